@@ -1,0 +1,85 @@
+# spikebridge: `make train` does everything, `make test` checks everything, `make help` lists the rest.
+
+PYTHON     ?= python3
+DATASET    ?= digits
+EVENTS     ?= data/raw/$(DATASET)/events
+STATIC     ?= data/raw/$(DATASET)/static
+RECIPE     ?= $(DATASET)
+OUT        ?= data
+PREPROCESS ?=
+TRAIN      ?=
+METHODS    ?= event_only,kt
+SEEDS      ?= 0,1,2
+
+VENV  := .venv
+READY := $(VENV)/.ready
+CLI   := $(VENV)/bin/spikebridge
+NAME   = $(notdir $(basename $(RECIPE)))
+
+# A folder's name holds the hash of the settings that made it: a changed setting makes a new folder.
+SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET) --recipe $(RECIPE) $(PREPROCESS) --settings-hash)
+RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup raw preprocess verify train evaluate compare report bench lint test test-long clean distclean
+
+help: ## list the targets and variables
+	@echo "Usage: make TARGET [VARIABLE=value ...]"
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@echo "Variables: DATASET=$(DATASET) EVENTS=$(EVENTS) STATIC=$(STATIC) RECIPE=$(RECIPE) OUT=$(OUT)"
+	@echo "           METHODS=$(METHODS) SEEDS=$(SEEDS) PREPROCESS='more options' TRAIN='more options'"
+
+setup: $(READY) ## make the environment .venv with everything in it
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed; choose one with PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+raw: $(READY) ## make the built-in raw data (DATASET=digits only)
+ifeq ($(DATASET)$(EVENTS),digitsdata/raw/digits/events)
+	@$(CLI) simulate digits --out data/raw/digits
+endif
+
+preprocess: raw ## raw data to shards
+	@$(CLI) preprocess --dataset $(DATASET) --recipe $(RECIPE) --events $(EVENTS) --static $(STATIC) --out $(SHARDS) $(PREPROCESS) \
+	|| { code=$$?; [ $$code -eq 3 ] && echo "warning: some recordings were dropped (exit code 3)" >&2 || exit $$code; }
+
+verify: preprocess ## check the shards: bytes, counts, leaks
+	@$(CLI) verify $(SHARDS)
+
+train: preprocess ## everything: raw data, shards, training, test, report
+	@$(CLI) train --shards $(SHARDS) --recipe $(RECIPE) --run $(OUT)/runs/$(NAME)-$(RUNHASH) $(TRAIN)
+
+evaluate: train ## score the trained network again
+	@$(CLI) evaluate $(OUT)/runs/$(NAME)-$(RUNHASH) --shards $(SHARDS)
+
+compare: preprocess ## METHODS over SEEDS, and the table
+	@$(CLI) compare --shards $(SHARDS) --recipe $(RECIPE) --methods $(METHODS) --seeds $(SEEDS) --out $(OUT)/runs/$(NAME)-$(RUNHASH)-compare $(TRAIN)
+
+report: train ## write the run's report again
+	@$(CLI) report $(OUT)/runs/$(NAME)-$(RUNHASH) --shards $(SHARDS)
+
+bench: $(READY) ## speed beside tonic and the step-by-step network, as ratios
+	@$(VENV)/bin/python tests/bench/bench_pipeline.py
+	@$(VENV)/bin/python tests/bench/bench_train.py
+
+lint: $(READY) ## style and types
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+test: lint ## lint, types and all tests but the long ones
+	@$(VENV)/bin/pytest -n 2 -m "not long"
+
+test-long: lint ## every test
+	@$(VENV)/bin/pytest -n 2
+
+clean: ## remove what `make train` made (raw digits, shards, runs) and caches
+	rm -rf data/raw/digits data/shards data/runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
+
+distclean: clean ## and the environment
+	rm -rf $(VENV) *.egg-info

@@ -1,0 +1,517 @@
+"""The command line of spikebridge: one thin function per verb; what they do lives in pipeline/ and train/.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but recordings were
+rejected, 4 verification failed, 130 interrupted. Heavy packages are imported inside the verbs that need them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pipeline.errors import PipelineError, SettingsError
+from pipeline.settings import CHOICES, ConversionSettings
+from train.errors import TrainError
+from train.recipes import copy_recipe, dump_recipe, list_recipes, load_recipe, shipped_names, show_recipe
+
+DONE_WITH_REJECTS, VERIFICATION_FAILED, INTERRUPTED = 3, 4, 130
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """A group that turns the errors of the packages into one paragraph on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except (PipelineError, TrainError) as error:
+            raise click.ClickException(str(error)) from error
+        except ValueError as error:
+            if type(error).__module__ != "models.errors":  # torch is slow to import, so look before asking
+                raise
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{where}{error.strerror or error}") from error
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("Interrupted. What is finished stays; the same command continues.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal."""
+    click.echo(text, err=True)
+
+
+def answer(values: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """The result of a verb: JSON for programs, a few lines for people."""
+    click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else text)
+
+
+def progress_bar(
+    items: Iterable[Any] | None = None, total: int | None = None, desc: str | None = None, **more: Any
+) -> Any:
+    """A tqdm bar on stderr that is silent when piped."""
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, desc=desc, disable=None, leave=False, **more)
+
+
+def folder(**more: Any) -> click.Path:
+    """The type of an option that names a path."""
+    return click.Path(path_type=Path, **more)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what an earlier command made there.")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe."
+)
+shards_option = click.option("--shards", "shards_path", type=folder(), required=True, help="Folder of the shard set.")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="spikebridge", prog_name="spikebridge")
+def main() -> None:
+    """Static-to-event transfer training for spiking neural networks.
+
+    \b
+    From raw data to a result:
+      spikebridge simulate digits --out data/raw/digits
+      spikebridge preprocess --dataset digits --events data/raw/digits --static data/raw/digits --out data/shards/digits
+      spikebridge train --shards data/shards/digits --recipe digits --run data/runs/digits
+    """
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.INFO)
+
+
+@main.command()
+@click.argument("name", required=False)
+@json_option
+def datasets(name: str | None, as_json: bool) -> None:
+    """List the data sets, or say where one comes from and how its folders look.
+
+    \b
+    Examples:
+      spikebridge datasets
+      spikebridge datasets nmnist
+    """
+    from pipeline.pairs import all_readers, get_reader
+
+    readers = [get_reader(name)] if name else all_readers()
+    facts = {reader.name: reader.describe() for reader in readers}
+    if name:
+        answer(facts[name], "\n".join(f"{key + ':':10} {value}" for key, value in facts[name].items()), as_json=as_json)
+    else:
+        answer(facts, "\n".join(f"{key:12} {fact['title']}" for key, fact in facts.items()), as_json=as_json)
+
+
+@main.command()
+@click.argument("name", type=click.Choice(["digits"]), default="digits")
+@click.option("--out", type=folder(), required=True, help="Folder for events/ and static/.")
+@click.option("--images", type=folder(), help="Simulate recordings of these class folders of images instead.")
+@click.option("--sensor", default="34x34", show_default=True, metavar="WxH", help="Sensor in pixels, at most 256x240.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
+@overwrite_option
+@json_option
+def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, overwrite: bool, as_json: bool) -> None:
+    """Make event recordings of photographs: the built-in digits, or your own images.
+
+    The recordings are SIMULATED, and everything made from them says so.
+
+    \b
+    Examples:
+      spikebridge simulate digits --out data/raw/digits
+      spikebridge simulate --images photos --sensor 64x48 --out data/raw/photos
+    """
+    from pipeline.rawdata import write_digits, write_images
+
+    width, _, height = sensor.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise click.BadParameter(
+            f"{sensor!r} is no size; expected WIDTHxHEIGHT, for example 34x34", param_hint="--sensor"
+        )
+    size = (int(width), int(height))
+    shown = lambda items: progress_bar(items, desc="simulate")  # noqa: E731
+    if images is None and size != (34, 34):
+        raise click.BadParameter(
+            "the built-in digits are recorded on 34x34 pixels; use --images", param_hint="--sensor"
+        )
+    if images is None:
+        made = write_digits(out, seed=seed, progress=shown, overwrite=overwrite)
+    else:
+        made = write_images(images, out, sensor=size, seed=seed, progress=shown, overwrite=overwrite)
+    text = f"{made['recordings']:,} simulated recordings in {out}" + (" (up to date)" if made["up_to_date"] else "")
+    answer({**made, "out": str(out)}, text, as_json=as_json)
+
+
+@main.command()
+@click.option("--dataset", help="Name of the data set, see `spikebridge datasets`.")
+@click.option("--events", type=folder(), help="Folder of the recordings.")
+@click.option("--static", type=folder(), help="Folder of the static images.")
+@click.option("--out", type=folder(), help="Folder of the shard set.")
+@click.option("--recipe", help="Take the settings from this recipe  [default: the one named like the data set]")
+@click.option("--time-bins", type=int, help="Frames per recording, T.")
+@click.option("--size", type=int, help="Height and width of frames and images in pixels.")
+@click.option("--reduction", type=click.Choice(CHOICES["reduction"]), help="Count events, or the published resize.")
+@click.option("--extent", type=click.Choice(CHOICES["extent"]), help="Stretch the recording's extent or the sensor.")
+@click.option("--encoding", type=click.Choice(CHOICES["encoding"]), help="Channels of the static images.")
+@click.option("--dtype", type=click.Choice(CHOICES["dtype"]), help="Stored type  [default: by the reduction]")
+@click.option("--protocol", type=click.Choice(CHOICES["protocol"]), help="Splits without leaks, or the published ones.")
+@click.option(
+    "--splits", type=folder(exists=True, dir_okay=False), help="CSV (recording,split) that replaces the splits."
+)
+@click.option("--format", type=click.Choice(CHOICES["format"]), help="Container of the event shards.")
+@click.option("--samples-per-shard", type=int, help="Samples in a full shard.")
+@click.option("--workers", type=click.IntRange(1), help="Processes  [default: one per processor]")
+@click.option("--seed", type=int, help="Seed of splits and order  [default: 0]")
+@click.option("--limit", type=int, help="Convert at most this many recordings.")
+@click.option("--classes", help="Convert only these classes, separated by commas.")
+@click.option("--max-bad", type=click.IntRange(0), default=0, show_default=True, help="Recordings that may be dropped.")
+@click.option("--dry-run", is_flag=True, help="Say what was found and what would be made; write nothing.")
+@click.option("--settings-hash", is_flag=True, help="Print the hash of the settings and stop.")
+@overwrite_option
+@json_option
+def preprocess(
+    dataset: str | None,
+    recipe: str | None,
+    events: Path | None,
+    static: Path | None,
+    out: Path | None,
+    splits: Path | None,
+    workers: int | None,
+    max_bad: int,
+    dry_run: bool,
+    settings_hash: bool,
+    overwrite: bool,
+    as_json: bool,
+    classes: str | None,
+    **flags: Any,
+) -> None:
+    """Turn raw recordings and images into a shard set.
+
+    Interrupted, it continues where it was; repeated, it finds that nothing is to do. Recordings that cannot be used are
+    listed in rejects.jsonl: more than --max-bad of them fail the conversion, fewer end with exit code 3.
+
+    \b
+    Examples:
+      spikebridge preprocess --dataset nmnist --events N-MNIST --static MNIST --out shards
+      spikebridge preprocess --dataset nmnist --events N-MNIST --static MNIST --out shards --dry-run
+      spikebridge preprocess --recipe digits --events raw --static raw --out shards --time-bins 5
+    """
+    settings = conversion_settings(
+        dataset, recipe, {**flags, "classes": tuple(classes.split(",")) if classes else None}
+    )
+    if settings_hash:
+        return click.echo(settings.sha256[:12])
+    if missing := [option for option, value in (("--events", events), ("--static", static)) if value is None]:
+        raise click.UsageError(f"Missing option {' and '.join(missing)}.")
+    if out is None and not dry_run:
+        raise click.UsageError("Missing option --out.")
+
+    from pipeline.conversion import prepare
+    from pipeline.convert import convert, default_workers
+
+    assert events is not None
+    assert static is not None
+    conversion = prepare(settings, events_root=events, static_root=static, splits=splits)
+    for line in conversion.report():
+        say(line)
+    if dry_run or out is None:
+        summary = conversion.summary()
+        return answer(summary, "\n".join(f"{key + ':':16} {value}" for key, value in summary.items()), as_json=as_json)
+    outcome = convert(
+        conversion,
+        out,
+        workers=workers or default_workers(),
+        max_bad=max_bad,
+        overwrite=overwrite,
+        progress=progress_bar,
+    )
+    manifest, rejected = outcome.manifest, len(outcome.rejects)
+    counts = {name: split["samples"] for name, split in manifest["splits"].items()}
+    result = {"out": str(out), "id": manifest["self_sha256"], "splits": counts, "static": manifest["static"]["roles"]}
+    result |= {"rejected": rejected, "up_to_date": outcome.up_to_date, "simulated": manifest["simulated"]}
+    text = (
+        f"Shard set {out}" + (" is up to date" if outcome.up_to_date else "") + "\n"
+        f"  ID         {manifest['self_sha256']}\n"
+        f"  samples    {', '.join(f'{count:,} {name}' for name, count in counts.items())}"
+        + (" (SIMULATED recordings)\n" if manifest["simulated"] else "\n")
+        + f"  pool       {manifest['static']['roles']['pool']:,} of {manifest['static']['images']:,} static images"
+    )
+    answer(result, text, as_json=as_json)
+    if rejected:
+        say(f"{rejected} recordings or images were dropped, see {out / 'rejects.jsonl'}")
+        click.get_current_context().exit(DONE_WITH_REJECTS)
+
+
+def conversion_settings(dataset: str | None, recipe: str | None, flags: dict[str, Any]) -> ConversionSettings:
+    """Settings from the recipe, flags winning; the default recipe is the one named like the data set, if any."""
+    if dataset is None and recipe is None:
+        raise click.UsageError("Missing option --dataset (or --recipe).")
+    if recipe is None and dataset in shipped_names():
+        recipe = dataset
+    chosen = load_recipe(recipe).tables()["shards"] if recipe else {}
+    if dataset is not None and recipe is not None and chosen["dataset"] != dataset:
+        raise SettingsError(f"recipe {recipe} is made for data set {chosen['dataset']}, not for {dataset}.")
+    given = {name: value for name, value in flags.items() if value is not None}
+    return ConversionSettings(**{**chosen, **({"dataset": dataset} if dataset else {}), **given})
+
+
+@main.command()
+@click.argument("shards_path", metavar="SHARDS", type=folder())
+@json_option
+def verify(shards_path: Path, as_json: bool) -> None:
+    """Check a shard set: every byte, every count, and that no held-out photograph leaks into training.
+
+    \b
+    Example:
+      spikebridge verify data/shards/digits
+    """
+    from pipeline.errors import ShardSetError
+    from pipeline.verify import verify as check
+
+    try:
+        found = check(shards_path, progress=progress_bar)
+    except ShardSetError as error:
+        click.echo(f"Error: {error}", err=True)
+        click.get_current_context().exit(VERIFICATION_FAILED)
+    head = (
+        f"{found.files} files, {found.samples:,} samples, {found.images:,} static images, {found.bytes / 1e6:,.1f} MB"
+    )
+    lines = [*(f"problem: {problem}" for problem in found.problems), *(f"note: {note}" for note in found.notes)]
+    text = "\n".join([f"{'whole, no leaks' if found.ok else 'NOT GOOD'}: {head}", *lines])
+    answer({**vars(found), "ok": found.ok}, text, as_json=as_json)
+    if not found.ok:
+        click.get_current_context().exit(VERIFICATION_FAILED)
+
+
+@main.command()
+@click.option("--shards", "shards_path", type=folder(), help="Folder of the shard set.")
+@click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
+@click.option("--run", "run_path", type=folder(), help="Folder of the run.")
+@set_option
+@click.option("--seed", type=click.IntRange(0), help="Seed of the run; wins over --set and the recipe.")
+@device_option
+@click.option("--expect", metavar="ID", help="Refuse any shard set but this one.")
+@click.option("--settings-hash", is_flag=True, help="Print the hash of the complete recipe and stop.")
+@overwrite_option
+@json_option
+def train(
+    shards_path: Path | None,
+    recipe: str,
+    run_path: Path | None,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    device: str,
+    expect: str | None,
+    settings_hash: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Train a network, score the test split once, and write a report.
+
+    An unfinished run continues; of a finished one the result is printed.
+
+    \b
+    Examples:
+      spikebridge train --shards data/shards/digits --recipe digits --run data/runs/digits
+      spikebridge train --shards data/shards/digits --recipe digits --run data/runs/e --set method=event_only --seed 1
+    """
+    chosen = load_recipe(recipe, overrides=overrides, seed=seed)
+    if settings_hash:
+        return click.echo(hashlib.sha256(dump_recipe(chosen).encode()).hexdigest()[:12])
+    if shards_path is None or run_path is None:
+        raise click.UsageError(f"Missing option {'--shards' if shards_path is None else '--run'}.")
+
+    from pipeline.shardset import ShardSet
+    from train.loop import train as run_training
+
+    shards = ShardSet(shards_path)
+    result = run_training(
+        shards, chosen, run_path, device=device, expect=expect, progress=progress_bar, overwrite=overwrite
+    )
+    report_path = run_path / "report.html"
+    if overwrite or not report_path.exists():
+        write_run_report([run_path], report_path, shards)
+    answer(result, result_text(result, run_path), as_json=as_json)
+
+
+def result_text(result: dict[str, Any], run_path: Path) -> str:
+    """The closing lines of a run."""
+    samples = result["samples"]
+    lines = [result["method"] + " on " + result["dataset"] + (" (SIMULATED recordings)" if result["simulated"] else "")]
+    for split in ("test", "validation"):
+        accuracy = result[f"{split}_accuracy"]
+        if accuracy is not None:
+            lines.append(f"  {split + ' accuracy':20} {accuracy:.1%} of {samples[split]:,} recordings")
+    lines += [
+        f"  checkpoint           epoch {result['best_epoch']}: {result['selection']}",
+        f"  run                  {run_path}",
+        f"  report               {run_path / 'report.html'}",
+    ]
+    return "\n".join(lines)
+
+
+def write_run_report(runs: list[Path], out: Path, shards: Any) -> None:
+    """Write the report of runs; a machine without the packages for pictures still gets its training done."""
+    from train.report import write_report
+
+    from train.errors import ReportError
+
+    try:
+        write_report(runs, out, shards=shards)
+    except ReportError as error:
+        say(f"no report: {error}")
+
+
+@main.command()
+@click.argument("run_path", metavar="RUN", type=folder())
+@shards_option
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
+@click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@device_option
+@json_option
+def evaluate(run_path: Path, shards_path: Path, split: str, weights: str, device: str, as_json: bool) -> None:
+    """Score a finished run again; the figure is that of its result.json.
+
+    \b
+    Example:
+      spikebridge evaluate data/runs/digits --shards data/shards/digits --split test --json
+    """
+    from train.evaluation import evaluate as score
+
+    result = score(run_path, shards_path, split=split, weights=weights, device=device)
+    text = f"{split} accuracy {result['accuracy']:.1%} of {result['samples']:,} recordings"
+    answer(result, text + (" (SIMULATED)" if result["simulated"] else ""), as_json=as_json)
+
+
+@main.command()
+@shards_option
+@click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
+@click.option("--methods", default="event_only,kt", show_default=True, help="Methods, separated by commas.")
+@click.option("--seeds", default="0,1,2", show_default=True, help="Seeds, separated by commas.")
+@click.option("--out", type=folder(), required=True, help="Folder for the runs, compare.json and report.html.")
+@set_option
+@device_option
+@overwrite_option
+@json_option
+def compare(
+    shards_path: Path,
+    recipe: str,
+    methods: str,
+    seeds: str,
+    out: Path,
+    overrides: tuple[str, ...],
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Train several methods over several seeds on the same recordings and print the table.
+
+    Finished runs are kept, unfinished ones continue.
+
+    \b
+    Example:
+      spikebridge compare --shards data/shards/digits --recipe digits --methods event_only,kt --seeds 0,1,2 --out cmp
+    """
+    if not all(seed.strip().isdigit() for seed in seeds.split(",")):
+        raise click.BadParameter(f"{seeds!r}: expected whole numbers separated by commas", param_hint="--seeds")
+
+    from pipeline.shardset import ShardSet
+    from train.comparison import compare as run_comparison
+    from train.comparison import format_table
+
+    shards = ShardSet(shards_path)
+    names = [name.strip() for name in methods.split(",")]
+    table = run_comparison(
+        shards,
+        load_recipe(recipe, overrides=overrides),
+        names,
+        [int(seed) for seed in seeds.split(",")],
+        out,
+        device=device,
+        progress=progress_bar,
+        overwrite=overwrite,
+    )
+    runs = [out / run["run"] for method in table["methods"].values() for run in method["runs"]]
+    write_run_report(runs, out / "report.html", shards)
+    answer(table, format_table(table), as_json=as_json)
+
+
+@main.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=folder())
+@click.option("--out", type=folder(), help="HTML file  [default: RUN/report.html]")
+@click.option("--shards", "shards_path", type=folder(), help="Shard set, for pictures of samples.")
+@json_option
+def report(runs: tuple[Path, ...], out: Path | None, shards_path: Path | None, as_json: bool) -> None:
+    """Write one HTML file about a run, or about several side by side.
+
+    \b
+    Examples:
+      spikebridge report data/runs/digits --shards data/shards/digits
+      spikebridge report data/runs/compare/kt-seed0 data/runs/compare/event_only-seed0 --out compare.html
+    """
+    if out is None and len(runs) > 1:
+        raise click.UsageError("Missing option --out: several runs need a place for their report.")
+
+    from train.report import write_report
+
+    from pipeline.shardset import ShardSet
+
+    target = out or runs[0] / "report.html"
+    write_report(list(runs), target, shards=ShardSet(shards_path) if shards_path else None)
+    answer({"report": str(target)}, f"report: {target}", as_json=as_json)
+
+
+@main.group()
+def recipes() -> None:
+    """List, show, copy and check recipes."""
+
+
+@recipes.command("list")
+@json_option
+def recipes_list(as_json: bool) -> None:
+    """List the shipped recipes."""
+    listed = list_recipes()
+    text = "\n".join(f"{recipe.name:16} {recipe.summary}" for recipe in listed)
+    answer({recipe.name: recipe.summary for recipe in listed}, text, as_json=as_json)
+
+
+@recipes.command("show")
+@click.argument("name")
+def recipes_show(name: str) -> None:
+    """Print a recipe with its comments."""
+    click.echo(show_recipe(name), nl=False)
+
+
+@recipes.command("copy")
+@click.argument("name")
+@click.argument("destination", type=folder())
+@overwrite_option
+def recipes_copy(name: str, destination: Path, overwrite: bool) -> None:
+    """Copy a shipped recipe, to change it."""
+    click.echo(copy_recipe(name, destination, overwrite=overwrite))
+
+
+@recipes.command("validate")
+@click.argument("name")
+@set_option
+def recipes_validate(name: str, overrides: tuple[str, ...]) -> None:
+    """Check a recipe; every problem is shown at once."""
+    load_recipe(name, overrides=overrides)
+    click.echo(f"{name}: good")
+
+
+if __name__ == "__main__":
+    main()

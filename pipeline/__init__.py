@@ -1,0 +1,1 @@
+"""From raw recordings and images to shard sets: numpy and numba, no torch."""

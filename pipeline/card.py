@@ -1,0 +1,85 @@
+"""The data set card of a shard set: its README.md, with the front matter that model hubs read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.pairs import DatasetCard
+
+PAIRING_TEXT = {
+    "exact": "Every recording names the photograph it shows. `spikebridge verify` proves that no photograph of a "
+    "held-out recording is in the static pool, by name and by the hash of its pixels.",
+    "class": "Recordings and photographs share classes only; which photograph a recording shows is not known, so the "
+    "absence of leaks cannot be proved.",
+}
+PROTOCOL_TEXT = {
+    "strict": "Protocol `strict`: validation is carved out of training, and the static pool holds no photograph of the "
+    "official test subset or of a validation or test recording.",
+    "legacy": "Protocol `legacy`: the published splits, without a validation split; the checkpoint is chosen on the "
+    "test set and figures are comparable with published ones only.",
+}
+
+
+def dataset_card(content: dict[str, Any], card: DatasetCard) -> str:
+    """Text of the card; a function of the manifest's content and the reader's facts alone.
+
+    Args:
+        content: the manifest before it is sealed.
+        card: facts about the data set.
+    """
+    settings, sample = content["settings"], content["sample"]
+    simulated = "\n**The event recordings are simulated.**\n" if content["simulated"] else ""
+    splits = "\n".join(f"| {name} | {split['samples']:,} |" for name, split in content["splits"].items())
+    roles = "\n".join(f"| {role} | {count:,} |" for role, count in content["static"]["roles"].items())
+    notes = "".join(f"- {note}\n" for note in content["notes"])
+    empty = content["static"]["classes_without_pool"]
+    notes += f"- no static image is left in the pool of: {', '.join(empty)}\n" if empty else ""
+    notes += (
+        f"- {content['rejected']} recordings or images were dropped, see rejects.jsonl\n" if content["rejected"] else ""
+    )
+    shape = "x".join(map(str, sample["shape"]))
+    events = content["events"]
+    listed = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+    return f"""---
+pretty_name: "{card.title}"
+license: other
+license_name: "{card.licence}"
+task_categories: [image-classification]
+tags: [event-camera, neuromorphic, spiking-neural-networks, webdataset]
+---
+# {card.title}
+{simulated}
+Frame tensors and static images for static-to-event transfer training, made by spikebridge. One sample is one recording
+as {sample["dtype"]} frames [T,P,H,W] = [{shape}] (P: 0 = OFF, 1 = ON).
+
+| split | recordings |
+|---|---|
+{splits}
+
+| static images | number |
+|---|---|
+{roles}
+
+{PROTOCOL_TEXT[settings["protocol"]]}
+{PAIRING_TEXT[content["pairing"]["kind"]]}
+
+{events["events"]:,} events were read; {events["dropped_events"]:,} after the last whole time bin were dropped;
+{events["saturated_cells"]:,} cells in {events["saturated_samples"]:,} samples reached the largest
+count that the type holds.
+
+{"Notes:" if notes else ""}
+{notes}
+## Settings
+
+| setting | value |
+|---|---|
+{listed}
+
+## Source
+
+{card.download}
+
+Licence: {card.licence}
+
+Please cite: {card.citation}
+"""

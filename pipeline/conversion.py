@@ -1,0 +1,127 @@
+"""What is to be converted: the raw data as found, the settings, and who is in which split."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.colour import ENCODING_CHANNELS
+from pipeline.convert_tasks import reject
+from pipeline.errors import LayoutError, RecordingError
+from pipeline.files import sha256_file
+from pipeline.pairs import Listing, PairReader, Recording, get_reader, simulation_note
+from pipeline.settings import ConversionSettings
+from pipeline.splits import assign_recordings, choose, count_splits, read_splits
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Everything that decides a conversion: the raw data as found, and the settings.
+
+    Args:
+        settings: of the conversion.
+        reader: of the data set.
+        listing: recordings and images, already cut down to the wanted classes and number.
+        rejects: recordings whose photograph is missing.
+        split: split by recording name; recordings that are not in it are not used.
+        simulated: True when the recordings are simulated.
+    """
+
+    settings: ConversionSettings
+    reader: PairReader
+    listing: Listing
+    rejects: tuple[dict[str, str], ...]
+    split: Mapping[str, str]
+    simulated: bool
+
+    @property
+    def used(self) -> list[Recording]:
+        """The recordings that will be converted."""
+        return [r for r in self.listing.recordings if r.name in self.split]
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What a conversion that continues or repeats another must share with it."""
+        return {"settings": self.settings.as_dict(), "listing_sha256": self.listing.sha256()}
+
+    def report(self) -> Iterator[str]:
+        """Lines for a person: what was found, what a whole data set holds, what is missing."""
+        found = Counter(r.subset or "unsplit" for r in self.listing.recordings)
+        for subset, expected in self.reader.card.expected.items():
+            if found[subset] != expected:
+                yield f"found {found[subset]:,} of {expected:,} {subset} recordings"
+        yield from self.listing.notes
+        if self.rejects:
+            yield f"{len(self.rejects)} recordings have no static image"
+
+    def summary(self) -> dict[str, Any]:
+        """What would be made: for `--dry-run`."""
+        settings = self.settings
+        sample_bytes = settings.time_bins * 2 * settings.size**2 * np.dtype(settings.dtype).itemsize
+        image_bytes = ENCODING_CHANNELS[settings.encoding] * settings.size**2
+        splits = count_splits(self.split)
+        return {
+            "dataset": settings.dataset,
+            "simulated": self.simulated,
+            "classes": len(self.listing.classes),
+            "recordings": len(self.listing.recordings),
+            "static_images": len(self.listing.images),
+            "no_static_image": len(self.rejects),
+            **splits,
+            "shards": sum(math.ceil(count / settings.samples_per_shard) for count in splits.values()),
+            "output_bytes": sum(splits.values()) * sample_bytes + len(self.listing.images) * image_bytes,
+            "settings_hash": settings.sha256[:12],
+        }
+
+
+def prepare(
+    settings: ConversionSettings, *, events_root: Path, static_root: Path, splits: Path | None = None
+) -> Conversion:
+    """List the raw folders and decide who is in which split; decodes nothing.
+
+    Args:
+        settings: of the conversion.
+        events_root: folder of the recordings.
+        static_root: folder of the static images.
+        splits: CSV that replaces the splits, see `pipeline.splits.read_splits`.
+
+    Raises:
+        LayoutError: a folder does not hold what it should.
+        SettingsError: an unknown data set or class, or a bad CSV.
+    """
+    reader = get_reader(settings.dataset)
+    listing = reader.list_pair(events_root, static_root)
+    listing = choose(listing, classes=settings.classes, limit=settings.limit)
+    if splits is not None:
+        settings = replace(settings, splits_sha256=sha256_file(splits))
+    images = {image.name for image in listing.images}
+    orphans = [r for r in listing.recordings if r.image is not None and r.image not in images]
+    rejects = tuple(reject("recording", r.name, no_static_image(r.name, f"expected image {r.image}")) for r in orphans)
+    lost = {r.name for r in orphans}
+    usable = [r for r in listing.recordings if r.name not in lost]
+    if splits is None:
+        split = assign_recordings(usable, seed=settings.seed, protocol=settings.protocol)
+    else:
+        listed = read_splits(splits, listing.recordings)
+        orphans = [r for r in orphans if r.name in listed]
+        split = {name: part for name, part in listed.items() if name not in lost}
+    if not split:
+        raise LayoutError(
+            f"none of the {len(listing.recordings)} recordings below {events_root} has an image below {static_root}; "
+            f"expected {reader.card.static_layout}. Is this the static side of the same data set?"
+        )
+    simulated = reader.card.simulated or simulation_note(events_root) is not None
+    rejects = tuple(reject("recording", r.name, no_static_image(r.name, f"expected image {r.image}")) for r in orphans)
+    return Conversion(settings, reader, listing, rejects, split, simulated)
+
+
+def no_static_image(name: str, detail: str) -> RecordingError:
+    """The reject of a recording whose photograph is not there."""
+    return RecordingError(f"{name}: no static image ({detail}).", reason="no_static_image")

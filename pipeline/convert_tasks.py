@@ -1,0 +1,201 @@
+"""The work of one conversion task, run in any process: a chunk of static images, or one event shard.
+
+A task writes its output whole, then its result beside it in the work folder; a task whose result is there is done.
+tonic and torch are never imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pipeline.errors import RecordingError
+from pipeline.events import Events, check_events
+from pipeline.files import sha256_file, write_bytes
+from pipeline.framing import to_frames
+from pipeline.images import pixel_hash, to_static
+from pipeline.manifest import WORK_FOLDER
+from pipeline.pairs import PairReader, Recording, StaticImage, get_reader
+from pipeline.plan import EventShard, PlannedSample, StaticChunk
+from pipeline.settings import ConversionSettings
+from pipeline.shards import EXTENSION, Sample, index_path, write_shard
+
+Item = TypeVar("Item", Recording, StaticImage)
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every task of a conversion needs to know.
+
+    Args:
+        out: folder of the shard set.
+        settings: of the conversion.
+        sensor_size: (W, H) of the recordings.
+        key_bytes: longest sample key.
+    """
+
+    out: Path
+    settings: ConversionSettings
+    sensor_size: tuple[int, int]
+    key_bytes: int = 1
+
+    @property
+    def work(self) -> Path:
+        """Folder of results and static parts, removed when the conversion is complete."""
+        return self.out / WORK_FOLDER
+
+
+@dataclass
+class TaskResult:
+    """What a task did, as kept in the work folder.
+
+    Args:
+        name: the task's.
+        files: name below `out`, bytes, sha256 and samples of every file written.
+        rejects: what was dropped: kind, name, reason, message.
+        samples: key, source name and hash of the events of every sample stored.
+        totals: sums over the samples: events, dropped_events, saturated_cells, saturated_samples.
+    """
+
+    name: str
+    files: list[dict[str, Any]] = field(default_factory=list)
+    rejects: list[dict[str, str]] = field(default_factory=list)
+    samples: list[tuple[str, str, str]] = field(default_factory=list)
+    totals: dict[str, int] = field(default_factory=dict)
+
+    def save(self, work: Path) -> None:
+        """Write the result, whole or not at all: from then on the task is done."""
+        write_bytes(work / f"{self.name}.json", json.dumps(asdict(self)).encode())
+
+    @classmethod
+    def load(cls, work: Path, name: str) -> TaskResult | None:
+        """The result of a task that is done and whose files are still what it wrote; else None."""
+        path = work / f"{name}.json"
+        if not path.is_file():
+            return None
+        result = cls(**json.loads(path.read_bytes()))
+        for entry in result.files:
+            written = work.parent / entry["name"]
+            if not written.is_file() or sha256_file(written) != entry["sha256"]:
+                return None
+        return result
+
+    def add_file(self, out: Path, path: Path, samples: int) -> None:
+        """Record a file that the task wrote."""
+        name = path.relative_to(out).as_posix()
+        entry = {"name": name, "bytes": path.stat().st_size, "sha256": sha256_file(path), "samples": samples}
+        self.files.append(entry)
+
+
+def reject(kind: str, name: str, error: RecordingError) -> dict[str, str]:
+    """A line of rejects.jsonl."""
+    return {"kind": kind, "name": name, "reason": error.reason, "message": str(error)}
+
+
+def convert_static(job: Job, chunk: StaticChunk) -> TaskResult:
+    """Decode, hash, stretch and encode a chunk of images into `<work>/<name>.npz`."""
+    reader = get_reader(job.settings.dataset)
+    result = TaskResult(chunk.name)
+    names, images, hashes = [], [], []
+    for image in chunk.images:
+        try:
+            rgb = _readable(reader.read_image, image)
+        except RecordingError as error:
+            result.rejects.append(reject("image", image.name, error))
+            continue
+        names.append(image.name)
+        hashes.append(np.frombuffer(pixel_hash(rgb), np.uint8))
+        images.append(to_static(rgb, size=job.settings.size, encoding=job.settings.encoding))
+    buffer = io.BytesIO()
+    arrays = {"images": np.stack(images), "hashes": np.stack(hashes)} if images else {}
+    np.savez(buffer, names=np.array(names, dtype=np.str_), **arrays)  # type: ignore[arg-type]
+    path = job.work / f"{chunk.name}.npz"
+    write_bytes(path, buffer.getvalue())
+    result.add_file(job.out, path, len(names))
+    result.save(job.work)
+    return result
+
+
+def convert_events(job: Job, shard: EventShard) -> TaskResult:
+    """Read, check and frame the recordings of one shard, and write the shard and its index."""
+    reader = get_reader(job.settings.dataset)
+    result = TaskResult(shard.name)
+    settings = job.settings
+    path = job.out / (shard.name + EXTENSION[settings.format])
+    index = write_shard(
+        path,
+        _samples(job, reader, shard, result),
+        shape=(settings.time_bins, 2, settings.size, settings.size),
+        dtype=np.dtype(settings.dtype).newbyteorder("<"),
+        key_bytes=job.key_bytes,
+    )
+    result.add_file(job.out, path, len(index))
+    result.add_file(job.out, index_path(path), len(index))
+    result.save(job.work)
+    return result
+
+
+def _samples(job: Job, reader: PairReader, shard: EventShard, result: TaskResult) -> Iterator[Sample]:
+    """Samples of a shard in their order; rejects and totals go into the result."""
+    totals = dict.fromkeys(("events", "dropped_events", "saturated_cells", "saturated_samples"), 0)
+    result.totals = totals
+    for planned in shard.samples:
+        try:
+            sample, digest = _sample(job, reader, planned, totals)
+        except RecordingError as error:
+            result.rejects.append(reject("recording", planned.recording.name, error))
+            continue
+        result.samples.append((planned.key, planned.recording.name, digest))
+        yield sample
+
+
+def _sample(job: Job, reader: PairReader, planned: PlannedSample, totals: dict[str, int]) -> tuple[Sample, str]:
+    settings, recording = job.settings, planned.recording
+    events = _readable(reader.read_events, recording)
+    check_events(events, sensor_size=job.sensor_size, source=recording.name)
+    framed = to_frames(
+        events,
+        time_bins=settings.time_bins,
+        size=settings.size,
+        reduction=settings.reduction,
+        dtype=settings.dtype,
+        canvas=job.sensor_size if settings.extent == "canvas" else None,
+        source=recording.name,
+    )
+    totals["events"] += len(events)
+    totals["dropped_events"] += framed.dropped_events
+    totals["saturated_cells"] += framed.saturated_cells
+    totals["saturated_samples"] += framed.saturated_cells > 0
+    metadata = {
+        "source": recording.name,
+        "static": planned.static_key,
+        "events": len(events),
+        "dropped_events": framed.dropped_events,
+        "duration_us": events.duration_us,
+        "events_sha256": (digest := _digest(events)),
+    }
+    return Sample(planned.key, recording.label, framed.frames, json.dumps(metadata, sort_keys=True)), digest
+
+
+def _readable(read: Callable[[Item], Content], item: Item) -> Content:
+    """Call a reader's method; a file that the system will not give becomes a reject like any other."""
+    try:
+        return read(item)
+    except OSError as error:
+        raise RecordingError(f"{item.name}: cannot be read ({error.strerror}).", reason="unreadable") from error
+
+
+def _digest(events: Events) -> str:
+    """SHA-256 of the events themselves: equal for a copy of a recording under another name."""
+    digest = hashlib.sha256()
+    for column, dtype in ((events.t - events.t[0], "<i8"), (events.x, "<i4"), (events.y, "<i4"), (events.p, "u1")):
+        digest.update(np.ascontiguousarray(column, dtype).tobytes())
+    return digest.hexdigest()

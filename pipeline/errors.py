@@ -1,0 +1,30 @@
+"""The errors of the pipeline: each names the file, what was found, what was expected, and what to do."""
+
+
+class PipelineError(Exception):
+    """Something about the data or the settings that the user can mend; base of the family."""
+
+
+class LayoutError(PipelineError):
+    """A raw folder is missing, empty, or not laid out as its data set is."""
+
+
+class RecordingError(PipelineError):
+    """One recording or image cannot be used; a conversion counts it as a reject.
+
+    Args:
+        message: what was found, what was expected, what to do.
+        reason: short machine-readable name, written into rejects.jsonl.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class SettingsError(PipelineError):
+    """A setting is out of range, or contradicts what is already on disk."""
+
+
+class ShardSetError(PipelineError):
+    """A shard set is missing, incomplete, damaged, or written by a newer version."""

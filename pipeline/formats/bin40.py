@@ -1,0 +1,79 @@
+"""The 40-bit event record of N-MNIST and N-Caltech101 (`.bin`): no header, 5 bytes an event.
+
+Byte 0 is x, byte 1 is y, bit 7 of byte 2 the polarity (1 = ON), the other 23 bits a big-endian time stamp in
+microseconds. A record with y = 240 is the recorder's overflow marker: every later event is 2**13 us later than it says.
+
+Source: Orchard et al. 2015, "Converting static image datasets to spiking neuromorphic datasets using saccades", and the
+readers published with N-MNIST.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.errors import RecordingError, SettingsError
+from pipeline.events import Events
+
+RECORD_BYTES = 5
+MAX_TIME_US = 2**23 - 1
+"""Latest time a record can hold: 8.39 s."""
+MAX_WIDTH, MAX_HEIGHT = 256, 240
+"""Largest sensor the record can hold: y = 240 is the overflow marker."""
+OVERFLOW_Y = 240
+OVERFLOW_US = 2**13
+
+
+def decode(data: bytes, *, source: str) -> tuple[Events, int]:
+    """Decode the bytes of one `.bin` file.
+
+    Args:
+        data: the whole file.
+        source: file name for messages.
+
+    Returns:
+        The events, overflow markers removed and their time added (t as stored otherwise, not shifted), and the number
+        of markers.
+
+    Raises:
+        RecordingError: the file is empty (`empty`) or its length is no multiple of 5 (`truncated`).
+    """
+    if not data:
+        raise RecordingError(f"{source}: 0 bytes; expected 5 bytes per event. Copy the file again.", reason="empty")
+    if len(data) % RECORD_BYTES:
+        raise RecordingError(
+            f"{source}: {len(data)} bytes is no multiple of 5; expected 5 bytes per event, so the file is truncated. "
+            "Copy it again.",
+            reason="truncated",
+        )
+    raw = np.frombuffer(data, np.uint8).reshape(-1, RECORD_BYTES)  # [N,5]
+    t = (raw[:, 2] & 0x7F).astype(np.int64) << 16 | raw[:, 3].astype(np.int64) << 8 | raw[:, 4]
+    x, y, p = raw[:, 0].astype(np.int32), raw[:, 1].astype(np.int32), (raw[:, 2] >> 7).astype(np.uint8)
+    marker = y == OVERFLOW_Y
+    markers = int(marker.sum())
+    if markers:
+        t += OVERFLOW_US * np.cumsum(marker)
+        t, x, y, p = t[~marker], x[~marker], y[~marker], p[~marker]
+    return Events(t, x, y, p), markers
+
+
+def encode(events: Events) -> bytes:
+    """Encode events as the bytes of a `.bin` file; the inverse of `decode`.
+
+    Raises:
+        SettingsError: a coordinate or a time stamp that the record cannot hold.
+    """
+    if len(events) == 0:
+        return b""
+    if int(events.x.max()) >= MAX_WIDTH or int(events.y.max()) >= MAX_HEIGHT or int(events.t.max()) > MAX_TIME_US:
+        raise SettingsError(
+            f"events reach x = {int(events.x.max())}, y = {int(events.y.max())}, t = {int(events.t.max())} us; "
+            f"the .bin format holds x < {MAX_WIDTH}, y < {MAX_HEIGHT} and t <= {MAX_TIME_US} us. "
+            "Use a smaller sensor or a shorter recording."
+        )
+    raw = np.empty((len(events), RECORD_BYTES), np.uint8)
+    raw[:, 0] = events.x
+    raw[:, 1] = events.y
+    raw[:, 2] = events.p.astype(np.int64) << 7 | events.t >> 16
+    raw[:, 3] = events.t >> 8 & 0xFF
+    raw[:, 4] = events.t & 0xFF
+    return raw.tobytes()

@@ -1,0 +1,73 @@
+"""The manifest of a shard set: what it holds, made from what, and the hash that is its ID.
+
+`manifest.json` is written last, so its presence means that the set is complete. It holds no host, user, absolute path
+or time of day. `self_sha256` is the hash of everything else in canonical form; it is the set's ID.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ShardSetError
+from pipeline.files import write_bytes
+from pipeline.settings import SCHEMA_VERSION
+
+MANIFEST = "manifest.json"
+CHECKSUMS = "SHA256SUMS"
+ENVIRONMENT = "environment.json"
+WORK_FOLDER = ".work"
+"""Folder of a conversion that is not finished: plan, results and static parts; removed at the end."""
+REQUIRED = ("schema", "dataset", "settings", "classes", "sample", "static", "splits", "files", "pairing", "self_sha256")
+
+
+def seal(content: dict[str, Any]) -> dict[str, Any]:
+    """Add `self_sha256`, the hash of the content's canonical JSON form, replacing any that is there."""
+    body = {name: value for name, value in content.items() if name != "self_sha256"}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return {**body, "self_sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def dump(manifest: dict[str, Any]) -> bytes:
+    """The bytes of a manifest file: sorted keys, one value a line."""
+    return (json.dumps(manifest, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def write(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write a sealed manifest, whole or not at all."""
+    write_bytes(folder / MANIFEST, dump(manifest))
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Read and check the manifest of a shard set.
+
+    Raises:
+        ShardSetError: no shard set there, an unfinished or damaged one, or one of a newer schema.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise ShardSetError(f"{folder}: no such folder; expected a shard set. Make one with `spikebridge preprocess`.")
+    if not path.is_file():
+        if (folder / WORK_FOLDER).exists():
+            raise ShardSetError(f"{folder}: the conversion is not finished. Run the same preprocess command again.")
+        raise ShardSetError(f"{folder}: no {MANIFEST}; expected a shard set made by `spikebridge preprocess`.")
+    try:
+        manifest = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ShardSetError(f"{path}: damaged, not JSON ({error}). Convert or copy the shard set again.") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
+        raise ShardSetError(f"{path}: no schema number; this is not the manifest of a shard set.")
+    if manifest["schema"] > SCHEMA_VERSION:
+        raise ShardSetError(
+            f"{path}: schema {manifest['schema']}, but this version reads up to {SCHEMA_VERSION}. Update spikebridge."
+        )
+    if missing := [name for name in REQUIRED if name not in manifest]:
+        raise ShardSetError(f"{path}: damaged, {', '.join(missing)} missing. Convert or copy the shard set again.")
+    if seal(manifest)["self_sha256"] != manifest["self_sha256"] or dump(manifest) != path.read_bytes():
+        raise ShardSetError(
+            f"{path}: its content does not match its own hash, so it was changed or damaged. "
+            "Convert or copy the shard set again."
+        )
+    return manifest

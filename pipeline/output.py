@@ -1,0 +1,121 @@
+"""The output folder of a conversion: what is already there, who holds it, and what may be deleted."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import manifest as manifests
+from pipeline.conversion import Conversion
+from pipeline.errors import SettingsError, ShardSetError
+from pipeline.files import PARTIAL_SUFFIX, write_bytes
+from pipeline.settings import describe_difference
+
+PLAN = "plan.json"
+"""In the work folder: the fingerprint of the conversion that is going on."""
+_CHOICES = "Use another folder with --out, the same settings as before, or --overwrite to replace it."
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a conversion ended with.
+
+    Args:
+        manifest: of the complete shard set.
+        rejects: every recording or image that was dropped.
+        up_to_date: True when the set was already there and nothing was done.
+    """
+
+    manifest: dict[str, Any]
+    rejects: tuple[dict[str, str], ...]
+    up_to_date: bool = False
+
+
+def find_existing(conversion: Conversion, out: Path, *, overwrite: bool) -> Outcome | None:
+    """Look at what is in `out` before anything is written there.
+
+    Returns:
+        The outcome when the same conversion is already complete there; None when it may begin or continue.
+
+    Raises:
+        SettingsError: `out` is a file, holds something that is no shard set, or another conversion and `overwrite` is
+            off. With `overwrite` another conversion is deleted; a folder of anything else never is.
+    """
+    if not out.exists():
+        return None
+    if not out.is_dir():
+        raise SettingsError(f"{out} is a file; expected a folder for the shard set. Choose another with --out.")
+    unfinished = (out / manifests.WORK_FOLDER).is_dir()
+    if not unfinished and not (out / manifests.MANIFEST).exists():
+        if entries := sorted(entry.name for entry in out.iterdir()):
+            raise SettingsError(
+                f"{out} is not empty and holds no shard set ({', '.join(entries[:5])}). Choose another with --out."
+            )
+        return None
+    if unfinished and not (out / manifests.WORK_FOLDER / PLAN).exists():
+        return None  # killed before the first byte of work
+    found, manifest, trouble = _found(out, unfinished=unfinished)
+    if found == conversion.fingerprint:
+        if manifest is None:
+            return None
+        lines = (out / "rejects.jsonl").read_text().splitlines()
+        return Outcome(manifest, tuple(json.loads(line) for line in lines), up_to_date=True)
+    if not overwrite:
+        kind = "an unfinished conversion" if unfinished else "another shard set"
+        raise SettingsError(
+            f"{out} already holds {kind}:\n{trouble or _difference(found, conversion.fingerprint)}\n{_CHOICES}"
+        )
+    _clear(out)
+    return None
+
+
+def _found(out: Path, *, unfinished: bool) -> tuple[dict[str, Any], dict[str, Any] | None, str]:
+    """Fingerprint of what is in `out`, its manifest when complete, and what is wrong with it."""
+    try:
+        if unfinished:
+            return json.loads((out / manifests.WORK_FOLDER / PLAN).read_bytes()), None, ""
+        manifest = manifests.read(out)
+        return {name: manifest[name] for name in ("settings", "listing_sha256")}, manifest, ""
+    except (ShardSetError, OSError, ValueError, KeyError) as error:
+        return {}, None, f"  it is damaged: {error}"
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    lines = describe_difference(found.get("settings", {}), wanted["settings"])
+    if found.get("listing_sha256") != wanted["listing_sha256"]:
+        lines += ("\n" if lines else "") + "  raw data: the recordings or images found are not the same"
+    return lines
+
+
+def _clear(out: Path) -> None:
+    """Delete a shard set, the manifest first, so that a half-deleted one never looks complete."""
+    (out / manifests.MANIFEST).unlink(missing_ok=True)
+    for entry in out.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+@contextmanager
+def lock(work: Path) -> Iterator[None]:
+    """Hold the folder for this process; the system lets go when the process ends, however it ends."""
+    with open(work / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SettingsError(
+                f"{work.parent}: another process is converting into this folder. Wait for it, or choose another --out."
+            ) from error
+        yield
+
+
+def claim(conversion: Conversion, out: Path) -> None:
+    """Write down what is being made here, and remove what a killed process left half-written."""
+    for folder in (out, out / manifests.WORK_FOLDER):
+        for path in folder.glob(f"*{PARTIAL_SUFFIX}"):
+            path.unlink()
+    write_bytes(out / manifests.WORK_FOLDER / PLAN, manifests.dump(conversion.fingerprint))

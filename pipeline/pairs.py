@@ -1,0 +1,250 @@
+"""What a reader of a data-set pair provides: listings of recordings and images, joined by name, and how to read one.
+
+A reader is a small class with no state but its facts; listings are plain picklable data, so a worker process needs only
+the reader's name and the items it is given.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+import pipeline.readers
+from pipeline.errors import LayoutError, SettingsError
+from pipeline.events import Events
+
+SIMULATION_NOTE = "simulated.json"
+"""File beside the events and static folders of a simulated data set."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One event recording as found on disk.
+
+    Args:
+        name: path below the events root without the ending, unique in the data set.
+        path: its file.
+        label: class index in the reader's own list of classes.
+        subset: official split, `train` or `test`; None where the data set has none.
+        stem: name unique within (subset, label), for the sample's key.
+        image: name of the photograph it shows; None when only the class is known.
+    """
+
+    name: str
+    path: Path
+    label: int
+    subset: str | None
+    stem: str
+    image: str | None
+
+
+@dataclass(frozen=True)
+class StaticImage:
+    """One static image as found on disk.
+
+    Args:
+        name: unique in the data set; what `Recording.image` refers to.
+        path: its file.
+        label: class index.
+        subset: official split; an image of the `test` subset never enters a strict static pool.
+        stem: name unique within the class, for the image's key.
+        row: position inside `path` when one file holds many images.
+    """
+
+    name: str
+    path: Path
+    label: int
+    subset: str | None
+    stem: str
+    row: int = 0
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What was found below the two roots, in a fixed order.
+
+    Args:
+        classes: class names; a label is an index into them.
+        recordings: sorted by name.
+        images: sorted by name.
+        sensor_size: (W, H) in pixels; events outside are an error, and extent `canvas` stretches it.
+        pairing: `exact` when recordings name their photograph, `class` when only classes are known.
+        notes: one line each on what was expected and not found.
+    """
+
+    classes: tuple[str, ...]
+    recordings: tuple[Recording, ...]
+    images: tuple[StaticImage, ...]
+    sensor_size: tuple[int, int]
+    pairing: str = "exact"
+    notes: tuple[str, ...] = ()
+
+    def sha256(self) -> str:
+        """Hash of names, labels, subsets and file sizes: equal listings, equal plan, whatever the folder."""
+        digest = hashlib.sha256()
+        sizes: dict[Path, int] = {}
+        items: list[Recording | StaticImage] = [*self.recordings, *self.images]
+        for item in items:
+            if item.path not in sizes:
+                sizes[item.path] = item.path.stat().st_size
+            partner = item.image if isinstance(item, Recording) else item.row
+            line = f"{type(item).__name__} {item.name} {item.label} {item.subset} {partner} {sizes[item.path]}\n"
+            digest.update(line.encode())
+        digest.update(f"{self.sensor_size} {self.classes}".encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """Facts about a data set for `datasets` and for the card of a shard set.
+
+    Args:
+        title: name in full.
+        events_layout: what the events root holds.
+        static_layout: what the static root holds.
+        download: where the raw data comes from.
+        licence: licence of the raw data.
+        citation: whom to cite.
+        pairing: `exact`, `class`, or how it is decided.
+        expected: recordings per official subset of the whole set; empty where there is no whole.
+        simulated: True when every recording is simulated.
+    """
+
+    title: str
+    events_layout: str
+    static_layout: str
+    download: str
+    licence: str
+    citation: str
+    pairing: str
+    expected: dict[str, int]
+    simulated: bool = False
+
+
+class PairReader:
+    """Base of all readers: facts as class attributes, three methods."""
+
+    name: ClassVar[str]
+    card: ClassVar[DatasetCard]
+
+    def describe(self) -> dict[str, Any]:
+        """The facts that `spikebridge datasets NAME` prints."""
+        card = self.card
+        return {
+            "name": self.name,
+            "title": card.title,
+            "events": card.events_layout,
+            "static": card.static_layout,
+            "download": card.download,
+            "expected": ", ".join(f"{count:,} {subset}" for subset, count in card.expected.items()),
+            "pairs": card.pairing,
+            "licence": card.licence,
+            "cite": card.citation,
+        }
+
+    def list_pair(self, events_root: Path, static_root: Path) -> Listing:
+        """List recordings and images without decoding them.
+
+        Raises:
+            LayoutError: nothing usable, or a folder that does not belong there.
+        """
+        raise NotImplementedError
+
+    def read_events(self, recording: Recording) -> Events:
+        """Read one recording; not yet checked.
+
+        Raises:
+            RecordingError: the file is not a whole recording.
+        """
+        raise NotImplementedError
+
+    def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
+        """Decode one image to [H,W,3].
+
+        Raises:
+            RecordingError: it cannot be decoded.
+        """
+        raise NotImplementedError
+
+
+def key_part(text: str) -> str:
+    """Make a name safe inside a sample key: letters, digits, `_` and `-` stay, anything else becomes `_`."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)
+
+
+def find_root(root: Path, *, below: Sequence[str], holds: Callable[[Path], bool], what: str, layout: str) -> Path:
+    """Find the folder that has the right layout: `root` itself or one of the usual folders below it.
+
+    Args:
+        root: what the user gave.
+        below: relative folders to try next, in order.
+        holds: says whether a folder looks right.
+        what: `events` or `static`, for the message.
+        layout: what it should look like, for the message.
+
+    Raises:
+        LayoutError: missing, no folder, empty, or of another layout.
+    """
+    if not root.exists():
+        raise LayoutError(f"{what} folder {root} does not exist; expected {layout}.")
+    if not root.is_dir():
+        raise LayoutError(f"{what} path {root} is a file; expected a folder that holds {layout}.")
+    for folder in (root, *(root / name for name in below)):
+        if folder.is_dir() and holds(folder):
+            return folder
+    entries = sorted(entry.name for entry in root.iterdir())
+    found = ", ".join(entries[:6]) + (f" and {len(entries) - 6} more" if len(entries) > 6 else "")
+    raise LayoutError(
+        f"{what} folder {root} {'holds ' + found if entries else 'is empty'}; expected {layout}. "
+        f"Give the right folder with --{what}."
+    )
+
+
+def simulation_note(events_root: Path) -> Path | None:
+    """The file that `spikebridge simulate` leaves beside its recordings, if they are its own."""
+    for folder in (events_root, events_root.parent):
+        if (folder / SIMULATION_NOTE).is_file():
+            return folder / SIMULATION_NOTE
+    return None
+
+
+READERS: dict[str, type[PairReader]] = {}
+
+
+def register(reader: type[PairReader]) -> type[PairReader]:
+    """Class decorator: make a reader known under its name."""
+    if reader.name in READERS:
+        raise ValueError(f"two readers are called {reader.name!r}")
+    READERS[reader.name] = reader
+    return reader
+
+
+def all_readers() -> list[PairReader]:
+    """Every reader, by name."""
+    for module in pkgutil.iter_modules(pipeline.readers.__path__):
+        importlib.import_module(f"pipeline.readers.{module.name}")
+    return [READERS[name]() for name in sorted(READERS)]
+
+
+def get_reader(name: str) -> PairReader:
+    """The reader of a data set.
+
+    Raises:
+        SettingsError: no such data set; the message lists near matches.
+    """
+    readers = {reader.name: reader for reader in all_readers()}
+    if name not in readers:
+        near = difflib.get_close_matches(name, readers, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"no data set is called {name!r}; known: {', '.join(readers)}.{hint}")
+    return readers[name]

@@ -1,0 +1,151 @@
+"""N-MNIST recordings and the MNIST images they were made from.
+
+Source: Orchard et al. 2015 (recordings); LeCun et al. 1998 (images).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import LayoutError
+from pipeline.events import Events
+from pipeline.formats import bin40, idx
+from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
+
+SUBSETS = {"Train": "train", "Test": "test"}
+DIGITS = tuple("0123456789")
+SENSOR_SIZE = (34, 34)
+MNIST_PREFIX = {"train": "train", "test": "t10k"}
+EVENTS_LAYOUT = "Train/<digit>/<NNNNN>.bin and Test/<digit>/<NNNNN>.bin, NNNNN the 1-based index of the image"
+
+
+def list_digit_recordings(events_root: Path) -> tuple[list[Recording], list[str]]:
+    """List `{Train,Test}/<digit>/<NNNNN>.bin` below a root; `image` is `<Subset>/<NNNNN>`.
+
+    Returns:
+        Recordings sorted by name, and notes about what is missing.
+
+    Raises:
+        LayoutError: no recordings, a folder that is no digit, or a file name that is no index.
+    """
+    root = find_root(
+        events_root,
+        below=("events", "N-MNIST", "NMNIST"),
+        holds=lambda folder: any((folder / name).is_dir() for name in SUBSETS),
+        what="events",
+        layout=EVENTS_LAYOUT,
+    )
+    recordings, notes = [], []
+    for folder, subset in SUBSETS.items():
+        if not (root / folder).is_dir():
+            notes.append(f"no folder {folder}: no {subset} recordings")
+            continue
+        for class_folder in sorted((root / folder).iterdir()):
+            if class_folder.name.startswith("."):
+                continue
+            if class_folder.name not in DIGITS or not class_folder.is_dir():
+                raise LayoutError(
+                    f"{class_folder} is not a digit's folder; expected the folders 0 to 9 below {root / folder}. "
+                    "Move it out of the data set."
+                )
+            for path in sorted(class_folder.iterdir()):
+                if path.name.startswith("."):
+                    continue
+                if not re.fullmatch(r"\d+\.bin", path.name):
+                    raise LayoutError(f"{path} is no recording; expected names like 00012.bin. Move it out.")
+                label, stem = int(class_folder.name), path.stem
+                name = f"{folder}/{class_folder.name}/{stem}"
+                recordings.append(Recording(name, path, label, subset, stem, f"{folder}/{int(stem):05d}"))
+        present = {recording.label for recording in recordings if recording.subset == subset}
+        if missing := [digit for digit in DIGITS if int(digit) not in present]:
+            notes.append(f"no {subset} recordings of {', '.join(missing)}")
+    if not recordings:
+        raise LayoutError(f"{root}: no recordings found; expected {EVENTS_LAYOUT}.")
+    return recordings, notes
+
+
+@register
+class NMNIST(PairReader):
+    """N-MNIST with MNIST; pairs are exact: NNNNN is the 1-based MNIST index in the same subset."""
+
+    name = "nmnist"
+    card = DatasetCard(
+        title="N-MNIST (events) and MNIST (images)",
+        events_layout=EVENTS_LAYOUT,
+        static_layout="{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]",
+        download="https://www.garrickorchard.com/datasets/n-mnist and http://yann.lecun.com/exdb/mnist",
+        licence="N-MNIST: CC BY-SA 4.0; MNIST: CC BY-SA 3.0",
+        citation="Orchard, Jayawant, Cohen, Thakor: Converting static image datasets to spiking neuromorphic datasets "
+        "using saccades, Frontiers in Neuroscience 9, 2015. LeCun, Bottou, Bengio, Haffner: Gradient-based learning "
+        "applied to document recognition, Proc. IEEE 86, 1998.",
+        pairing="exact",
+        expected={"train": 60_000, "test": 10_000},
+    )
+
+    def list_pair(self, events_root: Path, static_root: Path) -> Listing:
+        recordings, notes = list_digit_recordings(events_root)
+        root = find_root(
+            static_root,
+            below=("static", "MNIST/raw", "MNIST", "raw"),
+            holds=lambda folder: any(_find_idx(folder, prefix, "images") for prefix in MNIST_PREFIX.values()),
+            what="static",
+            layout=self.card.static_layout,
+        )
+        images = []
+        for folder, subset in SUBSETS.items():
+            prefix = MNIST_PREFIX[subset]
+            path, labels_path = _find_idx(root, prefix, "images"), _find_idx(root, prefix, "labels")
+            if path is None or labels_path is None:
+                notes.append(f"no {prefix} idx files: {subset} recordings have no image")
+                continue
+            count, labels = len(_load(path)), idx.read(labels_path)
+            if len(labels) != count:
+                raise LayoutError(
+                    f"{path} holds {count} images and {labels_path} {len(labels)} labels; expected as many."
+                )
+            if count and int(labels.max()) >= len(DIGITS):
+                raise LayoutError(f"{labels_path}: label {int(labels.max())} found; expected 0 to 9.")
+            images += [
+                StaticImage(f"{folder}/{i + 1:05d}", path, int(label), subset, f"{subset}{i + 1:05d}", row=i)
+                for i, label in enumerate(labels)
+            ]
+        by_name = {image.name: image.label for image in images}
+        for recording in recordings:
+            label = by_name.get(recording.image or "", recording.label)
+            if label != recording.label:
+                raise LayoutError(
+                    f"{recording.path}: lies in the folder of digit {recording.label}, but MNIST image "
+                    f"{recording.image} is a {label}. Was it moved, or are these the idx files of another set?"
+                )
+        recordings.sort(key=lambda recording: recording.name)
+        return Listing(DIGITS, tuple(recordings), tuple(images), SENSOR_SIZE, notes=tuple(notes))
+
+    def read_events(self, recording: Recording) -> Events:
+        return bin40.decode(recording.path.read_bytes(), source=f"{recording.name}.bin")[0]
+
+    def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
+        return np.repeat(_load(image.path)[image.row][..., None], 3, -1)  # [H,W,3]
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path) -> NDArray[np.uint8]:
+    array = idx.read(path)
+    if array.ndim != 3:
+        raise LayoutError(f"{path}: rank {array.ndim}; expected images [N,H,W].")
+    return array
+
+
+def _find_idx(folder: Path, prefix: str, kind: str) -> Path | None:
+    """The idx file of a subset in any of its usual spellings, the plain file first."""
+    rank = {"images": 3, "labels": 1}[kind]
+    for separator in ("-", "."):
+        for ending in ("", ".gz"):
+            path = folder / f"{prefix}-{kind}{separator}idx{rank}-ubyte{ending}"
+            if path.is_file():
+                return path
+    return None

@@ -1,0 +1,126 @@
+"""Shared by all tests: one thread each, tiny raw data sets in the true formats, and the count of skipped tests."""
+
+from __future__ import annotations
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from pipeline.events import Events  # noqa: E402
+from pipeline.formats import bin40, idx  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+EXPECTED_SKIPS = Path(__file__).with_name("expected_skips.txt")
+
+
+def make_events(seed: int, *, count: int = 300, size: tuple[int, int] = (34, 34), duration_us: int = 300_000) -> Events:
+    """Random events that pass every check."""
+    rng = np.random.default_rng(seed)
+    return Events(
+        t=np.sort(rng.integers(0, duration_us, count)).astype(np.int64),
+        x=rng.integers(0, size[0], count).astype(np.int32),
+        y=rng.integers(0, size[1], count).astype(np.int32),
+        p=rng.integers(0, 2, count).astype(np.uint8),
+    )
+
+
+def write_digits_raw(root: Path, *, train: int = 5, test: int = 2, classes: int = 3) -> Path:
+    """A raw `digits` folder: random recordings and random 8x8 images, numbered like the real one."""
+    from PIL import Image
+
+    number = 0
+    for label in range(classes):
+        for subset, count in (("Train", train), ("Test", test)):
+            for _ in range(count):
+                number += 1
+                rng = np.random.default_rng([label, number])
+                name = f"{subset}/{label}/{number:05d}"
+                recording, image = root / "events" / f"{name}.bin", root / "static" / f"{name}.png"
+                recording.parent.mkdir(parents=True, exist_ok=True)
+                image.parent.mkdir(parents=True, exist_ok=True)
+                recording.write_bytes(bin40.encode(make_events(number)))
+                Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(image)
+    return root
+
+
+def write_nmnist_raw(root: Path, *, train: int = 12, test: int = 6, classes: int = 3, compressed: bool = False) -> Path:
+    """Raw `events/` and `static/` folders of N-MNIST and MNIST: random content in the true formats."""
+    end = ".gz" if compressed else ""
+    for folder, prefix, count in (("Train", "train", train), ("Test", "t10k", test)):
+        rng = np.random.default_rng(count)
+        labels = (np.arange(count) % classes).astype(np.uint8)
+        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        (root / "static").mkdir(parents=True, exist_ok=True)
+        idx.write(root / "static" / f"{prefix}-images-idx3-ubyte{end}", images)
+        idx.write(root / "static" / f"{prefix}-labels-idx1-ubyte{end}", labels)
+        for i, label in enumerate(labels):
+            path = root / "events" / folder / str(label) / f"{i + 1:05d}.bin"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bin40.encode(make_events(1000 * len(folder) + i)))
+    return root
+
+
+@pytest.fixture
+def digits_raw(tmp_path: Path) -> Path:
+    """A raw `digits` folder: 3 classes, 5 training and 2 test recordings each."""
+    return write_digits_raw(tmp_path / "raw")
+
+
+@pytest.fixture
+def nmnist_raw(tmp_path: Path) -> Path:
+    """Raw N-MNIST and MNIST folders: 3 classes, 4 training and 2 test recordings each."""
+    return write_nmnist_raw(tmp_path / "nmnist")
+
+
+@pytest.fixture(scope="session")
+def shard_set(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A factory of complete small shard sets, made once per session and settings; read only."""
+    from pipeline.conversion import prepare
+    from pipeline.convert import convert
+    from pipeline.settings import ConversionSettings
+
+    made: dict[tuple[tuple[str, object], ...], Path] = {}
+
+    def make(**settings: object) -> Path:
+        key = tuple(sorted(settings.items()))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("shards")
+            raw = write_digits_raw(folder / "raw", train=8, test=3)
+            wanted = ConversionSettings(**{"dataset": "digits", "time_bins": 4, "size": 12, **settings})  # type: ignore[arg-type]
+            convert(prepare(wanted, events_root=raw, static_root=raw), folder / "set")
+            made[key] = folder / "set"
+        return made[key]
+
+    return make
+
+
+def unexpected_skips(reporter: pytest.TerminalReporter) -> tuple[int, list[str]]:
+    """Number of skipped tests, and those that no line of the committed list allows."""
+    lines = EXPECTED_SKIPS.read_text().splitlines()
+    allowed = tuple(line for line in lines if line and not line.startswith("#"))
+    skipped = [report.nodeid for report in reporter.stats.get("skipped", [])]
+    return len(skipped), [node for node in skipped if not node.startswith(allowed)]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests were skipped, and which of them nobody expects."""
+    count, surprising = unexpected_skips(terminalreporter)
+    terminalreporter.write_line(f"skipped: {count}; not allowed by {EXPECTED_SKIPS.name}: {len(surprising)}")
+    for node in surprising:
+        terminalreporter.write_line(f"  {node}", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A skip that the committed list does not allow fails the run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not hasattr(session.config, "workerinput") and exitstatus == 0:
+        session.exitstatus = 1 if unexpected_skips(reporter)[1] else 0

@@ -1,0 +1,64 @@
+"""Images of every mode become RGB; the pixel hash sees through renaming and re-encoding."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import RecordingError
+from pipeline.images import decode_image, pixel_hash, read_image, to_static
+
+GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+
+
+def encoded(image, **options):
+    file = io.BytesIO()
+    image.save(file, **{"format": "PNG", **options})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "LA", "RGBA", "RGB"])
+def test_grey_in_every_mode(mode):
+    image = Image.fromarray(GREY)
+    data = encoded(image.quantize(256) if mode == "P" else image.convert(mode))
+    np.testing.assert_array_equal(decode_image(data, source="x"), np.repeat(GREY[..., None], 3, -1))
+
+
+def test_sixteen_bit_keeps_the_upper_byte():
+    data = encoded(Image.fromarray(GREY.astype(np.uint16) * 256 + 7))
+    np.testing.assert_array_equal(decode_image(data, source="x")[..., 0], GREY)
+
+
+def test_transparent_is_shown_on_black():
+    rgba = np.full((2, 2, 4), 200, np.uint8)
+    rgba[0, 0, 3] = 0
+    shown = decode_image(encoded(Image.fromarray(rgba)), source="x")
+    assert shown[0, 0].tolist() == [0, 0, 0]
+
+
+def test_cmyk_jpeg_decodes():
+    assert decode_image(encoded(Image.new("CMYK", (4, 4)), format="JPEG"), source="x").shape == (4, 4, 3)
+
+
+def test_hash_sees_through_names_and_encodings(tmp_path):
+    image = Image.fromarray(GREY)
+    image.save(tmp_path / "a.png")
+    image.convert("RGB").save(tmp_path / "renamed.bmp")
+    image.convert("RGBA").save(tmp_path / "again.png", compress_level=1)
+    hashes = {pixel_hash(read_image(path)) for path in tmp_path.iterdir()}
+    assert len(hashes) == 1
+    assert pixel_hash(np.zeros((2, 3, 3), np.uint8)) != pixel_hash(np.zeros((3, 2, 3), np.uint8))
+
+
+@pytest.mark.parametrize("data", [b"", b"not an image", encoded(Image.fromarray(GREY))[:50]])
+def test_unreadable_images_are_named(data):
+    with pytest.raises(RecordingError, match=r"digit\.png") as caught:
+        decode_image(data, source="digit.png")
+    assert caught.value.reason == "unreadable_image"
+
+
+def test_to_static_stretches_to_a_square():
+    rgb = np.repeat(GREY[..., None], 3, -1)
+    assert to_static(rgb, size=5, encoding="v").shape == (1, 5, 5)
+    assert to_static(rgb, size=9, encoding="rgb").shape == (3, 9, 9)
