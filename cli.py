@@ -367,11 +367,9 @@ def write_run_report(runs: list[Path], out: Path, shards: Any) -> None:
     """Write the report of runs; a machine without the packages for pictures still gets its training done."""
     from train.report import write_report
 
-    from train.errors import ReportError
-
     try:
         write_report(runs, out, shards=shards)
-    except ReportError as error:
+    except TrainError as error:
         say(f"no report: {error}")
 
 
@@ -465,9 +463,8 @@ def report(runs: tuple[Path, ...], out: Path | None, shards_path: Path | None, a
     if out is None and len(runs) > 1:
         raise click.UsageError("Missing option --out: several runs need a place for their report.")
 
-    from train.report import write_report
-
     from pipeline.shardset import ShardSet
+    from train.report import write_report
 
     target = out or runs[0] / "report.html"
     write_report(list(runs), target, shards=ShardSet(shards_path) if shards_path else None)

@@ -69,7 +69,7 @@ def convert(
         if len(done.rejects) > max_bad:
             raise PipelineError(_too_many(list(done.rejects), max_bad, out / "rejects.jsonl"))
         return done
-    job = Job(out, conversion.settings, conversion.listing.sensor_size)
+    job = Job(out, conversion.settings, conversion.listing.sensor_size, conversion.listing.shown_fraction)
     try:
         job.work.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -39,13 +39,20 @@ class Job:
         out: folder of the shard set.
         settings: of the conversion.
         sensor_size: (W, H) of the recordings.
+        shown_fraction: see `pipeline.pairs.Listing`.
         key_bytes: longest sample key.
     """
 
     out: Path
     settings: ConversionSettings
     sensor_size: tuple[int, int]
+    shown_fraction: float | None
     key_bytes: int = 1
+
+    @property
+    def canvas(self) -> tuple[int, int] | None:
+        """(W, H) that frames show, or None where each recording's own extent is stretched."""
+        return self.sensor_size if self.settings.extent == "canvas" else None
 
     @property
     def work(self) -> Path:
@@ -113,7 +120,15 @@ def convert_static(job: Job, chunk: StaticChunk) -> TaskResult:
             continue
         names.append(image.name)
         hashes.append(np.frombuffer(pixel_hash(rgb), np.uint8))
-        images.append(to_static(rgb, size=job.settings.size, encoding=job.settings.encoding))
+        images.append(
+            to_static(
+                rgb,
+                size=job.settings.size,
+                encoding=job.settings.encoding,
+                canvas=job.canvas if job.shown_fraction else None,
+                shown_fraction=job.shown_fraction or 1.0,
+            )
+        )
     buffer = io.BytesIO()
     arrays = {"images": np.stack(images), "hashes": np.stack(hashes)} if images else {}
     np.savez(buffer, names=np.array(names, dtype=np.str_), **arrays)  # type: ignore[arg-type]
@@ -167,7 +182,7 @@ def _sample(job: Job, reader: PairReader, planned: PlannedSample, totals: dict[s
         size=settings.size,
         reduction=settings.reduction,
         dtype=settings.dtype,
-        canvas=job.sensor_size if settings.extent == "canvas" else None,
+        canvas=job.canvas,
         source=recording.name,
     )
     totals["events"] += len(events)

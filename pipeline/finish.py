@@ -90,6 +90,7 @@ def _content(conversion: Conversion, results: Sequence[TaskResult], static: Stat
         "settings_sha256": settings.sha256,
         "classes": list(listing.classes),
         "sensor_size": list(listing.sensor_size),
+        "shown_fraction": listing.shown_fraction,
         "sample": {
             "axes": "TPHW",
             "shape": [settings.time_bins, 2, settings.size, settings.size],

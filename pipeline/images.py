@@ -8,12 +8,16 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import colour
 from pipeline.errors import RecordingError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_PIXELS = 200_000_000
 """Largest image that is decoded: a header that claims more is taken for an attack or for damage."""
@@ -78,19 +82,43 @@ def pixel_hash(rgb: NDArray[np.uint8]) -> bytes:
     return hashlib.sha256(f"{height}x{width} rgb ".encode() + np.ascontiguousarray(rgb).tobytes()).digest()
 
 
-def to_static(rgb: NDArray[np.uint8], *, size: int, encoding: str) -> NDArray[np.uint8]:
-    """Stretch an image to a square of S pixels and encode it.
+def to_static(
+    rgb: NDArray[np.uint8],
+    *,
+    size: int,
+    encoding: str,
+    canvas: tuple[int, int] | None = None,
+    shown_fraction: float = 1.0,
+) -> NDArray[np.uint8]:
+    """Bring an image to a square of S pixels and encode it.
+
+    Without a canvas the whole image is stretched to the square, as published. With one, it is first put where the
+    camera saw it: scaled (aspect kept) to a fraction of the canvas, centred, on black. Frames that are cut from the
+    sensor's canvas then show the same thing at the same place.
 
     Args:
         rgb: [H,W,3] uint8.
         size: S; bilinear, antialiased when shrinking (Pillow), as published for Caltech101 and Omniglot.
         encoding: see `pipeline.colour.encode`.
+        canvas: (W, H) of the sensor, or None to stretch the image itself.
+        shown_fraction: share of the canvas that the image fills, above 0 to 1; ignored without a canvas.
 
     Returns:
         [C,S,S] uint8.
     """
-    if rgb.shape[:2] != (size, size):
-        from PIL import Image
+    from PIL import Image
 
-        rgb = np.asarray(Image.fromarray(rgb).resize((size, size), Image.Resampling.BILINEAR))
-    return colour.encode(rgb, encoding)
+    picture = Image.fromarray(rgb)
+    if canvas is not None:
+        scale = shown_fraction * min(canvas[0] / picture.width, canvas[1] / picture.height)
+        width, height = (max(1, round(scale * length)) for length in picture.size)
+        ground = Image.new("RGB", canvas)
+        ground.paste(_resize(picture, (width, height)), ((canvas[0] - width) // 2, (canvas[1] - height) // 2))
+        picture = ground
+    return colour.encode(np.asarray(_resize(picture, (size, size))), encoding)
+
+
+def _resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    from PIL import Image
+
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.BILINEAR)

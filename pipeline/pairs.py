@@ -78,6 +78,8 @@ class Listing:
         recordings: sorted by name.
         images: sorted by name.
         sensor_size: (W, H) in pixels; events outside are an error, and extent `canvas` stretches it.
+        shown_fraction: where it is known how the camera saw the photographs: the share of the sensor that a photograph
+            fills, centred and with its aspect kept. Extent `canvas` then places the static images likewise.
         pairing: `exact` when recordings name their photograph, `class` when only classes are known.
         notes: one line each on what was expected and not found.
     """
@@ -86,6 +88,7 @@ class Listing:
     recordings: tuple[Recording, ...]
     images: tuple[StaticImage, ...]
     sensor_size: tuple[int, int]
+    shown_fraction: float | None = None
     pairing: str = "exact"
     notes: tuple[str, ...] = ()
 
@@ -100,7 +103,7 @@ class Listing:
             partner = item.image if isinstance(item, Recording) else item.row
             line = f"{type(item).__name__} {item.name} {item.label} {item.subset} {partner} {sizes[item.path]}\n"
             digest.update(line.encode())
-        digest.update(f"{self.sensor_size} {self.classes}".encode())
+        digest.update(f"{self.sensor_size} {self.shown_fraction} {self.classes}".encode())
         return digest.hexdigest()
 
 

@@ -27,7 +27,9 @@ from pipeline.errors import LayoutError, RecordingError, SettingsError
 from pipeline.files import PARTIAL_SUFFIX, write_bytes
 from pipeline.formats.bin40 import RECORD_BYTES, encode
 from pipeline.images import EXTENSIONS, decode_image
-from pipeline.simulation import MODEL_VERSION, SimulatorSettings, named_generator, simulate
+from pipeline.settings import describe_difference
+from pipeline.simulation import MODEL_VERSION, named_generator, simulate
+from pipeline.simulation_settings import SimulatorSettings
 
 COMPLETE = "simulated.json"
 PARTIAL = "simulated.partial.json"
@@ -365,12 +367,11 @@ def _read_header(path: Path) -> dict[str, Any] | None:
 
 
 def _refuse_difference(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    old, new = _flat({k: v for k, v in found.items() if k != "counts"}), _flat(wanted)
-    names = [n for n in sorted(old.keys() | new.keys()) if old.get(n) != new.get(n)]
-    if names:
-        lines = "; ".join(f"{n}: {old.get(n, 'absent')} there, {new.get(n, 'absent')} asked for" for n in names)
+    """Raise with the settings that differ, if any do."""
+    difference = describe_difference(_flat({k: v for k, v in found.items() if k != "counts"}), _flat(wanted))
+    if difference:
         raise SettingsError(
-            f"{out}: holds simulated data with other settings ({lines}). Choose another folder, or overwrite it."
+            f"{out}: holds simulated data with other settings. Choose another folder, or overwrite it.\n{difference}"
         )
 
 

@@ -137,7 +137,7 @@ def pixel_events(
                         when = start + (lower[q] - before[q]) / slope if slope < 0.0 else cursor
                     when = min(max(when, cursor), now)
                     if shot_due[q] <= when:
-                        when, polarity = shot_due[q], np.int64(shot_on[next_shot[q]])
+                        when, polarity = shot_due[q], int(shot_on[next_shot[q]])
                         next_shot[q] += 1
                         shot_due[q] = shot_us[next_shot[q]] if next_shot[q] < shot_start[q + 1] else np.inf
                     if polarity < 0:

@@ -15,7 +15,7 @@ from pipeline.events import Events
 from pipeline.formats import bin40
 from pipeline.images import decode_image
 from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
-from pipeline.readers.nmnist import DIGITS, SENSOR_SIZE, SUBSETS, list_digit_recordings
+from pipeline.readers.nmnist import DIGITS, SENSOR_SIZE, SHOWN_FRACTION, SUBSETS, list_digit_recordings
 
 
 @register
@@ -62,7 +62,7 @@ class Digits(PairReader):
             for r in sorted(recordings, key=lambda r: r.name)
         ]
         images.sort(key=lambda image: image.name)
-        return Listing(DIGITS, tuple(joined), tuple(images), SENSOR_SIZE, notes=tuple(notes))
+        return Listing(DIGITS, tuple(joined), tuple(images), SENSOR_SIZE, SHOWN_FRACTION, notes=tuple(notes))
 
     def read_events(self, recording: Recording) -> Events:
         return bin40.decode(recording.path.read_bytes(), source=f"{recording.name}.bin")[0]

@@ -78,7 +78,7 @@ class Folders(PairReader):
             recordings = tuple(Recording(r.name, r.path, r.label, None, r.stem, None) for r in recordings)
         unused = sorted({path.parent.name for path in image_paths} - set(classes))
         notes = (f"no recordings of the image classes {', '.join(unused)}",) if unused else ()
-        return Listing(classes, recordings, images, _sensor_size(root), "exact" if exact else "class", notes)
+        return Listing(classes, recordings, images, *_geometry(root), "exact" if exact else "class", notes)
 
     def read_events(self, recording: Recording) -> Events:
         return bin40.decode(recording.path.read_bytes(), source=f"{recording.name}.bin")[0]
@@ -87,10 +87,10 @@ class Folders(PairReader):
         return decode_image(image.path.read_bytes(), source=image.path.name)
 
 
-def _sensor_size(root: Path) -> tuple[int, int]:
-    """The sensor of simulated recordings; else the largest that the format holds."""
+def _geometry(root: Path) -> tuple[tuple[int, int], float | None]:
+    """Sensor size and shown fraction of simulated recordings; else the largest sensor that the format holds."""
     note = simulation_note(root)
     if note is None:
-        return bin40.MAX_WIDTH, bin40.MAX_HEIGHT
+        return (bin40.MAX_WIDTH, bin40.MAX_HEIGHT), None
     settings = json.loads(note.read_bytes())["settings"]
-    return settings["sensor_width_px"], settings["sensor_height_px"]
+    return (settings["sensor_width_px"], settings["sensor_height_px"]), settings["shown_fraction"]

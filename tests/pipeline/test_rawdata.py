@@ -19,7 +19,8 @@ from pipeline.errors import LayoutError, RecordingError, SettingsError
 from pipeline.events import Events
 from pipeline.formats import bin40
 from pipeline.rawdata import COMPLETE, PARTIAL, luminance, write_digits, write_images
-from pipeline.simulation import SimulatorSettings, simulate
+from pipeline.simulation import simulate
+from pipeline.simulation_settings import SimulatorSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,9 +131,9 @@ def test_complete_folder_is_left_alone(digits):
 
 
 def test_other_settings_are_refused_with_the_difference(digits):
-    with pytest.raises(SettingsError, match="seed: 0 there, 5 asked for"):
+    with pytest.raises(SettingsError, match="seed: 0 there, 5 wanted"):
         write_digits(digits, seed=5)
-    with pytest.raises(SettingsError, match=r"settings.threshold_on: .* there, 0.9 asked for"):
+    with pytest.raises(SettingsError, match=r"settings.threshold_on: .* there, 0.9 wanted"):
         write_digits(digits, settings=SimulatorSettings(threshold_on=0.9))
 
 
@@ -170,7 +171,7 @@ def test_interrupted_run_resumes(few_digits, tmp_path):
     stamps = [p.stat().st_mtime_ns for p in kept[1:]]
     kept[0].write_bytes(b"")  # what a power cut may leave
     kept[0].with_name(f".{kept[0].name}.part").write_bytes(b"half")
-    with pytest.raises(SettingsError, match="seed: 2 there, 3 asked for"):
+    with pytest.raises(SettingsError, match="seed: 2 there, 3 wanted"):
         write_digits(out, seed=3)
     made = write_digits(out, seed=2)
     assert made["written"] == 16
@@ -245,10 +246,10 @@ def test_images_are_copied_and_simulated(pictures, tmp_path):
     assert 34 < events.x.max() < 64
     assert 34 < events.y.max() < 48
     assert write_images(pictures, tmp_path / "out", sensor=(64, 48), seed=1)["up_to_date"]
-    with pytest.raises(SettingsError, match=r"settings.sensor_width_px: 64 there, 34 asked for"):
+    with pytest.raises(SettingsError, match=r"settings.sensor_width_px: 64 there, 34 wanted"):
         write_images(pictures, tmp_path / "out", seed=1)
     (pictures / "cat" / "0.png").unlink()
-    with pytest.raises(SettingsError, match=r"source\.images: 6 image files there, 5 image files asked for"):
+    with pytest.raises(SettingsError, match=r"source\.images: 6 image files there, 5 image files wanted"):
         write_images(pictures, tmp_path / "out", sensor=(64, 48), seed=1)
 
 

@@ -1,0 +1,161 @@
+"""Every backend equals the step-by-step oracle: float64 end to end, float32 layer by layer."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import Oracle, loss
+
+from models import SURROGATES, backends, build_model
+from models.layers import fire
+from models.neurons import NEURONS, make_neuron
+from models.normalization import STATISTICS, StepNorm
+from train.losses import transfer_loss
+
+BACKENDS = ("torch", "numba")
+SIZES = {"vgg_snn": (16, 17), "resnet18_snn": (9, 12), "scnn": (16, 19), "nmnist_snn": (4, 9)}
+WIDTHS = {"vgg_snn": 0.05, "resnet18_snn": 0.05, "scnn": 0.2, "nmnist_snn": 0.03}
+
+
+def draw_case(kind, *, T, B, size, seed, **how):
+    torch.manual_seed(seed)
+    net = build_model(kind, num_classes=3, time_steps=T, width=WIDTHS[kind], input_size=size, **how).double()
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(2)  # deep layers should fire
+            elif "bn" in name or name.endswith(".w"):
+                parameter.add_(0.4 * torch.rand_like(parameter))
+    if kind == "nmnist_snn":
+        net.dropout1.p = net.dropout2.p = 0.0
+    static = torch.rand(T, B, 2, *net.settings.input_size, dtype=torch.float64)
+    return net, static, torch.poisson(0.6 * torch.ones_like(static))
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(data=st.data())
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", list(SIZES))
+def test_whole_network(kind, backend, data):
+    how = {
+        "surrogate": data.draw(st.sampled_from(sorted(SURROGATES))),
+        "neuron": data.draw(st.sampled_from(sorted(NEURONS))),
+        "reset": data.draw(st.sampled_from(("hard", "soft"))),
+        "statistics": data.draw(st.sampled_from(STATISTICS)),
+    }
+    T, B, seed = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5)), data.draw(st.integers(0, 99))
+    low, high = SIZES[kind]
+    size = data.draw(st.tuples(st.integers(low, high), st.integers(low, high)))
+    net, static, event = draw_case(kind, T=T, B=B, size=size, seed=seed, **how)
+    streams = data.draw(st.sampled_from(("both", "static", "event")))
+    static, event = (None if streams == "event" else static), (None if streams == "static" else event)
+
+    net.train(data.draw(st.booleans()))
+    weights = {name: p.detach().clone().requires_grad_() for name, p in net.named_parameters()}
+    oracle = Oracle(kind, {**{name: b.clone() for name, b in net.named_buffers()}, **weights}, **how)
+    oracle.training = net.training
+    expected = oracle(static, event)
+    with backends.use(backend), backends.record() as ran:
+        out = net(static, event)
+    assert set(ran) == {backend}
+
+    found = ((out.static_logits, out.static_features), (out.event_logits, out.event_features))
+    scalar, oracle_scalar = 0.0, 0.0
+    for mine, theirs in zip(found, expected, strict=True):
+        if theirs is None:
+            assert mine == (None, None)
+            continue
+        for a, b in zip(mine, theirs, strict=True):
+            close(a, b)
+            mix = torch.linspace(-1, 1, b.numel(), dtype=b.dtype).view_as(b)
+            scalar, oracle_scalar = scalar + (a * mix).sum(), oracle_scalar + (b * mix).sum()
+    scalar.backward()
+    oracle_scalar.backward()
+    for name, parameter in net.named_parameters():
+        if weights[name].grad is None:
+            assert parameter.grad is None or not parameter.grad.any()
+        else:
+            close(parameter.grad, weights[name].grad)
+    for name, buffer in net.named_buffers():
+        if not (net.settings.statistics == "pooled" and name.endswith("tracked")):
+            close(buffer, oracle.state[name])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("regularization", [True, False])
+@pytest.mark.parametrize("tet", [True, False])
+def test_loss_and_its_gradients(tet, regularization, backend):
+    net, static, event = draw_case("scnn", T=3, B=5, size=16, seed=1)
+    weights = {name: p.detach().clone().requires_grad_() for name, p in net.named_parameters()}
+    labels = torch.tensor([0, 1, 2, 1, 0])
+    how = {"domain_coefficient": 0.5, "tet": tet, "regularization": regularization}
+    expected = loss(*Oracle("scnn", weights)(static, event), labels, weights["coefficients"], **how)
+    expected.backward()
+    with backends.use(backend):
+        found = transfer_loss(net(static, event), labels, net.coefficients, **how)
+    found.total.backward()
+    close(found.total, expected)
+    for name, parameter in net.named_parameters():
+        if weights[name].grad is not None:
+            close(parameter.grad, weights[name].grad)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 999),
+    T=st.integers(1, 5),
+    B=st.integers(1, 3),
+    size=st.tuples(st.integers(2, 7), st.integers(2, 7)),
+    neuron=st.sampled_from(sorted(NEURONS)),
+    surrogate=st.sampled_from(sorted(SURROGATES)),
+    reset=st.sampled_from(("hard", "soft")),
+    normalized=st.booleans(),
+    pool=st.booleans(),
+)
+def test_one_layer_in_float32(seed, T, B, size, neuron, surrogate, reset, normalized, pool):
+    """The numba layer follows the float32 torch layer from the same input, and float64 within float32's reach."""
+    torch.manual_seed(seed)
+    x = torch.randn(B, 2, T, 3, *size)
+    # inputs in steps of 1/64 are exact: without BatchNorm no rounding can flip a spike
+    x = x if normalized else (x * 64).round() / 64
+    results = {}
+    for backend, dtype in (("torch", torch.float32), ("numba", torch.float32), ("torch", torch.float64)):
+        node = make_neuron(neuron, surrogate=surrogate, reset=reset).to(dtype)
+        norm = StepNorm(3).to(dtype) if normalized else None
+        leaf = x.to(dtype).detach().clone().requires_grad_()
+        with backends.use(backend), backends.record() as ran:
+            spikes, potential = fire(leaf, node, norm, streams=(0, 1), pool=pool, potential=True)
+        assert ran == {backend: 1}
+        (spikes.sum() + potential.square().sum()).backward()
+        results[backend, dtype] = [each.double() for each in (spikes.detach(), potential.detach(), leaf.grad)]
+    exact = results["torch", torch.float64]
+    for key in (("torch", torch.float32), ("numba", torch.float32)):
+        if torch.equal(results[key][0], exact[0]):  # a flipped spike changes everything after it
+            for a, b in zip(results[key], exact, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+        else:
+            assert normalized or neuron == "PLIF"
+
+
+def test_threads_do_not_change_a_bit(monkeypatch):
+    monkeypatch.setattr("models.fire_numba.SMALLEST_SHARE", 1)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.manual_seed(0)
+            x = torch.randn(3, 2, 4, 5, 6, 6, requires_grad=True)
+            norm, node = StepNorm(5), make_neuron("PLIF", surrogate="QGateGrad", reset="hard")
+            torch.set_num_threads(threads)
+            with backends.use("numba"):
+                spikes, _ = fire(x, node, norm, streams=(0, 1), pool=True)
+            spikes.square().sum().backward()
+            found.append((spikes.detach(), x.grad, norm.weight.grad, norm.running_var, node.w.grad))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))

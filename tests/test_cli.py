@@ -1,0 +1,246 @@
+"""The command line end to end, on real files, in real processes where exit codes matter."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from conftest import ROOT, write_digits_raw
+
+from cli import main
+
+SMALL = ["--time-bins", "4", "--size", "20"]
+RECIPE = ["--set", "time_bins=4", "--set", "size=20", "--set", "epochs=2", "--set", "events_per_class=3"]
+VERBS = ["datasets", "simulate", "preprocess", "verify", "train", "evaluate", "compare", "report", "recipes"]
+
+
+def invoke(*arguments, code=0):
+    """Run a verb in this process; an exception that is no exit is passed on."""
+    result = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    return write_digits_raw(tmp_path_factory.mktemp("raw"), train=8, test=3, classes=10)
+
+
+@pytest.fixture(scope="module")
+def shards(raw, tmp_path_factory):
+    out = tmp_path_factory.mktemp("shards") / "set"
+    invoke("preprocess", "--dataset", "digits", "--events", raw, "--static", raw, "--out", out, *SMALL)
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(shards, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "run"
+    invoke("train", "--shards", shards, "--recipe", "digits", "--run", run, *RECIPE)
+    return run
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_has_an_example(verb):
+    text = invoke(verb, "--help").output
+    assert "Example" in text or verb == "recipes"
+    assert verb in invoke("--help").output
+
+
+def test_help_answers_without_torch():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", str(ROOT / "cli.py"), "train", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "numpy" not in done.stderr
+    assert "torch" not in done.stderr
+
+
+def test_datasets():
+    facts = json.loads(invoke("datasets", "--json").stdout)
+    assert {"digits", "nmnist", "folders"} <= set(facts)
+    assert "CC BY-SA 4.0" in invoke("datasets", "nmnist").stdout
+    assert "Did you mean nmnist" in invoke("datasets", "nmnst", code=1).stderr
+
+
+def test_dry_run_writes_nothing(raw, tmp_path):
+    options = [
+        "--dataset",
+        "digits",
+        "--events",
+        raw,
+        "--static",
+        raw,
+        "--out",
+        tmp_path / "set",
+        "--dry-run",
+        "--json",
+    ]
+    result = invoke("preprocess", *options)
+    summary = json.loads(result.stdout)
+    assert summary["recordings"] == 110
+    assert summary["test"] == 30
+    assert "found 80 of 1,438 train recordings" in result.stderr
+    assert not (tmp_path / "set").exists()
+
+
+def test_flags_win_over_the_recipe_and_the_hash_says_so():
+    plain = invoke("preprocess", "--recipe", "digits", "--settings-hash").stdout
+    assert plain == invoke("preprocess", "--dataset", "digits", "--settings-hash").stdout
+    assert plain != invoke("preprocess", "--dataset", "digits", "--time-bins", "3", "--settings-hash").stdout
+    assert "not for nmnist" in invoke("preprocess", "--recipe", "digits", "--dataset", "nmnist", code=1).stderr
+
+
+def test_verify_says_what_it_checked(shards, tmp_path):
+    assert "whole, no leaks" in invoke("verify", shards).stdout
+    found = json.loads(invoke("verify", shards, "--json").stdout)
+    assert found["ok"] is True
+    assert found["samples"] == 110
+    shutil.copytree(shards, tmp_path / "set")
+    (tmp_path / "set" / "static.h5").unlink()
+    assert "static.h5: missing" in invoke("verify", tmp_path / "set", code=4).stdout
+    assert "manifest" in invoke("verify", tmp_path, code=4).stderr
+
+
+def test_rejects_end_with_their_own_code(tmp_path):
+    raw = write_digits_raw(tmp_path / "raw")
+    next((raw / "events" / "Train").rglob("*.bin")).write_bytes(b"12")
+    options = ["preprocess", "--dataset", "digits", "--events", raw, "--static", raw, "--out", tmp_path / "set", *SMALL]
+    assert "truncated" in invoke(*options, code=1).stderr
+    result = invoke(*options, "--max-bad", "1", "--json", code=3)
+    assert json.loads(result.stdout)["rejected"] == 1
+    lines = (tmp_path / "set" / "rejects.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["reason"] == "truncated"
+
+
+def test_a_run_folder_holds_everything(trained):
+    names = {p.relative_to(trained).as_posix() for p in trained.rglob("*") if p.is_file()}
+    assert names >= {
+        "config.toml",
+        "metrics.jsonl",
+        "weights/best.safetensors",
+        "weights/last.safetensors",
+        "result.json",
+        "predictions.csv",
+        "report.html",
+    }
+    rows = (trained / "predictions.csv").read_text().splitlines()
+    assert rows[0].startswith("key,label,prediction")
+    assert len(rows) == 1 + 30
+
+
+def test_evaluate_reproduces_the_result(trained, shards):
+    result = json.loads((trained / "result.json").read_text())
+    again = json.loads(invoke("evaluate", trained, "--shards", shards, "--split", "test", "--json").stdout)
+    assert again["accuracy"] == result["test_accuracy"]
+    assert again["split"] == "test"
+    assert again["samples"] == 30
+
+
+def test_a_finished_run_prints_its_result(trained, shards):
+    before = (trained / "result.json").stat().st_mtime_ns
+    options = ["train", "--shards", shards, "--recipe", "digits", "--run", trained, *RECIPE]
+    assert "test accuracy" in invoke(*options).stdout
+    assert (trained / "result.json").stat().st_mtime_ns == before
+    assert "SIMULATED" in invoke(*options).stdout
+    refused = invoke(*options, "--set", "epochs=3", code=1)
+    assert "epochs" in refused.stderr
+
+
+def test_compare_prints_its_table(shards, tmp_path):
+    options = ["compare", "--shards", shards, "--recipe", "digits", "--seeds", "0,1", "--out", tmp_path / "c", *RECIPE]
+    table = json.loads(invoke(*options, "--json").stdout)
+    assert table["methods"]["kt"]["n"] == 2
+    assert len(table["methods"]["event_only"]["runs"]) == 2
+    assert table["methods"]["kt"]["test_accuracy_std"] >= 0
+    assert "kt minus event_only" in invoke(*options).stdout
+    assert (tmp_path / "c" / "report.html").exists()
+
+
+def test_report_of_several_runs(trained, shards, tmp_path):
+    out = tmp_path / "r.html"
+    invoke("report", trained, "--shards", shards, "--out", out)
+    assert "<html" in out.read_text()[:200]
+    assert "--out" in invoke("report", trained, trained, code=2).stderr
+
+
+def test_recipes(tmp_path):
+    assert "digits" in invoke("recipes", "list").stdout
+    assert "[train]" in invoke("recipes", "show", "digits").stdout
+    mine = tmp_path / "mine.toml"
+    invoke("recipes", "copy", "digits", mine)
+    assert "good" in invoke("recipes", "validate", mine).stdout
+    mine.write_text(mine.read_text().replace("epochs", "epoch").replace('method = "kt"', 'method = "kd"'))
+    text = invoke("recipes", "validate", mine, code=1).stderr
+    assert "epoch: unknown key; did you mean epochs?" in text
+    assert "kd" in text  # every problem at once
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["train", "--shards", "SHARDS", "--recipe", "digits", "--run", "RUN"], 1, "spikebridge preprocess"),
+        (["train", "--shards", "SHARDS", "--recipe", "digits", "--run", "RUN", "--device", "cuda", *RECIPE], 1, "CUDA"),
+        (
+            ["train", "--shards", "SHARDS", "--recipe", "digits", "--run", "RUN", "--expect", "0" * 64, *RECIPE],
+            1,
+            "000",
+        ),
+        (["train", "--shards", "SHARDS", "--recipe", "digitz", "--run", "RUN"], 1, "did you mean digits"),
+        (["train", "--shards", "SHARDS", "--recipe", "digits", "--run", "RUN", "--set", "epoch=3"], 1, "epochs"),
+        (["train", "--shards", "NOWHERE", "--recipe", "digits", "--run", "RUN"], 1, "no such folder"),
+        (["train", "--recipe", "digits", "--run", "RUN"], 2, "--shards"),
+        (["evaluate", "NOWHERE", "--shards", "SHARDS"], 1, "NOWHERE"),
+        (
+            ["preprocess", "--dataset", "digits", "--events", "NOWHERE", "--static", "x", "--out", "RUN"],
+            1,
+            "does not exist",
+        ),
+        (["preprocess", "--events", "x"], 2, "--dataset"),
+        (["simulate", "--sensor", "big", "--out", "RUN"], 2, "34x34"),
+        (["compare", "--shards", "SHARDS", "--recipe", "digits", "--seeds", "a", "--out", "RUN"], 2, "whole numbers"),
+    ],
+)
+def test_bad_usage_is_one_paragraph(shards, tmp_path, arguments, code, expected):
+    places = {"SHARDS": str(shards), "RUN": str(tmp_path / "run")}
+    result = invoke(*(places.get(a, a) for a in arguments), code=code)
+    assert expected in result.stderr
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_simulated_images_become_a_shard_set(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    for label in ("ant", "bee"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(4):
+            pixels = np.random.default_rng(i).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"p{i}.png")
+    raw = tmp_path / "raw"
+    invoke("simulate", "--images", tmp_path / "photos", "--sensor", "40x30", "--out", raw)
+    out = tmp_path / "set"
+    options = ["--dataset", "folders", "--events", raw, "--static", raw, "--out", out, "--encoding", "rgb"]
+    result = json.loads(invoke("preprocess", *options, "--json").stdout)
+    assert result["simulated"] is True
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["classes"] == ["ant", "bee"]
+    assert manifest["sensor_size"] == [40, 30]
+    assert manifest["pairing"]["kind"] == "exact"
+    assert "whole, no leaks" in invoke("verify", out).stdout
+
+
+def test_piped_output_is_quiet_and_results_are_on_stdout(raw, tmp_path):
+    command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
+    command += ["--static", str(raw), "--out", str(tmp_path / "s"), "--workers", "1", "--json", *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "80"})
+    assert json.loads(done.stdout)["splits"]["test"] == 30
+    assert "%|" not in done.stderr
+    assert "\r" not in done.stderr

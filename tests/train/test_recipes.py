@@ -1,0 +1,213 @@
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from fake_shards import tiny_recipe
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train import recipes, settings
+from train.errors import RecipeError
+
+GOOD = {
+    "shards": {
+        "dataset": "digits",
+        "time_bins": 10,
+        "size": 28,
+        "reduction": "sum",
+        "extent": "canvas",
+        "encoding": "v",
+        "protocol": "strict",
+    },
+    "train": {"method": "kt", "model": "scnn", "epochs": 4, "batch_size": 20, "lr": 0.001},
+}
+
+
+def problems_of(call, *args, **kwargs):
+    with pytest.raises(RecipeError) as caught:
+        call(*args, **kwargs)
+    return "\n".join(caught.value.problems), len(caught.value.problems)
+
+
+@pytest.mark.parametrize("name", recipes.shipped_names())
+def test_shipped_recipes_are_valid_and_say_what_they_are(name):
+    recipe = recipes.load_recipe(name)
+    assert recipe.name == name
+    header = recipes.show_recipe(name).split("[shards]")[0]
+    for word in ("Command:", "Data:", "Result:", "Time:", "Hardware:"):
+        assert word in header
+    assert f"--recipe {name}" in header
+    assert next(entry for entry in recipes.list_recipes() if entry.name == name).summary
+
+
+def test_digits_and_nmnist_are_shipped():
+    assert {"digits", "nmnist"} <= set(recipes.shipped_names())
+
+
+def test_settings_know_the_models_that_exist():
+    import models
+    from models.neurons import NEURONS
+    from train.augmentation import AUGMENTATIONS
+
+    assert set(settings.MODELS) == set(models.NETWORKS)
+    assert set(settings.SURROGATES) == set(models.SURROGATES)
+    assert set(settings.NEURONS) == set(NEURONS)
+    assert set(settings.AUGMENTATIONS) == set(AUGMENTATIONS)
+    assert {"kt", "event_only"} <= set(settings.METHODS)
+
+
+def test_all_problems_at_once_with_the_nearest_name():
+    text, count = problems_of(
+        recipes.recipe_from,
+        {
+            "shards": {**GOOD["shards"], "time_bin": 3, "size": "28"},
+            "train": {
+                **GOOD["train"],
+                "metod": "kt",
+                "model": "scn",
+                "epochs": 2.5,
+                "tet": 1,
+                "lr": -1,
+                "dataset": "digits",
+                "warmup_epochs": -1,
+                "seed": True,
+            },
+            "extra": {},
+        },
+        overrides=["epoch=3", "sliding='on'"],
+    )
+    for part in (
+        "[extra]: unknown table",
+        "time_bin: unknown key; did you mean time_bins?",
+        'size: found the text "28", expected a whole number',
+        "metod: unknown key; did you mean method?",
+        '"scn" is not known; expected one of vgg_snn, resnet18_snn, resnet34_snn, scnn, nmnist_snn; did you mean scnn?',
+        "epochs: found the number 2.5, expected a whole number",
+        "tet: found the number 1, expected true or false",
+        "lr: -1 is too small; expected more than 0.0",
+        "dataset: belongs in [shards]",
+        "warmup_epochs: -1 is too small",
+        "seed: found the boolean true, expected a whole number",
+        "--set epoch: unknown key; did you mean epochs?",
+        'sliding: "on" is not known',
+    ):
+        assert part in text
+    assert count == 13
+
+
+def test_missing_keys_and_contradictions():
+    text, count = problems_of(
+        recipes.recipe_from,
+        {"shards": GOOD["shards"], "train": {"method": "kt", "schedule": "step", "epochs": 3, "warmup_epochs": 4}},
+    )
+    assert count == 5
+    assert "model: missing" in text
+    assert "warmup_epochs: 4 is more than the run's 3 epochs" in text
+    assert "needs at least one" in text
+    text, _ = problems_of(recipes.recipe_from, GOOD, overrides=["milestones=[3, 2]", "lr_min=1"])
+    assert "only schedule" in text
+    assert "do not increase" in text
+    assert "the floor 1" in text
+    text, _ = problems_of(recipes.recipe_from, GOOD, overrides=["milestones=[9]", "schedule=step"])
+    assert "outside a run of 4 epochs" in text
+
+
+def test_settings_check_themselves():
+    with pytest.raises(RecipeError, match="too small"):
+        settings.TrainSettings(method="kt", model="scnn", epochs=0, batch_size=1, lr=0.1)
+    with pytest.raises(RecipeError, match="expected one of"):
+        settings.ShardSettings(**{**GOOD["shards"], "encoding": "hsl"})
+
+
+def test_precedence_of_seed_and_overrides():
+    recipe = recipes.recipe_from(
+        {**GOOD, "train": {**GOOD["train"], "seed": 1}}, overrides=["seed=2", "lr=1", "size=32"], seed=3
+    )
+    assert recipe.train.seed == 3
+    assert recipe.train.lr == 1.0
+    assert isinstance(recipe.train.lr, float)
+    assert recipe.shards.size == 32
+    assert recipes.override(recipe, ["train.epochs=9"], seed=4, method="event_only").train.method == "event_only"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("model=scnn", "scnn"),
+        ('model="scnn"', "scnn"),
+        ("shards.dataset=n-mnist", "n-mnist"),
+        ("lr=1e-3", 1e-3),
+        ("tet=false", False),
+        ("milestones=[1, 2]", [1, 2]),
+    ],
+)
+def test_override_values_are_toml(text, value):
+    assert recipes.parse_override(text)[2] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model=two words", "--set 'model=\"two words\"'"),
+        ("tet=True", "is not a TOML value"),
+        ("lr=fast", "is not a TOML value"),
+        ("lr", "expected key=value"),
+        ("lr=", "expected key=value"),
+        ("shards.lr=1", "unknown key"),
+        ("epochs=1\nseed=2", "is not a TOML value"),
+    ],
+)
+def test_override_errors_show_what_to_write(text, words):
+    found, _ = problems_of(recipes.parse_override, text)
+    assert words in found
+
+
+def test_a_word_that_is_toml_is_not_guessed_to_be_text():
+    text, _ = problems_of(recipes.recipe_from, GOOD, overrides=["dataset=true"])
+    assert "found the boolean true, expected text in quotation marks" in text
+
+
+@given(
+    st.text(min_size=1, max_size=20),
+    st.floats(1e-300, 1e300),
+    st.lists(st.integers(1, 99), max_size=4, unique=True).map(sorted),
+    st.booleans(),
+)
+def test_written_recipes_read_back_equal(dataset, lr, milestones, tet):
+    tables = {
+        "shards": {**GOOD["shards"], "dataset": dataset},
+        "train": {**GOOD["train"], "epochs": 100, "lr": lr, "tet": tet, "lr_min": 0.0, "milestones": milestones},
+    }
+    tables["train"]["schedule"] = "step" if milestones else "cosine"
+    recipe = recipes.recipe_from(tables)
+    assert recipes.recipe_from(tomllib.loads(recipes.dump_recipe(recipe))) == recipe
+
+
+def test_differences_name_what_differs():
+    lines = recipes.differences(tiny_recipe(), tiny_recipe(lr=0.5, tet=False))
+    assert lines == ["lr: 0.003 there, 0.5 asked for", "tet: True there, False asked for"]
+
+
+def test_find_copy_and_show(tmp_path):
+    copied = recipes.copy_recipe("digits", tmp_path)
+    assert copied.name == "digits.toml"
+    assert recipes.load_recipe(copied) == recipes.load_recipe("digits")
+    text, _ = problems_of(recipes.copy_recipe, "digits", copied)
+    assert "--overwrite" in text
+    recipes.copy_recipe("digits", copied, overwrite=True)
+    text, _ = problems_of(recipes.load_recipe, "digit")
+    assert "did you mean digits?" in text
+    (tmp_path / "broken.toml").write_text("[train\n")
+    text, _ = problems_of(recipes.load_recipe, tmp_path / "broken.toml")
+    assert "not valid TOML" in text
+
+
+def test_recipes_and_method_names_need_no_torch():
+    root = Path(recipes.__file__).parents[1]
+    code = (
+        "import sys; import train.recipes, train.methods; "
+        "assert not {'torch', 'numpy', 'h5py'} & set(sys.modules), 'heavy import'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
