@@ -1,0 +1,236 @@
+"""Shards to batches [T,B,C,H,W]: the only place that makes them.
+
+Axes: T time, B batch, P polarity (the network's input channels), C channels of a static image, H height, W width,
+n samples. Stored frames are [n,T,P,H,W]; a batch is a [T,B,P,H,W] view of sample-major memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from train import order
+from train.augmentation import augment
+from train.errors import MethodError, ShardMismatchError
+from train.settings import TrainSettings
+
+RESIDENT_BYTES = 2 * 2**30
+"""Frames of a split up to this size are kept in memory when residence is `auto`."""
+
+RESIDENCES = ("auto", "host", "disk")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of training draws, on the device of the network."""
+
+    events: Tensor
+    """float32 [T,B,P,H,W], augmented event frames in the stored unit (counts, or bilinear weights)."""
+    images: Tensor | None
+    """float32 [B,P,H,W] in [0, 1], a static image of the same class each; None when the method needs none."""
+    labels: Tensor
+    """int64 [B]."""
+    replacement: Tensor
+    """float64 [B] in [0, 1): the number that decides about sliding replacement."""
+    dropout_seeds: Tensor
+    """int64 [B], one for the dropout masks of each draw."""
+    seed: int
+    """Root seed of the run; with `epoch` and `draws` it gives a method numbers of its own (`order.uniform`)."""
+    epoch: int
+    """0-based."""
+    draws: order.Ints
+    """int64 [B], draw positions within the epoch."""
+
+
+def static_stream(batch: Batch, probability: float) -> Tensor:
+    """Static sequences [T,B,P,H,W] float32; whole samples give way to their own event sequence.
+
+    Args:
+        batch: with images.
+        probability: replacement probability; at 0 the images repeated over time are a view without copies, and where
+            every sample is replaced the events themselves are returned.
+
+    Raises:
+        MethodError: the batch has no images.
+
+    Source: He et al., AAAI 2024, sliding training (replaced when u <= P).
+    """
+    if batch.images is None:
+        raise MethodError("this batch has no static images; the method must set needs_static")
+    still = batch.images.expand(len(batch.events), -1, -1, -1, -1)  # [T,B,P,H,W], a view
+    replaced = (batch.replacement <= probability) & (probability > 0)  # [B]
+    if probability <= 0:
+        return still
+    if probability >= 1:
+        return batch.events
+    return torch.where(replaced[None, :, None, None, None], batch.events, still)
+
+
+class Frames:
+    """Event frames of chosen recordings of one split, in memory or read from disk at every turn.
+
+    Args:
+        split: a split of a shard set (`read`, `labels`).
+        positions: int64 [n] within the split.
+        sample_shape: (T,P,H,W).
+        residence: `host`, `disk`, or `auto`: memory up to `RESIDENT_BYTES`.
+
+    Raises:
+        ValueError: an unknown residence.
+    """
+
+    def __init__(
+        self, split: Any, positions: order.Ints, *, sample_shape: tuple[int, ...], residence: str = "auto"
+    ) -> None:
+        if residence not in RESIDENCES:
+            raise ValueError(f"unknown residence {residence!r}: expected one of {', '.join(RESIDENCES)}")
+        self.labels: order.Ints = np.asarray(split.labels, dtype=np.int64)[positions]
+        self._split = split
+        self._positions = positions
+        self._resident: Tensor | None = None
+        # Two bytes a cell is the widest stored type.
+        small = 2 * len(positions) * int(np.prod(sample_shape)) <= RESIDENT_BYTES
+        if len(positions) and (residence == "host" or (residence == "auto" and small)):
+            self._resident = _tensor(split.read(positions))
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def take(self, indices: order.Ints) -> Tensor:
+        """Frames [len(indices),T,P,H,W] as stored; indices count within the chosen recordings."""
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(indices)]
+        return _tensor(self._split.read(self._positions[indices]))
+
+    def batches(self, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """All recordings in order, unaugmented: events float32 [T,B,P,H,W] and labels int64 [B]."""
+        for start in range(0, len(self), batch_size):
+            indices = np.arange(start, min(start + batch_size, len(self)), dtype=np.int64)
+            yield _time_first(self.take(indices).to(device)), torch.from_numpy(self.labels[indices]).to(device)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """A tensor over the array's memory; uint16, which torch barely computes with, becomes float32 (exact)."""
+    if array.dtype == np.uint16:
+        array = array.astype(np.float32)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _time_first(frames: Tensor) -> Tensor:
+    return frames.float().transpose(0, 1)  # [T,B,P,H,W]
+
+
+class TrainingBatches:
+    """Training draws of a shard set as batches; a pure function of (shard set, settings, epoch, batch).
+
+    Args:
+        shards: an open shard set.
+        settings: the `[train]` table.
+        device: where batches go.
+        needs_static: read the static pool and give every draw an image of its class.
+        residence: where the event frames are kept, see `Frames`.
+
+    Raises:
+        MethodError: no training recordings, classes without static images, or images whose channels do not fit.
+        ShardMismatchError: images and frames of different size.
+    """
+
+    def __init__(
+        self,
+        shards: Any,
+        settings: TrainSettings,
+        *,
+        device: torch.device,
+        needs_static: bool,
+        residence: str = "auto",
+    ) -> None:
+        split = shards.split("train")
+        labels = np.asarray(split.labels, dtype=np.int64)
+        positions = order.select_recordings(split.keys, labels, settings.events_per_class, seed=settings.seed)
+        if not len(positions):
+            raise MethodError(f"{shards.path}: the training split is empty; preprocess more recordings")
+        self.frames = Frames(split, positions, sample_shape=shards.sample_shape, residence=residence)
+        self.labels = self.frames.labels
+        self.steps_per_epoch = order.batch_count(len(positions), settings.batch_size)
+        self._settings = settings
+        self._device = device
+        self._shards = np.asarray(split.shard_of)[positions] if settings.sampling == "windowed" else None
+        self._pool: Tensor | None = None
+        self._class_offsets = np.zeros(len(shards.classes) + 1, dtype=np.int64)
+        self._order: tuple[int, order.Ints] | None = None
+        if needs_static:
+            self._open_pool(shards)
+
+    @property
+    def pool_images(self) -> int:
+        """Static images to draw from; 0 when the method needs none."""
+        return 0 if self._pool is None else len(self._pool)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def _open_pool(self, shards: Any) -> None:
+        pool = shards.static_pool()
+        self._class_offsets = np.asarray(pool.class_offsets, dtype=np.int64)
+        empty = [shards.classes[c] for c in np.unique(self.labels) if np.diff(self._class_offsets)[c] < 1]
+        if empty:
+            raise MethodError(
+                f"{shards.path}: no static images for the classes {', '.join(empty)}; method {self._settings.method} "
+                "needs at least one each: add images, preprocess without these classes, or train with event_only"
+            )
+        _, P, H, W = shards.sample_shape
+        C = pool.images.shape[1]
+        if pool.images.shape[2:] != (H, W):
+            raise ShardMismatchError(f"{shards.path}: static images {pool.images.shape[2:]}, event frames {(H, W)}")
+        if C not in (1, P):
+            raise MethodError(
+                f"{shards.path}: static images have {C} channels (encoding {shards.settings.get('encoding')}), the "
+                f"network takes {P} as event frames have {P} polarities: preprocess with --encoding v or luma"
+            )
+        self._pool = _tensor(np.ascontiguousarray(pool.images))
+
+    def _positions(self, epoch: int) -> order.Ints:
+        """The epoch's sequence of samples, kept for the next batch of the same epoch."""
+        if self._order is None or self._order[0] != epoch:
+            sequence = order.epoch_order(
+                self.labels,
+                seed=self._settings.seed,
+                epoch=epoch,
+                mode=self._settings.sampling,
+                shards=self._shards,
+                window=self._settings.sampling_window,
+            )
+            self._order = (epoch, sequence)
+        return self._order[1]
+
+    def batch(self, epoch: int, index: int, *, rank: int = 0, world: int = 1) -> Batch:
+        """Batch `index` of an epoch (both 0-based), or one rank's share of it."""
+        seed = self._settings.seed
+        draws = order.batch_draws(len(self), self._settings.batch_size, index, rank=rank, world=world)
+        chosen = self._positions(epoch)[draws]
+        labels = self.labels[chosen]
+        frames = self.frames.take(chosen).to(self._device)  # [B,T,P,H,W]
+        numbers = torch.from_numpy(order.augmentation_uniforms(seed, epoch, draws)).to(self._device)
+        events = _time_first(augment(self._settings.augmentation, frames, numbers))  # [T,B,P,H,W]
+        images = None
+        if self._pool is not None:
+            partners = order.static_partners(labels, self._class_offsets, seed=seed, epoch=epoch, draws=draws)
+            images = self._pool[torch.from_numpy(partners)].to(self._device).float() / 255  # [B,C,H,W]
+            images = images.expand(-1, events.shape[2], -1, -1)  # [B,P,H,W]: one channel serves both polarities
+        return Batch(
+            events=events,
+            images=images,
+            labels=torch.from_numpy(labels).to(self._device),
+            replacement=torch.from_numpy(order.replacement_uniforms(seed, epoch, draws)).to(self._device),
+            dropout_seeds=torch.from_numpy(order.random_words(seed, "dropout", epoch, draws).view(np.int64)).to(
+                self._device
+            ),
+            seed=seed,
+            epoch=epoch,
+            draws=draws,
+        )

@@ -1,0 +1,157 @@
+"""Methods against each other: the same shard set, recipe and seeds, one run folder each, one table."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from train.checkpoints import write_json
+from train.errors import RecipeError
+from train.evaluation import open_shards
+from train.loop import Progress, train
+from train.methods import find_method
+from train.recipes import Recipe, override
+
+FIGURES = ("test_accuracy", "validation_accuracy", "last_test_accuracy", "last_validation_accuracy")
+
+
+def compare(
+    shards: Any,
+    recipe: Recipe,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    out: str | Path,
+    *,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
+    expect: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train every method with every seed into `out/<method>-seed<k>`; finished runs are kept, unfinished continued.
+
+    Nothing is chosen here, so test accuracies are reported.
+
+    Args:
+        shards: shard set, open or as a path.
+        recipe: its `method` and `seed` are replaced.
+        methods: names, each once.
+        seeds: each once; with one seed standard deviations are null.
+        out: folder of the runs and of compare.json.
+        device: as in `train`.
+        overrides: texts `key=value` for all runs alike.
+        progress: a tqdm-like callable.
+        expect: as in `train`.
+        overwrite: start all runs again.
+
+    Returns:
+        The content of compare.json.
+
+    Raises:
+        RecipeError: no method or seed, one twice, or a wrong override.
+        MethodError: an unknown method.
+        TrainError: whatever stops a run; the runs before it are kept.
+    """
+    problems = [f"{name}: none given" for name, values in (("methods", methods), ("seeds", seeds)) if not values]
+    problems += [f"{value} is given twice" for values in (methods, seeds) for value in sorted(_repeated(values))]
+    if problems:
+        raise RecipeError(recipe.name, problems)
+    for name in methods:
+        find_method(name)
+    shards, out = open_shards(shards), Path(out)
+    plain = override(recipe, overrides)
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
+    for seed, name in itertools.product(seeds, methods):  # seed by seed: what is done early is comparable early
+        one = override(plain, method=name, seed=seed)
+        run_dir = out / f"{name}-seed{seed}"
+        result = train(shards, one, run_dir, device=device, expect=expect, progress=progress, overwrite=overwrite)
+        results[name].append({"run": run_dir.name, "seed": seed, **_kept(result)})
+    first = next(iter(results.values()))[0]
+    table = {
+        "schema": 1,
+        "methods": {name: summary(runs) for name, runs in results.items()},
+        "differences": [paired(results, *pair) for pair in itertools.combinations(methods, 2)],
+        "shard_set": shards.id,
+        "dataset": shards.settings["dataset"],
+        "simulated": bool(shards.simulated),
+        "protocol": shards.settings["protocol"],
+        "selection": first["selection"],
+        "samples": first["samples"],
+        "seeds": list(seeds),
+        "recipe_name": recipe.name,
+        "recipe": plain.tables(),
+    }
+    write_json(out / "compare.json", table)
+    return table
+
+
+def _repeated(values: Sequence[Any]) -> set[Any]:
+    return {value for value in values if list(values).count(value) > 1}
+
+
+def _kept(result: dict[str, Any]) -> dict[str, Any]:
+    names = (*FIGURES, "best_epoch", "epochs", "selection", "samples", "static_images", "training_seconds", "device")
+    return {name: result[name] for name in names}
+
+
+def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation with n - 1; the latter is None for one value, both without values."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None, None
+    return statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None
+
+
+def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation of every figure over the runs of one method, and the runs themselves."""
+    figures: dict[str, Any] = {}
+    for name in FIGURES:
+        figures[f"{name}_mean"], figures[f"{name}_std"] = mean_and_std([run[name] for run in runs])
+    return {**figures, "n": len(runs), "runs": list(runs)}
+
+
+def paired(results: dict[str, list[dict[str, Any]]], first: str, second: str) -> dict[str, Any]:
+    """Difference in test accuracy, second minus first, seed by seed."""
+    by_seed = zip(results[first], results[second], strict=True)
+    pairs = [(b["test_accuracy"], a["test_accuracy"]) for a, b in by_seed]
+    gains = [b - a for b, a in pairs if a is not None and b is not None]
+    mean, std = mean_and_std(gains)
+    return {
+        "minus": first,
+        "method": second,
+        "test_accuracy_mean": mean,
+        "test_accuracy_std": std,
+        "n": len(gains),
+        "values": gains,
+    }
+
+
+def format_table(table: dict[str, Any]) -> str:
+    """The comparison as text for a terminal, accuracies in per cent."""
+    rows = [("method", "test %", "validation %", "last test %", "runs")]
+    for name, entry in table["methods"].items():
+        cells = (_cell(entry, figure) for figure in ("test_accuracy", "validation_accuracy", "last_test_accuracy"))
+        rows.append((name, *cells, str(entry["n"])))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for entry in table["differences"]:
+        lines.append(
+            f"{entry['method']} minus {entry['minus']}, seed by seed: {_cell(entry, 'test_accuracy', sign='+')} points"
+        )
+    samples = table["samples"]
+    lines += [
+        f"{table['dataset']}{' (simulated events)' if table['simulated'] else ''}, protocol {table['protocol']}, "
+        f"{samples['train']} training, {samples['validation']} validation, {samples['test']} test recordings",
+        f"selection: {table['selection']}; shard set {table['shard_set'][:12]}; ± is the standard deviation (n - 1)",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(entry: dict[str, Any], figure: str, *, sign: str = "") -> str:
+    mean, std = entry[f"{figure}_mean"], entry[f"{figure}_std"]
+    if mean is None:
+        return "-"
+    return f"{100 * mean:{sign}.1f}" + ("" if std is None else f" ± {100 * std:.1f}")

@@ -1,0 +1,52 @@
+"""The errors of training: each says what was found, what was expected, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class TrainError(Exception):
+    """Something about a recipe, a run folder, a device or a data set that the user can mend; base of the family."""
+
+
+class RecipeError(TrainError):
+    """A recipe or an override is wrong; carries every problem found, not only the first.
+
+    Args:
+        source: name or path of the recipe.
+        problems: one sentence each.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"recipe {source}: {count}\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+class ShardMismatchError(TrainError):
+    """The shard set is not the one that the recipe, the run or `expect` asks for."""
+
+
+class RunError(TrainError):
+    """The run folder holds another run, something that is no run, or a damaged checkpoint."""
+
+
+class DeviceError(TrainError):
+    """The device asked for is not there."""
+
+
+class MethodError(TrainError):
+    """A method cannot work with this data: static images missing, channels that do not fit."""
+
+
+class NetworkError(TrainError):
+    """The recipe's network cannot be built for this shard set."""
+
+
+class ReportError(TrainError):
+    """A report cannot be written: packages for pictures missing, or nothing to show."""
+
+
+class NonFiniteError(TrainError):
+    """A loss became NaN or infinite; names the step, the loss terms and the layer."""

@@ -1,0 +1,171 @@
+"""Scores of a network on a split: event frames only, evaluation mode, no augmentation.
+
+Axes: n samples, T time, B batch, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from models import TransferNetwork
+from train.batches import Frames
+from train.errors import RunError, ShardMismatchError
+from train.networks import choose_device, load_network
+from train.recipes import recipe_from
+from train.runs import RunFolder, read_result
+from train.settings import TrainSettings
+
+SMALLEST_BATCH = 64
+"""Evaluation needs less memory than training, so small training batches are not kept."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network makes of one split."""
+
+    logits: np.ndarray
+    """float32 [n,K], averaged over time."""
+    labels: np.ndarray
+    """int64 [n]."""
+    loss: float
+    """Mean cross entropy of the time-averaged logits, natural logarithm."""
+    firing_rates: dict[str, float]
+    """Spikes per neuron and time step, by layer, mean over the samples."""
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Class of the highest score, int64 [n]; the lower class wins a tie."""
+        predictions: np.ndarray = self.logits.argmax(axis=1)
+        return predictions
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right predictions, 0 to 1."""
+        return float(np.mean(self.predictions == self.labels))
+
+    def confusion(self) -> list[list[int]]:
+        """Counts [K][K]: row = label, column = prediction."""
+        K = self.logits.shape[1]
+        counts = np.bincount(self.labels * K + self.predictions, minlength=K * K)
+        return [[int(count) for count in row] for row in counts.reshape(K, K)]
+
+
+def evaluation_batch(settings: TrainSettings) -> int:
+    """Batch size of evaluation; fixed by the recipe, so that a recomputed score has the same bits."""
+    return max(settings.batch_size, SMALLEST_BATCH)
+
+
+@torch.no_grad()
+def score(network: TransferNetwork, frames: Frames, *, batch_size: int, device: torch.device) -> Scores | None:
+    """Score a network on recordings; None when there are none. The network's mode is put back afterwards."""
+    if not len(frames):
+        return None
+    was_training = network.training
+    network.eval()
+    network.record_firing_rates = True
+    logits, losses = [], 0.0
+    rates: dict[str, float] = {}
+    try:
+        for events, labels in frames.batches(batch_size, device):
+            out = network(None, events)
+            mean = out.event_logits.float().mean(0)  # [B,K]
+            logits.append(mean.cpu())
+            losses += float(F.cross_entropy(mean.double(), labels, reduction="sum"))
+            for layer, rate in out.firing_rates.items():
+                rates[layer] = rates.get(layer, 0.0) + float(rate) * len(labels)
+    finally:
+        network.record_firing_rates = False
+        network.train(was_training)
+    return Scores(
+        logits=torch.cat(logits).numpy(),
+        labels=frames.labels,
+        loss=losses / len(frames),
+        firing_rates={layer: total / len(frames) for layer, total in rates.items()},
+    )
+
+
+def split_frames(shards: Any, name: str, *, residence: str = "auto") -> Frames:
+    """All recordings of a split, in the order of the shard set."""
+    split = shards.split(name)
+    positions = np.arange(len(split), dtype=np.int64)
+    return Frames(split, positions, sample_shape=shards.sample_shape, residence=residence)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Run with as many CPU threads as the training had: the order of sums, and so the last bit, depends on them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def evaluate(
+    run_dir: str | Path, shards: Any, *, split: str = "test", weights: str = "best", device: str = "auto"
+) -> dict[str, Any]:
+    """Score a finished run again; equal to its result.json on the same kind of device. Writes nothing.
+
+    Args:
+        run_dir: a run folder.
+        shards: the shard set it was trained on, open or as a path.
+        split: `test`, `validation` or `train`.
+        weights: `best` or `last`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Returns:
+        accuracy (0 to 1), loss, split, samples, confusion [K][K] (row = label), classes, weights, shard_set, simulated.
+
+    Raises:
+        RunError: unfinished or damaged run, unknown weights, or an empty split.
+        ShardMismatchError: another shard set.
+        DeviceError: no such device.
+    """
+    run, result, chosen = RunFolder(run_dir), read_result(run_dir), choose_device(device)
+    if weights not in ("best", "last"):
+        raise RunError(f"weights {weights!r}: expected best or last")
+    shards = open_shards(shards)
+    if shards.id != result["shard_set"]:
+        raise ShardMismatchError(
+            f"{run.path} was trained on shard set {result['shard_set']}, {shards.path} is {shards.id}"
+        )
+    network, _ = load_network(run.best if weights == "best" else run.last, device=chosen)
+    settings = recipe_from(result["recipe"], name=str(run.config)).train
+    frames = split_frames(shards, split, residence="disk")
+    with _threads(result["threads"]):
+        scores = score(network, frames, batch_size=evaluation_batch(settings), device=chosen)
+    if scores is None:
+        raise RunError(f"{shards.path}: the {split} split is empty; nothing to evaluate")
+    return {
+        "accuracy": scores.accuracy,
+        "loss": scores.loss,
+        "split": split,
+        "samples": len(scores.labels),
+        "confusion": scores.confusion(),
+        "classes": list(shards.classes),
+        "weights": weights,
+        "shard_set": shards.id,
+        "simulated": shards.simulated,
+    }
+
+
+def open_shards(shards: Any) -> Any:
+    """An open shard set, from one or from its path.
+
+    Raises:
+        ShardSetError: missing, incomplete or damaged.
+    """
+    if isinstance(shards, str | Path):
+        from pipeline.shardset import ShardSet
+
+        return ShardSet(shards)
+    return shards

@@ -1,0 +1,199 @@
+"""The transfer loss: classification of both streams and their alignment, all time steps at once.
+
+Axes: T time, B batch, K classes, F features. Everything here is a pure function of tensors.
+
+Source: He et al., "An Efficient Knowledge Transfer Strategy for Spiking Neural Networks from Static to Event
+Domain", AAAI 2024. TET: Deng et al., "Temporal Efficient Training of Spiking Neural Network", ICLR 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TET_LAMBDA = 1e-3  # share of the pull of every logit towards TET_TARGET
+TET_TARGET = 0.5
+CKA_EPS = 1e-7
+SMALLEST_BATCH = {"biased": 3, "debiased": 4}
+"""CKA estimators, and the batch below which each is constant or undefined."""
+
+
+class StreamOutputs(Protocol):
+    """What the loss reads of a network's output; what belongs to a stream that was not given is None."""
+
+    @property
+    def static_logits(self) -> Tensor | None:
+        """[T,B,K]."""
+
+    @property
+    def event_logits(self) -> Tensor | None:
+        """[T,B,K]."""
+
+    @property
+    def static_features(self) -> Tensor | None:
+        """[T,B,F]."""
+
+    @property
+    def event_features(self) -> Tensor | None:
+        """[T,B,F]."""
+
+
+@dataclass(frozen=True)
+class TransferLoss:
+    """The loss and its parts; the parts are unweighted 0-d tensors."""
+
+    total: Tensor
+    """static + event + domain_coefficient * domain."""
+    static: Tensor
+    """Classification loss of the static stream; 0 without one."""
+    event: Tensor
+    """Classification loss of the event stream; 0 without one."""
+    domain: Tensor
+    """Alignment loss; 0 where alignment was skipped."""
+    cka: Tensor
+    """[T], detached; zeros where alignment was skipped."""
+
+
+def _centred(gram: Tensor) -> Tensor:
+    """Gram matrices [T,B,B] with rows and columns centred."""
+    return gram - gram.mean(-1, keepdim=True) - gram.mean(-2, keepdim=True) + gram.mean((-2, -1), keepdim=True)
+
+
+def _u_centred(gram: Tensor) -> Tensor:
+    """Gram matrices [T,B,B] centred without their diagonals, which become 0; B of at least 4."""
+    n = gram.shape[-1]
+    diagonal = torch.eye(n, dtype=torch.bool, device=gram.device)
+    gram = gram.masked_fill(diagonal, 0)
+    rows, columns = gram.sum(-1, keepdim=True), gram.sum(-2, keepdim=True)
+    centred = gram - (rows + columns) / (n - 2) + rows.sum(-2, keepdim=True) / ((n - 1) * (n - 2))
+    return centred.masked_fill(diagonal, 0)
+
+
+def linear_cka(x: Tensor, y: Tensor, *, estimator: str = "biased") -> Tensor:
+    """Linear centred kernel alignment of two sets of features at every time step.
+
+    Half-precision features are compared in float32. Features without variance give 0, with gradient 0.
+
+    Args:
+        x: [T,B,F].
+        y: [T,B,F'].
+        estimator: "biased" (published; near 1 for any two wide sets, whatever they hold) or "debiased" (near 0 for
+            independent ones, and then of either sign).
+
+    Returns:
+        [T].
+
+    Raises:
+        ValueError: unknown estimator, or fewer samples than it needs.
+
+    Source: Kornblith et al., ICML 2019; debiased: the unbiased HSIC of Song et al., JMLR 2012, in its U-centred form.
+    """
+    if estimator not in SMALLEST_BATCH:
+        raise ValueError(f"cka is {estimator!r}; expected one of {', '.join(SMALLEST_BATCH)}.")
+    if x.shape[1] < SMALLEST_BATCH[estimator]:
+        raise ValueError(f"{estimator} CKA of {x.shape[1]} samples; it needs {SMALLEST_BATCH[estimator]}.")
+    if x.dtype in (torch.float16, torch.bfloat16):
+        x, y = x.float(), y.float()
+    centre = _centred if estimator == "biased" else _u_centred
+    with torch.autocast(x.device.type, enabled=False):
+        k, m = centre(x @ x.mT), centre(y @ y.mT)  # [T,B,B]
+    # vector_norm has gradient 0 at 0, where a written-out square root has none
+    norms = torch.linalg.vector_norm(k, dim=(-2, -1)) * torch.linalg.vector_norm(m, dim=(-2, -1))
+    return (k * m).sum((-2, -1)) / (norms + CKA_EPS)
+
+
+def classification_loss(logits: Tensor, labels: Tensor, *, tet: bool, weights: Tensor | None = None) -> Tensor:
+    """Loss of one stream, 0-d.
+
+    Args:
+        logits: [T,B,K].
+        labels: [B] int64.
+        tet: temporal efficient training: cross entropy at every step plus a slight pull of all logits to 0.5. If not
+            set, the cross entropy of the time-averaged logits.
+        weights: [T], of the steps' terms; None for 1. Only TET has terms of steps.
+    """
+    if not tet:
+        return F.cross_entropy(logits.mean(0), labels)
+    T, B, _ = logits.shape
+    crossed = F.cross_entropy(logits.flatten(0, 1), labels.repeat(T), reduction="none").view(T, B).mean(1)  # [T]
+    pulled = (logits - TET_TARGET).square().mean((1, 2))  # [T]
+    terms = (1 - TET_LAMBDA) * crossed + TET_LAMBDA * pulled
+    return (terms if weights is None else weights * terms).mean()
+
+
+def domain_loss(cka: Tensor, *, weights: Tensor | None = None, estimator: str = "biased") -> Tensor:
+    """Mean distance of the streams over time, 0-d, from cka [T] and the weights [T] of its steps (None for 1).
+
+    Differs: the published 1 - |CKA| is kept for the biased estimator, which is never negative. The debiased one is:
+    there the distance is 1 - CKA, because the absolute value would push dissimilar features further apart.
+    """
+    distance = 1 - (cka.abs() if estimator == "biased" else cka)
+    return (distance if weights is None else weights * distance).mean()
+
+
+def transfer_loss(
+    out: StreamOutputs,
+    labels: Tensor,
+    coefficients: Tensor,
+    *,
+    domain_coefficient: float = 0.5,
+    tet: bool = True,
+    regularization: bool = True,
+    cka: str = "biased",
+    smallest_aligned_batch: int = 0,
+) -> TransferLoss:
+    """The loss of one batch, with its parts.
+
+    With s = sigmoid(coefficients), regularisation weights the alignment of step t by s_t and the event stream's TET
+    terms by 1 - s_t. With one stream alone the total is its classification loss with weights 1.
+
+    Alignment is skipped, with domain 0 and cka zeros, without a second stream and for a batch too small: below 3
+    samples (biased; the value is constant there), 4 (debiased; undefined below), or `smallest_aligned_batch`.
+
+    Args:
+        out: logits [T,B,K] and features [T,B,F] of both streams; None for a stream that is absent.
+        labels: [B] int64, the same for both streams.
+        coefficients: [T], the network's learnable scalars.
+        domain_coefficient: weight of the alignment; at 0 it is computed for the record alone.
+        tet: per-step classification loss, see `classification_loss`.
+        regularization: whether `coefficients` weight the steps.
+        cka: "biased" (published) or "debiased".
+        smallest_aligned_batch: skip alignment below this many samples, where that is more than the above.
+
+    Raises:
+        ValueError: no stream at all, or an unknown estimator.
+    """
+    if cka not in SMALLEST_BATCH:
+        raise ValueError(f"cka is {cka!r}; expected one of {', '.join(SMALLEST_BATCH)}.")
+    zero = coefficients.new_zeros(())
+    skipped = coefficients.new_zeros(coefficients.shape)
+    if out.static_logits is None or out.event_logits is None:
+        logits = out.event_logits if out.static_logits is None else out.static_logits
+        if logits is None:
+            raise ValueError("Both streams are None; the loss needs one at least.")
+        alone = classification_loss(logits, labels, tet=tet)
+        static, event = (zero, alone) if out.static_logits is None else (alone, zero)
+        return TransferLoss(total=alone, static=static, event=event, domain=zero, cka=skipped)
+
+    shares = coefficients.sigmoid() if regularization else None  # [T]
+    static = classification_loss(out.static_logits, labels, tet=tet)
+    event = classification_loss(out.event_logits, labels, tet=tet, weights=None if shares is None else 1 - shares)
+    if len(labels) < max(SMALLEST_BATCH[cka], smallest_aligned_batch):
+        return TransferLoss(total=static + event, static=static, event=event, domain=zero, cka=skipped)
+
+    assert out.static_features is not None
+    assert out.event_features is not None
+    with torch.set_grad_enabled(torch.is_grad_enabled() and domain_coefficient != 0):
+        aligned = linear_cka(out.static_features, out.event_features, estimator=cka)  # [T]
+        domain = domain_loss(aligned, weights=shares, estimator=cka)
+    return TransferLoss(
+        total=static + event + domain_coefficient * domain,
+        static=static,
+        event=event,
+        domain=domain,
+        cka=aligned.detach(),
+    )

@@ -1,0 +1,47 @@
+"""Knowledge transfer: both streams, alignment of their features, static sequences sliding over into events.
+
+Source: He et al., AAAI 2024.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from models import TransferOutput
+from train.batches import Batch, static_stream
+from train.losses import TransferLoss, transfer_loss
+from train.methods import Method, method
+from train.schedules import replacement_probability
+
+SMALLEST_ALIGNED_BATCH = 4
+"""Alignment is skipped for smaller batches: biased CKA is constant at 1 and 2, the debiased one undefined below 4."""
+
+
+@method
+class KnowledgeTransfer(Method):
+    """The published method; every part of it is a setting of the recipe."""
+
+    needs_static = True
+
+    def replacement_probability(self, step: int) -> float:
+        """See `schedules.replacement_probability`."""
+        settings = self.settings
+        return replacement_probability(step, self.steps, sliding=settings.sliding, power=settings.sliding_power)
+
+    def streams(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """Images (some of them replaced by events) and events."""
+        return static_stream(batch, self.replacement_probability(step)), batch.events
+
+    def loss(self, out: TransferOutput, batch: Batch, coefficients: Tensor) -> TransferLoss:
+        """Static plus event plus weighted domain loss."""
+        settings = self.settings
+        return transfer_loss(
+            out,
+            batch.labels,
+            coefficients,
+            domain_coefficient=settings.domain_coefficient,
+            tet=settings.tet,
+            regularization=settings.regularization,
+            cka=settings.cka,
+            smallest_aligned_batch=SMALLEST_ALIGNED_BATCH,
+        )

@@ -1,0 +1,102 @@
+"""Networks for a shard set: built from the recipe with seeded weights, rebuilt from a weights file; their optimiser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from models import ModelError, TransferNetwork, build_model
+from train.checkpoints import read_weights
+from train.errors import DeviceError, NetworkError, RunError
+from train.order import derived_seed
+from train.settings import TrainSettings
+
+
+def choose_device(name: str) -> torch.device:
+    """A torch device: `auto` takes CUDA where there is one, else the CPU.
+
+    Raises:
+        DeviceError: not a device, or CUDA asked for and absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"device {name!r} is not known; expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise DeviceError(f"device {name}: this machine offers {count} CUDA devices to torch; use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"device {name}: expected auto, cpu, cuda or cuda:N")
+    return device
+
+
+def network_arguments(settings: TrainSettings, shards: Any) -> dict[str, Any]:
+    """What `build_model` needs, as plain JSON: name, classes, time steps, channels, size and the recipe's choices."""
+    T, P, H, _ = shards.sample_shape
+    return {
+        "name": settings.model,
+        "num_classes": len(shards.classes),
+        "time_steps": T,
+        "in_channels": P,
+        "input_size": H,
+        "surrogate": settings.surrogate,
+        "neuron": settings.neuron,
+        "width": settings.width,
+    }
+
+
+def make_network(arguments: dict[str, Any], *, seed: int) -> TransferNetwork:
+    """Build a network on the CPU with initial weights that depend on the seed only; the global generator is untouched.
+
+    Raises:
+        NetworkError: the network does not exist or does not fit the input.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(derived_seed(seed, "weights"))
+        try:
+            return build_model(**arguments)
+        except ModelError as error:
+            raise NetworkError(f"model {arguments.get('name')}: {error}") from error
+
+
+def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, dict[str, Any]]:
+    """Rebuild the network of a weights file in evaluation mode.
+
+    Args:
+        path: `weights/best.safetensors` or `weights/last.safetensors` of a run.
+        device: where to put it.
+
+    Returns:
+        The network, and the file's description: `network` (arguments of `build_model`), `epoch`, `shard_set`.
+
+    Raises:
+        RunError: missing, damaged, or weights that do not fit the network they name.
+    """
+    tensors, description = read_weights(path)
+    try:
+        arguments = json.loads(description["network"])
+        network = make_network(arguments, seed=0)
+        network.load_state_dict(tensors)
+    except (KeyError, ValueError, RuntimeError, TypeError, NetworkError) as error:
+        raise RunError(f"{path}: these weights do not fit the network that the file names: {error}") from error
+    return network.to(device).eval(), {**description, "network": arguments}
+
+
+def make_optimizer(network: nn.Module, settings: TrainSettings) -> AdamW:
+    """AdamW with weight decay on tensors of two or more dimensions only, eps 1e-8; frozen parameters are left out.
+
+    Source: He et al., AAAI 2024, published recipes.
+    """
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=settings.lr, eps=1e-8)

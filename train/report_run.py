@@ -1,0 +1,145 @@
+"""The sections about one run."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from train.report_confusion import confusion, per_class
+from train.report_curves import curves
+from train.report_html import facts, paragraph, preformatted, section, tags
+from train.report_records import RunRecord
+from train.report_samples import samples
+
+if TYPE_CHECKING:
+    from pipeline.shardset import ShardSet
+
+
+def run_sections(record: RunRecord, shards: ShardSet | None, *, prefix: str) -> str:
+    """Everything about one run, below the heading.
+
+    Args:
+        record: the run.
+        shards: its shard set, for the pictures of samples; None leaves them out.
+        prefix: letters, digits and `-`; unique in the page.
+    """
+    return "\n".join(
+        (
+            section("Summary", summary(record), name="summary"),
+            section("Curves", curves(record, prefix=prefix), name="curves"),
+            section("Confusion matrix", confusion(record, prefix=prefix), name="confusion"),
+            section("Classes", per_class(record), name="classes"),
+            section("Test samples", samples(record, shards), name="samples"),
+            section("Settings", preformatted(record.config), name="settings"),
+            section("Reproduce", reproduce(record, shards), name="reproduce"),
+        )
+    )
+
+
+def labels(result: dict[str, Any]) -> str:
+    """Data set, and what a reader must not overlook: simulated recordings, the legacy protocol."""
+    found = [(f"data set {result.get('dataset', 'unknown')}", False)]
+    if result.get("simulated"):
+        found.append(("SIMULATED recordings", True))
+    if result.get("protocol") == "legacy":
+        found.append(("LEGACY protocol: checkpoint chosen on the test split, accuracies optimistic", True))
+    elif result.get("protocol"):
+        found.append((f"protocol {result['protocol']}", False))
+    return tags(found)
+
+
+def summary(record: RunRecord) -> str:
+    """The headline and the facts that it needs to be believed."""
+    result, n = record.result, record.result.get("samples", {})
+    test, tested = result.get("test_accuracy"), n.get("test", 0)
+    headline = f"<b>{percent(test)}</b><span>test accuracy, {tested:,} samples</span>"
+    if test is not None and tested:
+        low, high = wilson(test, tested)
+        headline += (
+            f'<span class="note">95 % interval {100 * low:.1f} to {100 * high:.1f} % from n alone (Wilson)</span>'
+        )
+    checked = n.get("validation", 0)
+    validation = percent(result.get("validation_accuracy"))
+    if checked:
+        validation += f", {checked:,} samples (one is {100 / checked:.1f} points)"
+    train = result.get("recipe", {}).get("train", {})
+    seconds = result.get("training_seconds")
+    pairs = (
+        ("Validation accuracy", validation),
+        ("Test accuracy of the last epoch", percent(result.get("last_test_accuracy"))),
+        ("Checkpoint", f"epoch {result.get('best_epoch', '?')} of {result.get('epochs', '?')}"),
+        ("Training recordings", _training(result)),
+        ("Static images in the pool", _count(result.get("static_images"))),
+        ("Network", " ".join(str(train[k]) for k in ("model", "neuron", "surrogate") if k in train)),
+        ("Parameters", _count(result.get("parameters"))),
+        ("Steps", _count(result.get("steps"))),
+        ("Time in training and validation", duration(seconds) if seconds is not None else ""),
+        ("Seed", record.seed),
+        ("Computed on", _machine(result)),
+        ("Recipe", str(result.get("recipe_name", ""))),
+        ("Checkpoint chosen by", str(result.get("selection", ""))),
+        ("Shard set", str(result.get("shard_set", ""))),
+    )
+    return f'<div class="headline">{headline}</div>' + facts(pairs, wide=("Checkpoint chosen by", "Shard set"))
+
+
+def reproduce(record: RunRecord, shards: ShardSet | None) -> str:
+    """The commands that make this run again, and what proves that the data is the same."""
+    result = record.result
+    recipe = result.get("recipe", {}).get("shards", {})
+    options = {**recipe, **({"seed": shards.settings["seed"]} if shards and shards.id == result["shard_set"] else {})}
+    flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items())
+    events, static = ("RAW/events", "RAW/static") if result.get("simulated") else ("EVENTS", "STATIC")
+    commands = ["spikebridge simulate digits --out RAW"] if result.get("simulated") else []
+    commands += [
+        f"spikebridge preprocess {flags} --events {events} --static {static} --out SHARDS",
+        f"spikebridge train --shards SHARDS --recipe config.toml --run RUN --expect {result.get('shard_set', 'ID')}",
+        "spikebridge evaluate RUN --shards SHARDS --json",
+    ]
+    text = (
+        "Save the settings above as config.toml. --expect refuses any other shard set. Equal bits need the same "
+        f"torch build ({result.get('torch', 'unknown')}), device ({result.get('device', 'unknown')}) and number of "
+        f"threads ({result.get('threads', 'unknown')})."
+    )
+    return preformatted("\n".join(commands)) + paragraph(text)
+
+
+def wilson(share: float, n: int, *, z: float = 1.959964) -> tuple[float, float]:
+    """Interval of a proportion for n > 0 independent samples; z = 1.96 gives 95 %.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
+    """
+    centre = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+
+
+def percent(share: float | None) -> str:
+    """A share of 1 as per cent; a dash for none."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a reader says it."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else ""
+
+
+def _training(result: dict[str, Any]) -> str:
+    count = _count(result.get("samples", {}).get("train"))
+    per = result.get("recipe", {}).get("train", {}).get("events_per_class")
+    return f"{count} ({per} per class)" if count and per else count
+
+
+def _machine(result: dict[str, Any]) -> str:
+    parts = [str(result[name]) for name in ("device",) if name in result]
+    parts += [f"{result['threads']} {'thread' if result['threads'] == 1 else 'threads'}"] if "threads" in result else []
+    parts += [f"torch {result['torch']}"] if "torch" in result else []
+    return ", ".join(parts)

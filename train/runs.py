@@ -1,0 +1,207 @@
+"""The run folder: what it holds, who may continue it, and how lines are added to its log.
+
+A run folder holds
+
+    config.toml                      the complete recipe; `train --recipe RUN/config.toml` repeats the run
+    metrics.jsonl                    one line per epoch
+    checkpoint/                      only while the run is unfinished
+    weights/{best,last}.safetensors  parameters and buffers; the header names the network
+    predictions.csv                  test samples: key, label, prediction, one score per class
+    result.json                      written last: its presence means finished
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.checkpoints import read_json, read_state, write_atomic, write_json
+from train.errors import RunError, ShardMismatchError
+from train.recipes import Recipe, differences, dump_recipe, load_recipe
+from train.settings import ShardSettings
+
+log = logging.getLogger(__name__)
+
+OWN_NAMES = ("config.toml", "metrics.jsonl", "checkpoint", "weights", "predictions.csv", "result.json", "report.html")
+
+
+class RunFolder:
+    """Paths and files of one run.
+
+    Args:
+        path: the folder; need not exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.toml"
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoint = self.path / "checkpoint"
+        self.best = self.path / "weights" / "best.safetensors"
+        self.last = self.path / "weights" / "last.safetensors"
+        self.predictions = self.path / "predictions.csv"
+        self.result = self.path / "result.json"
+
+    def status(self, recipe: Recipe, shard_set: str, *, overwrite: bool = False) -> str:
+        """Whether a recipe on a shard set may use this folder, and how far it got there; changes nothing.
+
+        Returns:
+            `new` (also for a run that is to be overwritten), `unfinished` (has a checkpoint) or `finished`.
+
+        Raises:
+            RunError: the folder holds something else, or a run with another recipe.
+            ShardMismatchError: the run there used another shard set.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file; choose a folder for the run")
+        entries = [entry.name for entry in self.path.iterdir()] if self.path.is_dir() else []
+        if not self.config.exists():
+            # What a kill before the first rename leaves behind is ours.
+            foreign = sorted(name for name in entries if not name.endswith(".partial"))
+            if foreign:
+                raise RunError(
+                    f"{self.path} is not empty and holds no run (found {', '.join(foreign[:3])}); choose a new folder"
+                )
+            return "new"
+        if overwrite:
+            return "new"
+        other = differences(load_recipe(self.config), recipe)
+        if other:
+            raise RunError(
+                f"{self.path} holds a run with another recipe:\n"
+                + "\n".join(f"  - {line}" for line in other)
+                + "\nchoose a new folder, give the same settings to continue it, or pass --overwrite to start again"
+            )
+        finished = self.result.exists()
+        record = read_json(self.result) if finished else read_state(self.checkpoint)
+        if record is None:
+            return "new"
+        if record["shard_set"] != shard_set:
+            raise ShardMismatchError(
+                f"{self.path} holds a run on another shard set:\n  - there {record['shard_set']}\n"
+                f"  - given {shard_set}\nchoose a new folder, give that shard set, or pass --overwrite to start again"
+            )
+        return "finished" if finished else "unfinished"
+
+    def claim(self, recipe: Recipe, *, overwrite: bool = False) -> None:
+        """Write config.toml into a folder whose status is not `finished`; `overwrite` first removes the run there.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        if overwrite and self.config.exists():
+            self.result.unlink(missing_ok=True)  # first: a half-cleared run must not look finished
+            for name in OWN_NAMES:
+                entry = self.path / name
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink(missing_ok=True)
+        if not self.config.exists():
+            write_atomic(self.config, f"# recipe: {recipe.name}\n\n{dump_recipe(recipe)}".encode())
+
+    def append_metrics(self, line: dict[str, Any]) -> int:
+        """Add one line to metrics.jsonl, on disk when this returns; returns the file's new length in bytes.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        try:
+            with self.metrics.open("ab") as file:
+                file.write((json.dumps(line, allow_nan=False) + "\n").encode())
+                file.flush()
+                os.fsync(file.fileno())
+                return file.tell()
+        except OSError as error:
+            raise RunError(f"cannot write {self.metrics}: {error.strerror}; the last checkpoint is unharmed") from error
+
+    def cut_metrics(self, length: int) -> None:
+        """Drop what was logged after the last checkpoint: a half line, or an epoch that will be run again.
+
+        Raises:
+            RunError: the file is shorter than the checkpoint says.
+        """
+        found = self.metrics.stat().st_size if self.metrics.exists() else 0
+        if found < length:
+            raise RunError(f"{self.metrics}: {found} bytes, the checkpoint knows of {length}; start with --overwrite")
+        if found > length:
+            os.truncate(self.metrics, length)
+
+    def write_predictions(
+        self, keys: Sequence[str], labels: np.ndarray, logits: np.ndarray, classes: Sequence[str]
+    ) -> None:
+        """Write predictions.csv: key, label, prediction (class names), then the time-averaged logits [n,K]."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["key", "label", "prediction", *(f"score_{name}" for name in classes)])
+        for key, label, row in zip(keys, labels, logits, strict=True):
+            scores = [f"{value:.9g}" for value in row]  # nine digits tell all float32 numbers apart
+            writer.writerow([key, classes[label], classes[int(np.argmax(row))], *scores])
+        write_atomic(self.predictions, text.getvalue().encode())
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write result.json, which makes the run finished, and drop the checkpoint."""
+        write_json(self.result, result)
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
+
+
+def read_result(run_dir: str | Path) -> dict[str, Any]:
+    """The result of a finished run.
+
+    Raises:
+        RunError: no run there, or an unfinished one.
+    """
+    run = RunFolder(run_dir)
+    if not run.result.exists():
+        if run.config.exists():
+            raise RunError(f"{run.path}: this run is unfinished; give its train command again to continue it")
+        raise RunError(f"{run.path}: no run here; expected a folder written by train")
+    result: dict[str, Any] = read_json(run.result)
+    return result
+
+
+def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
+    """The finished epochs of a run, in order; empty before the first."""
+    path = RunFolder(run_dir).metrics
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # a line being written has no end yet
+    return [json.loads(line) for line in lines]
+
+
+def require_shards(shards: Any, wanted: ShardSettings, *, expect: str | None = None) -> None:
+    """Refuse a shard set that the recipe is not made for, or that is not the one expected.
+
+    Args:
+        shards: an open shard set.
+        wanted: the recipe's `[shards]` table.
+        expect: ID of the shard set, or at least its first 12 digits.
+
+    Raises:
+        ShardMismatchError: with the differences and the command that makes the right set.
+    """
+    if expect is not None and not (len(expect) >= 12 and shards.id.startswith(expect.lower())):
+        raise ShardMismatchError(f"{shards.path}: shard set {shards.id}, expected {expect}")
+    asked = {name: getattr(wanted, name) for name in ShardSettings.__dataclass_fields__}
+    found = {name: shards.settings.get(name) for name in asked}
+    if found != asked:
+        other = [
+            f"  - {name}: {found[name]} there, {asked[name]} in the recipe"
+            for name in asked
+            if found[name] != asked[name]
+        ]
+        options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asked.items())
+        raise ShardMismatchError(
+            f"{shards.path} is not the shard set that the recipe is made for:\n"
+            + "\n".join(other)
+            + f"\nmake it with\n  spikebridge preprocess {options} --events DIR --static DIR --out SHARDS"
+        )

@@ -1,0 +1,78 @@
+"""Learning rate per epoch and replacement probability per step, as pure functions of the counters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def learning_rate(
+    epoch: int,
+    epochs: int,
+    *,
+    lr: float,
+    schedule: str = "cosine",
+    warmup_epochs: int = 0,
+    warmup_lr: float = 1e-6,
+    lr_min: float = 1e-5,
+    milestones: Sequence[int] = (),
+    lr_decay: float = 0.1,
+) -> float:
+    """Learning rate that holds during one epoch.
+
+    Warm-up rises linearly from `warmup_lr` at epoch 0 and would reach `lr` at epoch `warmup_epochs`. What follows
+    counts epochs from the start of the run, not from the end of the warm-up.
+
+    Args:
+        epoch: 0-based.
+        epochs: length of the run; where the cosine would reach its floor.
+        lr: peak rate, as the optimiser gets it.
+        schedule: `cosine` (from `lr` to `lr_min`), `step` (times `lr_decay` at each milestone) or `constant`.
+        warmup_epochs: 0 switches the warm-up off.
+        warmup_lr: rate of epoch 0 when there is a warm-up.
+        lr_min: floor of the cosine.
+        milestones: 0-based epochs from which a further `lr_decay` holds.
+        lr_decay: factor per milestone.
+
+    Raises:
+        ValueError: epoch outside 0..epochs-1, or an unknown schedule.
+
+    Source: He et al., AAAI 2024, published recipes (timm's cosine and step schedulers, `warmup_prefix` off).
+    """
+    if not 0 <= epoch < epochs:
+        raise ValueError(f"epoch {epoch} is outside 0..{epochs - 1}")
+    if epoch < warmup_epochs:
+        return warmup_lr + epoch * (lr - warmup_lr) / warmup_epochs
+    if schedule == "cosine":
+        return lr_min + 0.5 * (lr - lr_min) * (1 + math.cos(math.pi * epoch / epochs))
+    if schedule == "step":
+        return lr * lr_decay ** sum(epoch >= milestone for milestone in milestones)
+    if schedule == "constant":
+        return lr
+    raise ValueError(f"unknown schedule {schedule!r}: expected cosine, step or constant")
+
+
+def replacement_probability(step: int, steps: int, *, sliding: str = "power", power: float = 3.0) -> float:
+    """Probability with which a static sequence gives way to the event sequence of its sample.
+
+    Args:
+        step: 0-based, over the whole run.
+        steps: steps of the whole run, epochs * ceil(samples / batch).
+        sliding: `power`: min(1, (step / steps) ** power); `off`: 0 throughout.
+        power: exponent, above 0; the published one is 3.
+
+    Returns:
+        A number in [0, 1]; 0 at step 0, never decreasing.
+
+    Raises:
+        ValueError: steps below 1, a negative step, or an unknown kind.
+
+    Source: He et al., AAAI 2024, sliding training.
+    """
+    if steps < 1 or step < 0:
+        raise ValueError(f"step {step} of {steps}: expected a step from 0 on and at least one step in all")
+    if sliding == "off":
+        return 0.0
+    if sliding == "power":
+        return min(1.0, (step / steps) ** power)
+    raise ValueError(f"unknown sliding {sliding!r}: expected power or off")

@@ -1,0 +1,206 @@
+"""What a recipe can say: two tables of settings with type, range and meaning; importable without torch."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from train.errors import RecipeError
+
+# Repeated from `models` because importing that takes seconds of torch; a test holds the two together.
+MODELS = ("vgg_snn", "resnet18_snn", "resnet34_snn", "scnn", "nmnist_snn")
+SURROGATES = ("QGateGrad", "BackEIGateGrad", "GateGrad", "SigmoidGrad", "AtanGrad")
+NEURONS = ("LIF", "IF", "PLIF")
+# One file per method, named like it: listing them needs no import.
+METHODS = tuple(sorted(p.stem for p in (Path(__file__).parent / "methods").glob("*.py") if not p.stem.startswith("_")))
+SAMPLINGS = ("shuffle", "class_balanced", "windowed")
+AUGMENTATIONS = ("none", "crop", "crop_flip_rotate")
+
+
+def _setting(default: Any = MISSING, **limits: Any) -> Any:
+    """A dataclass field with limits: `choices`, or `low` and `high` (inclusive), or `above` (exclusive)."""
+    return field(metadata=limits) if default is MISSING else field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """Table `[shards]`: the shard set that the recipe is made for; every key is required."""
+
+    dataset: str = _setting()
+    """Data set, as `spikebridge datasets` lists it."""
+    time_bins: int = _setting(low=1, high=1000)
+    """Time bins per recording, T."""
+    size: int = _setting(low=1, high=4096)
+    """Height and width of frames and static images, in pixels."""
+    reduction: str = _setting(choices=("sum", "bilinear"))
+    """How events reach the small frame: counted (`sum`) or the published stretch (`bilinear`)."""
+    extent: str = _setting(choices=("recording", "canvas"))
+    """What is mapped onto the frame: the recording's own extent or the whole sensor."""
+    encoding: str = _setting(choices=("v", "luma", "rgb", "hsv"))
+    """What is kept of a static image."""
+    protocol: str = _setting(choices=("strict", "legacy"))
+    """`strict`: no leaks, a validation split. `legacy`: the published splits, best epoch picked on the test set."""
+
+    def __post_init__(self) -> None:
+        _refuse(field_problems(type(self), asdict(self)))
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Table `[train]`: how to train; keys with a default may be left out."""
+
+    method: str = _setting(choices=METHODS)
+    """Training method, one file of train/methods."""
+    model: str = _setting(choices=MODELS)
+    """Network."""
+    epochs: int = _setting(low=1, high=1_000_000)
+    """Passes over the training recordings."""
+    batch_size: int = _setting(low=1, high=1_000_000)
+    """Event samples per step; the last batch of an epoch may be smaller."""
+    lr: float = _setting(above=0.0)
+    """Peak learning rate as the optimiser gets it; the published ones are per 1,024 samples: rate * batch / 1024."""
+    width: float = _setting(1.0, above=0.0, high=16.0)
+    """Factor on the network's channels."""
+    surrogate: str = _setting("QGateGrad", choices=SURROGATES)
+    """Surrogate gradient of the spike."""
+    neuron: str = _setting("LIF", choices=NEURONS)
+    """Neuron model."""
+    weight_decay: float = _setting(0.01, low=0.0)
+    """AdamW weight decay, on tensors of two or more dimensions only."""
+    schedule: str = _setting("cosine", choices=("cosine", "step", "constant"))
+    """Course of the learning rate after the warm-up."""
+    lr_min: float = _setting(1e-5, low=0.0)
+    """Floor of the cosine schedule."""
+    milestones: tuple[int, ...] = _setting((), low=1)
+    """Epochs (0-based) from which a further `lr_decay` holds; schedule `step` only."""
+    lr_decay: float = _setting(0.1, above=0.0, high=1.0)
+    """Factor per milestone; schedule `step` only."""
+    warmup_epochs: int = _setting(0, low=0)
+    """Epochs of linear warm-up from `warmup_lr`."""
+    warmup_lr: float = _setting(1e-6, low=0.0)
+    """Learning rate of epoch 0 when there is a warm-up."""
+    tet: bool = _setting(True)
+    """Loss per time step (TET) instead of on time-averaged logits."""
+    regularization: bool = _setting(True)
+    """Weight time steps by the learned coefficients."""
+    domain_coefficient: float = _setting(0.5, low=0.0)
+    """Weight of the alignment term; 0 switches it off."""
+    cka: str = _setting("biased", choices=("biased", "debiased"))
+    """Estimator of the alignment."""
+    sliding: str = _setting("power", choices=("power", "off"))
+    """Replacement of static sequences by event sequences over the run."""
+    sliding_power: float = _setting(3.0, above=0.0)
+    """Exponent of the replacement probability (step / steps) ** power."""
+    sampling: str = _setting("shuffle", choices=SAMPLINGS)
+    """Order of the training recordings."""
+    sampling_window: int = _setting(8, low=1)
+    """Shards shuffled together; sampling `windowed` only."""
+    augmentation: str = _setting("none", choices=AUGMENTATIONS)
+    """What is done to event frames in training; static images are left alone."""
+    events_per_class: int = _setting(0, low=0)
+    """Labelled training recordings per class, seeded and nested; 0 takes all."""
+    validate_every: int = _setting(1, low=1)
+    """Epochs between two looks at the validation split; the last epoch always gets one."""
+    precision: str = _setting("fp32", choices=("fp32",))
+    """Arithmetic of the forward and backward pass."""
+    seed: int = _setting(0, low=0, high=2**63 - 1)
+    """Root of all randomness of the run."""
+
+    def __post_init__(self) -> None:
+        values = asdict(self)
+        _refuse(field_problems(type(self), values) + cross_problems(values))
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise RecipeError("settings", problems)
+
+
+def _kind_problem(setting: Field[Any], value: Any) -> str | None:
+    """Why `value` is not of the setting's type, or None. An integer passes for a float; a boolean for no number."""
+    number = not isinstance(value, bool)
+    right = {
+        "str": isinstance(value, str),
+        "bool": isinstance(value, bool),
+        "int": number and isinstance(value, int),
+        "float": number and isinstance(value, int | float) and math.isfinite(value),
+        "tuple[int, ...]": isinstance(value, list | tuple)
+        and all(isinstance(item, int) and not isinstance(item, bool) for item in value),
+    }
+    words = {
+        "str": 'text in quotation marks, e.g. "name"',
+        "bool": "true or false",
+        "int": "a whole number",
+        "float": "a finite number",
+        "tuple[int, ...]": "a list of whole numbers",
+    }
+    kind = str(setting.type)
+    return None if right[kind] else f"{setting.name}: found {describe(value)}, expected {words[kind]}"
+
+
+def describe(value: Any) -> str:
+    """A value as a recipe would show it, with its type in words."""
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()}"
+    if isinstance(value, str):
+        return f'the text "{value}"'
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    return f"the {type(value).__name__} {value}"
+
+
+def _limit_problem(setting: Field[Any], value: Any) -> str | None:
+    limits = setting.metadata
+    if "choices" in limits and value not in limits["choices"]:
+        near = nearest(value, limits["choices"])
+        return f'{setting.name}: "{value}" is not known; expected one of {", ".join(limits["choices"])}{near}'
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if "low" in limits and item < limits["low"]:
+            return f"{setting.name}: {item} is too small; expected at least {limits['low']}"
+        if "above" in limits and item <= limits["above"]:
+            return f"{setting.name}: {item} is too small; expected more than {limits['above']}"
+        if "high" in limits and item > limits["high"]:
+            return f"{setting.name}: {item} is too large; expected at most {limits['high']}"
+    return None
+
+
+def nearest(name: str, known: Any) -> str:
+    """`; did you mean X?` for the nearest known name, else an empty text."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def field_problems(table: type, values: Mapping[str, Any]) -> list[str]:
+    """Type and range problems of the values whose keys the table knows, one sentence each."""
+    problems = []
+    for setting in fields(table):
+        if setting.name in values:
+            value = values[setting.name]
+            problem = _kind_problem(setting, value) or _limit_problem(setting, value)
+            if problem:
+                problems.append(problem)
+    return problems
+
+
+def cross_problems(values: Mapping[str, Any]) -> list[str]:
+    """Contradictions between settings of `[train]`; expects values of the right types, missing keys are skipped."""
+    problems = []
+    epochs, milestones = values.get("epochs"), values.get("milestones") or ()
+    if epochs is not None and values.get("warmup_epochs", 0) > epochs:
+        problems.append(f"warmup_epochs: {values['warmup_epochs']} is more than the run's {epochs} epochs")
+    if milestones and values.get("schedule", "cosine") != "step":
+        problems.append('milestones: only schedule = "step" has them')
+    if not milestones and values.get("schedule") == "step":
+        problems.append('milestones: schedule = "step" needs at least one, e.g. milestones = [40]')
+    if any(later <= earlier for earlier, later in itertools.pairwise(milestones)):
+        problems.append(f"milestones: {list(milestones)} do not increase")
+    if epochs is not None and milestones and milestones[-1] >= epochs:
+        problems.append(f"milestones: epoch {milestones[-1]} lies outside a run of {epochs} epochs")
+    if values.get("schedule", "cosine") == "cosine" and values.get("lr_min", 1e-5) > values.get("lr", math.inf):
+        problems.append(f"lr_min: the floor {values.get('lr_min', 1e-5)} is above lr {values['lr']}")
+    return problems
