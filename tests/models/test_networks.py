@@ -212,7 +212,7 @@ def test_a_published_state_that_does_not_fit_says_so():
         assert part in str(error.value)
     report = net.load_published(state, strict=False)
     assert report.missing == ("feature.3.bn.weight",)
-    assert torch.equal(net.feature["0"]["conv"].weight, state["feature.0.conv.weight"])
+    assert torch.equal(net.feature["0"].conv.weight, state["feature.0.conv.weight"])
 
 
 def test_published_files_hold_a_namespace_and_nothing_worse(tmp_path):

@@ -1,0 +1,93 @@
+"""Which code computes the neurons: `torch` (everywhere) or `numba` (CPU, fused with normalisation and pooling).
+
+Without a choice, numba runs where it can: CPU, float32 or float64, a surrogate it knows, numba installed. A backend
+asked for by name runs or raises; nothing falls back in silence.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+from models.errors import BackendError
+from models.neurons import FiringRule
+from models.registry import lookup
+
+NUMBA_SURROGATES = {"QGateGrad": 0, "BackEIGateGrad": 1, "GateGrad": 2, "SigmoidGrad": 3, "AtanGrad": 4}
+"""Surrogates that the numba kernels know, and the number by which they know them."""
+
+_chosen: ContextVar[str] = ContextVar("backend", default="auto")
+_launches: ContextVar[Counter[str] | None] = ContextVar("launches", default=None)
+
+
+def _torch_obstacle(x: Tensor, rule: FiringRule) -> str:
+    return ""
+
+
+def _numba_obstacle(x: Tensor, rule: FiringRule) -> str:
+    if importlib.util.find_spec("numba") is None:
+        return "numba is not installed"
+    if x.device.type != "cpu":
+        return f"the tensor is on {x.device}, numba needs the CPU"
+    if x.dtype not in (torch.float32, torch.float64):
+        return f"the tensor is {x.dtype}, numba takes float32 and float64"
+    if rule.surrogate.name not in NUMBA_SURROGATES:
+        return f"the surrogate {rule.surrogate.name!r} has no numba code"
+    return ""
+
+
+BACKENDS = {"numba": _numba_obstacle, "torch": _torch_obstacle}
+"""By preference: name, and what keeps it from running on (x, rule), empty if nothing does."""
+
+
+def choose(x: Tensor, rule: FiringRule) -> str:
+    """Name of the backend that will run on `x`.
+
+    Raises:
+        BackendError: the one asked for with `use` cannot.
+    """
+    name = _chosen.get()
+    if name == "auto":
+        return next(each for each, obstacle in BACKENDS.items() if not obstacle(x, rule))
+    if why := BACKENDS[name](x, rule):
+        raise BackendError(f"The backend {name!r} cannot run: {why}. Use 'auto' or 'torch'.")
+    return name
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Run every spiking layer inside the block on this backend ("auto", "torch", "numba").
+
+    Raises:
+        UnknownNameError: no such backend.
+    """
+    if name != "auto":
+        lookup(BACKENDS, name, kind="backend")
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+@contextmanager
+def record() -> Iterator[Counter[str]]:
+    """Count the spiking layers that ran inside the block, by backend: `{"numba": 8}`."""
+    counter: Counter[str] = Counter()
+    token = _launches.set(counter)
+    try:
+        yield counter
+    finally:
+        _launches.reset(token)
+
+
+def count_launch(name: str) -> None:
+    """Called by the kernels' own entry points, so that the count says what ran and not what was planned."""
+    if (counter := _launches.get()) is not None:
+        counter[name] += 1

@@ -1,0 +1,116 @@
+"""The two layers that know time: firing (with what surrounds it), and dropout.
+
+Axes: B batch, S streams, T time, C channels, H, W, F features. `streams` says which the S are: 0 static, 1 event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models import backends
+from models.fire_torch import fire as fire_torch
+from models.neurons import Neuron
+from models.normalization import StepNorm
+
+
+def fire(
+    x: Tensor,
+    node: Neuron,
+    norm: StepNorm | None = None,
+    *,
+    streams: Sequence[int] = (),
+    pool: bool = False,
+    potential: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Normalise, fire over all steps, pool: one operation, so that a backend can fuse it.
+
+    Args:
+        x: [B,S,T,C,H,W], or [B,S,T,F] without normalisation and pooling.
+        node: the neurons; potential 0 before the first step of every sequence.
+        norm: BatchNorm in front of them, or None.
+        streams: which the S are (needed by `norm`).
+        pool: average over 2x2 behind them; an odd last row or column is dropped.
+        potential: whether to return the membrane potential after reset.
+
+    Returns:
+        Spikes (shape of x, or [B,S,T,C,H//2,W//2] pooled), and the potential (shape of x) or None.
+
+    Raises:
+        BackendError: the backend asked for cannot run on x.
+    """
+    if backends.choose(x, node.rule) == "numba":
+        from models.fire_numba import fire as launch
+    else:
+        launch = fire_torch
+    if not node.record:
+        return launch(x, node, norm, streams=streams, pool=pool, potential=potential)
+    spikes, after = launch(x, node, norm, streams=streams, pool=False, potential=potential)
+    node.rate = spikes.detach().mean()
+    return (F.avg_pool2d(spikes.flatten(0, 3), 2).unflatten(0, spikes.shape[:4]) if pool else spikes), after
+
+
+_MASK = 0xFFFFFFFF
+
+
+def _scramble(h: Tensor) -> Tensor:
+    """In place: a bijection of 32-bit integers (kept in int64) that spreads every bit over all.
+
+    Source: the finaliser of MurmurHash3 (A. Appleby, public domain).
+    """
+    h ^= h >> 16
+    h.mul_(0x85EBCA6B).bitwise_and_(_MASK)
+    h ^= h >> 13
+    h.mul_(0xC2B2AE35).bitwise_and_(_MASK)
+    h ^= h >> 16
+    return h
+
+
+def keep_mask(seeds: Tensor, *, streams: Sequence[int], time_steps: int, features: int, salt: int, p: float) -> Tensor:
+    """Dropout mask [B,S,T,F] (bool, True = kept) as a pure function of every sample's own seed.
+
+    The mask of a sample depends neither on its place in the batch nor on the other stream's presence nor on the
+    device, and every time step has its own.
+
+    Args:
+        seeds: [B] int64.
+        streams: which the S are.
+        time_steps: T.
+        features: F.
+        salt: the layer.
+        p: share of features dropped.
+    """
+
+    def count(n: int) -> Tensor:
+        return torch.arange(n, device=seeds.device)
+
+    h = _scramble((seeds ^ (seeds >> 32)) & _MASK)
+    h = _scramble(h + salt + 1 & _MASK)  # [B]
+    h = _scramble(h[:, None] + 0x9E3779B9 * torch.tensor([s + 1 for s in streams], device=h.device) & _MASK)  # [B,S]
+    h = _scramble(h[..., None] + 0x9E3779B9 * (count(time_steps) + 1) & _MASK)  # [B,S,T]
+    h = _scramble(h[..., None] + 0x9E3779B9 * (count(features) + 1) & _MASK)  # [B,S,T,F]
+    return h >= int(p * 2**32)
+
+
+class SequenceDropout(nn.Module):
+    """Dropout with a mask per time step and stream, as published (nn.Dropout called at every step).
+
+    Args:
+        p: share of features dropped.
+        salt: tells the layers of one network apart under the same seeds.
+    """
+
+    def __init__(self, p: float, *, salt: int) -> None:
+        super().__init__()
+        self.p, self.salt = p, salt
+
+    def forward(self, x: Tensor, streams: Sequence[int], seeds: Tensor | None) -> Tensor:
+        """Frames [B,S,T,F] with features dropped in training mode; seeds [B] int64, or None for torch's generator."""
+        if seeds is None or not self.training:
+            return F.dropout(x, self.p, self.training)
+        T, features = x.shape[2:]
+        mask = keep_mask(seeds, streams=streams, time_steps=T, features=features, salt=self.salt, p=self.p)
+        return x * mask.to(x.dtype) / (1 - self.p)

@@ -1,0 +1,130 @@
+"""Published checkpoints: their file format, and their names for our parameters."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from models.errors import CheckpointError
+from models.neurons import Neuron
+
+if TYPE_CHECKING:
+    from models.network import TransferNetwork
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What of a published state dictionary fitted; all empty if everything did."""
+
+    missing: tuple[str, ...]
+    """Published names that the network needs and the dictionary lacks."""
+    unexpected: tuple[str, ...]
+    """Names in the dictionary that the network has no place for."""
+    misfits: tuple[str, ...]
+    """"NAME: found ..., expected ..." for other shapes, and for neuron constants other than ours."""
+
+    def __bool__(self) -> bool:
+        """Whether everything fitted."""
+        return not (self.missing or self.unexpected or self.misfits)
+
+    def __str__(self) -> str:
+        parts = [
+            f"{kind} ({len(names)}): {', '.join(names)}"
+            for kind, names in (("missing", self.missing), ("unexpected", self.unexpected), ("misfits", self.misfits))
+            if names
+        ]
+        return "; ".join(parts) or "everything fitted"
+
+
+def read_published(path: Path) -> dict[str, Tensor]:
+    """The state dictionary in a published checkpoint file.
+
+    The file holds its training arguments as an `argparse.Namespace`: that class is allowed for this one load, and
+    nothing else that could run code.
+
+    Raises:
+        CheckpointError: not such a file, or one that holds other classes.
+    """
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch raises several kinds, by content
+        raise CheckpointError(f"{path}: cannot be read as a published checkpoint: {error}") from error
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: no 'state_dict' inside; expected a published checkpoint file.")
+    return state
+
+
+def published_names(net: TransferNetwork) -> dict[str, str]:
+    """Our state-dictionary names -> published ones, without `coefficients` (published one by one)."""
+    names = {}
+    for ours in net.state_dict():
+        if ours != "coefficients":
+            prefix = next((p for p in net.published_prefixes if ours.startswith(p)), "")
+            names[ours] = net.published_prefixes.get(prefix, "") + ours[len(prefix) :]
+    return names
+
+
+def neuron_constants(net: TransferNetwork) -> dict[str, float]:
+    """Published names of the frozen neuron constants -> the value they have in this network."""
+    constants = {}
+    for name, module in net.named_modules():
+        if isinstance(module, Neuron):
+            constants[f"{name}.threshold"] = module.rule.threshold
+            constants[f"{name}.act_fun.alpha"] = module.rule.surrogate.alpha
+    return constants
+
+
+@torch.no_grad()
+def load_published(net: TransferNetwork, state: Mapping[str, Tensor], *, strict: bool = True) -> LoadReport:
+    """Copy a published state dictionary into `net`.
+
+    Neuron constants (threshold, alpha) may be absent; one that differs from ours is a misfit, because the network
+    would compute something else. Shared running statistics fill both rows of domain-specific ones.
+
+    Args:
+        net: the network.
+        state: published names -> tensors.
+        strict: refuse anything but a perfect fit, and leave `net` as it was; otherwise copy what fits.
+
+    Raises:
+        CheckpointError: `strict`, and something did not fit; the message names all of it.
+    """
+    targets = {theirs: net.state_dict()[ours] for ours, theirs in published_names(net).items()}
+    targets |= {f"coefficient.{t}": net.coefficients[t : t + 1] for t in range(len(net.coefficients))}
+    constants = neuron_constants(net)
+    fitting, misfits = {}, []
+    for name, value in state.items():
+        if name in constants:
+            if value.numel() != 1 or abs(float(value) - constants[name]) > 1e-6:
+                misfits.append(f"{name}: found {value.tolist()}, expected {constants[name]}")
+        elif name in targets:
+            shape = targets[name].shape
+            if name.endswith(("running_mean", "running_var")) and value.shape == shape[-1:]:
+                value = value.expand(shape)  # noqa: PLW2901
+            if value.shape == shape:
+                fitting[name] = value
+            else:
+                misfits.append(f"{name}: found {list(value.shape)}, expected {list(shape)}")
+    report = LoadReport(
+        missing=tuple(name for name in targets if name not in state),
+        unexpected=tuple(name for name in state if name not in targets and name not in constants),
+        misfits=tuple(misfits),
+    )
+    if strict and not report:
+        raise CheckpointError(
+            f"The published weights do not fit {net.settings.name}: {report}. "
+            "Build the network with the checkpoint's settings, or load with strict=False."
+        )
+    for name, value in fitting.items():
+        targets[name].copy_(value)
+    return report

@@ -1,0 +1,70 @@
+"""VGG-SNN: eight spiking convolutions in four pairs.
+
+Axes: B batch, S streams, T time, C channels, H, W, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from models.build import network
+from models.folding import over_frames
+from models.layers import fire
+from models.network import NetworkSettings, TransferNetwork
+
+# (published index, channels); every second one is followed by pooling, which takes the index in between.
+CONVOLUTIONS = ((0, 64), (1, 128), (3, 256), (4, 256), (6, 512), (7, 512), (9, 512), (10, 512))
+POOLED = (1, 4, 7, 10)
+
+
+class SpikingConv(nn.Module):
+    """conv3x3 without bias, BN, neurons."""
+
+    def __init__(self, net: TransferNetwork, channels: int, out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, 3, padding=1, bias=False)
+        self.bn, self.node = net.make_norm(out), net.make_node()
+
+    def forward(
+        self, x: Tensor, streams: Sequence[int], *, pool: bool, potential: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Spikes and potential, see `fire`, of frames [B,S,T,C,H,W]."""
+        x = over_frames(self.conv, x)
+        return fire(x, self.node, self.bn, streams=streams, pool=pool, potential=potential)
+
+
+@network("vgg_snn")
+class VGGSNN(TransferNetwork):
+    """[conv3x3, BN, LIF] x 8, pooled after every second, and a linear head per stream (48x48 published).
+
+    Alignment feature: the potential after reset of the last neurons, before pooling. Convolutions without bias.
+    Initialisation: the reference leaves it to PyTorch's defaults.
+
+    Source: He et al., AAAI 2024.
+    """
+
+    default_size = 48
+    smallest_size = 16
+    published_prefixes = {"static_head.": "rgb_fc.1.", "event_head.": "dvs_fc.1."}  # noqa: RUF012
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__(settings)
+        self.feature = nn.ModuleDict()
+        channels = settings.in_channels
+        for index, published in CONVOLUTIONS:
+            wide = settings.scaled(published)
+            self.feature[str(index)] = SpikingConv(self, channels, wide)
+            channels = wide
+        H, W = (side // 16 for side in settings.input_size)
+        self.static_head = nn.Linear(channels * H * W, settings.num_classes)
+        self.event_head = nn.Linear(channels * H * W, settings.num_classes)
+
+    def encode(self, x: Tensor, streams: Sequence[int], dropout_seeds: Tensor | None) -> tuple[Tensor, Tensor]:
+        """[B,S,T,F] for the heads and potential [B,S,T,C,H,W] of the last layer."""
+        potential: Tensor | None = None
+        for index, _ in CONVOLUTIONS:
+            x, potential = self.feature[str(index)](x, streams, pool=index in POOLED, potential=index == 10)
+        assert potential is not None
+        return x.flatten(3), potential
