@@ -42,7 +42,8 @@ class Commands(click.Group):
             raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{where}{error.strerror or error}") from error
+            what = f"{where}{error.strerror or error}. Nothing half-written was kept"
+            raise click.ClickException(f"{what}; once that is mended, the same command continues.") from error
         except (KeyboardInterrupt, click.Abort):
             click.echo("Interrupted. What is finished stays; the same command continues.", err=True)
             ctx.exit(INTERRUPTED)
@@ -239,7 +240,7 @@ def preprocess(
         progress=progress_bar,
     )
     manifest, rejected = outcome.manifest, len(outcome.rejects)
-    counts = {name: split["samples"] for name, split in manifest["splits"].items()}
+    counts = {name: manifest["splits"][name]["samples"] for name in ("train", "validation", "test")}
     result = {"out": str(out), "id": manifest["self_sha256"], "splits": counts, "static": manifest["static"]["roles"]}
     result |= {"rejected": rejected, "up_to_date": outcome.up_to_date, "simulated": manifest["simulated"]}
     text = (

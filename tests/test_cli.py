@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from conftest import ROOT, write_digits_raw
+from conftest import ROOT, write_digits_raw, write_nmnist_raw
 
 from cli import main
 
@@ -160,6 +160,14 @@ def test_compare_prints_its_table(shards, tmp_path):
     assert table["methods"]["kt"]["test_accuracy_std"] >= 0
     assert "kt minus event_only" in invoke(*options).stdout
     assert (tmp_path / "c" / "report.html").exists()
+
+
+def test_nmnist_needs_no_settings(tmp_path):
+    raw = write_nmnist_raw(tmp_path / "raw", train=60, test=20, classes=10)
+    out, run = tmp_path / "set", tmp_path / "run"
+    invoke("preprocess", "--dataset", "nmnist", "--events", raw / "events", "--static", raw / "static", "--out", out)
+    result = invoke("train", "--shards", out, "--recipe", "nmnist", "--run", run, "--set", "epochs=1", "--json")
+    assert json.loads(result.stdout)["simulated"] is False
 
 
 def test_report_of_several_runs(trained, shards, tmp_path):

@@ -1,6 +1,7 @@
 """Conversion: same bytes whoever does it and wherever, resumption after a kill, refusal of what is not ours."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -131,6 +132,22 @@ def test_interrupt_keeps_finished_shards_and_says_so(tmp_path):
     assert "Traceback" not in errors
     assert not list((tmp_path / "set").glob("*.partial"))
     assert not (tmp_path / "set" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, workers):
+    raw = write_digits_raw(tmp_path / "raw", train=40, test=20)
+    command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
+    command += ["--static", str(raw), "--out", str(tmp_path / "set"), "--workers", workers]
+    limited = ["bash", "-c", f"ulimit -f 300; exec {shlex.join(command)}"]  # 300 KiB a file: a shard is larger
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "events-train-00000.tar: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("set/events-train-*"))
+    assert not list(tmp_path.glob("set/*.partial"))
+    subprocess.run(command, capture_output=True, check=True)
+    assert verify(tmp_path / "set").ok
 
 
 def test_two_writers_on_one_output(digits_raw, tmp_path):

@@ -1,0 +1,234 @@
+"""Speed of the pipeline beside tonic and stock webdataset, as ratios of one run.
+
+Command:   python tests/bench/bench_pipeline.py [--rounds 5] [--json FILE]
+Theirs:    tonic.io.read_mnist_file, Downsample and ToFrame, DiskCachedDataset; webdataset's WebDataset(...).decode()
+Not here:  SpikingJelly's frame preprocessing, which is not installed with this project
+
+Both sides do the same work on the same files, which is asserted before anything is timed. Files are in the page cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rounds import Row, arguments, compare, report  # isort: skip  (sets the number of threads)
+
+import numpy as np
+import tonic
+import webdataset
+from recordings import convert_nmnist, random_events, write_nmnist
+from tonic.io import read_mnist_file
+from tonic.transforms import Compose, Downsample, ToFrame
+
+from pipeline.events import check_events
+from pipeline.formats import bin40
+from pipeline.framing import to_frames
+from pipeline.shardset import ShardSet
+from pipeline.verify import verify
+
+TONIC_EVENTS = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
+"""The type in which tonic's NMNIST reads events."""
+BINS = 10
+READ_BATCH = 32
+"""Samples per call of `Split.read`, about a training batch."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much work a run does."""
+
+    large_files: int = 4
+    large_events: int = 115_000
+    small_files: int = 100
+    small_events: int = 4_000
+    train: int = 300
+    test: int = 60
+    random_reads: int = 300
+
+
+SMALL = Sizes(
+    large_files=1, large_events=3_000, small_files=3, small_events=500, train=30, test=10, random_reads=20
+)  # fmt: skip
+
+
+def our_frames(path: Path, *, sensor: tuple[int, int], size: int) -> np.ndarray:
+    """A recording as [T,P,H,W] the way a conversion reads it: bytes, events, checks, frames."""
+    events = bin40.decode(path.read_bytes(), source=path.name)[0]
+    check_events(events, sensor_size=sensor, source=path.name)
+    framed = to_frames(
+        events, time_bins=BINS, size=size, reduction="sum", dtype="uint8", canvas=sensor, source=path.name
+    )
+    return framed.frames
+
+
+def tonic_transform(*, sensor: tuple[int, int], size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Small frames as tonic's users make them: coordinates scaled, then counted."""
+    return Compose(
+        [
+            Downsample(sensor_size=(*sensor, 2), target_size=(size, size)),
+            ToFrame(sensor_size=(size, size, 2), n_time_bins=BINS),
+        ]
+    )
+
+
+class TonicRecordings:
+    """Recordings of the folder as tonic's own data sets give them: (frames, label)."""
+
+    def __init__(self, paths: list[Path], *, size: int) -> None:
+        self.paths, self.transform = paths, tonic_transform(sensor=(34, 34), size=size)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+        return self.transform(read_mnist_file(self.paths[i], TONIC_EVENTS)), int(self.paths[i].parent.name)
+
+
+def frame_row(folder: Path, what: str, *, files: int, events: int, sensor: tuple[int, int], rounds: int) -> Row:
+    """Files to 48x48x10 frames, large ones in events per second, small ones in files per second."""
+    paths = []
+    for i in range(files):
+        paths.append(folder / f"{sensor[0]}-{i}.bin")
+        duration_us = 2_500 * max(events // 1_000, 120)  # 0.3 s, the large ones as N-Caltech101's
+        recording = random_events(i, count=events, size=sensor, duration_us=duration_us)
+        paths[-1].write_bytes(bin40.encode(recording))
+    transform = tonic_transform(sensor=sensor, size=48)
+
+    def ours(_: int) -> list[np.ndarray]:
+        return [our_frames(path, sensor=sensor, size=48) for path in paths]
+
+    def theirs(_: int) -> list[np.ndarray]:
+        return [transform(read_mnist_file(path, TONIC_EVENTS)) for path in paths]
+
+    assert all(np.array_equal(a, b) for a, b in zip(ours(0), theirs(0), strict=True))
+    amount, unit = (files * events / 1e6, "M events") if events > 50_000 else (files, "files")
+    row = Row(what, "read, decode, check, bin", "tonic reader, Downsample, ToFrame", unit, amount)
+    return compare(row, ours, theirs, rounds=rounds, our_repeats=5)
+
+
+def conversion_row(raw: Path, folder: Path, *, rounds: int) -> Row:
+    """Raw folder to a verified shard set, against one pass that fills tonic's cache."""
+    paths = sorted((raw / "events").rglob("*.bin"))
+    ours_at, theirs_at = folder / "converted", folder / "cache"
+
+    def ours(_: int) -> None:
+        shutil.rmtree(ours_at, ignore_errors=True)
+        convert_nmnist(raw, ours_at, size=34)
+        assert verify(ours_at).ok
+
+    def theirs(_: int) -> None:
+        cached = tonic.DiskCachedDataset(TonicRecordings(paths, size=34), str(theirs_at), reset_cache=True)
+        for i in range(len(cached)):
+            cached[i]
+
+    ours(0)
+    theirs(0)
+    shards = ShardSet(ours_at)
+    stored = {key: frames for split in shards.splits.values() for key, frames in _by_source(split, shards)}
+    cached = tonic.DiskCachedDataset(None, str(theirs_at))
+    for i, path in enumerate(paths):
+        assert np.array_equal(stored[path.parent.parent.name, path.stem], cached[i][0])
+    row = Row("raw folder to verified shard set", "convert, verify", "DiskCachedDataset pass", "recordings", len(paths))
+    return compare(row, ours, theirs, rounds=rounds)
+
+
+def _by_source(split: Any, shards: ShardSet) -> list[tuple[tuple[str, str], np.ndarray]]:
+    """((subset folder, file stem), frames) of every sample."""
+    folder = "Test" if split is shards.split("test") else "Train"
+    stems = [key.rpartition("-")[2] for key in split.keys]
+    return [((folder, stem), frames) for stem, frames in zip(stems, split.read_all(), strict=True)]
+
+
+def read_rows(shards: ShardSet, folder: Path, *, reads: int, rounds: int) -> list[Row]:
+    """Stored samples at random, against tonic's cache at random and webdataset in order."""
+    split = shards.split("train")
+    frames = split.read_all()
+    labelled = [(each.astype(np.int16), int(label)) for each, label in zip(frames, split.labels, strict=True)]
+    cached = tonic.DiskCachedDataset(labelled, str(folder / "cache"))  # int16, as ToFrame counts
+    assert all(np.array_equal(cached[i][0], frames[i]) for i in range(len(frames)))
+
+    shard = str(shards.event_shards("train")[0])
+    first = int((split.shard_of == 0).sum())
+
+    def stream() -> Any:
+        return webdataset.WebDataset(shard, shardshuffle=False, empty_check=False).decode()
+
+    assert all(np.array_equal(sample["frames.npy"], frames[i]) for i, sample in enumerate(stream()))
+
+    def positions(number: int, count: int) -> np.ndarray:
+        return np.random.default_rng(number).integers(0, len(split), count)
+
+    def ours(number: int) -> None:
+        wanted = positions(number, 8 * reads)
+        for start in range(0, len(wanted), READ_BATCH):
+            split.read(wanted[start : start + READ_BATCH])
+
+    def from_cache(number: int) -> None:
+        for i in positions(number, reads):
+            cached[i]
+
+    def in_order(_: int) -> None:
+        for sample in stream():
+            sample["frames.npy"]
+
+    what = f"reads of {split.dtype} {'x'.join(map(str, split.shape))}"
+    cache = Row(what, "random, crc32", "DiskCachedDataset hits", "samples", 8 * reads, reads)
+    tars = Row(what, "random, crc32", "webdataset in order", "samples", 8 * reads, first)
+    return [
+        compare(cache, ours, from_cache, rounds=rounds),
+        compare(tars, ours, in_order, rounds=rounds),
+    ]
+
+
+def verify_row(shards: ShardSet, *, rounds: int) -> Row:
+    """Verification of a shard set, against nothing but the hash of its bytes."""
+    files = [shards.path / entry["name"] for entry in shards.manifest["files"]]
+    amount = verify(shards.path).bytes / 1e6
+
+    def hashes(_: int) -> None:
+        for path in files:
+            with open(path, "rb") as file:
+                hashlib.file_digest(file, "sha256")
+
+    row = Row("verify", "hashes, counts, leaks", "sha256 alone", "MB", amount)
+    return compare(row, lambda _: verify(shards.path), hashes, rounds=rounds, their_repeats=3)
+
+
+def main() -> None:
+    """Make the files, time, print."""
+    given = arguments("Speed of the pipeline beside tonic and webdataset.")
+    sizes = SMALL if given.small else Sizes()
+    warnings.filterwarnings("ignore", module="webdataset")
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        rows = [
+            frame_row(
+                folder,
+                f"{events:,} events to 48x48x10",
+                files=files,
+                events=events,
+                sensor=sensor,
+                rounds=given.rounds,
+            )
+            for files, events, sensor in (
+                (sizes.large_files, sizes.large_events, (240, 180)),
+                (sizes.small_files, sizes.small_events, (34, 34)),
+            )
+        ]
+        raw = write_nmnist(folder / "raw", train=sizes.train, test=sizes.test, events=sizes.small_events)
+        rows.append(conversion_row(raw, folder, rounds=given.rounds))
+        shards = convert_nmnist(raw, folder / "shards", size=48)
+        rows += read_rows(shards, folder / "hits", reads=sizes.random_reads, rounds=given.rounds)
+        rows.append(verify_row(shards, rounds=given.rounds))
+        report(rows, packages=("numpy", "numba", "h5py", "tonic", "webdataset"), given=given)
+
+
+if __name__ == "__main__":
+    main()
