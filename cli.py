@@ -452,8 +452,9 @@ def compare(
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=folder())
 @click.option("--out", type=folder(), help="HTML file  [default: RUN/report.html]")
 @click.option("--shards", "shards_path", type=folder(), help="Shard set, for pictures of samples.")
+@overwrite_option
 @json_option
-def report(runs: tuple[Path, ...], out: Path | None, shards_path: Path | None, as_json: bool) -> None:
+def report(runs: tuple[Path, ...], out: Path | None, shards_path: Path | None, overwrite: bool, as_json: bool) -> None:
     """Write one HTML file about a run, or about several side by side.
 
     \b
@@ -463,6 +464,8 @@ def report(runs: tuple[Path, ...], out: Path | None, shards_path: Path | None, a
     """
     if out is None and len(runs) > 1:
         raise click.UsageError("Missing option --out: several runs need a place for their report.")
+    if out is not None and out.exists() and not overwrite:
+        raise click.UsageError(f"{out} exists; choose another file, or replace it with --overwrite.")
 
     from pipeline.shardset import ShardSet
     from train.report import write_report
@@ -474,13 +477,24 @@ def report(runs: tuple[Path, ...], out: Path | None, shards_path: Path | None, a
 
 @main.group()
 def recipes() -> None:
-    """List, show, copy and check recipes."""
+    """List, show, copy and check recipes.
+
+    \b
+    Examples:
+      spikebridge recipes list
+      spikebridge recipes copy digits mine.toml
+    """
 
 
 @recipes.command("list")
 @json_option
 def recipes_list(as_json: bool) -> None:
-    """List the shipped recipes."""
+    """List the shipped recipes.
+
+    \b
+    Example:
+      spikebridge recipes list
+    """
     listed = list_recipes()
     text = "\n".join(f"{recipe.name:16} {recipe.summary}" for recipe in listed)
     answer({recipe.name: recipe.summary for recipe in listed}, text, as_json=as_json)
@@ -488,27 +502,46 @@ def recipes_list(as_json: bool) -> None:
 
 @recipes.command("show")
 @click.argument("name")
-def recipes_show(name: str) -> None:
-    """Print a recipe with its comments."""
-    click.echo(show_recipe(name), nl=False)
+@json_option
+def recipes_show(name: str, as_json: bool) -> None:
+    """Print a recipe with its comments; as JSON its settings, defaults included.
+
+    \b
+    Example:
+      spikebridge recipes show digits
+    """
+    answer(load_recipe(name).tables() if as_json else {}, show_recipe(name).rstrip(), as_json=as_json)
 
 
 @recipes.command("copy")
 @click.argument("name")
 @click.argument("destination", type=folder())
 @overwrite_option
-def recipes_copy(name: str, destination: Path, overwrite: bool) -> None:
-    """Copy a shipped recipe, to change it."""
-    click.echo(copy_recipe(name, destination, overwrite=overwrite))
+@json_option
+def recipes_copy(name: str, destination: Path, overwrite: bool, as_json: bool) -> None:
+    """Copy a shipped recipe, to change it.
+
+    \b
+    Example:
+      spikebridge recipes copy digits mine.toml
+    """
+    copied = str(copy_recipe(name, destination, overwrite=overwrite))
+    answer({"recipe": copied}, copied, as_json=as_json)
 
 
 @recipes.command("validate")
 @click.argument("name")
 @set_option
-def recipes_validate(name: str, overrides: tuple[str, ...]) -> None:
-    """Check a recipe; every problem is shown at once."""
+@json_option
+def recipes_validate(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Check a recipe; every problem is shown at once.
+
+    \b
+    Example:
+      spikebridge recipes validate mine.toml --set epochs=20
+    """
     load_recipe(name, overrides=overrides)
-    click.echo(f"{name}: good")
+    answer({"recipe": name, "ok": True}, f"{name}: good", as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,68 @@
+"""The README tells the truth: its commands run as they stand, its make targets exist, its verbs are all there."""
+
+import re
+import shlex
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import ROOT, write_nmnist_raw
+from PIL import Image
+
+from cli import main
+
+README = (ROOT / "README.md").read_text()
+
+
+def commands():
+    """Every indented `spikebridge` line, without its comment."""
+    return [shlex.split(line, comments=True)[1:] for line in README.splitlines() if line.startswith("    spikebridge ")]
+
+
+def test_commands_run_as_they_stand(tmp_path, monkeypatch):
+    raw = write_nmnist_raw(tmp_path / "nmnist", train=80, test=20, classes=10)
+    (raw / "events").rename(tmp_path / "N-MNIST")
+    (raw / "static").rename(tmp_path / "MNIST")
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(4):
+            pixels = np.random.default_rng(i).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.jpg")
+    monkeypatch.chdir(tmp_path)
+    for arguments in commands():
+        # The test needs no good network.
+        quick = ["--set", "epochs=1", "--set", "width=0.5"] if arguments[0] in ("train", "compare") else []
+        result = CliRunner().invoke(main, [*arguments, *quick], catch_exceptions=False)
+        assert result.exit_code == 0, (arguments, result.output)
+    for made in ("shards/manifest.json", "run/result.json", "compare/compare.json", "run.html", "mine.toml"):
+        assert (tmp_path / made).is_file()
+
+
+def test_every_verb_is_named():
+    assert set(main.commands) <= {arguments[0] for arguments in commands()}
+
+
+def test_the_webdataset_snippet_works(shard_set):
+    code = README[README.index("    import webdataset") :]
+    lines = [line[4:] for line in code.splitlines()[:3]]
+    snippet = "\n".join(lines).replace("shards/", f"{shard_set()}/") + "\n"
+    names: dict[str, object] = {}
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(snippet, names)
+    assert names["frames"].shape == (4, 2, 12, 12)
+    assert isinstance(names["label"], int)
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"`?make ([a-z-]+)", README))))
+def test_make_targets_exist(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_linked_files_exist():
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert link.startswith("https://") or (ROOT / link).exists(), link
+    for path in re.findall(r"`((?:pipeline|models|train|data|tests)/[\w/.]*)`", README):
+        assert (ROOT / path).exists(), path
