@@ -37,6 +37,7 @@ def dataset_card(content: dict[str, Any], card: DatasetCard) -> str:
     notes += (
         f"- {content['rejected']} recordings or images were dropped, see rejects.jsonl\n" if content["rejected"] else ""
     )
+    notes = f"\nNotes:\n\n{notes}" if notes else ""
     shape = "x".join(map(str, sample["shape"]))
     events = content["events"]
     listed = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
@@ -50,7 +51,7 @@ tags: [event-camera, neuromorphic, spiking-neural-networks, webdataset]
 # {card.title}
 {simulated}
 Frame tensors and static images for static-to-event transfer training, made by spikebridge. One sample is one recording
-as {sample["dtype"]} frames [T,P,H,W] = [{shape}] (P: 0 = OFF, 1 = ON).
+as {settings["dtype"]} frames [T,P,H,W] = [{shape}] (P: 0 = OFF, 1 = ON).
 
 | split | recordings |
 |---|---|
@@ -64,10 +65,8 @@ as {sample["dtype"]} frames [T,P,H,W] = [{shape}] (P: 0 = OFF, 1 = ON).
 {PAIRING_TEXT[content["pairing"]["kind"]]}
 
 {events["events"]:,} events were read; {events["dropped_events"]:,} after the last whole time bin were dropped;
-{events["saturated_cells"]:,} cells in {events["saturated_samples"]:,} samples reached the largest
-count that the type holds.
-
-{"Notes:" if notes else ""}
+{events["saturated_cells"]:,} cells in {events["saturated_samples"]:,} samples reached the
+largest count that the type holds.
 {notes}
 ## Settings
 

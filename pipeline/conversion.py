@@ -18,7 +18,7 @@ from pipeline.errors import LayoutError, RecordingError
 from pipeline.files import sha256_file
 from pipeline.pairs import Listing, PairReader, Recording, get_reader, simulation_note
 from pipeline.settings import ConversionSettings
-from pipeline.splits import assign_recordings, choose, count_splits, read_splits
+from pipeline.splits import UNUSED, assign_recordings, choose, count_splits, read_splits
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Conversion:
     def report(self) -> Iterator[str]:
         """Lines for a person: what was found, what a whole data set holds, what is missing."""
         found = Counter(r.subset or "unsplit" for r in self.listing.recordings)
+        found["unsplit"] = len(self.listing.recordings)  # without official subsets: a published split is not one
         for subset, expected in self.reader.card.expected.items():
             if found[subset] != expected:
                 yield f"found {found[subset]:,} of {expected:,} {subset} recordings"
@@ -98,11 +99,14 @@ def prepare(
     """
     reader = get_reader(settings.dataset)
     listing = reader.list_pair(events_root, static_root)
+    if settings.protocol == "legacy" and splits is None:
+        listing = reader.published(listing, seed=settings.seed)
     listing = choose(listing, classes=settings.classes, limit=settings.limit)
     if splits is not None:
         settings = replace(settings, splits_sha256=sha256_file(splits))
     images = {image.name for image in listing.images}
-    orphans = [r for r in listing.recordings if r.image is not None and r.image not in images]
+    wanted = [r for r in listing.recordings if r.subset != UNUSED]
+    orphans = [r for r in wanted if r.image is not None and r.image not in images]
     rejects = tuple(reject("recording", r.name, no_static_image(r.name, f"expected image {r.image}")) for r in orphans)
     lost = {r.name for r in orphans}
     usable = [r for r in listing.recordings if r.name not in lost]

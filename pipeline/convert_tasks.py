@@ -26,6 +26,7 @@ from pipeline.pairs import PairReader, Recording, StaticImage, get_reader
 from pipeline.plan import EventShard, PlannedSample, StaticChunk
 from pipeline.settings import ConversionSettings
 from pipeline.shards import EXTENSION, Sample, index_path, write_shard
+from pipeline.spool import Converted, spooled
 
 Item = TypeVar("Item", Recording, StaticImage)
 Content = TypeVar("Content")
@@ -173,9 +174,26 @@ def _samples(job: Job, reader: PairReader, shard: EventShard, result: TaskResult
 
 
 def _sample(job: Job, reader: PairReader, planned: PlannedSample, totals: dict[str, int]) -> tuple[Sample, str]:
-    settings, recording = job.settings, planned.recording
-    events = _readable(reader.read_events, recording)
-    check_events(events, sensor_size=job.sensor_size, source=recording.name)
+    recording = planned.recording
+    if reader.many_per_file:
+        converted = spooled(job.work, recording, lambda: _convert_file(job, reader, recording))
+    else:
+        converted = _convert(job, reader, recording.name, _readable(reader.read_events, recording))
+    facts = dict(converted.facts)
+    saturated = facts.pop("saturated_cells")
+    totals["events"] += facts["events"]
+    totals["dropped_events"] += facts["dropped_events"]
+    totals["saturated_cells"] += saturated
+    totals["saturated_samples"] += saturated > 0
+    metadata = {**facts, "source": recording.name, "static": planned.static_key}
+    sample = Sample(planned.key, recording.label, converted.frames, json.dumps(metadata, sort_keys=True))
+    return sample, facts["events_sha256"]
+
+
+def _convert(job: Job, reader: PairReader, name: str, events: Events) -> Converted:
+    """Check and frame the events of one recording."""
+    settings = job.settings
+    check_events(events, sensor_size=job.sensor_size, source=name)
     framed = to_frames(
         events,
         time_bins=settings.time_bins,
@@ -183,21 +201,31 @@ def _sample(job: Job, reader: PairReader, planned: PlannedSample, totals: dict[s
         reduction=settings.reduction,
         dtype=settings.dtype,
         canvas=job.canvas,
-        source=recording.name,
+        source=name,
+        crop=reader.crop,
+        span_us=reader.span_us,
     )
-    totals["events"] += len(events)
-    totals["dropped_events"] += framed.dropped_events
-    totals["saturated_cells"] += framed.saturated_cells
-    totals["saturated_samples"] += framed.saturated_cells > 0
-    metadata = {
-        "source": recording.name,
-        "static": planned.static_key,
+    facts = {
         "events": len(events),
         "dropped_events": framed.dropped_events,
+        "saturated_cells": framed.saturated_cells,
         "duration_us": events.duration_us,
-        "events_sha256": (digest := _digest(events)),
+        "events_sha256": _digest(events),
     }
-    return Sample(planned.key, recording.label, framed.frames, json.dumps(metadata, sort_keys=True)), digest
+    return Converted(framed.frames, facts)
+
+
+def _convert_file(
+    job: Job, reader: PairReader, recording: Recording
+) -> Iterator[tuple[str, Converted | RecordingError]]:
+    """Check and frame every recording of the file that `recording` lies in."""
+    for name, content in _readable(lambda item: list(reader.read_file(item)), recording):
+        try:
+            if isinstance(content, RecordingError):
+                raise content
+            yield name, _convert(job, reader, name, content)
+        except RecordingError as error:
+            yield name, error
 
 
 def _readable(read: Callable[[Item], Content], item: Item) -> Content:

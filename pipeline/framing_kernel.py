@@ -13,23 +13,26 @@ def scatter_counts(
     x: NDArray[np.int32],
     y: NDArray[np.int32],
     p: NDArray[np.uint8],
+    start: int,
     bin_us: int,
+    rest: bool,
     columns: NDArray[np.int64],
     rows: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> int:
-    """Add 1 to `counts[t // bin_us, p, rows[y], columns[x]]` for every event; returns the events used.
+    """Add 1 to `counts[(t - start) // bin_us, p, rows[y], columns[x]]` for every event; returns the events used.
 
-    Expects sorted times and coordinates inside `columns` and `rows`; stops at the end of the last bin.
+    Expects sorted times from `start` on and coordinates inside `columns` and `rows`. Stops at the end of the last bin,
+    or with `rest` puts everything later into it.
     """
     used = 0
+    last = counts.shape[0] - 1
     end = bin_us * counts.shape[0]
-    first = t[0]
     for i in range(t.size):
-        since = t[i] - first
-        if since >= end:
+        since = t[i] - start
+        if since >= end and not rest:
             break
-        counts[since // bin_us, p[i], rows[y[i]], columns[x[i]]] += 1
+        counts[min(since // bin_us, last), p[i], rows[y[i]], columns[x[i]]] += 1
         used += 1
     return used
 
@@ -40,6 +43,7 @@ def scatter_weights(
     x: NDArray[np.int32],
     y: NDArray[np.int32],
     p: NDArray[np.uint8],
+    start: int,
     bin_us: int,
     x_starts: NDArray[np.int64],
     x_cells: NDArray[np.int64],
@@ -52,9 +56,8 @@ def scatter_weights(
     """Add every event to the cells that its pixel reaches, times its axis weights; returns the events used."""
     used = 0
     end = bin_us * weights.shape[0]
-    first = t[0]
     for i in range(t.size):
-        since = t[i] - first
+        since = t[i] - start
         if since >= end:
             break
         step = since // bin_us
@@ -63,3 +66,10 @@ def scatter_weights(
                 weights[step, p[i], y_cells[row], x_cells[column]] += y_weights[row] * x_weights[column]
         used += 1
     return used
+
+
+@njit(cache=True, nogil=True)
+def count_pixels(x: NDArray[np.int32], y: NDArray[np.int32], p: NDArray[np.uint8], counts: NDArray[np.int32]) -> None:
+    """Add 1 to `counts[p, y, x]` for every event; expects coordinates inside."""
+    for i in range(x.size):
+        counts[p[i], y[i], x[i]] += 1

@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pipeline.readers
-from pipeline.errors import LayoutError, SettingsError
+from pipeline.errors import LayoutError, RecordingError, SettingsError
 from pipeline.events import Events
 
 SIMULATION_NOTE = "simulated.json"
@@ -35,9 +35,10 @@ class Recording:
         name: path below the events root without the ending, unique in the data set.
         path: its file.
         label: class index in the reader's own list of classes.
-        subset: official split, `train` or `test`; None where the data set has none.
+        subset: official split, `train` or `test`; None where the data set has none. A published split may add `unused`.
         stem: name unique within (subset, label), for the sample's key.
         image: name of the photograph it shows; None when only the class is known.
+        detail: numbers that the reader needs to find or read it inside its file, and that the listing's hash covers.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Recording:
     subset: str | None
     stem: str
     image: str | None
+    detail: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class Listing:
             partner = item.image if isinstance(item, Recording) else item.row
             line = f"{type(item).__name__} {item.name} {item.label} {item.subset} {partner} {sizes[item.path]}\n"
             digest.update(line.encode())
+            if isinstance(item, Recording) and item.detail:
+                digest.update(f"{item.detail}\n".encode())
         digest.update(f"{self.sensor_size} {self.shown_fraction} {self.classes}".encode())
         return digest.hexdigest()
 
@@ -135,10 +139,21 @@ class DatasetCard:
 
 
 class PairReader:
-    """Base of all readers: facts as class attributes, three methods."""
+    """Base of all readers: facts as class attributes, three methods, and the published split where there is one.
+
+    Attributes:
+        name: what the user calls it.
+        card: facts for people.
+        crop: (left, top, right, bottom) in pixels of what frames show, right and bottom exclusive; None for all.
+        span_us: see `pipeline.framing.to_frames`.
+        many_per_file: a file holds several recordings; a conversion then calls `read_file`, once per file.
+    """
 
     name: ClassVar[str]
     card: ClassVar[DatasetCard]
+    crop: ClassVar[tuple[int, int, int, int] | None] = None
+    span_us: ClassVar[int | None] = None
+    many_per_file: ClassVar[bool] = False
 
     def describe(self) -> dict[str, Any]:
         """The facts that `spikebridge datasets NAME` prints."""
@@ -171,6 +186,10 @@ class PairReader:
         """
         raise NotImplementedError
 
+    def read_file(self, recording: Recording) -> Iterator[tuple[str, Events | RecordingError]]:
+        """Decode the file of a recording once; yield the name of every recording in it, and its events or its error."""
+        raise NotImplementedError
+
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
         """Decode one image to [H,W,3].
 
@@ -178,6 +197,19 @@ class PairReader:
             RecordingError: it cannot be decoded.
         """
         raise NotImplementedError
+
+    def published(self, listing: Listing, *, seed: int) -> Listing:
+        """Write the split of the published experiments into the subsets, for the protocol `legacy`.
+
+        Recordings become `train`, `test`, or `unused`; images of the subset `test` stay out of the static pool. What
+        deviates from the official subsets, or cannot be known, is said in the notes. The default changes nothing: the
+        official subsets are the published ones.
+
+        Args:
+            listing: the whole listing, before classes are chosen.
+            seed: replaces an order of files that nobody can know.
+        """
+        return listing
 
 
 def key_part(text: str) -> str:

@@ -15,13 +15,15 @@ SCHEMA_VERSION = 1
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "protocol": ("strict", "legacy"),
-    "reduction": ("sum", "bilinear"),
+    "reduction": ("sum", "bilinear", "frequency", "event"),
     "extent": ("recording", "canvas"),
     "encoding": ("v", "luma", "rgb", "hsv"),
     "dtype": ("uint8", "uint16", "float16"),
     "format": ("webdataset", "hdf5"),
 }
 """Allowed values of the settings that are names."""
+DTYPES = {"sum": ("uint8", "uint16"), "bilinear": ("float16",), "frequency": ("float16",), "event": ("uint8",)}
+"""Types in which the frames of a reduction are stored, the default first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +43,14 @@ class ConversionSettings:
     size: int = 28
     """Height and width of a frame and of a static image in pixels, 1 to 1024."""
     reduction: str = "sum"
-    """`sum`: every event adds 1 to one cell. `bilinear`: the published resize, corners aligned."""
+    """`sum`: every event adds 1 to one cell. `bilinear`: the published resize, corners aligned. `event`: a cell is 1
+    when an event falls into it. `frequency`: rates relative to the frame's largest, as published with N-Omniglot."""
     extent: str = "canvas"
     """What is stretched to `size`: the `recording`'s own extent (max + 1) or the sensor's `canvas`."""
     encoding: str = "v"
     """Channels of the static images: `v` and `luma` one, `rgb` and `hsv` three."""
     dtype: str = ""
-    """Stored type of the frames; empty chooses uint8 for `sum` and float16 for `bilinear`."""
+    """Stored type of the frames; empty chooses uint8 for `sum` and `event`, float16 for the others."""
     format: str = "webdataset"
     """Container of the event shards: tar (`webdataset`) or `hdf5`."""
     samples_per_shard: int = 1000
@@ -63,7 +66,7 @@ class ConversionSettings:
 
     def __post_init__(self) -> None:
         if not self.dtype:
-            object.__setattr__(self, "dtype", "float16" if self.reduction == "bilinear" else "uint8")
+            object.__setattr__(self, "dtype", DTYPES.get(self.reduction, ("uint8",))[0])
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
@@ -77,10 +80,10 @@ class ConversionSettings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise SettingsError(f"{name} is {value}; expected {low} to {high}.")
-        if (self.reduction == "bilinear") != (self.dtype == "float16"):
+        if self.dtype not in DTYPES[self.reduction]:
             raise SettingsError(
-                f"dtype {self.dtype} does not go with reduction {self.reduction}; counts (sum) are stored as uint8 or "
-                "uint16, bilinear weights as float16."
+                f"dtype {self.dtype} does not go with reduction {self.reduction}, whose frames are stored as "
+                f"{' or '.join(DTYPES[self.reduction])}."
             )
 
     def as_dict(self) -> dict[str, Any]:

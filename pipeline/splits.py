@@ -18,6 +18,8 @@ from pipeline.pairs import Listing, Recording, StaticImage
 from pipeline.static_pool import DUPLICATE, POOL
 
 SPLITS = ("train", "validation", "test")
+UNUSED = "unused"
+"""Subset of the recordings that a published split leaves out."""
 TEST_SHARE = 0.2
 """Share of a class that is tested where the data set has no official test subset."""
 VALIDATION_SHARE = 0.1
@@ -48,7 +50,8 @@ def choose(listing: Listing, *, classes: Sequence[str], limit: int) -> Listing:
     if limit:
         groups: dict[tuple[str, int], list[Recording]] = defaultdict(list)
         for recording in recordings:
-            groups[recording.subset or "", recording.label].append(recording)
+            if recording.subset != UNUSED:
+                groups[recording.subset or "", recording.label].append(recording)
         turns = sorted((turn, group, r.name) for group, rs in groups.items() for turn, r in enumerate(rs))
         kept = {name for _, _, name in turns[:limit]}
         recordings = tuple(r for r in recordings if r.name in kept)
@@ -60,12 +63,13 @@ def assign_recordings(recordings: Iterable[Recording], *, seed: int, protocol: s
 
     `strict`: the official test subset is kept, or round(.2 n) of each class is drawn where there is none; round(.1 n)
     of the training recordings of each class validate, at least one where the class has three.
-    `legacy`: the official subsets as published, without a validation split (the published code chooses its checkpoint
-    on the test set).
+    `legacy`: the official subsets, or those that `PairReader.published` wrote, without a validation split (the
+    published code chooses its checkpoint on the test set). A recording of the subset `unused` gets no split.
     """
     by_class: dict[int, list[Recording]] = defaultdict(list)
     for recording in recordings:
-        by_class[recording.label].append(recording)
+        if recording.subset != UNUSED:
+            by_class[recording.label].append(recording)
     split: dict[str, str] = {}
     for label, members in by_class.items():
         open_ones = [r.name for r in members if r.subset is None]
@@ -80,6 +84,24 @@ def assign_recordings(recordings: Iterable[Recording], *, seed: int, protocol: s
             name = recording.name
             split[name] = "test" if name in tested else "validation" if name in validating else "train"
     return split
+
+
+def first_share_trains(recordings: Iterable[Recording], share: float, *, seed: int) -> tuple[Recording, ...]:
+    """Recordings with the published subsets "the first `share` of each class trains, the rest tests".
+
+    The published code takes the first round(share * n), half to even, in the order in which the file system lists them.
+    Differs: that order cannot be known, so a seeded permutation of each class stands for it.
+    """
+    recordings = tuple(recordings)
+    by_class: dict[int, list[str]] = defaultdict(list)
+    for recording in recordings:
+        by_class[recording.label].append(recording.name)
+    training = {
+        name
+        for label, names in by_class.items()
+        for name in _draw(names, round(share * len(names)), seed, "published", label)
+    }
+    return tuple(replace(r, subset="train" if r.name in training else "test") for r in recordings)
 
 
 def _draw(names: Sequence[str], count: int, seed: int, purpose: str, label: int) -> list[str]:
@@ -111,14 +133,14 @@ def read_splits(path: Path, recordings: Sequence[Recording]) -> dict[str, str]:
             problems.append(f"line {line}: no recording {name!r}")
         elif name in split:
             problems.append(f"line {line}: {name} is listed twice")
-        elif value not in (*SPLITS, "unused"):
+        elif value not in (*SPLITS, UNUSED):
             problems.append(f"line {line}: split {value!r}, expected {', '.join(SPLITS)} or unused")
         else:
             split[name] = value
     if problems:
         more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise SettingsError(f"{path}:\n  " + "\n  ".join(problems[:5]) + more)
-    return {name: value for name, value in split.items() if value != "unused"}
+    return {name: value for name, value in split.items() if value != UNUSED}
 
 
 def image_roles(

@@ -1,4 +1,4 @@
-"""Class folders of `.bin` recordings with class folders of images: your own data, or what `simulate --images` makes."""
+"""Class folders of recordings with class folders of images: your own data, or what `simulate --images` makes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LayoutError
+from pipeline.errors import LayoutError, RecordingError
 from pipeline.events import Events
-from pipeline.formats import bin40
+from pipeline.formats import recording as recording_files
 from pipeline.images import EXTENSIONS, decode_image
 from pipeline.pairs import (
     DatasetCard,
@@ -24,6 +24,10 @@ from pipeline.pairs import (
     simulation_note,
 )
 
+SENSOR_FILE = "sensor.txt"
+LARGEST_SENSOR = (1280, 720)
+"""In pixels; the largest sensor of an event camera that is sold."""
+
 
 @register
 class Folders(PairReader):
@@ -32,7 +36,7 @@ class Folders(PairReader):
     name = "folders"
     card = DatasetCard(
         title="class folders of recordings and of images",
-        events_layout="<class>/<stem>.bin, 40-bit events",
+        events_layout=f"<class>/<stem> with one of the endings {', '.join(recording_files.FORMATS)}",
         static_layout="<class>/<stem>.png (or .jpg, .bmp, .gif, .tif)",
         download="your own",
         licence="as you say",
@@ -45,7 +49,7 @@ class Folders(PairReader):
         root = find_root(
             events_root,
             below=("events",),
-            holds=lambda folder: any(folder.glob("*/*.bin")),
+            holds=lambda folder: any(_is_recording(path) for path in folder.glob("*/*")),
             what="events",
             layout=self.card.events_layout,
         )
@@ -56,13 +60,14 @@ class Folders(PairReader):
             what="static",
             layout=self.card.static_layout,
         )
-        paths = sorted(root.glob("*/*.bin"))
+        paths = sorted(path for path in root.glob("*/*") if _is_recording(path))
         image_paths = sorted(path for path in image_root.glob("*/*") if path.suffix.lower() in EXTENSIONS)
         classes = tuple(sorted({path.parent.name for path in paths}))
         label = {name: i for i, name in enumerate(classes)}
-        names = Counter((path.parent.name, path.stem) for path in image_paths)
-        if twice := [f"{folder}/{stem}" for (folder, stem), count in names.items() if count > 1]:
-            raise LayoutError(f"{image_root}: several images are called {twice[0]}; stems must differ. Rename one.")
+        for folder, what, files in ((root, "recordings", paths), (image_root, "images", image_paths)):
+            names = Counter(f"{path.parent.name}/{path.stem}" for path in files)
+            if twice := [name for name, count in names.items() if count > 1]:
+                raise LayoutError(f"{folder}: several {what} are called {twice[0]}; stems must differ. Rename one.")
         images = tuple(
             StaticImage(f"{p.parent.name}/{p.stem}", p, label[p.parent.name], None, p.stem)
             for p in image_paths
@@ -77,20 +82,56 @@ class Folders(PairReader):
         if not exact:
             recordings = tuple(Recording(r.name, r.path, r.label, None, r.stem, None) for r in recordings)
         unused = sorted({path.parent.name for path in image_paths} - set(classes))
-        notes = (f"no recordings of the image classes {', '.join(unused)}",) if unused else ()
-        return Listing(classes, recordings, images, *_geometry(root), "exact" if exact else "class", notes)
+        notes = [f"no recordings of the image classes {', '.join(unused)}"] if unused else []
+        sensor_size, shown_fraction = _geometry(root, paths, notes)
+        pairing = "exact" if exact else "class"
+        return Listing(classes, recordings, images, sensor_size, shown_fraction, pairing, tuple(notes))
 
     def read_events(self, recording: Recording) -> Events:
-        return bin40.decode(recording.path.read_bytes(), source=f"{recording.name}.bin")[0]
+        return recording_files.read(recording.path)
 
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
         return decode_image(image.path.read_bytes(), source=image.path.name)
 
 
-def _geometry(root: Path) -> tuple[tuple[int, int], float | None]:
-    """Sensor size and shown fraction of simulated recordings; else the largest sensor that the format holds."""
+def _is_recording(path: Path) -> bool:
+    return path.suffix.lower() in recording_files.FORMATS and not path.name.startswith(".")
+
+
+def _geometry(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple[int, int], float | None]:
+    """Sensor size, and shown fraction of simulated recordings.
+
+    The size comes from the simulator's note, from `sensor.txt` (width and height in pixels) beside the class folders,
+    or is the largest that the first recording of each format says; `.bin` gives the largest that it can hold.
+
+    Raises:
+        LayoutError: `sensor.txt` does not hold two numbers.
+    """
     note = simulation_note(root)
-    if note is None:
-        return (bin40.MAX_WIDTH, bin40.MAX_HEIGHT), None
-    settings = json.loads(note.read_bytes())["settings"]
-    return (settings["sensor_width_px"], settings["sensor_height_px"]), settings["shown_fraction"]
+    if note is not None:
+        settings = json.loads(note.read_bytes())["settings"]
+        return (settings["sensor_width_px"], settings["sensor_height_px"]), settings["shown_fraction"]
+    said = root / SENSOR_FILE
+    if said.is_file():
+        try:
+            width, height = (int(word) for word in said.read_text().split())
+        except ValueError:
+            width = height = 0
+        if min(width, height) < 1:
+            raise LayoutError(f"{said}: expected the sensor's width and height in pixels, such as 346 260.")
+        return (width, height), None
+    first = {path.suffix.lower(): path for path in reversed(paths)}
+    sizes = []
+    for path in first.values():
+        try:
+            sizes.append(recording_files.sensor_size(path))
+        except RecordingError:
+            sizes.append(None)  # the recording becomes a reject when it is read
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes):
+        known.append(LARGEST_SENSOR)
+        notes.append(
+            f"the recordings do not say how large their sensor is: taken as {LARGEST_SENSOR[0]}x{LARGEST_SENSOR[1]} "
+            f"pixels. Write width and height into {SENSOR_FILE} beside the class folders, or use --extent recording"
+        )
+    return (max(width for width, _ in known), max(height for _, height in known)), None

@@ -1,16 +1,17 @@
-"""Frames: equal to tonic where tonic is right and to torch's resize; counts are conserved and saturate."""
+"""Frames: equal to tonic where tonic is right, to torch's resizes and to N-Omniglot's frames; counts are conserved."""
 
 import warnings
 
 import numpy as np
 import pytest
-from conftest import make_events
+from conftest import ROOT, make_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RecordingError
 from pipeline.events import Events
 from pipeline.framing import to_frames
+from pipeline.framing_rates import bin_lengths, relative_rates
 
 PLAIN = {"reduction": "sum", "dtype": "uint16", "source": "x"}
 
@@ -102,3 +103,85 @@ def test_time_zero_is_the_first_event():
     later = Events(events.t + 12345, events.x, events.y, events.p)
     one, other = (to_frames(e, time_bins=4, size=10, canvas=(34, 34), **PLAIN).frames for e in (events, later))
     np.testing.assert_array_equal(one, other)
+
+
+GOLDEN = np.load(ROOT / "tests" / "golden" / "nomniglot_frames.npz")
+FLOAT = {"reduction": "frequency", "dtype": "float16", "source": "x"}
+
+
+def golden_events(seed, count):
+    r = np.random.RandomState(seed)
+    t = np.sort(r.randint(0, 1000003, count))
+    x, y, p = r.randint(0, 34, count), r.randint(0, 26, count), r.randint(0, 2, count)
+    return Events(t, x.astype(np.int32), y.astype(np.int32), p.astype(np.uint8))
+
+
+@pytest.mark.parametrize(("case", "seed", "count", "time_bins"), [("a", 11, 4000, 12), ("b", 12, 900, 4)])
+@pytest.mark.parametrize("reduction", ["frequency", "event"])
+def test_nomniglot_frames_equal_the_published_ones(case, seed, count, time_bins, reduction):
+    # A canvas as wide as the golden one and square, so that 34 x 34 cells are its pixels; rows 26 to 33 stay empty.
+    framed = to_frames(
+        golden_events(seed, count),
+        time_bins=time_bins,
+        size=34,
+        reduction=reduction,
+        dtype={"frequency": "float16", "event": "uint8"}[reduction],
+        canvas=(34, 34),
+        source="x",
+    )
+    np.testing.assert_array_equal(framed.frames[:, :, :26], GOLDEN[f"{case}_{reduction}"])
+    assert not framed.frames[:, :, 26:].any()
+    assert framed.dropped_events == 0  # the last bin takes the rest
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 1000), st.integers(1, 9), st.integers(1, 50))
+def test_frequency_is_the_cropped_full_frame_resized_as_torch_does(seed, time_bins, size):
+    import torch
+
+    events = make_events(seed, size=(60, 50))
+    crop = (7, 3, 47, 43)
+    full = np.zeros((time_bins, 2, 50, 60), np.int32)
+    lengths = bin_lengths(events.duration_us, time_bins)
+    step = np.minimum((events.t - events.t[0]) // lengths[0], time_bins - 1)
+    np.add.at(full, (step, events.p, events.y, events.x), 1)
+    rates = np.stack(
+        [relative_rates(n, n.max((1, 2), keepdims=True), int(us)) for n, us in zip(full, lengths, strict=True)]
+    )
+    cut = torch.from_numpy(rates[:, :, 3:43, 7:47].astype(np.float32))
+    expected = torch.nn.functional.interpolate(cut, size=(size, size), mode="bilinear", align_corners=False)
+    framed = to_frames(events, time_bins=time_bins, size=size, canvas=(60, 50), crop=crop, **FLOAT)
+    np.testing.assert_allclose(framed.frames.astype(np.float32), expected.numpy(), rtol=1e-3, atol=1e-4)
+    assert framed.frames.dtype == np.float16
+    inside = (events.x >= 7) & (events.x < 47) & (events.y >= 3) & (events.y < 43)
+    assert framed.dropped_events == len(events) - int(inside.sum())
+
+
+@pytest.mark.parametrize("reduction", ["sum", "bilinear", "event"])
+def test_crop_is_what_the_sensor_would_have_been(reduction):
+    events = make_events(3, count=2000)
+    inside = (events.x >= 5) & (events.x < 29) & (events.y >= 2) & (events.y < 26)
+    inside[[0, -1]] = True  # the bins are those of the whole recording
+    events.x[[0, -1]] = events.y[[0, -1]] = 10
+    alone = Events(events.t[inside], events.x[inside] - 5, events.y[inside] - 2, events.p[inside])
+    how = {"reduction": reduction, "dtype": "float16" if reduction == "bilinear" else "uint8", "source": "x"}
+    cropped = to_frames(events, time_bins=4, size=12, canvas=(34, 34), crop=(5, 2, 29, 26), **how)
+    np.testing.assert_array_equal(cropped.frames, to_frames(alone, time_bins=4, size=12, canvas=(24, 24), **how).frames)
+    if reduction == "event":
+        assert set(np.unique(cropped.frames)) <= {0, 1}
+
+
+def test_nothing_inside_the_crop():
+    events = Events(np.array([0, 9]), np.zeros(2, np.int32), np.zeros(2, np.int32), np.zeros(2, np.uint8))
+    with pytest.raises(RecordingError, match="inside the crop") as caught:
+        to_frames(events, time_bins=1, size=2, canvas=(9, 9), crop=(4, 4, 8, 8), **PLAIN)
+    assert caught.value.reason == "empty"
+
+
+def test_span_counts_from_zero_to_its_end():
+    one = Events(np.array([3000]), np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.uint8))
+    framed = to_frames(one, time_bins=8, size=1, canvas=(1, 1), span_us=8000, **PLAIN)
+    np.testing.assert_array_equal(framed.frames[:, 1, 0, 0], [0, 0, 0, 1, 0, 0, 0, 0])
+    with pytest.raises(RecordingError, match="0 to 2999") as caught:
+        to_frames(one, time_bins=3, size=1, canvas=(1, 1), span_us=3000, **PLAIN)
+    assert caught.value.reason == "out_of_range"

@@ -1,0 +1,212 @@
+"""CEP-DVS: recordings and photographs of one scene, 20 classes.
+
+Source: the public implementation of He et al. 2024, which is the only description of the files that there is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import LayoutError, RecordingError
+from pipeline.events import Events
+from pipeline.formats import mat
+from pipeline.images import decode_image
+from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
+from pipeline.splits import UNUSED
+
+CLASSES = (
+    "aquatic_mammals",
+    "fish",
+    "flowers",
+    "food_containers",
+    "fruit_and_vegetables",
+    "household_electrical_devices",
+    "household_furniture",
+    "insects",
+    "large_carnivores",
+    "large_man-made_outdoor_things",
+    "large_natural_outdoor_scenes",
+    "large_omnivores_and_herbivores",
+    "medium_mammals",
+    "non-insect_invertebrates",
+    "people",
+    "reptiles",
+    "small_mammals",
+    "trees",
+    "vehicles_1",
+    "vehicles_2",
+)
+"""In the published order of labels."""
+SENSOR_SIZE = (346, 260)
+"""Pixels of a DAVIS346. No source names the camera: a recording that reaches beyond is rejected."""
+LABELS_FILE, RECORDINGS, IMAGES = "pathFile.csv", "data/MAT/img", "data/img"
+LABEL_TOKEN = 4
+"""0-based position of the class among the words of a row."""
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
+BLOCK, PUBLISHED_TRAIN_SHARE, PUBLISHED_REST_SHARE = 500, 0.5, 0.8
+"""The published code takes 50 % of every 500 recordings for training and the next 20 % (100 % - 80 %) for testing."""
+
+
+@register
+class CEPDVS(PairReader):
+    """CEP-DVS; pairs are exact: recording, photograph and label are joined on the number i.
+
+    Labels number the classes of which there are recordings, in the published order; with all 20 they are the published
+    labels. Time stamps are taken as microseconds; those that are not whole numbers are rejected.
+    """
+
+    name = "cepdvs"
+    card = DatasetCard(
+        title="CEP-DVS (events and images of one scene)",
+        events_layout="pathFile.csv (class = 5th word of row i) and data/MAT/img/<i>.mat",
+        static_layout="data/img/<i>.jpg or .png (usually the same root)",
+        download="from its authors, as their paper says; there is no public mirror that could be named here",
+        licence="not stated in public: ask the authors before passing anything on",
+        citation="Deng, Chen, Chen, Li: Learning from images: a distillation learning framework for event cameras, "
+        "IEEE Transactions on Image Processing 30, 2021. He, Zhao, Li, Shen, Dong, Zeng: An efficient knowledge "
+        "transfer strategy for spiking neural networks from static to event domain, AAAI 2024 (labels and split).",
+        pairing="exact",
+        expected={"unsplit": 10_000},
+    )
+
+    def list_pair(self, events_root: Path, static_root: Path) -> Listing:
+        root = find_root(
+            events_root,
+            below=("events", "CEP-DVS", "CEPDVS", "events/CEP-DVS"),
+            holds=lambda folder: (folder / LABELS_FILE).is_file(),
+            what="events",
+            layout=self.card.events_layout,
+        )
+        image_root = find_root(
+            static_root,
+            below=("static", "CEP-DVS", "CEPDVS", "events", "static/CEP-DVS"),
+            holds=lambda folder: (folder / IMAGES).is_dir(),
+            what="static",
+            layout=self.card.static_layout,
+        )
+        rows = _read_labels(root / LABELS_FILE)
+        files = _numbered(root / RECORDINGS, (".mat",))
+        if not files:
+            raise LayoutError(f"{root / RECORDINGS}: no recordings found; expected {self.card.events_layout}.")
+        if unlabelled := [number for number in files if number >= len(rows)]:
+            raise LayoutError(
+                f"{root / LABELS_FILE} has {len(rows)} rows; {len(unlabelled)} recordings lie beyond, the first is "
+                f"{files[unlabelled[0]].name}. Is the file of labels whole?"
+            )
+        present = {rows[number] for number in files}
+        classes = tuple(name for name in CLASSES if name in present)
+        label = {name: i for i, name in enumerate(classes)}
+        recordings = [
+            Recording(f"{RECORDINGS}/{path.stem}", path, label[rows[i]], None, path.stem, f"{IMAGES}/{i}")
+            for i, path in files.items()
+        ]
+        pictures = _numbered(image_root / IMAGES, IMAGE_ENDINGS)
+        images = [
+            StaticImage(f"{IMAGES}/{i}", path, label[rows[i]], None, str(i))
+            for i, path in pictures.items()
+            if i < len(rows) and rows[i] in label
+        ]
+        recordings.sort(key=lambda recording: recording.name)
+        images.sort(key=lambda image: image.name)
+        notes = ["the sensor is taken for a DAVIS346 (346x260 pixels) and time stamps for microseconds: none is stated"]
+        if len(classes) != len(CLASSES):
+            notes.append(f"recordings of {len(classes)} classes found, {len(CLASSES)} expected: labels number those")
+        if unlabelled := [number for number in pictures if number >= len(rows)]:
+            notes.append(f"{len(unlabelled)} images have no row in {LABELS_FILE} and are not used")
+        return Listing(classes, tuple(recordings), tuple(images), SENSOR_SIZE, notes=tuple(notes))
+
+    def read_events(self, recording: Recording) -> Events:
+        source = f"{recording.name}.mat"
+        columns = mat.read(recording.path.read_bytes(), ("x", "y", "ts", "p"), source=source)
+        events = mat.to_events(columns["ts"], columns["x"], columns["y"], columns["p"], source=source)
+        width, height = SENSOR_SIZE
+        if len(events) and (int(events.x.max()) >= width or int(events.y.max()) >= height):
+            raise RecordingError(
+                f"{source}: events reach x = {int(events.x.max())}, y = {int(events.y.max())}; the sensor is taken for "
+                f"a DAVIS346 of {width}x{height} pixels, which no source confirms. Is this another camera?",
+                reason="out_of_range",
+            )
+        return events
+
+    def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
+        return decode_image(image.path.read_bytes(), source=f"{image.name}{image.path.suffix}")
+
+    def published(self, listing: Listing, *, seed: int) -> Listing:
+        """Blocks of 500 in the order of names as text: half trains, the next fifth tests, the rest is unused.
+
+        Source: He et al. 2024, public implementation, with its mix-up: positions among the training recordings (names
+        as text) pick photographs from the listing by number, so that few partners are of the class they stand for.
+        The label of such a photograph is here that of the recordings it stands beside. An order of 10,000 files is
+        known exactly; nothing is drawn.
+        """
+        ordered = sorted(listing.recordings, key=lambda r: r.path.name)
+        subset: dict[str, str] = {}
+        for start in range(0, len(ordered), BLOCK):
+            block = ordered[start : start + BLOCK]
+            training = round(PUBLISHED_TRAIN_SHARE * len(block))
+            testing = len(block) - round(PUBLISHED_REST_SHARE * len(block))
+            for i, recording in enumerate(block):
+                subset[recording.name] = "train" if i < training else "test" if i < training + testing else UNUSED
+        labels = [recording.label for recording in ordered if subset[recording.name] == "train"]
+        by_number = sorted(listing.images, key=lambda image: int(image.stem))
+        images = [
+            replace(image, label=labels[i], subset="train") if i < len(labels) else replace(image, subset="test")
+            for i, image in enumerate(by_number)
+        ]
+        note = (
+            "legacy: blocks of 500 of the listing (names as text) are cut into 50 % train, 20 % test, 30 % unused; "
+            "static partners are mixed up as published, few are of the class they stand for"
+        )
+        return replace(
+            listing,
+            recordings=tuple(replace(r, subset=subset[r.name]) for r in listing.recordings),
+            images=tuple(sorted(images, key=lambda image: image.name)),
+            notes=(*listing.notes, note),
+        )
+
+
+def _read_labels(path: Path) -> list[str]:
+    """Class of row i, 0-based after the header.
+
+    Raises:
+        LayoutError: no rows, or a row whose fifth word is no class.
+    """
+    lines = [line for line in path.read_text("utf-8-sig", errors="replace").splitlines() if line.strip()]
+    labels = []
+    for row, line in enumerate(lines[1:]):
+        words = [word.strip("\"',;") for word in line.split()]
+        name = words[LABEL_TOKEN] if len(words) > LABEL_TOKEN else ""
+        if name not in CLASSES:
+            raise LayoutError(
+                f"{path}: row {row} (0-based, after the header) has {name!r} as its fifth word; expected one of the "
+                f"{len(CLASSES)} classes, such as {CLASSES[0]}. Is the file whole?"
+            )
+        labels.append(name)
+    if not labels:
+        raise LayoutError(f"{path}: no rows found; expected a header and one row per recording.")
+    return labels
+
+
+def _numbered(folder: Path, endings: Sequence[str]) -> dict[int, Path]:
+    """Files `<i><ending>` by i, in the order of i.
+
+    Raises:
+        LayoutError: no such folder, a file of another name, or two of one number.
+    """
+    if not folder.is_dir():
+        raise LayoutError(f"{folder} does not exist; expected files like 17{endings[0]} in it.")
+    paths = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    for path in sorted(paths):
+        if not re.fullmatch(r"[0-9]+", path.stem) or path.suffix.lower() not in endings:
+            raise LayoutError(f"{path} does not belong here; expected names like 17{endings[0]}. Move it out.")
+    counts = Counter(int(path.stem) for path in paths)
+    if twice := sorted(number for number, count in counts.items() if count > 1):
+        raise LayoutError(f"{folder}: several files have the number {twice[0]}; expected one. Remove the others.")
+    return {int(path.stem): path for path in sorted(paths, key=lambda path: int(path.stem))}

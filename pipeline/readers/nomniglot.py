@@ -1,0 +1,199 @@
+"""N-Omniglot recordings and the Omniglot drawings they were made from.
+
+Source: Li, Dong, Zhao, Zeng 2022 (recordings); Lake, Salakhutdinov, Tenenbaum 2015 (drawings).
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import LayoutError, RecordingError
+from pipeline.events import Events
+from pipeline.formats import aedat4
+from pipeline.images import decode_image
+from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
+
+EVENT_FOLDERS = ("dvs_background", "dvs_evaluation")
+IMAGE_FOLDERS = ("images_background", "images_evaluation")
+SENSOR_SIZE = (346, 260)
+DRAWERS = 20
+TRAINING_DRAWERS = 15
+"""Drawers 1 to 15 train, 16 to 20 test, in both folders: the published split of the classification task."""
+EVENTS_LAYOUT = (
+    "dvs_background/<Alphabet>/character<NN>/<NNNN>.aedat4 and <NNNN>.csv, and dvs_evaluation/ the same; NNNN the "
+    "number of the character"
+)
+STATIC_LAYOUT = (
+    "images_background/<Alphabet>/character<NN>/<NNNN>_<MM>.png, and images_evaluation/ the same; MM the drawer"
+)
+
+
+@register
+class NOmniglot(PairReader):
+    """N-Omniglot with Omniglot; pairs are exact: drawing NNNN_MM by character number and drawer.
+
+    Classes are the characters found among the recordings, in the order of their numbers NNNN, which is the order of the
+    folders' names as Omniglot spells them; alphabets that N-Omniglot spells otherwise change no label. Drawings are
+    left as they are, ink 0 on paper 255: the published code does not invert them.
+    """
+
+    name = "nomniglot"
+    card = DatasetCard(
+        title="N-Omniglot (events) and Omniglot (images)",
+        events_layout=EVENTS_LAYOUT,
+        static_layout=STATIC_LAYOUT,
+        download="https://doi.org/10.6084/m9.figshare.16821427 and https://github.com/brendenlake/omniglot",
+        licence="N-Omniglot: as its authors say; Omniglot: MIT",
+        citation="Li, Dong, Zhao, Zeng: N-Omniglot, a large-scale neuromorphic dataset for spatio-temporal sparse "
+        "few-shot learning, Scientific Data 9, 2022. Lake, Salakhutdinov, Tenenbaum: Human-level concept learning "
+        "through probabilistic program induction, Science 350, 2015.",
+        pairing="exact",
+        expected={"train": 24_345, "test": 8_115},
+    )
+    crop = (54, 4, 304, 254)
+    many_per_file = True
+
+    def list_pair(self, events_root: Path, static_root: Path) -> Listing:
+        root = find_root(
+            events_root,
+            below=("events", "N-Omniglot", "NOmniglot"),
+            holds=lambda folder: any((folder / name).is_dir() for name in EVENT_FOLDERS),
+            what="events",
+            layout=EVENTS_LAYOUT,
+        )
+        image_root = find_root(
+            static_root,
+            below=("static", "omniglot", "omniglot-py", "python"),
+            holds=lambda folder: any((folder / name).is_dir() for name in IMAGE_FOLDERS),
+            what="static",
+            layout=STATIC_LAYOUT,
+        )
+        files = _numbered(root, EVENT_FOLDERS, r"(\d{4})\.aedat4", ".aedat4", EVENTS_LAYOUT)
+        if not files:
+            raise LayoutError(f"{root}: no recordings found; expected {EVENTS_LAYOUT}.")
+        label = {number: i for i, number in enumerate(sorted(files))}
+        classes = tuple(f"{files[n].parent.parent.name}/{files[n].parent.name}" for n in sorted(files))
+        notes = [f"no folder {name}" for name in EVENT_FOLDERS if not (root / name).is_dir()]
+        recordings: list[Recording] = []
+        for number, path in files.items():
+            found = list_recordings(path, root, label[number])
+            if len(found) != DRAWERS:
+                notes.append(f"{found[0].name[:-3]}: {len(found)} of {DRAWERS} recordings in its csv file")
+            recordings += found
+        drawings = _numbered(image_root, IMAGE_FOLDERS, r"(\d{4}_\d\d)\.png", ".png", STATIC_LAYOUT)
+        images = tuple(
+            StaticImage(stem, path, label[stem[:4]], _subset(int(stem[5:])), stem)
+            for stem, path in sorted(drawings.items())
+            if stem[:4] in label
+        )
+        if unused := len(drawings) - len(images):
+            notes.append(f"{unused} drawings of characters without recordings are not used")
+        recordings.sort(key=lambda recording: recording.name)
+        return Listing(classes, tuple(recordings), images, SENSOR_SIZE, notes=tuple(notes))
+
+    def read_events(self, recording: Recording) -> Events:
+        return cut(aedat4.read(recording.path), recording)
+
+    def read_file(self, recording: Recording) -> Iterator[tuple[str, Events | RecordingError]]:
+        root = recording.path.parents[3]
+        siblings = list_recordings(recording.path, root, recording.label)
+        events: Events | RecordingError
+        try:
+            events = aedat4.read(recording.path)
+        except RecordingError as error:
+            events = error
+        for sibling in siblings:
+            try:
+                yield sibling.name, events if isinstance(events, RecordingError) else cut(events, sibling)
+            except RecordingError as error:
+                yield sibling.name, error
+
+    def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
+        return decode_image(image.path.read_bytes(), source=image.path.name)
+
+
+def list_recordings(path: Path, root: Path, label: int) -> list[Recording]:
+    """The recordings of one `.aedat4` file, from the table beside it.
+
+    Raises:
+        LayoutError: the table is missing, or is not what it should be.
+    """
+    number = path.stem
+    folder = path.parent.relative_to(root).as_posix()
+    return [
+        Recording(f"{folder}/{stem}", path, label, _subset(drawer), stem, image=stem, detail=window)
+        for drawer, window in enumerate(read_windows(path.with_suffix(".csv")), start=1)
+        for stem in [f"{number}_{drawer:02d}"]
+    ]
+
+
+def read_windows(path: Path) -> list[tuple[int, int]]:
+    """When the recordings of a file begin (inclusive) and end (exclusive), in microseconds, in the order of drawers.
+
+    Args:
+        path: the `.csv` file: a header, then a row for each drawer with index, start and end.
+
+    Raises:
+        LayoutError: missing, no table, more than 20 rows, or windows that are empty or go back.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row][1:]
+        windows = [(int(start), int(end)) for _, start, end, *_ in rows]
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise LayoutError(
+            f"{path}: cannot be read ({error}); expected a header and {DRAWERS} rows of index, start and end in whole "
+            "microseconds. Copy it again."
+        ) from error
+    ends_before = all(first[1] <= second[0] for first, second in pairwise(windows))
+    if not 0 < len(windows) <= DRAWERS or not ends_before or any(start >= end for start, end in windows):
+        raise LayoutError(
+            f"{path}: {len(windows)} windows that {'follow' if ends_before else 'do not follow'} one another; expected "
+            f"{DRAWERS} windows in order, each ending after it starts. Copy it again."
+        )
+    return windows
+
+
+def cut(events: Events, recording: Recording) -> Events:
+    """The events of one recording of a file.
+
+    Raises:
+        RecordingError: the file's time stamps go back (`unsorted`), so that nothing can be found in it.
+    """
+    if len(events) > 1 and bool((events.t[1:] < events.t[:-1]).any()):
+        raise RecordingError(
+            f"{recording.path.name}: time stamps go back; expected them in order. Copy it again.", reason="unsorted"
+        )
+    first, last = np.searchsorted(events.t, recording.detail)
+    return Events(events.t[first:last], events.x[first:last], events.y[first:last], events.p[first:last])
+
+
+def _subset(drawer: int) -> str:
+    return "train" if drawer <= TRAINING_DRAWERS else "test"
+
+
+def _numbered(root: Path, folders: tuple[str, ...], pattern: str, ending: str, layout: str) -> dict[str, Path]:
+    """Files `<folder>/<Alphabet>/character<NN>/<number><ending>`, by the number in their names.
+
+    Raises:
+        LayoutError: a file of the ending that is called otherwise, or a number that is there twice.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted((root / folder).glob(f"*/*/*{ending}")):
+            if path.name.startswith("."):
+                continue
+            name = re.fullmatch(pattern, path.name)
+            if name is None:
+                raise LayoutError(f"{path} does not belong here; expected {layout}. Move it out.")
+            if name[1] in found:
+                raise LayoutError(f"{path} and {found[name[1]]} have one number; expected each once. Move one out.")
+            found[name[1]] = path
+    return found

@@ -1,0 +1,273 @@
+"""Recordings in every format that is read by its ending: equal to what was written, and refused where damaged."""
+
+import contextlib
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import ROOT, make_events
+from event_files import EPOCH_US, EVT2_HEADER, EVT3_HEADER, evt2, evt3, later, write_aedat4
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.conversion import prepare
+from pipeline.convert import convert
+from pipeline.errors import LayoutError, RecordingError
+from pipeline.formats import aedat4, bin40, evt
+from pipeline.formats.recording import FORMATS, read, sensor_size
+from pipeline.settings import ConversionSettings
+from pipeline.verify import verify
+
+EVENTS = make_events(5, count=500, size=(300, 200))
+FIELDS = np.dtype([("x", "<i2"), ("y", "<u2"), ("t", "<u8"), ("p", "i1")])
+
+
+def assert_equal(found, expected=EVENTS):
+    for name in "txyp":
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        assert getattr(found, name).dtype == getattr(EVENTS, name).dtype
+
+
+def structured(events=EVENTS, minus=False):
+    array = np.zeros(len(events), FIELDS)
+    for name in "txyp":
+        array[name] = getattr(events, name)
+    if minus:
+        array["p"] = 2 * array["p"] - 1
+    return array
+
+
+def write(path, events=EVENTS):
+    """Write events in the format of the path's ending."""
+    columns = {"ts": events.t, "X": events.x, "y": events.y, "polarity": events.p.astype(bool)}
+    match path.suffix:
+        case ".bin":
+            path.write_bytes(bin40.encode(events))
+        case ".aedat4":
+            write_aedat4(path, later(events, EPOCH_US))
+        case ".raw":
+            path.write_bytes(EVT3_HEADER + evt3(events))
+        case ".h5" | ".hdf5":
+            with h5py.File(path, "w") as file:
+                for name, column in columns.items():
+                    file.create_dataset(f"events/{name}", data=column)
+        case ".npy":
+            np.save(path, structured(events))
+        case ".npz":
+            np.savez_compressed(path, **columns)
+
+
+def reason(call, *arguments):
+    with pytest.raises(RecordingError) as caught:
+        call(*arguments)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("compression", ["LZ4", "ZSTD", "NONE"])
+def test_aedat4_with_frames_and_more_inside(tmp_path, compression):
+    path = tmp_path / "a.aedat4"
+    write_aedat4(path, later(EVENTS, EPOCH_US), compression=compression, others=True)
+    assert_equal(read(path), later(EVENTS, EPOCH_US))
+    assert sensor_size(path) == (346, 260)
+
+
+def test_damaged_aedat4_is_an_error_and_never_the_end_of_the_process(tmp_path):
+    path, bad = tmp_path / "a.aedat4", tmp_path / "bad.aedat4"
+    write_aedat4(path, later(make_events(1, count=60), EPOCH_US), packet=20)
+    data = path.read_bytes()
+    bad.write_bytes(b"")
+    assert reason(read, bad) == "format"
+    first = 18 + int.from_bytes(data[14:18], "little")
+    table = aedat4._table_position(data[18:first], path)
+    borders = [first]
+    while borders[-1] < table:
+        borders.append(borders[-1] + 8 + int.from_bytes(data[borders[-1] + 4 : borders[-1] + 8], "little"))
+    assert len(borders) == 4  # three packets
+    for cut in (16, 40, first - 1, table - 1, *borders[:-1]):  # at a border the decoder sees nothing
+        bad.write_bytes(data[:cut])
+        assert reason(read, bad) == "truncated"
+    rng = np.random.default_rng(0)
+    for number in range(300):
+        flipped = bytearray(data)
+        for place in rng.integers(0, first if number % 2 else len(data), 3):
+            flipped[place] ^= 1 << rng.integers(0, 8)
+        bad.write_bytes(flipped)
+        with contextlib.suppress(RecordingError):
+            read(bad)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6), st.sampled_from([100_000, 40_000_000]))
+def test_evt2_and_evt3_round_trip_also_where_time_wraps(seed, duration):
+    events = make_events(seed, count=200, size=(1280, 720), duration_us=duration)
+    for header, encode in ((EVT2_HEADER, evt2), (EVT3_HEADER, evt3)):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "a.raw"
+            path.write_bytes(header + encode(events))
+            assert_equal(evt.read(path), events)
+
+
+def test_the_first_word_may_look_like_a_line_of_the_header(tmp_path):
+    path = tmp_path / "a.raw"
+    for high in (0x25, 0x2025, 0x412025):
+        events = later(make_events(2, count=20, duration_us=60), high << 6)
+        path.write_bytes(EVT2_HEADER + evt2(events))
+        assert_equal(evt.read(path), events)
+
+
+def test_evt2_equals_expelliarmus(tmp_path):
+    expelliarmus = pytest.importorskip("expelliarmus")
+    path = tmp_path / "a.raw"
+    path.write_bytes(EVT2_HEADER + evt2(EVENTS))
+    theirs = expelliarmus.Wizard(encoding="evt2").read(path)
+    ours = evt.read(path)
+    for name in "txyp":
+        np.testing.assert_array_equal(getattr(ours, name), theirs[name])
+
+
+def test_evt3_vectors_triggers_and_events_before_the_first_time(tmp_path):
+    path = tmp_path / "a.raw"
+    words = [0x2005, 0x0007, 0x8001, 0x6002, 0xA000, 0x3864, 0x4801, 0x5081, 0xE000, 0x7000, 0xF000, 0x8002, 0x2003]
+    path.write_bytes(EVT3_HEADER + np.array(words, "<u2").tobytes())
+    found = evt.read(path)
+    assert found.t.tolist() == [4098, 4098, 4098, 4098, 8192]
+    assert found.x.tolist() == [100, 111, 112, 119, 3]
+    assert found.y.tolist() == [7] * 5
+    assert found.p.tolist() == [1, 1, 1, 1, 0]
+    assert sensor_size(path) == (1280, 720)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", "format"),
+        (EVT2_HEADER[:-4], "format"),
+        (evt3(EVENTS), "format"),
+        (b"% evt 2.1\n% end\n", "format"),
+        (EVT2_HEADER + evt2(EVENTS)[:-1], "truncated"),
+        (EVT3_HEADER + evt3(EVENTS)[:-1], "truncated"),
+        (EVT2_HEADER + b"\xff\xff\xff\x3f", "damaged"),
+        (EVT3_HEADER + b"\xff\x9f", "damaged"),
+    ],
+)
+def test_damaged_raw(tmp_path, data, expected):
+    path = tmp_path / "a.raw"
+    path.write_bytes(data if expected != "format" or b"2.0" not in data else b"% date x\n")
+    assert reason(read, path) == expected
+
+
+@pytest.mark.parametrize("ending", [".h5", ".npy", ".npz"])
+def test_columns_and_fields(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    write(path)
+    assert_equal(read(path))
+    if ending == ".h5":
+        with h5py.File(path, "w") as file:
+            file.create_dataset("CD/events", data=structured(minus=True), compression="gzip")
+    elif ending == ".npz":
+        np.savez(path, structured(minus=True))
+    else:
+        np.save(path, structured(minus=True))
+    assert_equal(read(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"t": EVENTS.t / 1e6}, "fractional"),
+        ({"t": EVENTS.t - 10**6}, "negative_time"),
+        ({"t": np.full(500, np.nan)}, "fractional"),
+        ({"t": EVENTS.t.astype("S9")}, "fractional"),
+        ({"t": np.full(500, 2**63, np.uint64)}, "out_of_range"),
+        ({"x": EVENTS.x + 0.5}, "fractional"),
+        ({"x": EVENTS.x.astype(np.int64) + 2**40}, "out_of_range"),
+        ({"p": EVENTS.p + 1}, "polarity"),
+        ({"p": np.arange(500) % 3 - 1}, "polarity"),
+        ({"y": EVENTS.y[1:]}, "shape"),
+        ({"p": None}, "columns"),
+    ],
+)
+def test_columns_that_cannot_be_trusted(tmp_path, change, expected):
+    columns = {name: getattr(EVENTS, name) for name in "txyp"} | change
+    kept = {name: column for name, column in columns.items() if column is not None}
+    np.savez(tmp_path / "a.npz", **kept)
+    assert reason(read, tmp_path / "a.npz") == expected
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, column in kept.items():
+            file[name] = column
+    assert reason(read, tmp_path / "a.h5") == expected
+
+
+def test_arrays_never_run_code_or_fill_the_memory(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    np.savez(path, t=np.array([print], dtype=object), x=EVENTS.x, y=EVENTS.y, p=EVENTS.p)
+    assert reason(read, path) == "damaged"
+    np.save(tmp_path / "a.npy", np.array([print], dtype=object), allow_pickle=True)
+    assert reason(read, tmp_path / "a.npy") == "damaged"
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<i8", "fortran_order": False, "shape": (2**50,)})
+    (tmp_path / "a.npy").write_bytes(buffer.getvalue())
+    assert reason(read, tmp_path / "a.npy") == "damaged"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("t.npy", "w") as member:
+        for _ in range(64):
+            member.write(bytes(2**20))
+    monkeypatch.setattr("pipeline.formats.npy.read_npz.__kwdefaults__", {"names": None, "max_bytes": 2**25})
+    assert reason(read, path) == "too_large"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert reason(read, path) == "damaged"
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    assert reason(read, tmp_path / "a.h5") == "damaged"
+    assert reason(read, tmp_path / "a.txt") == "format"
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "absent.h5")
+
+
+def write_folders(root):
+    """Two classes, each with a recording in every format."""
+    for label, name in enumerate(("cat", "dog")):
+        (root / "events" / name).mkdir(parents=True)
+        (root / "static" / name).mkdir(parents=True)
+        for number, ending in enumerate(FORMATS):
+            events = make_events(100 * label + number, count=200, size=(200, 150))
+            write(root / "events" / name / f"r{number}{ending}", events)
+            pixels = np.random.default_rng([label, number]).integers(0, 256, (9, 9), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "static" / name / f"r{number}.png")
+    return root
+
+
+def test_class_folders_of_every_format_convert(tmp_path):
+    raw = write_folders(tmp_path / "raw")
+    wanted = ConversionSettings(dataset="folders", time_bins=3, size=10, dtype="uint16")
+    conversion = prepare(wanted, events_root=raw, static_root=raw)
+    assert conversion.listing.pairing == "exact"
+    assert conversion.listing.sensor_size == (1280, 720)
+    assert "sensor.txt" in conversion.listing.notes[0]
+    (raw / "events" / "sensor.txt").write_text("200 150\n")
+    conversion = prepare(wanted, events_root=raw, static_root=raw)
+    assert conversion.listing.sensor_size == (200, 150)
+    assert conversion.listing.notes == ()
+    done = convert(conversion, tmp_path / "set")
+    assert not done.rejects
+    assert sum(split["samples"] for split in done.manifest["splits"].values()) == 2 * len(FORMATS)
+    assert verify(tmp_path / "set").ok
+    (raw / "events" / "sensor.txt").write_text("large")
+    with pytest.raises(LayoutError, match="346 260"):
+        prepare(wanted, events_root=raw, static_root=raw)
+    (raw / "events" / "sensor.txt").unlink()
+    shutil.copy(raw / "events" / "cat" / "r0.bin", raw / "events" / "cat" / "r1.bin")
+    with pytest.raises(LayoutError, match="several recordings are called cat/r1"):
+        prepare(wanted, events_root=raw, static_root=raw)
+
+
+def test_formats_are_imported_when_they_are_needed():
+    code = "import sys, pipeline.formats.recording; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"aedat", "h5py", "numba", "expelliarmus", "tonic"}
