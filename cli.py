@@ -164,9 +164,7 @@ def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, 
 @click.option("--recipe", help="Take the settings from this recipe  [default: the one named like the data set]")
 @click.option("--time-bins", type=int, help="Frames per recording, T.")
 @click.option("--size", type=int, help="Height and width of frames and images in pixels.")
-@click.option(
-    "--reduction", type=click.Choice(CHOICES["reduction"]), help="How events become cells."
-)
+@click.option("--reduction", type=click.Choice(CHOICES["reduction"]), help="How events become cells.")
 @click.option("--extent", type=click.Choice(CHOICES["extent"]), help="Stretch the recording's extent or the sensor.")
 @click.option("--encoding", type=click.Choice(CHOICES["encoding"]), help="Channels of the static images.")
 @click.option("--dtype", type=click.Choice(CHOICES["dtype"]), help="Stored type  [default: by the reduction]")
