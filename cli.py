@@ -498,7 +498,7 @@ def recipes_list(as_json: bool) -> None:
       spikebridge recipes list
     """
     listed = list_recipes()
-    text = "\n".join(f"{recipe.name:16} {recipe.summary}" for recipe in listed)
+    text = "\n".join(f"{recipe.name:18} {recipe.summary}" for recipe in listed)
     answer({recipe.name: recipe.summary for recipe in listed}, text, as_json=as_json)
 
 
