@@ -297,6 +297,63 @@ def verify(shards_path: Path, as_json: bool) -> None:
         click.get_current_context().exit(VERIFICATION_FAILED)
 
 
+@main.command("import-checkpoint")
+@click.argument("file", type=folder(exists=True, dir_okay=False))
+@shards_option
+@click.option("--recipe", required=True, help="Recipe whose network it is: a shipped name, or a TOML file.")
+@click.option("--run", "run_path", type=folder(), required=True, help="Folder of the run to make.")
+@set_option
+@click.option("--partial", is_flag=True, help="Accept weights that do not all fit; the others stay fresh.")
+@click.option("--expect", metavar="ID", help="Refuse any shard set but this one.")
+@device_option
+@overwrite_option
+@json_option
+def import_checkpoint(
+    file: Path,
+    shards_path: Path,
+    recipe: str,
+    run_path: Path,
+    overrides: tuple[str, ...],
+    partial: bool,
+    expect: str | None,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make a run of a published checkpoint (.pth.tar of timm), and score it.
+
+    Weights alone are taken; nothing in FILE is executed. What does not fit is named and refused, or left out with
+    --partial. Recipe and shard set say what the network is: classes, time steps, size. The run is finished: evaluate
+    scores it again, report shows it, train --init starts from it.
+
+    \b
+    Examples:
+      spikebridge import-checkpoint model_best.pth.tar --shards SHARDS --recipe ncaltech101-legacy --run RUN
+      spikebridge evaluate RUN --shards SHARDS
+    """
+    from pipeline.shardset import ShardSet
+    from train.importing import import_checkpoint as make_run
+
+    result = make_run(
+        file,
+        ShardSet(shards_path),
+        load_recipe(recipe, overrides=overrides),
+        run_path,
+        partial=partial,
+        expect=expect,
+        device=device,
+        overwrite=overwrite,
+    )
+    taken = result["imported"]
+    lines = [f"{taken['file']}: {taken['fitted']} of {taken['tensors']} tensors fitted"]
+    lines += [f"  {kind:20} {', '.join(taken[kind])}" for kind in ("missing", "unexpected", "misfits") if taken[kind]]
+    for split in ("test", "validation"):
+        accuracy, label = result[f"{split}_accuracy"], " (SIMULATED)" if result["simulated"] else ""
+        if accuracy is not None:
+            lines.append(f"  {split + ' accuracy':20} {accuracy:.1%} of {result['samples'][split]:,} recordings{label}")
+    answer(result, "\n".join([*lines, f"  run                  {run_path}"]), as_json=as_json)
+
+
 @main.command()
 @click.option("--shards", "shards_path", type=folder(), help="Folder of the shard set.")
 @click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
@@ -496,7 +553,7 @@ def recipes_list(as_json: bool) -> None:
       spikebridge recipes list
     """
     listed = list_recipes()
-    text = "\n".join(f"{recipe.name:16} {recipe.summary}" for recipe in listed)
+    text = "\n".join(f"{recipe.name:18} {recipe.summary}" for recipe in listed)
     answer({recipe.name: recipe.summary for recipe in listed}, text, as_json=as_json)
 
 

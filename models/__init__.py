@@ -6,8 +6,9 @@ Numba and other compilers are imported when the first layer runs on them, not be
 from models import nmnist, resnet, scnn, vgg  # noqa: F401  (they register themselves)
 from models.build import NETWORKS, build_model
 from models.errors import ModelError
+from models.features import FEATURES
 from models.network import TransferNetwork
 from models.output import TransferOutput
 from models.surrogates import SURROGATES
 
-__all__ = ["NETWORKS", "SURROGATES", "ModelError", "TransferNetwork", "TransferOutput", "build_model"]
+__all__ = ["FEATURES", "NETWORKS", "SURROGATES", "ModelError", "TransferNetwork", "TransferOutput", "build_model"]

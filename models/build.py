@@ -28,6 +28,7 @@ def build_model(
     statistics: str = "per_step",
     in_channels: int = 2,
     input_size: int | Sequence[int] | None = None,
+    feature: str = "published",
 ) -> TransferNetwork:
     """A network with fresh weights.
 
@@ -43,6 +44,7 @@ def build_model(
             for each stream).
         in_channels: channels of a frame.
         input_size: side in pixels, or (H, W); the published one if None.
+        feature: what the alignment compares, one of `models.features.FEATURES`; "published" is the network's own.
 
     Raises:
         UnknownNameError: a name is unknown; near matches are listed.
@@ -67,5 +69,6 @@ def build_model(
             statistics=statistics,
             in_channels=in_channels,
             input_size=(int(sides[0]), int(sides[1])),
+            feature=feature,
         )
     )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import InputShapeError, ModelError
+from models.features import resolve
 from models.folding import fold
 from models.neurons import Neuron, make_neuron
 from models.normalization import StepNorm
@@ -44,6 +45,8 @@ class NetworkSettings:
     """Channels of a frame."""
     input_size: tuple[int, int]
     """(H, W) of a frame in pixels."""
+    feature: str = "published"
+    """What the alignment compares, see `models.features.FEATURES`."""
 
     def __post_init__(self) -> None:
         for name in ("num_classes", "time_steps", "in_channels", "width"):
@@ -63,6 +66,10 @@ class TransferNetwork(nn.Module):
 
     default_size: ClassVar[int]
     smallest_size: ClassVar[int]
+    published_feature: ClassVar[str] = "potential"
+    """What the alignment compares in the network's publication."""
+    spatial: ClassVar[bool] = True
+    """Whether the neurons that are compared lie in space."""
     published_prefixes: ClassVar[Mapping[str, str]] = {}
     """Where a published name begins otherwise than ours: ours -> published."""
 
@@ -74,6 +81,9 @@ class TransferNetwork(nn.Module):
                 f"the smallest input is {self.smallest_size}x{self.smallest_size}."
             )
         self.settings = settings
+        self.aligned = resolve(
+            settings.feature, network=settings.name, published=self.published_feature, spatial=self.spatial
+        )
         self.coefficients = nn.Parameter(torch.ones(settings.time_steps))
         self._record = False
 

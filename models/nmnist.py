@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.build import network
+from models.features import fire_aligned
 from models.folding import over_frames
 from models.layers import SequenceDropout, fire
 from models.network import NetworkSettings, TransferNetwork
@@ -22,14 +23,15 @@ class NMNISTSNN(TransferNetwork):
     """[conv3x3, BN, LIF, pool] x 2, dropout, Linear, LIF, dropout; per stream a Linear, LIF and vote (34x34).
 
     A class's logit at a step is the share of its ten neurons that spike. Dropout 0.5 with a mask per step, as
-    published. Alignment feature: the potential after reset of the hidden layer. The reference leaves to PyTorch's
-    defaults: all initialisations, biases (none in the convolutions, which precede BN; one in every Linear).
+    published. Published alignment feature: the potential after reset of the hidden layer. The reference leaves to
+    PyTorch's defaults: all initialisations, biases (none in the convolutions, which precede BN; one in every Linear).
     No published names are known for this network: `load_published` takes our own.
 
     Source: He et al., AAAI 2024.
     """
 
     default_size = 34
+    spatial = False
     smallest_size = 4
 
     def __init__(self, settings: NetworkSettings) -> None:
@@ -50,13 +52,12 @@ class NMNISTSNN(TransferNetwork):
         self.event_node = self.make_node()
 
     def encode(self, x: Tensor, streams: Sequence[int], dropout_seeds: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Spikes behind the second dropout, and potential of the hidden layer, [B,S,T,F]."""
+        """Spikes behind the second dropout, and the feature of the hidden layer, [B,S,T,F]."""
         x, _ = fire(over_frames(self.conv1, x), self.node1, self.bn1, streams=streams, pool=True)
         x, _ = fire(over_frames(self.conv2, x), self.node2, self.bn2, streams=streams, pool=True)
         x = self.dropout1(x.flatten(3), streams, dropout_seeds)
-        spikes, potential = fire(self.fc(x), self.node3, potential=True)
-        assert potential is not None
-        return self.dropout2(spikes, streams, dropout_seeds), potential
+        spikes, aligned = fire_aligned(self.fc(x), self.node3, feature=self.aligned)
+        return self.dropout2(spikes, streams, dropout_seeds), aligned
 
     def classify(self, hidden: Tensor, stream: int) -> Tensor:
         """Votes [B,T,K] from [B,T,F]."""

@@ -42,11 +42,30 @@ class LoadReport:
         return "; ".join(parts) or "everything fitted"
 
 
+@dataclass(frozen=True)
+class PublishedCheckpoint:
+    """What is taken of a published checkpoint file; its optimiser and arguments are not."""
+
+    state: dict[str, Tensor]
+    """Published names -> tensors."""
+    epoch: int | None
+    """As the file has it (0-based in timm's files); None where it says nothing."""
+    arch: str | None
+    """The network's name in the published code."""
+
+
 def read_published(path: Path) -> dict[str, Tensor]:
-    """The state dictionary in a published checkpoint file.
+    """The state dictionary in a published checkpoint file: see `read_published_checkpoint`."""
+    return read_published_checkpoint(path).state
+
+
+def read_published_checkpoint(path: Path) -> PublishedCheckpoint:
+    """A published checkpoint file, as timm's saver writes it.
 
     The file holds its training arguments as an `argparse.Namespace`: that class is allowed for this one load, and
     nothing else that could run code.
+
+    Source: timm's `CheckpointSaver`: epoch, arch, state_dict, optimizer, version, args and more in one pickle.
 
     Raises:
         CheckpointError: not such a file, or one that holds other classes.
@@ -61,7 +80,15 @@ def read_published(path: Path) -> dict[str, Tensor]:
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: no 'state_dict' inside; expected a published checkpoint file.")
-    return state
+    strange = [str(name) for name, value in state.items() if not (isinstance(name, str) and torch.is_tensor(value))]
+    if strange:
+        raise CheckpointError(f"{path}: no tensors under {', '.join(strange[:3])}; expected names and tensors alone.")
+    epoch, arch = content.get("epoch"), content.get("arch")
+    return PublishedCheckpoint(
+        state=dict(state),
+        epoch=epoch if isinstance(epoch, int) else None,
+        arch=arch if isinstance(arch, str) else None,
+    )
 
 
 def published_names(net: TransferNetwork) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.build import network
+from models.features import fire_aligned
 from models.folding import over_frames
 from models.layers import fire
 from models.network import NetworkSettings, TransferNetwork
@@ -51,24 +52,31 @@ class Block(nn.Module):
         self.conv2 = conv3x3(out, out)
         self.downsample = Shortcut(net, channels, out, stride=stride) if stride != 1 or channels != out else None
 
-    def forward(self, x: Tensor, streams: Sequence[int]) -> Tensor:
-        """[B,S,T,C,H,W] -> [B,S,T,C',H',W']."""
+    def forward(self, x: Tensor, streams: Sequence[int], *, feature: str = "") -> tuple[Tensor, Tensor | None]:
+        """[B,S,T,C,H,W] -> [B,S,T,C',H',W'], and where one is asked for the feature of the second neurons."""
+        aligned: Tensor | None = None
         y, _ = fire(x, self.node1, self.bn1, streams=streams)
-        y, _ = fire(over_frames(self.conv1, y), self.node2, self.bn2, streams=streams)
+        y = over_frames(self.conv1, y)
+        if feature:
+            y, aligned = fire_aligned(y, self.node2, self.bn2, feature=feature, streams=streams)
+        else:
+            y, _ = fire(y, self.node2, self.bn2, streams=streams)
         y = over_frames(self.conv2, y)
-        return (x if self.downsample is None else self.downsample(x, streams)) + y
+        return (x if self.downsample is None else self.downsample(x, streams)) + y, aligned
 
 
 class SpikingResNet(TransferNetwork):
     """conv3x3, four stages of blocks, BN without neurons, global average pool, linear head per stream.
 
-    Stage two onwards begins with stride 2. Alignment feature: the pooled vector. Initialisation as published:
-    convolutions Kaiming-normal by fan-out, BN gain 1 and bias 0; the reference leaves the heads to PyTorch's default.
+    Stage two onwards begins with stride 2. Published alignment feature: the pooled vector; the others are those of the
+    last neurons, in the last block. Initialisation as published: convolutions Kaiming-normal by fan-out, BN gain 1 and
+    bias 0; the reference leaves the heads to PyTorch's default.
 
     Source: He et al., AAAI 2024.
     """
 
     default_size = 48
+    published_feature = "pooled"
     smallest_size = 9  # 2x2 in the last stage: BatchNorm can train on a single sample
     published_prefixes = {"static_head.": "rgb_fc.", "event_head.": "dvs_fc."}  # noqa: RUF012
     blocks: tuple[int, ...]
@@ -93,13 +101,14 @@ class SpikingResNet(TransferNetwork):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def encode(self, x: Tensor, streams: Sequence[int], dropout_seeds: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Pooled vector [B,S,T,C], for the heads and for the alignment."""
+        """Pooled vector [B,S,T,C] for the heads, and the feature: that vector, or [B,S,T,C,H,W] of the last neurons."""
         x = over_frames(self.conv1, x)
-        for stage in range(1, len(self.blocks) + 1):
-            for block in self.get_submodule(f"layer{stage}").children():
-                x = block(x, streams)
+        blocks = [b for stage in range(len(self.blocks)) for b in self.get_submodule(f"layer{stage + 1}").children()]
+        for block in blocks[:-1]:
+            x, _ = block(x, streams)
+        x, aligned = blocks[-1](x, streams, feature="" if self.aligned == "pooled" else self.aligned)
         pooled = self.bn1(x, streams).mean(dim=(-2, -1))  # [B,S,T,C]
-        return pooled, pooled
+        return pooled, pooled if aligned is None else aligned
 
 
 @network("resnet18_snn")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.build import network
+from models.features import fire_aligned
 from models.folding import over_frames
 from models.input_conv import InputConv
 from models.layers import fire
@@ -26,7 +27,7 @@ def _halved(side: int) -> int:
 class SCNN(TransferNetwork):
     """[conv5x5, LIF, pool] x 2, Linear, LIF, and one Linear that both streams share (28x28 published).
 
-    Alignment feature: the potential after reset behind the first Linear. Convolutions without padding and bias.
+    Published alignment feature: the potential after reset behind the first Linear. No padding, no bias in convolutions.
     Initialisation as published: convolutions Kaiming-normal, weights of the Linears uniform(-0.1, 0.1); the
     reference leaves the biases to PyTorch's default.
 
@@ -34,6 +35,7 @@ class SCNN(TransferNetwork):
     """
 
     default_size = 28
+    spatial = False
     smallest_size = 16
 
     def __init__(self, settings: NetworkSettings) -> None:
@@ -54,14 +56,12 @@ class SCNN(TransferNetwork):
                 nn.init.uniform_(module.weight, -0.1, 0.1)
 
     def encode(self, x: Tensor, streams: Sequence[int], dropout_seeds: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Spikes and potential [B,S,T,F] of the hidden layer."""
+        """Spikes and feature [B,S,T,F] of the hidden layer."""
         for conv, index in (("0", "1"), ("3", "4")):
             node = self.feature[index]
             assert isinstance(node, Neuron)
             x, _ = fire(over_frames(self.feature[conv], x), node, pool=True)  # [B,S,T,C,H,W]
-        spikes, potential = fire(self.fc1(x.flatten(3)), self.node1, potential=True)
-        assert potential is not None
-        return spikes, potential
+        return fire_aligned(self.fc1(x.flatten(3)), self.node1, feature=self.aligned)
 
     def classify(self, hidden: Tensor, stream: int) -> Tensor:
         """Logits [B,T,K] from [B,T,F], the same for both streams."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.build import network
+from models.features import fire_aligned
 from models.folding import over_frames
 from models.layers import fire
 from models.network import NetworkSettings, TransferNetwork
@@ -28,19 +29,21 @@ class SpikingConv(nn.Module):
         self.bn, self.node = net.make_norm(out), net.make_node()
 
     def forward(
-        self, x: Tensor, streams: Sequence[int], *, pool: bool, potential: bool
+        self, x: Tensor, streams: Sequence[int], *, pool: bool, feature: str = ""
     ) -> tuple[Tensor, Tensor | None]:
-        """Spikes and potential, see `fire`, of frames [B,S,T,C,H,W]."""
+        """Spikes of frames [B,S,T,C,H,W], and the feature where one is asked for, see `fire_aligned`."""
         x = over_frames(self.conv, x)
-        return fire(x, self.node, self.bn, streams=streams, pool=pool, potential=potential)
+        if feature:
+            return fire_aligned(x, self.node, self.bn, feature=feature, streams=streams, pool=pool)
+        return fire(x, self.node, self.bn, streams=streams, pool=pool)
 
 
 @network("vgg_snn")
 class VGGSNN(TransferNetwork):
     """[conv3x3, BN, LIF] x 8, pooled after every second, and a linear head per stream (48x48 published).
 
-    Alignment feature: the potential after reset of the last neurons, before pooling. Convolutions without bias.
-    Initialisation: the reference leaves it to PyTorch's defaults.
+    Published alignment feature: the potential after reset of the last neurons, before pooling. Convolutions have no
+    bias. Initialisation: the reference leaves it to PyTorch's defaults.
 
     Source: He et al., AAAI 2024.
     """
@@ -62,9 +65,11 @@ class VGGSNN(TransferNetwork):
         self.event_head = nn.Linear(channels * H * W, settings.num_classes)
 
     def encode(self, x: Tensor, streams: Sequence[int], dropout_seeds: Tensor | None) -> tuple[Tensor, Tensor]:
-        """[B,S,T,F] for the heads and potential [B,S,T,C,H,W] of the last layer."""
-        potential: Tensor | None = None
+        """[B,S,T,F] for the heads and the feature of the last layer, [B,S,T,C,H,W] or pooled [B,S,T,C]."""
+        aligned: Tensor | None = None
+        last, _ = CONVOLUTIONS[-1]
         for index, _ in CONVOLUTIONS:
-            x, potential = self.feature[str(index)](x, streams, pool=index in POOLED, potential=index == 10)
-        assert potential is not None
-        return x.flatten(3), potential
+            feature = self.aligned if index == last else ""
+            x, aligned = self.feature[str(index)](x, streams, pool=index in POOLED, feature=feature)
+        assert aligned is not None
+        return x.flatten(3), aligned

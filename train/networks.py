@@ -48,6 +48,8 @@ def network_arguments(settings: TrainSettings, shards: Any) -> dict[str, Any]:
         "input_size": H,
         "surrogate": settings.surrogate,
         "neuron": settings.neuron,
+        "statistics": settings.statistics,
+        "feature": settings.feature,
         "width": settings.width,
     }
 

@@ -52,27 +52,51 @@ def learning_rate(
     raise ValueError(f"unknown schedule {schedule!r}: expected cosine, step or constant")
 
 
-def replacement_probability(step: int, steps: int, *, sliding: str = "power", power: float = 3.0) -> float:
+def replacement_probability(
+    step: int, steps: int, *, sliding: str = "power", power: float = 3.0, switch: float = 0.5
+) -> float:
     """Probability with which a static sequence gives way to the event sequence of its sample.
 
     Args:
         step: 0-based, over the whole run.
         steps: steps of the whole run, epochs * ceil(samples / batch).
-        sliding: `power`: min(1, (step / steps) ** power); `off`: 0 throughout.
+        sliding: with r = step / steps, `power`: r ** power; `linear`: r; `cosine`: (1 - cos(pi r)) / 2; `step`: 0,
+            and 1 from r = `switch` on; `off`: 0 throughout.
         power: exponent, above 0; the published one is 3.
+        switch: share of the run, 0 to 1; `step` only.
 
     Returns:
-        A number in [0, 1]; 0 at step 0, never decreasing.
+        A number in [0, 1]; 0 at step 0 (but for `step` with a switch of 0), never decreasing.
 
     Raises:
         ValueError: steps below 1, a negative step, or an unknown kind.
 
-    Source: He et al., AAAI 2024, sliding training.
+    Source: He et al., AAAI 2024, sliding training; what its code calls "without sliding" is `step` at .5.
+    Differs: that code counts epochs for it, from the one after the middle on.
     """
     if steps < 1 or step < 0:
         raise ValueError(f"step {step} of {steps}: expected a step from 0 on and at least one step in all")
+    share = min(1.0, step / steps)
     if sliding == "off":
         return 0.0
     if sliding == "power":
-        return min(1.0, (step / steps) ** power)
-    raise ValueError(f"unknown sliding {sliding!r}: expected power or off")
+        return share**power
+    if sliding == "linear":
+        return share
+    if sliding == "cosine":
+        return (1 - math.cos(math.pi * share)) / 2
+    if sliding == "step":
+        return float(share >= switch)
+    raise ValueError(f"unknown sliding {sliding!r}: expected power, linear, cosine, step or off")
+
+
+def scheduled_coefficient(epoch: int, epochs: int, *, start: float, end: float) -> float:
+    """Coefficient of all time steps during one epoch, linear from `start` in the first to `end` in the last.
+
+    Args:
+        epoch: 0-based.
+        epochs: length of the run; a run of one epoch has `start`.
+        start: any number; its sigmoid is the weight.
+        end: the same.
+    """
+    return start + (end - start) * (epoch / (epochs - 1) if epochs > 1 else 0.0)

@@ -21,6 +21,7 @@ from train.diagnosis import require_finite, require_finite_weights
 from train.evaluation import Scores, evaluation_batch, score, split_frames
 from train.methods import Method, find_method
 from train.networks import make_network, make_optimizer, network_arguments
+from train.recalibration import recalibrate
 from train.recipes import Recipe
 from train.records import Best, EpochSums, Position
 from train.runs import RunFolder
@@ -115,6 +116,7 @@ class Session:
             milestones=settings.milestones,
             lr_decay=settings.lr_decay,
         )
+        self.method.begin_epoch(self.network, epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         sums = EpochSums(self.shards.sample_shape[0], self.device)
@@ -171,6 +173,9 @@ class Session:
     def _validate(self, epoch: int) -> Scores | None:
         """Score the selection split after `epoch` epochs, where it is due."""
         due = epoch % self.settings.validate_every == 0 or epoch == self.settings.epochs
+        if due and self.settings.recalibrate:
+            batch_size = evaluation_batch(self.settings)
+            recalibrate(self.network, self.data.frames, batch_size=batch_size, device=self.device)
         if self.selection is None or not due:
             return None
         return self._score(self.frames[self.selection], self.network)

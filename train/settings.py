@@ -16,9 +16,13 @@ from train.errors import RecipeError
 MODELS = ("vgg_snn", "resnet18_snn", "resnet34_snn", "scnn", "nmnist_snn")
 SURROGATES = ("QGateGrad", "BackEIGateGrad", "GateGrad", "SigmoidGrad", "AtanGrad")
 NEURONS = ("LIF", "IF", "PLIF")
+STATISTICS = ("per_step", "pooled", "domain")
+FEATURES = ("published", "potential", "before_reset", "spikes", "pooled")
 # One file per method, named like it: listing them needs no import.
 METHODS = tuple(sorted(p.stem for p in (Path(__file__).parent / "methods").glob("*.py") if not p.stem.startswith("_")))
 SAMPLINGS = ("shuffle", "class_balanced", "windowed")
+SLIDINGS = ("power", "linear", "cosine", "step", "off")
+COEFFICIENTS = ("learned", "fixed", "scheduled")
 AUGMENTATIONS = ("none", "crop", "crop_flip_rotate")
 
 
@@ -37,8 +41,9 @@ class ShardSettings:
     """Time bins per recording, T."""
     size: int = _setting(low=1, high=4096)
     """Height and width of frames and static images, in pixels."""
-    reduction: str = _setting(choices=("sum", "bilinear"))
-    """How events reach the small frame: counted (`sum`) or the published stretch (`bilinear`)."""
+    reduction: str = _setting(choices=("sum", "bilinear", "frequency", "event"))
+    """How events reach the small frame: counted (`sum`), the published stretch (`bilinear`), the published rates of
+    N-Omniglot (`frequency`), or 1 where any fell (`event`)."""
     extent: str = _setting(choices=("recording", "canvas"))
     """What is mapped onto the frame: the recording's own extent or the whole sensor."""
     encoding: str = _setting(choices=("v", "luma", "rgb", "hsv"))
@@ -70,6 +75,12 @@ class TrainSettings:
     """Surrogate gradient of the spike."""
     neuron: str = _setting("LIF", choices=NEURONS)
     """Neuron model."""
+    statistics: str = _setting("per_step", choices=STATISTICS)
+    """BatchNorm statistics: of one time step (`per_step`, published), `pooled` over time, or `domain`: per step, with
+    running statistics of its own for each stream. `scnn` has no BatchNorm."""
+    recalibrate: bool = _setting(False)
+    """Before every scoring, take the running statistics of BatchNorm anew from the event training recordings alone; one
+    more forward pass over them. The published ones mix both streams."""
     weight_decay: float = _setting(0.01, low=0.0)
     """AdamW weight decay, on tensors of two or more dimensions only."""
     schedule: str = _setting("cosine", choices=("cosine", "step", "constant"))
@@ -87,17 +98,31 @@ class TrainSettings:
     tet: bool = _setting(True)
     """Loss per time step (TET) instead of on time-averaged logits."""
     regularization: bool = _setting(True)
-    """Weight time steps by the learned coefficients."""
+    """Weight time steps by coefficients: s = sigmoid(c) on the alignment, 1 - s on the event stream's TET loss."""
+    coefficient: str = _setting("learned", choices=COEFFICIENTS)
+    """Where c comes from: `learned` (published; one per time step, from 1), `fixed` at `coefficient_start` for all, or
+    `scheduled`: linear from `coefficient_start` in the first epoch to `coefficient_end` in the last, for all."""
+    coefficient_start: float = _setting(1.0)
+    """c, or its first value; coefficient `fixed` and `scheduled` only."""
+    coefficient_end: float = _setting(1.0)
+    """Last value of c; coefficient `scheduled` only."""
     domain_coefficient: float = _setting(0.5, low=0.0)
     """Weight of the alignment term; 0 switches it off."""
     cka: str = _setting("biased", choices=("biased", "debiased"))
     """Estimator of the alignment."""
-    sliding: str = _setting("power", choices=("power", "off"))
-    """Replacement of static sequences by event sequences over the run."""
+    feature: str = _setting("published", choices=FEATURES)
+    """What the alignment compares of the last neurons: the network's `published` choice, the `potential` after reset,
+    the one `before_reset`, `spikes`, or `pooled` (averaged over space; vgg_snn and the resnets only)."""
+    sliding: str = _setting("power", choices=SLIDINGS)
+    """Replacement of static sequences by event sequences, by the share r of the run that is done: r ** power, `linear`
+    r, `cosine` (1 - cos(pi r)) / 2, `step` 0 up to `sliding_step` and then 1, `off` 0 throughout."""
     sliding_power: float = _setting(3.0, above=0.0)
-    """Exponent of the replacement probability (step / steps) ** power."""
+    """Exponent of the replacement probability (step / steps) ** power; sliding `power` only."""
+    sliding_step: float = _setting(0.5, low=0.0, high=1.0)
+    """Share of the run from which every sequence is replaced; sliding `step` only."""
     sampling: str = _setting("shuffle", choices=SAMPLINGS)
-    """Order of the training recordings."""
+    """Order of the training recordings: `shuffle` (uniform, each once an epoch), `class_balanced` (with replacement),
+    or `windowed` (each once, shuffled among neighbouring shards)."""
     sampling_window: int = _setting(8, low=1)
     """Shards shuffled together; sampling `windowed` only."""
     augmentation: str = _setting("none", choices=AUGMENTATIONS)

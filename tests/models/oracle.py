@@ -40,7 +40,7 @@ class Neuron:
 
     def __init__(self, surrogate, neuron="LIF", reset="hard", w=None):
         self.surrogate, self.neuron, self.hard, self.w = surrogate, neuron, reset == "hard", w
-        self.potential = 0.0
+        self.potential = self.charged = 0.0
 
     def __call__(self, x):
         v = self.potential
@@ -50,6 +50,7 @@ class Neuron:
             v = v + (x - v) * torch.sigmoid(self.w)
         else:
             v = v + x
+        self.charged = v
         spike = Spike.apply(v - 0.5, self.surrogate)
         self.potential = v * (1 - spike.detach()) if self.hard else v - 0.5 * spike.detach()
         return spike
@@ -61,12 +62,23 @@ class Oracle:
     Args:
         kind: "vgg_snn", "resnet18_snn", "scnn" or "nmnist_snn".
         state: our state dictionary, whose tensors may require gradients; running statistics are replaced in it.
+        feature: what the alignment compares of the last neurons.
     """
 
-    def __init__(self, kind, state, *, surrogate="QGateGrad", neuron="LIF", reset="hard", statistics="per_step"):
+    def __init__(
+        self,
+        kind,
+        state,
+        *,
+        surrogate="QGateGrad",
+        neuron="LIF",
+        reset="hard",
+        statistics="per_step",
+        feature="published",
+    ):
         self.kind, self.state = kind, state
         self.settings = {"surrogate": surrogate, "neuron": neuron, "reset": reset}
-        self.statistics = statistics
+        self.statistics, self.feature = statistics, feature
         self.training = True
 
     def norm(self, name, x, stream):
@@ -88,18 +100,19 @@ class Oracle:
         return y
 
     def norm_fire(self, bn, node, xs, stream):
-        """Steps xs through BatchNorm `bn` (or None) and the neurons `node`: spikes and potentials, lists over T."""
+        """Steps xs through BatchNorm `bn` (or None) and the neurons `node`: spikes and features, lists over T."""
         if bn is not None:
             if self.statistics == "pooled":
                 xs = list(self.norm(bn, torch.cat(xs), stream).chunk(len(xs)))
             else:
                 xs = [self.norm(bn, x, stream) for x in xs]
         neuron = Neuron(w=self.state.get(f"{node}.w"), **self.settings)
-        spikes, potentials = [], []
+        spikes, features = [], []
         for x in xs:
             spikes.append(neuron(x))
-            potentials.append(neuron.potential)
-        return spikes, potentials
+            feature = {"spikes": spikes[-1], "before_reset": neuron.charged}.get(self.feature, neuron.potential)
+            features.append(feature.mean((2, 3)) if self.feature == "pooled" and feature.ndim == 4 else feature)
+        return spikes, features
 
     def conv(self, name, xs, **how):
         return [F.conv2d(x, self.state[f"{name}.weight"], **how) for x in xs]
@@ -122,8 +135,8 @@ class Oracle:
                 xs = [F.avg_pool2d(x, 2) for x in xs]
             else:
                 xs = self.conv(f"feature.{step}.conv", xs, padding=1)
-                xs, potentials = self.norm_fire(f"feature.{step}.bn", f"feature.{step}.node", xs, stream)
-        return self.linear(head, [x.flatten(1) for x in xs]), potentials
+                xs, features = self.norm_fire(f"feature.{step}.bn", f"feature.{step}.node", xs, stream)
+        return self.linear(head, [x.flatten(1) for x in xs]), features
 
     def resnet18(self, xs, stream, head):
         xs = self.conv("conv1", xs, padding=1)
@@ -133,7 +146,7 @@ class Oracle:
                 stride = 2 if layer > 1 and block == 0 else 1
                 ys, _ = self.norm_fire(f"{p}.bn1", f"{p}.node1", xs, stream)
                 ys = self.conv(f"{p}.conv1", ys, padding=1, stride=stride)
-                ys, _ = self.norm_fire(f"{p}.bn2", f"{p}.node2", ys, stream)
+                ys, features = self.norm_fire(f"{p}.bn2", f"{p}.node2", ys, stream)
                 ys = self.conv(f"{p}.conv2", ys, padding=1)
                 if stride == 2:
                     xs, _ = self.norm_fire(f"{p}.downsample.0", f"{p}.downsample.1", xs, stream)
@@ -144,23 +157,23 @@ class Oracle:
         else:
             xs = [self.norm("bn1", x, stream) for x in xs]
         pooled = [F.adaptive_avg_pool2d(x, 1).flatten(1) for x in xs]
-        return self.linear(head, pooled), pooled
+        return self.linear(head, pooled), pooled if self.feature in ("published", "pooled") else features
 
     def scnn(self, xs, stream, head):
         for conv, node in ((0, 1), (3, 4)):
             xs, _ = self.norm_fire(None, f"feature.{node}", self.conv(f"feature.{conv}", xs), stream)
             xs = [F.avg_pool2d(x, 2) for x in xs]
-        xs, potentials = self.norm_fire(None, "node1", self.linear("fc1", [x.flatten(1) for x in xs]), stream)
-        return self.linear("fc2", xs), potentials
+        xs, features = self.norm_fire(None, "node1", self.linear("fc1", [x.flatten(1) for x in xs]), stream)
+        return self.linear("fc2", xs), features
 
     def nmnist(self, xs, stream, head):
         """Without dropout."""
         for i in (1, 2):
             xs, _ = self.norm_fire(f"bn{i}", f"node{i}", self.conv(f"conv{i}", xs, padding=1), stream)
             xs = [F.avg_pool2d(x, 2) for x in xs]
-        xs, potentials = self.norm_fire(None, "node3", self.linear("fc", [x.flatten(1) for x in xs]), stream)
+        xs, features = self.norm_fire(None, "node3", self.linear("fc", [x.flatten(1) for x in xs]), stream)
         votes, _ = self.norm_fire(None, head.replace("head", "node"), self.linear(head, xs), stream)
-        return [v.view(len(v), -1, 10).mean(-1) for v in votes], potentials
+        return [v.view(len(v), -1, 10).mean(-1) for v in votes], features
 
 
 def cka(x, y):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle, loss
 
-from models import SURROGATES, backends, build_model
+from models import FEATURES, SURROGATES, backends, build_model
 from models.layers import fire
 from models.neurons import NEURONS, make_neuron
 from models.normalization import STATISTICS, StepNorm
@@ -14,6 +14,7 @@ from train.losses import transfer_loss
 
 BACKENDS = ("torch", "numba")
 SIZES = {"vgg_snn": (16, 17), "resnet18_snn": (9, 12), "scnn": (16, 19), "nmnist_snn": (4, 9)}
+SPATIAL = ("vgg_snn", "resnet18_snn")
 WIDTHS = {"vgg_snn": 0.05, "resnet18_snn": 0.05, "scnn": 0.2, "nmnist_snn": 0.03}
 
 
@@ -46,6 +47,7 @@ def test_whole_network(kind, backend, data):
         "neuron": data.draw(st.sampled_from(sorted(NEURONS))),
         "reset": data.draw(st.sampled_from(("hard", "soft"))),
         "statistics": data.draw(st.sampled_from(STATISTICS)),
+        "feature": data.draw(st.sampled_from([name for name in FEATURES if name != "pooled" or kind in SPATIAL])),
     }
     T, B, seed = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5)), data.draw(st.integers(0, 99))
     low, high = SIZES[kind]
@@ -53,8 +55,22 @@ def test_whole_network(kind, backend, data):
     net, static, event = draw_case(kind, T=T, B=B, size=size, seed=seed, **how)
     streams = data.draw(st.sampled_from(("both", "static", "event")))
     static, event = (None if streams == "event" else static), (None if streams == "static" else event)
-
     net.train(data.draw(st.booleans()))
+    agree(kind, backend, net, static, event, how)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("kind", "feature"), [(kind, name) for kind in SIZES for name in FEATURES if name != "pooled" or kind in SPATIAL]
+)
+def test_every_feature_on_every_backend(kind, feature, backend):
+    how = {"feature": feature, "neuron": "PLIF"}
+    net, static, event = draw_case(kind, T=3, B=4, size=SIZES[kind][0], seed=3, **how)
+    agree(kind, backend, net, static, event, how)
+
+
+def agree(kind, backend, net, static, event, how):
+    """Outputs, gradients and buffers of one pass equal the oracle's."""
     weights = {name: p.detach().clone().requires_grad_() for name, p in net.named_parameters()}
     oracle = Oracle(kind, {**{name: b.clone() for name, b in net.named_buffers()}, **weights}, **how)
     oracle.training = net.training

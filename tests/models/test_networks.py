@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from models import NETWORKS, SURROGATES, backends, build_model
+from models import FEATURES, NETWORKS, SURROGATES, backends, build_model
 from models.errors import BackendError, CheckpointError, InputShapeError, ModelError, UnknownNameError
 from models.layers import keep_mask
 from models.normalization import StepNorm
@@ -229,3 +229,39 @@ def test_published_files_hold_a_namespace_and_nothing_worse(tmp_path):
         read_published(other)
     with pytest.raises(Exception, match="Namespace"):  # the permission ended with the load
         torch.load(good, weights_only=True)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_features_to_compare(name):
+    spatial = NETWORKS[name].spatial
+    shapes, weights = {}, small(name).state_dict()
+    for feature in FEATURES:
+        if feature == "pooled" and not spatial:
+            with pytest.raises(ModelError, match=f"{name} offers published, potential, before_reset, spikes"):
+                small(name, feature=feature)
+            continue
+        net = small(name, feature=feature)
+        net.load_state_dict(weights)
+        out = net.eval()(frames(net), frames(net, seed=1))
+        shapes[feature] = out.event_features.shape
+        assert build_model(**net.config).settings.feature == feature
+        if feature == "spikes":
+            assert set(out.event_features.unique().tolist()) <= {0.0, 1.0}
+        if feature == "potential":
+            logits = out.event_logits
+            assert (out.event_features <= 0.5).all()
+    assert torch.equal(out.event_logits, logits)  # the heads see the same, whatever is compared
+    assert shapes["potential"] == shapes["before_reset"] == shapes["spikes"]
+    assert shapes["published"] == shapes[NETWORKS[name].published_feature]
+    with pytest.raises(ModelError, match="feature is 'membrane'"):
+        small(name, feature="membrane")
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_features_in_half_precision(feature):
+    net = small("vgg_snn", feature=feature)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = net(frames(net, 4), frames(net, 4, seed=1))
+        loss = transfer_loss(out, torch.tensor([0, 1, 2, 0]), net.coefficients).total
+    loss.backward()
+    assert loss.isfinite()

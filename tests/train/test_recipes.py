@@ -2,6 +2,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_shards import tiny_recipe
@@ -42,18 +43,89 @@ def test_shipped_recipes_are_valid_and_say_what_they_are(name):
     assert next(entry for entry in recipes.list_recipes() if entry.name == name).summary
 
 
-def test_digits_and_nmnist_are_shipped():
-    assert {"digits", "nmnist"} <= set(recipes.shipped_names())
+PUBLISHED = ("ncaltech101", "cepdvs", "nomniglot")
+CLASSES = {"digits": 10, "nmnist": 10, "ncaltech101": 101, "cepdvs": 20, "nomniglot": 1623}
+CLASSES |= {"cifar10dvs": 10, "esimagenet": 1000}
+UNRUN = [name for name in recipes.shipped_names() if name not in ("digits", "nmnist")]
+
+
+def test_what_is_shipped():
+    wanted = {*PUBLISHED, *(f"{name}-legacy" for name in PUBLISHED), "digits", "nmnist", "cifar10dvs", "esimagenet"}
+    assert wanted <= set(recipes.shipped_names())
+
+
+@pytest.mark.parametrize("name", UNRUN)
+def test_recipes_that_were_never_run_say_so(name):
+    assert "never run on the real data" in recipes.show_recipe(name).split("[shards]")[0]
+
+
+@pytest.mark.parametrize("name", recipes.shipped_names())
+def test_shipped_recipes_fit_their_network_reader_and_conversion(name):
+    import torch
+
+    from models import build_model
+    from pipeline.pairs import get_reader
+    from pipeline.settings import ConversionSettings
+    from train.networks import network_arguments
+
+    recipe = recipes.load_recipe(name)
+    wanted = recipe.shards
+    assert get_reader(wanted.dataset).name == wanted.dataset == name.removesuffix("-legacy")
+    ConversionSettings(**recipe.tables()["shards"])
+    shards = SimpleNamespace(
+        classes=range(CLASSES[wanted.dataset]), sample_shape=(wanted.time_bins, 2, wanted.size, wanted.size)
+    )
+    with torch.device("meta"):
+        net = build_model(**network_arguments(recipe.train, shards))
+    assert net.settings.num_classes == CLASSES[wanted.dataset]
+    if name.startswith("ncaltech101"):
+        assert sum(p.numel() for p in net.parameters()) + 16 == 10_153_700
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_legacy_differs_in_the_protocol_alone(name):
+    there, here = recipes.load_recipe(name), recipes.load_recipe(f"{name}-legacy")
+    assert recipes.differences(there, here) == ["protocol: 'strict' there, 'legacy' asked for"]
+
+
+def test_published_settings():
+    """The table of the published recipes, written out once more."""
+    nc, ce, no = (recipes.load_recipe(name) for name in PUBLISHED)
+    for recipe, T, size, model, epochs, batch in (
+        (nc, 10, 48, "vgg_snn", 300, 120),
+        (ce, 6, 48, "resnet18_snn", 200, 120),
+        (no, 12, 28, "scnn", 50, 16),
+    ):
+        assert (recipe.shards.time_bins, recipe.shards.size, recipe.shards.encoding) == (T, size, "v")
+        train = recipe.train
+        assert (train.method, train.model, train.width, train.neuron) == ("kt", model, 1.0, "LIF")
+        assert (train.epochs, train.batch_size, train.weight_decay, train.seed) == (epochs, batch, 0.01, 42)
+        assert (train.domain_coefficient, train.cka, train.feature) == (0.5, "biased", "published")
+        assert (train.sliding, train.sliding_power, train.statistics) == ("power", 3.0, "per_step")
+        assert (train.coefficient, train.recalibrate, train.events_per_class) == ("learned", False, 0)
+    assert [r.train.tet for r in (nc, ce, no)] == [r.train.regularization for r in (nc, ce, no)] == [True, True, False]
+    assert [r.train.surrogate for r in (nc, ce, no)] == ["QGateGrad", "QGateGrad", "BackEIGateGrad"]
+    assert [r.train.sampling for r in (nc, ce, no)] == ["class_balanced", "shuffle", "shuffle"]
+    assert [r.train.augmentation for r in (nc, ce, no)] == ["crop", "crop_flip_rotate", "none"]
+    assert [r.shards.reduction for r in (nc, ce, no)] == ["bilinear", "bilinear", "frequency"]
+    assert [r.shards.extent for r in (nc, ce, no)] == ["recording", "recording", "canvas"]
 
 
 def test_settings_know_the_models_that_exist():
     import models
+    import pipeline.settings
     from models.neurons import NEURONS
+    from models.normalization import STATISTICS
     from train.augmentation import AUGMENTATIONS
 
     assert set(settings.MODELS) == set(models.NETWORKS)
     assert set(settings.SURROGATES) == set(models.SURROGATES)
     assert set(settings.NEURONS) == set(NEURONS)
+    assert set(settings.STATISTICS) == set(STATISTICS)
+    assert set(settings.FEATURES) == set(models.FEATURES)
+    for name in ("reduction", "extent", "encoding", "protocol"):
+        choices = settings.ShardSettings.__dataclass_fields__[name].metadata["choices"]
+        assert set(choices) == set(pipeline.settings.CHOICES[name])
     assert set(settings.AUGMENTATIONS) == set(AUGMENTATIONS)
     assert {"kt", "event_only"} <= set(settings.METHODS)
 

@@ -5,21 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.schedules import learning_rate, replacement_probability
+from train.recipes import load_recipe
+from train.schedules import learning_rate, replacement_probability, scheduled_coefficient
+from train.settings import SLIDINGS
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "lr_schedules.json").read_text())
-PUBLISHED = {
-    "ncaltech101": {"lr": 5e-3 * 120 / 1024, "warmup_epochs": 5},
-    "cepdvs": {"lr": 5e-3 * 120 / 1024, "warmup_epochs": 5},
-    "nomniglot": {"lr": 1.2 * 16 / 1024, "warmup_epochs": 5, "schedule": "step", "milestones": (40,)},
-}
+RATE_SETTINGS = ("lr", "schedule", "warmup_epochs", "warmup_lr", "lr_min", "milestones", "lr_decay")
 
 
+@pytest.mark.parametrize("ending", ["", "-legacy"])
 @pytest.mark.parametrize("title", sorted(GOLDEN))
-def test_learning_rate_equals_the_published_curves(title):
+def test_the_recipes_learning_rates_are_the_published_curves(title, ending):
     wanted = GOLDEN[title]
-    settings = PUBLISHED[title.split()[0]]
-    found = [learning_rate(epoch, len(wanted), **settings) for epoch in range(len(wanted))]
+    settings = load_recipe(title.split()[0] + ending).train
+    values = {name: getattr(settings, name) for name in RATE_SETTINGS}
+    found = [learning_rate(epoch, settings.epochs, **values) for epoch in range(settings.epochs)]
     assert found == pytest.approx(wanted, rel=1e-12, abs=0)
 
 
@@ -35,12 +35,27 @@ def test_learning_rate_refuses_nonsense():
         learning_rate(0, 10, lr=0.1, schedule="cosin")
 
 
-@given(st.integers(1, 500), st.floats(0.1, 8))
-def test_replacement_rises_from_zero_to_at_most_one(steps, power):
-    values = [replacement_probability(n, steps, power=power) for n in range(steps + 1)]
+@given(st.integers(1, 500), st.floats(0.1, 8), st.floats(0.01, 1))
+@pytest.mark.parametrize("sliding", [name for name in SLIDINGS if name != "off"])
+def test_replacement_rises_from_zero_to_one(sliding, steps, power, switch):
+    values = [replacement_probability(n, steps, sliding=sliding, power=power, switch=switch) for n in range(steps + 1)]
     assert values[0] == 0
     assert values[-1] == 1
     assert values == sorted(values)
+
+
+def test_courses_of_replacement_at_a_quarter_and_the_middle():
+    found = {name: [replacement_probability(n, 8, sliding=name) for n in (2, 4)] for name in SLIDINGS}
+    assert found["linear"] == [0.25, 0.5]
+    assert found["cosine"] == pytest.approx([(1 - 0.5**0.5) / 2, 0.5])
+    assert found["step"] == [0, 1]
+    assert replacement_probability(4, 8, sliding="step", switch=0.6) == 0
+    assert found["off"] == [0, 0]
+
+
+def test_scheduled_coefficient_is_linear_over_the_epochs():
+    assert [scheduled_coefficient(e, 5, start=1.0, end=-3.0) for e in range(5)] == [1, 0, -1, -2, -3]
+    assert scheduled_coefficient(0, 1, start=2.0, end=5.0) == 2
 
 
 def test_replacement_is_the_published_cube():

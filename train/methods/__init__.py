@@ -11,7 +11,7 @@ from train.settings import METHODS, TrainSettings, nearest
 if TYPE_CHECKING:  # keeps this module, and with it the names, free of torch
     from torch import Tensor
 
-    from models import TransferOutput
+    from models import TransferNetwork, TransferOutput
     from train.batches import Batch
     from train.losses import TransferLoss
 
@@ -30,6 +30,9 @@ class Method:
     def __init__(self, settings: TrainSettings, *, steps: int) -> None:
         self.settings = settings
         self.steps = steps
+
+    def begin_epoch(self, network: TransferNetwork, epoch: int) -> None:
+        """Set what is constant during an epoch (0-based), before its first step and again after an interruption."""
 
     def replacement_probability(self, step: int) -> float | None:
         """Probability of sliding replacement at a step (0-based, over the run); None where there is none."""

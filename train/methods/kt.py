@@ -5,13 +5,14 @@ Source: He et al., AAAI 2024.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from models import TransferOutput
+from models import TransferNetwork, TransferOutput
 from train.batches import Batch, static_stream
 from train.losses import TransferLoss, transfer_loss
 from train.methods import Method, method
-from train.schedules import replacement_probability
+from train.schedules import replacement_probability, scheduled_coefficient
 
 SMALLEST_ALIGNED_BATCH = 4
 """Alignment is skipped for smaller batches: biased CKA is constant at 1 and 2, the debiased one undefined below 4."""
@@ -23,10 +24,22 @@ class KnowledgeTransfer(Method):
 
     needs_static = True
 
+    def begin_epoch(self, network: TransferNetwork, epoch: int) -> None:
+        """Write coefficients that are not learned into the network, so that logs and weights show the ones in use."""
+        settings = self.settings
+        if settings.coefficient == "learned":
+            return
+        end = settings.coefficient_start if settings.coefficient == "fixed" else settings.coefficient_end
+        value = scheduled_coefficient(epoch, settings.epochs, start=settings.coefficient_start, end=end)
+        with torch.no_grad():
+            network.coefficients.fill_(value)
+
     def replacement_probability(self, step: int) -> float:
         """See `schedules.replacement_probability`."""
         settings = self.settings
-        return replacement_probability(step, self.steps, sliding=settings.sliding, power=settings.sliding_power)
+        return replacement_probability(
+            step, self.steps, sliding=settings.sliding, power=settings.sliding_power, switch=settings.sliding_step
+        )
 
     def streams(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Images (some of them replaced by events) and events."""
@@ -38,7 +51,7 @@ class KnowledgeTransfer(Method):
         return transfer_loss(
             out,
             batch.labels,
-            coefficients,
+            coefficients if settings.coefficient == "learned" else coefficients.detach(),
             domain_coefficient=settings.domain_coefficient,
             tet=settings.tet,
             regularization=settings.regularization,
