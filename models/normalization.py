@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.errors import InputShapeError, ModelError
+from models.synchronized import Partners, SynchronizedNorm
 
 STATISTICS = ("per_step", "pooled", "domain")
 STREAMS = 2
@@ -22,6 +23,8 @@ class StepNorm(nn.Module):
 
     Running statistics (momentum 0.1, unbiased variance) move once per step for the static stream in order, then
     once per step for the event stream, in closed form.
+
+    Set `partners`, and the statistics in training are those of the batches of several processes.
 
     Args:
         channels: C.
@@ -37,6 +40,7 @@ class StepNorm(nn.Module):
         if statistics not in STATISTICS:
             raise ModelError(f"statistics is {statistics!r}; expected one of {', '.join(STATISTICS)}.")
         self.statistics = statistics
+        self.partners: Partners | None = None
         shape = (STREAMS, channels) if statistics == "domain" else (channels,)
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -58,7 +62,8 @@ class StepNorm(nn.Module):
             scale = self.weight * (variance + self.eps).rsqrt()  # [S,C]
             shift = self.bias - mean * scale
             return x * scale[:, None, :, None, None] + shift[:, None, :, None, None]
-        self.check_count(x)
+        if self.partners is None:
+            self.check_count(x)
         B, S, T, C, H, W = x.shape
         if self.statistics == "pooled":
             y, mean, variance = self._normalize(x.transpose(1, 2).reshape(B * T, S * C, H, W))
@@ -72,6 +77,10 @@ class StepNorm(nn.Module):
     def _normalize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One batch_norm call on [N,G*C,H,W]; at momentum 1 its running statistics are those of this batch."""
         groups = x.shape[1] // len(self.weight)
+        if self.partners is not None:
+            weight, bias = self.weight.repeat(groups), self.bias.repeat(groups)
+            y, mean, variance = SynchronizedNorm.apply(x.flatten(2), weight, bias, self.partners, self.eps)
+            return y.view(x.shape), mean, variance
         mean, variance = self.weight.new_zeros(x.shape[1]), self.weight.new_ones(x.shape[1])
         y = F.batch_norm(
             x, mean, variance, self.weight.repeat(groups), self.bias.repeat(groups), True, momentum=1.0, eps=self.eps
