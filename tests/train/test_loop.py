@@ -155,12 +155,14 @@ def test_stopped_and_continued_runs_have_the_same_bits(tmp_path, shards, monkeyp
     monkeypatch.setattr(session.Session, "_step", stop)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            train(shards, recipe, tmp_path / "parts", device="cpu")
+            train(shards, recipe, tmp_path / "parts", device="cpu", checkpoint_every="1")
+    assert steps == 11  # no step was taken twice
     train(shards, recipe, tmp_path / "parts", device="cpu")
+    assert steps == 13 + 1
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-@pytest.mark.parametrize("moment", ["append_metrics", "_commit", "_write_weights", "result", "finish"])
+@pytest.mark.parametrize("moment", ["append_metrics", "_commit", "_weights_file", "result", "finish"])
 def test_death_at_every_writing_moment_changes_nothing(tmp_path, shards, monkeypatch, moment):
     """Raise in place of, or right after, each step of writing an epoch or the result."""
     recipe = tiny_recipe(epochs=3)
@@ -182,7 +184,7 @@ def test_death_at_every_writing_moment_changes_nothing(tmp_path, shards, monkeyp
         with monkeypatch.context() as patched:
             patched.setattr(owner, moment, die)
             with pytest.raises(KeyboardInterrupt):
-                train(shards, recipe, tmp_path / f"parts{after}", device="cpu")
+                train(shards, recipe, tmp_path / f"parts{after}", device="cpu", checkpoint_every="2")
         train(shards, recipe, tmp_path / f"parts{after}", device="cpu")
         same_run(tmp_path / "whole", tmp_path / f"parts{after}")
 
@@ -191,15 +193,15 @@ def test_half_a_line_is_cut_off(tmp_path, shards, monkeypatch):
     recipe = tiny_recipe()
     real = session.Session.run_epoch
 
-    def stop(self, bar):
+    def stop(self, live):
         if self.at.epoch == 2:
             raise KeyboardInterrupt
-        real(self, bar)
+        real(self, live)
 
     with monkeypatch.context() as patched:
         patched.setattr(session.Session, "run_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(shards, recipe, tmp_path / "run", device="cpu")
+            train(shards, recipe, tmp_path / "run", device="cpu", checkpoint_every="3")
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "st')
     assert len(read_metrics(tmp_path / "run")) == 2
@@ -214,7 +216,7 @@ import torch
 torch.set_num_threads(1)
 from fake_shards import FakeShardSet, tiny_recipe
 from train.loop import train
-train(FakeShardSet({shards!r}), tiny_recipe(epochs=40), {run!r}, device="cpu")
+train(FakeShardSet({shards!r}), tiny_recipe(epochs=40), {run!r}, device="cpu", checkpoint_every="7")
 """
 
 
@@ -373,11 +375,11 @@ def test_overwrite_starts_again_with_another_recipe(tmp_path, shards):
 def test_nan_names_step_and_layer(tmp_path, shards, monkeypatch, layer, words):
     real = session.Session._step
 
-    def poison(self, batch, step, sums):
-        if step == 4:
+    def poison(self, index):
+        if self.at.step == 4:
             with torch.no_grad():
                 getattr(self.network, layer).weight[0, 0] = float("nan")
-        real(self, batch, step, sums)
+        real(self, index)
 
     monkeypatch.setattr(session.Session, "_step", poison)
     with pytest.raises(NonFiniteError, match=words):
