@@ -81,11 +81,10 @@ class EpochSums:
     def add(self, loss: TransferLoss, event_logits: Tensor | None, labels: Tensor) -> None:
         """Add a batch: its losses, and how many samples the event head got right before the update."""
         B, names = len(labels), len(self.NAMES)
-        right = torch.zeros((), device=labels.device)
-        if event_logits is not None:
-            right = (event_logits.detach().mean(0).argmax(1) == labels).sum() / B
         parts = [part.detach() for part in (loss.total, loss.static, loss.event, loss.domain)]
-        self.vector[:names] += torch.stack([*parts, right.to(parts[0].dtype)]).double() * B
+        self.vector[: names - 1] += torch.stack(parts).double() * B
+        if event_logits is not None:
+            self.vector[names - 1] += (event_logits.detach().mean(0).argmax(1) == labels).sum()
         aligned = loss.cka.detach().ne(0).any().double() * B  # zeros: alignment was skipped
         self.vector[names:-2] += loss.cka.detach().double() * aligned
         self.vector[-2] += aligned

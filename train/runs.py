@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
 import fcntl
 import hashlib
 import io
@@ -176,8 +175,9 @@ class RunFolder:
             length = self.metrics.stat().st_size if self.metrics.exists() else 0
             try:
                 with self.metrics.open("ab", buffering=0) as file:
-                    if file.write(data) != len(data):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    written = file.write(data)
+                    while written < len(data):  # what a full disk lets through; the next try says why
+                        written += file.write(data[written:])
             except OSError:
                 with contextlib.suppress(OSError):
                     os.truncate(self.metrics, length)

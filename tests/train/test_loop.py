@@ -2,19 +2,13 @@ import csv
 import json
 import logging
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
 from fake_shards import FakeShardSet, tiny_recipe
 from safetensors.torch import load_file
 
-from train import loop, session
+from train import session
 from train.errors import DeviceError, MethodError, NetworkError, NonFiniteError, RunError, ShardMismatchError
 from train.evaluation import evaluate
 from train.loop import train
@@ -207,39 +201,6 @@ def test_half_a_line_is_cut_off(tmp_path, shards, monkeypatch):
     assert len(read_metrics(tmp_path / "run")) == 2
     train(shards, recipe, tmp_path / "run", device="cpu")
     assert [line["epoch"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3]
-
-
-SCRIPT = """
-import sys
-sys.path[:0] = [{tests!r}, {root!r}]
-import torch
-torch.set_num_threads(1)
-from fake_shards import FakeShardSet, tiny_recipe
-from train.loop import train
-train(FakeShardSet({shards!r}), tiny_recipe(epochs=40), {run!r}, device="cpu", checkpoint_every="7")
-"""
-
-
-def test_sigkill_in_the_middle_changes_nothing(tmp_path):
-    """A real process dies; this one, with as many threads, takes over and ends where an uninterrupted one does."""
-    shards, whole, parts = FakeShardSet(tmp_path / "shards"), tmp_path / "whole", tmp_path / "parts"
-    code = SCRIPT.format(
-        tests=str(Path(__file__).parent),
-        root=str(Path(loop.__file__).parents[1]),
-        shards=str(shards.path),
-        run=str(parts),
-    )
-    process = subprocess.Popen([sys.executable, "-c", code])
-    while process.poll() is None and len(read_metrics(parts)) < 5:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (parts / "result.json").exists()
-    train(shards, tiny_recipe(epochs=40), parts, device="cpu")
-    train(shards, tiny_recipe(epochs=40), whole, device="cpu")
-    same_run(whole, parts)
-    raw = (parts / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in raw] == list(range(1, 41))
 
 
 def test_residence_does_not_change_the_result(tmp_path, shards):
