@@ -1,7 +1,8 @@
 """The command line of spikebridge: one thin function per verb; what they do lives in pipeline/ and train/.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but recordings were
-rejected, 4 verification failed, 130 interrupted. Heavy packages are imported inside the verbs that need them.
+rejected, 4 verification failed, 130 interrupted (Ctrl-C), 138 and 143 training stopped by SIGUSR1 and SIGTERM with a
+checkpoint (under torchrun, of its workers). Heavy packages are imported inside the verbs that need them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,8 +20,9 @@ import click
 
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.settings import CHOICES, ConversionSettings
-from train.errors import TrainError
+from train.errors import RunStoppedError, TrainError
 from train.recipes import copy_recipe, dump_recipe, list_recipes, load_recipe, shipped_names, show_recipe
+from train.stopping import EXIT_CODES, listening
 
 DONE_WITH_REJECTS, VERIFICATION_FAILED, INTERRUPTED = 3, 4, 130
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -32,6 +35,9 @@ class Commands(click.Group):
         """Run a verb."""
         try:
             return super().invoke(ctx)
+        except RunStoppedError as stopped:
+            click.echo(str(stopped), err=True)
+            ctx.exit(EXIT_CODES[stopped.signal])
         except (PipelineError, TrainError) as error:
             raise click.ClickException(str(error)) from error
         except ValueError as error:
@@ -49,6 +55,11 @@ class Commands(click.Group):
             ctx.exit(INTERRUPTED)
 
 
+def speaks_for_all() -> bool:
+    """Whether this process is the only one, or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(text: str) -> None:
     """One line for the person at the terminal."""
     click.echo(text, err=True)
@@ -56,6 +67,8 @@ def say(text: str) -> None:
 
 def answer(values: dict[str, Any], text: str, *, as_json: bool) -> None:
     """The result of a verb: JSON for programs, a few lines for people."""
+    if not speaks_for_all():
+        return
     click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else text)
 
 
@@ -79,6 +92,13 @@ device_option = click.option("--device", default="auto", show_default=True, help
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe."
 )
+checkpoint_option = click.option(
+    "--checkpoint-every",
+    default="10s",
+    show_default=True,
+    metavar="TIME|STEPS",
+    help="Least time between checkpoints (30s, 10m), or a number of steps.",
+)
 shards_option = click.option("--shards", "shards_path", type=folder(), required=True, help="Folder of the shard set.")
 
 
@@ -93,7 +113,8 @@ def main() -> None:
       spikebridge preprocess --dataset digits --events data/raw/digits --static data/raw/digits --out data/shards/digits
       spikebridge train --shards data/shards/digits --recipe digits --run data/runs/digits
     """
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.INFO)
+    level = logging.INFO if speaks_for_all() else logging.ERROR
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=level)
 
 
 @main.command()
@@ -362,6 +383,8 @@ def import_checkpoint(
 @click.option("--seed", type=click.IntRange(0), help="Seed of the run; wins over --set and the recipe.")
 @device_option
 @click.option("--expect", metavar="ID", help="Refuse any shard set but this one.")
+@checkpoint_option
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs to RUN/tensorboard too.")
 @click.option("--settings-hash", is_flag=True, help="Print the hash of the complete recipe and stop.")
 @overwrite_option
 @json_option
@@ -373,18 +396,23 @@ def train(
     seed: int | None,
     device: str,
     expect: str | None,
+    checkpoint_every: str,
+    tensorboard: bool,
     settings_hash: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Train a network, score the test split once, and write a report.
 
-    An unfinished run continues; of a finished one the result is printed.
+    An unfinished run continues, killed or stopped at whatever step; of a finished one the result is printed.
+    Ctrl-C (exit code 130; twice ends at once), SIGTERM (143) and SIGUSR1 (138) finish the step and write a checkpoint.
+    With torchrun several processes train one network; batch_size counts the samples of all.
 
     \b
     Examples:
       spikebridge train --shards data/shards/digits --recipe digits --run data/runs/digits
       spikebridge train --shards data/shards/digits --recipe digits --run data/runs/e --set method=event_only --seed 1
+      torchrun --nproc-per-node 2 -- cli.py train --shards SHARDS --recipe digits --run RUN --set synchronize=true
     """
     chosen = load_recipe(recipe, overrides=overrides, seed=seed)
     if settings_hash:
@@ -396,11 +424,21 @@ def train(
     from train.loop import train as run_training
 
     shards = ShardSet(shards_path)
-    result = run_training(
-        shards, chosen, run_path, device=device, expect=expect, progress=progress_bar, overwrite=overwrite
-    )
+    with listening() as stop:
+        result = run_training(
+            shards,
+            chosen,
+            run_path,
+            device=device,
+            expect=expect,
+            progress=progress_bar,
+            overwrite=overwrite,
+            checkpoint_every=checkpoint_every,
+            stop=stop,
+            tensorboard=tensorboard,
+        )
     report_path = run_path / "report.html"
-    if overwrite or not report_path.exists():
+    if speaks_for_all() and (overwrite or not report_path.exists()):
         write_run_report([run_path], report_path, shards)
     answer(result, result_text(result, run_path), as_json=as_json)
 
@@ -460,6 +498,7 @@ def evaluate(run_path: Path, shards_path: Path, split: str, weights: str, device
 @click.option("--out", type=folder(), required=True, help="Folder for the runs, compare.json and report.html.")
 @set_option
 @device_option
+@checkpoint_option
 @overwrite_option
 @json_option
 def compare(
@@ -470,12 +509,13 @@ def compare(
     out: Path,
     overrides: tuple[str, ...],
     device: str,
+    checkpoint_every: str,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Train several methods over several seeds on the same recordings and print the table.
 
-    Finished runs are kept, unfinished ones continue.
+    Finished runs are kept, unfinished ones continue; signals end it as they end train.
 
     \b
     Example:
@@ -490,16 +530,19 @@ def compare(
 
     shards = ShardSet(shards_path)
     names = [name.strip() for name in methods.split(",")]
-    table = run_comparison(
-        shards,
-        load_recipe(recipe, overrides=overrides),
-        names,
-        [int(seed) for seed in seeds.split(",")],
-        out,
-        device=device,
-        progress=progress_bar,
-        overwrite=overwrite,
-    )
+    with listening() as stop:
+        table = run_comparison(
+            shards,
+            load_recipe(recipe, overrides=overrides),
+            names,
+            [int(seed) for seed in seeds.split(",")],
+            out,
+            device=device,
+            progress=progress_bar,
+            overwrite=overwrite,
+            checkpoint_every=checkpoint_every,
+            stop=stop,
+        )
     runs = [out / run["run"] for method in table["methods"].values() for run in method["runs"]]
     write_run_report(runs, out / "report.html", shards)
     answer(table, format_table(table), as_json=as_json)

@@ -46,6 +46,12 @@ def fire(
         from models.fire_numba import fire as launch
     else:
         launch = fire_torch
+    frame_type = x.dtype
+    if norm is not None and norm.training and norm.partners is not None:
+        # Statistics over several processes come before the fused operation, whichever backend runs it.
+        x, norm = norm(x.float() if frame_type in (torch.float16, torch.bfloat16) else x, streams), None
+        spikes, after = launch(x, node, None, streams=streams, pool=pool, potential=potential)
+        return spikes.to(frame_type), after
     if not node.record:
         return launch(x, node, norm, streams=streams, pool=pool, potential=potential)
     spikes, after = launch(x, node, norm, streams=streams, pool=False, potential=potential)

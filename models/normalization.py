@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.errors import InputShapeError, ModelError
+from models.synchronized import Partners, SynchronizedNorm
 
 STATISTICS = ("per_step", "pooled", "domain")
 STREAMS = 2
@@ -23,6 +24,8 @@ class StepNorm(nn.Module):
 
     Running statistics (momentum 0.1, unbiased variance) move once per step for the static stream in order, then
     once per step for the event stream, in closed form.
+
+    Set `partners`, and the statistics in training are those of the batches of several processes.
 
     Args:
         channels: C.
@@ -40,6 +43,7 @@ class StepNorm(nn.Module):
         self.statistics = statistics
         self.divert: Callable[[Tensor, Tensor], None] | None = None
         """Where set, takes the statistics of each batch ([S,T,C] or [S,1,C]) in place of the running ones."""
+        self.partners: Partners | None = None
         shape = (STREAMS, channels) if statistics == "domain" else (channels,)
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -61,7 +65,8 @@ class StepNorm(nn.Module):
             scale = self.weight * (variance + self.eps).rsqrt()  # [S,C]
             shift = self.bias - mean * scale
             return x * scale[:, None, :, None, None] + shift[:, None, :, None, None]
-        self.check_count(x)
+        if self.partners is None:
+            self.check_count(x)
         B, S, T, C, H, W = x.shape
         if self.statistics == "pooled":
             y, mean, variance = self._normalize(x.transpose(1, 2).reshape(B * T, S * C, H, W))
@@ -75,6 +80,10 @@ class StepNorm(nn.Module):
     def _normalize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One batch_norm call on [N,G*C,H,W]; at momentum 1 its running statistics are those of this batch."""
         groups = x.shape[1] // len(self.weight)
+        if self.partners is not None:
+            weight, bias = self.weight.repeat(groups), self.bias.repeat(groups)
+            y, mean, variance = SynchronizedNorm.apply(x.flatten(2), weight, bias, self.partners, self.eps)
+            return y.view(x.shape), mean, variance
         mean, variance = self.weight.new_zeros(x.shape[1]), self.weight.new_ones(x.shape[1])
         y = F.batch_norm(
             x, mean, variance, self.weight.repeat(groups), self.bias.repeat(groups), True, momentum=1.0, eps=self.eps

@@ -208,8 +208,13 @@ class TrainingBatches:
             self._order = (epoch, sequence)
         return self._order[1]
 
+    def sizes(self, index: int, *, world: int = 1) -> list[int]:
+        """Samples of batch `index` by rank."""
+        size, samples = self._settings.batch_size, len(self)
+        return [len(order.batch_draws(samples, size, index, rank=rank, world=world)) for rank in range(world)]
+
     def batch(self, epoch: int, index: int, *, rank: int = 0, world: int = 1) -> Batch:
-        """Batch `index` of an epoch (both 0-based), or one rank's share of it."""
+        """Batch `index` of an epoch (both 0-based), or one rank's share of it, which holds a sample at least."""
         seed = self._settings.seed
         draws = order.batch_draws(len(self), self._settings.batch_size, index, rank=rank, world=world)
         chosen = self._positions(epoch)[draws]

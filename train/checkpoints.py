@@ -1,7 +1,8 @@
 """What survives a killed run: weights and optimiser state as safetensors, the rest as plain JSON, all written aside.
 
-A checkpoint is two files. The tensors go first, under a name with the epoch; `state.json`, which names them, is the
-commit. Killed between the two, the older pair is still whole. Nothing is pickled.
+A checkpoint is two files, and a third with the weights of the best epoch. The tensors go first, under names with epoch
+and step; `state.json`, which names them, is the commit. Killed in between, the older files are still whole. Nothing is
+pickled. A commit can be taken after any step; how often is the caller's `Cadence`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,11 @@ from torch.optim import Optimizer
 from train.errors import RunError
 
 STATE_FILE = "state.json"
+SCHEMA = 2
+"""Version of the checkpoint's layout."""
+LARGEST_SHARE = 20
+"""Commits by the clock lie at least so many times their own duration apart: 5 % of the run at most."""
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -74,7 +81,13 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
 
 def write_weights(path: Path, tensors: dict[str, Tensor], description: dict[str, str]) -> None:
     """Write a weights file; `description` (text to text) goes into its header."""
-    write_atomic(path, safetensors.torch.save(tensors, metadata=description))
+    write_atomic(path, weights_file(tensors, description))
+
+
+def weights_file(tensors: dict[str, Tensor], description: dict[str, str]) -> bytes:
+    """The content of a weights file."""
+    content: bytes = safetensors.torch.save(tensors, metadata=description)
+    return content
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -90,27 +103,64 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise RunError(f"{path}: cannot be read as safetensors ({error}); train the run again") from error
 
 
-def save_checkpoint(folder: Path, network: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Commit a checkpoint and remove the one before.
-
-    Args:
-        folder: `checkpoint/` of a run.
-        network: its parameters and buffers are kept.
-        optimizer: its per-parameter tensors are kept; settings come from the recipe.
-        state: plain JSON with `epoch`, the number of finished epochs.
+def read_file(path: Path) -> bytes:
+    """The content of a file of a checkpoint.
 
     Raises:
-        RunError: the disk is full; the checkpoint before is unharmed.
+        RunError: missing.
     """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); start again with --overwrite") from error
+
+
+def read_tensors(content: bytes, *, source: Path) -> dict[str, Tensor]:
+    """Tensors of the content of a safetensors file.
+
+    Raises:
+        RunError: damaged, or another format.
+    """
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise RunError(f"{source}: cannot be read as safetensors ({error}); train the run again") from error
+    return tensors
+
+
+def tensors_of(network: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Copies on the CPU of everything that training changes: `network.NAME`, and `optimizer.NUMBER.NAME`."""
     tensors = {f"network.{name}": value for name, value in weights_of(network).items()}
     for index, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():
             tensors[f"optimizer.{index}.{name}"] = value.detach().cpu().clone().contiguous()
-    name = f"epoch-{state['epoch']:06d}.safetensors"
+    return tensors
+
+
+def save_checkpoint(
+    folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], *, best: tuple[int, bytes] | None = None
+) -> None:
+    """Commit a checkpoint and remove the one before.
+
+    Args:
+        folder: `checkpoint/` of a run.
+        tensors: from `tensors_of`, and whatever else is to come back; optimiser settings come from the recipe.
+        state: plain JSON with `epoch` and `step`, the number of finished ones.
+        best: the best epoch so far and its weights file; written unless it is there.
+
+    Raises:
+        RunError: the disk is full; the checkpoint before is unharmed.
+    """
+    # Both numbers: after the last step of an epoch, before and after it counts as finished, the content differs.
+    name = f"epoch-{state['epoch']:06d}-step-{state['step']:09d}.safetensors"
+    best_name = None if best is None else f"best-{best[0]:06d}.safetensors"
+    before = read_state(folder) or {}
+    if best is not None and best_name is not None and best_name != before.get("best_tensors"):
+        write_atomic(folder / best_name, best[1])  # unknown to the commit before: a leftover, or not there
     write_weights(folder / name, tensors, {})
-    write_json(folder / STATE_FILE, {**state, "tensors": name})
-    for other in folder.glob("*epoch-*"):
-        if other.name != name:
+    write_json(folder / STATE_FILE, {"schema": SCHEMA, **state, "tensors": name, "best_tensors": best_name})
+    for other in folder.iterdir():
+        if other.name not in (STATE_FILE, name, best_name):
             other.unlink()
 
 
@@ -118,31 +168,72 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     """State of the last checkpoint, or None when nothing was committed yet.
 
     Raises:
-        RunError: damaged.
+        RunError: damaged, or of another version.
     """
     path = folder / STATE_FILE
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    state: dict[str, Any] = read_json(path)
+    if state.get("schema") != SCHEMA:
+        raise RunError(
+            f"{path}: a checkpoint of schema {state.get('schema', 1)}, this version reads {SCHEMA}; "
+            "finish the run with the version that began it, or start again with --overwrite"
+        )
+    return state
 
 
-def restore_checkpoint(folder: Path, state: dict[str, Any], network: nn.Module, optimizer: Optimizer) -> None:
-    """Put network and optimiser back to where the checkpoint was taken.
+def restore_checkpoint(tensors: dict[str, Tensor], network: nn.Module, optimizer: Optimizer, *, source: Path) -> None:
+    """Put network and optimiser back to where the checkpoint was taken; names of neither are ignored.
 
     Raises:
-        RunError: tensors missing, damaged, or of another network.
+        RunError: tensors of another network.
     """
-    path = folder / state["tensors"]
-    tensors, _ = read_weights(path)
     weights: dict[str, Tensor] = {}
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
         if kind == "network":
             weights[rest] = value
-        else:
+        elif kind == "optimizer":
             index, _, field = rest.partition(".")
             moments.setdefault(int(index), {})[field] = value
     try:
         network.load_state_dict(weights)
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     except (KeyError, ValueError, RuntimeError) as error:
-        raise RunError(f"{path}: does not fit this network: {error}; start again with --overwrite") from error
+        raise RunError(f"{source}: does not fit this network: {error}; start again with --overwrite") from error
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How often to commit: after so many seconds or steps, whichever is set."""
+
+    seconds: float | None = 10.0
+    """Least time between two commits; stretched so that they take at most a twentieth of the run."""
+    steps: int | None = None
+    """Commit whenever the number of finished steps is a multiple of this."""
+
+    @classmethod
+    def parse(cls, text: str) -> Cadence:
+        """Read `30s`, `10m` or `1h` (time) or `500` (steps).
+
+        Raises:
+            RunError: neither.
+        """
+        number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "")
+        try:
+            value = float(number) if unit else int(number)
+            if not (0 if unit else 1) <= value < float("inf"):
+                raise ValueError(number)
+        except ValueError:
+            raise RunError(
+                f"checkpoint every {text!r}: expected a time such as 30s or 10m, or steps such as 500"
+            ) from None
+        return cls(value * _UNITS[unit], None) if unit else cls(None, int(value))
+
+    def due(self, *, step: int, elapsed: float, cost: float) -> bool:
+        """Whether to commit after `step` steps, `elapsed` seconds after a commit that took `cost` seconds."""
+        if self.steps is not None:
+            return step % self.steps == 0
+        assert self.seconds is not None
+        return elapsed >= max(self.seconds, LARGEST_SHARE * cost)

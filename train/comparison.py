@@ -14,6 +14,7 @@ from train.evaluation import open_shards
 from train.loop import Progress, train
 from train.methods import find_method
 from train.recipes import Recipe, override
+from train.stopping import StopRequest
 
 FIGURES = ("test_accuracy", "validation_accuracy", "last_test_accuracy", "last_validation_accuracy")
 
@@ -30,6 +31,8 @@ def compare(
     progress: Progress | None = None,
     expect: str | None = None,
     overwrite: bool = False,
+    checkpoint_every: str = "10s",
+    stop: StopRequest | None = None,
 ) -> dict[str, Any]:
     """Train every method with every seed into `out/<method>-seed<k>`; finished runs are kept, unfinished continued.
 
@@ -46,6 +49,8 @@ def compare(
         progress: a tqdm-like callable.
         expect: as in `train`.
         overwrite: start all runs again.
+        checkpoint_every: as in `train`.
+        stop: as in `train`.
 
     Returns:
         The content of compare.json.
@@ -67,7 +72,17 @@ def compare(
     for seed, name in itertools.product(seeds, methods):  # seed by seed: what is done early is comparable early
         one = override(plain, method=name, seed=seed)
         run_dir = out / f"{name}-seed{seed}"
-        result = train(shards, one, run_dir, device=device, expect=expect, progress=progress, overwrite=overwrite)
+        result = train(
+            shards,
+            one,
+            run_dir,
+            device=device,
+            expect=expect,
+            progress=progress,
+            overwrite=overwrite,
+            checkpoint_every=checkpoint_every,
+            stop=stop,
+        )
         results[name].append({"run": run_dir.name, "seed": seed, **_kept(result)})
     first = next(iter(results.values()))[0]
     table = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +12,84 @@ from torch import Tensor, nn
 
 from train.errors import NonFiniteError
 
-ADVICE = "Lower lr or add warmup_epochs and train again; the checkpoint of the last epoch is unharmed"
+ADVICE = "Lower lr or add warmup_epochs and train again; the last checkpoint is unharmed"
+CHECK_EVERY = 50
+"""Steps between two looks at the loss where a look makes the host wait for the device."""
+SATURATED = 0.99
+"""Firing rate from which a layer passes on next to nothing but ones."""
+
+log = logging.getLogger(__name__)
+
+
+class FiniteWatch:
+    """Finds the first step whose loss is not finite: at once on a CPU, every `CHECK_EVERY` steps on a device.
+
+    Args:
+        network: whose weights are named.
+        device: where the losses are.
+    """
+
+    NEVER = 2**62
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self._network, self._waits = network, device.type != "cpu"
+        self._first = torch.full((), self.NEVER, dtype=torch.int64, device=device)
+
+    def look(self, loss: Any, streams: tuple[Tensor | None, Tensor | None], *, step: int) -> None:
+        """Take note of a step's loss, before its update.
+
+        Raises:
+            NonFiniteError: see `require_finite` and `settle`.
+        """
+        if not self._waits:
+            return require_finite(loss, self._network, streams, step=step)
+        broken = ~torch.isfinite(loss.total.detach())
+        self._first = torch.minimum(self._first, torch.where(broken, step, self.NEVER))  # no wait
+        if (step + 1) % CHECK_EVERY == 0:
+            self.settle(step=step)
+
+    def settle(self, *, step: int) -> None:
+        """Look at what was noted so far; needed before anything is written. On a CPU all is known already.
+
+        Raises:
+            NonFiniteError: with the step, when it was noticed, and the weights that have become NaN since.
+        """
+        if not self._waits or int(self._first) == self.NEVER:
+            return
+        weights = broken_weights(self._network)
+        where = f"; not finite by now: {', '.join(weights[:3])}" if weights else ""
+        raise NonFiniteError(
+            f"step {int(self._first)}: the loss is not finite (noticed after step {step}{where}). {ADVICE}. "
+            "On the CPU the layer would be named at once"
+        )
+
+
+class FiringWatch:
+    """Names layers that have stopped telling anything apart: no spikes, or hardly a step without; each of them once."""
+
+    def __init__(self) -> None:
+        self._named: set[tuple[str, str]] = set()
+
+    def look(self, rates: Mapping[str, float], *, epoch: int, step: int, where: str) -> list[tuple[str, str]]:
+        """Warn of layers that are dead or saturated and were not named before; returns them with the word for it.
+
+        Args:
+            rates: spikes per neuron and time step, by layer, over the recordings `where`.
+            epoch: finished epochs.
+            step: finished steps.
+            where: recordings that were looked at.
+        """
+        found = []
+        for layer, rate in rates.items():
+            word = "dead" if rate == 0 else "saturated" if rate >= SATURATED else ""
+            if word and (layer, word) not in self._named:
+                self._named.add((layer, word))
+                found.append((layer, word))
+                log.warning(
+                    "after step %d (epoch %d): layer %s is %s, firing rate %.3g over %s",
+                    *(step, epoch, layer, word, rate, where),
+                )
+        return found
 
 
 def require_finite(loss: Any, network: nn.Module, streams: tuple[Tensor | None, Tensor | None], *, step: int) -> None:

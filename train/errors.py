@@ -50,3 +50,24 @@ class ReportError(TrainError):
 
 class NonFiniteError(TrainError):
     """A loss became NaN or infinite; names the step, the loss terms and the layer."""
+
+
+class DeviceMemoryError(TrainError):
+    """The batch does not fit into the memory of the device; says what does."""
+
+
+class TeamError(TrainError):
+    """The processes of one training do not find each other, or their lead gave up."""
+
+
+class RunStoppedError(TrainError):
+    """A signal ended the run early, with a checkpoint.
+
+    Args:
+        message: one sentence.
+        signal: its number.
+    """
+
+    def __init__(self, message: str, *, signal: int) -> None:
+        self.signal = signal
+        super().__init__(message)

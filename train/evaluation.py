@@ -5,7 +5,7 @@ Axes: n samples, T time, B batch, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +64,18 @@ def evaluation_batch(settings: TrainSettings) -> int:
 
 
 @torch.no_grad()
-def score(network: TransferNetwork, frames: Frames, *, batch_size: int, device: torch.device) -> Scores | None:
-    """Score a network on recordings; None when there are none. The network's mode is put back afterwards."""
+def score(
+    network: TransferNetwork,
+    frames: Frames,
+    *,
+    batch_size: int,
+    device: torch.device,
+    between: Callable[[], None] | None = None,
+) -> Scores | None:
+    """Score a network on recordings; None when there are none. The network's mode is put back afterwards.
+
+    `between` is called after each batch, and may raise to give up.
+    """
     if not len(frames):
         return None
     was_training = network.training
@@ -81,6 +91,8 @@ def score(network: TransferNetwork, frames: Frames, *, batch_size: int, device: 
             losses += float(F.cross_entropy(mean.double(), labels, reduction="sum"))
             for layer, rate in out.firing_rates.items():
                 rates[layer] = rates.get(layer, 0.0) + float(rate) * len(labels)
+            if between is not None:
+                between()
     finally:
         network.record_firing_rates = False
         network.train(was_training)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from train.errors import RunError
+from train.checkpoints import Cadence
+from train.errors import RunError, RunStoppedError
 from train.evaluation import open_shards
+from train.live import Live, Silent, TensorBoard, require_tensorboard
 from train.networks import choose_device
 from train.recipes import Recipe
-from train.runs import RunFolder, read_result, require_shards
+from train.runs import RunFolder, contents_id, read_result, require_shards
 from train.session import Session
+from train.stopping import StopRequest
+from train.team import Team, local_device, meet
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +35,14 @@ def train(
     progress: Progress | None = None,
     overwrite: bool = False,
     residence: str = "auto",
+    checkpoint_every: str = "10s",
+    stop: StopRequest | None = None,
+    tensorboard: bool = False,
 ) -> dict[str, Any]:
     """Train, validate after each epoch, score the test split once; continue an unfinished run, return a finished one.
 
-    On the CPU, and with the same number of threads, an interrupted run ends with the same bits as an uninterrupted one.
+    On the CPU, and with the same number of threads, an interrupted run ends with the same bits as an uninterrupted one,
+    whichever step it was interrupted at. Under torchrun the processes train together, see `train.step`.
 
     Args:
         shards: shard set, open or as a path; nothing is written to it.
@@ -44,60 +53,99 @@ def train(
         progress: a tqdm-like callable; silent without.
         overwrite: start again when the folder holds a run.
         residence: where event frames are kept, `auto`, `host` or `disk`; does not change the result.
+        checkpoint_every: `30s` or `10m` (least time between two commits, and at most 5 % of the run), or `500` (steps);
+            what is lost when the process is killed.
+        stop: end after the step during which a signal arrives, see `train.stopping`.
+        tensorboard: write the figures of metrics.jsonl to RUN/tensorboard too.
 
     Returns:
         The content of result.json.
 
     Raises:
         ShardMismatchError: the shard set is not the recipe's, the run's or the expected one.
-        RunError: the folder holds another run or no run, or cannot be written.
+        RunError: the folder holds another run or no run, is in use by another process, or cannot be written.
+        RunStoppedError: `stop` was asked; the checkpoint is written.
+        DeviceMemoryError: a batch does not fit; says what does.
+        TeamError: another process of the team gave up.
+        ReportError: TensorBoard asked for and absent.
         MethodError: the method cannot work with this shard set.
         DeviceError: no such device.
         NonFiniteError: a loss became NaN or infinite.
-        KeyboardInterrupt: passed on; the last finished epoch is safe.
+        KeyboardInterrupt: passed on; the last checkpoint is safe.
     """
+    if tensorboard:
+        require_tensorboard()
+    cadence = Cadence.parse(checkpoint_every)
     shards = open_shards(shards)
     require_shards(shards, recipe.shards, expect=expect)
-    chosen = choose_device(device)
     run = RunFolder(run_dir)
     if run.path.resolve().is_relative_to(Path(shards.path).resolve()):
         raise RunError(f"{run.path} lies inside the shard set {shards.path}, which is read only; choose another folder")
-    if run.status(recipe, shards.id, overwrite=overwrite) == "finished":
-        log.info("%s is finished already", run.path)
-        return read_result(run.path)
-    session = Session(shards, recipe.train, run, device=chosen, residence=residence)
-    run.claim(recipe, overwrite=overwrite)
+    chosen = choose_device(local_device(device))
+    with meet(chosen) as team:
+        contents = contents_id(shards)
+
+        def status() -> str:
+            return run.status(recipe, shards.id, contents=contents, overwrite=overwrite)
+
+        if team.lead_does(status) == "finished":
+            log.info("%s is finished already", run.path)
+            return dict(team.lead_does(lambda: read_result(run.path)))
+        session = Session(
+            shards,
+            recipe.train,
+            run,
+            device=chosen,
+            residence=residence,
+            team=team,
+            cadence=cadence,
+            stop=stop,
+            contents=contents,
+        )
+        with contextlib.ExitStack() as cleanup:
+
+            def claim() -> str:
+                cleanup.enter_context(run.lock())
+                found = status()  # somebody may have been here since
+                if found != "finished":
+                    run.claim(recipe, overwrite=overwrite)
+                return found
+
+            if team.lead_does(claim) == "finished":
+                return dict(team.lead_does(lambda: read_result(run.path)))
+            return _work(session, recipe, team, progress=progress or Silent, tensorboard=tensorboard)
+
+
+def _work(session: Session, recipe: Recipe, team: Team, *, progress: Progress, tensorboard: bool) -> dict[str, Any]:
+    """Take a claimed run from where it is to its result."""
+    run = session.run
     session.restore()
-    bar = (progress or _Silent)(
+    if tensorboard and team.lead:
+        session.board = TensorBoard(run.tensorboard, step=session.at.step)
+    bar = (progress if team.lead else Silent)(
         total=session.steps,
         initial=session.at.step,
         desc=f"{recipe.train.method} seed {recipe.train.seed}",
         unit="step",
     )
+    per_step = len(session.data) / session.data.steps_per_epoch
+    live = Live(bar, steps=session.steps, samples_per_step=per_step, done=session.at.step)
+
+    def finish() -> dict[str, Any]:
+        result = session.result(recipe)
+        run.finish(result)
+        return result
+
     try:
         while session.at.epoch < recipe.train.epochs:
-            session.run_epoch(bar)
-        result = session.result(recipe)
-    except KeyboardInterrupt:
-        log.warning("stopped after epoch %d; the same command continues %s", session.at.epoch, run.path)
+            session.run_epoch(live)
+        return dict(team.lead_does(finish))
+    except (KeyboardInterrupt, RunStoppedError):
+        log.warning(
+            "stopped after step %d of %d; the same command continues %s", session.at.step, session.steps, run.path
+        )
         raise
     finally:
         bar.close()
-    run.finish(result)
-    return result
-
-
-class _Silent:
-    """Stands in for a progress bar."""
-
-    def __init__(self, **_: Any) -> None:
-        pass
-
-    def update(self, n: int) -> None:
-        """Nothing."""
-
-    def set_postfix(self, values: dict[str, str]) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
+        if session.board is not None:
+            session.board.close()

@@ -182,11 +182,12 @@ def transfer_loss(
     shares = coefficients.sigmoid() if regularization else None  # [T]
     static = classification_loss(out.static_logits, labels, tet=tet)
     event = classification_loss(out.event_logits, labels, tet=tet, weights=None if shares is None else 1 - shares)
-    if len(labels) < max(SMALLEST_BATCH[cka], smallest_aligned_batch):
-        return TransferLoss(total=static + event, static=static, event=event, domain=zero, cka=skipped)
-
     assert out.static_features is not None
     assert out.event_features is not None
+    # Features may come from more samples than the labels: those of all processes.
+    if out.event_features.shape[1] < max(SMALLEST_BATCH[cka], smallest_aligned_batch):
+        return TransferLoss(total=static + event, static=static, event=event, domain=zero, cka=skipped)
+
     with torch.set_grad_enabled(torch.is_grad_enabled() and domain_coefficient != 0):
         aligned = linear_cka(out.static_features, out.event_features, estimator=cka)  # [T]
         domain = domain_loss(aligned, weights=shares, estimator=cka)

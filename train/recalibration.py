@@ -43,6 +43,7 @@ def recalibrate(network: TransferNetwork, frames: Frames, *, batch_size: int, de
         return len(norms)
     sums = [torch.zeros(2, len(norm.weight), dtype=torch.float64, device=device) for norm in norms]
     modes = [(module, module.training) for module in network.modules()]
+    partners = [norm.partners for norm in norms]
     weight = 0
 
     def adder(total: Tensor) -> Callable[[Tensor, Tensor], None]:
@@ -56,12 +57,13 @@ def recalibrate(network: TransferNetwork, frames: Frames, *, batch_size: int, de
         for norm, total in zip(norms, sums, strict=True):
             norm.train()
             norm.divert = adder(total)
+            norm.partners = None  # one process does this alone
         for events, labels in frames.batches(batch_size, device):
             weight = len(labels)
             network(None, events)
     finally:
-        for norm in norms:
-            norm.divert = None
+        for norm, others in zip(norms, partners, strict=True):
+            norm.divert, norm.partners = None, others
         for module, training in modes:
             module.training = training
     for norm, total in zip(norms, sums, strict=True):

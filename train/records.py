@@ -38,12 +38,18 @@ class Position:
     """ID of the shard set."""
     threads: int
     """CPU threads of torch when the run began."""
+    contents: str = ""
+    """What the shard set holds, see `runs.contents_id`."""
+    processes: int = 1
+    """Processes that trained together when the run began."""
     epoch: int = 0
     """Finished epochs."""
     step: int = 0
     """Finished steps."""
     seconds: float = 0.0
-    """Spent in training and validation, over all sessions."""
+    """Spent in training and validation of the finished epochs, over all sessions."""
+    epoch_seconds: float = 0.0
+    """Spent in the steps of the epoch in progress."""
     metrics_bytes: int = 0
     """Length of metrics.jsonl."""
     best: Best | None = field(default=None)
@@ -59,6 +65,9 @@ class Position:
 class EpochSums:
     """Sums over an epoch's samples, on the device, so that a step need not wait for them.
 
+    They are one vector: a sum per name, one per time step for the alignment, then the numbers of aligned and of all
+    samples; a checkpoint keeps it, and with several processes every one has its own.
+
     Args:
         time_steps: T.
         device: of the losses.
@@ -67,26 +76,29 @@ class EpochSums:
     NAMES = ("loss_total", "loss_static", "loss_event", "loss_domain", "train_accuracy")
 
     def __init__(self, time_steps: int, device: torch.device) -> None:
-        self._sums = torch.zeros(len(self.NAMES), dtype=torch.float64, device=device)
-        self._cka = torch.zeros(time_steps, dtype=torch.float64, device=device)
-        self._aligned = torch.zeros((), dtype=torch.float64, device=device)
-        self._samples = 0
+        self.vector = torch.zeros(len(self.NAMES) + time_steps + 2, dtype=torch.float64, device=device)
 
     def add(self, loss: TransferLoss, event_logits: Tensor | None, labels: Tensor) -> None:
         """Add a batch: its losses, and how many samples the event head got right before the update."""
-        B = len(labels)
-        right = torch.zeros((), device=labels.device)
-        if event_logits is not None:
-            right = (event_logits.detach().mean(0).argmax(1) == labels).sum() / B
+        B, names = len(labels), len(self.NAMES)
         parts = [part.detach() for part in (loss.total, loss.static, loss.event, loss.domain)]
-        self._sums += torch.stack([*parts, right.to(parts[0].dtype)]).double() * B
+        self.vector[: names - 1] += torch.stack(parts).double() * B
+        if event_logits is not None:
+            self.vector[names - 1] += (event_logits.detach().mean(0).argmax(1) == labels).sum()
         aligned = loss.cka.detach().ne(0).any().double() * B  # zeros: alignment was skipped
-        self._cka += loss.cka.detach().double() * aligned
-        self._aligned += aligned
-        self._samples += B
+        self.vector[names:-2] += loss.cka.detach().double() * aligned
+        self.vector[-2] += aligned
+        self.vector[-1] += B
 
-    def means(self) -> dict[str, Any]:
-        """Means per sample by name; `cka` [T] is the mean over aligned samples, None without any."""
-        means: dict[str, Any] = dict(zip(self.NAMES, (self._sums / self._samples).tolist(), strict=True))
-        aligned = float(self._aligned)
-        return means | {"cka": (self._cka / aligned).tolist() if aligned else None}
+    @classmethod
+    def means(cls, rows: Tensor) -> dict[str, Any]:
+        """Means per sample by name, from the vectors of all processes [size,len]; empty before the first sample.
+
+        `cka` [T] is the mean over aligned samples, None without any.
+        """
+        values, names = rows.sum(0), len(cls.NAMES)
+        if not float(values[-1]):
+            return {}
+        means: dict[str, Any] = dict(zip(cls.NAMES, (values[:names] / values[-1]).tolist(), strict=True))
+        aligned = float(values[-2])
+        return means | {"cka": (values[names:-2] / aligned).tolist() if aligned else None}

@@ -8,17 +8,22 @@ A run folder holds
     weights/{best,last}.safetensors  parameters and buffers; the header names the network
     predictions.csv                  test samples: key, label, prediction, one score per class
     result.json                      written last: its presence means finished
+    tensorboard/                     on request
+    .lock                            while a process works there; whoever finds it locked is refused
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
+import hashlib
 import io
 import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +36,19 @@ from train.settings import ShardSettings
 
 log = logging.getLogger(__name__)
 
-OWN_NAMES = ("config.toml", "metrics.jsonl", "checkpoint", "weights", "predictions.csv", "result.json", "report.html")
+OWN_NAMES = (
+    "config.toml",
+    "metrics.jsonl",
+    "checkpoint",
+    "weights",
+    "predictions.csv",
+    "result.json",
+    "report.html",
+    "tensorboard",
+)
+LOCK_FILE = ".lock"
+CONTAINER_SETTINGS = ("format", "codec", "samples_per_shard")
+"""Settings of a shard set that change its files but neither samples nor their order."""
 
 
 class RunFolder:
@@ -50,9 +67,47 @@ class RunFolder:
         self.last = self.path / "weights" / "last.safetensors"
         self.predictions = self.path / "predictions.csv"
         self.result = self.path / "result.json"
+        self.tensorboard = self.path / "tensorboard"
 
-    def status(self, recipe: Recipe, shard_set: str, *, overwrite: bool = False) -> str:
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other process out of this folder, which is made where it is missing; a kill frees it at once.
+
+        Raises:
+            RunError: another process works there, or the folder cannot be written.
+        """
+        path = self.path / LOCK_FILE
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(file), os.stat(path)):
+                    raise BlockingIOError  # its owner finished since we opened it, and the next one made a new file
+            except (BlockingIOError, FileNotFoundError):
+                raise RunError(
+                    f"{self.path}: another process is working on this run; wait for it, or choose another folder"
+                ) from None
+            except OSError as error:
+                log.warning("%s: this file system has no locks (%s); start no second process", path, error.strerror)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(file)
+
+    def status(self, recipe: Recipe, shard_set: str, *, contents: str = "", overwrite: bool = False) -> str:
         """Whether a recipe on a shard set may use this folder, and how far it got there; changes nothing.
+
+        Args:
+            recipe: what is to be done.
+            shard_set: ID of the shard set.
+            contents: of the shard set, see `contents_id`; the same samples in another container are welcome.
+            overwrite: whether a run that is there may go.
 
         Returns:
             `new` (also for a run that is to be overwritten), `unfinished` (has a checkpoint) or `finished`.
@@ -66,7 +121,7 @@ class RunFolder:
         entries = [entry.name for entry in self.path.iterdir()] if self.path.is_dir() else []
         if not self.config.exists():
             # What a kill before the first rename leaves behind is ours.
-            foreign = sorted(name for name in entries if not name.endswith(".partial"))
+            foreign = sorted(name for name in entries if name != LOCK_FILE and not name.endswith(".partial"))
             if foreign:
                 raise RunError(
                     f"{self.path} is not empty and holds no run (found {', '.join(foreign[:3])}); choose a new folder"
@@ -85,7 +140,7 @@ class RunFolder:
         record = read_json(self.result) if finished else read_state(self.checkpoint)
         if record is None:
             return "new"
-        if record["shard_set"] != shard_set:
+        if record["shard_set"] != shard_set and (not contents or record.get("contents") != contents):
             raise ShardMismatchError(
                 f"{self.path} holds a run on another shard set:\n  - there {record['shard_set']}\n"
                 f"  - given {shard_set}\nchoose a new folder, give that shard set, or pass --overwrite to start again"
@@ -110,17 +165,41 @@ class RunFolder:
             write_atomic(self.config, f"# recipe: {recipe.name}\n\n{dump_recipe(recipe)}".encode())
 
     def append_metrics(self, line: dict[str, Any]) -> int:
-        """Add one line to metrics.jsonl, on disk when this returns; returns the file's new length in bytes.
+        """Add one line to metrics.jsonl; returns the file's new length in bytes. `sync_metrics` makes it durable.
+
+        Raises:
+            RunError: the disk is full; no half line is left.
+        """
+        data = (json.dumps(line, allow_nan=False) + "\n").encode()
+        try:
+            length = self.metrics.stat().st_size if self.metrics.exists() else 0
+            try:
+                with self.metrics.open("ab", buffering=0) as file:
+                    written = file.write(data)
+                    while written < len(data):  # what a full disk lets through; the next try says why
+                        written += file.write(data[written:])
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.truncate(self.metrics, length)
+                raise
+            return length + len(data)
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.metrics}: {error.strerror}; the last checkpoint is unharmed: make room, then give "
+                "the same command again"
+            ) from error
+
+    def sync_metrics(self) -> None:
+        """Wait until metrics.jsonl is on the disk.
 
         Raises:
             RunError: the disk is full.
         """
+        if not self.metrics.exists():
+            return
         try:
             with self.metrics.open("ab") as file:
-                file.write((json.dumps(line, allow_nan=False) + "\n").encode())
-                file.flush()
                 os.fsync(file.fileno())
-                return file.tell()
         except OSError as error:
             raise RunError(f"cannot write {self.metrics}: {error.strerror}; the last checkpoint is unharmed") from error
 
@@ -176,6 +255,18 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # a line being written has no end yet
     return [json.loads(line) for line in lines]
+
+
+def contents_id(shards: Any) -> str:
+    """Hash of what a shard set holds, whatever its container: settings, source, keys, labels and their order."""
+    settings = {name: value for name, value in shards.settings.items() if name not in CONTAINER_SETTINGS}
+    source = {name: shards.manifest.get(name) for name in ("listing_sha256", "sample", "pairing")}
+    digest = hashlib.sha256(json.dumps([settings, source, list(shards.classes)], sort_keys=True).encode())
+    for name in ("train", "validation", "test"):
+        split = shards.split(name)
+        digest.update("\n".join([name, *split.keys, ""]).encode())
+        digest.update(np.ascontiguousarray(split.labels, dtype="<i8").tobytes())
+    return digest.hexdigest()
 
 
 def require_shards(shards: Any, wanted: ShardSettings, *, expect: str | None = None) -> None:

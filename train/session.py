@@ -8,17 +8,21 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from models import TransferNetwork
 from train import checkpoints
-from train.batches import Batch, Frames, TrainingBatches
-from train.diagnosis import require_finite, require_finite_weights
+from train.batches import Frames, TrainingBatches
+from train.checkpoints import Cadence
+from train.diagnosis import FiniteWatch, FiringWatch, require_finite_weights
 from train.evaluation import Scores, evaluation_batch, score, split_frames
+from train.live import Live, TensorBoard
+from train.memory import out_of_memory
 from train.methods import Method, find_method
 from train.networks import make_network, make_optimizer, network_arguments
 from train.recalibration import recalibrate
@@ -27,6 +31,9 @@ from train.records import Best, EpochSums, Position
 from train.runs import RunFolder
 from train.schedules import learning_rate
 from train.settings import TrainSettings
+from train.step import Stepper
+from train.stopping import StopRequest
+from train.team import Team
 
 log = logging.getLogger(__name__)
 
@@ -57,16 +64,31 @@ class Session:
     Args:
         shards: an open shard set.
         settings: the `[train]` table.
-        run: the claimed run folder.
+        run: the run folder; the lead alone writes there.
         device: where to compute.
         residence: where event frames are kept.
+        team: the processes that train together.
+        cadence: how often to commit.
+        stop: looked at after every step.
+        contents: of the shard set, see `runs.contents_id`.
     """
 
     def __init__(
-        self, shards: Any, settings: TrainSettings, run: RunFolder, *, device: torch.device, residence: str = "auto"
+        self,
+        shards: Any,
+        settings: TrainSettings,
+        run: RunFolder,
+        *,
+        device: torch.device,
+        residence: str = "auto",
+        team: Team | None = None,
+        cadence: Cadence | None = None,
+        stop: StopRequest | None = None,
+        contents: str = "",
     ) -> None:
         method = find_method(settings.method)
         self.shards, self.settings, self.run, self.device = shards, settings, run, device
+        self.team, self.cadence, self.stop = team or Team(), cadence or Cadence(), stop or StopRequest()
         self.data = TrainingBatches(
             shards, settings, device=device, needs_static=method.needs_static, residence=residence
         )
@@ -74,37 +96,73 @@ class Session:
         self.method: Method = method(settings, steps=self.steps)
         self.network = make_network(network_arguments(settings, shards), seed=settings.seed).to(device)
         self.optimizer = make_optimizer(self.network, settings)
+        self.stepper = Stepper(self.network, self.optimizer, self.method, self.data, settings, self.team)
         self.selection = selection_split(shards, len(shards.split("validation")))
         # A split that is scored once or twice, at the end, is not worth the memory.
         self.frames = {
             name: split_frames(shards, name, residence=residence if name == self.selection else "disk")
             for name in ("validation", "test")
         }
-        self.at = Position(shard_set=shards.id, threads=torch.get_num_threads())
+        self.at = Position(
+            shard_set=shards.id, threads=torch.get_num_threads(), contents=contents, processes=self.team.size
+        )
+        self.sums = EpochSums(shards.sample_shape[0], device)
+        self.finite = FiniteWatch(self.network, device)
+        self.firing = FiringWatch()
+        self.board: TensorBoard | None = None
+        self._best: bytes | None = None
+        """Weights file of the best epoch."""
+        self._committed = (-1, -1)
+        self._commit_ended, self._commit_cost = time.monotonic(), 0.0
 
     def restore(self) -> None:
-        """Go to the last checkpoint, or make the one before the first step."""
-        state = checkpoints.read_state(self.run.checkpoint)
+        """Go to the last checkpoint, or to before the first step; the lead reads, the others are told."""
+        read = self.run.checkpoint
+        state = self.team.lead_does(lambda: checkpoints.read_state(read))
         if state is None:
-            self.run.cut_metrics(0)
-            self._commit()
+            if self.team.lead:
+                self.run.cut_metrics(0)
             return
         self.at = Position.from_json(state)
-        if self.at.threads != torch.get_num_threads():
-            log.warning(
-                "this run began with %d CPU threads and continues with %d: the last bits may differ",
-                self.at.threads,
-                torch.get_num_threads(),
-            )
-        checkpoints.restore_checkpoint(self.run.checkpoint, state, self.network, self.optimizer)
-        self.run.cut_metrics(self.at.metrics_bytes)
-        if self.at.best is not None and self.at.best.epoch == self.at.epoch:
-            self._write_weights(self.run.best)  # killed between the commit and this file, it would be missing
+        self._warn_of_changes()
+        path = read / state["tensors"]
+        content = checkpoints.read_file(path) if self.team.lead else None
+        tensors = checkpoints.read_tensors(self.team.bytes_of_lead(content), source=path)
+        checkpoints.restore_checkpoint(tensors, self.network, self.optimizer, source=path)
+        rows = tensors["sums"]
+        if len(rows) == self.team.size:
+            self.sums.vector.copy_(rows[self.team.rank])
+        elif self.team.lead:
+            self.sums.vector.copy_(rows.sum(0))
+        self._committed = (self.at.epoch, self.at.step)
+        if self.team.lead:
+            self.run.cut_metrics(self.at.metrics_bytes)
+            if state["best_tensors"] is not None:
+                self._best = checkpoints.read_file(read / state["best_tensors"])
 
-    def run_epoch(self, bar: Any) -> None:
-        """Train one epoch, validate, log, commit."""
-        started = time.perf_counter()
-        epoch, settings = self.at.epoch, self.settings
+    def _warn_of_changes(self) -> None:
+        for word, before, now in (
+            ("CPU threads", self.at.threads, torch.get_num_threads()),
+            ("processes", self.at.processes, self.team.size),
+        ):
+            if before != now:
+                log.warning(
+                    "this run began with %d %s and continues with %d: %s may differ",
+                    *(
+                        before,
+                        word,
+                        now,
+                        "the last bits" if word == "CPU threads" or self.settings.synchronize else "it",
+                    ),
+                )
+
+    def run_epoch(self, live: Live) -> None:
+        """Train what is left of one epoch, validate, log, and commit where that is due.
+
+        Raises:
+            RunStoppedError: asked to stop, after a commit.
+        """
+        epoch, settings, steps = self.at.epoch, self.settings, self.data.steps_per_epoch
         rate = learning_rate(
             epoch,
             settings.epochs,
@@ -119,93 +177,180 @@ class Session:
         self.method.begin_epoch(self.network, epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        sums = EpochSums(self.shards.sample_shape[0], self.device)
         self.network.train()
-        for index in range(self.data.steps_per_epoch):
-            step = epoch * self.data.steps_per_epoch + index
-            self._step(self.data.batch(epoch, index), step, sums)
-            bar.update(1)
-        require_finite_weights(self.network, step=step)
-        trained_seconds = time.perf_counter() - started
-        means = sums.means()
+        started, before = time.perf_counter(), self.at.epoch_seconds
+        for index in range(self.at.step - epoch * steps, steps):
+            self._step(index)
+            self.at.step += 1
+            self.at.epoch_seconds = before + time.perf_counter() - started
+            live.advance()
+            if live.due:
+                live.show(
+                    EpochSums.means(self.sums.vector[None].cpu()),
+                    replacement=self.method.replacement_probability(self.at.step - 1),
+                )
+            self._between_steps()
+        rows = self.team.rows(self.sums.vector)
+        validated = time.perf_counter()
+        self.team.lead_does(lambda: self._end_epoch(rate, rows, validated, live))
+        if not self.team.lead:
+            self.at.epoch, self.at.epoch_seconds = epoch + 1, 0.0
+        self.sums.vector.zero_()
+        last = self.at.epoch == settings.epochs
+        if self.team.highest(int(last or self._due()))[0]:
+            self._commit(self.team.rows(self.sums.vector))
+
+    def _end_epoch(self, rate: float, rows: Tensor, started: float, live: Live) -> None:
+        """The lead's part: validation, and the epoch's line in the log."""
+        step = self.at.step - 1
+        self._settle(step)
+        scores, rates = self._validate(self.at.epoch + 1, rows)
+        seconds = self.at.epoch_seconds + time.perf_counter() - started
+        means, name = EpochSums.means(rows), self.selection or "validation"
         line = {
-            "epoch": epoch + 1,
-            "step": (epoch + 1) * self.data.steps_per_epoch,
+            "epoch": self.at.epoch + 1,
+            "step": self.at.step,
             "lr": rate,
             "replacement_probability": self.method.replacement_probability(step),
             **means,
             "coefficients": self.network.coefficients.tolist(),
-        }
-        scores = self._validate(epoch + 1)
-        name = self.selection or "validation"
-        line |= {
             "validation_accuracy": None,
             "validation_loss": None,
             f"{name}_accuracy": scores.accuracy if scores else None,
             f"{name}_loss": scores.loss if scores else None,
-            "firing_rates": scores.firing_rates if scores else None,
-            "samples_per_second": len(self.data) / trained_seconds,
-            "seconds": time.perf_counter() - started,
+            "firing_rates": rates,
+            "samples_per_second": len(self.data) / self.at.epoch_seconds,
+            "seconds": seconds,
         }
-        improved = scores is not None and (self.at.best is None or self.at.best.beaten_by(scores.accuracy, scores.loss))
         self.at.metrics_bytes = self.run.append_metrics(line)
-        self.at.epoch, self.at.step = epoch + 1, line["step"]
-        self.at.seconds += line["seconds"]
-        if improved and scores is not None:
-            self.at.best = Best(epoch + 1, scores.accuracy, scores.loss)
-        self._commit()
-        if improved:
-            self._write_weights(self.run.best)
-        shown = {"loss": f"{means['loss_total']:.3f}"} | ({name: f"{scores.accuracy:.3f}"} if scores else {})
-        bar.set_postfix(shown)
+        self.at.epoch += 1
+        self.at.seconds += seconds
+        self.at.epoch_seconds = 0.0
+        if scores is not None and (self.at.best is None or self.at.best.beaten_by(scores.accuracy, scores.loss)):
+            self.at.best = Best(self.at.epoch, scores.accuracy, scores.loss)
+            self._best = self._weights_file()
+        if rates:
+            where = f"the {self.selection} recordings" if self.selection else "a training batch"
+            self.firing.look(rates, epoch=self.at.epoch, step=self.at.step, where=where)
+        live.scored(name, scores.accuracy if scores else None, rates)
+        live.show(means, replacement=line["replacement_probability"])
+        if self.board is not None:
+            self.board.add(line)
 
-    def _step(self, batch: Batch, step: int, sums: EpochSums) -> None:
-        """Forward, loss, backward, update."""
-        static, event = self.method.streams(batch, step)
-        out = self.network(static, event, dropout_seeds=batch.dropout_seeds)
-        loss = self.method.loss(out, batch, self.network.coefficients)
-        require_finite(loss, self.network, (static, event), step=step)
+    def _step(self, index: int) -> None:
+        """One update: batch `index` of the epoch.
+
+        Raises:
+            NonFiniteError: see `diagnosis.FiniteWatch`.
+            DeviceMemoryError: the batch does not fit.
+        """
+        stepper, epoch, step = self.stepper, self.at.epoch, self.at.step
+        try:
+            return stepper.step(epoch, index, step, sums=self.sums, finite=self.finite)
+        except torch.OutOfMemoryError:
+            pass  # leave this block first: the traceback keeps the step's tensors alive
         self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        self.optimizer.step()
-        sums.add(loss, out.event_logits, batch.labels)
+        raise out_of_memory(
+            (lambda size: stepper.rehearse(epoch, index, step, samples=size)) if self.team.size == 1 else None,
+            samples=sum(self.data.sizes(index)),
+            parts=self.settings.accumulate,
+            step=step,
+        )
 
-    def _validate(self, epoch: int) -> Scores | None:
-        """Score the selection split after `epoch` epochs, where it is due."""
-        due = epoch % self.settings.validate_every == 0 or epoch == self.settings.epochs
-        if due and self.settings.recalibrate:
+    def _due(self) -> bool:
+        elapsed = time.monotonic() - self._commit_ended
+        return self.team.lead and self.cadence.due(step=self.at.step, elapsed=elapsed, cost=self._commit_cost)
+
+    def _between_steps(self) -> None:
+        """Commit where that is due, and stop where that was asked of any process."""
+        ended = self.at.step % self.data.steps_per_epoch == 0  # the epoch's own commit comes soon
+        stop, due = self.team.highest(self.stop.signal, int(not ended and self._due()))
+        if stop or due:
+            self._commit(self.team.rows(self.sums.vector))
+        if stop:
+            raise self.stop.error(stop)
+
+    def _validate(self, epoch: int, rows: Tensor) -> tuple[Scores | None, dict[str, float] | None]:
+        """Scores on the selection split after `epoch` epochs, where they are due, and the firing rates."""
+        if epoch % self.settings.validate_every and epoch != self.settings.epochs:
+            return None, None
+        if self.settings.recalibrate:
             batch_size = evaluation_batch(self.settings)
             recalibrate(self.network, self.data.frames, batch_size=batch_size, device=self.device)
-        if self.selection is None or not due:
-            return None
-        return self._score(self.frames[self.selection], self.network)
 
-    def _score(self, frames: Frames, network: TransferNetwork) -> Scores | None:
-        return score(network, frames, batch_size=evaluation_batch(self.settings), device=self.device)
+        def between() -> None:
+            if self.stop.signal:
+                self._commit(rows)
+                raise self.stop.error()
 
-    def _commit(self) -> None:
-        checkpoints.save_checkpoint(self.run.checkpoint, self.network, self.optimizer, asdict(self.at))
+        if self.selection is None:
+            return None, self._rates_of_a_batch()
+        scores = self._score(self.frames[self.selection], self.network, between)
+        return scores, scores.firing_rates if scores else None
 
-    def _write_weights(self, path: Path) -> None:
+    @torch.no_grad()
+    def _rates_of_a_batch(self) -> dict[str, float]:
+        """Firing rates over the epoch's first training batch: where no split is scored, dead layers are still found."""
+        events = self.data.batch(self.at.epoch, 0).events
+        self.network.eval()
+        self.network.record_firing_rates = True
+        try:
+            return {layer: float(rate) for layer, rate in self.network(None, events).firing_rates.items()}
+        finally:
+            self.network.record_firing_rates = False
+            self.network.train()
+
+    def _score(
+        self, frames: Frames, network: TransferNetwork, between: Callable[[], None] | None = None
+    ) -> Scores | None:
+        batch_size = evaluation_batch(self.settings)
+        return score(network, frames, batch_size=batch_size, device=self.device, between=between)
+
+    def _settle(self, step: int) -> None:
+        """Nothing is written of a network that is broken."""
+        self.finite.settle(step=step)
+        require_finite_weights(self.network, step=step)
+
+    def _commit(self, rows: Tensor) -> None:
+        """Make everything up to now durable; only the lead writes.
+
+        Args:
+            rows: `EpochSums` of all processes.
+        """
+        if not self.team.lead or self._committed == (self.at.epoch, self.at.step):
+            return
+        started = time.monotonic()
+        self._settle(self.at.step - 1)
+        self.run.sync_metrics()
+        tensors = {**checkpoints.tensors_of(self.network, self.optimizer), "sums": rows}
+        best = None if self.at.best is None or self._best is None else (self.at.best.epoch, self._best)
+        checkpoints.save_checkpoint(self.run.checkpoint, tensors, asdict(self.at), best=best)
+        self._committed = (self.at.epoch, self.at.step)
+        self._commit_ended = time.monotonic()
+        self._commit_cost = self._commit_ended - started
+
+    def _weights_file(self) -> bytes:
         description = {
             "network": json.dumps(self.network.config),
             "epoch": str(self.at.epoch),
             "shard_set": self.at.shard_set,
         }
-        checkpoints.write_weights(path, checkpoints.weights_of(self.network), description)
+        return checkpoints.weights_file(checkpoints.weights_of(self.network), description)
 
     def result(self, recipe: Recipe) -> dict[str, Any]:
         """Write weights and predictions; score the test split with `best` and with `last`, and put it all together."""
-        self._write_weights(self.run.last)
-        last = {name: self._score(frames, self.network) for name, frames in self.frames.items()}
+        checkpoints.write_atomic(self.run.last, self._weights_file())
+        last = self._final_scores()
         best_epoch = self.at.best.epoch if self.at.best else self.at.epoch
         if best_epoch == self.at.epoch:
-            self._write_weights(self.run.best)
+            checkpoints.write_atomic(self.run.best, self._weights_file())
             best = last
         else:
+            assert self._best is not None
+            checkpoints.write_atomic(self.run.best, self._best)
             weights, _ = checkpoints.read_weights(self.run.best)
             self.network.load_state_dict(weights)
-            best = {name: self._score(frames, self.network) for name, frames in self.frames.items()}
+            best = self._final_scores()
         test, classes = best["test"], self.shards.classes
         if test is None:
             log.warning("%s: the test split is empty; no test accuracy", self.shards.path)
@@ -216,7 +361,8 @@ class Session:
             "method": self.settings.method,
             "recipe_name": recipe.name,
             "recipe": recipe.tables(),
-            "shard_set": self.shards.id,
+            "shard_set": self.at.shard_set,
+            "contents": self.at.contents,
             "dataset": self.shards.settings["dataset"],
             "simulated": bool(self.shards.simulated),
             "protocol": self.shards.settings["protocol"],
@@ -236,9 +382,17 @@ class Session:
             "seed": self.settings.seed,
             "device": str(self.device),
             "threads": self.at.threads,
+            "processes": self.at.processes,
             "torch": str(torch.__version__),
             "training_seconds": self.at.seconds,
         }
+
+    def _final_scores(self) -> dict[str, Scores | None]:
+        def between() -> None:
+            if self.stop.signal:
+                raise self.stop.error()  # the last epoch is committed
+
+        return {name: self._score(frames, self.network, between) for name, frames in self.frames.items()}
 
 
 def _figures(prefix: str, scores: dict[str, Scores | None]) -> dict[str, float | None]:

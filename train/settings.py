@@ -133,6 +133,11 @@ class TrainSettings:
     """Epochs between two looks at the validation split; the last epoch always gets one."""
     precision: str = _setting("fp32", choices=("fp32",))
     """Arithmetic of the forward and backward pass."""
+    accumulate: int = _setting(1, low=1, high=1_000_000)
+    """Parts that a batch is computed in, one after the other, for small memories: one update of `batch_size` samples.
+    BatchNorm statistics and alignment are those of a part."""
+    synchronize: bool = _setting(False)
+    """With several processes (torchrun): BatchNorm statistics and alignment over the batches of all of them."""
     seed: int = _setting(0, low=0, high=2**63 - 1)
     """Root of all randomness of the run."""
 
@@ -226,6 +231,8 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
         problems.append(f"milestones: {list(milestones)} do not increase")
     if epochs is not None and milestones and milestones[-1] >= epochs:
         problems.append(f"milestones: epoch {milestones[-1]} lies outside a run of {epochs} epochs")
+    if values.get("accumulate", 1) > values.get("batch_size", math.inf):
+        problems.append(f"accumulate: {values['accumulate']} parts of a batch of {values['batch_size']}")
     if values.get("schedule", "cosine") == "cosine" and values.get("lr_min", 1e-5) > values.get("lr", math.inf):
         problems.append(f"lr_min: the floor {values.get('lr_min', 1e-5)} is above lr {values['lr']}")
     return problems
