@@ -18,7 +18,7 @@ from train.evaluation import Scores, evaluation_batch, open_shards, score, split
 from train.networks import choose_device, make_network, network_arguments
 from train.recalibration import recalibrate
 from train.recipes import Recipe
-from train.runs import RunFolder, read_result, require_shards
+from train.runs import RunFolder, contents_id, read_result, require_shards
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +106,7 @@ def import_checkpoint(
         "recipe": recipe.tables(),
         "imported": {**taken, "sha256": digest},
         "shard_set": shards.id,
+        "contents": contents_id(shards),
         "dataset": shards.settings["dataset"],
         "simulated": bool(shards.simulated),
         "protocol": shards.settings["protocol"],
@@ -126,6 +127,7 @@ def import_checkpoint(
         "device": str(chosen),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
+        "processes": 1,
         "training_seconds": 0.0,
     }
     run.finish(result)
