@@ -157,11 +157,6 @@ def planned_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def is_lead() -> bool:
-    """Whether this process speaks for the team; known before it has met."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def local_device(name: str) -> str:
     """The device of this process: under torchrun, `auto` and `cuda` are the GPU numbered like it on its machine."""
     if planned_size() > 1 and torch.cuda.is_available() and name in ("auto", "cuda"):
