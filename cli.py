@@ -362,6 +362,7 @@ def import_checkpoint(
 @click.option("--seed", type=click.IntRange(0), help="Seed of the run; wins over --set and the recipe.")
 @device_option
 @click.option("--expect", metavar="ID", help="Refuse any shard set but this one.")
+@click.option("--init", type=folder(), metavar="RUN", help="Begin with the best weights of this finished run.")
 @click.option("--settings-hash", is_flag=True, help="Print the hash of the complete recipe and stop.")
 @overwrite_option
 @json_option
@@ -373,6 +374,7 @@ def train(
     seed: int | None,
     device: str,
     expect: str | None,
+    init: Path | None,
     settings_hash: bool,
     overwrite: bool,
     as_json: bool,
@@ -380,15 +382,23 @@ def train(
     """Train a network, score the test split once, and write a report.
 
     An unfinished run continues; of a finished one the result is printed.
+    With --init the network begins with the weights of another run of the same architecture; what does not fit (other
+    classes, another number of time steps) is named and begins fresh.
 
     \b
     Examples:
       spikebridge train --shards data/shards/digits --recipe digits --run data/runs/digits
       spikebridge train --shards data/shards/digits --recipe digits --run data/runs/e --set method=event_only --seed 1
+      spikebridge train --shards data/shards/nmnist --recipe nmnist --run data/runs/fine --init data/runs/digits
     """
     chosen = load_recipe(recipe, overrides=overrides, seed=seed)
     if settings_hash:
-        return click.echo(hashlib.sha256(dump_recipe(chosen).encode()).hexdigest()[:12])
+        began = b""
+        if init is not None:
+            from train.initialization import read_start
+
+            began = read_start(init).sha256.encode()
+        return click.echo(hashlib.sha256(dump_recipe(chosen).encode() + began).hexdigest()[:12])
     if shards_path is None or run_path is None:
         raise click.UsageError(f"Missing option {'--shards' if shards_path is None else '--run'}.")
 
@@ -397,7 +407,7 @@ def train(
 
     shards = ShardSet(shards_path)
     result = run_training(
-        shards, chosen, run_path, device=device, expect=expect, progress=progress_bar, overwrite=overwrite
+        shards, chosen, run_path, device=device, expect=expect, progress=progress_bar, overwrite=overwrite, init=init
     )
     report_path = run_path / "report.html"
     if overwrite or not report_path.exists():

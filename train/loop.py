@@ -9,6 +9,7 @@ from typing import Any
 
 from train.errors import RunError
 from train.evaluation import open_shards
+from train.initialization import read_start, record_start, recorded_start, require_same_start, start_from
 from train.networks import choose_device
 from train.recipes import Recipe
 from train.runs import RunFolder, read_result, require_shards
@@ -30,6 +31,7 @@ def train(
     progress: Progress | None = None,
     overwrite: bool = False,
     residence: str = "auto",
+    init: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train, validate after each epoch, score the test split once; continue an unfinished run, return a finished one.
 
@@ -44,6 +46,7 @@ def train(
         progress: a tqdm-like callable; silent without.
         overwrite: start again when the folder holds a run.
         residence: where event frames are kept, `auto`, `host` or `disk`; does not change the result.
+        init: begin with the best weights of this finished run, where they fit; see `train.initialization`.
 
     Returns:
         The content of result.json.
@@ -53,6 +56,7 @@ def train(
         RunError: the folder holds another run or no run, or cannot be written.
         MethodError: the method cannot work with this shard set.
         DeviceError: no such device.
+        NetworkError: `init` holds another architecture.
         NonFiniteError: a loss became NaN or infinite.
         KeyboardInterrupt: passed on; the last finished epoch is safe.
     """
@@ -62,11 +66,17 @@ def train(
     run = RunFolder(run_dir)
     if run.path.resolve().is_relative_to(Path(shards.path).resolve()):
         raise RunError(f"{run.path} lies inside the shard set {shards.path}, which is read only; choose another folder")
-    if run.status(recipe, shards.id, overwrite=overwrite) == "finished":
+    start = None if init is None else read_start(init)
+    status = run.status(recipe, shards.id, overwrite=overwrite)
+    require_same_start(run, start, status)
+    if status == "finished":
         log.info("%s is finished already", run.path)
         return read_result(run.path)
     session = Session(shards, recipe.train, run, device=chosen, residence=residence)
+    began = start_from(start, session.network, shards.classes) if start and status == "new" else None
     run.claim(recipe, overwrite=overwrite)
+    if status == "new":
+        record_start(run, began)
     session.restore()
     bar = (progress or _Silent)(
         total=session.steps,
@@ -77,7 +87,7 @@ def train(
     try:
         while session.at.epoch < recipe.train.epochs:
             session.run_epoch(bar)
-        result = session.result(recipe)
+        result = {**session.result(recipe), "init": recorded_start(run)}
     except KeyboardInterrupt:
         log.warning("stopped after epoch %d; the same command continues %s", session.at.epoch, run.path)
         raise
