@@ -385,6 +385,7 @@ def import_checkpoint(
 @click.option("--expect", metavar="ID", help="Refuse any shard set but this one.")
 @checkpoint_option
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs to RUN/tensorboard too.")
+@click.option("--init", type=folder(), metavar="RUN", help="Begin with the best weights of this finished run.")
 @click.option("--settings-hash", is_flag=True, help="Print the hash of the complete recipe and stop.")
 @overwrite_option
 @json_option
@@ -398,6 +399,7 @@ def train(
     expect: str | None,
     checkpoint_every: str,
     tensorboard: bool,
+    init: Path | None,
     settings_hash: bool,
     overwrite: bool,
     as_json: bool,
@@ -407,16 +409,24 @@ def train(
     An unfinished run continues, killed or stopped at whatever step; of a finished one the result is printed.
     Ctrl-C (exit code 130; twice ends at once), SIGTERM (143) and SIGUSR1 (138) finish the step and write a checkpoint.
     With torchrun several processes train one network; batch_size counts the samples of all.
+    With --init the network begins with the weights of another run of the same architecture; what does not fit (other
+    classes, another number of time steps) is named and begins fresh.
 
     \b
     Examples:
       spikebridge train --shards data/shards/digits --recipe digits --run data/runs/digits
       spikebridge train --shards data/shards/digits --recipe digits --run data/runs/e --set method=event_only --seed 1
       torchrun --nproc-per-node 2 -- cli.py train --shards SHARDS --recipe digits --run RUN --set synchronize=true
+      spikebridge train --shards data/shards/nmnist --recipe nmnist --run data/runs/fine --init data/runs/digits
     """
     chosen = load_recipe(recipe, overrides=overrides, seed=seed)
     if settings_hash:
-        return click.echo(hashlib.sha256(dump_recipe(chosen).encode()).hexdigest()[:12])
+        began = b""
+        if init is not None:
+            from train.initialization import read_start
+
+            began = read_start(init).sha256.encode()
+        return click.echo(hashlib.sha256(dump_recipe(chosen).encode() + began).hexdigest()[:12])
     if shards_path is None or run_path is None:
         raise click.UsageError(f"Missing option {'--shards' if shards_path is None else '--run'}.")
 
@@ -436,6 +446,7 @@ def train(
             checkpoint_every=checkpoint_every,
             stop=stop,
             tensorboard=tensorboard,
+            init=init,
         )
     report_path = run_path / "report.html"
     if speaks_for_all() and (overwrite or not report_path.exists()):

@@ -70,6 +70,8 @@ class TransferNetwork(nn.Module):
     """What the alignment compares in the network's publication."""
     spatial: ClassVar[bool] = True
     """Whether the neurons that are compared lie in space."""
+    heads: ClassVar[tuple[str, ...]] = ("static_head.", "event_head.")
+    """Where the names of weights begin that belong to classes."""
     published_prefixes: ClassVar[Mapping[str, str]] = {}
     """Where a published name begins otherwise than ours: ours -> published."""
 

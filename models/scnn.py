@@ -36,6 +36,7 @@ class SCNN(TransferNetwork):
 
     default_size = 28
     spatial = False
+    heads = ("fc2.",)
     smallest_size = 16
 
     def __init__(self, settings: NetworkSettings) -> None:

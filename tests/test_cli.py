@@ -14,7 +14,18 @@ from cli import main
 
 SMALL = ["--time-bins", "4", "--size", "20"]
 RECIPE = ["--set", "time_bins=4", "--set", "size=20", "--set", "epochs=2", "--set", "events_per_class=3"]
-VERBS = ["datasets", "simulate", "preprocess", "verify", "train", "evaluate", "compare", "report", "recipes"]
+VERBS = [
+    "datasets",
+    "simulate",
+    "preprocess",
+    "verify",
+    "train",
+    "evaluate",
+    "compare",
+    "report",
+    "recipes",
+    "import-checkpoint",
+]
 
 
 def invoke(*arguments, code=0):

@@ -2,14 +2,18 @@
 
 import re
 import shlex
+from argparse import Namespace
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import ROOT, write_nmnist_raw
 from PIL import Image
 
 from cli import main
+from models import build_model
+from models.published import published_names
 
 README = (ROOT / "README.md").read_text()
 
@@ -28,6 +32,10 @@ def test_commands_run_as_they_stand(tmp_path, monkeypatch):
         for i in range(4):
             pixels = np.random.default_rng(i).integers(0, 256, (24, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.jpg")
+    net = build_model("scnn", num_classes=10, time_steps=10)  # the network of recipe nmnist, as others would save it
+    state = {theirs: net.state_dict()[ours] for ours, theirs in published_names(net).items()}
+    state |= {f"coefficient.{t}": torch.ones(1) for t in range(10)}
+    torch.save({"epoch": 9, "arch": "SCNN", "state_dict": state, "args": Namespace()}, tmp_path / "model_best.pth.tar")
     monkeypatch.chdir(tmp_path)
     for arguments in commands():
         # The test needs no good network.

@@ -104,6 +104,7 @@ def import_checkpoint(
         "method": recipe.train.method,
         "recipe_name": recipe.name,
         "recipe": recipe.tables(),
+        "init": None,
         "imported": {**taken, "sha256": digest},
         "shard_set": shards.id,
         "contents": contents_id(shards),

@@ -11,6 +11,7 @@ from typing import Any
 from train.checkpoints import Cadence
 from train.errors import RunError, RunStoppedError
 from train.evaluation import open_shards
+from train.initialization import read_start, record_start, recorded_start, require_same_start, start_from
 from train.live import Live, Silent, TensorBoard, require_tensorboard
 from train.networks import choose_device
 from train.recipes import Recipe
@@ -38,6 +39,7 @@ def train(
     checkpoint_every: str = "10s",
     stop: StopRequest | None = None,
     tensorboard: bool = False,
+    init: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train, validate after each epoch, score the test split once; continue an unfinished run, return a finished one.
 
@@ -57,6 +59,7 @@ def train(
             what is lost when the process is killed.
         stop: end after the step during which a signal arrives, see `train.stopping`.
         tensorboard: write the figures of metrics.jsonl to RUN/tensorboard too.
+        init: begin with the best weights of this finished run, where they fit; see `train.initialization`.
 
     Returns:
         The content of result.json.
@@ -70,6 +73,7 @@ def train(
         ReportError: TensorBoard asked for and absent.
         MethodError: the method cannot work with this shard set.
         DeviceError: no such device.
+        NetworkError: `init` holds another architecture.
         NonFiniteError: a loss became NaN or infinite.
         KeyboardInterrupt: passed on; the last checkpoint is safe.
     """
@@ -82,11 +86,14 @@ def train(
     if run.path.resolve().is_relative_to(Path(shards.path).resolve()):
         raise RunError(f"{run.path} lies inside the shard set {shards.path}, which is read only; choose another folder")
     chosen = choose_device(local_device(device))
+    start = None if init is None else read_start(init)
     with meet(chosen) as team:
         contents = contents_id(shards)
 
         def status() -> str:
-            return run.status(recipe, shards.id, contents=contents, overwrite=overwrite)
+            found = run.status(recipe, shards.id, contents=contents, overwrite=overwrite)
+            require_same_start(run, start, found)
+            return found
 
         if team.lead_does(status) == "finished":
             log.info("%s is finished already", run.path)
@@ -102,6 +109,7 @@ def train(
             stop=stop,
             contents=contents,
         )
+        began = start_from(start, session.network, shards.classes) if start else None  # a checkpoint replaces it
         with contextlib.ExitStack() as cleanup:
 
             def claim() -> str:
@@ -109,6 +117,8 @@ def train(
                 found = status()  # somebody may have been here since
                 if found != "finished":
                     run.claim(recipe, overwrite=overwrite)
+                if found == "new":
+                    record_start(run, began)
                 return found
 
             if team.lead_does(claim) == "finished":
@@ -132,7 +142,7 @@ def _work(session: Session, recipe: Recipe, team: Team, *, progress: Progress, t
     live = Live(bar, steps=session.steps, samples_per_step=per_step, done=session.at.step)
 
     def finish() -> dict[str, Any]:
-        result = session.result(recipe)
+        result = {**session.result(recipe), "init": recorded_start(run)}
         run.finish(result)
         return result
 

@@ -3,6 +3,7 @@
 A run folder holds
 
     config.toml                      the complete recipe; `train --recipe RUN/config.toml` repeats the run
+    init.json                        the run whose weights it began from; absent where they were fresh
     metrics.jsonl                    one line per epoch
     checkpoint/                      only while the run is unfinished
     weights/{best,last}.safetensors  parameters and buffers; the header names the network
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 OWN_NAMES = (
     "config.toml",
+    "init.json",
     "metrics.jsonl",
     "checkpoint",
     "weights",
@@ -61,6 +63,7 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config = self.path / "config.toml"
+        self.init = self.path / "init.json"
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoint = self.path / "checkpoint"
         self.best = self.path / "weights" / "best.safetensors"
