@@ -121,7 +121,7 @@ def test_a_run_continues_with_the_beginning_it_had(source, shards, tmp_path, mon
     with monkeypatch.context() as patched:
         patched.setattr(session.Session, "_step", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(shards, recipe, tmp_path / "parts", device="cpu", init=source)
+            train(shards, recipe, tmp_path / "parts", device="cpu", init=source, checkpoint_every="1")
     with pytest.raises(RunError, match="began from other weights"):
         train(shards, recipe, tmp_path / "parts", device="cpu", init=tmp_path / "whole")
     parts = train(shards, recipe, tmp_path / "parts", device="cpu")  # it knows where it began
