@@ -1,12 +1,15 @@
-"""Which code computes the neurons: `torch` (everywhere) or `numba` (CPU, fused with normalisation and pooling).
+"""Which code computes the neurons: `torch` (everywhere), or `numba` (CPU) and `triton` (CUDA), which fuse them with
+normalisation and pooling.
 
-Without a choice, numba runs where it can: CPU, float32 or float64, a surrogate it knows, numba installed. A backend
-asked for by name runs or raises; nothing falls back in silence.
-"""
+Without a choice, a fused one runs where it can: numba on the CPU in float32 or float64, triton on CUDA in any float
+type, with a surrogate they know, and where they are installed. A backend asked for by name runs or raises; nothing
+falls back in silence.
+"""  # noqa: D205
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +22,11 @@ from models.errors import BackendError
 from models.neurons import FiringRule
 from models.registry import lookup
 
-NUMBA_SURROGATES = {"QGateGrad": 0, "BackEIGateGrad": 1, "GateGrad": 2, "SigmoidGrad": 3, "AtanGrad": 4}
-"""Surrogates that the numba kernels know, and the number by which they know them."""
+SURROGATE_CODES = {"QGateGrad": 0, "BackEIGateGrad": 1, "GateGrad": 2, "SigmoidGrad": 3, "AtanGrad": 4}
+"""Surrogates that the fused kernels know, and the number by which they know them."""
+
+MOST_TRITON_STEPS = 32
+"""T up to which the Triton kernels run: backward keeps T potentials in registers, and its code grows with T."""
 
 _chosen: ContextVar[str] = ContextVar("backend", default="auto")
 _launches: ContextVar[Counter[str] | None] = ContextVar("launches", default=None)
@@ -37,13 +43,33 @@ def _numba_obstacle(x: Tensor, rule: FiringRule) -> str:
         return f"the tensor is on {x.device}, numba needs the CPU"
     if x.dtype not in (torch.float32, torch.float64):
         return f"the tensor is {x.dtype}, numba takes float32 and float64"
-    if rule.surrogate.name not in NUMBA_SURROGATES:
+    if rule.surrogate.name not in SURROGATE_CODES:
         return f"the surrogate {rule.surrogate.name!r} has no numba code"
     return ""
 
 
-BACKENDS = {"numba": _numba_obstacle, "torch": _torch_obstacle}
+def _triton_obstacle(x: Tensor, rule: FiringRule) -> str:
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if x.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"the tensor is on {x.device}, triton needs CUDA (or its interpreter, TRITON_INTERPRET=1)"
+    if x.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        return f"the tensor is {x.dtype}, triton takes floating point of 16 to 64 bits"
+    if x.shape[2] > MOST_TRITON_STEPS:
+        return f"there are {x.shape[2]} time steps, triton takes {MOST_TRITON_STEPS}"
+    if rule.surrogate.name not in SURROGATE_CODES:
+        return f"the surrogate {rule.surrogate.name!r} has no triton code"
+    return ""
+
+
+BACKENDS = {"numba": _numba_obstacle, "triton": _triton_obstacle, "torch": _torch_obstacle}
 """By preference: name, and what keeps it from running on (x, rule), empty if nothing does."""
+
+
+def _preferred(x: Tensor, rule: FiringRule) -> str:
+    """The first that can run; Triton's interpreter, which is slow, only where it is asked for by name."""
+    names = [name for name in BACKENDS if name != "triton" or x.device.type == "cuda"]
+    return next(name for name in names if not BACKENDS[name](x, rule))
 
 
 def choose(x: Tensor, rule: FiringRule) -> str:
@@ -54,7 +80,7 @@ def choose(x: Tensor, rule: FiringRule) -> str:
     """
     name = _chosen.get()
     if name == "auto":
-        return next(each for each, obstacle in BACKENDS.items() if not obstacle(x, rule))
+        return _preferred(x, rule)
     if why := BACKENDS[name](x, rule):
         raise BackendError(f"The backend {name!r} cannot run: {why}. Use 'auto' or 'torch'.")
     return name
@@ -62,7 +88,7 @@ def choose(x: Tensor, rule: FiringRule) -> str:
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
-    """Run every spiking layer inside the block on this backend ("auto", "torch", "numba").
+    """Run every spiking layer inside the block on this backend ("auto", "torch", "numba", "triton").
 
     Raises:
         UnknownNameError: no such backend.

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models import kernels_numba as kernels
-from models.backends import NUMBA_SURROGATES, count_launch
+from models.backends import SURROGATE_CODES, count_launch
 from models.neurons import FiringRule, Neuron
 from models.normalization import StepNorm
 
@@ -138,7 +138,7 @@ class FusedFire(torch.autograd.Function):
             kernels.backward,
             maps,
             *(scale, shift, mean, *_scalars(maps, k, rule)),
-            *(NUMBA_SURROGATES[rule.surrogate.name], maps.dtype.type(rule.surrogate.alpha), x.shape[-1], plan.pool),
+            *(SURROGATE_CODES[rule.surrogate.name], maps.dtype.type(rule.surrogate.alpha), x.shape[-1], plan.pool),
             nothing if grad_spikes is None else grad_spikes.contiguous().view(*maps.shape[:3], -1).numpy(),
             nothing if grad_after is None else grad_after.contiguous().view(maps.shape).numpy(),
             *(grad_y.view(maps.shape).numpy(), sums, grad_k),

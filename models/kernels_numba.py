@@ -76,7 +76,7 @@ def multiply(grad, out):
 
 @_plain
 def slope(kind, alpha, threshold, before, out):
-    """Surrogate derivative [P] at the potential before reset; `kind` as in `backends.NUMBA_SURROGATES`."""
+    """Surrogate derivative [P] at the potential before reset; `kind` as in `backends.SURROGATE_CODES`."""
     n = before.shape[0]
     zero, one, half = before.dtype.type(0), before.dtype.type(1), before.dtype.type(0.5)
     if kind == 0:

@@ -42,8 +42,11 @@ def fire(
     Raises:
         BackendError: the backend asked for cannot run on x.
     """
-    if backends.choose(x, node.rule) == "numba":
+    backend = backends.choose(x, node.rule)
+    if backend == "numba":
         from models.fire_numba import fire as launch
+    elif backend == "triton":
+        from models.fire_triton import fire as launch
     else:
         launch = fire_torch
     frame_type = x.dtype
@@ -95,7 +98,9 @@ def keep_mask(seeds: Tensor, *, streams: Sequence[int], time_steps: int, feature
 
     h = _scramble((seeds ^ (seeds >> 32)) & _MASK)
     h = _scramble(h + salt + 1 & _MASK)  # [B]
-    h = _scramble(h[:, None] + 0x9E3779B9 * torch.tensor([s + 1 for s in streams], device=h.device) & _MASK)  # [B,S]
+    # filled on the device, one by one: a copy from the host would end a CUDA graph
+    which = torch.cat([torch.full((1,), stream + 1, device=h.device) for stream in streams])
+    h = _scramble(h[:, None] + 0x9E3779B9 * which & _MASK)  # [B,S]
     h = _scramble(h[..., None] + 0x9E3779B9 * (count(time_steps) + 1) & _MASK)  # [B,S,T]
     h = _scramble(h[..., None] + 0x9E3779B9 * (count(features) + 1) & _MASK)  # [B,S,T,F]
     return h >= int(p * 2**32)

@@ -1,0 +1,286 @@
+"""Normalise, fire and pool on a GPU as one autograd function around the Triton kernels.
+
+Axes: B batch, S streams, R = B*S, T time, C channels, H, W. Memory is channels-last: a layer that comes so is read
+in place and leaves so; another is copied once, and what follows it is channels-last. Kept for backward: the input
+(a convolution's output, in its own type) and [S,T,C] statistics; potential and spikes are computed again.
+
+Nothing here waits for the device or copies from the host, so that a CUDA graph can hold it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from models import kernels_triton as kernels
+from models.backends import SURROGATE_CODES, count_launch
+from models.neurons import FiringRule, Neuron
+from models.normalization import StepNorm
+
+TILE = 1024 if os.environ.get("TRITON_INTERPRET") != "1" else 4096
+"""Neurons of one program. More save partial sums and cost registers: backward keeps T potentials of each."""
+
+WARPS = 4
+PROGRAMS = 2048
+"""Programs that the statistics are shared among, about; a few for each multiprocessor of a large card."""
+
+
+@dataclass(frozen=True)
+class Norm:
+    """BatchNorm as the kernels take it, in the kernels' arithmetic."""
+
+    mean: Tensor
+    """[S,T,C]."""
+    inverse_deviation: Tensor
+    """[S,T,C]."""
+    pooled_over: tuple[int, ...] | None
+    """Axes of [B,S,T,C] that the statistics were taken over; None where they are constants (evaluation)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a launch computes, apart from its tensors."""
+
+    rule: FiringRule
+    pool: bool
+    potential: bool
+    norm: Norm | None
+
+
+def _accumulator(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """x [B,S,T,C,H,W] in memory [B,S,T,H,W,C], a copy unless it is so already; [B,S,T,F] contiguous."""
+    if x.ndim != 6:
+        return x.contiguous()
+    return x.flatten(0, 2).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:3])
+
+
+def _empty(x: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Channels-last memory for [B,S,T,C,H,W], plain for [B,S,T,F]."""
+    if len(shape) != 6:
+        return x.new_empty(shape, dtype=dtype)
+    frames = torch.empty(
+        (math.prod(shape[:3]), *shape[3:]), dtype=dtype, device=x.device, memory_format=torch.channels_last
+    )
+    return frames.unflatten(0, tuple(shape[:3]))
+
+
+def _sizes(x: Tensor, plan: Plan) -> tuple[int, int, int]:
+    """H, W and C of a frame as the kernels see it: one row of channels where pixels need not be told apart."""
+    if x.ndim == 6 and (plan.pool or plan.norm is not None):
+        return x.shape[4], x.shape[5], x.shape[3]
+    return 1, 1, math.prod(x.shape[3:])
+
+
+def _blocks(pixels: int, channels: int) -> dict[str, int]:
+    """Tile of a program: whole cache lines of channels, then pixels."""
+    wide = min(triton.next_power_of_2(channels), 64 if pixels > 1 else TILE)
+    high = min(triton.next_power_of_2(pixels), max(1, TILE // wide))
+    return {"BLOCK_P": high, "BLOCK_C": wide}
+
+
+def _rule(k: Tensor | float, rule: FiringRule) -> dict[str, Any]:
+    """The neurons' constants; K = 0 says that k lies in memory."""
+    return {
+        "K": 0.0 if isinstance(k, Tensor) else float(k),
+        "LEAKY": rule.leaky,
+        "HARD": rule.hard_reset,
+        "THRESHOLD": rule.threshold,
+        "AT_THRESHOLD": rule.surrogate.fires_at_threshold,
+    }
+
+
+def _affine(weight: Tensor | None, bias: Tensor | None, norm: Norm | None, like: Tensor) -> tuple[Tensor, ...]:
+    """Scale, shift and mean [S,T,C] of a layer's normalisation; stand-ins that nobody reads without."""
+    if norm is None:
+        return like, like, like
+    assert weight is not None
+    assert bias is not None
+    scale = weight.detach().to(norm.mean.dtype) * norm.inverse_deviation
+    return scale.contiguous(), (bias.detach() - norm.mean * scale).contiguous(), norm.mean.contiguous()
+
+
+class FusedFire(torch.autograd.Function):
+    """Spikes and potential of x [B,S,T,...], channels-last, under a plan."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, k: Tensor | float, plan: Plan
+    ) -> tuple[Tensor, Tensor | None]:
+        """Spikes (pooled where planned) in the type of x, potential after reset (where planned) in float32 or more."""
+        H, W, C = _sizes(x, plan)
+        R, T = x.shape[0] * x.shape[1], x.shape[2]
+        shape = (*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2) if plan.pool else x.shape
+        spikes = _empty(x, shape, x.dtype)
+        after = _empty(x, x.shape, _accumulator(x)) if plan.potential else None
+        scale, shift, _ = _affine(weight, bias, plan.norm, x)
+        places = -(-H // 2) * -(-W // 2) if plan.pool else H * W
+        blocks = _blocks(4 * places if plan.pool else places, C)
+        if plan.pool:  # a program holds four pixels of each of its places
+            blocks["BLOCK_P"] = max(1, blocks["BLOCK_P"] // 4)
+        grid = (R * triton.cdiv(places, blocks["BLOCK_P"]), triton.cdiv(C, blocks["BLOCK_C"]))
+        kernels.forward[grid](
+            *(x, scale, shift, k if isinstance(k, Tensor) else x, spikes, x if after is None else after),
+            *(x.shape[1], H, W, C),
+            T=T,
+            ACC=tl.float64 if x.dtype == torch.float64 else tl.float32,
+            NORM=plan.norm is not None,
+            POOL=plan.pool,
+            POTENTIAL=plan.potential,
+            **_rule(k, plan.rule),
+            **blocks,
+            num_warps=WARPS,
+        )
+        learned = isinstance(k, Tensor)
+        ctx.save_for_backward(x, weight, bias, k if learned else None)
+        ctx.k, ctx.plan = None if learned else k, plan
+        ctx.set_materialize_grads(False)
+        return spikes, after
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_spikes: Tensor | None, grad_after: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Gradients of x, of the normalisation's weight and bias, and of a learned k."""
+        x, weight, bias, learned_k = ctx.saved_tensors
+        plan: Plan = ctx.plan
+        k: Tensor | float = ctx.k if learned_k is None else learned_k
+        H, W, C = _sizes(x, plan)
+        B, S, T = x.shape[:3]
+        scale, shift, mean = _affine(weight, bias, plan.norm, x)
+        grad_spikes = None if grad_spikes is None else channels_last(grad_spikes)
+        grad_after = None if grad_after is None else channels_last(grad_after)
+        blocks = _blocks(H * W, C)
+        tiles = triton.cdiv(H * W, blocks["BLOCK_P"])
+        grid = (B * S * tiles, triton.cdiv(C, blocks["BLOCK_C"]))
+        grad_x = _empty(x, x.shape, x.dtype)
+        constants = {
+            "T": T,
+            "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32,
+            "NORM": plan.norm is not None,
+            "POOL": plan.pool,
+            "FROM_SPIKES": grad_spikes is not None,
+            "FROM_AFTER": grad_after is not None,
+            "KIND": SURROGATE_CODES[plan.rule.surrogate.name],
+            "ALPHA": plan.rule.surrogate.alpha,
+            "num_warps": WARPS,
+            **_rule(k, plan.rule),
+            **blocks,
+        }
+
+        def launch(gain: Tensor, slant: Tensor, offset: Tensor, sums: Tensor, grad_k: Tensor, **which: bool) -> None:
+            kernels.backward[grid](
+                *(x, scale, shift, mean, gain, slant, offset, x if learned_k is None else learned_k),
+                *(x if grad_spikes is None else grad_spikes, x if grad_after is None else grad_after),
+                *(grad_x, sums, grad_k, S, H, W, C),
+                **constants,
+                **which,
+            )
+
+        grad_weight = grad_bias = grad_k = None
+        gain = slant = offset = x
+        if plan.norm is not None or learned_k is not None:
+            accumulator = _accumulator(x)
+            sums = x.new_empty((2, grid[0], T, C) if plan.norm is not None else (1,), dtype=accumulator)
+            partial_k = x.new_empty(grid, dtype=accumulator)
+            launch(x, x, x, sums, partial_k, SUMS=True, GRAD_X=False)
+            if learned_k is not None:
+                grad_k = partial_k.sum(dtype=torch.float64).to(learned_k.dtype)
+            if plan.norm is not None:
+                assert weight is not None
+                totals = sums.view(2, B, S, tiles, T, C).sum((1, 3), dtype=torch.float64)  # [2,S,T,C]
+                gain, slant, offset, grad_weight, grad_bias = _through_norm(x, totals, scale, plan.norm)
+                grad_weight, grad_bias = grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
+        launch(gain, slant, offset, x, x, SUMS=False, GRAD_X=True)
+        return grad_x, grad_weight, grad_bias, grad_k, None
+
+
+def _through_norm(x: Tensor, totals: Tensor, scale: Tensor, norm: Norm) -> tuple[Tensor, ...]:
+    """Gain, slant and offset [S,T,C] that lead from the gradient g behind the normalisation to the one before it,
+    gain g + slant x + offset; and the gradients of weight and bias [C].
+
+    `totals` [2,S,T,C] float64: sums over batch and pixels of g, and of g times the centred input.
+    """  # noqa: D205
+    plain, centred = totals
+    normalized = centred * norm.inverse_deviation
+    gain = scale.double()
+    slant, offset = torch.zeros_like(gain), torch.zeros_like(gain)
+    if norm.pooled_over is not None:  # the statistics are functions of x
+        sizes, axes = x.shape[:4], [axis for axis in norm.pooled_over if axis]
+        count = x[0, 0, 0, 0].numel() * math.prod(sizes[axis] for axis in norm.pooled_over)
+        mean_plain, mean_normalized = (
+            (part.sum([axis - 1 for axis in axes], keepdim=True) if axes else part) / count
+            for part in (plain, normalized)
+        )
+        slant = -gain * mean_normalized * norm.inverse_deviation
+        offset = -gain * mean_plain - slant * norm.mean
+    parts = [part.to(scale.dtype).contiguous() for part in (gain, slant, offset)]
+    return *parts, normalized.sum((0, 1)), plain.sum((0, 1))
+
+
+def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:
+    """Statistics of x [B,S,T,C,H,W], channels-last, which in training move the running ones."""
+    B, S, T, C, H, W = x.shape
+    accumulator = _accumulator(x)
+    if not norm.training:
+        mean, variance = (part[:, None].expand(S, T, C).to(accumulator) for part in norm.running(streams))
+        return Norm(mean, (variance + norm.eps).rsqrt(), None)
+    norm.check_count(x)
+    pixels = B * H * W
+    block_c = min(triton.next_power_of_2(C), 64)
+    block_n = TILE // block_c
+    lanes = S * T * triton.cdiv(C, block_c)
+    # a power of two, because the kernel is compiled for the number
+    tiles = triton.next_power_of_2(max(4, pixels * lanes // (PROGRAMS * block_n)))
+    chunk = tiles * block_n
+    chunks = triton.cdiv(pixels, chunk)
+    means, squares = x.new_empty((2, chunks, S, T, C), dtype=accumulator)
+    kernels.moments[(S * T, chunks, triton.cdiv(C, block_c))](
+        *(x, means, squares, B, S, H * W, C),
+        T=T,
+        ACC=tl.float64 if x.dtype == torch.float64 else tl.float32,
+        TILES=tiles,
+        BLOCK_N=block_n,
+        BLOCK_C=block_c,
+        num_warps=WARPS,
+    )
+    counts = means.new_full((chunks, 1, 1, 1), chunk, dtype=torch.float64)
+    counts[-1].fill_(pixels - (chunks - 1) * chunk)
+    over = (0, 2) if norm.statistics == "pooled" else (0,)  # of [chunks,S,T,C]
+    count = pixels * (T if norm.statistics == "pooled" else 1)
+    mean = (means * counts).sum(over, keepdim=True) / count  # [1,S,T or 1,C]
+    spread = (squares + counts * (means - mean).square()).sum(over, keepdim=True)
+    mean, spread = mean.squeeze(0), spread.squeeze(0)
+    norm.update_running(mean, spread / (count - 1), streams)
+    inverse = (spread / count + norm.eps).rsqrt()
+    return Norm(mean.to(accumulator).expand(S, T, C), inverse.to(accumulator).expand(S, T, C), over)
+
+
+def fire(
+    x: Tensor, node: Neuron, norm: StepNorm | None, *, streams: Sequence[int], pool: bool, potential: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Normalise, fire over all steps, pool: see `models.layers.fire`, whose Triton backend this is.
+
+    Half-precision input is normalised and integrated in float32; its spikes come back in its own type, the potential
+    in float32.
+    """
+    count_launch("triton")
+    x = channels_last(x)
+    with torch.no_grad():
+        statistics = None if norm is None else _batch_norm(x, norm, streams)
+    weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
+    spikes: tuple[Tensor, Tensor | None] = FusedFire.apply(
+        x, weight, bias, node.gain(), Plan(node.rule, pool, potential, statistics)
+    )
+    return spikes
