@@ -1,10 +1,9 @@
-"""Which code computes the neurons: `torch` (everywhere), or `numba` (CPU) and `triton` (CUDA), which fuse them with
-normalisation and pooling.
+"""Which code computes the neurons: `torch` (everywhere), `numba` (CPU) or `triton` (CUDA), the two fused ones.
 
-Without a choice, a fused one runs where it can: numba on the CPU in float32 or float64, triton on CUDA in any float
-type, with a surrogate they know, and where they are installed. A backend asked for by name runs or raises; nothing
-falls back in silence.
-"""  # noqa: D205
+Fused are normalisation, neurons and pooling. Without a choice, a fused one runs where it can: numba on the CPU in
+float32 or float64, triton on CUDA in any float type, with a surrogate they know, and where they are installed. A
+backend asked for by name runs or raises; nothing falls back in silence.
+"""
 
 from __future__ import annotations
 

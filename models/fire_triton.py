@@ -30,6 +30,9 @@ TILE = 1024 if os.environ.get("TRITON_INTERPRET") != "1" else 4096
 """Neurons of one program. More save partial sums and cost registers: backward keeps T potentials of each."""
 
 WARPS = 4
+BACKWARD_WARPS = 8
+"""Compiled for sm_90, T=10, backward takes 90-128 registers a thread so, and 190 with half the warps; none spill."""
+
 PROGRAMS = 2048
 """Programs that the statistics are shared among, about; a few for each multiprocessor of a large card."""
 
@@ -61,7 +64,7 @@ def _accumulator(x: Tensor) -> torch.dtype:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """x [B,S,T,C,H,W] in memory [B,S,T,H,W,C], a copy unless it is so already; [B,S,T,F] contiguous."""
+    """Lay [B,S,T,C,H,W] out in memory as [B,S,T,H,W,C], copied unless it is so already; [B,S,T,F] contiguous."""
     if x.ndim != 6:
         return x.contiguous()
     return x.flatten(0, 2).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:3])
@@ -129,7 +132,7 @@ class FusedFire(torch.autograd.Function):
         places = -(-H // 2) * -(-W // 2) if plan.pool else H * W
         blocks = _blocks(4 * places if plan.pool else places, C)
         if plan.pool:  # a program holds four pixels of each of its places
-            blocks["BLOCK_P"] = max(1, blocks["BLOCK_P"] // 4)
+            blocks["BLOCK_P"] = max(1, blocks["BLOCK_P"] // 2)
         grid = (R * triton.cdiv(places, blocks["BLOCK_P"]), triton.cdiv(C, blocks["BLOCK_C"]))
         kernels.forward[grid](
             *(x, scale, shift, k if isinstance(k, Tensor) else x, spikes, x if after is None else after),
@@ -174,7 +177,7 @@ class FusedFire(torch.autograd.Function):
             "FROM_AFTER": grad_after is not None,
             "KIND": SURROGATE_CODES[plan.rule.surrogate.name],
             "ALPHA": plan.rule.surrogate.alpha,
-            "num_warps": WARPS,
+            "num_warps": BACKWARD_WARPS,
             **_rule(k, plan.rule),
             **blocks,
         }
@@ -207,11 +210,11 @@ class FusedFire(torch.autograd.Function):
 
 
 def _through_norm(x: Tensor, totals: Tensor, scale: Tensor, norm: Norm) -> tuple[Tensor, ...]:
-    """Gain, slant and offset [S,T,C] that lead from the gradient g behind the normalisation to the one before it,
-    gain g + slant x + offset; and the gradients of weight and bias [C].
+    """Gain, slant and offset [S,T,C], and the gradients of weight and bias [C].
 
-    `totals` [2,S,T,C] float64: sums over batch and pixels of g, and of g times the centred input.
-    """  # noqa: D205
+    gain g + slant x + offset leads from the gradient g behind the normalisation to the one before it. `totals`
+    [2,S,T,C] float64: sums over batch and pixels of g, and of g times the centred input.
+    """
     plain, centred = totals
     normalized = centred * norm.inverse_deviation
     gain = scale.double()

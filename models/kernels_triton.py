@@ -199,8 +199,7 @@ def backward(
 
     carried = tl.zeros((BLOCK_P, BLOCK_C), ACC)  # gradient of the potential after this step's reset
     total_k = tl.zeros((BLOCK_P, BLOCK_C), ACC)
-    for back in tl.static_range(T):
-        t: tl.constexpr = T - 1 - back
+    for t in tl.static_range(T - 1, -1, -1):
         before = befores[t]
         u = before - THRESHOLD
         if FROM_AFTER:

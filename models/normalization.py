@@ -57,9 +57,13 @@ class StepNorm(nn.Module):
     def forward(self, x: Tensor, streams: Sequence[int]) -> Tensor:
         """Normalise x [B,S,T,C,H,W]; moves the running statistics in training mode.
 
+        Half-precision frames are normalised in the type of the weights, and come back in it.
+
         Raises:
             InputShapeError: training with one value per channel, which has no variance.
         """
+        if x.dtype in (torch.float16, torch.bfloat16):
+            x = x.to(self.weight.dtype)
         if not self.training:
             mean, variance = self.running(streams)
             scale = self.weight * (variance + self.eps).rsqrt()  # [S,C]
