@@ -8,7 +8,6 @@ RECIPE     ?= $(DATASET)
 OUT        ?= data
 PREPROCESS ?=
 TRAIN      ?=
-BENCH      ?=
 METHODS    ?= event_only,kt
 SEEDS      ?= 0,1,2
 
@@ -22,7 +21,7 @@ SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET
 RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup raw preprocess verify train evaluate compare curve report bench bench-gpu triton lint test test-long clean distclean
+.PHONY: help setup raw preprocess verify train evaluate compare curve report bench triton lint test test-long clean distclean
 
 help: ## list the targets and variables
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
@@ -72,9 +71,6 @@ report: train ## write the run's report again
 bench: $(READY) ## speed beside tonic and the step-by-step network, as ratios
 	@$(VENV)/bin/python tests/bench/bench_pipeline.py
 	@$(VENV)/bin/python tests/bench/bench_train.py
-
-bench-gpu: ## the same on a CUDA machine, in about 5 minutes; needs no more than training does (PYTHON=...)
-	@$(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON)) tests/bench/bench_gpu.py $(BENCH)
 
 triton: $(READY) ## add Triton (1 GB), so that `make test` runs the GPU kernels in its interpreter
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check 'triton>=3.6'

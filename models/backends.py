@@ -1,8 +1,8 @@
 """Which code computes the neurons: `torch` (everywhere), `numba` (CPU) or `triton` (CUDA), the two fused ones.
 
-Fused are normalisation, neurons and pooling. Without a choice, a fused one runs where it can: numba on the CPU in
-float32 or float64, triton on CUDA in any float type, with a surrogate they know, and where they are installed. A
-backend asked for by name runs or raises; nothing falls back in silence.
+Fused are normalisation, neurons and pooling. Without a choice, numba runs where it can (on the CPU, in float32 or
+float64, with a surrogate it knows), else torch. Triton has passed every test in its interpreter but was never run on a
+GPU, so it runs only where it is asked for by name. A backend asked for runs or raises; nothing falls back in silence.
 """
 
 from __future__ import annotations
@@ -66,9 +66,8 @@ BACKENDS = {"numba": _numba_obstacle, "triton": _triton_obstacle, "torch": _torc
 
 
 def _preferred(x: Tensor, rule: FiringRule) -> str:
-    """The first that can run; Triton's interpreter, which is slow, only where it is asked for by name."""
-    names = [name for name in BACKENDS if name != "triton" or x.device.type == "cuda"]
-    return next(name for name in names if not BACKENDS[name](x, rule))
+    """The first that can run, Triton aside."""
+    return next(name for name in BACKENDS if name != "triton" and not BACKENDS[name](x, rule))
 
 
 def choose(x: Tensor, rule: FiringRule) -> str:
