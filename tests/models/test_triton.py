@@ -191,7 +191,8 @@ affine = dict.fromkeys(["scale", "shift", "mean", "gain", "slant", "offset", "le
 check(kernels.forward, dict(affine, x=half, spikes=half, after=full), "SHWC", POTENTIAL=True, **rule)
 for sums in (True, False):
     tensors = dict(affine, x=half, grad_spikes=half, grad_after=full, grad_x=half, sums=full, grad_k=full)
-    check(kernels.backward, tensors, "SHWC", FROM_SPIKES=True, FROM_AFTER=True, SUMS=sums, GRAD_X=not sums, KIND=0, ALPHA=2.0, **rule)
+    check(kernels.backward, tensors, "SHWC", FROM_SPIKES=True, FROM_AFTER=True, SUMS=sums, GRAD_X=not sums,
+          KIND=0, ALPHA=2.0, **rule)
 check(kernels.moments, dict(x=half, means=full, squares=full), "BSPC", T=10, ACC=tl.float32, TILES=4, BLOCK_N=16,
       BLOCK_C=64)
 """
