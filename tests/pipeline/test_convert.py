@@ -98,10 +98,10 @@ def test_a_folder_of_something_else_is_never_touched(digits_raw, tmp_path):
 
 def test_killed_and_resumed_gives_the_same_bytes(tmp_path):
     raw = write_digits_raw(tmp_path / "raw", train=60, test=20)
-    run(raw, tmp_path / "whole")
+    run(raw, tmp_path / "whole", replace(SMALL, samples_per_shard=1))
     command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
     command += ["--static", str(raw), "--out", str(tmp_path / "set"), "--time-bins", "4", "--size", "12"]
-    command += ["--samples-per-shard", "4", "--workers", "1"]
+    command += ["--samples-per-shard", "1", "--workers", "1"]
     for shards in (3, 9):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
@@ -117,9 +117,9 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path):
 
 
 def test_interrupt_keeps_finished_shards_and_says_so(tmp_path):
-    raw = write_digits_raw(tmp_path / "raw", train=60, test=20)
+    raw = write_digits_raw(tmp_path / "raw", train=150, test=20)
     command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
-    command += ["--static", str(raw), "--out", str(tmp_path / "set"), "--samples-per-shard", "2", "--workers", "2"]
+    command += ["--static", str(raw), "--out", str(tmp_path / "set"), "--samples-per-shard", "1", "--workers", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("set/events-*.idx.npy"))) < 2 and process.poll() is None:
