@@ -318,6 +318,38 @@ def verify(shards_path: Path, as_json: bool) -> None:
         click.get_current_context().exit(VERIFICATION_FAILED)
 
 
+@main.command()
+@click.argument("path", type=folder(exists=True))
+@click.option("--dataset", help="Data set of a raw folder  [default: the one whose layout fits]")
+@click.option("--static", type=folder(), help="Folder of the static images of a raw data set  [default: PATH]")
+@click.option("--sample", help="One recording of a raw data set, or one sample of a shard set.")
+@click.option("--class", "only", help="Contact sheet of this class alone.")
+@click.option("--time-bins", type=click.IntRange(1, 1000), default=10, show_default=True, help="Frames shown.")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Raw recordings looked into.")
+@click.option("--png", type=folder(), help="Write a picture: frames and plots, or a contact sheet of a set.")
+@click.option("--gif", type=folder(), help="Write the recording in motion.")
+@click.option("--html", type=folder(), help="Write one page with all of it.")
+@json_option
+def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, as_json: bool, **options: Any) -> None:
+    """Look at a recording, a raw data set, a shard set, or one sample; what looks wrong is named.
+
+    \b
+    Examples:
+      spikebridge inspect N-MNIST/Train/3/00007.bin --png seven.png --gif seven.gif
+      spikebridge inspect data/raw/digits --html digits.html
+      spikebridge inspect data/shards/digits --png sheet.png
+      spikebridge inspect data/shards/digits --sample train-3-train00012 --html sample.html
+    """
+    from pipeline.inspection.look import look
+
+    seen = look(path, progress=progress_bar, **options)
+    answer(seen.values, seen.text, as_json=as_json)
+    for kind, target in (("png", png), ("gif", gif), ("html", html)):
+        if target is not None:
+            seen.write(kind, target)
+            say(f"wrote {target}")
+
+
 @main.command("import-checkpoint")
 @click.argument("file", type=folder(exists=True, dir_okay=False))
 @shards_option

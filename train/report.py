@@ -3,7 +3,7 @@
 report_records   what the run folders say            report_run       sections of one run
 report_figures   pictures (the only matplotlib)      report_several   runs side by side
 report_curves    which pictures                      report_samples   recordings, seen
-report_html      pieces of a page                    report_style     colours and type
+(pieces of a page, colours and type: pipeline.inspection.html and .style)
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.inspection.html import folded, page, section
 from train.checkpoints import write_atomic
 from train.errors import TrainError
-from train.report_html import folded, page, section
 from train.report_records import RunRecord, load_runs
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.inspection.html import figure, paragraph, table
+from pipeline.inspection.style import ramp
 from train.report_figures import Drawing, shares
-from train.report_html import figure, paragraph, table
 from train.report_records import RunRecord
-from train.report_style import ramp
 
 MOST_NUMBERS = 12
 """More classes than this are drawn without numbers."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.inspection.html import figure, figures, paragraph
 from train.report_figures import Drawing, graded, heat_map, lines, schedules
-from train.report_html import figure, figures, paragraph
 from train.report_records import RunRecord
 
 Values = NDArray[np.float64]

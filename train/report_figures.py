@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from train.report_style import CATEGORIES, FONT, INK, MATPLOTLIB, MUTED, SEQUENTIAL_END
+from pipeline.inspection.style import CATEGORIES, FONT, INK, MATPLOTLIB, MUTED, SEQUENTIAL_END
 
 Values = NDArray[np.float64]
 PANEL = (4.3, 2.7)

@@ -6,9 +6,9 @@ import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from pipeline.inspection.html import facts, paragraph, preformatted, section, tags
 from train.report_confusion import confusion, per_class
 from train.report_curves import curves
-from train.report_html import facts, paragraph, preformatted, section, tags
 from train.report_records import RunRecord
 from train.report_samples import samples
 

@@ -5,16 +5,15 @@ Axes: T time bins, P polarity (0 OFF, 1 ON), C channels, H, W pixels.
 
 from __future__ import annotations
 
-import io
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from train.report_html import image, paragraph
+from pipeline.inspection.html import image, paragraph
+from pipeline.inspection.paint import event_pixels, png, static_pixels
+from pipeline.inspection.style import OFF, ON
 from train.report_records import Predictions, RunRecord
-from train.report_style import OFF, ON
 
 if TYPE_CHECKING:
     from pipeline.shardset import ShardSet
@@ -90,8 +89,8 @@ def _sample(record: RunRecord, shards: ShardSet, pool: StaticImages, position: i
         f"{100 * predictions.confidence[position]:.1f} % <code>{escape(key)}</code></p>"
     )
     pictures = [
-        f"<figure>{image(picture, description=f'{key}, time bin {t}')}<figcaption>{t}</figcaption></figure>"
-        for t, picture in enumerate(event_pictures(frames), 1)
+        f"<figure>{image(png(picture), description=f'{key}, time bin {t}')}<figcaption>{t}</figcaption></figure>"
+        for t, picture in enumerate(event_pixels(frames), 1)
     ]
     columns = f"--wide:{_columns(T, 10)};--narrow:{_columns(T, 5)}"
     strip = f'<div class="frames" style="{columns}">{"".join(pictures)}</div>'
@@ -110,44 +109,6 @@ def _partner(record: RunRecord, shards: ShardSet, pool: StaticImages, label: int
     first, end = (int(row) for row in pool.class_offsets[label : label + 2])
     if first == end:
         return f"<figure><figcaption>no static image of class {escape(name)}</figcaption></figure>"
-    picture = static_picture(pool.images[first], encoding=str(shards.settings.get("encoding", "v")))
-    shown = image(picture, description=f"static image {pool.keys[first]} of class {name}")
+    picture = static_pixels(pool.images[first], encoding=str(shards.settings.get("encoding", "v")))
+    shown = image(png(picture), description=f"static image {pool.keys[first]} of class {name}")
     return f"<figure>{shown}<figcaption>static, {escape(name)}</figcaption></figure>"
-
-
-def event_pictures(frames: NDArray[Any]) -> list[bytes]:
-    """One PNG per time bin of frames [T,2,H,W]: white paper, ON and OFF inks multiplied; an empty bin stays white.
-
-    Frames with one channel are drawn in the colour of ON, further channels are left out.
-    """
-    counts = np.asarray(frames, np.float64)
-    depth = np.sqrt(counts / max(float(counts.max()), 1e-12))  # single events stay visible beside busy pixels
-    papers = np.ones((len(counts), *counts.shape[2:], 3))  # [T,H,W,3]
-    inks = (OFF, ON) if counts.shape[1] > 1 else (ON,)
-    for channel, ink in enumerate(inks):
-        papers *= 1 - depth[:, channel, ..., None] * (1 - _rgb(ink))
-    return [_png(np.rint(255 * paper).astype(np.uint8)) for paper in papers]
-
-
-def static_picture(picture: NDArray[np.uint8], *, encoding: str) -> bytes:
-    """A PNG of a static image [C,H,W] as the shard set stores it."""
-    if len(picture) == 1:
-        return _png(picture[0])
-    pixels = np.moveaxis(picture, 0, -1)  # [H,W,3]
-    if encoding == "hsv":
-        from pipeline.colour import hsv_to_rgb
-
-        pixels = np.rint(255 * hsv_to_rgb(pixels / 255.0)).astype(np.uint8)
-    return _png(np.ascontiguousarray(pixels))
-
-
-def _rgb(colour: str) -> NDArray[np.float64]:
-    return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    from PIL import Image
-
-    data = io.BytesIO()
-    Image.fromarray(pixels).save(data, format="PNG", optimize=True)
-    return data.getvalue()

@@ -15,6 +15,8 @@ from pipeline.conversion import prepare
 from pipeline.convert import convert
 from pipeline.events import Events
 from pipeline.formats import bin40
+from pipeline.inspection.paint import png, static_pixels
+from pipeline.inspection.style import ramp
 from pipeline.settings import ConversionSettings
 from pipeline.shardset import ShardSet
 from train import report
@@ -24,8 +26,7 @@ from train.recipes import recipe_from
 from train.report_figures import mean_curve
 from train.report_records import Predictions
 from train.report_run import duration, wilson
-from train.report_samples import most_confidently_wrong, static_picture, typical_right
-from train.report_style import ramp
+from train.report_samples import most_confidently_wrong, typical_right
 
 SECTIONS = ("summary", "curves", "confusion", "classes", "samples", "settings", "reproduce")
 NASTY = '<script>alert("1")</script>&amp;$x_1$'
@@ -267,7 +268,7 @@ def test_static_pictures_show_the_colour_that_was_encoded(tmp_path):
     red = np.full((2, 2, 3), (200, 10, 10), np.uint8)
     for encoding in ("rgb", "hsv"):
         path = tmp_path / f"{encoding}.png"
-        path.write_bytes(static_picture(encode(red, encoding), encoding=encoding))
+        path.write_bytes(png(static_pixels(encode(red, encoding), encoding=encoding)))
         np.testing.assert_allclose(np.asarray(Image.open(path)), red, atol=3)
 
 

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from train.report_style import STYLE_SHEET
+from pipeline.inspection.style import STYLE_SHEET
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Content security policy of the page: a browser loads nothing and runs nothing, whatever a file's text held."""
@@ -78,7 +78,7 @@ def folded(summary: str, html: str) -> str:
     return f"<details>\n<summary>{escape(summary)}</summary>\n{html}\n</details>"
 
 
-def image(png: bytes, *, description: str) -> str:
-    """A PNG inside the page."""
-    data = base64.b64encode(png).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(description)}">'
+def image(data: bytes, *, description: str, kind: str = "png") -> str:
+    """A picture inside the page; `kind` is png or gif."""
+    text = base64.b64encode(data).decode()
+    return f'<img src="data:image/{kind};base64,{text}" alt="{escape(description)}">'

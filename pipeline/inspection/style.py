@@ -62,6 +62,7 @@ h1 {{ font-size: 26px; line-height: 1.2; margin: 0 0 6px; overflow-wrap: anywher
 h2 {{ font-size: 18px; line-height: 1.3; margin: 40px 0 10px; padding-top: 10px; border-top: 1px solid {RULE}; }}
 h3 {{ font-size: 15px; margin: 24px 0 8px; }}
 p {{ margin: 6px 0 10px; max-width: 72ch; }}
+img {{ max-width: 100%; height: auto; }}
 p, li, dd, figcaption, summary {{ overflow-wrap: anywhere; }}
 code, pre {{ font-family: ui-monospace, 'SF Mono', Consolas, 'DejaVu Sans Mono', monospace; font-size: 12.5px; }}
 pre {{ background: {SHADE}; border: 1px solid {RULE}; border-radius: 4px; padding: 10px 12px; margin: 8px 0;

@@ -1,0 +1,148 @@
+"""What can be said of one recording or stored sample, and what looks wrong about it.
+
+Axes: N events, T time bins, P polarity (0 OFF, 1 ON), H and W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.events import Events
+
+HOT_FACTOR = 20.0
+"""A pixel is hot when it has more than this many times the mean of the pixels that saw an event."""
+ONE_SIDED = 0.02
+"""Share of ON or of OFF events below which a recording counts as having one polarity."""
+LONG_GAP = 0.25
+"""Share of the duration from which a pause without any event is named."""
+OUTLIER_SPREADS, OUTLIER_FACTOR = 5.0, 3.0
+"""A recording has unusually few or many events when it is this many robust standard deviations and at least this factor
+away from the median of its class."""
+FEWEST_FOR_OUTLIERS = 5
+"""Recordings of a class that a median needs."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One recording or sample in numbers.
+
+    Args:
+        name: recording name or sample key.
+        events: number of events; of a sample whose frames are no counts, what its metadata or the sum of cells says.
+        on_share: share of ON events, 0 to 1; None without events.
+        extent: (left, top, right, bottom) in pixels of what saw events, right and bottom exclusive; None without.
+        active_pixels: pixels that saw an event.
+        hot_pixels: (x, y, share of all events), largest first, see `HOT_FACTOR`.
+        events_per_bin: events of each of T time bins.
+        duration_us: first to last event; None for a stored sample, whose frames do not tell.
+        longest_gap_us: longest pause between two events; None likewise.
+        complaints: what looks wrong, one phrase each.
+    """
+
+    name: str
+    events: float
+    on_share: float | None
+    extent: tuple[int, int, int, int] | None
+    active_pixels: int
+    hot_pixels: tuple[tuple[int, int, float], ...]
+    events_per_bin: tuple[float, ...]
+    duration_us: int | None
+    longest_gap_us: int | None
+    complaints: tuple[str, ...]
+
+    @property
+    def rate_hz(self) -> float | None:
+        """Mean event rate in events per second; None where no duration is known."""
+        return self.events / (self.duration_us / 1e6) if self.duration_us else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, with the rate."""
+        return {**vars(self), "rate_hz": self.rate_hz}
+
+
+def facts_of_events(events: Events, *, name: str, time_bins: int) -> Facts:
+    """Facts about checked events; the time bins are equal parts of the duration."""
+    width, height = int(events.x.max()) + 1, int(events.y.max()) + 1
+    cells = (events.p.astype(np.int64) * height + events.y) * width + events.x
+    pixels = np.bincount(cells, minlength=2 * height * width).reshape(2, height, width)
+    since = events.t - events.t[0]
+    bins = np.minimum(since * time_bins // max(events.duration_us, 1), time_bins - 1)
+    gap = int(np.diff(events.t).max()) if len(events) > 1 else 0
+    per_bin = np.bincount(bins, minlength=time_bins)
+    return _facts(name, pixels, per_bin, duration_us=events.duration_us, gap_us=gap)
+
+
+def facts_of_frames(frames: NDArray[Any], *, name: str) -> Facts:
+    """Facts about one stored sample [T,P,H,W]; cells at the limit of an integer type are named."""
+    counts = frames.astype(np.float64)
+    complaints = []
+    if frames.dtype.kind == "u" and (full := int((frames == np.iinfo(frames.dtype).max).sum())):
+        complaints = [f"{full} cells at the limit of {frames.dtype}"]
+    return _facts(name, counts.sum(0), counts.sum((1, 2, 3)), duration_us=None, gap_us=None, complaints=complaints)
+
+
+def _facts(
+    name: str,
+    pixels: NDArray[Any],
+    per_bin: NDArray[Any],
+    *,
+    duration_us: int | None,
+    gap_us: int | None,
+    complaints: Sequence[str] = (),
+) -> Facts:
+    """Put the facts together from events per pixel [P,H,W] and per bin [T]."""
+    found = list(complaints)
+    total, seen = float(pixels.sum()), pixels.sum(0)  # [H,W]
+    active = seen > 0
+    if not total:
+        found.append("no event")
+        return Facts(name, 0, None, None, 0, (), tuple(per_bin.tolist()), duration_us, gap_us, tuple(found))
+    hot = np.argwhere(seen > HOT_FACTOR * total / active.sum())
+    hot_pixels = sorted(((int(x), int(y), float(seen[y, x] / total)) for y, x in hot), key=lambda pixel: -pixel[2])
+    if hot_pixels:
+        x, y, share = hot_pixels[0]
+        found.append(f"{len(hot_pixels)} hot pixels, the worst at x={x} y={y} with {100 * share:.0f} % of the events")
+    on = float(pixels[1].sum() / total) if len(pixels) > 1 else None
+    if on is not None and not ONE_SIDED <= on <= 1 - ONE_SIDED:
+        found.append(f"one polarity only: {100 * on:.0f} % ON")
+    if empty := [t + 1 for t, count in enumerate(per_bin) if not count]:
+        shown = ", ".join(map(str, empty[:6])) + (", ..." if len(empty) > 6 else "")
+        found.append(f"{len(empty)} of {len(per_bin)} time bins are empty ({shown})")
+    if duration_us and gap_us is not None and gap_us > LONG_GAP * duration_us:
+        found.append(f"a pause of {gap_us / 1000:,.1f} ms in {duration_us / 1000:,.1f} ms")
+    rows, columns = np.flatnonzero(active.any(1)), np.flatnonzero(active.any(0))
+    return Facts(
+        name=name,
+        events=total,
+        on_share=on,
+        extent=(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1),
+        active_pixels=int(active.sum()),
+        hot_pixels=tuple(hot_pixels),
+        events_per_bin=tuple(per_bin.tolist()),
+        duration_us=duration_us,
+        longest_gap_us=gap_us,
+        complaints=tuple(found),
+    )
+
+
+def unusual_counts(events: Sequence[float], labels: Sequence[int]) -> list[str]:
+    """Per recording a phrase when it has unusually few or many events for its class, else an empty text."""
+    phrases = [""] * len(events)
+    logs, classes = np.log(np.maximum(np.asarray(events, float), 0.5)), np.asarray(labels)
+    for label in np.unique(classes):
+        rows = np.flatnonzero(classes == label)
+        if len(rows) < FEWEST_FOR_OUTLIERS:
+            continue
+        median = np.median(logs[rows])
+        spread = 1.4826 * np.median(np.abs(logs[rows] - median))  # a standard deviation, were it normal
+        for row in rows:
+            away = logs[row] - median
+            if abs(away) > max(OUTLIER_SPREADS * spread, np.log(OUTLIER_FACTOR)):
+                word = "more" if away > 0 else "fewer"
+                phrases[row] = f"{np.exp(abs(away)):.1f} times {word} events than the median of its class"
+    return phrases

@@ -1,0 +1,171 @@
+"""Pictures of one recording or sample, and the contact sheet of a set, as PNG; the only file here with matplotlib.
+
+Axes: N events, T time bins, P polarity (0 OFF, 1 ON), H and W pixels. Times are shown in milliseconds.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from pipeline.events import Events
+from pipeline.inspection.one import One
+from pipeline.inspection.paint import event_pixels
+from pipeline.inspection.style import MATPLOTLIB, MUTED, OFF, ON, RULE
+
+MOST_FRAMES = 10
+"""Frames in a row; of more time bins, evenly chosen ones are shown."""
+CLOUD_EVENTS = 8_000
+"""Points in the x-y-t cloud; of more events, evenly chosen ones are drawn."""
+SURFACE_SHARE = 0.2
+"""Time constant of the time surface as a share of the recording's duration."""
+RATE_BINS = 100
+DPI = 150
+
+
+def picture_of(one: One) -> bytes:
+    """Frames with the static partner beside them; below, of raw events the x-y-t cloud, time surface and event rate."""
+    shown = np.unique(np.linspace(0, len(one.frames) - 1, MOST_FRAMES).round().astype(int))
+    height, width = one.frames.shape[2:]
+    strip = 9.6 / (len(shown) + 1) * min(height / width, 1.5)
+    with matplotlib.rc_context(MATPLOTLIB):
+        figure = Figure(figsize=(10, strip + 3.9), dpi=DPI)
+        top = 1 - 0.42 / (strip + 3.9)
+        grid = GridSpec(1, len(shown) + 1, figure, 0.02, top - strip / (strip + 3.9), 0.985, top, wspace=0.06)
+        _partner(figure.add_subplot(grid[0]), one)
+        for cell, t, pixels in zip(range(1, len(shown) + 1), shown, event_pixels(one.frames[shown]), strict=True):
+            _pixels(figure.add_subplot(grid[cell]), pixels, f"bin {t + 1}")
+        bottom = top - strip / (strip + 3.9) - 0.42 / (strip + 3.9)
+        below = GridSpec(
+            1, 3, figure, 0.05, 0.5 / (strip + 3.9), 0.975, bottom, wspace=0.36, width_ratios=(1.3, 1, 1.1)
+        )
+        if one.events is not None:
+            _cloud(figure, below, one.events)
+            _surface(figure.add_subplot(below[1]), one.events)
+            _rate(figure.add_subplot(below[2]), one.events)
+        else:
+            _sum(figure.add_subplot(below[0]), one.frames)
+            _bins(figure.add_subplot(below[1:]), one.frames)
+        figure.suptitle(one.facts.name, x=0.02, y=0.995, ha="left", fontsize=9)
+        return _png(figure)
+
+
+def contact_sheet(rows: Sequence[tuple[str, Sequence[tuple[str, NDArray[np.uint8], bool]]]]) -> bytes:
+    """Classes as rows of recordings: (class, [(name, picture [H,W,3], whether it looks wrong)])."""
+    columns = max(len(cells) for _, cells in rows)
+    with matplotlib.rc_context(MATPLOTLIB):
+        size = 1.02
+        figure = Figure(figsize=(columns * size + 1.0, len(rows) * (size + 0.13) + 0.2), dpi=DPI)
+        left = 0.95 / (columns * size + 1.0)
+        grid = GridSpec(len(rows), columns, figure, left, 0.01, 0.99, 0.99, wspace=0.05, hspace=0.16)
+        for row, (label, cells) in enumerate(rows):
+            for column, (name, pixels, odd) in enumerate(cells):
+                axes = figure.add_subplot(grid[row, column])
+                _pixels(axes, pixels, "")
+                axes.set_title(name[-18:], fontsize=5, color=ON if odd else MUTED, pad=1.5)
+                axes.spines[:].set(color=ON if odd else RULE, linewidth=1.6 if odd else 0.6)
+                if column == 0:
+                    axes.text(-0.08, 0.5, label[:14], transform=axes.transAxes, ha="right", va="center", fontsize=8)
+        return _png(figure)
+
+
+def _pixels(axes: Axes, pixels: NDArray[np.uint8], title: str) -> None:
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set(visible=True, color=RULE)
+    axes.set_title(title, fontsize=7, color=MUTED, pad=2)
+
+
+def _partner(axes: Axes, one: One) -> None:
+    if one.partner is not None:
+        return _pixels(axes, one.partner, "static partner")
+    axes.text(0.5, 0.5, "no static\npartner\nknown", ha="center", va="center", fontsize=7, color=MUTED)
+    axes.set_axis_off()
+
+
+def _cloud(figure: Figure, grid: GridSpec, events: Events) -> None:
+    """Events in x, y and time."""
+    axes = figure.add_subplot(grid[0], projection="3d", computed_zorder=False)
+    rows = np.unique(np.linspace(0, len(events) - 1, CLOUD_EVENTS).round().astype(int))
+    t_ms = (events.t[rows] - events.t[0]) / 1000
+    for polarity, colour in ((0, OFF), (1, ON)):
+        of = events.p[rows] == polarity
+        axes.scatter(t_ms[of], events.x[rows][of], -events.y[rows][of], s=0.6, c=colour, linewidths=0, alpha=0.6)
+    axes.set_xlabel("time (ms)", labelpad=-6, fontsize=7)
+    axes.tick_params(labelsize=6, pad=-3)
+    axes.set(yticks=[], zticks=[])
+    axes.view_init(elev=18, azim=-62)
+    axes.set_box_aspect((2.0, 1, 1), zoom=1.15)
+    share = "" if len(rows) == len(events) else f", {len(rows):,} of {len(events):,} events"
+    axes.set_title(f"events in x, y and time{share}", fontsize=8, pad=-4)
+
+
+def _surface(axes: Axes, events: Events) -> None:
+    """Time surface at the end of the recording: exp(-(age of the pixel's last event) / tau), sign by polarity.
+
+    Source: Lagorce et al. 2017, "HOTS: a hierarchy of event-based time-surfaces for pattern recognition", TPAMI 39.
+    """
+    duration = max(events.duration_us, 1)
+    tau = SURFACE_SHARE * duration
+    surface = np.zeros((int(events.y.max()) + 1, int(events.x.max()) + 1))
+    sign = np.where(events.p == 1, 1.0, -1.0)
+    surface[events.y, events.x] = sign * np.exp((events.t - events.t[-1]) / tau)  # later events overwrite earlier ones
+    colours = matplotlib.colors.LinearSegmentedColormap.from_list("polarity", (OFF, "#ffffff", ON))
+    shown = axes.imshow(surface, cmap=colours, vmin=-1, vmax=1, interpolation="nearest")
+    axes.grid(visible=False)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_title(f"time surface at the end, tau = {tau / 1000:,.3g} ms", fontsize=8)
+    bar = axes.figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.03, ticks=(-1, 0, 1))
+    bar.ax.set_yticklabels(("OFF", "old", "ON"), fontsize=6)
+    bar.outline.set_visible(False)
+
+
+def _rate(axes: Axes, events: Events) -> None:
+    """Events per millisecond of each polarity."""
+    edges = np.linspace(0, max(events.duration_us, 1) / 1000, RATE_BINS + 1)
+    t_ms = (events.t - events.t[0]) / 1000
+    for polarity, colour, name in ((1, ON, "ON"), (0, OFF, "OFF")):
+        counts, _ = np.histogram(t_ms[events.p == polarity], edges)
+        axes.stairs(counts / np.diff(edges), edges, color=colour, label=name)
+    axes.set(xlabel="time (ms)", ylabel="events per ms", xlim=(0, edges[-1]))
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper right")
+    axes.set_title("event rate", fontsize=8)
+
+
+def _sum(axes: Axes, frames: NDArray[np.generic]) -> None:
+    """All time bins together."""
+    _pixels(axes, event_pixels(np.asarray(frames, np.float64).sum(0, keepdims=True))[0], "")
+    axes.set_title("all time bins together", fontsize=8)
+
+
+def _bins(axes: Axes, frames: NDArray[np.generic]) -> None:
+    """Events of each polarity per time bin."""
+    sums = np.asarray(frames, np.float64).sum((2, 3))  # [T,P]
+    places = np.arange(1, len(sums) + 1)
+    if sums.shape[1] > 1:
+        axes.bar(places - 0.2, sums[:, 1], 0.4, color=ON, label="ON")
+        axes.bar(places + 0.2, sums[:, 0], 0.4, color=OFF, label="OFF")
+        axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper right")
+    else:
+        axes.bar(places, sums[:, 0], 0.6, color=ON)
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    axes.set(xlabel="time bin", ylabel="sum of the cells")
+    axes.grid(visible=False, axis="x")
+    axes.set_title("events per time bin", fontsize=8)
+
+
+def _png(figure: Figure) -> bytes:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", metadata={"Software": None})
+    return data.getvalue()

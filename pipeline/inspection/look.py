@@ -1,0 +1,104 @@
+"""One look at a path: what it is, and how to show that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import SettingsError
+from pipeline.files import write_bytes
+from pipeline.inspection import pages, sheets
+from pipeline.inspection.one import One, find_recording, recording_of_file, recording_of_set, sample_of_set
+from pipeline.inspection.sets import Progress, SetFacts, facts_of_raw, facts_of_shards, find_pair
+from pipeline.inspection.text import text_of_one, text_of_set
+from pipeline.manifest import MANIFEST, WORK_FOLDER
+from pipeline.pairs import get_reader
+from pipeline.shardset import ShardSet
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found at a path.
+
+    Args:
+        values: JSON-ready.
+        text: for the terminal.
+        write: writes a picture of a kind (`png`, `gif`, `html`) to a file.
+    """
+
+    values: dict[str, Any]
+    text: str
+    write: Callable[[str, Path], None]
+
+
+def look(
+    path: Path,
+    *,
+    dataset: str | None,
+    static: Path | None,
+    sample: str | None,
+    only: str | None,
+    time_bins: int,
+    limit: int,
+    progress: Progress,
+) -> Seen:
+    """Find out what a path is - recording, raw data set or shard set - and look at it, or at one sample in it.
+
+    Args:
+        path: a recording file, the folder of a raw data set, or the folder of a shard set.
+        dataset: reader of a raw folder; None tries all.
+        static: folder of its static images; None takes `path`.
+        sample: name of one recording, or key of one sample.
+        only: the one class that a contact sheet shows.
+        time_bins: frames of a raw recording.
+        limit: recordings of a raw data set that are looked into.
+        progress: shows progress.
+
+    Raises:
+        RecordingError: a recording cannot be used, or there is none of that name.
+        LayoutError: the folder fits no data set, or several.
+        ShardSetError: a damaged shard set.
+        SettingsError: options that do not go together.
+    """
+    if path.is_file():
+        return _one(recording_of_file(path, time_bins=time_bins))
+    if (path / MANIFEST).exists() or (path / WORK_FOLDER).exists():
+        shards = ShardSet(path)
+        if sample is not None:
+            return _one(sample_of_set(shards, sample))
+        stored = facts_of_shards(shards, progress=progress)
+        return _set(stored, lambda: sheets.sheet_of_shards(shards, stored, only=only))
+    if dataset is not None:
+        reader = get_reader(dataset)
+        listing = reader.list_pair(path, static or path)
+    else:
+        reader, listing = find_pair(path, static or path)
+    if sample is not None:
+        recording = find_recording(listing, sample)
+        return _one(recording_of_set(reader, listing, recording, time_bins=time_bins))
+    raw = facts_of_raw(reader, listing, limit=limit, time_bins=time_bins, progress=progress)
+    return _set(raw, lambda: sheets.sheet_of_raw(reader, listing, raw, only=only))
+
+
+def _one(one: One) -> Seen:
+    writers = {"png": pages.png_of_one, "gif": pages.gif_of_one, "html": pages.html_of_one}
+    values = {**one.facts.as_dict(), **{f"origin_{name}": value for name, value in one.origin.items()}}
+    return Seen(values, text_of_one(one), lambda kind, target: writers[kind](one, target))
+
+
+def _set(found: SetFacts, sheet: Callable[[], bytes]) -> Seen:
+    def write(kind: str, target: Path) -> None:
+        if kind == "gif":
+            raise SettingsError("a GIF shows one recording; name one with --sample.")
+        if kind == "png":
+            return write_bytes(target, sheet())
+        return pages.html_of_set(found, sheet(), target)
+
+    text = text_of_set(found)
+    if found.odd:
+        text += f"\n  see the first of them: spikebridge inspect PATH --sample {found.odd[0].name} --html worst.html"
+    if rest := sheets.left_out(found):
+        text += f"\n  contact sheet: {rest}"
+    return Seen(found.as_dict(), text, write)

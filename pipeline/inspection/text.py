@@ -1,0 +1,74 @@
+"""What `spikebridge inspect` says in the terminal."""
+
+from __future__ import annotations
+
+from pipeline.inspection.one import One
+from pipeline.inspection.sets import SetFacts
+
+SHOWN_ODD, SHOWN_CLASSES = 10, 12
+"""Lines at most."""
+
+
+def text_of_one(one: One) -> str:
+    """A summary for the terminal."""
+    facts = one.facts
+    head = [facts.name, *(f"  {name:12} {value}" for name, value in rows_of(one))]
+    return "\n".join([*head, *(f"  looks wrong: {complaint}" for complaint in facts.complaints)])
+
+
+def rows_of(one: One) -> list[tuple[str, str]]:
+    """Names and values of everything that is known, for people."""
+    facts = one.facts
+    rows = [("events", f"{facts.events:,.10g}")]
+    if facts.duration_us is not None:
+        rows.append(("duration", f"{facts.duration_us / 1000:,.3f} ms"))
+        rate, gap = facts.rate_hz or 0, facts.longest_gap_us or 0
+        rows += [("rate", f"{rate / 1000:,.1f} events per ms"), ("longest gap", f"{gap / 1000:,.3f} ms")]
+    if facts.on_share is not None:
+        rows.append(("ON share", f"{100 * facts.on_share:.1f} %"))
+    if facts.extent:
+        left, top, right, bottom = facts.extent
+        rows.append(("extent", f"x {left} to {right - 1}, y {top} to {bottom - 1}, {facts.active_pixels:,} pixels"))
+    rows.append(("per bin", " ".join(f"{count:.4g}" for count in facts.events_per_bin)))
+    if facts.hot_pixels:
+        rows.append(
+            ("hot pixels", ", ".join(f"x={x} y={y} ({100 * share:.0f} %)" for x, y, share in facts.hot_pixels[:5]))
+        )
+    known = {name for name, _ in rows}
+    rows += [
+        (f"raw {name}" if name in known else name.replace("_", " "), str(value))
+        for name, value in one.origin.items()
+        if value not in (None, "")
+    ]
+    return rows
+
+
+def text_of_set(found: SetFacts) -> str:
+    """A summary for the terminal."""
+    marks = " (SIMULATED recordings)" if found.simulated else ""
+    lines = [f"{found.kind}: {found.name}{marks}, {len(found.classes):,} classes, {found.of:,} recordings"]
+    lines += [f"  {line}" for line in found.about]
+    lines += [f"  {line}" for line in _class_lines(found)]
+    if found.events:
+        low, median, high = found.events
+        lines.append(f"  events of a recording: {low:,.6g} to {high:,.6g}, median {median:,.6g}")
+    part = "" if found.looked == found.of else f" (an even sample of {found.looked:,} of {found.of:,}; see --limit)"
+    lines.append(f"  looks wrong: {len(found.odd):,} of {found.looked:,}{part}")
+    lines += [f"    {facts.name}: {'; '.join(facts.complaints)}" for facts in found.odd[:SHOWN_ODD]]
+    if len(found.odd) > SHOWN_ODD:
+        lines.append(f"    and {len(found.odd) - SHOWN_ODD:,} more, see --json")
+    if found.unreadable:
+        lines.append(f"  cannot be used: {len(found.unreadable):,}")
+        lines += [f"    {message}" for _, message in found.unreadable[:SHOWN_ODD]]
+    return "\n".join(lines)
+
+
+def _class_lines(found: SetFacts) -> list[str]:
+    parts = list(found.classes[0])[1:] if found.classes else []
+    width = max((len(entry["class"]) for entry in found.classes[:SHOWN_CLASSES]), default=0)
+    lines = [
+        f"{entry['class']:{width}}  " + ", ".join(f"{entry[part]:,} {part}" for part in parts)
+        for entry in found.classes[:SHOWN_CLASSES]
+    ]
+    more = len(found.classes) - SHOWN_CLASSES
+    return lines + ([f"and {more:,} classes more"] if more > 0 else [])

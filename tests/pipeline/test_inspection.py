@@ -1,0 +1,174 @@
+"""Looking at recordings, samples and sets: facts, what looks wrong, and the files that are written."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from conftest import make_events, write_digits_raw
+from PIL import Image
+
+from pipeline.errors import LayoutError, RecordingError, SettingsError, ShardSetError
+from pipeline.events import Events
+from pipeline.formats import bin40
+from pipeline.inspection.facts import facts_of_events, facts_of_frames, unusual_counts
+from pipeline.inspection.look import look
+from pipeline.inspection.one import whole_frames
+from pipeline.inspection.paint import event_pixels, gif
+from pipeline.shardset import ShardSet
+
+PLAIN = {"dataset": None, "static": None, "sample": None, "only": None, "time_bins": 10, "limit": 1000}
+
+
+def seen(path, **changes):
+    return look(path, **{**PLAIN, **changes}, progress=lambda items, total, what: items)
+
+
+def opened(path):
+    return Image.open(io.BytesIO(path.read_bytes()))
+
+
+def columns(t, x, y, p):
+    return Events(np.array(t, np.int64), np.array(x, np.int32), np.array(y, np.int32), np.array(p, np.uint8))
+
+
+def test_facts_of_a_recording_counted_by_hand():
+    facts = facts_of_events(columns([0, 10, 20, 100], [2, 2, 3, 5], [1, 1, 1, 4], [0, 1, 1, 1]), name="a", time_bins=2)
+    assert facts.events == 4
+    assert facts.on_share == 0.75
+    assert facts.extent == (2, 1, 6, 5)
+    assert facts.active_pixels == 3
+    assert facts.events_per_bin == (3, 1)
+    assert (facts.duration_us, facts.longest_gap_us) == (100, 80)
+    assert facts.rate_hz == pytest.approx(40_000)
+    assert facts.complaints == ("a pause of 0.1 ms in 0.1 ms",)
+
+
+def test_an_ordinary_recording_has_no_complaint():
+    assert facts_of_events(make_events(0, count=2000), name="a", time_bins=10).complaints == ()
+
+
+def test_a_hot_pixel_is_named_with_its_place():
+    events = make_events(1, count=2000)
+    hot = np.arange(0, 2000, 4)
+    events.x[hot], events.y[hot] = 7, 9
+    facts = facts_of_events(events, name="a", time_bins=10)
+    assert facts.hot_pixels[0][:2] == (7, 9)
+    assert "x=7 y=9 with 25 %" in facts.complaints[0]
+
+
+def test_one_polarity_and_empty_bins_are_named():
+    events = make_events(2, count=500)
+    events.p[:] = 1
+    events.t[events.t > 100_000] += 200_000  # leaves bins 3 to 6 of 10 nearly without events
+    complaints = " ".join(facts_of_events(events, name="a", time_bins=10).complaints)
+    assert "100 % ON" in complaints
+    assert "time bins are empty" in complaints
+
+
+def test_a_sample_without_events_and_one_at_the_limit():
+    assert facts_of_frames(np.zeros((4, 2, 5, 5), np.uint8), name="a").complaints == ("no event",)
+    frames = np.ones((4, 2, 5, 5), np.uint8)
+    frames[0, 0, 0, 0] = 255
+    assert "1 cells at the limit of uint8" in facts_of_frames(frames, name="a").complaints
+
+
+def test_unusual_counts_are_relative_to_the_class():
+    phrases = unusual_counts([100, 110, 90, 105, 95, 1000, 1000, 1010, 990, 1005, 995, 100], [0] * 6 + [1] * 6)
+    assert phrases[5] == "9.8 times more events than the median of its class"
+    assert phrases[11].startswith("10.0 times fewer")
+    assert not any(phrases[:5] + phrases[6:11])
+
+
+def test_frames_at_full_resolution_hold_every_event():
+    events = make_events(3)
+    frames = whole_frames(events, 7)
+    assert frames.sum() == len(events)
+    assert frames[:, 1].sum() == events.p.sum()
+
+
+def test_a_file_is_read_by_its_ending(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(bin40.encode(make_events(4)))
+    shown = seen(path)
+    assert shown.values["events"] == 300
+    assert "events       300" in shown.text
+
+
+def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path):
+    (tmp_path / "a.txt").write_text("no events")
+    with pytest.raises(RecordingError, match=r"a\.txt: no known recording; expected one of \.bin"):
+        seen(tmp_path / "a.txt")
+
+
+def test_the_odd_recording_of_a_raw_set_comes_first(tmp_path):
+    raw = write_digits_raw(tmp_path, train=8)
+    odd = sorted((raw / "events" / "Train" / "1").glob("*.bin"))[3]
+    events = make_events(5, count=60)
+    events.p[:] = 0
+    events.x[:50], events.y[:50] = 3, 3
+    odd.write_bytes(bin40.encode(events))
+    (
+        raw / "events" / "Train" / "2" / sorted(p.name for p in (raw / "events" / "Train" / "2").iterdir())[0]
+    ).write_bytes(b"")
+    shown = seen(raw, dataset="digits")
+    assert shown.values["odd"][0]["name"] == f"Train/1/{odd.stem}"
+    assert len(shown.values["unreadable"]) == 1
+    assert f"--sample Train/1/{odd.stem}" in shown.text
+    shown.write("png", tmp_path / "sheet.png")
+    assert opened(tmp_path / "sheet.png").width > 500
+    assert seen(raw, dataset="digits", limit=5).values["looked"] == 5
+
+
+def test_a_raw_folder_is_recognised_or_refused(tmp_path):
+    raw = write_digits_raw(tmp_path / "raw")
+    assert "raw data set: digits" in seen(raw).text
+    with pytest.raises(LayoutError, match="--dataset"):
+        seen(tmp_path)
+    with pytest.raises(RecordingError, match="names look like"):
+        seen(raw, sample="Train/0/nothing")
+
+
+@pytest.mark.parametrize("form", ["webdataset", "hdf5"])
+def test_a_stored_sample_and_its_photograph(shard_set, tmp_path, form):
+    shards = shard_set(format=form)
+    found = seen(shards)
+    assert found.values["of"] == found.values["looked"] == 33
+    key = ShardSet(shards).split("train").keys[5]
+    one = seen(shards, sample=key)
+    assert one.values["origin_static"].startswith("static-")
+    assert one.values["duration_us"] is None
+    for kind in ("png", "gif", "html"):
+        one.write(kind, tmp_path / f"a.{kind}")
+    assert (
+        "static partner" in (tmp_path / "a.html").read_text() or "Static partner" in (tmp_path / "a.html").read_text()
+    )
+    assert opened(tmp_path / "a.gif").n_frames > 1
+    with pytest.raises(ShardSetError, match="no sample 'nothing'"):
+        seen(shards, sample="nothing")
+
+
+def test_a_set_is_one_page_and_no_animation(shard_set, tmp_path):
+    found = seen(shard_set())
+    found.write("html", tmp_path / "set.html")
+    page = (tmp_path / "set.html").read_text()
+    assert "Contact sheet" in page
+    assert "<script" not in page
+    assert "http" not in page.replace('http-equiv="Content', "")
+    with pytest.raises(SettingsError, match="--sample"):
+        found.write("gif", tmp_path / "set.gif")
+    with pytest.raises(SettingsError, match="no class is called"):
+        seen(shard_set(), only="nothing").write("png", tmp_path / "no.png")
+    assert not (tmp_path / "no.png").exists()
+    json.dumps(found.values)
+
+
+def test_polarities_have_their_colours_and_gifs_their_size():
+    frames = np.zeros((2, 2, 3, 4))
+    frames[0, 1, 0, 0] = frames[1, 0, 2, 3] = 5
+    pictures = event_pixels(frames)
+    assert pictures[0, 0, 0].tolist() == [213, 94, 0]
+    assert pictures[1, 2, 3].tolist() == [0, 114, 178]
+    assert (pictures[0, 1:] == 255).all()
+    moving = Image.open(io.BytesIO(gif(pictures)))
+    assert (moving.n_frames, moving.size) == (2, (256, 192))
