@@ -185,6 +185,13 @@ def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, 
 @click.option("--recipe", help="Take the settings from this recipe  [default: the one named like the data set]")
 @click.option("--time-bins", type=int, help="Frames per recording, T.")
 @click.option("--size", type=int, help="Height and width of frames and images in pixels.")
+@click.option("--binning", type=click.Choice(CHOICES["binning"]), help="Equal bins, windows, or counts of events.")
+@click.option("--window-us", type=int, help="Length of a window (--binning window).")
+@click.option("--events-per-bin", type=int, help="Events of a bin (--binning count)  [default: equal shares]")
+@click.option("--time-window", metavar="START:STOP", help="Part of a recording that is used, in microseconds.")
+@click.option("--hot-pixels", type=float, help="Leave out pixels with more than this many times the mean events.")
+@click.option("--refractory-us", type=int, help="Leave out events this soon after their pixel's last.")
+@click.option("--background-us", type=int, help="Leave out events without a neighbour's this shortly before.")
 @click.option("--reduction", type=click.Choice(CHOICES["reduction"]), help="How events become cells.")
 @click.option("--extent", type=click.Choice(CHOICES["extent"]), help="Stretch the recording's extent or the sensor.")
 @click.option("--encoding", type=click.Choice(CHOICES["encoding"]), help="Channels of the static images.")
@@ -218,6 +225,7 @@ def preprocess(
     overwrite: bool,
     as_json: bool,
     classes: str | None,
+    time_window: str | None,
     **flags: Any,
 ) -> None:
     """Turn raw recordings and images into a shard set.
@@ -231,9 +239,9 @@ def preprocess(
       spikebridge preprocess --dataset nmnist --events N-MNIST --static MNIST --out shards --dry-run
       spikebridge preprocess --recipe digits --events raw --static raw --out shards --time-bins 5
     """
-    settings = conversion_settings(
-        dataset, recipe, {**flags, "classes": tuple(classes.split(",")) if classes else None}
-    )
+    flags["classes"] = tuple(classes.split(",")) if classes else None
+    flags["time_window_us"] = _time_window(time_window) if time_window else None
+    settings = conversion_settings(dataset, recipe, flags)
     if settings_hash:
         return click.echo(settings.sha256[:12])
     if missing := [option for option, value in (("--events", events), ("--static", static)) if value is None]:
@@ -275,6 +283,16 @@ def preprocess(
     if rejected:
         say(f"{rejected} recordings or images were dropped, see {out / 'rejects.jsonl'}")
         click.get_current_context().exit(DONE_WITH_REJECTS)
+
+
+def _time_window(text: str) -> tuple[int, int]:
+    start, _, stop = text.partition(":")
+    if not (start.isdigit() and stop.isdigit()):
+        raise click.BadParameter(
+            f"{text!r} is no part of a recording; expected START:STOP in microseconds, for example 0:100000",
+            param_hint="--time-window",
+        )
+    return int(start), int(stop)
 
 
 def conversion_settings(dataset: str | None, recipe: str | None, flags: dict[str, Any]) -> ConversionSettings:

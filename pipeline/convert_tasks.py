@@ -6,7 +6,6 @@ tonic and torch are never imported here.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -17,11 +16,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipeline.errors import RecordingError
-from pipeline.events import Events, check_events
+from pipeline.events import Events
 from pipeline.files import sha256_file, write_bytes
 from pipeline.framing import to_frames
 from pipeline.images import pixel_hash, to_static
 from pipeline.manifest import WORK_FOLDER
+from pipeline.packing import PackedEvents, pack
 from pipeline.pairs import PairReader, Recording, StaticImage, get_reader
 from pipeline.plan import EventShard, PlannedSample, StaticChunk
 from pipeline.settings import ConversionSettings
@@ -178,24 +178,37 @@ def _sample(job: Job, reader: PairReader, planned: PlannedSample, totals: dict[s
     if reader.many_per_file:
         converted = spooled(job.work, recording, lambda: _convert_file(job, reader, recording))
     else:
-        converted = _convert(job, reader, recording.name, _readable(reader.read_events, recording))
+        converted = _convert(job, reader, recording.name, _read(job, reader, recording))
     facts = dict(converted.facts)
     saturated = facts.pop("saturated_cells")
     totals["events"] += facts["events"]
     totals["dropped_events"] += facts["dropped_events"]
     totals["saturated_cells"] += saturated
     totals["saturated_samples"] += saturated > 0
+    for name, count in facts.get("filtered_events", {}).items():
+        totals[f"filtered_{name}"] = totals.get(f"filtered_{name}", 0) + count
     metadata = {**facts, "source": recording.name, "static": planned.static_key}
     sample = Sample(planned.key, recording.label, converted.frames, json.dumps(metadata, sort_keys=True))
     return sample, facts["events_sha256"]
 
 
-def _convert(job: Job, reader: PairReader, name: str, events: Events) -> Converted:
-    """Check and frame the events of one recording."""
+def _read(job: Job, reader: PairReader, recording: Recording) -> Events | PackedEvents:
+    """A recording, packed at once where nothing has to be done to its events before."""
+    if job.settings.filters:
+        return _readable(reader.read_events, recording)
+    return _readable(lambda item: reader.read_packed(item, sensor_size=job.sensor_size), recording)
+
+
+def _convert(job: Job, reader: PairReader, name: str, events: Events | PackedEvents) -> Converted:
+    """Check, filter and frame the events of one recording."""
     settings = job.settings
-    check_events(events, sensor_size=job.sensor_size, source=name)
+    packed = events if isinstance(events, PackedEvents) else pack(events, sensor_size=job.sensor_size, source=name)
+    facts: dict[str, Any] = {"events": len(packed)}
+    if settings.filters:
+        left, facts["filtered_events"] = settings.filters.apply(packed.unpack(), source=name)
+        packed = pack(left, sensor_size=job.sensor_size, source=name)
     framed = to_frames(
-        events,
+        packed,
         time_bins=settings.time_bins,
         size=settings.size,
         reduction=settings.reduction,
@@ -204,13 +217,13 @@ def _convert(job: Job, reader: PairReader, name: str, events: Events) -> Convert
         source=name,
         crop=reader.crop,
         span_us=reader.span_us,
+        binning=settings.binning_rule,
     )
-    facts = {
-        "events": len(events),
+    facts |= {
         "dropped_events": framed.dropped_events,
         "saturated_cells": framed.saturated_cells,
-        "duration_us": events.duration_us,
-        "events_sha256": _digest(events),
+        "duration_us": packed.duration_us,
+        "events_sha256": packed.sha256(),
     }
     return Converted(framed.frames, facts)
 
@@ -234,11 +247,3 @@ def _readable(read: Callable[[Item], Content], item: Item) -> Content:
         return read(item)
     except OSError as error:
         raise RecordingError(f"{item.name}: cannot be read ({error.strerror}).", reason="unreadable") from error
-
-
-def _digest(events: Events) -> str:
-    """SHA-256 of the events themselves: equal for a copy of a recording under another name."""
-    digest = hashlib.sha256()
-    for column, dtype in ((events.t - events.t[0], "<i8"), (events.x, "<i4"), (events.y, "<i4"), (events.p, "u1")):
-        digest.update(np.ascontiguousarray(column, dtype).tobytes())
-    return digest.hexdigest()

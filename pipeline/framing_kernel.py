@@ -1,4 +1,7 @@
-"""The compiled loops of `pipeline.framing`; imported only when frames are made, because numba takes 0.3 s."""
+"""The compiled loops of `pipeline.framing`; imported only when frames are made, because numba takes 0.3 s.
+
+Events come as words, see `pipeline.packing`: x is word >> 12 & 0xFFF, y is word >> 1 & 0x7FF, p is word & 1.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +12,49 @@ from numpy.typing import NDArray
 
 @njit(cache=True, nogil=True)
 def scatter_counts(
-    t: NDArray[np.int64],
-    x: NDArray[np.int32],
-    y: NDArray[np.int32],
-    p: NDArray[np.uint8],
-    start: int,
-    bin_us: int,
-    rest: bool,
-    columns: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    counts: NDArray[np.int64],
+    words: NDArray[np.int64],
+    cuts: NDArray[np.int64],
+    columns: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    counts: NDArray[np.uint32],
+    frame_cells: int,
 ) -> int:
-    """Add 1 to `counts[(t - start) // bin_us, p, rows[y], columns[x]]` for every event; returns the events used.
+    """Add 1 to counts[bin, p, row, column] (flat) for every event in a bin; returns the events used.
 
-    Expects sorted times from `start` on and coordinates inside `columns` and `rows`. Stops at the end of the last bin,
-    or with `rest` puts everything later into it.
+    `columns[x]` is a column, `rows[y]` the offset of a row, either negative for pixels that are left out.
     """
     used = 0
-    last = counts.shape[0] - 1
-    end = bin_us * counts.shape[0]
-    for i in range(t.size):
-        since = t[i] - start
-        if since >= end and not rest:
-            break
-        counts[min(since // bin_us, last), p[i], rows[y[i]], columns[x[i]]] += 1
-        used += 1
+    plane = frame_cells // 2
+    for step in range(cuts.size - 1):
+        first = step * frame_cells
+        for i in range(cuts[step], cuts[step + 1]):
+            word = words[i]
+            column = columns[word >> 12 & 0xFFF]
+            row = rows[word >> 1 & 0x7FF]
+            if column >= 0 and row >= 0:
+                counts[first + (word & 1) * plane + row + column] += np.uint32(1)
+                used += 1
     return used
 
 
 @njit(cache=True, nogil=True)
+def saturate(counts: NDArray[np.uint32], limit: int, out: NDArray[np.unsignedinteger]) -> int:
+    """Write min(count, limit) into `out`; returns how many counts were above the limit."""
+    above = 0
+    most = np.uint32(limit)
+    for i in range(counts.size):
+        count = counts[i]
+        above += count > most
+        out[i] = min(count, most)
+    return above
+
+
+@njit(cache=True, nogil=True)
 def scatter_weights(
-    t: NDArray[np.int64],
-    x: NDArray[np.int32],
-    y: NDArray[np.int32],
-    p: NDArray[np.uint8],
-    start: int,
-    bin_us: int,
+    words: NDArray[np.int64],
+    cuts: NDArray[np.int64],
+    left: int,
+    top: int,
     x_starts: NDArray[np.int64],
     x_cells: NDArray[np.int64],
     x_weights: NDArray[np.float32],
@@ -53,18 +63,25 @@ def scatter_weights(
     y_weights: NDArray[np.float32],
     weights: NDArray[np.float32],
 ) -> int:
-    """Add every event to the cells that its pixel reaches, times its axis weights; returns the events used."""
+    """Add every event to the cells that its pixel reaches, times its axis weights; returns the events used.
+
+    Pixels are counted from (left, top); those outside the axes are left out.
+    """
     used = 0
-    end = bin_us * weights.shape[0]
-    for i in range(t.size):
-        since = t[i] - start
-        if since >= end:
-            break
-        step = since // bin_us
-        for row in range(y_starts[y[i]], y_starts[y[i] + 1]):
-            for column in range(x_starts[x[i]], x_starts[x[i] + 1]):
-                weights[step, p[i], y_cells[row], x_cells[column]] += y_weights[row] * x_weights[column]
-        used += 1
+    width = x_starts.size - 1
+    height = y_starts.size - 1
+    for step in range(cuts.size - 1):
+        for i in range(cuts[step], cuts[step + 1]):
+            word = words[i]
+            x = (word >> 12 & 0xFFF) - left
+            y = (word >> 1 & 0x7FF) - top
+            if x < 0 or x >= width or y < 0 or y >= height:
+                continue
+            p = word & 1
+            for row in range(y_starts[y], y_starts[y + 1]):
+                for column in range(x_starts[x], x_starts[x + 1]):
+                    weights[step, p, y_cells[row], x_cells[column]] += y_weights[row] * x_weights[column]
+            used += 1
     return used
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 import pipeline.readers
 from pipeline.errors import LayoutError, RecordingError, SettingsError
 from pipeline.events import Events
+from pipeline.packing import PackedEvents, pack
 
 SIMULATION_NOTE = "simulated.json"
 """File beside the events and static folders of a simulated data set."""
@@ -185,6 +186,14 @@ class PairReader:
             RecordingError: the file is not a whole recording.
         """
         raise NotImplementedError
+
+    def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> PackedEvents:
+        """Read, check and pack one recording; a reader whose format has a faster way replaces this.
+
+        Raises:
+            RecordingError: the file is not a whole recording, or a check fails.
+        """
+        return pack(self.read_events(recording), sensor_size=sensor_size, source=recording.name)
 
     def read_file(self, recording: Recording) -> Iterator[tuple[str, Events | RecordingError]]:
         """Decode the file of a recording once; yield the name of every recording in it, and its events or its error."""

@@ -6,9 +6,13 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SettingsError
+
+if TYPE_CHECKING:  # numpy stays out of the way of --help
+    from pipeline.binning import Binning
+    from pipeline.filters import Filters
 
 SCHEMA_VERSION = 1
 """Version of the shard-set layout that this code writes, and the newest that it reads."""
@@ -17,6 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "protocol": ("strict", "legacy"),
     "reduction": ("sum", "bilinear", "frequency", "event"),
     "extent": ("recording", "canvas"),
+    "binning": ("bins", "window", "count"),
     "encoding": ("v", "luma", "rgb", "hsv"),
     "dtype": ("uint8", "uint16", "float16"),
     "format": ("webdataset", "hdf5"),
@@ -42,6 +47,20 @@ class ConversionSettings:
     """T, frames per recording, 1 to 1000."""
     size: int = 28
     """Height and width of a frame and of a static image in pixels, 1 to 1024."""
+    binning: str = "bins"
+    """How a recording is cut: `bins` of equal length, windows of `window_us`, or bins of equal `count`s of events."""
+    window_us: int = 0
+    """Length of a window in microseconds, 1 to 10**9; binning `window` only."""
+    events_per_bin: int = 0
+    """Events of a bin, 0 to share out the recording's evenly; binning `count` only."""
+    time_window_us: tuple[int, ...] = ()
+    """(start, stop) in microseconds from the first event: the part of a recording that is used; empty for all."""
+    hot_pixels: float = 0.0
+    """Leave out pixels with more than this many times the mean events of active pixels; 0 leaves none out."""
+    refractory_us: int = 0
+    """Leave out events that follow on their pixel's last within this time, in microseconds; 0 leaves none out."""
+    background_us: int = 0
+    """Leave out events without a neighbour's event within this time before, in microseconds; 0 leaves none out."""
     reduction: str = "sum"
     """`sum`: every event adds 1 to one cell. `bilinear`: the published resize, corners aligned. `event`: a cell is 1
     when an event falls into it. `frequency`: rates relative to the frame's largest, as published with N-Omniglot."""
@@ -76,19 +95,52 @@ class ConversionSettings:
             ("samples_per_shard", 1, 10**9),
             ("seed", 0, 2**32 - 1),
             ("limit", 0, 10**12),
+            ("window_us", 0, 10**9),
+            ("events_per_bin", 0, 10**9),
+            ("hot_pixels", 0.0, 1e9),
+            ("refractory_us", 0, 10**9),
+            ("background_us", 0, 10**9),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise SettingsError(f"{name} is {value}; expected {low} to {high}.")
+        self._check_binning()
         if self.dtype not in DTYPES[self.reduction]:
             raise SettingsError(
                 f"dtype {self.dtype} does not go with reduction {self.reduction}, whose frames are stored as "
                 f"{' or '.join(DTYPES[self.reduction])}."
             )
 
+    def _check_binning(self) -> None:
+        for name, mode in (("window_us", "window"), ("events_per_bin", "count")):
+            if getattr(self, name) and self.binning != mode:
+                raise SettingsError(f"{name} goes with binning {mode} only; binning is {self.binning}.")
+        if self.binning == "window" and not self.window_us:
+            raise SettingsError("binning window needs the length of a window, window_us; expected at least 1.")
+        if self.reduction == "frequency" and self.binning != "bins":
+            raise SettingsError("reduction frequency is a rate over equal bins; expected binning bins.")
+        times = self.time_window_us
+        if times and (len(times) != 2 or not 0 <= times[0] < times[1]):
+            raise SettingsError(f"time_window_us is {list(times)}; expected a start from 0 on and a later stop.")
+
+    @property
+    def filters(self) -> Filters:
+        """What is taken out of a recording before it is binned."""
+        from pipeline.filters import Filters
+
+        return Filters(self.time_window_us, self.hot_pixels, self.refractory_us, self.background_us)
+
+    @property
+    def binning_rule(self) -> Binning:
+        """How a recording is cut into time bins."""
+        from pipeline.binning import Binning
+
+        return Binning(self.binning, self.window_us, self.events_per_bin)
+
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON-ready values, in the order of their definition."""
-        return {**dataclasses.asdict(self), "codec": "raw", "classes": list(self.classes)}
+        lists = {name: list(getattr(self, name)) for name in ("classes", "time_window_us")}
+        return {**dataclasses.asdict(self), "codec": "raw", **lists}
 
     @property
     def sha256(self) -> str:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline import packing
 from pipeline.errors import RecordingError, SettingsError
 from pipeline.events import Events
+from pipeline.packing import X_SHIFT, Y_SHIFT, PackedEvents
 
 RECORD_BYTES = 5
 MAX_TIME_US = 2**23 - 1
@@ -54,6 +56,37 @@ def decode(data: bytes, *, source: str) -> tuple[Events, int]:
         t += OVERFLOW_US * np.cumsum(marker)
         t, x, y, p = t[~marker], x[~marker], y[~marker], p[~marker]
     return Events(t, x, y, p), markers
+
+
+def decode_packed(data: bytes, *, sensor_size: tuple[int, int], source: str, from_corner: bool = False) -> PackedEvents:
+    """Decode, check and pack one `.bin` file in one compiled pass; the same as `decode` and `packing.pack`.
+
+    Args:
+        data: the whole file.
+        sensor_size: (W, H) in pixels.
+        source: file name for messages.
+        from_corner: count pixels from the smallest x and y that occur.
+
+    Raises:
+        RecordingError: as `decode` and `packing.pack` say.
+    """
+    from pipeline import packing_kernel as kernel
+
+    words = np.empty(len(data) // RECORD_BYTES, np.int64)
+    if len(data) % RECORD_BYTES == 0:
+        raw = np.frombuffer(data, np.uint8)
+        count, start, left, right, top, bottom = kernel.pack_bin40(raw, OVERFLOW_Y, OVERFLOW_US, words)
+        left, top = (left, top) if from_corner else (0, 0)
+        extent = (right - left + 1, bottom - top + 1)
+        if count > 0 and extent[0] <= sensor_size[0] and extent[1] <= sensor_size[1]:
+            words = words[:count]
+            if left or top:
+                words -= left << X_SHIFT | top << Y_SHIFT
+            return PackedEvents(words, start, extent)
+    events = decode(data, source=source)[0]  # something is wrong: the long way says what
+    if from_corner and len(events):
+        events = Events(events.t, events.x - events.x.min(), events.y - events.y.min(), events.p)
+    return packing.pack(events, sensor_size=sensor_size, source=source)
 
 
 def encode(events: Events) -> bytes:

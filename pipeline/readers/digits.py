@@ -14,6 +14,7 @@ from pipeline.errors import LayoutError
 from pipeline.events import Events
 from pipeline.formats import bin40
 from pipeline.images import decode_image
+from pipeline.packing import PackedEvents
 from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
 from pipeline.readers.nmnist import DIGITS, SENSOR_SIZE, SHOWN_FRACTION, SUBSETS, list_digit_recordings
 
@@ -66,6 +67,10 @@ class Digits(PairReader):
 
     def read_events(self, recording: Recording) -> Events:
         return bin40.decode(recording.path.read_bytes(), source=f"{recording.name}.bin")[0]
+
+    def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> PackedEvents:
+        data = recording.path.read_bytes()
+        return bin40.decode_packed(data, sensor_size=sensor_size, source=f"{recording.name}.bin")
 
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
         return decode_image(image.path.read_bytes(), source=f"{image.name}.png")

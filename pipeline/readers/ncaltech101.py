@@ -17,6 +17,7 @@ from pipeline.errors import LayoutError
 from pipeline.events import Events
 from pipeline.formats import bin40
 from pipeline.images import decode_image
+from pipeline.packing import PackedEvents
 from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
 from pipeline.splits import first_share_trains
 
@@ -91,6 +92,10 @@ class NCaltech101(PairReader):
         if not len(events):
             return events
         return Events(events.t, events.x - events.x.min(), events.y - events.y.min(), events.p)
+
+    def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> PackedEvents:
+        data = recording.path.read_bytes()
+        return bin40.decode_packed(data, sensor_size=sensor_size, source=f"{recording.name}.bin", from_corner=True)
 
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
         return decode_image(image.path.read_bytes(), source=f"{image.name}.jpg")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.errors import LayoutError
 from pipeline.events import Events
 from pipeline.formats import bin40, idx
+from pipeline.packing import PackedEvents
 from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
 
 SUBSETS = {"Train": "train", "Test": "test"}
@@ -129,6 +130,10 @@ class NMNIST(PairReader):
 
     def read_events(self, recording: Recording) -> Events:
         return bin40.decode(recording.path.read_bytes(), source=f"{recording.name}.bin")[0]
+
+    def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> PackedEvents:
+        data = recording.path.read_bytes()
+        return bin40.decode_packed(data, sensor_size=sensor_size, source=f"{recording.name}.bin")
 
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
         return np.repeat(_load(image.path)[image.row][..., None], 3, -1)  # [H,W,3]

@@ -27,7 +27,6 @@ from recordings import convert_nmnist, random_events, write_nmnist
 from tonic.io import read_mnist_file
 from tonic.transforms import Compose, Downsample, ToFrame
 
-from pipeline.events import check_events
 from pipeline.formats import bin40
 from pipeline.framing import to_frames
 from pipeline.shardset import ShardSet
@@ -60,8 +59,7 @@ SMALL = Sizes(
 
 def our_frames(path: Path, *, sensor: tuple[int, int], size: int) -> np.ndarray:
     """A recording as [T,P,H,W] the way a conversion reads it: bytes, events, checks, frames."""
-    events = bin40.decode(path.read_bytes(), source=path.name)[0]
-    check_events(events, sensor_size=sensor, source=path.name)
+    events = bin40.decode_packed(path.read_bytes(), sensor_size=sensor, source=path.name)
     framed = to_frames(
         events, time_bins=BINS, size=size, reduction="sum", dtype="uint8", canvas=sensor, source=path.name
     )

@@ -7,8 +7,8 @@ It needs torchvision, of which CPU machines have no matching build, so it cannot
     SJ/bin/pip install --no-deps spikingjelly torchvision
     make bench-pipeline SPIKINGJELLY=SJ/bin/python
 
-Protocol: first line in, JSON {"paths", "height", "width", "bins"}; then a line per round, answered by a line of JSON: the
-number of events counted. The parent takes the time.
+Protocol: first line in, JSON {"paths", "height", "width", "bins"}; then a line per round, answered by a line of JSON:
+the number of events counted. The parent takes the time.
 """
 
 from __future__ import annotations

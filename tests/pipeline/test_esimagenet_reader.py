@@ -77,7 +77,7 @@ def test_full_size_frames_equal_the_published_tensor(tmp_path, reduction, steps)
     listing = reader.list_pair(root, root)
     recording = next(r for r in listing.recordings if r.path == path)
     framed = to_frames(
-        reader.read_events(recording),
+        reader.read_packed(recording, sensor_size=listing.sensor_size),
         time_bins=8,
         size=224,
         reduction=reduction,

@@ -8,10 +8,18 @@ from conftest import ROOT, make_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import framing
 from pipeline.errors import RecordingError
 from pipeline.events import Events
-from pipeline.framing import to_frames
 from pipeline.framing_rates import bin_lengths, relative_rates
+from pipeline.packing import pack
+
+
+def to_frames(events, **how):
+    """Frames of columns, checked and packed as a conversion does."""
+    packed = pack(events, sensor_size=how.get("canvas") or (4096, 2048), source="x")
+    return framing.to_frames(packed, **how)
+
 
 PLAIN = {"reduction": "sum", "dtype": "uint16", "source": "x"}
 

@@ -17,6 +17,7 @@ from pipeline.convert import convert
 from pipeline.errors import LayoutError, RecordingError
 from pipeline.formats import aedat4
 from pipeline.framing import to_frames
+from pipeline.packing import pack
 from pipeline.pairs import Recording, get_reader
 from pipeline.readers import nomniglot
 from pipeline.settings import ConversionSettings
@@ -137,7 +138,7 @@ def test_frames_are_those_of_the_recording_alone(raw, tmp_path):
 
     events = drawer_events("0965", 20)
     expected = to_frames(
-        events,
+        pack(events, sensor_size=(346, 260), source="x"),
         time_bins=4,
         size=28,
         reduction="frequency",
