@@ -258,8 +258,9 @@ def preprocess(
     for line in conversion.report():
         say(line)
     if dry_run or out is None:
-        summary = conversion.summary()
-        return answer(summary, "\n".join(f"{key + ':':16} {value}" for key, value in summary.items()), as_json=as_json)
+        summary = conversion.summary(workers=workers or default_workers())
+        lines = [f"{key.replace('_', ' ') + ':':16} {value}" for key, value in summary.items() if value != []]
+        return answer(summary, "\n".join(lines), as_json=as_json)
     outcome = convert(
         conversion,
         out,

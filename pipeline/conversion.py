@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,12 +14,15 @@ from typing import Any
 import numpy as np
 
 from pipeline.colour import ENCODING_CHANNELS
-from pipeline.convert_tasks import reject
+from pipeline.convert_tasks import Job, reject, try_image, try_recording
 from pipeline.errors import LayoutError, RecordingError
 from pipeline.files import sha256_file
 from pipeline.pairs import Listing, PairReader, Recording, get_reader, simulation_note
 from pipeline.settings import ConversionSettings
 from pipeline.splits import UNUSED, assign_recordings, choose, count_splits, read_splits
+
+TRIED = 8
+"""Recordings and images that are converted to guess how long all will take."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +57,23 @@ class Conversion:
 
     def report(self) -> Iterator[str]:
         """Lines for a person: what was found, what a whole data set holds, what is missing."""
-        found = Counter(r.subset or "unsplit" for r in self.listing.recordings)
-        found["unsplit"] = len(self.listing.recordings)  # without official subsets: a published split is not one
-        for subset, expected in self.reader.card.expected.items():
-            if found[subset] != expected:
-                yield f"found {found[subset]:,} of {expected:,} {subset} recordings"
+        yield from self.missing()
         yield from self.listing.notes
         if self.rejects:
             yield f"{len(self.rejects)} recordings have no static image"
 
-    def summary(self) -> dict[str, Any]:
-        """What would be made: for `--dry-run`."""
+    def missing(self) -> list[str]:
+        """What the whole data set holds and was not found, one phrase each."""
+        found = Counter(r.subset or "unsplit" for r in self.listing.recordings)
+        found["unsplit"] = len(self.listing.recordings)  # without official subsets: a published split is not one
+        return [
+            f"found {found[subset]:,} of {expected:,} {subset} recordings"
+            for subset, expected in self.reader.card.expected.items()
+            if found[subset] != expected
+        ]
+
+    def summary(self, *, workers: int) -> dict[str, Any]:
+        """What would be made, and about how long that would take: for `--dry-run`."""
         settings = self.settings
         sample_bytes = settings.time_bins * 2 * settings.size**2 * np.dtype(settings.dtype).itemsize
         image_bytes = ENCODING_CHANNELS[settings.encoding] * settings.size**2
@@ -78,8 +88,27 @@ class Conversion:
             **splits,
             "shards": sum(math.ceil(count / settings.samples_per_shard) for count in splits.values()),
             "output_bytes": sum(splits.values()) * sample_bytes + len(self.listing.images) * image_bytes,
+            "missing": self.missing(),
+            "about_seconds": round(self._seconds() / workers, 1),
             "settings_hash": settings.sha256[:12],
         }
+
+    def _seconds(self) -> float:
+        """Seconds of work for one process, from a few recordings and images converted on the spot."""
+        recordings, images = self.used, self.listing.images
+        settings = self.settings
+        job = Job(Path(), settings, self.listing.sensor_size, self.listing.shown_fraction)
+        each = 0.0
+        for items, work in ((recordings, try_recording), (images, try_image)):
+            rows = np.unique(np.linspace(0, len(items) - 1, min(len(items), TRIED + 1)).round().astype(int))
+            times = []
+            for row in rows:
+                started = time.perf_counter()
+                done = work(job, items[row])
+                times.append((time.perf_counter() - started) / done)
+            # The first one also loads and compiles; storing takes about as long as half of the rest.
+            each += 1.5 * float(np.median(times[1:] or times)) * len(items) if times else 0.0
+        return each
 
 
 def prepare(

@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import RecordingError
 from pipeline.events import Events
@@ -121,15 +123,7 @@ def convert_static(job: Job, chunk: StaticChunk) -> TaskResult:
             continue
         names.append(image.name)
         hashes.append(np.frombuffer(pixel_hash(rgb), np.uint8))
-        images.append(
-            to_static(
-                rgb,
-                size=job.settings.size,
-                encoding=job.settings.encoding,
-                canvas=job.canvas if job.shown_fraction else None,
-                shown_fraction=job.shown_fraction or 1.0,
-            )
-        )
+        images.append(_static(job, rgb))
     buffer = io.BytesIO()
     arrays = {"images": np.stack(images), "hashes": np.stack(hashes)} if images else {}
     np.savez(buffer, names=np.array(names, dtype=np.str_), **arrays)  # type: ignore[arg-type]
@@ -239,6 +233,33 @@ def _convert_file(
             yield name, _convert(job, reader, name, content)
         except RecordingError as error:
             yield name, error
+
+
+def try_recording(job: Job, recording: Recording) -> int:
+    """Convert a recording, or all of its file, and store nothing; returns how many that were (bad ones count too)."""
+    reader = get_reader(job.settings.dataset)
+    if reader.many_per_file:
+        return max(1, sum(1 for _ in _convert_file(job, reader, recording)))
+    with suppress(RecordingError):
+        _convert(job, reader, recording.name, _read(job, reader, recording))
+    return 1
+
+
+def try_image(job: Job, image: StaticImage) -> int:
+    """Convert an image and store nothing; returns 1."""
+    with suppress(RecordingError):
+        _static(job, _readable(get_reader(job.settings.dataset).read_image, image))
+    return 1
+
+
+def _static(job: Job, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return to_static(
+        rgb,
+        size=job.settings.size,
+        encoding=job.settings.encoding,
+        canvas=job.canvas if job.shown_fraction else None,
+        shown_fraction=job.shown_fraction or 1.0,
+    )
 
 
 def _readable(read: Callable[[Item], Content], item: Item) -> Content:

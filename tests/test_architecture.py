@@ -23,7 +23,7 @@ PAGES = {"pipeline.inspection.html", "pipeline.inspection.paint", "pipeline.insp
 """Modules of pipeline that the report may import besides: pages look the same everywhere."""
 PICTURES = {"matplotlib", "PIL"}
 """What the report may import besides."""
-TONIC_FILES: set[str] = set()
+TONIC_FILES = {"tonic_datasets.py"}
 """Files that may import tonic, which takes three seconds."""
 
 

@@ -25,6 +25,7 @@ VERBS = [
     "report",
     "recipes",
     "import-checkpoint",
+    "inspect",
 ]
 
 
@@ -77,6 +78,28 @@ def test_datasets():
     assert {"digits", "nmnist", "folders"} <= set(facts)
     assert "CC BY-SA 4.0" in invoke("datasets", "nmnist").stdout
     assert "Did you mean nmnist" in invoke("datasets", "nmnst", code=1).stderr
+
+
+def test_dry_run_says_what_is_missing_and_how_long_it_would_take(tmp_path):
+    nmnist = write_nmnist_raw(tmp_path / "nmnist")
+    folders = ["--dataset", "nmnist", "--events", nmnist, "--static", nmnist]
+    found = json.loads(invoke("preprocess", *folders, "--dry-run", "--json", "--workers", 1).stdout)
+    assert found["missing"] == ["found 12 of 60,000 train recordings", "found 6 of 10,000 test recordings"]
+    assert found["about_seconds"] >= 0
+    assert found["output_bytes"] > 0
+
+
+def test_filters_and_binning_from_the_command_line(raw, tmp_path):
+    options = ["--dataset", "digits", "--events", raw, "--static", raw, "--out", tmp_path / "set", *SMALL]
+    chosen = ["--binning", "count", "--time-window", "0:200000", "--refractory-us", "500", "--hot-pixels", "9"]
+    invoke("preprocess", *options, *chosen)
+    manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
+    wanted = {"binning": "count", "time_window_us": [0, 200000], "refractory_us": 500, "hot_pixels": 9.0}
+    assert {name: manifest["settings"][name] for name in wanted} == wanted
+    assert manifest["events"]["filtered_time_window"] > 0
+    assert "START:STOP" in invoke("preprocess", *options, "--time-window", "late", code=2).output
+    refused = invoke("preprocess", *options, *chosen, "--refractory-us", "600", code=1).output
+    assert "refractory_us: 500 there, 600 wanted" in refused
 
 
 def test_dry_run_writes_nothing(raw, tmp_path):

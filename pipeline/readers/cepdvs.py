@@ -77,13 +77,8 @@ class CEPDVS(PairReader):
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
-        root = find_root(
-            events_root,
-            below=("events", "CEP-DVS", "CEPDVS", "events/CEP-DVS"),
-            holds=lambda folder: (folder / LABELS_FILE).is_file(),
-            what="events",
-            layout=self.card.events_layout,
-        )
+        listing = self.list_events(events_root)
+        rows = _read_labels(_root(events_root) / LABELS_FILE)
         image_root = find_root(
             static_root,
             below=("static", "CEP-DVS", "CEPDVS", "events", "static/CEP-DVS"),
@@ -91,6 +86,26 @@ class CEPDVS(PairReader):
             what="static",
             layout=self.card.static_layout,
         )
+        label = {name: i for i, name in enumerate(listing.classes)}
+        pictures = _numbered(image_root / IMAGES, IMAGE_ENDINGS)
+        images = [
+            StaticImage(f"{IMAGES}/{i}", path, label[rows[i]], None, str(i))
+            for i, path in pictures.items()
+            if i < len(rows) and rows[i] in label
+        ]
+        images.sort(key=lambda image: image.name)
+        notes = list(listing.notes)
+        if unlabelled := [number for number in pictures if number >= len(rows)]:
+            notes.append(f"{len(unlabelled)} images have no row in {LABELS_FILE} and are not used")
+        return replace(listing, images=tuple(images), notes=tuple(notes))
+
+    def list_events(self, events_root: Path) -> Listing:
+        """The recordings alone, without images.
+
+        Raises:
+            LayoutError: see `list_pair`.
+        """
+        root = _root(events_root)
         rows = _read_labels(root / LABELS_FILE)
         files = _numbered(root / RECORDINGS, (".mat",))
         if not files:
@@ -107,20 +122,11 @@ class CEPDVS(PairReader):
             Recording(f"{RECORDINGS}/{path.stem}", path, label[rows[i]], None, path.stem, f"{IMAGES}/{i}")
             for i, path in files.items()
         ]
-        pictures = _numbered(image_root / IMAGES, IMAGE_ENDINGS)
-        images = [
-            StaticImage(f"{IMAGES}/{i}", path, label[rows[i]], None, str(i))
-            for i, path in pictures.items()
-            if i < len(rows) and rows[i] in label
-        ]
         recordings.sort(key=lambda recording: recording.name)
-        images.sort(key=lambda image: image.name)
         notes = ["the sensor is taken for a DAVIS346 (346x260 pixels) and time stamps for microseconds: none is stated"]
         if len(classes) != len(CLASSES):
             notes.append(f"recordings of {len(classes)} classes found, {len(CLASSES)} expected: labels number those")
-        if unlabelled := [number for number in pictures if number >= len(rows)]:
-            notes.append(f"{len(unlabelled)} images have no row in {LABELS_FILE} and are not used")
-        return Listing(classes, tuple(recordings), tuple(images), SENSOR_SIZE, notes=tuple(notes))
+        return Listing(classes, tuple(recordings), (), SENSOR_SIZE, notes=tuple(notes))
 
     def read_events(self, recording: Recording) -> Events:
         source = f"{recording.name}.mat"
@@ -170,6 +176,16 @@ class CEPDVS(PairReader):
             images=tuple(sorted(images, key=lambda image: image.name)),
             notes=(*listing.notes, note),
         )
+
+
+def _root(events_root: Path) -> Path:
+    return find_root(
+        events_root,
+        below=("events", "CEP-DVS", "CEPDVS", "events/CEP-DVS"),
+        holds=lambda folder: (folder / LABELS_FILE).is_file(),
+        what="events",
+        layout=CEPDVS.card.events_layout,
+    )
 
 
 def _read_labels(path: Path) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -61,19 +62,38 @@ class NOmniglot(PairReader):
     many_per_file = True
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
-        root = find_root(
-            events_root,
-            below=("events", "N-Omniglot", "NOmniglot"),
-            holds=lambda folder: any((folder / name).is_dir() for name in EVENT_FOLDERS),
-            what="events",
-            layout=EVENTS_LAYOUT,
-        )
+        listing = self.list_events(events_root)
         image_root = find_root(
             static_root,
             below=("static", "omniglot", "omniglot-py", "python"),
             holds=lambda folder: any((folder / name).is_dir() for name in IMAGE_FOLDERS),
             what="static",
             layout=STATIC_LAYOUT,
+        )
+        label = {recording.path.stem: recording.label for recording in listing.recordings}
+        drawings = _numbered(image_root, IMAGE_FOLDERS, r"(\d{4}_\d\d)\.png", ".png", STATIC_LAYOUT)
+        images = tuple(
+            StaticImage(stem, path, label[stem[:4]], _subset(int(stem[5:])), stem)
+            for stem, path in sorted(drawings.items())
+            if stem[:4] in label
+        )
+        notes = listing.notes
+        if unused := len(drawings) - len(images):
+            notes = (*notes, f"{unused} drawings of characters without recordings are not used")
+        return replace(listing, images=images, notes=notes)
+
+    def list_events(self, events_root: Path) -> Listing:
+        """The recordings alone, without drawings.
+
+        Raises:
+            LayoutError: see `list_pair`.
+        """
+        root = find_root(
+            events_root,
+            below=("events", "N-Omniglot", "NOmniglot"),
+            holds=lambda folder: any((folder / name).is_dir() for name in EVENT_FOLDERS),
+            what="events",
+            layout=EVENTS_LAYOUT,
         )
         files = _numbered(root, EVENT_FOLDERS, r"(\d{4})\.aedat4", ".aedat4", EVENTS_LAYOUT)
         if not files:
@@ -87,16 +107,8 @@ class NOmniglot(PairReader):
             if len(found) != DRAWERS:
                 notes.append(f"{found[0].name[:-3]}: {len(found)} of {DRAWERS} recordings in its csv file")
             recordings += found
-        drawings = _numbered(image_root, IMAGE_FOLDERS, r"(\d{4}_\d\d)\.png", ".png", STATIC_LAYOUT)
-        images = tuple(
-            StaticImage(stem, path, label[stem[:4]], _subset(int(stem[5:])), stem)
-            for stem, path in sorted(drawings.items())
-            if stem[:4] in label
-        )
-        if unused := len(drawings) - len(images):
-            notes.append(f"{unused} drawings of characters without recordings are not used")
         recordings.sort(key=lambda recording: recording.name)
-        return Listing(classes, tuple(recordings), images, SENSOR_SIZE, notes=tuple(notes))
+        return Listing(classes, tuple(recordings), (), SENSOR_SIZE, notes=tuple(notes))
 
     def read_events(self, recording: Recording) -> Events:
         return cut(aedat4.read(recording.path), recording)

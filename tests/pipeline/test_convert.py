@@ -1,6 +1,7 @@
 """Conversion: same bytes whoever does it and wherever, resumption after a kill, refusal of what is not ours."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -142,9 +143,9 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, workers):
     limited = ["bash", "-c", f"ulimit -f 300; exec {shlex.join(command)}"]  # 300 KiB a file: a shard is larger
     done = subprocess.run(limited, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "events-train-00000.tar: File too large" in done.stderr
+    assert re.search(r"events-(train|test)-00000\.tar: File too large", done.stderr)  # whichever came first
     assert "Traceback" not in done.stderr
-    assert not list(tmp_path.glob("set/events-train-*"))
+    assert not list(tmp_path.glob("set/events-t*"))
     assert not list(tmp_path.glob("set/*.partial"))
     subprocess.run(command, capture_output=True, check=True)
     assert verify(tmp_path / "set").ok
