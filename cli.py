@@ -194,6 +194,7 @@ def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, 
     "--splits", type=folder(exists=True, dir_okay=False), help="CSV (recording,split) that replaces the splits."
 )
 @click.option("--format", type=click.Choice(CHOICES["format"]), help="Container of the event shards.")
+@click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How frames are stored  [default: raw]")
 @click.option("--samples-per-shard", type=int, help="Samples in a full shard.")
 @click.option("--workers", type=click.IntRange(1), help="Processes  [default: one per processor]")
 @click.option("--seed", type=int, help="Seed of splits and order  [default: 0]")
