@@ -319,6 +319,40 @@ def verify(shards_path: Path, as_json: bool) -> None:
         click.get_current_context().exit(VERIFICATION_FAILED)
 
 
+@main.command()
+@click.argument("shards_path", metavar="SHARDS", type=folder())
+@click.option("--out", type=folder(), required=True, help="Folder of the new shard set.")
+@click.option("--format", "format_", type=click.Choice(CHOICES["format"]), help="Container  [default: as it is]")
+@click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How frames are stored  [default: as it is]")
+@overwrite_option
+@json_option
+def convert(
+    shards_path: Path, out: Path, format_: str | None, codec: str | None, overwrite: bool, as_json: bool
+) -> None:
+    """Write a shard set again in another container or codec, without the raw data.
+
+    The result is the very set that preprocess makes with these settings, under the same ID. Interrupted, it continues
+    where it was; a damaged source is refused.
+
+    \b
+    Examples:
+      spikebridge convert data/shards/digits --format hdf5 --out data/shards/digits-hdf5
+      spikebridge convert data/shards/digits --codec gzip --out data/shards/digits-small
+    """
+    from pipeline.rewrite import rewrite
+
+    outcome = rewrite(shards_path, out, format_=format_, codec=codec, overwrite=overwrite, progress=progress_bar)
+    manifest = outcome.manifest
+    size = sum(entry["bytes"] for entry in manifest["files"])
+    result = {"out": str(out), "id": manifest["self_sha256"], "bytes": size, "up_to_date": outcome.up_to_date}
+    text = (
+        f"Shard set {out}" + (" is up to date" if outcome.up_to_date else "") + "\n"
+        f"  ID         {manifest['self_sha256']}\n"
+        f"  stored as  {manifest['settings']['format']}, {manifest['settings']['codec']}: {size / 1e6:,.1f} MB"
+    )
+    answer(result, text, as_json=as_json)
+
+
 @main.command("import-checkpoint")
 @click.argument("file", type=folder(exists=True, dir_okay=False))
 @shards_option

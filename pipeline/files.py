@@ -45,8 +45,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, part = hashlib.sha256(), bytearray(min(PART_BYTES, max(1, path.stat().st_size)))
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(part):
+            digest.update(memoryview(part)[:count])
+    return digest.hexdigest()
 
 
 class HashedReader:

@@ -6,6 +6,7 @@ Axes: n samples, T time bins, P polarity, H and W pixels, K classes.
 from __future__ import annotations
 
 import io
+import math
 import os
 import threading
 import zlib
@@ -204,7 +205,7 @@ class ShardSet:
         """
         path = index_path(self.path / name)
         index = read_index(path)
-        sample_bytes = int(np.prod(self.sample_shape, dtype=object)) * self.dtype.itemsize
+        sample_bytes = math.prod(self.sample_shape) * self.dtype.itemsize
         shard_bytes = np.uint64(self.files[name]["bytes"])
         inside = (index["offset"] <= shard_bytes) & (index["length"] <= shard_bytes - index["offset"])
         sizes = index["length"] == sample_bytes if self.codec == RAW else index["length"] >= sample_bytes // MAX_RATIO

@@ -22,7 +22,7 @@ from pipeline.shards import EXTENSION, index_path
 from pipeline.shardset import ShardSet
 from pipeline.static_pool import STATIC_FILE, read_static
 from pipeline.verify_content import Recordings, check_counts, check_static, leak_notes, leaks
-from pipeline.verify_shards import Facts, Layout, check_hdf5, check_rows, check_tar
+from pipeline.verify_shards import Facts, Layout, check_rows, facts, walk_hdf5, walk_tar
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -101,19 +101,19 @@ def _check_files(shards: ShardSet, recordings: Recordings, found: Verification, 
         for name in show(names, len(names), "files"):
             split = splits.get(name) if index_path(Path(name)).name not in damaged else None
             problem = absent[name]
-            facts: Facts | str | None = None
+            said: Facts | str | None = None
             if not problem:
-                sha256, facts = _look_at(shards, name, split, hashes.get(name))
+                sha256, said = _look_at(shards, name, split, hashes.get(name))
                 if sha256 != shards.files[name]["sha256"]:
                     problem = f"{name}: its content was changed or damaged (SHA-256 differs)"
             if problem:
                 damaged.add(name)
                 found.problems.append(problem)
-            elif isinstance(facts, str):
-                found.problems.append(facts)
-            elif facts is not None and split is not None:
-                recordings.add(split, shards.index(name), facts)
-                found.samples += len(facts.static)
+            elif isinstance(said, str):
+                found.problems.append(said)
+            elif said is not None and split is not None:
+                recordings.add(split, shards.index(name), said)
+                found.samples += len(said.static)
             found.files += 1
             found.bytes += shards.files[name]["bytes"]
     return bool(damaged)
@@ -134,19 +134,20 @@ def _look_at(
 
     A tar is hashed while it is looked at; HDF5, which is less robust, opens only what is known to be whole.
     """
-    layout = Layout(shards.sample_shape, shards.dtype, shards.codec)
+    layout = Layout.of(shards)
     path = shards.path / name
     sha256 = hashed.result() if hashed else ""
     with HashedReader(path) if hashed is None else nullcontext() as file:
-        facts: Facts | str | None = None
+        said: Facts | str | None = None
         if split is not None and (file is not None or sha256 == shards.files[name]["sha256"]):
             try:
                 index = shards.index(name)
                 check_rows(index, split=split, name=name)
-                facts = check_tar(file, index, layout, name=name) if file else check_hdf5(path, index, layout)
+                samples = walk_tar(file, index, layout, name=name) if file else walk_hdf5(path, index, layout)
+                said = facts(samples, index, name=name)
             except (PipelineError, OSError, ValueError, KeyError, TypeError) as error:
-                facts = str(error)
-        return file.sha256() if file else sha256, facts
+                said = str(error)
+        return file.sha256() if file else sha256, said
 
 
 def _check_listing(path: Path, entries: list[dict[str, Any]]) -> list[str]:

@@ -8,11 +8,13 @@ where its chunks lie is compared with the index.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +27,7 @@ from pipeline.errors import ShardSetError
 from pipeline.files import PART_BYTES, HashedReader
 from pipeline.hdf5 import DEFLATE, FLETCHER32, plain_dataset
 from pipeline.shards import MEMBERS, chunk_places, npy_header
+from pipeline.shardset import ShardSet
 
 KEY = re.compile(rb"[A-Za-z0-9_-]+")
 MAX_METADATA = 2**20
@@ -45,10 +48,22 @@ class Layout:
     dtype: np.dtype[Any]
     codec: str
 
-    @property
+    @classmethod
+    def of(cls, shards: ShardSet) -> Layout:
+        """The layout that a shard set's manifest gives."""
+        return cls(shards.sample_shape, shards.dtype, shards.codec)
+
+    @cached_property
     def bytes(self) -> int:
         """Of the numbers of a sample."""
-        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class Stored(NamedTuple):
+    """A sample as found in its shard: its raw numbers, and its metadata as JSON."""
+
+    numbers: memoryview | bytes
+    metadata: bytes
 
 
 class Facts(NamedTuple):
@@ -74,7 +89,7 @@ def check_rows(index: NDArray[Any], *, split: str, name: str) -> None:
             raise ShardSetError(f"{name}: key {key!r} is no plain name, or does not begin with {split}-{label}-")
 
 
-def check_tar(file: HashedReader, index: NDArray[Any], layout: Layout, *, name: str) -> Facts:
+def walk_tar(file: HashedReader, index: NDArray[Any], layout: Layout, *, name: str) -> Iterator[Stored]:
     """Read a whole tar and compare it with what its index and the manifest say must be there.
 
     Args:
@@ -82,6 +97,9 @@ def check_tar(file: HashedReader, index: NDArray[Any], layout: Layout, *, name: 
         index: of the shard, its keys checked.
         layout: of the samples.
         name: of the shard, for messages.
+
+    Yields:
+        The samples in order, each valid until the next.
 
     Raises:
         ShardSetError: any difference.
@@ -94,21 +112,19 @@ def check_tar(file: HashedReader, index: NDArray[Any], layout: Layout, *, name: 
     most = lead + index["length"].astype(np.int64) + MAX_METADATA + 3 * tar.BLOCK + 2 * tar.RECORD
     if (starts[:1] != 0).any() or (sizes <= 0).any() or (sizes > most).any():
         raise ShardSetError(f"{name}: its samples are not what the index says: they do not follow one another")
-    facts = _Facts(name)
     rest = file.read(0 if len(index) else 2 * tar.RECORD)
     for first, last in _parts(sizes):
         part = file.read(int(sizes[first:last].sum()))
         used = 0
         for row, size in zip(index[first:last].tolist(), sizes[first:last].tolist(), strict=True):
-            text, taken = _check_sample(part[used : used + size], row, layout, before, name)
-            facts.add(row[4], text)
+            sample, taken = _check_sample(part[used : used + size], row, layout, before, name)
+            yield sample
             used += taken
             if taken != size and row[0] != index["offset"][-1]:
                 raise _differs(name, row[4], "something follows it")
         rest = part[used:]
     if bytes(rest) != tar.end(file.size - len(rest)):
         raise ShardSetError(f"{name}: its end is cut, or something follows the last sample of the index")
-    return facts.whole()
 
 
 def _parts(sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -125,8 +141,8 @@ def _parts(sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 def _check_sample(
     sample: memoryview, row: tuple[Any, ...], layout: Layout, before: bytes, name: str
-) -> tuple[bytes, int]:
-    """Compare the members of a sample; returns its metadata and the bytes that it takes."""
+) -> tuple[Stored, int]:
+    """Compare the members of a sample; returns it and the bytes that it takes."""
     _, length, crc32, label, key = row
     cls, frames, json_ = (key + b"." + member.encode() for member in MEMBERS[layout.codec])
     text = b"%d" % label
@@ -137,7 +153,7 @@ def _check_sample(
     at = len(head)
     if bytes(sample[:at]) != head:
         raise _differs(name, key, "another name, class, shape or type")
-    _check_numbers(sample[at : at + length], crc32, layout, before, name=name, key=key)
+    numbers = _check_numbers(sample[at : at + length], crc32, layout, before, name=name, key=key)
     at += length
     middle = at + -stored % tar.BLOCK
     try:
@@ -151,13 +167,13 @@ def _check_sample(
         sample[end:taken]
     ) != tar.padding(size):
         raise _differs(name, key, f"expected {json_.decode()} behind its frames")
-    return metadata, taken
+    return Stored(numbers, metadata), taken
 
 
 def _check_numbers(
     stored: memoryview | bytes, crc32: int, layout: Layout, before: bytes, *, name: str, key: bytes
-) -> None:
-    """Unpack the numbers of a sample where they are packed, and compare their checksum with that of the index."""
+) -> memoryview | bytes:
+    """The numbers of a sample, unpacked where they are packed, their checksum compared with that of the index."""
     numbers: memoryview | bytes = stored
     if layout.codec == GZIP:
         try:
@@ -169,10 +185,14 @@ def _check_numbers(
         numbers = memoryview(content)[len(before) :]
     if len(numbers) != layout.bytes or zlib.crc32(numbers) != crc32:
         raise _differs(name, key, "another checksum")
+    return numbers
 
 
-def check_hdf5(path: Path, index: NDArray[Any], layout: Layout) -> Facts:
+def walk_hdf5(path: Path, index: NDArray[Any], layout: Layout) -> Iterator[Stored]:
     """Compare an HDF5 shard, whose bytes have been checked, with its index and the manifest.
+
+    Yields:
+        The samples in order, each valid until the next.
 
     Raises:
         ShardSetError: any difference.
@@ -180,11 +200,10 @@ def check_hdf5(path: Path, index: NDArray[Any], layout: Layout) -> Facts:
     import h5py
 
     name = path.name
-    facts = _Facts(name)
     count, filters = len(index), (FLETCHER32,) if layout.codec == RAW else (DEFLATE,)
     with h5py.File(path, "r") as file:
         if not count and set(file) == {"frames"} and file["frames"].shape == (0, *layout.shape):
-            return facts.whole()
+            return
         if set(file) != {"frames", "label", "key", "json"}:
             raise ShardSetError(f"{name}: holds {sorted(file)}; expected frames, label, key and json")
         frames = plain_dataset(file, "frames", path, dtype=layout.dtype, filters=filters)
@@ -206,9 +225,8 @@ def check_hdf5(path: Path, index: NDArray[Any], layout: Layout) -> Facts:
             raise _differs(name, index["key"][int(np.argmax(wrong))], "another place, class or key")
         for i, stored in enumerate(_chunks(path, frames, index, layout)):
             key = index["key"][i]
-            _check_numbers(stored, int(index["crc32"][i]), layout, b"", name=name, key=key)
-            facts.add(key, columns["json"][i])
-    return facts.whole()
+            numbers = _check_numbers(stored, int(index["crc32"][i]), layout, b"", name=name, key=key)
+            yield Stored(numbers, columns["json"][i])
 
 
 def _chunks(path: Path, frames: Any, index: NDArray[Any], layout: Layout) -> Iterator[memoryview | bytes]:
@@ -218,7 +236,7 @@ def _chunks(path: Path, frames: Any, index: NDArray[Any], layout: Layout) -> Ite
             for row in index:
                 yield os.pread(file.fileno(), int(row["length"]), int(row["offset"]))
         return
-    together = max(1, PART_BYTES // layout.bytes)
+    together = max(1, PART_BYTES // 8 // layout.bytes)
     part = np.empty((together, *layout.shape), layout.dtype)
     for first in range(0, len(index), together):
         count = min(together, len(index) - first)
@@ -227,29 +245,25 @@ def _chunks(path: Path, frames: Any, index: NDArray[Any], layout: Layout) -> Ite
         yield from (samples[i * layout.bytes : (i + 1) * layout.bytes] for i in range(count))
 
 
-class _Facts:
-    """Collects `Facts`, 32 bytes and a key a sample."""
+def facts(samples: Iterable[Stored], index: NDArray[Any], *, name: str) -> Facts:
+    """What the metadata of a shard's samples say, 32 bytes and a key a sample.
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._events = bytearray()
-        self._static: list[bytes] = []
-
-    def add(self, key: bytes, text: bytes) -> None:
-        """Take what is needed from a sample's metadata."""
+    Raises:
+        ShardSetError: metadata that is no JSON or lacks something, or whatever ends `samples`.
+    """
+    events = bytearray()
+    static: list[bytes] = []
+    for key, sample in zip(index["key"].tolist(), samples, strict=True):
         try:
-            metadata = json.loads(text)
-            digest, static = bytes.fromhex(metadata["events_sha256"]), metadata["static"] or ""
+            metadata = json.loads(sample.metadata)
+            digest, photograph = bytes.fromhex(metadata["events_sha256"]), metadata["static"] or ""
             if len(digest) != 32:
                 raise ValueError("events_sha256 is no SHA-256")
-            self._static.append(static.encode())
+            static.append(photograph.encode())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise _differs(self._name, key, f"its metadata: {error}") from error
-        self._events += digest
-
-    def whole(self) -> Facts:
-        """What was collected."""
-        return Facts(np.frombuffer(bytes(self._events), np.uint8).reshape(-1, 32), np.array(self._static, np.bytes_))
+            raise _differs(name, key, f"its metadata: {error}") from error
+        events += digest
+    return Facts(np.frombuffer(bytes(events), np.uint8).reshape(-1, 32), np.array(static, np.bytes_))
 
 
 def _differs(name: str, key: bytes, error: object) -> ShardSetError:
