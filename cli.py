@@ -81,6 +81,12 @@ def progress_bar(
     return tqdm(items, total=total, desc=desc, disable=None, leave=False, **more)
 
 
+def byte_bar(total: int, what: str) -> Callable[[int], None]:
+    """A progress bar over bytes, as the function that moves it."""
+    moved: Callable[[int], None] = progress_bar(total=total, desc=what, unit="B", unit_scale=True).update
+    return moved
+
+
 def folder(**more: Any) -> click.Path:
     """The type of an option that names a path."""
     return click.Path(path_type=Path, **more)
@@ -99,7 +105,9 @@ checkpoint_option = click.option(
     metavar="TIME|STEPS",
     help="Least time between checkpoints (30s, 10m), or a number of steps.",
 )
-shards_option = click.option("--shards", "shards_path", type=folder(), required=True, help="Folder of the shard set.")
+shards_option = click.option(
+    "--shards", required=True, metavar="PATH|ADDRESS", help="Folder of the shard set, or where it is published."
+)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -201,6 +209,7 @@ def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, 
     "--splits", type=folder(exists=True, dir_okay=False), help="CSV (recording,split) that replaces the splits."
 )
 @click.option("--format", type=click.Choice(CHOICES["format"]), help="Container of the event shards.")
+@click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How frames are stored  [default: raw]")
 @click.option("--samples-per-shard", type=int, help="Samples in a full shard.")
 @click.option("--workers", type=click.IntRange(1), help="Processes  [default: one per processor]")
 @click.option("--seed", type=int, help="Seed of splits and order  [default: 0]")
@@ -369,6 +378,104 @@ def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, a
             say(f"wrote {target}")
 
 
+@main.command()
+@click.argument("shards_path", metavar="SHARDS", type=folder())
+@click.option("--out", type=folder(), required=True, help="Folder of the new shard set.")
+@click.option("--format", "format_", type=click.Choice(CHOICES["format"]), help="Container  [default: as it is]")
+@click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How frames are stored  [default: as it is]")
+@overwrite_option
+@json_option
+def convert(
+    shards_path: Path, out: Path, format_: str | None, codec: str | None, overwrite: bool, as_json: bool
+) -> None:
+    """Write a shard set again in another container or codec, without the raw data.
+
+    The result is the very set that preprocess makes with these settings, under the same ID. Interrupted, it continues
+    where it was; a damaged source is refused.
+
+    \b
+    Examples:
+      spikebridge convert data/shards/digits --format hdf5 --out data/shards/digits-hdf5
+      spikebridge convert data/shards/digits --codec gzip --out data/shards/digits-small
+    """
+    from pipeline.rewrite import rewrite
+
+    outcome = rewrite(shards_path, out, format_=format_, codec=codec, overwrite=overwrite, progress=progress_bar)
+    manifest = outcome.manifest
+    size = sum(entry["bytes"] for entry in manifest["files"])
+    result = {"out": str(out), "id": manifest["self_sha256"], "bytes": size, "up_to_date": outcome.up_to_date}
+    text = (
+        f"Shard set {out}" + (" is up to date" if outcome.up_to_date else "") + "\n"
+        f"  ID         {manifest['self_sha256']}\n"
+        f"  stored as  {manifest['settings']['format']}, {manifest['settings']['codec']}: {size / 1e6:,.1f} MB"
+    )
+    answer(result, text, as_json=as_json)
+
+
+@main.command()
+@click.argument("first", type=folder())
+@click.argument("second", type=folder())
+@json_option
+def diff(first: Path, second: Path, as_json: bool) -> None:
+    """Say how two shard sets differ; exit code 1 when their samples, classes or images do.
+
+    \b
+    Example:
+      spikebridge diff data/shards/digits fetched
+    """
+    from pipeline.difference import difference
+    from pipeline.shardset import ShardSet
+
+    found = difference(ShardSet(first), ShardSet(second), progress=progress_bar)
+    answer(found.as_dict(), found.text(), as_json=as_json)
+    if not found.same_content:
+        click.get_current_context().exit(1)
+
+
+@main.command()
+@click.argument("shards_path", metavar="SHARDS", type=folder())
+@click.argument("address")
+@json_option
+def push(shards_path: Path, address: str, as_json: bool) -> None:
+    """Publish a shard set: to a folder, s3://bucket/path or sftp://host/path.
+
+    What is there already is not sent again. Readers of the address get this set from now on, whole, never a mixture.
+
+    \b
+    Examples:
+      spikebridge push data/shards/digits /mnt/share/digits
+      spikebridge push data/shards/digits s3://our-bucket/digits
+    """
+    from pipeline.sharing import push as publish
+
+    done = publish(shards_path, address, bar=byte_bar)
+    text = f"Published {done['id']}\n  at         {done['address']}\n  sent       {done['sent']} files"
+    answer(done, text, as_json=as_json)
+
+
+@main.command()
+@click.argument("address")
+@click.argument("out", type=folder())
+@click.option("--split", "splits", multiple=True, help="Fetch the shards of this split only (can be repeated).")
+@click.option("--expect", metavar="ID", help="Refuse any other shard set.")
+@json_option
+def pull(address: str, out: Path, splits: tuple[str, ...], expect: str | None, as_json: bool) -> None:
+    """Fetch a published shard set from a folder, http(s)://, s3:// or sftp:// address; every file is checked.
+
+    Interrupted, the same command goes on where it was cut off.
+
+    \b
+    Examples:
+      spikebridge pull https://data.example.org/digits data/shards/digits
+      spikebridge pull s3://our-bucket/digits data/shards/digits --split test
+    """
+    from pipeline.sharing import pull as fetch
+
+    done = fetch(address, out, splits=splits, expect=expect, bar=byte_bar)
+    text = f"Shard set {out}\n  ID         {done['id']}\n  splits     {', '.join(done['splits'])}"
+    answer(done, text, as_json=as_json)
+
+
 @main.command("import-checkpoint")
 @click.argument("file", type=folder(exists=True, dir_okay=False))
 @shards_option
@@ -382,7 +489,7 @@ def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, a
 @json_option
 def import_checkpoint(
     file: Path,
-    shards_path: Path,
+    shards: str,
     recipe: str,
     run_path: Path,
     overrides: tuple[str, ...],
@@ -403,12 +510,12 @@ def import_checkpoint(
       spikebridge import-checkpoint model_best.pth.tar --shards SHARDS --recipe ncaltech101-legacy --run RUN
       spikebridge evaluate RUN --shards SHARDS
     """
-    from pipeline.shardset import ShardSet
+    from pipeline.opening import open_set
     from train.importing import import_checkpoint as make_run
 
     result = make_run(
         file,
-        ShardSet(shards_path),
+        open_set(shards),
         load_recipe(recipe, overrides=overrides),
         run_path,
         partial=partial,
@@ -427,7 +534,7 @@ def import_checkpoint(
 
 
 @main.command()
-@click.option("--shards", "shards_path", type=folder(), help="Folder of the shard set.")
+@click.option("--shards", metavar="PATH|ADDRESS", help="Folder of the shard set, or where it is published.")
 @click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
 @click.option("--run", "run_path", type=folder(), help="Folder of the run.")
 @set_option
@@ -441,7 +548,7 @@ def import_checkpoint(
 @overwrite_option
 @json_option
 def train(
-    shards_path: Path | None,
+    shards: str | None,
     recipe: str,
     run_path: Path | None,
     overrides: tuple[str, ...],
@@ -478,16 +585,16 @@ def train(
 
             began = read_start(init).sha256.encode()
         return click.echo(hashlib.sha256(dump_recipe(chosen).encode() + began).hexdigest()[:12])
-    if shards_path is None or run_path is None:
-        raise click.UsageError(f"Missing option {'--shards' if shards_path is None else '--run'}.")
+    if shards is None or run_path is None:
+        raise click.UsageError(f"Missing option {'--shards' if shards is None else '--run'}.")
 
-    from pipeline.shardset import ShardSet
+    from pipeline.opening import open_set
     from train.loop import train as run_training
 
-    shards = ShardSet(shards_path)
+    opened = open_set(shards)
     with listening() as stop:
         result = run_training(
-            shards,
+            opened,
             chosen,
             run_path,
             device=device,
@@ -501,7 +608,7 @@ def train(
         )
     report_path = run_path / "report.html"
     if speaks_for_all() and (overwrite or not report_path.exists()):
-        write_run_report([run_path], report_path, shards)
+        write_run_report([run_path], report_path, opened)
     answer(result, result_text(result, run_path), as_json=as_json)
 
 
@@ -538,7 +645,7 @@ def write_run_report(runs: list[Path], out: Path, shards: Any) -> None:
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
 @device_option
 @json_option
-def evaluate(run_path: Path, shards_path: Path, split: str, weights: str, device: str, as_json: bool) -> None:
+def evaluate(run_path: Path, shards: str, split: str, weights: str, device: str, as_json: bool) -> None:
     """Score a finished run again; the figure is that of its result.json.
 
     \b
@@ -547,7 +654,7 @@ def evaluate(run_path: Path, shards_path: Path, split: str, weights: str, device
     """
     from train.evaluation import evaluate as score
 
-    result = score(run_path, shards_path, split=split, weights=weights, device=device)
+    result = score(run_path, shards, split=split, weights=weights, device=device)
     text = f"{split} accuracy {result['accuracy']:.1%} of {result['samples']:,} recordings"
     answer(result, text + (" (SIMULATED)" if result["simulated"] else ""), as_json=as_json)
 
@@ -564,7 +671,7 @@ def evaluate(run_path: Path, shards_path: Path, split: str, weights: str, device
 @overwrite_option
 @json_option
 def compare(
-    shards_path: Path,
+    shards: str,
     recipe: str,
     methods: str,
     seeds: str,
@@ -586,15 +693,15 @@ def compare(
     if not all(seed.strip().isdigit() for seed in seeds.split(",")):
         raise click.BadParameter(f"{seeds!r}: expected whole numbers separated by commas", param_hint="--seeds")
 
-    from pipeline.shardset import ShardSet
+    from pipeline.opening import open_set
     from train.comparison import compare as run_comparison
     from train.comparison import format_table
 
-    shards = ShardSet(shards_path)
+    opened = open_set(shards)
     names = [name.strip() for name in methods.split(",")]
     with listening() as stop:
         table = run_comparison(
-            shards,
+            opened,
             load_recipe(recipe, overrides=overrides),
             names,
             [int(seed) for seed in seeds.split(",")],
@@ -606,17 +713,17 @@ def compare(
             stop=stop,
         )
     runs = [out / run["run"] for method in table["methods"].values() for run in method["runs"]]
-    write_run_report(runs, out / "report.html", shards)
+    write_run_report(runs, out / "report.html", opened)
     answer(table, format_table(table), as_json=as_json)
 
 
 @main.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=folder())
 @click.option("--out", type=folder(), help="HTML file  [default: RUN/report.html]")
-@click.option("--shards", "shards_path", type=folder(), help="Shard set, for pictures of samples.")
+@click.option("--shards", metavar="PATH|ADDRESS", help="Shard set, for pictures of samples.")
 @overwrite_option
 @json_option
-def report(runs: tuple[Path, ...], out: Path | None, shards_path: Path | None, overwrite: bool, as_json: bool) -> None:
+def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwrite: bool, as_json: bool) -> None:
     """Write one HTML file about a run, or about several side by side.
 
     \b
@@ -629,11 +736,11 @@ def report(runs: tuple[Path, ...], out: Path | None, shards_path: Path | None, o
     if out is not None and out.exists() and not overwrite:
         raise click.UsageError(f"{out} exists; choose another file, or replace it with --overwrite.")
 
-    from pipeline.shardset import ShardSet
+    from pipeline.opening import open_set
     from train.report import write_report
 
     target = out or runs[0] / "report.html"
-    write_report(list(runs), target, shards=ShardSet(shards_path) if shards_path else None)
+    write_report(list(runs), target, shards=open_set(shards) if shards else None)
     answer({"report": str(target)}, f"report: {target}", as_json=as_json)
 
 

@@ -27,7 +27,7 @@ from pipeline.packing import PackedEvents, pack
 from pipeline.pairs import PairReader, Recording, StaticImage, get_reader
 from pipeline.plan import EventShard, PlannedSample, StaticChunk
 from pipeline.settings import ConversionSettings
-from pipeline.shards import EXTENSION, Sample, index_path, write_shard
+from pipeline.shards import EXTENSION, Sample, write_shard
 from pipeline.spool import Converted, spooled
 
 Item = TypeVar("Item", Recording, StaticImage)
@@ -140,15 +140,15 @@ def convert_events(job: Job, shard: EventShard) -> TaskResult:
     result = TaskResult(shard.name)
     settings = job.settings
     path = job.out / (shard.name + EXTENSION[settings.format])
-    index = write_shard(
+    written = write_shard(
         path,
         _samples(job, reader, shard, result),
         shape=(settings.time_bins, 2, settings.size, settings.size),
         dtype=np.dtype(settings.dtype).newbyteorder("<"),
         key_bytes=job.key_bytes,
+        codec=settings.codec,
     )
-    result.add_file(job.out, path, len(index))
-    result.add_file(job.out, index_path(path), len(index))
+    result.files += written.files
     result.save(job.work)
     return result
 

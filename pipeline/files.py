@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PARTIAL_SUFFIX = ".partial"
 """Ending of a file that is still being written; whoever owns the folder may delete such files when it starts."""
+
+PART_BYTES = 2**22
+"""What is read of a file at a time."""
 
 
 @contextmanager
@@ -40,5 +45,62 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, part = hashlib.sha256(), bytearray(min(PART_BYTES, max(1, path.stat().st_size)))
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(part):
+            digest.update(memoryview(part)[:count])
+    return digest.hexdigest()
+
+
+class HashedReader:
+    """A file read once from front to back: another thread hashes each part while the caller looks at it.
+
+    Args:
+        path: the file; use it in a `with` statement.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by __exit__)
+        self.size = os.fstat(self._file.fileno()).st_size
+        self._digest = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1)
+        self._buffers: list[tuple[bytearray, Future[None] | None]] = [(bytearray(), None), (bytearray(), None)]
+
+    def __enter__(self) -> HashedReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+        self._file.close()
+
+    def read(self, size: int) -> memoryview:
+        """The next `size` bytes, fewer at the end of the file; valid until the call after the next."""
+        buffer, busy = self._buffers.pop(0)
+        if busy is not None:
+            busy.result()
+        if len(buffer) < size:
+            buffer = bytearray(size)
+        view = memoryview(buffer)[:size]
+        filled = 0
+        while filled < size and (count := self._file.readinto(view[filled:])):
+            filled += count
+        view = view[:filled].toreadonly()
+        self._buffers.append((buffer, self._thread.submit(self._digest.update, view)))
+        return view
+
+    def sha256(self) -> str:
+        """SHA-256 of the whole file, of which the rest is read now."""
+        while len(self.read(PART_BYTES)):
+            pass
+        self._thread.shutdown()
+        return self._digest.hexdigest()
+
+
+def file_entry(path: Path, samples: int, sha256: str | None = None) -> dict[str, Any]:
+    """A file of a shard set as its manifest lists it; hashed where its `sha256` is not known."""
+    return {
+        "name": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": sha256 or sha256_file(path),
+        "samples": samples,
+    }

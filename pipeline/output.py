@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline import manifest as manifests
-from pipeline.conversion import Conversion
 from pipeline.errors import SettingsError, ShardSetError
 from pipeline.files import PARTIAL_SUFFIX, write_bytes
 from pipeline.settings import describe_difference
@@ -20,6 +19,14 @@ from pipeline.settings import describe_difference
 PLAN = "plan.json"
 """In the work folder: the fingerprint of the conversion that is going on."""
 _CHOICES = "Use another folder with --out, the same settings as before, or --overwrite to replace it."
+
+
+class Maker(Protocol):
+    """Whatever makes a shard set, from raw data or from another set."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What one that continues or repeats the work must share with it: settings, listing_sha256."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Outcome:
     up_to_date: bool = False
 
 
-def find_existing(conversion: Conversion, out: Path, *, overwrite: bool) -> Outcome | None:
+def find_existing(conversion: Maker, out: Path, *, overwrite: bool) -> Outcome | None:
     """Look at what is in `out` before anything is written there.
 
     Returns:
@@ -113,7 +120,7 @@ def lock(work: Path) -> Iterator[None]:
         yield
 
 
-def claim(conversion: Conversion, out: Path) -> None:
+def claim(conversion: Maker, out: Path) -> None:
     """Write down what is being made here, and remove what a killed process left half-written."""
     for folder in (out, out / manifests.WORK_FOLDER):
         for path in folder.glob(f"*{PARTIAL_SUFFIX}"):

@@ -20,12 +20,13 @@ from pipeline.errors import SettingsError, ShardSetError
 NEEDS = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "sftp": "sshfs"}
 """Package that a protocol needs besides fsspec."""
 READ_ONLY = ("http", "https")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::|://|:(?=[^\\/]))")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+"""Two letters at least: one is a drive of Windows."""
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address rather than a path; `C:\\folder` is a path."""
-    return _SCHEME.match(text) is not None and not re.match(r"[A-Za-z]:", text)
+    """Whether a text is an address rather than a path."""
+    return _SCHEME.match(text) is not None
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class Place:
     def put(self, source: Path | bytes, name: str) -> None:
         """Write a file, so that readers see the whole file or none."""
         target = f"{self.path}/{name}"
-        aside = target if self.protocol == "s3" else f"{target}.{secrets.token_hex(4)}.partial"  # S3 is atomic by itself
+        aside = (
+            target if self.protocol == "s3" else f"{target}.{secrets.token_hex(4)}.partial"
+        )  # S3 is atomic by itself
         if self.protocol != "s3":
             self.files.makedirs(self.path, exist_ok=True)
         try:
@@ -99,7 +102,7 @@ class Place:
     def _remove(self, path: str) -> None:
         try:
             self.files.rm_file(path)
-        except Exception:  # noqa: BLE001  (the first error is the one to tell; a partial file harms nobody)
+        except Exception:  # the first error is the one to tell; a partial file harms nobody
             return
 
 

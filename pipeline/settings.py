@@ -25,6 +25,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "encoding": ("v", "luma", "rgb", "hsv"),
     "dtype": ("uint8", "uint16", "float16"),
     "format": ("webdataset", "hdf5"),
+    "codec": ("raw", "gzip"),
 }
 """Allowed values of the settings that are names."""
 DTYPES = {"sum": ("uint8", "uint16"), "bilinear": ("float16",), "frequency": ("float16",), "event": ("uint8",)}
@@ -82,6 +83,8 @@ class ConversionSettings:
     """Keep at most this many recordings, taken class by class in turn; 0 keeps all."""
     splits_sha256: str = ""
     """SHA-256 of the CSV that replaces the splits; empty for none."""
+    codec: str = "raw"
+    """How frames are stored: `raw`, or `gzip`, five to ten times smaller and several times slower to read."""
 
     def __post_init__(self) -> None:
         if not self.dtype:
@@ -140,7 +143,7 @@ class ConversionSettings:
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON-ready values, in the order of their definition."""
         lists = {name: list(getattr(self, name)) for name in ("classes", "time_window_us")}
-        return {**dataclasses.asdict(self), "codec": "raw", **lists}
+        return {**dataclasses.asdict(self), **lists}
 
     @property
     def sha256(self) -> str:

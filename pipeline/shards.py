@@ -1,14 +1,16 @@
 """Event shards: samples as members of a WebDataset tar or rows of an HDF5 file, and the index beside them.
 
 Axes: a sample is [T,P,H,W] (time, polarity, height, width).
-The index holds where the raw numbers of every sample lie in its shard, so both containers are read the same way: one
-`pread` and one checksum a sample, without a parser. Bytes depend on the samples alone (no times, owners or hosts).
+The index holds where every sample lies in its shard and the checksum of its numbers, so both containers are read the
+same way: one `pread` and one checksum a sample, without a parser. Bytes depend on the samples alone (no times, owners
+or hosts).
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
-import tarfile
+import tempfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,12 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.files import replacing, write_bytes
+from pipeline import tar
+from pipeline.codec import GZIP, LEVEL, RAW, deflate, gzip
+from pipeline.files import file_entry, replacing, write_bytes
 
 EXTENSION = {"webdataset": ".tar", "hdf5": ".h5"}
 INDEX_EXTENSION = ".idx.npy"
-MEMBERS = ("cls", "frames.npy", "json")
-"""Members of a sample in a tar, in their order."""
+MEMBERS = {RAW: ("cls", "frames.npy", "json"), GZIP: ("cls", "frames.npy.gz", "json")}
+"""Members of a sample in a tar, in their order, by codec."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,24 @@ class Sample:
     metadata: str
 
 
+@dataclass(frozen=True)
+class WrittenShard:
+    """What `write_shard` wrote.
+
+    Args:
+        index: a structured array of `index_dtype`.
+        files: shard and index as a manifest lists them, see `pipeline.files.file_entry`.
+    """
+
+    index: NDArray[Any]
+    files: tuple[dict[str, Any], ...]
+
+
 def index_dtype(key_bytes: int) -> np.dtype[Any]:
-    """Type of an index row: offset and length of the raw numbers in bytes, their crc32, label, key."""
+    """Type of an index row: offset and length of what is stored, in bytes; crc32 of the raw numbers; label; key.
+
+    What is stored are the numbers alone, or with the codec gzip the gzip file (tar) or zlib stream (HDF5).
+    """
     return np.dtype(
         [("offset", "<u8"), ("length", "<u8"), ("crc32", "<u4"), ("label", "<i4"), ("key", f"S{max(1, key_bytes)}")]
     )
@@ -58,9 +78,15 @@ def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
 
 
 def write_shard(
-    path: Path, samples: Iterable[Sample], *, shape: tuple[int, ...], dtype: np.dtype[Any], key_bytes: int
-) -> NDArray[Any]:
-    """Write one shard and its index, each whole or not at all, the index last.
+    path: Path,
+    samples: Iterable[Sample],
+    *,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    key_bytes: int,
+    codec: str = RAW,
+) -> WrittenShard:
+    """Write one shard and its index, each whole or not at all, the index last; holds one sample at a time.
 
     Args:
         path: `.tar` or `.h5` file; the index gets the ending `.idx.npy`.
@@ -68,18 +94,20 @@ def write_shard(
         shape: (T,P,H,W) of every sample.
         dtype: stored type, little-endian.
         key_bytes: longest key of the whole set, so that all indexes have one type.
+        codec: `raw` or `gzip`.
 
-    Returns:
-        The index, a structured array of `index_dtype`.
+    Raises:
+        LayoutError: a key is too long for a tar.
     """
     with replacing(path) as partial:
         write = _write_tar if path.suffix == EXTENSION["webdataset"] else _write_hdf5
-        rows = write(partial, list(samples), shape, dtype)
+        rows, sha256 = write(partial, samples, shape, dtype, codec)
     index = np.array(rows, dtype=index_dtype(key_bytes))
     file = io.BytesIO()
     np.lib.format.write_array(file, index, allow_pickle=False)
     write_bytes(index_path(path), file.getvalue())
-    return index
+    entries = (file_entry(path, len(rows), sha256), file_entry(index_path(path), len(rows)))
+    return WrittenShard(index, entries)
 
 
 def index_path(shard: Path) -> Path:
@@ -87,51 +115,90 @@ def index_path(shard: Path) -> Path:
     return shard.with_name(shard.stem + INDEX_EXTENSION)
 
 
-def _row(sample: Sample, offset: int) -> tuple[int, int, int, int, bytes]:
-    return (offset, sample.frames.nbytes, zlib.crc32(sample.frames.data), sample.label, sample.key.encode())
+Rows = list[tuple[int, int, int, int, bytes]]
+"""Rows of an index: offset, length, crc32, label, key."""
+
+
+def _row(sample: Sample, numbers: bytes, offset: int, length: int) -> tuple[int, int, int, int, bytes]:
+    return (offset, length, zlib.crc32(numbers), sample.label, sample.key.encode())
 
 
 def _write_tar(
-    path: Path, samples: list[Sample], shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> list[tuple[int, int, int, int, bytes]]:
-    header = npy_header(shape, dtype)
-    rows = []
-    # The standard library's writer: webdataset's own TarWriter makes the same archive, but importing it imports torch.
-    with open(path, "wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    path: Path, samples: Iterable[Sample], shape: tuple[int, ...], dtype: np.dtype[Any], codec: str
+) -> tuple[Rows, str]:
+    before = npy_header(shape, dtype)
+    rows: Rows = []
+    digest, position = hashlib.sha256(), 0
+    with open(path, "wb") as file:
         for sample in samples:
-            contents = (str(sample.label).encode(), header + sample.frames.tobytes(), sample.metadata.encode())
-            for member, content in zip(MEMBERS, contents, strict=True):
-                info = tarfile.TarInfo(f"{sample.key}.{member}")
-                info.size, info.mode, info.mtime = len(content), 0o444, 0
-                tar.addfile(info, io.BytesIO(content))
-                if member == "frames.npy":
-                    end = file.tell()  # after the padding to whole blocks
-                    start = end - -len(content) // tarfile.BLOCKSIZE * -tarfile.BLOCKSIZE
-                    rows.append(_row(sample, start + len(header)))
-    return rows
+            numbers = sample.frames.tobytes()
+            stored = gzip(before + numbers) if codec == GZIP else before + numbers
+            blocks = []
+            contents = (str(sample.label).encode(), stored, sample.metadata.encode())
+            for member, content in zip(MEMBERS[codec], contents, strict=True):
+                head = tar.header(f"{sample.key}.{member}".encode(), len(content))
+                blocks += [head, content, tar.padding(len(content))]
+            start = position + sum(map(len, blocks[:4]))
+            skipped = 0 if codec == GZIP else len(before)
+            rows.append(_row(sample, numbers, start + skipped, len(stored) - skipped))
+            position = _append(file, digest, blocks, position)
+        _append(file, digest, [tar.end(position)], position)
+    return rows, digest.hexdigest()
+
+
+def _append(file: Any, digest: Any, blocks: list[bytes], position: int) -> int:
+    """Write and hash blocks; returns the position behind them."""
+    data = b"".join(blocks)
+    file.write(data)
+    digest.update(data)
+    return position + len(data)
 
 
 def _write_hdf5(
-    path: Path, samples: list[Sample], shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> list[tuple[int, int, int, int, bytes]]:
+    path: Path, samples: Iterable[Sample], shape: tuple[int, ...], dtype: np.dtype[Any], codec: str
+) -> tuple[Rows, None]:
+    """Samples wait in a file without a name until their number is known: it decides how HDF5 lays them out."""
     import h5py
 
-    rows = []
-    with h5py.File(path, "w", libver=("v110", "v110")) as file:
-        count = len(samples)
-        frames = file.create_dataset(
-            "frames", (count, *shape), dtype, chunks=(1, *shape) if count else None, fletcher32=count > 0
-        )
-        for i, sample in enumerate(samples):
-            frames[i] = sample.frames
+    rows: Rows = []
+    texts: list[bytes] = []
+    with tempfile.TemporaryFile(dir=path.parent) as spool, h5py.File(path, "w", libver=("v110", "v110")) as file:
+        for sample in samples:
+            numbers = sample.frames.tobytes()
+            stored = deflate(numbers) if codec == GZIP else numbers
+            spool.write(stored)
+            rows.append(_row(sample, numbers, 0, len(stored)))
+            texts.append(sample.metadata.encode())
+        spool.seek(0)
+        count = len(rows)
+        filters = {"fletcher32": True} if codec == RAW else {"compression": GZIP, "compression_opts": LEVEL}
+        layout = {"chunks": (1, *shape), **filters} if count else {}  # a zlib stream has a checksum of its own
+        frames = file.create_dataset("frames", (count, *shape), dtype, **layout)
+        for i, (_, length, *_) in enumerate(rows):
+            stored = spool.read(length)
+            if codec == RAW:
+                frames[i] = np.frombuffer(stored, dtype).reshape(shape)
+            else:
+                frames.id.write_direct_chunk((i, *[0] * len(shape)), stored)
         for name, values in (
-            ("label", np.array([sample.label for sample in samples], "<i4")),
-            ("key", np.array([sample.key.encode() for sample in samples], "S")),
-            ("json", np.array([sample.metadata.encode() for sample in samples], "S")),
+            ("label", np.array([row[3] for row in rows], "<i4")),
+            ("key", np.array([row[4] for row in rows], "S")),
+            ("json", np.array(texts, "S")),
         ):
             if count:
                 file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
         file.flush()
-        for i, sample in enumerate(samples):
-            rows.append(_row(sample, frames.id.get_chunk_info(i).byte_offset))
-    return rows
+        places = chunk_places(frames)
+    return [(int(places[i, 0]), *row[1:]) for i, row in enumerate(rows)], None
+
+
+def chunk_places(frames: Any) -> NDArray[np.int64]:
+    """Where the chunk of every sample lies in its file: [n,3] first byte, bytes, and mask of the filters left out."""
+    found = np.zeros((len(frames), 3), np.int64)
+
+    def note(chunk: Any) -> None:
+        found[chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size, chunk.filter_mask
+
+    if len(frames):
+        frames.id.chunk_iter(note)
+    return found

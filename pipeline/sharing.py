@@ -138,7 +138,8 @@ def pull(
     if unknown := sorted(set(splits) - set(SPLITS)):
         raise SettingsError(f"no split is called {', '.join(unknown)}; there are {', '.join(SPLITS)}.")
     found = find(open_place(address), expect=expect)
-    wanted = tuple(split for split in SPLITS if not splits or split in splits or split in _present(out, found.manifest))
+    before = _present(out, found.manifest)
+    wanted = tuple(split for split in SPLITS if not splits or split in splits or split in before)
     _claim(out, found.manifest["self_sha256"])
     entries = wanted_files(found.manifest, wanted)
     size = sum(entry["bytes"] for entry in entries)

@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import SettingsError
+from pipeline.manifest import SPLITS
 from pipeline.pairs import Listing, Recording, StaticImage
 from pipeline.static_pool import DUPLICATE, POOL
 
-SPLITS = ("train", "validation", "test")
 UNUSED = "unused"
 """Subset of the recordings that a published split leaves out."""
 TEST_SHARE = 0.2

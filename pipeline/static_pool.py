@@ -8,14 +8,20 @@ key), the pool first: class k owns the rows class_offsets[k] to class_offsets[k+
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ShardSetError
+from pipeline.hdf5 import plain_dataset
+from pipeline.shards import chunk_places
 
 STATIC_FILE = "static.h5"
 POOL, DUPLICATE = "pool", "duplicate"
@@ -29,7 +35,7 @@ class StaticImages:
     """Images of a shard set with what is known of each.
 
     Args:
-        images: [N,C,H,W] uint8.
+        images: [N,C,H,W] uint8, an array or `StoredImages`.
         labels: [N] int64.
         keys: N strings.
         roles: N strings, see `ROLES`.
@@ -37,7 +43,7 @@ class StaticImages:
         class_offsets: [K+1] int64, row ranges of the classes in the pool.
     """
 
-    images: NDArray[np.uint8]
+    images: Any
     labels: NDArray[np.int64]
     keys: tuple[str, ...]
     roles: tuple[str, ...]
@@ -74,9 +80,72 @@ class StaticImages:
     def pool(self) -> StaticImages:
         """The rows that training may draw: those of the role `pool`."""
         n = int(self.class_offsets[-1])
+        if isinstance(self.images, StoredImages):
+            images: Any = StoredImages(self.images.path, (n, *self.images.shape[1:]))
+        else:
+            images = self.images[:n]
         return StaticImages(
-            self.images[:n], self.labels[:n], self.keys[:n], self.roles[:n], self.pixels_sha256[:n], self.class_offsets
+            images, self.labels[:n], self.keys[:n], self.roles[:n], self.pixels_sha256[:n], self.class_offsets
         )
+
+
+class StoredImages:
+    """Images that stay in their file: read by row, each checked; for pools that are larger than memory.
+
+    Args:
+        path: of `static.h5`.
+        shape: (N,C,H,W) of the first N images.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path, self.shape = path, shape
+        self._file: int | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Images [len(rows),C,H,W] by row number.
+
+        Raises:
+            ShardSetError: the file was changed since it was opened.
+        """
+        offsets, checksums = self._places
+        if self._file is None:
+            self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        out = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for image, row in zip(out.reshape(len(rows), -1), rows, strict=True):
+            place = int(offsets[row])
+            if os.preadv(self._file, [image.data], place) != image.size or zlib.crc32(image.data) != checksums[row]:
+                raise ShardSetError(f"{self.path}: image {row} is damaged or cut. Convert or copy the set again.")
+        return out
+
+    def blocks(self) -> Iterator[NDArray[np.uint8]]:
+        """All images in order, a few at a time, read and checked by HDF5."""
+        import h5py
+
+        with h5py.File(self.path, "r") as file:
+            images = plain_dataset(file, "images", self.path, dtype=np.dtype("u1"))
+            step = max(1, len(images) if images.chunks is None else images.chunks[0])
+            for first in range(0, len(self), step):
+                yield images[first : min(first + step, len(self))]
+
+    @cached_property
+    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+        """[N] first byte in the file, and [N] crc32, of every image."""
+        import h5py
+
+        with h5py.File(self.path, "r") as file:
+            images = plain_dataset(file, "images", self.path, dtype=np.dtype("u1"))
+            step, size = images.chunks[0], int(np.prod(self.shape[1:]))
+            places = chunk_places(images)[:, 0]
+        rows = np.arange(len(self))
+        checksums = (zlib.crc32(image) for block in self.blocks() for image in block)
+        return places[rows // step * step] + rows % step * size, np.fromiter(checksums, np.uint32, len(self))
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", None) is not None:
+            os.close(self._file)  # type: ignore[arg-type]
 
 
 def write_static(path: Path, static: StaticImages) -> None:
@@ -96,31 +165,47 @@ def write_static(path: Path, static: StaticImages) -> None:
             file.create_dataset(name, data=values, chunks=chunks, fletcher32=True)
 
 
-def read_static(path: Path) -> StaticImages:
-    """Read the whole file into memory.
+def read_static(path: Path, *, resident: bool = True) -> StaticImages:
+    """Read the file.
+
+    Args:
+        path: of `static.h5`.
+        resident: read the images into memory; otherwise they are `StoredImages`.
 
     Raises:
         ShardSetError: missing, damaged, or not laid out as above.
     """
     import h5py
 
+    types: dict[str, Any] = {
+        "label": np.dtype("<i4"),
+        "key": np.bytes_,
+        "role": np.bytes_,
+        "pixels_sha256": np.dtype("u1"),
+    }
     try:
         with h5py.File(path, "r") as file:
-            columns = {name: file[name][()] for name in ("images", "label", "key", "role", "pixels_sha256")}
-            offsets = file["class_offsets"][()].astype(np.int64)
-    except (OSError, KeyError, AttributeError, ValueError, TypeError) as error:
+            columns = {name: plain_dataset(file, name, path, dtype=dtype)[()] for name, dtype in types.items()}
+            offsets = plain_dataset(file, "class_offsets", path, dtype=np.dtype("<i8"))[()]
+            stored = plain_dataset(file, "images", path, dtype=np.dtype("u1"))
+            images = stored[()] if resident else StoredImages(path, stored.shape)
+    except (OSError, KeyError, AttributeError, ValueError, TypeError, RuntimeError) as error:
         raise ShardSetError(
             f"{path}: cannot be read ({error}); expected the static images of a shard set. "
             "Convert or copy the set again."
         ) from error
-    n = len(columns["images"])
-    if {len(column) for column in columns.values()} != {n} or columns["images"].ndim != 4:
+    n = len(images)
+    shapes = {name: column.shape for name, column in columns.items()}
+    if shapes != dict.fromkeys(types, (n,)) | {"pixels_sha256": (n, 32)} or len(images.shape) != 4 or offsets.ndim != 1:
         raise ShardSetError(f"{path}: its columns differ in length. Convert or copy the shard set again.")
+    roles = {role: role.decode("ascii", "backslashreplace") for role in set(columns["role"].tolist())}
+    if not set(roles.values()) <= set(ROLES) or not len(offsets) or (np.diff(offsets, prepend=0, append=n) < 0).any():
+        raise ShardSetError(f"{path}: unknown roles or class offsets. Convert or copy the shard set again.")
     return StaticImages(
-        images=columns["images"],
+        images=images,
         labels=columns["label"].astype(np.int64),
-        keys=tuple(key.decode() for key in columns["key"]),
-        roles=tuple(role.decode() for role in columns["role"]),
+        keys=tuple(key.decode("ascii", "backslashreplace") for key in columns["key"].tolist()),
+        roles=tuple(roles[role] for role in columns["role"].tolist()),
         pixels_sha256=columns["pixels_sha256"],
-        class_offsets=offsets,
+        class_offsets=offsets.astype(np.int64),
     )

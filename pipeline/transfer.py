@@ -76,7 +76,9 @@ def _receive(place: Place, entry: dict[str, Any], partial: Path, *, stop: Event,
             try:
                 part = _part(place, name, position, min(position + PART_BYTES, size), size)
             except (FileNotFoundError, PermissionError, ShardSetError) as error:
-                raise error if isinstance(error, ShardSetError) else unreachable(f"{place.shown}/{name}", error) from error
+                raise (
+                    error if isinstance(error, ShardSetError) else unreachable(f"{place.shown}/{name}", error)
+                ) from error
             except Exception as error:  # each protocol has errors of its own
                 failures += 1
                 if failures == TRIES:

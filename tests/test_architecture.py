@@ -17,7 +17,13 @@ ALLOWED = {
 """Packages of the project that each room may import."""
 TRAINING_NEEDS = {"torch", "numpy", "h5py", "click", "tqdm", "safetensors"}
 """Installed packages that training from shards may import."""
-SHARD_READERS = {"pipeline.errors", "pipeline.shardset", "pipeline.static_pool", "pipeline.manifest"}
+SHARD_READERS = {
+    "pipeline.errors",
+    "pipeline.opening",
+    "pipeline.shardset",
+    "pipeline.static_pool",
+    "pipeline.manifest",
+}
 """Modules of pipeline that training may import: numpy and h5py are all they need."""
 PAGES = {"pipeline.inspection.html", "pipeline.inspection.paint", "pipeline.inspection.style"}
 """Modules of pipeline that the report may import besides: pages look the same everywhere."""

@@ -86,8 +86,16 @@ def write_weights(path: Path, tensors: dict[str, Tensor], description: dict[str,
 
 def weights_file(tensors: dict[str, Tensor], description: dict[str, str]) -> bytes:
     """The content of a weights file."""
-    content: bytes = safetensors.torch.save(tensors, metadata=description)
+    content: bytes = _in_order(safetensors.torch.save(tensors, metadata=description))
     return content
+
+
+def _in_order(content: bytes) -> bytes:
+    """The bytes of a safetensors file with its header in order: safetensors writes the metadata in a random one."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    text = json.dumps(json.loads(content[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8, as the format asks
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

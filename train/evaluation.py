@@ -171,13 +171,13 @@ def evaluate(
 
 
 def open_shards(shards: Any) -> Any:
-    """An open shard set, from one or from its path.
+    """An open shard set, from one, from its path, or from the address where it is published.
 
     Raises:
-        ShardSetError: missing, incomplete or damaged.
+        ShardSetError: missing, incomplete, damaged or unreachable.
     """
     if isinstance(shards, str | Path):
-        from pipeline.shardset import ShardSet
+        from pipeline.opening import open_set
 
-        return ShardSet(shards)
+        return open_set(shards)
     return shards

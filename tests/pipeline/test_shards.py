@@ -1,14 +1,24 @@
 """Shards: both containers give the same tensors and order; the stock webdataset reader opens the tars."""
 
+import gzip
+import hashlib
+import io
 import json
+import shutil
+import tarfile
 import warnings
+import zlib
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.errors import ShardSetError
-from pipeline.shards import Sample, index_path, npy_header, write_shard
+from pipeline import tar
+from pipeline.codec import unpack
+from pipeline.errors import LayoutError, ShardSetError
+from pipeline.shards import MEMBERS, Sample, index_path, npy_header, write_shard
 from pipeline.shardset import ShardSet, read_index
 
 
@@ -20,24 +30,98 @@ def samples(count=7, shape=(3, 2, 5, 5)):
     ]
 
 
-@pytest.mark.parametrize("ending", [".tar", ".h5"])
-def test_index_points_at_the_raw_numbers(tmp_path, ending):
+SHAPE = (3, 2, 5, 5)
+KINDS = [(ending, codec) for ending in (".tar", ".h5") for codec in ("raw", "gzip")]
+
+
+def by_the_standard_library(written, codec):
+    """The archive that `tarfile` makes of the samples."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for sample in written:
+            array = io.BytesIO()
+            np.save(array, sample.frames)
+            packed = zlib.compressobj(4, wbits=31)
+            frames = array.getvalue() if codec == "raw" else packed.compress(array.getvalue()) + packed.flush()
+            if codec == "gzip":
+                frames = frames[:9] + b"\xff" + frames[10:]  # the system, which zlib fills in
+            contents = (str(sample.label).encode(), frames, sample.metadata.encode())
+            for member, content in zip(MEMBERS[codec], contents, strict=True):
+                info = tarfile.TarInfo(f"{sample.key}.{member}")
+                info.size, info.mode, info.mtime = len(content), 0o444, 0
+                archive.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("codec", ["raw", "gzip"])
+@pytest.mark.parametrize("count", [0, 1, 7, 40])
+def test_a_tar_is_what_the_standard_library_writes(tmp_path, codec, count):
+    path = tmp_path / "events-train-00000.tar"
+    written = [
+        Sample(f"train-{i}-{'k' * i}", i * 37, sample.frames, json.dumps({"text": "x" * (i * 97)}))
+        for i, sample in enumerate(samples(count))
+    ]
+    write_shard(path, written, shape=SHAPE, dtype=np.dtype("u1"), key_bytes=60, codec=codec)
+    assert path.read_bytes() == by_the_standard_library(written, codec)
+
+
+@given(st.integers(0, 100), st.one_of(st.integers(0, 2000), st.integers(0, 8**11 - 1)))
+def test_headers_are_those_of_the_standard_library(length, size):
+    name = ("train-3-" + "abcXYZ019_-." * 9)[:length]
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.mtime = size, 0o444, 0
+    assert tar.header(name.encode(), size) == info.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize(("length", "size"), [(101, 0), (1, 8**11), (256, 5)])
+def test_what_a_tar_cannot_hold_is_refused(length, size):
+    info = tarfile.TarInfo("n" * length)
+    info.size = size
+    with pytest.raises(ValueError, match=r"too long|overflow"):
+        info.tobuf(tarfile.USTAR_FORMAT)
+    with pytest.raises(LayoutError, match="a tar holds names of 100"):
+        tar.header(b"n" * length, size)
+
+
+def test_a_key_too_long_for_a_tar_leaves_nothing_behind(tmp_path):
+    long = Sample("train-0-" + "k" * 82, 0, samples(1)[0].frames, "{}")
+    write_shard(tmp_path / "a.h5", [long], shape=SHAPE, dtype=np.dtype("u1"), key_bytes=90)
+    with pytest.raises(LayoutError, match="--format hdf5"):
+        write_shard(tmp_path / "b.tar", [long], shape=SHAPE, dtype=np.dtype("u1"), key_bytes=90)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "a.idx.npy"]
+
+
+@pytest.mark.parametrize(("ending", "codec"), KINDS)
+def test_index_points_at_what_is_stored(tmp_path, ending, codec):
     path = tmp_path / f"events-train-00000{ending}"
-    written = samples()
-    write_shard(path, written, shape=(3, 2, 5, 5), dtype=np.dtype("u1"), key_bytes=20)
+    wanted = samples()
+    written = write_shard(path, iter(wanted), shape=SHAPE, dtype=np.dtype("u1"), key_bytes=20, codec=codec)
     data = path.read_bytes()
-    for row, sample in zip(read_index(index_path(path)), written, strict=True):
+    for row, sample in zip(read_index(index_path(path)), wanted, strict=True):
         start, length = int(row["offset"]), int(row["length"])
-        assert data[start : start + length] == sample.frames.tobytes()
+        stored = data[start : start + length]
+        if codec == "gzip":
+            stored = (
+                gzip.decompress(stored)[len(npy_header(SHAPE, sample.frames.dtype)) :]
+                if ending == ".tar"
+                else (zlib.decompress(stored))
+            )
+        assert stored == sample.frames.tobytes()
+        assert row["crc32"] == zlib.crc32(sample.frames.tobytes())
         assert row["key"].decode() == sample.key
         assert row["label"] == sample.label
-    assert not list(tmp_path.glob("*.partial"))
+    np.testing.assert_array_equal(written.index, read_index(index_path(path)))
+    for entry in written.files:
+        content = (tmp_path / entry["name"]).read_bytes()
+        assert (entry["bytes"], entry["samples"]) == (len(content), len(wanted))
+        assert entry["sha256"] == hashlib.sha256(content).hexdigest()
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(entry["name"] for entry in written.files)
 
 
-@pytest.mark.parametrize("ending", [".tar", ".h5"])
-def test_an_empty_shard_is_a_valid_file(tmp_path, ending):
+@pytest.mark.parametrize(("ending", "codec"), KINDS)
+def test_an_empty_shard_is_a_valid_file(tmp_path, ending, codec):
     path = tmp_path / f"events-train-00000{ending}"
-    write_shard(path, [], shape=(3, 2, 5, 5), dtype=np.dtype("u1"), key_bytes=0)
+    write_shard(path, [], shape=SHAPE, dtype=np.dtype("u1"), key_bytes=0, codec=codec)
     assert len(read_index(index_path(path))) == 0
 
 
@@ -48,49 +132,55 @@ def test_npy_header_is_numpys_own(tmp_path):
         assert (tmp_path / "a.npy").read_bytes() == npy_header(array.shape, array.dtype) + array.tobytes()
 
 
-def test_formats_give_identical_tensors_and_order(shard_set):
-    tar, hdf5 = ShardSet(shard_set()), ShardSet(shard_set(format="hdf5"))
-    assert tar.id != hdf5.id
+def test_formats_and_codecs_give_identical_tensors_and_order(shard_set):
+    sets = [ShardSet(shard_set(format=f, codec=c)) for f in ("webdataset", "hdf5") for c in ("raw", "gzip")]
+    assert len({shards.id for shards in sets}) == 4
     for name in ("train", "validation", "test"):
-        one, other = tar.split(name), hdf5.split(name)
-        assert one.keys == other.keys
-        np.testing.assert_array_equal(one.labels, other.labels)
-        np.testing.assert_array_equal(one.read_all(), other.read_all())
-        assert len(one) > 0
+        first = sets[0].split(name)
+        order = np.random.default_rng(0).permutation(len(first))
+        for other in (shards.split(name) for shards in sets[1:]):
+            assert first.keys == other.keys
+            np.testing.assert_array_equal(first.labels, other.labels)
+            np.testing.assert_array_equal(first.read_all(), other.read_all())
+            np.testing.assert_array_equal(first.read(order), other.read(order))
+        assert len(first) > 0
 
 
-def test_stock_webdataset_reads_the_tars(shard_set):
+@pytest.mark.parametrize("codec", ["raw", "gzip"])
+def test_stock_webdataset_reads_the_tars(shard_set, codec):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import webdataset
 
-        shards = ShardSet(shard_set())
+        shards = ShardSet(shard_set(codec=codec, samples_per_shard=7))
         paths = [str(path) for path in shards.event_shards("train")]
         found = list(webdataset.WebDataset(paths, shardshuffle=False, empty_check=False).decode())
     split = shards.split("train")
+    assert len(paths) > 1
     assert [sample["__key__"] for sample in found] == list(split.keys)
     for sample, frames, label in zip(found, split.read_all(), split.labels, strict=True):
-        np.testing.assert_array_equal(sample["frames.npy"], frames)
-        assert sample["frames.npy"].dtype == frames.dtype
+        stored = sample[MEMBERS[codec][1]]
+        np.testing.assert_array_equal(stored, frames)
+        assert stored.dtype == frames.dtype
         assert sample["cls"] == label
         assert sample["json"]["static"].startswith("static-")
 
 
-def test_stock_h5py_reads_the_hdf5_shards(shard_set):
-    shards = ShardSet(shard_set(format="hdf5"))
+@pytest.mark.parametrize(("codec", "filters"), [("raw", (True, None)), ("gzip", (False, "gzip"))])
+def test_stock_h5py_reads_the_hdf5_shards(shard_set, codec, filters):
+    shards = ShardSet(shard_set(format="hdf5", codec=codec))
     (path,) = shards.event_shards("train")
     with h5py.File(path) as file:
-        assert file["frames"].fletcher32
+        assert (file["frames"].fletcher32, file["frames"].compression) == filters
         assert file["frames"].chunks == (1, *shards.sample_shape)
         np.testing.assert_array_equal(file["frames"][()], shards.split("train").read_all())
 
 
+@pytest.mark.parametrize("codec", ["raw", "gzip"])
 @pytest.mark.parametrize("format_", ["webdataset", "hdf5"])
-def test_a_flipped_bit_is_noticed_when_read(shard_set, tmp_path, format_):
-    import shutil
-
+def test_a_flipped_bit_is_noticed_when_read(shard_set, tmp_path, format_, codec):
     copy = tmp_path / "set"
-    shutil.copytree(shard_set(format=format_), copy)
+    shutil.copytree(shard_set(format=format_, codec=codec), copy)
     (path,) = ShardSet(copy).event_shards("train")
     row = read_index(index_path(path))[3]
     data = bytearray(path.read_bytes())
@@ -106,6 +196,18 @@ def test_a_flipped_bit_is_noticed_when_read(shard_set, tmp_path, format_):
     path.unlink()
     with pytest.raises(ShardSetError, match="cannot be opened"):
         ShardSet(copy).split("train").read([3])
+
+
+def test_unpacking_stops_at_the_known_size():
+    packed = zlib.compress(bytes(1000))
+    assert unpack(packed, 1000) == bytes(1000)
+    assert unpack(gzip.compress(b"numbers"), 7) == b"numbers"
+    for size in (0, 999, 1001):
+        with pytest.raises(ValueError, match="does not hold"):
+            unpack(packed, size)
+    for bad in (packed[:-1], packed + b"x", b"", packed[:4] + b"\0" * 20):
+        with pytest.raises(ValueError, match=r"does not hold|Error"):
+            unpack(bad, 1000)
 
 
 def test_the_static_pool_is_ordered_by_class(shard_set):

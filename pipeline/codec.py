@@ -1,0 +1,47 @@
+"""How the numbers of a sample are stored: `raw`, or compressed with DEFLATE (`gzip`).
+
+Why gzip, where Zstandard is faster: the stock webdataset reader unpacks `<key>.frames.npy.gz` by itself, every HDF5
+library has the filter built in, and training needs nothing but the standard library. Level 4 is three quarters as slow
+again as level 1 and four times as fast as 6, whose files are 10 to 15 % smaller. The bytes are a function of the
+numbers and of the zlib that Python is linked with; there is no time and no file name in them.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+RAW, GZIP = "raw", "gzip"
+LEVEL = 4
+MAX_RATIO = 1040
+"""DEFLATE cannot shrink anything further."""
+_GZIP_HEADER = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
+"""DEFLATE, no name, no time, unknown system."""
+_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
+
+
+def gzip(data: bytes) -> bytes:
+    """A gzip file of `data`: what a tar member holds."""
+    deflate = zlib.compressobj(LEVEL, wbits=-zlib.MAX_WBITS)
+    ending = zlib.crc32(data).to_bytes(4, "little") + (len(data) % 2**32).to_bytes(4, "little")
+    return b"".join((_GZIP_HEADER, deflate.compress(data), deflate.flush(), ending))
+
+
+def deflate(data: bytes) -> bytes:
+    """A zlib stream of `data`: what the HDF5 filter `gzip` makes of a chunk."""
+    return zlib.compress(data, LEVEL)
+
+
+def unpack(data: bytes, size: int) -> bytes:
+    """The content of a gzip file or zlib stream that must hold exactly `size` bytes; never unpacks more.
+
+    Raises:
+        ValueError: damaged, cut, of another size, or followed by something.
+    """
+    inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
+    try:
+        content = inflate.decompress(data, size + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if len(content) != size or not inflate.eof or inflate.unused_data:
+        raise ValueError(f"does not hold {size} bytes")
+    return content

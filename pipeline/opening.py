@@ -1,0 +1,28 @@
+"""A shard set by its path or by the address where it is published."""
+
+from __future__ import annotations
+
+import os
+
+from pipeline.shardset import ShardSet
+
+
+def open_set(where: str | os.PathLike[str]) -> ShardSet:
+    """Open a shard set for reading.
+
+    Args:
+        where: its folder, or an http(s)://, s3:// or sftp:// address, whose files come into a local cache while they
+            are used (see `pipeline.cache`).
+
+    Raises:
+        ShardSetError: missing, unfinished, damaged, of a newer schema, or unreachable.
+        SettingsError: an address of an unknown kind.
+    """
+    if isinstance(where, str) and ":" in where:  # else the machinery of addresses need not be loaded
+        from pipeline.places import is_address
+
+        if is_address(where):
+            from pipeline.cache import open_published
+
+            return open_published(where)
+    return ShardSet(where)
