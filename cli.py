@@ -517,20 +517,59 @@ def write_run_report(runs: list[Path], out: Path, shards: Any) -> None:
 @shards_option
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@click.option("--trust", is_flag=True, help="Open a torch.export program, which can run any code.")
 @device_option
 @json_option
-def evaluate(run_path: Path, shards_path: Path, split: str, weights: str, device: str, as_json: bool) -> None:
-    """Score a finished run again; the figure is that of its result.json.
+def evaluate(
+    run_path: Path, shards_path: Path, split: str, weights: str, trust: bool, device: str, as_json: bool
+) -> None:
+    """Score a finished run again; the figure is that of its result.json. RUN may be a file that export wrote.
+
+    NIR and safetensors files hold numbers alone. A torch.export program runs code while it is opened: --trust it only
+    if you know who wrote it.
 
     \b
-    Example:
+    Examples:
       spikebridge evaluate data/runs/digits --shards data/shards/digits --split test --json
+      spikebridge evaluate digits.nir --shards data/shards/digits
     """
     from train.evaluation import evaluate as score
 
-    result = score(run_path, shards_path, split=split, weights=weights, device=device)
+    result = score(run_path, shards_path, split=split, weights=weights, device=device, trust=trust)
     text = f"{split} accuracy {result['accuracy']:.1%} of {result['samples']:,} recordings"
-    answer(result, text + (" (SIMULATED)" if result["simulated"] else ""), as_json=as_json)
+    text += " (SIMULATED)" if result["simulated"] else ""
+    if result.get("recorded") is not None:
+        text += f"; the file says {result['recorded']:.1%}"
+    answer(result, text, as_json=as_json)
+
+
+@main.command()
+@click.argument("run_path", metavar="RUN", type=folder())
+@click.option("--format", "form", type=click.Choice(["nir", "torch", "safetensors"]), required=True)
+@click.option("--out", type=folder(), required=True, help="File to write; its model card is FILE.md.")
+@click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@click.option("--license", "licence", default="other", show_default=True, help="Identifier for the model card.")
+@overwrite_option
+@json_option
+def export(run_path: Path, form: str, out: Path, weights: str, licence: str, overwrite: bool, as_json: bool) -> None:
+    """Write the network of a finished run for other tools: its event path, in evaluation mode.
+
+    nir: the interchange format of the spiking field (snnTorch, SpikingJelly and others read it). torch: a torch.export
+    program, frames [T,B,P,H,W] to logits [T,B,K]. safetensors: weights. Each says what it was trained on and how its
+    input is made. What a format cannot express is refused by name; what was folded or left out is said.
+
+    \b
+    Examples:
+      spikebridge export data/runs/digits --format nir --out digits.nir
+      spikebridge evaluate digits.nir --shards data/shards/digits
+    """
+    from train.exporting import export as write
+
+    made = write(run_path, out, format=form, weights=weights, licence=licence, overwrite=overwrite)
+    lines = [f"{made.file}: {form}, {made.file.stat().st_size / 1e6:,.1f} MB", *(f"  {note}" for note in made.notes)]
+    lines += [f"model card: {made.card} (README.md of a hub repository)"]
+    values = {"file": str(made.file), "card": str(made.card), "format": form, "description": made.description}
+    answer(values, "\n".join(lines), as_json=as_json)
 
 
 @main.command()
