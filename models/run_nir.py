@@ -38,7 +38,7 @@ class NIRProgram:
     """An acyclic graph with one input and one output, ready to run.
 
     Args:
-        graph: of Input, Output, Conv2d, AvgPool2d, Flatten, Linear, Affine, Scale, LIF and IF nodes.
+        graph: of Input, Output, Conv2d, AvgPool2d, Flatten, Linear, Affine, LIF and IF nodes.
         time_step: dt in the unit of the graph's time constants.
         dtype: in which everything is computed.
         device: where.
@@ -120,10 +120,6 @@ class NIRProgram:
         bias = self._tensor(node.bias) if isinstance(node, nir.Affine) else None
         return lambda x: F.linear(x, weight, bias)
 
-    def _scale(self, node: nir.Scale) -> Step:
-        scale = self._tensor(node.scale)
-        return lambda x: x * scale
-
     def _lif(self, node: nir.LIF) -> Step:
         """Tau dv/dt = (v_leak - v) + r x: v moves by dt / tau of the right side."""
         share, r, leak = self._dt / self._tensor(node.tau), self._tensor(node.r), self._tensor(node.v_leak)
@@ -157,7 +153,6 @@ TRANSLATIONS: Mapping[type, Callable[[NIRProgram, nir.NIRNode], Step]] = {
     nir.Flatten: NIRProgram._flatten,
     nir.Linear: NIRProgram._linear,
     nir.Affine: NIRProgram._linear,
-    nir.Scale: NIRProgram._scale,
     nir.LIF: NIRProgram._lif,
     nir.IF: NIRProgram._if,
 }

@@ -122,6 +122,7 @@ class GraphBuilder:
             return np.full(x.shape, value)
 
         if not rule.leaky:
+            self.note("IF: r is one over the time step, so that a step adds its input (snnTorch 1.0 wants r = 1)")
             return self.add(name, nir.IF(full(1 / TIME_STEP), full(rule.threshold), full(0)), x, x.shape)
         gain = node.gain()
         if isinstance(gain, torch.Tensor):
@@ -214,9 +215,9 @@ def _nmnist(net: NMNISTSNN, graph: GraphBuilder) -> Signal:
     x = graph.fire("event_node", graph.linear("event_head", x, net.event_head), net.event_node)
     K = net.settings.num_classes
     votes = np.kron(np.eye(K), np.ones(VOTERS))  # [K,10K]
-    graph.note("votes: a Linear that counts the spikes of each class, and a Scale by a tenth")
-    x = graph.add("votes", nir.Linear(votes), x, (K,))
-    return graph.add("share", nir.Scale(np.full(K, 1 / VOTERS)), x, (K,))
+    graph.note("votes: a Linear that counts the spikes of each class, and one that divides by ten")
+    x = graph.add("votes", nir.Linear(votes), x, (K,))  # counts are exact, so equal votes stay equal
+    return graph.add("share", nir.Linear(np.eye(K) / VOTERS), x, (K,))  # importers know no Scale
 
 
 EVENT_PATHS: dict[str, Callable[..., Signal]] = {
