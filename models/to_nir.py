@@ -9,6 +9,7 @@ The graph computes what the network computes in evaluation mode, in float64; fol
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -252,3 +253,11 @@ def to_nir(network: TransferNetwork) -> tuple[nir.NIRGraph, tuple[str, ...]]:
     output = EVENT_PATHS[name](network, graph)
     graph.note("the static stream and the coefficients of the time steps: left out, they serve training alone")
     return graph.finish(output), tuple(graph.notes)
+
+
+def nir_file(graph: nir.NIRGraph, metadata: dict[str, str | float | int]) -> bytes:
+    """The content of a file of NIR (HDF5) with a graph and plain values beside it."""
+    graph.metadata = dict(metadata)
+    file = io.BytesIO()
+    nir.write(file, graph)
+    return file.getvalue()

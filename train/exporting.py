@@ -120,9 +120,7 @@ def describe(network: TransferNetwork, result: dict[str, Any], *, weights: str) 
 
 def _nir(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
     try:
-        import nir
-
-        from models.to_nir import TIME_STEP, to_nir
+        from models.to_nir import TIME_STEP, nir_file, to_nir
     except ImportError as error:
         raise ExportError(
             f"NIR needs the package nir, which is not installed ({error}); pip install 'spikebridge[export]'"
@@ -130,14 +128,8 @@ def _nir(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes, tu
     graph, notes = to_nir(network)
     described |= {"time_step_seconds": TIME_STEP, "notes": notes}
     # Beside the description, what a reader without JSON wants first.
-    graph.metadata = {
-        DESCRIPTION: json.dumps(described),
-        "dt": TIME_STEP,
-        "time_steps": network.settings.time_steps,
-    }
-    file = io.BytesIO()
-    nir.write(file, graph)
-    return file.getvalue(), notes
+    plain = {"dt": TIME_STEP, "time_steps": network.settings.time_steps}
+    return nir_file(graph, {DESCRIPTION: json.dumps(described), **plain}), notes
 
 
 class EventPath(nn.Module):
