@@ -657,6 +657,31 @@ def report(runs: tuple[Path, ...], out: Path | None, shards_path: Path | None, o
     answer({"report": str(target)}, f"report: {target}", as_json=as_json)
 
 
+@main.command()
+@click.option("--data", type=folder(), default="data", show_default=True, help="Folder of raw/, shards/ and runs/.")
+@json_option
+def doctor(data: Path, as_json: bool) -> None:
+    """Say what this machine offers: packages, processor, GPU, data found, and which fast paths are active.
+
+    \b
+    Example:
+      spikebridge doctor
+    """
+    from pipeline.doctor import examine, screen
+
+    found = examine(data)
+    try:
+        from train.doctor import examine as examine_training
+
+        training = examine_training(data / "runs")
+    except ImportError as error:
+        training = {"torch": f"cannot be imported: {error}", "gpus": [], "fast_paths": [], "runs": []}
+    found["fast_paths"] += training.pop("fast_paths")
+    found["data"]["runs"] = training.pop("runs")
+    found |= training
+    answer(found, screen(found), as_json=as_json)
+
+
 @main.group()
 def recipes() -> None:
     """List, show, copy and check recipes.
