@@ -682,6 +682,54 @@ def doctor(data: Path, as_json: bool) -> None:
     answer(found, screen(found), as_json=as_json)
 
 
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), required=False)
+@click.option("--install", is_flag=True, help="Have the shell load it from now on, instead of printing it.")
+@json_option
+def completion(shell: str | None, install: bool, as_json: bool) -> None:
+    """Complete verbs and options at the Tab key: print the script for SHELL ($SHELL by default), or install it.
+
+    \b
+    Examples:
+      spikebridge completion --install
+      spikebridge completion zsh
+    """
+    from click.shell_completion import get_completion_class
+
+    shell = shell or Path(os.environ.get("SHELL", "")).name
+    completer = get_completion_class(shell)
+    if completer is None:
+        raise click.UsageError(f"$SHELL is {shell!r}; say which shell it is: bash, zsh or fish.")
+    script = completer(main, {}, "spikebridge", "_SPIKEBRIDGE_COMPLETE").source()
+    if not install:
+        return answer({"shell": shell, "script": script}, script, as_json=as_json)
+    changed = install_completion(shell, script)
+    text = "\n".join([*(f"wrote {path}" for path in changed), f"Open a new {shell}, and Tab completes spikebridge."])
+    answer({"shell": shell, "changed": [str(path) for path in changed]}, text, as_json=as_json)
+
+
+def install_completion(shell: str, script: str) -> list[Path]:
+    """Write the script where fish looks, or have a line in the start file of bash or zsh load it; the files changed."""
+    home = Path.home()
+    if shell == "fish":
+        target = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "fish" / "completions"
+    else:
+        target = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "spikebridge"
+    target /= f"spikebridge.{shell}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(script + "\n")
+    if shell == "fish":
+        return [target]
+    start = home / ".bashrc" if shell == "bash" else Path(os.environ.get("ZDOTDIR") or home) / ".zshrc"
+    line = f'[ -r "{target}" ] && . "{target}"  # completion of spikebridge\n'
+    present = start.read_text() if start.exists() else ""
+    if line in present:
+        return [target]
+    with start.open("a") as file:
+        file.write(line if present.endswith("\n") or not present else f"\n{line}")
+    return [target, start]
+
+
 @main.group()
 def recipes() -> None:
     """List, show, copy and check recipes.
