@@ -43,6 +43,10 @@ class ExportedNetwork(nn.Module):
         return TransferOutput(None, self.function(event), None, None)
 
 
+NEEDED: dict[str, type] = {"shard_set": str, "weights": str, "threads": int, "batch_size": int}
+"""What scoring takes from a description, with its type."""
+COUNTS, MOST = ("threads", "batch_size"), 2**16
+"""Which of it are counts, and how large they may be."""
 Opened = tuple[TransferNetwork | ExportedNetwork, dict[str, Any]]
 """A network, and what its file says about itself."""
 
@@ -103,6 +107,10 @@ def _described(path: Path, text: Any) -> dict[str, Any]:
         described = None
     if not isinstance(described, dict) or described.get("schema") != SCHEMA:
         raise ExportError(f"{path}: no description of schema {SCHEMA} inside; expected a file of `spikebridge export`")
+    wrong = [name for name, kind in NEEDED.items() if not isinstance(described.get(name), kind)]
+    wrong += [name for name in COUNTS if name not in wrong and not 1 <= described[name] <= MOST]
+    if wrong:
+        raise ExportError(f"{path}: the description inside has no good {', '.join(wrong)}; export the run again")
     return described
 
 
@@ -116,8 +124,8 @@ def _open_nir(path: Path, device: torch.device, trust: bool) -> Opened:
     try:
         graph = read_graph(path)
         described = _described(path, graph.metadata.get(DESCRIPTION))
-        program = NIRProgram(graph, time_step=described["time_step_seconds"], device=device)
-    except ModelError as error:
+        program = NIRProgram(graph, time_step=float(described["time_step_seconds"]), device=device)
+    except (ModelError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{path}: {error}") from error
     return ExportedNetwork(program), described
 

@@ -112,7 +112,7 @@ def describe(network: TransferNetwork, result: dict[str, Any], *, weights: str) 
         "weights": weights,
         "epoch": result["best_epoch" if best else "epochs"],
         "selection": result["selection"] if best else "the last epoch, whatever its score",
-        **{name: result[name] for name in SETTINGS},
+        **{name: result.get(name) for name in SETTINGS},
         **{name: result[name if best else f"last_{name}"] for name in FIGURES},
         "batch_size": evaluation_batch(recipe.train),
     }
@@ -171,7 +171,17 @@ def _safetensors(network: TransferNetwork, described: dict[str, Any]) -> tuple[b
         "shard_set": described["shard_set"],
         DESCRIPTION: json.dumps(described),
     }
-    return weights_file(weights_of(network), text), notes
+    return _in_order(weights_file(weights_of(network), text)), notes
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library writes them in another order every time."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 WRITERS: dict[str, Callable[[TransferNetwork, dict[str, Any]], tuple[bytes, tuple[str, ...]]]] = {

@@ -10,6 +10,7 @@ import torch
 import yaml
 from fake_shards import FakeShardSet, tiny_recipe
 
+from train.checkpoints import read_weights, weights_file
 from train.errors import ExportError, RunError, ShardMismatchError, TrainError
 from train.evaluation import evaluate
 from train.exported import open_export
@@ -185,6 +186,25 @@ def test_other_files_are_refused(shards, tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(TrainError, match=str(tmp_path / "file")):
         evaluate(tmp_path / "file", shards, trust=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({"threads": 0}, "threads"), ({"batch_size": "9"}, "batch_size"), ({"schema": 2}, "schema 1")],
+)
+def test_a_bad_description_is_refused(exports, shards, tmp_path, change, expected):
+    tensors, header = read_weights(exports["safetensors"].file)
+    header["spikebridge"] = json.dumps({**json.loads(header["spikebridge"]), **change})
+    (tmp_path / "odd").write_bytes(weights_file(tensors, header))
+    with pytest.raises(ExportError, match=expected):
+        evaluate(tmp_path / "odd", shards)
+
+
+@pytest.mark.parametrize("format", ["nir", "safetensors"])
+def test_the_same_run_gives_the_same_bytes(run, exports, tmp_path, format):
+    again = export(run, tmp_path / NAMES[format], format=format)
+    assert again.file.read_bytes() == exports[format].file.read_bytes()
+    assert again.card.read_bytes() == exports[format].card.read_bytes()
 
 
 def test_weights_of_a_run_are_no_export(run, shards):
