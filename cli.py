@@ -567,7 +567,9 @@ def export(run_path: Path, form: str, out: Path, weights: str, licence: str, ove
 
     made = write(run_path, out, format=form, weights=weights, licence=licence, overwrite=overwrite)
     lines = [f"{made.file}: {form}, {made.file.stat().st_size / 1e6:,.1f} MB", *(f"  {note}" for note in made.notes)]
-    lines += [f"model card: {made.card} (README.md of a hub repository)"]
+    lines += [f"{made.card}: its model card, the README.md of a hub repository"]
+    trust = " --trust" if form == "torch" else ""
+    lines += [f"Score it again: spikebridge evaluate {made.file} --shards SHARDS{trust}"]
     values = {"file": str(made.file), "card": str(made.card), "format": form, "description": made.description}
     answer(values, "\n".join(lines), as_json=as_json)
 

@@ -67,6 +67,7 @@ class NIRProgram:
             self._order = tuple(graphlib.TopologicalSorter(self._sources).static_order())
         except graphlib.CycleError as error:
             raise ExportError(f"a graph with a cycle ({error.args[1]}); expected layers without feedback") from error
+        self._last_reader = {source: name for name in self._order for source in self._sources[name]}
         self._nodes = {name: self._translate(name, node) for name, node in graph.nodes.items()}
 
     @torch.no_grad()
@@ -76,19 +77,24 @@ class NIRProgram:
         Args:
             events: [T,B,P,H,W] of any numeric type.
         """
-        values: dict[str, Tensor] = {}
-        for name in self._order:
-            x = events.to(self._device, self._dtype)
-            if self._sources[name]:
-                x = values[self._sources[name][0]]
-                for source in self._sources[name][1:]:
-                    x = x + values[source]
-            values[name] = self._nodes[name](x)
-        return values
+        return self._run(events, keep=frozenset(self._order))
 
+    @torch.no_grad()
     def __call__(self, events: Tensor) -> Tensor:
         """Logits [T,B,K] of event frames [T,B,P,H,W]."""
-        return self.run(events)[self._output]
+        return self._run(events, keep=frozenset({self._output}))[self._output]
+
+    def _run(self, events: Tensor, *, keep: frozenset[str]) -> dict[str, Tensor]:
+        """Node by node; what is not to be kept is let go of behind its last reader."""
+        values: dict[str, Tensor] = {}
+        for name in self._order:
+            sources = self._sources[name]
+            x = sum((values[source] for source in sources[1:]), values[sources[0]]) if sources else events
+            values[name] = self._nodes[name](x.to(self._device, self._dtype))
+            for source in sources:
+                if self._last_reader[source] == name and source not in keep:
+                    del values[source]
+        return values
 
     def _tensor(self, values: object) -> Tensor:
         return torch.as_tensor(values).to(self._device, self._dtype)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import nir
 import numpy as np
@@ -21,7 +21,7 @@ from torch import nn
 
 from models.errors import ExportError
 from models.network import TransferNetwork
-from models.neurons import Neuron
+from models.neurons import IF, LIF, PLIF, Neuron
 from models.nmnist import NMNISTSNN, VOTERS
 from models.normalization import EVENT, StepNorm
 from models.resnet import Block, Shortcut, SpikingResNet
@@ -91,7 +91,17 @@ class GraphBuilder:
         return self.add(name, node, x, x.shape)
 
     def _affine(self, norm: StepNorm) -> tuple[Array, Array]:
-        """Scale and shift [C] that BatchNorm is to event frames in evaluation mode."""
+        """Scale and shift [C] that BatchNorm is to event frames in evaluation mode.
+
+        Raises:
+            ExportError: running statistics of another kind, of every time step for example.
+        """
+        if norm.statistics not in ("per_step", "pooled", "domain") or norm.running([EVENT])[0].ndim != 2:
+            raise ExportError(
+                f"BatchNorm statistics {norm.statistics!r} have no translation to NIR, which knows none of time steps. "
+                "Train with per_step, pooled or domain (all time steps share their running ones), or export with "
+                "--format torch."
+            )
         self.note(
             "BatchNorm: folded into convolutions with its running statistics, which all time steps share in evaluation"
             + (" (those of the event stream)" if norm.statistics == "domain" else "")
@@ -107,6 +117,11 @@ class GraphBuilder:
             ExportError: a reset or a step that NIR has no neuron for.
         """
         assert isinstance(node, Neuron)
+        if type(node) not in (LIF, PLIF, IF):
+            raise ExportError(
+                f"{name}: no translation of {type(node).__name__} neurons to NIR; there is one for LIF, PLIF and IF. "
+                "Export with --format torch."
+            )
         rule = node.rule
         if not rule.hard_reset:
             raise ExportError(
@@ -231,6 +246,13 @@ EVENT_PATHS: dict[str, Callable[..., Signal]] = {
 """What draws each network's event path, by the network's registry name."""
 
 
+TRANSLATED = (
+    *("name", "num_classes", "time_steps", "in_channels", "input_size", "width"),
+    *("surrogate", "neuron", "reset", "statistics", "feature"),
+)
+"""Settings of a network that are translated, refused by their value, or without effect on the event path."""
+
+
 @torch.no_grad()
 def to_nir(network: TransferNetwork) -> tuple[nir.NIRGraph, tuple[str, ...]]:
     """The event path of a network in evaluation mode, as a graph; weights in float64.
@@ -249,6 +271,12 @@ def to_nir(network: TransferNetwork) -> tuple[nir.NIRGraph, tuple[str, ...]]:
         raise ExportError(
             f"{name}: no translation to NIR; there is one for {', '.join(EVENT_PATHS)}. Export with --format torch."
         )
+    for field in fields(network.settings):
+        value = getattr(network.settings, field.name)
+        if field.name not in TRANSLATED and value != field.default:
+            raise ExportError(
+                f"{name}: {field.name} is {value!r}, and no translation to NIR knows it. Use --format torch."
+            )
     graph = GraphBuilder(network)
     output = EVENT_PATHS[name](network, graph)
     graph.note("the static stream and the coefficients of the time steps: left out, they serve training alone")

@@ -1,5 +1,7 @@
 """NIR: the graph computes what the network computes, spike for spike; what it cannot say is refused by name."""
 
+from dataclasses import asdict, dataclass, replace
+
 import nir
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ from lively import frames, lively
 
 from models import NETWORKS, ModelError, build_model, layers
 from models.backends import use
+from models.network import NetworkSettings
+from models.neurons import LIF
 from models.run_nir import NIRProgram, read_graph
 from models.to_nir import EVENT_PATHS, TIME_STEP, to_nir
 
@@ -85,6 +89,26 @@ def test_an_unknown_network_is_refused(monkeypatch):
         to_nir(build_model("scnn", num_classes=2, time_steps=2, width=0.1))
 
 
+def test_settings_and_neurons_of_later_versions_are_refused():
+    @dataclass(frozen=True)
+    class Later(NetworkSettings):
+        pooling: str = "average"
+
+    class Adaptive(LIF):
+        pass
+
+    net = lively("scnn")
+    net.settings = Later(**asdict(net.settings))
+    to_nir(net)  # what the setting was before there was one
+    net.settings = replace(net.settings, pooling="max")
+    with pytest.raises(ModelError, match="pooling is 'max'"):
+        to_nir(net)
+    net = lively("scnn")
+    net.node1 = Adaptive("QGateGrad", "hard")
+    with pytest.raises(ModelError, match="node1: no translation of Adaptive neurons"):
+        to_nir(net)
+
+
 def graph_of(node, shape):
     return nir.NIRGraph.from_list(nir.Input(np.array(shape)), node, nir.Output(np.array(shape)))
 
@@ -117,3 +141,10 @@ def test_graphs_that_cannot_be_run_are_refused(tmp_path):
     (tmp_path / "no.nir").write_bytes(b"\x89HDF\r\n\x1a\n" + b"0" * 99)
     with pytest.raises(ModelError, match=r"no\.nir: cannot be read as NIR"):
         read_graph(tmp_path / "no.nir")
+
+
+def test_statistics_of_every_time_step_are_refused():
+    net = lively("vgg_snn")
+    net.feature["3"].bn.statistics = "running_per_step"
+    with pytest.raises(ModelError, match="'running_per_step' have no translation"):
+        to_nir(net)
