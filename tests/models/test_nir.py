@@ -1,11 +1,15 @@
 """NIR: the graph computes what the network computes, spike for spike; what it cannot say is refused by name."""
 
+import importlib.util
+import subprocess
+import sys
 from dataclasses import asdict, dataclass, replace
 
 import nir
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from lively import frames, lively
 
 from models import NETWORKS, ModelError, build_model, layers
@@ -148,3 +152,12 @@ def test_statistics_of_every_time_step_are_refused():
     net.feature["3"].bn.statistics = "running_per_step"
     with pytest.raises(ModelError, match="'running_per_step' have no translation"):
         to_nir(net)
+
+
+def test_the_importer_script_runs_without_importers():
+    script = ROOT / "tests" / "bench" / "nir_importer.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 * 3 * len(NETWORKS)  # importers, neurons, networks
+    installed = {name for name in ("snntorch", "spikingjelly") if importlib.util.find_spec(name)}
+    assert installed or all("failed: ModuleNotFoundError" in line for line in lines)

@@ -102,6 +102,20 @@ def test_hubs_can_read_the_card(exports, format):
     assert "{" not in text
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_code_in_the_card_runs(exports, monkeypatch, format):
+    made = exports[format]
+    monkeypatch.chdir(made.file.parent)
+    text = made.card.read_text().partition("## Use")[2]
+    code = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
+    names = {"frames": torch.ones(4, 3, 2, 16, 16)}
+    exec(code, names)
+    if format == "nir":
+        assert json.loads(names["graph"].metadata["spikebridge"])["shard_set"] == made.description["shard_set"]
+    else:
+        assert names["logits"].shape == (4, 3, 3)
+
+
 def test_the_last_weights_have_their_own_figures(run, tmp_path):
     result = json.loads((run / "result.json").read_text())
     made = export(run, tmp_path / "last.safetensors", format="safetensors", weights="last", licence="cc-by-4.0")
