@@ -146,7 +146,8 @@ def _open_program(path: Path, device: torch.device, trust: bool) -> Opened:
         if device.type != "cpu":
             from torch.export.passes import move_to_device_pass
 
-            program = move_to_device_pass(program, device)
+            numbered = torch.empty(0, device=device).device  # cuda:0 for cuda: the program compares devices
+            program = move_to_device_pass(program, numbered)
         return ExportedNetwork(program.module().__call__), described  # a bound method: programs refuse eval()
     except ExportError:
         raise

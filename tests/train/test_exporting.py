@@ -10,6 +10,7 @@ import torch
 import yaml
 from fake_shards import FakeShardSet, tiny_recipe
 
+from models.backends import use
 from train.checkpoints import read_weights, weights_file
 from train.errors import ExportError, RunError, ShardMismatchError, TrainError
 from train.evaluation import evaluate
@@ -83,6 +84,16 @@ def test_a_program_takes_any_batch(run, exports, batch):
     frames = torch.poisson(torch.full((4, batch, 2, 16, 16), 0.5), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(program(frames), network(None, frames).event_logits)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_all_of_it_goes_to_the_device(exports, format):
+    device = torch.device("meta")  # stands for any that is not the CPU: one tensor left behind is an error
+    network, _, _ = open_export(exports[format].file, device=device, trust=True)
+    with torch.no_grad(), use("torch"):
+        logits = network(None, torch.empty(4, 3, 2, 16, 16, device=device)).event_logits
+    assert logits.shape == (4, 3, 3)
+    assert logits.device == device
 
 
 @pytest.mark.parametrize("format", FORMATS)
