@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.errors import ShardSetError
 from pipeline.shardset import ShardSet
+from train import dataset
 from train.dataset import ShardDataset
 
 
@@ -88,3 +89,14 @@ def test_a_copy_opens_its_own_files(shard_set, tmp_path, monkeypatch):
     assert len(content) < 10_000  # no files, no frames
     monkeypatch.chdir(tmp_path)
     np.testing.assert_array_equal(pickle.loads(content)[0][0], frames)
+
+
+def test_the_three_lines_of_its_docstring_run(shard_set, tmp_path, monkeypatch):
+    (tmp_path / "shards").symlink_to(shard_set())
+    monkeypatch.chdir(tmp_path)
+    lines = [line[4:] for line in dataset.__doc__.splitlines() if line.startswith("    ")]
+    assert len(lines) == 3
+    names: dict[str, object] = {}
+    exec("\n".join(lines), names)
+    assert names["frames"].shape == (4, 2, 12, 12)
+    assert isinstance(names["label"], int)
