@@ -643,20 +643,59 @@ def write_run_report(runs: list[Path], out: Path, shards: Any) -> None:
 @shards_option
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@click.option("--trust", is_flag=True, help="Open a torch.export program, which can run any code.")
 @device_option
 @json_option
-def evaluate(run_path: Path, shards: str, split: str, weights: str, device: str, as_json: bool) -> None:
-    """Score a finished run again; the figure is that of its result.json.
+def evaluate(run_path: Path, shards: str, split: str, weights: str, trust: bool, device: str, as_json: bool) -> None:
+    """Score a finished run again; the figure is that of its result.json. RUN may be a file that export wrote.
+
+    NIR and safetensors files hold numbers alone. A torch.export program runs code while it is opened: --trust it only
+    if you know who wrote it.
 
     \b
-    Example:
+    Examples:
       spikebridge evaluate data/runs/digits --shards data/shards/digits --split test --json
+      spikebridge evaluate digits.nir --shards data/shards/digits
     """
     from train.evaluation import evaluate as score
 
-    result = score(run_path, shards, split=split, weights=weights, device=device)
+    result = score(run_path, shards, split=split, weights=weights, device=device, trust=trust)
     text = f"{split} accuracy {result['accuracy']:.1%} of {result['samples']:,} recordings"
-    answer(result, text + (" (SIMULATED)" if result["simulated"] else ""), as_json=as_json)
+    text += " (SIMULATED)" if result["simulated"] else ""
+    if result.get("recorded") is not None:
+        text += f"; the file says {result['recorded']:.1%}"
+    answer(result, text, as_json=as_json)
+
+
+@main.command()
+@click.argument("run_path", metavar="RUN", type=folder())
+@click.option("--format", "form", type=click.Choice(["nir", "torch", "safetensors"]), required=True)
+@click.option("--out", type=folder(), required=True, help="File to write; its model card is FILE.md.")
+@click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@click.option("--license", "licence", default="other", show_default=True, help="Identifier for the model card.")
+@overwrite_option
+@json_option
+def export(run_path: Path, form: str, out: Path, weights: str, licence: str, overwrite: bool, as_json: bool) -> None:
+    """Write the network of a finished run for other tools: its event path, in evaluation mode.
+
+    nir: the interchange format of the spiking field (snnTorch, SpikingJelly and others read it). torch: a torch.export
+    program, frames [T,B,P,H,W] to logits [T,B,K]. safetensors: weights. Each says what it was trained on and how its
+    input is made. What a format cannot express is refused by name; what was folded or left out is said.
+
+    \b
+    Examples:
+      spikebridge export data/runs/digits --format nir --out digits.nir
+      spikebridge evaluate digits.nir --shards data/shards/digits
+    """
+    from train.exporting import export as write
+
+    made = write(run_path, out, format=form, weights=weights, licence=licence, overwrite=overwrite)
+    lines = [f"{made.file}: {form}, {made.file.stat().st_size / 1e6:,.1f} MB", *(f"  {note}" for note in made.notes)]
+    lines += [f"{made.card}: its model card, the README.md of a hub repository"]
+    trust = " --trust" if form == "torch" else ""
+    lines += [f"Score it again: spikebridge evaluate {made.file} --shards SHARDS{trust}"]
+    values = {"file": str(made.file), "card": str(made.card), "format": form, "description": made.description}
+    answer(values, "\n".join(lines), as_json=as_json)
 
 
 @main.command()
@@ -742,6 +781,79 @@ def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwri
     target = out or runs[0] / "report.html"
     write_report(list(runs), target, shards=open_set(shards) if shards else None)
     answer({"report": str(target)}, f"report: {target}", as_json=as_json)
+
+
+@main.command()
+@click.option("--data", type=folder(), default="data", show_default=True, help="Folder of raw/, shards/ and runs/.")
+@json_option
+def doctor(data: Path, as_json: bool) -> None:
+    """Say what this machine offers: packages, processor, GPU, data found, and which fast paths are active.
+
+    \b
+    Example:
+      spikebridge doctor
+    """
+    from pipeline.doctor import examine, screen
+
+    found = examine(data)
+    try:
+        from train.doctor import examine as examine_training
+
+        training = examine_training(data / "runs")
+    except ImportError as error:
+        training = {"torch": f"cannot be imported: {error}", "gpus": [], "fast_paths": [], "runs": []}
+    found["fast_paths"] += training.pop("fast_paths")
+    found["data"]["runs"] = training.pop("runs")
+    found |= training
+    answer(found, screen(found), as_json=as_json)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), required=False)
+@click.option("--install", is_flag=True, help="Have the shell load it from now on, instead of printing it.")
+@json_option
+def completion(shell: str | None, install: bool, as_json: bool) -> None:
+    """Complete verbs and options at the Tab key: print the script for SHELL ($SHELL by default), or install it.
+
+    \b
+    Examples:
+      spikebridge completion --install
+      spikebridge completion zsh
+    """
+    from click.shell_completion import get_completion_class
+
+    shell = shell or Path(os.environ.get("SHELL", "")).name
+    completer = get_completion_class(shell)
+    if completer is None:
+        raise click.UsageError(f"$SHELL is {shell!r}; say which shell it is: bash, zsh or fish.")
+    script = completer(main, {}, "spikebridge", "_SPIKEBRIDGE_COMPLETE").source()
+    if not install:
+        return answer({"shell": shell, "script": script}, script, as_json=as_json)
+    changed = install_completion(shell, script)
+    text = "\n".join([*(f"wrote {path}" for path in changed), f"Open a new {shell}, and Tab completes spikebridge."])
+    answer({"shell": shell, "changed": [str(path) for path in changed]}, text, as_json=as_json)
+
+
+def install_completion(shell: str, script: str) -> list[Path]:
+    """Write the script where fish looks, or have a line in the start file of bash or zsh load it; the files changed."""
+    home = Path.home()
+    if shell == "fish":
+        target = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "fish" / "completions"
+    else:
+        target = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "spikebridge"
+    target /= f"spikebridge.{shell}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(script + "\n")
+    if shell == "fish":
+        return [target]
+    start = home / ".bashrc" if shell == "bash" else Path(os.environ.get("ZDOTDIR") or home) / ".zshrc"
+    line = f'[ -r "{target}" ] && . "{target}"  # completion of spikebridge\n'
+    present = start.read_text() if start.exists() else ""
+    if line in present:
+        return [target]
+    with start.open("a") as file:
+        file.write(line if present.endswith("\n") or not present else f"\n{line}")
+    return [target, start]
 
 
 @main.group()

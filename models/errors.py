@@ -19,3 +19,7 @@ class CheckpointError(ModelError):
 
 class BackendError(ModelError):
     """The requested backend cannot run here, or not on this tensor."""
+
+
+class ExportError(ModelError):
+    """A network cannot be said in another format, or a file of that format cannot be run."""

@@ -37,7 +37,7 @@ class _PairEvents(Dataset):
         train: True for the training recordings, False for those of the test, None for all.
         transform: applied to the events.
         target_transform: applied to the label.
-        transforms: applied to both; the other two are then left out, as in tonic.
+        transforms: applied to both, after the other two.
 
     Raises:
         LayoutError: the files are not there; says what was expected.
@@ -87,11 +87,10 @@ class _PairEvents(Dataset):
         events = self._read(recording)
         check_events(events, sensor_size=self.sensor_size[:2], source=recording.name)
         found: Any = structured(events)
-        if self.transforms is not None:
-            return self.transforms(found, target)
         if self.transform is not None:
             found = self.transform(found)
-        return found, self.target_transform(target) if self.target_transform is not None else target
+        label: Any = target if self.target_transform is None else self.target_transform(target)
+        return (found, label) if self.transforms is None else self.transforms(found, label)
 
 
 class CEPDVS(_PairEvents):

@@ -97,6 +97,6 @@ def test_training_imports_nothing_but_what_a_gpu_machine_has():
     assert not loaded & {"tonic", "webdataset", "PIL", "matplotlib", "sklearn", "pandas"}
     for path in modules("train") + modules("models"):
         third_party = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - set(ALLOWED)
-        kernels = {path.stem.rpartition("_")[2]} & {"numba", "triton"}
+        kernels = {path.stem.rpartition("_")[2]} & {"numba", "triton", "nir"}
         more = PICTURES if path.name.startswith("report") else kernels
         assert third_party <= TRAINING_NEEDS | more, path

@@ -15,17 +15,24 @@ from cli import main
 SMALL = ["--time-bins", "4", "--size", "20"]
 RECIPE = ["--set", "time_bins=4", "--set", "size=20", "--set", "epochs=2", "--set", "events_per_class=3"]
 VERBS = [
-    "datasets",
-    "simulate",
-    "preprocess",
-    "verify",
-    "train",
-    "evaluate",
     "compare",
-    "report",
-    "recipes",
+    "completion",
+    "convert",
+    "datasets",
+    "diff",
+    "doctor",
+    "evaluate",
+    "export",
     "import-checkpoint",
     "inspect",
+    "preprocess",
+    "pull",
+    "push",
+    "recipes",
+    "report",
+    "simulate",
+    "train",
+    "verify",
 ]
 
 
@@ -174,6 +181,21 @@ def test_evaluate_reproduces_the_result(trained, shards):
     assert again["accuracy"] == result["test_accuracy"]
     assert again["split"] == "test"
     assert again["samples"] == 30
+
+
+@pytest.mark.parametrize("name", ["digits.nir", "digits.pt2", "digits.safetensors"])
+def test_an_exported_run_scores_the_same(trained, shards, tmp_path, name):
+    form = {".nir": "nir", ".pt2": "torch", ".safetensors": "safetensors"}[(tmp_path / name).suffix]
+    made = json.loads(invoke("export", trained, "--format", form, "--out", tmp_path / name, "--json").stdout)
+    assert made["file"] == str(tmp_path / name)
+    assert (tmp_path / f"{name}.md").read_text().startswith("---\nlicense:")
+    trust = ["--trust"] if form == "torch" else []
+    found = json.loads(invoke("evaluate", tmp_path / name, "--shards", shards, "--json", *trust).stdout)
+    result = json.loads((trained / "result.json").read_text())
+    assert found["accuracy"] == found["recorded"] == result["test_accuracy"]
+    text = invoke("evaluate", tmp_path / name, "--shards", shards, *trust).stdout
+    assert f"the file says {result['test_accuracy']:.1%}" in text
+    assert "exists" in invoke("export", trained, "--format", form, "--out", tmp_path / name, code=1).stderr
 
 
 def test_a_finished_run_prints_its_result(trained, shards):

@@ -48,6 +48,10 @@ class ReportError(TrainError):
     """A report cannot be written: packages for pictures missing, or nothing to show."""
 
 
+class ExportError(TrainError):
+    """A run cannot be written in a format, or an exported file cannot be opened."""
+
+
 class NonFiniteError(TrainError):
     """A loss became NaN or infinite; names the step, the loss terms and the layer."""
 

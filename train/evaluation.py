@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,8 +20,11 @@ from train.batches import Frames
 from train.errors import RunError, ShardMismatchError
 from train.networks import choose_device, load_network
 from train.recipes import recipe_from
-from train.runs import RunFolder, read_result
+from train.runs import RunFolder, contents_id, read_result
 from train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from train.exported import ExportedNetwork
 
 SMALLEST_BATCH = 64
 """Evaluation needs less memory than training, so small training batches are not kept."""
@@ -65,7 +68,7 @@ def evaluation_batch(settings: TrainSettings) -> int:
 
 @torch.no_grad()
 def score(
-    network: TransferNetwork,
+    network: TransferNetwork | ExportedNetwork,
     frames: Frames,
     *,
     batch_size: int,
@@ -123,16 +126,23 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def evaluate(
-    run_dir: str | Path, shards: Any, *, split: str = "test", weights: str = "best", device: str = "auto"
+    run_dir: str | Path,
+    shards: Any,
+    *,
+    split: str = "test",
+    weights: str = "best",
+    device: str = "auto",
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Score a finished run again; equal to its result.json on the same kind of device. Writes nothing.
 
     Args:
-        run_dir: a run folder.
+        run_dir: a run folder, or a file of `train.exporting.export`: see `evaluate_export`.
         shards: the shard set it was trained on, open or as a path.
         split: `test`, `validation` or `train`.
         weights: `best` or `last`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust: open a torch.export program, which can run any code.
 
     Returns:
         accuracy (0 to 1), loss, split, samples, confusion [K][K] (row = label), classes, weights, shard_set, simulated.
@@ -142,6 +152,8 @@ def evaluate(
         ShardMismatchError: another shard set.
         DeviceError: no such device.
     """
+    if Path(run_dir).is_file():
+        return evaluate_export(run_dir, shards, split=split, device=device, trust=trust)
     run, result, chosen = RunFolder(run_dir), read_result(run_dir), choose_device(device)
     if weights not in ("best", "last"):
         raise RunError(f"weights {weights!r}: expected best or last")
@@ -155,6 +167,54 @@ def evaluate(
     frames = split_frames(shards, split, residence="disk")
     with _threads(result["threads"]):
         scores = score(network, frames, batch_size=evaluation_batch(settings), device=chosen)
+    return _summary(scores, shards, split) | {"weights": weights}
+
+
+def evaluate_export(
+    file: str | Path, shards: Any, *, split: str = "test", device: str = "auto", trust: bool = False
+) -> dict[str, Any]:
+    """Score an exported network; its accuracy is that of the run. Writes nothing.
+
+    safetensors gives the same bits; a torch.export program computes the same operations; NIR runs step by step in
+    float32 with folded BatchNorm, whose roundings can move a spike that is within 1e-7 of the threshold.
+
+    Args:
+        file: written by `train.exporting.export`.
+        shards: the shard set it was trained on, or the same samples in another container, open or as a path.
+        split: `test`, `validation` or `train`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust: open a torch.export program, which can run any code.
+
+    Returns:
+        As `evaluate`, and `format` and `recorded`: the accuracy that the file states (None for `train`).
+
+    Raises:
+        ExportError: the file cannot be opened, or is a torch.export program without `trust`.
+        RunError: an empty split.
+        ShardMismatchError: a shard set of other samples.
+        DeviceError: no such device.
+    """
+    from train.exported import open_export
+
+    chosen, shards = choose_device(device), open_shards(shards)
+    network, described, format = open_export(file, device=chosen, trust=trust)
+    if shards.id != described["shard_set"] and contents_id(shards) != described["contents"]:
+        raise ShardMismatchError(
+            f"{file} belongs to shard set {described['shard_set']}, {shards.path} is {shards.id} with other samples"
+        )
+    frames = split_frames(shards, split, residence="disk")
+    with _threads(described["threads"]):
+        scores = score(network, frames, batch_size=described["batch_size"], device=chosen)
+    recorded = described.get(f"{split}_accuracy")
+    return _summary(scores, shards, split) | {"weights": described["weights"], "format": format, "recorded": recorded}
+
+
+def _summary(scores: Scores | None, shards: Any, split: str) -> dict[str, Any]:
+    """What `evaluate` returns.
+
+    Raises:
+        RunError: there is nothing to score.
+    """
     if scores is None:
         raise RunError(f"{shards.path}: the {split} split is empty; nothing to evaluate")
     return {
@@ -164,7 +224,6 @@ def evaluate(
         "samples": len(scores.labels),
         "confusion": scores.confusion(),
         "classes": list(shards.classes),
-        "weights": weights,
         "shard_set": shards.id,
         "simulated": shards.simulated,
     }

@@ -55,9 +55,9 @@ def test_tonics_transforms_cache_and_collation(characters, tmp_path):
     assert targets.tolist() == [100, 100]
 
 
-def test_transforms_of_both_replace_the_others(characters):
-    data = NOmniglot(characters, transform=lambda _: 1 / 0, transforms=lambda events, target: (len(events), -target))
-    assert data[0] == (60, 0)
+def test_transforms_of_both_come_after_the_others(characters):
+    data = NOmniglot(characters, transform=len, target_transform=lambda target: target + 7, transforms=divmod)
+    assert data[0] == divmod(60, 7)
 
 
 def test_cepdvs_has_the_test_recordings_of_a_conversion(tmp_path):

@@ -1,0 +1,80 @@
+"""What training finds on this machine: torch, GPUs, threads, backends of the neurons, runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.backends import BACKENDS, choose
+from models.neurons import FiringRule
+from models.surrogates import get_surrogate
+from train.errors import TrainError
+from train.runs import RunFolder, read_result
+
+
+def examine(runs: Path) -> dict[str, Any]:
+    """All sections, as plain JSON.
+
+    Args:
+        runs: folder of the runs; need not exist.
+    """
+    built = "with CUDA " + str(torch.version.cuda) if torch.version.cuda else "without CUDA"
+    threads = f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "torch": f"{torch.__version__}, built {built}, {threads}",
+        "gpus": gpus(),
+        "fast_paths": fast_paths(),
+        "runs": run_folders(runs),
+    }
+
+
+def gpus() -> list[str]:
+    """Name and memory of every CUDA device that torch can use."""
+    if not torch.cuda.is_available():
+        return []
+    found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [f"{device.name}, {device.total_memory / 2**30:,.1f} GiB" for device in found]
+
+
+def fast_paths() -> list[dict[str, Any]]:
+    """What makes training fast: name, whether it is active on this machine, and why not or how."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x = torch.zeros(1, 1, 1, 1, 1, 1, device=device)
+    rule = FiringRule(get_surrogate("QGateGrad"))
+    chosen = choose(x, rule)
+    paths = []
+    for name, obstacle in BACKENDS.items():
+        why = obstacle(x, rule)
+        if name == chosen:
+            why = f"what train takes on {device}"
+        elif not why:
+            why = "can run, is slower" if name == "torch" else "can run, where asked for by name"
+        paths.append({"path": f"neurons on {name}", "active": name == chosen, "why": why})
+    onednn = torch.backends.mkldnn.is_available()
+    return [
+        *paths,
+        {
+            "path": "channels-last frames",
+            "active": device == "cuda",
+            "why": "on CUDA" if device == "cuda" else "for CUDA; on a CPU they gain nothing",
+        },
+        {"path": "convolutions by oneDNN", "active": onednn, "why": "CPU" if onednn else "torch was built without it"},
+    ]
+
+
+def run_folders(runs: Path) -> list[dict[str, Any]]:
+    """Name and state of every run in a folder: finished with its accuracy, or unfinished."""
+    found = []
+    for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
+        run = RunFolder(folder)
+        if not run.config.exists():
+            continue  # a comparison, or something else
+        try:
+            accuracy = read_result(folder).get("test_accuracy")
+            state = "finished" if accuracy is None else f"test {accuracy:.1%}"
+        except TrainError:
+            state = "unfinished"
+        found.append({"name": folder.name, "state": state})
+    return found
