@@ -100,12 +100,14 @@ CHILD = """
 import resource, sys
 import numpy, h5py, aedat, zipfile
 from pathlib import Path
-from pipeline.errors import RecordingError
-from pipeline.formats import mat, npy, recording
+from pipeline.errors import LayoutError, RecordingError
+from pipeline.formats import idx, mat, npy, recording
 
 def read(path):
     if path.suffix == ".mat":
         return mat.read(path.read_bytes(), ["x"], source=path.name)
+    if path.suffix == ".gz":
+        return idx.read(path)
     if path.name.startswith("named"):
         return npy.read_npz(path, names=["t"], max_bytes=2**26)
     return recording.read(path)
@@ -118,6 +120,8 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         print(path.name, "read")
     except RecordingError as error:
         print(path.name, error.reason)
+    except LayoutError:
+        print(path.name, "refused")
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
@@ -130,6 +134,7 @@ def test_recordings_that_unpack_to_gigabytes(tmp_path):
     aedat4(tmp_path / "zstd.aedat4", zstd_frame(4 * GIB), compression="ZSTD")
     aedat4(tmp_path / "lz4.aedat4", lz4_frame(2 * GIB), compression="LZ4")
     hdf5(tmp_path / "empty.h5")
+    (tmp_path / "images-idx3-ubyte.gz").write_bytes(deflated(2 * GIB, 31))
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert max(sizes.values()) < 10 * 2**20
     done = subprocess.run(
@@ -145,6 +150,7 @@ def test_recordings_that_unpack_to_gigabytes(tmp_path):
         "zstd.aedat4": "too_large",
         "lz4.aedat4": "too_large",
         "empty.h5": "too_large",
+        "images-idx3-ubyte.gz": "refused",
     }
     assert int(peak.split()[1]) < GIB
 
