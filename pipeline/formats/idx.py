@@ -44,9 +44,9 @@ def read(path: Path) -> NDArray[np.uint8]:
             "its rank. Is this the right file?"
         )
     rank = data[3]
-    shape = tuple(int(n) for n in np.frombuffer(data[4 : 4 + 4 * rank], ">u4"))
+    shape = tuple(int.from_bytes(data[at : at + 4], "big") for at in range(4, 4 + 4 * rank, 4))
     expected = 4 + 4 * rank + math.prod(shape)
-    if len(shape) != rank or len(data) != expected:
+    if len(data) != expected:
         raise LayoutError(
             f"{path}: {len(data)} bytes (unpacked); its header (shape {shape}) says {expected}. Download it again."
         )
