@@ -24,6 +24,9 @@ from pipeline.errors import ShardSetError
 from pipeline.shards import EXTENSION, index_dtype, index_path, npy_header
 from pipeline.static_pool import STATIC_FILE, StaticImages, read_static
 
+RESIDENT_BYTES = 2**29
+"""Static images up to this size are kept in memory."""
+
 
 class Split:
     """The samples of one split, read one by one through the index; safe to share between threads.
@@ -163,8 +166,10 @@ class ShardSet:
         return self.splits[name]
 
     def static_pool(self) -> StaticImages:
-        """The static images that training may draw from, read into memory."""
-        return read_static(self.path / STATIC_FILE).pool()
+        """The static images that training may draw from: in memory, or where that is too much, read when needed."""
+        static = self.manifest["static"]
+        resident = static["images"] * math.prod(static["shape"]) <= RESIDENT_BYTES
+        return read_static(self.path / STATIC_FILE, resident=resident).pool()
 
     def event_shards(self, split: str) -> list[Path]:
         """Event shard files of a split, in order."""
