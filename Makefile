@@ -6,6 +6,8 @@ EVENTS     ?= data/raw/$(DATASET)/events
 STATIC     ?= data/raw/$(DATASET)/static
 RECIPE     ?= $(DATASET)
 OUT        ?= data
+SECONDS    ?= 60
+PARSERS    ?= aedat2 aedat4 bin40 cifar evt hdf5 idx mat npy npz shard_codec shard_index shard_manifest shard_tar
 PREPROCESS ?=
 TRAIN      ?=
 METHODS    ?= event_only,kt
@@ -21,7 +23,7 @@ SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET
 RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup raw preprocess verify train evaluate compare curve report bench triton lint test test-long clean distclean
+.PHONY: help setup raw preprocess verify train evaluate compare curve report bench triton fuzz lint test test-long clean distclean
 
 help: ## list the targets and variables
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
@@ -74,6 +76,11 @@ bench: $(READY) ## speed beside tonic and the step-by-step network, as ratios
 
 triton: $(READY) ## add Triton (1 GB), so that `make test` runs the GPU kernels in its interpreter
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check 'triton>=3.6'
+
+fuzz: $(READY) ## add atheris, and feed PARSERS damaged files for SECONDS each
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check 'atheris>=3.0'
+	@mkdir -p $(OUT)/runs/fuzz && cd $(OUT)/runs/fuzz && for parser in $(PARSERS); do \
+	  $(abspath $(VENV))/bin/python $(CURDIR)/tests/fuzz/fuzz_formats.py $$parser -max_total_time=$(SECONDS) || exit; done
 
 lint: $(READY) ## style and types
 	@$(VENV)/bin/ruff check .

@@ -15,6 +15,8 @@ PARTIAL_SUFFIX = ".partial"
 
 PART_BYTES = 2**22
 """What is read of a file at a time."""
+SMALL_BYTES = 2**17
+"""What is hashed faster than another thread takes it over."""
 
 
 @contextmanager
@@ -85,12 +87,20 @@ class HashedReader:
         while filled < size and (count := self._file.readinto(view[filled:])):
             filled += count
         view = view[:filled].toreadonly()
-        self._buffers.append((buffer, self._thread.submit(self._digest.update, view)))
+        self._buffers.append((buffer, self._hash(view)))
         return view
+
+    def _hash(self, view: memoryview) -> Future[None] | None:
+        """Hash a part behind those before it; a small one at once, which costs less than to wake a thread."""
+        before = self._buffers[0][1]
+        if len(view) >= SMALL_BYTES or not (before is None or before.done()):
+            return self._thread.submit(self._digest.update, view)
+        self._digest.update(view)
+        return None
 
     def sha256(self) -> str:
         """SHA-256 of the whole file, of which the rest is read now."""
-        while len(self.read(PART_BYTES)):
+        while len(self.read(min(PART_BYTES, self.size - self._file.tell() + 1))):
             pass
         self._thread.shutdown()
         return self._digest.hexdigest()

@@ -25,6 +25,9 @@ from pipeline.errors import ShardSetError
 from pipeline.shards import EXTENSION, index_dtype, index_path, npy_header
 from pipeline.static_pool import STATIC_FILE, StaticImages, read_static
 
+RESIDENT_BYTES = 2**29
+"""Static images up to this size are kept in memory."""
+
 PARTIAL = "partial.json"
 """Beside the manifest of a set of which only some splits were pulled: names them."""
 
@@ -198,9 +201,11 @@ class ShardSet:
         return self.splits[name]
 
     def static_pool(self) -> StaticImages:
-        """The static images that training may draw from, read into memory."""
+        """The static images that training may draw from: in memory, or where that is too much, read when needed."""
         self.need(STATIC_FILE)
-        return read_static(self.path / STATIC_FILE).pool()
+        static = self.manifest["static"]
+        resident = static["images"] * math.prod(static["shape"]) <= RESIDENT_BYTES
+        return read_static(self.path / STATIC_FILE, resident=resident).pool()
 
     def event_shards(self, split: str) -> list[Path]:
         """Event shard files of a split, in order."""

@@ -104,12 +104,14 @@ class StoredImages:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[np.uint8]:
-        """Images [len(rows),C,H,W] by row number.
+    def __getitem__(self, rows: int | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Images [len(rows),C,H,W] by row number, or one of them.
 
         Raises:
             ShardSetError: the file was changed since it was opened.
         """
+        if isinstance(rows, int | np.integer):
+            return self[np.array([rows])][0]
         offsets, checksums = self._places
         if self._file is None:
             self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -149,12 +151,19 @@ class StoredImages:
 
 
 def write_static(path: Path, static: StaticImages) -> None:
-    """Write the file; rows are in the order of `StaticImages.sort`."""
+    """Write the file; rows are in the order of `StaticImages.sort`.
+
+    Images are taken a chunk at a time, so they may be anything that has a shape and gives slices of rows.
+    """
     import h5py
 
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        step = min(256, len(static))
+        shape = static.images.shape
+        images = file.create_dataset("images", shape, np.dtype("u1"), chunks=(step, *shape[1:]), fletcher32=True)
+        for first in range(0, len(static), step):
+            images[first : first + step] = static.images[first : first + step]
         for name, values, rows in (
-            ("images", static.images, 256),
             ("label", static.labels.astype("<i4"), 65536),
             ("key", np.array([key.encode() for key in static.keys]), 65536),
             ("role", np.array([role.encode() for role in static.roles], "S10"), 65536),

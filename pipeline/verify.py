@@ -7,8 +7,8 @@ Not covered: `environment.json`, which is outside the set's identity and names t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline import manifest as manifests
 from pipeline.errors import PipelineError
-from pipeline.files import HashedReader, sha256_file
+from pipeline.files import SMALL_BYTES, HashedReader, sha256_file
 from pipeline.finish import checksums
 from pipeline.shards import EXTENSION, index_path
 from pipeline.shardset import PARTIAL, ShardSet
@@ -95,17 +95,20 @@ def _check_files(shards: ShardSet, recordings: Recordings, found: Verification, 
     damaged: set[str] = set()
     with ThreadPoolExecutor(1) as ahead:
         absent = {name: _check_presence(shards.path, shards.files[name]) for name in names}
-        hashes = {
+        hashes = {  # large files, while others are looked at
             name: ahead.submit(sha256_file, shards.path / name)
             for name in names
-            if not absent[name] and not (name in splits and name.endswith(EXTENSION["webdataset"]))
+            if not absent[name] and shards.files[name]["bytes"] >= SMALL_BYTES and not _read_once(name, splits)
         }
         for name in show(names, len(names), "files"):
             split = splits.get(name) if index_path(Path(name)).name not in damaged else None
             problem = absent[name]
             said: Facts | str | None = None
             if not problem:
-                sha256, said = _look_at(shards, name, split, hashes.get(name))
+                hashed = hashes[name].result() if name in hashes else None
+                if hashed is None and not _read_once(name, splits):
+                    hashed = sha256_file(shards.path / name)
+                sha256, said = _look_at(shards, name, split, hashed)
                 if sha256 != shards.files[name]["sha256"]:
                     problem = f"{name}: its content was changed or damaged (SHA-256 differs)"
             if problem:
@@ -121,6 +124,11 @@ def _check_files(shards: ShardSet, recordings: Recordings, found: Verification, 
     return bool(damaged)
 
 
+def _read_once(name: str, splits: Mapping[str, str]) -> bool:
+    """Whether a file is hashed while it is looked at: the tars of the splits."""
+    return name in splits and name.endswith(EXTENSION["webdataset"])
+
+
 def _check_presence(path: Path, entry: dict[str, Any]) -> str:
     file = path / entry["name"]
     if file.is_symlink() or not file.is_file():
@@ -129,17 +137,14 @@ def _check_presence(path: Path, entry: dict[str, Any]) -> str:
     return "" if size == entry["bytes"] else f"{entry['name']}: {size} bytes found, {entry['bytes']} expected"
 
 
-def _look_at(
-    shards: ShardSet, name: str, split: str | None, hashed: Future[str] | None
-) -> tuple[str, Facts | str | None]:
+def _look_at(shards: ShardSet, name: str, split: str | None, sha256: str | None) -> tuple[str, Facts | str | None]:
     """SHA-256 of a file; for an event shard (`split` given) also what its samples say, or what is wrong with them.
 
     A tar is hashed while it is looked at; HDF5, which is less robust, opens only what is known to be whole.
     """
     layout = Layout.of(shards)
     path = shards.path / name
-    sha256 = hashed.result() if hashed else ""
-    with HashedReader(path) if hashed is None else nullcontext() as file:
+    with HashedReader(path) if sha256 is None else nullcontext() as file:
         said: Facts | str | None = None
         if split is not None and (file is not None or sha256 == shards.files[name]["sha256"]):
             try:
@@ -149,7 +154,7 @@ def _look_at(
                 said = facts(samples, index, name=name)
             except (PipelineError, OSError, ValueError, KeyError, TypeError) as error:
                 said = str(error)
-        return file.sha256() if file else sha256, said
+        return sha256 or (file.sha256() if file else ""), said
 
 
 def _check_listing(path: Path, entries: list[dict[str, Any]]) -> list[str]:

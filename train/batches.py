@@ -160,7 +160,7 @@ class TrainingBatches:
         self._settings = settings
         self._device = device
         self._shards = np.asarray(split.shard_of)[positions] if settings.sampling == "windowed" else None
-        self._pool: Tensor | None = None
+        self._pool: Any = None
         self._class_offsets = np.zeros(len(shards.classes) + 1, dtype=np.int64)
         self._order: tuple[int, order.Ints] | None = None
         if needs_static:
@@ -192,7 +192,8 @@ class TrainingBatches:
                 f"{shards.path}: static images have {C} channels (encoding {shards.settings.get('encoding')}), the "
                 f"network takes {P} as event frames have {P} polarities: preprocess with --encoding v or luma"
             )
-        self._pool = _tensor(np.ascontiguousarray(pool.images))
+        resident = isinstance(pool.images, np.ndarray)
+        self._pool = _tensor(np.ascontiguousarray(pool.images)) if resident else pool.images
 
     def _positions(self, epoch: int) -> order.Ints:
         """The epoch's sequence of samples, kept for the next batch of the same epoch."""
@@ -207,6 +208,10 @@ class TrainingBatches:
             )
             self._order = (epoch, sequence)
         return self._order[1]
+
+    def _images(self, rows: order.Ints) -> Tensor:
+        """Rows of the static pool, uint8 [len(rows),C,H,W], from memory or from the disk."""
+        return self._pool[torch.from_numpy(rows)] if isinstance(self._pool, Tensor) else _tensor(self._pool[rows])
 
     def sizes(self, index: int, *, world: int = 1) -> list[int]:
         """Samples of batch `index` by rank."""
@@ -225,7 +230,7 @@ class TrainingBatches:
         images = None
         if self._pool is not None:
             partners = order.static_partners(labels, self._class_offsets, seed=seed, epoch=epoch, draws=draws)
-            images = self._pool[torch.from_numpy(partners)].to(self._device).float() / 255  # [B,C,H,W]
+            images = self._images(partners).to(self._device).float() / 255  # [B,C,H,W]
             images = images.expand(-1, events.shape[2], -1, -1)  # [B,P,H,W]: one channel serves both polarities
         return Batch(
             events=events,

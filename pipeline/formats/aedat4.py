@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.errors import RecordingError
 from pipeline.events import Events
+from pipeline.formats.packed import FREE_BYTES, allowed, unpacked_at_most
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 MAX_HEADER_BYTES = 2**24
@@ -35,8 +36,8 @@ def read(path: Path) -> Events:
         The events in their order; t as stored, microseconds since 1970.
 
     Raises:
-        RecordingError: no AEDAT4 file (`format`), cut off (`truncated`), damaged inside (`damaged`), or with more than
-            one stream of events (`streams`).
+        RecordingError: no AEDAT4 file (`format`), cut off (`truncated`), damaged inside (`damaged`), unpacking to
+            far more than its size allows (`too_large`), or with more than one stream of events (`streams`).
     """
     import aedat
 
@@ -44,9 +45,14 @@ def read(path: Path) -> Events:
     try:
         decoder = aedat.Decoder(str(path))
         streams = [number for number, stream in decoder.id_to_stream().items() if stream["type"] == "events"]
-        packets = [packet["events"] for packet in decoder if "events" in packet]
+        packets, room = [], allowed(path.stat().st_size)
+        for packet in (packet["events"] for packet in decoder if "events" in packet):
+            room -= packet.nbytes
+            if room < 0:
+                raise _too_large(path)
+            packets.append(packet)
     except BaseException as error:  # a panic of the decoder is no Exception
-        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError):
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError | RecordingError):
             raise
         raise _damaged(path, str(error)) from error
     if len(streams) != 1:
@@ -81,7 +87,7 @@ def sensor_size(path: Path) -> tuple[int, int]:
 
 
 def _check_container(path: Path) -> None:
-    """Walk over the packets without reading them.
+    """Walk over the packets without unpacking them.
 
     Raises:
         RecordingError: see `read`.
@@ -102,7 +108,8 @@ def _check_container(path: Path) -> None:
             length = struct.unpack("<iI", head)[1] if len(head) == 8 else end
             if position + 8 + length > end:
                 raise _truncated(path, f"the packet at byte {position} is not complete")
-            file.seek(length, os.SEEK_CUR)
+            if unpacked_at_most(file.read(length)) > FREE_BYTES:
+                raise _too_large(path)
 
 
 def _header(file: BinaryIO, path: Path) -> bytes:
@@ -136,6 +143,12 @@ def _table_position(header: bytes, path: Path) -> int:
 def _damaged(path: Path, what: str) -> RecordingError:
     return RecordingError(
         f"{path.name}: cannot be decoded ({what}); expected an AEDAT4 file. Copy it again.", reason="damaged"
+    )
+
+
+def _too_large(path: Path) -> RecordingError:
+    return RecordingError(
+        f"{path.name}: unpacks to far more than a recording of its size. Is the file what it says?", reason="too_large"
     )
 
 

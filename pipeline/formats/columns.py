@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.errors import RecordingError
 from pipeline.events import Events
 from pipeline.formats.npy import MAX_BYTES, read_npy, read_npz
+from pipeline.formats.packed import allowed
 
 SPELLINGS = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
@@ -57,9 +58,9 @@ def read_hdf5(path: Path) -> Events:
 
     def load(node: Any, name: str) -> NDArray[Any]:
         column = node if isinstance(node, h5py.Dataset) else node[name]
-        if column.nbytes > MAX_BYTES:
+        if column.nbytes > (most := min(MAX_BYTES, allowed(path.stat().st_size))):
             raise RecordingError(
-                f"{path.name}: {column.nbytes:,} bytes in {column.name}; at most {MAX_BYTES:,} are read.",
+                f"{path.name}: {column.nbytes:,} bytes in {column.name}; at most {most:,} are read.",
                 reason="too_large",
             )
         return column[name] if isinstance(node, h5py.Dataset) else column[()]

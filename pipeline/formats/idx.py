@@ -6,6 +6,7 @@ Source: Y. LeCun, "The MNIST database", section on file formats.
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import LayoutError
+from pipeline.formats.packed import allowed
 
 UINT8_CODE = 0x08
 
@@ -30,7 +32,10 @@ def read(path: Path) -> NDArray[np.uint8]:
     data = path.read_bytes()
     if data[:2] == b"\x1f\x8b":
         try:
-            data = gzip.decompress(data)
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+                data = file.read(allowed(len(data)))
+                if file.read(1):
+                    raise LayoutError(f"{path}: unpacks to far more than images take. Download it again.")
         except (OSError, EOFError, zlib.error) as error:
             raise LayoutError(f"{path}: damaged gzip file ({error}). Download it again.") from error
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != UINT8_CODE or not 1 <= data[3] <= 4:
@@ -39,9 +44,9 @@ def read(path: Path) -> NDArray[np.uint8]:
             "its rank. Is this the right file?"
         )
     rank = data[3]
-    shape = tuple(int(n) for n in np.frombuffer(data[4 : 4 + 4 * rank], ">u4"))
+    shape = tuple(int.from_bytes(data[at : at + 4], "big") for at in range(4, 4 + 4 * rank, 4))
     expected = 4 + 4 * rank + math.prod(shape)
-    if len(shape) != rank or len(data) != expected:
+    if len(data) != expected:
         raise LayoutError(
             f"{path}: {len(data)} bytes (unpacked); its header (shape {shape}) says {expected}. Download it again."
         )

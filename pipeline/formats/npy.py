@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RecordingError
+from pipeline.formats.packed import allowed
 
 MAX_BYTES = 2**32
 """Largest size of all arrays of a file together unless a reader says otherwise: 4 GiB."""
@@ -54,9 +55,9 @@ def read_npz(
                 for info in archive.infolist()
                 if names is None or info.filename.removesuffix(".npy") in names
             }
-            total = sum(info.file_size for info in members.values())
-            if total > max_bytes:
-                raise _too_large(path, total, max_bytes)
+            total, most = sum(info.file_size for info in members.values()), min(max_bytes, allowed(path.stat().st_size))
+            if total > most:
+                raise _too_large(path, total, most)
             for name, info in members.items():
                 with archive.open(info) as file:
                     arrays[name] = _parse(file.read(info.file_size), f"{path.name}, array {name}")

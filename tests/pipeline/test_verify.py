@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shard_files import sign
 
 from pipeline import manifest as manifests
 from pipeline.errors import ShardSetError
-from pipeline.files import sha256_file
-from pipeline.finish import checksums
 from pipeline.shards import Sample, index_path, write_shard
 from pipeline.shardset import ShardSet
 from pipeline.static_pool import read_static, write_static
@@ -23,17 +22,6 @@ from pipeline.verify import verify
 def copy(shard_set, tmp_path):
     shutil.copytree(shard_set(), tmp_path / "set")
     return tmp_path / "set"
-
-
-def sign(folder, **changes):
-    """Make hashes, sizes and the manifest fit what lies in the folder, as someone would who hides a leak."""
-    manifest = manifests.read(folder)
-    for entry in manifest["files"]:
-        path = folder / entry["name"]
-        entry["bytes"], entry["sha256"] = path.stat().st_size, sha256_file(path)
-    manifest.update(changes)
-    (folder / manifests.CHECKSUMS).write_text(checksums(manifest["files"]))
-    manifests.write(folder, manifests.seal(manifest))
 
 
 def static_rows(static, order):

@@ -1,0 +1,182 @@
+"""Everything that parses files from elsewhere, as functions of bytes, with valid files to start from.
+
+A target returns for what it can read and for what it refuses properly; any other exception is a finding.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+from event_files import write_aedat4
+
+from pipeline import manifest as manifests
+from pipeline.codec import gzip, unpack
+from pipeline.errors import PipelineError
+from pipeline.events import Events
+from pipeline.files import HashedReader
+from pipeline.formats import aedat2, aedat4, bin40, cifar, columns, evt, idx, mat
+from pipeline.shards import Sample, write_shard
+from pipeline.shardset import read_index
+from pipeline.verify_shards import Layout, facts, walk_tar
+
+EVENTS = Events(
+    np.arange(40, dtype=np.int64) * 97,
+    (np.arange(40) * 7 % 34).astype(np.int32),
+    (np.arange(40) * 5 % 34).astype(np.int32),
+    (np.arange(40) % 2).astype(np.uint8),
+)
+COLUMNS = {"t": EVENTS.t, "x": EVENTS.x, "y": EVENTS.y, "p": EVENTS.p}
+FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
+LAYOUT = Layout((2, 2, 3, 3), np.dtype("u1"), "raw")
+
+
+class Target(NamedTuple):
+    """A parser.
+
+    Args:
+        run: feeds it bytes.
+        seeds: valid files.
+    """
+
+    run: Callable[[bytes], object]
+    seeds: tuple[bytes, ...]
+
+
+def in_a_file(name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
+    """A parser of paths as one of bytes."""
+
+    def run(data: bytes) -> object:
+        path = FOLDER / name
+        path.write_bytes(data)
+        return read(path)
+
+    return run
+
+
+def saved(save: Callable[[io.BytesIO], object]) -> bytes:
+    file = io.BytesIO()
+    save(file)
+    return file.getvalue()
+
+
+def hdf5_columns() -> bytes:
+    def save(file: io.BytesIO) -> None:
+        with h5py.File(file, "w") as h5:
+            for name, column in COLUMNS.items():
+                h5[f"events/{name}"] = column
+
+    return saved(save)
+
+
+def structured() -> np.ndarray:
+    array = np.empty(40, [("t", "<i8"), ("x", "<i4"), ("y", "<i4"), ("p", "u1")])
+    for name, column in COLUMNS.items():
+        array[name] = column
+    return array
+
+
+def matlab(packed: bool) -> bytes:
+    def element(kind: int, data: bytes) -> bytes:
+        return np.array([kind, len(data)], "<u4").tobytes() + data + bytes(-len(data) % 8)
+
+    variables = []
+    for name, column in COLUMNS.items():
+        numbers = column.astype("<f8")
+        body = element(6, np.array([6, 0], "<u4").tobytes()) + element(5, np.array([len(numbers), 1], "<i4").tobytes())
+        matrix = element(14, body + element(1, name.encode()) + element(9, numbers.tobytes()))
+        deflated = zlib.compress(matrix)
+        variables.append(np.array([15, len(deflated)], "<u4").tobytes() + deflated if packed else matrix)
+    return b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM" + b"".join(variables)
+
+
+def shard_files() -> tuple[bytes, bytes]:
+    digest = "0" * 64
+    samples = [
+        Sample(
+            f"train-0-{i}", 0, np.full((2, 2, 3, 3), i, np.uint8), f'{{"events_sha256": "{digest}", "static": null}}'
+        )
+        for i in range(2)
+    ]
+    write_shard(FOLDER / "seed.tar", samples, shape=(2, 2, 3, 3), dtype=np.dtype("u1"), key_bytes=9)
+    return (FOLDER / "seed.tar").read_bytes(), (FOLDER / "seed.idx.npy").read_bytes()
+
+
+TAR, INDEX = shard_files()
+(FOLDER / "seed.idx.npy").rename(FOLDER / "known.npy")
+
+
+def walk(path: Path) -> object:
+    index = read_index(FOLDER / "known.npy")
+    with HashedReader(path) as file:
+        return facts(walk_tar(file, index, LAYOUT, name=path.name), index, name=path.name)
+
+
+def unpacked(data: bytes) -> object:
+    try:
+        return unpack(data, 100)
+    except ValueError:
+        return None
+
+
+def manifest(data: bytes) -> object:
+    (FOLDER / "set").mkdir(exist_ok=True)
+    (FOLDER / "set" / manifests.MANIFEST).write_bytes(data)
+    return manifests.read(FOLDER / "set")
+
+
+def cifar_batch() -> bytes:
+    return bytes([3]) + bytes(range(256)) * 12
+
+
+def aedat4_file(compression: str) -> bytes:
+    write_aedat4(FOLDER / "seed.aedat4", EVENTS, compression=compression)
+    return (FOLDER / "seed.aedat4").read_bytes()
+
+
+def idx_file() -> bytes:
+    idx.write(FOLDER / "seed-idx3-ubyte", np.arange(27, dtype=np.uint8).reshape(3, 3, 3))
+    return (FOLDER / "seed-idx3-ubyte").read_bytes()
+
+
+EVT2 = b"% evt 2.0\n% geometry 640x480\n" + np.array([8 << 28 | 5, 1 << 28 | 3 << 22 | 9 << 11 | 4], "<u4").tobytes()
+EVT3 = (
+    b"% evt 3.0\n% end\n" + np.array([8 << 12 | 1, 6 << 12 | 2, 7, 2 << 12 | 9, 3 << 12 | 4, 4 << 12], "<u2").tobytes()
+)
+TARGETS = {
+    "aedat2": Target(lambda data: aedat2.decode(data, source="x"), (aedat2.encode(EVENTS),)),
+    "aedat4": Target(in_a_file("a.aedat4", aedat4.read), tuple(map(aedat4_file, ("LZ4", "ZSTD", "NONE")))),
+    "bin40": Target(lambda data: bin40.decode(data, source="x"), (bin40.encode(EVENTS),)),
+    "cifar": Target(in_a_file("data_batch_1", cifar.read), (b"\x80\x02}q\x00.",)),
+    "cifar_bin": Target(in_a_file("data_batch_1.bin", cifar.read), (cifar_batch(),)),
+    "evt": Target(in_a_file("a.raw", evt.read), (EVT2, EVT3)),
+    "hdf5": Target(in_a_file("a.h5", columns.read_hdf5), (hdf5_columns(),)),
+    "idx": Target(in_a_file("a-idx3-ubyte", idx.read), (idx_file(),)),
+    "mat": Target(lambda data: mat.read(data, ["t", "x"], source="x"), (matlab(packed=True), matlab(packed=False))),
+    "npy": Target(in_a_file("a.npy", columns.read_numpy), (saved(lambda file: np.save(file, structured())),)),
+    "npz": Target(
+        in_a_file("a.npz", columns.read_numpy),
+        (saved(lambda f: np.savez(f, **COLUMNS)), saved(lambda f: np.savez_compressed(f, **COLUMNS))),
+    ),
+    "shard_codec": Target(unpacked, (gzip(bytes(100)), zlib.compress(bytes(100)))),
+    "shard_index": Target(in_a_file("b.idx.npy", read_index), (INDEX,)),
+    "shard_manifest": Target(manifest, (manifests.dump(manifests.seal({"schema": 1})),)),
+    "shard_tar": Target(in_a_file("b.tar", walk), (TAR,)),
+}
+FRAGILE = ("hdf5",)
+"""Parsed by a C library that damaged bytes can end; left to `make fuzz`, which runs them in a process of their own."""
+
+
+def check(name: str, data: bytes) -> bool:
+    """Feed a target; True when it could read the bytes, False when it refused them as it should."""
+    try:
+        TARGETS[name].run(data)
+    except PipelineError:
+        return False
+    return True
