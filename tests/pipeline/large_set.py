@@ -6,7 +6,6 @@ Command:   python tests/pipeline/large_set.py write|verify|train FOLDER GIGABYTE
 import argparse
 import hashlib
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+from memory import peak_bytes
 
 from pipeline import manifest as manifests
 from pipeline.files import file_entry
@@ -144,7 +144,7 @@ def main():
         count = check(given.folder) if given.step == "verify" else train(given.folder)
     seconds = time.perf_counter() - start
     size = sum(path.stat().st_size for path in given.folder.iterdir())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     print(json.dumps({"step": given.step, "samples": count, "seconds": seconds, "set_bytes": size, "peak_bytes": peak}))
 
 

@@ -2,10 +2,10 @@
 
 import gzip
 import io
-import resource
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,6 +17,7 @@ from conftest import ROOT, make_events
 from event_files import write_aedat4
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import peak_bytes
 
 from pipeline.formats.packed import LZ4, ZSTD, unpacked_at_most
 from pipeline.shards import npy_header
@@ -98,7 +99,9 @@ def hdf5(path):
 
 CHILD = """
 import resource, sys
+sys.path.append("tests/pipeline")
 import numpy, h5py, aedat, zipfile
+from memory import peak_bytes
 from pathlib import Path
 from pipeline.errors import LayoutError, RecordingError
 from pipeline.formats import idx, mat, npy, recording
@@ -122,7 +125,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         print(path.name, error.reason)
     except LayoutError:
         print(path.name, "refused")
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print("peak", peak_bytes())
 """
 
 
@@ -183,8 +186,21 @@ def test_packed_samples_stop_at_the_size_of_a_sample():
     with gzip.GzipFile(fileobj=bomb, mode="wb", mtime=0) as file:
         for _ in range(8):
             file.write(bytes(2**24))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(3):
+    packed = bomb.getvalue()
+    tracemalloc.start()
+    try:
         with pytest.raises(ValueError, match="does not hold 46080 bytes"):
-            unpack(bomb.getvalue(), 46080)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**16  # KiB
+            unpack(packed, 46080)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_peak_of_a_process_is_its_own_and_not_its_parents():
+    held = np.ones(2**28, np.uint8)
+    assert peak_bytes() > held.nbytes
+    code = "import sys; sys.path.append('tests/pipeline'); from memory import peak_bytes; "
+    code += "print(peak_bytes()); held = bytearray(2**26); print(peak_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert before < 2**26 <= after < 2**28
