@@ -8,11 +8,10 @@ checkpoint (under torchrun, of its workers). Heavy packages are imported inside 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ import click
 
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.settings import CHOICES, ConversionSettings
+from pipeline.terminal import answer, byte_bar, folder, progress_bar, say, speaks_for_all
 from train.errors import RunStoppedError, TrainError
 from train.recipes import copy_recipe, dump_recipe, list_recipes, load_recipe, shipped_names, show_recipe
 from train.stopping import EXIT_CODES, listening
@@ -53,43 +53,6 @@ class Commands(click.Group):
         except (KeyboardInterrupt, click.Abort):
             click.echo("Interrupted. What is finished stays; the same command continues.", err=True)
             ctx.exit(INTERRUPTED)
-
-
-def speaks_for_all() -> bool:
-    """Whether this process is the only one, or the first of those that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def say(text: str) -> None:
-    """One line for the person at the terminal."""
-    click.echo(text, err=True)
-
-
-def answer(values: dict[str, Any], text: str, *, as_json: bool) -> None:
-    """The result of a verb: JSON for programs, a few lines for people."""
-    if not speaks_for_all():
-        return
-    click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else text)
-
-
-def progress_bar(
-    items: Iterable[Any] | None = None, total: int | None = None, desc: str | None = None, **more: Any
-) -> Any:
-    """A tqdm bar on stderr that is silent when piped."""
-    from tqdm import tqdm
-
-    return tqdm(items, total=total, desc=desc, disable=None, leave=False, **more)
-
-
-def byte_bar(total: int, what: str) -> Callable[[int], None]:
-    """A progress bar over bytes, as the function that moves it."""
-    moved: Callable[[int], None] = progress_bar(total=total, desc=what, unit="B", unit_scale=True).update
-    return moved
-
-
-def folder(**more: Any) -> click.Path:
-    """The type of an option that names a path."""
-    return click.Path(path_type=Path, **more)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -822,6 +785,8 @@ def completion(shell: str | None, install: bool, as_json: bool) -> None:
     """
     from click.shell_completion import get_completion_class
 
+    from pipeline.completion import install_completion
+
     shell = shell or Path(os.environ.get("SHELL", "")).name
     completer = get_completion_class(shell)
     if completer is None:
@@ -832,28 +797,6 @@ def completion(shell: str | None, install: bool, as_json: bool) -> None:
     changed = install_completion(shell, script)
     text = "\n".join([*(f"wrote {path}" for path in changed), f"Open a new {shell}, and Tab completes spikebridge."])
     answer({"shell": shell, "changed": [str(path) for path in changed]}, text, as_json=as_json)
-
-
-def install_completion(shell: str, script: str) -> list[Path]:
-    """Write the script where fish looks, or have a line in the start file of bash or zsh load it; the files changed."""
-    home = Path.home()
-    if shell == "fish":
-        target = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "fish" / "completions"
-    else:
-        target = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "spikebridge"
-    target /= f"spikebridge.{shell}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(script + "\n")
-    if shell == "fish":
-        return [target]
-    start = home / ".bashrc" if shell == "bash" else Path(os.environ.get("ZDOTDIR") or home) / ".zshrc"
-    line = f'[ -r "{target}" ] && . "{target}"  # completion of spikebridge\n'
-    present = start.read_text() if start.exists() else ""
-    if line in present:
-        return [target]
-    with start.open("a") as file:
-        file.write(line if present.endswith("\n") or not present else f"\n{line}")
-    return [target, start]
 
 
 @main.group()

@@ -1,0 +1,28 @@
+"""Completion at the Tab key, installed where the shell finds it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def install_completion(shell: str, script: str) -> list[Path]:
+    """Write the script where fish looks, or have a line in the start file of bash or zsh load it; the files changed."""
+    home = Path.home()
+    if shell == "fish":
+        target = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "fish" / "completions"
+    else:
+        target = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "spikebridge"
+    target /= f"spikebridge.{shell}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(script + "\n")
+    if shell == "fish":
+        return [target]
+    start = home / ".bashrc" if shell == "bash" else Path(os.environ.get("ZDOTDIR") or home) / ".zshrc"
+    line = f'[ -r "{target}" ] && . "{target}"  # completion of spikebridge\n'
+    present = start.read_text() if start.exists() else ""
+    if line in present:
+        return [target]
+    with start.open("a") as file:
+        file.write(line if present.endswith("\n") or not present else f"\n{line}")
+    return [target, start]
