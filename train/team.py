@@ -8,6 +8,7 @@ Axes: T time, B batch of this process, N batch of all processes, F features.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +37,7 @@ class Team:
     """
 
     def __init__(self, rank: int = 0, size: int = 1, words: Any = None) -> None:
-        self.rank, self.size, self._words = rank, size, words
+        self.rank, self.size, self.words = rank, size, words
 
     @property
     def lead(self) -> bool:
@@ -48,7 +49,7 @@ class Team:
         if self.size == 1:
             return values
         numbers = torch.tensor(values, dtype=torch.int64)
-        dist.all_reduce(numbers, op=dist.ReduceOp.MAX, group=self._words)
+        dist.all_reduce(numbers, op=dist.ReduceOp.MAX, group=self.words)
         return tuple(numbers.tolist())
 
     def bytes_of_lead(self, data: bytes | None) -> bytes:
@@ -56,11 +57,11 @@ class Team:
         if self.size == 1:
             return data or b""
         length = torch.tensor([len(data or b"") if self.lead else 0])
-        dist.broadcast(length, 0, group=self._words)
+        dist.broadcast(length, 0, group=self.words)
         given = np.frombuffer(data or b"", np.uint8) if self.lead else np.empty(int(length), np.uint8)
         content = torch.from_numpy(given.copy())
         if len(content):
-            dist.broadcast(content, 0, group=self._words)
+            dist.broadcast(content, 0, group=self.words)
         return content.numpy().tobytes()
 
     def lead_does(self, action: Callable[[], Any]) -> Any:
@@ -100,7 +101,7 @@ class Team:
             return vector.detach().cpu()[None].clone()
         everyone = torch.zeros((self.size, *vector.shape), dtype=vector.dtype)
         everyone[self.rank] = vector.detach().cpu()
-        dist.all_reduce(everyone, group=self._words)  # zeros elsewhere: a sum that rounds nothing
+        dist.all_reduce(everyone, group=self.words)  # zeros elsewhere: a sum that rounds nothing
         return everyone
 
     def gather(self, features: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -179,6 +180,9 @@ def meet(device: torch.device) -> Iterator[Team]:
             return
         if not dist.is_available():
             raise DeviceError("this torch was built without torch.distributed; start without torchrun")
+        # Its functions take the group that is open when it is imported for a default, and keep it: a later import (torch's
+        # optimisers bring one) would leave the group's threads running into the interpreter's end, which aborts.
+        importlib.import_module("torch.distributed.nn")
         if device.type == "cuda":
             torch.cuda.set_device(device)
         try:
@@ -186,9 +190,13 @@ def meet(device: torch.device) -> Iterator[Team]:
         except (RuntimeError, ValueError) as error:
             raise TeamError(f"the processes did not find each other: {error}; start them with torchrun") from error
         opened = True
+    team = Team(dist.get_rank(), dist.get_world_size())
     try:
-        words = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=PATIENCE)
-        yield Team(dist.get_rank(), dist.get_world_size(), words)
+        team.words = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=PATIENCE)
+        yield team
+        if opened:
+            team.highest(0)  # nobody leaves before all are done; after an error nobody waits
     finally:
         if opened:
+            team.words = None  # a group lives, and its threads with it, as long as anything refers to it
             dist.destroy_process_group()
