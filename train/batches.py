@@ -32,9 +32,12 @@ class Batch:
     events: Tensor
     """float32 [T,B,P,H,W], augmented event frames in the stored unit (counts, or bilinear weights)."""
     images: Tensor | None
-    """float32 [B,P,H,W] in [0, 1], a static image of the same class each; None when the method needs none."""
+    """float32 [B,P,H,W] in [0, 1], a static image of the same class each (of another, see setting `partners`, or of
+    any, see `Method.pool_draws`); None when the method needs none."""
+    image_labels: Tensor | None
+    """int64 [B], the class that each static image shows; None when the method needs none."""
     labels: Tensor
-    """int64 [B]."""
+    """int64 [B], of the recordings."""
     replacement: Tensor
     """float64 [B] in [0, 1): the number that decides about sliding replacement."""
     dropout_seeds: Tensor
@@ -133,6 +136,7 @@ class TrainingBatches:
         settings: the `[train]` table.
         device: where batches go.
         needs_static: read the static pool and give every draw an image of its class.
+        pool_draws: give it any image of the pool instead.
         residence: where the event frames are kept, see `Frames`.
 
     Raises:
@@ -147,6 +151,7 @@ class TrainingBatches:
         *,
         device: torch.device,
         needs_static: bool,
+        pool_draws: bool = False,
         residence: str = "auto",
     ) -> None:
         split = shards.split("train")
@@ -159,9 +164,12 @@ class TrainingBatches:
         self.steps_per_epoch = order.batch_count(len(positions), settings.batch_size)
         self._settings = settings
         self._device = device
+        self._polarities = shards.sample_shape[1]
         self._shards = np.asarray(split.shard_of)[positions] if settings.sampling == "windowed" else None
         self._pool: Any = None
+        self._pool_draws = pool_draws
         self._class_offsets = np.zeros(len(shards.classes) + 1, dtype=np.int64)
+        self._partner_class = np.arange(len(shards.classes), dtype=np.int64)
         self._order: tuple[int, order.Ints] | None = None
         if needs_static:
             self._open_pool(shards)
@@ -177,7 +185,14 @@ class TrainingBatches:
     def _open_pool(self, shards: Any) -> None:
         pool = shards.static_pool()
         self._class_offsets = np.asarray(pool.class_offsets, dtype=np.int64)
-        empty = [shards.classes[c] for c in np.unique(self.labels) if np.diff(self._class_offsets)[c] < 1]
+        present = np.unique(self.labels)
+        if self._settings.partners == "shuffled":
+            if len(present) < 2:
+                raise MethodError(f'{shards.path}: partners = "shuffled" needs two classes, found {len(present)}')
+            self._partner_class[present] = order.shuffled_classes(present, seed=self._settings.seed)
+        if self._pool_draws and not len(pool):
+            raise MethodError(f"{shards.path}: the static pool is empty; method {self._settings.method} trains on it")
+        empty = [shards.classes[c] for c in present if not self._pool_draws and np.diff(self._class_offsets)[c] < 1]
         if empty:
             raise MethodError(
                 f"{shards.path}: no static images for the classes {', '.join(empty)}; method {self._settings.method} "
@@ -209,9 +224,24 @@ class TrainingBatches:
             self._order = (epoch, sequence)
         return self._order[1]
 
-    def _images(self, rows: order.Ints) -> Tensor:
-        """Rows of the static pool, uint8 [len(rows),C,H,W], from memory or from the disk."""
-        return self._pool[torch.from_numpy(rows)] if isinstance(self._pool, Tensor) else _tensor(self._pool[rows])
+    @property
+    def image_labels(self) -> order.Ints:
+        """Class of every image of the static pool, int64 [pool_images]."""
+        return np.repeat(np.arange(len(self._class_offsets) - 1, dtype=np.int64), np.diff(self._class_offsets))
+
+    def images(self, rows: order.Ints) -> Tensor:
+        """Images of the static pool by row: float32 [len(rows),P,H,W] in [0, 1], on the device."""
+        stored = self._pool[torch.from_numpy(rows)] if isinstance(self._pool, Tensor) else _tensor(self._pool[rows])
+        images = stored.to(self._device).float() / 255  # [B,C,H,W]
+        return images.expand(-1, self._polarities, -1, -1)  # [B,P,H,W]: one channel serves both polarities
+
+    def _partners(self, labels: order.Ints, epoch: int, draws: order.Ints) -> order.Ints:
+        """Rows of the static pool, one for each draw."""
+        seed = self._settings.seed
+        if self._pool_draws:
+            return order.pool_images(self.pool_images, seed=seed, epoch=epoch, draws=draws)
+        shown = self._partner_class[labels]
+        return order.static_partners(shown, self._class_offsets, seed=seed, epoch=epoch, draws=draws)
 
     def sizes(self, index: int, *, world: int = 1) -> list[int]:
         """Samples of batch `index` by rank."""
@@ -227,14 +257,16 @@ class TrainingBatches:
         frames = self.frames.take(chosen).to(self._device)  # [B,T,P,H,W]
         numbers = torch.from_numpy(order.augmentation_uniforms(seed, epoch, draws)).to(self._device)
         events = _time_first(augment(self._settings.augmentation, frames, numbers))  # [T,B,P,H,W]
-        images = None
+        images = image_labels = None
         if self._pool is not None:
-            partners = order.static_partners(labels, self._class_offsets, seed=seed, epoch=epoch, draws=draws)
-            images = self._images(partners).to(self._device).float() / 255  # [B,C,H,W]
-            images = images.expand(-1, events.shape[2], -1, -1)  # [B,P,H,W]: one channel serves both polarities
+            partners = self._partners(labels, epoch, draws)
+            images = self.images(partners)  # [B,P,H,W]
+            shown = np.searchsorted(self._class_offsets, partners, side="right") - 1
+            image_labels = torch.from_numpy(shown.astype(np.int64)).to(self._device)
         return Batch(
             events=events,
             images=images,
+            image_labels=image_labels,
             labels=torch.from_numpy(labels).to(self._device),
             replacement=torch.from_numpy(order.replacement_uniforms(seed, epoch, draws)).to(self._device),
             dropout_seeds=torch.from_numpy(order.random_words(seed, "dropout", epoch, draws).view(np.int64)).to(

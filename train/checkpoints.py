@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,9 +137,16 @@ def read_tensors(content: bytes, *, source: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def tensors_of(network: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Copies on the CPU of everything that training changes: `network.NAME`, and `optimizer.NUMBER.NAME`."""
+def tensors_of(
+    network: nn.Module, optimizer: Optimizer, modules: Mapping[str, nn.Module] | None = None
+) -> dict[str, Tensor]:
+    """Copies on the CPU of everything that training changes.
+
+    They are called `network.NAME`, `optimizer.NUMBER.NAME`, and `method.MODULE.NAME` for a method's own modules.
+    """
     tensors = {f"network.{name}": value for name, value in weights_of(network).items()}
+    for module, values in (modules or {}).items():
+        tensors |= {f"method.{module}.{name}": value for name, value in weights_of(values).items()}
     for index, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():
             tensors[f"optimizer.{index}.{name}"] = value.detach().cpu().clone().contiguous()
@@ -190,23 +198,36 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def restore_checkpoint(tensors: dict[str, Tensor], network: nn.Module, optimizer: Optimizer, *, source: Path) -> None:
-    """Put network and optimiser back to where the checkpoint was taken; names of neither are ignored.
+def restore_checkpoint(
+    tensors: dict[str, Tensor],
+    network: nn.Module,
+    optimizer: Optimizer,
+    modules: Mapping[str, nn.Module] | None = None,
+    *,
+    source: Path,
+) -> None:
+    """Put network, optimiser and a method's modules back to where the checkpoint was taken; other names are ignored.
 
     Raises:
         RunError: tensors of another network.
     """
     weights: dict[str, Tensor] = {}
+    own: dict[str, dict[str, Tensor]] = {name: {} for name in modules or {}}
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
         if kind == "network":
             weights[rest] = value
+        elif kind == "method":
+            module, _, field = rest.partition(".")
+            own.setdefault(module, {})[field] = value
         elif kind == "optimizer":
             index, _, field = rest.partition(".")
             moments.setdefault(int(index), {})[field] = value
     try:
         network.load_state_dict(weights)
+        for name, values in own.items():
+            (modules or {})[name].load_state_dict(values)
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     except (KeyError, ValueError, RuntimeError) as error:
         raise RunError(f"{source}: does not fit this network: {error}; start again with --overwrite") from error

@@ -96,7 +96,7 @@ def require_finite(loss: Any, network: nn.Module, streams: tuple[Tensor | None, 
     """Pass a finite loss; otherwise run the batch again and say where it broke.
 
     Args:
-        loss: terms `.total .static .event .domain`.
+        loss: terms `.total .static .event .domain .extra`.
         network: in training mode; its weights are not changed.
         streams: static and event frames of the batch.
         step: 0-based, over the run.
@@ -106,7 +106,8 @@ def require_finite(loss: Any, network: nn.Module, streams: tuple[Tensor | None, 
     """
     if bool(torch.isfinite(loss.total)):
         return
-    terms = {name: float(getattr(loss, name).detach()) for name in ("static", "event", "domain")}
+    parts = {name: getattr(loss, name) for name in ("static", "event", "domain")} | dict(loss.extra)
+    terms = {name: float(part.detach()) for name, part in parts.items()}
     broken = [f"{name} = {value}" for name, value in terms.items() if not math.isfinite(value)]
     weights = broken_weights(network)
     where = f"the weights {weights[0]}" if weights else first_broken_layer(network, streams)

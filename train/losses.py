@@ -8,7 +8,8 @@ Domain", AAAI 2024. TET: Deng et al., "Temporal Efficient Training of Spiking Ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -56,6 +57,8 @@ class TransferLoss:
     """Alignment loss; 0 where alignment was skipped."""
     cka: Tensor
     """[T], detached; zeros where alignment was skipped."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """Further terms of a method by name, unweighted 0-d tensors; part of the total with weights of the method's own."""
 
 
 def _centred(gram: Tensor) -> Tensor:

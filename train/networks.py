@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +56,21 @@ def network_arguments(settings: TrainSettings, shards: Any) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def seeded_weights(seed: int, *names: str) -> Iterator[None]:
+    """Weights made inside the block, on the CPU, depend on (seed, names) only; the global generator is untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(derived_seed(seed, "weights", *names))
+        yield
+
+
 def make_network(arguments: dict[str, Any], *, seed: int) -> TransferNetwork:
     """Build a network on the CPU with initial weights that depend on the seed only; the global generator is untouched.
 
     Raises:
         NetworkError: the network does not exist or does not fit the input.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(derived_seed(seed, "weights"))
+    with seeded_weights(seed):
         try:
             return build_model(**arguments)
         except ModelError as error:
@@ -91,12 +100,17 @@ def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, 
     return network.to(device).eval(), {**description, "network": arguments}
 
 
-def make_optimizer(network: nn.Module, settings: TrainSettings) -> AdamW:
+def make_optimizer(network: nn.Module, settings: TrainSettings, modules: Iterable[nn.Module] = ()) -> AdamW:
     """AdamW with weight decay on tensors of two or more dimensions only, eps 1e-8; frozen parameters are left out.
+
+    Args:
+        network: what is trained.
+        settings: the `[train]` table.
+        modules: what trains along with it.
 
     Source: He et al., AAAI 2024, published recipes.
     """
-    parameters = [p for p in network.parameters() if p.requires_grad]
+    parameters = [p for module in (network, *modules) for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},

@@ -156,6 +156,27 @@ def static_partners(labels: Ints, class_offsets: Ints, *, seed: int, epoch: int,
     return np.asarray(class_offsets)[labels] + inside
 
 
+def pool_images(images: int, *, seed: int, epoch: int, draws: Ints) -> Ints:
+    """A row of the static pool for each draw, uniform over all `images` of it: int64, shape of `draws`."""
+    return (uniform(seed, "partner", epoch, draws) * images).astype(np.int64)
+
+
+def shuffled_classes(classes: Ints, *, seed: int) -> Ints:
+    """Another class for each class, the same one throughout a run: a cycle through `classes` in a seeded order.
+
+    Args:
+        classes: int64 [n] of distinct classes.
+        seed: root seed of the run.
+
+    Returns:
+        int64 [n], a permutation of `classes` that leaves none in its place; a single class stays.
+    """
+    cycle = np.argsort(random_words(seed, "shuffled_classes", 0, classes), kind="stable")
+    other = np.empty_like(classes)
+    other[cycle] = classes[np.roll(cycle, 1)]
+    return other
+
+
 def replacement_uniforms(seed: int, epoch: int, draws: Ints) -> Floats:
     """The number that decides about sliding replacement, in [0, 1), per draw."""
     return uniform(seed, "replacement", epoch, draws)

@@ -71,34 +71,39 @@ class EpochSums:
     Args:
         time_steps: T.
         device: of the losses.
+        terms: names of the method's further losses.
     """
 
     NAMES = ("loss_total", "loss_static", "loss_event", "loss_domain", "train_accuracy")
 
-    def __init__(self, time_steps: int, device: torch.device) -> None:
-        self.vector = torch.zeros(len(self.NAMES) + time_steps + 2, dtype=torch.float64, device=device)
+    def __init__(self, time_steps: int, device: torch.device, terms: tuple[str, ...] = ()) -> None:
+        self.terms = terms
+        self.names = (*self.NAMES, *(f"loss_{term}" for term in terms))
+        self.vector = torch.zeros(len(self.names) + time_steps + 2, dtype=torch.float64, device=device)
 
     def add(self, loss: TransferLoss, event_logits: Tensor | None, labels: Tensor) -> None:
         """Add a batch: its losses, and how many samples the event head got right before the update."""
-        B, names = len(labels), len(self.NAMES)
+        B, names, fixed = len(labels), len(self.names), len(self.NAMES)
         parts = [part.detach() for part in (loss.total, loss.static, loss.event, loss.domain)]
-        self.vector[: names - 1] += torch.stack(parts).double() * B
+        self.vector[: fixed - 1] += torch.stack(parts).double() * B
         if event_logits is not None:
-            self.vector[names - 1] += (event_logits.detach().mean(0).argmax(1) == labels).sum()
+            self.vector[fixed - 1] += (event_logits.detach().mean(0).argmax(1) == labels).sum()
+        if self.terms:
+            extra = torch.stack([loss.extra[term].detach() for term in self.terms])
+            self.vector[fixed:names] += extra.double() * B
         aligned = loss.cka.detach().ne(0).any().double() * B  # zeros: alignment was skipped
         self.vector[names:-2] += loss.cka.detach().double() * aligned
         self.vector[-2] += aligned
         self.vector[-1] += B
 
-    @classmethod
-    def means(cls, rows: Tensor) -> dict[str, Any]:
+    def means(self, rows: Tensor) -> dict[str, Any]:
         """Means per sample by name, from the vectors of all processes [size,len]; empty before the first sample.
 
         `cka` [T] is the mean over aligned samples, None without any.
         """
-        values, names = rows.sum(0), len(cls.NAMES)
+        values, names = rows.sum(0), len(self.names)
         if not float(values[-1]):
             return {}
-        means: dict[str, Any] = dict(zip(cls.NAMES, (values[:names] / values[-1]).tolist(), strict=True))
+        means: dict[str, Any] = dict(zip(self.names, (values[:names] / values[-1]).tolist(), strict=True))
         aligned = float(values[-2])
         return means | {"cka": (values[names:-2] / aligned).tolist() if aligned else None}

@@ -5,6 +5,7 @@ A run folder holds
     config.toml                      the complete recipe; `train --recipe RUN/config.toml` repeats the run
     init.json                        the run whose weights it began from; absent where they were fresh
     metrics.jsonl                    one line per epoch
+    prepared.safetensors             what the method made before the first step (a teacher); absent for most methods
     checkpoint/                      only while the run is unfinished
     weights/{best,last}.safetensors  parameters and buffers; the header names the network
     predictions.csv                  test samples: key, label, prediction, one score per class
@@ -41,6 +42,7 @@ OWN_NAMES = (
     "config.toml",
     "init.json",
     "metrics.jsonl",
+    "prepared.safetensors",
     "checkpoint",
     "weights",
     "predictions.csv",
@@ -65,6 +67,7 @@ class RunFolder:
         self.config = self.path / "config.toml"
         self.init = self.path / "init.json"
         self.metrics = self.path / "metrics.jsonl"
+        self.prepared = self.path / "prepared.safetensors"
         self.checkpoint = self.path / "checkpoint"
         self.best = self.path / "weights" / "best.safetensors"
         self.last = self.path / "weights" / "last.safetensors"

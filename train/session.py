@@ -90,12 +90,20 @@ class Session:
         self.shards, self.settings, self.run, self.device = shards, settings, run, device
         self.team, self.cadence, self.stop = team or Team(), cadence or Cadence(), stop or StopRequest()
         self.data = TrainingBatches(
-            shards, settings, device=device, needs_static=method.needs_static, residence=residence
+            shards,
+            settings,
+            device=device,
+            needs_static=method.needs_static,
+            pool_draws=method.pool_draws,
+            residence=residence,
         )
         self.steps = settings.epochs * self.data.steps_per_epoch
         self.method: Method = method(settings, steps=self.steps)
         self.network = make_network(network_arguments(settings, shards), seed=settings.seed).to(device)
-        self.optimizer = make_optimizer(self.network, settings)
+        self.method.attach(self.network, self.data)
+        for module in self.method.modules.values():
+            module.to(device)
+        self.optimizer = make_optimizer(self.network, settings, self.method.modules.values())
         self.stepper = Stepper(self.network, self.optimizer, self.method, self.data, settings, self.team)
         self.selection = selection_split(shards, len(shards.split("validation")))
         # A split that is scored once or twice, at the end, is not worth the memory.
@@ -106,7 +114,7 @@ class Session:
         self.at = Position(
             shard_set=shards.id, threads=torch.get_num_threads(), contents=contents, processes=self.team.size
         )
-        self.sums = EpochSums(shards.sample_shape[0], device)
+        self.sums = EpochSums(shards.sample_shape[0], device, self.method.terms)
         self.finite = FiniteWatch(self.network, device)
         self.firing = FiringWatch()
         self.board: TensorBoard | None = None
@@ -119,6 +127,7 @@ class Session:
         """Go to the last checkpoint, or to before the first step; the lead reads, the others are told."""
         read = self.run.checkpoint
         state = self.team.lead_does(lambda: checkpoints.read_state(read))
+        self._prepare_method()
         if state is None:
             if self.team.lead:
                 self.run.cut_metrics(0)
@@ -128,7 +137,7 @@ class Session:
         path = read / state["tensors"]
         content = checkpoints.read_file(path) if self.team.lead else None
         tensors = checkpoints.read_tensors(self.team.bytes_of_lead(content), source=path)
-        checkpoints.restore_checkpoint(tensors, self.network, self.optimizer, source=path)
+        checkpoints.restore_checkpoint(tensors, self.network, self.optimizer, self.method.modules, source=path)
         rows = tensors["sums"]
         if len(rows) == self.team.size:
             self.sums.vector.copy_(rows[self.team.rank])
@@ -139,6 +148,27 @@ class Session:
             self.run.cut_metrics(self.at.metrics_bytes)
             if state["best_tensors"] is not None:
                 self._best = checkpoints.read_file(read / state["best_tensors"])
+
+    def _prepare_method(self) -> None:
+        """What the method keeps fixed: read where an earlier session has made it, else made and written by the lead."""
+
+        def between() -> None:
+            if self.stop.signal:
+                raise self.stop.error()
+
+        def prepared() -> None:
+            if not self.run.prepared.exists():
+                tensors = self.method.prepare(self.data, self.device, between)
+                if tensors:
+                    checkpoints.write_weights(self.run.prepared, tensors, {"method": self.settings.method})
+
+        self.team.lead_does(prepared)
+        content = b""
+        if self.team.lead and self.run.prepared.exists():
+            content = checkpoints.read_file(self.run.prepared)
+        content = self.team.bytes_of_lead(content)
+        if content:
+            self.method.restore(checkpoints.read_tensors(content, source=self.run.prepared), self.device)
 
     def _warn_of_changes(self) -> None:
         for word, before, now in (
@@ -186,7 +216,7 @@ class Session:
             live.advance()
             if live.due:
                 live.show(
-                    EpochSums.means(self.sums.vector[None].cpu()),
+                    self.sums.means(self.sums.vector[None].cpu()),
                     replacement=self.method.replacement_probability(self.at.step - 1),
                 )
             self._between_steps()
@@ -206,7 +236,7 @@ class Session:
         self._settle(step)
         scores, rates = self._validate(self.at.epoch + 1, rows)
         seconds = self.at.epoch_seconds + time.perf_counter() - started
-        means, name = EpochSums.means(rows), self.selection or "validation"
+        means, name = self.sums.means(rows), self.selection or "validation"
         line = {
             "epoch": self.at.epoch + 1,
             "step": self.at.step,
@@ -309,7 +339,8 @@ class Session:
     def _settle(self, step: int) -> None:
         """Nothing is written of a network that is broken."""
         self.finite.settle(step=step)
-        require_finite_weights(self.network, step=step)
+        for module in (self.network, *self.method.modules.values()):
+            require_finite_weights(module, step=step)
 
     def _commit(self, rows: Tensor) -> None:
         """Make everything up to now durable; only the lead writes.
@@ -322,7 +353,7 @@ class Session:
         started = time.monotonic()
         self._settle(self.at.step - 1)
         self.run.sync_metrics()
-        tensors = {**checkpoints.tensors_of(self.network, self.optimizer), "sums": rows}
+        tensors = {**checkpoints.tensors_of(self.network, self.optimizer, self.method.modules), "sums": rows}
         best = None if self.at.best is None or self._best is None else (self.at.best.epoch, self._best)
         checkpoints.save_checkpoint(self.run.checkpoint, tensors, asdict(self.at), best=best)
         self._committed = (self.at.epoch, self.at.step)

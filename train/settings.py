@@ -23,6 +23,7 @@ METHODS = tuple(sorted(p.stem for p in (Path(__file__).parent / "methods").glob(
 SAMPLINGS = ("shuffle", "class_balanced", "windowed")
 SLIDINGS = ("power", "linear", "cosine", "step", "off")
 COEFFICIENTS = ("learned", "fixed", "scheduled")
+PARTNERS = ("class", "shuffled")
 AUGMENTATIONS = ("none", "crop", "crop_flip_rotate")
 
 
@@ -120,6 +121,9 @@ class TrainSettings:
     """Exponent of the replacement probability (step / steps) ** power; sliding `power` only."""
     sliding_step: float = _setting(0.5, low=0.0, high=1.0)
     """Share of the run from which every sequence is replaced; sliding `step` only."""
+    partners: str = _setting("class", choices=PARTNERS)
+    """Static image of a recording: one of its `class`, or, as a control, `shuffled`: of another class, the same one
+    throughout the run, but labelled like the recording. Methods that pair nothing ignore it."""
     sampling: str = _setting("shuffle", choices=SAMPLINGS)
     """Order of the training recordings: `shuffle` (uniform, each once an epoch), `class_balanced` (with replacement),
     or `windowed` (each once, shuffled among neighbouring shards)."""

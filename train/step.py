@@ -87,7 +87,7 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         for part in self._split(epoch, index):
             self._compute(part, step, sums, finite)
-        self.team.sum_gradients(self.network)
+        self.team.sum_gradients([self.network, *self.method.modules.values()])
         self.optimizer.step()
 
     def rehearse(self, epoch: int, index: int, step: int, *, samples: int) -> None:
@@ -120,23 +120,26 @@ class Stepper:
     def _compute(self, part: Part, step: int, sums: EpochSums | None, finite: FiniteWatch | None) -> None:
         """Forward, loss, backward."""
         batch = part.batch
-        static, event = self.method.streams(batch, step)
+        inputs = self.method.inputs(batch, step)
         if self._partners is not None:
             self._partners.counted = part.share != 0
-        out: Any = self.network(static, event, dropout_seeds=batch.dropout_seeds)
+        out: Any = self.network(inputs.static, inputs.event, dropout_seeds=inputs.dropout_seeds)
+        heads = self.method.heads(out, inputs)
         gathered = out
         if self._partners is not None and out.static_features is not None and out.event_features is not None:
+            several = len(inputs.labels) // len(batch.labels)  # samples shown for each one of the batch
+            sizes = tuple(several * size for size in part.sizes)
             gathered = dataclasses.replace(
                 out,
-                static_features=self.team.gather(out.static_features, part.sizes),
-                event_features=self.team.gather(out.event_features, part.sizes),
+                static_features=self.team.gather(out.static_features, sizes),
+                event_features=self.team.gather(out.event_features, sizes),
             )
-        loss = self.method.loss(gathered, batch, self.network.coefficients)
+        loss = self.method.loss(gathered, inputs, self.network.coefficients, heads)
         if finite is not None:
-            finite.look(loss, (static, event), step=step)
+            finite.look(loss, (inputs.static, inputs.event), step=step)
         (loss.total if part.share is None else loss.total * part.share).backward()
         if sums is not None and part.share != 0:
-            sums.add(loss, out.event_logits, batch.labels)
+            sums.add(loss, out.event_logits, inputs.labels)
 
 
 def _explain(settings: TrainSettings, processes: int) -> None:

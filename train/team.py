@@ -114,12 +114,12 @@ class Team:
         gathered: Tensor = _Gather.apply(features, tuple(sizes), self)
         return gathered
 
-    def sum_gradients(self, network: nn.Module) -> None:
+    def sum_gradients(self, modules: Sequence[nn.Module]) -> None:
         """Replace every gradient by its sum over the processes; one call per type of number."""
         if self.size == 1:
             return
         kinds: dict[torch.dtype, list[Tensor]] = {}
-        for parameter in network.parameters():
+        for parameter in (parameter for module in modules for parameter in module.parameters()):
             if parameter.grad is not None:
                 kinds.setdefault(parameter.grad.dtype, []).append(parameter.grad)
         for gradients in kinds.values():

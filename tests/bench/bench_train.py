@@ -187,8 +187,9 @@ def batch_rows(shards: ShardSet, *, steps: int, rounds: int) -> list[Row]:
     optimizer = make_optimizer(net, settings)
 
     def learn(batch: Batch, step: int) -> None:
-        out = net(*method.streams(batch, step), dropout_seeds=batch.dropout_seeds)
-        loss = method.loss(out, batch, net.coefficients)
+        inputs = method.inputs(batch, step)
+        out = net(inputs.static, inputs.event, dropout_seeds=inputs.dropout_seeds)
+        loss = method.loss(out, inputs, net.coefficients, {})
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         optimizer.step()

@@ -73,7 +73,8 @@ def first_loss(shards, step=1, **settings):
     net = make_network(network_arguments(chosen, shards), seed=0)
     method.begin_epoch(net, 0)
     batch = data.batch(0, 0)
-    return method.loss(net(*method.streams(batch, step)), batch, net.coefficients), net
+    inputs = method.inputs(batch, step)
+    return method.loss(net(inputs.static, inputs.event), inputs, net.coefficients, {}), net
 
 
 def test_without_sliding_the_domain_loss_stays(shards):

@@ -1,19 +1,50 @@
-"""Training methods: one file each, named like the method; a new file is all that a new method takes."""
+"""Training methods: one file each, named like the method; a new file is all that a new method takes.
+
+Axes: T time, B samples of a batch, N samples shown to the network, P polarity, H, W, K classes, F features.
+
+The course of a run, as a method sees it: `attach` once, before the optimiser is made; `prepare` once, before the very
+first step, and `restore` with what it returned, in this session and in every later one; `begin_epoch`; then at every
+step `inputs`, the network, `heads`, `loss`. All of it must be a function of the arguments, the settings and what
+`prepare` returned: a continued run makes a new method and calls it the same way.
+"""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from train.errors import MethodError
 from train.settings import METHODS, TrainSettings, nearest
 
 if TYPE_CHECKING:  # keeps this module, and with it the names, free of torch
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
     from models import TransferNetwork, TransferOutput
-    from train.batches import Batch
+    from train.batches import Batch, TrainingBatches
     from train.losses import TransferLoss
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the network sees at a step, and what the loss has to know about it."""
+
+    batch: Batch
+    """Where it was made from."""
+    step: int
+    """0-based, over the run."""
+    static: Tensor | None
+    """Static stream [T,N,P,H,W], or None."""
+    event: Tensor | None
+    """Event stream [T,N,P,H,W], or None; not both None. N is a multiple of B."""
+    labels: Tensor
+    """int64 [N], classes of the streams' samples."""
+    dropout_seeds: Tensor
+    """int64 [N], one for the dropout masks of each sample."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """Whatever else the loss needs, by name."""
 
 
 class Method:
@@ -26,10 +57,36 @@ class Method:
 
     needs_static = False
     """Whether batches carry static images."""
+    pool_draws = False
+    """Whether these are drawn from the whole pool, whatever the recordings show; see `Batch.image_labels`."""
+    terms: tuple[str, ...] = ()
+    """Names of the losses in `TransferLoss.extra`; metrics.jsonl has the mean of each as `loss_NAME`."""
 
     def __init__(self, settings: TrainSettings, *, steps: int) -> None:
         self.settings = settings
         self.steps = steps
+        self.modules: dict[str, nn.Module] = {}
+        """What trains along with the network and is no part of it: optimised, checkpointed, never exported."""
+
+    def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:
+        """Fill `modules`, with weights that depend on the seed alone (`networks.seeded_weights`).
+
+        Raises:
+            MethodError: the method cannot work with this network or these data.
+        """
+
+    def prepare(self, data: TrainingBatches, device: torch.device, between: Callable[[], None]) -> dict[str, Tensor]:
+        """Make what stays fixed during the run, such as the weights of a teacher; empty for most methods.
+
+        Args:
+            data: of the run.
+            device: where to compute.
+            between: to be called now and then; raises where the run has been asked to stop.
+        """
+        return {}
+
+    def restore(self, prepared: Mapping[str, Tensor], device: torch.device) -> None:
+        """Take what `prepare` returned, on the CPU."""
 
     def begin_epoch(self, network: TransferNetwork, epoch: int) -> None:
         """Set what is constant during an epoch (0-based), before its first step and again after an interruption."""
@@ -38,13 +95,27 @@ class Method:
         """Probability of sliding replacement at a step (0-based, over the run); None where there is none."""
         return None
 
-    def streams(self, batch: Batch, step: int) -> tuple[Tensor | None, Tensor | None]:
-        """Static and event stream, each [T,B,P,H,W] or None."""
+    def inputs(self, batch: Batch, step: int) -> Inputs:
+        """The streams of a step; `show` makes them of a batch's own samples."""
         raise NotImplementedError
 
-    def loss(self, out: TransferOutput, batch: Batch, coefficients: Tensor) -> TransferLoss:
-        """Loss of the network's output; terms that the method lacks are 0, `cka` zeros where nothing was aligned."""
+    def heads(self, out: TransferOutput, inputs: Inputs) -> dict[str, Tensor]:
+        """What `modules` make of the network's output, by name; with several processes, of this one's samples."""
+        return {}
+
+    def loss(
+        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
+    ) -> TransferLoss:
+        """Loss of the network's output; terms that the method lacks are 0, `cka` zeros where nothing was aligned.
+
+        With `synchronize` and several processes the features of `out` are those of all processes together.
+        """
         raise NotImplementedError
+
+
+def show(batch: Batch, step: int, *, static: Tensor | None, event: Tensor | None, **extra: Tensor) -> Inputs:
+    """Inputs of a batch's own samples: its labels and dropout seeds."""
+    return Inputs(batch, step, static, event, batch.labels, batch.dropout_seeds, extra)
 
 
 REGISTRY: dict[str, type[Method]] = {}

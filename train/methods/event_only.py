@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from models import TransferOutput
 from train.batches import Batch
 from train.losses import TransferLoss, transfer_loss
-from train.methods import Method, method
+from train.methods import Inputs, Method, method, show
 
 
 @method
 class EventOnly(Method):
     """Event loss with weights 1, no static stream."""
 
-    def streams(self, batch: Batch, step: int) -> tuple[None, Tensor]:
+    def inputs(self, batch: Batch, step: int) -> Inputs:
         """Events alone."""
-        return None, batch.events
+        return show(batch, step, static=None, event=batch.events)
 
-    def loss(self, out: TransferOutput, batch: Batch, coefficients: Tensor) -> TransferLoss:
+    def loss(
+        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
+    ) -> TransferLoss:
         """The event loss; coefficients and alignment play no part."""
-        return transfer_loss(out, batch.labels, coefficients, tet=self.settings.tet)
+        return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet)

@@ -5,13 +5,15 @@ Source: He et al., AAAI 2024.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from models import TransferNetwork, TransferOutput
 from train.batches import Batch, static_stream
 from train.losses import TransferLoss, transfer_loss
-from train.methods import Method, method
+from train.methods import Inputs, Method, method, show
 from train.schedules import replacement_probability, scheduled_coefficient
 
 SMALLEST_ALIGNED_BATCH = 4
@@ -41,16 +43,19 @@ class KnowledgeTransfer(Method):
             step, self.steps, sliding=settings.sliding, power=settings.sliding_power, switch=settings.sliding_step
         )
 
-    def streams(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+    def inputs(self, batch: Batch, step: int) -> Inputs:
         """Images (some of them replaced by events) and events."""
-        return static_stream(batch, self.replacement_probability(step)), batch.events
+        static = static_stream(batch, self.replacement_probability(step))
+        return show(batch, step, static=static, event=batch.events)
 
-    def loss(self, out: TransferOutput, batch: Batch, coefficients: Tensor) -> TransferLoss:
+    def loss(
+        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
+    ) -> TransferLoss:
         """Static plus event plus weighted domain loss."""
         settings = self.settings
         return transfer_loss(
             out,
-            batch.labels,
+            inputs.labels,
             coefficients if settings.coefficient == "learned" else coefficients.detach(),
             domain_coefficient=settings.domain_coefficient,
             tet=settings.tet,
