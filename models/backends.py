@@ -35,6 +35,14 @@ def _torch_obstacle(x: Tensor, rule: FiringRule) -> str:
     return ""
 
 
+def _rule_obstacle(rule: FiringRule, backend: str) -> str:
+    if not rule.spiking:
+        return f"the neurons do not spike, {backend} knows spiking ones only"
+    if rule.surrogate.name not in SURROGATE_CODES:
+        return f"the surrogate {rule.surrogate.name!r} has no {backend} code"
+    return ""
+
+
 def _numba_obstacle(x: Tensor, rule: FiringRule) -> str:
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed"
@@ -42,9 +50,7 @@ def _numba_obstacle(x: Tensor, rule: FiringRule) -> str:
         return f"the tensor is on {x.device}, numba needs the CPU"
     if x.dtype not in (torch.float32, torch.float64):
         return f"the tensor is {x.dtype}, numba takes float32 and float64"
-    if rule.surrogate.name not in SURROGATE_CODES:
-        return f"the surrogate {rule.surrogate.name!r} has no numba code"
-    return ""
+    return _rule_obstacle(rule, "numba")
 
 
 def _triton_obstacle(x: Tensor, rule: FiringRule) -> str:
@@ -56,9 +62,7 @@ def _triton_obstacle(x: Tensor, rule: FiringRule) -> str:
         return f"the tensor is {x.dtype}, triton takes floating point of 16 to 64 bits"
     if x.shape[2] > MOST_TRITON_STEPS:
         return f"there are {x.shape[2]} time steps, triton takes {MOST_TRITON_STEPS}"
-    if rule.surrogate.name not in SURROGATE_CODES:
-        return f"the surrogate {rule.surrogate.name!r} has no triton code"
-    return ""
+    return _rule_obstacle(rule, "triton")
 
 
 BACKENDS = {"numba": _numba_obstacle, "triton": _triton_obstacle, "torch": _torch_obstacle}

@@ -38,7 +38,7 @@ def build_model(
         time_steps: T.
         surrogate: one of `models.surrogates.SURROGATES`.
         width: factor on the number of channels of every layer.
-        neuron: "LIF" (published), "PLIF" or "IF".
+        neuron: "LIF" (published), "PLIF", "IF", or "ReLU" (no spikes, the ANN with the same layers).
         reset: "hard" (published) or "soft".
         statistics: of BatchNorm, "per_step" (published), "pooled" over time, or "domain" (own running statistics
             for each stream).

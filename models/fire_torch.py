@@ -22,6 +22,8 @@ from models.normalization import StepNorm
 
 def charge(v: Tensor, x: Tensor, k: Tensor | float, rule: FiringRule) -> Tensor:
     """Potential before the spike, from the one after the last reset `v` and the input `x` (same shapes)."""
+    if not rule.spiking:
+        return x
     return v + ((x - v) if rule.leaky else x) * k
 
 
@@ -100,7 +102,10 @@ def fire(
         x = x.float()
     if norm is not None:
         x = norm(x, streams)  # [B,S,T,C,H,W]
-    spikes, after = FireOverTime.apply(x, node.gain(), node.rule, potential)
+    if node.rule.spiking:
+        spikes, after = FireOverTime.apply(x, node.gain(), node.rule, potential)
+    else:
+        spikes, after = F.relu(x), x if potential else None
     if pool:
         spikes = over_frames(partial(F.avg_pool2d, kernel_size=2), spikes)  # [B,S,T,C,H//2,W//2]
     return spikes.to(frame_type), after

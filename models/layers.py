@@ -58,7 +58,8 @@ def fire(
     if not node.record:
         return launch(x, node, norm, streams=streams, pool=pool, potential=potential)
     spikes, after = launch(x, node, norm, streams=streams, pool=False, potential=potential)
-    node.rate = spikes.detach().mean()
+    spikes_or_not = spikes.detach() if node.rule.spiking else (spikes.detach() > 0).to(spikes.dtype)
+    node.rate = spikes_or_not.mean()  # of neurons that do not spike: the share that is above 0
     return (F.avg_pool2d(spikes.flatten(0, 3), 2).unflatten(0, spikes.shape[:4]) if pool else spikes), after
 
 

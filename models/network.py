@@ -36,7 +36,7 @@ class NetworkSettings:
     width: float
     """Factor on every layer's number of channels, positive; each is rounded and at least 1."""
     neuron: str
-    """"LIF" (published), "PLIF" or "IF"."""
+    """"LIF" (published), "PLIF", "IF", or "ReLU": no spikes, the ANN with the same layers."""
     reset: str
     """"hard" (published) or "soft"."""
     statistics: str

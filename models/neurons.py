@@ -4,6 +4,7 @@ Charge, fire, reset, once per time step, from a potential of 0 at the start of e
     v <- v + (x - v) * k   (LIF: k = 1 / tau; PLIF: k = sigmoid(w); IF: v <- v + x)
     spike = v above the threshold
     v <- 0 (hard reset) or v - threshold (soft reset) where it spiked; the spike carries no gradient in the reset.
+ReLU does none of this: it passes on what is above 0 of its input, step by step, so that the same layers are an ANN.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class FiringRule:
     """To 0 if set, else down by the threshold."""
     threshold: float = THRESHOLD
     """Potential above which a neuron spikes."""
+    spiking: bool = True
+    """If not, the output is max(x, 0) and the potential, before and after, is x; none of the above has a meaning."""
 
 
 class Neuron(nn.Module):
@@ -44,12 +47,15 @@ class Neuron(nn.Module):
     """
 
     leaky = True
+    spiking = True
 
     def __init__(self, surrogate: str, reset: str) -> None:
         super().__init__()
         if reset not in ("hard", "soft"):
             raise ModelError(f"reset is {reset!r}; expected 'hard' (published) or 'soft'.")
-        self.rule = FiringRule(get_surrogate(surrogate), leaky=self.leaky, hard_reset=reset == "hard")
+        self.rule = FiringRule(
+            get_surrogate(surrogate), leaky=self.leaky, hard_reset=reset == "hard", spiking=self.spiking
+        )
         self.record = False
         self.rate: Tensor | None = None  # of the last pass, when `record` is set
 
@@ -98,8 +104,23 @@ class IF(Neuron):
         return 1.0
 
 
+@register(NEURONS, "ReLU")
+class ReLU(Neuron):
+    """No spikes and no state: the ANN with the same layers. Surrogate and reset are ignored."""
+
+    spiking = False
+
+    def gain(self) -> float:
+        """1: all of the input."""
+        return 1.0
+
+    def extra_repr(self) -> str:
+        """Nothing that matters."""
+        return ""
+
+
 def make_neuron(name: str, *, surrogate: str, reset: str) -> Neuron:
-    """A neuron by name ("LIF", "PLIF", "IF"), surrogate name and reset ("hard" or "soft").
+    """A neuron by name ("LIF", "PLIF", "IF", "ReLU"), surrogate name and reset ("hard" or "soft").
 
     Raises:
         UnknownNameError: neuron or surrogate unknown.

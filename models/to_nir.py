@@ -21,7 +21,7 @@ from torch import nn
 
 from models.errors import ExportError
 from models.network import TransferNetwork
-from models.neurons import IF, LIF, PLIF, Neuron
+from models.neurons import IF, LIF, PLIF, Neuron, ReLU
 from models.nmnist import NMNISTSNN, VOTERS
 from models.normalization import EVENT, StepNorm
 from models.resnet import Block, Shortcut, SpikingResNet
@@ -117,6 +117,11 @@ class GraphBuilder:
             ExportError: a reset or a step that NIR has no neuron for.
         """
         assert isinstance(node, Neuron)
+        if isinstance(node, ReLU):
+            raise ExportError(
+                f"{name}: with ReLU for neurons a network is an ANN, and NIR is for spiking ones. Export with --format "
+                "torch."
+            )
         if type(node) not in (LIF, PLIF, IF):
             raise ExportError(
                 f"{name}: no translation of {type(node).__name__} neurons to NIR; there is one for LIF, PLIF and IF. "

@@ -71,6 +71,7 @@ class Live:
         per_step = (self._read - self._started) / max(1, self._done - self._first)
         values = {"samples/s": f"{self._per_step / max(per_step, 1e-9):.0f}"}
         short = {"loss_total": "loss", "loss_static": "static", "loss_event": "event", "loss_domain": "domain"}
+        short |= {name: name.removeprefix("loss_") for name in means if name.startswith("loss_") and name not in short}
         values |= {word: f"{means[name]:.3f}" for name, word in short.items() if means.get(name) is not None}
         if replacement is not None:
             values["replaced"] = f"{replacement:.2f}"

@@ -109,6 +109,21 @@ def linear_cka(x: Tensor, y: Tensor, *, estimator: str = "biased") -> Tensor:
     return (k * m).sum((-2, -1)) / (norms + CKA_EPS)
 
 
+def distillation_loss(logits: Tensor, targets: Tensor, *, temperature: float) -> Tensor:
+    """How far a student's time-averaged predictions are from a teacher's, 0-d, at least 0.
+
+    Args:
+        logits: of the student [T,B,K].
+        targets: logits of the teacher [B,K]; no gradient flows into them.
+        temperature: both are divided by it; the loss is multiplied by its square, so that gradients keep their size.
+
+    Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015.
+    """
+    student = F.log_softmax(logits.mean(0) / temperature, dim=1)  # [B,K]
+    teacher = F.log_softmax(targets.detach() / temperature, dim=1)
+    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
 def classification_loss(logits: Tensor, labels: Tensor, *, tet: bool, weights: Tensor | None = None) -> Tensor:
     """Loss of one stream, 0-d.
 
@@ -126,6 +141,34 @@ def classification_loss(logits: Tensor, labels: Tensor, *, tet: bool, weights: T
     pulled = (logits - TET_TARGET).square().mean((1, 2))  # [T]
     terms = (1 - TET_LAMBDA) * crossed + TET_LAMBDA * pulled
     return (terms if weights is None else weights * terms).mean()
+
+
+def step_weights(coefficients: Tensor, *, mode: str = "published") -> tuple[Tensor, Tensor]:
+    """Weights [T] of the alignment and of the event stream's TET terms, from the coefficients [T].
+
+    With s = sigmoid(coefficients):
+
+    - `published`: s and 1 - s. The training can lower its loss by raising s, and with s near 1 it no longer classifies
+      events; with s near 0 it no longer aligns.
+    - `bounded`: (1 + s) / 2 and 1 - s / 2, so that either keeps at least half of its weight.
+    - `normalized`: T s / sum(s) and T (1 - s) / sum(1 - s), both with mean 1: coefficients move weight between steps
+      and never take any from a term as a whole.
+
+    Raises:
+        ValueError: unknown mode.
+
+    Source: `published` is He et al., AAAI 2024; the others are this project's.
+    """
+    share = coefficients.sigmoid()
+    if mode == "published":
+        return share, 1 - share
+    if mode == "bounded":
+        return (1 + share) / 2, 1 - share / 2
+    if mode == "normalized":
+        # from logarithms: neither a sum of tiny shares nor 1 - s loses its digits
+        ups, downs = F.logsigmoid(coefficients), F.logsigmoid(-coefficients)
+        return ups.softmax(0) * len(ups), downs.softmax(0) * len(downs)
+    raise ValueError(f"step_weights is {mode!r}; expected published, bounded or normalized.")
 
 
 def domain_loss(cka: Tensor, *, weights: Tensor | None = None, estimator: str = "biased") -> Tensor:
@@ -146,13 +189,14 @@ def transfer_loss(
     domain_coefficient: float = 0.5,
     tet: bool = True,
     regularization: bool = True,
+    weights: str = "published",
     cka: str = "biased",
     smallest_aligned_batch: int = 0,
 ) -> TransferLoss:
     """The loss of one batch, with its parts.
 
-    With s = sigmoid(coefficients), regularisation weights the alignment of step t by s_t and the event stream's TET
-    terms by 1 - s_t. With one stream alone the total is its classification loss with weights 1.
+    Regularisation weights the alignment and the event stream's TET terms step by step, see `step_weights`. With one
+    stream alone the total is its classification loss with weights 1.
 
     Alignment is skipped, with domain 0 and cka zeros, without a second stream and for a batch too small: below 3
     samples (biased; the value is constant there), 4 (debiased; undefined below), or `smallest_aligned_batch`.
@@ -164,6 +208,7 @@ def transfer_loss(
         domain_coefficient: weight of the alignment; at 0 it is computed for the record alone.
         tet: per-step classification loss, see `classification_loss`.
         regularization: whether `coefficients` weight the steps.
+        weights: how they do, see `step_weights`.
         cka: "biased" (published) or "debiased".
         smallest_aligned_batch: skip alignment below this many samples, where that is more than the above.
 
@@ -182,9 +227,9 @@ def transfer_loss(
         static, event = (zero, alone) if out.static_logits is None else (alone, zero)
         return TransferLoss(total=alone, static=static, event=event, domain=zero, cka=skipped)
 
-    shares = coefficients.sigmoid() if regularization else None  # [T]
+    aligning, classifying = step_weights(coefficients, mode=weights) if regularization else (None, None)  # [T]
     static = classification_loss(out.static_logits, labels, tet=tet)
-    event = classification_loss(out.event_logits, labels, tet=tet, weights=None if shares is None else 1 - shares)
+    event = classification_loss(out.event_logits, labels, tet=tet, weights=classifying)
     assert out.static_features is not None
     assert out.event_features is not None
     # Features may come from more samples than the labels: those of all processes.
@@ -193,7 +238,7 @@ def transfer_loss(
 
     with torch.set_grad_enabled(torch.is_grad_enabled() and domain_coefficient != 0):
         aligned = linear_cka(out.static_features, out.event_features, estimator=cka)  # [T]
-        domain = domain_loss(aligned, weights=shares, estimator=cka)
+        domain = domain_loss(aligned, weights=aligning, estimator=cka)
     return TransferLoss(
         total=static + event + domain_coefficient * domain,
         static=static,

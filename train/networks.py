@@ -77,6 +77,18 @@ def make_network(arguments: dict[str, Any], *, seed: int) -> TransferNetwork:
             raise NetworkError(f"model {arguments.get('name')}: {error}") from error
 
 
+@torch.no_grad()
+def feature_count(network: TransferNetwork) -> int:
+    """Features F of a sample at a time step that the alignment compares; found by a pass that changes nothing."""
+    settings, training = network.settings, network.training
+    frames = torch.zeros(
+        (settings.time_steps, 1, settings.in_channels, *settings.input_size), device=network.coefficients.device
+    )
+    features = network.eval()(None, frames).event_features  # [T,1,F]
+    network.train(training)
+    return int(features.shape[-1])
+
+
 def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, dict[str, Any]]:
     """Rebuild the network of a weights file in evaluation mode.
 

@@ -33,7 +33,9 @@ def curves(record: RunRecord, *, prefix: str) -> str:
 
 
 def _losses(record: RunRecord, prefix: str) -> str:
-    found = {name: record.column(key) for name, key in LOSSES.items()}
+    known = {key for line in record.metrics for key in line if key.startswith("loss_")}
+    further = {key.removeprefix("loss_").replace("_", " "): key for key in sorted(known - set(LOSSES.values()))}
+    found = {name: record.column(key) for name, key in (LOSSES | further).items()}
     found = {name: values for name, values in found.items() if np.nansum(np.abs(values)) > 0}
     split = record.result.get("selection_split") or "validation"
     checked = record.column(f"{split}_loss")

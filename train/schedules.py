@@ -90,6 +90,42 @@ def replacement_probability(
     raise ValueError(f"unknown sliding {sliding!r}: expected power, linear, cosine, step or off")
 
 
+def event_share(probability: float, time_steps: int) -> float:
+    """Expected share of event frames where static frames give way, once and for good, with a probability per step.
+
+    Args:
+        probability: p in [0, 1] that a step is the first event frame if none was before.
+        time_steps: T.
+
+    Source: time-step mixup (TMKT, arXiv 2509.12959): r = 1 - (1 - p) (1 - (1 - p)^T) / (p T).
+    """
+    stay, remaining = 1 - probability, 0.0
+    for _ in range(time_steps):  # (1-p) + (1-p)^2 + ... is the expected number of static frames, exact near p = 0 too
+        remaining = stay * (1 + remaining)
+    return 1 - remaining / time_steps
+
+
+def switch_probability(share: float, time_steps: int) -> float:
+    """The p whose `event_share` is `share`, by bisection to the last bit; 0 for 0 and 1 for 1.
+
+    Raises:
+        ValueError: a share outside [0, 1], or no time step.
+    """
+    if not 0 <= share <= 1 or time_steps < 1:
+        raise ValueError(f"share {share} of {time_steps} time steps: expected 0 to 1 and at least one step")
+    low, high = 0.0, 1.0
+    if share in (low, high):
+        return share
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if event_share(middle, time_steps) < share else (low, middle)
+    return high
+
+
+def pretraining_steps(steps: int, share: float) -> int:
+    """Steps of a run before its fine-tuning: `share` of all, rounded; from two steps on there is one of either."""
+    return min(max(round(share * steps), 1), max(steps - 1, 1))
+
+
 def scheduled_coefficient(epoch: int, epochs: int, *, start: float, end: float) -> float:
     """Coefficient of all time steps during one epoch, linear from `start` in the first to `end` in the last.
 

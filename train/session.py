@@ -87,6 +87,12 @@ class Session:
         contents: str = "",
     ) -> None:
         method = find_method(settings.method)
+        asked, settings = settings, method.complete(settings)
+        self.changed = {
+            name: value for name, value in asdict(settings).items() if getattr(asked, name) != value
+        }  # by the method
+        if self.changed and (team is None or team.lead):
+            log.info("method %s: %s", settings.method, ", ".join(f"{name} = {v}" for name, v in self.changed.items()))
         self.shards, self.settings, self.run, self.device = shards, settings, run, device
         self.team, self.cadence, self.stop = team or Team(), cadence or Cadence(), stop or StopRequest()
         self.data = TrainingBatches(
@@ -392,6 +398,7 @@ class Session:
             "method": self.settings.method,
             "recipe_name": recipe.name,
             "recipe": recipe.tables(),
+            "changed_by_method": self.changed,
             "shard_set": self.at.shard_set,
             "contents": self.at.contents,
             "dataset": self.shards.settings["dataset"],

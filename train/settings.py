@@ -15,7 +15,7 @@ from train.errors import RecipeError
 # Repeated from `models` because importing that takes seconds of torch; a test holds the two together.
 MODELS = ("vgg_snn", "resnet18_snn", "resnet34_snn", "scnn", "nmnist_snn")
 SURROGATES = ("QGateGrad", "BackEIGateGrad", "GateGrad", "SigmoidGrad", "AtanGrad")
-NEURONS = ("LIF", "IF", "PLIF")
+NEURONS = ("LIF", "IF", "PLIF", "ReLU")
 STATISTICS = ("per_step", "pooled", "domain")
 FEATURES = ("published", "potential", "before_reset", "spikes", "pooled")
 # One file per method, named like it: listing them needs no import.
@@ -24,6 +24,8 @@ SAMPLINGS = ("shuffle", "class_balanced", "windowed")
 SLIDINGS = ("power", "linear", "cosine", "step", "off")
 COEFFICIENTS = ("learned", "fixed", "scheduled")
 PARTNERS = ("class", "shuffled")
+STEP_WEIGHTS = ("published", "bounded", "normalized")
+DISTILLED = ("static", "event", "both")
 AUGMENTATIONS = ("none", "crop", "crop_flip_rotate")
 
 
@@ -75,7 +77,8 @@ class TrainSettings:
     surrogate: str = _setting("QGateGrad", choices=SURROGATES)
     """Surrogate gradient of the spike."""
     neuron: str = _setting("LIF", choices=NEURONS)
-    """Neuron model."""
+    """Neuron model; `ReLU` does not spike and makes the network an ANN with the same layers (`surrogate` plays no part,
+    and firing rates are shares of outputs above 0)."""
     statistics: str = _setting("per_step", choices=STATISTICS)
     """BatchNorm statistics: of one time step (`per_step`, published), `pooled` over time, or `domain`: per step, with
     running statistics of its own for each stream. `scnn` has no BatchNorm."""
@@ -100,6 +103,9 @@ class TrainSettings:
     """Loss per time step (TET) instead of on time-averaged logits."""
     regularization: bool = _setting(True)
     """Weight time steps by coefficients: s = sigmoid(c) on the alignment, 1 - s on the event stream's TET loss."""
+    step_weights: str = _setting("published", choices=STEP_WEIGHTS)
+    """What becomes of s: `published`, as above, which can switch the event loss off; `bounded`: (1 + s) / 2 and
+    1 - s / 2, never below a half; `normalized`: both scaled to a mean of 1 over time. Needs `regularization`."""
     coefficient: str = _setting("learned", choices=COEFFICIENTS)
     """Where c comes from: `learned` (published; one per time step, from 1), `fixed` at `coefficient_start` for all, or
     `scheduled`: linear from `coefficient_start` in the first epoch to `coefficient_end` in the last, for all."""
@@ -124,6 +130,22 @@ class TrainSettings:
     partners: str = _setting("class", choices=PARTNERS)
     """Static image of a recording: one of its `class`, or, as a control, `shuffled`: of another class, the same one
     throughout the run, but labelled like the recording. Methods that pair nothing ignore it."""
+    pretrain_share: float = _setting(0.5, above=0.0, high=0.99)
+    """Share of the steps that see static images alone, before those that see events alone; method `pretrain` only."""
+    modality_weight: float = _setting(0.1, low=0.0)
+    """Weight of telling static from event frames, frame by frame; method `tsm` only."""
+    ratio_weight: float = _setting(0.1, low=0.0)
+    """Weight of telling the share of event frames of a sequence; method `tsm` only."""
+    distill_on: str = _setting("both", choices=DISTILLED)
+    """Streams that are held against the teacher's predictions; method `distill` only."""
+    distill_weight: float = _setting(1.0, low=0.0)
+    """Weight of the teacher's predictions; method `distill` only."""
+    distill_temperature: float = _setting(4.0, above=0.0, high=100.0)
+    """Softens the teacher's and the network's predictions before they are compared; method `distill` only."""
+    distill_until: float = _setting(0.5, above=0.0, high=1.0)
+    """Share of the run after which the teacher is no longer asked; method `distill` only."""
+    teacher_steps: int = _setting(1000, low=1)
+    """Steps of 64 static images that the teacher is trained for, before the run; method `distill` only."""
     sampling: str = _setting("shuffle", choices=SAMPLINGS)
     """Order of the training recordings: `shuffle` (uniform, each once an epoch), `class_balanced` (with replacement),
     or `windowed` (each once, shuffled among neighbouring shards)."""
@@ -235,6 +257,12 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
         problems.append(f"milestones: {list(milestones)} do not increase")
     if epochs is not None and milestones and milestones[-1] >= epochs:
         problems.append(f"milestones: epoch {milestones[-1]} lies outside a run of {epochs} epochs")
+    if values.get("step_weights", "published") != "published" and not values.get("regularization", True):
+        problems.append(f'step_weights: "{values["step_weights"]}" has nothing to weigh with regularization = false')
+    if values.get("method") == "tsm" and values.get("sliding", "power") == "off":
+        problems.append(
+            'sliding: method = "tsm" mixes by its course, and "off" never mixes; use power, linear or cosine'
+        )
     if values.get("accumulate", 1) > values.get("batch_size", math.inf):
         problems.append(f"accumulate: {values['accumulate']} parts of a batch of {values['batch_size']}")
     if values.get("schedule", "cosine") == "cosine" and values.get("lr_min", 1e-5) > values.get("lr", math.inf):

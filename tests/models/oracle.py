@@ -43,6 +43,9 @@ class Neuron:
         self.potential = self.charged = 0.0
 
     def __call__(self, x):
+        if self.neuron == "ReLU":
+            self.charged = self.potential = x
+            return torch.where(x > 0, x, torch.zeros_like(x))
         v = self.potential
         if self.neuron == "LIF":
             v = v + (x - v) / 2.0

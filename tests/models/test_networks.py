@@ -110,7 +110,7 @@ def test_unknown_names_list_near_matches_and_duplicates_are_refused():
         small("scnn", surrogate="qgate")
     with pytest.raises(UnknownNameError, match="Did you mean vgg_snn"):
         small("vgg")
-    with pytest.raises(UnknownNameError, match="There are: IF, LIF, PLIF"):
+    with pytest.raises(UnknownNameError, match="There are: IF, LIF, PLIF, ReLU"):
         small("scnn", neuron="Izhikevich")
     with pytest.raises(ValueError, match="registered already"):
         surrogate("AtanGrad")(torch.abs)

@@ -63,10 +63,16 @@ class Method:
     """Names of the losses in `TransferLoss.extra`; metrics.jsonl has the mean of each as `loss_NAME`."""
 
     def __init__(self, settings: TrainSettings, *, steps: int) -> None:
+        """See the class; `settings` have gone through `complete`."""
         self.settings = settings
         self.steps = steps
         self.modules: dict[str, nn.Module] = {}
         """What trains along with the network and is no part of it: optimised, checkpointed, never exported."""
+
+    @classmethod
+    def complete(cls, settings: TrainSettings) -> TrainSettings:
+        """The settings that a run with these trains by, network included; what a method must have otherwise differs."""
+        return settings
 
     def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:
         """Fill `modules`, with weights that depend on the seed alone (`networks.seeded_weights`).

@@ -60,6 +60,7 @@ class KnowledgeTransfer(Method):
             domain_coefficient=settings.domain_coefficient,
             tet=settings.tet,
             regularization=settings.regularization,
+            weights=settings.step_weights,
             cka=settings.cka,
             smallest_aligned_batch=SMALLEST_ALIGNED_BATCH,
         )

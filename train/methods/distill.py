@@ -1,0 +1,139 @@
+"""Knowledge transfer with a teacher: an ANN that has learned the photographs, asked during the first part of the run.
+
+The teacher has the layers of the network with neurons that do not spike, sees one frame, and is trained before the run
+on the static pool alone (so under protocol `strict` it knows no photograph of a held-out recording), images shifted as
+event frames are by augmentation `crop`. Its softened predictions for the static image of a draw are what the network's
+static and event predictions are held against, until `distill_until` of the run.
+
+Axes: T time, B batch, n images, P polarity, H, W, K classes.
+
+Source: the idea is that of CKD (ICME 2025); its settings are not known, these are this project's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim import AdamW
+
+from models import TransferNetwork, TransferOutput
+from train import order
+from train.augmentation import augment
+from train.batches import Batch, TrainingBatches
+from train.checkpoints import weights_of
+from train.losses import TransferLoss, distillation_loss
+from train.methods import Inputs, method
+from train.methods.kt import KnowledgeTransfer
+from train.networks import make_network
+from train.order import derived_seed
+
+BATCH = 64
+LEARNING_RATE = 1e-3
+
+log = logging.getLogger(__name__)
+
+
+@method
+class Distill(KnowledgeTransfer):
+    """`kt` plus the distance from the teacher's predictions."""
+
+    terms = ("distillation",)
+
+    def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:
+        """Build the teacher; its weights come with `restore`."""
+        layers = {**network.config, "neuron": "ReLU", "time_steps": 1, "statistics": "per_step", "feature": "published"}
+        self.teacher = make_network(layers, seed=derived_seed(self.settings.seed, "teacher")).requires_grad_(False)
+
+    def prepare(self, data: TrainingBatches, device: torch.device, between: Callable[[], None]) -> dict[str, Tensor]:
+        """Weights of a teacher trained on the static pool of `data`."""
+        teacher = self.teacher.to(device).requires_grad_(True)
+        right = train_teacher(
+            teacher, data, steps=self.settings.teacher_steps, seed=self.settings.seed, between=between
+        )
+        log.info("teacher: %d images, %.1f %% of the last ones right", data.pool_images, 100 * right)
+        return weights_of(teacher)
+
+    def restore(self, prepared: Mapping[str, Tensor], device: torch.device) -> None:
+        """The teacher as it was prepared, frozen."""
+        self.teacher.load_state_dict(dict(prepared))
+        self.teacher.to(device).requires_grad_(False).eval()
+
+    def asked(self, step: int) -> bool:
+        """Whether the teacher plays a part at a step."""
+        return step < self.settings.distill_until * self.steps
+
+    def inputs(self, batch: Batch, step: int) -> Inputs:
+        """Those of `kt`, with the teacher's logits [B,K] for the images while it is asked."""
+        plain = super().inputs(batch, step)
+        if not self.asked(step):
+            return plain
+        assert batch.images is not None
+        with torch.no_grad():
+            taught = self.teacher(batch.images[None], None).static_logits  # [1,B,K]
+        return dataclasses.replace(plain, extra={"teacher": taught[0]})
+
+    def loss(
+        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
+    ) -> TransferLoss:
+        """The loss of `kt`, plus the distance from the teacher while it is asked."""
+        plain, settings = super().loss(out, inputs, coefficients, heads), self.settings
+        if "teacher" not in inputs.extra:
+            return dataclasses.replace(plain, extra={"distillation": torch.zeros_like(plain.total)})
+        logits = {"static": out.static_logits, "event": out.event_logits}
+        chosen = list(logits) if settings.distill_on == "both" else [settings.distill_on]
+        taught, temperature = inputs.extra["teacher"], settings.distill_temperature
+        parts = [
+            distillation_loss(given, taught, temperature=temperature)
+            for name in chosen
+            if (given := logits[name]) is not None
+        ]
+        distance = torch.stack(parts).mean()
+        return dataclasses.replace(
+            plain, total=plain.total + settings.distill_weight * distance, extra={"distillation": distance}
+        )
+
+
+def train_teacher(
+    teacher: TransferNetwork, data: TrainingBatches, *, steps: int, seed: int, between: Callable[[], None]
+) -> float:
+    """Train an ANN of one time step on static images; a function of weights, images and seed.
+
+    Args:
+        teacher: on the device of `data`; its static stream is trained.
+        data: with a static pool.
+        steps: of 64 images each, drawn uniformly, AdamW with a cosine from 1e-3 to 0.
+        seed: root seed of the run.
+        between: called after every step.
+
+    Returns:
+        Share of images classified right before their update, over the last tenth of the steps.
+    """
+    optimizer = AdamW([p for p in teacher.parameters() if p.requires_grad], lr=LEARNING_RATE)
+    labels = torch.from_numpy(data.image_labels)
+    teacher.train()
+    right: list[Tensor] = []
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
+        draws = np.arange(BATCH, dtype=np.int64)
+        rows = order.pool_images(data.pool_images, seed=derived_seed(seed, "teacher"), epoch=step, draws=draws)
+        images = data.images(rows)  # [B,P,H,W]
+        numbers = order.augmentation_uniforms(derived_seed(seed, "teacher"), step, draws)
+        images = augment("crop", images[:, None], torch.from_numpy(numbers).to(images.device))[:, 0]
+        target = labels[torch.from_numpy(rows)].to(images.device)
+        seeds = order.random_words(seed, "teacher_dropout", step, draws).view(np.int64)
+        logits = teacher(images[None], None, dropout_seeds=torch.from_numpy(seeds).to(images.device)).static_logits[0]
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(logits, target).backward()
+        optimizer.step()
+        if step >= steps - max(1, steps // 10):
+            right.append((logits.detach().argmax(1) == target).double().mean())
+        between()
+    return float(torch.stack(right).mean())

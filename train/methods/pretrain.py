@@ -1,0 +1,43 @@
+"""Static images first, then fine-tuning on events: the same network, head and number of steps throughout.
+
+The images go through the event stream, so that its head is the one that is pretrained. They are drawn from the whole
+pool, whatever the recordings at hand show; the fine-tuning sees what `event_only` sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from models import TransferOutput
+from train.batches import Batch, static_stream
+from train.losses import TransferLoss, transfer_loss
+from train.methods import Inputs, Method, method, show
+from train.schedules import pretraining_steps
+
+
+@method
+class Pretrain(Method):
+    """Classification of images up to `pretrain_share` of the run, of events from there on."""
+
+    needs_static = True
+    pool_draws = True
+
+    def replacement_probability(self, step: int) -> float:
+        """0 while images are shown, then 1."""
+        return float(step >= pretraining_steps(self.steps, self.settings.pretrain_share))
+
+    def inputs(self, batch: Batch, step: int) -> Inputs:
+        """Images with their own labels, repeated over time, or events."""
+        if self.replacement_probability(step):
+            return show(batch, step, static=None, event=batch.events)
+        assert batch.image_labels is not None
+        still = static_stream(batch, 0.0)
+        return Inputs(batch, step, None, still, batch.image_labels, batch.dropout_seeds)
+
+    def loss(
+        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
+    ) -> TransferLoss:
+        """The loss of the event head."""
+        return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet)

@@ -1,0 +1,84 @@
+"""Time-step mixup: the static stream turns from photograph to recording within every sequence, once.
+
+Everything else is `kt`. The expected share of event frames follows the course that is the replacement probability of
+`kt` (`sliding`, `sliding_power`), from which the probability p of a switch at each step follows. Two heads of one layer
+see what the alignment compares of the mixed stream: one tells every frame's modality (cross entropy), one the share of
+event frames in the sequence from the mean over time (squared error); both train along and are dropped afterwards.
+
+Axes: T time, B batch, F features.
+
+Source: TMKT, arXiv 2509.12959 and 2511.12150. Differs: its weights and schedule are not known. The weights here,
+`modality_weight` and `ratio_weight`, are .1, which keeps both terms (.69 and at most .25 before training) well below
+the classification losses; the course is the published one of sliding training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models import TransferNetwork, TransferOutput
+from train.batches import Batch, TrainingBatches, static_stream
+from train.losses import TransferLoss
+from train.methods import Inputs, method, show
+from train.methods.kt import KnowledgeTransfer
+from train.networks import feature_count, seeded_weights
+from train.schedules import switch_probability
+
+
+def event_frames(numbers: Tensor, probability: float, time_steps: int) -> Tensor:
+    """Which frames of a mixed sequence are event frames: bool [T,B], never back to static along T.
+
+    Args:
+        numbers: float64 [B], uniform in [0, 1); the lower, the later the switch.
+        probability: of a switch at each step, 0 (static throughout) to 1 (events throughout).
+        time_steps: T.
+    """
+    steps = torch.arange(1, time_steps + 1, dtype=numbers.dtype, device=numbers.device)
+    return numbers >= (1 - probability) ** steps[:, None]  # the chance of no switch up to and including a step
+
+
+@method
+class TimeStepMixup(KnowledgeTransfer):
+    """`kt` with mixed sequences and two heads."""
+
+    terms = ("modality", "mix_ratio")
+
+    def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:
+        """Both heads, on the features that the alignment compares."""
+        features = feature_count(network)
+        with seeded_weights(self.settings.seed, "tsm"):
+            self.modules = {name: nn.Linear(features, 1) for name in self.terms}
+
+    def inputs(self, batch: Batch, step: int) -> Inputs:
+        """Mixed sequences and events."""
+        still, T = static_stream(batch, 0.0), len(batch.events)
+        switch = switch_probability(self.replacement_probability(step), T)
+        mixed = event_frames(batch.replacement, switch, T)  # [T,B]
+        static = torch.where(mixed[..., None, None, None], batch.events, still)  # [T,B,P,H,W]
+        return show(batch, step, static=static, event=batch.events, event_frames=mixed)
+
+    def heads(self, out: TransferOutput, inputs: Inputs) -> dict[str, Tensor]:
+        """Logits of "event frame" [T,B], and the share of event frames [B]."""
+        features = out.static_features
+        assert features is not None
+        features = features.to(next(self.modules["modality"].parameters()).dtype)  # [T,B,F]
+        return {
+            "modality": self.modules["modality"](features).squeeze(-1),
+            "mix_ratio": self.modules["mix_ratio"](features.mean(0)).squeeze(-1).sigmoid(),
+        }
+
+    def loss(
+        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
+    ) -> TransferLoss:
+        """The loss of `kt` plus those of both heads."""
+        plain, settings = super().loss(out, inputs, coefficients, heads), self.settings
+        target = inputs.extra["event_frames"].to(heads["modality"].dtype)  # [T,B]
+        modality = F.binary_cross_entropy_with_logits(heads["modality"], target)
+        ratio = F.mse_loss(heads["mix_ratio"], target.mean(0))
+        total = plain.total + settings.modality_weight * modality + settings.ratio_weight * ratio
+        return dataclasses.replace(plain, total=total, extra={"modality": modality, "mix_ratio": ratio})
