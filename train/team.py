@@ -180,8 +180,8 @@ def meet(device: torch.device) -> Iterator[Team]:
             return
         if not dist.is_available():
             raise DeviceError("this torch was built without torch.distributed; start without torchrun")
-        # Its functions take the group that is open when it is imported for a default, and keep it: a later import (torch's
-        # optimisers bring one) would leave the group's threads running into the interpreter's end, which aborts.
+        # Its functions have the open group for a default, where they are imported with one open, and keep it: imported
+        # later (by torch's optimisers), the group's threads run into the interpreter's end, which may abort.
         importlib.import_module("torch.distributed.nn")
         if device.type == "cuda":
             torch.cuda.set_device(device)
