@@ -255,8 +255,8 @@ class TrainingBatches:
         chosen = self._positions(epoch)[draws]
         labels = self.labels[chosen]
         frames = self.frames.take(chosen).to(self._device)  # [B,T,P,H,W]
-        numbers = torch.from_numpy(order.augmentation_uniforms(seed, epoch, draws)).to(self._device)
-        events = _time_first(augment(self._settings.augmentation, frames, numbers))  # [T,B,P,H,W]
+        frames = augment(self._settings.augmentation, frames, seed=seed, epoch=epoch, draws=draws)
+        events = _time_first(frames)  # [T,B,P,H,W]
         images = image_labels = None
         if self._pool is not None:
             partners = self._partners(labels, epoch, draws)

@@ -24,11 +24,15 @@ SAMPLINGS = ("shuffle", "class_balanced", "windowed")
 SLIDINGS = ("power", "linear", "cosine", "step", "off")
 COEFFICIENTS = ("learned", "fixed", "scheduled")
 PARTNERS = ("class", "shuffled")
+PARTNERS = ("class", "shuffled")
 AUGMENTATIONS = ("none", "crop", "crop_flip_rotate")
 
 
 def _setting(default: Any = MISSING, **limits: Any) -> Any:
-    """A dataclass field with limits: `choices`, or `low` and `high` (inclusive), or `above` (exclusive)."""
+    """A dataclass field with limits: `choices`, or `low` and `high` (inclusive), or `above` (exclusive).
+
+    With `joined` a text may hold several of the choices, with that sign between them.
+    """
     return field(metadata=limits) if default is MISSING else field(default=default, metadata=limits)
 
 
@@ -129,8 +133,9 @@ class TrainSettings:
     or `windowed` (each once, shuffled among neighbouring shards)."""
     sampling_window: int = _setting(8, low=1)
     """Shards shuffled together; sampling `windowed` only."""
-    augmentation: str = _setting("none", choices=AUGMENTATIONS)
-    """What is done to event frames in training; static images are left alone."""
+    augmentation: str = _setting("none", choices=AUGMENTATIONS, joined="+")
+    """What is done to event frames in training, one name or several joined with `+`, e.g. `crop+drop_area`; applied
+    from left to right. Static images are left alone."""
     events_per_class: int = _setting(0, low=0)
     """Labelled training recordings per class, seeded and nested; 0 takes all."""
     validate_every: int = _setting(1, low=1)
@@ -190,9 +195,10 @@ def describe(value: Any) -> str:
 
 def _limit_problem(setting: Field[Any], value: Any) -> str | None:
     limits = setting.metadata
-    if "choices" in limits and value not in limits["choices"]:
-        near = nearest(value, limits["choices"])
-        return f'{setting.name}: "{value}" is not known; expected one of {", ".join(limits["choices"])}{near}'
+    for part in value.split(limits["joined"]) if "joined" in limits else [value]:
+        if "choices" in limits and part not in limits["choices"]:
+            near = nearest(part, limits["choices"])
+            return f'{setting.name}: "{part}" is not known; expected one of {", ".join(limits["choices"])}{near}'
     for item in value if isinstance(value, list | tuple) else [value]:
         if "low" in limits and item < limits["low"]:
             return f"{setting.name}: {item} is too small; expected at least {limits['low']}"
