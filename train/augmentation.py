@@ -153,7 +153,7 @@ def rotate(frames: Tensor, draws: Tensor) -> Tensor:
 def scale(frames: Tensor, draws: Tensor) -> Tensor:
     """Zoom about the centre by up to 15 % either way.
 
-    Events are neither lost nor invented within a pixel, so a picture twice as large has four times the events.
+    Every cell shows the nearest one, so a larger picture has more events.
     """
     factor = (1 + MAX_ZOOM * (2 * draws[:, 0] - 1))[:, None, None]  # [B,1,1]
     y, x = _from_centre(frames, factor.dtype)
@@ -216,7 +216,7 @@ def time_shift(frames: Tensor, draws: Tensor) -> Tensor:
 
 @_register(1)
 def time_stretch(frames: Tensor, draws: Tensor) -> Tensor:
-    """Play faster or slower by up to 20 % about the middle: each bin shows the nearest one; beyond the ends is nothing."""
+    """Play faster or slower by up to 20 % about the middle; each bin shows the nearest one, nothing beyond the ends."""
     T = frames.shape[1]
     tempo = (1 + MAX_TEMPO * (2 * draws[:, 0] - 1))[:, None]  # [B,1]
     middle = (T - 1) / 2
@@ -243,7 +243,7 @@ def _from_centre(frames: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _nearest(frames: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Each cell shows the nearest one to (y, x) [B,H,W] from the centre, so counts stay counts; beyond the edge is 0."""
+    """Each cell shows the nearest one to (y, x) [B,H,W] from the centre: counts stay counts; beyond the edge is 0."""
     B, T, P, H, W = frames.shape
     rows = (y + (H - 1) / 2).round().long()  # [B,H,W]
     columns = (x + (W - 1) / 2).round().long()  # [B,H,W]

@@ -20,7 +20,9 @@ leak, mismatch); Tobin et al., "Domain randomization", IROS 2017 (settings drawn
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +30,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train import order
+from train.errors import MethodError
+from train.simulation_ranges import BY_LOGARITHM, LANES, MOST_LEGS, PROFILES, Profile, SimulationRanges
 
 INSTANTS = 3
 """Instants per time bin: fine enough for steps below a pixel at the usual ten bins."""
@@ -35,79 +39,10 @@ FINEST_GRID = 1.6
 """A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid."""
 PIXEL_FIELDS = 4
 """Uniform numbers per pixel: ON threshold, OFF threshold, level at the start, noise."""
-
-
-@dataclass(frozen=True)
-class SimulationRanges:
-    """Lowest and highest value of every setting; each is drawn uniformly, sample by sample."""
-
-    light_gamma: tuple[float, float] = (0.8, 1.8)
-    """Exponent from grey value to light."""
-    dark_level: tuple[float, float] = (0.02, 0.12)
-    """Light of black, relative to the span from black to white, drawn by its logarithm."""
-    softness: tuple[float, float] = (-0.8, 0.4)
-    """Share of a blur of 0.7 grid pixels; below 0 the picture is sharpened, which undoes the resizes before."""
-    threshold_on: tuple[float, float] = (0.16, 0.36)
-    """ON contrast threshold, natural logarithm."""
-    off_ratio: tuple[float, float] = (0.75, 1.2)
-    """OFF threshold relative to the ON threshold."""
-    threshold_spread: tuple[float, float] = (0.0, 0.2)
-    """Half-width of the thresholds' relative spread from pixel to pixel, both polarities on their own."""
-    bandwidth: tuple[float, float] = (180.0, 1000.0)
-    """Cut-off of the photoreceptor under white as an angular frequency per recording, falling with the light; drawn by
-    its logarithm. 160 Hz and 0.3 s are about 300."""
-    dead_time: tuple[float, float] = (0.002, 0.009)
-    """Time after an event in which the pixel is blind, share of the recording; 1.4 ms of 0.3 s are 0.005."""
-    leak: tuple[float, float] = (0.0, 0.3)
-    """ON thresholds that the memorised level falls by in a recording."""
-    noise: tuple[float, float] = (0.0, 0.035)
-    """Share of the pixels that fire once at random."""
-    x_start: tuple[float, float] = (-4.1, -1.1)
-    """Where the picture is at the start, sensor pixels to the right of where the photograph shows it."""
-    y_start: tuple[float, float] = (-3.2, -0.2)
-    """The same, downwards."""
-    amplitude: tuple[float, float] = (0.75, 1.25)
-    """Factor on the length of the path."""
-    amplitude_spread: tuple[float, float] = (0.0, 0.2)
-    """Largest relative deviation of each leg of the path, along both axes on their own."""
-    turn: tuple[float, float] = (-0.15, 0.15)
-    """Rotation of the path in radians."""
-    delay: tuple[float, float] = (-0.03, 0.03)
-    """Shift of the path in time, share of the recording."""
-    pace: tuple[float, float] = (0.8, 1.2)
-    """Factor on the duration of each leg."""
-    scale: tuple[float, float] = (0.9, 1.12)
-    """Size of the picture relative to the photograph."""
-    stretch: tuple[float, float] = (-0.08, 0.08)
-    """Further relative width; the height changes the other way."""
-    rotation: tuple[float, float] = (-0.15, 0.15)
-    """Rotation of the picture in radians."""
-    shear: tuple[float, float] = (-0.15, 0.15)
-    """Horizontal shear of the picture."""
-
-
-LANES = {field.name: lane for lane, field in enumerate(fields(SimulationRanges))}
-_BY_LOGARITHM = ("dark_level", "bandwidth")
-LEG_LANES = 16
-"""Further uniform numbers per sample, for the legs of the path."""
-
-
-@dataclass(frozen=True)
-class Leg:
-    """A part of a path, with raised-cosine speed."""
-
-    x: float
-    """Displacement to the right in sensor pixels."""
-    y: float
-    """Displacement downwards."""
-    start: float
-    """Share of the recording."""
-    duration: float
-    """Share of the recording."""
-
-
-TRIANGLE = (Leg(1.6, 5.4, 0.03, 0.215), Leg(3.6, -5.3, 0.32, 0.315), Leg(-5.0, -0.4, 0.69, 0.265))
-"""Down and right, up and right, back to the left."""
+LATENESS = 0.02
+"""Largest shift of a leg in time on its own, share of the recording."""
+LEG_LANES = 4
+"""Uniform numbers per leg of the path: deviation of x and of y, lateness, direction."""
 
 
 class Grid:
@@ -160,7 +95,7 @@ class SimulationDraws:
     """The random numbers of a batch, all in [0, 1)."""
 
     settings: Tensor
-    """float32 [B,L + LEG_LANES]."""
+    """float32 [B,L + LEGS]."""
     pixels: Tensor
     """float32 [PIXEL_FIELDS,B,h,w]."""
 
@@ -178,7 +113,7 @@ def simulation_draws(
         device: where to put them.
         purpose: two purposes give unrelated numbers.
     """
-    lanes = order.uniforms(seed, purpose, epoch, draws, len(LANES) + LEG_LANES)  # [B,L + LEG_LANES]
+    lanes = order.uniforms(seed, purpose, epoch, draws, len(LANES) + LEG_LANES * MOST_LEGS)  # [B,L + LEGS]
     pixels = grid.height * grid.width
     uniforms = order.many_uniforms(seed, f"{purpose} pixels", epoch, draws, PIXEL_FIELDS * pixels)  # [B,4hw]
     fields_ = uniforms.reshape(len(draws), PIXEL_FIELDS, grid.height, grid.width).swapaxes(0, 1)
@@ -189,39 +124,42 @@ def simulation_draws(
 
 
 def settings_of(draws: Tensor, ranges: SimulationRanges) -> dict[str, Tensor]:
-    """Every setting's value per sample, float32 [B]."""
+    """Every setting's value per sample, float32 [B]; draws [B,L and more]."""
     values = {}
     for name, lane in LANES.items():
         low, high = getattr(ranges, name)
-        if name in _BY_LOGARITHM:
+        if name in BY_LOGARITHM:
             values[name] = torch.exp(math.log(low) + draws[:, lane] * (math.log(high) - math.log(low)))
         else:
             values[name] = low + draws[:, lane] * (high - low)
     return values
 
 
-def path(times: Tensor, s: dict[str, Tensor], legs: tuple[Leg, ...], draws: Tensor) -> Tensor:
+def path(times: Tensor, s: dict[str, Tensor], profile: Profile, draws: Tensor) -> Tensor:
     """Position of the picture in sensor pixels at shares `times` [S] of the recording: [2,B,S], x then y.
 
     Args:
         times: float32 [S].
         s: see `settings_of`.
-        legs: the path.
-        draws: float32 [B,LEG_LANES] in [0, 1): the deviation of each leg, x and y, and its pace.
+        profile: its legs.
+        draws: float32 [B, LEG_LANES * MOST_LEGS] in [0, 1).
     """
-    x = s["x_start"][:, None].repeat(1, len(times))  # [B,S]
-    y = s["y_start"][:, None].repeat(1, len(times))
-    cos, sin = torch.cos(s["turn"]), torch.sin(s["turn"])
-    for i, leg in enumerate(legs):
-        deviation = 1 + s["amplitude_spread"][:, None] * (2 * draws[:, 3 * i : 3 * i + 2] - 1)  # [B,2]
+    legs = draws.view(len(draws), MOST_LEGS, LEG_LANES)
+    travelled = times.new_zeros(2, len(draws), len(times))  # [2,B,S]
+    for i, leg in enumerate(profile.legs):
+        deviation = 1 + s["amplitude_spread"][:, None] * (2 * legs[:, i, :2] - 1)  # [B,2]
         dx, dy = (s["amplitude"] * deviation[:, axis] * step for axis, step in enumerate((leg.x, leg.y)))
+        angle = s["turn"] + (2 * math.pi * legs[:, i, 3] if profile.free else 0)
+        cos, sin = torch.cos(angle), torch.sin(angle)
         duration = leg.duration * s["pace"]
-        middle = leg.start + leg.duration / 2 + s["delay"] + 0.02 * (2 * draws[:, 3 * i + 2] - 1)
+        middle = leg.start + leg.duration / 2 + s["delay"] + LATENESS * (2 * legs[:, i, 2] - 1)
         done = ((times - (middle - duration / 2)[:, None]) / duration[:, None]).clamp(0, 1)  # [B,S]
         done = done - torch.sin(2 * math.pi * done) / (2 * math.pi)
-        x += (cos * dx - sin * dy)[:, None] * done
-        y += (sin * dx + cos * dy)[:, None] * done
-    return torch.stack([x, y])
+        travelled[0] += (cos * dx - sin * dy)[:, None] * done
+        travelled[1] += (sin * dx + cos * dy)[:, None] * done
+    if profile.free:
+        travelled -= travelled.mean(2, keepdim=True)
+    return travelled + torch.stack([s["x_start"], s["y_start"]])[..., None]
 
 
 @torch.no_grad()
@@ -231,9 +169,7 @@ def simulate_frames(
     grid: Grid,
     *,
     time_bins: int,
-    ranges: SimulationRanges,
-    legs: tuple[Leg, ...] = TRIANGLE,
-    inverted: bool = True,
+    profile: Profile,
 ) -> Tensor:
     """Event frames of photographs, float32 [T,B,2,S,S] in the unit of the shard set, OFF before ON.
 
@@ -242,15 +178,13 @@ def simulate_frames(
         draws: of as many samples, see `simulation_draws`.
         grid: the sensor.
         time_bins: T.
-        ranges: of the settings.
-        legs: the path, see `path`.
-        inverted: whether the camera saw the negative.
+        profile: the camera and its movement.
     """
-    s = settings_of(draws.settings, ranges)
-    light = _light(images.float().mean(1, keepdim=True), s, inverted)  # [B,1,H,W]
+    s = settings_of(draws.settings, profile.ranges)
+    light = _light(images.float().mean(1, keepdim=True), s, profile.inverted)  # [B,1,H,W]
     steps = time_bins * INSTANTS
     times = torch.arange(steps + 1, device=images.device, dtype=torch.float32) / steps  # [S+1]
-    places = path(times, s, legs, draws.settings[:, len(LANES) :])  # [2,B,S+1]
+    places = path(times, s, profile, draws.settings[:, len(LANES) :])  # [2,B,S+1]
     seen = _look(light, places, s, grid).clamp_(min=0)  # [S+1,B,h,w], light
     seen += s["dark_level"][:, None, None]
     counts = _count(seen, draws.pixels, s, time_bins)  # [T,B,2,h,w]
@@ -259,9 +193,9 @@ def simulate_frames(
 
 def _light(grey: Tensor, s: dict[str, Tensor], inverted: bool) -> Tensor:
     """Light [B,1,H,W] of grey values [B,1,H,W], black at 0, white at 1."""
-    taps = torch.tensor([0.25, 0.5, 0.25], device=grey.device)
     edge = F.pad(grey, (1, 1, 1, 1), mode="replicate")
-    soft = F.conv2d(F.conv2d(edge, taps.view(1, 1, 3, 1)), taps.view(1, 1, 1, 3))
+    rows = edge[..., 1:-1, :] / 2 + (edge[..., :-2, :] + edge[..., 2:, :]) / 4
+    soft = rows[..., 1:-1] / 2 + (rows[..., :-2] + rows[..., 2:]) / 4
     grey = (grey + s["softness"].view(-1, 1, 1, 1) * (soft - grey)).clamp(0, 1)
     return (1 - grey if inverted else grey).pow(s["light_gamma"].view(-1, 1, 1, 1))
 
@@ -327,10 +261,37 @@ def _count(seen: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int) -
 
 def _add_noise(counts: Tensor, draws: Tensor, share: Tensor) -> Tensor:
     """One event more in a share [B] of the pixels, in a bin and of a polarity that the same number decides."""
-    T, B = counts.shape[:2]
+    T = counts.shape[0]
     share = share[:, None, None].clamp(min=1e-9)
     slot = (draws / share * (2 * T)).long()  # [B,h,w]; 2T and more where nothing is added
     b, y, x = torch.nonzero(slot < 2 * T, as_tuple=True)
     slot = slot[b, y, x]
     counts[slot // 2, b, slot % 2, y, x] += 1
     return counts
+
+
+class Simulator:
+    """Simulated recordings for one run.
+
+    Args:
+        manifest: of the shard set: what a frame shows and counts.
+        sample_shape: (T,P,H,W) of its frames.
+        profile: name in `PROFILES`.
+        seed: root seed of the run.
+
+    Raises:
+        MethodError: the frames are not square pictures of two polarities.
+    """
+
+    def __init__(self, manifest: Mapping[str, Any], sample_shape: tuple[int, ...], *, profile: str, seed: int) -> None:
+        self.time_bins, polarities, height, width = sample_shape
+        if polarities != 2 or height != width:
+            raise MethodError(f"simulated frames are [T,2,S,S]; this shard set has frames {tuple(sample_shape)}")
+        sensor = manifest.get("sensor_size") or (width, height)
+        self.grid = Grid(width, (int(sensor[0]), int(sensor[1])), manifest["settings"]["reduction"])
+        self.profile, self.seed = PROFILES[profile], seed
+
+    def frames(self, images: Tensor, *, epoch: int, draws: order.Ints) -> Tensor:
+        """Event frames float32 [T,B,2,S,S] of images [B,C,H,W], a function of (seed, epoch, draw positions [B])."""
+        numbers = simulation_draws(self.seed, epoch, draws, self.grid, device=images.device)
+        return simulate_frames(images, numbers, self.grid, time_bins=self.time_bins, profile=self.profile)
