@@ -162,6 +162,8 @@ class TrainingBatches:
         self.frames = Frames(split, positions, sample_shape=shards.sample_shape, residence=residence)
         self.labels = self.frames.labels
         self.steps_per_epoch = order.batch_count(len(positions), settings.batch_size)
+        self.manifest: Any = shards.manifest
+        self.sample_shape: tuple[int, ...] = tuple(shards.sample_shape)
         self._settings = settings
         self._device = device
         self._polarities = shards.sample_shape[1]
@@ -190,7 +192,7 @@ class TrainingBatches:
             if len(present) < 2:
                 raise MethodError(f'{shards.path}: partners = "shuffled" needs two classes, found {len(present)}')
             self._partner_class[present] = order.shuffled_classes(present, seed=self._settings.seed)
-        if self._pool_draws and not len(pool):
+        if self._pool_draws and not self._class_offsets[-1]:
             raise MethodError(f"{shards.path}: the static pool is empty; method {self._settings.method} trains on it")
         empty = [shards.classes[c] for c in present if not self._pool_draws and np.diff(self._class_offsets)[c] < 1]
         if empty:

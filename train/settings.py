@@ -24,8 +24,12 @@ SAMPLINGS = ("shuffle", "class_balanced", "windowed")
 SLIDINGS = ("power", "linear", "cosine", "step", "off")
 COEFFICIENTS = ("learned", "fixed", "scheduled")
 PARTNERS = ("class", "shuffled")
+SIMULATIONS = ("saccades", "smooth")
 PARTNERS = ("class", "shuffled")
-AUGMENTATIONS = ("none", "crop", "crop_flip_rotate")
+AUGMENTATIONS = (
+    "none", "crop", "crop_flip_rotate", "flip", "rotate", "scale", "drop_area", "drop_events", "drop_time",
+    "time_shift", "time_stretch", "polarity_flip",
+)  # fmt: skip
 
 
 def _setting(default: Any = MISSING, **limits: Any) -> Any:
@@ -128,6 +132,15 @@ class TrainSettings:
     partners: str = _setting("class", choices=PARTNERS)
     """Static image of a recording: one of its `class`, or, as a control, `shuffled`: of another class, the same one
     throughout the run, but labelled like the recording. Methods that pair nothing ignore it."""
+    simulation: str = _setting("saccades", choices=SIMULATIONS)
+    """Camera and movement of the methods that simulate recordings: `saccades` (N-MNIST, N-Caltech101), or `smooth`
+    curves in any direction. See `train.simulation_ranges`."""
+    simulated_per_recording: int = _setting(1, low=1, high=64)
+    """Simulated recordings that go with each real one in a batch."""
+    simulated_weight: float = _setting(0.5, low=0.0, high=1.0)
+    """Share of the simulated recordings in the loss; the real ones have the rest. Method `simulate` only."""
+    pretrain_share: float = _setting(0.5, low=0.0, high=1.0)
+    """Share of the steps before the real recordings; method `simulate_pretrain` only."""
     sampling: str = _setting("shuffle", choices=SAMPLINGS)
     """Order of the training recordings: `shuffle` (uniform, each once an epoch), `class_balanced` (with replacement),
     or `windowed` (each once, shuffled among neighbouring shards)."""
