@@ -56,7 +56,8 @@ def static_stream(batch: Batch, probability: float) -> Tensor:
     Args:
         batch: with images.
         probability: replacement probability; at 0 the images repeated over time are a view without copies, and where
-            every sample is replaced the events themselves are returned.
+            every sample is replaced the events themselves are returned. Images [T,B,P,H,W] that differ from step to
+            step are taken as they are.
 
     Raises:
         MethodError: the batch has no images.

@@ -25,7 +25,6 @@ SLIDINGS = ("power", "linear", "cosine", "step", "off")
 COEFFICIENTS = ("learned", "fixed", "scheduled")
 PARTNERS = ("class", "shuffled")
 SIMULATIONS = ("saccades", "smooth")
-PARTNERS = ("class", "shuffled")
 AUGMENTATIONS = (
     "none", "crop", "crop_flip_rotate", "flip", "rotate", "scale", "drop_area", "drop_events", "drop_time",
     "time_shift", "time_stretch", "polarity_flip",

@@ -30,7 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train import order
+from train.batches import TrainingBatches
 from train.errors import MethodError
+from train.settings import TrainSettings
 from train.simulation_ranges import BY_LOGARITHM, LANES, MOST_LEGS, PROFILES, Profile, SimulationRanges
 
 INSTANTS = 3
@@ -290,6 +292,11 @@ class Simulator:
         sensor = manifest.get("sensor_size") or (width, height)
         self.grid = Grid(width, (int(sensor[0]), int(sensor[1])), manifest["settings"]["reduction"])
         self.profile, self.seed = PROFILES[profile], seed
+
+    @classmethod
+    def of(cls, data: TrainingBatches, settings: TrainSettings) -> Simulator:
+        """The simulator of a run."""
+        return cls(data.manifest, data.sample_shape, profile=settings.simulation, seed=settings.seed)
 
     def frames(self, images: Tensor, *, epoch: int, draws: order.Ints) -> Tensor:
         """Event frames float32 [T,B,2,S,S] of images [B,C,H,W], a function of (seed, epoch, draw positions [B])."""

@@ -49,7 +49,7 @@ class SimulationRanges:
     """Rotation of the path in radians."""
     delay: tuple[float, float] = (-0.03, 0.03)
     """Shift of the path in time, share of the recording."""
-    pace: tuple[float, float] = (0.8, 1.2)
+    pace: tuple[float, float] = (0.85, 1.3)
     """Factor on the duration of each leg."""
     scale: tuple[float, float] = (0.9, 1.12)
     """Size of the picture relative to the photograph."""

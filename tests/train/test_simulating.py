@@ -14,7 +14,7 @@ from train.losses import classification_loss
 from train.methods import find_method
 from train.networks import make_network, network_arguments
 
-METHODS = ("simulate", "simulate_only", "simulate_pretrain")
+METHODS = ("simulate", "simulate_only", "simulate_pretrain", "simulate_kt")
 
 
 def started(tmp_path, method, **settings):
@@ -83,6 +83,17 @@ def test_pretraining_ends_after_its_share(tmp_path):
     assert made.inputs(batch, 5).event is batch.events
     before = made.inputs(batch, 4)
     assert before.event.shape[1] == 2 * len(batch.labels)
+
+
+def test_kt_shows_a_simulated_recording_of_the_image(tmp_path):
+    made, data, _ = started(tmp_path, "simulate_kt", sliding="off")
+    batch = data.batch(0, 0)
+    inputs = made.inputs(batch, 0)
+    expected = made.simulator.frames(batch.images, epoch=0, draws=batch.draws)
+    assert torch.equal(inputs.static, expected)
+    assert torch.equal(inputs.event, batch.events)
+    made, data, _ = started(tmp_path, "simulate_kt", sliding="step", sliding_step=0.5)
+    assert torch.equal(made.inputs(batch, 8).static, batch.events)
 
 
 def test_simulate_only_knows_no_label_of_a_recording(tmp_path):

@@ -30,9 +30,7 @@ class SimulatingMethod(Method):
         Raises:
             MethodError: frames that cannot be simulated.
         """
-        settings = self.settings
-        self.data = data
-        self.simulator = Simulator(data.manifest, data.sample_shape, profile=settings.simulation, seed=settings.seed)
+        self.data, self.simulator = data, Simulator.of(data, self.settings)
 
     def simulated(self, batch: Batch, each: int) -> tuple[Tensor, Tensor, Tensor]:
         """`each` simulated recordings for every sample of a batch, of images that have nothing to do with it.
