@@ -96,6 +96,18 @@ def test_kt_shows_a_simulated_recording_of_the_image(tmp_path):
     assert torch.equal(made.inputs(batch, 8).static, batch.events)
 
 
+def test_parts_of_a_batch_are_simulated_like_the_whole(tmp_path):
+    made, data, _ = started(tmp_path, "simulate_only", simulated_per_recording=2)
+    whole = made.inputs(data.batch(0, 0), 0)
+    for rank in (0, 1):
+        part = made.inputs(data.batch(0, 0, rank=rank, world=2), 0)
+        own = (torch.arange(10)[rank::2, None] * 3 + torch.arange(3)).flatten()
+        assert torch.equal(part.labels, whole.labels[own])
+        assert torch.equal(part.dropout_seeds, whole.dropout_seeds[own])
+        # A logarithm's last bit may depend on its place in memory.
+        assert (part.event != whole.event[:, own]).float().mean() < 1e-3
+
+
 def test_simulate_only_knows_no_label_of_a_recording(tmp_path):
     """Other recordings and other labels of them leave the weights as they are, to the bit."""
     recipe = tiny_recipe(method="simulate_only", epochs=1)
