@@ -73,6 +73,7 @@ report: train ## write the run's report again
 bench: $(READY) ## speed beside tonic and the step-by-step network, as ratios
 	@$(VENV)/bin/python tests/bench/bench_pipeline.py
 	@$(VENV)/bin/python tests/bench/bench_train.py
+	@$(VENV)/bin/python tests/bench/bench_simulation.py
 
 triton: $(READY) ## add Triton (1 GB), so that `make test` runs the GPU kernels in its interpreter
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check 'triton>=3.6'

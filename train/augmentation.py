@@ -1,37 +1,73 @@
 """Augmentation of event frames: one draw per sample, the same for all its time steps.
 
-Axes: B batch, T time, P polarity, H height, W width. The draws come from `train.order.augmentation_uniforms`.
+Axes: B batch, T time, P polarity, H height, W width. Every augmentation is a pure function of frames and numbers in
+[0, 1); a recipe joins several with `+`, and they are applied in that order. Static images are left alone.
+
+Labels stay what they are. EventMix and CutMix, which mix samples and labels, are not here: the losses take one class
+per sample.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MAX_ROTATION_DEG = 15.0
+from train import order
 
-Augmentation = Callable[[Tensor, Tensor], Tensor]
+MAX_ROTATION_DEG = 15.0
+MAX_ZOOM = 0.15
+LARGEST_AREA = 0.4
+"""Side of the largest erased square, share of the frame's."""
+MOST_DROPPED = 0.5
+"""Share of the events, or of the time bins, that is dropped at most."""
+LONGEST_DELAY = 0.1
+"""Largest shift in time, share of the bins; one bin at least."""
+MAX_TEMPO = 0.2
+JOIN = "+"
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One registered augmentation."""
+
+    apply: Callable[[Tensor, Tensor], Tensor]
+    """Frames [B,T,P,H,W] of any dtype and numbers [B,n] float64, or [B,T,P,H,W] float32 with `cells`, to frames."""
+    numbers: int
+    """Uniform numbers per sample, n."""
+    cells: bool = False
+    """Takes a number per cell instead."""
+    purpose: str = ""
+    """What its numbers are drawn for; the published ones share theirs."""
+
+
 AUGMENTATIONS: dict[str, Augmentation] = {}
 
 
-def _register(function: Augmentation) -> Augmentation:
-    if function.__name__ in AUGMENTATIONS:
-        raise ValueError(f"augmentation {function.__name__} is registered twice")
-    AUGMENTATIONS[function.__name__] = function
-    return function
+def _register(numbers: int, *, cells: bool = False, purpose: str = "") -> Callable[..., Callable[..., Tensor]]:
+    def add(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+        name = function.__name__
+        if name in AUGMENTATIONS:
+            raise ValueError(f"augmentation {name} is registered twice")
+        AUGMENTATIONS[name] = Augmentation(function, numbers, cells, purpose or f"augmentation {name}")
+        return function
+
+    return add
 
 
-def augment(name: str, frames: Tensor, draws: Tensor) -> Tensor:
-    """Apply one of `AUGMENTATIONS`.
+def augment(names: str, frames: Tensor, *, seed: int, epoch: int, draws: order.Ints) -> Tensor:
+    """Apply `AUGMENTATIONS`; a pure function of its arguments.
 
     Args:
-        name: `none`, `crop` or `crop_flip_rotate`.
+        names: one of them, or several joined with `+`, e.g. `crop+drop_area`; applied from left to right.
         frames: [B,T,P,H,W], any dtype; an empty batch is returned as it is.
-        draws: float64 [B,4] in [0, 1): shift down, shift right, flip, rotation.
+        seed: root seed of the run.
+        epoch: 0-based.
+        draws: int64 [B] positions within the epoch.
 
     Returns:
         Same shape and dtype.
@@ -39,20 +75,33 @@ def augment(name: str, frames: Tensor, draws: Tensor) -> Tensor:
     Raises:
         ValueError: unknown name, or draws of another batch size.
     """
-    if name not in AUGMENTATIONS:
-        raise ValueError(f"unknown augmentation {name!r}: expected one of {', '.join(AUGMENTATIONS)}")
-    if draws.shape != (len(frames), 4):
-        raise ValueError(f"draws {tuple(draws.shape)} for {len(frames)} samples: expected [B,4]")
-    return AUGMENTATIONS[name](frames, draws) if len(frames) else frames
+    chosen = names.split(JOIN)
+    for name in chosen:
+        if name not in AUGMENTATIONS:
+            raise ValueError(f"unknown augmentation {name!r}: expected one of {', '.join(AUGMENTATIONS)}")
+    if draws.shape != (len(frames),):
+        raise ValueError(f"draws {tuple(draws.shape)} for {len(frames)} samples: expected [B]")
+    if not len(frames):
+        return frames
+    for name in chosen:
+        found = AUGMENTATIONS[name]
+        if found.cells:
+            uniforms = order.many_uniforms(seed, found.purpose, epoch, draws, frames[0].numel())
+            numbers = torch.from_numpy(uniforms).to(frames.device).view(frames.shape)
+        else:
+            columns = order.uniforms(seed, found.purpose, epoch, draws, found.numbers)
+            numbers = torch.from_numpy(columns).to(frames.device)
+        frames = found.apply(frames, numbers)
+    return frames
 
 
-@_register
+@_register(0)
 def none(frames: Tensor, draws: Tensor) -> Tensor:
     """Frames as they are."""
     return frames
 
 
-@_register
+@_register(2, purpose="augmentation")
 def crop(frames: Tensor, draws: Tensor) -> Tensor:
     """Random crop after zero padding by H // 12 on all sides: a shift of up to that many pixels.
 
@@ -70,25 +119,148 @@ def crop(frames: Tensor, draws: Tensor) -> Tensor:
     return cut.view(B, T, P, H, W)
 
 
-@_register
+@_register(4, purpose="augmentation")
 def crop_flip_rotate(frames: Tensor, draws: Tensor) -> Tensor:
     """Crop, then horizontal flip with probability 1/2, then rotation by up to 15 degrees about the centre.
 
-    Rotation takes the nearest pixel, so counts stay counts; what comes from outside is 0.
-
     Source: He et al., AAAI 2024 ("DVS-DA").
     """
-    frames = crop(frames, draws)
-    B, T, P, H, W = frames.shape
-    flip = (draws[:, 2] < 0.5).view(B, 1, 1, 1, 1)
-    frames = torch.where(flip, frames.flip(-1), frames)
-    angle = (2 * draws[:, 3] - 1) * math.radians(MAX_ROTATION_DEG)  # [B]
+    return rotate(flip(crop(frames, draws), draws[:, 2:3]), draws[:, 3:4])
+
+
+@_register(1)
+def flip(frames: Tensor, draws: Tensor) -> Tensor:
+    """Horizontal flip with probability 1/2; not for digits or letters.
+
+    Source: Li et al., "Neuromorphic data augmentation for training spiking neural networks", ECCV 2022.
+    """
+    return torch.where(_per_sample(draws[:, 0] < 0.5), frames.flip(-1), frames)
+
+
+@_register(1)
+def rotate(frames: Tensor, draws: Tensor) -> Tensor:
+    """Rotation by up to 15 degrees about the centre.
+
+    Source: Li et al., ECCV 2022.
+    """
+    angle = (2 * draws[:, 0] - 1) * math.radians(MAX_ROTATION_DEG)  # [B]
     cos, sin = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]  # [B,1,1]
-    y = (torch.arange(H, device=frames.device, dtype=angle.dtype) - (H - 1) / 2)[:, None]  # [H,1]
-    x = (torch.arange(W, device=frames.device, dtype=angle.dtype) - (W - 1) / 2)[None, :]  # [1,W]
-    rows = (cos * y + sin * x + (H - 1) / 2).round().long()  # [B,H,W]
-    columns = (cos * x - sin * y + (W - 1) / 2).round().long()  # [B,H,W]
+    y, x = _from_centre(frames, angle.dtype)
+    return _nearest(frames, cos * y + sin * x, cos * x - sin * y)
+
+
+@_register(1)
+def scale(frames: Tensor, draws: Tensor) -> Tensor:
+    """Zoom about the centre by up to 15 % either way.
+
+    Every cell shows the nearest one, so a larger picture has more events.
+    """
+    factor = (1 + MAX_ZOOM * (2 * draws[:, 0] - 1))[:, None, None]  # [B,1,1]
+    y, x = _from_centre(frames, factor.dtype)
+    return _nearest(
+        frames, (y / factor).expand(-1, -1, frames.shape[-1]), (x / factor).expand(-1, frames.shape[-2], -1)
+    )
+
+
+@_register(3)
+def drop_area(frames: Tensor, draws: Tensor) -> Tensor:
+    """Erase a square in all time bins: side up to 40 % of the frame's, centred anywhere (Cutout).
+
+    Source: DeVries and Taylor, arXiv 1708.04552; Gu et al., "EventDrop", IJCAI 2021 (drop by area).
+    """
+    H, W = frames.shape[-2:]
+    side = draws[:, 0] * LARGEST_AREA  # [B], share of the frame
+    rows = _inside(H, draws[:, 1], side, frames)  # [B,H]
+    columns = _inside(W, draws[:, 2], side, frames)  # [B,W]
+    return frames.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None, None], 0)
+
+
+@_register(2)
+def drop_time(frames: Tensor, draws: Tensor) -> Tensor:
+    """Empty a run of time bins, up to half of them, anywhere.
+
+    Source: Gu et al., "EventDrop", IJCAI 2021 (drop by time).
+    """
+    T = frames.shape[1]
+    length = (draws[:, 0] * (math.floor(MOST_DROPPED * T) + 1)).long()  # [B]
+    first = (draws[:, 1] * (T - length + 1)).long()  # [B]
+    bins = torch.arange(T, device=frames.device)
+    dropped = (bins >= first[:, None]) & (bins < (first + length)[:, None])  # [B,T]
+    return frames.masked_fill(dropped[:, :, None, None, None], 0)
+
+
+@_register(0, cells=True)
+def drop_events(frames: Tensor, draws: Tensor) -> Tensor:
+    """Drop up to half of a sample's events, each cell on its own; the first cell's number says how many.
+
+    A count of 1 stays with the kept share's probability; larger ones are rounded up or down at random, so that the
+    mean is right. Cells that hold weights instead of counts stay or go as a whole.
+
+    Source: Gu et al., "EventDrop", IJCAI 2021 (random drop).
+    Differs: counts above 1 vary less than if each event were drawn.
+    """
+    kept = _per_sample(1 - MOST_DROPPED * draws.flatten(1)[:, 0])  # [B,1,1,1,1]
+    if frames.dtype.is_floating_point and not torch.equal(frames, frames.round()):
+        return frames.masked_fill(draws >= kept, 0)
+    return torch.floor(frames * kept + draws).to(frames.dtype).minimum(frames)
+
+
+@_register(1)
+def time_shift(frames: Tensor, draws: Tensor) -> Tensor:
+    """Begin earlier or later by up to a tenth of the bins, one at least; what moves in is empty."""
+    T = frames.shape[1]
+    most = max(1, math.floor(LONGEST_DELAY * T))
+    late = (draws[:, 0] * (2 * most + 1)).long() - most  # [B]
+    return _from_bins(frames, torch.arange(T, device=frames.device) - late[:, None])
+
+
+@_register(1)
+def time_stretch(frames: Tensor, draws: Tensor) -> Tensor:
+    """Play faster or slower by up to 20 % about the middle; each bin shows the nearest one, nothing beyond the ends."""
+    T = frames.shape[1]
+    tempo = (1 + MAX_TEMPO * (2 * draws[:, 0] - 1))[:, None]  # [B,1]
+    middle = (T - 1) / 2
+    source = (torch.arange(T, device=frames.device, dtype=tempo.dtype) - middle) * tempo + middle  # [B,T]
+    return _from_bins(frames, source.round().long())
+
+
+@_register(1)
+def polarity_flip(frames: Tensor, draws: Tensor) -> Tensor:
+    """ON for OFF with probability 1/2, as if bright and dark were exchanged."""
+    return torch.where(_per_sample(draws[:, 0] < 0.5), frames.flip(2), frames)
+
+
+def _per_sample(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1, 1)
+
+
+def _from_centre(frames: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Rows [H,1] and columns [1,W] counted from the centre."""
+    H, W = frames.shape[-2:]
+    y = (torch.arange(H, device=frames.device, dtype=dtype) - (H - 1) / 2)[:, None]
+    x = (torch.arange(W, device=frames.device, dtype=dtype) - (W - 1) / 2)[None, :]
+    return y, x
+
+
+def _nearest(frames: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Each cell shows the nearest one to (y, x) [B,H,W] from the centre: counts stay counts; beyond the edge is 0."""
+    B, T, P, H, W = frames.shape
+    rows = (y + (H - 1) / 2).round().long()  # [B,H,W]
+    columns = (x + (W - 1) / 2).round().long()  # [B,H,W]
     inside = (rows >= 0) & (rows < H) & (columns >= 0) & (columns < W)  # [B,H,W]
     places = (rows.clamp(0, H - 1) * W + columns.clamp(0, W - 1)).view(B, 1, H * W)  # [B,1,H*W]
     turned = frames.flatten(1, 2).flatten(2).gather(2, places.expand(-1, T * P, -1)).view(B, T, P, H, W)
     return torch.where(inside[:, None, None], turned, torch.zeros((), dtype=frames.dtype, device=frames.device))
+
+
+def _inside(length: int, centre: Tensor, side: Tensor, frames: Tensor) -> Tensor:
+    """Which of `length` pixels lie in a stretch of `side` around `centre`, both shares [B]: bool [B,length]."""
+    pixel = (torch.arange(length, device=frames.device) + 0.5) / length
+    return (pixel - centre[:, None]).abs() < side[:, None] / 2
+
+
+def _from_bins(frames: Tensor, source: Tensor) -> Tensor:
+    """Each time bin shows bin `source` [B,T]; nothing where there is none."""
+    B, T = source.shape
+    shown = frames[torch.arange(B, device=frames.device)[:, None], source.clamp(0, T - 1)]  # [B,T,P,H,W]
+    return shown.masked_fill(((source < 0) | (source >= T))[:, :, None, None, None], 0)

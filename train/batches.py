@@ -56,7 +56,8 @@ def static_stream(batch: Batch, probability: float) -> Tensor:
     Args:
         batch: with images.
         probability: replacement probability; at 0 the images repeated over time are a view without copies, and where
-            every sample is replaced the events themselves are returned.
+            every sample is replaced the events themselves are returned. Images [T,B,P,H,W] that differ from step to
+            step are taken as they are.
 
     Raises:
         MethodError: the batch has no images.
@@ -162,6 +163,8 @@ class TrainingBatches:
         self.frames = Frames(split, positions, sample_shape=shards.sample_shape, residence=residence)
         self.labels = self.frames.labels
         self.steps_per_epoch = order.batch_count(len(positions), settings.batch_size)
+        self.manifest: Any = shards.manifest
+        self.sample_shape: tuple[int, ...] = tuple(shards.sample_shape)
         self._settings = settings
         self._device = device
         self._polarities = shards.sample_shape[1]
@@ -255,8 +258,8 @@ class TrainingBatches:
         chosen = self._positions(epoch)[draws]
         labels = self.labels[chosen]
         frames = self.frames.take(chosen).to(self._device)  # [B,T,P,H,W]
-        numbers = torch.from_numpy(order.augmentation_uniforms(seed, epoch, draws)).to(self._device)
-        events = _time_first(augment(self._settings.augmentation, frames, numbers))  # [T,B,P,H,W]
+        frames = augment(self._settings.augmentation, frames, seed=seed, epoch=epoch, draws=draws)
+        events = _time_first(frames)  # [T,B,P,H,W]
         images = image_labels = None
         if self._pool is not None:
             partners = self._partners(labels, epoch, draws)

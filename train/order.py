@@ -20,9 +20,6 @@ Floats = npt.NDArray[np.float64]
 
 log = logging.getLogger(__name__)
 
-AUGMENTATION_LANES = 4
-"""Uniform numbers per draw for augmentation: shift down, shift right, flip, rotation."""
-
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -63,6 +60,24 @@ def uniform(seed: int, name: str, epoch: int, draws: Ints, *, lane: int = 0) -> 
     """One number in [0, 1) per draw position, float64 with 53 random bits; arguments as in `random_words`."""
     words = random_words(seed, name, epoch, draws, lane=lane) >> np.uint64(11)
     return words.astype(np.float64) * 2.0**-53
+
+
+def uniforms(seed: int, name: str, epoch: int, draws: Ints, count: int) -> Floats:
+    """`uniform` of the first `count` lanes, float64 [draws, count]."""
+    columns = [uniform(seed, name, epoch, draws, lane=lane) for lane in range(count)]
+    return np.stack(columns, axis=-1) if columns else np.empty((len(draws), 0))
+
+
+def many_uniforms(seed: int, name: str, epoch: int, draws: Ints, count: int) -> npt.NDArray[np.float32]:
+    """Many numbers in [0, 1) per draw position, float32 [draws, count] with 24 random bits: for fields of pixels.
+
+    Each output of a SplitMix64 generator, which starts at the draw's word, gives two of them.
+    """
+    with np.errstate(over="ignore"):
+        steps = np.arange(1, -(-count // 2) + 1, dtype=np.uint64) * _GOLDEN
+        words = _mix(random_words(seed, name, epoch, draws)[:, None] + steps)  # [draws, count / 2]
+    bits = words.astype("<u8", copy=False).view("<u4")[:, :count] >> np.uint32(8)
+    return bits.astype(np.float32) * np.float32(2.0**-24)
 
 
 def select_recordings(keys: Sequence[str], labels: Ints, per_class: int, *, seed: int) -> Ints:
@@ -180,12 +195,6 @@ def shuffled_classes(classes: Ints, *, seed: int) -> Ints:
 def replacement_uniforms(seed: int, epoch: int, draws: Ints) -> Floats:
     """The number that decides about sliding replacement, in [0, 1), per draw."""
     return uniform(seed, "replacement", epoch, draws)
-
-
-def augmentation_uniforms(seed: int, epoch: int, draws: Ints) -> Floats:
-    """Numbers in [0, 1) for augmentation, float64 [draws, 4]."""
-    lanes = [uniform(seed, "augmentation", epoch, draws, lane=lane) for lane in range(AUGMENTATION_LANES)]
-    return np.stack(lanes, axis=-1)
 
 
 def batch_count(samples: int, batch_size: int) -> int:

@@ -26,11 +26,18 @@ COEFFICIENTS = ("learned", "fixed", "scheduled")
 PARTNERS = ("class", "shuffled")
 STEP_WEIGHTS = ("published", "bounded", "normalized")
 DISTILLED = ("static", "event", "both")
-AUGMENTATIONS = ("none", "crop", "crop_flip_rotate")
+SIMULATIONS = ("saccades", "smooth")
+AUGMENTATIONS = (
+    "none", "crop", "crop_flip_rotate", "flip", "rotate", "scale", "drop_area", "drop_events", "drop_time",
+    "time_shift", "time_stretch", "polarity_flip",
+)  # fmt: skip
 
 
 def _setting(default: Any = MISSING, **limits: Any) -> Any:
-    """A dataclass field with limits: `choices`, or `low` and `high` (inclusive), or `above` (exclusive)."""
+    """A dataclass field with limits: `choices`, or `low` and `high` (inclusive), or `above` (exclusive).
+
+    With `joined` a text may hold several of the choices, with that sign between them.
+    """
     return field(metadata=limits) if default is MISSING else field(default=default, metadata=limits)
 
 
@@ -131,7 +138,8 @@ class TrainSettings:
     """Static image of a recording: one of its `class`, or, as a control, `shuffled`: of another class, the same one
     throughout the run, but labelled like the recording. Methods that pair nothing ignore it."""
     pretrain_share: float = _setting(0.5, above=0.0, high=0.99)
-    """Share of the steps that see static images alone, before those that see events alone; method `pretrain` only."""
+    """Share of the steps before the real recordings are seen: spent on static images by method `pretrain`, on simulated
+    recordings by `simulate_pretrain`."""
     modality_weight: float = _setting(0.1, low=0.0)
     """Weight of telling static from event frames, frame by frame; method `tsm` only."""
     ratio_weight: float = _setting(0.1, low=0.0)
@@ -146,13 +154,21 @@ class TrainSettings:
     """Share of the run after which the teacher is no longer asked; method `distill` only."""
     teacher_steps: int = _setting(1000, low=1)
     """Steps of 64 static images that the teacher is trained for, before the run; method `distill` only."""
+    simulation: str = _setting("saccades", choices=SIMULATIONS)
+    """Camera and movement of the methods that simulate recordings: `saccades` (N-MNIST, N-Caltech101), or `smooth`
+    curves in any direction. See `train.simulation_ranges`."""
+    simulated_per_recording: int = _setting(1, low=1, high=64)
+    """Simulated recordings that go with each real one in a batch."""
+    simulated_weight: float = _setting(0.5, low=0.0, high=1.0)
+    """Share of the simulated recordings in the loss; the real ones have the rest. Method `simulate` only."""
     sampling: str = _setting("shuffle", choices=SAMPLINGS)
     """Order of the training recordings: `shuffle` (uniform, each once an epoch), `class_balanced` (with replacement),
     or `windowed` (each once, shuffled among neighbouring shards)."""
     sampling_window: int = _setting(8, low=1)
     """Shards shuffled together; sampling `windowed` only."""
-    augmentation: str = _setting("none", choices=AUGMENTATIONS)
-    """What is done to event frames in training; static images are left alone."""
+    augmentation: str = _setting("none", choices=AUGMENTATIONS, joined="+")
+    """What is done to event frames in training, one name or several joined with `+`, e.g. `crop+drop_area`; applied
+    from left to right. Static images are left alone."""
     events_per_class: int = _setting(0, low=0)
     """Labelled training recordings per class, seeded and nested; 0 takes all."""
     validate_every: int = _setting(1, low=1)
@@ -212,9 +228,10 @@ def describe(value: Any) -> str:
 
 def _limit_problem(setting: Field[Any], value: Any) -> str | None:
     limits = setting.metadata
-    if "choices" in limits and value not in limits["choices"]:
-        near = nearest(value, limits["choices"])
-        return f'{setting.name}: "{value}" is not known; expected one of {", ".join(limits["choices"])}{near}'
+    for part in value.split(limits["joined"]) if "joined" in limits else [value]:
+        if "choices" in limits and part not in limits["choices"]:
+            near = nearest(part, limits["choices"])
+            return f'{setting.name}: "{part}" is not known; expected one of {", ".join(limits["choices"])}{near}'
     for item in value if isinstance(value, list | tuple) else [value]:
         if "low" in limits and item < limits["low"]:
             return f"{setting.name}: {item} is too small; expected at least {limits['low']}"

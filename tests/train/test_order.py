@@ -35,7 +35,11 @@ def test_draws_depend_on_their_position_only(labels, seed, epoch, data):
     draws = np.arange(len(labels))
     part = np.array(data.draw(st.lists(st.integers(0, len(labels) - 1), min_size=1)))
     offsets = np.arange(7) * 3
-    for function in (order.replacement_uniforms, order.augmentation_uniforms):
+    for function in (
+        order.replacement_uniforms,
+        lambda *of: order.uniforms(of[0], "augmentation", *of[1:], 4),
+        lambda *of: order.many_uniforms(of[0], "pixels", *of[1:], 7),
+    ):
         np.testing.assert_array_equal(function(seed, epoch, draws)[part], function(seed, epoch, part))
     whole = order.static_partners(labels, offsets, seed=seed, epoch=epoch, draws=draws)
     some = order.static_partners(labels[part], offsets, seed=seed, epoch=epoch, draws=part)
@@ -129,3 +133,24 @@ def test_empty_class_has_no_partner():
 def test_batches_outside_the_epoch():
     with pytest.raises(ValueError, match="batch 2 of 2"):
         order.batch_draws(10, 5, 2)
+
+
+def test_many_uniforms_are_uniform_and_unrelated():
+    numbers = order.many_uniforms(3, "pixels", 1, np.arange(50), 2001)
+    assert numbers.shape == (50, 2001)
+    assert numbers.dtype == np.float32
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    assert abs(numbers.mean() - 0.5) < 0.005
+    assert abs(numbers.std() - 12**-0.5) < 0.005
+    assert np.abs(np.corrcoef(numbers) - np.eye(50)).max() < 0.12
+    assert np.abs(np.corrcoef(numbers[:, :40].T) - np.eye(40)).max() < 0.75
+    assert len(np.unique(numbers)) > 0.99 * numbers.size
+
+
+def test_uniforms_are_the_lanes_side_by_side():
+    draws = np.arange(9)
+    table = order.uniforms(5, "a", 2, draws, 3)
+    assert table.shape == (9, 3)
+    np.testing.assert_array_equal(table[:, 2], order.uniform(5, "a", 2, draws, lane=2))
+    assert order.uniforms(5, "a", 2, draws, 0).shape == (9, 0)

@@ -119,14 +119,14 @@ def train_teacher(
     labels = torch.from_numpy(data.image_labels)
     teacher.train()
     right: list[Tensor] = []
+    root = derived_seed(seed, "teacher")
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
         draws = np.arange(BATCH, dtype=np.int64)
-        rows = order.pool_images(data.pool_images, seed=derived_seed(seed, "teacher"), epoch=step, draws=draws)
+        rows = order.pool_images(data.pool_images, seed=root, epoch=step, draws=draws)
         images = data.images(rows)  # [B,P,H,W]
-        numbers = order.augmentation_uniforms(derived_seed(seed, "teacher"), step, draws)
-        images = augment("crop", images[:, None], torch.from_numpy(numbers).to(images.device))[:, 0]
+        images = augment("crop", images[:, None], seed=root, epoch=step, draws=draws)[:, 0]
         target = labels[torch.from_numpy(rows)].to(images.device)
         seeds = order.random_words(seed, "teacher_dropout", step, draws).view(np.int64)
         logits = teacher(images[None], None, dropout_seeds=torch.from_numpy(seeds).to(images.device)).static_logits[0]

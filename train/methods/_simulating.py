@@ -1,0 +1,50 @@
+"""What the methods have in common that show photographs as simulated recordings.
+
+Axes: T time, B samples of a batch, N simulated recordings, P polarity, H, W.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import TransferNetwork
+from train import order
+from train.batches import Batch, TrainingBatches
+from train.methods import Method
+from train.simulation import Simulator
+
+
+class SimulatingMethod(Method):
+    """Draws images from the whole static pool, by their own labels, and simulates recordings of them."""
+
+    needs_static = True
+    pool_draws = True
+    data: TrainingBatches
+    simulator: Simulator
+
+    def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:
+        """Make the simulator for these data.
+
+        Raises:
+            MethodError: frames that cannot be simulated.
+        """
+        self.data, self.simulator = data, Simulator.of(data, self.settings)
+
+    def simulated(self, batch: Batch, each: int) -> tuple[Tensor, Tensor, Tensor]:
+        """`each` simulated recordings for every sample of a batch, of images that have nothing to do with it.
+
+        Args:
+            batch: gives the number and the random numbers.
+            each: 1 or more.
+
+        Returns:
+            Frames float32 [T,N,P,H,W], labels int64 [N] and dropout seeds int64 [N], N = each * B.
+        """
+        draws = (batch.draws[:, None] * each + np.arange(each)).reshape(-1)  # [N]
+        rows = order.pool_images(self.data.pool_images, seed=batch.seed, epoch=batch.epoch, draws=draws)
+        frames = self.simulator.frames(self.data.images(rows), epoch=batch.epoch, draws=draws)
+        labels = torch.from_numpy(self.data.image_labels[rows]).to(frames.device)
+        seeds = order.random_words(batch.seed, "simulated dropout", batch.epoch, draws).view(np.int64)
+        return frames, labels, torch.from_numpy(seeds).to(frames.device)

@@ -1,0 +1,55 @@
+"""Photographs as simulated recordings, beside the real ones, through the event stream; one network, one loss.
+
+The simulator is `train.simulation`, whose settings are drawn from wide ranges. On the built-in data set, whose
+recordings are simulated too, a gain of this method says little about real cameras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from models import TransferOutput
+from train.batches import Batch
+from train.losses import TransferLoss, classification_loss
+from train.methods import Inputs, method
+from train.methods._simulating import SimulatingMethod
+
+
+@method
+class Simulate(SimulatingMethod):
+    """Every recording comes with `simulated_per_recording` simulated ones of images of any class."""
+
+    terms = ("simulated",)
+
+    def inputs(self, batch: Batch, step: int) -> Inputs:
+        """Recordings, then simulated ones, all in the event stream."""
+        frames, labels, seeds = self.simulated(batch, self.settings.simulated_per_recording)
+        return Inputs(
+            batch,
+            step,
+            static=None,
+            event=torch.cat([batch.events, frames], 1),
+            labels=torch.cat([batch.labels, labels]),
+            dropout_seeds=torch.cat([batch.dropout_seeds, seeds]),
+        )
+
+    def loss(
+        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
+    ) -> TransferLoss:
+        """Event losses of recordings and of simulated ones, each a mean over its own, weighted against each other."""
+        assert out.event_logits is not None
+        B, settings = len(inputs.batch.labels), self.settings
+        recorded = classification_loss(out.event_logits[:, :B], inputs.labels[:B], tet=settings.tet)
+        simulated = classification_loss(out.event_logits[:, B:], inputs.labels[B:], tet=settings.tet)
+        weight, zero = settings.simulated_weight, coefficients.new_zeros(())
+        return TransferLoss(
+            total=(1 - weight) * recorded + weight * simulated,
+            static=zero,
+            event=recorded,
+            domain=zero,
+            cka=torch.zeros_like(coefficients),
+            extra={"simulated": simulated.detach()},
+        )

@@ -1,0 +1,32 @@
+"""Photographs as simulated recordings, and no labelled real recording at all; validation and test stay real.
+
+A step shows as many sequences as one of `simulate`. The training recordings only count the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from models import TransferOutput
+from train.batches import Batch
+from train.losses import TransferLoss, transfer_loss
+from train.methods import Inputs, method
+from train.methods._simulating import SimulatingMethod
+
+
+@method
+class SimulateOnly(SimulatingMethod):
+    """Event loss of simulated recordings."""
+
+    def inputs(self, batch: Batch, step: int) -> Inputs:
+        """Simulated recordings of images of any class."""
+        frames, labels, seeds = self.simulated(batch, 1 + self.settings.simulated_per_recording)
+        return Inputs(batch, step, static=None, event=frames, labels=labels, dropout_seeds=seeds)
+
+    def loss(
+        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
+    ) -> TransferLoss:
+        """The event loss; coefficients and alignment play no part."""
+        return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet)

@@ -1,0 +1,18 @@
+"""Simulated recordings first, then the real ones alone, in one run and under one learning-rate schedule."""
+
+from __future__ import annotations
+
+from train.batches import Batch
+from train.methods import Inputs, method, show
+from train.methods.simulate_only import SimulateOnly
+
+
+@method
+class SimulatePretrain(SimulateOnly):
+    """`simulate_only` for the first `pretrain_share` of the steps, `event_only` for the rest."""
+
+    def inputs(self, batch: Batch, step: int) -> Inputs:
+        """Simulated recordings, later the batch's own."""
+        if step < self.settings.pretrain_share * self.steps:
+            return super().inputs(batch, step)
+        return show(batch, step, static=None, event=batch.events)

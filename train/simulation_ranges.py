@@ -1,0 +1,120 @@
+"""What the training simulator draws from: ranges of a camera's settings, and movements. No torch.
+
+Positions are in sensor pixels, x to the right, y down; times are shares of the recording, 0 to 1.
+
+Source: the middles of the `saccades` are fitted to 20 real N-MNIST recordings and their MNIST photographs, so that the
+frames agree cell by cell; the widths are chosen, several times wider than the recordings differ among themselves.
+`smooth` is for cameras and movements that nobody has measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+
+@dataclass(frozen=True)
+class SimulationRanges:
+    """Lowest and highest value of every setting; each is drawn uniformly, sample by sample."""
+
+    light_gamma: tuple[float, float] = (0.8, 1.8)
+    """Exponent from grey value to light."""
+    dark_level: tuple[float, float] = (0.02, 0.12)
+    """Light of black, relative to the span from black to white, drawn by its logarithm."""
+    softness: tuple[float, float] = (-0.8, 0.4)
+    """Share of a blur of 0.7 grid pixels; below 0 the picture is sharpened, which undoes the resizes before."""
+    threshold_on: tuple[float, float] = (0.16, 0.36)
+    """ON contrast threshold, natural logarithm."""
+    off_ratio: tuple[float, float] = (0.75, 1.2)
+    """OFF threshold relative to the ON threshold."""
+    threshold_spread: tuple[float, float] = (0.0, 0.2)
+    """Half-width of the thresholds' relative spread from pixel to pixel, both polarities on their own."""
+    bandwidth: tuple[float, float] = (180.0, 1000.0)
+    """Cut-off of the photoreceptor under white as an angular frequency per recording, falling with the light; drawn by
+    its logarithm. 160 Hz and 0.3 s are about 300."""
+    dead_time: tuple[float, float] = (0.002, 0.009)
+    """Time after an event in which the pixel is blind, share of the recording; 1.4 ms of 0.3 s are 0.005."""
+    leak: tuple[float, float] = (0.0, 0.3)
+    """ON thresholds that the memorised level falls by in a recording."""
+    noise: tuple[float, float] = (0.0, 0.035)
+    """Share of the pixels that fire once at random."""
+    x_start: tuple[float, float] = (-4.1, -1.1)
+    """Where the picture is at the start, sensor pixels to the right of where the photograph shows it."""
+    y_start: tuple[float, float] = (-3.2, -0.2)
+    """The same, downwards."""
+    amplitude: tuple[float, float] = (0.75, 1.25)
+    """Factor on the length of the path."""
+    amplitude_spread: tuple[float, float] = (0.0, 0.2)
+    """Largest relative deviation of each leg of the path, along both axes on their own."""
+    turn: tuple[float, float] = (-0.15, 0.15)
+    """Rotation of the path in radians."""
+    delay: tuple[float, float] = (-0.03, 0.03)
+    """Shift of the path in time, share of the recording."""
+    pace: tuple[float, float] = (0.85, 1.3)
+    """Factor on the duration of each leg."""
+    scale: tuple[float, float] = (0.9, 1.12)
+    """Size of the picture relative to the photograph."""
+    stretch: tuple[float, float] = (-0.08, 0.08)
+    """Further relative width; the height changes the other way."""
+    rotation: tuple[float, float] = (-0.15, 0.15)
+    """Rotation of the picture in radians."""
+    shear: tuple[float, float] = (-0.15, 0.15)
+    """Horizontal shear of the picture."""
+
+
+LANES = {field.name: lane for lane, field in enumerate(fields(SimulationRanges))}
+"""Which of a sample's numbers decides each setting."""
+BY_LOGARITHM = ("dark_level", "bandwidth")
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A part of a path, with raised-cosine speed."""
+
+    x: float
+    """Displacement to the right in sensor pixels."""
+    y: float
+    """Displacement downwards."""
+    start: float
+    """Share of the recording."""
+    duration: float
+    """Share of the recording."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A camera and its movement, as far as they are known."""
+
+    ranges: SimulationRanges
+    """Of the settings."""
+    legs: tuple[Leg, ...]
+    """Parts of the path; displacements add up. At most `MOST_LEGS`."""
+    free: bool = False
+    """Each leg's direction is drawn, and the picture is on average where the photograph shows it."""
+    inverted: bool = False
+    """Whether the camera saw the negative: where N-MNIST has ON events, a digit's trailing edge passes."""
+
+
+MOST_LEGS = 4
+
+TRIANGLE = (Leg(1.6, 5.4, 0.03, 0.215), Leg(3.6, -5.3, 0.32, 0.315), Leg(-5.0, -0.4, 0.69, 0.265))
+"""Down and right, up and right, back to the left: the saccades of N-MNIST and N-Caltech101."""
+
+WANDER = (Leg(4.0, 0.0, -0.1, 0.5), Leg(4.0, 0.0, 0.15, 0.5), Leg(4.0, 0.0, 0.4, 0.5), Leg(4.0, 0.0, 0.65, 0.5))
+"""Overlapping legs in drawn directions make a smooth curve."""
+
+PROFILES = {
+    "saccades": Profile(SimulationRanges(), TRIANGLE, inverted=True),
+    "smooth": Profile(
+        replace(
+            SimulationRanges(),
+            x_start=(-1.5, 1.5),
+            y_start=(-1.5, 1.5),
+            amplitude=(0.4, 2.0),
+            amplitude_spread=(0.0, 0.5),
+            bandwidth=(100.0, 3000.0),
+            threshold_on=(0.1, 0.5),
+        ),
+        WANDER,
+        free=True,
+    ),
+}
