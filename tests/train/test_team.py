@@ -19,6 +19,7 @@ from train.team import Team, local_device
 
 WORKER = str(Path(__file__).with_name("worker.py"))
 FIGURES = ("loss_total", "loss_static", "loss_event", "loss_domain", "train_accuracy", "cka")
+TSM = {"method": "tsm", "sliding": "linear", "modality_weight": 1.0, "ratio_weight": 1.0, "lr": 1e-2}
 VGG = {"model": "vgg_snn", "width": 0.0625, "epochs": 2, "batch_size": 11}
 
 
@@ -63,6 +64,8 @@ def largest_difference(first, second):
         # Two batches of 11 (slices of 6 and 5), and a last one of 1, where the second process has no sample.
         pytest.param(VGG, {"train": 23}, False, id="vgg"),
         pytest.param({"epochs": 3, "cka": "debiased"}, {"train": 21}, True, id="scnn, one killed"),
+        # The heads of `tsm` see the slices and sum their gradients.
+        pytest.param({**TSM, "epochs": 2}, {"train": 21}, False, id="tsm"),
     ],
 )
 def test_two_synchronized_processes_equal_one(tmp_path, monkeypatch, recipe, sizes, kill):

@@ -52,7 +52,7 @@ class TimeStepMixup(KnowledgeTransfer):
         """Both heads, on the features that the alignment compares."""
         features = feature_count(network)
         with seeded_weights(self.settings.seed, "tsm"):
-            self.modules = {name: nn.Linear(features, 1) for name in self.terms}
+            self.modules = {name: nn.Linear(features, 1, dtype=network.coefficients.dtype) for name in self.terms}
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
         """Mixed sequences and events."""
