@@ -72,6 +72,7 @@ def summary(record: RunRecord) -> str:
         ("Training recordings", _training(result)),
         ("Static images in the pool", _count(result.get("static_images"))),
         ("Network", " ".join(str(train[k]) for k in ("model", "neuron", "surrogate") if k in train)),
+        ("Set by the method", ", ".join(f"{k} = {v}" for k, v in result.get("changed_by_method", {}).items())),
         ("Parameters", _count(result.get("parameters"))),
         ("Steps", _count(result.get("steps"))),
         ("Time in training and validation", duration(seconds) if seconds is not None else ""),

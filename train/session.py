@@ -25,6 +25,7 @@ from train.live import Live, TensorBoard
 from train.memory import out_of_memory
 from train.methods import Method, find_method
 from train.networks import make_network, make_optimizer, network_arguments
+from train.preparation import changes, prepare
 from train.recalibration import recalibrate
 from train.recipes import Recipe
 from train.records import Best, EpochSums, Position
@@ -87,12 +88,8 @@ class Session:
         contents: str = "",
     ) -> None:
         method = find_method(settings.method)
-        asked, settings = settings, method.complete(settings)
-        self.changed = {
-            name: value for name, value in asdict(settings).items() if getattr(asked, name) != value
-        }  # by the method
-        if self.changed and (team is None or team.lead):
-            log.info("method %s: %s", settings.method, ", ".join(f"{name} = {v}" for name, v in self.changed.items()))
+        self.changed = changes(settings, method.complete(settings))
+        settings = method.complete(settings)
         self.shards, self.settings, self.run, self.device = shards, settings, run, device
         self.team, self.cadence, self.stop = team or Team(), cadence or Cadence(), stop or StopRequest()
         self.data = TrainingBatches(
@@ -128,12 +125,22 @@ class Session:
         """Weights file of the best epoch."""
         self._committed = (-1, -1)
         self._commit_ended, self._commit_cost = time.monotonic(), 0.0
+        if self.changed and self.team.lead:
+            log.info("%s: %s", settings.method, ", ".join(f"{name} = {value}" for name, value in self.changed.items()))
 
     def restore(self) -> None:
         """Go to the last checkpoint, or to before the first step; the lead reads, the others are told."""
         read = self.run.checkpoint
         state = self.team.lead_does(lambda: checkpoints.read_state(read))
-        self._prepare_method()
+        prepare(
+            self.method,
+            self.data,
+            self.run.prepared,
+            contents=self.at.contents,
+            device=self.device,
+            team=self.team,
+            stop=self.stop,
+        )
         if state is None:
             if self.team.lead:
                 self.run.cut_metrics(0)
@@ -154,27 +161,6 @@ class Session:
             self.run.cut_metrics(self.at.metrics_bytes)
             if state["best_tensors"] is not None:
                 self._best = checkpoints.read_file(read / state["best_tensors"])
-
-    def _prepare_method(self) -> None:
-        """What the method keeps fixed: read where an earlier session has made it, else made and written by the lead."""
-
-        def between() -> None:
-            if self.stop.signal:
-                raise self.stop.error()
-
-        def prepared() -> None:
-            if not self.run.prepared.exists():
-                tensors = self.method.prepare(self.data, self.device, between)
-                if tensors:
-                    checkpoints.write_weights(self.run.prepared, tensors, {"method": self.settings.method})
-
-        self.team.lead_does(prepared)
-        content = b""
-        if self.team.lead and self.run.prepared.exists():
-            content = checkpoints.read_file(self.run.prepared)
-        content = self.team.bytes_of_lead(content)
-        if content:
-            self.method.restore(checkpoints.read_tensors(content, source=self.run.prepared), self.device)
 
     def _warn_of_changes(self) -> None:
         for word, before, now in (

@@ -19,7 +19,7 @@ from train.methods import find_method
 from train.methods.kt import KnowledgeTransfer
 from train.networks import feature_count, seeded_weights
 from train.report import write_report
-from train.runs import read_metrics, read_result
+from train.runs import contents_id, read_metrics, read_result
 from train.settings import METHODS
 
 CPU = torch.device("cpu")
@@ -79,6 +79,20 @@ def test_modules_train_along_and_a_continued_run_is_the_same_to_the_bit(shards, 
     assert load_file(tmp_path / "parts" / "prepared.safetensors")["target"].tolist() == [0.25 * 15]
     write_report([tmp_path / "whole"], tmp_path / "report.html", shards=None)
     assert "total, and its parts static, event, domain, guess" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("loaded")
+def test_what_was_prepared_from_other_data_is_made_again(tmp_path):
+    """A run that was stopped before its first checkpoint may go on with another shard set."""
+    pools = [FakeShardSet(tmp_path / "shards", pool=pool, pairing=str(pool)) for pool in (5, 6)]
+    recipe = tiny_recipe(epochs=1)
+    for pool, expected in zip((pools[0], pools[0], pools[1]), (3.75, 3.75, 4.5), strict=True):
+        one = session.Session(
+            pool, recipe.train, session.RunFolder(tmp_path / "run"), device=CPU, contents=contents_id(pool)
+        )
+        one.restore()
+        assert one.method.target.tolist() == [expected]
+    assert Loaded.prepared == 2
 
 
 @pytest.mark.usefixtures("loaded")
