@@ -23,9 +23,9 @@ class SimulationRanges:
     """Light of black, relative to the span from black to white, drawn by its logarithm."""
     softness: tuple[float, float] = (-0.8, 0.4)
     """Share of a blur of 0.7 grid pixels; below 0 the picture is sharpened, which undoes the resizes before."""
-    threshold_on: tuple[float, float] = (0.16, 0.36)
+    threshold_on: tuple[float, float] = (0.14, 0.35)
     """ON contrast threshold, natural logarithm."""
-    off_ratio: tuple[float, float] = (0.75, 1.2)
+    off_ratio: tuple[float, float] = (0.73, 1.17)
     """OFF threshold relative to the ON threshold."""
     threshold_spread: tuple[float, float] = (0.0, 0.2)
     """Half-width of the thresholds' relative spread from pixel to pixel, both polarities on their own."""
