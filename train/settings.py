@@ -26,7 +26,7 @@ COEFFICIENTS = ("learned", "fixed", "scheduled")
 PARTNERS = ("class", "shuffled")
 STEP_WEIGHTS = ("published", "bounded", "normalized")
 DISTILLED = ("static", "event", "both")
-SIMULATIONS = ("saccades", "smooth")
+SIMULATIONS = ("saccades", "mismatched", "smooth")
 AUGMENTATIONS = (
     "none", "crop", "crop_flip_rotate", "flip", "rotate", "scale", "drop_area", "drop_events", "drop_time",
     "time_shift", "time_stretch", "polarity_flip",
@@ -155,8 +155,8 @@ class TrainSettings:
     teacher_steps: int = _setting(1000, low=1)
     """Steps of 64 static images that the teacher is trained for, before the run; method `distill` only."""
     simulation: str = _setting("saccades", choices=SIMULATIONS)
-    """Camera and movement of the methods that simulate recordings: `saccades` (N-MNIST, N-Caltech101), or `smooth`
-    curves in any direction. See `train.simulation_ranges`."""
+    """Camera and movement of the methods that simulate recordings, see `train.simulation_ranges`: `saccades` (N-MNIST,
+    N-Caltech101), `smooth` curves in any direction, or, as a control, `mismatched`: saccades, but far from both."""
     simulated_per_recording: int = _setting(1, low=1, high=64)
     """Simulated recordings that go with each real one in a batch."""
     simulated_weight: float = _setting(0.5, low=0.0, high=1.0)

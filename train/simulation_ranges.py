@@ -4,7 +4,8 @@ Positions are in sensor pixels, x to the right, y down; times are shares of the 
 
 Source: the middles of the `saccades` are fitted to 20 real N-MNIST recordings and their MNIST photographs, so that the
 frames agree cell by cell; the widths are chosen, several times wider than the recordings differ among themselves.
-`smooth` is for cameras and movements that nobody has measured.
+`smooth` is for cameras and movements that nobody has measured. `mismatched` is wrong on purpose, to see how much the
+settings matter: none of these ranges holds the value of the camera that made the built-in recordings.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ class SimulationRanges:
     """Light of black, relative to the span from black to white, drawn by its logarithm."""
     softness: tuple[float, float] = (-0.8, 0.4)
     """Share of a blur of 0.7 grid pixels; below 0 the picture is sharpened, which undoes the resizes before."""
-    threshold_on: tuple[float, float] = (0.16, 0.36)
+    threshold_on: tuple[float, float] = (0.14, 0.35)
     """ON contrast threshold, natural logarithm."""
-    off_ratio: tuple[float, float] = (0.75, 1.2)
+    off_ratio: tuple[float, float] = (0.73, 1.17)
     """OFF threshold relative to the ON threshold."""
     threshold_spread: tuple[float, float] = (0.0, 0.2)
     """Half-width of the thresholds' relative spread from pixel to pixel, both polarities on their own."""
@@ -104,6 +105,24 @@ WANDER = (Leg(4.0, 0.0, -0.1, 0.5), Leg(4.0, 0.0, 0.15, 0.5), Leg(4.0, 0.0, 0.4,
 
 PROFILES = {
     "saccades": Profile(SimulationRanges(), TRIANGLE, inverted=True),
+    "mismatched": Profile(
+        replace(
+            SimulationRanges(),
+            light_gamma=(0.4, 0.8),
+            dark_level=(0.15, 0.4),
+            threshold_on=(0.4, 0.6),
+            off_ratio=(1.3, 1.8),
+            bandwidth=(2000.0, 4000.0),
+            dead_time=(0.012, 0.02),
+            x_start=(-1.0, 0.5),
+            y_start=(-0.5, 1.0),
+            amplitude=(0.4, 0.65),
+            turn=(0.35, 0.7),
+            delay=(0.05, 0.1),
+        ),
+        TRIANGLE,
+        inverted=True,
+    ),
     "smooth": Profile(
         replace(
             SimulationRanges(),

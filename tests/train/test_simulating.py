@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from fake_shards import FakeShardSet, tiny_recipe
+from interrupted import train_in_two_sittings
+from test_loop import same_run
 
 from train.batches import TrainingBatches
 from train.checkpoints import read_weights
@@ -132,3 +134,10 @@ def test_a_run_from_start_to_result(tmp_path, method):
     assert 0 <= result["test_accuracy"] <= 1
     lines = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert ("loss_simulated" in lines) == (method == "simulate")
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
+    recipe, shards = tiny_recipe(method="simulate", epochs=2), FakeShardSet(tmp_path / "set")
+    train(shards, recipe, tmp_path / "whole", device="cpu")
+    train_in_two_sittings(shards, recipe, tmp_path / "parts", step=4)
+    same_run(tmp_path / "whole", tmp_path / "parts")

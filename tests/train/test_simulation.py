@@ -16,6 +16,7 @@ from pipeline.formats.bin40 import decode
 from pipeline.framing import cell_tables
 from pipeline.framing_resize import aligned_weights
 from pipeline.images import to_static
+from pipeline.simulation_settings import SimulatorSettings
 from train.errors import MethodError
 from train.simulation import (
     INSTANTS,
@@ -202,6 +203,31 @@ def test_a_free_path_goes_anywhere_and_stays_in_the_middle() -> None:
     angles = torch.atan2(travelled[1], travelled[0])
     assert torch.histc(angles, 4, -torch.pi, torch.pi).min() > 60
     assert float(places.diff(dim=2).abs().max()) < 3, "a jump"
+
+
+def test_the_mismatched_camera_is_not_the_one_of_the_built_in_recordings() -> None:
+    """Thresholds, light, dead time and movement; times as shares of its recordings."""
+    built_in, ranges = SimulatorSettings(), PROFILES["mismatched"].ranges
+    duration_s = built_in.duration_us * 1e-6
+    values = {
+        "light_gamma": built_in.gamma,
+        "dark_level": built_in.dark_level,
+        "threshold_on": built_in.threshold_on,
+        "off_ratio": built_in.threshold_off / built_in.threshold_on,
+        "bandwidth": 2 * np.pi * built_in.bandwidth_hz * duration_s,
+        "dead_time": built_in.refractory_us / built_in.duration_us,
+        "x_start": built_in.x_offset_px,
+        "y_start": built_in.y_offset_px,
+        "amplitude": 1.0,
+        "turn": 0.0,
+        "delay": 0.0,
+    }
+    for name, value in values.items():
+        low, high = getattr(ranges, name)
+        assert not low <= value <= high, name
+        if name != "bandwidth":
+            low, high = getattr(PROFILES["saccades"].ranges, name)
+            assert low <= value <= high, name
 
 
 def test_the_simulator_reads_the_shard_set() -> None:
