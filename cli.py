@@ -211,11 +211,11 @@ def preprocess(
     Interrupted, it continues where it was; repeated, it finds that nothing is to do. Recordings that cannot be used are
     listed in rejects.jsonl: more than --max-bad of them fail the conversion, fewer end with exit code 3.
 
-    The bytes do not depend on who works. With --scheduler the scheduler and workers of the Dask cluster need spikebridge
-    installed, and the folders under the same paths. With --task I/N, N jobs share out the work on a shared disk: in any
-    order, on any machine, killed and run again as you like; spikebridge finish, or preprocess without --task, completes
-    the set. A recording that kills the process that reads it is found at the next attempt (by the workers themselves, or
-    where there are none, with --workers 1, when the command runs again), and rejected.
+    The bytes do not depend on who works. With --scheduler, scheduler and workers of the Dask cluster need spikebridge
+    installed, and see the folders under the same paths. With --task I/N, N jobs share out the work on a shared disk: in
+    any order, on any machine, killed and run again as you like; spikebridge finish, or preprocess without --task, then
+    completes the set. A recording that kills the process that reads it is found and rejected at the next attempt: that
+    of another worker, or with --workers 1 that of the same command run again.
 
     \b
     Examples:
@@ -271,9 +271,7 @@ def parse_share(text: str) -> tuple[int, int]:
     """`--task I/N` as two numbers."""
     number, _, tasks = text.partition("/")
     if not (number.isdigit() and tasks.isdigit() and 1 <= int(number) <= int(tasks)):
-        raise click.BadParameter(
-            f"{text!r} is no share; expected I/N, from 1/8 to 8/8 for example", param_hint="--task"
-        )
+        raise click.BadParameter(f"{text!r} is no share; expected I/N, for example 1/8 or 8/8", param_hint="--task")
     return int(number), int(tasks)
 
 

@@ -21,7 +21,7 @@ from pipeline.engines import Engine, open_engine
 from pipeline.errors import PipelineError
 from pipeline.files import write_bytes
 from pipeline.finish import finish
-from pipeline.output import Outcome, claim, find_existing, lock, make_work_folder
+from pipeline.output import Outcome, claim, find_existing, lock, make_work_folder, remove_partial_files
 from pipeline.plan import EventShard, Task, plan_events, plan_static, static_keys
 from pipeline.splits import image_roles
 from pipeline.static_parts import read_parts
@@ -64,11 +64,11 @@ def convert(
         PipelineError: more than `max_bad` rejects, a leak in the raw data, or workers that die without end.
     """
     if done := find_existing(conversion, out, overwrite=overwrite):
-        if len(done.rejects) > max_bad:
-            raise PipelineError(_too_many(list(done.rejects), max_bad, out / "rejects.jsonl"))
-        return done
+        return _checked(done, max_bad, out)
     job = make_job(conversion, out)
     with lock(job.work), open_engine(workers=workers, scheduler=scheduler) as engine:
+        if done := find_existing(conversion, out, overwrite=False):  # another process was faster
+            return _checked(done, max_bad, out)
         claim(conversion, out)
         chunks = plan_static(conversion.listing)
         results = run_tasks(engine, job, chunks, progress, IMAGES)
@@ -84,9 +84,17 @@ def convert(
         rejects += [line for result in results for line in result.rejects]
         _check_rejects(rejects, max_bad, job)
         static = _static_images(conversion, job, [chunk.name for chunk in chunks], lost)
+        remove_partial_files(out)  # of workers that died since
         manifest = finish(job, conversion, results=results, rejects=rejects, static=static)
-        shutil.rmtree(job.work)
+        shutil.rmtree(job.work, ignore_errors=True)  # a worker that was thought dead may still be at work in it
     return Outcome(manifest, tuple(rejects))
+
+
+def _checked(done: Outcome, max_bad: int, out: Path) -> Outcome:
+    """A finished conversion, if it may have lost what it lost."""
+    if len(done.rejects) > max_bad:
+        raise PipelineError(_too_many(done.rejects, max_bad, out / "rejects.jsonl"))
+    return done
 
 
 def make_job(conversion: Conversion, out: Path) -> Job:

@@ -50,12 +50,12 @@ class Engine:
         """
         waiting = deque(tasks)
         running: dict[Future[TaskResult], Task] = {}
-        deaths, last = 0, time.monotonic()
+        deaths = 0
         while waiting or running:
             died = self._hand_out(job, waiting, running)
             done, _ = wait(running, timeout=GLANCE_S, return_when=FIRST_COMPLETED)
             if not done:
-                self.look(idle_s=time.monotonic() - last)
+                self.look()
             for future in done:
                 task = running.pop(future)
                 try:
@@ -64,7 +64,7 @@ class Engine:
                     waiting.appendleft(task)
                     died = True
                 else:
-                    deaths, last = 0, time.monotonic()
+                    deaths = 0
                     yield result
             if died:
                 deaths += 1
@@ -90,7 +90,7 @@ class Engine:
         """How many tasks the executor should have in hand."""
         return 1
 
-    def look(self, *, idle_s: float) -> None:
+    def look(self) -> None:
         """Called when nothing has come for a while; raises when nothing will."""
 
     def mend(self, waiting: deque[Task], running: dict[Future[TaskResult], Task]) -> None:
@@ -175,7 +175,8 @@ class Dask(Engine):
                 "address that it prints, for example tcp://host:8786."
             ) from error
         self.lost = (KilledWorker,)
-        self.executor = self._client.get_executor(pure=False)
+        self._seen = time.monotonic()
+        self.executor = Cluster(self._client)
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[TaskResult]:
         """See `Engine.run`; a cluster that goes away, or cannot load this package, is said."""
@@ -193,10 +194,13 @@ class Dask(Engine):
         """Enough that no worker waits for the next task, few enough that the scheduler need not keep the whole plan."""
         return max(16, 2 * self._threads())
 
-    def look(self, *, idle_s: float) -> None:
+    def look(self) -> None:
         """Give up when no worker has been there for long."""
-        if idle_s > PATIENCE_S and not self._threads():
-            raise PipelineError(f"the Dask cluster has had no worker for {idle_s:.0f} s. Start some. {_KEPT}")
+        now = time.monotonic()
+        if self._threads():
+            self._seen = now
+        elif now - self._seen > PATIENCE_S:
+            raise PipelineError(f"the Dask cluster has had no worker for {now - self._seen:.0f} s. Start some. {_KEPT}")
 
     def _threads(self) -> int:
         try:
@@ -206,8 +210,45 @@ class Dask(Engine):
 
     def close(self) -> None:
         """Cancel what was handed out, and leave the cluster."""
-        self.executor.shutdown(wait=False)
+        self.executor.shutdown()
         self._client.close()
+
+
+class Cluster(Executor):
+    """Submits to a Dask cluster.
+
+    Differs from `Client.get_executor`: a future always ends. There it never does when the worker that holds the result
+    dies before the result is fetched, and the task is given up (distributed 2026.8).
+
+    Args:
+        client: connected.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._theirs: set[Any] = set()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have a worker call the function."""
+        ours: Future[Any] = Future()
+        theirs = self._client.submit(fn, *args, **kwargs, pure=False)
+        self._theirs.add(theirs)
+
+        def settle(theirs: Any) -> None:
+            self._theirs.discard(theirs)
+            try:
+                ours.set_result(theirs.result())
+            except Exception as error:
+                ours.set_exception(error)
+            except BaseException:  # asyncio's CancelledError
+                ours.set_exception(CancelledError())
+
+        theirs.add_done_callback(settle)
+        return ours
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Cancel what is not done."""
+        self._client.cancel(list(self._theirs))
 
 
 @contextmanager

@@ -60,19 +60,21 @@ def find_existing(conversion: Maker, out: Path, *, overwrite: bool) -> Outcome |
         return None
     if not out.is_dir():
         raise SettingsError(f"{out} is a file; expected a folder for the shard set. Choose another with --out.")
-    unfinished = (out / manifests.WORK_FOLDER).is_dir()
-    if not unfinished and not (out / manifests.MANIFEST).exists():
+    complete, work = (out / manifests.MANIFEST).exists(), out / manifests.WORK_FOLDER
+    unfinished = work.is_dir() and not complete
+    if not unfinished and not complete:
         if entries := sorted(entry.name for entry in out.iterdir()):
             raise SettingsError(
                 f"{out} is not empty and holds no shard set ({', '.join(entries[:5])}). Choose another with --out."
             )
         return None
-    if unfinished and not (out / manifests.WORK_FOLDER / PLAN).exists():
+    if unfinished and not (work / PLAN).exists():
         return None  # killed before the first byte of work
     found, manifest, trouble = _found(out, unfinished=unfinished)
     if found == conversion.fingerprint:
         if manifest is None:
             return None
+        shutil.rmtree(work, ignore_errors=True)  # of a process that was killed at its very end
         lines = (out / "rejects.jsonl").read_text().splitlines()
         return Outcome(manifest, tuple(json.loads(line) for line in lines), up_to_date=True)
     if not overwrite:
@@ -81,7 +83,7 @@ def find_existing(conversion: Maker, out: Path, *, overwrite: bool) -> Outcome |
             f"{out} already holds {kind}:\n{trouble or _difference(found, conversion.fingerprint)}\n{_CHOICES}"
         )
     if unfinished:
-        with lock(out / manifests.WORK_FOLDER):  # refuses while somebody is at work there
+        with lock(work):  # refuses while somebody is at work there
             _clear(out)
     else:
         _clear(out)
@@ -151,11 +153,16 @@ def lock(work: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 def claim(conversion: Maker, out: Path) -> None:
-    """Write down what is being made here, and remove what a killed process left half-written; for a sole owner."""
+    """Write down what is being made here, and remove what killed processes left; for a sole owner."""
+    remove_partial_files(out)
+    write_bytes(out / manifests.WORK_FOLDER / PLAN, manifests.dump(conversion.fingerprint))
+
+
+def remove_partial_files(out: Path) -> None:
+    """Remove what killed processes left half-written."""
     for folder in (out, out / manifests.WORK_FOLDER):
         for path in folder.glob(f"*{PARTIAL_SUFFIX}"):
-            path.unlink()
-    write_bytes(out / manifests.WORK_FOLDER / PLAN, manifests.dump(conversion.fingerprint))
+            path.unlink(missing_ok=True)
 
 
 def claim_together(conversion: Maker, out: Path) -> None:

@@ -117,6 +117,8 @@ def convert_share(
         return Standing(0, {}, 0)
     job = make_job(conversion, out)
     with lock(job.work, shared=True), open_engine(workers=workers) as engine:
+        if find_existing(conversion, out, overwrite=False):  # finished meanwhile
+            return Standing(0, {}, 0)
         claim_together(conversion, out)
         paths = {name: str(path.absolute()) if path else None for name, path in vars(sources).items()}
         write_bytes(job.work / SHARED, json.dumps({**paths, "tasks": tasks}).encode())
@@ -147,7 +149,7 @@ def finish_shares(
         PipelineError: tasks are missing, or see `pipeline.convert.convert`.
     """
     work = out / manifests.WORK_FOLDER
-    if not work.is_dir() and (out / manifests.MANIFEST).is_file():
+    if (out / manifests.MANIFEST).is_file():
         lines = (out / "rejects.jsonl").read_text().splitlines()
         return Outcome(manifests.read(out), tuple(json.loads(line) for line in lines), up_to_date=True)
     try:
