@@ -175,6 +175,10 @@ def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, 
 @click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How frames are stored  [default: raw]")
 @click.option("--samples-per-shard", type=int, help="Samples in a full shard.")
 @click.option("--workers", type=click.IntRange(1), help="Processes  [default: one per processor]")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Use the workers of this Dask cluster, for example tcp://host:8786."
+)
+@click.option("--task", metavar="I/N", help="Do one of N shares, as one job of a batch queue; then see finish.")
 @click.option("--seed", type=int, help="Seed of splits and order  [default: 0]")
 @click.option("--limit", type=int, help="Convert at most this many recordings.")
 @click.option("--classes", help="Convert only these classes, separated by commas.")
@@ -191,6 +195,8 @@ def preprocess(
     out: Path | None,
     splits: Path | None,
     workers: int | None,
+    scheduler: str | None,
+    task: str | None,
     max_bad: int,
     dry_run: bool,
     settings_hash: bool,
@@ -205,11 +211,19 @@ def preprocess(
     Interrupted, it continues where it was; repeated, it finds that nothing is to do. Recordings that cannot be used are
     listed in rejects.jsonl: more than --max-bad of them fail the conversion, fewer end with exit code 3.
 
+    The bytes do not depend on who works. With --scheduler, scheduler and workers of the Dask cluster need spikebridge
+    installed, and see the folders under the same paths. With --task I/N, N jobs share out the work on a shared disk: in
+    any order, on any machine, killed and run again as you like; spikebridge finish, or preprocess without --task, then
+    completes the set. A recording that kills the process that reads it is found and rejected at the next attempt: that
+    of another worker, or with --workers 1 that of the same command run again.
+
     \b
     Examples:
       spikebridge preprocess --dataset nmnist --events N-MNIST --static MNIST --out shards
       spikebridge preprocess --dataset nmnist --events N-MNIST --static MNIST --out shards --dry-run
       spikebridge preprocess --recipe digits --events raw --static raw --out shards --time-bins 5
+      spikebridge preprocess --recipe digits --events raw --static raw --out shards --scheduler tcp://head:8786
+      spikebridge preprocess --recipe digits --events raw --static raw --out shards --task $SLURM_ARRAY_TASK_ID/8
     """
     flags["classes"] = tuple(classes.split(",")) if classes else None
     flags["time_window_us"] = _time_window(time_window) if time_window else None
@@ -220,27 +234,49 @@ def preprocess(
         raise click.UsageError(f"Missing option {' and '.join(missing)}.")
     if out is None and not dry_run:
         raise click.UsageError("Missing option --out.")
+    if task and (overwrite or scheduler):
+        raise click.UsageError(f"--task does not go with {'--overwrite' if overwrite else '--scheduler'}.")
 
-    from pipeline.conversion import prepare
     from pipeline.convert import convert, default_workers
+    from pipeline.shares import Sources, convert_share
 
     assert events is not None
     assert static is not None
-    conversion = prepare(settings, events_root=events, static_root=static, splits=splits)
+    sources = Sources(events, static, splits)
+    conversion = sources.prepare(settings)
     for line in conversion.report():
         say(line)
     if dry_run or out is None:
         summary = conversion.summary(workers=workers or default_workers())
         lines = [f"{key.replace('_', ' ') + ':':16} {value}" for key, value in summary.items() if value != []]
         return answer(summary, "\n".join(lines), as_json=as_json)
+    workers = workers or default_workers()
+    if task:
+        share = parse_share(task)
+        standing = convert_share(conversion, out, sources, share=share, workers=workers, progress=progress_bar)
+        return answer(standing.values(share), standing.text(share, out), as_json=as_json)
     outcome = convert(
         conversion,
         out,
-        workers=workers or default_workers(),
+        workers=workers,
+        scheduler=scheduler,
         max_bad=max_bad,
         overwrite=overwrite,
         progress=progress_bar,
     )
+    show_set(outcome, out, as_json=as_json)
+
+
+def parse_share(text: str) -> tuple[int, int]:
+    """`--task I/N` as two numbers."""
+    number, _, tasks = text.partition("/")
+    if not (number.isdigit() and tasks.isdigit() and 1 <= int(number) <= int(tasks)):
+        raise click.BadParameter(f"{text!r} is no share; expected I/N, for example 1/8 or 8/8", param_hint="--task")
+    return int(number), int(tasks)
+
+
+def show_set(outcome: Any, out: Path, *, as_json: bool) -> None:
+    """The closing lines of a conversion; where recordings were dropped, the verb ends with its own exit code."""
     manifest, rejected = outcome.manifest, len(outcome.rejects)
     counts = {name: manifest["splits"][name]["samples"] for name in ("train", "validation", "test")}
     result = {"out": str(out), "id": manifest["self_sha256"], "splits": counts, "static": manifest["static"]["roles"]}
@@ -279,6 +315,31 @@ def conversion_settings(dataset: str | None, recipe: str | None, flags: dict[str
         raise SettingsError(f"recipe {recipe} is made for data set {chosen['dataset']}, not for {dataset}.")
     given = {name: value for name, value in flags.items() if value is not None}
     return ConversionSettings(**{**chosen, **({"dataset": dataset} if dataset else {}), **given})
+
+
+@main.command()
+@click.argument("shards_path", metavar="SHARDS", type=folder())
+@click.option("--events", type=folder(), help="Folder of the recordings  [default: as the tasks had it]")
+@click.option("--static", type=folder(), help="Folder of the static images  [default: as the tasks had it]")
+@click.option("--splits", type=folder(), help="CSV of the splits  [default: as the tasks had it]")
+@click.option("--max-bad", type=click.IntRange(0), default=0, show_default=True, help="Recordings that may be dropped.")
+@json_option
+def finish(
+    shards_path: Path, events: Path | None, static: Path | None, splits: Path | None, max_bad: int, as_json: bool
+) -> None:
+    """Complete a shard set that the jobs of preprocess --task made; says which of them have to run (again).
+
+    Usually that is none: only where an image turned out to be undecodable after another job had gone past it.
+
+    \b
+    Example:
+      spikebridge finish data/shards/nmnist
+    """
+    from pipeline.shares import finish_shares
+
+    where = {"events": events, "static": static, "splits": splits}
+    outcome = finish_shares(shards_path, where=where, max_bad=max_bad, progress=progress_bar)
+    show_set(outcome, shards_path, as_json=as_json)
 
 
 @main.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +49,10 @@ class Conversion:
     def used(self) -> list[Recording]:
         """The recordings that will be converted."""
         return [r for r in self.listing.recordings if r.name in self.split]
+
+    def lost(self, undecodable: Collection[str]) -> dict[str, str]:
+        """Recordings whose photograph is one of these, and the photograph."""
+        return {r.name: r.image for r in self.used if r.image is not None and r.image in undecodable}
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -127,7 +131,7 @@ def prepare(
         SettingsError: an unknown data set or class, or a bad CSV.
     """
     reader = get_reader(settings.dataset)
-    listing = reader.list_pair(events_root, static_root)
+    listing = reader.list_pair(events_root.absolute(), static_root.absolute())  # tasks run in other folders, too
     if settings.protocol == "legacy" and splits is None:
         listing = reader.published(listing, seed=settings.seed)
     listing = choose(listing, classes=settings.classes, limit=settings.limit)

@@ -1,40 +1,36 @@
 """A conversion from the raw folders to a complete shard set: plan, run the tasks, finish.
 
 What is finished stays: an interrupted conversion continues with the tasks that are missing. The manifest is written
-last. The result does not depend on the number of workers, on their order, or on where the folders are.
+last. The result does not depend on what runs the tasks, on their order, or on where the folders are.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pipeline.colour import ENCODING_CHANNELS
 from pipeline.conversion import Conversion, no_static_image
-from pipeline.convert_tasks import Job, TaskResult, convert_events, convert_static, reject
-from pipeline.errors import PipelineError, SettingsError
+from pipeline.convert_tasks import Job, TaskResult, reject
+from pipeline.engines import Engine, open_engine
+from pipeline.errors import PipelineError
 from pipeline.files import write_bytes
 from pipeline.finish import finish
-from pipeline.output import Outcome, claim, find_existing, lock
-from pipeline.pairs import Recording
-from pipeline.plan import EventShard, StaticChunk, plan_events, plan_static, static_keys
+from pipeline.output import Outcome, claim, find_existing, lock, make_work_folder, remove_partial_files
+from pipeline.plan import EventShard, Task, plan_events, plan_static, static_keys
 from pipeline.splits import image_roles
+from pipeline.static_parts import read_parts
 from pipeline.static_pool import StaticImages
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 """Wraps an iterable to show progress: (items, total, what)."""
+IMAGES, SHARDS = "static images", "event shards"
+"""What progress is shown of."""
 
 
 def default_workers() -> int:
@@ -47,6 +43,7 @@ def convert(
     out: Path,
     *,
     workers: int = 1,
+    scheduler: str | None = None,
     max_bad: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -57,155 +54,114 @@ def convert(
         conversion: from `prepare`.
         out: folder of the shard set; missing, empty, or holding the same conversion, finished or not.
         workers: processes; 1 works in this one.
+        scheduler: address of a Dask scheduler, whose workers do it instead.
         max_bad: recordings and images that may be dropped.
         overwrite: replace another conversion's shard set (never a folder of anything else).
         progress: shows progress.
 
     Raises:
-        SettingsError: `out` holds something else, or another process is writing there.
-        PipelineError: more than `max_bad` rejects, a leak in the raw data, or a worker that died.
+        SettingsError: `out` holds something else, or another process is writing there; no Dask, or no scheduler.
+        PipelineError: more than `max_bad` rejects, a leak in the raw data, or workers that die without end.
     """
     if done := find_existing(conversion, out, overwrite=overwrite):
-        if len(done.rejects) > max_bad:
-            raise PipelineError(_too_many(list(done.rejects), max_bad, out / "rejects.jsonl"))
-        return done
-    job = Job(out, conversion.settings, conversion.listing.sensor_size, conversion.listing.shown_fraction)
-    try:
-        job.work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"{out}: cannot be made ({error.strerror}). Choose another folder with --out.") from error
-    show = progress or (lambda items, total, what: items)
-    with lock(job.work), _executor(workers) as executor:
+        return _checked(done, max_bad, out)
+    job = make_job(conversion, out)
+    with lock(job.work), open_engine(workers=workers, scheduler=scheduler) as engine:
+        if done := find_existing(conversion, out, overwrite=False):  # another process was faster
+            return _checked(done, max_bad, out)
         claim(conversion, out)
-        rejects = list(conversion.rejects)
         chunks = plan_static(conversion.listing)
-        for result in _run(executor, convert_static, job, chunks, lambda i, n: show(i, n, "static images")):
-            rejects += result.rejects
-        decoded = _load_static(job, chunks)
-        split, lost = _without_lost_images(conversion, decoded.names)
-        rejects += lost
+        results = run_tasks(engine, job, chunks, progress, IMAGES)
+        rejects = [*conversion.rejects, *(line for result in results for line in result.rejects)]
+        lost = conversion.lost(undecodable(results))
+        rejects += [
+            reject("recording", name, no_static_image(name, f"image {image} cannot be decoded"))
+            for name, image in lost.items()
+        ]
         _check_rejects(rejects, max_bad, job)
-
-        recordings = [r for r in conversion.used if r.name in split]
-        static, keys = _static_images(conversion, decoded, recordings, split)
-        shards = plan_events(recordings, split=split, image_keys=keys, settings=conversion.settings)
-        job = replace(job, key_bytes=max(len(sample.key) for shard in shards for sample in shard.samples))
-        results = _run(executor, convert_events, job, shards, lambda i, n: show(i, n, "event shards"))
+        job, shards = plan_shards(conversion, job, lost)
+        results = run_tasks(engine, job, shards, progress, SHARDS)
         rejects += [line for result in results for line in result.rejects]
         _check_rejects(rejects, max_bad, job)
+        static = _static_images(conversion, job, [chunk.name for chunk in chunks], lost)
+        remove_partial_files(out)  # of workers that died since
         manifest = finish(job, conversion, results=results, rejects=rejects, static=static)
-        shutil.rmtree(job.work)
+        shutil.rmtree(job.work, ignore_errors=True)  # a worker that was thought dead may still be at work in it
     return Outcome(manifest, tuple(rejects))
 
 
-@contextmanager
-def _executor(workers: int) -> Iterator[Executor | None]:
-    """A pool of processes, or None to work in this one; waiting tasks are dropped when an exception passes."""
-    if workers <= 1:
-        yield None
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupt)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def _checked(done: Outcome, max_bad: int, out: Path) -> Outcome:
+    """A finished conversion, if it may have lost what it lost."""
+    if len(done.rejects) > max_bad:
+        raise PipelineError(_too_many(done.rejects, max_bad, out / "rejects.jsonl"))
+    return done
 
 
-def _ignore_interrupt() -> None:
-    """Ctrl-C reaches every process of the terminal; workers finish their shard and the parent decides."""
-    import signal
+def make_job(conversion: Conversion, out: Path) -> Job:
+    """The job of a conversion, and its work folder, made if it is missing.
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Raises:
+        SettingsError: the folder cannot be made.
+    """
+    make_work_folder(out)
+    listing = conversion.listing
+    return Job(out.absolute(), conversion.settings, listing.sensor_size, listing.shown_fraction)
 
 
-def _run(
-    executor: Executor | None,
-    work: Callable[[Job, Any], TaskResult],
-    job: Job,
-    tasks: Sequence[StaticChunk] | Sequence[EventShard],
-    progress: Callable[[Iterable[Any], int], Iterable[Any]],
+def undecodable(results: Iterable[TaskResult]) -> set[str]:
+    """Names of the images that tasks rejected."""
+    return {line["name"] for result in results for line in result.rejects}
+
+
+def plan_shards(conversion: Conversion, job: Job, lost: Mapping[str, str]) -> tuple[Job, list[EventShard]]:
+    """The event shards, without the recordings that lost their photograph, and the job that knows their keys."""
+    keys = static_keys(conversion.listing.images)
+    shards = plan_events(conversion.used, split=conversion.split, image_keys=keys, settings=conversion.settings)
+    longest = max(len(sample.key) for shard in shards for sample in shard.samples)
+    return replace(job, key_bytes=longest), [shard.without(lost) for shard in shards]
+
+
+def run_tasks(
+    engine: Engine, job: Job, tasks: Sequence[Task], progress: Progress | None, what: str
 ) -> list[TaskResult]:
-    """Run the tasks that are not done yet; results in the order of the tasks."""
-    results = {task.name: TaskResult.load(job.work, task.name) for task in tasks}
-    missing = [task for task in tasks if results[task.name] is None]
-    if executor is None:
-        for task in progress(missing, len(missing)):
-            results[task.name] = work(job, task)
-    else:
-        futures: list[Future[TaskResult]] = [executor.submit(work, job, task) for task in missing]
-        try:
-            for future in progress(as_completed(futures), len(futures)):
-                results[future.result().name] = future.result()
-        except BrokenProcessPool as error:
-            raise PipelineError(
-                "a worker process died (killed, or out of memory). Finished shards are kept: run the same command "
-                "again, with fewer --workers if memory is short."
-            ) from error
-    return [result for task in tasks if (result := results[task.name]) is not None]
+    """Do the tasks that are not done yet; results in the order of the tasks."""
+    results: dict[str, TaskResult] = {}
+    for task in tasks:
+        if (result := TaskResult.load(job.work, task.name)) and result.covers(task):
+            results[task.name] = result
+    missing = [task for task in tasks if task.name not in results]
+    coming: Iterable[TaskResult] = engine.run(job, missing)
+    for result in progress(coming, len(missing), what) if progress else coming:
+        results[result.name] = result
+    return [results[task.name] for task in tasks]
 
 
-class _Decoded(NamedTuple):
-    """Static images that could be decoded, in the order of the listing."""
-
-    names: list[str]
-    images: NDArray[np.uint8]
-    """[N,C,S,S]."""
-    hashes: NDArray[np.uint8]
-    """[N,32], of the full-size pixels."""
-
-
-def _load_static(job: Job, chunks: Sequence[StaticChunk]) -> _Decoded:
-    names: list[str] = []
-    images, hashes = [], []
-    for chunk in chunks:
-        with np.load(job.work / f"{chunk.name}.npz", allow_pickle=False) as part:
-            if len(part["names"]):
-                names += part["names"].tolist()
-                images.append(part["images"])
-                hashes.append(part["hashes"])
-    if not names:
-        raise PipelineError("none of the static images could be decoded; expected at least one.")
-    return _Decoded(names, np.concatenate(images), np.concatenate(hashes))
-
-
-def _static_images(
-    conversion: Conversion, decoded: _Decoded, recordings: Sequence[Recording], split: Mapping[str, str]
-) -> tuple[StaticImages, dict[str, str]]:
-    """The decoded images with their roles, and their keys by name."""
+def _static_images(conversion: Conversion, job: Job, chunks: Sequence[str], lost: Mapping[str, str]) -> StaticImages:
+    """The decoded images with their roles."""
+    settings = conversion.settings
+    parts = read_parts(job.work, chunks, shape=(ENCODING_CHANNELS[settings.encoding], settings.size, settings.size))
     by_name = {image.name: image for image in conversion.listing.images}
-    images = [by_name[name] for name in decoded.names]
+    images = [by_name[name] for name in parts.names]
     keys = static_keys(images)
     roles = image_roles(
         images,
         {
-            name: (full.tobytes(), hashlib.sha256(stored.tobytes()).digest())
-            for name, full, stored in zip(decoded.names, decoded.hashes, decoded.images, strict=True)
+            name: (full.tobytes(), stored.tobytes())
+            for name, full, stored in zip(parts.names, parts.pixels_sha256, parts.stored_sha256, strict=True)
         },
-        recordings=recordings,
-        split=split,
-        protocol=conversion.settings.protocol,
-        official=not conversion.settings.splits_sha256,
+        recordings=[r for r in conversion.used if r.name not in lost],
+        split=conversion.split,
+        protocol=settings.protocol,
+        official=not settings.splits_sha256,
     )
-    static = StaticImages.sort(
-        decoded.images,
+    return StaticImages.sort(
+        parts.images,
         labels=[image.label for image in images],
         keys=[keys[image.name] for image in images],
         roles=[roles[image.name] for image in images],
-        pixels_sha256=decoded.hashes,
+        pixels_sha256=parts.pixels_sha256,
         num_classes=len(conversion.listing.classes),
     )
-    return static, keys
-
-
-def _without_lost_images(conversion: Conversion, names: Sequence[str]) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """The splits less the recordings whose photograph could not be decoded, and those as rejects."""
-    present = set(names)
-    lost = {r.name: r.image for r in conversion.used if r.image is not None and r.image not in present}
-    rejects = [
-        reject("recording", name, no_static_image(name, f"image {image} cannot be decoded"))
-        for name, image in lost.items()
-    ]
-    return {name: split for name, split in conversion.split.items() if name not in lost}, rejects
 
 
 def _check_rejects(rejects: Sequence[dict[str, str]], max_bad: int, job: Job) -> None:

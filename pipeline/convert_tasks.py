@@ -6,7 +6,6 @@ tonic and torch are never imported here.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,10 +24,11 @@ from pipeline.images import pixel_hash, to_static
 from pipeline.manifest import WORK_FOLDER
 from pipeline.packing import PackedEvents, pack
 from pipeline.pairs import PairReader, Recording, StaticImage, get_reader
-from pipeline.plan import EventShard, PlannedSample, StaticChunk
+from pipeline.plan import EventShard, PlannedSample, StaticChunk, Task
 from pipeline.settings import ConversionSettings
 from pipeline.shards import EXTENSION, Sample, write_shard
 from pipeline.spool import Converted, spooled
+from pipeline.static_parts import write_part
 
 Item = TypeVar("Item", Recording, StaticImage)
 Content = TypeVar("Content")
@@ -86,17 +86,23 @@ class TaskResult:
         write_bytes(work / f"{self.name}.json", json.dumps(asdict(self)).encode())
 
     @classmethod
-    def load(cls, work: Path, name: str) -> TaskResult | None:
-        """The result of a task that is done and whose files are still what it wrote; else None."""
-        path = work / f"{name}.json"
-        if not path.is_file():
+    def load(cls, work: Path, name: str, *, check: bool = True) -> TaskResult | None:
+        """The result of a task that is done and, with `check`, whose files are still what it wrote; else None."""
+        try:
+            result = cls(**json.loads((work / f"{name}.json").read_bytes()))
+        except FileNotFoundError:
             return None
-        result = cls(**json.loads(path.read_bytes()))
-        for entry in result.files:
+        for entry in result.files if check else ():
             written = work.parent / entry["name"]
             if not written.is_file() or sha256_file(written) != entry["sha256"]:
                 return None
         return result
+
+    def covers(self, task: Task) -> bool:
+        """Whether these recordings, no more and no fewer, were the task's; always so for images."""
+        if isinstance(task, StaticChunk):
+            return True
+        return {*(name for _, name, _ in self.samples), *(line["name"] for line in self.rejects)} == set(task.names)
 
     def add_file(self, out: Path, path: Path, samples: int) -> None:
         """Record a file that the task wrote."""
@@ -110,54 +116,90 @@ def reject(kind: str, name: str, error: RecordingError) -> dict[str, str]:
     return {"kind": kind, "name": name, "reason": error.reason, "message": str(error)}
 
 
-def convert_static(job: Job, chunk: StaticChunk) -> TaskResult:
-    """Decode, hash, stretch and encode a chunk of images into `<work>/<name>.npz`."""
+NONE: frozenset[str] = frozenset()
+
+
+def convert_task(job: Job, task: Task, deadly: frozenset[str] = NONE) -> TaskResult:
+    """Do a task and write what it makes.
+
+    Args:
+        job: of the conversion.
+        task: chunk of images or event shard.
+        deadly: recordings or images that are rejected unread, because they kill the process that reads them.
+    """
+    result = TaskResult(task.name)
+    convert = _convert_static if isinstance(task, StaticChunk) else _convert_events
+    convert(job, task, result, deadly)  # type: ignore[arg-type]
+    result.save(job.work)
+    return result
+
+
+def rehearse_task(job: Job, task: Task) -> None:
+    """All that a task does but store its result: who survives it, survives the task."""
+    reader, result = get_reader(job.settings.dataset), TaskResult(task.name)
+    made = (
+        _images(job, reader, task, result, NONE)
+        if isinstance(task, StaticChunk)
+        else _samples(job, reader, task, result, NONE)
+    )
+    for _ in made:
+        pass
+
+
+def _deadly(kind: str, name: str) -> dict[str, str]:
+    message = f"{name}: kills the process that reads it, by a crash or for want of memory. Leave it out, or report it."
+    return reject(kind, name, RecordingError(message, reason="kills_worker"))
+
+
+def _convert_static(job: Job, chunk: StaticChunk, result: TaskResult, deadly: frozenset[str]) -> None:
+    """Decode, hash, stretch and encode a chunk of images, and write them as `pipeline.static_parts` says."""
     reader = get_reader(job.settings.dataset)
-    result = TaskResult(chunk.name)
-    names, images, hashes = [], [], []
+    for path, samples in write_part(job.work, chunk.name, _images(job, reader, chunk, result, deadly)):
+        result.add_file(job.out, path, samples)
+
+
+def _images(
+    job: Job, reader: PairReader, chunk: StaticChunk, result: TaskResult, deadly: frozenset[str]
+) -> Iterator[tuple[str, bytes, NDArray[np.uint8]]]:
+    """Name, hash of the full-size pixels, and encoded image [C,S,S] of every image that can be decoded."""
     for image in chunk.images:
+        if image.name in deadly:
+            result.rejects.append(_deadly("image", image.name))
+            continue
         try:
             rgb = _readable(reader.read_image, image)
         except RecordingError as error:
             result.rejects.append(reject("image", image.name, error))
             continue
-        names.append(image.name)
-        hashes.append(np.frombuffer(pixel_hash(rgb), np.uint8))
-        images.append(_static(job, rgb))
-    buffer = io.BytesIO()
-    arrays = {"images": np.stack(images), "hashes": np.stack(hashes)} if images else {}
-    np.savez(buffer, names=np.array(names, dtype=np.str_), **arrays)  # type: ignore[arg-type]
-    path = job.work / f"{chunk.name}.npz"
-    write_bytes(path, buffer.getvalue())
-    result.add_file(job.out, path, len(names))
-    result.save(job.work)
-    return result
+        yield image.name, pixel_hash(rgb), _static(job, rgb)
 
 
-def convert_events(job: Job, shard: EventShard) -> TaskResult:
+def _convert_events(job: Job, shard: EventShard, result: TaskResult, deadly: frozenset[str]) -> None:
     """Read, check and frame the recordings of one shard, and write the shard and its index."""
     reader = get_reader(job.settings.dataset)
-    result = TaskResult(shard.name)
     settings = job.settings
     path = job.out / (shard.name + EXTENSION[settings.format])
     written = write_shard(
         path,
-        _samples(job, reader, shard, result),
+        _samples(job, reader, shard, result, deadly),
         shape=(settings.time_bins, 2, settings.size, settings.size),
         dtype=np.dtype(settings.dtype).newbyteorder("<"),
         key_bytes=job.key_bytes,
         codec=settings.codec,
     )
     result.files += written.files
-    result.save(job.work)
-    return result
 
 
-def _samples(job: Job, reader: PairReader, shard: EventShard, result: TaskResult) -> Iterator[Sample]:
+def _samples(
+    job: Job, reader: PairReader, shard: EventShard, result: TaskResult, deadly: frozenset[str]
+) -> Iterator[Sample]:
     """Samples of a shard in their order; rejects and totals go into the result."""
     totals = dict.fromkeys(("events", "dropped_events", "saturated_cells", "saturated_samples"), 0)
     result.totals = totals
     for planned in shard.samples:
+        if planned.recording.name in deadly:
+            result.rejects.append(_deadly("recording", planned.recording.name))
+            continue
         try:
             sample, digest = _sample(job, reader, planned, totals)
         except RecordingError as error:

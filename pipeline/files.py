@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Yields:
         The path to write to, in the same folder. On an exception it is deleted and `path` stays as it was.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")  # several machines may write it
     try:
         yield partial
         with open(partial, "rb+") as file:

@@ -45,7 +45,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 def decode_image(data: bytes, *, source: str) -> NDArray[np.uint8]:
     """As `read_image`, from the bytes of the file."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -62,8 +62,10 @@ def decode_image(data: bytes, *, source: str) -> NDArray[np.uint8]:
                 return np.asarray(shown.convert("RGB"), np.uint8)  # [H,W,3]
             return np.asarray(image.convert("RGB"), np.uint8)  # [H,W,3]
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        # Pillow's own text for an unknown format holds the address of an object, so it would not be the same twice.
+        detail = "of no known format" if isinstance(error, UnidentifiedImageError) else error
         raise RecordingError(
-            f"{source}: not an image that can be decoded ({error}); expected PNG, JPEG, BMP, GIF or TIFF. "
+            f"{source}: not an image that can be decoded ({detail}); expected PNG, JPEG, BMP, GIF or TIFF. "
             "Copy it again, or remove it.",
             reason="unreadable_image",
         ) from error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from pipeline.settings import describe_difference
 
 PLAN = "plan.json"
 """In the work folder: the fingerprint of the conversion that is going on."""
+log = logging.getLogger(__name__)
 _CHOICES = "Use another folder with --out, the same settings as before, or --overwrite to replace it."
 
 
@@ -58,19 +60,21 @@ def find_existing(conversion: Maker, out: Path, *, overwrite: bool) -> Outcome |
         return None
     if not out.is_dir():
         raise SettingsError(f"{out} is a file; expected a folder for the shard set. Choose another with --out.")
-    unfinished = (out / manifests.WORK_FOLDER).is_dir()
-    if not unfinished and not (out / manifests.MANIFEST).exists():
+    complete, work = (out / manifests.MANIFEST).exists(), out / manifests.WORK_FOLDER
+    unfinished = work.is_dir() and not complete
+    if not unfinished and not complete:
         if entries := sorted(entry.name for entry in out.iterdir()):
             raise SettingsError(
                 f"{out} is not empty and holds no shard set ({', '.join(entries[:5])}). Choose another with --out."
             )
         return None
-    if unfinished and not (out / manifests.WORK_FOLDER / PLAN).exists():
+    if unfinished and not (work / PLAN).exists():
         return None  # killed before the first byte of work
     found, manifest, trouble = _found(out, unfinished=unfinished)
     if found == conversion.fingerprint:
         if manifest is None:
             return None
+        shutil.rmtree(work, ignore_errors=True)  # of a process that was killed at its very end
         lines = (out / "rejects.jsonl").read_text().splitlines()
         return Outcome(manifest, tuple(json.loads(line) for line in lines), up_to_date=True)
     if not overwrite:
@@ -78,7 +82,11 @@ def find_existing(conversion: Maker, out: Path, *, overwrite: bool) -> Outcome |
         raise SettingsError(
             f"{out} already holds {kind}:\n{trouble or _difference(found, conversion.fingerprint)}\n{_CHOICES}"
         )
-    _clear(out)
+    if unfinished:
+        with lock(work):  # refuses while somebody is at work there
+            _clear(out)
+    else:
+        _clear(out)
     return None
 
 
@@ -107,22 +115,70 @@ def _clear(out: Path) -> None:
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
+def make_work_folder(out: Path) -> Path:
+    """The folder of unfinished work below `out`, made if it is missing.
+
+    Raises:
+        SettingsError: it cannot be made.
+    """
+    work = out / manifests.WORK_FOLDER
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{out}: cannot be made ({error.strerror}). Choose another folder with --out.") from error
+    return work
+
+
 @contextmanager
-def lock(work: Path) -> Iterator[None]:
-    """Hold the folder for this process; the system lets go when the process ends, however it ends."""
-    with open(work / "lock", "w") as file:
+def lock(work: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the folder for this process; the system lets go when the process ends, however it ends.
+
+    Args:
+        work: the work folder.
+        shared: let others in that are content to share, too.
+
+    Raises:
+        SettingsError: another process holds it.
+    """
+    with open(work / "lock", "a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
             raise SettingsError(
                 f"{work.parent}: another process is converting into this folder. Wait for it, or choose another --out."
             ) from error
+        except OSError as error:
+            log.warning("%s: no locks on this disk (%s); see that nothing else converts into it", work, error.strerror)
         yield
 
 
 def claim(conversion: Maker, out: Path) -> None:
-    """Write down what is being made here, and remove what a killed process left half-written."""
+    """Write down what is being made here, and remove what killed processes left; for a sole owner."""
+    remove_partial_files(out)
+    write_bytes(out / manifests.WORK_FOLDER / PLAN, manifests.dump(conversion.fingerprint))
+
+
+def remove_partial_files(out: Path) -> None:
+    """Remove what killed processes left half-written."""
     for folder in (out, out / manifests.WORK_FOLDER):
         for path in folder.glob(f"*{PARTIAL_SUFFIX}"):
-            path.unlink()
-    write_bytes(out / manifests.WORK_FOLDER / PLAN, manifests.dump(conversion.fingerprint))
+            path.unlink(missing_ok=True)
+
+
+def claim_together(conversion: Maker, out: Path) -> None:
+    """Write down what is being made here, or see that the others who share the folder make the same.
+
+    Raises:
+        SettingsError: they make something else.
+    """
+    plan = out / manifests.WORK_FOLDER / PLAN
+    with open(plan.with_suffix(".lock"), "w") as file:
+        with suppress(OSError):  # no locks on this disk, of which `lock` has warned
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if not plan.exists():
+            write_bytes(plan, manifests.dump(conversion.fingerprint))
+    if (found := json.loads(plan.read_bytes())) != json.loads(manifests.dump(conversion.fingerprint)):
+        raise SettingsError(
+            f"{out}: another process began another conversion here:\n{_difference(found, conversion.fingerprint)}\n"
+            f"{_CHOICES}"
+        )

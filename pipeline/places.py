@@ -94,10 +94,7 @@ class Place:
         if self.protocol == "file":
             os.replace(aside, target)
             return
-        # SFTP's plain rename refuses to replace a file; what is replaced is the pointer or a copy of the same bytes.
-        if self.files.exists(target):
-            self.files.rm_file(target)
-        self.files.mv(aside, target)
+        self.files.mv(aside, target)  # OpenSSH's rename replaces at once; where a server lacks it, sshfs copies
 
     def _remove(self, path: str) -> None:
         try:
@@ -120,7 +117,11 @@ def open_place(text: str) -> Place:
 
         return Place("file", path, text.rstrip("/") or text, fsspec.filesystem("file", auto_mkdir=True))
     shown = masked(text)
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:  # whose text may hold a piece of a password
+        raise SettingsError(f"{shown}: expected a port in digits, and %2F for a slash in a password.") from error
     if parts.scheme not in NEEDS or not text.startswith(f"{parts.scheme}://") or "::" in text:
         raise SettingsError(f"{shown}: expected a path, or an address that begins with {', '.join(NEEDS)} and ://.")
     if parts.query or parts.fragment or re.search(r"[\s{}\[\]*?|<>\"'`\\]|\.\.", text) or not parts.hostname:
@@ -133,8 +134,12 @@ def open_place(text: str) -> Place:
         from sshfs import SSHFileSystem
 
         login = {"username": parts.username, "password": unquote(parts.password) if parts.password else None}
-        known = {name: value for name, value in {**login, "port": parts.port}.items() if value is not None}
-        return Place("sftp", unquote(folder), shown, SSHFileSystem(parts.hostname, **known))
+        known = {name: value for name, value in {**login, "port": port}.items() if value is not None}
+        try:
+            files = SSHFileSystem(parts.hostname, **known)
+        except Exception as error:  # it connects at once, and asyncssh has errors of its own
+            raise unreachable(shown, error) from error
+        return Place("sftp", unquote(folder), shown, files)
     import fsspec
 
     if parts.scheme == "s3":
@@ -145,7 +150,7 @@ def open_place(text: str) -> Place:
 
 def masked(text: str) -> str:
     """An address without user, password and query."""
-    return re.sub(r"\?.*", "?***", re.sub(r"//[^/@]*@", "//***@", text)).rstrip("/")
+    return re.sub(r"\?.*", "?***", re.sub(r"//\S*@", "//***@", text)).rstrip("/")
 
 
 def _need(package: str, protocol: str) -> None:

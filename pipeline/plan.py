@@ -1,15 +1,16 @@
 """What a conversion will do, worked out before anything is decoded; the same whoever runs it.
 
 Static images go first, in chunks; what they hash to decides the static pool. Then the event shards, whose samples are
-shuffled across classes once, by hash.
+shuffled across classes once, by hash. A recording whose photograph turns out to be undecodable is left out of its
+shard, and no other shard changes: so both kinds of tasks can be planned, and shared out, from the listing alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from pipeline.errors import LayoutError
 from pipeline.pairs import Listing, Recording, StaticImage, key_part
@@ -30,6 +31,15 @@ class StaticChunk:
 
     name: str
     images: tuple[StaticImage, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the images."""
+        return tuple(image.name for image in self.images)
+
+    def part(self, start: int, stop: int) -> StaticChunk:
+        """The same with some of its images."""
+        return replace(self, images=self.images[start:stop])
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,22 @@ class EventShard:
 
     name: str
     samples: tuple[PlannedSample, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the recordings."""
+        return tuple(sample.recording.name for sample in self.samples)
+
+    def part(self, start: int, stop: int) -> EventShard:
+        """The same with some of its samples."""
+        return replace(self, samples=self.samples[start:stop])
+
+    def without(self, names: Collection[str]) -> EventShard:
+        """The same without some recordings; what else it holds stays."""
+        return replace(self, samples=tuple(s for s in self.samples if s.recording.name not in names))
+
+
+Task = StaticChunk | EventShard
 
 
 def plan_static(listing: Listing) -> list[StaticChunk]:

@@ -26,7 +26,7 @@ from pipeline.convert_tasks import TaskResult
 from pipeline.errors import SettingsError, ShardSetError
 from pipeline.files import HashedReader, file_entry, replacing, sha256_file, write_bytes
 from pipeline.finish import CARD, REJECTS, checksums
-from pipeline.output import Outcome, claim, find_existing, lock
+from pipeline.output import Outcome, claim, find_existing, lock, make_work_folder
 from pipeline.pairs import get_reader
 from pipeline.settings import ConversionSettings
 from pipeline.shards import EXTENSION, Sample, index_path, write_shard
@@ -84,8 +84,7 @@ def rewrite(
     work = Rewriting(shards, replace(settings, format=format_ or settings.format, codec=codec or settings.codec))
     if done := find_existing(work, out, overwrite=overwrite):
         return done
-    folder = out / manifests.WORK_FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_work_folder(out)
     show = progress or (lambda items, total, what: items)
     with lock(folder):
         claim(work, out)
@@ -108,18 +107,16 @@ def _settings(shards: ShardSet) -> ConversionSettings:
     Raises:
         ShardSetError: they are not those of this version.
     """
-    said = shards.settings
     try:
-        settings = ConversionSettings(**{**said, "classes": tuple(said["classes"])})
-        same = settings.as_dict() == said and settings.sha256 == shards.manifest["settings_sha256"]
-    except (TypeError, KeyError, SettingsError):
-        same = False
-    if not same:
-        raise ShardSetError(
-            f"{shards.path}: its settings are not those that this version writes. Convert it with the version that "
-            "made it, or preprocess the raw data again."
-        )
-    return settings
+        settings = ConversionSettings.from_dict(shards.settings)
+        if settings.sha256 == shards.manifest["settings_sha256"]:
+            return settings
+    except (SettingsError, KeyError):
+        pass
+    raise ShardSetError(
+        f"{shards.path}: its settings are not those that this version writes. Convert it with the version that made "
+        "it, or preprocess the raw data again."
+    )
 
 
 def _rewrite_shard(work: Rewriting, split: str, path: Path, out: Path) -> list[dict[str, Any]]:

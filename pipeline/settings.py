@@ -145,6 +145,22 @@ class ConversionSettings:
         lists = {name: list(getattr(self, name)) for name in ("classes", "time_window_us")}
         return {**dataclasses.asdict(self), **lists}
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ConversionSettings:
+        """The settings that `as_dict` gave.
+
+        Raises:
+            SettingsError: they are not those of this version.
+        """
+        try:
+            lists = {name: tuple(values[name]) for name in ("classes", "time_window_us")}
+            settings = cls(**{**values, **lists})
+        except (TypeError, KeyError) as error:
+            raise SettingsError(f"these are not the settings of this version: {error}.") from error
+        if settings.as_dict() != values:
+            raise SettingsError("these are not the settings of this version.")
+        return settings
+
     @property
     def sha256(self) -> str:
         """Hash of the settings and the schema version: what `make` puts into a folder's name."""

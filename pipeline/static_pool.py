@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ShardSetError
 from pipeline.hdf5 import plain_dataset
 from pipeline.shards import chunk_places
+from pipeline.static_parts import PartImages
 
 STATIC_FILE = "static.h5"
 POOL, DUPLICATE = "pool", "duplicate"
@@ -35,7 +36,7 @@ class StaticImages:
     """Images of a shard set with what is known of each.
 
     Args:
-        images: [N,C,H,W] uint8, an array or `StoredImages`.
+        images: [N,C,H,W] uint8: an array, `StoredImages`, or `PartImages` while a set is made.
         labels: [N] int64.
         keys: N strings.
         roles: N strings, see `ROLES`.
@@ -56,7 +57,7 @@ class StaticImages:
     @classmethod
     def sort(
         cls,
-        images: NDArray[np.uint8],
+        images: PartImages,
         *,
         labels: Sequence[int],
         keys: Sequence[str],
@@ -64,12 +65,15 @@ class StaticImages:
         pixels_sha256: NDArray[np.uint8],
         num_classes: int,
     ) -> StaticImages:
-        """Put rows that come in any order into the order (role, label, key) and find the classes of the pool."""
+        """Put rows that come in any order into the order (role, label, key) and find the classes of the pool.
+
+        The images stay where they are.
+        """
         order = sorted(range(len(keys)), key=lambda i: (ROLES.index(roles[i]), labels[i], keys[i]))
         sorted_labels = np.array([labels[i] for i in order], np.int64)
         pool_size = sum(role == POOL for role in roles)
         return cls(
-            images=images[order],
+            images=images.reordered(order),
             labels=sorted_labels,
             keys=tuple(keys[i] for i in order),
             roles=tuple(roles[i] for i in order),

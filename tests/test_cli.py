@@ -23,6 +23,7 @@ VERBS = [
     "doctor",
     "evaluate",
     "export",
+    "finish",
     "import-checkpoint",
     "inspect",
     "preprocess",

@@ -4,7 +4,6 @@ Command:   python tests/pipeline/large_set.py write|verify|train FOLDER GIGABYTE
 """
 
 import argparse
-import hashlib
 import json
 import sys
 import time
@@ -15,86 +14,65 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from memory import peak_bytes
 
-from pipeline import manifest as manifests
-from pipeline.files import file_entry
-from pipeline.finish import checksums
-from pipeline.shards import EXTENSION, Sample, write_shard
-from pipeline.static_pool import STATIC_FILE, StaticImages, write_static
+from pipeline.conversion import prepare
+from pipeline.convert import convert
+from pipeline.events import Events
+from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from pipeline.settings import ConversionSettings
 
-SHAPE, CLASSES, PER_SHARD = (10, 2, 48, 48), 10, 5000
-SAMPLE_BYTES = 10 * 2 * 48 * 48
+BINS, SIZE, CLASSES, PER_SHARD, EVENTS = 10, 48, 10, 5000, 300
+SAMPLE_BYTES = BINS * 2 * SIZE * SIZE
 IMAGES_PER_CLASS = 30_000
 
 
-class Pictures:
-    """Images [N,1,48,48] that are made when they are asked for."""
+class Generated(PairReader):
+    """Recordings and images that are made when they are read, each from its number; all for training."""
 
-    shape = (CLASSES * IMAGES_PER_CLASS, 1, 48, 48)
+    name = "generated"
+    card = DatasetCard("generated", "numbers", "numbers", "nowhere", "CC0", "nobody", "exact", {}, simulated=True)
 
-    def __len__(self):
-        return self.shape[0]
+    def list_pair(self, events_root, static_root):
+        count = int((events_root / "count").read_text())
+        path = events_root / "count"
+        images = tuple(
+            StaticImage(f"{k}/{i:06d}", path, k, "train", f"{i:06d}", row=k * IMAGES_PER_CLASS + i)
+            for k in range(CLASSES)
+            for i in range(IMAGES_PER_CLASS)
+        )
+        recordings = tuple(
+            Recording(f"{i:08d}", path, i % CLASSES, "train", f"{i:08d}", f"{i % CLASSES}/{i % IMAGES_PER_CLASS:06d}")
+            for i in range(count)
+        )
+        return Listing(tuple(map(str, range(CLASSES))), recordings, images, (SIZE, SIZE))
 
-    def __getitem__(self, rows):
-        numbers = np.arange(*rows.indices(len(self)))
-        return np.random.default_rng(int(numbers[0])).integers(0, 256, (len(numbers), 1, 48, 48), dtype=np.uint8)
+    def read_events(self, recording):
+        rng = np.random.default_rng(int(recording.name))
+        t = np.sort(rng.integers(0, 300_000, EVENTS))
+        x, y = rng.integers(0, SIZE, (2, EVENTS), dtype=np.int32)
+        return Events(t=t, x=x, y=y, p=rng.integers(0, 2, EVENTS, dtype=np.uint8))
 
-
-def samples(first, count):
-    """Sparse random frames, 64 of them over and over, each with a pixel of its own."""
-    rng = np.random.default_rng(0)
-    frames = rng.poisson(0.1, (64, *SHAPE)).astype(np.uint8)
-    for i in range(first, first + count):
-        mine = frames[i % 64].copy()
-        mine.reshape(-1)[:8] = np.frombuffer(i.to_bytes(8, "little"), np.uint8)
-        metadata = {"events_sha256": hashlib.sha256(mine).hexdigest(), "static": f"static-{i % CLASSES}-{i % 1000:06d}"}
-        yield Sample(f"train-{i % CLASSES}-{i:08d}", i % CLASSES, mine, json.dumps(metadata | {"source": f"{i}.bin"}))
+    def read_image(self, image):
+        return np.random.default_rng(image.row).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
 
 
 def write(folder, *, gigabytes, format_, codec):
-    """Write shards, a static pool that is too large to be kept, and a manifest; returns the number of samples."""
-    folder.mkdir()
-    shards = -(-int(gigabytes * 1e9) // (SAMPLE_BYTES * PER_SHARD))
-    files = []
-    for number in range(shards):
-        path = folder / f"events-train-{number:05d}{EXTENSION[format_]}"
-        made = samples(number * PER_SHARD, PER_SHARD)
-        files += write_shard(path, made, shape=SHAPE, dtype=np.dtype("u1"), key_bytes=16, codec=codec).files
-    number = len(Pictures())
-    static = StaticImages(
-        images=Pictures(),
-        labels=np.repeat(np.arange(CLASSES), IMAGES_PER_CLASS),
-        keys=tuple(f"static-{k}-{i:06d}" for k in range(CLASSES) for i in range(IMAGES_PER_CLASS)),
-        roles=("pool",) * number,
-        pixels_sha256=np.random.default_rng(1).integers(0, 256, (number, 32), dtype=np.uint8),
-        class_offsets=np.arange(CLASSES + 1) * IMAGES_PER_CLASS,
+    """Convert as `preprocess` does, to shards and a static pool too large to be kept; returns the number of samples."""
+    settings = ConversionSettings(
+        dataset="generated",
+        protocol="legacy",
+        time_bins=BINS,
+        size=SIZE,
+        samples_per_shard=PER_SHARD,
+        format=format_,
+        codec=codec,
     )
-    write_static(folder / STATIC_FILE, static)
-    files.append(file_entry(folder / STATIC_FILE, number))
-    count = shards * PER_SHARD
-    none = {"samples": 0, "per_class": [0] * CLASSES}
-    content = {
-        "schema": 1,
-        "dataset": "digits",
-        "settings": {"format": format_, "codec": codec, "protocol": "strict", "encoding": "v"},
-        "classes": [str(k) for k in range(CLASSES)],
-        "sample": {"axes": "TPHW", "shape": list(SHAPE), "dtype": "|u1"},
-        "splits": {
-            "train": {"samples": count, "per_class": [count // CLASSES] * CLASSES},
-            "validation": none,
-            "test": none,
-        },
-        "static": {
-            "shape": [1, 48, 48],
-            "images": number,
-            "roles": {"pool": number, "validation": 0, "test": 0, "duplicate": 0},
-        },
-        "files": files,
-        "pairing": {"kind": "exact", "protocol": "strict"},
-        "simulated": True,
-    }
-    (folder / manifests.CHECKSUMS).write_text(checksums(files))
-    manifests.write(folder, manifests.seal(content))
-    return count
+    count = -(-int(gigabytes * 1e9) // (SAMPLE_BYTES * PER_SHARD)) * PER_SHARD
+    raw = folder.with_name("raw")
+    raw.mkdir()
+    (raw / "count").write_text(str(count))
+    manifest = convert(prepare(settings, events_root=raw, static_root=raw), folder).manifest
+    assert manifest["static"]["roles"]["pool"] == CLASSES * IMAGES_PER_CLASS
+    return manifest["splits"]["train"]["samples"]
 
 
 def check(folder):
@@ -122,7 +100,7 @@ def train(folder):
     for index in range(batches.steps_per_epoch):
         batch = batches.batch(0, index)
         assert batch.images is not None
-        assert batch.events.shape[1:] == (len(batch.labels), *SHAPE[1:])
+        assert batch.events.shape == (BINS, len(batch.labels), 2, SIZE, SIZE)
         seen, labels = seen + len(batch.labels), labels + int(batch.labels.sum())
     assert labels == seen // CLASSES * sum(range(CLASSES))
     return seen
@@ -137,6 +115,7 @@ def main():
     parser.add_argument("--format", default="webdataset")
     parser.add_argument("--codec", default="raw")
     given = parser.parse_args()
+    register(Generated)
     start = time.perf_counter()
     if given.step == "write":
         count = write(given.folder, gigabytes=given.gigabytes, format_=given.format, codec=given.codec)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from conftest import ROOT
@@ -251,6 +252,23 @@ def test_sftp(shard_set, tmp_path, monkeypatch):
         pull(address, tmp_path / "set")
         assert contents(tmp_path / "set") == contents(shards)
 
+        pointer, missing, done = tmp_path / "root" / CURRENT, [], Event()
+
+        def watch():
+            while not done.is_set():
+                missing.extend([] if pointer.exists() else ["missing"])
+
+        watcher = Thread(target=watch)
+        watcher.start()
+        for _ in range(5):
+            push(shards, address)
+        done.set()
+        watcher.join()
+        assert not missing, "readers found nothing while the pointer was replaced"
+        with pytest.raises(ShardSetError, match=r"sftp://\*\*\*@127.0.0.1:\d+/x: .*Check the address") as caught:
+            open_place(f"sftp://me:secret@127.0.0.1:{port}/x")
+        assert "secret" not in str(caught.value)
+
 
 @pytest.mark.parametrize(
     "address",
@@ -272,7 +290,12 @@ def test_what_is_an_address_and_what_a_path(tmp_path):
 
 
 def test_credentials_are_never_shown(tmp_path):
-    assert masked("sftp://me:secret@host/x") == "sftp://***@host/x"
+    for login in ("me:secret", "me:se@cret", "me:se/cret", "me:secret@cre/t"):
+        assert masked(f"a message of sftp://{login}@host/x itself") == "a message of sftp://***@host/x itself"
+    for address in ("sftp://me:se/cret@host/x", "sftp://me@host:secret/x"):
+        with pytest.raises(SettingsError) as refused:
+            open_place(address)
+        assert "se/cret" not in str(refused.value)
     with pytest.raises(ShardSetError) as caught:
         pull("http://me:secret@127.0.0.1:9/x", tmp_path / "set")
     assert "secret" not in str(caught.value)
