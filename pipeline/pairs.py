@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pipeline.readers
-from pipeline.errors import LayoutError, RecordingError, SettingsError
+from pipeline.errors import RecordingError, SettingsError
 from pipeline.events import Events
 from pipeline.packing import PackedEvents, pack
 
@@ -224,34 +224,6 @@ class PairReader:
 def key_part(text: str) -> str:
     """Make a name safe inside a sample key: letters, digits, `_` and `-` stay, anything else becomes `_`."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)
-
-
-def find_root(root: Path, *, below: Sequence[str], holds: Callable[[Path], bool], what: str, layout: str) -> Path:
-    """Find the folder that has the right layout: `root` itself or one of the usual folders below it.
-
-    Args:
-        root: what the user gave.
-        below: relative folders to try next, in order.
-        holds: says whether a folder looks right.
-        what: `events` or `static`, for the message.
-        layout: what it should look like, for the message.
-
-    Raises:
-        LayoutError: missing, no folder, empty, or of another layout.
-    """
-    if not root.exists():
-        raise LayoutError(f"{what} folder {root} does not exist; expected {layout}.")
-    if not root.is_dir():
-        raise LayoutError(f"{what} path {root} is a file; expected a folder that holds {layout}.")
-    for folder in (root, *(root / name for name in below)):
-        if folder.is_dir() and holds(folder):
-            return folder
-    entries = sorted(entry.name for entry in root.iterdir())
-    found = ", ".join(entries[:6]) + (f" and {len(entries) - 6} more" if len(entries) > 6 else "")
-    raise LayoutError(
-        f"{what} folder {root} {'holds ' + found if entries else 'is empty'}; expected {layout}. "
-        f"Give the right folder with --{what}."
-    )
 
 
 def simulation_note(events_root: Path) -> Path | None:
