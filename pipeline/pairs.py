@@ -112,6 +112,10 @@ class Listing:
         return digest.hexdigest()
 
 
+OFFICIAL = "strict: the official test subset, and 10 % of each class's training recordings validate; "
+DRAWN = "strict: 20 % of each class test, and 10 % of the others validate, by seed; "
+
+
 @dataclass(frozen=True)
 class DatasetCard:
     """Facts about a data set for `datasets` and for the card of a shard set.
@@ -125,6 +129,8 @@ class DatasetCard:
         citation: whom to cite.
         pairing: `exact`, `class`, or how it is decided.
         expected: recordings per official subset of the whole set; empty where there is no whole.
+        images: static images of the whole set, in words.
+        splits: what `strict` and `legacy` make of the subsets, in words.
         simulated: True when every recording is simulated.
     """
 
@@ -136,6 +142,8 @@ class DatasetCard:
     citation: str
     pairing: str
     expected: dict[str, int]
+    images: str = "as many as there are"
+    splits: str = DRAWN
     simulated: bool = False
 
 
@@ -159,16 +167,19 @@ class PairReader:
     def describe(self) -> dict[str, Any]:
         """The facts that `spikebridge datasets NAME` prints."""
         card = self.card
+        expected = ", ".join(f"{count:,} {subset}" for subset, count in card.expected.items())
         return {
             "name": self.name,
             "title": card.title,
-            "events": card.events_layout,
-            "static": card.static_layout,
             "download": card.download,
-            "expected": ", ".join(f"{count:,} {subset}" for subset, count in card.expected.items()),
+            "events": f"EVENTS, or a folder in it, holds {card.events_layout}",
+            "static": f"STATIC, or a folder in it, holds {card.static_layout}",
+            "expected": f"recordings: {expected or 'as many as there are'}; images: {card.images}",
             "pairs": card.pairing,
+            "splits": card.splits,
             "licence": card.licence,
             "cite": card.citation,
+            "convert": f"spikebridge preprocess --dataset {self.name} --events EVENTS --static STATIC --out SHARDS",
         }
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:

@@ -19,7 +19,7 @@ from pipeline.events import Events
 from pipeline.formats import mat
 from pipeline.images import decode_image
 from pipeline.listing import child, entries, find_root
-from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from pipeline.pairs import DRAWN, DatasetCard, Listing, PairReader, Recording, StaticImage, register
 from pipeline.splits import UNUSED
 
 CLASSES = (
@@ -75,6 +75,8 @@ class CEPDVS(PairReader):
         "transfer strategy for spiking neural networks from static to event domain, AAAI 2024 (labels and split).",
         pairing="exact",
         expected={"unsplit": 10_000},
+        images="10,000",
+        splits=DRAWN + "legacy: of each 500 in the order of names as text 50 % train, 20 % test, 30 % are unused",
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:

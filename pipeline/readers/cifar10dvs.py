@@ -21,7 +21,7 @@ from pipeline.events import Events
 from pipeline.formats import aedat2, aedat4, cifar, mat
 from pipeline.images import EXTENSIONS, decode_image
 from pipeline.listing import child, entries, find_root, folders
-from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from pipeline.pairs import DRAWN, DatasetCard, Listing, PairReader, Recording, StaticImage, register
 from pipeline.splits import first_share_trains
 
 SENSOR_SIZE = (aedat2.SIDE, aedat2.SIDE)
@@ -59,6 +59,8 @@ class CIFAR10DVS(PairReader):
         "Neuroscience 11, 2017. Krizhevsky: Learning multiple layers of features from tiny images, 2009.",
         pairing="class: which image a recording shows is not known",
         expected={"unsplit": 10_000},
+        images="50,000 train, 10,000 test",
+        splits=DRAWN + "legacy: the first 90 % of each class train, the rest test, in a seeded order (9,000 and 1,000)",
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:

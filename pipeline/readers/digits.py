@@ -16,7 +16,7 @@ from pipeline.formats import bin40
 from pipeline.images import decode_image
 from pipeline.listing import child, entries, find_root
 from pipeline.packing import PackedEvents
-from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from pipeline.pairs import OFFICIAL, DatasetCard, Listing, PairReader, Recording, StaticImage, register
 from pipeline.readers.nmnist import (
     DIGITS,
     SENSOR_SIZE,
@@ -42,6 +42,8 @@ class Digits(PairReader):
         "doi:10.24432/C50P49. The event recordings are simulated.",
         pairing="exact",
         expected={"train": 1438, "test": 359},
+        images="1,797, one of each recording",
+        splits=OFFICIAL + "legacy: the same subsets, nothing validates",
         simulated=True,
     )
 

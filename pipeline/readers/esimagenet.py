@@ -54,6 +54,8 @@ class ESImageNet(PairReader):
         "database, CVPR 2009. The events are simulated.",
         pairing="exact",
         expected={"train": 1_257_035, "test": 49_881},
+        images="1,281,167 train, 50,000 val",
+        splits="strict: val tests, and 10 % of each class's training samples validate; legacy: nothing validates",
         simulated=True,
     )
     crop = (16, 16, 240, 240)

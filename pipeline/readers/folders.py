@@ -17,6 +17,7 @@ from pipeline.images import EXTENSIONS, decode_image
 from pipeline.listing import child, entries, find_root
 from pipeline.listing import folders as folders_in
 from pipeline.pairs import (
+    DRAWN,
     DatasetCard,
     Listing,
     PairReader,
@@ -45,6 +46,7 @@ class Folders(PairReader):
         citation="as you say",
         pairing="exact by class and stem; by class when no stem agrees",
         expected={},
+        splits=DRAWN + "legacy: the same without validation; --splits FILE.csv replaces both",
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:

@@ -17,7 +17,7 @@ from pipeline.events import Events
 from pipeline.formats import bin40, idx
 from pipeline.listing import child, entries, find_root, folders
 from pipeline.packing import PackedEvents
-from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from pipeline.pairs import OFFICIAL, DatasetCard, Listing, PairReader, Recording, StaticImage, register
 
 SUBSETS = {"Train": "train", "Test": "test"}
 DIGITS = tuple("0123456789")
@@ -89,13 +89,16 @@ class NMNIST(PairReader):
         title="N-MNIST (events) and MNIST (images)",
         events_layout=EVENTS_LAYOUT,
         static_layout="{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]",
-        download="https://www.garrickorchard.com/datasets/n-mnist and http://yann.lecun.com/exdb/mnist",
+        download="https://www.garrickorchard.com/datasets/n-mnist and https://ossci-datasets.s3.amazonaws.com/mnist/ (the "
+        "four idx files)",
         licence="N-MNIST: CC BY-SA 4.0; MNIST: CC BY-SA 3.0",
         citation="Orchard, Jayawant, Cohen, Thakor: Converting static image datasets to spiking neuromorphic datasets "
         "using saccades, Frontiers in Neuroscience 9, 2015. LeCun, Bottou, Bengio, Haffner: Gradient-based learning "
         "applied to document recognition, Proc. IEEE 86, 1998.",
         pairing="exact",
         expected={"train": 60_000, "test": 10_000},
+        images="60,000 train, 10,000 test",
+        splits=OFFICIAL + "legacy: the official subsets, nothing validates",
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
