@@ -89,8 +89,8 @@ class NMNIST(PairReader):
         title="N-MNIST (events) and MNIST (images)",
         events_layout=EVENTS_LAYOUT,
         static_layout="{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]",
-        download="https://www.garrickorchard.com/datasets/n-mnist and https://ossci-datasets.s3.amazonaws.com/mnist/ (the "
-        "four idx files)",
+        download="https://www.garrickorchard.com/datasets/n-mnist and https://ossci-datasets.s3.amazonaws.com/mnist/ "
+        "(the four idx files)",
         licence="N-MNIST: CC BY-SA 4.0; MNIST: CC BY-SA 3.0",
         citation="Orchard, Jayawant, Cohen, Thakor: Converting static image datasets to spiking neuromorphic datasets "
         "using saccades, Frontiers in Neuroscience 9, 2015. LeCun, Bottou, Bengio, Haffner: Gradient-based learning "

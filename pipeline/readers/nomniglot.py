@@ -59,8 +59,8 @@ class NOmniglot(PairReader):
         pairing="exact",
         expected={"train": 24_345, "test": 8_115},
         images="32,460 drawings of 1,623 characters",
-        splits="strict: drawers 16 to 20 test, and 10 % of each class's other recordings validate; legacy: drawers 1 to "
-        "15 train, 16 to 20 test",
+        splits="strict: drawers 16 to 20 test, and 10 % of each class's other recordings validate; legacy: drawers 1 "
+        "to 15 train, 16 to 20 test",
     )
     crop = (54, 4, 304, 254)
     many_per_file = True
