@@ -31,8 +31,8 @@ def is_litter(path: Path) -> bool:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, by name as bytes order it, without litter; links count as what they lead to."""
-    return sorted(path for path in folder.iterdir() if not is_litter(path))
+    """What lies in a folder, by name as text, without litter; links count as what they lead to."""
+    return sorted((path for path in folder.iterdir() if not is_litter(path)), key=lambda path: path.name)
 
 
 def folders(folder: Path) -> list[Path]:
