@@ -1,5 +1,6 @@
 """Raw data as strangers have it on their disks: the same listing, to the hash, however folders and litter lie."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -206,6 +207,22 @@ def test_the_same_listing_however_the_folders_lie(originals, tmp_path, name, way
     reader = get_reader(name.split()[0])
     assert len(reader.read_events(found.recordings[-1])) == len(reader.read_events(true.recordings[-1]))
     assert (reader.read_image(found.images[-1]) == reader.read_image(true.images[-1])).all()
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_order_in_which_the_disk_lists_files_does_not_matter(originals, monkeypatch, name):
+    raw = originals(name)
+    true = listed(name, *as_it_is(raw))
+    for turn in range(3):
+        whole = Path.iterdir
+        shuffled = lambda path, turn=turn, whole=whole: iter(  # noqa: E731
+            sorted(whole(path), key=lambda p: hashlib.sha256(f"{turn}{p.name}".encode()).digest())
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "iterdir", shuffled)
+            patch.setattr(Path, "glob", None)  # would have an order of its own
+            found = listed(name, *as_it_is(raw))
+        assert found == true
 
 
 @pytest.mark.parametrize("name", DATASETS)
