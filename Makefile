@@ -95,8 +95,8 @@ lint: $(READY) ## style and types
 test: lint ## lint, types and all tests but the long ones
 	@$(VENV)/bin/pytest -n 2 -m "not long"
 
-test-long: lint ## every test
-	@$(VENV)/bin/pytest -n 2
+test-long: lint ## every test, then the fuzzing; writes a summary to docs/results/
+	@$(VENV)/bin/python tests/long_run.py --seconds $(SECONDS) --out docs/results/test-long-$(shell date -u +%F).md
 
 clean: ## remove what `make train` made (raw digits, shards, runs) and caches
 	rm -rf data/raw/digits data/shards data/runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
