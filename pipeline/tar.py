@@ -19,6 +19,7 @@ MAX_NAME, MAX_SIZE = 100, 8**11 - 1
 """Longest name without a slash, and largest member, in bytes."""
 SIZE_AT = slice(124, 135)
 """Where a header holds the size of its member, in octal digits."""
+_BLOCK_OF_ZEROS = bytes(BLOCK)
 _OWNER = b"0000444\0" + 2 * b"0000000\0"
 _TIME, _NO_CHECKSUM = b"00000000000\0", b" " * 8
 _REST = b"0" + bytes(100) + b"ustar\x0000" + bytes(BLOCK - 265)
@@ -53,7 +54,7 @@ def _of_size(size: int) -> tuple[bytes, int]:
 
 def padding(size: int) -> bytes:
     """Zeros from the end of a member of this size to the next whole block."""
-    return bytes(-size % BLOCK)
+    return _BLOCK_OF_ZEROS[: -size % BLOCK]
 
 
 def end(size: int) -> bytes:

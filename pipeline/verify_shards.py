@@ -252,9 +252,10 @@ def facts(samples: Iterable[Stored], index: NDArray[Any], *, name: str) -> Facts
     """
     events = bytearray()
     static: list[bytes] = []
+    decode = json.JSONDecoder().decode
     for key, sample in zip(index["key"].tolist(), samples, strict=True):
         try:
-            metadata = json.loads(str(sample.metadata, "utf-8"))
+            metadata = decode(str(sample.metadata, "utf-8"))
             digest, photograph = bytes.fromhex(metadata["events_sha256"]), metadata["static"] or ""
             if len(digest) != 32:
                 raise ValueError("events_sha256 is no SHA-256")
