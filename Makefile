@@ -8,6 +8,7 @@ RECIPE     ?= $(DATASET)
 OUT        ?= data
 SECONDS    ?= 60
 PARSERS    ?= aedat2 aedat4 bin40 cifar evt hdf5 idx mat npy npz shard_codec shard_index shard_manifest shard_tar
+SPIKINGJELLY ?=
 PREPROCESS ?=
 TRAIN      ?=
 METHODS    ?= event_only,kt
@@ -23,7 +24,7 @@ SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET
 RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup raw preprocess verify train evaluate compare curve report bench triton fuzz lint test test-long clean distclean
+.PHONY: help setup raw preprocess verify train evaluate compare curve report bench bench-pipeline triton fuzz lint test test-long clean distclean
 
 help: ## list the targets and variables
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
@@ -70,10 +71,13 @@ curve: preprocess ## the comparison at 3, 10 and 30 labelled recordings per clas
 report: train ## write the run's report again
 	@$(CLI) report $(OUT)/runs/$(NAME)-$(RUNHASH) --shards $(SHARDS)
 
-bench: $(READY) ## speed beside tonic and the step-by-step network, as ratios
-	@$(VENV)/bin/python tests/bench/bench_pipeline.py
+bench: bench-pipeline ## speed beside tonic and the step-by-step network, as ratios
 	@$(VENV)/bin/python tests/bench/bench_train.py
 	@$(VENV)/bin/python tests/bench/bench_simulation.py
+
+bench-pipeline: $(READY) ## speed of the pipeline beside tonic, webdataset and SPIKINGJELLY=python; writes docs/results/
+	@$(VENV)/bin/python tests/bench/bench_pipeline.py --json docs/results/bench-pipeline-$(shell date -u +%F).json \
+	  $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY))
 
 triton: $(READY) ## add Triton (1 GB), so that `make test` runs the GPU kernels in its interpreter
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check 'triton>=3.6'
@@ -91,8 +95,8 @@ lint: $(READY) ## style and types
 test: lint ## lint, types and all tests but the long ones
 	@$(VENV)/bin/pytest -n 2 -m "not long"
 
-test-long: lint ## every test
-	@$(VENV)/bin/pytest -n 2
+test-long: lint ## every test, then the fuzzing; writes a summary to docs/results/
+	@$(VENV)/bin/python tests/long_run.py --seconds $(SECONDS) --out docs/results/test-long-$(shell date -u +%F).md
 
 clean: ## remove what `make train` made (raw digits, shards, runs) and caches
 	rm -rf data/raw/digits data/shards data/runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -104,7 +104,7 @@ def datasets(name: str | None, as_json: bool) -> None:
     readers = [get_reader(name)] if name else all_readers()
     facts = {reader.name: reader.describe() for reader in readers}
     if name:
-        answer(facts[name], "\n".join(f"{key + ':':10} {value}" for key, value in facts[name].items()), as_json=as_json)
+        answer(facts[name], "\n".join(f"{key + ':':9} {value}" for key, value in facts[name].items()), as_json=as_json)
     else:
         answer(facts, "\n".join(f"{key:12} {fact['title']}" for key, fact in facts.items()), as_json=as_json)
 

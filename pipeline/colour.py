@@ -70,7 +70,7 @@ def encode(rgb: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
         [C,H,W] uint8, 255 meaning 1.
     """
     if encoding == "v":
-        return rgb.max(-1)[None]  # [1,H,W]
+        return np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])[None]  # [1,H,W]
     if encoding == "luma":
         weights = np.array([0.299, 0.587, 0.114])
         return np.rint(rgb @ weights).astype(np.uint8)[None]  # [1,H,W]

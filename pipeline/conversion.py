@@ -154,7 +154,8 @@ def prepare(
             f"none of the {len(listing.recordings)} recordings below {events_root} has an image below {static_root}; "
             f"expected {reader.card.static_layout}. Is this the static side of the same data set?"
         )
-    simulated = reader.card.simulated or simulation_note(events_root) is not None
+    below = listing.recordings[0].path.relative_to(events_root).parents
+    simulated = reader.card.simulated or any(simulation_note(events_root / folder) for folder in below)
     rejects = tuple(reject("recording", r.name, no_static_image(r.name, f"expected image {r.image}")) for r in orphans)
     return Conversion(settings, reader, listing, rejects, split, simulated)
 

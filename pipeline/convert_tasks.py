@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,7 +83,7 @@ class TaskResult:
 
     def save(self, work: Path) -> None:
         """Write the result, whole or not at all: from then on the task is done."""
-        write_bytes(work / f"{self.name}.json", json.dumps(asdict(self)).encode())
+        write_bytes(work / f"{self.name}.json", json.dumps(vars(self)).encode())
 
     @classmethod
     def load(cls, work: Path, name: str, *, check: bool = True) -> TaskResult | None:

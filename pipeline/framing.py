@@ -116,14 +116,18 @@ def _counts(
 
 
 @lru_cache(maxsize=4096)
-def cell_tables(extent: tuple[int, int], box: Box, size: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Column of a frame for every x, and offset of its row for every y; -1 outside the box."""
+def cell_tables(extent: tuple[int, int], box: Box, size: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Cell of a frame [P,S,S] (flat) in which an event counts: columns[x] + rows[2 y + p]; 2 S S or more for none."""
+    cells = 2 * size * size
     tables = []
     for reach, low, high in ((extent[0], box[0], box[2]), (extent[1], box[1], box[3])):
         pixel = np.arange(max(reach, high), dtype=np.int64)
         cell = (pixel - low) * size // (high - low)
-        tables.append(np.where((pixel >= low) & (pixel < high), cell, -1).astype(np.int32))
-    return tables[0], np.where(tables[1] < 0, -1, tables[1] * size).astype(np.int32)
+        tables.append(np.where((pixel >= low) & (pixel < high), cell, -1))
+    columns, rows = tables
+    planes = np.array([0, size * size])
+    offsets = np.where(rows[:, None] < 0, cells, rows[:, None] * size + planes)  # [H,P]
+    return np.where(columns < 0, cells, columns).astype(np.uint32), offsets.astype(np.uint32).reshape(-1)
 
 
 def _weights(

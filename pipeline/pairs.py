@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pipeline.readers
-from pipeline.errors import LayoutError, RecordingError, SettingsError
+from pipeline.errors import RecordingError, SettingsError
 from pipeline.events import Events
 from pipeline.packing import PackedEvents, pack
 
@@ -112,6 +112,10 @@ class Listing:
         return digest.hexdigest()
 
 
+OFFICIAL = "strict: the official test subset, and 10 % of each class's training recordings validate; "
+DRAWN = "strict: 20 % of each class test, and 10 % of the others validate, by seed; "
+
+
 @dataclass(frozen=True)
 class DatasetCard:
     """Facts about a data set for `datasets` and for the card of a shard set.
@@ -125,6 +129,8 @@ class DatasetCard:
         citation: whom to cite.
         pairing: `exact`, `class`, or how it is decided.
         expected: recordings per official subset of the whole set; empty where there is no whole.
+        images: static images of the whole set, in words.
+        splits: what `strict` and `legacy` make of the subsets, in words.
         simulated: True when every recording is simulated.
     """
 
@@ -136,6 +142,8 @@ class DatasetCard:
     citation: str
     pairing: str
     expected: dict[str, int]
+    images: str = "as many as there are"
+    splits: str = DRAWN
     simulated: bool = False
 
 
@@ -159,16 +167,19 @@ class PairReader:
     def describe(self) -> dict[str, Any]:
         """The facts that `spikebridge datasets NAME` prints."""
         card = self.card
+        expected = ", ".join(f"{count:,} {subset}" for subset, count in card.expected.items())
         return {
             "name": self.name,
             "title": card.title,
-            "events": card.events_layout,
-            "static": card.static_layout,
             "download": card.download,
-            "expected": ", ".join(f"{count:,} {subset}" for subset, count in card.expected.items()),
+            "events": f"EVENTS, or a folder in it, holds {card.events_layout}",
+            "static": f"STATIC, or a folder in it, holds {card.static_layout}",
+            "expected": f"recordings: {expected or 'as many as there are'}; images: {card.images}",
             "pairs": card.pairing,
+            "splits": card.splits,
             "licence": card.licence,
             "cite": card.citation,
+            "convert": f"spikebridge preprocess --dataset {self.name} --events EVENTS --static STATIC --out SHARDS",
         }
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
@@ -224,34 +235,6 @@ class PairReader:
 def key_part(text: str) -> str:
     """Make a name safe inside a sample key: letters, digits, `_` and `-` stay, anything else becomes `_`."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)
-
-
-def find_root(root: Path, *, below: Sequence[str], holds: Callable[[Path], bool], what: str, layout: str) -> Path:
-    """Find the folder that has the right layout: `root` itself or one of the usual folders below it.
-
-    Args:
-        root: what the user gave.
-        below: relative folders to try next, in order.
-        holds: says whether a folder looks right.
-        what: `events` or `static`, for the message.
-        layout: what it should look like, for the message.
-
-    Raises:
-        LayoutError: missing, no folder, empty, or of another layout.
-    """
-    if not root.exists():
-        raise LayoutError(f"{what} folder {root} does not exist; expected {layout}.")
-    if not root.is_dir():
-        raise LayoutError(f"{what} path {root} is a file; expected a folder that holds {layout}.")
-    for folder in (root, *(root / name for name in below)):
-        if folder.is_dir() and holds(folder):
-            return folder
-    entries = sorted(entry.name for entry in root.iterdir())
-    found = ", ".join(entries[:6]) + (f" and {len(entries) - 6} more" if len(entries) > 6 else "")
-    raise LayoutError(
-        f"{what} folder {root} {'holds ' + found if entries else 'is empty'}; expected {layout}. "
-        f"Give the right folder with --{what}."
-    )
 
 
 def simulation_note(events_root: Path) -> Path | None:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SettingsError
@@ -126,14 +127,14 @@ class ConversionSettings:
         if times and (len(times) != 2 or not 0 <= times[0] < times[1]):
             raise SettingsError(f"time_window_us is {list(times)}; expected a start from 0 on and a later stop.")
 
-    @property
+    @cached_property
     def filters(self) -> Filters:
         """What is taken out of a recording before it is binned."""
         from pipeline.filters import Filters
 
         return Filters(self.time_window_us, self.hot_pixels, self.refractory_us, self.background_us)
 
-    @property
+    @cached_property
     def binning_rule(self) -> Binning:
         """How a recording is cut into time bins."""
         from pipeline.binning import Binning

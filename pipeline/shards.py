@@ -15,14 +15,14 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import tar
 from pipeline.codec import GZIP, LEVEL, RAW, deflate, gzip
-from pipeline.files import file_entry, replacing, write_bytes
+from pipeline.files import file_entry, replacing, reserve, write_bytes
 
 EXTENSION = {"webdataset": ".tar", "hdf5": ".h5"}
 INDEX_EXTENSION = ".idx.npy"
@@ -158,11 +158,9 @@ def _write_hdf5(
     path: Path, samples: Iterable[Sample], shape: tuple[int, ...], dtype: np.dtype[Any], codec: str
 ) -> tuple[Rows, None]:
     """Samples wait in a file without a name until their number is known: it decides how HDF5 lays them out."""
-    import h5py
-
     rows: Rows = []
     texts: list[bytes] = []
-    with tempfile.TemporaryFile(dir=path.parent) as spool, h5py.File(path, "w", libver=("v110", "v110")) as file:
+    with tempfile.TemporaryFile(dir=path.parent) as spool:
         for sample in samples:
             numbers = sample.frames.tobytes()
             stored = deflate(numbers) if codec == GZIP else numbers
@@ -170,9 +168,32 @@ def _write_hdf5(
             rows.append(_row(sample, numbers, 0, len(stored)))
             texts.append(sample.metadata.encode())
         spool.seek(0)
-        count = len(rows)
-        filters = {"fletcher32": True} if codec == RAW else {"compression": GZIP, "compression_opts": LEVEL}
-        layout = {"chunks": (1, *shape), **filters} if count else {}  # a zlib stream has a checksum of its own
+        places = _fill_hdf5(path, spool, rows, texts, shape, dtype, codec)
+    return [(int(places[i, 0]), *row[1:]) for i, row in enumerate(rows)], None
+
+
+def _fill_hdf5(
+    path: Path,
+    spool: IO[bytes],
+    rows: Rows,
+    texts: list[bytes],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    codec: str,
+) -> NDArray[np.int64]:
+    """Write the file from its parts; returns where the chunks of the samples lie."""
+    import h5py
+
+    count = len(rows)
+    columns = {
+        "label": np.array([row[3] for row in rows], "<i4"),
+        "key": np.array([row[4] for row in rows], "S"),
+        "json": np.array(texts, "S"),
+    }
+    filters = {"fletcher32": True} if codec == RAW else {"compression": GZIP, "compression_opts": LEVEL}
+    layout = {"chunks": (1, *shape), **filters} if count else {}  # a zlib stream has a checksum of its own
+    reserve(path, hdf5_bound(sum(row[1] for row in rows), *columns.values(), chunks=count))
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
         frames = file.create_dataset("frames", (count, *shape), dtype, **layout)
         for i, (_, length, *_) in enumerate(rows):
             stored = spool.read(length)
@@ -180,16 +201,16 @@ def _write_hdf5(
                 frames[i] = np.frombuffer(stored, dtype).reshape(shape)
             else:
                 frames.id.write_direct_chunk((i, *[0] * len(shape)), stored)
-        for name, values in (
-            ("label", np.array([row[3] for row in rows], "<i4")),
-            ("key", np.array([row[4] for row in rows], "S")),
-            ("json", np.array(texts, "S")),
-        ):
+        for name, values in columns.items():
             if count:
                 file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
         file.flush()
-        places = chunk_places(frames)
-    return [(int(places[i, 0]), *row[1:]) for i, row in enumerate(rows)], None
+        return chunk_places(frames)
+
+
+def hdf5_bound(data: int, *columns: NDArray[Any], chunks: int) -> int:
+    """An upper bound of the bytes of an HDF5 file: its numbers, and what the library adds to a chunk and to a file."""
+    return data + sum(column.nbytes for column in columns) + 64 * chunks + 2**16
 
 
 def chunk_places(frames: Any) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ key), the pool first: class k owns the rows class_offsets[k] to class_offsets[k+
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ShardSetError
+from pipeline.files import reserve
 from pipeline.hdf5 import plain_dataset
-from pipeline.shards import chunk_places
+from pipeline.shards import chunk_places, hdf5_bound
 from pipeline.static_parts import PartImages
 
 STATIC_FILE = "static.h5"
@@ -161,19 +163,23 @@ def write_static(path: Path, static: StaticImages) -> None:
     """
     import h5py
 
+    step = min(256, len(static))
+    shape = static.images.shape
+    columns = (
+        ("label", static.labels.astype("<i4"), 65536),
+        ("key", np.array([key.encode() for key in static.keys]), 65536),
+        ("role", np.array([role.encode() for role in static.roles], "S10"), 65536),
+        ("pixels_sha256", static.pixels_sha256, 65536),
+        ("class_offsets", static.class_offsets.astype("<i8"), 65536),
+    )
+    whole_chunks = -(-len(static) // step) * step  # the last chunk is stored whole, and so are those of the columns
+    rest = sum(-(-len(v) // min(rows, len(v))) * min(rows, len(v)) * v[:1].nbytes for _, v, rows in columns)
+    reserve(path, hdf5_bound(whole_chunks * math.prod(shape[1:]) + rest, chunks=whole_chunks // step))
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
-        step = min(256, len(static))
-        shape = static.images.shape
         images = file.create_dataset("images", shape, np.dtype("u1"), chunks=(step, *shape[1:]), fletcher32=True)
         for first in range(0, len(static), step):
             images[first : first + step] = static.images[first : first + step]
-        for name, values, rows in (
-            ("label", static.labels.astype("<i4"), 65536),
-            ("key", np.array([key.encode() for key in static.keys]), 65536),
-            ("role", np.array([role.encode() for role in static.roles], "S10"), 65536),
-            ("pixels_sha256", static.pixels_sha256, 65536),
-            ("class_offsets", static.class_offsets.astype("<i8"), 65536),
-        ):
+        for name, values, rows in columns:
             chunks = (min(rows, len(values)), *values.shape[1:])
             file.create_dataset(name, data=values, chunks=chunks, fletcher32=True)
 

@@ -9,6 +9,8 @@ Source: POSIX.1-1988, "ustar Interchange Format".
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pipeline.errors import LayoutError
 
 BLOCK, RECORD = 512, 20 * 512
@@ -17,6 +19,7 @@ MAX_NAME, MAX_SIZE = 100, 8**11 - 1
 """Longest name without a slash, and largest member, in bytes."""
 SIZE_AT = slice(124, 135)
 """Where a header holds the size of its member, in octal digits."""
+_BLOCK_OF_ZEROS = bytes(BLOCK)
 _OWNER = b"0000444\0" + 2 * b"0000000\0"
 _TIME, _NO_CHECKSUM = b"00000000000\0", b" " * 8
 _REST = b"0" + bytes(100) + b"ustar\x0000" + bytes(BLOCK - 265)
@@ -38,14 +41,20 @@ def header(name: bytes, size: int) -> bytes:
             f"{name.decode()}: a name of {len(name)} characters and {size:,} bytes; a tar holds names of {MAX_NAME} "
             f"and members of {MAX_SIZE:,} bytes. Shorten the recording's file name, or use --format hdf5."
         )
+    middle, total = _of_size(size)
+    return b"%b%b%06o\0 %b" % (name.ljust(100, b"\0"), middle, total + sum(name), _REST)
+
+
+@lru_cache(maxsize=1024)
+def _of_size(size: int) -> tuple[bytes, int]:
+    """The fields between name and checksum, and the sum of all bytes but the name's; the sizes of a shard are few."""
     digits = b"%011o\0" % size
-    checksum = b"%06o\0 " % (_CONSTANT_SUM + sum(name) + sum(digits))
-    return b"".join((name.ljust(100, b"\0"), _OWNER, digits, _TIME, checksum, _REST))
+    return _OWNER + digits + _TIME, _CONSTANT_SUM + sum(digits)
 
 
 def padding(size: int) -> bytes:
     """Zeros from the end of a member of this size to the next whole block."""
-    return bytes(-size % BLOCK)
+    return _BLOCK_OF_ZEROS[: -size % BLOCK]
 
 
 def end(size: int) -> bytes:

@@ -154,19 +154,14 @@ def _rows_of(names: NDArray[np.bytes_], static: StaticImages) -> tuple[NDArray[n
 def _twins(static: StaticImages, held: NDArray[np.bool_], pool: NDArray[np.bool_]) -> Iterator[str]:
     """Images of the pool that equal a held-out one, full size or as stored."""
     full = static.pixels_sha256
-    stored = np.empty((len(static), 16), np.uint8)
-    position = 0
-    for block in static.images.blocks():
-        for image in block:
-            stored[position] = np.frombuffer(hashlib.blake2b(image, digest_size=16).digest(), np.uint8)
-            position += 1
+    stored = [hashlib.sha256(image).digest() for block in static.images.blocks() for image in block]
     held_rows = np.flatnonzero(held).tolist()
     by_hash = {full[i].tobytes(): i for i in held_rows}
-    by_pixels = {stored[i].tobytes(): i for i in held_rows}
+    by_pixels = {stored[i]: i for i in held_rows}
     for i in np.flatnonzero(pool).tolist():
         if (twin := by_hash.get(full[i].tobytes())) is not None:
             yield f"{static.keys[i]} in the static pool has the pixels of {static.keys[twin]}, a held-out photograph"
-        elif (twin := by_pixels.get(stored[i].tobytes())) is not None:
+        elif (twin := by_pixels.get(stored[i])) is not None:
             yield (
                 f"{static.keys[i]} in the static pool is stored with the same pixels as {static.keys[twin]}, a "
                 "held-out photograph"

@@ -30,6 +30,7 @@ from pipeline.shards import MEMBERS, chunk_places, npy_header
 from pipeline.shardset import ShardSet
 
 KEY = re.compile(rb"[A-Za-z0-9_-]+")
+_ENDINGS = {codec: tuple(f".{member}".encode() for member in members) for codec, members in MEMBERS.items()}
 MAX_METADATA = 2**20
 """Longest JSON text of a sample, in bytes; those that are written have some hundreds."""
 
@@ -144,30 +145,28 @@ def _check_sample(
 ) -> tuple[Stored, int]:
     """Compare the members of a sample; returns it and the bytes that it takes."""
     _, length, crc32, label, key = row
-    cls, frames, json_ = (key + b"." + member.encode() for member in MEMBERS[layout.codec])
     text = b"%d" % label
-    stored = length + (len(before) if layout.codec == RAW else 0)
-    head = tar.header(cls, len(text)) + text + tar.padding(len(text)) + tar.header(frames, stored)
-    if layout.codec == RAW:
-        head += before
+    cls, frames, json_ = (key + ending for ending in _ENDINGS[layout.codec])
+    lead = before if layout.codec == RAW else b""
+    stored = length + len(lead)
+    head = b"".join((tar.header(cls, len(text)), text, tar.padding(len(text)), tar.header(frames, stored), lead))
     at = len(head)
     if bytes(sample[:at]) != head:
         raise _differs(name, key, "another name, class, shape or type")
     numbers = _check_numbers(sample[at : at + length], crc32, layout, before, name=name, key=key)
     at += length
-    middle = at + -stored % tar.BLOCK
+    tail = bytes(sample[at:])
+    start = -stored % tar.BLOCK + tar.BLOCK
     try:
-        size = int(bytes(sample[middle : middle + tar.BLOCK][tar.SIZE_AT]), 8)
+        size = int(tail[start - tar.BLOCK : start][tar.SIZE_AT], 8)
     except ValueError:
         size = 0
-    start, end = middle + tar.BLOCK, middle + tar.BLOCK + size
-    metadata = bytes(sample[start:end])
+    end = start + size
+    metadata = tail[start:end]
     taken = end + -size % tar.BLOCK
-    if bytes(sample[at:start]) != tar.padding(stored) + tar.header(json_, len(metadata)) or bytes(
-        sample[end:taken]
-    ) != tar.padding(size):
+    if tail[:start] != tar.padding(stored) + tar.header(json_, len(metadata)) or tail[end:taken] != tar.padding(size):
         raise _differs(name, key, f"expected {json_.decode()} behind its frames")
-    return Stored(numbers, metadata), taken
+    return Stored(numbers, metadata), at + taken
 
 
 def _check_numbers(
@@ -253,9 +252,10 @@ def facts(samples: Iterable[Stored], index: NDArray[Any], *, name: str) -> Facts
     """
     events = bytearray()
     static: list[bytes] = []
+    decode = json.JSONDecoder().decode
     for key, sample in zip(index["key"].tolist(), samples, strict=True):
         try:
-            metadata = json.loads(sample.metadata)
+            metadata = decode(str(sample.metadata, "utf-8"))
             digest, photograph = bytes.fromhex(metadata["events_sha256"]), metadata["static"] or ""
             if len(digest) != 32:
                 raise ValueError("events_sha256 is no SHA-256")

@@ -84,6 +84,14 @@ def test_help_answers_without_torch():
 def test_datasets():
     facts = json.loads(invoke("datasets", "--json").stdout)
     assert {"digits", "nmnist", "folders"} <= set(facts)
+    for name, found in facts.items():
+        wanted = {"download", "events", "static", "expected", "pairs", "splits", "licence", "cite", "convert"}
+        assert all(found[key] for key in wanted)
+        shown = invoke("datasets", name).stdout
+        assert all(str(value) in shown for value in found.values())
+        assert f"preprocess --dataset {name} " in found["convert"]
+    assert facts["nmnist"]["expected"] == "recordings: 60,000 train, 10,000 test; images: 60,000 train, 10,000 test"
+    assert "7,839 and 870" in facts["ncaltech101"]["splits"]
     assert "CC BY-SA 4.0" in invoke("datasets", "nmnist").stdout
     assert "Did you mean nmnist" in invoke("datasets", "nmnst", code=1).stderr
 

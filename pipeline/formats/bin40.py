@@ -72,18 +72,16 @@ def decode_packed(data: bytes, *, sensor_size: tuple[int, int], source: str, fro
     """
     from pipeline import packing_kernel as kernel
 
-    words = np.empty(len(data) // RECORD_BYTES, np.int64)
-    if len(data) % RECORD_BYTES == 0:
-        raw = np.frombuffer(data, np.uint8)
-        count, start, left, right, top, bottom = kernel.pack_bin40(raw, OVERFLOW_Y, OVERFLOW_US, words)
+    if data and len(data) % RECORD_BYTES == 0:
+        words = np.empty(len(data) // RECORD_BYTES, np.int64)
+        ordered, start, left, right, top, bottom = kernel.pack_bin40(np.frombuffer(data, np.uint8), words)
         left, top = (left, top) if from_corner else (0, 0)
         extent = (right - left + 1, bottom - top + 1)
-        if count > 0 and extent[0] <= sensor_size[0] and extent[1] <= sensor_size[1]:
-            words = words[:count]
+        if ordered and bottom < OVERFLOW_Y and extent[0] <= sensor_size[0] and extent[1] <= sensor_size[1]:
             if left or top:
                 words -= left << X_SHIFT | top << Y_SHIFT
             return PackedEvents(words, start, extent)
-    events = decode(data, source=source)[0]  # something is wrong: the long way says what
+    events = decode(data, source=source)[0]  # overflow markers, or something is wrong: the long way says what
     if from_corner and len(events):
         events = Events(events.t, events.x - events.x.min(), events.y - events.y.min(), events.p)
     return packing.pack(events, sensor_size=sensor_size, source=source)

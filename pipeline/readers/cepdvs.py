@@ -18,7 +18,8 @@ from pipeline.errors import LayoutError, RecordingError
 from pipeline.events import Events
 from pipeline.formats import mat
 from pipeline.images import decode_image
-from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
+from pipeline.listing import child, entries, find_root
+from pipeline.pairs import DRAWN, DatasetCard, Listing, PairReader, Recording, StaticImage, register
 from pipeline.splits import UNUSED
 
 CLASSES = (
@@ -74,20 +75,22 @@ class CEPDVS(PairReader):
         "transfer strategy for spiking neural networks from static to event domain, AAAI 2024 (labels and split).",
         pairing="exact",
         expected={"unsplit": 10_000},
+        images="10,000",
+        splits=DRAWN + "legacy: of each 500 in the order of names as text 50 % train, 20 % test, 30 % are unused",
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
         listing = self.list_events(events_root)
-        rows = _read_labels(_root(events_root) / LABELS_FILE)
+        rows = _read_labels(_labels_file(_root(events_root)))
         image_root = find_root(
             static_root,
             below=("static", "CEP-DVS", "CEPDVS", "events", "static/CEP-DVS"),
-            holds=lambda folder: (folder / IMAGES).is_dir(),
+            holds=lambda folder: child(folder, *IMAGES.split("/")) is not None,
             what="static",
             layout=self.card.static_layout,
         )
         label = {name: i for i, name in enumerate(listing.classes)}
-        pictures = _numbered(image_root / IMAGES, IMAGE_ENDINGS)
+        pictures = _numbered(image_root, IMAGES, IMAGE_ENDINGS)
         images = [
             StaticImage(f"{IMAGES}/{i}", path, label[rows[i]], None, str(i))
             for i, path in pictures.items()
@@ -106,13 +109,14 @@ class CEPDVS(PairReader):
             LayoutError: see `list_pair`.
         """
         root = _root(events_root)
-        rows = _read_labels(root / LABELS_FILE)
-        files = _numbered(root / RECORDINGS, (".mat",))
+        labels_file = _labels_file(root)
+        rows = _read_labels(labels_file)
+        files = _numbered(root, RECORDINGS, (".mat",))
         if not files:
             raise LayoutError(f"{root / RECORDINGS}: no recordings found; expected {self.card.events_layout}.")
         if unlabelled := [number for number in files if number >= len(rows)]:
             raise LayoutError(
-                f"{root / LABELS_FILE} has {len(rows)} rows; {len(unlabelled)} recordings lie beyond, the first is "
+                f"{labels_file} has {len(rows)} rows; {len(unlabelled)} recordings lie beyond, the first is "
                 f"{files[unlabelled[0]].name}. Is the file of labels whole?"
             )
         present = {rows[number] for number in files}
@@ -182,10 +186,16 @@ def _root(events_root: Path) -> Path:
     return find_root(
         events_root,
         below=("events", "CEP-DVS", "CEPDVS", "events/CEP-DVS"),
-        holds=lambda folder: (folder / LABELS_FILE).is_file(),
+        holds=lambda folder: _labels_file(folder).is_file(),
         what="events",
         layout=CEPDVS.card.events_layout,
     )
+
+
+def _labels_file(root: Path) -> Path:
+    """The file of labels, whatever the case of its letters."""
+    found = (path for path in entries(root) if path.name.casefold() == LABELS_FILE.casefold() and path.is_file())
+    return next(found, root / LABELS_FILE)
 
 
 def _read_labels(path: Path) -> list[str]:
@@ -210,16 +220,17 @@ def _read_labels(path: Path) -> list[str]:
     return labels
 
 
-def _numbered(folder: Path, endings: Sequence[str]) -> dict[int, Path]:
-    """Files `<i><ending>` by i, in the order of i.
+def _numbered(root: Path, below: str, endings: Sequence[str]) -> dict[int, Path]:
+    """Files `<i><ending>` in a folder below a root by i, in the order of i.
 
     Raises:
         LayoutError: no such folder, a file of another name, or two of one number.
     """
-    if not folder.is_dir():
-        raise LayoutError(f"{folder} does not exist; expected files like 17{endings[0]} in it.")
-    paths = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    for path in sorted(paths):
+    folder = child(root, *below.split("/"))
+    if folder is None:
+        raise LayoutError(f"{root / below} does not exist; expected files like 17{endings[0]} in it.")
+    paths = [path for path in entries(folder) if path.is_file()]
+    for path in paths:
         if not re.fullmatch(r"[0-9]+", path.stem) or path.suffix.lower() not in endings:
             raise LayoutError(f"{path} does not belong here; expected names like 17{endings[0]}. Move it out.")
     counts = Counter(int(path.stem) for path in paths)

@@ -20,11 +20,12 @@ from pipeline.errors import LayoutError, RecordingError, SettingsError
 from pipeline.events import Events
 from pipeline.formats import aedat2, aedat4, cifar, mat
 from pipeline.images import EXTENSIONS, decode_image
-from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
+from pipeline.listing import child, entries, find_root, folders
+from pipeline.pairs import DRAWN, DatasetCard, Listing, PairReader, Recording, StaticImage, register
 from pipeline.splits import first_share_trains
 
 SENSOR_SIZE = (aedat2.SIDE, aedat2.SIDE)
-RECORDING_NAME = re.compile(r"(?:cifar10_([a-z]+)_)?([0-9]+)\.(aedat|aedat4|mat)")
+RECORDING_NAME = re.compile(r"(?:cifar10_([a-z]+)_)?([0-9]+)\.(aedat|aedat4|mat)", re.IGNORECASE)
 PUBLISHED_TRAIN_SHARE = 0.9
 PYTHON_BATCHES = {**{f"data_batch_{i}": "train" for i in range(1, 6)}, "test_batch": "test"}
 SUBSET_FOLDERS = {"train": "train", "test": "test"}
@@ -58,15 +59,15 @@ class CIFAR10DVS(PairReader):
         "Neuroscience 11, 2017. Krizhevsky: Learning multiple layers of features from tiny images, 2009.",
         pairing="class: which image a recording shows is not known",
         expected={"unsplit": 10_000},
+        images="50,000 train, 10,000 test",
+        splits=DRAWN + "legacy: the first 90 % of each class train, the rest test, in a seeded order (9,000 and 1,000)",
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
         root = find_root(
             events_root,
             below=("events", "CIFAR10DVS", "CIFAR10-DVS", "DVS_Cifar10", "events/CIFAR10DVS", "events/CIFAR10-DVS"),
-            holds=lambda folder: (
-                any((folder / name).is_dir() for name in cifar.CLASSES) and bool(_of_recordings(folder))
-            ),
+            holds=lambda folder: any(child(folder, name) for name in cifar.CLASSES) and bool(_of_recordings(folder)),
             what="events",
             layout=self.card.events_layout,
         )
@@ -77,22 +78,24 @@ class CIFAR10DVS(PairReader):
             what="static",
             layout=self.card.static_layout,
         )
-        folders = _of_recordings(root)
-        if other := sorted(folders - set(cifar.CLASSES)):
+        found = _of_recordings(root)
+        if other := sorted(set(found) - set(cifar.CLASSES)):
             raise LayoutError(
-                f"{root / other[0]} holds recordings, but is no class; expected {', '.join(cifar.CLASSES)}. "
+                f"{found[other[0]]} holds recordings, but is no class; expected {', '.join(cifar.CLASSES)}. "
                 "Move it out."
             )
-        classes = tuple(name for name in cifar.CLASSES if name in folders)
-        recordings = [r for label, name in enumerate(classes) for r in _recordings(root / name, label)]
-        if any(r.path.suffix == ".aedat4" for r in recordings) and importlib.util.find_spec("aedat") is None:
+        classes = tuple(name for name in cifar.CLASSES if name in found)
+        recordings = [r for label, name in enumerate(classes) for r in _recordings(found[name], name, label)]
+        if any(r.path.suffix.lower() == ".aedat4" for r in recordings) and importlib.util.find_spec("aedat") is None:
             raise SettingsError(
                 f"{root} holds .aedat4 files, and the package aedat, which reads them, is not installed. "
                 "Run pip install aedat, or use the original .aedat recordings."
             )
         batches = _batches(image_root)
-        found = _batch_images(batches) if batches else _folder_images(image_root)
-        images = [replace(i, label=classes.index(name)) for i in found if (name := cifar.CLASSES[i.label]) in classes]
+        pictures = _batch_images(batches) if batches else _folder_images(image_root)
+        images = [
+            replace(i, label=classes.index(name)) for i in pictures if (name := cifar.CLASSES[i.label]) in classes
+        ]
         recordings.sort(key=lambda recording: recording.name)
         images.sort(key=lambda image: image.name)
         notes = ["which image a recording shows is not known; recorded were images of all of CIFAR-10, its test too"]
@@ -103,7 +106,7 @@ class CIFAR10DVS(PairReader):
         return Listing(classes, tuple(recordings), tuple(images), SENSOR_SIZE, pairing="class", notes=tuple(notes))
 
     def read_events(self, recording: Recording) -> Events:
-        ending = recording.path.suffix
+        ending = recording.path.suffix.lower()
         source = f"{recording.name}{ending}"
         if ending == ".mat":
             return _read_tet(recording.path.read_bytes(), source)
@@ -134,37 +137,33 @@ class CIFAR10DVS(PairReader):
         )
 
 
-def _of_recordings(root: Path) -> set[str]:
-    """Names of the folders below a root that hold recordings."""
+def _of_recordings(root: Path) -> dict[str, Path]:
+    """Folders below a root that hold recordings, by their names."""
+    found = {outer.name: child(root, outer.name) or outer for outer in folders(root)}
     return {
-        folder.name
-        for folder in root.iterdir()
-        if folder.is_dir()
-        and not folder.name.startswith(".")
-        and any(RECORDING_NAME.fullmatch(path.name) for path in folder.iterdir())
+        name.lower() if name.lower() in cifar.CLASSES else name: folder
+        for name, folder in found.items()
+        if any(RECORDING_NAME.fullmatch(path.name) for path in entries(folder))
     }
 
 
-def _recordings(folder: Path, label: int) -> Iterator[Recording]:
+def _recordings(folder: Path, name: str, label: int) -> Iterator[Recording]:
     """Recordings of one class.
 
     Raises:
         LayoutError: a file that is no recording, of another class, or the second of its number.
     """
     seen: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
+    for path in entries(folder):
         match = RECORDING_NAME.fullmatch(path.name)
-        if match is None or match[1] not in (None, folder.name):
+        if match is None or (match[1] or name).lower() != name:
             raise LayoutError(
-                f"{path} is no recording of this class; expected names like cifar10_{folder.name}_12.aedat. "
-                "Move it out."
+                f"{path} is no recording of this class; expected names like cifar10_{name}_12.aedat. Move it out."
             )
         if other := seen.get(int(match[2])):
             raise LayoutError(f"{other} and {path} are one recording; expected one file each. Remove one.")
         seen[int(match[2])] = path
-        yield Recording(f"{folder.name}/{path.stem}", path, label, None, match[2], None)
+        yield Recording(f"{name}/{path.stem}", path, label, None, match[2], None)
 
 
 def _read_tet(data: bytes, source: str) -> Events:
@@ -207,19 +206,21 @@ def _load(path: Path) -> cifar.Batch:
 
 def _image_folders(root: Path) -> list[Path]:
     """Class folders of images, in `train` and `test` or directly below the root."""
-    parents = [folder for name in SUBSET_FOLDERS if (folder := root / name).is_dir()] or [root]
-    folders = [folder for parent in parents for name in cifar.CLASSES if (folder := parent / name).is_dir()]
-    return [folder for folder in folders if any(path.suffix.lower() in EXTENSIONS for path in folder.iterdir())]
+    parents = [folder for name in SUBSET_FOLDERS if (folder := child(root, name))] or [root]
+    found = [folder for parent in parents for name in cifar.CLASSES if (folder := child(parent, name))]
+    return [folder for folder in found if any(path.suffix.lower() in EXTENSIONS for path in entries(folder))]
 
 
 def _folder_images(root: Path) -> Iterator[StaticImage]:
     for folder in _image_folders(root):
-        subset = SUBSET_FOLDERS.get(folder.parent.name) if folder.parent != root else None
-        paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in EXTENSIONS]
+        above = folder.parent if folder.parent.name.lower() != folder.name.lower() else folder.parent.parent
+        subset = SUBSET_FOLDERS.get(above.name.lower()) if above != root else None
+        paths = [path for path in entries(folder) if path.suffix.lower() in EXTENSIONS]
         counts = Counter(path.stem for path in paths)
         if twice := [stem for stem, count in counts.items() if count > 1]:
             raise LayoutError(f"{folder}: several images are called {twice[0]}; stems must differ. Rename one.")
         for path in paths:
-            name = path.relative_to(root).with_suffix("").as_posix()
-            label = cifar.CLASSES.index(folder.name)
+            class_name = folder.name.lower()
+            name = f"{subset}/{class_name}/{path.stem}" if subset else f"{class_name}/{path.stem}"
+            label = cifar.CLASSES.index(class_name)
             yield StaticImage(name, path, label, subset, f"{subset}-{path.stem}" if subset else path.stem)

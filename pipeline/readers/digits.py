@@ -14,9 +14,17 @@ from pipeline.errors import LayoutError
 from pipeline.events import Events
 from pipeline.formats import bin40
 from pipeline.images import decode_image
+from pipeline.listing import child, entries, find_root
 from pipeline.packing import PackedEvents
-from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
-from pipeline.readers.nmnist import DIGITS, SENSOR_SIZE, SHOWN_FRACTION, SUBSETS, list_digit_recordings
+from pipeline.pairs import OFFICIAL, DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from pipeline.readers.nmnist import (
+    DIGITS,
+    SENSOR_SIZE,
+    SHOWN_FRACTION,
+    SUBSETS,
+    digit_folders,
+    list_digit_recordings,
+)
 
 
 @register
@@ -34,6 +42,8 @@ class Digits(PairReader):
         "doi:10.24432/C50P49. The event recordings are simulated.",
         pairing="exact",
         expected={"train": 1438, "test": 359},
+        images="1,797, one of each recording",
+        splits=OFFICIAL + "legacy: the same subsets, nothing validates",
         simulated=True,
     )
 
@@ -42,16 +52,15 @@ class Digits(PairReader):
         root = find_root(
             static_root,
             below=("static",),
-            holds=lambda folder: any((folder / name).is_dir() for name in SUBSETS),
+            holds=lambda folder: any(digit_folders(folder, subset, ".png") for subset in SUBSETS),
             what="static",
             layout=self.card.static_layout,
         )
         images = []
         for folder, subset in SUBSETS.items():
-            for path in sorted((root / folder).glob("*/*")):
-                if path.name.startswith("."):
-                    continue
-                if path.parent.name not in DIGITS or path.suffix != ".png":
+            subset_folder = child(root, folder)
+            for path in (p for digit in (entries(subset_folder) if subset_folder else ()) for p in entries(digit)):
+                if path.parent.name not in DIGITS or path.suffix.lower() != ".png":
                     raise LayoutError(f"{path} does not belong here; expected {self.card.static_layout}. Move it out.")
                 name = f"{folder}/{path.parent.name}/{path.stem}"
                 stem = f"{subset}{path.stem}"

@@ -16,7 +16,8 @@ from pipeline.errors import LayoutError, RecordingError
 from pipeline.events import Events
 from pipeline.formats.npy import read_npz
 from pipeline.images import EXTENSIONS, decode_image
-from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
+from pipeline.listing import child, entries, find_root, folders, is_litter
+from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
 
 SUBSETS = {"train": "train", "val": "test"}
 CANVAS = 256
@@ -53,6 +54,8 @@ class ESImageNet(PairReader):
         "database, CVPR 2009. The events are simulated.",
         pairing="exact",
         expected={"train": 1_257_035, "test": 49_881},
+        images="1,281,167 train, 50,000 val",
+        splits="strict: val tests, and 10 % of each class's training samples validate; legacy: nothing validates",
         simulated=True,
     )
     crop = (16, 16, 240, 240)
@@ -155,10 +158,12 @@ def _list_subset(root: Path, folder: str, notes: list[str]) -> Iterator[Recordin
     if not labels.is_file():
         notes.append(f"no file {labels.name}: no {SUBSETS[folder]} samples")
         return
+    top = child(root, folder)
     present = {
-        path.relative_to(root / folder).as_posix(): path
-        for pattern in ("*.npz", "*/*.npz")
-        for path in (root / folder).glob(pattern)
+        path.relative_to(place if place == top else place.parent).as_posix(): path
+        for place in ((top, *folders(top)) if top else ())
+        for path in place.iterdir()
+        if path.suffix == ".npz" and not is_litter(path)
     }
     listed, missing = 0, 0
     with open(labels, encoding="utf-8", errors="replace") as file:
@@ -179,7 +184,7 @@ def _list_subset(root: Path, folder: str, notes: list[str]) -> Iterator[Recordin
             if path is None:
                 missing += 1
                 continue
-            below = path.relative_to(root).with_suffix("").as_posix()
+            below = f"{folder}/{path.relative_to(top or root).with_suffix('').as_posix()}"
             yield Recording(below, path, facts[0], SUBSETS[folder], path.stem, path.stem, detail=facts[1:])
     if missing:
         notes.append(f"{missing:,} of {listed:,} samples of {labels.name} are not there")
@@ -189,12 +194,14 @@ def _list_subset(root: Path, folder: str, notes: list[str]) -> Iterator[Recordin
 
 def _image_files(root: Path) -> Iterator[tuple[str | None, Path]]:
     """Folder of the class (None where there is none) and path of every image."""
-    for folder, subset in ((root, ""), (root / "train", "train"), (root / "val", "val")):
-        for path in sorted(folder.glob("*/*")):
-            if path.suffix.lower() in EXTENSIONS and not (folder == root and path.parent.name in SUBSETS):
-                yield path.parent.name, path
+    for place, subset in ((root, ""), (child(root, "train"), "train"), (child(root, "val"), "val")):
+        if place is None:
+            continue
+        for folder in folders(place):
+            if not (place == root and folder.name.lower() in SUBSETS):
+                yield from ((folder.name, path) for path in entries(folder) if path.suffix.lower() in EXTENSIONS)
         if subset == "val":
-            yield from ((None, path) for path in sorted(folder.glob("*")) if path.suffix.lower() in EXTENSIONS)
+            yield from ((None, path) for path in entries(place) if path.suffix.lower() in EXTENSIONS)
 
 
 def _list_images(root: Path, label_of: dict[str, int], notes: list[str]) -> tuple[list[StaticImage], dict[int, str]]:
@@ -227,7 +234,9 @@ def _list_images(root: Path, label_of: dict[str, int], notes: list[str]) -> tupl
             continue
         if path.stem in images:
             raise LayoutError(f"{path} and {images[path.stem].path} have one name; expected each image once.")
-        held_out = path.stem.startswith("ILSVRC2012_val") or "val" in path.relative_to(root).parts[:-1]
+        held_out = (
+            path.stem.startswith("ILSVRC2012_val") or "val" in path.relative_to(root).as_posix().lower().split("/")[:-1]
+        )
         images[path.stem] = StaticImage(path.stem, path, label, "test" if held_out else "train", path.stem)
     if unused:
         notes.append(f"{unused:,} images of classes without samples are not used")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,15 @@ from pipeline.errors import LayoutError, RecordingError
 from pipeline.events import Events
 from pipeline.formats import recording as recording_files
 from pipeline.images import EXTENSIONS, decode_image
+from pipeline.listing import child, entries, find_root
+from pipeline.listing import folders as folders_in
 from pipeline.pairs import (
+    DRAWN,
     DatasetCard,
     Listing,
     PairReader,
     Recording,
     StaticImage,
-    find_root,
     register,
     simulation_note,
 )
@@ -43,25 +46,26 @@ class Folders(PairReader):
         citation="as you say",
         pairing="exact by class and stem; by class when no stem agrees",
         expected={},
+        splits=DRAWN + "legacy: the same without validation; --splits FILE.csv replaces both",
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
         root = find_root(
             events_root,
             below=("events",),
-            holds=lambda folder: any(_is_recording(path) for path in folder.glob("*/*")),
+            holds=lambda folder: bool(_class_files(folder, recording_files.FORMATS)),
             what="events",
             layout=self.card.events_layout,
         )
         image_root = find_root(
             static_root,
             below=("static",),
-            holds=lambda folder: any(path.suffix.lower() in EXTENSIONS for path in folder.glob("*/*")),
+            holds=lambda folder: bool(_class_files(folder, EXTENSIONS)),
             what="static",
             layout=self.card.static_layout,
         )
-        paths = sorted(path for path in root.glob("*/*") if _is_recording(path))
-        image_paths = sorted(path for path in image_root.glob("*/*") if path.suffix.lower() in EXTENSIONS)
+        paths = _class_files(root, recording_files.FORMATS)
+        image_paths = _class_files(image_root, EXTENSIONS)
         classes = tuple(sorted({path.parent.name for path in paths}))
         label = {name: i for i, name in enumerate(classes)}
         for folder, what, files in ((root, "recordings", paths), (image_root, "images", image_paths)):
@@ -94,8 +98,11 @@ class Folders(PairReader):
         return decode_image(image.path.read_bytes(), source=image.path.name)
 
 
-def _is_recording(path: Path) -> bool:
-    return path.suffix.lower() in recording_files.FORMATS and not path.name.startswith(".")
+def _class_files(root: Path, endings: Iterable[str]) -> list[Path]:
+    """Files of class folders with one of the endings in any case, in order."""
+    wanted = set(endings)
+    classes = [child(root, folder.name) or folder for folder in folders_in(root)]
+    return [path for folder in classes for path in entries(folder) if path.suffix.lower() in wanted]
 
 
 def _geometry(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple[int, int], float | None]:

@@ -17,8 +17,9 @@ from pipeline.errors import LayoutError
 from pipeline.events import Events
 from pipeline.formats import bin40
 from pipeline.images import decode_image
+from pipeline.listing import entries, find_root, folders
 from pipeline.packing import PackedEvents
-from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
+from pipeline.pairs import DRAWN, DatasetCard, Listing, PairReader, Recording, StaticImage, register
 from pipeline.splits import first_share_trains
 
 SENSOR_SIZE = (240, 180)
@@ -27,7 +28,7 @@ CLASS_COUNT = 101
 """Folders of recordings in the whole set: the categories of Caltech101 with the background, without `Faces`."""
 PUBLISHED_TRAIN_SHARE = 0.9
 IMAGE_NAME = re.compile(r"image_(\d+)\.jpe?g", re.IGNORECASE)
-RECORDING_NAME = re.compile(r"image_(\d+)\.bin")
+RECORDING_NAME = re.compile(r"image_(\d+)\.bin", re.IGNORECASE)
 
 
 @register
@@ -54,25 +55,27 @@ class NCaltech101(PairReader):
         "from few training examples, CVPR Workshop on Generative-Model Based Vision, 2004.",
         pairing="exact",
         expected={"unsplit": 8709},
+        images="9,144 in 102 folders, of which the 435 of Faces are not used",
+        splits=DRAWN + "legacy: the first 90 % of each class train, the rest test, in a seeded order (7,839 and 870)",
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
         root = find_root(
             events_root,
             below=("Caltech101", "events", "events/Caltech101", "N-Caltech101", "N-Caltech101/Caltech101"),
-            holds=lambda folder: any(folder.glob("*/image_*.bin")),
+            holds=lambda folder: _any_named(folder, RECORDING_NAME),
             what="events",
             layout=self.card.events_layout,
         )
         image_root = find_root(
             static_root,
             below=("101_ObjectCategories", "static", "static/101_ObjectCategories", "caltech101/101_ObjectCategories"),
-            holds=lambda folder: any(IMAGE_NAME.fullmatch(path.name) for path in folder.glob("*/image_*")),
+            holds=lambda folder: _any_named(folder, IMAGE_NAME),
             what="static",
             layout=self.card.static_layout,
         )
-        found = {folder.name: _numbered(folder, RECORDING_NAME) for folder in _folders(root)}
-        pictures = {folder.name: _numbered(folder, IMAGE_NAME, lenient=True) for folder in _folders(image_root)}
+        found = {folder.name: _numbered(folder, RECORDING_NAME) for folder in folders(root)}
+        pictures = {folder.name: _numbered(folder, IMAGE_NAME, lenient=True) for folder in folders(image_root)}
         classes = tuple(sorted(name for name, files in found.items() if files))
         recordings, images = [], []
         for label, name in enumerate(classes):
@@ -123,8 +126,8 @@ class NCaltech101(PairReader):
         return replace(listing, recordings=recordings, images=images, notes=(*listing.notes, note))
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _any_named(root: Path, pattern: re.Pattern[str]) -> bool:
+    return any(pattern.fullmatch(path.name) for folder in folders(root) for path in folder.iterdir())
 
 
 def _numbered(folder: Path, pattern: re.Pattern[str], *, lenient: bool = False) -> dict[int, Path]:
@@ -134,10 +137,10 @@ def _numbered(folder: Path, pattern: re.Pattern[str], *, lenient: bool = False) 
         LayoutError: a file of another name, or two of one number.
     """
     files: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in entries(folder):
         match = pattern.fullmatch(path.name)
         if match is None:
-            if lenient or path.name.startswith("."):
+            if lenient:
                 continue  # BACKGROUND_Google holds a file called tmp, which is not part of the set
             raise LayoutError(f"{path} is no recording; expected names like image_0012.bin. Move it out.")
         if other := files.get(int(match[1])):

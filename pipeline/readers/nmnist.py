@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from pipeline.errors import LayoutError
 from pipeline.events import Events
 from pipeline.formats import bin40, idx
+from pipeline.listing import child, entries, find_root, folders
 from pipeline.packing import PackedEvents
-from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
+from pipeline.pairs import OFFICIAL, DatasetCard, Listing, PairReader, Recording, StaticImage, register
 
 SUBSETS = {"Train": "train", "Test": "test"}
 DIGITS = tuple("0123456789")
@@ -39,27 +40,24 @@ def list_digit_recordings(events_root: Path) -> tuple[list[Recording], list[str]
     root = find_root(
         events_root,
         below=("events", "N-MNIST", "NMNIST"),
-        holds=lambda folder: any((folder / name).is_dir() for name in SUBSETS),
+        holds=lambda folder: any(digit_folders(folder, subset, ".bin") for subset in SUBSETS),
         what="events",
         layout=EVENTS_LAYOUT,
     )
     recordings, notes = [], []
     for folder, subset in SUBSETS.items():
-        if not (root / folder).is_dir():
+        subset_folder = child(root, folder)
+        if subset_folder is None:
             notes.append(f"no folder {folder}: no {subset} recordings")
             continue
-        for class_folder in sorted((root / folder).iterdir()):
-            if class_folder.name.startswith("."):
-                continue
+        for class_folder in entries(subset_folder):
             if class_folder.name not in DIGITS or not class_folder.is_dir():
                 raise LayoutError(
-                    f"{class_folder} is not a digit's folder; expected the folders 0 to 9 below {root / folder}. "
+                    f"{class_folder} is not a digit's folder; expected the folders 0 to 9 below {subset_folder}. "
                     "Move it out of the data set."
                 )
-            for path in sorted(class_folder.iterdir()):
-                if path.name.startswith("."):
-                    continue
-                if not re.fullmatch(r"\d+\.bin", path.name):
+            for path in entries(class_folder):
+                if not re.fullmatch(r"\d+\.bin", path.name, re.IGNORECASE):
                     raise LayoutError(f"{path} is no recording; expected names like 00012.bin. Move it out.")
                 label, stem = int(class_folder.name), path.stem
                 name = f"{folder}/{class_folder.name}/{stem}"
@@ -72,6 +70,16 @@ def list_digit_recordings(events_root: Path) -> tuple[list[Recording], list[str]
     return recordings, notes
 
 
+def digit_folders(root: Path, subset: str, ending: str) -> list[Path]:
+    """Folders of digits below a subset's folder that hold files of an ending, or nothing yet."""
+    subset_folder = child(root, subset)
+    return [
+        folder
+        for folder in (folders(subset_folder) if subset_folder else ())
+        if folder.name in DIGITS and all(path.suffix.lower() == ending for path in entries(folder)[:1])
+    ]
+
+
 @register
 class NMNIST(PairReader):
     """N-MNIST with MNIST; pairs are exact: NNNNN is the 1-based MNIST index in the same subset."""
@@ -81,13 +89,16 @@ class NMNIST(PairReader):
         title="N-MNIST (events) and MNIST (images)",
         events_layout=EVENTS_LAYOUT,
         static_layout="{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]",
-        download="https://www.garrickorchard.com/datasets/n-mnist and http://yann.lecun.com/exdb/mnist",
+        download="https://www.garrickorchard.com/datasets/n-mnist and https://ossci-datasets.s3.amazonaws.com/mnist/ "
+        "(the four idx files)",
         licence="N-MNIST: CC BY-SA 4.0; MNIST: CC BY-SA 3.0",
         citation="Orchard, Jayawant, Cohen, Thakor: Converting static image datasets to spiking neuromorphic datasets "
         "using saccades, Frontiers in Neuroscience 9, 2015. LeCun, Bottou, Bengio, Haffner: Gradient-based learning "
         "applied to document recognition, Proc. IEEE 86, 1998.",
         pairing="exact",
         expected={"train": 60_000, "test": 10_000},
+        images="60,000 train, 10,000 test",
+        splits=OFFICIAL + "legacy: the official subsets, nothing validates",
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
@@ -148,11 +159,15 @@ def _load(path: Path) -> NDArray[np.uint8]:
 
 
 def _find_idx(folder: Path, prefix: str, kind: str) -> Path | None:
-    """The idx file of a subset in any of its usual spellings, the plain file first."""
+    """The idx file of a subset in any of its usual spellings, the plain file first.
+
+    It may lie in a folder of its own name, as some mirrors unpack.
+    """
     rank = {"images": 3, "labels": 1}[kind]
     for separator in ("-", "."):
         for ending in ("", ".gz"):
-            path = folder / f"{prefix}-{kind}{separator}idx{rank}-ubyte{ending}"
-            if path.is_file():
-                return path
+            name = f"{prefix}-{kind}{separator}idx{rank}-ubyte{ending}"
+            for path in (folder / name, folder / name / name, folder / name.removesuffix(".gz") / name):
+                if path.is_file():
+                    return path
     return None

@@ -19,7 +19,8 @@ from pipeline.errors import LayoutError, RecordingError
 from pipeline.events import Events
 from pipeline.formats import aedat4
 from pipeline.images import decode_image
-from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, find_root, register
+from pipeline.listing import child, entries, find_root, folders
+from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
 
 EVENT_FOLDERS = ("dvs_background", "dvs_evaluation")
 IMAGE_FOLDERS = ("images_background", "images_evaluation")
@@ -57,6 +58,9 @@ class NOmniglot(PairReader):
         "through probabilistic program induction, Science 350, 2015.",
         pairing="exact",
         expected={"train": 24_345, "test": 8_115},
+        images="32,460 drawings of 1,623 characters",
+        splits="strict: drawers 16 to 20 test, and 10 % of each class's other recordings validate; legacy: drawers 1 "
+        "to 15 train, 16 to 20 test",
     )
     crop = (54, 4, 304, 254)
     many_per_file = True
@@ -66,7 +70,7 @@ class NOmniglot(PairReader):
         image_root = find_root(
             static_root,
             below=("static", "omniglot", "omniglot-py", "python"),
-            holds=lambda folder: any((folder / name).is_dir() for name in IMAGE_FOLDERS),
+            holds=lambda folder: any(child(folder, name) for name in IMAGE_FOLDERS),
             what="static",
             layout=STATIC_LAYOUT,
         )
@@ -74,7 +78,7 @@ class NOmniglot(PairReader):
         drawings = _numbered(image_root, IMAGE_FOLDERS, r"(\d{4}_\d\d)\.png", ".png", STATIC_LAYOUT)
         images = tuple(
             StaticImage(stem, path, label[stem[:4]], _subset(int(stem[5:])), stem)
-            for stem, path in sorted(drawings.items())
+            for stem, (_, path) in sorted(drawings.items())
             if stem[:4] in label
         )
         notes = listing.notes
@@ -91,19 +95,21 @@ class NOmniglot(PairReader):
         root = find_root(
             events_root,
             below=("events", "N-Omniglot", "NOmniglot"),
-            holds=lambda folder: any((folder / name).is_dir() for name in EVENT_FOLDERS),
+            holds=lambda folder: any(child(folder, name) for name in EVENT_FOLDERS),
             what="events",
             layout=EVENTS_LAYOUT,
         )
-        files = _numbered(root, EVENT_FOLDERS, r"(\d{4})\.aedat4", ".aedat4", EVENTS_LAYOUT)
+        found_files = _numbered(root, EVENT_FOLDERS, r"(\d{4})\.aedat4", ".aedat4", EVENTS_LAYOUT)
+        files = {number: path for number, (_, path) in found_files.items()}
+        below = {number: folder for number, (folder, _) in found_files.items()}
         if not files:
             raise LayoutError(f"{root}: no recordings found; expected {EVENTS_LAYOUT}.")
         label = {number: i for i, number in enumerate(sorted(files))}
         classes = tuple(f"{files[n].parent.parent.name}/{files[n].parent.name}" for n in sorted(files))
-        notes = [f"no folder {name}" for name in EVENT_FOLDERS if not (root / name).is_dir()]
+        notes = [f"no folder {name}" for name in EVENT_FOLDERS if child(root, name) is None]
         recordings: list[Recording] = []
         for number, path in files.items():
-            found = list_recordings(path, root, label[number])
+            found = list_recordings(path, below[number], label[number])
             if len(found) != DRAWERS:
                 notes.append(f"{found[0].name[:-3]}: {len(found)} of {DRAWERS} recordings in its csv file")
             recordings += found
@@ -114,8 +120,7 @@ class NOmniglot(PairReader):
         return cut(aedat4.read(recording.path), recording)
 
     def read_file(self, recording: Recording) -> Iterator[tuple[str, Events | RecordingError]]:
-        root = recording.path.parents[3]
-        siblings = list_recordings(recording.path, root, recording.label)
+        siblings = list_recordings(recording.path, recording.name.rpartition("/")[0], recording.label)
         events: Events | RecordingError
         try:
             events = aedat4.read(recording.path)
@@ -131,17 +136,22 @@ class NOmniglot(PairReader):
         return decode_image(image.path.read_bytes(), source=image.path.name)
 
 
-def list_recordings(path: Path, root: Path, label: int) -> list[Recording]:
+def list_recordings(path: Path, folder: str, label: int) -> list[Recording]:
     """The recordings of one `.aedat4` file, from the table beside it.
+
+    Args:
+        path: the file.
+        folder: its folder below the root, for the names.
+        label: class index.
 
     Raises:
         LayoutError: the table is missing, or is not what it should be.
     """
     number = path.stem
-    folder = path.parent.relative_to(root).as_posix()
+    table = next((t for end in (".csv", ".CSV") if (t := path.with_suffix(end)).is_file()), path.with_suffix(".csv"))
     return [
         Recording(f"{folder}/{stem}", path, label, _subset(drawer), stem, image=stem, detail=window)
-        for drawer, window in enumerate(read_windows(path.with_suffix(".csv")), start=1)
+        for drawer, window in enumerate(read_windows(table), start=1)
         for stem in [f"{number}_{drawer:02d}"]
     ]
 
@@ -191,21 +201,23 @@ def _subset(drawer: int) -> str:
     return "train" if drawer <= TRAINING_DRAWERS else "test"
 
 
-def _numbered(root: Path, folders: tuple[str, ...], pattern: str, ending: str, layout: str) -> dict[str, Path]:
-    """Files `<folder>/<Alphabet>/character<NN>/<number><ending>`, by the number in their names.
+def _numbered(
+    root: Path, names: tuple[str, ...], pattern: str, ending: str, layout: str
+) -> dict[str, tuple[str, Path]]:
+    """Files `<name>/<Alphabet>/character<NN>/<number><ending>`: their folders and paths by the number in their names.
 
     Raises:
         LayoutError: a file of the ending that is called otherwise, or a number that is there twice.
     """
-    found: dict[str, Path] = {}
-    for folder in folders:
-        for path in sorted((root / folder).glob(f"*/*/*{ending}")):
-            if path.name.startswith("."):
-                continue
-            name = re.fullmatch(pattern, path.name)
-            if name is None:
+    found: dict[str, tuple[str, Path]] = {}
+    for name in names:
+        top = child(root, name)
+        characters = [c for alphabet in (folders(top) if top else ()) for c in folders(alphabet)]
+        for path in (p for character in characters for p in entries(character) if p.suffix.lower() == ending):
+            match = re.fullmatch(pattern, path.name, re.IGNORECASE)
+            if match is None:
                 raise LayoutError(f"{path} does not belong here; expected {layout}. Move it out.")
-            if name[1] in found:
-                raise LayoutError(f"{path} and {found[name[1]]} have one number; expected each once. Move one out.")
-            found[name[1]] = path
+            if match[1] in found:
+                raise LayoutError(f"{path} and {found[match[1]][1]} have one number; expected each once. Move one out.")
+            found[match[1]] = f"{name}/{path.parent.parent.name}/{path.parent.name}", path
     return found

@@ -1,16 +1,23 @@
-"""Speed of the pipeline beside tonic and stock webdataset, as ratios of one run.
+"""Speed of the pipeline beside tonic, stock webdataset and SpikingJelly, as ratios of one run.
 
-Command:   python tests/bench/bench_pipeline.py [--rounds 5] [--json FILE]
-Theirs:    tonic.io.read_mnist_file, Downsample and ToFrame, DiskCachedDataset; webdataset's WebDataset(...).decode()
-Not here:  SpikingJelly's frame preprocessing, which is not installed with this project
+Command:   make bench-pipeline [SPIKINGJELLY=SJ/bin/python], which writes docs/results/bench-pipeline-<date>.json, .md
+           python tests/bench/bench_pipeline.py [--rounds 5] [--json FILE] [--spikingjelly SJ/bin/python]
+Theirs:    tonic.io.read_mnist_file, Downsample and ToFrame, DiskCachedDataset; webdataset's WebDataset(...).decode();
+           SpikingJelly's load_ATIS_bin and integrate_events_by_fixed_frames_number, in an environment of its own:
+           spikingjelly_frames.py says how to make it; without one its row is left out
+Takes:     about 3 minutes on two quiet cores
 
-Both sides do the same work on the same files, which is asserted before anything is timed. Files are in the page cache.
+Both sides do the same work on the same files, which is asserted before anything is timed (SpikingJelly's frames stay at
+full size: it has no resize). Files are in the page cache. One process and one thread for numbers on either side;
+conversion and verification hash in a second thread.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -47,8 +54,8 @@ class Sizes:
     large_events: int = 115_000
     small_files: int = 100
     small_events: int = 4_000
-    train: int = 300
-    test: int = 60
+    train: int = 1_000
+    test: int = 200
     random_reads: int = 300
 
 
@@ -91,12 +98,7 @@ class TonicRecordings:
 
 def frame_row(folder: Path, what: str, *, files: int, events: int, sensor: tuple[int, int], rounds: int) -> Row:
     """Files to 48x48x10 frames, large ones in events per second, small ones in files per second."""
-    paths = []
-    for i in range(files):
-        paths.append(folder / f"{sensor[0]}-{i}.bin")
-        duration_us = 2_500 * max(events // 1_000, 120)  # 0.3 s, the large ones as N-Caltech101's
-        recording = random_events(i, count=events, size=sensor, duration_us=duration_us)
-        paths[-1].write_bytes(bin40.encode(recording))
+    paths = write_recordings(folder, files=files, events=events, sensor=sensor)
     transform = tonic_transform(sensor=sensor, size=48)
 
     def ours(_: int) -> list[np.ndarray]:
@@ -106,9 +108,50 @@ def frame_row(folder: Path, what: str, *, files: int, events: int, sensor: tuple
         return [transform(read_mnist_file(path, TONIC_EVENTS)) for path in paths]
 
     assert all(np.array_equal(a, b) for a, b in zip(ours(0), theirs(0), strict=True))
-    amount, unit = (files * events / 1e6, "M events") if events > 50_000 else (files, "files")
+    large = events > 50_000
+    amount, unit = (files * events / 1e6, "M events") if large else (files, "files")
     row = Row(what, "read, decode, check, bin", "tonic reader, Downsample, ToFrame", unit, amount)
-    return compare(row, ours, theirs, rounds=rounds, our_repeats=5)
+    row.bars = (100.0, 10.0) if large else row.bars
+    return compare(row, ours, theirs, rounds=rounds, our_repeats=20)
+
+
+def write_recordings(folder: Path, *, files: int, events: int, sensor: tuple[int, int]) -> list[Path]:
+    """Recordings of 0.3 s, the large ones as long as N-Caltech101's."""
+    paths = []
+    for i in range(files):
+        paths.append(folder / f"{sensor[0]}-{i}.bin")
+        duration_us = 2_500 * max(events // 1_000, 120)
+        recording = random_events(i, count=events, size=sensor, duration_us=duration_us)
+        paths[-1].write_bytes(bin40.encode(recording))
+    return paths
+
+
+def spikingjelly_row(folder: Path, python: str, *, files: int, events: int, rounds: int) -> Row:
+    """Large files to frames, ours 48x48, theirs of the sensor's size."""
+    sensor = (240, 180)
+    paths = write_recordings(folder, files=files, events=events, sensor=sensor)
+    command = [python, str(Path(__file__).with_name("spikingjelly_frames.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as peer:
+        assert peer.stdin is not None
+        assert peer.stdout is not None
+        task = {"paths": [str(path) for path in paths], "height": sensor[1], "width": sensor[0], "bins": BINS}
+        peer.stdin.write(json.dumps(task) + "\n")
+
+        def theirs(_: int) -> int:
+            peer.stdin.write("once\n")  # type: ignore[union-attr]
+            peer.stdin.flush()  # type: ignore[union-attr]
+            return int(json.loads(peer.stdout.readline())["events"])  # type: ignore[union-attr]
+
+        def ours(_: int) -> int:
+            return sum(int(our_frames(path, sensor=sensor, size=48).sum(dtype=np.int64)) for path in paths)
+
+        # SpikingJelly gives the rest to the last bin, where tonic's rule, which is ours, drops the last events.
+        assert theirs(0) - len(paths) * BINS <= ours(0) <= theirs(0) == files * events
+        what, theirs_are = f"{events:,} events to frames", "SpikingJelly reader, integrate, no resize"
+        row = Row(what, "read, decode, check, bin 48x48", theirs_are, "M events", files * events / 1e6)
+        row = compare(row, ours, theirs, rounds=rounds, our_repeats=20)
+        peer.stdin.close()
+    return row
 
 
 def conversion_row(raw: Path, folder: Path, *, rounds: int) -> Row:
@@ -134,6 +177,7 @@ def conversion_row(raw: Path, folder: Path, *, rounds: int) -> Row:
     for i, path in enumerate(paths):
         assert np.array_equal(stored[path.parent.parent.name, path.stem], cached[i][0])
     row = Row("raw folder to verified shard set", "convert, verify", "DiskCachedDataset pass", "recordings", len(paths))
+    row.bars = (None, 8.0)
     return compare(row, ours, theirs, rounds=rounds)
 
 
@@ -178,6 +222,7 @@ def read_rows(shards: ShardSet, folder: Path, *, reads: int, rounds: int) -> lis
 
     what = f"reads of {split.dtype} {'x'.join(map(str, split.shape))}"
     cache = Row(what, "random, crc32", "DiskCachedDataset hits", "samples", 8 * reads, reads)
+    cache.bars = (40_000.0, 20.0)
     tars = Row(what, "random, crc32", "webdataset in order", "samples", 8 * reads, first)
     return [
         compare(cache, ours, from_cache, rounds=rounds),
@@ -196,12 +241,16 @@ def verify_row(shards: ShardSet, *, rounds: int) -> Row:
                 hashlib.file_digest(file, "sha256")
 
     row = Row("verify", "hashes, counts, leaks", "sha256 alone", "MB", amount)
-    return compare(row, lambda _: verify(shards.path), hashes, rounds=rounds, their_repeats=3)
+    row.bars = (1000.0, None)
+    return compare(row, lambda _: verify(shards.path), hashes, rounds=rounds, their_repeats=3, our_repeats=3)
 
 
 def main() -> None:
     """Make the files, time, print."""
-    given = arguments("Speed of the pipeline beside tonic and webdataset.")
+    given = arguments(
+        "Speed of the pipeline beside tonic, webdataset and SpikingJelly.",
+        spikingjelly="Python of an environment with SpikingJelly; without it its row is left out",
+    )
     sizes = SMALL if given.small else Sizes()
     warnings.filterwarnings("ignore", module="webdataset")
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
@@ -220,6 +269,9 @@ def main() -> None:
                 (sizes.small_files, sizes.small_events, (34, 34)),
             )
         ]
+        if given.spikingjelly:
+            large = {"files": sizes.large_files, "events": sizes.large_events}
+            rows.append(spikingjelly_row(folder, given.spikingjelly, **large, rounds=given.rounds))
         raw = write_nmnist(folder / "raw", train=sizes.train, test=sizes.test, events=sizes.small_events)
         rows.append(conversion_row(raw, folder, rounds=given.rounds))
         shards = convert_nmnist(raw, folder / "shards", size=48)

@@ -14,6 +14,7 @@ import argparse  # noqa: E402
 import json  # noqa: E402
 import platform  # noqa: E402
 import statistics  # noqa: E402
+import subprocess  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable, Sequence  # noqa: E402
 from dataclasses import asdict, dataclass, field  # noqa: E402
@@ -40,6 +41,8 @@ class Row:
     our_seconds: list[float] = field(default_factory=list)
     their_seconds: list[float] = field(default_factory=list)
     quantities: tuple[float, float] | None = None
+    bars: tuple[float | None, float | None] = (None, None)
+    """What is to be reached: units per second, and the ratio."""
 
     @property
     def ratios(self) -> list[float]:
@@ -53,6 +56,15 @@ class Row:
         """Units per second of each round, ours and theirs."""
         theirs = self.amount if self.their_amount is None else self.their_amount
         return [self.amount / s for s in self.our_seconds], [theirs / s for s in self.their_seconds]
+
+    def judged(self) -> str:
+        """The bars with what became of them, by the medians; empty where there is none."""
+        reached = [statistics.median(self.speeds[0]) if self.our_seconds else 0.0, statistics.median(self.ratios)]
+        shown = []
+        for bar, value, text in zip(self.bars, reached, (f"{{:,.0f}} {self.unit}/s", "{:g}x"), strict=True):
+            if bar is not None:
+                shown.append(f"{text.format(bar)} {'reached' if value >= bar else 'missed'}")
+        return ", ".join(shown)
 
     def cells(self) -> tuple[str, str, str, str]:
         """What, ours, theirs, ratio as text."""
@@ -123,15 +135,30 @@ def machine(packages: Sequence[str]) -> dict[str, str]:
         "load": " ".join(f"{value:.1f}" for value in os.getloadavg()) if hasattr(os, "getloadavg") else "unknown",
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
+        "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Command line of a benchmark."""
+def _commit() -> str:
+    """The commit of this checkout, with a + where files differ from it."""
+    command = ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def arguments(description: str, **more: str) -> argparse.Namespace:
+    """Command line of a benchmark; `more` are its own options with a value, and their help."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: 5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's seconds here")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write every round's seconds here, and the table beside it as .md"
+    )
+    for name, text in more.items():
+        parser.add_argument(f"--{name}", help=text)
     parser.add_argument("--small", action="store_true", help="tiny sizes: shows that it runs, its times mean nothing")
     given = parser.parse_args()
     if given.rounds < 1:
@@ -142,12 +169,19 @@ def arguments(description: str) -> argparse.Namespace:
 def report(rows: Sequence[Row], *, packages: Sequence[str], given: argparse.Namespace) -> None:
     """Print the machine and the table; write the raw rows where they are wanted."""
     facts = machine(packages)
-    print("; ".join(f"{name} {value}" for name, value in facts.items()))
-    print(f"one thread; rounds in turn: {given.rounds}; medians, and the ratio's quartiles")
-    table = [("what", "ours", "theirs", "ratio"), *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(4)]
+    head = "; ".join(f"{name} {value}" for name, value in facts.items())
+    head += f"\none thread; rounds in turn: {given.rounds}; medians, and the ratio's quartiles"
+    table = [("what", "ours", "theirs", "ratio", "bar"), *((*row.cells(), row.judged()) for row in rows)]
+    if not any(line[4] for line in table[1:]):
+        table = [line[:4] for line in table]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    print(head)
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     if given.json:
         content = {"machine": facts, "small": given.small, "rows": [asdict(row) for row in rows]}
+        given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(content, indent=1) + "\n")
+        lines = [f"| {' | '.join(line)} |" for line in table]
+        lines.insert(1, "|" + "---|" * len(table[0]))
+        given.json.with_suffix(".md").write_text("\n".join((head.replace("\n", "\n\n"), "", *lines)) + "\n")

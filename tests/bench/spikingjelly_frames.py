@@ -1,10 +1,11 @@
 """SpikingJelly's reader and frame integration in a process and an environment of its own.
 
-It needs torchvision, of which CPU machines have no matching build, so it cannot live in the project's environment:
+It needs torchvision, of which CPU machines have no matching build, so it cannot live in the project's environment. In
+the folder of this project, with the Python that made .venv; the second line lends it the packages of .venv:
 
     python3 -m venv SJ
-    SJ/bin/pip install torch==2.13.0 numpy scipy tqdm h5py matplotlib loguru pillow requests
-    SJ/bin/pip install --no-deps spikingjelly torchvision
+    realpath .venv/lib/python3*/site-packages > SJ/lib/$(ls SJ/lib)/site-packages/project.pth
+    SJ/bin/pip install --no-deps spikingjelly==2.0.0 torchvision loguru requests
     make bench-pipeline SPIKINGJELLY=SJ/bin/python
 
 Protocol: first line in, JSON {"paths", "height", "width", "bins"}; then a line per round, answered by a line of JSON:

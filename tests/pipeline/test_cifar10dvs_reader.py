@@ -362,7 +362,7 @@ def test_binary_batches_of_another_length(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cat/notes.txt", "no recording of this class"),
+        ("cat/notes.dat", "no recording of this class"),
         ("cat/cifar10_dog_77.aedat", "no recording of this class"),
         ("cat/2.mat", "are one recording"),
         ("zebra/cifar10_zebra_0.aedat", "is no class"),

@@ -38,6 +38,16 @@ def copy(shard_set, tmp_path):
     return make
 
 
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
 def problems(folder):
     """What `verify` finds, be it only that the manifest is not to be trusted."""
     try:
@@ -246,6 +256,28 @@ def test_samples_that_cannot_be(copy, change, expected):
     folder = copy()
     rewritten(folder, change)
     assert any(expected in problem for problem in problems(folder))
+
+
+def test_members_that_stock_readers_would_unpickle(copy, tmp_path):
+    """A pickle in the place of a sample's frames, under a name that asks for it: refused, and never loaded."""
+    mark = tmp_path / "mark"
+    program = pickle.dumps(Touch(str(mark)))
+    for ending in ("pkl", "pyd", "pickle", "pth", "pt"):
+        folder = copy()
+        path = shard(folder)
+        data = bytearray(path.read_bytes())
+        info = tarfile.TarInfo.frombuf(bytes(data[FRAMES : FRAMES + tar.BLOCK]), "ascii", "strict")
+        info.name = info.name.replace("frames.npy", ending)
+        data[FRAMES : FRAMES + tar.BLOCK] = info.tobuf(tarfile.USTAR_FORMAT)
+        data[FRAMES + tar.BLOCK : FRAMES + tar.BLOCK + len(program)] = program
+        path.write_bytes(data)
+        sign(folder)
+        assert any("is not what the index says" in problem for problem in problems(folder))
+        ShardSet(folder).split("train").read_all()  # reads numbers by their place, whatever stands before
+        shutil.rmtree(folder)
+    assert not mark.exists()
+    pickle.loads(program)
+    assert mark.exists()  # it would have run
 
 
 def test_frames_that_are_no_array_of_the_manifest(copy):

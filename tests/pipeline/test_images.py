@@ -37,8 +37,47 @@ def test_transparent_is_shown_on_black():
     assert shown[0, 0].tolist() == [0, 0, 0]
 
 
-def test_cmyk_jpeg_decodes():
-    assert decode_image(encoded(Image.new("CMYK", (4, 4)), format="JPEG"), source="x").shape == (4, 4, 3)
+@pytest.mark.parametrize("format_", ["JPEG", "TIFF"])
+def test_cmyk_shows_the_colours_that_were_printed(format_):
+    inks = np.zeros((16, 16, 4), np.uint8)
+    inks[:8, :, 1:3] = 255  # magenta and yellow print red; nothing prints the white of the paper
+    shown = decode_image(encoded(Image.fromarray(inks, "CMYK"), format=format_), source="x").astype(int)
+    assert shown.shape == (16, 16, 3)
+    assert abs(shown[2, 2] - (255, 0, 0)).max() < 8
+    assert abs(shown[13, 2] - 255).max() < 8
+
+
+def test_palettes_are_looked_up_and_one_bit_is_black_and_white():
+    image = Image.fromarray(np.arange(4, dtype=np.uint8).reshape(2, 2), "P")
+    image.putpalette([9, 8, 7, 200, 0, 0, 0, 200, 0, 0, 0, 200])
+    expected = [[[9, 8, 7], [200, 0, 0]], [[0, 200, 0], [0, 0, 200]]]
+    assert decode_image(encoded(image), source="x").tolist() == expected
+    expected[1][1] = [0, 0, 0]
+    assert decode_image(encoded(image, transparency=3), source="x").tolist() == expected
+    assert (
+        decode_image(encoded(Image.fromarray(GREY > 100)), source="x").tolist()
+        == (np.repeat((GREY > 100)[..., None], 3, -1).astype(int) * 255).tolist()
+    )
+
+
+@pytest.mark.parametrize("format_", ["PNG", "TIFF"])
+def test_sixteen_bit_colour_and_alpha(format_):
+    import struct
+    import zlib
+
+    if format_ == "TIFF":
+        data = encoded(Image.fromarray(GREY.astype(np.uint16) * 256 + 9), format="TIFF")
+        assert (decode_image(data, source="x")[..., 1] == GREY).all()
+        return
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    for colour, pixel, shown in ((2, (200, 100, 50), [200, 100, 50]), (6, (200, 100, 50, 0), [0, 0, 0])):
+        row = b"\0" + struct.pack(f">{2 * len(pixel)}H", *([value * 256 + 3 for value in pixel] * 2))
+        body = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, colour, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(row))
+        data = b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+        assert decode_image(data, source="x")[0, 1].tolist() == shown
 
 
 def test_hash_sees_through_names_and_encodings(tmp_path):

@@ -145,7 +145,7 @@ def test_truncated_recording(raw):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("notes.txt", "is no recording"), ("image_1.bin", "have one number"), ("image_x.bin", "0012")]
+    ("name", "message"), [("notes.dat", "is no recording"), ("image_1.bin", "have one number"), ("image_x.bin", "0012")]
 )
 def test_what_does_not_belong_there_is_named(raw, name, message):
     (raw / "Caltech101" / "accordion" / name).write_bytes(b"12345")
