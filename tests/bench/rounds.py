@@ -127,12 +127,15 @@ def machine(packages: Sequence[str]) -> dict[str, str]:
     }
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Command line of a benchmark."""
+def arguments(
+    description: str, more: Callable[[argparse.ArgumentParser], object] = lambda _: None
+) -> argparse.Namespace:
+    """Command line of a benchmark; `more` adds to it."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's seconds here")
     parser.add_argument("--small", action="store_true", help="tiny sizes: shows that it runs, its times mean nothing")
+    more(parser)
     given = parser.parse_args()
     if given.rounds < 1:
         parser.error(f"--rounds is {given.rounds}; expected 1 or more.")
