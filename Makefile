@@ -12,6 +12,8 @@ PREPROCESS ?=
 TRAIN      ?=
 METHODS    ?= event_only,kt
 SEEDS      ?= 0,1,2
+GPU_PYTHON ?= $(PYTHON)
+SPIKINGJELLY ?=
 
 VENV  := .venv
 READY := $(VENV)/.ready
@@ -23,7 +25,7 @@ SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET
 RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup raw preprocess verify train evaluate compare curve report bench triton fuzz lint test test-long clean distclean
+.PHONY: help setup raw preprocess verify train evaluate compare curve report bench bench-train bench-gpu triton fuzz lint test test-long clean distclean
 
 help: ## list the targets and variables
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
@@ -70,10 +72,16 @@ curve: preprocess ## the comparison at 3, 10 and 30 labelled recordings per clas
 report: train ## write the run's report again
 	@$(CLI) report $(OUT)/runs/$(NAME)-$(RUNHASH) --shards $(SHARDS)
 
-bench: $(READY) ## speed beside tonic and the step-by-step network, as ratios
+bench: $(READY) ## speed beside tonic and the step-by-step network, as ratios; takes SPIKINGJELLY=
 	@$(VENV)/bin/python tests/bench/bench_pipeline.py
-	@$(VENV)/bin/python tests/bench/bench_train.py
+	@$(MAKE) --no-print-directory bench-train
 	@$(VENV)/bin/python tests/bench/bench_simulation.py
+
+bench-train: $(READY) ## speed and memory of training on the CPU; SPIKINGJELLY=python of an environment that has it
+	@$(VENV)/bin/python tests/bench/bench_train.py --json docs/results/bench-train.json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY))
+
+bench-gpu: ## speed and memory of training on a CUDA machine; GPU_PYTHON=python whose torch has CUDA
+	@$(GPU_PYTHON) tests/bench/bench_gpu.py --json docs/results/bench-gpu.json
 
 triton: $(READY) ## add Triton (1 GB), so that `make test` runs the GPU kernels in its interpreter
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check 'triton>=3.6'

@@ -44,7 +44,7 @@ def write_shards(
             Sample(key, int(label), rng.poisson(0.3, shape).astype(dtype), json.dumps({"events": 0, "static": None}))
             for key, label in zip(keys[start : start + PER_SHARD], labels[start : start + PER_SHARD], strict=True)
         )
-        path = folder / f"train-{number:05d}.tar"
+        path = folder / f"events-train-{number:05d}.tar"
         files += write_shard(path, samples, shape=shape, dtype=dtype, key_bytes=max(map(len, keys))).files
     shown = np.arange(images) % classes
     static = StaticImages.sort(

@@ -1,11 +1,15 @@
 """Two ways of doing the same work, timed in turn: ours, theirs, ours, theirs, in one process on one thread.
 
-Import this before numpy: it sets the number of threads.
+Import this before numpy and the project: it sets the number of threads, and where the project is.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout, installed or not
 
 for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"
@@ -15,11 +19,10 @@ import json  # noqa: E402
 import platform  # noqa: E402
 import statistics  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Callable, Sequence  # noqa: E402
+from collections.abc import Callable, Mapping, Sequence  # noqa: E402
 from dataclasses import asdict, dataclass, field  # noqa: E402
 from datetime import UTC, datetime  # noqa: E402
 from importlib.metadata import version  # noqa: E402
-from pathlib import Path  # noqa: E402
 
 
 @dataclass
@@ -142,9 +145,11 @@ def arguments(
     return given
 
 
-def report(rows: Sequence[Row], *, packages: Sequence[str], given: argparse.Namespace) -> None:
-    """Print the machine and the table; write the raw rows where they are wanted."""
-    facts = machine(packages)
+def report(
+    rows: Sequence[Row], *, packages: Sequence[str], given: argparse.Namespace, more: Mapping[str, str] | None = None
+) -> None:
+    """Print the machine (with `more` about it) and the table; write the raw rows where they are wanted."""
+    facts = machine(packages) | dict(more or {})
     print("; ".join(f"{name} {value}" for name, value in facts.items()))
     print(f"one thread; rounds in turn: {given.rounds}; medians, and the ratio's quartiles")
     table = [("what", "ours", "theirs", "ratio"), *(row.cells() for row in rows)]

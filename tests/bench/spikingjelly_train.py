@@ -47,7 +47,8 @@ def main() -> None:
                     layer.Conv2d(channels, wide, 3, padding=1, bias=False),
                     layer.BatchNorm2d(wide),
                     neuron.LIFNode(
-                        tau=2.0, v_threshold=0.5, v_reset=0.0, detach_reset=True, surrogate_function=surrogate.PiecewiseQuadratic(),
+                        tau=2.0, v_threshold=0.5, v_reset=0.0, detach_reset=True,
+                        surrogate_function=surrogate.PiecewiseQuadratic(),
                         store_v_seq=index == CONVOLUTIONS[-1][0],
                     ),
                 ]  # fmt: skip
