@@ -13,7 +13,10 @@ PREPROCESS ?=
 TRAIN      ?=
 METHODS    ?= event_only,kt
 SEEDS      ?= 0,1,2
+GPU_PYTHON ?= $(PYTHON)
+SPIKINGJELLY ?=
 
+TODAY := $(shell date -u +%F)
 VENV  := .venv
 READY := $(VENV)/.ready
 CLI   := $(VENV)/bin/spikebridge
@@ -24,7 +27,7 @@ SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET
 RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup raw preprocess verify train evaluate compare curve report bench bench-pipeline triton fuzz lint test test-long clean distclean
+.PHONY: help setup raw preprocess verify train evaluate compare curve report bench bench-pipeline bench-train bench-gpu triton fuzz lint test test-long clean distclean
 
 help: ## list the targets and variables
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
@@ -71,13 +74,17 @@ curve: preprocess ## the comparison at 3, 10 and 30 labelled recordings per clas
 report: train ## write the run's report again
 	@$(CLI) report $(OUT)/runs/$(NAME)-$(RUNHASH) --shards $(SHARDS)
 
-bench: bench-pipeline ## speed beside tonic and the step-by-step network, as ratios
-	@$(VENV)/bin/python tests/bench/bench_train.py
+bench: bench-pipeline bench-train ## speed beside tonic and the published way of training, as ratios; takes SPIKINGJELLY=
 	@$(VENV)/bin/python tests/bench/bench_simulation.py
 
 bench-pipeline: $(READY) ## speed of the pipeline beside tonic, webdataset and SPIKINGJELLY=python; writes docs/results/
-	@$(VENV)/bin/python tests/bench/bench_pipeline.py --json docs/results/bench-pipeline-$(shell date -u +%F).json \
-	  $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY))
+	@$(VENV)/bin/python tests/bench/bench_pipeline.py --json docs/results/bench-pipeline-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY))
+
+bench-train: $(READY) ## speed and memory of training on the CPU beside SPIKINGJELLY=python; writes docs/results/
+	@$(VENV)/bin/python tests/bench/bench_train.py --json docs/results/bench-train-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY))
+
+bench-gpu: ## speed and memory of training on a CUDA machine; GPU_PYTHON=python whose torch has CUDA
+	@$(GPU_PYTHON) tests/bench/bench_gpu.py --json docs/results/bench-gpu-$(TODAY).json
 
 triton: $(READY) ## add Triton (1 GB), so that `make test` runs the GPU kernels in its interpreter
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check 'triton>=3.6'

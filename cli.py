@@ -566,6 +566,14 @@ def import_checkpoint(
 @device_option
 @click.option("--expect", metavar="ID", help="Refuse any shard set but this one.")
 @checkpoint_option
+@click.option(
+    "--residence",
+    type=click.Choice(["auto", "device", "host", "disk"]),
+    default="auto",
+    show_default=True,
+    help="Where frames are kept; auto goes by their size.",
+)
+@click.option("--graph/--no-graph", default=True, help="On CUDA, record each step once and replay it.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs to RUN/tensorboard too.")
 @click.option("--init", type=folder(), metavar="RUN", help="Begin with the best weights of this finished run.")
 @click.option("--settings-hash", is_flag=True, help="Print the hash of the complete recipe and stop.")
@@ -580,6 +588,8 @@ def train(
     device: str,
     expect: str | None,
     checkpoint_every: str,
+    residence: str,
+    graph: bool,
     tensorboard: bool,
     init: Path | None,
     settings_hash: bool,
@@ -625,6 +635,8 @@ def train(
             expect=expect,
             progress=progress_bar,
             overwrite=overwrite,
+            residence=residence,
+            graph=graph,
             checkpoint_every=checkpoint_every,
             stop=stop,
             tensorboard=tensorboard,

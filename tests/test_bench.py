@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 
 from pipeline.formats.bin40 import encode
@@ -14,21 +15,61 @@ from pipeline.simulation_settings import SimulatorSettings
 
 
 @pytest.mark.parametrize(
-    ("script", "rows"), [("bench_pipeline.py", 6), ("bench_train.py", 6), ("bench_simulation.py", 2)]
+    ("script", "rows"),
+    [("bench_pipeline.py", 6), ("bench_train.py", 6), ("bench_gpu.py", 9), ("bench_simulation.py", 2)],
 )
 def test_small_benchmark_runs(script, rows, tmp_path):
     command = [sys.executable, ROOT / "tests" / "bench" / script, "--small", "--rounds", "1"]
+    if script == "bench_gpu.py":
+        command += ["--device", "cpu"]
     done = subprocess.run(
         [*command, "--json", tmp_path / "rows.json"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    if script == "bench_gpu.py":
+        assert "golden figures on cpu by numba: equal" in done.stderr
+        assert "golden figures on cpu by torch: equal" in done.stderr
+    else:
+        assert done.stderr == ""
     found = json.loads((tmp_path / "rows.json").read_text())
     assert len(found["rows"]) == rows
     assert all(row["what"] in done.stdout for row in found["rows"])
     assert set(found["machine"]) >= {"cpu", "cores", "load", "python", "numpy", "date"}
     timed = [row for row in found["rows"] if row["quantities"] is None]
     assert all(len(row["our_seconds"]) == len(row["their_seconds"]) == 1 for row in timed)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_gpu_benchmark_says_that_there_is_no_gpu():
+    command = [sys.executable, ROOT / "tests" / "bench" / "bench_gpu.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == "bench-gpu needs a CUDA device that torch can use, and this machine has none.\n"
+
+
+ONLY = """
+import importlib.abc, pathlib, sys, tempfile
+root = pathlib.Path(sys.argv[1])
+others = ("numba", "tonic", "webdataset", "pytest", "scipy", "PIL", "matplotlib", "sklearn")
+class Only(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in others:
+            raise ImportError(name)
+sys.meta_path.insert(0, Only())
+sys.path.insert(0, str(root / "tests" / "bench"))
+import bench_gpu
+with tempfile.TemporaryDirectory() as folder:
+    made = pathlib.Path(folder) / "set"
+    bench_gpu.write_shards(made, recordings=6, classes=3, images=6, size=16, time_bins=2)
+    assert bench_gpu.ShardSet(made).split("train").read([0, 5]).shape == (2, 2, 2, 16, 16)
+"""
+
+
+def test_the_gpu_benchmark_needs_what_training_needs():
+    """In a process that cannot import the rest."""
+    done = subprocess.run([sys.executable, "-c", ONLY, ROOT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_training_simulator_is_fitted_to_recordings(tmp_path):

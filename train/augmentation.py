@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train import order
+from train import device_order, order
 
 MAX_ROTATION_DEG = 15.0
 MAX_ZOOM = 0.15
@@ -59,15 +59,15 @@ def _register(numbers: int, *, cells: bool = False, purpose: str = "") -> Callab
     return add
 
 
-def augment(names: str, frames: Tensor, *, seed: int, epoch: int, draws: order.Ints) -> Tensor:
+def augment(names: str, frames: Tensor, *, seed: int, epoch: int | Tensor, draws: order.Ints | Tensor) -> Tensor:
     """Apply `AUGMENTATIONS`; a pure function of its arguments.
 
     Args:
         names: one of them, or several joined with `+`, e.g. `crop+drop_area`; applied from left to right.
         frames: [B,T,P,H,W], any dtype; an empty batch is returned as it is.
         seed: root seed of the run.
-        epoch: 0-based.
-        draws: int64 [B] positions within the epoch.
+        epoch: 0-based; 0-d int64 where the draws are a tensor.
+        draws: int64 [B] positions within the epoch; a tensor on the device of the frames has its numbers made there.
 
     Returns:
         Same shape and dtype.
@@ -85,14 +85,24 @@ def augment(names: str, frames: Tensor, *, seed: int, epoch: int, draws: order.I
         return frames
     for name in chosen:
         found = AUGMENTATIONS[name]
-        if found.cells:
-            uniforms = order.many_uniforms(seed, found.purpose, epoch, draws, frames[0].numel())
-            numbers = torch.from_numpy(uniforms).to(frames.device).view(frames.shape)
-        else:
-            columns = order.uniforms(seed, found.purpose, epoch, draws, found.numbers)
-            numbers = torch.from_numpy(columns).to(frames.device)
-        frames = found.apply(frames, numbers)
+        frames = found.apply(frames, _numbers(found, frames, seed, epoch, draws))
     return frames
+
+
+def _numbers(
+    chosen: Augmentation, frames: Tensor, seed: int, epoch: int | Tensor, draws: order.Ints | Tensor
+) -> Tensor:
+    """What an augmentation takes: numbers [B,n], or a number per cell."""
+    count = frames[0].numel() if chosen.cells else chosen.numbers
+    if isinstance(draws, Tensor):
+        assert isinstance(epoch, Tensor)
+        made = device_order.many_uniforms if chosen.cells else device_order.uniforms
+        numbers = made(seed, chosen.purpose, epoch, draws, count)
+    else:
+        assert isinstance(epoch, int)
+        drawn = order.many_uniforms if chosen.cells else order.uniforms
+        numbers = torch.from_numpy(drawn(seed, chosen.purpose, epoch, draws, count)).to(frames.device)
+    return numbers.view(frames.shape) if chosen.cells else numbers
 
 
 @_register(0)
@@ -200,9 +210,11 @@ def drop_events(frames: Tensor, draws: Tensor) -> Tensor:
     Differs: counts above 1 vary less than if each event were drawn.
     """
     kept = _per_sample(1 - MOST_DROPPED * draws.flatten(1)[:, 0])  # [B,1,1,1,1]
-    if frames.dtype.is_floating_point and not torch.equal(frames, frames.round()):
-        return frames.masked_fill(draws >= kept, 0)
-    return torch.floor(frames * kept + draws).to(frames.dtype).minimum(frames)
+    dropped = torch.floor(frames * kept + draws).to(frames.dtype).minimum(frames)
+    if not frames.dtype.is_floating_point:
+        return dropped
+    counts = (frames == frames.round()).all()  # not looked at: the host would wait for the device
+    return torch.where(counts, dropped, frames.masked_fill(draws >= kept, 0))
 
 
 @_register(1)

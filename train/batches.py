@@ -6,7 +6,7 @@ n samples. Stored frames are [n,T,P,H,W]; a batch is a [T,B,P,H,W] view of sampl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train import order
+from train import device_order, order
 from train.augmentation import augment
 from train.errors import MethodError, ShardMismatchError
+from train.frames import Frames, as_tensor, time_first
 from train.settings import TrainSettings
-
-RESIDENT_BYTES = 2 * 2**30
-"""Frames of a split up to this size are kept in memory when residence is `auto`."""
-
-RESIDENCES = ("auto", "host", "disk")
 
 
 @dataclass(frozen=True)
@@ -45,9 +41,11 @@ class Batch:
     seed: int
     """Root seed of the run; with `epoch` and `draws` it gives a method numbers of its own (`order.uniform`)."""
     epoch: int
-    """0-based."""
+    """0-based; -1 in a step that is recorded once and replayed, which knows it on the device only."""
     draws: order.Ints
-    """int64 [B], draw positions within the epoch."""
+    """int64 [B], draw positions within the epoch; empty in such a step."""
+    replacement_probability: Tensor | None = None
+    """0-d float64, in such a step; it then takes the place of the number that `static_stream` is given."""
 
 
 def static_stream(batch: Batch, probability: float) -> Tensor:
@@ -67,66 +65,15 @@ def static_stream(batch: Batch, probability: float) -> Tensor:
     if batch.images is None:
         raise MethodError("this batch has no static images; the method must set needs_static")
     still = batch.images.expand(len(batch.events), -1, -1, -1, -1)  # [T,B,P,H,W], a view
-    replaced = (batch.replacement <= probability) & (probability > 0)  # [B]
-    if probability <= 0:
+    limit: float | Tensor = probability
+    if batch.replacement_probability is not None:
+        limit = batch.replacement_probability
+    elif probability <= 0:
         return still
-    if probability >= 1:
+    elif probability >= 1:
         return batch.events
+    replaced = (batch.replacement <= limit) & (limit > 0)  # [B]
     return torch.where(replaced[None, :, None, None, None], batch.events, still)
-
-
-class Frames:
-    """Event frames of chosen recordings of one split, in memory or read from disk at every turn.
-
-    Args:
-        split: a split of a shard set (`read`, `labels`).
-        positions: int64 [n] within the split.
-        sample_shape: (T,P,H,W).
-        residence: `host`, `disk`, or `auto`: memory up to `RESIDENT_BYTES`.
-
-    Raises:
-        ValueError: an unknown residence.
-    """
-
-    def __init__(
-        self, split: Any, positions: order.Ints, *, sample_shape: tuple[int, ...], residence: str = "auto"
-    ) -> None:
-        if residence not in RESIDENCES:
-            raise ValueError(f"unknown residence {residence!r}: expected one of {', '.join(RESIDENCES)}")
-        self.labels: order.Ints = np.asarray(split.labels, dtype=np.int64)[positions]
-        self._split = split
-        self._positions = positions
-        self._resident: Tensor | None = None
-        # Two bytes a cell is the widest stored type.
-        small = 2 * len(positions) * int(np.prod(sample_shape)) <= RESIDENT_BYTES
-        if len(positions) and (residence == "host" or (residence == "auto" and small)):
-            self._resident = _tensor(split.read(positions))
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def take(self, indices: order.Ints) -> Tensor:
-        """Frames [len(indices),T,P,H,W] as stored; indices count within the chosen recordings."""
-        if self._resident is not None:
-            return self._resident[torch.from_numpy(indices)]
-        return _tensor(self._split.read(self._positions[indices]))
-
-    def batches(self, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """All recordings in order, unaugmented: events float32 [T,B,P,H,W] and labels int64 [B]."""
-        for start in range(0, len(self), batch_size):
-            indices = np.arange(start, min(start + batch_size, len(self)), dtype=np.int64)
-            yield _time_first(self.take(indices).to(device)), torch.from_numpy(self.labels[indices]).to(device)
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    """A tensor over the array's memory; uint16, which torch barely computes with, becomes float32 (exact)."""
-    if array.dtype == np.uint16:
-        array = array.astype(np.float32)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def _time_first(frames: Tensor) -> Tensor:
-    return frames.float().transpose(0, 1)  # [T,B,P,H,W]
 
 
 class TrainingBatches:
@@ -138,7 +85,8 @@ class TrainingBatches:
         device: where batches go.
         needs_static: read the static pool and give every draw an image of its class.
         pool_draws: give it any image of the pool instead.
-        residence: where the event frames are kept, see `Frames`.
+        residence: where the event frames are kept, see `Frames`. With `device` the static pool is kept there too, and
+            everything about a batch is computed there; the batches are the same.
 
     Raises:
         MethodError: no training recordings, classes without static images, or images whose channels do not fit.
@@ -160,7 +108,7 @@ class TrainingBatches:
         positions = order.select_recordings(split.keys, labels, settings.events_per_class, seed=settings.seed)
         if not len(positions):
             raise MethodError(f"{shards.path}: the training split is empty; preprocess more recordings")
-        self.frames = Frames(split, positions, sample_shape=shards.sample_shape, residence=residence)
+        self.frames = Frames(split, positions, sample_shape=shards.sample_shape, residence=residence, device=device)
         self.labels = self.frames.labels
         self.steps_per_epoch = order.batch_count(len(positions), settings.batch_size)
         self.manifest: Any = shards.manifest
@@ -176,6 +124,12 @@ class TrainingBatches:
         self._order: tuple[int, order.Ints] | None = None
         if needs_static:
             self._open_pool(shards)
+        self._held = self._hold() if self.frames.residence == "device" else None
+
+    @property
+    def on_device(self) -> bool:
+        """Whether batches are made on the device alone."""
+        return self._held is not None
 
     @property
     def pool_images(self) -> int:
@@ -210,8 +164,11 @@ class TrainingBatches:
                 f"{shards.path}: static images have {C} channels (encoding {shards.settings.get('encoding')}), the "
                 f"network takes {P} as event frames have {P} polarities: preprocess with --encoding v or luma"
             )
-        resident = isinstance(pool.images, np.ndarray)
-        self._pool = _tensor(np.ascontiguousarray(pool.images)) if resident else pool.images
+        if self.frames.residence == "device":
+            self._pool = torch.from_numpy(np.array(pool.images[:])).to(self._device)
+        else:
+            resident = isinstance(pool.images, np.ndarray)
+            self._pool = as_tensor(np.ascontiguousarray(pool.images)) if resident else pool.images
 
     def _positions(self, epoch: int) -> order.Ints:
         """The epoch's sequence of samples, kept for the next batch of the same epoch."""
@@ -234,7 +191,12 @@ class TrainingBatches:
 
     def images(self, rows: order.Ints) -> Tensor:
         """Images of the static pool by row: float32 [len(rows),P,H,W] in [0, 1], on the device."""
-        stored = self._pool[torch.from_numpy(rows)] if isinstance(self._pool, Tensor) else _tensor(self._pool[rows])
+        if isinstance(self._pool, Tensor):
+            return self.shown(self._pool[torch.from_numpy(rows).to(self._pool.device)])
+        return self.shown(as_tensor(self._pool[rows]))
+
+    def shown(self, stored: Tensor) -> Tensor:
+        """Stored images uint8 [B,C,H,W] as the network sees them: float32 [B,P,H,W] in [0, 1], on the device."""
         images = stored.to(self._device).float() / 255  # [B,C,H,W]
         return images.expand(-1, self._polarities, -1, -1)  # [B,P,H,W]: one channel serves both polarities
 
@@ -255,11 +217,16 @@ class TrainingBatches:
         """Batch `index` of an epoch (both 0-based), or one rank's share of it, which holds a sample at least."""
         seed = self._settings.seed
         draws = order.batch_draws(len(self), self._settings.batch_size, index, rank=rank, world=world)
+        if self._held is not None:
+            self.begin_on_device(epoch)
+            there = torch.from_numpy(draws).to(self._device)
+            made = self.device_batch(torch.tensor(epoch, device=self._device), there)
+            return dataclasses.replace(made, epoch=epoch, draws=draws)
         chosen = self._positions(epoch)[draws]
         labels = self.labels[chosen]
         frames = self.frames.take(chosen).to(self._device)  # [B,T,P,H,W]
         frames = augment(self._settings.augmentation, frames, seed=seed, epoch=epoch, draws=draws)
-        events = _time_first(frames)  # [T,B,P,H,W]
+        events = time_first(frames)  # [T,B,P,H,W]
         images = image_labels = None
         if self._pool is not None:
             partners = self._partners(labels, epoch, draws)
@@ -279,3 +246,83 @@ class TrainingBatches:
             epoch=epoch,
             draws=draws,
         )
+
+    def _hold(self) -> _Held:
+        """What batches are made from on the device."""
+
+        def there(values: order.Ints) -> Tensor:
+            return torch.from_numpy(np.array(values, dtype=np.int64)).to(self._device)
+
+        shards = None if self._shards is None else there(self._shards)
+        labels = there(self.labels)
+        return _Held(labels, shards, there(self._class_offsets), there(self._partner_class), torch.empty_like(labels))
+
+    def begin_on_device(self, epoch: int) -> None:
+        """Compute an epoch's sequence of samples on the device, unless it is there; its memory stays the same."""
+        held, settings = self._held, self._settings
+        assert held is not None
+        if held.epoch != epoch:
+            sequence = device_order.epoch_order(
+                held.labels,
+                seed=settings.seed,
+                epoch=torch.tensor(epoch, device=self._device),
+                mode=settings.sampling,
+                shards=held.shards,
+                window=settings.sampling_window,
+            )
+            held.sequence.copy_(sequence)
+            held.epoch = epoch
+
+    def device_batch(self, epoch: Tensor, draws: Tensor, *, replacement_probability: Tensor | None = None) -> Batch:
+        """The batch of `draws`, without a look at the host; residence `device`, after `begin_on_device`.
+
+        Args:
+            epoch: 0-d int64, the one that was begun.
+            draws: int64 [B] positions within it.
+            replacement_probability: see `Batch`.
+        """
+        held, seed = self._held, self._settings.seed
+        assert held is not None
+        chosen = held.sequence[draws]
+        labels = held.labels[chosen]
+        frames = self.frames.take_resident(chosen)  # [B,T,P,H,W]
+        frames = augment(self._settings.augmentation, frames, seed=seed, epoch=epoch, draws=draws)
+        images = image_labels = None
+        if self._pool is not None:
+            if self._pool_draws:
+                rows = device_order.pool_images(self.pool_images, seed=seed, epoch=epoch, draws=draws)
+            else:
+                classes = held.partner_class[labels]
+                rows = device_order.static_partners(classes, held.class_offsets, seed=seed, epoch=epoch, draws=draws)
+            images = self.shown(self._pool[rows])  # [B,P,H,W]
+            image_labels = torch.searchsorted(held.class_offsets, rows, right=True) - 1
+        return Batch(
+            events=time_first(frames),
+            images=images,
+            image_labels=image_labels,
+            labels=labels,
+            replacement=device_order.uniform(seed, "replacement", epoch, draws),
+            dropout_seeds=device_order.random_words(seed, "dropout", epoch, draws),
+            seed=seed,
+            epoch=-1,
+            draws=np.empty(0, dtype=np.int64),
+            replacement_probability=replacement_probability,
+        )
+
+
+@dataclass
+class _Held:
+    """On the device, int64."""
+
+    labels: Tensor
+    """[n] of the recordings in use."""
+    shards: Tensor | None
+    """[n], sampling `windowed` only."""
+    class_offsets: Tensor
+    """[K+1] of the static pool."""
+    partner_class: Tensor
+    """[K]."""
+    sequence: Tensor
+    """[n], the samples of the epoch's draws."""
+    epoch: int = -1
+    """Whose sequence it is."""

@@ -33,7 +33,8 @@ class FiniteWatch:
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         self._network, self._waits = network, device.type != "cpu"
-        self._first = torch.full((), self.NEVER, dtype=torch.int64, device=device)
+        self.first = torch.full((), self.NEVER, dtype=torch.int64, device=device)
+        """0-d, the first step that was noted."""
 
     def look(self, loss: Any, streams: tuple[Tensor | None, Tensor | None], *, step: int) -> None:
         """Take note of a step's loss, before its update.
@@ -43,8 +44,16 @@ class FiniteWatch:
         """
         if not self._waits:
             return require_finite(loss, self._network, streams, step=step)
+        self.note(loss, step)
+        self.check(step=step)
+
+    def note(self, loss: Any, step: int | Tensor) -> None:
+        """Keep the step (0-d int64, or a number) if its loss is not finite; waits for nothing."""
         broken = ~torch.isfinite(loss.total.detach())
-        self._first = torch.minimum(self._first, torch.where(broken, step, self.NEVER))  # no wait
+        self.first.copy_(torch.minimum(self.first, torch.where(broken, step, self.NEVER)))
+
+    def check(self, *, step: int) -> None:
+        """Look at what was noted, every `CHECK_EVERY` steps; raises as `settle` does."""
         if (step + 1) % CHECK_EVERY == 0:
             self.settle(step=step)
 
@@ -54,12 +63,12 @@ class FiniteWatch:
         Raises:
             NonFiniteError: with the step, when it was noticed, and the weights that have become NaN since.
         """
-        if not self._waits or int(self._first) == self.NEVER:
+        if int(self.first) == self.NEVER:
             return
         weights = broken_weights(self._network)
         where = f"; not finite by now: {', '.join(weights[:3])}" if weights else ""
         raise NonFiniteError(
-            f"step {int(self._first)}: the loss is not finite (noticed after step {step}{where}). {ADVICE}. "
+            f"step {int(self.first)}: the loss is not finite (noticed after step {step}{where}). {ADVICE}. "
             "On the CPU the layer would be named at once"
         )
 

@@ -11,6 +11,7 @@ from models.backends import BACKENDS, choose
 from models.neurons import FiringRule
 from models.surrogates import get_surrogate
 from train.errors import TrainError
+from train.precision import cpu_computes
 from train.runs import RunFolder, read_result
 
 
@@ -56,12 +57,37 @@ def fast_paths() -> list[dict[str, Any]]:
     return [
         *paths,
         {
+            "path": "frames and batches on the device",
+            "active": device == "cuda",
+            "why": "on CUDA, for sets up to a quarter of its memory"
+            if device == "cuda"
+            else "for CUDA; here in memory",
+        },
+        {
+            "path": "the step as one CUDA graph",
+            "active": device == "cuda",
+            "why": "one process, whole batches, methods that allow it" if device == "cuda" else "needs CUDA",
+        },
+        {
+            "path": "training in 16 bits",
+            "active": device == "cuda" or any(map(cpu_computes, ("bf16", "fp16"))),
+            "why": "where the recipe says so (precision)" if device == "cuda" else sixteen_bits(),
+        },
+        {
             "path": "channels-last frames",
             "active": device == "cuda",
             "why": "on CUDA" if device == "cuda" else "for CUDA; on a CPU they gain nothing",
         },
         {"path": "convolutions by oneDNN", "active": onednn, "why": "CPU" if onednn else "torch was built without it"},
     ]
+
+
+def sixteen_bits() -> str:
+    """What this CPU computes in 16 bits, in words."""
+    able = [name for name in ("bf16", "fp16") if cpu_computes(name)]
+    return (
+        f"this CPU has instructions for {' and '.join(able)}" if able else "this CPU has no instructions for it: slow"
+    )
 
 
 def run_folders(runs: Path) -> list[dict[str, Any]]:

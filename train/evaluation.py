@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from models import TransferNetwork
-from train.batches import Frames
 from train.errors import RunError, ShardMismatchError
+from train.frames import Frames
 from train.networks import choose_device, load_network
 from train.recipes import recipe_from
 from train.runs import RunFolder, contents_id, read_result
@@ -107,11 +107,11 @@ def score(
     )
 
 
-def split_frames(shards: Any, name: str, *, residence: str = "auto") -> Frames:
+def split_frames(shards: Any, name: str, *, residence: str = "auto", device: torch.device | None = None) -> Frames:
     """All recordings of a split, in the order of the shard set."""
     split = shards.split(name)
     positions = np.arange(len(split), dtype=np.int64)
-    return Frames(split, positions, sample_shape=shards.sample_shape, residence=residence)
+    return Frames(split, positions, sample_shape=shards.sample_shape, residence=residence, device=device)
 
 
 @contextmanager

@@ -36,6 +36,7 @@ def train(
     progress: Progress | None = None,
     overwrite: bool = False,
     residence: str = "auto",
+    graph: bool = True,
     checkpoint_every: str = "10s",
     stop: StopRequest | None = None,
     tensorboard: bool = False,
@@ -54,7 +55,10 @@ def train(
         expect: refuse a shard set with another ID (at least 12 digits of it).
         progress: a tqdm-like callable; silent without.
         overwrite: start again when the folder holds a run.
-        residence: where event frames are kept, `auto`, `host` or `disk`; does not change the result.
+        residence: where event frames are kept, `auto` (by size), `device` (the static pool too), `host` or `disk`; the
+            batches are the same.
+        graph: record each step as one CUDA graph where that can be: frames on the device, one process, whole batches, a
+            method that allows it. See `train.capture`.
         checkpoint_every: `30s` or `10m` (least time between two commits, and at most 5 % of the run), or `500` (steps);
             what is lost when the process is killed.
         stop: end after the step during which a signal arrives, see `train.stopping`.
@@ -104,6 +108,7 @@ def train(
             run,
             device=chosen,
             residence=residence,
+            graph=graph,
             team=team,
             cadence=cadence,
             stop=stop,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from models import ModelError, TransferNetwork, build_model
@@ -112,13 +112,17 @@ def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, 
     return network.to(device).eval(), {**description, "network": arguments}
 
 
-def make_optimizer(network: nn.Module, settings: TrainSettings, modules: Iterable[nn.Module] = ()) -> AdamW:
+def make_optimizer(
+    network: nn.Module, settings: TrainSettings, modules: Iterable[nn.Module] = (), *, device: torch.device
+) -> AdamW:
     """AdamW with weight decay on tensors of two or more dimensions only, eps 1e-8; frozen parameters are left out.
 
     Args:
         network: what is trained.
         settings: the `[train]` table.
         modules: what trains along with it.
+        device: of the parameters. On CUDA the update is one fused operation whose learning rate is a tensor, so that a
+            recorded step can be replayed with another.
 
     Source: He et al., AAAI 2024, published recipes.
     """
@@ -127,4 +131,16 @@ def make_optimizer(network: nn.Module, settings: TrainSettings, modules: Iterabl
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
+    if device.type == "cuda":
+        rate = torch.tensor(settings.lr, dtype=torch.float32, device=device)
+        return AdamW(groups, lr=rate, eps=1e-8, fused=True, capturable=True)
     return AdamW(groups, lr=settings.lr, eps=1e-8)
+
+
+def set_learning_rate(optimizer: AdamW, rate: float) -> None:
+    """Set the rate of all parameters; a rate that is a tensor stays the same tensor."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models import TransferNetwork
 from models.normalization import EVENT, StepNorm
-from train.batches import Frames
+from train.frames import Frames
 
 
 @torch.no_grad()

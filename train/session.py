@@ -17,14 +17,16 @@ from torch import Tensor
 
 from models import TransferNetwork
 from train import checkpoints
-from train.batches import Frames, TrainingBatches
+from train.batches import TrainingBatches
+from train.capture import DeviceStep, RecordedStep, obstacle
 from train.checkpoints import Cadence
 from train.diagnosis import FiniteWatch, FiringWatch, require_finite_weights
 from train.evaluation import Scores, evaluation_batch, score, split_frames
+from train.frames import Frames
 from train.live import Live, TensorBoard
 from train.memory import out_of_memory
 from train.methods import Method, find_method
-from train.networks import make_network, make_optimizer, network_arguments
+from train.networks import make_network, make_optimizer, network_arguments, set_learning_rate
 from train.preparation import changes, prepare
 from train.recalibration import recalibrate
 from train.recipes import Recipe
@@ -68,6 +70,7 @@ class Session:
         run: the run folder; the lead alone writes there.
         device: where to compute.
         residence: where event frames are kept.
+        graph: record the step as a CUDA graph where that can be, see `train.capture`.
         team: the processes that train together.
         cadence: how often to commit.
         stop: looked at after every step.
@@ -82,6 +85,7 @@ class Session:
         *,
         device: torch.device,
         residence: str = "auto",
+        graph: bool = True,
         team: Team | None = None,
         cadence: Cadence | None = None,
         stop: StopRequest | None = None,
@@ -106,12 +110,12 @@ class Session:
         self.method.attach(self.network, self.data)
         for module in self.method.modules.values():
             module.to(device)
-        self.optimizer = make_optimizer(self.network, settings, self.method.modules.values())
-        self.stepper = Stepper(self.network, self.optimizer, self.method, self.data, settings, self.team)
+        self.optimizer = make_optimizer(self.network, settings, self.method.modules.values(), device=device)
+        self.stepper = Stepper(self.network, self.optimizer, self.method, self.data, settings, self.team, device)
         self.selection = selection_split(shards, len(shards.split("validation")))
         # A split that is scored once or twice, at the end, is not worth the memory.
         self.frames = {
-            name: split_frames(shards, name, residence=residence if name == self.selection else "disk")
+            name: split_frames(shards, name, residence=residence if name == self.selection else "disk", device=device)
             for name in ("validation", "test")
         }
         self.at = Position(
@@ -119,6 +123,11 @@ class Session:
         )
         self.sums = EpochSums(shards.sample_shape[0], device, self.method.terms)
         self.finite = FiniteWatch(self.network, device)
+        self.device_step: DeviceStep | None = None
+        if graph and obstacle(self.data, method, settings, self.team, device) is None:
+            self.device_step = RecordedStep(
+                self.stepper, self.sums, self.finite, batch_size=settings.batch_size, device=device
+            )
         self.firing = FiringWatch()
         self.board: TensorBoard | None = None
         self._best: bytes | None = None
@@ -151,6 +160,7 @@ class Session:
         content = checkpoints.read_file(path) if self.team.lead else None
         tensors = checkpoints.read_tensors(self.team.bytes_of_lead(content), source=path)
         checkpoints.restore_checkpoint(tensors, self.network, self.optimizer, self.method.modules, source=path)
+        self.stepper.precision.restore(tensors)
         rows = tensors["sums"]
         if len(rows) == self.team.size:
             self.sums.vector.copy_(rows[self.team.rank])
@@ -197,8 +207,7 @@ class Session:
             lr_decay=settings.lr_decay,
         )
         self.method.begin_epoch(self.network, epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self.optimizer, rate)
         self.network.train()
         started, before = time.perf_counter(), self.at.epoch_seconds
         for index in range(self.at.step - epoch * steps, steps):
@@ -268,6 +277,8 @@ class Session:
         """
         stepper, epoch, step = self.stepper, self.at.epoch, self.at.step
         try:
+            if self.device_step is not None and self.device_step.takes(index):
+                return self.device_step.step(epoch, index, step)
             return stepper.step(epoch, index, step, sums=self.sums, finite=self.finite)
         except torch.OutOfMemoryError:
             pass  # leave this block first: the traceback keeps the step's tensors alive
@@ -346,6 +357,7 @@ class Session:
         self._settle(self.at.step - 1)
         self.run.sync_metrics()
         tensors = {**checkpoints.tensors_of(self.network, self.optimizer, self.method.modules), "sums": rows}
+        tensors |= self.stepper.precision.tensors()
         best = None if self.at.best is None or self._best is None else (self.at.best.epoch, self._best)
         checkpoints.save_checkpoint(self.run.checkpoint, tensors, asdict(self.at), best=best)
         self._committed = (self.at.epoch, self.at.step)

@@ -22,6 +22,7 @@ FEATURES = ("published", "potential", "before_reset", "spikes", "pooled")
 METHODS = tuple(sorted(p.stem for p in (Path(__file__).parent / "methods").glob("*.py") if not p.stem.startswith("_")))
 SAMPLINGS = ("shuffle", "class_balanced", "windowed")
 SLIDINGS = ("power", "linear", "cosine", "step", "off")
+PRECISIONS = ("fp32", "bf16", "fp16")
 COEFFICIENTS = ("learned", "fixed", "scheduled")
 PARTNERS = ("class", "shuffled")
 STEP_WEIGHTS = ("published", "bounded", "normalized")
@@ -173,8 +174,9 @@ class TrainSettings:
     """Labelled training recordings per class, seeded and nested; 0 takes all."""
     validate_every: int = _setting(1, low=1)
     """Epochs between two looks at the validation split; the last epoch always gets one."""
-    precision: str = _setting("fp32", choices=("fp32",))
-    """Arithmetic of the forward and backward pass."""
+    precision: str = _setting("fp32", choices=PRECISIONS)
+    """Arithmetic of convolutions and linear layers in training: `fp32`, `bf16` or `fp16`; all else, and scoring, is in
+    fp32. See `train.precision`."""
     accumulate: int = _setting(1, low=1, high=1_000_000)
     """Parts that a batch is computed in, one after the other, for small memories: one update of `batch_size` samples.
     BatchNorm statistics and alignment are those of a part."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from models import TransferNetwork
@@ -21,12 +23,17 @@ from models.normalization import StepNorm
 from models.synchronized import Partners
 from train.batches import Batch, TrainingBatches
 from train.diagnosis import FiniteWatch
+from train.losses import TransferLoss
 from train.methods import Method
+from train.precision import Precision
 from train.records import EpochSums
 from train.settings import TrainSettings
 from train.team import Team
 
 log = logging.getLogger(__name__)
+
+Look = Callable[[TransferLoss, tuple[Tensor | None, Tensor | None]], None]
+"""Looks at a loss and the streams it came from, before the update."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class Stepper:
         data: where batches come from.
         settings: the `[train]` table.
         team: the processes that train together.
+        device: of the network.
     """
 
     def __init__(
@@ -60,8 +68,10 @@ class Stepper:
         data: TrainingBatches,
         settings: TrainSettings,
         team: Team,
+        device: torch.device,
     ) -> None:
         self.network, self.optimizer, self.method, self.data, self.team = network, optimizer, method, data, team
+        self.precision = Precision(settings.precision, device)
         self._parts = settings.accumulate
         self._partners = Partners(team.total) if settings.synchronize and team.size > 1 else None
         if self._partners is not None:
@@ -86,9 +96,18 @@ class Stepper:
         """
         self.optimizer.zero_grad(set_to_none=True)
         for part in self._split(epoch, index):
-            self._compute(part, step, sums, finite)
+            self._compute(part, step, sums, lambda loss, given: finite.look(loss, given, step=step))
+        self._update()
+
+    def step_on_device(self, batch: Batch, step: Tensor, *, sums: EpochSums, finite: FiniteWatch) -> None:
+        """The same from a whole batch and the step's number (0-d int64) on the device, without a look at the host."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._compute(Part(batch, None, ()), 0, sums, lambda loss, _: finite.note(loss, step))
+        self._update()
+
+    def _update(self) -> None:
         self.team.sum_gradients([self.network, *self.method.modules.values()])
-        self.optimizer.step()
+        self.precision.update(self.optimizer)
 
     def rehearse(self, epoch: int, index: int, step: int, *, samples: int) -> None:
         """Forward and backward of the first samples of a batch, without an update: does it fit into memory?
@@ -117,13 +136,13 @@ class Stepper:
             batch = self.data.batch(epoch, index, rank=first + (rank if own else 0), world=world * self._parts)
             yield Part(batch, own / sum(sizes), here)
 
-    def _compute(self, part: Part, step: int, sums: EpochSums | None, finite: FiniteWatch | None) -> None:
+    def _compute(self, part: Part, step: int, sums: EpochSums | None, look: Look | None) -> None:
         """Forward, loss, backward."""
         batch = part.batch
         inputs = self.method.inputs(batch, step)
         if self._partners is not None:
             self._partners.counted = part.share != 0
-        out: Any = self.network(inputs.static, inputs.event, dropout_seeds=inputs.dropout_seeds)
+        out: Any = self.precision.forward(self.network, inputs.static, inputs.event, inputs.dropout_seeds)
         heads = self.method.heads(out, inputs)
         gathered = out
         if self._partners is not None and out.static_features is not None and out.event_features is not None:
@@ -135,9 +154,9 @@ class Stepper:
                 event_features=self.team.gather(out.event_features, sizes),
             )
         loss = self.method.loss(gathered, inputs, self.network.coefficients, heads)
-        if finite is not None:
-            finite.look(loss, (inputs.static, inputs.event), step=step)
-        (loss.total if part.share is None else loss.total * part.share).backward()
+        if look is not None:
+            look(loss, (inputs.static, inputs.event))
+        self.precision.backward(loss.total if part.share is None else loss.total * part.share)
         if sums is not None and part.share != 0:
             sums.add(loss, out.event_logits, inputs.labels)
 

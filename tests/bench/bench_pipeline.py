@@ -249,7 +249,7 @@ def main() -> None:
     """Make the files, time, print."""
     given = arguments(
         "Speed of the pipeline beside tonic, webdataset and SpikingJelly.",
-        spikingjelly="Python of an environment with SpikingJelly; without it its row is left out",
+        lambda parser: parser.add_argument("--spikingjelly", metavar="PYTHON", help="of an environment that has it"),
     )
     sizes = SMALL if given.small else Sizes()
     warnings.filterwarnings("ignore", module="webdataset")

@@ -1,236 +1,173 @@
-"""Speed and memory of a training step beside the step-by-step network, and of batches beside tensors in memory.
+"""Speed and memory of a training step beside the step-by-step network, and training from shards beside memory.
 
-Command:   python tests/bench/bench_train.py [--rounds 5] [--json FILE]
-Theirs:    the oracle of tests/models/oracle.py, as the method is published: a loop over time inside a loop over the
-           streams, eager, one library call per layer, step and stream
+Command:   make bench-train
+           (python tests/bench/bench_train.py [--rounds 5] [--json FILE] [--spikingjelly PYTHON])
+Theirs:    `step_by_step.py`, the published way in eager PyTorch; with --spikingjelly, the Python of an environment that
+           has it, SpikingJelly's multi-step network too (`spikingjelly_frames.py` says how to make one)
 
-Both sides compute the same: asserted in float64 before anything is timed, to 1e-9. The timed steps are float32, where
-one spike at the threshold may flip and change every number after it. A step is forward, loss, backward and AdamW.
+Both sides compute the same, SpikingJelly aside: asserted in float64 before anything is timed, to 1e-9. The timed steps
+are float32, where one spike at the threshold may flip and change every number after it. A step is forward, loss,
+backward and AdamW.
 
 Axes: T time, B batch, C channels, H and W pixels, K classes.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from rounds import Row, arguments, compare, report  # isort: skip  (sets the number of threads)
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
-
-import oracle
 import torch
-from recordings import convert_nmnist, write_nmnist
-from torch import Tensor, nn
+from made_shards import write_shards
+from step_by_step import StepByStep
+from training import DOMAIN, LR, Case, check_equal, kept, our_loss, stepper
 
-from models import TransferNetwork, backends, build_model
+from models import backends
 from pipeline.shardset import ShardSet
 from train.batches import Batch, TrainingBatches
-from train.losses import transfer_loss
 from train.methods import find_method
 from train.networks import make_network, make_optimizer, network_arguments
+from train.precision import Precision
 from train.settings import TrainSettings
 
-LOSS = {"domain_coefficient": 0.5, "tet": True, "regularization": True}
-LR = 1e-3
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network and a batch."""
-
-    what: str
-    name: str
-    K: int
-    T: int
-    B: int
-    size: int
-    width: float
-
-    def build(self) -> TransferNetwork:
-        """The network, with the same weights at each call."""
-        torch.manual_seed(0)
-        net = build_model(self.name, num_classes=self.K, time_steps=self.T, input_size=self.size, width=self.width)
-        with torch.no_grad():
-            for parameter in net.parameters():
-                if parameter.ndim > 1:
-                    parameter.mul_(2)  # deep layers should fire: the published CKA has no gradient without variance
-        return net.train()
-
-    def batch(self, B: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Static frames and event frames [T,B,C,H,W], labels [B]."""
-        generator = torch.Generator().manual_seed(1)
-        image = torch.rand((1, B, 1, self.size, self.size), generator=generator, dtype=dtype)
-        event = torch.poisson(torch.full((self.T, B, 2, self.size, self.size), 0.3, dtype=dtype), generator)
-        labels = torch.randint(0, self.K, (B,), generator=generator)
-        return image.expand(self.T, -1, 2, -1, -1).contiguous(), event, labels
-
-
+CPU = torch.device("cpu")
 CASES = (
-    Case("SCNN, T=10, B=20, 28x28", "scnn", K=10, T=10, B=20, size=28, width=1.0),
     Case("quarter VGG-SNN, T=10, B=8, 48x48", "vgg_snn", K=101, T=10, B=8, size=48, width=0.25),
+    Case("SCNN, T=10, B=20, 28x28", "scnn", K=10, T=10, B=20, size=28, width=1.0),
 )
 SMALL_CASES = (
-    Case("SCNN, T=2, B=4, 16x16", "scnn", K=3, T=2, B=4, size=16, width=0.2),
     Case("VGG-SNN, T=2, B=4, 16x16", "vgg_snn", K=3, T=2, B=4, size=16, width=0.05),
+    Case("SCNN, T=2, B=4, 16x16", "scnn", K=3, T=2, B=4, size=16, width=0.2),
 )
 
 
-class Published:
-    """The step-by-step network with the weights of one of ours."""
-
-    def __init__(self, net: TransferNetwork) -> None:
-        self.weights = {name: p.detach().clone().requires_grad_() for name, p in net.named_parameters()}
-        buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
-        self.network = oracle.Oracle(net.settings.name, {**buffers, **self.weights})
-
-    def loss(self, static: Tensor, event: Tensor, labels: Tensor) -> Tensor:
-        """Forward and loss."""
-        total: Tensor = oracle.loss(*self.network(static, event), labels, self.weights["coefficients"], **LOSS)
-        return total
-
-
-def our_loss(net: TransferNetwork, static: Tensor, event: Tensor, labels: Tensor) -> Tensor:
-    """Forward and loss."""
-    return transfer_loss(net(static, event), labels, net.coefficients, **LOSS).total
-
-
-def check_equal(case: Case) -> None:
-    """Loss and every gradient in float64, on a batch of 4."""
-    batch = case.batch(4, torch.float64)
-    net = case.build().double()
-    published = Published(net)
-    ours, theirs = our_loss(net, *batch), published.loss(*batch)
-    ours.backward()
-    theirs.backward()
-    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
-    for name, parameter in net.named_parameters():
-        torch.testing.assert_close(parameter.grad, published.weights[name].grad, rtol=1e-7, atol=1e-9)
-
-
-@contextmanager
-def kept(parameters: list[nn.Parameter] | list[Tensor]) -> Iterator[dict[int, int]]:
-    """Bytes by address of all that autograd keeps for backward inside the block, less the parameters.
-
-    Memory that several operations keep counts once. As long as the graph lives no address is used twice.
-    """
-    found: dict[int, int] = {}
-    known = {p.untyped_storage().data_ptr() for p in parameters}
-
-    def pack(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        if storage.data_ptr() not in known:
-            found[storage.data_ptr()] = storage.nbytes()
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        yield found
-
-
-def step_rows(case: Case, *, rounds: int, repeats: int) -> list[Row]:
+def step_rows(case: Case, *, rounds: int, repeats: int, spikingjelly: str | None) -> list[Row]:
     """One network: speed of a step, and bytes kept for backward."""
     check_equal(case)
     batch = case.batch(case.B, torch.float32)
     net = case.build()
-    published = Published(net)
-    weights = list(published.weights.values())
-
+    published = StepByStep(net)
     with backends.record() as ran, kept(list(net.parameters())) as our_bytes:
         mine = our_loss(net, *batch)
-    with kept(weights) as their_bytes:
-        loss = published.loss(*batch)
+    with kept(list(published.parameters())) as their_bytes:
+        loss = published.loss(*batch, domain_coefficient=DOMAIN)
     del mine, loss
     megabytes = sum(our_bytes.values()) / 1e6, sum(their_bytes.values()) / 1e6
 
-    def step(loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> Callable[[int], None]:
-        def run(_: int) -> None:
-            optimizer.zero_grad(set_to_none=True)
-            loss().backward()
-            optimizer.step()
+    kernel = f"({'+'.join(sorted(ran))})"
+    our_step = stepper(lambda: our_loss(net, *batch), net.parameters())
+    their_step = stepper(lambda: published.loss(*batch, domain_coefficient=DOMAIN), published.parameters())
+    row = Row(f"step: {case.what}", kernel, "step by step", "samples", case.B)
+    compare(row, our_step, their_step, rounds=rounds, our_repeats=repeats, their_repeats=repeats)
+    rows = [row, Row(f"kept for backward: {case.what}", "", "step by step", "MB", quantities=megabytes)]
+    if spikingjelly and case.name == "vgg_snn":
+        with Peer(spikingjelly, case) as peer:
+            row = Row(f"step: {case.what}", kernel, "SpikingJelly multi-step", "samples", case.B)
+            rows.append(compare(row, our_step, peer.step, rounds=rounds, our_repeats=repeats, their_repeats=repeats))
+            quantities = megabytes[0], peer.megabytes
+            rows.append(Row(f"kept for backward: {case.what}", "", "SpikingJelly", "MB", quantities=quantities))
+    return rows
 
-        return run
 
-    row = Row(f"step: {case.what}", f"({'+'.join(sorted(ran))})", "step by step", "samples", case.B)
-    compare(
-        row,
-        step(lambda: our_loss(net, *batch), torch.optim.AdamW(net.parameters(), lr=LR)),
-        step(lambda: published.loss(*batch), torch.optim.AdamW(weights, lr=LR)),
-        rounds=rounds,
-        our_repeats=repeats,
-        their_repeats=repeats,
-    )
-    return [row, Row(f"kept for backward: {case.what}", "", "", "MB", quantities=megabytes)]
+class Peer:
+    """SpikingJelly in its own process."""
+
+    def __init__(self, python: str, case: Case) -> None:
+        script = Path(__file__).with_name("spikingjelly_train.py")
+        self._process = subprocess.Popen(
+            [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        task = {name: getattr(case, name) for name in ("B", "T", "K", "size", "width")}
+        self.megabytes = self._ask(json.dumps({**task, "threads": 1}))["bytes"] / 1e6
+
+    def _ask(self, line: str) -> dict[str, float]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise SystemExit("SpikingJelly's process ended: run spikingjelly_train.py by hand to see why")
+        found: dict[str, float] = json.loads(answer)
+        return found
+
+    def step(self, _: int) -> None:
+        """One training step."""
+        self._ask("1")
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
 
 
 def batch_rows(shards: ShardSet, *, steps: int, rounds: int) -> list[Row]:
-    """Batches read from the disk at every step, against batches that are there: alone, and with the training step."""
+    """Training from the disk and from memory at every step, against batches that are there."""
     settings = TrainSettings(method="kt", model="scnn", epochs=rounds + 2, batch_size=20, lr=LR, augmentation="crop")
-    on_disk, in_memory = (
-        TrainingBatches(shards, settings, device=torch.device("cpu"), needs_static=True, residence=residence)
+    from_disk, from_memory = (
+        TrainingBatches(shards, settings, device=CPU, needs_static=True, residence=residence)
         for residence in ("disk", "host")
     )
-    steps = min(steps, on_disk.steps_per_epoch)
-    ready = [in_memory.batch(0, index) for index in range(steps)]
+    steps = min(steps, from_disk.steps_per_epoch)
+    ready = [from_memory.batch(0, index) for index in range(steps)]
     for index, batch in enumerate(ready):
-        again = on_disk.batch(0, index)
+        again = from_disk.batch(0, index)
         assert torch.equal(again.events, batch.events)
         assert torch.equal(again.images, batch.images)
 
     method = find_method("kt")(settings, steps=settings.epochs * steps)
     net = make_network(network_arguments(settings, shards), seed=0).train()
-    optimizer = make_optimizer(net, settings)
+    optimizer, precision = make_optimizer(net, settings, device=CPU), Precision(settings.precision, CPU)
 
     def learn(batch: Batch, step: int) -> None:
         inputs = method.inputs(batch, step)
-        out = net(inputs.static, inputs.event, dropout_seeds=inputs.dropout_seeds)
-        loss = method.loss(out, inputs, net.coefficients, {})
+        out = precision.forward(net, inputs.static, inputs.event, inputs.dropout_seeds)
         optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        optimizer.step()
+        precision.backward(method.loss(out, inputs, net.coefficients, {}).total)
+        precision.update(optimizer)
 
-    def make(data: TrainingBatches) -> Callable[[int], None]:
+    def training(data: TrainingBatches | None) -> Callable[[int], None]:
         def run(number: int) -> None:
             for index in range(steps):
-                data.batch(number, index)
+                batch = ready[index] if data is None else data.batch(number, index)
+                learn(batch, number * steps + index)
 
         return run
 
-    def train_from_disk(number: int) -> None:
-        for index in range(steps):
-            learn(on_disk.batch(number, index), number * steps + index)
-
-    def train_from_memory(number: int) -> None:
-        for index, batch in enumerate(ready):
-            learn(batch, number * steps + index)
-
     amount = sum(len(batch.labels) for batch in ready)
-    alone = Row("batches, with augmentation", "shards on disk", "split in memory", "samples", amount)
-    compare(alone, make(on_disk), make(in_memory), rounds=rounds, our_repeats=5, their_repeats=5)
-    training = Row("SCNN training", "shards on disk", "batches in memory", "samples", amount)
-    return [alone, compare(training, train_from_disk, train_from_memory, rounds=rounds)]
+    rows = []
+    for where, data in (("on disk", from_disk), ("read once", from_memory)):
+        row = Row(f"SCNN training, shards {where}", f"shards {where}", "batches in memory", "samples", amount)
+        rows.append(compare(row, training(data), training(None), rounds=rounds))
+    return rows
 
 
 def main() -> None:
     """Check, time, print."""
-    given = arguments("Speed and memory of training beside the step-by-step network.")
+    given = arguments(
+        "Speed and memory of training beside the step-by-step network.",
+        lambda parser: parser.add_argument("--spikingjelly", metavar="PYTHON", help="of an environment that has it"),
+    )
     warnings.filterwarnings("ignore", module="torch")
     torch.set_num_threads(1)
     rows = []
     for case in SMALL_CASES if given.small else CASES:
-        rows += step_rows(case, rounds=given.rounds, repeats=3 if case.name == "scnn" else 1)
+        repeats = 3 if case.name == "scnn" else 1
+        rows += step_rows(case, rounds=given.rounds, repeats=repeats, spikingjelly=given.spikingjelly)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        count, events = (30, 300) if given.small else (150, 4_000)
-        raw = write_nmnist(Path(folder) / "raw", train=count, test=10, events=events)
-        shards = convert_nmnist(raw, Path(folder) / "shards", size=28)
-        rows += batch_rows(shards, steps=1 if given.small else 5, rounds=given.rounds)
+        size = {"recordings": 30, "time_bins": 10} if given.small else {"recordings": 400, "time_bins": 10}
+        shards = write_shards(Path(folder) / "shards", size=28, classes=10, images=50, **size)
+        rows += batch_rows(shards, steps=1 if given.small else 10, rounds=given.rounds)
     report(rows, packages=("torch", "numpy", "numba"), given=given)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

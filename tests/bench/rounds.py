@@ -1,11 +1,15 @@
 """Two ways of doing the same work, timed in turn: ours, theirs, ours, theirs, in one process on one thread.
 
-Import this before numpy: it sets the number of threads.
+Import this before numpy and the project: it sets the number of threads, and where the project is.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout, installed or not
 
 for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"
@@ -16,11 +20,10 @@ import platform  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Callable, Sequence  # noqa: E402
+from collections.abc import Callable, Mapping, Sequence  # noqa: E402
 from dataclasses import asdict, dataclass, field  # noqa: E402
 from datetime import UTC, datetime  # noqa: E402
 from importlib.metadata import version  # noqa: E402
-from pathlib import Path  # noqa: E402
 
 
 @dataclass
@@ -150,25 +153,28 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def arguments(description: str, **more: str) -> argparse.Namespace:
-    """Command line of a benchmark; `more` are its own options with a value, and their help."""
+def arguments(
+    description: str, more: Callable[[argparse.ArgumentParser], object] = lambda _: None
+) -> argparse.Namespace:
+    """Command line of a benchmark; `more` adds to it."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: 5)")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write every round's seconds here, and the table beside it as .md"
     )
-    for name, text in more.items():
-        parser.add_argument(f"--{name}", help=text)
     parser.add_argument("--small", action="store_true", help="tiny sizes: shows that it runs, its times mean nothing")
+    more(parser)
     given = parser.parse_args()
     if given.rounds < 1:
         parser.error(f"--rounds is {given.rounds}; expected 1 or more.")
     return given
 
 
-def report(rows: Sequence[Row], *, packages: Sequence[str], given: argparse.Namespace) -> None:
-    """Print the machine and the table; write the raw rows where they are wanted."""
-    facts = machine(packages)
+def report(
+    rows: Sequence[Row], *, packages: Sequence[str], given: argparse.Namespace, more: Mapping[str, str] | None = None
+) -> None:
+    """Print the machine (with `more` about it) and the table; write the raw rows where they are wanted."""
+    facts = machine(packages) | dict(more or {})
     head = "; ".join(f"{name} {value}" for name, value in facts.items())
     head += f"\none thread; rounds in turn: {given.rounds}; medians, and the ratio's quartiles"
     table = [("what", "ours", "theirs", "ratio", "bar"), *((*row.cells(), row.judged()) for row in rows)]

@@ -3,16 +3,22 @@ import pytest
 import torch
 from fake_shards import FakeShardSet, tiny_recipe
 
-from train.batches import Frames, TrainingBatches, static_stream
+from train.batches import TrainingBatches, static_stream
 from train.errors import MethodError, ShardMismatchError
+from train.frames import Frames
 
 CPU = torch.device("cpu")
 
 
-def make(tmp_path, *, shards=None, needs_static=True, residence="auto", **settings):
+def make(tmp_path, *, shards=None, needs_static=True, residence="auto", pool_draws=False, **settings):
     shards = shards or FakeShardSet(tmp_path)
     return TrainingBatches(
-        shards, tiny_recipe(**settings).train, device=CPU, needs_static=needs_static, residence=residence
+        shards,
+        tiny_recipe(**settings).train,
+        device=CPU,
+        needs_static=needs_static,
+        pool_draws=pool_draws,
+        residence=residence,
     )
 
 
@@ -56,6 +62,32 @@ def test_same_batch_from_disk_memory_and_another_order_of_asking(tmp_path):
         a = first.batch(epoch, index)
         for name in ("events", "images", "labels", "replacement", "dropout_seeds"):
             assert torch.equal(getattr(a, name), getattr(b, name))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16"])
+@pytest.mark.parametrize("sampling", ["shuffle", "class_balanced", "windowed"])
+@pytest.mark.parametrize("partners", ["class", "shuffled", "any"])
+def test_the_device_makes_the_same_batch_from_what_it_holds(tmp_path, dtype, sampling, partners):
+    made = {}
+    for residence in ("host", "device"):
+        shards = FakeShardSet(tmp_path, dtype=dtype)
+        shards.split("train").frames[0, 0, 0, 0, 0] = 60_000 if dtype == "uint16" else 200
+        data = make(
+            tmp_path,
+            shards=shards,
+            residence=residence,
+            pool_draws=partners == "any",
+            sampling=sampling,
+            sampling_window=1,
+            augmentation="crop_flip_rotate+drop_events",
+            partners="class" if partners == "any" else partners,
+        )
+        assert data.on_device == (residence == "device")
+        made[residence] = [data.batch(epoch, index, rank=epoch, world=2) for epoch in (1, 0) for index in (2, 0)]
+    for ours, theirs in zip(*made.values(), strict=True):
+        for name in ("events", "images", "image_labels", "labels", "replacement", "dropout_seeds"):
+            assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+        assert (ours.epoch, ours.draws.tolist()) == (theirs.epoch, theirs.draws.tolist())
 
 
 def test_ranks_make_up_the_batch(tmp_path):

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train import order
+from train import device_order, order
 
+MODES = ("shuffle", "class_balanced", "windowed")
 seeds = st.integers(0, 2**63 - 1)
 label_lists = st.lists(st.integers(0, 5), min_size=1, max_size=80).map(lambda values: np.array(values, dtype=np.int64))
 
@@ -154,3 +156,31 @@ def test_uniforms_are_the_lanes_side_by_side():
     assert table.shape == (9, 3)
     np.testing.assert_array_equal(table[:, 2], order.uniform(5, "a", 2, draws, lane=2))
     assert order.uniforms(5, "a", 2, draws, 0).shape == (9, 0)
+
+
+@settings(max_examples=60)
+@given(label_lists, seeds, st.integers(0, 1000), st.integers(0, 2**40), st.integers(1, 4), st.sampled_from(MODES))
+def test_the_device_draws_the_same_numbers_bit_for_bit(labels, seed, epoch, first, window, mode):
+    draws = first + np.arange(len(labels))
+    there, when = torch.from_numpy(draws), torch.tensor(epoch)
+    for lane in (0, 3):
+        words = order.random_words(seed, "any", epoch, draws, lane=lane).view(np.int64)
+        np.testing.assert_array_equal(device_order.random_words(seed, "any", when, there, lane=lane), words)
+    numbers = device_order.uniforms(seed, "augmentation", when, there, 4)
+    np.testing.assert_array_equal(numbers, order.uniforms(seed, "augmentation", epoch, draws, 4))
+    numbers = device_order.many_uniforms(seed, "pixels", when, there, 7)
+    np.testing.assert_array_equal(numbers, order.many_uniforms(seed, "pixels", epoch, draws, 7))
+    shards = np.arange(len(labels)) // 7
+    sequence = order.epoch_order(labels, seed=seed, epoch=epoch, mode=mode, shards=shards, window=window)
+    found = device_order.epoch_order(
+        torch.from_numpy(labels), seed=seed, epoch=when, mode=mode, shards=torch.from_numpy(shards), window=window
+    )
+    np.testing.assert_array_equal(found, sequence)
+    offsets = np.arange(7) * 3
+    found = device_order.static_partners(
+        torch.from_numpy(labels), torch.from_numpy(offsets), seed=seed, epoch=when, draws=there
+    )
+    expected = order.static_partners(labels, offsets, seed=seed, epoch=epoch, draws=draws)
+    np.testing.assert_array_equal(found, expected)
+    expected = order.pool_images(1000, seed=seed, epoch=epoch, draws=draws)
+    np.testing.assert_array_equal(device_order.pool_images(1000, seed=seed, epoch=when, draws=there), expected)

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from models import backends, build_model
 from train import session
-from train.batches import Frames
 from train.evaluation import evaluate
+from train.frames import Frames
 from train.loop import train
 from train.recalibration import recalibrate
 

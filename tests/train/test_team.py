@@ -42,7 +42,7 @@ def team(size, folder, run, **plan):
         )
         for rank in range(size)
     ]
-    said = [process.communicate(timeout=120)[1] for process in processes]
+    said = [process.communicate(timeout=300)[1] for process in processes]
     return [process.returncode for process in processes], said
 
 
@@ -119,7 +119,7 @@ def test_torchrun_from_the_command_line(shard_set, tmp_path):
         command += ["--set", setting]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment, check=False
+        [*command, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["processes"] == 2  # one process answers

@@ -59,6 +59,10 @@ class Method:
     """Whether batches carry static images."""
     pool_draws = False
     """Whether these are drawn from the whole pool, whatever the recordings show; see `Batch.image_labels`."""
+    capturable = False
+    """Whether a step can be recorded on the device and replayed: it takes all numbers from the batch's tensors (the
+    replacement probability through `static_stream`), looks at none of them on the host, and does the same at every
+    step. Each class says so for itself; a class that derives from one that can is not taken to."""
     terms: tuple[str, ...] = ()
     """Names of the losses in `TransferLoss.extra`; metrics.jsonl has the mean of each as `loss_NAME`."""
 

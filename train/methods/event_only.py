@@ -16,6 +16,8 @@ from train.methods import Inputs, Method, method, show
 class EventOnly(Method):
     """Event loss with weights 1, no static stream."""
 
+    capturable = True
+
     def inputs(self, batch: Batch, step: int) -> Inputs:
         """Events alone."""
         return show(batch, step, static=None, event=batch.events)

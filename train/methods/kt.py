@@ -25,6 +25,7 @@ class KnowledgeTransfer(Method):
     """The published method; every part of it is a setting of the recipe."""
 
     needs_static = True
+    capturable = True
 
     def begin_epoch(self, network: TransferNetwork, epoch: int) -> None:
         """Write coefficients that are not learned into the network, so that logs and weights show the ones in use."""

@@ -1,0 +1,234 @@
+"""Training on a CUDA machine: from shards, beside the step-by-step network and beside batches that are in memory.
+
+Command:   make bench-gpu
+           (python tests/bench/bench_gpu.py [--rounds 5] [--precision bf16] [--json FILE]; under 8 minutes)
+Needs:     torch with CUDA (which brings Triton), numpy, h5py, click, tqdm, safetensors; it makes its own shards
+Ours:      frames and static pool on the device, the whole step one CUDA graph, by Triton where it runs
+Theirs:    `step_by_step.py`, the published way in eager PyTorch, in fp32 and under autocast in the same 16-bit type
+
+First the golden figures in float64 on the device by every backend, and in float64 both sides of every comparison.
+--device cpu --small runs all of it, unrecorded, on tiny sizes: its times mean nothing.
+
+Axes: T time, B batch, H and W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.util
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rounds import Row, arguments, compare, report  # isort: skip  (sets the number of threads)
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
+
+if importlib.util.find_spec("torch") is None:
+    sys.exit("bench-gpu needs a Python whose torch has CUDA: make bench-gpu GPU_PYTHON=...")
+
+import golden
+import torch
+from made_shards import write_shards
+from step_by_step import StepByStep
+from torch import Tensor
+from training import DOMAIN, Case, check_equal, stepper
+
+from models import backends
+from models.neurons import FiringRule
+from models.surrogates import get_surrogate
+from pipeline.shardset import ShardSet
+from train.batches import Batch, TrainingBatches
+from train.capture import DeviceStep, RecordedStep
+from train.diagnosis import FiniteWatch
+from train.methods import find_method
+from train.networks import make_network, make_optimizer, network_arguments
+from train.precision import TYPES
+from train.records import EpochSums
+from train.settings import TrainSettings
+from train.step import Stepper
+from train.team import Team
+
+CASES = (
+    Case("VGG-SNN, T=10, B=120, 48x48", "vgg_snn", K=101, T=10, B=120, size=48, width=1.0),
+    Case("ResNet-18, T=6, B=120, 48x48", "resnet18_snn", K=20, T=6, B=120, size=48, width=1.0),
+    Case("SCNN, T=12, B=16, 28x28", "scnn", K=1623, T=12, B=16, size=28, width=1.0),
+)
+SMALL_CASES = (
+    Case("VGG-SNN, T=2, B=4, 16x16", "vgg_snn", K=3, T=2, B=4, size=16, width=0.05),
+    Case("ResNet-18, T=2, B=4, 16x16", "resnet18_snn", K=3, T=2, B=4, size=16, width=0.05),
+    Case("SCNN, T=2, B=4, 16x16", "scnn", K=3, T=2, B=4, size=16, width=0.2),
+)
+SECONDS = 1.2
+"""About as long does a side take in a round."""
+GOLDEN_CASES = ("vgg_full", "resnet18_full", "scnn_omniglot")
+
+
+def runnable(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """Backends that run on the device in a type, the fastest first."""
+    x, rule = torch.zeros(1, 1, 1, 1, 1, 1, device=device, dtype=dtype), FiringRule(get_surrogate("QGateGrad"))
+    found = [name for name, obstacle in backends.BACKENDS.items() if not obstacle(x, rule)]
+    return sorted(found, key=lambda name: name == "torch")
+
+
+class Held(TrainingBatches):
+    """Batches that are in memory: always the first one, already made."""
+
+    _made: Batch | None = None
+
+    def device_batch(self, epoch: Tensor, draws: Tensor, *, replacement_probability: Tensor | None = None) -> Batch:
+        """The same batch at every step."""
+        if self._made is None:
+            self._made = super().device_batch(epoch, draws)
+        return dataclasses.replace(self._made, replacement_probability=replacement_probability)
+
+
+def our_step(
+    case: Case, shards: ShardSet, data_class: type[TrainingBatches], *, precision: str, device: torch.device
+) -> Callable[[int], None]:
+    """A whole step of method kt as a run takes it."""
+    settings = TrainSettings(
+        method="kt", model=case.name, epochs=100, batch_size=case.B, lr=1e-3, width=case.width, precision=precision,
+        augmentation="crop",
+    )  # fmt: skip
+    data = data_class(shards, settings, device=device, needs_static=True, residence="device")
+    method = find_method("kt")(settings, steps=settings.epochs * data.steps_per_epoch)
+    net = make_network(network_arguments(settings, shards), seed=0).to(device).train()
+    optimizer = make_optimizer(net, settings, device=device)
+    update = Stepper(net, optimizer, method, data, settings, Team(), device)
+    kind = RecordedStep if device.type == "cuda" else DeviceStep
+    sums, finite = EpochSums(case.T, device), FiniteWatch(net, device)
+    step = kind(update, sums, finite, batch_size=case.B, device=device)
+    full, taken = len(data) // case.B, 0
+    if isinstance(data, Held):
+        data.begin_on_device(0)
+        data.device_batch(torch.zeros((), dtype=torch.int64, device=device), torch.arange(case.B, device=device))
+
+    def run(_: int) -> None:
+        nonlocal taken
+        step.step(taken // full % settings.epochs, taken % full, taken)
+        taken += 1
+
+    return run
+
+
+def their_step(case: Case, *, precision: str, device: torch.device) -> Callable[[int], None]:
+    """The step-by-step network on a batch in memory."""
+    batch = [each.to(device) for each in case.batch(case.B, torch.float32)]
+    published = StepByStep(case.build()).to(device)
+    kind = TYPES[precision]
+    fused = {"fused": True} if device.type == "cuda" else {}
+
+    def loss() -> Tensor:
+        around = torch.autocast(device.type, dtype=kind) if kind is not None else contextlib.nullcontext()
+        with around:
+            return published.loss(*batch, domain_coefficient=DOMAIN)
+
+    return stepper(loss, published.parameters(), **fused)
+
+
+@contextlib.contextmanager
+def peak(device: torch.device) -> Iterator[list[float]]:
+    """Megabytes that were allocated at most inside the block, what was there before included."""
+    found = [0.0]
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    yield found
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        found[0] = torch.cuda.max_memory_allocated(device) / 1e6
+
+
+def timed(step: Callable[[int], None], device: torch.device, repeats: int) -> Callable[[int], None]:
+    """Several steps, waited for."""
+
+    def run(number: int) -> None:
+        for _ in range(repeats):
+            step(number)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return run
+
+
+def repeats_for(step: Callable[[int], None], device: torch.device) -> int:
+    """Steps that take about `SECONDS`, after a warm-up of three."""
+    timed(step, device, 3)(0)
+    started = time.perf_counter()
+    timed(step, device, 2)(0)
+    return max(1, min(2000, round(SECONDS / ((time.perf_counter() - started) / 2))))
+
+
+def case_rows(case: Case, shards: ShardSet, *, given: argparse.Namespace, device: torch.device) -> list[Row]:
+    """One network: against both eager steps and against memory, and the peak memory of a step."""
+    check_equal(case, device=device.type)
+    rows = []
+    precision = given.precision
+    backend = runnable(device, TYPES[precision] or torch.float32)[0]
+    with backends.use(backend), backends.record() as ran:
+        with peak(device) as our_peak:
+            ours = our_step(case, shards, TrainingBatches, precision=precision, device=device)
+            ours(0)
+        assert set(ran) == {backend}, ran
+        how = f"({backend}, {precision}{', graph' if device.type == 'cuda' else ''}, from shards)"
+        many = 1 if given.small else repeats_for(ours, device)
+        for theirs in ("fp32", precision):
+            our_share = torch.cuda.memory_allocated(device) / 1e6 if device.type == "cuda" else 0.0
+            with peak(device) as their_peak:
+                step = their_step(case, precision=theirs, device=device)
+                step(0)
+            few = 1 if given.small else repeats_for(step, device)
+            row = Row(case.what, how, f"step by step, {theirs}", "samples", case.B * many, case.B * few)
+            rows.append(compare(row, timed(ours, device, many), timed(step, device, few), rounds=given.rounds))
+            if device.type == "cuda" and theirs == "fp32":
+                quantities = our_peak[0], their_peak[0] - our_share
+                rows.append(Row(f"peak memory: {case.what}", "", "step by step", "MB", quantities=quantities))
+            del step
+        held = our_step(case, shards, Held, precision=precision, device=device)
+        row = Row(case.what, how, "batches in memory", "samples", case.B * many)
+        rows.append(compare(row, timed(ours, device, many), timed(held, device, many), rounds=given.rounds))
+    return rows
+
+
+def more_arguments(parser: argparse.ArgumentParser) -> None:
+    """What this benchmark has besides."""
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only with --small")
+    parser.add_argument("--precision", choices=tuple(TYPES), default="bf16", help="of ours (default: bf16)")
+
+
+def main() -> int:
+    """Check, time, print."""
+    given = arguments("Speed of training on a GPU.", more_arguments)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        print("bench-gpu needs a CUDA device that torch can use, and this machine has none.", file=sys.stderr)
+        return 1
+    warnings.filterwarnings("ignore", module="torch")
+    device = torch.device(given.device)
+    facts: dict[str, Any] = {"torch cuda": str(torch.version.cuda)}
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    for backend in runnable(device, torch.float64):
+        for name in GOLDEN_CASES[-1:] if given.small else GOLDEN_CASES:
+            golden.check(name, backend, device=given.device)
+        print(f"golden figures on {given.device} by {backend}: equal to 1e-9", file=sys.stderr)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        for case in SMALL_CASES if given.small else CASES:
+            shards = write_shards(
+                Path(folder) / case.name, recordings=2 * case.K if given.small else max(10 * case.B, case.K),
+                classes=case.K, images=2 * case.K, size=case.size, time_bins=case.T,
+            )  # fmt: skip
+            rows += case_rows(case, shards, given=given, device=device)
+    report(rows, packages=("torch", "numpy", "h5py"), given=given, more=facts)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

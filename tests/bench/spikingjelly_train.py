@@ -1,0 +1,92 @@
+"""SpikingJelly's multi-step quarter VGG-SNN in a process and an environment of its own.
+
+Its environment is the one that `spikingjelly_frames.py` describes. The same layers, step mode "m": convolutions see all
+time steps as one batch, neurons run over them in one autograd function of each layer. Its BatchNorm takes statistics
+over time too, so it computes something else; the loss is the published one, all time steps at once.
+
+Protocol: first line in, JSON {"B", "T", "K", "size", "width", "threads"}; then a line per round, a number of steps,
+answered by a line of JSON once they are done. The parent takes the time. The answer to the first line holds the bytes
+kept for backward.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+OPERATORS = torch.library.Library("torchvision", "DEF")  # see spikingjelly_frames.py
+for operator in ("nms", "qnms"):
+    OPERATORS.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
+
+
+def main() -> None:
+    """Answer one line per round."""
+    from spikingjelly.activation_based import functional, layer, neuron, surrogate
+    from training import DOMAIN, Case, kept, stepper
+
+    from models.output import TransferOutput
+    from models.vgg import CONVOLUTIONS, POOLED
+    from train.losses import transfer_loss
+
+    task = json.loads(sys.stdin.readline())
+    torch.set_num_threads(task["threads"])
+    case = Case("", "vgg_snn", K=task["K"], T=task["T"], B=task["B"], size=task["size"], width=task["width"])
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layers, channels = [], 2
+            for index, published in CONVOLUTIONS:
+                wide = max(1, round(published * case.width))
+                layers += [
+                    layer.Conv2d(channels, wide, 3, padding=1, bias=False),
+                    layer.BatchNorm2d(wide),
+                    neuron.LIFNode(
+                        tau=2.0, v_threshold=0.5, v_reset=0.0, detach_reset=True,
+                        surrogate_function=surrogate.PiecewiseQuadratic(),
+                        store_v_seq=index == CONVOLUTIONS[-1][0],
+                    ),
+                ]  # fmt: skip
+                if index in POOLED:
+                    layers.append(layer.AvgPool2d(2))
+                channels = wide
+            self.encoder = torch.nn.Sequential(*layers)
+            self.last = layers[-2]
+            flat = channels * (case.size // 16) ** 2
+            self.heads = torch.nn.ModuleList([torch.nn.Linear(flat, case.K) for _ in range(2)])
+            self.coefficients = torch.nn.Parameter(torch.ones(case.T))
+            functional.set_step_mode(self.encoder, "m")
+
+        def forward(self, static: torch.Tensor, event: torch.Tensor) -> TransferOutput:
+            logits, features = [], []
+            for frames, head in zip((static, event), self.heads, strict=True):
+                functional.reset_net(self.encoder)
+                logits.append(head(self.encoder(frames).flatten(2)))
+                features.append(self.last.v_seq.flatten(2))
+            return TransferOutput(*logits, *features)
+
+    torch.manual_seed(0)
+    net = Network().train()
+    static, event, labels = case.batch(case.B, torch.float32)
+
+    def loss() -> torch.Tensor:
+        return transfer_loss(net(static, event), labels, net.coefficients, domain_coefficient=DOMAIN).total
+
+    with kept(list(net.parameters())) as held:
+        held_by = loss()
+    print(json.dumps({"bytes": sum(held.values())}), flush=True)
+    del held_by
+    step = stepper(loss, net.parameters())
+    for line in sys.stdin:
+        for number in range(int(line)):
+            step(number)
+        print(json.dumps({"done": True}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
