@@ -59,7 +59,7 @@ class StaticImages:
     @classmethod
     def sort(
         cls,
-        images: PartImages,
+        images: NDArray[np.uint8] | PartImages,
         *,
         labels: Sequence[int],
         keys: Sequence[str],
@@ -69,13 +69,13 @@ class StaticImages:
     ) -> StaticImages:
         """Put rows that come in any order into the order (role, label, key) and find the classes of the pool.
 
-        The images stay where they are.
+        Images that lie in parts stay where they are.
         """
         order = sorted(range(len(keys)), key=lambda i: (ROLES.index(roles[i]), labels[i], keys[i]))
         sorted_labels = np.array([labels[i] for i in order], np.int64)
         pool_size = sum(role == POOL for role in roles)
         return cls(
-            images=images.reordered(order),
+            images=images.reordered(order) if isinstance(images, PartImages) else images[order],
             labels=sorted_labels,
             keys=tuple(keys[i] for i in order),
             roles=tuple(roles[i] for i in order),
