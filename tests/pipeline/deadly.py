@@ -15,7 +15,7 @@ def read_bytes(self):
     if self.name == os.environ.get("SLOW") and not os.path.exists(os.environ["READER"]):
         pathlib.Path(os.environ["READER"] + ".new").write_text(str(os.getpid()))
         os.rename(os.environ["READER"] + ".new", os.environ["READER"])
-        time.sleep(60)
+        time.sleep(300)
         os._exit(1)
     return whole(self)
 pathlib.Path.read_bytes = read_bytes
@@ -30,7 +30,7 @@ def environment(folder: Path, *, deadly: str = "", slow: str = "") -> dict[str, 
     return {**os.environ, **chosen}
 
 
-def sleeper(folder: Path, *, seconds: float = 90) -> int:
+def sleeper(folder: Path, *, seconds: float = 240) -> int:
     """Wait until a process fell asleep over the slow file; its number."""
     deadline = time.monotonic() + seconds
     while not (folder / "reader").exists():

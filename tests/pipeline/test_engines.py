@@ -110,7 +110,7 @@ def dask_cluster(folder, env, *, workers):
             log.close()
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -100,7 +100,7 @@ def test_two_processes_with_the_same_task_one_of_them_killed(raw, whole, tmp_pat
     try:
         assert sleeper(start) in (one.pid, other.pid)
         asleep, awake = (one, other) if sleeper(start) == one.pid else (other, one)
-        assert awake.wait(timeout=120) == 0  # goes past the shard that the other one has in hand
+        assert awake.wait(timeout=300) == 0  # goes past the shard that the other one has in hand
         with pytest.raises(SettingsError, match="another process"):
             finish_shares(out)
         with pytest.raises(SettingsError, match="another process"):
@@ -120,7 +120,7 @@ def test_two_processes_at_once_on_their_own_tasks(raw, whole, tmp_path):
     out = tmp_path / "set"
     lines = [[sys.executable, str(ROOT / "cli.py"), *map(str, command(raw, out, "--task", f"{i}/2"))] for i in (1, 2)]
     processes = [subprocess.Popen(line, stdout=subprocess.DEVNULL) for line in lines]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     finish_shares(out)
     assert contents(out) == contents(whole)
 
