@@ -820,6 +820,72 @@ def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwri
 
 
 @main.command()
+@click.argument("run_path", metavar="RUN", type=folder())
+@shards_option
+@click.option("--out", type=folder(), required=True, help="Folder for the grid, as JSON and CSV, and the pictures.")
+@click.option("--points", default=15, show_default=True, help="Points along each axis, an odd number.")
+@click.option(
+    "--radius", default=1.0, show_default=True, help="Largest distance; 1 is as far as 0 is from the weights."
+)
+@click.option("--line", is_flag=True, help="One direction alone, without the plane.")
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the directions.")
+@click.option("--recalibrate", is_flag=True, help="Take BatchNorm's running statistics anew at every point.")
+@overwrite_option
+@json_option
+def landscape(
+    run_path: Path,
+    shards: str,
+    out: Path,
+    points: int,
+    radius: float,
+    line: bool,
+    split: str,
+    seed: int,
+    recalibrate: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Draw the loss around a trained network, along one random direction and over the plane of two.
+
+    Directions are normalised filter by filter (Li et al., NeurIPS 2018). The loss is that of event recordings in
+    evaluation mode; train means the recordings that the run was trained on. Biases, and BatchNorm with its running
+    statistics, stay as trained; with --recalibrate the statistics are those of the recordings at every point.
+    What an interrupted command left is kept: the same command continues.
+
+    \b
+    Examples:
+      spikebridge landscape data/runs/digits --shards data/shards/digits --out data/runs/digits-landscape
+      spikebridge landscape data/runs/digits --shards data/shards/digits --out flat --line --points 51 --split test
+    """
+    from train.landscape import Grid
+    from train.landscape import landscape as look_around
+
+    with listening() as stop:
+        found = look_around(
+            run_path,
+            shards,
+            out,
+            grid=Grid(points=points, radius=radius, plane=not line),
+            split=split,
+            seed=seed,
+            anew=recalibrate,
+            overwrite=overwrite,
+            progress=progress_bar,
+            stop=stop,
+        )
+    losses = [loss for loss in found["line"]["loss"] if loss is not None]
+    text = (
+        f"loss {found['trained']['loss']:.3f} of {found['recordings']:,} {split} recordings"
+        f"{' (SIMULATED)' if found['simulated'] else ''}, up to {max(losses):.3f} along the line\n"
+        f"  pictures and grid  {out}: line.png"
+        + ("" if line else ", contour.png, surface.png")
+        + ", landscape.csv, landscape.json"
+    )
+    answer(found, text, as_json=as_json)
+
+
+@main.command()
 @click.option("--data", type=folder(), default="data", show_default=True, help="Folder of raw/, shards/ and runs/.")
 @json_option
 def doctor(data: Path, as_json: bool) -> None:

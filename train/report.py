@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.inspection.html import folded, page, section
 from train.checkpoints import write_atomic
-from train.errors import TrainError
+from train.errors import ReportError, TrainError
 from train.report_records import RunRecord, group_runs, load_runs
 from train.runs import RunFolder
 
@@ -40,16 +40,21 @@ def write_report(run_dirs: Sequence[Path], out: Path, *, shards: ShardSet | None
         `out`.
 
     Raises:
-        TrainError: matplotlib is not installed.
+        ReportError: matplotlib is not installed.
         RunError: no run given, an unfinished or damaged one, or `out` cannot be written.
         ShardSetError: a shard is damaged.
     """
-    if find_spec("matplotlib") is None:
-        raise TrainError("a report needs matplotlib, which is not installed; pip install 'spikebridge[report]'")
+    require_matplotlib("a report needs")
     records = load_runs(run_dirs)
     html = _one(records[0], shards) if len(records) == 1 else _several(records, shards)
     write_atomic(Path(out), html.encode())
     return Path(out)
+
+
+def require_matplotlib(who: str) -> None:
+    """Raise a `ReportError` that says what to install where matplotlib is absent; `who` says who needs it."""
+    if find_spec("matplotlib") is None:
+        raise ReportError(f"{who} matplotlib, which is not installed; pip install 'spikebridge[report]'")
 
 
 def _subject(record: RunRecord, shards: ShardSet | None, *, prefix: str, in_depth: bool) -> Subject:

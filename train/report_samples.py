@@ -62,8 +62,9 @@ def samples(record: RunRecord, shards: ShardSet, *, in_depth: bool) -> str:
 
 def _legend(*, looked: bool) -> str:
     looking = (
-        f'<span><i style="background:{HEAT}"></i>where and when the network found what spoke for its prediction'
-        " (Grad-CAM of the last convolution over the same frames in grey, each sample on a scale of its own).</span> "
+        f'<span><span class="short"><i style="background:{HEAT}"></i>where</span> and when the network found what '
+        "spoke for its prediction (Grad-CAM of the last convolution over the same frames in grey, each sample on a "
+        "scale of its own).</span> "
     )
     return (
         '<p class="note key">Events per pixel and time bin, on a square-root scale of each sample: '
