@@ -459,20 +459,23 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("shards_path", metavar="SHARDS", type=folder())
 @click.argument("address")
+@click.option("--flat", is_flag=True, help="Files beside README.md, as a hub repository takes them; one set alone.")
 @json_option
-def push(shards_path: Path, address: str, as_json: bool) -> None:
+def push(shards_path: Path, address: str, flat: bool, as_json: bool) -> None:
     """Publish a shard set: to a folder, s3://bucket/path or sftp://host/path.
 
     What is there already is not sent again. Readers of the address get this set from now on, whole, never a mixture.
+    With --flat into the clone of a hub repository, what is left to do is git add, commit and push.
 
     \b
     Examples:
       spikebridge push data/shards/digits /mnt/share/digits
       spikebridge push data/shards/digits s3://our-bucket/digits
+      spikebridge push data/shards/digits clone-of-a-hub-repository --flat
     """
     from pipeline.sharing import push as publish
 
-    done = publish(shards_path, address, bar=byte_bar)
+    done = publish(shards_path, address, flat=flat, bar=byte_bar)
     text = f"Published {done['id']}\n  at         {done['address']}\n  sent       {done['sent']} files"
     answer(done, text, as_json=as_json)
 
@@ -706,21 +709,25 @@ def evaluate(run_path: Path, shards: str, split: str, weights: str, trust: bool,
 @main.command()
 @click.argument("run_path", metavar="RUN", type=folder())
 @click.option("--format", "form", type=click.Choice(["nir", "torch", "safetensors"]), required=True)
-@click.option("--out", type=folder(), required=True, help="File to write; its model card is FILE.md.")
+@click.option("--out", required=True, help="File to write; its model card is FILE.md. Or a folder, see below.")
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
 @click.option("--license", "licence", default="other", show_default=True, help="Identifier for the model card.")
 @overwrite_option
 @json_option
-def export(run_path: Path, form: str, out: Path, weights: str, licence: str, overwrite: bool, as_json: bool) -> None:
+def export(run_path: Path, form: str, out: str, weights: str, licence: str, overwrite: bool, as_json: bool) -> None:
     """Write the network of a finished run for other tools: its event path, in evaluation mode.
 
     nir: the interchange format of the spiking field (snnTorch, SpikingJelly and others read it). torch: a torch.export
     program, frames [T,B,P,H,W] to logits [T,B,K]. safetensors: weights. Each says what it was trained on and how its
     input is made. What a format cannot express is refused by name; what was folded or left out is said.
 
+    With a folder as --out (one that exists, or a name ending in /) it gets the file and README.md, the card: what a hub
+    repository takes as it is.
+
     \b
     Examples:
       spikebridge export data/runs/digits --format nir --out digits.nir
+      spikebridge export data/runs/digits --format safetensors --out clone-of-a-hub-repository/
       spikebridge evaluate digits.nir --shards data/shards/digits
     """
     from train.exporting import export as write
