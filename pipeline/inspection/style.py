@@ -135,8 +135,10 @@ details section > h2 {{ font-size: 16px; margin-top: 28px; }}
 }}
 @media print {{
   body {{ font-size: 11pt; }} main {{ max-width: none; padding: 0; }}
-  .scroll {{ overflow: visible; }}
-  h2 {{ break-after: avoid; }}
+  .scroll {{ overflow: visible; break-inside: avoid; }}
+  h2, h3 {{ break-after: avoid; }}
+  tr {{ break-inside: avoid; }}
+  details::details-content {{ content-visibility: visible; block-size: auto; }}
   * {{ print-color-adjust: exact; -webkit-print-color-adjust: exact; }}
 }}
 """
