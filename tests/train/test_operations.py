@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from models import build_model
 from train.operations import Cost, LayerCost, counting, energy_nj
 
 
@@ -51,6 +52,19 @@ def test_linear_layers_and_what_is_no_spike():
     assert [cost.dense(name) for name in cost.layers] == [12, 28, 20]
     assert [cost.accumulates(name) for name in cost.layers] == [0, 7 * 7, 0]
     assert [cost.multiplies(name) for name in cost.layers] == [12, 0, 20]
+
+
+def test_a_network_of_neurons_that_do_not_spike_multiplies_everywhere():
+    frames = torch.rand(2, 3, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    costs = {}
+    for neuron in ("LIF", "ReLU"):
+        torch.manual_seed(0)
+        net = build_model("scnn", num_classes=3, time_steps=2, input_size=16, width=0.3, neuron=neuron).eval()
+        with torch.no_grad(), counting(net) as counter:
+            net(None, 3 * frames)
+        costs[neuron] = counter.cost(recordings=3, steps=2)
+    assert costs["LIF"].energy_nj < costs["LIF"].dense_energy_nj == costs["ReLU"].dense_energy_nj
+    assert costs["ReLU"].energy_nj == costs["ReLU"].dense_energy_nj
 
 
 def test_hooks_are_gone_afterwards():

@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
+from cli import main
 from pipeline.conversion import prepare
 from pipeline.convert import convert
 from pipeline.events import Events
@@ -308,6 +310,25 @@ def test_what_is_seen_agrees_with_the_result(shards, runs):
         np.testing.assert_allclose(seen.before.event, first(None, events).event_features.mean(0), atol=1e-6)
     assert not np.allclose(seen.before.event, seen.after.event)
     assert examine(run, result | {"init": {"run": "other"}}, shards).before is None
+
+
+def test_landscape_at_the_command_line(shards, runs, tmp_path):
+    arguments = [
+        "landscape",
+        str(runs["kt", 0]),
+        "--shards",
+        str(shards.path),
+        "--out",
+        str(tmp_path / "out"),
+        "--line",
+    ]
+    done = CliRunner().invoke(main, [*arguments, "--points", "3", "--json"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == json.loads((tmp_path / "out" / "landscape.json").read_text())
+    again = CliRunner().invoke(main, [*arguments, "--points", "5"])
+    assert again.exit_code == 1
+    assert "points: 3 there, 5 now" in again.stderr
+    assert CliRunner().invoke(main, [*arguments, "--points", "4"]).exit_code == 1
 
 
 def test_accuracy_over_time_steps():
