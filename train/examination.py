@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import TransferNetwork
+from models.neurons import Neuron
 from train.batches import Frames
 from train.errors import RunError
 from train.evaluation import same_threads
@@ -56,8 +57,10 @@ class Examination:
     """How many there are."""
     early: Values
     """Share of right predictions [T] when only the first t time steps are averaged."""
+    spiking: bool
+    """Whether the neurons spike; those of an ANN do not."""
     rates: Mapping[str, float]
-    """Spikes per neuron and step, by layer."""
+    """Spikes per neuron and step, by layer; of neurons that do not spike the share that is above 0."""
     neurons: Mapping[str, int]
     """By layer."""
     cost: Cost
@@ -70,6 +73,12 @@ class Examination:
     """With the weights that training began with; None where they are those of another run."""
     after: Domains | None
     """With the best weights; None where the set has no pictures that the network can take."""
+
+    @property
+    def spikes(self) -> float:
+        """Spikes per recording; 0 for neurons that do not spike."""
+        each = (rate * self.neurons[layer] * self.cost.steps for layer, rate in self.rates.items())
+        return sum(each) if self.spiking else 0.0
 
 
 def examine(run: RunFolder, result: Mapping[str, Any], shards: Any) -> Examination:
@@ -109,6 +118,7 @@ def examine(run: RunFolder, result: Mapping[str, Any], shards: Any) -> Examinati
             recordings=len(positions),
             available=len(split),
             early=right / len(positions),
+            spiking=all(module.rule.spiking for module in network.modules() if isinstance(module, Neuron)),
             rates={layer: total / len(positions) for layer, total in rates.items()},
             neurons=network.neuron_counts,
             cost=counter.cost(recordings=len(positions), steps=len(right)),

@@ -24,6 +24,9 @@ FORMULA = (
 )
 
 
+FIRING = ("neurons of", "neurons", "spikes per neuron and step", "spikes")
+
+
 def early_exit(record: RunRecord, seen: Examination, *, prefix: str) -> str:
     """The curve, and from which step on the accuracy is within a point of the last."""
     percent = 100 * seen.early
@@ -49,13 +52,16 @@ def spikes_and_energy(seen: Examination) -> str:
     cost = seen.cost
     ratio = cost.dense_energy_nj / cost.energy_nj if cost.energy_nj else 0.0
     once = cost.dense_energy_nj / cost.steps
-    total = sum(rate * seen.neurons[layer] * cost.steps for layer, rate in seen.rates.items())
+    spikes = f", with {seen.spikes:,.0f} spikes" if seen.spiking else ""
     headline = (
-        f'<div class="headline"><b>{micro(cost.energy_nj)} µJ</b><span>per recording, estimated, with {total:,.0f} '
-        f"spikes</span></div>"
+        f'<div class="headline"><b>{micro(cost.energy_nj)} µJ</b><span>per recording, estimated{spikes}</span></div>'
     )
     pairs = [
-        ("this network, measured spikes", micro(cost.energy_nj), "1"),
+        (
+            "this network, measured spikes" if seen.spiking else "this network, which does not spike",
+            micro(cost.energy_nj),
+            "1",
+        ),
         (f"ANN of the same layers, {cost.steps} frames per recording", micro(cost.dense_energy_nj), f"{ratio:.2f}"),
         ("ANN of the same layers, one frame per recording", micro(once), f"{ratio / cost.steps:.2f}"),
     ]
@@ -77,8 +83,7 @@ def spikes_and_energy(seen: Examination) -> str:
     return (
         headline
         + compared
-        + "<h3>Spikes per recording</h3>"
-        + table(("neurons of", "neurons", "spikes per neuron and step", "spikes"), firing)
+        + (f"<h3>Spikes per recording</h3>{table(FIRING, firing)}" if seen.spiking else "")
         + "<h3>Operations per recording, in millions</h3>"
         + table(("layer", "accumulate", "multiply", f"ANN, {cost.steps} frames", "µJ"), operations)
         + paragraph(f"Means over {of_all(seen)}. {FORMULA}", note=True)
@@ -91,12 +96,11 @@ def energies(groups: Mapping[str, Sequence[Examination]]) -> str:
     for name, several in groups.items():
         if not several:
             continue
-        spikes = [sum(r * one.neurons[k] * one.cost.steps for k, r in one.rates.items()) for one in several]
         rows.append(
             (
                 name,
                 str(len(several)),
-                _spread(spikes, "{:,.0f}"),
+                _spread([one.spikes for one in several], "{:,.0f}"),
                 _spread([one.cost.energy_nj / 1000 for one in several], "{:,.2f}"),
                 _spread([one.cost.dense_energy_nj / 1000 for one in several], "{:,.2f}"),
             )
