@@ -132,6 +132,8 @@ details section > h2 {{ font-size: 16px; margin-top: 28px; }}
   table.confusion th, table.confusion td {{ font-size: 12px; }}
   table.confusion td small {{ font-size: 9px; }}
   th, td {{ padding-left: 6px; padding-right: 6px; }}
+  th, td:first-child {{ white-space: normal; }}
+  table.files td:first-child {{ white-space: nowrap; }}
 }}
 @media print {{
   body {{ font-size: 11pt; }} main {{ max-width: none; padding: 0; }}
