@@ -459,20 +459,23 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("shards_path", metavar="SHARDS", type=folder())
 @click.argument("address")
+@click.option("--flat", is_flag=True, help="Files beside README.md, as a hub repository takes them; one set alone.")
 @json_option
-def push(shards_path: Path, address: str, as_json: bool) -> None:
+def push(shards_path: Path, address: str, flat: bool, as_json: bool) -> None:
     """Publish a shard set: to a folder, s3://bucket/path or sftp://host/path.
 
     What is there already is not sent again. Readers of the address get this set from now on, whole, never a mixture.
+    With --flat into the clone of a hub repository, what is left to do is git add, commit and push.
 
     \b
     Examples:
       spikebridge push data/shards/digits /mnt/share/digits
       spikebridge push data/shards/digits s3://our-bucket/digits
+      spikebridge push data/shards/digits clone-of-a-hub-repository --flat
     """
     from pipeline.sharing import push as publish
 
-    done = publish(shards_path, address, bar=byte_bar)
+    done = publish(shards_path, address, flat=flat, bar=byte_bar)
     text = f"Published {done['id']}\n  at         {done['address']}\n  sent       {done['sent']} files"
     answer(done, text, as_json=as_json)
 
@@ -706,21 +709,25 @@ def evaluate(run_path: Path, shards: str, split: str, weights: str, trust: bool,
 @main.command()
 @click.argument("run_path", metavar="RUN", type=folder())
 @click.option("--format", "form", type=click.Choice(["nir", "torch", "safetensors"]), required=True)
-@click.option("--out", type=folder(), required=True, help="File to write; its model card is FILE.md.")
+@click.option("--out", required=True, help="File to write; its model card is FILE.md. Or a folder, see below.")
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
 @click.option("--license", "licence", default="other", show_default=True, help="Identifier for the model card.")
 @overwrite_option
 @json_option
-def export(run_path: Path, form: str, out: Path, weights: str, licence: str, overwrite: bool, as_json: bool) -> None:
+def export(run_path: Path, form: str, out: str, weights: str, licence: str, overwrite: bool, as_json: bool) -> None:
     """Write the network of a finished run for other tools: its event path, in evaluation mode.
 
     nir: the interchange format of the spiking field (snnTorch, SpikingJelly and others read it). torch: a torch.export
     program, frames [T,B,P,H,W] to logits [T,B,K]. safetensors: weights. Each says what it was trained on and how its
     input is made. What a format cannot express is refused by name; what was folded or left out is said.
 
+    With a folder as --out (one that exists, or a name ending in /) it gets the file and README.md, the card: what a hub
+    repository takes as it is.
+
     \b
     Examples:
       spikebridge export data/runs/digits --format nir --out digits.nir
+      spikebridge export data/runs/digits --format safetensors --out clone-of-a-hub-repository/
       spikebridge evaluate digits.nir --shards data/shards/digits
     """
     from train.exporting import export as write
@@ -817,6 +824,72 @@ def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwri
     target = out or runs[0] / "report.html"
     write_report(list(runs), target, shards=open_set(shards) if shards else None)
     answer({"report": str(target)}, f"report: {target}", as_json=as_json)
+
+
+@main.command()
+@click.argument("run_path", metavar="RUN", type=folder())
+@shards_option
+@click.option("--out", type=folder(), required=True, help="Folder for the grid, as JSON and CSV, and the pictures.")
+@click.option("--points", default=15, show_default=True, help="Points along each axis, an odd number.")
+@click.option(
+    "--radius", default=1.0, show_default=True, help="Largest distance; 1 is as far as 0 is from the weights."
+)
+@click.option("--line", is_flag=True, help="One direction alone, without the plane.")
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the directions.")
+@click.option("--recalibrate", is_flag=True, help="Take BatchNorm's running statistics anew at every point.")
+@overwrite_option
+@json_option
+def landscape(
+    run_path: Path,
+    shards: str,
+    out: Path,
+    points: int,
+    radius: float,
+    line: bool,
+    split: str,
+    seed: int,
+    recalibrate: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Draw the loss around a trained network, along one random direction and over the plane of two.
+
+    Directions are normalised filter by filter (Li et al., NeurIPS 2018). The loss is that of event recordings in
+    evaluation mode; train means the recordings that the run was trained on. Biases, and BatchNorm with its running
+    statistics, stay as trained; with --recalibrate the statistics are those of the recordings at every point.
+    What an interrupted command left is kept: the same command continues.
+
+    \b
+    Examples:
+      spikebridge landscape data/runs/digits --shards data/shards/digits --out data/runs/digits-landscape
+      spikebridge landscape data/runs/digits --shards data/shards/digits --out flat --line --points 51 --split test
+    """
+    from train.landscape import Grid
+    from train.landscape import landscape as look_around
+
+    with listening() as stop:
+        found = look_around(
+            run_path,
+            shards,
+            out,
+            grid=Grid(points=points, radius=radius, plane=not line),
+            split=split,
+            seed=seed,
+            anew=recalibrate,
+            overwrite=overwrite,
+            progress=progress_bar,
+            stop=stop,
+        )
+    losses = [loss for loss in found["line"]["loss"] if loss is not None]
+    text = (
+        f"loss {found['trained']['loss']:.3f} of {found['recordings']:,} {split} recordings"
+        f"{' (SIMULATED)' if found['simulated'] else ''}, up to {max(losses):.3f} along the line\n"
+        f"  pictures and grid  {out}: line.png"
+        + ("" if line else ", contour.png, surface.png")
+        + ", landscape.csv, landscape.json"
+    )
+    answer(found, text, as_json=as_json)
 
 
 @main.command()

@@ -60,6 +60,7 @@ def fire(
     spikes, after = launch(x, node, norm, streams=streams, pool=False, potential=potential)
     spikes_or_not = spikes.detach() if node.rule.spiking else (spikes.detach() > 0).to(spikes.dtype)
     node.rate = spikes_or_not.mean()  # of neurons that do not spike: the share that is above 0
+    node.count = spikes[0, 0, 0].numel()
     return (F.avg_pool2d(spikes.flatten(0, 3), 2).unflatten(0, spikes.shape[:4]) if pool else spikes), after
 
 

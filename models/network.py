@@ -109,6 +109,11 @@ class TransferNetwork(nn.Module):
     def _nodes(self) -> dict[str, Neuron]:
         return {name: module for name, module in self.named_modules() if isinstance(module, Neuron)}
 
+    @property
+    def neuron_counts(self) -> dict[str, int]:
+        """Neurons of every layer that fired in the last pass with `record_firing_rates`, by layer name."""
+        return {name: node.count for name, node in self._nodes().items() if node.count}
+
     def make_node(self) -> Neuron:
         """Neurons as the settings have them."""
         return make_neuron(self.settings.neuron, surrogate=self.settings.surrogate, reset=self.settings.reset)

@@ -58,6 +58,7 @@ class Neuron(nn.Module):
         )
         self.record = False
         self.rate: Tensor | None = None  # of the last pass, when `record` is set
+        self.count = 0  # neurons, likewise
 
     def gain(self) -> Tensor | float:
         """Share k of the input that a step takes in: a number, or a 0-d tensor where it is learned."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pipeline.pairs import DatasetCard
+from pipeline.splits import SPLITS
 
 PAIRING_TEXT = {
     "exact": "Every recording names the photograph it shows. `spikebridge verify` proves that no photograph of a "
@@ -42,12 +44,7 @@ def dataset_card(content: dict[str, Any], card: DatasetCard) -> str:
     events = content["events"]
     listed = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
     return f"""---
-pretty_name: "{card.title}"
-license: other
-license_name: "{card.licence}"
-task_categories: [image-classification]
-tags: [event-camera, neuromorphic, spiking-neural-networks, webdataset]
----
+{_front_matter(content, card)}---
 # {card.title}
 {simulated}
 Frame tensors and static images for static-to-event transfer training, made by spikebridge. One sample is one recording
@@ -82,3 +79,36 @@ Licence: {card.licence}
 
 Please cite: {card.citation}
 """
+
+
+def size_category(samples: int) -> str:
+    """What hubs call a set of so many samples."""
+    if samples < 1000:
+        return "n<1K"
+    bounds = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
+    rank = min(len(str(samples)) - 4, len(bounds) - 2)
+    return f"{bounds[rank]}<n<{bounds[rank + 1]}"
+
+
+def _front_matter(content: dict[str, Any], card: DatasetCard) -> str:
+    """YAML between the lines; JSON strings are YAML strings.
+
+    Source: huggingface/hub-docs, datasetcard.md.
+    """
+    samples = {name: split["samples"] for name, split in content["splits"].items()}
+    container = content["settings"]["format"]
+    tags = ["event-camera", "neuromorphic", "spiking-neural-networks", container]
+    tags += ["simulated"] if content["simulated"] else []
+    lines = [
+        f"pretty_name: {json.dumps(card.title)}",
+        "license: other",
+        f"license_name: {content['dataset']}-terms",
+        f"license_details: {json.dumps(card.licence)}",
+        "task_categories: [image-classification]",
+        f"size_categories: [{size_category(sum(samples.values()))}]",
+        f"tags: {json.dumps(tags)}",
+    ]
+    if container == "webdataset":  # the loaders of hubs know no HDF5 of ours
+        lines += ["configs:", "- config_name: default", "  data_files:"]
+        lines += [f"  - {{split: {name}, path: events-{name}-*.tar}}" for name in SPLITS if samples.get(name)]
+    return "\n".join(lines) + "\n"

@@ -6,6 +6,8 @@
 
 A set's folder is named after its content, so two people who publish at the same time cannot mix their files: both sets
 are whole, and the last pointer wins. A folder with a manifest in it, however it was copied there, can be pulled too.
+Flat, the files lie in <place> itself, README.md beside them, as a hub repository takes them. Such a place holds one set
+for good.
 """
 
 from __future__ import annotations
@@ -186,12 +188,13 @@ def _claim(out: Path, chosen: str) -> None:
     write_bytes(out / PULL, (json.dumps({"id": chosen}) + "\n").encode())
 
 
-def push(shards_path: Path, address: str, *, bar: Bar | None = None) -> dict[str, Any]:
+def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None = None) -> dict[str, Any]:
     """Publish a whole set; what is there already is not sent again.
 
     Args:
         shards_path: its folder; every file is checked before anything is sent.
         address: of the place.
+        flat: the files lie in the place itself; it must hold no other set.
         bar: makes a progress bar.
 
     Returns:
@@ -199,7 +202,7 @@ def push(shards_path: Path, address: str, *, bar: Bar | None = None) -> dict[str
 
     Raises:
         ShardSetError: the set is partial or damaged, or the place cannot be reached.
-        SettingsError: a place that cannot be written.
+        SettingsError: a place that cannot be written, or a flat one that holds another set.
     """
     shards, place = ShardSet(shards_path), open_place(address)
     if place.protocol in READ_ONLY:
@@ -209,14 +212,18 @@ def push(shards_path: Path, address: str, *, bar: Bar | None = None) -> dict[str
     for entry in shards.manifest["files"]:
         if sha256_file(shards.path / entry["name"]) != entry["sha256"]:
             raise ShardSetError(f"{shards.path / entry['name']}: changed or damaged. Run `spikebridge verify`.")
-    base = place.below(shards.id)
+    base = place if flat else place.below(shards.id)
+    if flat:
+        _require_free(place, shards.id)
     size = sum(entry["bytes"] for entry in shards.manifest["files"])
     moved = bar(size, "push") if bar else lambda count: None
     sent: list[str] = []
 
     def send(entry: dict[str, Any], stop: Event) -> None:
         if not stop.is_set():
-            if base.size(entry["name"]) != entry["bytes"]:
+            if base.size(entry["name"]) != entry["bytes"] or (
+                flat and entry["name"] == CARD
+            ):  # a hub begins with a card, too
                 base.put(shards.path / entry["name"], entry["name"])
                 sent.append(entry["name"])
             moved(entry["bytes"])
@@ -226,13 +233,35 @@ def push(shards_path: Path, address: str, *, bar: Bar | None = None) -> dict[str
         for name in (manifests.CHECKSUMS, manifests.ENVIRONMENT, manifests.MANIFEST):
             if (shards.path / name).is_file():
                 base.put(shards.path / name, name)
-        place.put((json.dumps({"schema": 1, "id": shards.id}) + "\n").encode(), CURRENT)
-        place.put(shards.path / CARD, CARD)
+        if not flat:
+            place.put((json.dumps({"schema": 1, "id": shards.id}) + "\n").encode(), CURRENT)
+            place.put(shards.path / CARD, CARD)
     except ShardSetError:
         raise
     except Exception as error:  # each protocol has errors of its own
         raise unreachable(place.shown, error) from error
     return {"address": place.shown, "id": shards.id, "sent": len(sent), "bytes": size}
+
+
+def _require_free(place: Place, chosen: str) -> None:
+    """See that a flat place holds no set, or this one.
+
+    Raises:
+        SettingsError: it holds another, or several.
+    """
+    try:
+        several = place.size(CURRENT) is not None
+        data = _read_small(place, manifests.MANIFEST)
+    except ShardSetError:
+        raise
+    except Exception as error:  # each protocol has errors of its own
+        raise unreachable(place.shown, error) from error
+    if several:
+        raise SettingsError(f"{place.shown}: sets are published there in folders of their own; push without --flat.")
+    if data is not None:
+        there = manifests.parse(data, source=f"{place.shown}/{manifests.MANIFEST}")["self_sha256"]
+        if there != chosen:
+            raise SettingsError(f"{place.shown}: holds shard set {there}. Choose another place, or empty this one.")
 
 
 def each(entries: Sequence[dict[str, Any]], work: Callable[[dict[str, Any], Event], None]) -> None:

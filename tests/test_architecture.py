@@ -27,8 +27,8 @@ SHARD_READERS = {
 """Modules of pipeline that training may import: numpy and h5py are all they need."""
 PAGES = {"pipeline.inspection.html", "pipeline.inspection.paint", "pipeline.inspection.style"}
 """Modules of pipeline that the report may import besides: pages look the same everywhere."""
-PICTURES = {"matplotlib", "PIL"}
-"""What the report may import besides."""
+PICTURES = {"matplotlib", "PIL", "captum", "sklearn", "threadpoolctl"}
+"""What the report may import besides; the last three inside functions, because they take seconds."""
 TONIC_FILES = {"tonic_datasets.py"}
 """Files that may import tonic, which takes three seconds."""
 

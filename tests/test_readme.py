@@ -40,6 +40,7 @@ def test_commands_run_as_they_stand(tmp_path, monkeypatch):
     for arguments in commands():
         # The test needs no good network.
         quick = ["--set", "epochs=1", "--set", "width=0.5"] if arguments[0] in ("train", "compare") else []
+        quick += ["--points", "3"] if arguments[0] == "landscape" else []
         result = CliRunner().invoke(main, [*arguments, *quick], catch_exceptions=False)
         assert result.exit_code == 0, (arguments, result.output)
     for made in ("shards/manifest.json", "run/result.json", "compare/compare.json", "run.html", "mine.toml"):

@@ -87,11 +87,15 @@ Licence: {licence}{undecided}
 
 
 def _front_matter(described: dict[str, Any], *, format: str, licence: str) -> str:
-    """YAML between the lines; JSON strings are YAML strings."""
+    """YAML between the lines; JSON strings are YAML strings.
+
+    Source: huggingface/hub-docs, modelcard.md.
+    """
     dataset, name = json.dumps(described["dataset"]), described["network"]["name"]
     tags = ["spiking-neural-networks", "event-camera", "neuromorphic", "image-classification", format, name]
     lines = [
         f"license: {json.dumps(licence)}",
+        *(["license_name: not-decided"] if licence == "other" else []),
         f"library_name: {LIBRARY[format]}",
         "pipeline_tag: image-classification",
         f"tags: {json.dumps(tags)}",
@@ -105,6 +109,6 @@ def _front_matter(described: dict[str, Any], *, format: str, licence: str) -> st
             "  results:",
             "  - task: {type: image-classification}",
             f"    dataset: {{name: {dataset}, type: {dataset}, split: test}}",
-            f"    metrics: [{{type: accuracy, value: {described['test_accuracy']!r}}}]",
+            f"    metrics: [{{type: accuracy, name: test accuracy, value: {described['test_accuracy']!r}}}]",
         ]
     return "\n".join(lines) + "\n"

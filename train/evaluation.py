@@ -115,7 +115,7 @@ def split_frames(shards: Any, name: str, *, residence: str = "auto", device: tor
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def same_threads(count: int) -> Iterator[None]:
     """Run with as many CPU threads as the training had: the order of sums, and so the last bit, depends on them."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -165,7 +165,7 @@ def evaluate(
     network, _ = load_network(run.best if weights == "best" else run.last, device=chosen)
     settings = recipe_from(result["recipe"], name=str(run.config)).train
     frames = split_frames(shards, split, residence="disk")
-    with _threads(result["threads"]):
+    with same_threads(result["threads"]):
         scores = score(network, frames, batch_size=evaluation_batch(settings), device=chosen)
     return _summary(scores, shards, split) | {"weights": weights}
 
@@ -203,7 +203,7 @@ def evaluate_export(
             f"{file} belongs to shard set {described['shard_set']}, {shards.path} is {shards.id} with other samples"
         )
     frames = split_frames(shards, split, residence="disk")
-    with _threads(described["threads"]):
+    with same_threads(described["threads"]):
         scores = score(network, frames, batch_size=described["batch_size"], device=chosen)
     recorded = described.get(f"{split}_accuracy")
     return _summary(scores, shards, split) | {"weights": described["weights"], "format": format, "recorded": recorded}

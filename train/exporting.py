@@ -34,6 +34,8 @@ DESCRIPTION = "spikebridge"
 """Key of the description in the metadata of NIR and safetensors; in a torch.export program the file NAME.json."""
 TRACED_BATCH = 2
 """Samples of the batch that a program is traced with; it runs with any number."""
+ENDINGS = {"nir": "nir", "torch": "pt2", "safetensors": "safetensors"}
+"""Of the file's name in a folder."""
 FIGURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
 SETTINGS = ("dataset", "simulated", "method", "seed", "shard_set", "contents", "samples", "threads")
 """What the description takes over from result.json."""
@@ -62,11 +64,11 @@ def export(
     licence: str = "other",
     overwrite: bool = False,
 ) -> Exported:
-    """Write the network of a finished run, and a model card beside it (its name and `.md`).
+    """Write the network of a finished run, and a model card beside it: its name and `.md`, in a folder README.md.
 
     Args:
         run_dir: a finished run, trained or imported.
-        out: the file; `.pt2` for a program.
+        out: the file; `.pt2` for a program. Or a folder, one that exists or a text that ends in `/`.
         format: `nir`, `torch` (a torch.export program) or `safetensors`.
         weights: `best`, which the figures in the file belong to, or `last`.
         licence: identifier for the card, as hubs list them.
@@ -77,12 +79,14 @@ def export(
             computes; names what.
         RunError: no finished run, or the file cannot be written.
     """
+    as_folder = str(out).endswith("/") or Path(out).is_dir()
     out, run, result = Path(out), RunFolder(run_dir), read_result(run_dir)
     if format not in WRITERS:
         raise ExportError(f"format {format!r} is not known; expected {', '.join(WRITERS)}")
     if weights not in ("best", "last"):
         raise ExportError(f"weights {weights!r}: expected best or last")
-    card = out.with_name(f"{out.name}.md")
+    out = out / f"model.{ENDINGS[format]}" if as_folder else out
+    card = out.with_name("README.md" if as_folder else f"{out.name}.md")
     if not overwrite and (there := [path for path in (out, card) if path.exists()]):
         raise ExportError(f"{there[0]} exists; choose another name, or pass --overwrite")
     if format == "torch" and out.suffix != ".pt2":

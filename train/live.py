@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import ReportError
+from train.records import flat
 
 REFRESH_SECONDS = 0.5
 """Between two readings of the running figures: each makes the host wait for the device."""
@@ -99,14 +100,10 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Numbers by name, lists as name/0, name/1 and so on, tables as name/key; what is None is left out."""
-        for name, value in line.items():
-            parts = {f"{name}/{i}": item for i, item in enumerate(value)} if isinstance(value, list) else {name: value}
-            if isinstance(value, dict):
-                parts = {f"{name}/{key}": item for key, item in value.items()}
-            for tag, number in parts.items():
-                if isinstance(number, int | float) and name not in ("step", "epoch"):
-                    self._writer.add_scalar(tag, number, line["step"])
+        """All numbers under their names, see `records.flat`."""
+        for name, number in flat(line).items():
+            if name not in ("step", "epoch"):
+                self._writer.add_scalar(name, number, line["step"])
         self._writer.flush()
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ Axes: T time, B batch, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,17 @@ import torch
 from torch import Tensor
 
 from train.losses import TransferLoss
+
+
+def flat(line: Mapping[str, Any]) -> dict[str, float | int]:
+    """The numbers of a line of metrics.jsonl by name: lists as name/0, name/1, tables as name/key, None left out."""
+    found: dict[str, float | int] = {}
+    for name, value in line.items():
+        parts = {f"{name}/{i}": item for i, item in enumerate(value)} if isinstance(value, list) else {name: value}
+        if isinstance(value, dict):
+            parts = {f"{name}/{key}": item for key, item in value.items()}
+        found |= {key: number for key, number in parts.items() if isinstance(number, int | float)}
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """The report of one or several runs: a single HTML file that needs no network, no script and no other file.
 
-report_records   what the run folders say            report_run       sections of one run
-report_figures   pictures (the only matplotlib)      report_several   runs side by side
-report_curves    which pictures                      report_samples   recordings, seen
+report_records   what the run folders say              report_run       sections of one run
+examination      what the network does with the data   report_several   runs side by side
+report_figures   pictures over epochs                  report_points    other pictures
+report_curves    which of them                         report_cost      early exit, spikes, energy
+report_samples   recordings, seen                      report_gradcam   where the network looks (captum)
+report_domains   both domains (scikit-learn)           report_data      the shard set and its hashes
 (pieces of a page, colours and type: pipeline.inspection.html and .style)
 """
 
@@ -15,11 +18,13 @@ from typing import TYPE_CHECKING
 
 from pipeline.inspection.html import folded, page, section
 from train.checkpoints import write_atomic
-from train.errors import TrainError
-from train.report_records import RunRecord, load_runs
+from train.errors import ReportError, TrainError
+from train.report_records import RunRecord, group_runs, load_runs
+from train.runs import RunFolder
 
 if TYPE_CHECKING:
     from pipeline.shardset import ShardSet
+    from train.report_run import Subject
 
 
 def write_report(run_dirs: Sequence[Path], out: Path, *, shards: ShardSet | None = None) -> Path:
@@ -28,29 +33,55 @@ def write_report(run_dirs: Sequence[Path], out: Path, *, shards: ShardSet | None
     Args:
         run_dirs: run folders, at least one; several are compared, grouped by what differs besides the seed.
         out: the HTML file; replaced where it exists.
-        shards: the shard set of the runs, for pictures of samples; without it, or with another, the report says so.
+        shards: the shard set of the runs, for all that needs recordings; without it, or with another, the report says
+            what is missing.
 
     Returns:
         `out`.
 
     Raises:
-        TrainError: matplotlib is not installed.
+        ReportError: matplotlib is not installed.
         RunError: no run given, an unfinished or damaged one, or `out` cannot be written.
         ShardSetError: a shard is damaged.
     """
-    if find_spec("matplotlib") is None:
-        raise TrainError("a report needs matplotlib, which is not installed; pip install 'spikebridge[report]'")
+    require_matplotlib("a report needs")
     records = load_runs(run_dirs)
     html = _one(records[0], shards) if len(records) == 1 else _several(records, shards)
     write_atomic(Path(out), html.encode())
     return Path(out)
 
 
+def require_matplotlib(who: str) -> None:
+    """Raise a `ReportError` that says what to install where matplotlib is absent; `who` says who needs it."""
+    if find_spec("matplotlib") is None:
+        raise ReportError(f"{who} matplotlib, which is not installed; pip install 'spikebridge[report]'")
+
+
+def _subject(record: RunRecord, shards: ShardSet | None, *, prefix: str, in_depth: bool) -> Subject:
+    """A run with its shard set and what its network makes of it, as far as both are at hand."""
+    from train.examination import examine
+    from train.report_run import Subject
+
+    wanted = str(record.result.get("shard_set", ""))
+    if shards is None:
+        missing = f"The shard set was not given. Make the report again with --shards and shard set {wanted}."
+        return Subject(record, None, None, missing, prefix, in_depth)
+    if shards.id != wanted:
+        missing = f"Nothing to show: this run used shard set {wanted}, the one given is {shards.id}."
+        return Subject(record, None, None, missing, prefix, in_depth)
+    try:
+        return Subject(record, shards, examine(RunFolder(record.path), record.result, shards), "", prefix, in_depth)
+    except TrainError as error:
+        missing = str(error).replace(str(record.path), record.name)
+        return Subject(record, shards, None, f"Nothing to show: {missing}.", prefix, in_depth)
+
+
 def _one(record: RunRecord, shards: ShardSet | None) -> str:
     from train.report_run import labels, run_sections
 
     title = f"{record.method} on {record.result.get('dataset', 'unknown')}, seed {record.seed}"
-    return page(title, _heading(title, labels(record.result)) + run_sections(record, shards, prefix="run"))
+    subject = _subject(record, shards, prefix="run", in_depth=True)
+    return page(title, _heading(title, labels(record.result)) + run_sections(subject))
 
 
 def _several(records: Sequence[RunRecord], shards: ShardSet | None) -> str:
@@ -61,11 +92,14 @@ def _several(records: Sequence[RunRecord], shards: ShardSet | None) -> str:
     datasets = list(dict.fromkeys(str(record.result.get("dataset", "unknown")) for record in records))
     title = f"{', '.join(methods)} on {', '.join(datasets)}: {len(records)} runs"
     marks = "".join(dict.fromkeys(labels(record.result) for record in records))
-    details = [
-        folded(record.name, run_sections(record, shards, prefix=f"run{index}")) for index, record in enumerate(records)
+    firsts = {id(group[0]) for group in group_runs(records).values()}
+    subjects = [
+        _subject(record, shards, prefix=f"run{index}", in_depth=id(record) in firsts)
+        for index, record in enumerate(records)
     ]
+    details = [folded(subject.record.name, run_sections(subject)) for subject in subjects]
     single = section("Every run in full", "\n".join(details), name="details")
-    return page(title, _heading(title, marks) + comparison_sections(records) + single)
+    return page(title, _heading(title, marks) + comparison_sections(subjects) + single)
 
 
 def _heading(title: str, labels_html: str) -> str:

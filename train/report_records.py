@@ -48,6 +48,8 @@ class RunRecord:
     """config.toml."""
     predictions: Predictions | None
     """None where the test split is empty or the file is absent."""
+    path: Path
+    """The folder, which no page names."""
 
     @property
     def method(self) -> str:
@@ -93,7 +95,7 @@ def load_run(run_dir: Path) -> RunRecord:
         predictions = _read_predictions(run.predictions, result["classes"]) if run.predictions.exists() else None
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f"{run.path}: a file of this run is damaged ({error}); evaluate or train it again") from error
-    return RunRecord(run.path.resolve().name, result, metrics, config, predictions)
+    return RunRecord(run.path.resolve().name, result, metrics, config, predictions, run.path)
 
 
 def load_runs(run_dirs: Sequence[Path]) -> list[RunRecord]:

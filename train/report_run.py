@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.inspection.html import facts, paragraph, preformatted, section, tags
+from train.examination import Examination
 from train.report_confusion import confusion, per_class
+from train.report_cost import early_exit, spikes_and_energy
 from train.report_curves import curves
+from train.report_data import data
+from train.report_domains import domains
 from train.report_records import RunRecord
 from train.report_samples import samples
 
@@ -16,21 +21,49 @@ if TYPE_CHECKING:
     from pipeline.shardset import ShardSet
 
 
-def run_sections(record: RunRecord, shards: ShardSet | None, *, prefix: str) -> str:
-    """Everything about one run, below the heading.
+@dataclass(frozen=True)
+class Subject:
+    """A run, and what its report may show besides its files."""
 
-    Args:
-        record: the run.
-        shards: its shard set, for the pictures of samples; None leaves them out.
-        prefix: letters, digits and `-`; unique in the page.
-    """
+    record: RunRecord
+    """The run."""
+    shards: ShardSet | None
+    """Its shard set; None where it is not at hand."""
+    seen: Examination | None
+    """What its network did with the recordings; None where that could not be found out."""
+    missing: str
+    """Why there is no shard set or no examination; empty where there is."""
+    prefix: str
+    """Letters, digits and `-`; unique in the page."""
+    in_depth: bool = True
+    """Whether what takes seconds, or is alike in every run, is shown: both domains, where the network looks, data."""
+
+
+def run_sections(subject: Subject) -> str:
+    """Everything about one run, below the heading."""
+    record, shards, seen, prefix = subject.record, subject.shards, subject.seen, subject.prefix
+    because = paragraph(subject.missing)
+    shown = paragraph("Shown for the first run of every group only.")
+    features = domains(record, seen, prefix=prefix) if seen and subject.in_depth else ""
     return "\n".join(
         (
             section("Summary", summary(record), name="summary"),
             section("Curves", curves(record, prefix=prefix), name="curves"),
+            section(
+                "Accuracy over time steps", early_exit(record, seen, prefix=prefix) if seen else because, name="early"
+            ),
             section("Confusion matrix", confusion(record, prefix=prefix), name="confusion"),
             section("Classes", per_class(record), name="classes"),
-            section("Test samples", samples(record, shards), name="samples"),
+            section(
+                "Test samples",
+                samples(record, shards, in_depth=subject.in_depth and seen is not None) if shards else because,
+                name="samples",
+            ),
+            section(
+                "Static images and recordings in one plane", features or (shown if seen else because), name="domains"
+            ),
+            section("Spikes and energy", spikes_and_energy(seen) if seen else because, name="energy"),
+            section("Data", (data(shards) if subject.in_depth else shown) if shards else because, name="data"),
             section("Settings", preformatted(record.config), name="settings"),
             section("Reproduce", reproduce(record, shards), name="reproduce"),
         )
@@ -89,7 +122,7 @@ def reproduce(record: RunRecord, shards: ShardSet | None) -> str:
     """The commands that make this run again, and what proves that the data is the same."""
     result = record.result
     recipe = result.get("recipe", {}).get("shards", {})
-    options = {**recipe, **({"seed": shards.settings["seed"]} if shards and shards.id == result["shard_set"] else {})}
+    options = {**recipe, **({"seed": shards.settings["seed"]} if shards else {})}
     flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items())
     events, static = ("RAW/events", "RAW/static") if result.get("simulated") else ("EVENTS", "STATIC")
     commands = ["spikebridge simulate digits --out RAW"] if result.get("simulated") else []

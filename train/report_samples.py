@@ -6,14 +6,19 @@ Axes: T time bins, P polarity (0 OFF, 1 ON), C channels, H, W pixels.
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from pipeline.inspection.html import image, paragraph
-from pipeline.inspection.paint import event_pixels, png, static_pixels
-from pipeline.inspection.style import OFF, ON
+from pipeline.inspection.paint import event_pixels, heat_pixels, png, static_pixels
+from pipeline.inspection.style import HEAT, OFF, ON
+from train.evaluation import same_threads
+from train.networks import load_network
 from train.report_records import Predictions, RunRecord
+from train.runs import RunFolder
 
 if TYPE_CHECKING:
     from pipeline.shardset import ShardSet
@@ -23,32 +28,64 @@ RIGHT, WRONG = 4, 6
 """How many of each are shown at most."""
 
 
-def samples(record: RunRecord, shards: ShardSet | None) -> str:
-    """A few right and the most confidently wrong test samples, or a sentence that says why there are none."""
-    wanted = str(record.result.get("shard_set", ""))
+def samples(record: RunRecord, shards: ShardSet, *, in_depth: bool) -> str:
+    """The worst, the best and a few ordinary test samples, or a sentence that says why there are none.
+
+    Args:
+        record: the run.
+        shards: its shard set.
+        in_depth: show where the network looked, too.
+    """
     if record.predictions is None:
         return paragraph("No predictions: the test split is empty or predictions.csv is missing.")
-    if shards is None:
-        return paragraph(
-            f"The shard set was not given, so no recordings are shown. Make the report again with shard set {wanted}."
-        )
-    if shards.id != wanted:
-        return paragraph(f"No recordings are shown: this run used shard set {wanted}, the one given is {shards.id}.")
-    right, wrong = typical_right(record.predictions), most_confidently_wrong(record.predictions)
-    right_count = int((record.predictions.predicted == record.predictions.labels).sum())
-    wrong_count = len(record.predictions.keys) - right_count
-    legend = (
-        '<p class="note key">Events per pixel and time bin, on a square-root scale of each sample: '
-        f'<span><i style="background:{ON}"></i>ON (brighter)</span> <span><i style="background:{OFF}"></i>OFF (darker)'
-        "</span>. Numbers are time bins. The image on the left is one of the same class from the static pool, not the "
-        "one that was recorded. Confidence is the softmax of the scores averaged over time.</p>"
-    )
+    found = record.predictions
+    right = int((found.predicted == found.labels).sum())
+    groups = {
+        f"Worst: wrong with the highest confidence ({{}} of {len(found.keys) - right})": most_confidently_wrong(found),
+        f"Best: right with the highest confidence, a class each ({{}} of {right})": most_confidently_right(found),
+        f"Right, of middling confidence ({{}} of {right})": typical_right(found),
+    }
+    order = {key: position for position, key in enumerate(shards.split("test").keys)}
+    known = [i for group in groups.values() for i in group if found.keys[i] in order]
+    frames = shards.split("test").read([order[found.keys[i]] for i in known])  # [m,T,P,H,W]
+    heats, why = _looks(record, frames, found.predicted[known]) if in_depth and known else (None, "")
+    pictures = {i: (frames[row], None if heats is None else heats[row]) for row, i in enumerate(known)}
+    parts = [_legend(looked=heats is not None), *([paragraph(why, note=True)] if why else [])]
     pool = shards.static_pool()
-    parts = [legend, f"<h3>Wrong with the highest confidence ({len(wrong)} of {wrong_count})</h3>"]
-    parts += [_sample(record, shards, pool, position) for position in wrong] or [paragraph("No sample is wrong.")]
-    parts += [f"<h3>Right, of middling confidence ({len(right)} of {right_count})</h3>"]
-    parts += [_sample(record, shards, pool, position) for position in right] or [paragraph("No sample is right.")]
+    for title, positions in groups.items():
+        parts.append(f"<h3>{escape(title.format(len(positions)))}</h3>")
+        parts += [_sample(record, shards, pool, i, pictures.get(i)) for i in positions]
+        if not positions:
+            parts.append(paragraph("There is none."))
     return "\n".join(parts)
+
+
+def _legend(*, looked: bool) -> str:
+    looking = (
+        f'<span><span class="short"><i style="background:{HEAT}"></i>where</span> and when the network found what '
+        "spoke for its prediction (Grad-CAM of the last convolution over the same frames in grey, each sample on a "
+        "scale of its own).</span> "
+    )
+    return (
+        '<p class="note key">Events per pixel and time bin, on a square-root scale of each sample: '
+        f'<span class="short"><i style="background:{ON}"></i>ON (brighter)</span> '
+        f'<span class="short"><i style="background:{OFF}"></i>OFF (darker).</span> {looking if looked else ""}'
+        "Numbers are time bins. The image on the left is one of the same class from the static pool, not the one that "
+        "was recorded. Confidence is the softmax of the scores averaged over time.</p>"
+    )
+
+
+def _looks(
+    record: RunRecord, frames: NDArray[Any], predicted: NDArray[np.int64]
+) -> tuple[NDArray[np.float32] | None, str]:
+    """Grad-CAM [m,T,H,W] of the predicted classes; or None, and why."""
+    from train.report_gradcam import available, looks
+
+    if not available():
+        return None, "Where the network looks (Grad-CAM) needs captum: pip install 'spikebridge[report]'."
+    network, _ = load_network(RunFolder(record.path).best, device=torch.device("cpu"))
+    with same_threads(int(record.result.get("threads", 1))):
+        return looks(network, frames, predicted), ""
 
 
 def most_confidently_wrong(predictions: Predictions) -> list[int]:
@@ -56,6 +93,14 @@ def most_confidently_wrong(predictions: Predictions) -> list[int]:
     wrong = np.flatnonzero(predictions.predicted != predictions.labels)
     order = np.argsort(-predictions.confidence[wrong], kind="stable")
     return [int(position) for position in wrong[order][:WRONG]]
+
+
+def most_confidently_right(predictions: Predictions) -> list[int]:
+    """Positions of the right samples with the highest confidence, highest first, at most one of a class."""
+    right = np.flatnonzero(predictions.predicted == predictions.labels)
+    order = right[np.argsort(-predictions.confidence[right], kind="stable")]
+    firsts = np.sort(np.unique(predictions.labels[order], return_index=True)[1])
+    return [int(position) for position in order[firsts][:RIGHT]]
 
 
 def typical_right(predictions: Predictions) -> list[int]:
@@ -73,30 +118,41 @@ def typical_right(predictions: Predictions) -> list[int]:
     return found
 
 
-def _sample(record: RunRecord, shards: ShardSet, pool: StaticImages, position: int) -> str:
+def _sample(
+    record: RunRecord,
+    shards: ShardSet,
+    pool: StaticImages,
+    position: int,
+    pictures: tuple[NDArray[Any], NDArray[np.float32] | None] | None,
+) -> str:
     predictions, classes = record.predictions, record.result["classes"]
     assert predictions is not None
     key, label, predicted = predictions.keys[position], predictions.labels[position], predictions.predicted[position]
-    split = shards.split("test")
-    if key not in split.keys:
+    if pictures is None:
         return paragraph(f"{key}: not in the test split of this shard set.")
-    frames = split.read([split.keys.index(key)])[0]  # [T,P,H,W]
-    T = len(frames)
     verdict = "right" if label == predicted else "wrong"
     text = (
         f'<p><span class="verdict {verdict}">{"✓" if verdict == "right" else "✗"} predicted '
         f"{escape(classes[predicted])}</span>, label {escape(classes[label])}, confidence "
         f"{100 * predictions.confidence[position]:.1f} % <code>{escape(key)}</code></p>"
     )
-    pictures = [
-        f"<figure>{image(png(picture), description=f'{key}, time bin {t}')}<figcaption>{t}</figcaption></figure>"
-        for t, picture in enumerate(event_pixels(frames), 1)
+    frames, heat = pictures
+    rows = [_strip(event_pixels(frames), f"{key}, time bin", numbered=True)]
+    if heat is not None:
+        rows.append(_strip(heat_pixels(frames, heat), f"{key}, Grad-CAM of class {classes[predicted]}, time bin"))
+    partner = _partner(record, shards, pool, int(label))
+    return f'<div class="sample">{text}<div class="strip">{partner}<div>{"".join(rows)}</div></div></div>'
+
+
+def _strip(pixels: NDArray[np.uint8], description: str, *, numbered: bool = False) -> str:
+    """Pictures [T,H,W,3] in a row, or in several where there are many."""
+    T = len(pixels)
+    shown = [
+        f"<figure>{image(png(picture), description=f'{description} {t}')}"
+        f"{f'<figcaption>{t}</figcaption>' if numbered else ''}</figure>"
+        for t, picture in enumerate(pixels, 1)
     ]
-    columns = f"--wide:{_columns(T, 10)};--narrow:{_columns(T, 5)}"
-    strip = f'<div class="frames" style="{columns}">{"".join(pictures)}</div>'
-    return (
-        f'<div class="sample">{text}<div class="strip">{_partner(record, shards, pool, int(label))}{strip}</div></div>'
-    )
+    return f'<div class="frames" style="--wide:{_columns(T, 10)};--narrow:{_columns(T, 5)}">{"".join(shown)}</div>'
 
 
 def _columns(count: int, most: int) -> int:

@@ -10,9 +10,12 @@ import numpy as np
 
 from pipeline.inspection.html import figure, figures, paragraph, section, table
 from train.comparison import mean_and_std
+from train.examination import Examination
+from train.report_cost import energies
 from train.report_figures import Drawing, bundles, dots
+from train.report_points import over_steps
 from train.report_records import RunRecord, group_runs
-from train.report_run import percent
+from train.report_run import Subject, percent
 
 FIGURES = {
     "test": "test_accuracy",
@@ -27,13 +30,20 @@ CURVES = (
 Groups = Mapping[str, Sequence[RunRecord]]
 
 
-def comparison_sections(records: Sequence[RunRecord]) -> str:
+def comparison_sections(subjects: Sequence[Subject]) -> str:
     """Tables and overlaid curves of several runs."""
-    groups = group_runs(records)
+    groups = group_runs([subject.record for subject in subjects])
+    by_name = {subject.record.name: subject.seen for subject in subjects}
+    seen = {name: [one for run in runs if (one := by_name[run.name])] for name, runs in groups.items()}
+    energy = energies(seen)
+    if energy:
+        energy = "<h3>Spikes and energy</h3>" + energy
+        energy += paragraph("Estimates; the formula stands in every run's section on spikes and energy.", note=True)
+    tables = _table(groups) + _differences(groups) + _notes(groups) + energy
     return "\n".join(
         (
-            section("Comparison", _table(groups) + _differences(groups) + _notes(groups), name="comparison"),
-            section("Curves of all runs", _curves(groups), name="overlay"),
+            section("Comparison", tables, name="comparison"),
+            section("Curves of all runs", _curves(groups, _early(groups, seen)), name="overlay"),
             section("Single results", _single(groups), name="runs"),
         )
     )
@@ -96,8 +106,20 @@ def _notes(groups: Groups) -> str:
     return "".join(paragraph(note, note=True) for note in notes)
 
 
-def _curves(groups: Groups) -> str:
-    panels = [_dots(groups)]
+def _early(groups: Groups, seen: Mapping[str, Sequence[Examination]]) -> str:
+    """Accuracy over time steps, where the networks were looked at."""
+    found = {name: [100 * one.early for one in several] for name, several in seen.items() if several}
+    if not found:
+        return ""
+    chance = 100 / len(next(iter(groups.values()))[0].result["classes"])
+    svg = over_steps(Drawing("all-early", "Accuracy over time steps by group"), found, chance=chance)
+    return figure(
+        svg, title="Early exit.", caption="Test accuracy when only the first time steps are averaged. Thin: one run."
+    )
+
+
+def _curves(groups: Groups, early: str) -> str:
+    panels = [_dots(groups), early]
     for key, title, label, factor, limits in CURVES:
         found = {
             name: [(run.epochs, factor * run.column(key)) for run in runs if np.isfinite(run.column(key)).any()]

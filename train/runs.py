@@ -6,6 +6,7 @@ A run folder holds
     init.json                        the run whose weights it began from; absent where they were fresh
     metrics.jsonl                    one line per epoch
     prepared.safetensors             what the method made before the first step (a teacher); absent for most methods
+    metrics.csv                      the same as a table, once the run is finished
     checkpoint/                      only while the run is unfinished
     weights/{best,last}.safetensors  parameters and buffers; the header names the network
     predictions.csv                  test samples: key, label, prediction, one score per class
@@ -34,6 +35,7 @@ import numpy as np
 from train.checkpoints import read_json, read_state, write_atomic, write_json
 from train.errors import RunError, ShardMismatchError
 from train.recipes import Recipe, differences, dump_recipe, load_recipe
+from train.records import flat
 from train.settings import ShardSettings
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ OWN_NAMES = (
     "init.json",
     "metrics.jsonl",
     "prepared.safetensors",
+    "metrics.csv",
     "checkpoint",
     "weights",
     "predictions.csv",
@@ -68,6 +71,7 @@ class RunFolder:
         self.init = self.path / "init.json"
         self.metrics = self.path / "metrics.jsonl"
         self.prepared = self.path / "prepared.safetensors"
+        self.table = self.path / "metrics.csv"
         self.checkpoint = self.path / "checkpoint"
         self.best = self.path / "weights" / "best.safetensors"
         self.last = self.path / "weights" / "last.safetensors"
@@ -220,6 +224,23 @@ class RunFolder:
             raise RunError(f"{self.metrics}: {found} bytes, the checkpoint knows of {length}; start with --overwrite")
         if found > length:
             os.truncate(self.metrics, length)
+
+    def write_table(self) -> None:
+        """Write metrics.csv: a row per epoch, the numbers of metrics.jsonl digit for digit, an absent one left empty.
+
+        Columns are named as in `records.flat` and come in the order of the log.
+        """
+        columns: dict[str, dict[str, None]] = {}  # by the name in the log, so that a late list takes its place
+        rows = []
+        for line in read_metrics(self.path):
+            rows.append(flat(line))
+            for name, value in line.items():
+                columns.setdefault(name, {}).update(dict.fromkeys(flat({name: value})))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [column for group in columns.values() for column in group], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.table, text.getvalue().encode())
 
     def write_predictions(
         self, keys: Sequence[str], labels: np.ndarray, logits: np.ndarray, classes: Sequence[str]

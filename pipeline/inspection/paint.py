@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.inspection.style import OFF, ON
+from pipeline.inspection.style import HEAT, OFF, ON
 
 
 def event_pixels(frames: NDArray[Any]) -> NDArray[np.uint8]:
@@ -26,6 +26,14 @@ def event_pixels(frames: NDArray[Any]) -> NDArray[np.uint8]:
     for channel, ink in enumerate(inks):
         papers *= 1 - depth[:, channel, ..., None] * (1 - _rgb(ink))
     return np.rint(255 * papers).astype(np.uint8)
+
+
+def heat_pixels(frames: NDArray[Any], heat: NDArray[Any]) -> NDArray[np.uint8]:
+    """Frames [T,P,H,W] in grey ink under heat [T,H,W] of 0 to 1 as a wash of one colour: pictures [T,H,W,3]."""
+    counts = np.asarray(frames, np.float64).sum(1)  # [T,H,W]
+    depth = np.sqrt(counts / max(float(counts.max(initial=0)), 1e-12))
+    wash = 1 - np.clip(np.asarray(heat, np.float64), 0, 1)[..., None] * (1 - _rgb(HEAT))  # [T,H,W,3]
+    return np.rint(255 * wash * (1 - 0.75 * depth[..., None])).astype(np.uint8)
 
 
 def static_pixels(picture: NDArray[np.uint8], *, encoding: str) -> NDArray[np.uint8]:

@@ -12,6 +12,8 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 INK, MUTED, RULE, PAPER, SHADE = "#1a1d21", "#5a626b", "#d5d9de", "#ffffff", "#f4f6f8"
 ON, OFF = "#d55e00", "#0072b2"
 WRONG = "#9c2a00"
+HEAT = "#e69f00"
+"""What a network looks at; lighter than ON, and never in one picture with it."""
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#a3467f", "#56b4e9", "#8a6d00", "#4d4d4d")
 """One per method or loss term, in this order; taken again from the start when there are more."""
 SEQUENTIAL_END = 0.88
@@ -85,7 +87,8 @@ figcaption {{ font-size: 13px; color: {MUTED}; margin-top: 2px; }}
 figcaption b {{ color: {INK}; font-weight: 600; }}
 svg {{ display: block; width: 100%; height: auto; }}
 .single {{ max-width: 560px; }}
-.scroll {{ overflow-x: auto; }}
+.scroll {{ overflow-x: auto; margin: 8px 0; }}
+.figures + .note {{ margin-top: 14px; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }}
 th, td {{ text-align: right; white-space: nowrap; padding: 3px 10px;
   border-bottom: 1px solid {RULE}; vertical-align: top; }}
@@ -96,6 +99,7 @@ table.per-class td:first-child {{ white-space: normal; }}
 table.per-class td:last-child {{ width: 30%; min-width: 32px; }}
 .bar {{ display: block; height: 9px; margin-top: 7px; background: {SHADE}; }}
 .bar i {{ display: block; height: 100%; background: {OFF}; }}
+table.files td.hash, table.files th.hash {{ text-align: left; }}
 table.confusion {{ table-layout: fixed; width: 100%; max-width: 620px; margin: 4px 0 8px; }}
 table.confusion th, table.confusion td {{ padding: 2px 0; text-align: center; font-size: 13px;
   line-height: 1.15; vertical-align: middle; }}
@@ -113,9 +117,10 @@ table.confusion td.hit {{ outline: 1.5px solid {MUTED}; outline-offset: -2px; }}
 .verdict {{ font-weight: 650; }} .wrong {{ color: {WRONG}; }} .right {{ color: #00664b; }}
 .strip {{ display: grid; grid-template-columns: 76px 1fr; gap: 14px; align-items: start; }}
 .frames {{ display: grid; grid-template-columns: repeat(var(--wide), minmax(0, 76px)); gap: 4px; }}
+.frames + .frames {{ margin-top: 6px; }}
 .strip img {{ display: block; width: 100%; image-rendering: pixelated; border: 1px solid {RULE}; }}
 .strip figcaption {{ font-size: 11px; text-align: center; line-height: 1.3; }}
-.key span {{ white-space: nowrap; margin-left: 6px; }}
+.key span {{ margin-right: 6px; }} .key .short {{ white-space: nowrap; }}
 .key i {{ display: inline-block; width: 11px; height: 11px; margin-right: 4px; vertical-align: -1px; }}
 details {{ border-top: 1px solid {RULE}; }}
 details > summary {{ cursor: pointer; padding: 9px 0; font-weight: 600; }}
@@ -127,11 +132,15 @@ details section > h2 {{ font-size: 16px; margin-top: 28px; }}
   table.confusion th, table.confusion td {{ font-size: 12px; }}
   table.confusion td small {{ font-size: 9px; }}
   th, td {{ padding-left: 6px; padding-right: 6px; }}
+  th, td:first-child {{ white-space: normal; }}
+  table.files td:first-child {{ white-space: nowrap; }}
 }}
 @media print {{
   body {{ font-size: 11pt; }} main {{ max-width: none; padding: 0; }}
-  .scroll {{ overflow: visible; }}
-  h2 {{ break-after: avoid; }}
+  .scroll {{ overflow: visible; break-inside: avoid; }}
+  h2, h3 {{ break-after: avoid; }}
+  tr {{ break-inside: avoid; }}
+  details::details-content {{ content-visibility: visible; block-size: auto; }}
   * {{ print-color-adjust: exact; -webkit-print-color-adjust: exact; }}
 }}
 """

@@ -56,6 +56,28 @@ def test_there_and_back_through_a_folder(shard_set, published, tmp_path):
     assert push(shards, str(published))["sent"] == 0  # nothing is sent twice
 
 
+def test_flat_into_the_clone_of_a_hub_repository(shard_set, tmp_path):
+    shards, clone = shard_set(samples_per_shard=4), tmp_path / "clone"
+    (clone / ".git").mkdir(parents=True)
+    card = (shards / "README.md").read_bytes()
+    (clone / "README.md").write_bytes(b"x" * len(card))  # hubs begin with one
+    push(shards, str(clone), flat=True)
+    assert sorted(path.name for path in clone.iterdir()) == sorted([".git", *(p.name for p in Path(shards).iterdir())])
+    assert (clone / "README.md").read_bytes() == card
+    pull(str(clone), tmp_path / "set", expect=ShardSet(shards).id)
+    assert contents(tmp_path / "set") == contents(shards)
+    assert push(shards, str(clone), flat=True)["sent"] == 1  # the card alone
+    with pytest.raises(SettingsError, match=f"holds shard set {ShardSet(shards).id}"):
+        push(shard_set(samples_per_shard=5), str(clone), flat=True)
+
+
+def test_flat_needs_a_place_of_its_own(shard_set, published):
+    before = {path.name for path in published.iterdir()}
+    with pytest.raises(SettingsError, match="push without --flat"):
+        push(shard_set(samples_per_shard=4), str(published), flat=True)
+    assert {path.name for path in published.iterdir()} == before
+
+
 def test_over_http(shard_set, http, tmp_path):
     pull(http, tmp_path / "set")
     assert contents(tmp_path / "set") == contents(shard_set(samples_per_shard=4))

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -101,11 +102,16 @@ def test_hubs_can_read_the_card(exports, format):
     _, front, text = exports[format].card.read_text().split("---\n", 2)
     head = yaml.safe_load(front)
     assert head["license"] == "other"
+    assert re.fullmatch("[a-z0-9.-]+", head["license_name"])
+    assert head["library_name"] in ("nir", "pytorch")
+    assert head["pipeline_tag"] == "image-classification"
     assert head["datasets"] == ["fake"]
     assert head["metrics"] == ["accuracy"]
     assert "spiking-neural-networks" in head["tags"]
     (result,) = head["model-index"][0]["results"]
-    assert result["metrics"] == [{"type": "accuracy", "value": exports[format].description["test_accuracy"]}]
+    accuracy = exports[format].description["test_accuracy"]
+    assert result["metrics"] == [{"type": "accuracy", "name": "test accuracy", "value": accuracy}]
+    assert result["dataset"] == {"type": "fake", "name": "fake", "split": "test"}
     assert result["task"] == {"type": "image-classification"}
     assert "SIMULATED" in text
     assert exports[format].description["shard_set"] in text
@@ -125,6 +131,21 @@ def test_the_code_in_the_card_runs(exports, monkeypatch, format):
         assert json.loads(names["graph"].metadata["spikebridge"])["shard_set"] == made.description["shard_set"]
     else:
         assert names["logits"].shape == (4, 3, 3)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_folder_is_what_a_hub_takes(run, exports, tmp_path, format):
+    clone = tmp_path / "clone"
+    (clone / ".git").mkdir(parents=True)
+    made = export(run, clone, format=format)
+    assert sorted(path.name for path in clone.iterdir()) == sorted([".git", "README.md", made.file.name])
+    assert made.file.read_bytes() == exports[format].file.read_bytes()
+    assert made.file.name in made.card.read_text()
+    fresh = export(run, f"{tmp_path}/fresh/", format=format)
+    assert fresh.card == tmp_path / "fresh" / "README.md"
+    assert fresh.card.read_bytes() == made.card.read_bytes()
+    with pytest.raises(ExportError, match="exists"):
+        export(run, clone, format=format)
 
 
 def test_the_last_weights_have_their_own_figures(run, tmp_path):

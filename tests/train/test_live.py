@@ -1,4 +1,6 @@
+import csv
 import json
+import signal
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -8,10 +10,12 @@ from fake_shards import FakeShardSet, tiny_recipe
 
 from train import diagnosis
 from train.diagnosis import FiniteWatch, FiringWatch
-from train.errors import NonFiniteError, ReportError
+from train.errors import NonFiniteError, ReportError, RunStoppedError
 from train.live import Live
 from train.loop import train
+from train.records import flat
 from train.runs import read_metrics
+from train.stopping import StopRequest
 
 
 class Bar:
@@ -82,6 +86,49 @@ def test_tensorboard_gets_every_line(tmp_path, monkeypatch):
     assert written["cka/2", 6] == second["cka"][2]
     assert written["firing_rates/node1", 6] == second["firing_rates"]["node1"]
     assert written["closed"]
+
+
+def test_tensorboard_itself_reads_what_was_written(tmp_path):
+    """The real package, a run that is stopped in between, and every figure once."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    shards, recipe, run, stop = FakeShardSet(tmp_path / "s"), tiny_recipe(epochs=3), tmp_path / "run", StopRequest()
+
+    class StoppingBar(Bar):
+        def update(self, n):
+            super().update(n)
+            if self.steps == 5:
+                stop.ask(signal.SIGTERM)
+
+    with pytest.raises(RunStoppedError):
+        train(shards, recipe, run, device="cpu", tensorboard=True, stop=stop, progress=StoppingBar)
+    train(shards, recipe, run, device="cpu", tensorboard=True)
+    found = EventAccumulator(str(run / "tensorboard"))
+    found.Reload()
+    lines = read_metrics(run)
+    wanted = {(name, line["step"]): value for line in lines for name, value in flat(line).items()}
+    wanted = {key: value for key, value in wanted.items() if key[0] not in ("epoch", "step")}
+    written = {(tag, event.step): event.value for tag in found.Tags()["scalars"] for event in found.Scalars(tag)}
+    assert sum(len(found.Scalars(tag)) for tag in found.Tags()["scalars"]) == len(written)
+    assert written == pytest.approx(wanted, rel=1e-6)
+
+
+def test_the_table_holds_the_log_digit_for_digit(tmp_path):
+    train(FakeShardSet(tmp_path / "s"), tiny_recipe(epochs=3, validate_every=2), tmp_path / "run", device="cpu")
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = read_metrics(tmp_path / "run")
+    assert [{name: json.loads(cell) for name, cell in row.items() if cell} for row in rows] == [flat(x) for x in lines]
+    assert rows[0]["firing_rates/node1"] == rows[0]["validation_loss"] == ""
+    order = list(rows[0])
+    assert order[:3] == ["epoch", "step", "lr"]
+    assert (
+        order.index("cka/3")
+        < order.index("coefficients/0")
+        < order.index("firing_rates/node1")
+        < order.index("seconds")
+    )
 
 
 def test_dead_and_saturated_layers_are_named_once(caplog):

@@ -52,6 +52,7 @@ def test_run_folder_holds_what_is_promised(finished):
     _, run = finished
     assert sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()) == [
         "config.toml",
+        "metrics.csv",
         "metrics.jsonl",
         "predictions.csv",
         "result.json",

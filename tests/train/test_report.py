@@ -6,11 +6,15 @@ import shutil
 import subprocess
 from html import escape
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 from PIL import Image
 
+from cli import main
 from pipeline.conversion import prepare
 from pipeline.convert import convert
 from pipeline.events import Events
@@ -19,16 +23,24 @@ from pipeline.inspection.paint import png, static_pixels
 from pipeline.inspection.style import ramp
 from pipeline.settings import ConversionSettings
 from pipeline.shardset import ShardSet
-from train import report
+from train import examination, report, report_gradcam
 from train.errors import RunError, TrainError
+from train.examination import Domains, examine
 from train.loop import train
+from train.networks import load_network, make_network
 from train.recipes import recipe_from
+from train.report_domains import embed, neighbours
 from train.report_figures import mean_curve
+from train.report_gradcam import looks
 from train.report_records import Predictions
 from train.report_run import duration, wilson
-from train.report_samples import most_confidently_wrong, typical_right
+from train.report_samples import most_confidently_right, most_confidently_wrong, typical_right
+from train.runs import RunFolder
 
-SECTIONS = ("summary", "curves", "confusion", "classes", "samples", "settings", "reproduce")
+SECTIONS = (
+    *("summary", "curves", "early", "confusion", "classes", "samples", "domains", "energy", "data", "settings"),
+    "reproduce",
+)
 NASTY = '<script>alert("1")</script>&amp;$x_1$'
 SHARDS = {"dataset": "digits", "time_bins": 4, "size": 16, "protocol": "strict"}
 DEFAULTS = {"reduction": "sum", "extent": "canvas", "encoding": "v"}
@@ -134,7 +146,7 @@ def test_one_run(shards, runs, written):
     page = checked(written[0])
     result = json.loads((runs["kt", 0] / "result.json").read_text())
     assert tuple(page.sections) == SECTIONS
-    assert page.tags.count("svg") == 6
+    assert page.tags.count("svg") == 6 + 1 + 2  # over epochs, over time steps, both domains before and after
     for words in (
         "kt on digits, seed 0",
         "SIMULATED recordings",
@@ -146,6 +158,13 @@ def test_one_run(shards, runs, written):
         "spikes per neuron and step",
         'method = "kt"',
         f"--expect {shards.id}",
+        "all 10 test recordings",
+        f"within one point of the {100 * result['test_accuracy']:.1f} % of all",
+        "Grad-CAM of the last convolution",
+        "by t-SNE (perplexity",
+        "Horowitz",
+        shards.manifest["listing_sha256"],
+        *(entry["sha256"] for entry in shards.manifest["files"]),
     ):
         assert words in page.words, words
     assert any(key in page.words for key in shards.split("test").keys)
@@ -161,7 +180,9 @@ def test_equal_runs_give_equal_bytes(shards, runs, written, tmp_path):
 def test_several_runs(runs, written):
     page = checked(written[1])
     assert tuple(page.sections) == ("comparison", "overlay", "runs", "details", *SECTIONS * 4)
-    assert page.tags.count("details") == 4
+    assert page.tags.count("details") == 4 + 2 * 2  # the runs; files and card in the first of each group
+    assert page.tags.count("svg") == 5 + 2 * (4 + 1) + 2 * (6 + 1) + 2 * 2
+    assert page.words.count("Shown for the first run of every group only.") == 2 * 2
     assert "kt minus event_only" in page.words
     accuracies = [json.loads((runs["kt", s] / "result.json").read_text())["test_accuracy"] for s in (0, 1)]
     assert f"{100 * np.mean(accuracies):.1f} ± {100 * np.std(accuracies, ddof=1):.1f}" in page.words
@@ -258,6 +279,7 @@ def test_which_samples_are_shown():
     found = Predictions(tuple("abcdef"), labels, predicted, confidence)
     assert most_confidently_wrong(found) == [4, 5, 3]
     assert typical_right(found) == [2]
+    assert most_confidently_right(found) == [1]
     none = Predictions(("a",), labels[:1], predicted[4:5], confidence[:1])
     assert typical_right(none) == []
 
@@ -270,6 +292,90 @@ def test_static_pictures_show_the_colour_that_was_encoded(tmp_path):
         path = tmp_path / f"{encoding}.png"
         path.write_bytes(png(static_pixels(encode(red, encoding), encoding=encoding)))
         np.testing.assert_allclose(np.asarray(Image.open(path)), red, atol=3)
+
+
+def test_what_is_seen_agrees_with_the_result(shards, runs):
+    run, result = RunFolder(runs["kt", 0]), json.loads((runs["kt", 0] / "result.json").read_text())
+    seen = examine(run, result, shards)
+    assert (seen.recordings, seen.available) == (10, 10)
+    assert seen.early[-1] == result["test_accuracy"]
+    assert seen.rates == pytest.approx(result["firing_rates"])
+    assert list(seen.cost.layers) == ["feature.0", "feature.3", "fc1", "fc2"]
+    assert seen.after.event.shape == (10, seen.neurons["node1"])
+    assert seen.after.static.shape == (len(seen.static_labels), seen.neurons["node1"])
+    assert len(seen.static_labels) == min(120, len(shards.static_pool()))
+    first = make_network(load_network(run.best, device=torch.device("cpu"))[1]["network"], seed=0).eval()
+    events = torch.from_numpy(shards.split("test").read_all()).float().transpose(0, 1)
+    with torch.no_grad():
+        np.testing.assert_allclose(seen.before.event, first(None, events).event_features.mean(0), atol=1e-6)
+    assert not np.allclose(seen.before.event, seen.after.event)
+    assert examine(run, result | {"init": {"run": "other"}}, shards).before is None
+
+
+def test_landscape_at_the_command_line(shards, runs, tmp_path):
+    arguments = [
+        "landscape",
+        str(runs["kt", 0]),
+        "--shards",
+        str(shards.path),
+        "--out",
+        str(tmp_path / "out"),
+        "--line",
+    ]
+    done = CliRunner().invoke(main, [*arguments, "--points", "3", "--json"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == json.loads((tmp_path / "out" / "landscape.json").read_text())
+    again = CliRunner().invoke(main, [*arguments, "--points", "5"])
+    assert again.exit_code == 1
+    assert "points: 3 there, 5 now" in again.stderr
+    assert CliRunner().invoke(main, [*arguments, "--points", "4"]).exit_code == 1
+
+
+def test_accuracy_over_time_steps():
+    logits = torch.tensor([[[1.0, 0], [0, 1]], [[0, 3], [0, 1]], [[9, 0], [0, 1]]])  # [T=3,B=2,K=2]
+    assert examination._right(logits, torch.tensor([0, 1])).tolist() == [2, 1, 2]
+
+
+def test_gradcam_is_what_its_definition_says(shards, runs):
+    network, _ = load_network(RunFolder(runs["kt", 0]).best, device=torch.device("cpu"))
+    frames = shards.split("test").read([0, 1, 2])
+    targets = np.array([0, 1, 1])
+    found = looks(network, frames, targets)
+    kept = []
+    handle = network.feature["3"].register_forward_hook(lambda _layer, _x, out: kept.append(out))
+    scores = network(None, torch.from_numpy(frames).float().transpose(0, 1)).event_logits.mean(0)
+    handle.remove()
+    slope = torch.autograd.grad(scores[torch.arange(3), torch.from_numpy(targets)].sum(), kept[0])[0]
+    cam = (slope.mean((2, 3), keepdim=True) * kept[0]).sum(1).relu().detach().unflatten(0, (3, 4))  # [m,T,h,w]
+    wanted = torch.nn.functional.interpolate(cam, size=(16, 16), mode="bilinear", align_corners=False)
+    wanted = wanted / wanted.amax((1, 2, 3), keepdim=True).clamp(min=1e-30)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert found.max() == 1
+
+
+def test_the_plane_is_the_same_every_time():
+    features = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+    assert np.array_equal(embed(features), embed(features))
+    assert embed(np.ones((12, 5), np.float32)) is None
+
+
+def test_neighbours_across_domains():
+    corner, edge = np.eye(3, dtype=np.float32), np.full((1, 3), 1.0, np.float32)
+    found = Domains(static=corner, event=np.concatenate([2 * corner[:2], edge]))
+    seen = SimpleNamespace(static_labels=np.array([0, 1, 2]), event_labels=np.array([0, 0, 0]))
+    own, nearer = neighbours(found, seen)
+    assert own == pytest.approx(200 / 3)  # the first is beside its class, the third equally near to all and takes 0
+    assert nearer == pytest.approx(200 / 3)
+
+
+def test_without_weights_or_packages(shards, old, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(report_gradcam, "find_spec", lambda name: None)
+    assert "needs captum: pip install" in opened(runs["event_only", 0], out=tmp_path, shards=shards).words
+    shutil.rmtree(old / "weights")
+    page = opened(old, out=tmp_path, shards=shards)
+    assert "old/weights/best.safetensors: cannot be read" in page.words
+    assert str(tmp_path) not in page.words
+    assert tuple(page.sections) == SECTIONS
 
 
 def test_figures_of_speech():
@@ -291,7 +397,7 @@ def browse(path, tmp_path):
     quiet = ["quic", "extensions", "background-networking", "component-update", "sync", "default-apps", "gpu"]
     command = [chromium(), "--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in quiet)]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
