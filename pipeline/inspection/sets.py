@@ -15,7 +15,13 @@ import numpy as np
 
 from pipeline.errors import LayoutError, RecordingError
 from pipeline.events import check_events
-from pipeline.inspection.facts import Facts, facts_of_events, facts_of_frames, unusual_counts
+from pipeline.inspection.facts import (
+    Facts,
+    facts_of_events,
+    facts_of_frames,
+    furthest_count,
+    unusual_counts,
+)
 from pipeline.pairs import Listing, PairReader, Recording, all_readers
 from pipeline.shardset import ShardSet
 
@@ -39,6 +45,8 @@ class SetFacts:
         odd: those with complaints, worst first: most complaints, then fewest events.
         unreadable: name and message of recordings that cannot be used.
         simulated: whether the recordings are simulated.
+        furthest: name of the recording whose number of events is furthest from its class's median; empty without.
+        how_far: its number of events and that median, for people.
     """
 
     kind: str
@@ -51,6 +59,8 @@ class SetFacts:
     odd: list[Facts] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     simulated: bool = False
+    furthest: str = ""
+    how_far: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -145,8 +155,12 @@ def _judge(found: SetFacts, seen: Sequence[tuple[Facts, int]]) -> SetFacts:
     found.looked = len(seen) + len(found.unreadable)
     if seen:
         counts = [facts.events for facts, _ in seen]
+        labels = [label for _, label in seen]
+        row, median = furthest_count(counts, labels)
+        found.furthest = seen[row][0].name
+        found.how_far = f"{counts[row]:,.6g} events where the median is {median:,.6g}"
         found.events = (min(counts), float(np.median(counts)), max(counts))
-        unusual = unusual_counts(counts, [label for _, label in seen])
+        unusual = unusual_counts(counts, labels)
         every = [
             replace(facts, complaints=(*facts.complaints, phrase)) if phrase else facts
             for (facts, _), phrase in zip(seen, unusual, strict=True)
