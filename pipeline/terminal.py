@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,20 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def answer(values: dict[str, Any], text: str, *, as_json: bool) -> None:
-    """The result of a verb: JSON for programs, a few lines for people."""
+def answer(values: dict[str, Any], text: str, *, as_json: bool, then: Sequence[str | Path] = ()) -> None:
+    """The result of a verb: JSON for programs, a few lines for people.
+
+    Args:
+        values: for programs.
+        text: for people.
+        as_json: whether a program listens.
+        then: words of the command that most people want next; make, which takes the next step itself, is not told.
+    """
     if not speaks_for_all():
         return
     click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else text)
+    if then and not as_json and "MAKELEVEL" not in os.environ:
+        say(f"Next: spikebridge {shlex.join(map(str, then))}")
 
 
 def progress_bar(

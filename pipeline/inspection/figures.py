@@ -73,7 +73,7 @@ def plots_of(one: One) -> list[tuple[str, bytes]]:
             plot(axes, shown)
             title = axes.get_title()
             axes.set_title("")
-            made.append((title, _png(figure)))
+            made.append((title, _png(figure, bbox_inches="tight")))
         return made
 
 
@@ -205,7 +205,7 @@ def _bins(axes: Axes, frames: NDArray[np.generic]) -> None:
     axes.set_title("events per time bin", fontsize=8)
 
 
-def _png(figure: Figure) -> bytes:
+def _png(figure: Figure, **more: Any) -> bytes:
     data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
+    figure.savefig(data, format="png", metadata={"Software": None}, **more)
     return data.getvalue()
