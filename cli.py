@@ -153,17 +153,8 @@ def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, 
     else:
         made = write_images(images, out, sensor=size, seed=seed, progress=shown, overwrite=overwrite)
     text = f"{made['recordings']:,} simulated recordings in {out}" + (" (up to date)" if made["up_to_date"] else "")
-    step = [
-        "preprocess",
-        "--dataset",
-        "folders" if images else name,
-        "--events",
-        out,
-        "--static",
-        out,
-        "--out",
-        "SHARDS",
-    ]
+    kind = "folders" if images else name
+    step: list[str | Path] = ["preprocess", "--dataset", kind, "--events", out, "--static", out, "--out", "SHARDS"]
     answer({**made, "out": str(out)}, text, as_json=as_json, then=step)
 
 
