@@ -19,7 +19,7 @@ import click
 
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.settings import CHOICES, ConversionSettings
-from pipeline.terminal import answer, byte_bar, folder, progress_bar, say, speaks_for_all
+from pipeline.terminal import answer, byte_bar, folder, progress_bar, say, speaks_for_all, two_columns, wrapped
 from train.errors import RunStoppedError, TrainError
 from train.recipes import copy_recipe, dump_recipe, list_recipes, load_recipe, shipped_names, show_recipe
 from train.stopping import EXIT_CODES, listening
@@ -43,20 +43,25 @@ class Commands(click.Group):
             click.echo(str(stopped), err=True)
             ctx.exit(EXIT_CODES[stopped.signal])
         except (PipelineError, TrainError) as error:
-            raise click.ClickException(str(error)) from error
+            raise failure(str(error)) from error
         except ValueError as error:
             if type(error).__module__ != "models.errors":  # torch is slow to import, so look before asking
                 raise
-            raise click.ClickException(str(error)) from error
+            raise failure(str(error)) from error
         except BrokenPipeError:
             raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             what = f"{where}{error.strerror or error}. Nothing half-written was kept"
-            raise click.ClickException(f"{what}; once that is mended, the same command continues.") from error
+            raise failure(f"{what}; once that is mended, the same command continues.") from error
         except (KeyboardInterrupt, click.Abort):
             click.echo("Interrupted. What is finished stays; the same command continues.", err=True)
             ctx.exit(INTERRUPTED)
+
+
+def failure(message: str) -> click.ClickException:
+    """What ends a verb with code 1: one paragraph on stderr."""
+    return click.ClickException(wrapped(message, first=len("Error: "), err=True))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -111,9 +116,10 @@ def datasets(name: str | None, as_json: bool) -> None:
     readers = [get_reader(name)] if name else all_readers()
     facts = {reader.name: reader.describe() for reader in readers}
     if name:
-        answer(facts[name], "\n".join(f"{key + ':':9} {value}" for key, value in facts[name].items()), as_json=as_json)
+        answer(facts[name], two_columns({f"{key}:": value for key, value in facts[name].items()}), as_json=as_json)
     else:
-        answer(facts, "\n".join(f"{key:12} {fact['title']}" for key, fact in facts.items()), as_json=as_json)
+        titles = {key: fact["title"] for key, fact in facts.items()}
+        answer(facts, two_columns(titles), as_json=as_json, then=["datasets", "NAME"])
 
 
 @main.command()
@@ -372,7 +378,7 @@ def verify(shards_path: Path, as_json: bool) -> None:
     try:
         found = check(shards_path, progress=progress_bar)
     except ShardSetError as error:
-        click.echo(f"Error: {error}", err=True)
+        failure(str(error)).show()
         click.get_current_context().exit(VERIFICATION_FAILED)
     head = (
         f"{found.files} files, {found.samples:,} samples, {found.images:,} static images, {found.bytes / 1e6:,.1f} MB"
@@ -921,8 +927,8 @@ def recipes_list(as_json: bool) -> None:
       spikebridge recipes list
     """
     listed = list_recipes()
-    text = "\n".join(f"{recipe.name:18} {recipe.summary}" for recipe in listed)
-    answer({recipe.name: recipe.summary for recipe in listed}, text, as_json=as_json)
+    summaries = {recipe.name: recipe.summary for recipe in listed}
+    answer(summaries, two_columns(summaries), as_json=as_json, then=["recipes", "show", "NAME"])
 
 
 @recipes.command("show")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,33 @@ def answer(values: dict[str, Any], text: str, *, as_json: bool, then: Sequence[s
     click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else text)
     if then and not as_json and "MAKELEVEL" not in os.environ:
         say(f"Next: spikebridge {shlex.join(map(str, then))}")
+
+
+def wrapped(text: str, *, first: int = 0, indent: int = 0, err: bool = False) -> str:
+    """Text in lines of the terminal's width, broken between words; as it is where it goes to a pipe or a file.
+
+    Args:
+        text: one paragraph, or lines that stay apart.
+        first: columns that are taken at the start of the first line.
+        indent: columns left free at the start of each further line of a paragraph.
+        err: whether it goes to stderr.
+    """
+    if not (sys.stderr if err else sys.stdout).isatty():
+        return text
+    wrapper = textwrap.TextWrapper(
+        width=max(40, shutil.get_terminal_size().columns),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    lines = [wrapper.fill(line) for line in (" " * first + text).splitlines()]
+    return "\n".join(lines)[first:]
+
+
+def two_columns(rows: Mapping[str, str]) -> str:
+    """Names, and what each means."""
+    width = max(map(len, rows), default=0) + 2
+    return "\n".join(wrapped(f"{name:{width}}{text}", indent=width) for name, text in rows.items())
 
 
 def progress_bar(
