@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +18,7 @@ import click
 
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.settings import CHOICES, ConversionSettings
-from pipeline.terminal import answer, byte_bar, folder, progress_bar, say, speaks_for_all, two_columns, wrapped
+from pipeline.terminal import Sayings, answer, byte_bar, folder, progress_bar, say, speaks_for_all, two_columns, wrapped
 from train.errors import RunStoppedError, TrainError
 from train.recipes import copy_recipe, dump_recipe, list_recipes, load_recipe, shipped_names, show_recipe
 from train.stopping import EXIT_CODES, listening
@@ -97,7 +96,7 @@ def main() -> None:
     Examples of every verb: spikebridge VERB --help. What this machine offers: spikebridge doctor.
     """
     level = logging.INFO if speaks_for_all() else logging.ERROR
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=level)
+    logging.basicConfig(format="%(message)s", handlers=[Sayings()], level=level)
 
 
 @main.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -21,8 +22,19 @@ def speaks_for_all() -> bool:
 
 
 def say(text: str) -> None:
-    """One line for the person at the terminal."""
-    click.echo(text, err=True)
+    """One line for the person at the terminal, above any progress bar."""
+    if (bars := sys.modules.get("tqdm")) is not None:
+        bars.tqdm.write(text, file=sys.stderr)
+    else:
+        click.echo(text, err=True)
+
+
+class Sayings(logging.Handler):
+    """Says what the packages log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line a record."""
+        say(self.format(record))
 
 
 def answer(values: dict[str, Any], text: str, *, as_json: bool, then: Sequence[str | Path] = ()) -> None:
@@ -74,7 +86,7 @@ def progress_bar(
     """A tqdm bar on stderr that is silent when piped."""
     from tqdm import tqdm
 
-    return tqdm(items, total=total, desc=desc, disable=None, leave=False, **more)
+    return tqdm(items, total=total, desc=desc, disable=None, leave=False, dynamic_ncols=True, **more)
 
 
 def byte_bar(total: int, what: str) -> Callable[[int], None]:

@@ -25,9 +25,10 @@ PAGES = sorted(path for folder in ("tutorials", "reference", "adding") for path 
 SHOWN_ONLY = {"text", "verbs", "eval", "toctree"}
 NOT_RUN = {"sharing": 1, "paper": 1}
 """Blocks of each page that say why no test can run them."""
-TRAINING = ("train", "compare")
 QUICK = ["--set", "epochs=1", "--set", "width=0.5"]
 """No page needs a good network."""
+MORE = {"train": QUICK, "compare": [*QUICK, "--seeds", "0"]}
+"""What is added to the commands of these verbs."""
 
 
 def test_it_builds_without_a_warning(tmp_path):
@@ -124,12 +125,12 @@ def test_what_a_page_shows_is_run(page, place, tmp_path, monkeypatch):
 def run_command(command: str, code: int, block: Block) -> None:
     """A line of the shell: verbs in this process, which saves the time of importing torch, all else in a shell."""
     first, *arguments = shlex.split(command)
-    quick = QUICK if TRAINING[0] in arguments[:2] or TRAINING[1] in arguments[:2] else []
+    more = MORE.get(arguments[0 if first == "spikebridge" else 1], []) if len(arguments) > 1 else []
     if first == "spikebridge":
-        result = CliRunner().invoke(main, [*arguments, *quick], catch_exceptions=False)
+        result = CliRunner().invoke(main, [*arguments, *more], catch_exceptions=False)
         assert result.exit_code == code, (block.where, command, result.output)
     elif first == "python":
-        run_program([sys.executable, *arguments, *quick], code, block)
+        run_program([sys.executable, *arguments, *more], code, block)
     else:
         run_program(["bash", "-c", command], code, block)
 
