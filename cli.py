@@ -411,7 +411,7 @@ def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, a
       spikebridge inspect N-MNIST/Train/3/00007.bin --png seven.png --gif seven.gif
       spikebridge inspect data/raw/digits --html digits.html
       spikebridge inspect data/shards/digits --png sheet.png
-      spikebridge inspect data/shards/digits --sample train-3-train00012 --html sample.html
+      spikebridge inspect data/shards/digits --sample train-3-00320 --html sample.html
     """
     from pipeline.inspection.look import look
 

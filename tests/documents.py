@@ -58,7 +58,7 @@ def fenced(path: Path) -> list[Block]:
             inside.append(content)
         file = ""
         if inside and inside[0].startswith(CAPTION):
-            file = inside.pop(0).removeprefix(CAPTION)
+            file = inside.pop(0).removeprefix(CAPTION).strip("`")
         reason = before.removeprefix(NOT_RUN) if before.startswith(NOT_RUN) else ""
         blocks.append(Block(match[1], file, tuple(inside), f"{path.name}:{number}", reason))
         before = ""

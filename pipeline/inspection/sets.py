@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.errors import LayoutError, RecordingError
 from pipeline.events import check_events
+from pipeline.formats.recording import FORMATS
 from pipeline.inspection.facts import (
     Facts,
     facts_of_events,
@@ -22,7 +23,8 @@ from pipeline.inspection.facts import (
     furthest_count,
     unusual_counts,
 )
-from pipeline.pairs import Listing, PairReader, Recording, all_readers
+from pipeline.inspection.one import LARGEST_SENSOR
+from pipeline.pairs import Listing, PairReader, Recording, all_readers, get_reader
 from pipeline.shardset import ShardSet
 
 CHUNK = 256
@@ -70,8 +72,10 @@ class SetFacts:
 def find_pair(events_root: Path, static_root: Path) -> tuple[PairReader, Listing]:
     """The reader whose layout a raw folder has; `folders`, which takes nearly anything, only when no other fits.
 
+    Where none does and there are recordings, as in a set without its images, these are shown alone.
+
     Raises:
-        LayoutError: none or several fit.
+        LayoutError: several fit, or none and there are no recordings.
     """
     fitting: list[tuple[PairReader, Listing]] = []
     for reader in all_readers():
@@ -80,6 +84,8 @@ def find_pair(events_root: Path, static_root: Path) -> tuple[PairReader, Listing
         except LayoutError:
             continue
     special = [pair for pair in fitting if pair[0].name != "folders"] or fitting
+    if not special and (alone := recordings_alone(events_root)).recordings:
+        return get_reader("folders"), alone
     if len(special) != 1:
         found = " and ".join(reader.name for reader, _ in special) or "none"
         raise LayoutError(
@@ -87,6 +93,19 @@ def find_pair(events_root: Path, static_root: Path) -> tuple[PairReader, Listing
             "with --static; `spikebridge datasets NAME` shows a layout."
         )
     return special[0]
+
+
+def recordings_alone(root: Path) -> Listing:
+    """Every recording below a folder; its class is the folder that holds it."""
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in FORMATS and not path.name.startswith("."))
+    classes = tuple(sorted({path.parent.name for path in paths}))
+    names = [str(path.relative_to(root).with_suffix("")) for path in paths]
+    recordings = tuple(
+        Recording(name, path, classes.index(path.parent.name), None, path.stem, None)
+        for name, path in zip(names, paths, strict=True)
+    )
+    note = "no layout of a known data set with its images fits: recordings alone, the class being their folder"
+    return Listing(classes, recordings, (), LARGEST_SENSOR, pairing="none", notes=(note,))
 
 
 def facts_of_raw(reader: PairReader, listing: Listing, *, limit: int, time_bins: int, progress: Progress) -> SetFacts:
@@ -100,8 +119,9 @@ def facts_of_raw(reader: PairReader, listing: Listing, *, limit: int, time_bins:
         for label, name in enumerate(listing.classes)
     ]
     width, height = listing.sensor_size
+    sensor = "unknown" if listing.sensor_size == LARGEST_SENSOR else f"{width}x{height} pixels"
     about = [
-        f"sensor {width}x{height} pixels, {len(listing.images):,} static images, pairs known: {listing.pairing}",
+        f"sensor {sensor}, {len(listing.images):,} static images, pairs known: {listing.pairing}",
         *listing.notes,
     ]
     found = SetFacts("raw data set", reader.name, about, classes, of=len(recordings))

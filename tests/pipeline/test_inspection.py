@@ -197,6 +197,15 @@ def test_the_furthest_recording_is_named_where_nothing_looks_wrong(shard_set):
     assert command == f"inspect {shard_set()} --sample {name} --html worst.html"
 
 
+def test_recordings_without_their_images_are_shown_alone(tmp_path):
+    raw = write_digits_raw(tmp_path)
+    alone = seen(raw / "events")
+    assert "recordings alone" in alone.text
+    assert alone.values["of"] == 21
+    assert [entry["class"] for entry in alone.values["classes"]] == ["0", "1", "2"]
+    assert seen(raw / "events", sample="Test/0/00006").values["origin_class"] == "0"
+
+
 def test_simulated_recordings_are_called_so(tmp_path, shard_set):
     raw = write_digits_raw(tmp_path / "raw")
     assert "(SIMULATED" in seen(raw).text  # the data set is

@@ -16,6 +16,7 @@ from servers import serving
 
 from pipeline import sharing
 from pipeline.errors import SettingsError, ShardSetError
+from pipeline.opening import open_set
 from pipeline.places import is_address, masked, open_place
 from pipeline.shardset import ShardSet
 from pipeline.sharing import CURRENT, pull, push
@@ -54,6 +55,12 @@ def test_there_and_back_through_a_folder(shard_set, published, tmp_path):
     assert verify(tmp_path / "set").ok
     assert (published / "README.md").read_bytes() == (shards / "README.md").read_bytes()
     assert push(shards, str(published))["sent"] == 0  # nothing is sent twice
+
+
+def test_a_published_folder_opens_as_it_is(shard_set, published):
+    opened = open_set(str(published))
+    assert opened.id == ShardSet(shard_set(samples_per_shard=4)).id
+    assert opened.path == published / opened.id
 
 
 def test_over_http(shard_set, http, tmp_path):
