@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+COLUMNS = re.compile(r" *\S+(?: \S+)*  +(?=\S)")
+"""A line's first column, with the gap of two or more spaces behind it."""
 
 
 def speaks_for_all() -> bool:
@@ -48,36 +52,37 @@ def answer(values: dict[str, Any], text: str, *, as_json: bool, then: Sequence[s
     """
     if not speaks_for_all():
         return
-    click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else text)
+    click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else wrapped(text))
     if then and not as_json and "MAKELEVEL" not in os.environ:
         say(f"Next: spikebridge {shlex.join(map(str, then))}")
 
 
-def wrapped(text: str, *, first: int = 0, indent: int = 0, err: bool = False) -> str:
+def wrapped(text: str, *, first: int = 0, err: bool = False) -> str:
     """Text in lines of the terminal's width, broken between words; as it is where it goes to a pipe or a file.
 
+    What is broken goes on below the second of two columns, or where its line began.
+
     Args:
-        text: one paragraph, or lines that stay apart.
+        text: lines, which stay apart.
         first: columns that are taken at the start of the first line.
-        indent: columns left free at the start of each further line of a paragraph.
         err: whether it goes to stderr.
     """
     if not (sys.stderr if err else sys.stdout).isatty():
         return text
-    wrapper = textwrap.TextWrapper(
-        width=max(40, shutil.get_terminal_size().columns),
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    lines = [wrapper.fill(line) for line in (" " * first + text).splitlines()]
+    width = max(40, shutil.get_terminal_size().columns)
+    lines = []
+    for line in ("_" * first + text).splitlines():
+        column = COLUMNS.match(line)
+        indent = " " * min(column.end() if column else len(line) - len(line.lstrip()), width // 2)
+        wrapper = textwrap.TextWrapper(width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        lines.append(wrapper.fill(line) if len(line) > width else line)
     return "\n".join(lines)[first:]
 
 
 def two_columns(rows: Mapping[str, str]) -> str:
     """Names, and what each means."""
     width = max(map(len, rows), default=0) + 2
-    return "\n".join(wrapped(f"{name:{width}}{text}", indent=width) for name, text in rows.items())
+    return "\n".join(f"{name:{width}}{text}" for name, text in rows.items())
 
 
 def progress_bar(
