@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,10 +126,14 @@ def test_what_a_page_shows_is_run(page, place, tmp_path, monkeypatch):
 def run_command(command: str, code: int, block: Block) -> None:
     """A line of the shell: verbs in this process, which saves the time of importing torch, all else in a shell."""
     first, *arguments = shlex.split(command)
+    target = arguments.pop() if ">" in arguments else ""
+    arguments = [word for word in arguments if word != ">"]
     more = MORE.get(arguments[0 if first == "spikebridge" else 1], []) if len(arguments) > 1 else []
     if first == "spikebridge":
         result = CliRunner().invoke(main, [*arguments, *more], catch_exceptions=False)
         assert result.exit_code == code, (block.where, command, result.output)
+        if target:
+            Path(target).write_text(result.stdout)
     elif first == "python":
         run_program([sys.executable, *arguments, *more], code, block)
     else:

@@ -123,8 +123,9 @@ def test_the_odd_recording_of_a_raw_set_comes_first(tmp_path):
 def test_a_raw_folder_is_recognised_or_refused(tmp_path):
     raw = write_digits_raw(tmp_path / "raw")
     assert "raw data set: digits" in seen(raw).text
+    (tmp_path / "empty").mkdir()
     with pytest.raises(LayoutError, match="--dataset"):
-        seen(tmp_path)
+        seen(tmp_path / "empty")
     with pytest.raises(RecordingError, match="names look like"):
         seen(raw, sample="Train/0/nothing")
 
