@@ -20,7 +20,15 @@ from pipeline.errors import PipelineError, SettingsError
 from pipeline.settings import CHOICES, ConversionSettings
 from pipeline.terminal import Sayings, answer, byte_bar, folder, progress_bar, say, speaks_for_all, two_columns, wrapped
 from train.errors import RunStoppedError, TrainError
-from train.recipes import copy_recipe, dump_recipe, list_recipes, load_recipe, shipped_names, show_recipe
+from train.recipes import (
+    copy_recipe,
+    dump_recipe,
+    fitting_recipe,
+    list_recipes,
+    load_recipe,
+    shipped_names,
+    show_recipe,
+)
 from train.stopping import EXIT_CODES, listening
 
 DONE_WITH_REJECTS, VERIFICATION_FAILED, INTERRUPTED = 3, 4, 130
@@ -303,7 +311,7 @@ def show_set(outcome: Any, out: Path, *, as_json: bool) -> None:
         + (" (SIMULATED recordings)\n" if manifest["simulated"] else "\n")
         + f"  pool       {manifest['static']['roles']['pool']:,} of {manifest['static']['images']:,} static images"
     )
-    fitting = recipe or (settings.dataset if settings.dataset in shipped_names() else "FILE.toml")
+    fitting = fitting_recipe(manifest["settings"]) or "FILE.toml"
     step: list[str | Path] = ["train", "--shards", out, "--recipe", fitting, "--run", "RUN"]
     answer(result, text, as_json=as_json, then=[] if rejected else step)
     if rejected:

@@ -36,11 +36,11 @@ def rows_of(one: One) -> list[tuple[str, str]]:
             ("hot pixels", ", ".join(f"x={x} y={y} ({100 * share:.0f} %)" for x, y, share in facts.hot_pixels[:5]))
         )
     known = {name for name, _ in rows}
-    rows += [
-        (f"raw {name}" if name in known else name.replace("_", " "), str(value))
-        for name, value in one.origin.items()
-        if value not in (None, "")
-    ]
+    for name, value in one.origin.items():
+        if name == "duration_us":
+            rows.append(("duration", f"{value / 1000:,.3f} ms"))
+        elif value not in (None, ""):
+            rows.append((f"raw {name}" if name in known else name.replace("_", " "), str(value)))
     return rows
 
 

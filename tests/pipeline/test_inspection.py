@@ -139,6 +139,7 @@ def test_a_stored_sample_and_its_photograph(shard_set, tmp_path, form):
     one = seen(shards, sample=key)
     assert one.values["origin_static"].startswith("static-")
     assert one.values["duration_us"] is None
+    assert f"duration     {one.values['origin_duration_us'] / 1000:,.3f} ms" in one.text
     for kind in ("png", "gif", "html"):
         one.write(kind, tmp_path / f"a.{kind}")
     page = (tmp_path / "a.html").read_text()
