@@ -27,7 +27,7 @@ SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET
 RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup raw preprocess verify train evaluate compare curve report bench bench-pipeline bench-train bench-gpu triton fuzz lint test test-long clean distclean
+.PHONY: help setup raw preprocess verify train evaluate compare curve report bench bench-pipeline bench-train bench-gpu triton fuzz docs lint test test-long clean distclean
 
 help: ## list the targets and variables
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
@@ -94,6 +94,10 @@ fuzz: $(READY) ## add atheris, and feed PARSERS damaged files for SECONDS each
 	@mkdir -p $(OUT)/runs/fuzz && cd $(OUT)/runs/fuzz && for parser in $(PARSERS); do \
 	  $(abspath $(VENV))/bin/python $(CURDIR)/tests/fuzz/fuzz_formats.py $$parser -max_total_time=$(SECONDS) || exit; done
 
+docs: $(READY) ## the documentation, in build/docs; a warning or a broken link fails
+	@$(VENV)/bin/python -m sphinx -W --keep-going --quiet --builder html --doctree-dir build/doctrees docs build/docs
+	@echo "open build/docs/index.html"
+
 lint: $(READY) ## style and types
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
@@ -105,8 +109,8 @@ test: lint ## lint, types and all tests but the long ones
 test-long: lint ## every test, then the fuzzing; writes a summary to docs/results/
 	@$(VENV)/bin/python tests/long_run.py --seconds $(SECONDS) --out docs/results/test-long-$(shell date -u +%F).md
 
-clean: ## remove what `make train` made (raw digits, shards, runs) and caches
-	rm -rf data/raw/digits data/shards data/runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove what `make train` made (raw digits, shards, runs), docs and caches
+	rm -rf data/raw/digits data/shards data/runs build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
 
 distclean: clean ## and the environment

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,9 +18,17 @@ import click
 
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.settings import CHOICES, ConversionSettings
-from pipeline.terminal import answer, byte_bar, folder, progress_bar, say, speaks_for_all
+from pipeline.terminal import Sayings, answer, byte_bar, folder, progress_bar, say, speaks_for_all, two_columns, wrapped
 from train.errors import RunStoppedError, TrainError
-from train.recipes import copy_recipe, dump_recipe, list_recipes, load_recipe, shipped_names, show_recipe
+from train.recipes import (
+    copy_recipe,
+    dump_recipe,
+    fitting_recipe,
+    list_recipes,
+    load_recipe,
+    shipped_names,
+    show_recipe,
+)
 from train.stopping import EXIT_CODES, listening
 
 DONE_WITH_REJECTS, VERIFICATION_FAILED, INTERRUPTED = 3, 4, 130
@@ -31,6 +38,10 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 class Commands(click.Group):
     """A group that turns the errors of the packages into one paragraph on stderr and an exit code."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Verbs in the order of the work, which is that of this file."""
+        return list(self.commands)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb."""
         try:
@@ -39,20 +50,25 @@ class Commands(click.Group):
             click.echo(str(stopped), err=True)
             ctx.exit(EXIT_CODES[stopped.signal])
         except (PipelineError, TrainError) as error:
-            raise click.ClickException(str(error)) from error
+            raise failure(str(error)) from error
         except ValueError as error:
             if type(error).__module__ != "models.errors":  # torch is slow to import, so look before asking
                 raise
-            raise click.ClickException(str(error)) from error
+            raise failure(str(error)) from error
         except BrokenPipeError:
             raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             what = f"{where}{error.strerror or error}. Nothing half-written was kept"
-            raise click.ClickException(f"{what}; once that is mended, the same command continues.") from error
+            raise failure(f"{what}; once that is mended, the same command continues.") from error
         except (KeyboardInterrupt, click.Abort):
             click.echo("Interrupted. What is finished stays; the same command continues.", err=True)
             ctx.exit(INTERRUPTED)
+
+
+def failure(message: str) -> click.ClickException:
+    """What ends a verb with code 1: one paragraph on stderr."""
+    return click.ClickException(wrapped(message, first=len("Error: "), err=True))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -80,19 +96,22 @@ def main() -> None:
 
     \b
     From raw data to a result:
-      spikebridge simulate digits --out data/raw/digits
-      spikebridge preprocess --dataset digits --events data/raw/digits --static data/raw/digits --out data/shards/digits
-      spikebridge train --shards data/shards/digits --recipe digits --run data/runs/digits
+      spikebridge simulate digits --out raw
+      spikebridge preprocess --dataset digits --events raw --static raw --out shards
+      spikebridge train --shards shards --recipe digits --run run
+
+    \b
+    Examples of every verb: spikebridge VERB --help. What this machine offers: spikebridge doctor.
     """
     level = logging.INFO if speaks_for_all() else logging.ERROR
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=level)
+    logging.basicConfig(format="%(message)s", handlers=[Sayings()], level=level)
 
 
 @main.command()
 @click.argument("name", required=False)
 @json_option
 def datasets(name: str | None, as_json: bool) -> None:
-    """List the data sets, or say where one comes from and how its folders look.
+    """List the data sets, or show one: its source and its folders.
 
     \b
     Examples:
@@ -104,9 +123,10 @@ def datasets(name: str | None, as_json: bool) -> None:
     readers = [get_reader(name)] if name else all_readers()
     facts = {reader.name: reader.describe() for reader in readers}
     if name:
-        answer(facts[name], "\n".join(f"{key + ':':9} {value}" for key, value in facts[name].items()), as_json=as_json)
+        answer(facts[name], two_columns({f"{key}:": value for key, value in facts[name].items()}), as_json=as_json)
     else:
-        answer(facts, "\n".join(f"{key:12} {fact['title']}" for key, fact in facts.items()), as_json=as_json)
+        titles = {key: fact["title"] for key, fact in facts.items()}
+        answer(facts, two_columns(titles), as_json=as_json, then=["datasets", "NAME"])
 
 
 @main.command()
@@ -118,9 +138,10 @@ def datasets(name: str | None, as_json: bool) -> None:
 @overwrite_option
 @json_option
 def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, overwrite: bool, as_json: bool) -> None:
-    """Make event recordings of photographs: the built-in digits, or your own images.
+    """Make event recordings of photographs.
 
-    The recordings are SIMULATED, and everything made from them says so.
+    Photographs are the built-in digits, or your own images. The recordings are SIMULATED, and everything made from
+    them says so.
 
     \b
     Examples:
@@ -145,7 +166,9 @@ def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, 
     else:
         made = write_images(images, out, sensor=size, seed=seed, progress=shown, overwrite=overwrite)
     text = f"{made['recordings']:,} simulated recordings in {out}" + (" (up to date)" if made["up_to_date"] else "")
-    answer({**made, "out": str(out)}, text, as_json=as_json)
+    kind = "folders" if images else name
+    step: list[str | Path] = ["preprocess", "--dataset", kind, "--events", out, "--static", out, "--out", "SHARDS"]
+    answer({**made, "out": str(out)}, text, as_json=as_json, then=step)
 
 
 @main.command()
@@ -288,7 +311,9 @@ def show_set(outcome: Any, out: Path, *, as_json: bool) -> None:
         + (" (SIMULATED recordings)\n" if manifest["simulated"] else "\n")
         + f"  pool       {manifest['static']['roles']['pool']:,} of {manifest['static']['images']:,} static images"
     )
-    answer(result, text, as_json=as_json)
+    fitting = fitting_recipe(manifest["settings"]) or "FILE.toml"
+    step: list[str | Path] = ["train", "--shards", out, "--recipe", fitting, "--run", "RUN"]
+    answer(result, text, as_json=as_json, then=[] if rejected else step)
     if rejected:
         say(f"{rejected} recordings or images were dropped, see {out / 'rejects.jsonl'}")
         click.get_current_context().exit(DONE_WITH_REJECTS)
@@ -346,7 +371,9 @@ def finish(
 @click.argument("shards_path", metavar="SHARDS", type=folder())
 @json_option
 def verify(shards_path: Path, as_json: bool) -> None:
-    """Check a shard set: every byte, every count, and that no held-out photograph leaks into training.
+    """Check a shard set: bytes, counts, leaks.
+
+    Every byte and every count, and that no held-out photograph is in the pool that training draws from.
 
     \b
     Example:
@@ -358,7 +385,7 @@ def verify(shards_path: Path, as_json: bool) -> None:
     try:
         found = check(shards_path, progress=progress_bar)
     except ShardSetError as error:
-        click.echo(f"Error: {error}", err=True)
+        failure(str(error)).show()
         click.get_current_context().exit(VERIFICATION_FAILED)
     head = (
         f"{found.files} files, {found.samples:,} samples, {found.images:,} static images, {found.bytes / 1e6:,.1f} MB"
@@ -383,14 +410,16 @@ def verify(shards_path: Path, as_json: bool) -> None:
 @click.option("--html", type=folder(), help="Write one page with all of it.")
 @json_option
 def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, as_json: bool, **options: Any) -> None:
-    """Look at a recording, a raw data set, a shard set, or one sample; what looks wrong is named.
+    """Look at recordings or a set; what looks wrong is named.
+
+    PATH is a recording, a raw data set or a shard set; --sample shows one of a set.
 
     \b
     Examples:
       spikebridge inspect N-MNIST/Train/3/00007.bin --png seven.png --gif seven.gif
       spikebridge inspect data/raw/digits --html digits.html
       spikebridge inspect data/shards/digits --png sheet.png
-      spikebridge inspect data/shards/digits --sample train-3-train00012 --html sample.html
+      spikebridge inspect data/shards/digits --sample train-3-00320 --html sample.html
     """
     from pipeline.inspection.look import look
 
@@ -412,10 +441,10 @@ def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, a
 def convert(
     shards_path: Path, out: Path, format_: str | None, codec: str | None, overwrite: bool, as_json: bool
 ) -> None:
-    """Write a shard set again in another container or codec, without the raw data.
+    """Store a shard set in another container or codec.
 
-    The result is the very set that preprocess makes with these settings, under the same ID. Interrupted, it continues
-    where it was; a damaged source is refused.
+    The raw data is not needed. The result is the very set that preprocess makes with these settings, under the same
+    ID. Interrupted, it continues where it was; a damaged source is refused.
 
     \b
     Examples:
@@ -441,7 +470,9 @@ def convert(
 @click.argument("second", type=folder())
 @json_option
 def diff(first: Path, second: Path, as_json: bool) -> None:
-    """Say how two shard sets differ; exit code 1 when their samples, classes or images do.
+    """Say how two shard sets differ.
+
+    Exit code 1 when their samples, classes or images do.
 
     \b
     Example:
@@ -462,10 +493,11 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
 @click.option("--flat", is_flag=True, help="Files beside README.md, as a hub repository takes them; one set alone.")
 @json_option
 def push(shards_path: Path, address: str, flat: bool, as_json: bool) -> None:
-    """Publish a shard set: to a folder, s3://bucket/path or sftp://host/path.
+    """Publish a shard set.
 
-    What is there already is not sent again. Readers of the address get this set from now on, whole, never a mixture.
-    With --flat into the clone of a hub repository, what is left to do is git add, commit and push.
+    ADDRESS is a folder, s3://bucket/path or sftp://host/path. What is there already is not sent again. Readers of
+    the address get this set from now on, whole, never a mixture. With --flat into the clone of a hub repository,
+    what is left to do is git add, commit and push.
 
     \b
     Examples:
@@ -477,7 +509,7 @@ def push(shards_path: Path, address: str, flat: bool, as_json: bool) -> None:
 
     done = publish(shards_path, address, flat=flat, bar=byte_bar)
     text = f"Published {done['id']}\n  at         {done['address']}\n  sent       {done['sent']} files"
-    answer(done, text, as_json=as_json)
+    answer(done, text, as_json=as_json, then=["pull", done["address"], "SHARDS", "--expect", done["id"]])
 
 
 @main.command()
@@ -487,9 +519,10 @@ def push(shards_path: Path, address: str, flat: bool, as_json: bool) -> None:
 @click.option("--expect", metavar="ID", help="Refuse any other shard set.")
 @json_option
 def pull(address: str, out: Path, splits: tuple[str, ...], expect: str | None, as_json: bool) -> None:
-    """Fetch a published shard set from a folder, http(s)://, s3:// or sftp:// address; every file is checked.
+    """Fetch a published shard set; every file is checked.
 
-    Interrupted, the same command goes on where it was cut off.
+    ADDRESS is a folder, or begins with http(s)://, s3:// or sftp://. Interrupted, the same command goes on where it
+    was cut off.
 
     \b
     Examples:
@@ -500,7 +533,7 @@ def pull(address: str, out: Path, splits: tuple[str, ...], expect: str | None, a
 
     done = fetch(address, out, splits=splits, expect=expect, bar=byte_bar)
     text = f"Shard set {out}\n  ID         {done['id']}\n  splits     {', '.join(done['splits'])}"
-    answer(done, text, as_json=as_json)
+    answer(done, text, as_json=as_json, then=["inspect", out])
 
 
 @main.command("import-checkpoint")
@@ -526,11 +559,11 @@ def import_checkpoint(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Make a run of a published checkpoint (.pth.tar of timm), and score it.
+    """Make a run of a published checkpoint, and score it.
 
-    Weights alone are taken; nothing in FILE is executed. What does not fit is named and refused, or left out with
-    --partial. Recipe and shard set say what the network is: classes, time steps, size. The run is finished: evaluate
-    scores it again, report shows it, train --init starts from it.
+    FILE is a .pth.tar of timm. Weights alone are taken; nothing in FILE is executed. What does not fit is named and
+    refused, or left out with --partial. Recipe and shard set say what the network is: classes, time steps, size.
+    The run is finished: evaluate scores it again, report shows it, train --init starts from it.
 
     \b
     Examples:
@@ -557,7 +590,8 @@ def import_checkpoint(
         accuracy, label = result[f"{split}_accuracy"], " (SIMULATED)" if result["simulated"] else ""
         if accuracy is not None:
             lines.append(f"  {split + ' accuracy':20} {accuracy:.1%} of {result['samples'][split]:,} recordings{label}")
-    answer(result, "\n".join([*lines, f"  run                  {run_path}"]), as_json=as_json)
+    text = "\n".join([*lines, f"  run                  {run_path}"])
+    answer(result, text, as_json=as_json, then=["report", run_path, "--shards", shards])
 
 
 @main.command()
@@ -599,7 +633,7 @@ def train(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Train a network, score the test split once, and write a report.
+    """Train a network, score it once, write a report.
 
     An unfinished run continues, killed or stopped at whatever step; of a finished one the result is printed.
     Ctrl-C (exit code 130; twice ends at once), SIGTERM (143) and SIGUSR1 (138) finish the step and write a checkpoint.
@@ -648,7 +682,8 @@ def train(
     report_path = run_path / "report.html"
     if speaks_for_all() and (overwrite or not report_path.exists()):
         write_run_report([run_path], report_path, opened)
-    answer(result, result_text(result, run_path), as_json=as_json)
+    step = ["compare", "--shards", shards, "--recipe", recipe, "--out", "DIR"]
+    answer(result, result_text(result, run_path), as_json=as_json, then=step)
 
 
 def result_text(result: dict[str, Any], run_path: Path) -> str:
@@ -686,10 +721,10 @@ def write_run_report(runs: list[Path], out: Path, shards: Any) -> None:
 @device_option
 @json_option
 def evaluate(run_path: Path, shards: str, split: str, weights: str, trust: bool, device: str, as_json: bool) -> None:
-    """Score a finished run again; the figure is that of its result.json. RUN may be a file that export wrote.
+    """Score a finished run or an exported file again.
 
-    NIR and safetensors files hold numbers alone. A torch.export program runs code while it is opened: --trust it only
-    if you know who wrote it.
+    The figure of a run is that of its result.json. NIR and safetensors files hold numbers alone. A torch.export
+    program runs code while it is opened: --trust it only if you know who wrote it.
 
     \b
     Examples:
@@ -715,11 +750,12 @@ def evaluate(run_path: Path, shards: str, split: str, weights: str, trust: bool,
 @overwrite_option
 @json_option
 def export(run_path: Path, form: str, out: str, weights: str, licence: str, overwrite: bool, as_json: bool) -> None:
-    """Write the network of a finished run for other tools: its event path, in evaluation mode.
+    """Write a trained network for other tools.
 
-    nir: the interchange format of the spiking field (snnTorch, SpikingJelly and others read it). torch: a torch.export
-    program, frames [T,B,P,H,W] to logits [T,B,K]. safetensors: weights. Each says what it was trained on and how its
-    input is made. What a format cannot express is refused by name; what was folded or left out is said.
+    What is written is its event path in evaluation mode. nir: the interchange format of the spiking field
+    (snnTorch, SpikingJelly and others read it). torch: a torch.export program, frames [T,B,P,H,W] to logits
+    [T,B,K]. safetensors: weights. Each says what it was trained on and how its input is made. What a format cannot
+    express is refused by name; what was folded or left out is said.
 
     With a folder as --out (one that exists, or a name ending in /) it gets the file and README.md, the card: what a hub
     repository takes as it is.
@@ -764,9 +800,9 @@ def compare(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Train several methods over several seeds on the same recordings and print the table.
+    """Train several methods over several seeds; one table.
 
-    Finished runs are kept, unfinished ones continue; signals end it as they end train.
+    All see the same recordings. Finished runs are kept, unfinished ones continue; signals end it as they end train.
 
     \b
     Example:
@@ -796,7 +832,8 @@ def compare(
         )
     runs = [out / run["run"] for method in table["methods"].values() for run in method["runs"]]
     write_run_report(runs, out / "report.html", opened)
-    answer(table, format_table(table), as_json=as_json)
+    text = f"{format_table(table)}\n  report  {out / 'report.html'}"
+    answer(table, text, as_json=as_json)
 
 
 @main.command()
@@ -806,7 +843,7 @@ def compare(
 @overwrite_option
 @json_option
 def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwrite: bool, as_json: bool) -> None:
-    """Write one HTML file about a run, or about several side by side.
+    """Write one HTML file about a run, or about several.
 
     \b
     Examples:
@@ -896,7 +933,9 @@ def landscape(
 @click.option("--data", type=folder(), default="data", show_default=True, help="Folder of raw/, shards/ and runs/.")
 @json_option
 def doctor(data: Path, as_json: bool) -> None:
-    """Say what this machine offers: packages, processor, GPU, data found, and which fast paths are active.
+    """Say what this machine offers and what is missing.
+
+    Packages, processor, GPU, memory and disk, data found, and which fast paths are active and why not.
 
     \b
     Example:
@@ -922,7 +961,9 @@ def doctor(data: Path, as_json: bool) -> None:
 @click.option("--install", is_flag=True, help="Have the shell load it from now on, instead of printing it.")
 @json_option
 def completion(shell: str | None, install: bool, as_json: bool) -> None:
-    """Complete verbs and options at the Tab key: print the script for SHELL ($SHELL by default), or install it.
+    """Complete verbs and options at the Tab key.
+
+    Prints the script for SHELL ($SHELL by default), or installs it.
 
     \b
     Examples:
@@ -966,8 +1007,8 @@ def recipes_list(as_json: bool) -> None:
       spikebridge recipes list
     """
     listed = list_recipes()
-    text = "\n".join(f"{recipe.name:18} {recipe.summary}" for recipe in listed)
-    answer({recipe.name: recipe.summary for recipe in listed}, text, as_json=as_json)
+    summaries = {recipe.name: recipe.summary for recipe in listed}
+    answer(summaries, two_columns(summaries), as_json=as_json, then=["recipes", "show", "NAME"])
 
 
 @recipes.command("show")
@@ -996,7 +1037,7 @@ def recipes_copy(name: str, destination: Path, overwrite: bool, as_json: bool) -
       spikebridge recipes copy digits mine.toml
     """
     copied = str(copy_recipe(name, destination, overwrite=overwrite))
-    answer({"recipe": copied}, copied, as_json=as_json)
+    answer({"recipe": copied}, copied, as_json=as_json, then=["recipes", "validate", copied])
 
 
 @recipes.command("validate")

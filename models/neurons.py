@@ -1,9 +1,11 @@
 """Spiking neurons: the rule they follow, and the module that holds what they learn.
 
 Charge, fire, reset, once per time step, from a potential of 0 at the start of every sequence:
+
     v <- v + (x - v) * k   (LIF: k = 1 / tau; PLIF: k = sigmoid(w); IF: v <- v + x)
     spike = v above the threshold
     v <- 0 (hard reset) or v - threshold (soft reset) where it spiked; the spike carries no gradient in the reset.
+
 ReLU does none of this: it passes on what is above 0 of its input, step by step, so that the same layers are an ANN.
 """
 

@@ -34,6 +34,7 @@ REQUIRED = {
 """Package -> what for."""
 EXTRAS = {
     "distributed": (("distributed",), "conversion on several machines"),
+    "docs": (("sphinx", "myst-parser", "furo"), "make docs"),
     "export": (("nir",), "export --format nir"),
     "report": (("matplotlib", "captum"), "pictures, reports"),
     "sharing": (("fsspec", "aiohttp", "s3fs", "sshfs"), "shard sets on other machines"),

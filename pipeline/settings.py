@@ -50,7 +50,7 @@ class ConversionSettings:
     size: int = 28
     """Height and width of a frame and of a static image in pixels, 1 to 1024."""
     binning: str = "bins"
-    """How a recording is cut: `bins` of equal length, windows of `window_us`, or bins of equal `count`s of events."""
+    """How a recording is cut: `bins` of equal length, windows of `window_us`, or bins of equal `count` of events."""
     window_us: int = 0
     """Length of a window in microseconds, 1 to 10**9; binning `window` only."""
     events_per_bin: int = 0

@@ -25,12 +25,12 @@ from pipeline import manifest as manifests
 from pipeline.errors import SettingsError, ShardSetError
 from pipeline.files import sha256_file, write_bytes
 from pipeline.finish import CARD, checksums
+from pipeline.opening import CURRENT
 from pipeline.places import READ_ONLY, Place, open_place, unreachable
 from pipeline.shardset import PARTIAL, ShardSet
 from pipeline.splits import SPLITS
 from pipeline.transfer import Moved, fetch
 
-CURRENT = "current.json"
 PULL = ".pull.json"
 """In a folder that is being filled: the ID of the set that is coming."""
 AT_ONCE = 4

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Callable, Iterable
+import re
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+
+COLUMNS = re.compile(r" *\S+(?: \S+)*  +(?=\S)")
+"""A line's first column, with the gap of two or more spaces behind it."""
 
 
 def speaks_for_all() -> bool:
@@ -17,15 +26,63 @@ def speaks_for_all() -> bool:
 
 
 def say(text: str) -> None:
-    """One line for the person at the terminal."""
-    click.echo(text, err=True)
+    """One line for the person at the terminal, above any progress bar."""
+    if (bars := sys.modules.get("tqdm")) is not None:
+        bars.tqdm.write(text, file=sys.stderr)
+    else:
+        click.echo(text, err=True)
 
 
-def answer(values: dict[str, Any], text: str, *, as_json: bool) -> None:
-    """The result of a verb: JSON for programs, a few lines for people."""
+class Sayings(logging.Handler):
+    """Says what the packages log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line a record."""
+        say(self.format(record))
+
+
+def answer(values: dict[str, Any], text: str, *, as_json: bool, then: Sequence[str | Path] = ()) -> None:
+    """The result of a verb: JSON for programs, a few lines for people.
+
+    Args:
+        values: for programs.
+        text: for people.
+        as_json: whether a program listens.
+        then: words of the command that most people want next; make, which takes the next step itself, is not told.
+    """
     if not speaks_for_all():
         return
-    click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else text)
+    click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else wrapped(text))
+    if then and not as_json and "MAKELEVEL" not in os.environ:
+        say(f"Next: spikebridge {shlex.join(map(str, then))}")
+
+
+def wrapped(text: str, *, first: int = 0, err: bool = False) -> str:
+    """Text in lines of the terminal's width, broken between words; as it is where it goes to a pipe or a file.
+
+    What is broken goes on below the second of two columns, or where its line began.
+
+    Args:
+        text: lines, which stay apart.
+        first: columns that are taken at the start of the first line.
+        err: whether it goes to stderr.
+    """
+    if not (sys.stderr if err else sys.stdout).isatty():
+        return text
+    width = max(40, shutil.get_terminal_size().columns)
+    lines = []
+    for line in ("_" * first + text).splitlines():
+        column = COLUMNS.match(line)
+        indent = " " * min(column.end() if column else len(line) - len(line.lstrip()), width // 2)
+        wrapper = textwrap.TextWrapper(width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        lines.append(wrapper.fill(line) if len(line) > width else line)
+    return "\n".join(lines)[first:]
+
+
+def two_columns(rows: Mapping[str, str]) -> str:
+    """Names, and what each means."""
+    width = max(map(len, rows), default=0) + 2
+    return "\n".join(f"{name:{width}}{text}" for name, text in rows.items())
 
 
 def progress_bar(
@@ -34,7 +91,7 @@ def progress_bar(
     """A tqdm bar on stderr that is silent when piped."""
     from tqdm import tqdm
 
-    return tqdm(items, total=total, desc=desc, disable=None, leave=False, **more)
+    return tqdm(items, total=total, desc=desc, disable=None, leave=False, dynamic_ncols=True, **more)
 
 
 def byte_bar(total: int, what: str) -> Callable[[int], None]:

@@ -1,7 +1,10 @@
-"""Data sets that tonic lacks, in tonic's own manner: subclasses of its Dataset, for its transforms, slicers and caches.
+"""Shard sets, and data sets that tonic lacks, in tonic's own manner: for its transforms, slicers, caches and collation.
+
+    from pipeline.tonic_datasets import ShardFrames
+    data = ShardFrames("shards", "train", transform=tonic.transforms.NumpyAsType(float))
+    frames, label = data[0]
 
     from pipeline.tonic_datasets import CEPDVS, NOmniglot
-
     data = NOmniglot("data/raw", train=True, transform=tonic.transforms.ToFrame(NOmniglot.sensor_size, n_time_bins=12))
     frames, label = data[0]
 
@@ -23,6 +26,7 @@ from tonic.dataset import Dataset
 from pipeline.events import Events, check_events
 from pipeline.pairs import Listing, Recording
 from pipeline.readers import cepdvs, nomniglot
+from pipeline.split_frames import SplitFrames
 from pipeline.splits import assign_recordings
 
 EVENTS = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
@@ -91,6 +95,13 @@ class _PairEvents(Dataset):
             found = self.transform(found)
         label: Any = target if self.target_transform is None else self.target_transform(target)
         return (found, label) if self.transforms is None else self.transforms(found, label)
+
+
+class ShardFrames(SplitFrames, Dataset):
+    """A split of a shard set, made by any reader: `SplitFrames` as tonic's Dataset, frames where those have events."""
+
+    def __repr__(self) -> str:
+        return f"ShardFrames({str(self.path)!r}, {self.split!r})"
 
 
 class CEPDVS(_PairEvents):

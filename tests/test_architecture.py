@@ -21,6 +21,7 @@ SHARD_READERS = {
     "pipeline.errors",
     "pipeline.opening",
     "pipeline.shardset",
+    "pipeline.split_frames",
     "pipeline.static_pool",
     "pipeline.manifest",
 }

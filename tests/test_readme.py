@@ -1,7 +1,7 @@
 """The README tells the truth: its commands run as they stand, its make targets exist, its verbs are all there."""
 
 import re
-import shlex
+import warnings
 from argparse import Namespace
 
 import numpy as np
@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import ROOT, write_nmnist_raw
+from documents import indented, verbs
 from PIL import Image
 
 from cli import main
@@ -19,8 +20,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def commands():
-    """Every indented `spikebridge` line, without its comment."""
-    return [shlex.split(line, comments=True)[1:] for line in README.splitlines() if line.startswith("    spikebridge ")]
+    return [arguments for block in indented(ROOT / "README.md") for arguments in verbs(block)]
 
 
 def test_commands_run_as_they_stand(tmp_path, monkeypatch):
@@ -51,18 +51,24 @@ def test_every_verb_is_named():
     assert set(main.commands) <= {arguments[0] for arguments in commands()}
 
 
-def test_the_webdataset_snippet_works(shard_set):
-    code = README[README.index("    import webdataset") :]
-    lines = [line[4:] for line in code.splitlines()[:3]]
-    snippet = "\n".join(lines).replace("shards/", f"{shard_set()}/") + "\n"
-    names: dict[str, object] = {}
-    import warnings
+SNIPPETS = [block for block in indented(ROOT / "README.md") if any("import" in line for line in block.lines[:2])]
 
+
+@pytest.mark.parametrize("block", SNIPPETS, ids=lambda block: block.where)
+def test_the_snippets_open_a_shard_set(block, shard_set, tmp_path, monkeypatch):
+    (tmp_path / "shards").symlink_to(shard_set())
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        exec(snippet, names)
+        warnings.simplefilter("ignore")  # of other libraries
+        exec(block.text, names)
     assert names["frames"].shape == (4, 2, 12, 12)
-    assert isinstance(names["label"], int)
+    assert names["label"] == int(names["label"])
+
+
+def test_there_is_a_snippet_for_each_way_to_open_one():
+    text = "".join(block.text for block in SNIPPETS)
+    assert all(name in text for name in ("ShardDataset", "ShardFrames", "webdataset.WebDataset"))
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"`?make ([a-z-]+)", README))))

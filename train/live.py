@@ -70,16 +70,18 @@ class Live:
         """Show the epoch's means so far (`EpochSums.means`); the time left counts validation in."""
         self._read = time.monotonic()
         per_step = (self._read - self._started) / max(1, self._done - self._first)
-        values = {"samples/s": f"{self._per_step / max(per_step, 1e-9):.0f}"}
-        short = {"loss_total": "loss", "loss_static": "static", "loss_event": "event", "loss_domain": "domain"}
-        short |= {name: name.removeprefix("loss_") for name in means if name.startswith("loss_") and name not in short}
-        values |= {word: f"{means[name]:.3f}" for name, word in short.items() if means.get(name) is not None}
-        if replacement is not None:
-            values["replaced"] = f"{replacement:.2f}"
+        minutes, seconds = divmod(round(per_step * (self._steps - self._done)), 60)
+        values = {"left": f"{minutes}:{seconds:02d}", "samples/s": f"{self._per_step / max(per_step, 1e-9):.0f}"}
+        if means.get("loss_total") is not None:
+            values["loss"] = f"{means['loss_total']:.3f}"
         if "train_accuracy" in means:
             values["train"] = f"{means['train_accuracy']:.3f}"
-        minutes, seconds = divmod(round(per_step * (self._steps - self._done)), 60)
-        self._bar.set_postfix({**values, **self._scores, "left": f"{minutes}:{seconds:02d}"})
+        values |= self._scores
+        if replacement is not None:
+            values["replaced"] = f"{replacement:.2f}"
+        terms = {name.removeprefix("loss_"): value for name, value in means.items() if name.startswith("loss_")}
+        values |= {name: f"{value:.3f}" for name, value in terms.items() if name != "total" and value is not None}
+        self._bar.set_postfix(values)  # most important first: what does not fit is cut
 
 
 class TensorBoard:

@@ -23,7 +23,9 @@ from train.team import Team, local_device, meet
 log = logging.getLogger(__name__)
 
 Progress = Callable[..., Any]
-"""Called as tqdm is: `progress(total=, initial=, desc=, unit=)` gives something with update, set_postfix and close."""
+"""Called as tqdm is, with total, initial, desc, unit and bar_format; gives what has update, set_postfix and close."""
+BAR = "{desc} {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt}{postfix}"
+"""A short bar: what it says besides has the time left, and is cut at the end of the terminal's line."""
 
 
 def train(
@@ -142,6 +144,7 @@ def _work(session: Session, recipe: Recipe, team: Team, *, progress: Progress, t
         initial=session.at.step,
         desc=f"{recipe.train.method} seed {recipe.train.seed}",
         unit="step",
+        bar_format=BAR,
     )
     per_step = len(session.data) / session.data.steps_per_epoch
     live = Live(bar, steps=session.steps, samples_per_step=per_step, done=session.at.step)
@@ -157,9 +160,8 @@ def _work(session: Session, recipe: Recipe, team: Team, *, progress: Progress, t
             session.run_epoch(live)
         return dict(team.lead_does(finish))
     except (KeyboardInterrupt, RunStoppedError):
-        log.warning(
-            "stopped after step %d of %d; the same command continues %s", session.at.step, session.steps, run.path
-        )
+        bar.close()
+        log.warning("%s stands at step %d of %d", run.path, session.at.step, session.steps)
         raise
     finally:
         bar.close()

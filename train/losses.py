@@ -174,7 +174,7 @@ def step_weights(coefficients: Tensor, *, mode: str = "published") -> tuple[Tens
 def domain_loss(cka: Tensor, *, weights: Tensor | None = None, estimator: str = "biased") -> Tensor:
     """Mean distance of the streams over time, 0-d, from cka [T] and the weights [T] of its steps (None for 1).
 
-    Differs: the published 1 - |CKA| is kept for the biased estimator, which is never negative. The debiased one is:
+    Differs: the published `1 - |CKA|` is kept for the biased estimator, which is never negative. The debiased one is:
     there the distance is 1 - CKA, because the absolute value would push dissimilar features further apart.
     """
     distance = 1 - (cka.abs() if estimator == "biased" else cka)

@@ -54,6 +54,18 @@ def shipped_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in SHIPPED.glob("*.toml")))
 
 
+def fitting_recipe(settings: Mapping[str, Any]) -> str | None:
+    """Name of the shipped recipe that is made for a shard set with these settings; None where there is none.
+
+    Of several the one named like the data set comes first.
+    """
+    for name in sorted(shipped_names(), key=lambda name: (name != settings["dataset"], name)):
+        wanted = load_recipe(name).tables()["shards"]
+        if all(settings.get(key) == value for key, value in wanted.items()):
+            return name
+    return None
+
+
 def find_recipe(name_or_path: str | Path) -> Path:
     """The file of a shipped recipe or of a path.
 

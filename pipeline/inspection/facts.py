@@ -146,3 +146,15 @@ def unusual_counts(events: Sequence[float], labels: Sequence[int]) -> list[str]:
                 word = "more" if away > 0 else "fewer"
                 phrases[row] = f"{np.exp(abs(away)):.1f} times {word} events than the median of its class"
     return phrases
+
+
+def furthest_count(events: Sequence[float], labels: Sequence[int]) -> tuple[int, float]:
+    """Which recording's number of events is by the largest factor away from the median of its class, and that median.
+
+    At least one recording is needed; of several as far away the first is taken.
+    """
+    counts, classes = np.maximum(np.asarray(events, float), 0.5), np.asarray(labels)
+    medians = {label: float(np.median(counts[classes == label])) for label in np.unique(classes)}
+    middle = np.array([medians[label] for label in classes])
+    row = int(np.abs(np.log(counts / middle)).argmax())
+    return row, float(middle[row])

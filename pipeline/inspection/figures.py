@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -42,30 +43,68 @@ def picture_of(one: One) -> bytes:
         grid = GridSpec(1, len(shown) + 1, figure, 0.02, top - strip / (strip + 3.9), 0.985, top, wspace=0.06)
         _partner(figure.add_subplot(grid[0]), one)
         for cell, t, pixels in zip(range(1, len(shown) + 1), shown, event_pixels(one.frames[shown]), strict=True):
-            _pixels(figure.add_subplot(grid[cell]), pixels, f"bin {t + 1}")
+            _pixels(figure.add_subplot(grid[cell]), pixels, bin_name(one, int(t)))
         bottom = top - strip / (strip + 3.9) - 0.42 / (strip + 3.9)
         below = GridSpec(
             1, 3, figure, 0.05, 0.5 / (strip + 3.9), 0.975, bottom, wspace=0.36, width_ratios=(1.3, 1, 1.1)
         )
         if one.events is not None:
-            _cloud(figure, below, one.events)
+            _cloud(figure.add_subplot(below[0], projection="3d", computed_zorder=False), one.events)
             _surface(figure.add_subplot(below[1]), one.events)
             _rate(figure.add_subplot(below[2]), one.events)
         else:
             _sum(figure.add_subplot(below[0]), one.frames)
             _bins(figure.add_subplot(below[1:]), one.frames)
-        figure.suptitle(one.facts.name, x=0.02, y=0.995, ha="left", fontsize=9)
+        _heading(figure, one.title)
         return _png(figure)
 
 
-def contact_sheet(rows: Sequence[tuple[str, Sequence[tuple[str, NDArray[np.uint8], bool]]]]) -> bytes:
+def plots_of(one: One) -> list[tuple[str, bytes]]:
+    """What `picture_of` has below the frames, each plot a picture of its own: (what it shows, PNG)."""
+    with matplotlib.rc_context(MATPLOTLIB):
+        made = []
+        plots = (_cloud, _surface, _rate) if one.events is not None else (_sum, _bins)
+        shown: Any = one.frames if one.events is None else one.events
+        for plot in plots:
+            figure = Figure(figsize=(4.6, 3.7), dpi=DPI)
+            place = GridSpec(1, 1, figure, 0.13, 0.13, 0.95, 0.92)[0]
+            solid: Any = {"projection": "3d", "computed_zorder": False} if plot is _cloud else {}
+            axes = figure.add_subplot(place, **solid)
+            plot(axes, shown)
+            title = axes.get_title()
+            axes.set_title("")
+            made.append((title, _png(figure, bbox_inches="tight")))
+        return made
+
+
+def bin_name(one: One, t: int) -> str:
+    """What stands above the frame of a time bin: its part of the recording in ms, or else its number."""
+    if one.facts.duration_us is None or one.events is None:
+        return f"bin {t + 1}"
+    bin_ms = one.facts.duration_us / 1000 / len(one.frames)
+    return f"{t * bin_ms:.0f} to {(t + 1) * bin_ms:.0f} ms"
+
+
+def _heading(figure: Figure, title: str) -> None:
+    """What is shown, at the top left, and the colours of the polarities at the right."""
+    top = 1 - 0.06 / figure.get_figheight()
+    figure.text(0.02, top, title, ha="left", va="top", fontsize=9)
+    right = 0.985 - 0.5 / figure.get_figwidth()
+    figure.text(right, top, "ON", ha="right", va="top", fontsize=9, color=ON, fontweight="bold")
+    figure.text(0.985, top, "OFF", ha="right", va="top", fontsize=9, color=OFF, fontweight="bold")
+
+
+def contact_sheet(rows: Sequence[tuple[str, Sequence[tuple[str, NDArray[np.uint8], bool]]]], *, title: str) -> bytes:
     """Classes as rows of recordings: (class, [(name, picture [H,W,3], whether it looks wrong)])."""
     columns = max(len(cells) for _, cells in rows)
     with matplotlib.rc_context(MATPLOTLIB):
-        size = 1.02
-        figure = Figure(figsize=(columns * size + 1.0, len(rows) * (size + 0.13) + 0.2), dpi=DPI)
+        size, head = 1.02, 0.34
+        high = len(rows) * (size + 0.13) + 0.2 + head
+        figure = Figure(figsize=(columns * size + 1.0, high), dpi=DPI)
         left = 0.95 / (columns * size + 1.0)
-        grid = GridSpec(len(rows), columns, figure, left, 0.01, 0.99, 0.99, wspace=0.05, hspace=0.16)
+        top = 1 - (head + 0.12) / high
+        grid = GridSpec(len(rows), columns, figure, left, 0.01, 0.99, top, wspace=0.05, hspace=0.16)
+        _heading(figure, f"{title}: busiest time bin of each")
         for row, (label, cells) in enumerate(rows):
             for column, (name, pixels, odd) in enumerate(cells):
                 axes = figure.add_subplot(grid[row, column])
@@ -92,17 +131,18 @@ def _partner(axes: Axes, one: One) -> None:
     axes.set_axis_off()
 
 
-def _cloud(figure: Figure, grid: GridSpec, events: Events) -> None:
-    """Events in x, y and time."""
-    axes = figure.add_subplot(grid[0], projection="3d", computed_zorder=False)
+def _cloud(axes: Any, events: Events) -> None:
+    """Events in x, y and time, on axes with three dimensions."""
     rows = np.unique(np.linspace(0, len(events) - 1, CLOUD_EVENTS).round().astype(int))
     t_ms = (events.t[rows] - events.t[0]) / 1000
     for polarity, colour in ((0, OFF), (1, ON)):
         of = events.p[rows] == polarity
-        axes.scatter(t_ms[of], events.x[rows][of], -events.y[rows][of], s=0.6, c=colour, linewidths=0, alpha=0.6)
+        axes.scatter(t_ms[of], events.x[rows][of], -events.y[rows][of], s=1.2, c=colour, linewidths=0, alpha=0.7)
     axes.set_xlabel("time (ms)", labelpad=-6, fontsize=7)
     axes.tick_params(labelsize=6, pad=-3)
     axes.set(yticks=[], zticks=[])
+    axes.set_ylabel("x", labelpad=-14, fontsize=7)
+    axes.set_zlabel("y", labelpad=-14, fontsize=7)
     axes.view_init(elev=18, azim=-62)
     axes.set_box_aspect((2.0, 1, 1), zoom=1.15)
     share = "" if len(rows) == len(events) else f", {len(rows):,} of {len(events):,} events"
@@ -138,7 +178,7 @@ def _rate(axes: Axes, events: Events) -> None:
         counts, _ = np.histogram(t_ms[events.p == polarity], edges)
         axes.stairs(counts / np.diff(edges), edges, color=colour, label=name)
     axes.set(xlabel="time (ms)", ylabel="events per ms", xlim=(0, edges[-1]))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.12 * axes.dataLim.ymax or 1)  # room for the legend
     axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper right")
     axes.set_title("event rate", fontsize=8)
 
@@ -165,7 +205,7 @@ def _bins(axes: Axes, frames: NDArray[np.generic]) -> None:
     axes.set_title("events per time bin", fontsize=8)
 
 
-def _png(figure: Figure) -> bytes:
+def _png(figure: Figure, **more: Any) -> bytes:
     data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
+    figure.savefig(data, format="png", metadata={"Software": None}, **more)
     return data.getvalue()

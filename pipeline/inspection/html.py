@@ -68,6 +68,21 @@ def figures(items: Iterable[str]) -> str:
     return '<div class="figures">\n' + "\n".join(items) + "\n</div>"
 
 
+def polarities(on: str, off: str) -> str:
+    """A line that says which colour is ON and which OFF."""
+    marks = ((on, "ON"), (off, "OFF"))
+    return f'<p class="note key">{"".join(f"<span><i style=background:{c}></i>{name}</span>" for c, name in marks)}</p>'
+
+
+def small_pictures(items: Iterable[tuple[str, str, bytes]]) -> str:
+    """Small PNGs in rows, enlarged without smoothing: (description, caption, PNG); fewer in a row on narrow screens."""
+    cells = (
+        f"<figure>{image(data, description=description)}<figcaption>{escape(caption)}</figcaption></figure>"
+        for description, caption, data in items
+    )
+    return f'<div class="small">\n{"".join(cells)}\n</div>'
+
+
 def preformatted(text: str) -> str:
     """Text as it stands."""
     return f"<pre>{escape(text)}</pre>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,14 @@ from typing import Any
 from pipeline.errors import SettingsError
 from pipeline.files import write_bytes
 from pipeline.inspection import pages, sheets
-from pipeline.inspection.one import One, find_recording, recording_of_file, recording_of_set, sample_of_set
+from pipeline.inspection.one import (
+    One,
+    find_recording,
+    is_simulated,
+    recording_of_file,
+    recording_of_set,
+    sample_of_set,
+)
 from pipeline.inspection.sets import Progress, SetFacts, facts_of_raw, facts_of_shards, find_pair
 from pipeline.inspection.text import text_of_one, text_of_set
 from pipeline.manifest import MANIFEST, WORK_FOLDER
@@ -69,7 +77,7 @@ def look(
         if sample is not None:
             return _one(sample_of_set(shards, sample))
         stored = facts_of_shards(shards, progress=progress)
-        return _set(stored, lambda: sheets.sheet_of_shards(shards, stored, only=only))
+        return _set(stored, path, [], lambda: sheets.sheet_of_shards(shards, stored, only=only))
     if dataset is not None:
         reader = get_reader(dataset)
         listing = reader.list_pair(path, static or path)
@@ -77,18 +85,22 @@ def look(
         reader, listing = find_pair(path, static or path)
     if sample is not None:
         recording = find_recording(listing, sample)
-        return _one(recording_of_set(reader, listing, recording, time_bins=time_bins))
+        return _one(recording_of_set(reader, listing, recording, root=path, time_bins=time_bins))
     raw = facts_of_raw(reader, listing, limit=limit, time_bins=time_bins, progress=progress)
-    return _set(raw, lambda: sheets.sheet_of_raw(reader, listing, raw, only=only))
+    raw.simulated = is_simulated(reader, path)
+    options = ["--dataset", dataset] if dataset else []
+    options += ["--static", str(static)] if static else []
+    return _set(raw, path, options, lambda: sheets.sheet_of_raw(reader, listing, raw, only=only))
 
 
 def _one(one: One) -> Seen:
     writers = {"png": pages.png_of_one, "gif": pages.gif_of_one, "html": pages.html_of_one}
     values = {**one.facts.as_dict(), **{f"origin_{name}": value for name, value in one.origin.items()}}
+    values["simulated"] = one.simulated
     return Seen(values, text_of_one(one), lambda kind, target: writers[kind](one, target))
 
 
-def _set(found: SetFacts, sheet: Callable[[], bytes]) -> Seen:
+def _set(found: SetFacts, path: Path, options: list[str], sheet: Callable[[], bytes]) -> Seen:
     def write(kind: str, target: Path) -> None:
         if kind == "gif":
             raise SettingsError("a GIF shows one recording; name one with --sample.")
@@ -97,8 +109,10 @@ def _set(found: SetFacts, sheet: Callable[[], bytes]) -> Seen:
         return pages.html_of_set(found, sheet(), target)
 
     text = text_of_set(found)
-    if found.odd:
-        text += f"\n  see the first of them: spikebridge inspect PATH --sample {found.odd[0].name} --html worst.html"
+    worst = found.odd[0].name if found.odd else found.furthest
+    if worst:
+        words = ["spikebridge", "inspect", str(path), *options, "--sample", worst, "--html", "worst.html"]
+        text += f"\n  look at it:  {shlex.join(words)}"
     if rest := sheets.left_out(found):
         text += f"\n  contact sheet: {rest}"
     return Seen(found.as_dict(), text, write)

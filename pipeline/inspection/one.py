@@ -18,12 +18,14 @@ from pipeline.formats import aedat2, mat
 from pipeline.formats import recording as recording_files
 from pipeline.inspection.facts import Facts, facts_of_events, facts_of_frames
 from pipeline.inspection.paint import static_pixels
-from pipeline.pairs import Listing, PairReader, Recording
+from pipeline.pairs import SIMULATION_NOTE, Listing, PairReader, Recording, simulation_note
 from pipeline.shardset import ShardSet
 from pipeline.static_pool import STATIC_FILE, read_static
 
 LARGEST_SENSOR = (1 << 14, 1 << 14)
 """In pixels; where a file does not say, only coordinates beyond any sensor are refused."""
+FOLDERS_ABOVE = 4
+"""Folders above a recording in which the simulator's note is looked for: class, subset, events, data set."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class One:
         events: of a raw recording; None for a stored sample.
         partner: static image, [H,W] or [H,W,3] uint8; None where none is known.
         partner_note: what the partner is.
+        simulated: whether it is known to be simulated.
         origin: what the file or the sample's metadata says besides.
     """
 
@@ -45,6 +48,12 @@ class One:
     partner: NDArray[np.uint8] | None
     partner_note: str
     origin: dict[str, Any]
+    simulated: bool = False
+
+    @property
+    def title(self) -> str:
+        """Its name, and whether it is simulated."""
+        return self.facts.name + (" (SIMULATED)" if self.simulated else "")
 
 
 def recording_of_file(path: Path, *, time_bins: int) -> One:
@@ -63,12 +72,13 @@ def recording_of_file(path: Path, *, time_bins: int) -> One:
         events = recording_files.read(path)
         size = recording_files.sensor_size(path)
     check_events(events, sensor_size=size or LARGEST_SENSOR, source=path.name)
-    origin = {"file": path.name, "bytes": path.stat().st_size, "sensor": list(size) if size else None}
-    return _raw(events, name=path.name, time_bins=time_bins, partner=None, note="", origin=origin)
+    origin = {"file": path.name, "bytes": path.stat().st_size, "sensor": f"{size[0]}x{size[1]}" if size else None}
+    simulated = any((folder / SIMULATION_NOTE).is_file() for folder in [*path.absolute().parents][:FOLDERS_ABOVE])
+    return _raw(events, name=path.name, time_bins=time_bins, origin=origin, simulated=simulated)
 
 
-def recording_of_set(reader: PairReader, listing: Listing, recording: Recording, *, time_bins: int) -> One:
-    """A recording of a raw data set, beside its photograph where the pair is exact.
+def recording_of_set(reader: PairReader, listing: Listing, recording: Recording, *, root: Path, time_bins: int) -> One:
+    """A recording of the raw data set in the folder `root`, beside its photograph where the pair is exact.
 
     Raises:
         RecordingError: it cannot be used.
@@ -82,17 +92,37 @@ def recording_of_set(reader: PairReader, listing: Listing, recording: Recording,
         "class": listing.classes[recording.label],
         "subset": recording.subset,
         "static": recording.image,
-        "sensor": list(listing.sensor_size),
+        "sensor": f"{listing.sensor_size[0]}x{listing.sensor_size[1]}",
     }
     note = f"photograph {image.name}" if image else ""
-    return _raw(events, name=recording.name, time_bins=time_bins, partner=partner, note=note, origin=origin)
+    return _raw(
+        events,
+        name=recording.name,
+        time_bins=time_bins,
+        partner=partner,
+        note=note,
+        origin=origin,
+        simulated=is_simulated(reader, root),
+    )
+
+
+def is_simulated(reader: PairReader, root: Path) -> bool:
+    """Whether the recordings of a raw data set are known to be simulated."""
+    return reader.card.simulated or bool(simulation_note(root) or simulation_note(root / "events"))
 
 
 def _raw(
-    events: Events, *, name: str, time_bins: int, partner: NDArray[np.uint8] | None, note: str, origin: dict[str, Any]
+    events: Events,
+    *,
+    name: str,
+    time_bins: int,
+    origin: dict[str, Any],
+    simulated: bool,
+    partner: NDArray[np.uint8] | None = None,
+    note: str = "",
 ) -> One:
     facts = facts_of_events(events, name=name, time_bins=time_bins)
-    return One(facts, whole_frames(events, time_bins), events, partner, note, origin)
+    return One(facts, whole_frames(events, time_bins), events, partner, note, origin, simulated)
 
 
 def whole_frames(events: Events, time_bins: int) -> NDArray[np.int64]:
@@ -125,7 +155,7 @@ def sample_of_set(shards: ShardSet, key: str) -> One:
         partner = static_pixels(static.images[row], encoding=shards.settings["encoding"])
         note = f"photograph {static.keys[row]} ({static.roles[row]})"
     origin = {"class": shards.classes[int(split.labels[position])], **metadata}
-    return One(facts_of_frames(frames, name=key), frames, None, partner, note, origin)
+    return One(facts_of_frames(frames, name=key), frames, None, partner, note, origin, shards.simulated)
 
 
 def _metadata(shards: ShardSet, shard: Path, key: str) -> dict[str, Any]:

@@ -6,12 +6,16 @@ Axes: T time bins, P polarity (0 OFF, 1 ON), C channels, H, W pixels.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.inspection.style import HEAT, OFF, ON
+
+CAPTION_PIXELS = 22
+"""Height of the line below a picture."""
 
 
 def event_pixels(frames: NDArray[Any]) -> NDArray[np.uint8]:
@@ -57,13 +61,22 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return data.getvalue()
 
 
-def gif(pictures: NDArray[np.uint8], *, milliseconds: int = 100, least: int = 256) -> bytes:
-    """Pictures [T,H,W,3] as an endless GIF, every pixel enlarged to a square so that the longer side has `least`."""
-    from PIL import Image
+def gif(
+    pictures: NDArray[np.uint8], *, captions: Sequence[str] = (), milliseconds: int = 100, least: int = 256
+) -> bytes:
+    """Pictures [T,H,W,3] as an endless GIF, every pixel enlarged to a square so that the longer side has `least`.
+
+    Captions, one for each picture, stand below it.
+    """
+    from PIL import Image, ImageDraw
 
     times = max(1, -(-least // max(pictures.shape[1:3])))
     large = pictures.repeat(times, axis=1).repeat(times, axis=2)
+    if captions:
+        large = np.pad(large, ((0, 0), (0, CAPTION_PIXELS), (0, 0), (0, 0)), constant_values=255)
     frames = [Image.fromarray(picture) for picture in large]
+    for frame, caption in zip(frames, captions, strict=False):
+        ImageDraw.Draw(frame).text((4, frame.height - CAPTION_PIXELS + 3), caption, fill="#5a626b", font_size=13)
     data = io.BytesIO()
     frames[0].save(data, format="GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
     return data.getvalue()

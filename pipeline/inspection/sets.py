@@ -15,8 +15,16 @@ import numpy as np
 
 from pipeline.errors import LayoutError, RecordingError
 from pipeline.events import check_events
-from pipeline.inspection.facts import Facts, facts_of_events, facts_of_frames, unusual_counts
-from pipeline.pairs import Listing, PairReader, Recording, all_readers
+from pipeline.formats.recording import FORMATS
+from pipeline.inspection.facts import (
+    Facts,
+    facts_of_events,
+    facts_of_frames,
+    furthest_count,
+    unusual_counts,
+)
+from pipeline.inspection.one import LARGEST_SENSOR
+from pipeline.pairs import Listing, PairReader, Recording, all_readers, get_reader
 from pipeline.shardset import ShardSet
 
 CHUNK = 256
@@ -39,6 +47,8 @@ class SetFacts:
         odd: those with complaints, worst first: most complaints, then fewest events.
         unreadable: name and message of recordings that cannot be used.
         simulated: whether the recordings are simulated.
+        furthest: name of the recording whose number of events is furthest from its class's median; empty without.
+        how_far: its number of events and that median, for people.
     """
 
     kind: str
@@ -51,6 +61,8 @@ class SetFacts:
     odd: list[Facts] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     simulated: bool = False
+    furthest: str = ""
+    how_far: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -60,8 +72,10 @@ class SetFacts:
 def find_pair(events_root: Path, static_root: Path) -> tuple[PairReader, Listing]:
     """The reader whose layout a raw folder has; `folders`, which takes nearly anything, only when no other fits.
 
+    Where none does and there are recordings, as in a set without its images, these are shown alone.
+
     Raises:
-        LayoutError: none or several fit.
+        LayoutError: several fit, or none and there are no recordings.
     """
     fitting: list[tuple[PairReader, Listing]] = []
     for reader in all_readers():
@@ -70,6 +84,8 @@ def find_pair(events_root: Path, static_root: Path) -> tuple[PairReader, Listing
         except LayoutError:
             continue
     special = [pair for pair in fitting if pair[0].name != "folders"] or fitting
+    if not special and (alone := recordings_alone(events_root)).recordings:
+        return get_reader("folders"), alone
     if len(special) != 1:
         found = " and ".join(reader.name for reader, _ in special) or "none"
         raise LayoutError(
@@ -77,6 +93,19 @@ def find_pair(events_root: Path, static_root: Path) -> tuple[PairReader, Listing
             "with --static; `spikebridge datasets NAME` shows a layout."
         )
     return special[0]
+
+
+def recordings_alone(root: Path) -> Listing:
+    """Every recording below a folder; its class is the folder that holds it."""
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in FORMATS and not path.name.startswith("."))
+    classes = tuple(sorted({path.parent.name for path in paths}))
+    names = [str(path.relative_to(root).with_suffix("")) for path in paths]
+    recordings = tuple(
+        Recording(name, path, classes.index(path.parent.name), None, path.stem, None)
+        for name, path in zip(names, paths, strict=True)
+    )
+    note = "no layout of a known data set with its images fits: recordings alone, the class being their folder"
+    return Listing(classes, recordings, (), LARGEST_SENSOR, pairing="none", notes=(note,))
 
 
 def facts_of_raw(reader: PairReader, listing: Listing, *, limit: int, time_bins: int, progress: Progress) -> SetFacts:
@@ -90,8 +119,9 @@ def facts_of_raw(reader: PairReader, listing: Listing, *, limit: int, time_bins:
         for label, name in enumerate(listing.classes)
     ]
     width, height = listing.sensor_size
+    sensor = "unknown" if listing.sensor_size == LARGEST_SENSOR else f"{width}x{height} pixels"
     about = [
-        f"sensor {width}x{height} pixels, {len(listing.images):,} static images, pairs known: {listing.pairing}",
+        f"sensor {sensor}, {len(listing.images):,} static images, pairs known: {listing.pairing}",
         *listing.notes,
     ]
     found = SetFacts("raw data set", reader.name, about, classes, of=len(recordings))
@@ -145,8 +175,12 @@ def _judge(found: SetFacts, seen: Sequence[tuple[Facts, int]]) -> SetFacts:
     found.looked = len(seen) + len(found.unreadable)
     if seen:
         counts = [facts.events for facts, _ in seen]
+        labels = [label for _, label in seen]
+        row, median = furthest_count(counts, labels)
+        found.furthest = seen[row][0].name
+        found.how_far = f"{counts[row]:,.6g} events where the median is {median:,.6g}"
         found.events = (min(counts), float(np.median(counts)), max(counts))
-        unusual = unusual_counts(counts, [label for _, label in seen])
+        unusual = unusual_counts(counts, labels)
         every = [
             replace(facts, complaints=(*facts.complaints, phrase)) if phrase else facts
             for (facts, _), phrase in zip(seen, unusual, strict=True)

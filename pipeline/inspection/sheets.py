@@ -34,7 +34,6 @@ def sheet_of_shards(shards: ShardSet, found: SetFacts, *, only: str | None) -> b
     Raises:
         SettingsError: no class of that name.
     """
-    odd = {facts.name for facts in found.odd}
     keys = [
         (key, int(label))
         for split in shards.splits.values()
@@ -46,7 +45,7 @@ def sheet_of_shards(shards: ShardSet, found: SetFacts, *, only: str | None) -> b
         split, i = place[key]
         return busiest(split.read([i])[0])
 
-    return _sheet(shards.classes, keys, odd, picture, only)
+    return _sheet(found, shards.classes, keys, picture, only)
 
 
 def sheet_of_raw(reader: PairReader, listing: Listing, found: SetFacts, *, only: str | None) -> bytes:
@@ -55,7 +54,6 @@ def sheet_of_raw(reader: PairReader, listing: Listing, found: SetFacts, *, only:
     Raises:
         SettingsError: no class of that name.
     """
-    odd = {facts.name for facts in found.odd}
     lost = {name for name, _ in found.unreadable}
     by_name = {recording.name: recording for recording in listing.recordings}
     names = [(r.name, r.label) for r in listing.recordings if r.name not in lost]
@@ -66,13 +64,13 @@ def sheet_of_raw(reader: PairReader, listing: Listing, found: SetFacts, *, only:
         except RecordingError:
             return None  # one that was not looked into
 
-    return _sheet(listing.classes, names, odd, picture, only)
+    return _sheet(found, listing.classes, names, picture, only)
 
 
 def _sheet(
+    found: SetFacts,
     classes: Sequence[str],
     names: Sequence[tuple[str, int]],
-    odd: set[str],
     picture: Callable[[str], NDArray[np.uint8] | None],
     only: str | None,
 ) -> bytes:
@@ -81,6 +79,7 @@ def _sheet(
 
     if only is not None and only not in classes:
         raise SettingsError(f"no class is called {only!r}; there are {', '.join(classes[:20])}.")
+    odd = {facts.name for facts in found.odd}
     of_class: dict[int, list[str]] = {}
     for name, label in sorted(names, key=lambda item: item[0] not in odd):  # odd ones first, else in their order
         of_class.setdefault(label, []).append(name)
@@ -90,7 +89,7 @@ def _sheet(
         members = of_class.get(classes.index(name), [])[: SHEET_COLUMNS * (SHEET_ROWS if only else 1)]
         cells = [(m, pixels, m in odd) for m in members if (pixels := picture(m)) is not None]
         rows += [(name, cells[i : i + SHEET_COLUMNS]) for i in range(0, len(cells), SHEET_COLUMNS)]
-    return contact_sheet(rows)
+    return contact_sheet(rows, title=found.name + (", SIMULATED recordings" if found.simulated else ""))
 
 
 def left_out(found: SetFacts) -> str:

@@ -89,6 +89,9 @@ svg {{ display: block; width: 100%; height: auto; }}
 .single {{ max-width: 560px; }}
 .scroll {{ overflow-x: auto; margin: 8px 0; }}
 .figures + .note {{ margin-top: 14px; }}
+.small {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: 8px; }}
+.small img {{ display: block; width: 100%; image-rendering: pixelated; border: 1px solid {RULE}; }}
+.small figcaption {{ font-size: 11.5px; text-align: center; line-height: 1.3; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }}
 th, td {{ text-align: right; white-space: nowrap; padding: 3px 10px;
   border-bottom: 1px solid {RULE}; vertical-align: top; }}

@@ -12,8 +12,9 @@ SHOWN_ODD, SHOWN_CLASSES = 10, 12
 def text_of_one(one: One) -> str:
     """A summary for the terminal."""
     facts = one.facts
-    head = [facts.name, *(f"  {name:12} {value}" for name, value in rows_of(one))]
-    return "\n".join([*head, *(f"  looks wrong: {complaint}" for complaint in facts.complaints)])
+    head = [one.title, *(f"  {name:12} {value}" for name, value in rows_of(one))]
+    wrong = [f"  looks wrong: {complaint}" for complaint in facts.complaints]
+    return "\n".join([*head, *(wrong or ["  nothing looks wrong"])])
 
 
 def rows_of(one: One) -> list[tuple[str, str]]:
@@ -35,11 +36,11 @@ def rows_of(one: One) -> list[tuple[str, str]]:
             ("hot pixels", ", ".join(f"x={x} y={y} ({100 * share:.0f} %)" for x, y, share in facts.hot_pixels[:5]))
         )
     known = {name for name, _ in rows}
-    rows += [
-        (f"raw {name}" if name in known else name.replace("_", " "), str(value))
-        for name, value in one.origin.items()
-        if value not in (None, "")
-    ]
+    for name, value in one.origin.items():
+        if name == "duration_us":
+            rows.append(("duration", f"{value / 1000:,.3f} ms"))
+        elif value not in (None, ""):
+            rows.append((f"raw {name}" if name in known else name.replace("_", " "), str(value)))
     return rows
 
 
@@ -55,6 +56,8 @@ def text_of_set(found: SetFacts) -> str:
     part = "" if found.looked == found.of else f" (an even sample of {found.looked:,} of {found.of:,}; see --limit)"
     lines.append(f"  looks wrong: {len(found.odd):,} of {found.looked:,}{part}")
     lines += [f"    {facts.name}: {'; '.join(facts.complaints)}" for facts in found.odd[:SHOWN_ODD]]
+    if not found.odd and found.furthest:
+        lines.append(f"  furthest from its class: {found.furthest}, {found.how_far}")
     if len(found.odd) > SHOWN_ODD:
         lines.append(f"    and {len(found.odd) - SHOWN_ODD:,} more, see --json")
     if found.unreadable:

@@ -11,10 +11,10 @@ from PIL import Image
 from pipeline.errors import LayoutError, RecordingError, SettingsError, ShardSetError
 from pipeline.events import Events
 from pipeline.formats import bin40
-from pipeline.inspection.facts import facts_of_events, facts_of_frames, unusual_counts
+from pipeline.inspection.facts import facts_of_events, facts_of_frames, furthest_count, unusual_counts
 from pipeline.inspection.look import look
 from pipeline.inspection.one import whole_frames
-from pipeline.inspection.paint import event_pixels, gif
+from pipeline.inspection.paint import CAPTION_PIXELS, event_pixels, gif
 from pipeline.shardset import ShardSet
 
 PLAIN = {"dataset": None, "static": None, "sample": None, "only": None, "time_bins": 10, "limit": 1000}
@@ -123,8 +123,9 @@ def test_the_odd_recording_of_a_raw_set_comes_first(tmp_path):
 def test_a_raw_folder_is_recognised_or_refused(tmp_path):
     raw = write_digits_raw(tmp_path / "raw")
     assert "raw data set: digits" in seen(raw).text
+    (tmp_path / "empty").mkdir()
     with pytest.raises(LayoutError, match="--dataset"):
-        seen(tmp_path)
+        seen(tmp_path / "empty")
     with pytest.raises(RecordingError, match="names look like"):
         seen(raw, sample="Train/0/nothing")
 
@@ -138,11 +139,12 @@ def test_a_stored_sample_and_its_photograph(shard_set, tmp_path, form):
     one = seen(shards, sample=key)
     assert one.values["origin_static"].startswith("static-")
     assert one.values["duration_us"] is None
+    assert f"duration     {one.values['origin_duration_us'] / 1000:,.3f} ms" in one.text
     for kind in ("png", "gif", "html"):
         one.write(kind, tmp_path / f"a.{kind}")
-    assert (
-        "static partner" in (tmp_path / "a.html").read_text() or "Static partner" in (tmp_path / "a.html").read_text()
-    )
+    page = (tmp_path / "a.html").read_text()
+    assert "Static partner: photograph static-" in page
+    assert page.count("<img") == 1 + 4 + 2 + 1  # photograph, time bins, plots, motion
     assert opened(tmp_path / "a.gif").n_frames > 1
     with pytest.raises(ShardSetError, match="no sample 'nothing'"):
         seen(shards, sample="nothing")
@@ -172,3 +174,45 @@ def test_polarities_have_their_colours_and_gifs_their_size():
     assert (pictures[0, 1:] == 255).all()
     moving = Image.open(io.BytesIO(gif(pictures)))
     assert (moving.n_frames, moving.size) == (2, (256, 192))
+    told = Image.open(io.BytesIO(gif(pictures, captions=["5 ms", "10 ms"])))
+    first = np.asarray(told.convert("RGB"))
+    assert told.size == (256, 192 + CAPTION_PIXELS)
+    np.testing.assert_array_equal(first[:64, :64], np.full((64, 64, 3), (213, 94, 0)))
+    assert (first[192:] < 200).any()
+
+
+def test_the_furthest_recording_is_named_where_nothing_looks_wrong(shard_set):
+    assert furthest_count([100, 90, 130, 10, 12, 11], [0, 0, 0, 1, 1, 1]) == (2, 100.0)
+    found = seen(shard_set())
+    name, counts = found.values["furthest"], {}
+    for split in ShardSet(shard_set()).splits.values():
+        for key, label, frames in zip(split.keys, split.labels, split.read_all(), strict=True):
+            counts.setdefault(int(label), {})[key] = float(frames.sum())
+    away = {
+        key: abs(np.log(count / np.median(list(of_class.values()))))
+        for of_class in counts.values()
+        for key, count in of_class.items()
+    }
+    assert name == max(away, key=away.get)
+    assert f"furthest from its class: {name}" in found.text
+    command = found.text.splitlines()[-1].partition("spikebridge ")[2]
+    assert command == f"inspect {shard_set()} --sample {name} --html worst.html"
+
+
+def test_recordings_without_their_images_are_shown_alone(tmp_path):
+    raw = write_digits_raw(tmp_path)
+    alone = seen(raw / "events")
+    assert "recordings alone" in alone.text
+    assert alone.values["of"] == 21
+    assert [entry["class"] for entry in alone.values["classes"]] == ["0", "1", "2"]
+    assert seen(raw / "events", sample="Test/0/00006").values["origin_class"] == "0"
+
+
+def test_simulated_recordings_are_called_so(tmp_path, shard_set):
+    raw = write_digits_raw(tmp_path / "raw")
+    assert "(SIMULATED" in seen(raw).text  # the data set is
+    path = next((raw / "events").rglob("*.bin"))
+    assert "SIMULATED" not in seen(path).text
+    (raw / "simulated.json").write_text("{}")  # what the simulator leaves there
+    assert seen(path).text.startswith(f"{path.name} (SIMULATED)")
+    assert seen(shard_set(), sample=ShardSet(shard_set()).split("test").keys[0]).values["simulated"] is True

@@ -16,6 +16,7 @@ from servers import serving
 
 from pipeline import sharing
 from pipeline.errors import SettingsError, ShardSetError
+from pipeline.opening import open_set
 from pipeline.places import is_address, masked, open_place
 from pipeline.shardset import ShardSet
 from pipeline.sharing import CURRENT, pull, push
@@ -76,6 +77,12 @@ def test_flat_needs_a_place_of_its_own(shard_set, published):
     with pytest.raises(SettingsError, match="push without --flat"):
         push(shard_set(samples_per_shard=4), str(published), flat=True)
     assert {path.name for path in published.iterdir()} == before
+
+
+def test_a_published_folder_opens_as_it_is(shard_set, published):
+    opened = open_set(str(published))
+    assert opened.id == ShardSet(shard_set(samples_per_shard=4)).id
+    assert opened.path == published / opened.id
 
 
 def test_over_http(shard_set, http, tmp_path):

@@ -15,8 +15,9 @@ with warnings.catch_warnings():
 
 from pipeline.errors import LayoutError
 from pipeline.pairs import get_reader
+from pipeline.shardset import ShardSet
 from pipeline.splits import assign_recordings
-from pipeline.tonic_datasets import CEPDVS, EVENTS, NOmniglot
+from pipeline.tonic_datasets import CEPDVS, EVENTS, NOmniglot, ShardFrames
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +76,22 @@ def test_cepdvs_has_the_test_recordings_of_a_conversion(tmp_path):
 def test_absent_files_are_asked_for(tmp_path):
     with pytest.raises(LayoutError, match=r"pathFile\.csv"):
         CEPDVS(tmp_path)
+
+
+@pytest.mark.parametrize("container", ["webdataset", "hdf5"])
+def test_a_shard_set_is_a_data_set_of_tonics(shard_set, tmp_path, container):
+    import torch
+
+    folder = shard_set(format=container)
+    stored = ShardSet(folder).split("train")
+    data = ShardFrames(folder, "train", transform=tonic.transforms.NumpyAsType(np.float32))
+    assert isinstance(data, tonic.dataset.Dataset)
+    assert (data.sensor_size, data.ordering, data.dtype) == ((12, 12, 2), ("t", "p", "y", "x"), np.uint8)
+    assert data.targets == stored.labels.tolist()
+    cached = tonic.DiskCachedDataset(data, str(tmp_path / "cache"))
+    for _ in range(2):  # the second time from the cache
+        loader = torch.utils.data.DataLoader(cached, batch_size=len(data), collate_fn=tonic.collation.PadTensors())
+        frames, targets = next(iter(loader))
+        np.testing.assert_array_equal(frames.numpy(), stored.read_all())
+        assert targets.tolist() == data.targets
+    assert len(ShardFrames(folder, "validation")) == len(ShardSet(folder).split("validation"))

@@ -42,7 +42,7 @@ def test_progress_shows_what_matters(tmp_path):
     train(FakeShardSet(tmp_path / "s"), tiny_recipe(epochs=2), tmp_path / "run", device="cpu", progress=make)
     last = bars[0].shown[-1]
     assert list(last) == [
-        *("samples/s", "loss", "static", "event", "domain", "replaced", "train", "validation", "firing", "left")
+        *("left", "samples/s", "loss", "train", "validation", "firing", "replaced", "static", "event", "domain")
     ]
     assert last["left"] == "0:00"
 

@@ -265,6 +265,14 @@ def test_differences_name_what_differs():
     assert lines == ["lr: 0.003 there, 0.5 asked for", "tet: True there, False asked for"]
 
 
+def test_a_recipe_is_found_for_a_shard_set():
+    name = "nomniglot"
+    wanted = recipes.load_recipe(name).tables()["shards"]
+    assert recipes.fitting_recipe({**wanted, "codec": "raw"}) == name
+    assert recipes.fitting_recipe({**wanted, "protocol": "legacy"}) == "nomniglot-legacy"
+    assert recipes.fitting_recipe({**wanted, "size": 29}) is None
+
+
 def test_find_copy_and_show(tmp_path):
     copied = recipes.copy_recipe("digits", tmp_path)
     assert copied.name == "digits.toml"

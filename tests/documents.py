@@ -1,0 +1,93 @@
+"""Commands and code as the documents show them: what the README indents, and what pages of docs/ put between fences."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+FENCE = re.compile(r"^```(?:\{code-block\} )?(\w+)$")
+CAPTION = ":caption: "
+NOT_RUN = "% not run: "
+EXIT_CODE = re.compile(r"exit code (\d+)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of code.
+
+    Args:
+        language: behind the fence; empty for an indented block.
+        file: caption: what the block is to be saved as, or changes; empty for none.
+        lines: of the block.
+        where: file and line, for messages.
+        not_run: why it cannot be run here, empty if it can.
+    """
+
+    language: str
+    file: str
+    lines: tuple[str, ...]
+    where: str
+    not_run: str = ""
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines) + "\n"
+
+    def commands(self) -> list[tuple[str, int]]:
+        """Lines of a shell block, and the exit code that a comment behind each announces (0 without)."""
+        found = []
+        for line in self.lines:
+            code = EXIT_CODE.search(line.partition(" # ")[2])
+            found.append((line.partition(" # ")[0], int(code[1]) if code else 0))
+        return found
+
+
+def fenced(path: Path) -> list[Block]:
+    """The fenced blocks of a page, in order."""
+    blocks, before = [], ""
+    lines = iter(enumerate(path.read_text().splitlines(), start=1))
+    for number, line in lines:
+        match = FENCE.match(line)
+        if match is None:
+            before = line or before
+            continue
+        inside = []
+        for _, content in lines:
+            if content == "```":
+                break
+            inside.append(content)
+        file = ""
+        if inside and inside[0].startswith(CAPTION):
+            file = inside.pop(0).removeprefix(CAPTION).strip("`")
+        reason = before.removeprefix(NOT_RUN) if before.startswith(NOT_RUN) else ""
+        blocks.append(Block(match[1], file, tuple(inside), f"{path.name}:{number}", reason))
+        before = ""
+    return blocks
+
+
+def indented(path: Path) -> list[Block]:
+    """The blocks of a document that are indented by four spaces, in order."""
+    blocks: list[Block] = []
+    inside: list[str] = []
+    for number, line in enumerate([*path.read_text().splitlines(), ""], start=1):
+        if line.startswith("    "):
+            inside.append(line[4:])
+        elif inside:
+            blocks.append(Block("", "", tuple(inside), f"{path.name}:{number - len(inside)}"))
+            inside = []
+    return blocks
+
+
+def verbs(block: Block) -> list[list[str]]:
+    """Arguments of every `spikebridge` line of a block, without its comment."""
+    return [shlex.split(line, comments=True)[1:] for line in block.lines if line.startswith("spikebridge ")]
+
+
+def apply_change(block: Block, root: Path) -> None:
+    """Change a file as a `diff` block shows: its lines of `-` and ` ` stand there once; they become those of `+`."""
+    path = root / block.file
+    old = "".join(line[1:] + "\n" for line in block.lines if line[:1] in "- ")
+    new = "".join(line[1:] + "\n" for line in block.lines if line[:1] in "+ ")
+    text = path.read_text()
+    assert text.count(old) == 1, f"{block.where}: {block.file} holds these lines {text.count(old)} times:\n{old}"
+    path.write_text(text.replace(old, new))

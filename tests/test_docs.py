@@ -1,0 +1,158 @@
+"""The documentation tells the truth: it builds without a warning, and what its pages show is run as it stands."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import warnings
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import ROOT, write_digits_raw, write_nmnist_raw
+from documents import Block, apply_change, fenced
+from PIL import Image
+
+from cli import main
+from models import build_model
+from models.published import published_names
+
+DOCS = ROOT / "docs"
+PAGES = sorted(path for folder in ("tutorials", "reference", "adding") for path in (DOCS / folder).glob("*.md"))
+SHOWN_ONLY = {"text", "verbs", "eval", "toctree"}
+NOT_RUN = {"sharing": 1, "paper": 1}
+"""Blocks of each page that say why no test can run them."""
+QUICK = ["--set", "epochs=1", "--set", "width=0.5"]
+"""No page needs a good network."""
+MORE = {"train": QUICK, "compare": [*QUICK, "--seeds", "0"]}
+"""What is added to the commands of these verbs."""
+
+
+def test_it_builds_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", DOCS, tmp_path / "html"]
+    done = subprocess.run([*command, "-d", tmp_path / "trees"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    verbs = (tmp_path / "html" / "reference" / "verbs.html").read_text()
+    for name in main.commands:
+        assert f"spikebridge {name}" in verbs
+    assert "ShardDataset" in (tmp_path / "html" / "reference" / "api.html").read_text()
+
+
+def test_a_broken_link_fails_the_build(tmp_path):
+    pytest.importorskip("sphinx")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "conf.py").write_text('extensions = ["myst_parser"]\n')
+    (tmp_path / "source" / "index.md").write_text("# Title\n\n[somewhere](absent.md)\n")
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", tmp_path / "source", tmp_path / "html"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "absent.md" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """What the pages take for granted: raw data, photographs, `shards`, `run`, a published checkpoint."""
+    root = tmp_path_factory.mktemp("docs")
+    write_digits_raw(root / "raw", train=7, test=2, classes=10)
+    nmnist = write_nmnist_raw(root / "nmnist", train=80, test=20, classes=10)
+    (nmnist / "events").rename(root / "N-MNIST")
+    (nmnist / "static").rename(root / "MNIST")
+    for label in ("cat", "dog"):
+        (root / "photos" / label).mkdir(parents=True)
+        for i in range(10):
+            pixels = np.random.default_rng(i).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "photos" / label / f"{i:04d}.jpg")
+    net = build_model("scnn", num_classes=10, time_steps=10)  # the network of recipe nmnist, as others would save it
+    state = {theirs: net.state_dict()[ours] for ours, theirs in published_names(net).items()}
+    state |= {f"coefficient.{t}": torch.ones(1) for t in range(10)}
+    torch.save({"epoch": 9, "arch": "SCNN", "state_dict": state, "args": Namespace()}, root / "model_best.pth.tar")
+    shards, run = str(root / "shards"), str(root / "run")
+    raw = ["--events", str(root / "raw"), "--static", str(root / "raw")]
+    for arguments in (
+        ["preprocess", "--dataset", "digits", *raw, "--out", shards],
+        ["train", "--shards", shards, "--recipe", "digits", "--run", run, *QUICK],
+    ):
+        result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    return root
+
+
+def checkout(folder):
+    """The program, to be changed by a page; compiled code comes along."""
+    for name in ("cli.py", "pipeline", "models", "train", "data/recipes"):
+        source, target = ROOT / name, folder / name
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            shutil.copy2(source, target)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_a_page_shows_is_run(page, place, tmp_path, monkeypatch):
+    blocks = fenced(page)
+    for entry in place.iterdir():
+        (tmp_path / entry.name).symlink_to(entry)
+    monkeypatch.chdir(tmp_path)
+    changes = page.parent.name == "adding"
+    if changes:
+        checkout(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks:
+        if block.not_run or block.language in SHOWN_ONLY:
+            continue
+        if block.language == "diff":
+            apply_change(block, tmp_path)
+        elif block.file:
+            (tmp_path / block.file).write_text(block.text)
+        elif block.language == "bash":
+            for command, code in block.commands():
+                run_command(command, code, block)
+        elif changes:
+            run_program([sys.executable, "-c", block.text], 0, block)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of other libraries
+                exec(compile(block.text, block.where, "exec"), names)
+    assert sum(bool(block.not_run) for block in blocks) == NOT_RUN.get(page.stem, 0)
+    languages = {block.language for block in blocks}
+    assert languages <= SHOWN_ONLY | {"bash", "python", "toml", "diff"}, languages
+
+
+def run_command(command: str, code: int, block: Block) -> None:
+    """A line of the shell: verbs in this process, which saves the time of importing torch, all else in a shell."""
+    first, *arguments = shlex.split(command)
+    target = arguments.pop() if ">" in arguments else ""
+    arguments = [word for word in arguments if word != ">"]
+    more = MORE.get(arguments[0 if first == "spikebridge" else 1], []) if len(arguments) > 1 else []
+    if first == "spikebridge":
+        result = CliRunner().invoke(main, [*arguments, *more], catch_exceptions=False)
+        assert result.exit_code == code, (block.where, command, result.output)
+        if target:
+            Path(target).write_text(result.stdout)
+    elif first == "python":
+        run_program([sys.executable, *arguments, *more], code, block)
+    else:
+        run_program(["bash", "-c", command], code, block)
+
+
+def run_program(command: list[str], code: int, block: Block) -> None:
+    environment = {**os.environ, "PYTHONPATH": "."}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == code, (block.where, command, done.stdout, done.stderr)
+
+
+def test_every_verb_is_shown_on_a_page():
+    shown = {
+        shlex.split(command)[1 if command.startswith("spikebridge") else 2]
+        for page in PAGES
+        for block in fenced(page)
+        if block.language == "bash"
+        for command, _ in block.commands()
+        if command.startswith(("spikebridge ", "python cli.py "))
+    }
+    assert set(main.commands) <= shown
