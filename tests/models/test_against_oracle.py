@@ -54,6 +54,8 @@ def test_whole_network(kind, backend, data):
     low, high = SIZES[kind]
     size = data.draw(st.tuples(st.integers(low, high), st.integers(low, high)))
     net, static, event = draw_case(kind, T=T, B=B, size=size, seed=seed, **how)
+    replaced = data.draw(st.lists(st.booleans(), min_size=B, max_size=B))  # sliding: these are shown events instead
+    static[:, torch.tensor(replaced)] = event[:, torch.tensor(replaced)]
     streams = data.draw(st.sampled_from(("both", "static", "event")))
     static, event = (None if streams == "event" else static), (None if streams == "static" else event)
     net.train(data.draw(st.booleans()))

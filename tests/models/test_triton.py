@@ -12,6 +12,8 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined: before the kernels are imported
 
+from golden import CASES as GOLDEN_CASES
+from golden import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle
@@ -201,3 +203,9 @@ check(kernels.moments, dict(x=half, means=full, squares=full), "BSPC", T=10, ACC
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.getcwd()}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", GOLDEN_CASES)
+def test_published_figures(name):
+    check(name, "triton", device=DEVICE)
