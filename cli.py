@@ -167,7 +167,11 @@ def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, 
 @click.option("--extent", type=click.Choice(CHOICES["extent"]), help="Stretch the recording's extent or the sensor.")
 @click.option("--encoding", type=click.Choice(CHOICES["encoding"]), help="Channels of the static images.")
 @click.option("--dtype", type=click.Choice(CHOICES["dtype"]), help="Stored type  [default: by the reduction]")
-@click.option("--protocol", type=click.Choice(CHOICES["protocol"]), help="Splits without leaks, or the published ones.")
+@click.option(
+    "--protocol",
+    type=click.Choice(CHOICES["protocol"]),
+    help="Splits without leaks, the published ones, or leaks on purpose.",
+)
 @click.option(
     "--splits", type=folder(exists=True, dir_okay=False), help="CSV (recording,split) that replaces the splits."
 )
@@ -251,6 +255,7 @@ def preprocess(
         f"  samples    {', '.join(f'{count:,} {name}' for name, count in counts.items())}"
         + (" (SIMULATED recordings)\n" if manifest["simulated"] else "\n")
         + f"  pool       {manifest['static']['roles']['pool']:,} of {manifest['static']['images']:,} static images"
+        + (" (LEAKY: with those of held-out recordings)" if settings.protocol == "leaky" else "")
     )
     answer(result, text, as_json=as_json)
     if rejected:
@@ -303,7 +308,7 @@ def verify(shards_path: Path, as_json: bool) -> None:
         f"{found.files} files, {found.samples:,} samples, {found.images:,} static images, {found.bytes / 1e6:,.1f} MB"
     )
     lines = [*(f"problem: {problem}" for problem in found.problems), *(f"note: {note}" for note in found.notes)]
-    text = "\n".join([f"{'whole, no leaks' if found.ok else 'NOT GOOD'}: {head}", *lines])
+    text = "\n".join([f"{found.verdict}: {head}", *lines])
     answer({**vars(found), "ok": found.ok}, text, as_json=as_json)
     if not found.ok:
         click.get_current_context().exit(VERIFICATION_FAILED)
@@ -579,6 +584,8 @@ def result_text(result: dict[str, Any], run_path: Path) -> str:
     """The closing lines of a run."""
     samples = result["samples"]
     lines = [result["method"] + " on " + result["dataset"] + (" (SIMULATED recordings)" if result["simulated"] else "")]
+    if result["protocol"] == "leaky":
+        lines[0] += " (LEAKY protocol: no result)"
     for split in ("test", "validation"):
         accuracy = result[f"{split}_accuracy"]
         if accuracy is not None:
@@ -625,6 +632,7 @@ def evaluate(run_path: Path, shards: str, split: str, weights: str, trust: bool,
     result = score(run_path, shards, split=split, weights=weights, device=device, trust=trust)
     text = f"{split} accuracy {result['accuracy']:.1%} of {result['samples']:,} recordings"
     text += " (SIMULATED)" if result["simulated"] else ""
+    text += " (LEAKY protocol: no result)" if result["protocol"] == "leaky" else ""
     if result.get("recorded") is not None:
         text += f"; the file says {result['recorded']:.1%}"
     answer(result, text, as_json=as_json)

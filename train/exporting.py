@@ -35,7 +35,7 @@ DESCRIPTION = "spikebridge"
 TRACED_BATCH = 2
 """Samples of the batch that a program is traced with; it runs with any number."""
 FIGURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
-SETTINGS = ("dataset", "simulated", "method", "seed", "shard_set", "contents", "samples", "threads")
+SETTINGS = ("dataset", "simulated", "protocol", "method", "seed", "shard_set", "contents", "samples", "threads")
 """What the description takes over from result.json."""
 
 

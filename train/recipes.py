@@ -147,6 +147,8 @@ def recipe_from(
             sound = {key: value for key, value in known.items() if not field_problems(kind, {key: value})}
             problems.extend(f"[train] {problem}" for problem in cross_problems(sound))
         values[table] = known
+    if values["train"].get("selection") == "test" and values["shards"].get("protocol") == "strict":
+        problems.append("[train] selection: the test split picks no epoch under protocol strict; use validation")
     if problems:
         raise RecipeError(name, problems)
     return Recipe(ShardSettings(**_typed(values["shards"])), TrainSettings(**_typed(values["train"])), name=name)
