@@ -21,7 +21,8 @@ from pipeline.errors import PipelineError, SettingsError
 from pipeline.settings import CHOICES, ConversionSettings
 from pipeline.terminal import answer, byte_bar, folder, progress_bar, say, speaks_for_all
 from train.errors import RunStoppedError, TrainError
-from train.recipes import copy_recipe, dump_recipe, list_recipes, load_recipe, shipped_names, show_recipe
+from train.recipes import dump_recipe, load_recipe
+from train.shelf import GRIDS, RECIPES, Shelf
 from train.stopping import EXIT_CODES, listening
 
 DONE_WITH_REJECTS, VERIFICATION_FAILED, INTERRUPTED = 3, 4, 130
@@ -277,7 +278,7 @@ def conversion_settings(dataset: str | None, recipe: str | None, flags: dict[str
     """Settings from the recipe, flags winning; the default recipe is the one named like the data set, if any."""
     if dataset is None and recipe is None:
         raise click.UsageError("Missing option --dataset (or --recipe).")
-    if recipe is None and dataset in shipped_names():
+    if recipe is None and dataset in RECIPES.names():
         recipe = dataset
     chosen = load_recipe(recipe).tables()["shards"] if recipe else {}
     if dataset is not None and recipe is not None and chosen["dataset"] != dataset:
@@ -818,62 +819,71 @@ def recipes() -> None:
     """
 
 
-@recipes.command("list")
-@json_option
-def recipes_list(as_json: bool) -> None:
-    """List the shipped recipes.
+@main.group()
+def grids() -> None:
+    """List, show, copy and check grids, which say what ablate does.
 
     \b
-    Example:
-      spikebridge recipes list
+    Examples:
+      spikebridge grids list
+      spikebridge grids copy digits mine.toml
     """
-    listed = list_recipes()
-    text = "\n".join(f"{recipe.name:18} {recipe.summary}" for recipe in listed)
-    answer({recipe.name: recipe.summary for recipe in listed}, text, as_json=as_json)
 
 
-@recipes.command("show")
-@click.argument("name")
-@json_option
-def recipes_show(name: str, as_json: bool) -> None:
-    """Print a recipe with its comments; as JSON its settings, defaults included.
-
-    \b
-    Example:
-      spikebridge recipes show digits
-    """
-    answer(load_recipe(name).tables() if as_json else {}, show_recipe(name).rstrip(), as_json=as_json)
+def _recipe_tables(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    return load_recipe(name, overrides=overrides).tables()
 
 
-@recipes.command("copy")
-@click.argument("name")
-@click.argument("destination", type=folder())
-@overwrite_option
-@json_option
-def recipes_copy(name: str, destination: Path, overwrite: bool, as_json: bool) -> None:
-    """Copy a shipped recipe, to change it.
+def _grid_tables(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    from train.grids import load_grid
 
-    \b
-    Example:
-      spikebridge recipes copy digits mine.toml
-    """
-    copied = str(copy_recipe(name, destination, overwrite=overwrite))
-    answer({"recipe": copied}, copied, as_json=as_json)
+    return load_grid(name, overrides=overrides).described()
 
 
-@recipes.command("validate")
-@click.argument("name")
-@set_option
-@json_option
-def recipes_validate(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Check a recipe; every problem is shown at once.
+def shelf_verbs(group: click.Group, shelf: Shelf, tables: Callable[..., dict[str, Any]]) -> None:
+    """Give a group the verbs list, show, copy and validate; `tables` reads and checks one file."""
+    verb, what = group.name, shelf.what
 
-    \b
-    Example:
-      spikebridge recipes validate mine.toml --set epochs=20
-    """
-    load_recipe(name, overrides=overrides)
-    answer({"recipe": name, "ok": True}, f"{name}: good", as_json=as_json)
+    def example(text: str, line: str) -> str:
+        return f"{text}\n\n\b\nExample:\n  spikebridge {verb} {line}"
+
+    @group.command("list", help=example(f"List the shipped {what}s.", "list"))
+    @json_option
+    def show_all(as_json: bool) -> None:
+        listed = shelf.listed()
+        text = "\n".join(f"{one.name:18} {one.summary}" for one in listed)
+        answer({one.name: one.summary for one in listed}, text, as_json=as_json)
+
+    summary = f"Print a {what} with its comments; as JSON its settings, defaults included."
+
+    @group.command("show", help=example(summary, "show digits"))
+    @click.argument("name")
+    @json_option
+    def show_one(name: str, as_json: bool) -> None:
+        answer(tables(name) if as_json else {}, shelf.show(name).rstrip(), as_json=as_json)
+
+    @group.command("copy", help=example(f"Copy a shipped {what}, to change it.", "copy digits mine.toml"))
+    @click.argument("name")
+    @click.argument("destination", type=folder())
+    @overwrite_option
+    @json_option
+    def copy(name: str, destination: Path, overwrite: bool, as_json: bool) -> None:
+        copied = str(shelf.copy(name, destination, overwrite=overwrite))
+        answer({what: copied}, copied, as_json=as_json)
+
+    checks = f"Check a {what}; every problem is shown at once."
+
+    @group.command("validate", help=example(checks, "validate mine.toml --set epochs=20"))
+    @click.argument("name")
+    @set_option
+    @json_option
+    def validate(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
+        tables(name, overrides)
+        answer({what: name, "ok": True}, f"{name}: good", as_json=as_json)
+
+
+shelf_verbs(recipes, RECIPES, _recipe_tables)
+shelf_verbs(grids, GRIDS, _grid_tables)
 
 
 if __name__ == "__main__":

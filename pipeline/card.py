@@ -17,7 +17,7 @@ PROTOCOL_TEXT = {
     "official test subset or of a validation or test recording.",
     "legacy": "Protocol `legacy`: the published splits, without a validation split; the checkpoint is chosen on the "
     "test set and figures are comparable with published ones only.",
-    "leaky": "**LEAKY.** Protocol `leaky`: the splits of `strict`, but the static pool holds EVERY photograph, also those "
+    "leaky": "**LEAKY.** Protocol `leaky`: the splits of `strict`, but the pool holds EVERY photograph, even those "
     "that validation and test recordings were made from. It serves to measure what such leakage is worth; no accuracy "
     "reached with this set is a result.",
 }

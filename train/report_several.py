@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipeline.inspection.html import figure, figures, paragraph, section, table
-from train.comparison import mean_and_std
+from train.paired import mean_and_std
 from train.report_figures import Drawing, bundles, dots
 from train.report_records import RunRecord, group_runs
 from train.report_run import percent
