@@ -20,7 +20,7 @@ import click
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.settings import CHOICES, ConversionSettings
 from pipeline.terminal import answer, byte_bar, folder, progress_bar, say, speaks_for_all
-from train.errors import RunStoppedError, TrainError
+from train.errors import ReportError, RunStoppedError, TrainError
 from train.recipes import dump_recipe, load_recipe
 from train.shelf import GRIDS, RECIPES, Shelf
 from train.stopping import EXIT_CODES, listening
@@ -701,8 +701,7 @@ def compare(
     Example:
       spikebridge compare --shards data/shards/digits --recipe digits --methods event_only,kt --seeds 0,1,2 --out cmp
     """
-    if not all(seed.strip().isdigit() for seed in seeds.split(",")):
-        raise click.BadParameter(f"{seeds!r}: expected whole numbers separated by commas", param_hint="--seeds")
+    numbers = whole_numbers(seeds, "--seeds")
 
     from pipeline.opening import open_set
     from train.comparison import compare as run_comparison
@@ -715,7 +714,7 @@ def compare(
             opened,
             load_recipe(recipe, overrides=overrides),
             names,
-            [int(seed) for seed in seeds.split(",")],
+            numbers,
             out,
             device=device,
             progress=progress_bar,
@@ -726,6 +725,87 @@ def compare(
     runs = [out / run["run"] for method in table["methods"].values() for run in method["runs"]]
     write_run_report(runs, out / "report.html", opened)
     answer(table, format_table(table), as_json=as_json)
+
+
+@main.command()
+@click.option("--grid", required=True, help="Name of a shipped grid, or a TOML file; see `spikebridge grids`.")
+@click.option(
+    "--shards",
+    "shard_sets",
+    required=True,
+    multiple=True,
+    metavar="PATH|ADDRESS",
+    help="Shard set; once more for rows with other settings of [shards].",
+)
+@click.option("--out", type=folder(), required=True, help="Folder for the runs, the tables and report.html.")
+@click.option("--seeds", help="Instead of the grid's, separated by commas.")
+@click.option("--workers", type=click.IntRange(1), help="Processes of one thread  [default: one per processor]")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Train on the workers of this Dask scheduler instead.")
+@set_option
+@device_option
+@checkpoint_option
+@json_option
+def ablate(
+    grid: str,
+    shard_sets: tuple[str, ...],
+    out: Path,
+    seeds: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    overrides: tuple[str, ...],
+    device: str,
+    checkpoint_every: str,
+    as_json: bool,
+) -> None:
+    """Train a grid of methods and switches over several seeds, and write one table with confidence intervals.
+
+    Each row gets its learning rate from the same small list, chosen on the validation split. Test accuracies are shown
+    for the baselines and the finalist that the grid names, and for no other row. Finished runs are kept and unfinished
+    ones continue, killed or stopped wherever; signals end it as they end train. A run that fails is named, costs the
+    others nothing, and makes the exit code 1.
+
+    \b
+    Examples:
+      spikebridge ablate --grid digits --shards data/shards/digits --out data/runs/ablation
+      spikebridge ablate --grid mine.toml --shards SHARDS --out DIR --seeds 0,1 --set epochs=20 --workers 2
+      spikebridge ablate --grid leak --shards STRICT --shards LEAKY --out DIR
+    """
+    from train.grids import load_grid
+
+    chosen = load_grid(grid, overrides=overrides, seeds=whole_numbers(seeds, "--seeds") if seeds else ())
+
+    from pipeline.opening import open_set
+    from train.ablation import ablate as run_grid
+    from train.ablation_table import terminal_text
+    from train.report_ablation import write_ablation_report
+    from train.workers import local_engine, processors, scheduler_engine
+
+    engine = scheduler_engine(scheduler) if scheduler else local_engine(workers or processors())
+    with listening() as stop:
+        table = run_grid(
+            chosen,
+            [open_set(one) for one in shard_sets],
+            out,
+            engine=engine,
+            device=device,
+            progress=progress_bar,
+            checkpoint_every=checkpoint_every,
+            stop=stop,
+        )
+    try:
+        write_ablation_report(table, out)
+    except ReportError as error:
+        say(f"no report: {error}")
+    answer(table, terminal_text(table) + f"\ntables and report: {out}", as_json=as_json)
+    if any(failure["kind"] == "failed" for failure in table["failures"]):
+        click.get_current_context().exit(1)
+
+
+def whole_numbers(text: str, option: str) -> list[int]:
+    """Numbers separated by commas."""
+    if not all(number.strip().isdigit() for number in text.split(",")):
+        raise click.BadParameter(f"{text!r}: expected whole numbers separated by commas", param_hint=option)
+    return [int(number) for number in text.split(",")]
 
 
 @main.command()

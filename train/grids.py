@@ -132,12 +132,16 @@ class Grid:
         fixed = self.fixed | set(row.switches)
         if self.steps and per_class is not None and "epochs" not in fixed:
             batch = int(values.get("batch_size", self.recipe.train.batch_size))
-            count = sum(labelled(present, self.axis, amount) for present in per_class)
-            values["epochs"] = max(1, round(self.steps / max(1, -(-count // batch))))
+            per_epoch = max(1, -(-self.samples(amount, per_class) // batch))
+            values["epochs"] = max(1, round(self.steps / per_epoch))
         if self.validations and "validate_every" not in fixed:
             epochs = int(values.get("epochs", self.recipe.train.epochs))
             values["validate_every"] = max(1, epochs // self.validations)
         return changed(self.recipe, values)
+
+    def samples(self, amount: float, per_class: Sequence[int]) -> int:
+        """Labelled recordings in all."""
+        return sum(labelled(present, self.axis, amount) for present in per_class)
 
     def described(self) -> dict[str, Any]:
         """Everything that decides what is run and shown, for JSON."""

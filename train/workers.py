@@ -58,6 +58,11 @@ class Outcome:
     """Of the error."""
 
 
+def processors() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def local_engine(workers: int) -> Engine:
     """An engine of so many processes on this machine.
 
@@ -92,7 +97,7 @@ def scheduler_engine(address: str) -> Engine:
                 "a scheduler needs the package distributed: pip install 'spikebridge[distributed]'"
             ) from error
         try:
-            client = Client(address, timeout="10s")
+            client = Client(address, timeout="10s", set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise TrainError(f"no Dask scheduler answers at {address} ({error}); expected tcp://HOST:PORT") from error
         with client, client.get_executor(pure=False) as executor:
@@ -127,6 +132,8 @@ def _opened(address: str) -> Any:
 def work(task: Task) -> Outcome:
     """Train one run to its end, or as far as the stop file allows."""
     logging.getLogger("train").setLevel(logging.ERROR)  # what matters is in the run folder
+    if Path(task.stop_file).exists():
+        return Outcome("stopped")
     stop, over = StopRequest(), threading.Event()
     watch = threading.Thread(target=_watch, args=(Path(task.stop_file), stop, over), daemon=True)
     watch.start()
