@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 STOP_FILE = ".stop"
 """In OUT, while running tasks are asked to end."""
-MOST_ATTEMPTS = 2
-"""Times that a run is begun whose worker dies."""
+MOST_ATTEMPTS = 3
+"""Deaths of workers that a run may be blamed for."""
 
 
 @dataclass(frozen=True)
@@ -261,13 +261,13 @@ class _Work:
                         f"{what} are done, the others are at a checkpoint. The same command continues.",
                         signal=self.stop.signal,
                     )
-                left = []
-                for run in lost:  # a worker died; the runs that it had in hand are those that have begun
-                    attempts[run.path] += RunFolder(run.path).config.exists()
-                    if attempts[run.path] < MOST_ATTEMPTS:
-                        left.append(run)
+                left = lost[1:]
+                if lost:  # a worker died; the first of the runs was in hand then, and goes behind the others
+                    attempts[lost[0].path] += 1
+                    if attempts[lost[0].path] < MOST_ATTEMPTS:
+                        left.append(lost[0])
                     else:
-                        self._fail(run, Outcome("failed", "its worker process died (killed, or out of memory)"))
+                        self._fail(lost[0], Outcome("failed", "its worker process died (killed, or out of memory)"))
         finally:
             bar.close()
             self.stop_file.unlink(missing_ok=True)

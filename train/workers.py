@@ -110,6 +110,7 @@ def _begin() -> None:
     """Start of a worker process of this machine."""
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[variable] = "1"
+    logging.getLogger("train").setLevel(logging.ERROR)  # what matters is in the run folders
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal: the parent decides
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -131,7 +132,6 @@ def _opened(address: str) -> Any:
 
 def work(task: Task) -> Outcome:
     """Train one run to its end, or as far as the stop file allows."""
-    logging.getLogger("train").setLevel(logging.ERROR)  # what matters is in the run folder
     if Path(task.stop_file).exists():
         return Outcome("stopped")
     stop, over = StopRequest(), threading.Event()
