@@ -276,6 +276,8 @@ class _Work:
         """Work with one executor until all is done, it breaks, or a stop is asked; returns the runs that are left."""
         waiting: dict[Future[Outcome], Run] = {}
         left = list(runs)
+        if self.stop.signal:
+            return left
         with contextlib.suppress(BrokenExecutor):
             for run in runs:
                 waiting[executor.submit(work, self._task(run))] = run
