@@ -196,7 +196,7 @@ def amount_words(axis: str, amount: float) -> str:
     """Labelled recordings in words."""
     if axis == AXES[1]:
         return "all recordings labelled" if amount == 1 else f"{100 * amount:g} % of the recordings labelled"
-    return f"{amount:g} labelled recordings per class" if amount else "all recordings labelled"
+    return f"{amount:g} labelled recording{'s' * (amount != 1)} per class" if amount else "all recordings labelled"
 
 
 def amounts_of(table: dict[str, Any]) -> list[float]:

@@ -27,6 +27,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from train.errors import RecipeError
@@ -146,7 +147,7 @@ class Grid:
     def described(self) -> dict[str, Any]:
         """Everything that decides what is run and shown, for JSON."""
         return {
-            "grid": self.name,
+            "grid": Path(self.name).stem,
             "summary": self.summary,
             "recipe_name": self.recipe.name,
             "recipe": self.recipe.tables(),
