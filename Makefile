@@ -15,6 +15,8 @@ METHODS    ?= event_only,kt
 SEEDS      ?= 0,1,2
 GPU_PYTHON ?= $(PYTHON)
 SPIKINGJELLY ?=
+GRID       ?= $(DATASET)
+ABLATE     ?=
 
 TODAY := $(shell date -u +%F)
 VENV  := .venv
@@ -27,13 +29,14 @@ SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET
 RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup raw preprocess verify train evaluate compare curve report bench bench-pipeline bench-train bench-gpu triton fuzz docs lint test test-long clean distclean
+.PHONY: help setup raw preprocess verify train evaluate compare curve ablate leak report bench bench-pipeline bench-train bench-gpu triton fuzz docs lint test test-long clean distclean
 
 help: ## list the targets and variables
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 	@echo "Variables: DATASET=$(DATASET) EVENTS=$(EVENTS) STATIC=$(STATIC) RECIPE=$(RECIPE) OUT=$(OUT)"
 	@echo "           METHODS=$(METHODS) SEEDS=$(SEEDS) PREPROCESS='more options' TRAIN='more options'"
+	@echo "           GRID=$(GRID) ABLATE='more options'"
 
 setup: $(READY) ## make the environment .venv with everything in it
 
@@ -70,6 +73,14 @@ curve: preprocess ## the comparison at 3, 10 and 30 labelled recordings per clas
 	  $(CLI) compare --shards $(SHARDS) --recipe $(RECIPE) --methods $(METHODS) --seeds $(SEEDS) \
 	    --out $(OUT)/runs/$(NAME)-curve/$$1-per-class --set events_per_class=$$1 --set epochs=$$2 $(TRAIN) || exit; \
 	done
+
+ablate: preprocess ## GRID of methods and switches: one table, under 3 hours on 2 cores; ABLATE="--seeds 0,1" for less
+	@$(CLI) ablate --grid $(GRID) --shards $(SHARDS) --out $(OUT)/runs/$(notdir $(basename $(GRID)))-ablation $(ABLATE)
+
+leak: preprocess ## what leakage is worth: the same recordings with a strict and with a LEAKY pool
+	@$(CLI) preprocess --dataset $(DATASET) --recipe $(RECIPE) --events $(EVENTS) --static $(STATIC) --protocol leaky \
+	  --out $(SHARDS)-LEAKY $(PREPROCESS) && $(CLI) verify $(SHARDS)-LEAKY
+	@$(CLI) ablate --grid leak --shards $(SHARDS) --shards $(SHARDS)-LEAKY --out $(OUT)/runs/leak-ablation $(ABLATE)
 
 report: train ## write the run's report again
 	@$(CLI) report $(OUT)/runs/$(NAME)-$(RUNHASH) --shards $(SHARDS)

@@ -19,16 +19,9 @@ import click
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.settings import CHOICES, ConversionSettings
 from pipeline.terminal import Sayings, answer, byte_bar, folder, progress_bar, say, speaks_for_all, two_columns, wrapped
-from train.errors import RunStoppedError, TrainError
-from train.recipes import (
-    copy_recipe,
-    dump_recipe,
-    fitting_recipe,
-    list_recipes,
-    load_recipe,
-    shipped_names,
-    show_recipe,
-)
+from train.errors import ReportError, RunStoppedError, TrainError
+from train.recipes import dump_recipe, fitting_recipe, load_recipe
+from train.shelf import GRIDS, RECIPES, Shelf
 from train.stopping import EXIT_CODES, listening
 
 DONE_WITH_REJECTS, VERIFICATION_FAILED, INTERRUPTED = 3, 4, 130
@@ -190,7 +183,11 @@ def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, 
 @click.option("--extent", type=click.Choice(CHOICES["extent"]), help="Stretch the recording's extent or the sensor.")
 @click.option("--encoding", type=click.Choice(CHOICES["encoding"]), help="Channels of the static images.")
 @click.option("--dtype", type=click.Choice(CHOICES["dtype"]), help="Stored type  [default: by the reduction]")
-@click.option("--protocol", type=click.Choice(CHOICES["protocol"]), help="Splits without leaks, or the published ones.")
+@click.option(
+    "--protocol",
+    type=click.Choice(CHOICES["protocol"]),
+    help="Splits without leaks, the published ones, or leaks on purpose.",
+)
 @click.option(
     "--splits", type=folder(exists=True, dir_okay=False), help="CSV (recording,split) that replaces the splits."
 )
@@ -310,6 +307,7 @@ def show_set(outcome: Any, out: Path, *, as_json: bool) -> None:
         f"  samples    {', '.join(f'{count:,} {name}' for name, count in counts.items())}"
         + (" (SIMULATED recordings)\n" if manifest["simulated"] else "\n")
         + f"  pool       {manifest['static']['roles']['pool']:,} of {manifest['static']['images']:,} static images"
+        + (" (LEAKY: with those of held-out recordings)" if manifest["settings"]["protocol"] == "leaky" else "")
     )
     fitting = fitting_recipe(manifest["settings"]) or "FILE.toml"
     step: list[str | Path] = ["train", "--shards", out, "--recipe", fitting, "--run", "RUN"]
@@ -333,7 +331,7 @@ def conversion_settings(dataset: str | None, recipe: str | None, flags: dict[str
     """Settings from the recipe, flags winning; the default recipe is the one named like the data set, if any."""
     if dataset is None and recipe is None:
         raise click.UsageError("Missing option --dataset (or --recipe).")
-    if recipe is None and dataset in shipped_names():
+    if recipe is None and dataset in RECIPES.names():
         recipe = dataset
     chosen = load_recipe(recipe).tables()["shards"] if recipe else {}
     if dataset is not None and recipe is not None and chosen["dataset"] != dataset:
@@ -391,7 +389,7 @@ def verify(shards_path: Path, as_json: bool) -> None:
         f"{found.files} files, {found.samples:,} samples, {found.images:,} static images, {found.bytes / 1e6:,.1f} MB"
     )
     lines = [*(f"problem: {problem}" for problem in found.problems), *(f"note: {note}" for note in found.notes)]
-    text = "\n".join([f"{'whole, no leaks' if found.ok else 'NOT GOOD'}: {head}", *lines])
+    text = "\n".join([f"{found.verdict}: {head}", *lines])
     answer({**vars(found), "ok": found.ok}, text, as_json=as_json)
     if not found.ok:
         click.get_current_context().exit(VERIFICATION_FAILED)
@@ -690,6 +688,8 @@ def result_text(result: dict[str, Any], run_path: Path) -> str:
     """The closing lines of a run."""
     samples = result["samples"]
     lines = [result["method"] + " on " + result["dataset"] + (" (SIMULATED recordings)" if result["simulated"] else "")]
+    if result["protocol"] == "leaky":
+        lines[0] += " (LEAKY protocol: no result)"
     for split in ("test", "validation"):
         accuracy = result[f"{split}_accuracy"]
         if accuracy is not None:
@@ -736,6 +736,7 @@ def evaluate(run_path: Path, shards: str, split: str, weights: str, trust: bool,
     result = score(run_path, shards, split=split, weights=weights, device=device, trust=trust)
     text = f"{split} accuracy {result['accuracy']:.1%} of {result['samples']:,} recordings"
     text += " (SIMULATED)" if result["simulated"] else ""
+    text += " (LEAKY protocol: no result)" if result["protocol"] == "leaky" else ""
     if result.get("recorded") is not None:
         text += f"; the file says {result['recorded']:.1%}"
     answer(result, text, as_json=as_json)
@@ -808,8 +809,7 @@ def compare(
     Example:
       spikebridge compare --shards data/shards/digits --recipe digits --methods event_only,kt --seeds 0,1,2 --out cmp
     """
-    if not all(seed.strip().isdigit() for seed in seeds.split(",")):
-        raise click.BadParameter(f"{seeds!r}: expected whole numbers separated by commas", param_hint="--seeds")
+    numbers = whole_numbers(seeds, "--seeds")
 
     from pipeline.opening import open_set
     from train.comparison import compare as run_comparison
@@ -822,7 +822,7 @@ def compare(
             opened,
             load_recipe(recipe, overrides=overrides),
             names,
-            [int(seed) for seed in seeds.split(",")],
+            numbers,
             out,
             device=device,
             progress=progress_bar,
@@ -834,6 +834,87 @@ def compare(
     write_run_report(runs, out / "report.html", opened)
     text = f"{format_table(table)}\n  report  {out / 'report.html'}"
     answer(table, text, as_json=as_json)
+
+
+@main.command()
+@click.option("--grid", required=True, help="Name of a shipped grid, or a TOML file; see `spikebridge grids`.")
+@click.option(
+    "--shards",
+    "shard_sets",
+    required=True,
+    multiple=True,
+    metavar="PATH|ADDRESS",
+    help="Shard set; once more for rows with other settings of [shards].",
+)
+@click.option("--out", type=folder(), required=True, help="Folder for the runs, the tables and report.html.")
+@click.option("--seeds", help="Instead of the grid's, separated by commas.")
+@click.option("--workers", type=click.IntRange(1), help="Processes of one thread  [default: one per processor]")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Train on the workers of this Dask scheduler instead.")
+@set_option
+@device_option
+@checkpoint_option
+@json_option
+def ablate(
+    grid: str,
+    shard_sets: tuple[str, ...],
+    out: Path,
+    seeds: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    overrides: tuple[str, ...],
+    device: str,
+    checkpoint_every: str,
+    as_json: bool,
+) -> None:
+    """Train a grid of methods and switches over several seeds, and write one table with confidence intervals.
+
+    Each row gets its learning rate from the same small list, chosen on the validation split. Test accuracies are shown
+    for the baselines and the finalist that the grid names, and for no other row. Finished runs are kept and unfinished
+    ones continue, killed or stopped wherever; signals end it as they end train. A run that fails is named, costs the
+    others nothing, and makes the exit code 1.
+
+    \b
+    Examples:
+      spikebridge ablate --grid digits --shards data/shards/digits --out data/runs/ablation
+      spikebridge ablate --grid mine.toml --shards SHARDS --out DIR --seeds 0,1 --set epochs=20 --workers 2
+      spikebridge ablate --grid leak --shards STRICT --shards LEAKY --out DIR
+    """
+    from train.grids import load_grid
+
+    chosen = load_grid(grid, overrides=overrides, seeds=whole_numbers(seeds, "--seeds") if seeds else ())
+
+    from pipeline.opening import open_set
+    from train.ablation import ablate as run_grid
+    from train.ablation_table import terminal_text
+    from train.report_ablation import write_ablation_report
+    from train.workers import local_engine, processors, scheduler_engine
+
+    engine = scheduler_engine(scheduler) if scheduler else local_engine(workers or processors())
+    with listening() as stop:
+        table = run_grid(
+            chosen,
+            [open_set(one) for one in shard_sets],
+            out,
+            engine=engine,
+            device=device,
+            progress=progress_bar,
+            checkpoint_every=checkpoint_every,
+            stop=stop,
+        )
+    try:
+        write_ablation_report(table, out)
+    except ReportError as error:
+        say(f"no report: {error}")
+    answer(table, terminal_text(table) + f"\ntables and report: {out}", as_json=as_json)
+    if any(failure["kind"] == "failed" for failure in table["failures"]):
+        click.get_current_context().exit(1)
+
+
+def whole_numbers(text: str, option: str) -> list[int]:
+    """Numbers separated by commas."""
+    if not all(number.strip().isdigit() for number in text.split(",")):
+        raise click.BadParameter(f"{text!r}: expected whole numbers separated by commas", param_hint=option)
+    return [int(number) for number in text.split(",")]
 
 
 @main.command()
@@ -997,62 +1078,71 @@ def recipes() -> None:
     """
 
 
-@recipes.command("list")
-@json_option
-def recipes_list(as_json: bool) -> None:
-    """List the shipped recipes.
+@main.group()
+def grids() -> None:
+    """List, show, copy and check grids, which say what ablate does.
 
     \b
-    Example:
-      spikebridge recipes list
+    Examples:
+      spikebridge grids list
+      spikebridge grids copy digits mine.toml
     """
-    listed = list_recipes()
-    summaries = {recipe.name: recipe.summary for recipe in listed}
-    answer(summaries, two_columns(summaries), as_json=as_json, then=["recipes", "show", "NAME"])
 
 
-@recipes.command("show")
-@click.argument("name")
-@json_option
-def recipes_show(name: str, as_json: bool) -> None:
-    """Print a recipe with its comments; as JSON its settings, defaults included.
-
-    \b
-    Example:
-      spikebridge recipes show digits
-    """
-    answer(load_recipe(name).tables() if as_json else {}, show_recipe(name).rstrip(), as_json=as_json)
+def _recipe_tables(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    return load_recipe(name, overrides=overrides).tables()
 
 
-@recipes.command("copy")
-@click.argument("name")
-@click.argument("destination", type=folder())
-@overwrite_option
-@json_option
-def recipes_copy(name: str, destination: Path, overwrite: bool, as_json: bool) -> None:
-    """Copy a shipped recipe, to change it.
+def _grid_tables(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    from train.grids import load_grid
 
-    \b
-    Example:
-      spikebridge recipes copy digits mine.toml
-    """
-    copied = str(copy_recipe(name, destination, overwrite=overwrite))
-    answer({"recipe": copied}, copied, as_json=as_json, then=["recipes", "validate", copied])
+    return load_grid(name, overrides=overrides).described()
 
 
-@recipes.command("validate")
-@click.argument("name")
-@set_option
-@json_option
-def recipes_validate(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Check a recipe; every problem is shown at once.
+def shelf_verbs(group: click.Group, shelf: Shelf, tables: Callable[..., dict[str, Any]]) -> None:
+    """Give a group the verbs list, show, copy and validate; `tables` reads and checks one file."""
+    verb, what = group.name, shelf.what
 
-    \b
-    Example:
-      spikebridge recipes validate mine.toml --set epochs=20
-    """
-    load_recipe(name, overrides=overrides)
-    answer({"recipe": name, "ok": True}, f"{name}: good", as_json=as_json)
+    def example(text: str, line: str) -> str:
+        return f"{text}\n\n\b\nExample:\n  spikebridge {verb} {line}"
+
+    @group.command("list", help=example(f"List the shipped {what}s.", "list"))
+    @json_option
+    def show_all(as_json: bool) -> None:
+        listed = shelf.listed()
+        summaries = {one.name: one.summary for one in listed}
+        answer(summaries, two_columns(summaries), as_json=as_json, then=[str(verb), "show", "NAME"])
+
+    summary = f"Print a {what} with its comments; as JSON its settings, defaults included."
+
+    @group.command("show", help=example(summary, "show digits"))
+    @click.argument("name")
+    @json_option
+    def show_one(name: str, as_json: bool) -> None:
+        answer(tables(name) if as_json else {}, shelf.show(name).rstrip(), as_json=as_json)
+
+    @group.command("copy", help=example(f"Copy a shipped {what}, to change it.", "copy digits mine.toml"))
+    @click.argument("name")
+    @click.argument("destination", type=folder())
+    @overwrite_option
+    @json_option
+    def copy(name: str, destination: Path, overwrite: bool, as_json: bool) -> None:
+        copied = str(shelf.copy(name, destination, overwrite=overwrite))
+        answer({what: copied}, copied, as_json=as_json, then=[str(verb), "validate", copied])
+
+    checks = f"Check a {what}; every problem is shown at once."
+
+    @group.command("validate", help=example(checks, "validate mine.toml --set epochs=20"))
+    @click.argument("name")
+    @set_option
+    @json_option
+    def validate(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
+        tables(name, overrides)
+        answer({what: name, "ok": True}, f"{name}: good", as_json=as_json)
+
+
+shelf_verbs(recipes, RECIPES, _recipe_tables)
+shelf_verbs(grids, GRIDS, _grid_tables)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ PROTOCOL_TEXT = {
     "official test subset or of a validation or test recording.",
     "legacy": "Protocol `legacy`: the published splits, without a validation split; the checkpoint is chosen on the "
     "test set and figures are comparable with published ones only.",
+    "leaky": "**LEAKY.** Protocol `leaky`: the splits of `strict`, but the pool holds EVERY photograph, even those "
+    "that validation and test recordings were made from. It serves to measure what such leakage is worth; no accuracy "
+    "reached with this set is a result.",
 }
 
 
@@ -59,7 +62,7 @@ as {settings["dtype"]} frames [T,P,H,W] = [{shape}] (P: 0 = OFF, 1 = ON).
 {roles}
 
 {PROTOCOL_TEXT[settings["protocol"]]}
-{PAIRING_TEXT[content["pairing"]["kind"]]}
+{"" if settings["protocol"] == "leaky" else PAIRING_TEXT[content["pairing"]["kind"]]}
 
 {events["events"]:,} events were read; {events["dropped_events"]:,} after the last whole time bin were dropped;
 {events["saturated_cells"]:,} cells in {events["saturated_samples"]:,} samples reached the

@@ -36,11 +36,11 @@ def finish(
     """Write everything that is not an event shard, the manifest last; returns the manifest.
 
     Raises:
-        PipelineError: one recording lies in two splits under different names (strict protocol).
+        PipelineError: one recording lies in two splits under different names (any protocol but legacy).
     """
     notes = list(conversion.listing.notes)
     copies = _copies_across_splits(results)
-    if copies and job.settings.protocol == "strict":
+    if copies and job.settings.protocol != "legacy":
         raise PipelineError(
             f"{len(copies)} recording(s) are in two splits under different names: {copies[0][0]} and {copies[0][1]} "
             "hold the same events. Remove one of each, or say which is which with --splits."

@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 """Version of the shard-set layout that this code writes, and the newest that it reads."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "protocol": ("strict", "legacy"),
+    "protocol": ("strict", "legacy", "leaky"),
     "reduction": ("sum", "bilinear", "frequency", "event"),
     "extent": ("recording", "canvas"),
     "binning": ("bins", "window", "count"),
@@ -44,7 +44,8 @@ class ConversionSettings:
     dataset: str
     """Name of the reader."""
     protocol: str = "strict"
-    """`strict`: no held-out photograph in the static pool. `legacy`: the published splits."""
+    """`strict`: no held-out photograph in the static pool. `legacy`: the published splits. `leaky`: the splits of
+    `strict`, but every photograph in the pool, to measure what leakage is worth."""
     time_bins: int = 10
     """T, frames per recording, 1 to 1000."""
     size: int = 28

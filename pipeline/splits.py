@@ -65,6 +65,7 @@ def assign_recordings(recordings: Iterable[Recording], *, seed: int, protocol: s
     of the training recordings of each class validate, at least one where the class has three.
     `legacy`: the official subsets, or those that `PairReader.published` wrote, without a validation split (the
     published code chooses its checkpoint on the test set). A recording of the subset `unused` gets no split.
+    `leaky`: as `strict`.
     """
     by_class: dict[int, list[Recording]] = defaultdict(list)
     for recording in recordings:
@@ -79,7 +80,7 @@ def assign_recordings(recordings: Iterable[Recording], *, seed: int, protocol: s
         count = round(VALIDATION_SHARE * len(training))
         if len(training) >= CLASS_SIZE_FOR_VALIDATION:
             count = max(1, count)
-        validating = set(_draw(training, count, seed, "validation", label)) if protocol == "strict" else set()
+        validating = set(_draw(training, count, seed, "validation", label)) if protocol != "legacy" else set()
         for recording in members:
             name = recording.name
             split[name] = "test" if name in tested else "validation" if name in validating else "train"
@@ -156,7 +157,7 @@ def image_roles(
 
     `strict`: held out are the images of the official test subset and the source images of validation and test
     recordings; `duplicate` are all others that share a fingerprint with a held-out one. `legacy`: every image of the
-    training subset is in the pool, whatever recordings show it.
+    training subset is in the pool, whatever recordings show it. `leaky`: every image is in the pool.
 
     Args:
         images: all static images.
@@ -164,9 +165,11 @@ def image_roles(
             stored ones.
         recordings: the recordings that are used.
         split: their split, by name.
-        protocol: `strict` or `legacy`.
+        protocol: `strict`, `legacy` or `leaky`.
         official: False when a CSV of splits replaces the official subsets.
     """
+    if protocol == "leaky":
+        return dict.fromkeys((image.name for image in images), POOL)
     roles = {image.name: "test" if official and image.subset == "test" else POOL for image in images}
     if protocol == "legacy":
         return roles

@@ -21,7 +21,14 @@ from pipeline.finish import checksums
 from pipeline.shards import EXTENSION, index_path
 from pipeline.shardset import PARTIAL, ShardSet
 from pipeline.static_pool import STATIC_FILE, read_static
-from pipeline.verify_content import Recordings, check_counts, check_static, leak_notes, leaks
+from pipeline.verify_content import (
+    Recordings,
+    check_counts,
+    check_static,
+    leak_notes,
+    photograph_leaks,
+    recording_leaks,
+)
 from pipeline.verify_shards import Facts, Layout, check_rows, facts, walk_hdf5, walk_tar
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
@@ -39,6 +46,7 @@ class Verification:
         samples: samples checked.
         images: static images checked.
         bytes: bytes hashed.
+        leaky: the set says of itself that held-out photographs are in its pool (protocol `leaky`).
     """
 
     id: str
@@ -48,11 +56,18 @@ class Verification:
     samples: int = 0
     images: int = 0
     bytes: int = 0
+    leaky: bool = False
 
     @property
     def ok(self) -> bool:
         """True when there is no problem."""
         return not self.problems
+
+    @property
+    def verdict(self) -> str:
+        """In three words at most."""
+        leaks = "LEAKY as declared" if self.leaky else "no leaks"
+        return f"whole, {leaks}" if self.ok else "NOT GOOD"
 
 
 def verify(path: Path, *, progress: Progress | None = None) -> Verification:
@@ -66,7 +81,7 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verification:
         ShardSetError: there is no manifest that could be checked against.
     """
     shards = ShardSet(path)
-    found = Verification(shards.id)
+    found = Verification(shards.id, leaky=shards.settings["protocol"] == "leaky")
     if absent := [split for split in shards.manifest["splits"] if split not in shards.present]:
         found.notes.append(f"only a part of the set was pulled: {', '.join(absent)} is not here and was not checked")
     recordings = Recordings()
@@ -79,10 +94,11 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verification:
         found.images = len(static)
         found.problems += check_static(shards, static)
         found.problems += check_counts(shards, recordings)
-        leaked = list(leaks(recordings, static))
-        found.notes += leak_notes(shards, static, len(leaked))
-        if shards.settings["protocol"] != "legacy":
-            found.problems += [f"leak: {leak}" for leak in leaked]
+        twice, shown = list(recording_leaks(recordings)), list(photograph_leaks(recordings, static))
+        protocol = shards.settings["protocol"]
+        found.notes += leak_notes(shards, static, len(shown) + (len(twice) if protocol == "legacy" else 0))
+        forbidden = {"strict": twice + shown, "leaky": twice, "legacy": []}[protocol]
+        found.problems += [f"leak: {leak}" for leak in forbidden]
     except (PipelineError, ValueError, KeyError, TypeError, OSError) as error:
         found.problems.append(str(error))
     return found

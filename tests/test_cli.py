@@ -15,6 +15,7 @@ from cli import main
 SMALL = ["--time-bins", "4", "--size", "20"]
 RECIPE = ["--set", "time_bins=4", "--set", "size=20", "--set", "epochs=2", "--set", "events_per_class=3"]
 VERBS = [
+    "ablate",
     "compare",
     "completion",
     "convert",
@@ -25,6 +26,7 @@ VERBS = [
     "export",
     "finish",
     "import-checkpoint",
+    "grids",
     "inspect",
     "preprocess",
     "pull",

@@ -39,11 +39,19 @@ def test_commands_run_as_they_stand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for arguments in commands():
         # The test needs no good network.
-        quick = ["--set", "epochs=1", "--set", "width=0.5"] if arguments[0] in ("train", "compare") else []
+        quick = ["--set", "epochs=1", "--set", "width=0.5"] if arguments[0] in ("train", "compare", "ablate") else []
+        quick += ["--seeds", "0", "--workers", "1"] if arguments[0] == "ablate" else []
         quick += ["--points", "3"] if arguments[0] == "landscape" else []
         result = CliRunner().invoke(main, [*arguments, *quick], catch_exceptions=False)
         assert result.exit_code == 0, (arguments, result.output)
-    for made in ("shards/manifest.json", "run/result.json", "compare/compare.json", "run.html", "mine.toml"):
+    for made in (
+        "shards/manifest.json",
+        "run/result.json",
+        "compare/compare.json",
+        "ablation/ablation.md",
+        "run.html",
+        "mine.toml",
+    ):
         assert (tmp_path / made).is_file()
 
 

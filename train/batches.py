@@ -105,7 +105,9 @@ class TrainingBatches:
     ) -> None:
         split = shards.split("train")
         labels = np.asarray(split.labels, dtype=np.int64)
-        positions = order.select_recordings(split.keys, labels, settings.events_per_class, seed=settings.seed)
+        positions = order.select_recordings(
+            split.keys, labels, settings.events_per_class, seed=settings.seed, share=settings.events_share
+        )
         if not len(positions):
             raise MethodError(f"{shards.path}: the training split is empty; preprocess more recordings")
         self.frames = Frames(split, positions, sample_shape=shards.sample_shape, residence=residence, device=device)

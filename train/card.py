@@ -43,6 +43,10 @@ def model_card(described: dict[str, Any], file: str, *, format: str, notes: Sequ
     """
     dataset, network = described["dataset"], described["network"]
     simulated = "\n**Trained and scored on SIMULATED event recordings.**\n" if described["simulated"] else ""
+    if described.get("protocol") == "leaky":
+        simulated += (
+            "\n**LEAKY: photographs of held-out recordings were in the static pool; no accuracy is a result.**\n"
+        )
     scores = "\n".join(
         f"| {split} | {described[f'{split}_accuracy']:.1%} | {described['samples'][split]:,} |"
         for split in ("test", "validation")

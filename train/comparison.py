@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ from train.errors import RecipeError
 from train.evaluation import open_shards
 from train.loop import Progress, train
 from train.methods import find_method
+from train.paired import difference, mean_and_std
 from train.recipes import Recipe, override
 from train.stopping import StopRequest
+from train.tables import aligned, protocol_words, spread
 
 FIGURES = ("test_accuracy", "validation_accuracy", "last_test_accuracy", "last_validation_accuracy")
 
@@ -112,14 +113,6 @@ def _kept(result: dict[str, Any]) -> dict[str, Any]:
     return {name: result[name] for name in names}
 
 
-def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Mean and standard deviation with n - 1; the latter is None for one value, both without values."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return None, None
-    return statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None
-
-
 def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation of every figure over the runs of one method, and the runs themselves."""
     figures: dict[str, Any] = {}
@@ -130,17 +123,16 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def paired(results: dict[str, list[dict[str, Any]]], first: str, second: str) -> dict[str, Any]:
     """Difference in test accuracy, second minus first, seed by seed."""
-    by_seed = zip(results[first], results[second], strict=True)
-    pairs = [(b["test_accuracy"], a["test_accuracy"]) for a, b in by_seed]
-    gains = [b - a for b, a in pairs if a is not None and b is not None]
-    mean, std = mean_and_std(gains)
+    accuracies = [{run["seed"]: run["test_accuracy"] for run in results[name]} for name in (second, first)]
+    found = difference(*accuracies)
     return {
         "minus": first,
         "method": second,
-        "test_accuracy_mean": mean,
-        "test_accuracy_std": std,
-        "n": len(gains),
-        "values": gains,
+        "test_accuracy_mean": found.mean,
+        "test_accuracy_std": found.std,
+        "test_accuracy_interval": None if found.low is None else [found.low, found.high],
+        "n": found.n,
+        "values": list(found.values),
     }
 
 
@@ -150,15 +142,16 @@ def format_table(table: dict[str, Any]) -> str:
     for name, entry in table["methods"].items():
         cells = (_cell(entry, figure) for figure in ("test_accuracy", "validation_accuracy", "last_test_accuracy"))
         rows.append((name, *cells, str(entry["n"])))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [aligned(rows)]
     for entry in table["differences"]:
         lines.append(
             f"{entry['method']} minus {entry['minus']}, seed by seed: {_cell(entry, 'test_accuracy', sign='+')} points"
+            + interval(entry["test_accuracy_interval"])
         )
     samples = table["samples"]
     lines += [
-        f"{table['dataset']}{' (simulated events)' if table['simulated'] else ''}, protocol {table['protocol']}, "
+        f"{table['dataset']}{' (simulated events)' if table['simulated'] else ''}, "
+        f"protocol {protocol_words(table['protocol'])}, "
         f"{samples['train']} training, {samples['validation']} validation, {samples['test']} test recordings",
         f"selection: {table['selection']}; shard set {table['shard_set'][:12]}; ± is the standard deviation (n - 1)",
     ]
@@ -166,7 +159,9 @@ def format_table(table: dict[str, Any]) -> str:
 
 
 def _cell(entry: dict[str, Any], figure: str, *, sign: str = "") -> str:
-    mean, std = entry[f"{figure}_mean"], entry[f"{figure}_std"]
-    if mean is None:
-        return "-"
-    return f"{100 * mean:{sign}.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+    return spread(entry[f"{figure}_mean"], entry[f"{figure}_std"], sign=sign) or "-"
+
+
+def interval(ends: list[float] | None) -> str:
+    """`, 95 % interval +1.2 to +3.4`, in points; empty without ends."""
+    return "" if ends is None else f", 95 % interval {100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"

@@ -10,18 +10,19 @@ class TrainError(Exception):
 
 
 class RecipeError(TrainError):
-    """A recipe or an override is wrong; carries every problem found, not only the first.
+    """A recipe, an override or a grid is wrong; carries every problem found, not only the first.
 
     Args:
-        source: name or path of the recipe.
+        source: name or path of the file.
         problems: one sentence each.
+        what: what the file is.
     """
 
-    def __init__(self, source: str, problems: Sequence[str]) -> None:
+    def __init__(self, source: str, problems: Sequence[str], *, what: str = "recipe") -> None:
         self.source = source
         self.problems = tuple(problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(f"recipe {source}: {count}\n" + "\n".join(f"  - {problem}" for problem in problems))
+        super().__init__(f"{what} {source}: {count}\n" + "\n".join(f"  - {problem}" for problem in problems))
 
 
 class ShardMismatchError(TrainError):

@@ -226,6 +226,7 @@ def _summary(scores: Scores | None, shards: Any, split: str) -> dict[str, Any]:
         "classes": list(shards.classes),
         "shard_set": shards.id,
         "simulated": shards.simulated,
+        "protocol": shards.settings["protocol"],
     }
 
 

@@ -37,7 +37,7 @@ TRACED_BATCH = 2
 ENDINGS = {"nir": "nir", "torch": "pt2", "safetensors": "safetensors"}
 """Of the file's name in a folder."""
 FIGURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
-SETTINGS = ("dataset", "simulated", "method", "seed", "shard_set", "contents", "samples", "threads")
+SETTINGS = ("dataset", "simulated", "protocol", "method", "seed", "shard_set", "contents", "samples", "threads")
 """What the description takes over from result.json."""
 
 

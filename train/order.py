@@ -80,7 +80,7 @@ def many_uniforms(seed: int, name: str, epoch: int, draws: Ints, count: int) -> 
     return bits.astype(np.float32) * np.float32(2.0**-24)
 
 
-def select_recordings(keys: Sequence[str], labels: Ints, per_class: int, *, seed: int) -> Ints:
+def select_recordings(keys: Sequence[str], labels: Ints, per_class: int, *, seed: int, share: float = 1.0) -> Ints:
     """Positions of `per_class` recordings of each class, chosen by a hash of their keys, ascending int64.
 
     The choice for n is contained in the choice for n + 1, and depends neither on the listing order nor on other
@@ -89,24 +89,26 @@ def select_recordings(keys: Sequence[str], labels: Ints, per_class: int, *, seed
     Args:
         keys: sample keys [n].
         labels: int64 [n].
-        per_class: 0 takes every recording.
+        per_class: 0 takes every recording, or the `share` of each class.
         seed: root seed of the run.
+        share: above 0 to 1, rounded half to even, at least one recording; with `per_class` 0 only.
 
     Raises:
         ValueError: keys and labels of different length, or a negative number.
     """
     if len(keys) != len(labels) or per_class < 0:
         raise ValueError(f"{len(keys)} keys, {len(labels)} labels, {per_class} per class")
-    if per_class == 0:
+    if per_class == 0 and share == 1:
         return np.arange(len(keys), dtype=np.int64)
     ranks = np.array([derived_seed(seed, "events_per_class", key) for key in keys], dtype=np.int64)
     chosen: list[Ints] = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label).tolist()
+        count = per_class or max(1, round(share * len(members)))
         if len(members) < per_class:
             log.warning("class %d has %d training recordings, %d were asked for", label, len(members), per_class)
         # Ties between equal hashes are broken by key, so that the listing order still plays no part.
-        chosen.append(np.array(sorted(members, key=lambda i: (ranks[i], keys[i]))[:per_class], dtype=np.int64))
+        chosen.append(np.array(sorted(members, key=lambda i: (ranks[i], keys[i]))[:count], dtype=np.int64))
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)
 
 

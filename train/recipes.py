@@ -1,4 +1,4 @@
-"""Recipes: strict flat TOML files, read, overridden, compared, written, listed and copied; no torch needed."""
+"""Recipes: strict flat TOML files, read, overridden, compared and written; no torch needed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 from train.errors import RecipeError
 from train.settings import ShardSettings, TrainSettings, cross_problems, field_problems, nearest
+from train.shelf import RECIPES
 
-SHIPPED = Path(__file__).resolve().parent.parent / "data" / "recipes"
 TABLES: dict[str, type] = {"shards": ShardSettings, "train": TrainSettings}
 _HOME = {setting.name: table for table, kind in TABLES.items() for setting in fields(kind)}
 _BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -35,23 +35,8 @@ class Recipe:
         return {name: _plain(getattr(self, name)) for name in TABLES}
 
 
-@dataclass(frozen=True)
-class Listed:
-    """One shipped recipe, as `recipes list` shows it."""
-
-    name: str
-    path: Path
-    summary: str
-    """First comment line of the file."""
-
-
 def _plain(settings: Any) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
-
-
-def shipped_names() -> tuple[str, ...]:
-    """Names of the recipes in data/recipes, sorted; empty when the folder is missing."""
-    return tuple(sorted(path.stem for path in SHIPPED.glob("*.toml")))
 
 
 def fitting_recipe(settings: Mapping[str, Any]) -> str | None:
@@ -59,31 +44,11 @@ def fitting_recipe(settings: Mapping[str, Any]) -> str | None:
 
     Of several the one named like the data set comes first.
     """
-    for name in sorted(shipped_names(), key=lambda name: (name != settings["dataset"], name)):
+    for name in sorted(RECIPES.names(), key=lambda name: (name != settings["dataset"], name)):
         wanted = load_recipe(name).tables()["shards"]
         if all(settings.get(key) == value for key, value in wanted.items()):
             return name
     return None
-
-
-def find_recipe(name_or_path: str | Path) -> Path:
-    """The file of a shipped recipe or of a path.
-
-    Raises:
-        RecipeError: neither a shipped name nor a file.
-    """
-    text = str(name_or_path)
-    shipped = SHIPPED / f"{text}.toml"
-    if "/" not in text and shipped.is_file():
-        return shipped
-    path = Path(text)
-    if path.is_file():
-        return path
-    names = shipped_names()
-    raise RecipeError(
-        text,
-        [f"no such file, and no shipped recipe of that name; shipped: {', '.join(names)}{nearest(text, names)}"],
-    )
 
 
 def load_recipe(name_or_path: str | Path, *, overrides: Iterable[str] = (), seed: int | None = None) -> Recipe:
@@ -97,12 +62,7 @@ def load_recipe(name_or_path: str | Path, *, overrides: Iterable[str] = (), seed
     Raises:
         RecipeError: every problem of file and overrides at once.
     """
-    path = find_recipe(name_or_path)
-    name = path.stem if path.parent == SHIPPED else str(path)
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(name, [f"not valid TOML: {error}"]) from error
+    name, tables = RECIPES.read(name_or_path)
     return recipe_from(tables, name=name, overrides=overrides, seed=seed)
 
 
@@ -115,6 +75,18 @@ def override(recipe: Recipe, overrides: Iterable[str] = (), *, seed: int | None 
     tables = recipe.tables()
     extra = {**train, **({} if seed is None else {"seed": seed})}
     return recipe_from(tables, name=recipe.name, overrides=overrides, train=extra)
+
+
+def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The same recipe with other settings, each key in the table where it belongs.
+
+    Raises:
+        RecipeError: every problem at once.
+    """
+    tables = recipe.tables()
+    for key, value in settings.items():
+        tables[_HOME.get(key, "train")][key] = value
+    return recipe_from(tables, name=recipe.name)
 
 
 def recipe_from(
@@ -159,6 +131,8 @@ def recipe_from(
             sound = {key: value for key, value in known.items() if not field_problems(kind, {key: value})}
             problems.extend(f"[train] {problem}" for problem in cross_problems(sound))
         values[table] = known
+    if values["train"].get("selection") == "test" and values["shards"].get("protocol") == "strict":
+        problems.append("[train] selection: the test split picks no epoch under protocol strict; use validation")
     if problems:
         raise RecipeError(name, problems)
     return Recipe(ShardSettings(**_typed(values["shards"])), TrainSettings(**_typed(values["train"])), name=name)
@@ -243,38 +217,3 @@ def _toml(value: Any) -> str:
         return repr(value)  # shortest text that reads back to the same double
     # JSON writes text, booleans and integers as TOML does, but leaves DEL unescaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def list_recipes() -> list[Listed]:
-    """The shipped recipes with their first comment line."""
-    listed = []
-    for name in shipped_names():
-        path = SHIPPED / f"{name}.toml"
-        comments = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-        listed.append(Listed(name, path, comments[0].lstrip("# ") if comments else ""))
-    return listed
-
-
-def show_recipe(name_or_path: str | Path) -> str:
-    """Text of a recipe, comments included.
-
-    Raises:
-        RecipeError: no such recipe.
-    """
-    return find_recipe(name_or_path).read_text(encoding="utf-8")
-
-
-def copy_recipe(name: str, destination: str | Path, *, overwrite: bool = False) -> Path:
-    """Copy a recipe into a file or folder and return the file.
-
-    Raises:
-        RecipeError: no such recipe, or the file exists and `overwrite` is off.
-    """
-    source, target = find_recipe(name), Path(destination)
-    if target.is_dir():
-        target = target / source.name
-    if target.exists() and not overwrite:
-        raise RecipeError(name, [f"{target} exists; choose another name or pass --overwrite"])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-    return target

@@ -54,6 +54,14 @@ class Drawing:
             with matplotlib.rc_context(MATPLOTLIB):
                 self.figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
+    def file(self, kind: str) -> bytes:
+        """The figure as a file of its own, `svg` or `png`, on white."""
+        data = io.BytesIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type")) if kind == "svg" else {"Software": None}
+        with matplotlib.rc_context(MATPLOTLIB):
+            self.figure.savefig(data, format=kind, dpi=200, facecolor="white", metadata=nothing)
+        return data.getvalue()
+
     def svg(self) -> str:
         """The figure as an `<svg>` element that scales with its container."""
         text = io.StringIO()
@@ -71,11 +79,16 @@ class Drawing:
         return re.sub(r"\n\s*", "\n", svg)
 
 
-def draw(paint: Callable[[Drawing], None], drawing: Drawing) -> str:
+def painted(paint: Callable[[Drawing], None], drawing: Drawing) -> Drawing:
     """Paint with the house settings in force; matplotlib reads some when an artist is made, some when it is drawn."""
     with matplotlib.rc_context(MATPLOTLIB):
         paint(drawing)
-    return drawing.svg()
+    return drawing
+
+
+def draw(paint: Callable[[Drawing], None], drawing: Drawing) -> str:
+    """Paint, and the figure as an `<svg>` element."""
+    return painted(paint, drawing).svg()
 
 
 def lines(

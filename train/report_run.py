@@ -77,6 +77,8 @@ def labels(result: dict[str, Any]) -> str:
         found.append(("SIMULATED recordings", True))
     if result.get("protocol") == "legacy":
         found.append(("LEGACY protocol: checkpoint chosen on the test split, accuracies optimistic", True))
+    elif result.get("protocol") == "leaky":
+        found.append(("LEAKY protocol: photographs of held-out recordings in the pool, no result", True))
     elif result.get("protocol"):
         found.append((f"protocol {result['protocol']}", False))
     return tags(found)

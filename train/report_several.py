@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipeline.inspection.html import figure, figures, paragraph, section, table
-from train.comparison import mean_and_std
 from train.examination import Examination
+from train.paired import mean_and_std
 from train.report_cost import energies
 from train.report_figures import Drawing, bundles, dots
 from train.report_points import over_steps

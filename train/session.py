@@ -42,19 +42,23 @@ log = logging.getLogger(__name__)
 
 SELECTION = {
     "validation": "highest validation accuracy, then lowest validation loss, then earliest epoch",
-    "test": "highest TEST accuracy, then lowest test loss, then earliest epoch (legacy protocol: optimistic)",
+    "test": "highest TEST accuracy, then lowest test loss, then earliest epoch (optimistic)",
     None: "last epoch (the validation split is empty)",
 }
 """How `best` is chosen, by the split that it is chosen on."""
 
 
-def selection_split(shards: Any, validation_samples: int) -> str | None:
+def selection_split(shards: Any, validation_samples: int, wanted: str) -> str | None:
     """The split that chooses the best epoch; says aloud when it is not the validation split."""
     if shards.settings["protocol"] == "legacy":
         log.warning(
             "protocol legacy: the best epoch is chosen on the TEST split, as published; accuracies are optimistic"
         )
         return "test"
+    if shards.settings["protocol"] == "leaky":
+        log.warning("protocol LEAKY: photographs of held-out recordings are in the pool; no accuracy here is a result")
+        if wanted == "test":
+            return "test"
     if not validation_samples:
         log.warning("%s: the validation split is empty; the last epoch is used", shards.path)
         return None
@@ -112,7 +116,7 @@ class Session:
             module.to(device)
         self.optimizer = make_optimizer(self.network, settings, self.method.modules.values(), device=device)
         self.stepper = Stepper(self.network, self.optimizer, self.method, self.data, settings, self.team, device)
-        self.selection = selection_split(shards, len(shards.split("validation")))
+        self.selection = selection_split(shards, len(shards.split("validation")), settings.selection)
         # A split that is scored once or twice, at the end, is not worth the memory.
         self.frames = {
             name: split_frames(shards, name, residence=residence if name == self.selection else "disk", device=device)

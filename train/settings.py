@@ -59,8 +59,9 @@ class ShardSettings:
     """What is mapped onto the frame: the recording's own extent or the whole sensor."""
     encoding: str = _setting(choices=("v", "luma", "rgb", "hsv"))
     """What is kept of a static image."""
-    protocol: str = _setting(choices=("strict", "legacy"))
-    """`strict`: no leaks, a validation split. `legacy`: the published splits, best epoch picked on the test set."""
+    protocol: str = _setting(choices=("strict", "legacy", "leaky"))
+    """`strict`: no leaks, a validation split. `legacy`: the published splits, best epoch picked on the test set.
+    `leaky`: the splits of `strict`, but every photograph in the pool: no result, a measure of what leakage is worth."""
 
     def __post_init__(self) -> None:
         _refuse(field_problems(type(self), asdict(self)))
@@ -172,8 +173,13 @@ class TrainSettings:
     from left to right. Static images are left alone."""
     events_per_class: int = _setting(0, low=0)
     """Labelled training recordings per class, seeded and nested; 0 takes all."""
+    events_share: float = _setting(1.0, above=0.0, high=1.0)
+    """Share of each class's training recordings that is labelled, rounded, at least one, seeded and nested;
+    `events_per_class` 0 only."""
     validate_every: int = _setting(1, low=1)
     """Epochs between two looks at the validation split; the last epoch always gets one."""
+    selection: str = _setting("validation", choices=("validation", "test"))
+    """Split that picks the best epoch; `test` with protocol `leaky` only. Protocol `legacy` always picks on test."""
     precision: str = _setting("fp32", choices=PRECISIONS)
     """Arithmetic of convolutions and linear layers in training: `fp32`, `bf16` or `fp16`; all else, and scoring, is in
     fp32. See `train.precision`."""
@@ -282,6 +288,8 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
         problems.append(
             'sliding: method = "tsm" mixes by its course, and "off" never mixes; use power, linear or cosine'
         )
+    if values.get("events_per_class") and values.get("events_share", 1.0) != 1.0:
+        problems.append("events_share: only with events_per_class = 0")
     if values.get("accumulate", 1) > values.get("batch_size", math.inf):
         problems.append(f"accumulate: {values['accumulate']} parts of a batch of {values['batch_size']}")
     if values.get("schedule", "cosine") == "cosine" and values.get("lr_min", 1e-5) > values.get("lr", math.inf):

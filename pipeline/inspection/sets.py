@@ -154,7 +154,8 @@ def facts_of_shards(shards: ShardSet, *, progress: Progress) -> SetFacts:
         f"ID {shards.id}",
         f"samples {list(shards.sample_shape)} {shards.dtype.name}, "
         f"{settings['reduction']} over the {settings['extent']}",
-        f"static images: {roles}; pairs known: {manifest['pairing']['kind']}, protocol {settings['protocol']}",
+        f"static images: {roles}; pairs known: {manifest['pairing']['kind']}, protocol "
+        + ("LEAKY" if settings["protocol"] == "leaky" else settings["protocol"]),
         *manifest.get("notes", []),
     ]
     total = sum(len(split) for split in shards.splits.values())

@@ -101,3 +101,12 @@ def test_every_problem_of_a_csv_is_shown(tmp_path):
     path.write_text("name,part\n")
     with pytest.raises(SettingsError, match="columns recording and split"):
         read_splits(path, [])
+
+
+def test_leaky_has_the_splits_of_strict_and_every_photograph_in_the_pool():
+    recordings = [recording(str(i), label=i % 2, image=f"i{i}") for i in range(20)]
+    split = assign_recordings(recordings, seed=1, protocol="leaky")
+    assert split == assign_recordings(recordings, seed=1, protocol="strict")
+    images = [image(f"i{i}") for i in range(20)] + [image("official", subset="test")]
+    assert set(roles(images, recordings, split, protocol="leaky").values()) == {"pool"}
+    assert "test" in roles(images, recordings, split).values()

@@ -207,3 +207,26 @@ def test_a_broken_static_file_is_named(copy):
 def test_metadata_is_plain_json(copy):
     for text in _metadata(ShardSet(copy), "train"):
         assert json.loads(text)["events"] == 300
+
+
+def test_a_leaky_set_says_so_everywhere_and_passes_only_under_its_name(shard_set, tmp_path):
+    strict, leaky = ShardSet(shard_set()), ShardSet(shard_set(protocol="leaky"))
+    for split in ("train", "validation", "test"):
+        assert strict.split(split).keys == leaky.split(split).keys
+        assert np.array_equal(strict.split(split).read_all(), leaky.split(split).read_all())
+    assert leaky.manifest["static"]["roles"]["pool"] == 33 > strict.manifest["static"]["roles"]["pool"]
+    assert "**LEAKY.**" in (leaky.path / "README.md").read_text()
+    assert "LEAKY" not in (strict.path / "README.md").read_text()
+
+    found = verify(leaky.path)
+    assert found.problems == []
+    assert found.verdict == "whole, LEAKY as declared"
+    assert any(note.startswith("protocol LEAKY: 12 photograph(s) leak") for note in found.notes)
+    assert verify(strict.path).verdict == "whole, no leaks"
+
+    renamed = tmp_path / "renamed"
+    shutil.copytree(leaky.path, renamed)
+    sign(renamed, settings={**leaky.settings, "protocol": "strict"})
+    found = verify(renamed)
+    assert found.verdict == "NOT GOOD"
+    assert sum("is in the static pool" in problem for problem in found.problems) == 12

@@ -3,8 +3,9 @@ import json
 import pytest
 from fake_shards import FakeShardSet, tiny_recipe
 
-from train.comparison import compare, format_table, mean_and_std
+from train.comparison import compare, format_table
 from train.errors import MethodError, RecipeError
+from train.paired import mean_and_std
 from train.runs import RunFolder
 
 

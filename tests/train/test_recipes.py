@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from train import recipes, settings
 from train.errors import RecipeError
+from train.shelf import RECIPES
 
 GOOD = {
     "shards": {
@@ -32,35 +33,35 @@ def problems_of(call, *args, **kwargs):
     return "\n".join(caught.value.problems), len(caught.value.problems)
 
 
-@pytest.mark.parametrize("name", recipes.shipped_names())
+@pytest.mark.parametrize("name", RECIPES.names())
 def test_shipped_recipes_are_valid_and_say_what_they_are(name):
     recipe = recipes.load_recipe(name)
     assert recipe.name == name
-    header = recipes.show_recipe(name).split("[shards]")[0]
+    header = RECIPES.show(name).split("[shards]")[0]
     for word in ("Command:", "Data:", "Result:", "Time:", "Hardware:"):
         assert word in header
     assert f"--recipe {name}" in header
-    assert next(entry for entry in recipes.list_recipes() if entry.name == name).summary
+    assert next(entry for entry in RECIPES.listed() if entry.name == name).summary
 
 
 PUBLISHED = ("ncaltech101", "cepdvs", "nomniglot")
 CLASSES = {"digits": 10, "nmnist": 10, "ncaltech101": 101, "cepdvs": 20, "nomniglot": 1623}
 CLASSES |= {"cifar10dvs": 10, "esimagenet": 1000}
 DATASETS = {"best": "digits", "nmnist-best": "nmnist"}
-UNRUN = [name for name in recipes.shipped_names() if name not in ("digits", "best", "nmnist")]
+UNRUN = [name for name in RECIPES.names() if name not in ("digits", "best", "nmnist")]
 
 
 def test_what_is_shipped():
     wanted = {*PUBLISHED, *(f"{name}-legacy" for name in PUBLISHED), "digits", "nmnist", "cifar10dvs", "esimagenet"}
-    assert wanted <= set(recipes.shipped_names())
+    assert wanted <= set(RECIPES.names())
 
 
 @pytest.mark.parametrize("name", UNRUN)
 def test_recipes_that_were_never_run_say_so(name):
-    assert "never run on the real data" in recipes.show_recipe(name).split("[shards]")[0]
+    assert "never run on the real data" in RECIPES.show(name).split("[shards]")[0]
 
 
-@pytest.mark.parametrize("name", recipes.shipped_names())
+@pytest.mark.parametrize("name", RECIPES.names())
 def test_shipped_recipes_fit_their_network_reader_and_conversion(name):
     import torch
 
@@ -274,12 +275,12 @@ def test_a_recipe_is_found_for_a_shard_set():
 
 
 def test_find_copy_and_show(tmp_path):
-    copied = recipes.copy_recipe("digits", tmp_path)
+    copied = RECIPES.copy("digits", tmp_path)
     assert copied.name == "digits.toml"
     assert recipes.load_recipe(copied) == recipes.load_recipe("digits")
-    text, _ = problems_of(recipes.copy_recipe, "digits", copied)
+    text, _ = problems_of(RECIPES.copy, "digits", copied)
     assert "--overwrite" in text
-    recipes.copy_recipe("digits", copied, overwrite=True)
+    RECIPES.copy("digits", copied, overwrite=True)
     text, _ = problems_of(recipes.load_recipe, "digit")
     assert "did you mean digits?" in text
     (tmp_path / "broken.toml").write_text("[train\n")

@@ -1,0 +1,46 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from train.paired import difference, student_quantile, student_share
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 10, 29, 100, 999])
+def test_student_is_that_of_scipy(freedom):
+    for t in (0.0, 0.1, 1.0, 2.5, 12.0):
+        assert student_share(t, freedom) == pytest.approx(1 - 2 * stats.t.sf(t, freedom), abs=1e-12)
+    for share in (0.0, 0.5, 0.9, 0.95, 0.999):
+        assert student_quantile(share, freedom) == pytest.approx(
+            stats.t.ppf((1 + share) / 2, freedom), rel=1e-9, abs=1e-9
+        )
+
+
+def test_student_refuses_what_has_no_quantile():
+    for share, freedom in ((0.95, 0), (1.0, 3), (-0.1, 3)):
+        with pytest.raises(ValueError, match="expected at least 1"):
+            student_quantile(share, freedom)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=12))
+def test_intervals_are_those_of_the_paired_t_test(pairs):
+    ours, theirs = dict(enumerate(a for a, _ in pairs)), dict(enumerate(b for _, b in pairs))
+    found = difference(ours, theirs)
+    gains = [a - b for a, b in pairs]
+    assert found.mean == pytest.approx(math.fsum(gains) / len(gains), abs=1e-12)
+    if found.std < 1e-9:
+        return
+    interval = stats.ttest_rel(list(ours.values()), list(theirs.values())).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
+    assert found.n == len(pairs)
+
+
+def test_only_common_seeds_count():
+    found = difference({0: 0.5, 1: 0.7, 3: None, 4: 0.1}, {1: 0.6, 0: 0.3, 3: 0.2})
+    assert found.n == 2
+    assert found.values == pytest.approx((0.2, 0.1))
+    one = difference({0: 0.5}, {0: 0.25, 7: 1.0})
+    assert (one.mean, one.std, one.low, one.high, one.n) == (0.25, None, None, None, 1)
+    assert difference({0: 0.5}, {1: 0.5}).mean is None

@@ -1,0 +1,97 @@
+"""Mean, spread and paired differences over seeds, with confidence intervals; plain Python, no scipy.
+
+Two methods trained with the same seeds share recordings, order and initial weights, so their figures are compared seed
+by seed: with differences d_1 ... d_n, mean m and standard deviation s (n - 1), the interval is
+
+    m +- t * s / sqrt(n),    t = the Student quantile of (1 + confidence) / 2 with n - 1 degrees of freedom.
+
+It covers the seeds (labelled recordings, weights, order), not the choice of the data set.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+CONFIDENCE = 0.95
+"""Of every interval in a table."""
+
+
+def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation with n - 1; the latter is None for one value, both without values."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None, None
+    return statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None
+
+
+def student_share(t: float, freedom: int) -> float:
+    """Probability that |T| <= t >= 0 for Student's T with a whole number of degrees of freedom, at least 1.
+
+    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4: finite sums over powers of the
+    cosine of atan(t / sqrt(freedom)).
+    """
+    angle = math.atan(t / math.sqrt(freedom))
+    square = math.cos(angle) ** 2
+    term = total = math.cos(angle) if freedom % 2 else 1.0
+    for k in range(2 + freedom % 2, freedom - 1, 2):
+        term *= square * (k - 1) / k
+        total += term
+    if freedom % 2 == 0:
+        return math.sin(angle) * total
+    return 2 / math.pi * (angle + (math.sin(angle) * total if freedom > 1 else 0.0))
+
+
+def student_quantile(share: float, freedom: int) -> float:
+    """The t with P(|T| <= t) = share, 0 <= share < 1, by bisection of the angle; to about 12 digits.
+
+    Raises:
+        ValueError: no degree of freedom, or a share out of range.
+    """
+    if freedom < 1 or not 0 <= share < 1:
+        raise ValueError(
+            f"{freedom} degrees of freedom and a share of {share}: expected at least 1, and 0 <= share < 1"
+        )
+    low, high = 0.0, math.pi / 2
+    for _ in range(64):
+        middle = (low + high) / 2
+        if student_share(math.sqrt(freedom) * math.tan(middle), freedom) < share:
+            low = middle
+        else:
+            high = middle
+    return math.sqrt(freedom) * math.tan((low + high) / 2)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Figures of one method minus those of another, seed by seed."""
+
+    mean: float | None
+    """None without a common seed."""
+    std: float | None
+    """Of the differences, n - 1; None for fewer than two."""
+    low: float | None
+    """Lower end of the confidence interval; None for fewer than two."""
+    high: float | None
+    """Upper end."""
+    n: int
+    """Common seeds."""
+    values: tuple[float, ...]
+    """By seed, ascending."""
+
+    def plain(self) -> dict[str, object]:
+        """For JSON."""
+        return {**asdict(self), "values": list(self.values), "confidence": CONFIDENCE}
+
+
+def difference(figures: Mapping[int, float | None], minus: Mapping[int, float | None]) -> Difference:
+    """Paired difference over the seeds that both have a figure for."""
+    seeds = sorted(seed for seed in figures if figures[seed] is not None and minus.get(seed) is not None)
+    values = tuple(float(figures[s]) - float(minus[s]) for s in seeds)  # type: ignore[arg-type]
+    mean, std = mean_and_std(values)
+    if mean is None or std is None:
+        return Difference(mean, std, None, None, len(values), values)
+    half = student_quantile(CONFIDENCE, len(values) - 1) * std / math.sqrt(len(values))
+    return Difference(mean, std, mean - half, mean + half, len(values), values)
