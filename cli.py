@@ -104,7 +104,9 @@ def main() -> None:
 @click.argument("name", required=False)
 @json_option
 def datasets(name: str | None, as_json: bool) -> None:
-    """List the data sets, or show one: its source and its folders.
+    """List the data sets, or describe one.
+
+    Said are its source, its licence and how its folders look.
 
     \b
     Examples:
@@ -350,9 +352,10 @@ def conversion_settings(dataset: str | None, recipe: str | None, flags: dict[str
 def finish(
     shards_path: Path, events: Path | None, static: Path | None, splits: Path | None, max_bad: int, as_json: bool
 ) -> None:
-    """Complete a shard set that the jobs of preprocess --task made; says which of them have to run (again).
+    """Complete a shard set that several jobs made.
 
-    Usually that is none: only where an image turned out to be undecodable after another job had gone past it.
+    The jobs are those of preprocess --task; which of them have to run (again) is said. Usually that is none: only
+    where an image turned out to be undecodable after another job had gone past it.
 
     \b
     Example:
