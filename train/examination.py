@@ -17,9 +17,9 @@ from torch import Tensor
 
 from models import TransferNetwork
 from models.neurons import Neuron
-from train.batches import Frames
 from train.errors import RunError
 from train.evaluation import same_threads
+from train.frames import Frames
 from train.networks import load_network, make_network
 from train.operations import Cost, counting
 from train.runs import RunFolder

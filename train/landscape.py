@@ -32,10 +32,10 @@ import torch
 from torch import Tensor, nn
 
 from models import TransferNetwork
-from train.batches import Frames
 from train.checkpoints import read_json, write_atomic, write_json
 from train.errors import RunError, ShardMismatchError
 from train.evaluation import evaluation_batch, open_shards, same_threads, score
+from train.frames import Frames
 from train.live import Silent
 from train.loop import Progress
 from train.networks import load_network
