@@ -84,7 +84,7 @@ def place(tmp_path_factory):
 
 def checkout(folder):
     """The program, to be changed by a page; compiled code comes along."""
-    for name in ("cli.py", "pipeline", "models", "train", "data/recipes"):
+    for name in ("cli.py", "pipeline", "models", "train", "data/recipes", "data/grids"):
         source, target = ROOT / name, folder / name
         if source.is_dir():
             shutil.copytree(source, target, dirs_exist_ok=True)
