@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -40,9 +41,8 @@ def invoke(*arguments, code=0):
 
 
 def share(raw, out, number, tasks, **changes):
-    settings = ConversionSettings(**{**vars(SMALL), **changes})
     sources = Sources(raw, raw)
-    return convert_share(sources.prepare(settings), out, sources, share=(number, tasks))
+    return convert_share(sources.prepare(replace(SMALL, **changes)), out, sources, share=(number, tasks))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_tasks_wait_for_nobody_but_a_whole_conversion(raw, tmp_path):
         share(raw, tmp_path / "set", 1, 2)
     with lock(tmp_path / "set" / ".work", shared=True):
         share(raw, tmp_path / "set", 1, 2)
-        other = prepare(ConversionSettings(**{**vars(SMALL), "seed": 1}), events_root=raw, static_root=raw)
+        other = prepare(replace(SMALL, seed=1), events_root=raw, static_root=raw)
         with pytest.raises(SettingsError, match="another process"):
             convert(other, tmp_path / "set", overwrite=True)
 
