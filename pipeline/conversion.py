@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -154,7 +155,7 @@ def prepare(
             f"none of the {len(listing.recordings)} recordings below {events_root} has an image below {static_root}; "
             f"expected {reader.card.static_layout}. Is this the static side of the same data set?"
         )
-    below = listing.recordings[0].path.relative_to(events_root).parents
+    below = Path(os.path.relpath(listing.recordings[0].path, events_root)).parents
     simulated = reader.card.simulated or any(simulation_note(events_root / folder) for folder in below)
     rejects = tuple(reject("recording", r.name, no_static_image(r.name, f"expected image {r.image}")) for r in orphans)
     return Conversion(settings, reader, listing, rejects, split, simulated)

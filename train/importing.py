@@ -104,6 +104,7 @@ def import_checkpoint(
         "method": recipe.train.method,
         "recipe_name": recipe.name,
         "recipe": recipe.tables(),
+        "changed_by_method": {},
         "init": None,
         "imported": {**taken, "sha256": digest},
         "shard_set": shards.id,

@@ -105,7 +105,7 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path):
     command += ["--samples-per-shard", "1", "--workers", "1"]
     for shards in (3, 9):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while len(list(tmp_path.glob("set/events-*.idx.npy"))) < shards and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.002)
@@ -122,7 +122,7 @@ def test_interrupt_keeps_finished_shards_and_says_so(tmp_path):
     command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
     command += ["--static", str(raw), "--out", str(tmp_path / "set"), "--samples-per-shard", "1", "--workers", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(list(tmp_path.glob("set/events-*.idx.npy"))) < 2 and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -260,7 +260,7 @@ def test_limit_classes_and_csv(digits_raw, tmp_path):
             lambda raw: (raw / "events" / "Train" / "0").rename(raw / "events" / "Train" / "zero"),
             "not a digit's folder",
         ),
-        (lambda raw: (raw / "events" / "Train" / "0" / "notes.txt").write_text("x"), "is no recording"),
+        (lambda raw: (raw / "events" / "Train" / "0" / "stray.dat").write_text("x"), "is no recording"),
         (lambda raw: (raw / "static").rename(raw / "pictures"), "static folder"),
         (lambda raw: (raw / "static" / "Train" / "0" / "x.jpg").write_bytes(b""), "does not belong here"),
     ],

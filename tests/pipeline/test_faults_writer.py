@@ -60,7 +60,7 @@ def test_killed_at_random_moments_and_continued_to_the_same_bytes(tmp_path, kill
         if number % 4 == 3:  # anywhere, also before anything is written
             time.sleep(rng.uniform(0, 2))
         else:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 300
             while len(list(tmp_path.glob("set/*.idx.npy"))) < goal and process.poll() is None:
                 assert time.monotonic() < deadline
                 time.sleep(0.001)

@@ -140,7 +140,7 @@ def test_a_client_killed_in_the_middle_goes_on(shard_set, published, tmp_path, v
         "push": f"sharing.push(pathlib.Path({str(shard_set(samples_per_shard=4))!r}), {str(tmp_path / 'out')!r})",
     }[verb]
     process = subprocess.Popen([sys.executable, "-c", slow + call], cwd=ROOT)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len([p for p in tmp_path.rglob("events-*") if p.is_file()]) < 3:
         assert time.monotonic() < deadline
         assert process.poll() is None
@@ -358,7 +358,7 @@ def test_ctrl_c_keeps_what_arrived(published, tmp_path):
         f"cli.main(['pull', {str(published)!r}, {str(tmp_path / 'set')!r}])\n"
     )
     process = subprocess.Popen([sys.executable, "-c", slow], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(tmp_path.glob("set/events*")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -29,7 +29,7 @@ def test_first_broken_layer_and_untouched_statistics():
 
 def test_terms_and_step_are_named():
     zero = torch.zeros((), requires_grad=True)
-    loss = SimpleNamespace(total=zero / 0, static=zero, event=zero, domain=zero / 0)
+    loss = SimpleNamespace(total=zero / 0, static=zero, event=zero, domain=zero / 0, extra={})
     require_finite(SimpleNamespace(total=zero), Two(), (None, None), step=0)
     with pytest.raises(NonFiniteError, match=r"step 7: the loss is not finite \(domain = nan\).*the loss itself"):
         require_finite(loss, Two(), (None, torch.ones(3, 2)), step=7)

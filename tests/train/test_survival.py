@@ -64,7 +64,7 @@ def worker(tmp_path, run="run", **plan):
 
 def wait_for_step(process, run, step):
     """Until a checkpoint of that step or a later one is there."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         try:
             if json.loads((run / "checkpoint" / "state.json").read_bytes())["step"] >= step:

@@ -140,7 +140,7 @@ def test_a_feature_that_the_network_lacks_is_refused(shards, tmp_path):
         ({"feature": "spike"}, "did you mean spikes"),
         ({"statistics": "per step"}, "did you mean per_step"),
         ({"recalibrate": 1}, "true or false"),
-        ({"precision": "bf16"}, "expected one of fp32"),
+        ({"precision": "fp64"}, "expected one of fp32"),
     ],
 )
 def test_wrong_values_are_explained(setting, words):
