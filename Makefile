@@ -29,7 +29,7 @@ SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET
 RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup raw preprocess verify train evaluate compare curve ablate leak report bench bench-pipeline bench-train bench-gpu triton fuzz docs lint test test-long clean distclean
+.PHONY: help setup raw preprocess verify train evaluate compare ablate leak report bench bench-pipeline bench-train bench-gpu triton fuzz docs lint test test-long clean distclean
 
 help: ## list the targets and variables
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
@@ -67,12 +67,6 @@ evaluate: train ## score the trained network again
 
 compare: preprocess ## METHODS over SEEDS, and the table
 	@$(CLI) compare --shards $(SHARDS) --recipe $(RECIPE) --methods $(METHODS) --seeds $(SEEDS) --out $(OUT)/runs/$(NAME)-$(RUNHASH)-compare $(TRAIN)
-
-curve: preprocess ## the comparison at 3, 10 and 30 labelled recordings per class, 300 steps each
-	@for setting in "3 150" "10 60" "30 20"; do set -- $$setting; \
-	  $(CLI) compare --shards $(SHARDS) --recipe $(RECIPE) --methods $(METHODS) --seeds $(SEEDS) \
-	    --out $(OUT)/runs/$(NAME)-curve/$$1-per-class --set events_per_class=$$1 --set epochs=$$2 $(TRAIN) || exit; \
-	done
 
 ablate: preprocess ## GRID of methods and switches: one table, under 3 hours on 2 cores; ABLATE="--seeds 0,1" for less
 	@$(CLI) ablate --grid $(GRID) --shards $(SHARDS) --out $(OUT)/runs/$(notdir $(basename $(GRID)))-ablation $(ABLATE)

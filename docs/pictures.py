@@ -1,6 +1,6 @@
-"""Draw the README's picture from a shard set and the comparisons of `make curve`.
+"""Draw the README's picture from a shard set and the table of `make ablate`.
 
-    .venv/bin/python docs/pictures.py data/shards/digits-<hash> data/runs/digits-curve docs/overview.png
+    .venv/bin/python docs/pictures.py data/shards/digits-<hash> docs/results/ablation-digits-<date>.json docs/overview.png
 
 Left: photographs of the held-out part and the recordings simulated from them. Right: test accuracy against the number
 of labelled recordings per class, mean and standard deviation over the seeds.
@@ -22,8 +22,8 @@ from pipeline.shardset import ShardSet
 from pipeline.static_pool import read_static
 
 ON, OFF = np.array([213, 94, 0]) / 255, np.array([0, 114, 178]) / 255  # vermilion and blue: safe for colour-blind eyes
-NAMES = {"event_only": "events only", "kt": "with photographs (kt)"}
-COLOURS = {"event_only": "#767676", "kt": "#0072b2"}
+NAMES = {"event only": "events only", "kt": "with photographs (kt)", "best": "photographs as recordings (best)"}
+COLOURS = {"event only": "#767676", "kt": "#0072b2", "best": "#d55e00"}
 
 
 def picture(frame: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def picture(frame: np.ndarray) -> np.ndarray:
     return np.clip(1 - on[..., None] * (1 - ON) - off[..., None] * (1 - OFF), 0, 1)
 
 
-def main(shard_path: Path, curve_path: Path, out: Path) -> None:
+def main(shard_path: Path, table_path: Path, out: Path) -> None:
     """Write the picture."""
     shards = ShardSet(shard_path)
     test, static = shards.split("test"), read_static(shard_path / "static.h5")
@@ -53,13 +53,13 @@ def main(shard_path: Path, curve_path: Path, out: Path) -> None:
             if row == 0:
                 axes.set_title("photograph" if column == 0 else f"bin {steps[column - 1] + 1}", fontsize=7)
     axes = figure.add_subplot(grid[:, 8:])
-    tables = {int(p.parent.name.split("-")[0]): json.loads(p.read_text()) for p in curve_path.glob("*/compare.json")}
-    numbers = sorted(tables)
-    for method, name in NAMES.items():
-        rows = [tables[n]["methods"][method] for n in numbers]
-        mean = [100 * row["test_accuracy_mean"] for row in rows]
-        std = [100 * row["test_accuracy_std"] for row in rows]
-        axes.errorbar(numbers, mean, std, color=COLOURS[method], marker="o", ms=4, capsize=3, label=name)
+    lines = json.loads(table_path.read_text())["table"]
+    numbers = sorted({line["amount"] for line in lines})
+    for row, name in NAMES.items():
+        found = sorted((line for line in lines if line["row"] == row), key=lambda line: line["amount"])
+        mean = [100 * line["test_accuracy_mean"] for line in found]
+        std = [100 * line["test_accuracy_std"] for line in found]
+        axes.errorbar(numbers, mean, std, color=COLOURS[row], marker="o", ms=4, capsize=3, label=name)
     axes.set_xscale("log")
     axes.set_xticks(numbers, [str(n) for n in numbers])
     axes.minorticks_off()
