@@ -1,6 +1,6 @@
 """Draw the README's picture from a shard set and the table of `make ablate`.
 
-    .venv/bin/python docs/pictures.py data/shards/digits-<hash> docs/results/ablation-digits-<date>.json docs/overview.png
+    .venv/bin/python docs/pictures.py data/shards/digits-... docs/results/ablation-digits-....json docs/overview.png
 
 Left: photographs of the held-out part and the recordings simulated from them. Right: test accuracy against the number
 of labelled recordings per class, mean and standard deviation over the seeds.
