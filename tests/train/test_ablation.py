@@ -18,8 +18,11 @@ from test_report import chromium
 from train.ablation import ablate
 from train.ablation_table import markdown_text
 from train.errors import RunStoppedError, ShardMismatchError
+from train.evaluation import open_shards
+from train.examination import examine
 from train.grids import load_grid
 from train.report_ablation import ablation_page, curves, write_ablation_report
+from train.runs import RunFolder, read_result
 from train.stopping import StopRequest
 
 GRID = """# Two methods on random recordings
@@ -189,6 +192,16 @@ def test_the_learning_rate_is_chosen_on_validation_alone(copied, shards, grid):
         change(run, validation_accuracy=0.5)
     table = ablate(loaded, [shards], copied, engine=engine(executor), device="cpu")
     assert table["tuning"][0]["chosen"] == 0.001  # of equals the smallest
+
+
+def test_the_energy_estimate_is_that_of_the_report(finished, shards):
+    table, out = finished
+    run = table["table"][0]["runs"][0]
+    folder = RunFolder(out / "runs" / run["run"])
+    seen = examine(folder, read_result(folder.path), open_shards(shards))
+    assert run["energy_nj"] > 0
+    assert run["energy_nj"] == pytest.approx(seen.cost.energy_nj)
+    assert "µJ" in (out / "ablation.md").read_text()
 
 
 def test_test_accuracies_of_other_rows_are_nowhere(finished):
