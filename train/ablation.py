@@ -151,8 +151,10 @@ def ablate(
         raise RecipeError(grid.name, ["learning rates are chosen on the validation split, which is empty"], what="grid")
     for row in grid.rows:  # every row has a shard set before anything is trained
         plan.runs(row, grid.learning_rates[0])
-    with RunFolder(out).lock():
-        work_on = _Work(out, engine, device, checkpoint_every, progress or Silent, stop or StopRequest())
+    with (
+        RunFolder(out).lock(),
+        _Work(out, engine, device, checkpoint_every, progress or Silent, stop or StopRequest()) as work_on,
+    ):
         work_on.do(tuning_runs, what="learning rates")
         tuned = {row.slug: _choose(grid, plan, row, work_on.failures) for row in grid.rows}
         runs = {row.slug: plan.runs(row, rate) for row in grid.rows if (rate := tuned[row.slug].chosen) is not None}
@@ -236,6 +238,19 @@ class _Work:
         self.engine, self.device, self.checkpoint_every = engine, device, checkpoint_every
         self.progress, self.stop = progress, stop
         self.failures: list[Failure] = []
+        self._executor: Executor | None = None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> _Work:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
+        self.stop_file.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        self._executor = None
+        self._open.close()
 
     def do(self, runs: Sequence[Run], *, what: str) -> None:
         """Finish all runs that can be finished; the others are in `failures`.
@@ -253,8 +268,7 @@ class _Work:
         bar = self.progress(total=sum(run.steps for run in left), desc=what, unit="step", smoothing=0)
         try:
             while left:
-                with self.engine() as executor:
-                    lost = self._session(executor, left, bar)
+                lost = self._session(left, bar)
                 if self.stop.signal:
                     raise RunStoppedError(
                         f"Stopped by {signal.Signals(self.stop.signal).name}; {len(runs) - len(lost)} of {len(runs)} "
@@ -262,7 +276,9 @@ class _Work:
                         signal=self.stop.signal,
                     )
                 left = lost[1:]
-                if lost:  # a worker died; the first of the runs was in hand then, and goes behind the others
+                if lost:
+                    self._close()
+                    # A worker died; the first of the runs was in hand then, and goes behind the others
                     attempts[lost[0].path] += 1
                     if attempts[lost[0].path] < MOST_ATTEMPTS:
                         left.append(lost[0])
@@ -270,23 +286,24 @@ class _Work:
                         self._fail(lost[0], Outcome("failed", "its worker process died (killed, or out of memory)"))
         finally:
             bar.close()
-            self.stop_file.unlink(missing_ok=True)
 
-    def _session(self, executor: Executor, runs: Sequence[Run], bar: Any) -> list[Run]:
+    def _session(self, runs: Sequence[Run], bar: Any) -> list[Run]:
         """Work with one executor until all is done, it breaks, or a stop is asked; returns the runs that are left."""
         waiting: dict[Future[Outcome], Run] = {}
         left = list(runs)
         if self.stop.signal:
             return left
+        if self._executor is None:  # the workers stay for all that follows: each imports torch once
+            self._executor = self._open.enter_context(self.engine())
         with contextlib.suppress(BrokenExecutor):
             for run in runs:
-                waiting[executor.submit(work, self._task(run))] = run
+                waiting[self._executor.submit(work, self._task(run))] = run
         while waiting:
             done, _ = wait(waiting, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
             if self.stop.signal and not self.stop_file.exists():
+                # Tasks that wait find the file and return at once. They are not cancelled: a pool that breaks while it
+                # holds cancelled futures never settles the others, and a signal to the whole group breaks it.
                 write_atomic(self.stop_file, str(self.stop.signal).encode())
-                for future in waiting:
-                    future.cancel()
             for future in done:
                 run = waiting.pop(future)
                 outcome = self._outcome(future)
@@ -306,9 +323,9 @@ class _Work:
     @staticmethod
     def _outcome(future: Future[Outcome]) -> Outcome:
         """`lost` where the worker died before it could say anything."""
-        if future.cancelled() or isinstance(future.exception(), BrokenExecutor):
-            return Outcome("lost")
         error = future.exception()
+        if isinstance(error, BrokenExecutor):
+            return Outcome("lost")
         return future.result() if error is None else Outcome("failed", f"{type(error).__name__}: {error}")
 
     def _fail(self, run: Run, outcome: Outcome) -> None:

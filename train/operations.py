@@ -120,6 +120,19 @@ def counting(network: nn.Module) -> Iterator[Counter]:
             handle.remove()
 
 
+@torch.no_grad()
+def measured_energy_nj(network: nn.Module, events: Tensor) -> float:
+    """Nanojoule per recording while the network sees recordings [T,B,P,H,W] in evaluation mode; see `Cost`."""
+    training = network.training
+    network.eval()
+    try:
+        with counting(network) as counter:
+            network(None, events)
+    finally:
+        network.train(training)
+    return counter.cost(recordings=events.shape[1], steps=len(events)).energy_nj
+
+
 def _connections(layer: nn.Conv2d | nn.Linear, x: Tensor, *, padded: bool) -> int:
     """Sum over the inputs [N,C,H,W] or [...,F] of value times connections; with `padded`, padding counts as inputs."""
     if isinstance(layer, nn.Linear):

@@ -1,6 +1,7 @@
 """An ablation in real worker processes, killed and continued; what is chosen, what is shown, what a failure costs."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -17,8 +18,11 @@ from test_report import chromium
 from train.ablation import ablate
 from train.ablation_table import markdown_text
 from train.errors import RunStoppedError, ShardMismatchError
+from train.evaluation import open_shards
+from train.examination import examine
 from train.grids import load_grid
 from train.report_ablation import ablation_page, curves, write_ablation_report
+from train.runs import RunFolder, read_result
 from train.stopping import StopRequest
 
 GRID = """# Two methods on random recordings
@@ -101,28 +105,41 @@ def figures(table):
     return kept
 
 
-def start(tmp_path, shards):
-    """The command in a process of its own, once the first run is finished; and its folder."""
+@contextmanager
+def started(tmp_path, shards):
+    """The command in a session of its own, once the first run is finished."""
     out = tmp_path / "out"
     command = [sys.executable, "cli.py", "ablate", "--grid", str(tmp_path / "grid.toml"), "--shards", str(shards)]
     command += ["--out", str(out), "--workers", "2", "--device", "cpu", "--checkpoint-every", "1"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 300
-    while not list(out.glob("runs/*/result.json")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return process, out
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 900
+        while not list(out.glob("runs/*/result.json")) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
-@pytest.mark.parametrize("number", ["SIGKILL", pytest.param("SIGTERM", marks=pytest.mark.long)])
-def test_killed_or_stopped_and_continued_to_the_same_table(tmp_path, shards, grid, number):
-    loaded = grid()
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [
+        ("SIGKILL", False),
+        pytest.param("SIGTERM", False, marks=pytest.mark.long),
+        pytest.param("SIGTERM", True, marks=pytest.mark.long),  # as batch queues do: the workers get it, too
+    ],
+)
+def test_killed_or_stopped_and_continued_to_the_same_table(tmp_path, shards, grid, number, group):
+    loaded, out = grid(), tmp_path / "out"
     whole = ablate(loaded, [shards], tmp_path / "whole", engine=engine(Inline()), device="cpu")
     assert [line["n"] for line in whole["table"]] == [2, 2]
 
-    process, out = start(tmp_path, shards)
-    process.send_signal(signal.Signals[number])
-    said = process.communicate(timeout=300)[1]  # ends when the workers have closed its pipes: they go with their parent
+    with started(tmp_path, shards) as process:
+        (os.killpg if group else os.kill)(process.pid, signal.Signals[number])
+        said = process.communicate(timeout=300)[1]  # ends when the workers have closed its pipes: they go along
     assert process.returncode == {"SIGKILL": -9, "SIGTERM": 143}[number], said
     assert ("The same command continues" in said) is (number == "SIGTERM")
     assert "Traceback" not in said
@@ -175,6 +192,16 @@ def test_the_learning_rate_is_chosen_on_validation_alone(copied, shards, grid):
         change(run, validation_accuracy=0.5)
     table = ablate(loaded, [shards], copied, engine=engine(executor), device="cpu")
     assert table["tuning"][0]["chosen"] == 0.001  # of equals the smallest
+
+
+def test_the_energy_estimate_is_that_of_the_report(finished, shards):
+    table, out = finished
+    run = table["table"][0]["runs"][0]
+    folder = RunFolder(out / "runs" / run["run"])
+    seen = examine(folder, read_result(folder.path), open_shards(shards))
+    assert run["energy_nj"] > 0
+    assert run["energy_nj"] == pytest.approx(seen.cost.energy_nj)
+    assert "µJ" in (out / "ablation.md").read_text()
 
 
 def test_test_accuracies_of_other_rows_are_nowhere(finished):
