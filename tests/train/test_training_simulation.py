@@ -167,7 +167,7 @@ def test_the_frame_is_made_as_the_pipeline_makes_it() -> None:
         one = torch.zeros(34, 34)
         one[5, pixel] = 1
         frame = summed.to_frames(one)
-        assert frame.nonzero().tolist() == [[rows[5] // 28, columns[pixel]]]
+        assert frame.nonzero().tolist() == [[rows[2 * 5] // 28, columns[pixel]]]  # OFF events
         row = stretched.columns[:, pixel]
         expected = torch.zeros(28)
         expected[cells[starts[pixel] : starts[pixel + 1]]] = torch.from_numpy(
