@@ -16,6 +16,7 @@ from train import checkpoints
 from train.errors import RunError
 from train.evaluation import Scores, evaluation_batch, open_shards, score, split_frames
 from train.networks import choose_device, make_network, network_arguments
+from train.operations import held_out_energy_nj
 from train.recalibration import recalibrate
 from train.recipes import Recipe
 from train.runs import RunFolder, contents_id, read_result, require_shards
@@ -93,10 +94,8 @@ def import_checkpoint(
     }
     for path in (run.best, run.last):
         checkpoints.write_weights(path, checkpoints.weights_of(network), description)
-    scores = {
-        name: score(network, split_frames(shards, name, residence="disk"), batch_size=batch_size, device=chosen)
-        for name in ("validation", "test")
-    }
+    frames = {name: split_frames(shards, name, residence="disk") for name in ("validation", "test")}
+    scores = {name: score(network, split, batch_size=batch_size, device=chosen) for name, split in frames.items()}
     if (test := scores["test"]) is not None:
         run.write_predictions(shards.split("test").keys, test.labels, test.logits, shards.classes)
     result = {
@@ -131,6 +130,9 @@ def import_checkpoint(
         "torch": str(torch.__version__),
         "processes": 1,
         "training_seconds": 0.0,
+        "energy_nj": held_out_energy_nj(
+            network, (frames["test"], frames["validation"]), batch_size=batch_size, device=chosen
+        ),
     }
     run.finish(result)
     return result

@@ -5,13 +5,15 @@ Axes: N frames (samples times time steps), C channels, H, W pixels, F features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from train.frames import Frames
 
 ACCUMULATE_PJ, MULTIPLY_ACCUMULATE_PJ = 0.9, 4.6
 """Energy in picojoule of a 32-bit floating-point addition, and of a multiplication (3.7) with addition, in 45 nm.
@@ -131,6 +133,17 @@ def measured_energy_nj(network: nn.Module, events: Tensor) -> float:
     finally:
         network.train(training)
     return counter.cost(recordings=events.shape[1], steps=len(events)).energy_nj
+
+
+def held_out_energy_nj(
+    network: nn.Module, splits: Sequence[Frames], *, batch_size: int, device: torch.device
+) -> float | None:
+    """`measured_energy_nj` over the first batch of the first split that has recordings; None where none has."""
+    for frames in splits:
+        if len(frames):
+            events, _ = next(frames.batches(batch_size, device))
+            return measured_energy_nj(network, events)
+    return None
 
 
 def _connections(layer: nn.Conv2d | nn.Linear, x: Tensor, *, padded: bool) -> int:

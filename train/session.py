@@ -27,7 +27,7 @@ from train.live import Live, TensorBoard
 from train.memory import out_of_memory
 from train.methods import Method, find_method
 from train.networks import make_network, make_optimizer, network_arguments, set_learning_rate
-from train.operations import measured_energy_nj
+from train.operations import held_out_energy_nj
 from train.preparation import changes, prepare
 from train.recalibration import recalibrate
 from train.recipes import Recipe
@@ -426,16 +426,13 @@ class Session:
             "processes": self.at.processes,
             "torch": str(torch.__version__),
             "training_seconds": self.at.seconds,
-            "energy_nj": self._energy_nj(),
+            "energy_nj": held_out_energy_nj(
+                self.network,
+                (self.frames["test"], self.frames["validation"]),
+                batch_size=evaluation_batch(self.settings),
+                device=self.device,
+            ),
         }
-
-    def _energy_nj(self) -> float | None:
-        """Estimate per recording with the best weights, over the first batch of the test (else validation) split."""
-        held_out = [frames for frames in (self.frames["test"], self.frames["validation"]) if len(frames)]
-        if not held_out:
-            return None
-        events, _ = next(held_out[0].batches(evaluation_batch(self.settings), self.device))
-        return measured_energy_nj(self.network, events)
 
     def _final_scores(self) -> dict[str, Scores | None]:
         def between() -> None:
