@@ -1,4 +1,6 @@
-"""The command line of spikebridge: one thin function per verb; what they do lives in pipeline/ and train/.
+"""The command line of spikebridge: its verbs, in order, and those that need both raw data and recipes.
+
+The others are in pipeline/verbs.py and train/verbs/; what they all do lives in the packages.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but recordings were
 rejected, 4 verification failed, 130 interrupted (Ctrl-C), 138 and 143 training stopped by SIGUSR1 and SIGTERM with a
@@ -7,32 +9,41 @@ checkpoint (under torchrun, of its workers). Heavy packages are imported inside 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from pipeline import verbs as sets
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.settings import CHOICES, ConversionSettings
-from pipeline.terminal import Sayings, answer, byte_bar, folder, progress_bar, say, speaks_for_all, two_columns, wrapped
-from train.errors import ReportError, RunStoppedError, TrainError
-from train.recipes import dump_recipe, fitting_recipe, load_recipe
-from train.shelf import GRIDS, RECIPES, Shelf
-from train.stopping import EXIT_CODES, listening
+from pipeline.terminal import (
+    Sayings,
+    answer,
+    failure,
+    folder,
+    json_option,
+    overwrite_option,
+    progress_bar,
+    say,
+    speaks_for_all,
+)
+from train.errors import RunStoppedError, TrainError
+from train.recipes import fitting_recipe, load_recipe
+from train.shelf import RECIPES
+from train.stopping import EXIT_CODES
+from train.verbs import runs, shelves, studies
 
-DONE_WITH_REJECTS, VERIFICATION_FAILED, INTERRUPTED = 3, 4, 130
-Verb = TypeVar("Verb", bound=Callable[..., Any])
+DONE_WITH_REJECTS, INTERRUPTED = 3, 130
 
 
 class Commands(click.Group):
     """A group that turns the errors of the packages into one paragraph on stderr and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Verbs in the order of the work, which is that of this file."""
+        """Verbs in the order of the work, which is that of the list below."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -59,29 +70,6 @@ class Commands(click.Group):
             ctx.exit(INTERRUPTED)
 
 
-def failure(message: str) -> click.ClickException:
-    """What ends a verb with code 1: one paragraph on stderr."""
-    return click.ClickException(wrapped(message, first=len("Error: "), err=True))
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what an earlier command made there.")
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe."
-)
-checkpoint_option = click.option(
-    "--checkpoint-every",
-    default="10s",
-    show_default=True,
-    metavar="TIME|STEPS",
-    help="Least time between checkpoints (30s, 10m), or a number of steps.",
-)
-shards_option = click.option(
-    "--shards", required=True, metavar="PATH|ADDRESS", help="Folder of the shard set, or where it is published."
-)
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="spikebridge", prog_name="spikebridge")
 def main() -> None:
@@ -100,73 +88,7 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", handlers=[Sayings()], level=level)
 
 
-@main.command()
-@click.argument("name", required=False)
-@json_option
-def datasets(name: str | None, as_json: bool) -> None:
-    """List the data sets, or describe one.
-
-    Said are its source, its licence and how its folders look.
-
-    \b
-    Examples:
-      spikebridge datasets
-      spikebridge datasets nmnist
-    """
-    from pipeline.pairs import all_readers, get_reader
-
-    readers = [get_reader(name)] if name else all_readers()
-    facts = {reader.name: reader.describe() for reader in readers}
-    if name:
-        answer(facts[name], two_columns({f"{key}:": value for key, value in facts[name].items()}), as_json=as_json)
-    else:
-        titles = {key: fact["title"] for key, fact in facts.items()}
-        answer(facts, two_columns(titles), as_json=as_json, then=["datasets", "NAME"])
-
-
-@main.command()
-@click.argument("name", type=click.Choice(["digits"]), default="digits")
-@click.option("--out", type=folder(), required=True, help="Folder for events/ and static/.")
-@click.option("--images", type=folder(), help="Simulate recordings of these class folders of images instead.")
-@click.option("--sensor", default="34x34", show_default=True, metavar="WxH", help="Sensor in pixels, at most 256x240.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
-@overwrite_option
-@json_option
-def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, overwrite: bool, as_json: bool) -> None:
-    """Make event recordings of photographs.
-
-    Photographs are the built-in digits, or your own images. The recordings are SIMULATED, and everything made from
-    them says so.
-
-    \b
-    Examples:
-      spikebridge simulate digits --out data/raw/digits
-      spikebridge simulate --images photos --sensor 64x48 --out data/raw/photos
-    """
-    from pipeline.rawdata import write_digits, write_images
-
-    width, _, height = sensor.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise click.BadParameter(
-            f"{sensor!r} is no size; expected WIDTHxHEIGHT, for example 34x34", param_hint="--sensor"
-        )
-    size = (int(width), int(height))
-    shown = lambda items: progress_bar(items, desc="simulate")  # noqa: E731
-    if images is None and size != (34, 34):
-        raise click.BadParameter(
-            "the built-in digits are recorded on 34x34 pixels; use --images", param_hint="--sensor"
-        )
-    if images is None:
-        made = write_digits(out, seed=seed, progress=shown, overwrite=overwrite)
-    else:
-        made = write_images(images, out, sensor=size, seed=seed, progress=shown, overwrite=overwrite)
-    text = f"{made['recordings']:,} simulated recordings in {out}" + (" (up to date)" if made["up_to_date"] else "")
-    kind = "folders" if images else name
-    step: list[str | Path] = ["preprocess", "--dataset", kind, "--events", out, "--static", out, "--out", "SHARDS"]
-    answer({**made, "out": str(out)}, text, as_json=as_json, then=step)
-
-
-@main.command()
+@click.command()
 @click.option("--dataset", help="Name of the data set, see `spikebridge datasets`.")
 @click.option("--events", type=folder(), help="Folder of the recordings.")
 @click.option("--static", type=folder(), help="Folder of the static images.")
@@ -342,7 +264,7 @@ def conversion_settings(dataset: str | None, recipe: str | None, flags: dict[str
     return ConversionSettings(**{**chosen, **({"dataset": dataset} if dataset else {}), **given})
 
 
-@main.command()
+@click.command()
 @click.argument("shards_path", metavar="SHARDS", type=folder())
 @click.option("--events", type=folder(), help="Folder of the recordings  [default: as the tasks had it]")
 @click.option("--static", type=folder(), help="Folder of the static images  [default: as the tasks had it]")
@@ -368,652 +290,7 @@ def finish(
     show_set(outcome, shards_path, as_json=as_json)
 
 
-@main.command()
-@click.argument("shards_path", metavar="SHARDS", type=folder())
-@json_option
-def verify(shards_path: Path, as_json: bool) -> None:
-    """Check a shard set: bytes, counts, leaks.
-
-    Every byte and every count, and that no held-out photograph is in the pool that training draws from.
-
-    \b
-    Example:
-      spikebridge verify data/shards/digits
-    """
-    from pipeline.errors import ShardSetError
-    from pipeline.verify import verify as check
-
-    try:
-        found = check(shards_path, progress=progress_bar)
-    except ShardSetError as error:
-        failure(str(error)).show()
-        click.get_current_context().exit(VERIFICATION_FAILED)
-    head = (
-        f"{found.files} files, {found.samples:,} samples, {found.images:,} static images, {found.bytes / 1e6:,.1f} MB"
-    )
-    lines = [*(f"problem: {problem}" for problem in found.problems), *(f"note: {note}" for note in found.notes)]
-    text = "\n".join([f"{found.verdict}: {head}", *lines])
-    answer({**vars(found), "ok": found.ok}, text, as_json=as_json)
-    if not found.ok:
-        click.get_current_context().exit(VERIFICATION_FAILED)
-
-
-@main.command()
-@click.argument("path", type=folder(exists=True))
-@click.option("--dataset", help="Data set of a raw folder  [default: the one whose layout fits]")
-@click.option("--static", type=folder(), help="Folder of the static images of a raw data set  [default: PATH]")
-@click.option("--sample", help="One recording of a raw data set, or one sample of a shard set.")
-@click.option("--class", "only", help="Contact sheet of this class alone.")
-@click.option("--time-bins", type=click.IntRange(1, 1000), default=10, show_default=True, help="Frames shown.")
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Raw recordings looked into.")
-@click.option("--png", type=folder(), help="Write a picture: frames and plots, or a contact sheet of a set.")
-@click.option("--gif", type=folder(), help="Write the recording in motion.")
-@click.option("--html", type=folder(), help="Write one page with all of it.")
-@json_option
-def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, as_json: bool, **options: Any) -> None:
-    """Look at recordings or a set; what looks wrong is named.
-
-    PATH is a recording, a raw data set or a shard set; --sample shows one of a set.
-
-    \b
-    Examples:
-      spikebridge inspect N-MNIST/Train/3/00007.bin --png seven.png --gif seven.gif
-      spikebridge inspect data/raw/digits --html digits.html
-      spikebridge inspect data/shards/digits --png sheet.png
-      spikebridge inspect data/shards/digits --sample train-3-00320 --html sample.html
-    """
-    from pipeline.inspection.look import look
-
-    seen = look(path, progress=progress_bar, **options)
-    answer(seen.values, seen.text, as_json=as_json)
-    for kind, target in (("png", png), ("gif", gif), ("html", html)):
-        if target is not None:
-            seen.write(kind, target)
-            say(f"wrote {target}")
-
-
-@main.command()
-@click.argument("shards_path", metavar="SHARDS", type=folder())
-@click.option("--out", type=folder(), required=True, help="Folder of the new shard set.")
-@click.option("--format", "format_", type=click.Choice(CHOICES["format"]), help="Container  [default: as it is]")
-@click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How frames are stored  [default: as it is]")
-@overwrite_option
-@json_option
-def convert(
-    shards_path: Path, out: Path, format_: str | None, codec: str | None, overwrite: bool, as_json: bool
-) -> None:
-    """Store a shard set in another container or codec.
-
-    The raw data is not needed. The result is the very set that preprocess makes with these settings, under the same
-    ID. Interrupted, it continues where it was; a damaged source is refused.
-
-    \b
-    Examples:
-      spikebridge convert data/shards/digits --format hdf5 --out data/shards/digits-hdf5
-      spikebridge convert data/shards/digits --codec gzip --out data/shards/digits-small
-    """
-    from pipeline.rewrite import rewrite
-
-    outcome = rewrite(shards_path, out, format_=format_, codec=codec, overwrite=overwrite, progress=progress_bar)
-    manifest = outcome.manifest
-    size = sum(entry["bytes"] for entry in manifest["files"])
-    result = {"out": str(out), "id": manifest["self_sha256"], "bytes": size, "up_to_date": outcome.up_to_date}
-    text = (
-        f"Shard set {out}" + (" is up to date" if outcome.up_to_date else "") + "\n"
-        f"  ID         {manifest['self_sha256']}\n"
-        f"  stored as  {manifest['settings']['format']}, {manifest['settings']['codec']}: {size / 1e6:,.1f} MB"
-    )
-    answer(result, text, as_json=as_json)
-
-
-@main.command()
-@click.argument("first", type=folder())
-@click.argument("second", type=folder())
-@json_option
-def diff(first: Path, second: Path, as_json: bool) -> None:
-    """Say how two shard sets differ.
-
-    Exit code 1 when their samples, classes or images do.
-
-    \b
-    Example:
-      spikebridge diff data/shards/digits fetched
-    """
-    from pipeline.difference import difference
-    from pipeline.shardset import ShardSet
-
-    found = difference(ShardSet(first), ShardSet(second), progress=progress_bar)
-    answer(found.as_dict(), found.text(), as_json=as_json)
-    if not found.same_content:
-        click.get_current_context().exit(1)
-
-
-@main.command()
-@click.argument("shards_path", metavar="SHARDS", type=folder())
-@click.argument("address")
-@click.option("--flat", is_flag=True, help="Files beside README.md, as a hub repository takes them; one set alone.")
-@json_option
-def push(shards_path: Path, address: str, flat: bool, as_json: bool) -> None:
-    """Publish a shard set.
-
-    ADDRESS is a folder, s3://bucket/path or sftp://host/path. What is there already is not sent again. Readers of
-    the address get this set from now on, whole, never a mixture. With --flat into the clone of a hub repository,
-    what is left to do is git add, commit and push.
-
-    \b
-    Examples:
-      spikebridge push data/shards/digits /mnt/share/digits
-      spikebridge push data/shards/digits s3://our-bucket/digits
-      spikebridge push data/shards/digits clone-of-a-hub-repository --flat
-    """
-    from pipeline.sharing import push as publish
-
-    done = publish(shards_path, address, flat=flat, bar=byte_bar)
-    text = f"Published {done['id']}\n  at         {done['address']}\n  sent       {done['sent']} files"
-    answer(done, text, as_json=as_json, then=["pull", done["address"], "SHARDS", "--expect", done["id"]])
-
-
-@main.command()
-@click.argument("address")
-@click.argument("out", type=folder())
-@click.option("--split", "splits", multiple=True, help="Fetch the shards of this split only (can be repeated).")
-@click.option("--expect", metavar="ID", help="Refuse any other shard set.")
-@json_option
-def pull(address: str, out: Path, splits: tuple[str, ...], expect: str | None, as_json: bool) -> None:
-    """Fetch a published shard set; every file is checked.
-
-    ADDRESS is a folder, or begins with http(s)://, s3:// or sftp://. Interrupted, the same command goes on where it
-    was cut off.
-
-    \b
-    Examples:
-      spikebridge pull https://data.example.org/digits data/shards/digits
-      spikebridge pull s3://our-bucket/digits data/shards/digits --split test
-    """
-    from pipeline.sharing import pull as fetch
-
-    done = fetch(address, out, splits=splits, expect=expect, bar=byte_bar)
-    text = f"Shard set {out}\n  ID         {done['id']}\n  splits     {', '.join(done['splits'])}"
-    answer(done, text, as_json=as_json, then=["inspect", out])
-
-
-@main.command("import-checkpoint")
-@click.argument("file", type=folder(exists=True, dir_okay=False))
-@shards_option
-@click.option("--recipe", required=True, help="Recipe whose network it is: a shipped name, or a TOML file.")
-@click.option("--run", "run_path", type=folder(), required=True, help="Folder of the run to make.")
-@set_option
-@click.option("--partial", is_flag=True, help="Accept weights that do not all fit; the others stay fresh.")
-@click.option("--expect", metavar="ID", help="Refuse any shard set but this one.")
-@device_option
-@overwrite_option
-@json_option
-def import_checkpoint(
-    file: Path,
-    shards: str,
-    recipe: str,
-    run_path: Path,
-    overrides: tuple[str, ...],
-    partial: bool,
-    expect: str | None,
-    device: str,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    """Make a run of a published checkpoint, and score it.
-
-    FILE is a .pth.tar of timm. Weights alone are taken; nothing in FILE is executed. What does not fit is named and
-    refused, or left out with --partial. Recipe and shard set say what the network is: classes, time steps, size.
-    The run is finished: evaluate scores it again, report shows it, train --init starts from it.
-
-    \b
-    Examples:
-      spikebridge import-checkpoint model_best.pth.tar --shards SHARDS --recipe ncaltech101-legacy --run RUN
-      spikebridge evaluate RUN --shards SHARDS
-    """
-    from pipeline.opening import open_set
-    from train.importing import import_checkpoint as make_run
-
-    result = make_run(
-        file,
-        open_set(shards),
-        load_recipe(recipe, overrides=overrides),
-        run_path,
-        partial=partial,
-        expect=expect,
-        device=device,
-        overwrite=overwrite,
-    )
-    taken = result["imported"]
-    lines = [f"{taken['file']}: {taken['fitted']} of {taken['tensors']} tensors fitted"]
-    lines += [f"  {kind:20} {', '.join(taken[kind])}" for kind in ("missing", "unexpected", "misfits") if taken[kind]]
-    for split in ("test", "validation"):
-        accuracy, label = result[f"{split}_accuracy"], " (SIMULATED)" if result["simulated"] else ""
-        if accuracy is not None:
-            lines.append(f"  {split + ' accuracy':20} {accuracy:.1%} of {result['samples'][split]:,} recordings{label}")
-    text = "\n".join([*lines, f"  run                  {run_path}"])
-    answer(result, text, as_json=as_json, then=["report", run_path, "--shards", shards])
-
-
-@main.command()
-@click.option("--shards", metavar="PATH|ADDRESS", help="Folder of the shard set, or where it is published.")
-@click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
-@click.option("--run", "run_path", type=folder(), help="Folder of the run.")
-@set_option
-@click.option("--seed", type=click.IntRange(0), help="Seed of the run; wins over --set and the recipe.")
-@device_option
-@click.option("--expect", metavar="ID", help="Refuse any shard set but this one.")
-@checkpoint_option
-@click.option(
-    "--residence",
-    type=click.Choice(["auto", "device", "host", "disk"]),
-    default="auto",
-    show_default=True,
-    help="Where frames are kept; auto goes by their size.",
-)
-@click.option("--graph/--no-graph", default=True, help="On CUDA, record each step once and replay it.")
-@click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs to RUN/tensorboard too.")
-@click.option("--init", type=folder(), metavar="RUN", help="Begin with the best weights of this finished run.")
-@click.option("--settings-hash", is_flag=True, help="Print the hash of the complete recipe and stop.")
-@overwrite_option
-@json_option
-def train(
-    shards: str | None,
-    recipe: str,
-    run_path: Path | None,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    device: str,
-    expect: str | None,
-    checkpoint_every: str,
-    residence: str,
-    graph: bool,
-    tensorboard: bool,
-    init: Path | None,
-    settings_hash: bool,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    """Train a network, score it once, write a report.
-
-    An unfinished run continues, killed or stopped at whatever step; of a finished one the result is printed.
-    Ctrl-C (exit code 130; twice ends at once), SIGTERM (143) and SIGUSR1 (138) finish the step and write a checkpoint.
-    With torchrun several processes train one network; batch_size counts the samples of all.
-    With --init the network begins with the weights of another run of the same architecture; what does not fit (other
-    classes, another number of time steps) is named and begins fresh.
-
-    \b
-    Examples:
-      spikebridge train --shards data/shards/digits --recipe digits --run data/runs/digits
-      spikebridge train --shards data/shards/digits --recipe digits --run data/runs/e --set method=event_only --seed 1
-      torchrun --nproc-per-node 2 -- cli.py train --shards SHARDS --recipe digits --run RUN --set synchronize=true
-      spikebridge train --shards data/shards/nmnist --recipe nmnist --run data/runs/fine --init data/runs/digits
-    """
-    chosen = load_recipe(recipe, overrides=overrides, seed=seed)
-    if settings_hash:
-        began = b""
-        if init is not None:
-            from train.initialization import read_start
-
-            began = read_start(init).sha256.encode()
-        return click.echo(hashlib.sha256(dump_recipe(chosen).encode() + began).hexdigest()[:12])
-    if shards is None or run_path is None:
-        raise click.UsageError(f"Missing option {'--shards' if shards is None else '--run'}.")
-
-    from pipeline.opening import open_set
-    from train.loop import train as run_training
-
-    opened = open_set(shards)
-    with listening() as stop:
-        result = run_training(
-            opened,
-            chosen,
-            run_path,
-            device=device,
-            expect=expect,
-            progress=progress_bar,
-            overwrite=overwrite,
-            residence=residence,
-            graph=graph,
-            checkpoint_every=checkpoint_every,
-            stop=stop,
-            tensorboard=tensorboard,
-            init=init,
-        )
-    report_path = run_path / "report.html"
-    if speaks_for_all() and (overwrite or not report_path.exists()):
-        write_run_report([run_path], report_path, opened)
-    step = ["compare", "--shards", shards, "--recipe", recipe, "--out", "DIR"]
-    answer(result, result_text(result, run_path), as_json=as_json, then=step)
-
-
-def result_text(result: dict[str, Any], run_path: Path) -> str:
-    """The closing lines of a run."""
-    samples = result["samples"]
-    lines = [result["method"] + " on " + result["dataset"] + (" (SIMULATED recordings)" if result["simulated"] else "")]
-    if result["protocol"] == "leaky":
-        lines[0] += " (LEAKY protocol: no result)"
-    for split in ("test", "validation"):
-        accuracy = result[f"{split}_accuracy"]
-        if accuracy is not None:
-            lines.append(f"  {split + ' accuracy':20} {accuracy:.1%} of {samples[split]:,} recordings")
-    lines += [
-        f"  checkpoint           epoch {result['best_epoch']}: {result['selection']}",
-        f"  run                  {run_path}",
-        f"  report               {run_path / 'report.html'}",
-    ]
-    return "\n".join(lines)
-
-
-def write_run_report(runs: list[Path], out: Path, shards: Any) -> None:
-    """Write the report of runs; a machine without the packages for pictures still gets its training done."""
-    from train.report import write_report
-
-    try:
-        write_report(runs, out, shards=shards)
-    except TrainError as error:
-        say(f"no report: {error}")
-
-
-@main.command()
-@click.argument("run_path", metavar="RUN", type=folder())
-@shards_option
-@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
-@click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
-@click.option("--trust", is_flag=True, help="Open a torch.export program, which can run any code.")
-@device_option
-@json_option
-def evaluate(run_path: Path, shards: str, split: str, weights: str, trust: bool, device: str, as_json: bool) -> None:
-    """Score a finished run or an exported file again.
-
-    The figure of a run is that of its result.json. NIR and safetensors files hold numbers alone. A torch.export
-    program runs code while it is opened: --trust it only if you know who wrote it.
-
-    \b
-    Examples:
-      spikebridge evaluate data/runs/digits --shards data/shards/digits --split test --json
-      spikebridge evaluate digits.nir --shards data/shards/digits
-    """
-    from train.evaluation import evaluate as score
-
-    result = score(run_path, shards, split=split, weights=weights, device=device, trust=trust)
-    text = f"{split} accuracy {result['accuracy']:.1%} of {result['samples']:,} recordings"
-    text += " (SIMULATED)" if result["simulated"] else ""
-    text += " (LEAKY protocol: no result)" if result["protocol"] == "leaky" else ""
-    if result.get("recorded") is not None:
-        text += f"; the file says {result['recorded']:.1%}"
-    answer(result, text, as_json=as_json)
-
-
-@main.command()
-@click.argument("run_path", metavar="RUN", type=folder())
-@click.option("--format", "form", type=click.Choice(["nir", "torch", "safetensors"]), required=True)
-@click.option("--out", required=True, help="File to write; its model card is FILE.md. Or a folder, see below.")
-@click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
-@click.option("--license", "licence", default="other", show_default=True, help="Identifier for the model card.")
-@overwrite_option
-@json_option
-def export(run_path: Path, form: str, out: str, weights: str, licence: str, overwrite: bool, as_json: bool) -> None:
-    """Write a trained network for other tools.
-
-    What is written is its event path in evaluation mode. nir: the interchange format of the spiking field
-    (snnTorch, SpikingJelly and others read it). torch: a torch.export program, frames [T,B,P,H,W] to logits
-    [T,B,K]. safetensors: weights. Each says what it was trained on and how its input is made. What a format cannot
-    express is refused by name; what was folded or left out is said.
-
-    With a folder as --out (one that exists, or a name ending in /) it gets the file and README.md, the card: what a hub
-    repository takes as it is.
-
-    \b
-    Examples:
-      spikebridge export data/runs/digits --format nir --out digits.nir
-      spikebridge export data/runs/digits --format safetensors --out clone-of-a-hub-repository/
-      spikebridge evaluate digits.nir --shards data/shards/digits
-    """
-    from train.exporting import export as write
-
-    made = write(run_path, out, format=form, weights=weights, licence=licence, overwrite=overwrite)
-    lines = [f"{made.file}: {form}, {made.file.stat().st_size / 1e6:,.1f} MB", *(f"  {note}" for note in made.notes)]
-    lines += [f"{made.card}: its model card, the README.md of a hub repository"]
-    trust = " --trust" if form == "torch" else ""
-    lines += [f"Score it again: spikebridge evaluate {made.file} --shards SHARDS{trust}"]
-    values = {"file": str(made.file), "card": str(made.card), "format": form, "description": made.description}
-    answer(values, "\n".join(lines), as_json=as_json)
-
-
-@main.command()
-@shards_option
-@click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
-@click.option("--methods", default="event_only,kt", show_default=True, help="Methods, separated by commas.")
-@click.option("--seeds", default="0,1,2", show_default=True, help="Seeds, separated by commas.")
-@click.option("--out", type=folder(), required=True, help="Folder for the runs, compare.json and report.html.")
-@set_option
-@device_option
-@checkpoint_option
-@overwrite_option
-@json_option
-def compare(
-    shards: str,
-    recipe: str,
-    methods: str,
-    seeds: str,
-    out: Path,
-    overrides: tuple[str, ...],
-    device: str,
-    checkpoint_every: str,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    """Train several methods over several seeds; one table.
-
-    All see the same recordings. Finished runs are kept, unfinished ones continue; signals end it as they end train.
-
-    \b
-    Example:
-      spikebridge compare --shards data/shards/digits --recipe digits --methods event_only,kt --seeds 0,1,2 --out cmp
-    """
-    numbers = whole_numbers(seeds, "--seeds")
-
-    from pipeline.opening import open_set
-    from train.comparison import compare as run_comparison
-    from train.comparison import format_table
-
-    opened = open_set(shards)
-    names = [name.strip() for name in methods.split(",")]
-    with listening() as stop:
-        table = run_comparison(
-            opened,
-            load_recipe(recipe, overrides=overrides),
-            names,
-            numbers,
-            out,
-            device=device,
-            progress=progress_bar,
-            overwrite=overwrite,
-            checkpoint_every=checkpoint_every,
-            stop=stop,
-        )
-    runs = [out / run["run"] for method in table["methods"].values() for run in method["runs"]]
-    write_run_report(runs, out / "report.html", opened)
-    text = f"{format_table(table)}\n  report  {out / 'report.html'}"
-    answer(table, text, as_json=as_json)
-
-
-@main.command()
-@click.option("--grid", required=True, help="Name of a shipped grid, or a TOML file; see `spikebridge grids`.")
-@click.option(
-    "--shards",
-    "shard_sets",
-    required=True,
-    multiple=True,
-    metavar="PATH|ADDRESS",
-    help="Shard set; once more for rows with other settings of [shards].",
-)
-@click.option("--out", type=folder(), required=True, help="Folder for the runs, the tables and report.html.")
-@click.option("--seeds", help="Instead of the grid's, separated by commas.")
-@click.option("--workers", type=click.IntRange(1), help="Processes of one thread  [default: one per processor]")
-@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Train on the workers of this Dask scheduler instead.")
-@set_option
-@device_option
-@checkpoint_option
-@json_option
-def ablate(
-    grid: str,
-    shard_sets: tuple[str, ...],
-    out: Path,
-    seeds: str | None,
-    workers: int | None,
-    scheduler: str | None,
-    overrides: tuple[str, ...],
-    device: str,
-    checkpoint_every: str,
-    as_json: bool,
-) -> None:
-    """Train a grid of methods and switches over several seeds, and write one table with confidence intervals.
-
-    Each row gets its learning rate from the same small list, chosen on the validation split. Test accuracies are shown
-    for the baselines and the finalist that the grid names, and for no other row. Finished runs are kept and unfinished
-    ones continue, killed or stopped wherever; signals end it as they end train. A run that fails is named, costs the
-    others nothing, and makes the exit code 1.
-
-    \b
-    Examples:
-      spikebridge ablate --grid digits --shards data/shards/digits --out data/runs/ablation
-      spikebridge ablate --grid mine.toml --shards SHARDS --out DIR --seeds 0,1 --set epochs=20 --workers 2
-      spikebridge ablate --grid leak --shards STRICT --shards LEAKY --out DIR
-    """
-    from train.grids import load_grid
-
-    chosen = load_grid(grid, overrides=overrides, seeds=whole_numbers(seeds, "--seeds") if seeds else ())
-
-    from pipeline.opening import open_set
-    from train.ablation import ablate as run_grid
-    from train.ablation_table import terminal_text
-    from train.report_ablation import write_ablation_report
-    from train.workers import local_engine, processors, scheduler_engine
-
-    engine = scheduler_engine(scheduler) if scheduler else local_engine(workers or processors())
-    with listening() as stop:
-        table = run_grid(
-            chosen,
-            [open_set(one) for one in shard_sets],
-            out,
-            engine=engine,
-            device=device,
-            progress=progress_bar,
-            checkpoint_every=checkpoint_every,
-            stop=stop,
-        )
-    try:
-        write_ablation_report(table, out)
-    except ReportError as error:
-        say(f"no report: {error}")
-    answer(table, terminal_text(table) + f"\ntables and report: {out}", as_json=as_json)
-    if any(failure["kind"] == "failed" for failure in table["failures"]):
-        click.get_current_context().exit(1)
-
-
-def whole_numbers(text: str, option: str) -> list[int]:
-    """Numbers separated by commas."""
-    if not all(number.strip().isdigit() for number in text.split(",")):
-        raise click.BadParameter(f"{text!r}: expected whole numbers separated by commas", param_hint=option)
-    return [int(number) for number in text.split(",")]
-
-
-@main.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=folder())
-@click.option("--out", type=folder(), help="HTML file  [default: RUN/report.html]")
-@click.option("--shards", metavar="PATH|ADDRESS", help="Shard set, for pictures of samples.")
-@overwrite_option
-@json_option
-def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwrite: bool, as_json: bool) -> None:
-    """Write one HTML file about a run, or about several.
-
-    \b
-    Examples:
-      spikebridge report data/runs/digits --shards data/shards/digits
-      spikebridge report data/runs/compare/kt-seed0 data/runs/compare/event_only-seed0 --out compare.html
-    """
-    if out is None and len(runs) > 1:
-        raise click.UsageError("Missing option --out: several runs need a place for their report.")
-    if out is not None and out.exists() and not overwrite:
-        raise click.UsageError(f"{out} exists; choose another file, or replace it with --overwrite.")
-
-    from pipeline.opening import open_set
-    from train.report import write_report
-
-    target = out or runs[0] / "report.html"
-    write_report(list(runs), target, shards=open_set(shards) if shards else None)
-    answer({"report": str(target)}, f"report: {target}", as_json=as_json)
-
-
-@main.command()
-@click.argument("run_path", metavar="RUN", type=folder())
-@shards_option
-@click.option("--out", type=folder(), required=True, help="Folder for the grid, as JSON and CSV, and the pictures.")
-@click.option("--points", default=15, show_default=True, help="Points along each axis, an odd number.")
-@click.option(
-    "--radius", default=1.0, show_default=True, help="Largest distance; 1 is as far as 0 is from the weights."
-)
-@click.option("--line", is_flag=True, help="One direction alone, without the plane.")
-@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the directions.")
-@click.option("--recalibrate", is_flag=True, help="Take BatchNorm's running statistics anew at every point.")
-@overwrite_option
-@json_option
-def landscape(
-    run_path: Path,
-    shards: str,
-    out: Path,
-    points: int,
-    radius: float,
-    line: bool,
-    split: str,
-    seed: int,
-    recalibrate: bool,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    """Draw the loss around a trained network, along one random direction and over the plane of two.
-
-    Directions are normalised filter by filter (Li et al., NeurIPS 2018). The loss is that of event recordings in
-    evaluation mode; train means the recordings that the run was trained on. Biases, and BatchNorm with its running
-    statistics, stay as trained; with --recalibrate the statistics are those of the recordings at every point.
-    What an interrupted command left is kept: the same command continues.
-
-    \b
-    Examples:
-      spikebridge landscape data/runs/digits --shards data/shards/digits --out data/runs/digits-landscape
-      spikebridge landscape data/runs/digits --shards data/shards/digits --out flat --line --points 51 --split test
-    """
-    from train.landscape import Grid
-    from train.landscape import landscape as look_around
-
-    with listening() as stop:
-        found = look_around(
-            run_path,
-            shards,
-            out,
-            grid=Grid(points=points, radius=radius, plane=not line),
-            split=split,
-            seed=seed,
-            anew=recalibrate,
-            overwrite=overwrite,
-            progress=progress_bar,
-            stop=stop,
-        )
-    losses = [loss for loss in found["line"]["loss"] if loss is not None]
-    text = (
-        f"loss {found['trained']['loss']:.3f} of {found['recordings']:,} {split} recordings"
-        f"{' (SIMULATED)' if found['simulated'] else ''}, up to {max(losses):.3f} along the line\n"
-        f"  pictures and grid  {out}: line.png"
-        + ("" if line else ", contour.png, surface.png")
-        + ", landscape.csv, landscape.json"
-    )
-    answer(found, text, as_json=as_json)
-
-
-@main.command()
+@click.command()
 @click.option("--data", type=folder(), default="data", show_default=True, help="Folder of raw/, shards/ and runs/.")
 @json_option
 def doctor(data: Path, as_json: bool) -> None:
@@ -1040,7 +317,7 @@ def doctor(data: Path, as_json: bool) -> None:
     answer(found, screen(found), as_json=as_json)
 
 
-@main.command()
+@click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), required=False)
 @click.option("--install", is_flag=True, help="Have the shell load it from now on, instead of printing it.")
 @json_option
@@ -1070,82 +347,11 @@ def completion(shell: str | None, install: bool, as_json: bool) -> None:
     answer({"shell": shell, "changed": [str(path) for path in changed]}, text, as_json=as_json)
 
 
-@main.group()
-def recipes() -> None:
-    """List, show, copy and check recipes.
-
-    \b
-    Examples:
-      spikebridge recipes list
-      spikebridge recipes copy digits mine.toml
-    """
-
-
-@main.group()
-def grids() -> None:
-    """List, show, copy and check grids, which say what ablate does.
-
-    \b
-    Examples:
-      spikebridge grids list
-      spikebridge grids copy digits mine.toml
-    """
-
-
-def _recipe_tables(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    return load_recipe(name, overrides=overrides).tables()
-
-
-def _grid_tables(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    from train.grids import load_grid
-
-    return load_grid(name, overrides=overrides).described()
-
-
-def shelf_verbs(group: click.Group, shelf: Shelf, tables: Callable[..., dict[str, Any]]) -> None:
-    """Give a group the verbs list, show, copy and validate; `tables` reads and checks one file."""
-    verb, what = group.name, shelf.what
-
-    def example(text: str, line: str) -> str:
-        return f"{text}\n\n\b\nExample:\n  spikebridge {verb} {line}"
-
-    @group.command("list", help=example(f"List the shipped {what}s.", "list"))
-    @json_option
-    def show_all(as_json: bool) -> None:
-        listed = shelf.listed()
-        summaries = {one.name: one.summary for one in listed}
-        answer(summaries, two_columns(summaries), as_json=as_json, then=[str(verb), "show", "NAME"])
-
-    summary = f"Print a {what} with its comments; as JSON its settings, defaults included."
-
-    @group.command("show", help=example(summary, "show digits"))
-    @click.argument("name")
-    @json_option
-    def show_one(name: str, as_json: bool) -> None:
-        answer(tables(name) if as_json else {}, shelf.show(name).rstrip(), as_json=as_json)
-
-    @group.command("copy", help=example(f"Copy a shipped {what}, to change it.", "copy digits mine.toml"))
-    @click.argument("name")
-    @click.argument("destination", type=folder())
-    @overwrite_option
-    @json_option
-    def copy(name: str, destination: Path, overwrite: bool, as_json: bool) -> None:
-        copied = str(shelf.copy(name, destination, overwrite=overwrite))
-        answer({what: copied}, copied, as_json=as_json, then=[str(verb), "validate", copied])
-
-    checks = f"Check a {what}; every problem is shown at once."
-
-    @group.command("validate", help=example(checks, "validate mine.toml --set epochs=20"))
-    @click.argument("name")
-    @set_option
-    @json_option
-    def validate(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
-        tables(name, overrides)
-        answer({what: name, "ok": True}, f"{name}: good", as_json=as_json)
-
-
-shelf_verbs(recipes, RECIPES, _recipe_tables)
-shelf_verbs(grids, GRIDS, _grid_tables)
+VERBS = [sets.datasets, sets.simulate, preprocess, finish, sets.verify, sets.inspect, sets.convert, sets.diff]
+VERBS += [sets.push, sets.pull, runs.import_checkpoint, runs.train, runs.evaluate, runs.export, studies.compare]
+VERBS += [studies.ablate, studies.report, studies.landscape, doctor, completion, shelves.recipes, shelves.grids]
+for verb in VERBS:
+    main.add_command(verb)
 
 
 if __name__ == "__main__":

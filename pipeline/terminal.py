@@ -18,6 +18,8 @@ import click
 
 COLUMNS = re.compile(r" *\S+(?: \S+)*  +(?=\S)")
 """A line's first column, with the gap of two or more spaces behind it."""
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what an earlier command made there.")
 
 
 def speaks_for_all() -> bool:
@@ -103,3 +105,8 @@ def byte_bar(total: int, what: str) -> Callable[[int], None]:
 def folder(**more: Any) -> click.Path:
     """The type of an option that names a path."""
     return click.Path(path_type=Path, **more)
+
+
+def failure(message: str) -> click.ClickException:
+    """What ends a verb with code 1: one paragraph on stderr."""
+    return click.ClickException(wrapped(message, first=len("Error: "), err=True))

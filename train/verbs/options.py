@@ -1,0 +1,18 @@
+"""Options that several verbs have."""
+
+import click
+
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe."
+)
+checkpoint_option = click.option(
+    "--checkpoint-every",
+    default="10s",
+    show_default=True,
+    metavar="TIME|STEPS",
+    help="Least time between checkpoints (30s, 10m), or a number of steps.",
+)
+shards_option = click.option(
+    "--shards", required=True, metavar="PATH|ADDRESS", help="Folder of the shard set, or where it is published."
+)
