@@ -119,6 +119,7 @@ def test_settings_know_the_models_that_exist():
     from models.neurons import NEURONS
     from models.normalization import STATISTICS
     from train.augmentation import AUGMENTATIONS
+    from train.mixing import MIXINGS
     from train.simulation_ranges import PROFILES
 
     assert set(settings.MODELS) == set(models.NETWORKS)
@@ -130,6 +131,7 @@ def test_settings_know_the_models_that_exist():
         choices = settings.ShardSettings.__dataclass_fields__[name].metadata["choices"]
         assert set(choices) == set(pipeline.settings.CHOICES[name])
     assert set(settings.AUGMENTATIONS) == set(AUGMENTATIONS)
+    assert set(settings.MIXINGS) == set(MIXINGS)
     assert set(settings.SIMULATIONS) == set(PROFILES)
     assert {"kt", "event_only"} <= set(settings.METHODS)
 
