@@ -275,6 +275,12 @@ def facts_of(table: dict[str, Any]) -> list[str]:
         )
     else:
         facts.append(f"Learning rate: the recipe's, not tuned. Seeds {_listed(table['seeds'])}.")
+    if table["simulated"] and any(row["method"].startswith("simulate") for row in table["rows"]):
+        facts.append(
+            "Methods simulate…: their simulator is not the one that made these recordings, and draws thresholds, noise "
+            "and motion from other, wider ranges. Both are simulators: what such a row gains here proves nothing about "
+            "cameras."
+        )
     if table["steps"]:
         facts.append(f"Every run takes about {table['steps']} steps, whatever the number of labelled recordings.")
     if any(line["energy_nj_mean"] is not None for line in table["table"]):

@@ -304,6 +304,15 @@ def test_costs_are_columns_and_pictures(finished):
     assert "CPU" not in markdown_text(table)
 
 
+def test_a_simulator_judged_on_simulated_recordings_is_said(finished):
+    table = json.loads(json.dumps(finished[0]))
+    assert "proves nothing about cameras" not in markdown_text(table)
+    table["rows"][1]["method"] = "simulate_pretrain"
+    assert "proves nothing about cameras" in markdown_text(table)
+    table["simulated"] = False
+    assert "proves nothing about cameras" not in markdown_text(table)
+
+
 def test_test_accuracies_of_other_rows_are_nowhere(finished):
     table, out = finished
     kt, other = table["table"]
