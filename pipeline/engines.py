@@ -7,24 +7,22 @@ attempt at the tasks that it had in hand (see `pipeline.attempts`), and nothing 
 from __future__ import annotations
 
 import signal
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
 from pipeline.attempts import attempt
+from pipeline.cluster import Cluster, WorkerDiedError
 from pipeline.convert_tasks import Job, TaskResult
-from pipeline.errors import PipelineError, SettingsError
+from pipeline.errors import PipelineError
 from pipeline.plan import Task
 
 MOST_DEATHS = 5
 """Deaths of workers in a row, without a task finished in between, after which a conversion gives up."""
-PATIENCE_S = 60.0
-"""How long a cluster may be without any worker."""
 GLANCE_S = 5.0
 """Pause between two looks at a cluster from which nothing comes."""
 _KEPT = "Finished shards are kept: the same command continues."
@@ -148,9 +146,7 @@ def _ignore_interrupt() -> None:
 
 
 class Dask(Engine):
-    """A cluster whose scheduler and workers have this package and see the folders under the same paths.
-
-    Dask itself gives the tasks of a dead worker to others, until a task has taken some along (KilledWorker).
+    """A cluster, see `pipeline.cluster`.
 
     Args:
         address: of the scheduler, for example `tcp://host:8786`.
@@ -159,31 +155,16 @@ class Dask(Engine):
         SettingsError: the package is not installed, or no scheduler answers.
     """
 
+    lost = (WorkerDiedError,)
+    executor: Cluster
+
     def __init__(self, address: str) -> None:
-        try:
-            from distributed import Client, KilledWorker
-        except ImportError as error:
-            raise SettingsError(
-                "--scheduler needs the package distributed, which is not installed; "
-                "pip install 'spikebridge[distributed]'"
-            ) from error
-        try:
-            self._client: Any = Client(address, timeout="10s", set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise SettingsError(
-                f"no Dask scheduler answers at {address} ({error}). Start one with `dask scheduler`, and give the "
-                "address that it prints, for example tcp://host:8786."
-            ) from error
-        self.lost = (KilledWorker,)
-        self._seen = time.monotonic()
-        self.executor = Cluster(self._client)
+        self.executor = Cluster(address)
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[TaskResult]:
         """See `Engine.run`; a cluster that goes away, or cannot load this package, is said."""
         try:
             yield from super().run(job, tasks)
-        except CancelledError as error:
-            raise PipelineError(f"the Dask scheduler is gone. {_KEPT}") from error
         except (ImportError, RuntimeError) as error:
             raise PipelineError(
                 f"the Dask cluster cannot do the work ({type(error).__name__}: {error}). Its scheduler and workers "
@@ -192,63 +173,11 @@ class Dask(Engine):
 
     def at_once(self) -> int:
         """Enough that no worker waits for the next task, few enough that the scheduler need not keep the whole plan."""
-        return max(16, 2 * self._threads())
+        return max(16, 2 * self.executor.threads())
 
     def look(self) -> None:
-        """Give up when no worker has been there for long."""
-        now = time.monotonic()
-        if self._threads():
-            self._seen = now
-        elif now - self._seen > PATIENCE_S:
-            raise PipelineError(f"the Dask cluster has had no worker for {now - self._seen:.0f} s. Start some. {_KEPT}")
-
-    def _threads(self) -> int:
-        try:
-            return sum(self._client.nthreads().values())
-        except (OSError, TimeoutError) as error:
-            raise PipelineError(f"the Dask scheduler does not answer ({error}). {_KEPT}") from error
-
-    def close(self) -> None:
-        """Cancel what was handed out, and leave the cluster."""
-        self.executor.shutdown()
-        self._client.close()
-
-
-class Cluster(Executor):
-    """Submits to a Dask cluster.
-
-    Differs from `Client.get_executor`: a future always ends. There it never does when the worker that holds the result
-    dies before the result is fetched, and the task is given up (distributed 2026.8).
-
-    Args:
-        client: connected.
-    """
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._theirs: set[Any] = set()
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Have a worker call the function."""
-        ours: Future[Any] = Future()
-        theirs = self._client.submit(fn, *args, **kwargs, pure=False)
-        self._theirs.add(theirs)
-
-        def settle(theirs: Any) -> None:
-            self._theirs.discard(theirs)
-            try:
-                ours.set_result(theirs.result())
-            except Exception as error:
-                ours.set_exception(error)
-            except BaseException:  # asyncio's CancelledError
-                ours.set_exception(CancelledError())
-
-        theirs.add_done_callback(settle)
-        return ours
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Cancel what is not done."""
-        self._client.cancel(list(self._theirs))
+        """Give up when nothing will come."""
+        self.executor.look()
 
 
 @contextmanager

@@ -32,8 +32,8 @@ TERMINAL = {"pipeline.terminal"}
 """Module of pipeline that the verbs of training may import besides: all verbs speak alike."""
 PICTURES = {"matplotlib", "PIL", "captum", "sklearn", "threadpoolctl"}
 """What the report may import besides; the last three inside functions, because they take seconds."""
-ENGINES = {"distributed"}
-"""What the one file may import, lazily, that trains on the workers of a Dask cluster."""
+CLUSTER = {"pipeline.cluster"}
+"""Module of pipeline that the one file may import that trains in other processes: conversions work there, too."""
 TONIC_FILES = {"tonic_datasets.py"}
 """Files that may import tonic, which takes three seconds."""
 
@@ -73,6 +73,7 @@ def test_training_imports_only_shard_readers_of_the_pipeline():
     for path in modules("train"):
         used = {name for name in imports(path) if name.startswith("pipeline.")}
         more = PAGES if path.name.startswith("report") else TERMINAL if path.parent.name == "verbs" else set()
+        more = CLUSTER if path.name == "workers.py" else more
         allowed = SHARD_READERS | more
         assert all(any(name == r or name.startswith(f"{r}.") for r in allowed) for name in used), (path, used)
 
@@ -104,5 +105,5 @@ def test_training_imports_nothing_but_what_a_gpu_machine_has():
     for path in modules("train") + modules("models"):
         third_party = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - set(ALLOWED)
         kernels = {path.stem.rpartition("_")[2]} & {"numba", "triton", "nir"}
-        more = PICTURES if path.name.startswith("report") else ENGINES if path.name == "workers.py" else kernels
+        more = PICTURES if path.name.startswith("report") else kernels
         assert third_party <= TRAINING_NEEDS | more, path

@@ -20,18 +20,20 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import PipelineError
 from train.ablation_table import Entry, Failure, Tuning, table_of, write_tables
 from train.checkpoints import write_atomic
-from train.errors import RecipeError, RunError, RunStoppedError, ShardMismatchError
+from train.errors import RecipeError, RunError, RunStoppedError, ShardMismatchError, TrainError
 from train.evaluation import open_shards
 from train.grids import Grid, Row
 from train.live import Silent
 from train.loop import Progress
+from train.methods import method_of
 from train.paired import mean_and_std
 from train.recipes import Recipe, dump_recipe
 from train.runs import RunFolder, contents_id, read_result, require_shards
 from train.stopping import StopRequest
-from train.workers import LOOK_SECONDS, Engine, Outcome, Task, work
+from train.workers import LOOK_SECONDS, Engine, Outcome, Task, look, work
 
 log = logging.getLogger(__name__)
 
@@ -139,18 +141,20 @@ def ablate(
         The table; see `ablation_table.table_of`. Runs that failed are named in it and leave gaps.
 
     Raises:
-        RecipeError: rates are to be chosen without a validation split.
+        RecipeError: rates are to be chosen without a validation split, or a row's method cannot have its augmentation.
         ShardMismatchError: a row has no shard set, or the sets do not hold the same recordings.
         RunError: another process works in `out`.
         RunStoppedError: `stop` was asked.
+        TrainError: the cluster is gone, or has had no worker for long; what is finished is kept.
     """
     sets, out = ShardSets(shards), Path(out)
     plan = _Plan(grid, sets, out)
     tuning_runs = [run for row in grid.rows for run in plan.tuning(row)]
     if grid.tuning_seeds and not all(len(run.shards.split("validation")) for run in tuning_runs):
         raise RecipeError(grid.name, ["learning rates are chosen on the validation split, which is empty"], what="grid")
-    for row in grid.rows:  # every row has a shard set before anything is trained
-        plan.runs(row, grid.learning_rates[0])
+    for row in grid.rows:  # every row has a shard set and a method that takes it before anything is trained
+        for run in plan.runs(row, grid.learning_rates[0]):
+            method_of(run.recipe.train)
     with (
         RunFolder(out).lock(),
         _Work(out, engine, device, checkpoint_every, progress or Silent, stop or StopRequest()) as work_on,
@@ -257,6 +261,7 @@ class _Work:
 
         Raises:
             RunStoppedError: asked to stop; everything is at a checkpoint.
+            TrainError: the engine is gone.
         """
         left, attempts = [], dict.fromkeys((run.path for run in runs), 0)
         for run in {run.path: run for run in runs}.values():
@@ -304,6 +309,8 @@ class _Work:
                 # Tasks that wait find the file and return at once. They are not cancelled: a pool that breaks while it
                 # holds cancelled futures never settles the others, and a signal to the whole group breaks it.
                 write_atomic(self.stop_file, str(self.stop.signal).encode())
+            if not done:
+                look(self._executor)
             for future in done:
                 run = waiting.pop(future)
                 outcome = self._outcome(future)
@@ -322,10 +329,16 @@ class _Work:
 
     @staticmethod
     def _outcome(future: Future[Outcome]) -> Outcome:
-        """`lost` where the worker died before it could say anything."""
+        """`lost` where the worker died before it could say anything.
+
+        Raises:
+            TrainError: the cluster is gone.
+        """
         error = future.exception()
         if isinstance(error, BrokenExecutor):
             return Outcome("lost")
+        if isinstance(error, PipelineError):
+            raise TrainError(str(error)) from error
         return future.result() if error is None else Outcome("failed", f"{type(error).__name__}: {error}")
 
     def _fail(self, run: Run, outcome: Outcome) -> None:

@@ -23,9 +23,9 @@ FORMULA = (
     "seeds (labelled recordings, weights, order), not the choice of the data set; nothing is corrected for the number "
     "of rows."
 )
-COSTS = ("training_seconds", "samples_per_second", "energy_nj")
+COSTS = ("training_seconds", "training_cpu_seconds", "samples_per_second", "energy_nj")
 """Figures without a bearing on the order of rows."""
-HEADS = ("row", "n", "lr", "validation %", "minus reference", "test %", "minus reference", "seconds", "samples/s", "µJ")
+HEADS = ("row", "n", "lr", "validation %", "minus reference", "test %", "minus reference")
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ def _row(
             "best_epoch": result["best_epoch"],
             "epochs": result["epochs"],
             "training_seconds": result["training_seconds"],
+            "training_cpu_seconds": result.get("training_cpu_seconds"),
             "samples_per_second": speeds[seed],
             "energy_nj": result.get("energy_nj"),
         }
@@ -204,9 +205,17 @@ def amounts_of(table: dict[str, Any]) -> list[float]:
     return sorted({line["amount"] for line in table["table"]}, key=lambda amount: (amount == 0, amount))
 
 
+def time_column(table: dict[str, Any]) -> tuple[str, str]:
+    """Key and head of the training time to show: the processor's where any run counted it, else the clock's."""
+    counted = any(line.get("training_cpu_seconds_mean") is not None for line in table["table"])
+    return ("training_cpu_seconds", "CPU s") if counted else ("training_seconds", "seconds")
+
+
 def cells(table: dict[str, Any], amount: float) -> list[tuple[str, ...]]:
     """Head and rows for one amount of labelled recordings, as texts; columns without any entry are left out."""
     lines = [line for line in table["table"] if line["amount"] == amount]
+    time, time_head = time_column(table)
+    heads = (*HEADS, time_head, "samples/s", "µJ")
     body = [
         (
             line["row"] + (" (finalist)" if line["role"] == "finalist" else ""),
@@ -216,12 +225,14 @@ def cells(table: dict[str, Any], amount: float) -> list[tuple[str, ...]]:
             _minus(table, line, "validation"),
             spread(line.get("test_accuracy_mean"), line.get("test_accuracy_std")),
             _minus(table, line, "test"),
-            *(_plain(line[f"{name}_mean"], scale) for name, scale in zip(COSTS, (1, 1, 1e-3), strict=True)),
+            _plain(line[f"{time}_mean"], 1) or "–",
+            _plain(line["samples_per_second_mean"], 1),
+            _plain(line["energy_nj_mean"], 1e-3),
         )
         for line in lines
     ]
-    filled = [column for column in range(len(HEADS)) if any(row[column] for row in body)]
-    return [tuple(row[column] for column in filled) for row in (HEADS, *body)]
+    filled = [column for column in range(len(heads)) if any(row[column] for row in body)]
+    return [tuple(row[column] for column in filled) for row in (heads, *body)]
 
 
 def _minus(table: dict[str, Any], line: dict[str, Any], split: str) -> str:
@@ -264,6 +275,12 @@ def facts_of(table: dict[str, Any]) -> list[str]:
         )
     else:
         facts.append(f"Learning rate: the recipe's, not tuned. Seeds {_listed(table['seeds'])}.")
+    if table["simulated"] and any(row["method"].startswith("simulate") for row in table["rows"]):
+        facts.append(
+            "Methods simulate…: their simulator is not the one that made these recordings, and draws thresholds, noise "
+            "and motion from other, wider ranges. Both are simulators: what such a row gains here proves nothing about "
+            "cameras."
+        )
     if table["steps"]:
         facts.append(f"Every run takes about {table['steps']} steps, whatever the number of labelled recordings.")
     if any(line["energy_nj_mean"] is not None for line in table["table"]):
@@ -271,7 +288,13 @@ def facts_of(table: dict[str, Any]) -> list[str]:
             "µJ: estimated energy of one recording from counted operations, 0.9 pJ an addition and 4.6 pJ a "
             "multiplication with addition (Horowitz 2014, 45 nm); see the report of a run."
         )
-    facts.append("Seconds: training with validation, of one run on one thread where runs share a machine.")
+    if time_column(table)[1] == "CPU s":
+        facts.append(
+            "CPU s: processor time of one run, training with validation, which depends little on what else the machine "
+            "does; – where runs did not count it. Samples/s: training alone, by the clock."
+        )
+    else:
+        facts.append("Seconds: training with validation, of one run on one thread where runs share a machine.")
     return facts
 
 

@@ -3,8 +3,7 @@
 Axes: B batch, T time, P polarity, H height, W width. Every augmentation is a pure function of frames and numbers in
 [0, 1); a recipe joins several with `+`, and they are applied in that order. Static images are left alone.
 
-Labels stay what they are. EventMix and CutMix, which mix samples and labels, are not here: the losses take one class
-per sample.
+Labels stay what they are. What mixes samples and labels, CutMix and EventMix, is in `train.mixing`.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train import device_order, order
+from train.settings import JOIN
 
 MAX_ROTATION_DEG = 15.0
 MAX_ZOOM = 0.15
@@ -28,7 +28,6 @@ MOST_DROPPED = 0.5
 LONGEST_DELAY = 0.1
 """Largest shift in time, share of the bins; one bin at least."""
 MAX_TEMPO = 0.2
-JOIN = "+"
 
 
 @dataclass(frozen=True)
@@ -93,16 +92,26 @@ def _numbers(
     chosen: Augmentation, frames: Tensor, seed: int, epoch: int | Tensor, draws: order.Ints | Tensor
 ) -> Tensor:
     """What an augmentation takes: numbers [B,n], or a number per cell."""
-    count = frames[0].numel() if chosen.cells else chosen.numbers
+    if not chosen.cells:
+        return uniforms(seed, chosen.purpose, epoch, draws, chosen.numbers, device=frames.device)
+    cells = frames[0].numel()
     if isinstance(draws, Tensor):
         assert isinstance(epoch, Tensor)
-        made = device_order.many_uniforms if chosen.cells else device_order.uniforms
-        numbers = made(seed, chosen.purpose, epoch, draws, count)
-    else:
-        assert isinstance(epoch, int)
-        drawn = order.many_uniforms if chosen.cells else order.uniforms
-        numbers = torch.from_numpy(drawn(seed, chosen.purpose, epoch, draws, count)).to(frames.device)
-    return numbers.view(frames.shape) if chosen.cells else numbers
+        return device_order.many_uniforms(seed, chosen.purpose, epoch, draws, cells).view(frames.shape)
+    assert isinstance(epoch, int)
+    numbers = torch.from_numpy(order.many_uniforms(seed, chosen.purpose, epoch, draws, cells))
+    return numbers.to(frames.device).view(frames.shape)
+
+
+def uniforms(
+    seed: int, purpose: str, epoch: int | Tensor, draws: order.Ints | Tensor, count: int, *, device: torch.device
+) -> Tensor:
+    """Numbers in [0, 1) of draws, float64 [B,count] on the device, made there where the draws are a tensor."""
+    if isinstance(draws, Tensor):
+        assert isinstance(epoch, Tensor)
+        return device_order.uniforms(seed, purpose, epoch, draws, count)
+    assert isinstance(epoch, int)
+    return torch.from_numpy(order.uniforms(seed, purpose, epoch, draws, count)).to(device)
 
 
 @_register(0)
@@ -180,8 +189,8 @@ def drop_area(frames: Tensor, draws: Tensor) -> Tensor:
     """
     H, W = frames.shape[-2:]
     side = draws[:, 0] * LARGEST_AREA  # [B], share of the frame
-    rows = _inside(H, draws[:, 1], side, frames)  # [B,H]
-    columns = _inside(W, draws[:, 2], side, frames)  # [B,W]
+    rows = inside(H, draws[:, 1], side, frames)  # [B,H]
+    columns = inside(W, draws[:, 2], side, frames)  # [B,W]
     return frames.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None, None], 0)
 
 
@@ -265,7 +274,7 @@ def _nearest(frames: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return torch.where(inside[:, None, None], turned, torch.zeros((), dtype=frames.dtype, device=frames.device))
 
 
-def _inside(length: int, centre: Tensor, side: Tensor, frames: Tensor) -> Tensor:
+def inside(length: int, centre: Tensor, side: Tensor, frames: Tensor) -> Tensor:
     """Which of `length` pixels lie in a stretch of `side` around `centre`, both shares [B]: bool [B,length]."""
     pixel = (torch.arange(length, device=frames.device) + 0.5) / length
     return (pixel - centre[:, None]).abs() < side[:, None] / 2

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from train import device_order, order
-from train.augmentation import augment
 from train.errors import MethodError, ShardMismatchError
 from train.frames import Frames, as_tensor, time_first
+from train.losses import Mixture
+from train.mixing import Steps
 from train.settings import TrainSettings
 
 
@@ -44,6 +45,8 @@ class Batch:
     """0-based; -1 in a step that is recorded once and replayed, which knows it on the device only."""
     draws: order.Ints
     """int64 [B], draw positions within the epoch; empty in such a step."""
+    mixture: Mixture | None = None
+    """Second classes of the recordings, where the augmentation mixes them."""
     replacement_probability: Tensor | None = None
     """0-d float64, in such a step; it then takes the place of the number that `static_stream` is given."""
 
@@ -116,6 +119,7 @@ class TrainingBatches:
         self.manifest: Any = shards.manifest
         self.sample_shape: tuple[int, ...] = tuple(shards.sample_shape)
         self._settings = settings
+        self._augmentation = Steps.of(settings.augmentation)
         self._device = device
         self._polarities = shards.sample_shape[1]
         self._shards = np.asarray(split.shard_of)[positions] if settings.sampling == "windowed" else None
@@ -224,11 +228,21 @@ class TrainingBatches:
             there = torch.from_numpy(draws).to(self._device)
             made = self.device_batch(torch.tensor(epoch, device=self._device), there)
             return dataclasses.replace(made, epoch=epoch, draws=draws)
-        chosen = self._positions(epoch)[draws]
-        labels = self.labels[chosen]
-        frames = self.frames.take(chosen).to(self._device)  # [B,T,P,H,W]
-        frames = augment(self._settings.augmentation, frames, seed=seed, epoch=epoch, draws=draws)
-        events = time_first(frames)  # [T,B,P,H,W]
+        sequence = self._positions(epoch)
+        labels = self.labels[sequence[draws]]
+        mates = draws
+        if self._augmentation.mixing is not None:
+            mates = order.batch_mates(len(self), self._settings.batch_size, seed=seed, epoch=epoch, draws=draws)
+        frames, shares = self._augmentation.apply(
+            lambda those: self.frames.take(sequence[those]).to(self._device),
+            seed=seed,
+            epoch=epoch,
+            draws=draws,
+            partners=mates,
+        )
+        mixture = None
+        if shares is not None:
+            mixture = Mixture(torch.from_numpy(self.labels[sequence[mates]]).to(self._device), shares)
         images = image_labels = None
         if self._pool is not None:
             partners = self._partners(labels, epoch, draws)
@@ -236,7 +250,7 @@ class TrainingBatches:
             shown = np.searchsorted(self._class_offsets, partners, side="right") - 1
             image_labels = torch.from_numpy(shown.astype(np.int64)).to(self._device)
         return Batch(
-            events=events,
+            events=time_first(frames),
             images=images,
             image_labels=image_labels,
             labels=torch.from_numpy(labels).to(self._device),
@@ -247,6 +261,7 @@ class TrainingBatches:
             seed=seed,
             epoch=epoch,
             draws=draws,
+            mixture=mixture,
         )
 
     def _hold(self) -> _Held:
@@ -285,10 +300,17 @@ class TrainingBatches:
         """
         held, seed = self._held, self._settings.seed
         assert held is not None
-        chosen = held.sequence[draws]
-        labels = held.labels[chosen]
-        frames = self.frames.take_resident(chosen)  # [B,T,P,H,W]
-        frames = augment(self._settings.augmentation, frames, seed=seed, epoch=epoch, draws=draws)
+        labels = held.labels[held.sequence[draws]]
+        mates = draws
+        if self._augmentation.mixing is not None:
+            mates = device_order.batch_mates(len(self), self._settings.batch_size, seed=seed, epoch=epoch, draws=draws)
+        frames, shares = self._augmentation.apply(
+            lambda those: self.frames.take_resident(held.sequence[those]),
+            seed=seed,
+            epoch=epoch,
+            draws=draws,
+            partners=mates,
+        )
         images = image_labels = None
         if self._pool is not None:
             if self._pool_draws:
@@ -308,6 +330,7 @@ class TrainingBatches:
             seed=seed,
             epoch=-1,
             draws=np.empty(0, dtype=np.int64),
+            mixture=None if shares is None else Mixture(held.labels[held.sequence[mates]], shares),
             replacement_probability=replacement_probability,
         )
 

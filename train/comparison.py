@@ -11,7 +11,7 @@ from train.checkpoints import write_json
 from train.errors import RecipeError
 from train.evaluation import open_shards
 from train.loop import Progress, train
-from train.methods import find_method
+from train.methods import find_method, method_of
 from train.paired import difference, mean_and_std
 from train.recipes import Recipe, override
 from train.stopping import StopRequest
@@ -57,7 +57,7 @@ def compare(
         The content of compare.json.
 
     Raises:
-        RecipeError: no method or seed, one twice, or a wrong override.
+        RecipeError: no method or seed, one twice, a wrong override, or a method that cannot have the augmentation.
         MethodError: an unknown method.
         TrainError: whatever stops a run; the runs before it are kept.
     """
@@ -65,10 +65,11 @@ def compare(
     problems += [f"{value} is given twice" for values in (methods, seeds) for value in sorted(_repeated(values))]
     if problems:
         raise RecipeError(recipe.name, problems)
+    plain = override(recipe, overrides)
     for name in methods:
         find_method(name)
+        method_of(override(plain, method=name).train)
     shards, out = open_shards(shards), Path(out)
-    plain = override(recipe, overrides)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
     for seed, name in itertools.product(seeds, methods):  # seed by seed: what is done early is comparable early
         one = override(plain, method=name, seed=seed)

@@ -119,3 +119,10 @@ def static_partners(classes: Tensor, class_offsets: Tensor, *, seed: int, epoch:
 def pool_images(images: int, *, seed: int, epoch: Tensor, draws: Tensor) -> Tensor:
     """A row of the whole static pool for each draw, int64 [B]."""
     return (uniform(seed, "partner", epoch, draws) * images).long()
+
+
+def batch_mates(samples: int, batch_size: int, *, seed: int, epoch: Tensor, draws: Tensor) -> Tensor:
+    """One of the draws of its batch for each draw, int64 [B], equal to `order.batch_mates`."""
+    first = draws // batch_size * batch_size
+    size = (samples - first).clamp(max=batch_size)
+    return first + (uniform(seed, "batch mate", epoch, draws) * size).long()

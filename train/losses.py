@@ -44,6 +44,16 @@ class StreamOutputs(Protocol):
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """What makes labels pairs: the second classes of samples, see `train.mixing`."""
+
+    labels: Tensor
+    """int64 [B], of what was mixed in."""
+    shares: Tensor
+    """float64 [B] in [0, 1], weight of the first class; the second has the rest."""
+
+
+@dataclass(frozen=True)
 class TransferLoss:
     """The loss and its parts; the parts are unweighted 0-d tensors."""
 
@@ -124,7 +134,18 @@ def distillation_loss(logits: Tensor, targets: Tensor, *, temperature: float) ->
     return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
-def classification_loss(logits: Tensor, labels: Tensor, *, tet: bool, weights: Tensor | None = None) -> Tensor:
+def cross_entropies(logits: Tensor, labels: Tensor, mixture: Mixture | None = None) -> Tensor:
+    """Cross entropy of every sample [B] from logits [B,K]; of a pair of classes the sum of both by their shares."""
+    own = F.cross_entropy(logits, labels, reduction="none")
+    if mixture is None:
+        return own
+    shares = mixture.shares.to(own.dtype)
+    return shares * own + (1 - shares) * F.cross_entropy(logits, mixture.labels, reduction="none")
+
+
+def classification_loss(
+    logits: Tensor, labels: Tensor, *, tet: bool, weights: Tensor | None = None, mixture: Mixture | None = None
+) -> Tensor:
     """Loss of one stream, 0-d.
 
     Args:
@@ -133,11 +154,16 @@ def classification_loss(logits: Tensor, labels: Tensor, *, tet: bool, weights: T
         tet: temporal efficient training: cross entropy at every step plus a slight pull of all logits to 0.5. If not
             set, the cross entropy of the time-averaged logits.
         weights: [T], of the steps' terms; None for 1. Only TET has terms of steps.
+        mixture: second classes of the samples; None where every sample has one class.
     """
     if not tet:
-        return F.cross_entropy(logits.mean(0), labels)
+        averaged = logits.mean(0)
+        return (
+            F.cross_entropy(averaged, labels) if mixture is None else cross_entropies(averaged, labels, mixture).mean()
+        )
     T, B, _ = logits.shape
-    crossed = F.cross_entropy(logits.flatten(0, 1), labels.repeat(T), reduction="none").view(T, B).mean(1)  # [T]
+    repeated = None if mixture is None else Mixture(mixture.labels.repeat(T), mixture.shares.repeat(T))
+    crossed = cross_entropies(logits.flatten(0, 1), labels.repeat(T), repeated).view(T, B).mean(1)  # [T]
     pulled = (logits - TET_TARGET).square().mean((1, 2))  # [T]
     terms = (1 - TET_LAMBDA) * crossed + TET_LAMBDA * pulled
     return (terms if weights is None else weights * terms).mean()
@@ -192,6 +218,7 @@ def transfer_loss(
     weights: str = "published",
     cka: str = "biased",
     smallest_aligned_batch: int = 0,
+    mixture: Mixture | None = None,
 ) -> TransferLoss:
     """The loss of one batch, with its parts.
 
@@ -211,9 +238,10 @@ def transfer_loss(
         weights: how they do, see `step_weights`.
         cka: "biased" (published) or "debiased".
         smallest_aligned_batch: skip alignment below this many samples, where that is more than the above.
+        mixture: second classes of the samples; with one stream alone.
 
     Raises:
-        ValueError: no stream at all, or an unknown estimator.
+        ValueError: no stream at all, an unknown estimator, or a mixture with two streams.
     """
     if cka not in SMALLEST_BATCH:
         raise ValueError(f"cka is {cka!r}; expected one of {', '.join(SMALLEST_BATCH)}.")
@@ -223,10 +251,12 @@ def transfer_loss(
         logits = out.event_logits if out.static_logits is None else out.static_logits
         if logits is None:
             raise ValueError("Both streams are None; the loss needs one at least.")
-        alone = classification_loss(logits, labels, tet=tet)
+        alone = classification_loss(logits, labels, tet=tet, mixture=mixture)
         static, event = (zero, alone) if out.static_logits is None else (alone, zero)
         return TransferLoss(total=alone, static=static, event=event, domain=zero, cka=skipped)
 
+    if mixture is not None:
+        raise ValueError("Mixed samples with two streams: a sample of two classes has no static partner to align.")
     aligning, classifying = step_weights(coefficients, mode=weights) if regularization else (None, None)  # [T]
     static = classification_loss(out.static_logits, labels, tet=tet)
     event = classification_loss(out.event_logits, labels, tet=tet, weights=classifying)

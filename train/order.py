@@ -178,6 +178,21 @@ def pool_images(images: int, *, seed: int, epoch: int, draws: Ints) -> Ints:
     return (uniform(seed, "partner", epoch, draws) * images).astype(np.int64)
 
 
+def batch_mates(samples: int, batch_size: int, *, seed: int, epoch: int, draws: Ints) -> Ints:
+    """For each draw one of the draws of its batch, uniform, itself too: int64, shape of `draws`.
+
+    Args:
+        samples: draws of an epoch.
+        batch_size: of all processes and parts together.
+        seed: root seed of the run.
+        epoch: 0-based.
+        draws: positions within the epoch.
+    """
+    first = draws // batch_size * batch_size
+    size = np.minimum(batch_size, samples - first)
+    return first + (uniform(seed, "batch mate", epoch, draws) * size).astype(np.int64)
+
+
 def shuffled_classes(classes: Ints, *, seed: int) -> Ints:
     """Another class for each class, the same one throughout a run: a cycle through `classes` in a seeded order.
 

@@ -62,6 +62,10 @@ class Position:
     """Spent in training and validation of the finished epochs, over all sessions."""
     epoch_seconds: float = 0.0
     """Spent in the steps of the epoch in progress."""
+    cpu_seconds: float | None = 0.0
+    """Processor time of this process for what `seconds` counts; None in a run that began before it was counted."""
+    epoch_cpu_seconds: float = 0.0
+    """The same for `epoch_seconds`."""
     metrics_bytes: int = 0
     """Length of metrics.jsonl."""
     best: Best | None = field(default=None)
@@ -70,6 +74,7 @@ class Position:
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> Position:
         """The inverse of `asdict`, ignoring what else the file holds."""
+        state = {"cpu_seconds": None, "epoch_cpu_seconds": 0.0, **state}
         values = {name: state[name] for name in cls.__dataclass_fields__}
         return cls(**{**values, "best": Best(**values["best"]) if values["best"] else None})
 

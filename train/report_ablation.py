@@ -18,11 +18,13 @@ from train.ablation_table import (
     facts_of,
     failure_lines,
     notes_of,
+    time_column,
     tuning_cells,
 )
 from train.checkpoints import write_atomic
 from train.errors import ReportError
 from train.grids import AXES
+from train.report_ablation_cost import cost_figures
 from train.tables import protocol_words
 
 
@@ -94,7 +96,7 @@ def _tables(content: dict[str, Any]) -> str:
     for amount in amounts_of(content):
         head, *rows = cells(content, amount)
         words = amount_words(content["axis"], amount)
-        parts += [f"<h3>{words[:1].upper()}{words[1:]}</h3>", table(head, rows)]
+        parts += [f"<h3>{words[:1].upper()}{words[1:]}</h3>", table(head, rows), cost_figures(content, amount)]
     parts += [paragraph(fact, note=True) for fact in facts_of(content)]
     return "\n".join(parts)
 
@@ -170,7 +172,8 @@ def _drawing(content: dict[str, Any], found: Mapping[str, Curve], split: str) ->
 
 
 def _single(content: dict[str, Any]) -> str:
-    head = ("run", "seed", "validation %", "test %", "epoch chosen", "seconds")
+    time, time_head = time_column(content)
+    head = ("run", "seed", "validation %", "test %", "epoch chosen", time_head)
     rows = [
         (
             run["run"],
@@ -178,7 +181,7 @@ def _single(content: dict[str, Any]) -> str:
             _percent(run["validation_accuracy"]),
             _percent(run.get("test_accuracy")),
             f"{run['best_epoch']} of {run['epochs']}",
-            f"{run['training_seconds']:.0f}",
+            "–" if run[time] is None else f"{run[time]:.0f}",
         )
         for line in content["table"]
         for run in line["runs"]

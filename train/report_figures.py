@@ -50,9 +50,8 @@ class Drawing:
         """Names above the panels, where they hide nothing, in as many columns as fit."""
         handles, labels = self.axes[0].get_legend_handles_labels()
         if handles:
-            columns = max(1, min(len(labels), int(LEGEND_LETTERS / (max(map(len, labels)) + 5))))
             with matplotlib.rc_context(MATPLOTLIB):
-                self.figure.legend(handles, labels, loc="outside upper left", ncols=columns)
+                self.figure.legend(handles, labels, loc="outside upper left", ncols=legend_columns(labels))
 
     def file(self, kind: str) -> bytes:
         """The figure as a file of its own, `svg` or `png`, on white."""
@@ -77,6 +76,11 @@ class Drawing:
         svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
         svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(self.description)}"', 1)
         return re.sub(r"\n\s*", "\n", svg)
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """How many of a legend's names stand beside each other in a panel."""
+    return max(1, min(len(labels), int(LEGEND_LETTERS / (max(map(len, labels)) + 5))))
 
 
 def painted(paint: Callable[[Drawing], None], drawing: Drawing) -> Drawing:

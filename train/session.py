@@ -25,7 +25,7 @@ from train.evaluation import Scores, evaluation_batch, score, split_frames
 from train.frames import Frames
 from train.live import Live, TensorBoard
 from train.memory import out_of_memory
-from train.methods import Method, find_method
+from train.methods import Method, method_of
 from train.networks import make_network, make_optimizer, network_arguments, set_learning_rate
 from train.operations import held_out_energy_nj
 from train.preparation import changes, prepare
@@ -96,7 +96,7 @@ class Session:
         stop: StopRequest | None = None,
         contents: str = "",
     ) -> None:
-        method = find_method(settings.method)
+        method = method_of(settings)
         self.changed = changes(settings, method.complete(settings))
         settings = method.complete(settings)
         self.shards, self.settings, self.run, self.device = shards, settings, run, device
@@ -215,10 +215,12 @@ class Session:
         set_learning_rate(self.optimizer, rate)
         self.network.train()
         started, before = time.perf_counter(), self.at.epoch_seconds
+        cpu_started, cpu_before = time.process_time(), self.at.epoch_cpu_seconds
         for index in range(self.at.step - epoch * steps, steps):
             self._step(index)
             self.at.step += 1
             self.at.epoch_seconds = before + time.perf_counter() - started
+            self.at.epoch_cpu_seconds = cpu_before + time.process_time() - cpu_started
             live.advance()
             if live.due:
                 live.show(
@@ -227,21 +229,22 @@ class Session:
                 )
             self._between_steps()
         rows = self.team.rows(self.sums.vector)
-        validated = time.perf_counter()
+        validated = time.perf_counter(), time.process_time()
         self.team.lead_does(lambda: self._end_epoch(rate, rows, validated, live))
         if not self.team.lead:
-            self.at.epoch, self.at.epoch_seconds = epoch + 1, 0.0
+            self.at.epoch, self.at.epoch_seconds, self.at.epoch_cpu_seconds = epoch + 1, 0.0, 0.0
         self.sums.vector.zero_()
         last = self.at.epoch == settings.epochs
         if self.team.highest(int(last or self._due()))[0]:
             self._commit(self.team.rows(self.sums.vector))
 
-    def _end_epoch(self, rate: float, rows: Tensor, started: float, live: Live) -> None:
-        """The lead's part: validation, and the epoch's line in the log."""
+    def _end_epoch(self, rate: float, rows: Tensor, started: tuple[float, float], live: Live) -> None:
+        """The lead's part: validation, and the epoch's line in the log; began at times of the clock and processor."""
         step = self.at.step - 1
         self._settle(step)
         scores, rates = self._validate(self.at.epoch + 1, rows)
-        seconds = self.at.epoch_seconds + time.perf_counter() - started
+        seconds = self.at.epoch_seconds + time.perf_counter() - started[0]
+        cpu_seconds = self.at.epoch_cpu_seconds + time.process_time() - started[1]
         means, name = self.sums.means(rows), self.selection or "validation"
         line = {
             "epoch": self.at.epoch + 1,
@@ -261,7 +264,9 @@ class Session:
         self.at.metrics_bytes = self.run.append_metrics(line)
         self.at.epoch += 1
         self.at.seconds += seconds
-        self.at.epoch_seconds = 0.0
+        if self.at.cpu_seconds is not None:
+            self.at.cpu_seconds += cpu_seconds
+        self.at.epoch_seconds = self.at.epoch_cpu_seconds = 0.0
         if scores is not None and (self.at.best is None or self.at.best.beaten_by(scores.accuracy, scores.loss)):
             self.at.best = Best(self.at.epoch, scores.accuracy, scores.loss)
             self._best = self._weights_file()
@@ -426,6 +431,7 @@ class Session:
             "processes": self.at.processes,
             "torch": str(torch.__version__),
             "training_seconds": self.at.seconds,
+            "training_cpu_seconds": self.at.cpu_seconds if self.device.type == "cpu" and self.team.size == 1 else None,
             "energy_nj": held_out_energy_nj(
                 self.network,
                 (self.frames["test"], self.frames["validation"]),

@@ -32,6 +32,9 @@ AUGMENTATIONS = (
     "none", "crop", "crop_flip_rotate", "flip", "rotate", "scale", "drop_area", "drop_events", "drop_time",
     "time_shift", "time_stretch", "polarity_flip",
 )  # fmt: skip
+MIXINGS = ("cutmix", "eventmix")
+JOIN = "+"
+"""Between the names of several augmentations."""
 
 
 def _setting(default: Any = MISSING, **limits: Any) -> Any:
@@ -168,9 +171,10 @@ class TrainSettings:
     or `windowed` (each once, shuffled among neighbouring shards)."""
     sampling_window: int = _setting(8, low=1)
     """Shards shuffled together; sampling `windowed` only."""
-    augmentation: str = _setting("none", choices=AUGMENTATIONS, joined="+")
+    augmentation: str = _setting("none", choices=(*AUGMENTATIONS, *MIXINGS), joined=JOIN)
     """What is done to event frames in training, one name or several joined with `+`, e.g. `crop+drop_area`; applied
-    from left to right. Static images are left alone."""
+    from left to right. Static images are left alone. `cutmix` and `eventmix`, of which one may be among them, mix
+    recordings of a batch and their labels; methods with a static stream refuse them."""
     events_per_class: int = _setting(0, low=0)
     """Labelled training recordings per class, seeded and nested; 0 takes all."""
     events_share: float = _setting(1.0, above=0.0, high=1.0)
@@ -287,6 +291,11 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
     if values.get("method") == "tsm" and values.get("sliding", "power") == "off":
         problems.append(
             'sliding: method = "tsm" mixes by its course, and "off" never mixes; use power, linear or cosine'
+        )
+    mixing = [name for name in str(values.get("augmentation", "")).split(JOIN) if name in MIXINGS]
+    if len(mixing) > 1:
+        problems.append(
+            f"augmentation: {' and '.join(mixing)} both mix labels, and a label is a pair of classes; keep one"
         )
     if values.get("events_per_class") and values.get("events_share", 1.0) != 1.0:
         problems.append("events_share: only with events_per_class = 0")

@@ -20,6 +20,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from pipeline.cluster import Cluster
+from pipeline.errors import PipelineError
 from train.errors import NonFiniteError, RunStoppedError, TrainError
 from train.recipes import Recipe
 from train.stopping import StopRequest
@@ -91,19 +93,26 @@ def scheduler_engine(address: str) -> Engine:
     @contextmanager
     def start() -> Iterator[Executor]:
         try:
-            from distributed import Client
-        except ImportError as error:
-            raise TrainError(
-                "a scheduler needs the package distributed: pip install 'spikebridge[distributed]'"
-            ) from error
-        try:
-            client = Client(address, timeout="10s", set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise TrainError(f"no Dask scheduler answers at {address} ({error}); expected tcp://HOST:PORT") from error
-        with client, client.get_executor(pure=False) as executor:
-            yield executor
+            cluster = Cluster(address)
+        except PipelineError as error:
+            raise TrainError(str(error)) from error
+        with cluster:
+            yield cluster
 
     return start
+
+
+def look(executor: Executor | None) -> None:
+    """To be called while nothing comes from an engine's executor.
+
+    Raises:
+        TrainError: nothing will, see `Cluster.look`.
+    """
+    try:
+        if isinstance(executor, Cluster):
+            executor.look()
+    except PipelineError as error:
+        raise TrainError(str(error)) from error
 
 
 def _begin() -> None:

@@ -5,12 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 from conftest import ROOT
+from dask_cluster import dask_cluster
 from deadly import environment, sleeper
 
 from pipeline.attempts import ProcessDiedError, alone, attempt
@@ -80,43 +79,6 @@ def test_a_recording_that_kills_its_process_is_a_reject(with_a_deadly_recording,
     assert {p.name for p in made.glob("events-*.tar")} - kept == {"events-test-00001.tar"}
 
 
-@contextmanager
-def dask_cluster(folder, env, *, workers):
-    """Scheduler and workers, each a process; yields the address and the workers."""
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
-    where = folder / "scheduler.json"
-    started = []
-
-    def start(command):
-        log = open(folder / f"log{len(started)}", "w")  # noqa: SIM115  (open as long as the process)
-        started.append((subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log), log))
-        return started[-1][0]
-
-    try:
-        start([*command, "--scheduler-file", str(where), "--no-dashboard"])
-        worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(where)]
-        worker += ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--no-dashboard", "--local-directory"]
-        wait_for(where.exists)
-        crew = [start([*worker, str(folder / f"worker{i}")]) for i in range(workers)]
-        yield json.loads(where.read_text())["address"], crew
-    finally:
-        for process, log in reversed(started):  # workers before the scheduler
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            log.close()
-
-
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_pool_survives_a_dead_worker_and_a_deadly_recording(with_a_deadly_recording, tmp_path):
     raw, made = with_a_deadly_recording
     env = environment(tmp_path / "start", deadly=DEADLY, slow=SLOW)
@@ -144,9 +106,9 @@ def test_a_dask_cluster_survives_a_dead_worker_and_a_deadly_recording(with_a_dea
 
 def test_a_cluster_without_workers_is_given_up_and_a_lost_scheduler_is_said(digits_raw, tmp_path):
     code = (
-        "import sys, pathlib\nfrom pipeline import engines\nfrom pipeline.convert import convert\n"
+        "import sys, pathlib\nfrom pipeline import cluster, engines\nfrom pipeline.convert import convert\n"
         "from pipeline.conversion import prepare\nfrom pipeline.settings import ConversionSettings\n"
-        "engines.PATIENCE_S = engines.GLANCE_S = 0.1\nraw, out, address = sys.argv[1:]\n"
+        "cluster.PATIENCE_S = cluster.GLANCE_S = engines.GLANCE_S = 0.1\nraw, out, address = sys.argv[1:]\n"
         "found = prepare(ConversionSettings(dataset='digits'), events_root=pathlib.Path(raw),"
         " static_root=pathlib.Path(raw))\nconvert(found, pathlib.Path(out), scheduler=address)"
     )

@@ -1,5 +1,6 @@
 """An ablation in real worker processes, killed and continued; what is chosen, what is shown, what a failure costs."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,19 +10,22 @@ import sys
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT
+from dask_cluster import dask_cluster
 from test_report import chromium
 
 from train.ablation import ablate
-from train.ablation_table import markdown_text
+from train.ablation_table import cells, markdown_text, time_column
 from train.errors import RunStoppedError, ShardMismatchError
 from train.evaluation import open_shards
 from train.examination import examine
 from train.grids import load_grid
 from train.report_ablation import ablation_page, curves, write_ablation_report
+from train.report_ablation_cost import cost_points
 from train.runs import RunFolder, read_result
 from train.stopping import StopRequest
 
@@ -98,7 +102,7 @@ def figures(table):
     """The table without times."""
     kept = json.loads(json.dumps(table))
     for line in kept["table"]:
-        for name in ("training_seconds", "samples_per_second"):
+        for name in ("training_seconds", "training_cpu_seconds", "samples_per_second"):
             del line[f"{name}_mean"]
             for run in line["runs"]:
                 del run[name]
@@ -168,6 +172,67 @@ def finished(tmp_path_factory, shards):
     return ablate(loaded, [shards], folder / "out", engine=engine(Inline()), device="cpu"), folder / "out"
 
 
+def caught_in_a_run(crew, out):
+    """A worker, stopped, and the folder of the run that it is in."""
+    while True:
+        for worker in crew:
+            assert worker.poll() is None
+            for handle in Path(f"/proc/{worker.pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    run = handle.readlink().parent
+                    if run.parent == out / "runs":
+                        os.kill(worker.pid, signal.SIGSTOP)
+                        if handle.exists() and handle.readlink().parent == run and (run / "metrics.jsonl").exists():
+                            return worker, run
+                        os.kill(worker.pid, signal.SIGCONT)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("failures", [0, pytest.param(3, marks=pytest.mark.long)])  # 0: we try again; 3: Dask does
+def test_a_dask_cluster_makes_the_same_table_though_a_worker_dies(finished, tmp_path, shards, failures):
+    pytest.importorskip("distributed")
+    (tmp_path / "grid.toml").write_text(GRID)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(failures)}
+    command = [sys.executable, "cli.py", "ablate", "--grid", str(tmp_path / "grid.toml"), "--shards", str(shards)]
+    command += ["--out", str(tmp_path / "out"), "--device", "cpu", "--checkpoint-every", "1", "--json"]
+    pipe = subprocess.PIPE
+    with dask_cluster(tmp_path, env, workers=2) as (address, crew):
+        process = subprocess.Popen([*command, "--scheduler", address], cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+        try:
+            worker, run = caught_in_a_run(crew, tmp_path / "out")
+            assert not (run / "result.json").exists()
+            worker.kill()
+            said, errors = process.communicate(timeout=300)
+        finally:
+            process.kill()
+        assert [one.poll() for one in crew if one is not worker] == [None]
+    assert process.returncode == 0, errors
+    assert (run / "result.json").exists()  # by the other worker
+    assert figures(json.loads(said)) == figures(finished[0])
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_cluster_without_workers_is_given_up_and_a_lost_scheduler_is_said(tmp_path, shards, grid):
+    pytest.importorskip("distributed")
+    grid()
+    code = (
+        "import sys\nfrom pipeline import cluster\nfrom train.ablation import ablate\n"
+        "from train.errors import TrainError\nfrom train.grids import load_grid\n"
+        "from train.workers import scheduler_engine\ncluster.PATIENCE_S = cluster.GLANCE_S = 0.1\n"
+        "grid, shards, out, address = sys.argv[1:]\n"
+        "try:\n    ablate(load_grid(grid), [shards], out, engine=scheduler_engine(address), device='cpu')\n"
+        "except TrainError as error:\n    print(error)"
+    )
+
+    def run(address):
+        command = [sys.executable, "-c", code, str(tmp_path / "grid.toml"), str(shards), str(tmp_path / "out"), address]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False).stdout
+
+    with dask_cluster(tmp_path, dict(os.environ), workers=0) as (address, _):
+        assert "has had no worker" in run(address)
+    assert f"no Dask scheduler answers at {address}" in run(address)
+
+
 @pytest.fixture
 def copied(finished, tmp_path):
     shutil.copytree(finished[1], tmp_path / "copied")
@@ -202,6 +267,50 @@ def test_the_energy_estimate_is_that_of_the_report(finished, shards):
     assert run["energy_nj"] > 0
     assert run["energy_nj"] == pytest.approx(seen.cost.energy_nj)
     assert "µJ" in (out / "ablation.md").read_text()
+
+
+def test_costs_are_columns_and_pictures(finished):
+    table = json.loads(json.dumps(finished[0]))
+    kt, other = table["table"]
+    assert all(run["training_cpu_seconds"] > 0 for line in (kt, other) for run in line["runs"])
+    times = [run["training_cpu_seconds"] for run in kt["runs"]]
+    assert kt["training_cpu_seconds_mean"] == pytest.approx(sum(times) / 2)
+    points = cost_points(table, 2, "training_cpu_seconds", 1.0)
+    assert list(points) == ["kt", "no transfer"]
+    assert points["kt"].cost == pytest.approx(sum(times) / 2)
+    assert points["kt"].cost_std == pytest.approx(abs(times[0] - times[1]) / 2**0.5)
+    assert points["kt"].accuracy == 100 * kt["validation_accuracy_mean"]
+    energy = cost_points(table, 2, "energy_nj", 1e-3)["no transfer"].cost
+    assert energy == pytest.approx(other["energy_nj_mean"] / 1000)
+    page = ablation_page(table)
+    for label in ("Accuracy against training time.", "Accuracy against energy."):
+        assert page.count(label) == 2  # beneath the picture, and for screen readers
+    head, *rows = cells(table, 2)
+    assert "CPU s" in head
+    assert "seconds" not in head
+
+    def forget(*lines):
+        for line in lines:
+            line["training_cpu_seconds_mean"] = None
+            for run in line["runs"]:
+                run["training_cpu_seconds"] = None
+
+    forget(kt)  # as runs made before it was counted
+    assert [row[head.index("CPU s")] for row in cells(table, 2)[1:]] == ["–", rows[1][head.index("CPU s")]]
+    assert "Accuracy against training time." not in ablation_page(table)  # nothing to compare with
+    forget(other)
+    assert "seconds" in cells(table, 2)[0]
+    assert list(cost_points(table, 2, time_column(table)[0], 1.0)) == ["kt", "no transfer"]
+    assert "CPU" not in markdown_text(table)
+
+
+def test_a_simulator_judged_on_simulated_recordings_is_said(finished):
+    table = json.loads(json.dumps(finished[0]))
+    assert "proves nothing about cameras" not in markdown_text(table)
+    table["rows"][1]["method"] = "simulate_pretrain"
+    assert "proves nothing about cameras" in markdown_text(table)
+    table["simulated"] = False
+    assert "proves nothing about cameras" not in markdown_text(table)
 
 
 def test_test_accuracies_of_other_rows_are_nowhere(finished):
@@ -304,5 +413,5 @@ def test_the_page_opens_and_shows_the_curve(finished, tmp_path):
     command = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
     command += ["--enable-logging=stderr", "--dump-dom", written[0].as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.count("<svg") == 4
+    assert done.stdout.count("<svg") == 8
     assert "CONSOLE" not in done.stderr

@@ -2,20 +2,22 @@ import csv
 import json
 import logging
 import math
+import time
 
 import pytest
 import torch
 from fake_shards import FakeShardSet, tiny_recipe
+from interrupted import train_in_two_sittings
 from safetensors.torch import load_file
 
-from train import session
+from train import checkpoints, session
 from train.errors import DeviceError, MethodError, NetworkError, NonFiniteError, RunError, ShardMismatchError
 from train.evaluation import evaluate
 from train.loop import train
 from train.records import Best
 from train.runs import read_metrics
 
-WALL_TIMES = ("seconds", "samples_per_second", "training_seconds")
+WALL_TIMES = ("seconds", "samples_per_second", "training_seconds", "training_cpu_seconds")
 
 
 def timeless(value):
@@ -155,6 +157,35 @@ def test_stopped_and_continued_runs_have_the_same_bits(tmp_path, shards, monkeyp
     train(shards, recipe, tmp_path / "parts", device="cpu")
     assert steps == 13 + 1
     same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_processor_time_adds_up_over_sittings(tmp_path, shards, monkeypatch):
+    class Clock:
+        perf_counter = monotonic = staticmethod(time.perf_counter)
+        cpu = 0.0
+
+        def process_time(self):
+            return self.cpu
+
+    clock, real, read = Clock(), session.Session._step, checkpoints.read_state
+
+    def step(self, index):
+        real(self, index)
+        clock.cpu += 1
+
+    monkeypatch.setattr(session, "time", clock)
+    monkeypatch.setattr(session.Session, "_step", step)
+    recipe = tiny_recipe(method="event_only", epochs=3)
+    assert train(shards, recipe, tmp_path / "whole", device="cpu")["training_cpu_seconds"] == 9
+    found = train_in_two_sittings(shards, recipe, tmp_path / "parts", step=5)
+    assert found["training_cpu_seconds"] == 9
+
+    def older(path):
+        return (state := read(path)) and {name: value for name, value in state.items() if "cpu" not in name}
+
+    monkeypatch.setattr(checkpoints, "read_state", older)  # a run that began before it was counted
+    assert train_in_two_sittings(shards, recipe, tmp_path / "old", step=5)["training_cpu_seconds"] is None
+    same_run(tmp_path / "whole", tmp_path / "old")
 
 
 @pytest.mark.parametrize("moment", ["append_metrics", "_commit", "_weights_file", "result", "finish"])

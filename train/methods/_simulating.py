@@ -21,6 +21,7 @@ class SimulatingMethod(Method):
 
     needs_static = True
     pool_draws = True
+    mixes = True
     data: TrainingBatches
     simulator: Simulator
 

@@ -17,6 +17,7 @@ class EventOnly(Method):
     """Event loss with weights 1, no static stream."""
 
     capturable = True
+    mixes = True
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
         """Events alone."""
@@ -26,4 +27,4 @@ class EventOnly(Method):
         self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
     ) -> TransferLoss:
         """The event loss; coefficients and alignment play no part."""
-        return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet)
+        return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet, mixture=inputs.mixture)

@@ -23,6 +23,7 @@ class Pretrain(Method):
 
     needs_static = True
     pool_draws = True
+    mixes = True
 
     def replacement_probability(self, step: int) -> float:
         """0 while images are shown, then 1."""
@@ -40,4 +41,4 @@ class Pretrain(Method):
         self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
     ) -> TransferLoss:
         """The loss of the event head."""
-        return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet)
+        return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet, mixture=inputs.mixture)

@@ -42,7 +42,8 @@ class Simulate(SimulatingMethod):
         """Event losses of recordings and of simulated ones, each a mean over its own, weighted against each other."""
         assert out.event_logits is not None
         B, settings = len(inputs.batch.labels), self.settings
-        recorded = classification_loss(out.event_logits[:, :B], inputs.labels[:B], tet=settings.tet)
+        mixture = inputs.batch.mixture
+        recorded = classification_loss(out.event_logits[:, :B], inputs.labels[:B], tet=settings.tet, mixture=mixture)
         simulated = classification_loss(out.event_logits[:, B:], inputs.labels[B:], tet=settings.tet)
         weight, zero = settings.simulated_weight, coefficients.new_zeros(())
         return TransferLoss(

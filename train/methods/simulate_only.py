@@ -29,4 +29,4 @@ class SimulateOnly(SimulatingMethod):
         self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
     ) -> TransferLoss:
         """The event loss; coefficients and alignment play no part."""
-        return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet)
+        return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet, mixture=inputs.mixture)

@@ -1,0 +1,46 @@
+"""A Dask cluster of real processes."""
+
+import json
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+from conftest import ROOT
+
+
+@contextmanager
+def dask_cluster(folder, env, *, workers):
+    """Scheduler and workers, each a process; yields the address and the workers."""
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    where = folder / "scheduler.json"
+    started = []
+
+    def start(command):
+        log = open(folder / f"log{len(started)}", "w")  # noqa: SIM115  (open as long as the process)
+        started.append((subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log), log))
+        return started[-1][0]
+
+    try:
+        start([*command, "--scheduler-file", str(where), "--no-dashboard"])
+        worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(where)]
+        worker += ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--no-dashboard", "--local-directory"]
+        wait_for(where.exists)
+        crew = [start([*worker, str(folder / f"worker{i}")]) for i in range(workers)]
+        yield json.loads(where.read_text())["address"], crew
+    finally:
+        for process, log in reversed(started):  # workers before the scheduler
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            log.close()
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
