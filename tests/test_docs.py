@@ -1,6 +1,5 @@
 """The documentation tells the truth: it builds without a warning, and what its pages show is run as it stands."""
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ import torch
 from click.testing import CliRunner
 from conftest import ROOT, write_digits_raw, write_nmnist_raw
 from documents import Block, apply_change, fenced
+from machines import Machines
 from PIL import Image
 
 from cli import main
@@ -82,6 +82,13 @@ def place(tmp_path_factory):
     return root
 
 
+@pytest.fixture
+def machines(tmp_path_factory):
+    made = Machines(tmp_path_factory.mktemp("machines"))
+    yield made
+    made.close()
+
+
 def checkout(folder):
     """The program, to be changed by a page; compiled code comes along."""
     for name in ("cli.py", "pipeline", "models", "train", "data/recipes", "data/grids"):
@@ -93,7 +100,7 @@ def checkout(folder):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_what_a_page_shows_is_run(page, place, tmp_path, monkeypatch):
+def test_what_a_page_shows_is_run(page, place, machines, tmp_path, monkeypatch):
     blocks = fenced(page)
     for entry in place.iterdir():
         (tmp_path / entry.name).symlink_to(entry)
@@ -101,6 +108,8 @@ def test_what_a_page_shows_is_run(page, place, tmp_path, monkeypatch):
     changes = page.parent.name == "adding"
     if changes:
         checkout(tmp_path)
+    else:
+        (tmp_path / "cli.py").symlink_to(ROOT / "cli.py")
     names: dict[str, object] = {}
     for block in blocks:
         if block.not_run or block.language in SHOWN_ONLY:
@@ -111,9 +120,9 @@ def test_what_a_page_shows_is_run(page, place, tmp_path, monkeypatch):
             (tmp_path / block.file).write_text(block.text)
         elif block.language == "bash":
             for command, code in block.commands():
-                run_command(command, code, block)
+                run_command(command, code, block, machines)
         elif changes:
-            run_program([sys.executable, "-c", block.text], 0, block)
+            succeed(machines.run([sys.executable, "-c", block.text]), 0, block)
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of other libraries
@@ -123,27 +132,28 @@ def test_what_a_page_shows_is_run(page, place, tmp_path, monkeypatch):
     assert languages <= SHOWN_ONLY | {"bash", "python", "toml", "diff"}, languages
 
 
-def run_command(command: str, code: int, block: Block) -> None:
+def run_command(command: str, code: int, block: Block, machines: Machines) -> None:
     """A line of the shell: verbs in this process, which saves the time of importing torch, all else in a shell."""
-    first, *arguments = shlex.split(command)
+    first, *arguments = shlex.split(machines.translated(command))
     target = arguments.pop() if ">" in arguments else ""
     arguments = [word for word in arguments if word != ">"]
-    more = MORE.get(arguments[0 if first == "spikebridge" else 1], []) if len(arguments) > 1 else []
+    more = [option for verb, options in MORE.items() if verb in arguments for option in options]
     if first == "spikebridge":
         result = CliRunner().invoke(main, [*arguments, *more], catch_exceptions=False)
         assert result.exit_code == code, (block.where, command, result.output)
         if target:
             Path(target).write_text(result.stdout)
+    elif first == "dask":
+        machines.serve(command)
     elif first == "python":
-        run_program([sys.executable, *arguments, *more], code, block)
+        succeed(machines.run([sys.executable, *arguments, *more]), code, block)
     else:
-        run_program(["bash", "-c", command], code, block)
+        succeed(machines.shell(" ".join([command, *map(shlex.quote, more)])), code, block)
 
 
-def run_program(command: list[str], code: int, block: Block) -> None:
-    environment = {**os.environ, "PYTHONPATH": "."}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == code, (block.where, command, done.stdout, done.stderr)
+def succeed(ended: list[subprocess.CompletedProcess[str]], code: int, block: Block) -> None:
+    for done in ended:
+        assert done.returncode == code, (block.where, done.args, done.stdout, done.stderr)
 
 
 def test_every_verb_is_shown_on_a_page():
