@@ -99,17 +99,17 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[tuple[str, NDArray[np.uint8
     columns = max(len(cells) for _, cells in rows)
     with matplotlib.rc_context(MATPLOTLIB):
         size, head = 1.02, 0.34
-        high = len(rows) * (size + 0.13) + 0.2 + head
+        high = len(rows) * (size + 0.16) + 0.2 + head
         figure = Figure(figsize=(columns * size + 1.0, high), dpi=DPI)
         left = 0.95 / (columns * size + 1.0)
         top = 1 - (head + 0.12) / high
-        grid = GridSpec(len(rows), columns, figure, left, 0.01, 0.99, top, wspace=0.05, hspace=0.16)
+        grid = GridSpec(len(rows), columns, figure, left, 0.01, 0.99, top, wspace=0.05, hspace=0.19)
         _heading(figure, f"{title}: busiest time bin of each")
         for row, (label, cells) in enumerate(rows):
             for column, (name, pixels, odd) in enumerate(cells):
                 axes = figure.add_subplot(grid[row, column])
                 _pixels(axes, pixels, "")
-                axes.set_title(name[-18:], fontsize=5, color=ON if odd else MUTED, pad=1.5)
+                axes.set_title(name[-15:], fontsize=6.5, color=ON if odd else MUTED, pad=1.5)
                 axes.spines[:].set(color=ON if odd else RULE, linewidth=1.6 if odd else 0.6)
                 if column == 0:
                     axes.text(-0.08, 0.5, label[:14], transform=axes.transAxes, ha="right", va="center", fontsize=8)

@@ -54,15 +54,16 @@ def text_of_set(found: SetFacts) -> str:
         low, median, high = found.events
         lines.append(f"  events of a recording: {low:,.6g} to {high:,.6g}, median {median:,.6g}")
     part = "" if found.looked == found.of else f" (an even sample of {found.looked:,} of {found.of:,}; see --limit)"
-    lines.append(f"  looks wrong: {len(found.odd):,} of {found.looked:,}{part}")
+    worst_first = ", the worst first" if len(found.odd) > 1 else ""
+    lines.append(f"  looks wrong: {len(found.odd):,} of {found.looked:,}{part}{worst_first}")
     lines += [f"    {facts.name}: {'; '.join(facts.complaints)}" for facts in found.odd[:SHOWN_ODD]]
-    if not found.odd and found.furthest:
-        lines.append(f"  furthest from its class: {found.furthest}, {found.how_far}")
     if len(found.odd) > SHOWN_ODD:
         lines.append(f"    and {len(found.odd) - SHOWN_ODD:,} more, see --json")
     if found.unreadable:
         lines.append(f"  cannot be used: {len(found.unreadable):,}")
         lines += [f"    {message}" for _, message in found.unreadable[:SHOWN_ODD]]
+    if not found.odd and found.furthest:
+        lines.append(f"  furthest from its class: {found.furthest}, {found.how_far}")
     return "\n".join(lines)
 
 
