@@ -75,7 +75,7 @@ class Machines:
         running = [
             subprocess.Popen(command, env=self.environment, stdout=pipe, stderr=pipe, text=True) for _ in range(times)
         ]
-        said = [one.communicate(timeout=300) for one in running]
+        said = [one.communicate(timeout=600) for one in running]
         return [
             subprocess.CompletedProcess(command, one.returncode, *both) for one, both in zip(running, said, strict=True)
         ]
@@ -111,10 +111,15 @@ class Machines:
 
     def close(self) -> None:
         """End what was started, workers before the scheduler."""
-        for process in reversed(self.started):
-            process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(self.started)
+
+
+def end(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End processes, the last one first; kill those that do not listen."""
+    for process in reversed(processes):
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -5,21 +5,15 @@ import shutil
 import subprocess
 import sys
 import warnings
-from argparse import Namespace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
-from conftest import ROOT, write_digits_raw, write_nmnist_raw
-from documents import Block, apply_change, fenced
+from conftest import ROOT, write_digits_raw
+from documents import Block, apply_change, fenced, write_what_readers_have
 from machines import Machines
-from PIL import Image
 
 from cli import main
-from models import build_model
-from models.published import published_names
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in ("tutorials", "reference", "adding") for path in (DOCS / folder).glob("*.md"))
@@ -59,18 +53,7 @@ def place(tmp_path_factory):
     """What the pages take for granted: raw data, photographs, `shards`, `run`, a published checkpoint."""
     root = tmp_path_factory.mktemp("docs")
     write_digits_raw(root / "raw", train=7, test=2, classes=10)
-    nmnist = write_nmnist_raw(root / "nmnist", train=80, test=20, classes=10)
-    (nmnist / "events").rename(root / "N-MNIST")
-    (nmnist / "static").rename(root / "MNIST")
-    for label in ("cat", "dog"):
-        (root / "photos" / label).mkdir(parents=True)
-        for i in range(10):
-            pixels = np.random.default_rng(i).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / "photos" / label / f"{i:04d}.jpg")
-    net = build_model("scnn", num_classes=10, time_steps=10)  # the network of recipe nmnist, as others would save it
-    state = {theirs: net.state_dict()[ours] for ours, theirs in published_names(net).items()}
-    state |= {f"coefficient.{t}": torch.ones(1) for t in range(10)}
-    torch.save({"epoch": 9, "arch": "SCNN", "state_dict": state, "args": Namespace()}, root / "model_best.pth.tar")
+    write_what_readers_have(root, photos=10)
     shards, run = str(root / "shards"), str(root / "run")
     raw = ["--events", str(root / "raw"), "--static", str(root / "raw")]
     for arguments in (
@@ -161,7 +144,7 @@ def test_every_verb_is_shown_on_a_page():
         shlex.split(command)[1 if command.startswith("spikebridge") else 2]
         for page in PAGES
         for block in fenced(page)
-        if block.language == "bash"
+        if block.language == "bash" and not block.file
         for command, _ in block.commands()
         if command.startswith(("spikebridge ", "python cli.py "))
     }

@@ -272,6 +272,8 @@ def read_result(run_dir: str | Path) -> dict[str, Any]:
     if not run.result.exists():
         if run.config.exists():
             raise RunError(f"{run.path}: this run is unfinished; give its train command again to continue it")
+        if not run.path.exists():
+            raise RunError(f"{run.path}: no such file or folder; expected a run, a folder written by train")
         raise RunError(f"{run.path}: no run here; expected a folder written by train")
     result: dict[str, Any] = read_json(run.result)
     return result

@@ -109,7 +109,8 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[tuple[str, NDArray[np.uint8
             for column, (name, pixels, odd) in enumerate(cells):
                 axes = figure.add_subplot(grid[row, column])
                 _pixels(axes, pixels, "")
-                axes.set_title(name[-15:], fontsize=6.5, color=ON if odd else MUTED, pad=1.5)
+                shown = name if len(name) <= 16 else "…" + name[-15:]
+                axes.set_title(shown, fontsize=6.5, color=ON if odd else MUTED, pad=1.5)
                 axes.spines[:].set(color=ON if odd else RULE, linewidth=1.6 if odd else 0.6)
                 if column == 0:
                     axes.text(-0.08, 0.5, label[:14], transform=axes.transAxes, ha="right", va="center", fontsize=8)

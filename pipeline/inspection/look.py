@@ -33,12 +33,12 @@ class Seen:
     Args:
         values: JSON-ready.
         text: for the terminal.
-        write: writes a picture of a kind (`png`, `gif`, `html`) to a file.
+        write: writes a picture of a kind (`png`, `gif`, `html`) to a file; returns what that leaves out, or nothing.
     """
 
     values: dict[str, Any]
     text: str
-    write: Callable[[str, Path], None]
+    write: Callable[[str, Path], str]
 
 
 def look(
@@ -83,6 +83,7 @@ def look(
             [],
             lambda: sheets.sheet_of_shards(shards, stored, only=only),
             lambda key: sample_of_set(shards, key),
+            only,
         )
     if dataset is not None:
         reader = get_reader(dataset)
@@ -100,33 +101,43 @@ def look(
     raw.simulated = is_simulated(reader, path)
     options = ["--dataset", dataset] if dataset else []
     options += ["--static", str(static)] if static else []
-    return _set(raw, path, options, lambda: sheets.sheet_of_raw(reader, listing, raw, only=only), one_of_raw)
+    return _set(raw, path, options, lambda: sheets.sheet_of_raw(reader, listing, raw, only=only), one_of_raw, only)
 
 
 def _one(one: One) -> Seen:
     writers = {"png": pages.png_of_one, "gif": pages.gif_of_one, "html": pages.html_of_one}
     values = {**one.facts.as_dict(), **{f"origin_{name}": value for name, value in one.origin.items()}}
     values["simulated"] = one.simulated
-    return Seen(values, text_of_one(one), lambda kind, target: writers[kind](one, target))
+
+    def write(kind: str, target: Path) -> str:
+        writers[kind](one, target)
+        return ""
+
+    return Seen(values, text_of_one(one), write)
 
 
 def _set(
-    found: SetFacts, path: Path, options: list[str], sheet: Callable[[], sheets.Sheet], open_one: Callable[[str], One]
+    found: SetFacts,
+    path: Path,
+    options: list[str],
+    sheet: Callable[[], sheets.Sheet],
+    open_one: Callable[[str], One],
+    only: str | None,
 ) -> Seen:
     worst, _ = found.worst
     words = ["spikebridge", "inspect", str(path), *options, "--sample", worst, "--html", "worst.html"]
 
-    def write(kind: str, target: Path) -> None:
+    def write(kind: str, target: Path) -> str:
         if kind == "gif":
             raise SettingsError("a GIF shows one recording; name one with --sample.")
         if kind == "png":
-            return write_bytes(target, sheet().png())
+            write_bytes(target, sheet().png())
+            return sheets.left_out(found, sheets.SHEET_ROWS, only)
         cells = sheet().page_cells()
-        return pages.html_of_set(found, cells, open_one(worst) if worst else None, shlex.join(words), target)
+        pages.html_of_set(found, cells, open_one(worst) if worst else None, shlex.join(words), target)
+        return sheets.left_out(found, sheets.MOST_CELLS, only)
 
     text = text_of_set(found)
     if worst:
         text += f"\n  look at it:  {shlex.join(words)}"
-    if rest := sheets.left_out(found):
-        text += f"\n  contact sheet: {rest}"
     return Seen(found.as_dict(), text, write)

@@ -83,7 +83,7 @@ def html_of_one(one: One, path: Path) -> None:
     marks = [("SIMULATED recording", True)] if one.simulated else []
     body = [
         tags([*marks, *(wrong or [("nothing looks wrong", False)])]),
-        facts(rows_of(one), wide=("per bin", "hot pixels", "events sha256")),
+        facts(rows_of(one), wide=("per bin", "hot pixels")),
         section("Frames", _frames(one) + paragraph(note)),
         section("Events in time", figures([*plots, figure(moving, title="in motion", caption=_slowed(one))])),
     ]

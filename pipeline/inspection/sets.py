@@ -130,8 +130,8 @@ def facts_of_raw(reader: PairReader, listing: Listing, *, limit: int, time_bins:
     """Look into at most `limit` recordings of a raw data set, spread evenly over it."""
     recordings = listing.recordings
     rows = np.unique(np.linspace(0, len(recordings) - 1, min(limit, len(recordings))).round().astype(int))
-    subsets = in_order({r.subset or "all" for r in recordings})
-    counts = Counter((r.label, r.subset or "all") for r in recordings)
+    subsets = in_order({r.subset or "recordings" for r in recordings})
+    counts = Counter((r.label, r.subset or "recordings") for r in recordings)
     classes = [
         {"class": name, **{subset: counts[label, subset] for subset in subsets}}
         for label, name in enumerate(listing.classes)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import RecordingError, SettingsError
+from pipeline.errors import RecordingError, SettingsError, few
 from pipeline.inspection.one import whole_frames
 from pipeline.inspection.pages import need_matplotlib
 from pipeline.inspection.paint import event_pixels
@@ -47,8 +47,7 @@ class Sheet:
 
     def __post_init__(self) -> None:
         if self.only is not None and self.only not in self.classes:
-            known = ", ".join(self.classes[:20])
-            raise SettingsError(f"no class is called {self.only!r}; there are {known}.")
+            raise SettingsError(f"no class is called {self.only!r}; there are {few(self.classes, most=20)}.")
 
     def cells(self, label: int, most: int) -> list[Cell]:
         """Up to so many recordings of a class, with their pictures and whether they look wrong."""
@@ -72,7 +71,7 @@ class Sheet:
     def page_cells(self) -> list[tuple[str, Cell]]:
         """Classes and recordings for a page, which has room for more classes, with fewer recordings of each."""
         wanted = [self.only] if self.only else list(self.classes)[:MOST_CELLS]
-        each = MOST_CELLS if self.only else max(1, min(SHEET_COLUMNS, MOST_CELLS // len(wanted)))
+        each = MOST_CELLS if self.only else max(1, min(SHEET_COLUMNS, MOST_CELLS // max(1, len(wanted))))
         return [(name, cell) for name in wanted for cell in self.cells(self.classes.index(name), each)]
 
 
@@ -129,8 +128,8 @@ def _by_class(found: SetFacts, classes: Sequence[str], names: Sequence[tuple[str
     return members
 
 
-def left_out(found: SetFacts) -> str:
-    """What a contact sheet of all classes leaves out, or an empty text."""
-    if len(found.classes) <= SHEET_ROWS:
+def left_out(found: SetFacts, most: int, only: str | None) -> str:
+    """What a contact sheet of all classes leaves out that shows so many, or an empty text."""
+    if only or len(found.classes) <= most:
         return ""
-    return f"the first {SHEET_ROWS} of {len(found.classes):,} classes are shown; --class NAME shows one"
+    return f"the first {most} of {len(found.classes):,} classes; --class NAME shows one"

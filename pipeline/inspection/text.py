@@ -7,12 +7,16 @@ from pipeline.inspection.sets import SetFacts
 
 SHOWN_ODD, SHOWN_CLASSES = 10, 12
 """Lines at most."""
+FOR_PROGRAMS = ("events_sha256",)
+"""What --json alone says."""
 
 
 def text_of_one(one: One) -> str:
     """A summary for the terminal."""
     facts = one.facts
-    head = [one.title, *(f"  {name:12} {value}" for name, value in rows_of(one))]
+    rows = rows_of(one)
+    width = max(len(name) for name, _ in rows)
+    head = [one.title, *(f"  {name:{width}}  {value}" for name, value in rows)]
     wrong = [f"  looks wrong: {complaint}" for complaint in facts.complaints]
     return "\n".join([*head, *(wrong or ["  nothing looks wrong"])])
 
@@ -39,8 +43,9 @@ def rows_of(one: One) -> list[tuple[str, str]]:
     for name, value in one.origin.items():
         if name == "duration_us":
             rows.append(("duration", f"{value / 1000:,.3f} ms"))
-        elif value not in (None, ""):
-            rows.append((f"raw {name}" if name in known else name.replace("_", " "), str(value)))
+        elif value not in (None, "") and name not in FOR_PROGRAMS:
+            shown = f"{value:,}" if isinstance(value, int) else str(value)
+            rows.append((f"raw {name}" if name in known else name.replace("_", " "), shown))
     return rows
 
 
