@@ -179,9 +179,14 @@ def _rate(axes: Axes, events: Events) -> None:
         counts, _ = np.histogram(t_ms[events.p == polarity], edges)
         axes.stairs(counts / np.diff(edges), edges, color=colour, label=name)
     axes.set(xlabel="time (ms)", ylabel="events per ms", xlim=(0, edges[-1]))
-    axes.set_ylim(0, 1.12 * axes.dataLim.ymax or 1)  # room for the legend
-    axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper right")
+    _key(axes)
     axes.set_title("event rate", fontsize=8)
+
+
+def _key(axes: Axes) -> None:
+    """Which colour is ON and which OFF, in room above the curves."""
+    axes.set_ylim(0, 1.16 * axes.dataLim.ymax or 1)
+    axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper right", borderaxespad=0.1)
 
 
 def _sum(axes: Axes, frames: NDArray[np.generic]) -> None:
@@ -197,7 +202,7 @@ def _bins(axes: Axes, frames: NDArray[np.generic]) -> None:
     if sums.shape[1] > 1:
         axes.bar(places - 0.2, sums[:, 1], 0.4, color=ON, label="ON")
         axes.bar(places + 0.2, sums[:, 0], 0.4, color=OFF, label="OFF")
-        axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper right")
+        _key(axes)
     else:
         axes.bar(places, sums[:, 0], 0.6, color=ON)
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
