@@ -255,6 +255,6 @@ def export(run_path: Path, form: str, out: str, weights: str, licence: str, over
     made = write(run_path, out, format=form, weights=weights, licence=licence, overwrite=overwrite)
     lines = [f"{made.file}: {form}, {made.file.stat().st_size / 1e6:,.1f} MB", *(f"  {note}" for note in made.notes)]
     lines += [f"{made.card}: its model card, the README.md of a hub repository"]
-    step = ["evaluate", made.file, "--shards", "SHARDS", *(["--trust"] if form == "torch" else [])]
+    step: list[str | Path] = ["evaluate", made.file, "--shards", "SHARDS", *(["--trust"] if form == "torch" else [])]
     values = {"file": str(made.file), "card": str(made.card), "format": form, "description": made.description}
     answer(values, "\n".join(lines), as_json=as_json, then=step)
