@@ -361,7 +361,7 @@ def completion(shell: str | None, install: bool, as_json: bool) -> None:
         raise click.UsageError(f"$SHELL is {shell!r}; say which shell it is: bash, zsh or fish.")
     script = completer(main, {}, "spikebridge", "_SPIKEBRIDGE_COMPLETE").source()
     if not install:
-        return answer({"shell": shell, "script": script}, script, as_json=as_json)
+        return answer({"shell": shell, "script": script}, script, as_json=as_json, verbatim=True)
     changed = install_completion(shell, script)
     text = "\n".join([*(f"wrote {path}" for path in changed), f"Open a new {shell}, and Tab completes spikebridge."])
     answer({"shell": shell, "changed": [str(path) for path in changed]}, text, as_json=as_json)

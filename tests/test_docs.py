@@ -1,11 +1,13 @@
 """The documentation tells the truth: it builds without a warning, and what its pages show is run as it stands."""
 
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import warnings
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -137,6 +139,21 @@ def run_command(command: str, code: int, block: Block, machines: Machines) -> No
 def succeed(ended: list[subprocess.CompletedProcess[str]], code: int, block: Block) -> None:
     for done in ended:
         assert done.returncode == code, (block.where, done.args, done.stdout, done.stderr)
+
+
+def test_external_links_are_well_formed():
+    """No network here, so more cannot be said; they are listed by `grep -rho "https*://[^ )>]*" README.md docs`."""
+    links = {
+        (path.name, link)
+        for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
+        for link in re.findall(r"\]\(([a-z]+:[^)]*)\)", path.read_text())
+    }
+    assert links
+    for page, link in links:
+        found = urlsplit(link)
+        assert found.scheme == "https", (page, link)
+        assert re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", found.netloc), (page, link)
+        assert re.fullmatch(r"[\w./-]*", found.path), (page, link)
 
 
 def test_every_verb_is_shown_on_a_page():

@@ -129,10 +129,9 @@ def _worst(record: RunRecord) -> str:
     if found is None or not wrong:
         return ""
     key, label, taken = found.keys[wrong[0]], classes[found.labels[wrong[0]]], classes[found.predicted[wrong[0]]]
-    return (
-        f"{key}: {label} taken for {taken} with confidence {percent(float(found.confidence[wrong[0]]))}; "
-        f"pictures below and, with its photograph, by: spikebridge inspect SHARDS --sample {key} --html worst.html"
-    )
+    sure = percent(float(found.confidence[wrong[0]]))
+    look = f"spikebridge inspect SHARDS --sample {key} --html worst.html"
+    return f"{key}: {label} taken for {taken} with confidence {sure}. Look at it: {look}"
 
 
 def reproduce(record: RunRecord, shards: ShardSet | None) -> str:
