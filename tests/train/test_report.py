@@ -171,7 +171,8 @@ def test_one_run(shards, runs, written):
     with (runs["kt", 0] / "predictions.csv").open(newline="") as file:
         _, *rows = csv.reader(file)
     shares = [np.exp(np.array(row[3:], float)) / np.exp(np.array(row[3:], float)).sum() for row in rows]
-    sure, worst = max((share.max(), row) for share, row in zip(shares, rows, strict=True) if row[1] != row[2])
+    wrong = [(share.max(), row) for share, row in zip(shares, rows, strict=True) if row[1] != row[2]]
+    sure, worst = max(wrong, key=lambda pair: pair[0])  # of equal ones the first
     said = f"{worst[0]}: {worst[1]} taken for {worst[2]} with confidence {100 * sure:.1f} %. Look at it: spikebridge"
     assert page.words.index(said) < page.words.index("Confusion matrix")
     assert page.tags.count("img") >= 5  # a static image and four time bins
