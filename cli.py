@@ -29,6 +29,7 @@ from pipeline.terminal import (
     progress_bar,
     say,
     speaks_for_all,
+    two_columns,
 )
 from train.errors import RunStoppedError, TrainError
 from train.recipes import fitting_recipe, load_recipe
@@ -192,8 +193,8 @@ def preprocess(
         say(line)
     if dry_run or out is None:
         summary = conversion.summary(workers=workers or default_workers())
-        lines = [f"{key.replace('_', ' ') + ':':16} {value}" for key, value in summary.items() if value != []]
-        return answer(summary, "\n".join(lines), as_json=as_json)
+        given: list[str | Path] = ["--dataset", settings.dataset, "--events", events, "--static", static]
+        return answer(summary, plan_text(summary), as_json=as_json, then=["preprocess", *given, "--out", "SHARDS"])
     workers = workers or default_workers()
     if task:
         share = parse_share(task)
@@ -219,6 +220,23 @@ def parse_share(text: str) -> tuple[int, int]:
     return int(number), int(tasks)
 
 
+def plan_text(summary: dict[str, Any]) -> str:
+    """What --dry-run says."""
+    counts = ", ".join(f"{summary[name]:,} {name}" for name in ("train", "validation", "test"))
+    lost = summary["no_static_image"]
+    rows = {
+        "recordings": f"{summary['recordings']:,} of {summary['classes']:,} classes"
+        + (" (SIMULATED)" if summary["simulated"] else ""),
+        "images": f"{summary['static_images']:,}" + (f"; {lost:,} recordings have none" if lost else ""),
+        "samples": counts,
+        "missing": "; ".join(summary["missing"]),
+        "output": f"{summary['shards']:,} shards, about {summary['output_bytes'] / 1e6:,.1f} MB",
+        "time": f"about {summary['about_seconds']:,.0f} s",
+        "settings": summary["settings_hash"],
+    }
+    return two_columns({f"{summary['dataset']}, nothing written": "", **{f"  {k}": v for k, v in rows.items() if v}})
+
+
 def show_set(outcome: Any, out: Path, *, as_json: bool) -> None:
     """The closing lines of a conversion; where recordings were dropped, the verb ends with its own exit code."""
     manifest, rejected = outcome.manifest, len(outcome.rejects)
@@ -233,6 +251,8 @@ def show_set(outcome: Any, out: Path, *, as_json: bool) -> None:
         + f"  pool       {manifest['static']['roles']['pool']:,} of {manifest['static']['images']:,} static images"
         + (" (LEAKY: with those of held-out recordings)" if manifest["settings"]["protocol"] == "leaky" else "")
     )
+    if not manifest["static"]["roles"]["pool"]:
+        text += ": the others were held out, or look like one that was; only event_only can train"
     fitting = fitting_recipe(manifest["settings"]) or "FILE.toml"
     step: list[str | Path] = ["train", "--shards", out, "--recipe", fitting, "--run", "RUN"]
     answer(result, text, as_json=as_json, then=[] if rejected else step)
@@ -341,7 +361,7 @@ def completion(shell: str | None, install: bool, as_json: bool) -> None:
         raise click.UsageError(f"$SHELL is {shell!r}; say which shell it is: bash, zsh or fish.")
     script = completer(main, {}, "spikebridge", "_SPIKEBRIDGE_COMPLETE").source()
     if not install:
-        return answer({"shell": shell, "script": script}, script, as_json=as_json)
+        return answer({"shell": shell, "script": script}, script, as_json=as_json, verbatim=True)
     changed = install_completion(shell, script)
     text = "\n".join([*(f"wrote {path}" for path in changed), f"Open a new {shell}, and Tab completes spikebridge."])
     answer({"shell": shell, "changed": [str(path) for path in changed]}, text, as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,13 @@ def read_published_checkpoint(path: Path) -> PublishedCheckpoint:
     except OSError:
         raise
     except Exception as error:  # torch raises several kinds, by content
-        raise CheckpointError(f"{path}: cannot be read as a published checkpoint: {error}") from error
+        # Not torch's own words, which are long and tell people to let the file run code.
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it holds {foreign[1]}, which could run code" if foreign else "torch.save did not write it"
+        raise CheckpointError(
+            f"{path}: cannot be read as a published checkpoint: {what}. Expected a .pth.tar file of timm, with "
+            "tensors, numbers and texts; nothing in it was executed."
+        ) from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: no 'state_dict' inside; expected a published checkpoint file.")

@@ -90,10 +90,13 @@ class Difference:
         lines += [f"  setting {line}" for line in self.settings]
         lines += [f"  {line}" for line in self.classes]
         for name, part in self.parts.items():
-            counts = (
-                f"{part.equal:,} equal, {len(part.changed):,} changed, {len(part.only_first):,} only in the first, "
-            )
-            lines.append(f"  {name}: {counts}{len(part.only_second):,} only in the second")
+            counts = {
+                "equal": part.equal,
+                "changed": len(part.changed),
+                "only in the first": len(part.only_first),
+                "only in the second": len(part.only_second),
+            }
+            lines.append(f"  {name}: " + (", ".join(f"{n:,} {what}" for what, n in counts.items() if n) or "nothing"))
             for word in ("changed", "only_first", "only_second"):
                 keys = getattr(part, word)
                 if keys:

@@ -1,5 +1,7 @@
 """The errors of the pipeline: each names the file, what was found, what was expected, and what to do."""
 
+from collections.abc import Sequence
+
 
 class PipelineError(Exception):
     """Something about the data or the settings that the user can mend; base of the family."""
@@ -28,3 +30,9 @@ class SettingsError(PipelineError):
 
 class ShardSetError(PipelineError):
     """A shard set is missing, incomplete, damaged, or written by a newer version."""
+
+
+def few(names: Sequence[str], *, most: int = 10) -> str:
+    """Names in a message; of many the first, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -43,18 +43,21 @@ class Sayings(logging.Handler):
         say(self.format(record))
 
 
-def answer(values: dict[str, Any], text: str, *, as_json: bool, then: Sequence[str | Path] = ()) -> None:
+def answer(
+    values: dict[str, Any], text: str, *, as_json: bool, then: Sequence[str | Path] = (), verbatim: bool = False
+) -> None:
     """The result of a verb: JSON for programs, a few lines for people.
 
     Args:
         values: for programs.
         text: for people.
         as_json: whether a program listens.
+        verbatim: leave long lines as they are: the text is a file that people may copy.
         then: words of the command that most people want next; make, which takes the next step itself, is not told.
     """
     if not speaks_for_all():
         return
-    click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else wrapped(text))
+    click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else text if verbatim else wrapped(text))
     if then and not as_json and "MAKELEVEL" not in os.environ:
         say(f"Next: spikebridge {shlex.join(map(str, then))}")
 

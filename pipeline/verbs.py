@@ -149,8 +149,8 @@ def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, a
     answer(seen.values, seen.text, as_json=as_json)
     for kind, target in (("png", png), ("gif", gif), ("html", html)):
         if target is not None:
-            seen.write(kind, target)
-            say(f"wrote {target}")
+            left_out = seen.write(kind, target)
+            say(f"wrote {target}" + (f" ({left_out})" if left_out else ""))
 
 
 @click.command()

@@ -2,8 +2,17 @@
 
 import re
 import shlex
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import torch
+from conftest import write_nmnist_raw
+from PIL import Image
+
+from models import build_model
+from models.published import published_names
 
 FENCE = re.compile(r"^```(?:\{code-block\} )?(\w+)$")
 CAPTION = ":caption: "
@@ -91,3 +100,19 @@ def apply_change(block: Block, root: Path) -> None:
     text = path.read_text()
     assert text.count(old) == 1, f"{block.where}: {block.file} holds these lines {text.count(old)} times:\n{old}"
     path.write_text(text.replace(old, new))
+
+
+def write_what_readers_have(root: Path, *, photos: int) -> None:
+    """What the documents take for granted: N-MNIST and MNIST, photographs of two classes, a published checkpoint."""
+    nmnist = write_nmnist_raw(root / "nmnist", train=80, test=20, classes=10)
+    (nmnist / "events").rename(root / "N-MNIST")
+    (nmnist / "static").rename(root / "MNIST")
+    for label in ("cat", "dog"):
+        (root / "photos" / label).mkdir(parents=True)
+        for i in range(photos):
+            pixels = np.random.default_rng(i).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "photos" / label / f"{i:04d}.jpg")
+    net = build_model("scnn", num_classes=10, time_steps=10)  # the network of recipe nmnist, as others would save it
+    state = {theirs: net.state_dict()[ours] for ours, theirs in published_names(net).items()}
+    state |= {f"coefficient.{t}": torch.ones(1) for t in range(10)}
+    torch.save({"epoch": 9, "arch": "SCNN", "state_dict": state, "args": Namespace()}, root / "model_best.pth.tar")

@@ -1,25 +1,21 @@
 """The documentation tells the truth: it builds without a warning, and what its pages show is run as it stands."""
 
-import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import warnings
-from argparse import Namespace
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
-from conftest import ROOT, write_digits_raw, write_nmnist_raw
-from documents import Block, apply_change, fenced
-from PIL import Image
+from conftest import ROOT, write_digits_raw
+from documents import Block, apply_change, fenced, write_what_readers_have
+from machines import Machines
 
 from cli import main
-from models import build_model
-from models.published import published_names
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in ("tutorials", "reference", "adding") for path in (DOCS / folder).glob("*.md"))
@@ -59,18 +55,7 @@ def place(tmp_path_factory):
     """What the pages take for granted: raw data, photographs, `shards`, `run`, a published checkpoint."""
     root = tmp_path_factory.mktemp("docs")
     write_digits_raw(root / "raw", train=7, test=2, classes=10)
-    nmnist = write_nmnist_raw(root / "nmnist", train=80, test=20, classes=10)
-    (nmnist / "events").rename(root / "N-MNIST")
-    (nmnist / "static").rename(root / "MNIST")
-    for label in ("cat", "dog"):
-        (root / "photos" / label).mkdir(parents=True)
-        for i in range(10):
-            pixels = np.random.default_rng(i).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / "photos" / label / f"{i:04d}.jpg")
-    net = build_model("scnn", num_classes=10, time_steps=10)  # the network of recipe nmnist, as others would save it
-    state = {theirs: net.state_dict()[ours] for ours, theirs in published_names(net).items()}
-    state |= {f"coefficient.{t}": torch.ones(1) for t in range(10)}
-    torch.save({"epoch": 9, "arch": "SCNN", "state_dict": state, "args": Namespace()}, root / "model_best.pth.tar")
+    write_what_readers_have(root, photos=10)
     shards, run = str(root / "shards"), str(root / "run")
     raw = ["--events", str(root / "raw"), "--static", str(root / "raw")]
     for arguments in (
@@ -80,6 +65,13 @@ def place(tmp_path_factory):
         result = CliRunner().invoke(main, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
     return root
+
+
+@pytest.fixture
+def machines(tmp_path_factory):
+    made = Machines(tmp_path_factory.mktemp("machines"))
+    yield made
+    made.close()
 
 
 def checkout(folder):
@@ -93,7 +85,7 @@ def checkout(folder):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_what_a_page_shows_is_run(page, place, tmp_path, monkeypatch):
+def test_what_a_page_shows_is_run(page, place, machines, tmp_path, monkeypatch):
     blocks = fenced(page)
     for entry in place.iterdir():
         (tmp_path / entry.name).symlink_to(entry)
@@ -101,6 +93,8 @@ def test_what_a_page_shows_is_run(page, place, tmp_path, monkeypatch):
     changes = page.parent.name == "adding"
     if changes:
         checkout(tmp_path)
+    else:
+        (tmp_path / "cli.py").symlink_to(ROOT / "cli.py")
     names: dict[str, object] = {}
     for block in blocks:
         if block.not_run or block.language in SHOWN_ONLY:
@@ -111,9 +105,9 @@ def test_what_a_page_shows_is_run(page, place, tmp_path, monkeypatch):
             (tmp_path / block.file).write_text(block.text)
         elif block.language == "bash":
             for command, code in block.commands():
-                run_command(command, code, block)
+                run_command(command, code, block, machines)
         elif changes:
-            run_program([sys.executable, "-c", block.text], 0, block)
+            succeed(machines.run([sys.executable, "-c", block.text]), 0, block)
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of other libraries
@@ -123,27 +117,43 @@ def test_what_a_page_shows_is_run(page, place, tmp_path, monkeypatch):
     assert languages <= SHOWN_ONLY | {"bash", "python", "toml", "diff"}, languages
 
 
-def run_command(command: str, code: int, block: Block) -> None:
+def run_command(command: str, code: int, block: Block, machines: Machines) -> None:
     """A line of the shell: verbs in this process, which saves the time of importing torch, all else in a shell."""
-    first, *arguments = shlex.split(command)
+    first, *arguments = shlex.split(machines.translated(command))
     target = arguments.pop() if ">" in arguments else ""
     arguments = [word for word in arguments if word != ">"]
-    more = MORE.get(arguments[0 if first == "spikebridge" else 1], []) if len(arguments) > 1 else []
+    more = [option for verb, options in MORE.items() if verb in arguments for option in options]
     if first == "spikebridge":
         result = CliRunner().invoke(main, [*arguments, *more], catch_exceptions=False)
         assert result.exit_code == code, (block.where, command, result.output)
         if target:
             Path(target).write_text(result.stdout)
+    elif first == "dask":
+        machines.serve(command)
     elif first == "python":
-        run_program([sys.executable, *arguments, *more], code, block)
+        succeed(machines.run([sys.executable, *arguments, *more]), code, block)
     else:
-        run_program(["bash", "-c", command], code, block)
+        succeed(machines.shell(" ".join([command, *map(shlex.quote, more)])), code, block)
 
 
-def run_program(command: list[str], code: int, block: Block) -> None:
-    environment = {**os.environ, "PYTHONPATH": "."}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == code, (block.where, command, done.stdout, done.stderr)
+def succeed(ended: list[subprocess.CompletedProcess[str]], code: int, block: Block) -> None:
+    for done in ended:
+        assert done.returncode == code, (block.where, done.args, done.stdout, done.stderr)
+
+
+def test_external_links_are_well_formed():
+    """No network here, so more cannot be said; they are listed by `grep -rho "https*://[^ )>]*" README.md docs`."""
+    links = {
+        (path.name, link)
+        for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
+        for link in re.findall(r"\]\(([a-z]+:[^)]*)\)", path.read_text())
+    }
+    assert links
+    for page, link in links:
+        found = urlsplit(link)
+        assert found.scheme == "https", (page, link)
+        assert re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", found.netloc), (page, link)
+        assert re.fullmatch(r"[\w./-]*", found.path), (page, link)
 
 
 def test_every_verb_is_shown_on_a_page():
@@ -151,7 +161,7 @@ def test_every_verb_is_shown_on_a_page():
         shlex.split(command)[1 if command.startswith("spikebridge") else 2]
         for page in PAGES
         for block in fenced(page)
-        if block.language == "bash"
+        if block.language == "bash" and not block.file
         for command, _ in block.commands()
         if command.startswith(("spikebridge ", "python cli.py "))
     }

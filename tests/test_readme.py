@@ -2,19 +2,13 @@
 
 import re
 import warnings
-from argparse import Namespace
 
-import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
-from conftest import ROOT, write_nmnist_raw
-from documents import indented, verbs
-from PIL import Image
+from conftest import ROOT
+from documents import indented, verbs, write_what_readers_have
 
 from cli import main
-from models import build_model
-from models.published import published_names
 
 README = (ROOT / "README.md").read_text()
 
@@ -24,18 +18,7 @@ def commands():
 
 
 def test_commands_run_as_they_stand(tmp_path, monkeypatch):
-    raw = write_nmnist_raw(tmp_path / "nmnist", train=80, test=20, classes=10)
-    (raw / "events").rename(tmp_path / "N-MNIST")
-    (raw / "static").rename(tmp_path / "MNIST")
-    for label in ("cat", "dog"):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for i in range(4):
-            pixels = np.random.default_rng(i).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.jpg")
-    net = build_model("scnn", num_classes=10, time_steps=10)  # the network of recipe nmnist, as others would save it
-    state = {theirs: net.state_dict()[ours] for ours, theirs in published_names(net).items()}
-    state |= {f"coefficient.{t}": torch.ones(1) for t in range(10)}
-    torch.save({"epoch": 9, "arch": "SCNN", "state_dict": state, "args": Namespace()}, tmp_path / "model_best.pth.tar")
+    write_what_readers_have(tmp_path, photos=4)
     monkeypatch.chdir(tmp_path)
     for arguments in commands():
         # The test needs no good network.

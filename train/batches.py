@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.errors import few
 from train import device_order, order
 from train.errors import MethodError, ShardMismatchError
 from train.frames import Frames, as_tensor, time_first
@@ -158,7 +159,7 @@ class TrainingBatches:
         empty = [shards.classes[c] for c in present if not self._pool_draws and np.diff(self._class_offsets)[c] < 1]
         if empty:
             raise MethodError(
-                f"{shards.path}: no static images for the classes {', '.join(empty)}; method {self._settings.method} "
+                f"{shards.path}: no static images for the classes {few(empty)}; method {self._settings.method} "
                 "needs at least one each: add images, preprocess without these classes, or train with event_only"
             )
         _, P, H, W = shards.sample_shape

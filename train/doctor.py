@@ -22,7 +22,8 @@ def examine(runs: Path) -> dict[str, Any]:
         runs: folder of the runs; need not exist.
     """
     built = "with CUDA " + str(torch.version.cuda) if torch.version.cuda else "without CUDA"
-    threads = f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    count = torch.get_num_threads()
+    threads = f"{count} thread{'' if count == 1 else 's'}, {torch.backends.cpu.get_cpu_capability()}"
     return {
         "torch": f"{torch.__version__}, built {built}, {threads}",
         "gpus": gpus(),

@@ -91,6 +91,7 @@ def landscape(
     *,
     grid: Grid | None = None,
     split: str = "train",
+    most: int = 500,
     seed: int = 0,
     anew: bool = False,
     overwrite: bool = False,
@@ -110,6 +111,7 @@ def landscape(
         out: the folder.
         grid: which points.
         split: `train` (the recordings that the run was trained on), `validation` or `test`.
+        most: recordings that the loss is taken of, spread evenly over the split.
         seed: of the directions.
         anew: take BatchNorm's running statistics from the split's recordings at every point, see `recalibrate`.
         overwrite: replace what is there.
@@ -135,7 +137,7 @@ def landscape(
             f"{run.path} was trained on shard set {result['shard_set']}, {shards.path} is {shards.id}"
         )
     network, _ = load_network(run.best, device=torch.device("cpu"))
-    frames = _frames(shards, result, split)
+    frames = _frames(shards, result, split, most)
     settings = {
         "schema": 1,
         "weights_sha256": hashlib.sha256(run.best.read_bytes()).hexdigest(),
@@ -159,8 +161,8 @@ def landscape(
         return _finish(out, settings, grid, found)
 
 
-def _frames(shards: Any, result: dict[str, Any], split: str) -> Frames:
-    """Recordings of a split; of `train` those that the run was trained on.
+def _frames(shards: Any, result: dict[str, Any], split: str, most: int) -> Frames:
+    """At most so many recordings of a split; of `train` those that the run was trained on.
 
     Raises:
         RunError: none, or an unknown split.
@@ -174,7 +176,8 @@ def _frames(shards: Any, result: dict[str, Any], split: str) -> Frames:
         positions = select_recordings(found.keys, np.asarray(found.labels), train.events_per_class, seed=train.seed)
     if not len(positions):
         raise RunError(f"{shards.path}: the {split} split is empty; nothing to look at")
-    return Frames(found, positions, sample_shape=shards.sample_shape)
+    rows = np.unique(np.linspace(0, len(positions) - 1, min(most, len(positions))).round().astype(np.int64))
+    return Frames(found, positions[rows], sample_shape=shards.sample_shape)
 
 
 def filter_normalised(network: nn.Module, *, seed: int, number: int) -> dict[str, Tensor]:

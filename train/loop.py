@@ -151,7 +151,6 @@ def _work(session: Session, recipe: Recipe, team: Team, *, progress: Progress, t
 
     def finish() -> dict[str, Any]:
         result = {**session.result(recipe), "init": recorded_start(run)}
-        run.write_table()
         run.finish(result)
         return result
 

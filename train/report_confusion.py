@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.inspection.html import figure, paragraph, table
+from pipeline.inspection.html import figure, folded, paragraph, table
 from pipeline.inspection.style import ramp
 from train.report_figures import Drawing, shares
 from train.report_records import RunRecord
@@ -15,6 +15,9 @@ from train.report_records import RunRecord
 MOST_NUMBERS = 12
 """More classes than this are drawn without numbers."""
 MOST_CONFUSIONS = 10
+MOST_CLASSES = 20
+"""More classes than this are folded behind those with the lowest recall."""
+WEAKEST = 10
 
 
 def confusion(record: RunRecord, *, prefix: str) -> str:
@@ -33,7 +36,7 @@ def confusion(record: RunRecord, *, prefix: str) -> str:
 
 
 def per_class(record: RunRecord) -> str:
-    """Recall with its bar, precision, and the number of samples of every class."""
+    """Recall with its bar, precision, and the number of samples of every class; of many, the weakest first."""
     matrix = _counts(record)
     if matrix is None:
         return paragraph("The test split is empty.")
@@ -46,13 +49,23 @@ def per_class(record: RunRecord) -> str:
         cells = (escape(name), str(labelled), str(right), recall, precision)
         bar = f'<span class="bar"><i style="width:{width}%"></i></span>'
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + f"<td>{bar}</td></tr>")
-    head = "".join(f"<th>{name}</th>" for name in ("class", "n", "right", "recall %", "precision %", ""))
-    body = "\n".join(rows)
-    listed = f'<table class="per-class"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
-    return f'<div class="scroll">{listed}</div>' + paragraph(
+    note = paragraph(
         "n: test samples of the class. Recall: right among them. Precision: right among the samples given this class.",
         note=True,
     )
+    if len(rows) <= MOST_CLASSES:
+        return _class_table(rows) + note
+    recalls = np.where(matrix.sum(1) > 0, _row_shares(matrix).diagonal(), np.inf)  # [K]
+    weakest = [rows[k] for k in np.argsort(recalls, kind="stable")[:WEAKEST]]
+    title = f"<h3>The {WEAKEST} of {len(rows):,} with the lowest recall</h3>"
+    return title + _class_table(weakest) + folded(f"All {len(rows):,} classes", _class_table(rows)) + note
+
+
+def _class_table(rows: list[str]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in ("class", "n", "right", "recall %", "precision %", ""))
+    body = "\n".join(rows)
+    listed = f'<table class="per-class"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
+    return f'<div class="scroll">{listed}</div>'
 
 
 def _counts(record: RunRecord) -> NDArray[np.int64] | None:

@@ -261,11 +261,10 @@ def shares(drawing: Drawing, matrix: Values, *, names: Sequence[str]) -> str:
         axes.imshow(100 * matrix, cmap=ramp, norm=span, interpolation="none")
         step = -(-K // 25)
         ticks = list(range(0, K, step))
-        axes.set_xticks(ticks, [names[k] for k in ticks], rotation=90, fontsize=6)
-        axes.set_yticks(ticks, [names[k] for k in ticks], fontsize=6)
+        short = [names[k] if len(names[k]) <= 16 else f"{names[k][:15]}…" for k in ticks]  # the margin holds no more
+        axes.set_xticks(ticks, short, rotation=90, fontsize=6)
+        axes.set_yticks(ticks, short, fontsize=6)
         axes.grid(visible=False)
-        axes.set_xlabel("prediction")
-        axes.set_ylabel("label")
         _colour_bar(drawing, ramp, span, "share of the label's samples in %")
 
     return draw(paint, drawing)

@@ -15,7 +15,7 @@ from train.report_curves import curves
 from train.report_data import data
 from train.report_domains import domains
 from train.report_records import RunRecord
-from train.report_samples import samples
+from train.report_samples import most_confidently_wrong, samples
 
 if TYPE_CHECKING:
     from pipeline.shardset import ShardSet
@@ -117,7 +117,21 @@ def summary(record: RunRecord) -> str:
         ("Checkpoint chosen by", str(result.get("selection", ""))),
         ("Shard set", str(result.get("shard_set", ""))),
     )
-    return f'<div class="headline">{headline}</div>' + facts(pairs, wide=("Checkpoint chosen by", "Shard set"))
+    return f'<div class="headline">{headline}</div>' + facts(
+        (("Worst sample", _worst(record)), *pairs), wide=("Worst sample", "Checkpoint chosen by", "Shard set")
+    )
+
+
+def _worst(record: RunRecord) -> str:
+    """The surest mistake on the test split, and how to look at it; empty without one."""
+    found, classes = record.predictions, record.result["classes"]
+    wrong = most_confidently_wrong(found) if found else []
+    if found is None or not wrong:
+        return ""
+    key, label, taken = found.keys[wrong[0]], classes[found.labels[wrong[0]]], classes[found.predicted[wrong[0]]]
+    sure = percent(float(found.confidence[wrong[0]]))
+    look = f"spikebridge inspect SHARDS --sample {key} --html worst.html"
+    return f"{key}: {label} taken for {taken} with confidence {sure}. Look at it: {look}"
 
 
 def reproduce(record: RunRecord, shards: ShardSet | None) -> str:

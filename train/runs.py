@@ -6,7 +6,7 @@ A run folder holds
     init.json                        the run whose weights it began from; absent where they were fresh
     metrics.jsonl                    one line per epoch
     prepared.safetensors             what the method made before the first step (a teacher); absent for most methods
-    metrics.csv                      the same as a table, once the run is finished
+    metrics.csv                      the same as a table, up to the last checkpoint that ended an epoch
     checkpoint/                      only while the run is unfinished
     weights/{best,last}.safetensors  parameters and buffers; the header names the network
     predictions.csv                  test samples: key, label, prediction, one score per class
@@ -228,6 +228,8 @@ class RunFolder:
     def write_table(self) -> None:
         """Write metrics.csv: a row per epoch, the numbers of metrics.jsonl digit for digit, an absent one left empty.
 
+        A checkpoint writes it, so that an interrupted run has it, too.
+
         Columns are named as in `records.flat` and come in the order of the log.
         """
         columns: dict[str, dict[str, None]] = {}  # by the name in the log, so that a late list takes its place
@@ -270,6 +272,8 @@ def read_result(run_dir: str | Path) -> dict[str, Any]:
     if not run.result.exists():
         if run.config.exists():
             raise RunError(f"{run.path}: this run is unfinished; give its train command again to continue it")
+        if not run.path.exists():
+            raise RunError(f"{run.path}: no such file or folder; expected a run, a folder written by train")
         raise RunError(f"{run.path}: no run here; expected a folder written by train")
     result: dict[str, Any] = read_json(run.result)
     return result

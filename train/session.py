@@ -369,6 +369,8 @@ class Session:
         tensors = {**checkpoints.tensors_of(self.network, self.optimizer, self.method.modules), "sums": rows}
         tensors |= self.stepper.precision.tensors()
         best = None if self.at.best is None or self._best is None else (self.at.best.epoch, self._best)
+        if self.at.epoch != max(0, self._committed[0]):
+            self.run.write_table()
         checkpoints.save_checkpoint(self.run.checkpoint, tensors, asdict(self.at), best=best)
         self._committed = (self.at.epoch, self.at.step)
         self._commit_ended = time.monotonic()

@@ -99,17 +99,18 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[tuple[str, NDArray[np.uint8
     columns = max(len(cells) for _, cells in rows)
     with matplotlib.rc_context(MATPLOTLIB):
         size, head = 1.02, 0.34
-        high = len(rows) * (size + 0.13) + 0.2 + head
+        high = len(rows) * (size + 0.16) + 0.2 + head
         figure = Figure(figsize=(columns * size + 1.0, high), dpi=DPI)
         left = 0.95 / (columns * size + 1.0)
         top = 1 - (head + 0.12) / high
-        grid = GridSpec(len(rows), columns, figure, left, 0.01, 0.99, top, wspace=0.05, hspace=0.16)
+        grid = GridSpec(len(rows), columns, figure, left, 0.01, 0.99, top, wspace=0.05, hspace=0.19)
         _heading(figure, f"{title}: busiest time bin of each")
         for row, (label, cells) in enumerate(rows):
             for column, (name, pixels, odd) in enumerate(cells):
                 axes = figure.add_subplot(grid[row, column])
                 _pixels(axes, pixels, "")
-                axes.set_title(name[-18:], fontsize=5, color=ON if odd else MUTED, pad=1.5)
+                shown = name if len(name) <= 16 else "…" + name[-15:]
+                axes.set_title(shown, fontsize=6.5, color=ON if odd else MUTED, pad=1.5)
                 axes.spines[:].set(color=ON if odd else RULE, linewidth=1.6 if odd else 0.6)
                 if column == 0:
                     axes.text(-0.08, 0.5, label[:14], transform=axes.transAxes, ha="right", va="center", fontsize=8)
@@ -178,9 +179,14 @@ def _rate(axes: Axes, events: Events) -> None:
         counts, _ = np.histogram(t_ms[events.p == polarity], edges)
         axes.stairs(counts / np.diff(edges), edges, color=colour, label=name)
     axes.set(xlabel="time (ms)", ylabel="events per ms", xlim=(0, edges[-1]))
-    axes.set_ylim(0, 1.12 * axes.dataLim.ymax or 1)  # room for the legend
-    axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper right")
+    _key(axes)
     axes.set_title("event rate", fontsize=8)
+
+
+def _key(axes: Axes) -> None:
+    """Which colour is ON and which OFF, in room above the curves."""
+    axes.set_ylim(0, 1.16 * axes.dataLim.ymax or 1)
+    axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper right", borderaxespad=0.1)
 
 
 def _sum(axes: Axes, frames: NDArray[np.generic]) -> None:
@@ -196,7 +202,7 @@ def _bins(axes: Axes, frames: NDArray[np.generic]) -> None:
     if sums.shape[1] > 1:
         axes.bar(places - 0.2, sums[:, 1], 0.4, color=ON, label="ON")
         axes.bar(places + 0.2, sums[:, 0], 0.4, color=OFF, label="OFF")
-        axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper right")
+        _key(axes)
     else:
         axes.bar(places, sums[:, 0], 0.6, color=ON)
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))

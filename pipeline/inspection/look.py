@@ -33,12 +33,12 @@ class Seen:
     Args:
         values: JSON-ready.
         text: for the terminal.
-        write: writes a picture of a kind (`png`, `gif`, `html`) to a file.
+        write: writes a picture of a kind (`png`, `gif`, `html`) to a file; returns what that leaves out, or nothing.
     """
 
     values: dict[str, Any]
     text: str
-    write: Callable[[str, Path], None]
+    write: Callable[[str, Path], str]
 
 
 def look(
@@ -77,42 +77,67 @@ def look(
         if sample is not None:
             return _one(sample_of_set(shards, sample))
         stored = facts_of_shards(shards, progress=progress)
-        return _set(stored, path, [], lambda: sheets.sheet_of_shards(shards, stored, only=only))
+        return _set(
+            stored,
+            path,
+            [],
+            lambda: sheets.sheet_of_shards(shards, stored, only=only),
+            lambda key: sample_of_set(shards, key),
+            only,
+        )
     if dataset is not None:
         reader = get_reader(dataset)
         listing = reader.list_pair(path, static or path)
     else:
         reader, listing = find_pair(path, static or path)
+
+    def one_of_raw(name: str) -> One:
+        recording = find_recording(listing, name)
+        return recording_of_set(reader, listing, recording, root=path, time_bins=time_bins)
+
     if sample is not None:
-        recording = find_recording(listing, sample)
-        return _one(recording_of_set(reader, listing, recording, root=path, time_bins=time_bins))
+        return _one(one_of_raw(sample))
     raw = facts_of_raw(reader, listing, limit=limit, time_bins=time_bins, progress=progress)
     raw.simulated = is_simulated(reader, path)
     options = ["--dataset", dataset] if dataset else []
     options += ["--static", str(static)] if static else []
-    return _set(raw, path, options, lambda: sheets.sheet_of_raw(reader, listing, raw, only=only))
+    return _set(raw, path, options, lambda: sheets.sheet_of_raw(reader, listing, raw, only=only), one_of_raw, only)
 
 
 def _one(one: One) -> Seen:
     writers = {"png": pages.png_of_one, "gif": pages.gif_of_one, "html": pages.html_of_one}
     values = {**one.facts.as_dict(), **{f"origin_{name}": value for name, value in one.origin.items()}}
     values["simulated"] = one.simulated
-    return Seen(values, text_of_one(one), lambda kind, target: writers[kind](one, target))
+
+    def write(kind: str, target: Path) -> str:
+        writers[kind](one, target)
+        return ""
+
+    return Seen(values, text_of_one(one), write)
 
 
-def _set(found: SetFacts, path: Path, options: list[str], sheet: Callable[[], bytes]) -> Seen:
-    def write(kind: str, target: Path) -> None:
+def _set(
+    found: SetFacts,
+    path: Path,
+    options: list[str],
+    sheet: Callable[[], sheets.Sheet],
+    open_one: Callable[[str], One],
+    only: str | None,
+) -> Seen:
+    worst, _ = found.worst
+    words = ["spikebridge", "inspect", str(path), *options, "--sample", worst, "--html", "worst.html"]
+
+    def write(kind: str, target: Path) -> str:
         if kind == "gif":
             raise SettingsError("a GIF shows one recording; name one with --sample.")
         if kind == "png":
-            return write_bytes(target, sheet())
-        return pages.html_of_set(found, sheet(), target)
+            write_bytes(target, sheet().png())
+            return sheets.left_out(found, sheets.SHEET_ROWS, only)
+        cells = sheet().page_cells()
+        pages.html_of_set(found, cells, open_one(worst) if worst else None, shlex.join(words), target)
+        return sheets.left_out(found, sheets.MOST_CELLS, only)
 
     text = text_of_set(found)
-    worst = found.odd[0].name if found.odd else found.furthest
     if worst:
-        words = ["spikebridge", "inspect", str(path), *options, "--sample", worst, "--html", "worst.html"]
         text += f"\n  look at it:  {shlex.join(words)}"
-    if rest := sheets.left_out(found):
-        text += f"\n  contact sheet: {rest}"
     return Seen(found.as_dict(), text, write)

@@ -5,8 +5,12 @@ Axes: T time bins, P polarity, H and W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import SettingsError
 from pipeline.files import write_bytes
@@ -18,6 +22,7 @@ from pipeline.inspection.html import (
     page,
     paragraph,
     polarities,
+    preformatted,
     section,
     small_pictures,
     table,
@@ -33,6 +38,8 @@ GIF_BINS = 30
 """Frames of the GIF of a raw recording."""
 FRAME_MS = 100
 """How long each is shown."""
+MOST_ODD = 100
+"""Rows of the table of what looks wrong."""
 
 
 def png_of_one(one: One, path: Path) -> None:
@@ -67,47 +74,71 @@ def _slowed(one: One) -> str:
 def html_of_one(one: One, path: Path) -> None:
     """Write one page with everything; it needs no network, no script and no other file."""
     need_matplotlib()
-    from pipeline.inspection.figures import bin_name, plots_of
+    from pipeline.inspection.figures import plots_of
 
     wrong = [(f"looks wrong: {complaint}", True) for complaint in one.facts.complaints]
     note = f"Static partner: {one.partner_note}." if one.partner_note else "No static partner is known."
     moving = image(_gif(one), description="the recording in motion", kind="gif")
-    pictures = event_pixels(one.frames)
-    frames = [
-        (f"{one.facts.name}, {bin_name(one, t)}", bin_name(one, t), png(pictures[t])) for t in range(len(pictures))
-    ]
-    partner = [] if one.partner is None else [("the photograph", "photograph", png(one.partner))]
     plots = [figure(image(data, description=title), title=title) for title, data in plots_of(one)]
     marks = [("SIMULATED recording", True)] if one.simulated else []
     body = [
         tags([*marks, *(wrong or [("nothing looks wrong", False)])]),
-        facts(rows_of(one), wide=("per bin", "hot pixels", "events sha256")),
-        section("Frames", polarities(ON, OFF) + small_pictures([*partner, *frames]) + paragraph(note)),
+        facts(rows_of(one), wide=("per bin", "hot pixels")),
+        section("Frames", _frames(one) + paragraph(note)),
         section("Events in time", figures([*plots, figure(moving, title="in motion", caption=_slowed(one))])),
     ]
     write_bytes(path, page(one.facts.name, _headed(one.facts.name, "\n".join(body))).encode())
 
 
-def html_of_set(found: SetFacts, sheet: bytes, path: Path) -> None:
-    """Write one page about a set: facts, classes, the odd ones, the contact sheet."""
+def _frames(one: One) -> str:
+    """The photograph, where it is known, and the frame of every time bin."""
+    from pipeline.inspection.figures import bin_name
+
+    pictures = event_pixels(one.frames)
+    shown = [] if one.partner is None else [("the photograph", "photograph", png(one.partner))]
+    for t, picture in enumerate(pictures):
+        shown.append((f"{one.facts.name}, {bin_name(one, t)}", bin_name(one, t), png(picture)))
+    return polarities(ON, OFF) + small_pictures(shown)
+
+
+def html_of_set(
+    found: SetFacts,
+    cells: Sequence[tuple[str, tuple[str, NDArray[np.uint8], bool]]],
+    worst: One | None,
+    command: str,
+    path: Path,
+) -> None:
+    """Write one page about a set: facts, the worst recording, all odd ones, the contact sheet, classes.
+
+    Args:
+        found: the set.
+        cells: its contact sheet: a class, and a recording's name, picture [H,W,3], and whether it looks wrong.
+        worst: its worst recording; None where none can be used.
+        command: that shows more of it.
+        path: of the page.
+    """
+    need_matplotlib()
     parts = list(found.classes[0])[1:] if found.classes else []
     classes = table(["class", *parts], [[e["class"], *(f"{e[part]:,}" for part in parts)] for e in found.classes])
-    odd = table(["recording", "what looks wrong"], [[f.name, "; ".join(f.complaints)] for f in found.odd])
+    name, why = found.worst
+    first = "Worst" if found.odd else "Nothing looks wrong; furthest from its class"
+    odd = table(["recording", "what looks wrong"], [[f.name, "; ".join(f.complaints)] for f in found.odd[:MOST_ODD]])
+    if len(found.odd) > MOST_ODD:
+        odd += paragraph(f"And {len(found.odd) - MOST_ODD:,} more, see --json.")
+    shown = [
+        (name, f"{label}: {name}" + (", looks wrong" if odd else ""), png(pixels))
+        for label, (name, pixels, odd) in cells
+    ]
     marks = [("SIMULATED recordings", True)] if found.simulated else []
     body = [
         tags([(f"{found.kind} {found.name}", False), *marks]),
         *(paragraph(line) for line in found.about),
-        section(
-            f"Looks wrong: {len(found.odd):,} of {found.looked:,}", odd if found.odd else paragraph(_nothing(found))
-        ),
-        section("Contact sheet", image(sheet, description="recordings of each class")),
+        section(f"{first}: {name}", paragraph(f"{why}.") + _frames(worst) + preformatted(command)) if worst else "",
+        section(f"Looks wrong: {len(found.odd):,} of {found.looked:,}", odd if found.odd else paragraph("Nothing.")),
+        section("Recordings of each class", paragraph("The busiest time bin of each.") + small_pictures(shown)),
         section("Classes", classes),
     ]
     write_bytes(path, page(found.name, _headed(f"{found.kind}: {found.name}", "\n".join(body))).encode())
-
-
-def _nothing(found: SetFacts) -> str:
-    return f"Nothing. Furthest from its class: {found.furthest}, {found.how_far}." if found.furthest else "Nothing."
 
 
 def _headed(title: str, html: str) -> str:

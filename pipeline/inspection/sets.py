@@ -29,6 +29,8 @@ from pipeline.shardset import ShardSet
 
 CHUNK = 256
 """Samples in memory at a time."""
+ORDER = ("pool", "train", "validation", "test")
+"""Of roles, splits and subsets, for people; others follow by name."""
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
@@ -66,7 +68,17 @@ class SetFacts:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {**vars(self), "odd": [facts.as_dict() for facts in self.odd]}
+        return {**vars(self), "odd": [facts.as_dict() for facts in self.odd], "worst": self.worst[0]}
+
+    @property
+    def worst(self) -> tuple[str, str]:
+        """The recording to look at first, and why; empty where none can be used.
+
+        The first of those that look wrong, or the one furthest from its class.
+        """
+        if self.odd:
+            return self.odd[0].name, "; ".join(self.odd[0].complaints)
+        return self.furthest, self.how_far
 
 
 def find_pair(events_root: Path, static_root: Path) -> tuple[PairReader, Listing]:
@@ -108,12 +120,18 @@ def recordings_alone(root: Path) -> Listing:
     return Listing(classes, recordings, (), LARGEST_SENSOR, pairing="none", notes=(note,))
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of splits, subsets or roles as people expect them: what training uses first."""
+    rank = {name: row for row, name in enumerate(ORDER)}
+    return sorted(names, key=lambda name: (rank.get(name.lower(), len(rank)), name))
+
+
 def facts_of_raw(reader: PairReader, listing: Listing, *, limit: int, time_bins: int, progress: Progress) -> SetFacts:
     """Look into at most `limit` recordings of a raw data set, spread evenly over it."""
     recordings = listing.recordings
     rows = np.unique(np.linspace(0, len(recordings) - 1, min(limit, len(recordings))).round().astype(int))
-    subsets = sorted({r.subset or "all" for r in recordings})
-    counts = Counter((r.label, r.subset or "all") for r in recordings)
+    subsets = in_order({r.subset or "recordings" for r in recordings})
+    counts = Counter((r.label, r.subset or "recordings") for r in recordings)
     classes = [
         {"class": name, **{subset: counts[label, subset] for subset in subsets}}
         for label, name in enumerate(listing.classes)
@@ -145,11 +163,13 @@ def facts_of_shards(shards: ShardSet, *, progress: Progress) -> SetFacts:
         ShardSetError: a sample is damaged.
     """
     settings, manifest = shards.settings, shards.manifest
+    splits = in_order(manifest["splits"])
     classes = [
-        {"class": name, **{split: facts["per_class"][label] for split, facts in manifest["splits"].items()}}
+        {"class": name, **{split: manifest["splits"][split]["per_class"][label] for split in splits}}
         for label, name in enumerate(shards.classes)
     ]
-    roles = ", ".join(f"{count:,} {role}" for role, count in manifest["static"]["roles"].items())
+    counts = manifest["static"]["roles"]
+    roles = ", ".join(f"{counts[role]:,} {role}" for role in in_order(counts) if counts[role]) or "none"
     about = [
         f"ID {shards.id}",
         f"samples {list(shards.sample_shape)} {shards.dtype.name}, "

@@ -1,4 +1,4 @@
-"""Contact sheets: pictures of many recordings of a set, class by class, odd ones first and framed.
+"""Contact sheets: pictures of many recordings of a set, class by class, odd ones first.
 
 Axes: T time bins, P polarity, H and W pixels.
 """
@@ -6,12 +6,13 @@ Axes: T time bins, P polarity, H and W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import RecordingError, SettingsError
+from pipeline.errors import RecordingError, SettingsError, few
 from pipeline.inspection.one import whole_frames
 from pipeline.inspection.pages import need_matplotlib
 from pipeline.inspection.paint import event_pixels
@@ -19,7 +20,59 @@ from pipeline.inspection.sets import SetFacts
 from pipeline.pairs import Listing, PairReader
 from pipeline.shardset import ShardSet
 
+Cell = tuple[str, NDArray[np.uint8], bool]
+"""Name of a recording, its picture [H,W,3], and whether it looks wrong."""
 SHEET_ROWS, SHEET_COLUMNS, SHEET_BINS = 20, 8, 10
+MOST_CELLS = 320
+"""Pictures on a page, where there is no room for a row of every class."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What contact sheets are made from.
+
+    Args:
+        found: the set.
+        classes: their names.
+        members: names of the recordings of every class, odd ones first, else in their order.
+        picture: of a recording, [H,W,3]; None where it cannot be read.
+        only: the one class that is shown; None shows all.
+    """
+
+    found: SetFacts
+    classes: Sequence[str]
+    members: Sequence[Sequence[str]]
+    picture: Callable[[str], NDArray[np.uint8] | None]
+    only: str | None
+
+    def __post_init__(self) -> None:
+        if self.only is not None and self.only not in self.classes:
+            raise SettingsError(f"no class is called {self.only!r}; there are {few(self.classes, most=20)}.")
+
+    def cells(self, label: int, most: int) -> list[Cell]:
+        """Up to so many recordings of a class, with their pictures and whether they look wrong."""
+        odd = {facts.name for facts in self.found.odd}
+        seen = ((name, self.picture(name)) for name in self.members[label][:most])
+        return [(name, pixels, name in odd) for name, pixels in seen if pixels is not None]
+
+    def png(self) -> bytes:
+        """One picture: classes as rows, or many recordings of one class."""
+        need_matplotlib()
+        from pipeline.inspection.figures import contact_sheet
+
+        wanted = [self.only] if self.only else list(self.classes)[:SHEET_ROWS]
+        rows = []
+        for name in wanted:
+            cells = self.cells(self.classes.index(name), SHEET_COLUMNS * (SHEET_ROWS if self.only else 1))
+            rows += [(name, cells[i : i + SHEET_COLUMNS]) for i in range(0, len(cells), SHEET_COLUMNS)]
+        title = self.found.name + (", SIMULATED recordings" if self.found.simulated else "")
+        return contact_sheet(rows, title=title)
+
+    def page_cells(self) -> list[tuple[str, Cell]]:
+        """Classes and recordings for a page, which has room for more classes, with fewer recordings of each."""
+        wanted = [self.only] if self.only else list(self.classes)[:MOST_CELLS]
+        each = MOST_CELLS if self.only else max(1, min(SHEET_COLUMNS, MOST_CELLS // max(1, len(wanted))))
+        return [(name, cell) for name in wanted for cell in self.cells(self.classes.index(name), each)]
 
 
 def busiest(frames: NDArray[Any]) -> NDArray[np.uint8]:
@@ -28,8 +81,8 @@ def busiest(frames: NDArray[Any]) -> NDArray[np.uint8]:
     return event_pixels(frames[int(sums.argmax()), None])[0]
 
 
-def sheet_of_shards(shards: ShardSet, found: SetFacts, *, only: str | None) -> bytes:
-    """Contact sheet of a shard set: classes as rows, or many samples of one class; odd ones first and framed.
+def sheet_of_shards(shards: ShardSet, found: SetFacts, *, only: str | None) -> Sheet:
+    """Contact sheet of a shard set.
 
     Raises:
         SettingsError: no class of that name.
@@ -41,14 +94,14 @@ def sheet_of_shards(shards: ShardSet, found: SetFacts, *, only: str | None) -> b
     ]
     place = {key: (split, i) for split in shards.splits.values() for i, key in enumerate(split.keys)}
 
-    def picture(key: str) -> NDArray[np.uint8] | None:
+    def picture(key: str) -> NDArray[np.uint8]:
         split, i = place[key]
         return busiest(split.read([i])[0])
 
-    return _sheet(found, shards.classes, keys, picture, only)
+    return Sheet(found, shards.classes, _by_class(found, shards.classes, keys), picture, only)
 
 
-def sheet_of_raw(reader: PairReader, listing: Listing, found: SetFacts, *, only: str | None) -> bytes:
+def sheet_of_raw(reader: PairReader, listing: Listing, found: SetFacts, *, only: str | None) -> Sheet:
     """The same of a raw data set; recordings that cannot be read are left out.
 
     Raises:
@@ -64,36 +117,19 @@ def sheet_of_raw(reader: PairReader, listing: Listing, found: SetFacts, *, only:
         except RecordingError:
             return None  # one that was not looked into
 
-    return _sheet(found, listing.classes, names, picture, only)
+    return Sheet(found, listing.classes, _by_class(found, listing.classes, names), picture, only)
 
 
-def _sheet(
-    found: SetFacts,
-    classes: Sequence[str],
-    names: Sequence[tuple[str, int]],
-    picture: Callable[[str], NDArray[np.uint8] | None],
-    only: str | None,
-) -> bytes:
-    need_matplotlib()
-    from pipeline.inspection.figures import contact_sheet
-
-    if only is not None and only not in classes:
-        raise SettingsError(f"no class is called {only!r}; there are {', '.join(classes[:20])}.")
+def _by_class(found: SetFacts, classes: Sequence[str], names: Sequence[tuple[str, int]]) -> list[list[str]]:
     odd = {facts.name for facts in found.odd}
-    of_class: dict[int, list[str]] = {}
-    for name, label in sorted(names, key=lambda item: item[0] not in odd):  # odd ones first, else in their order
-        of_class.setdefault(label, []).append(name)
-    wanted = [only] if only else list(classes)[:SHEET_ROWS]
-    rows = []
-    for name in wanted:
-        members = of_class.get(classes.index(name), [])[: SHEET_COLUMNS * (SHEET_ROWS if only else 1)]
-        cells = [(m, pixels, m in odd) for m in members if (pixels := picture(m)) is not None]
-        rows += [(name, cells[i : i + SHEET_COLUMNS]) for i in range(0, len(cells), SHEET_COLUMNS)]
-    return contact_sheet(rows, title=found.name + (", SIMULATED recordings" if found.simulated else ""))
+    members: list[list[str]] = [[] for _ in classes]
+    for name, label in sorted(names, key=lambda item: item[0] not in odd):
+        members[label].append(name)
+    return members
 
 
-def left_out(found: SetFacts) -> str:
-    """What a contact sheet of all classes leaves out, or an empty text."""
-    if len(found.classes) <= SHEET_ROWS:
+def left_out(found: SetFacts, most: int, only: str | None) -> str:
+    """What a contact sheet of all classes leaves out that shows so many, or an empty text."""
+    if only or len(found.classes) <= most:
         return ""
-    return f"the first {SHEET_ROWS} of {len(found.classes):,} classes are shown; --class NAME shows one"
+    return f"the first {most} of {len(found.classes):,} classes; --class NAME shows one"

@@ -7,12 +7,16 @@ from pipeline.inspection.sets import SetFacts
 
 SHOWN_ODD, SHOWN_CLASSES = 10, 12
 """Lines at most."""
+FOR_PROGRAMS = ("events_sha256",)
+"""What --json alone says."""
 
 
 def text_of_one(one: One) -> str:
     """A summary for the terminal."""
     facts = one.facts
-    head = [one.title, *(f"  {name:12} {value}" for name, value in rows_of(one))]
+    rows = rows_of(one)
+    width = max(len(name) for name, _ in rows)
+    head = [one.title, *(f"  {name:{width}}  {value}" for name, value in rows)]
     wrong = [f"  looks wrong: {complaint}" for complaint in facts.complaints]
     return "\n".join([*head, *(wrong or ["  nothing looks wrong"])])
 
@@ -39,8 +43,9 @@ def rows_of(one: One) -> list[tuple[str, str]]:
     for name, value in one.origin.items():
         if name == "duration_us":
             rows.append(("duration", f"{value / 1000:,.3f} ms"))
-        elif value not in (None, ""):
-            rows.append((f"raw {name}" if name in known else name.replace("_", " "), str(value)))
+        elif value not in (None, "") and name not in FOR_PROGRAMS:
+            shown = f"{value:,}" if isinstance(value, int) else str(value)
+            rows.append((f"raw {name}" if name in known else name.replace("_", " "), shown))
     return rows
 
 
@@ -54,15 +59,16 @@ def text_of_set(found: SetFacts) -> str:
         low, median, high = found.events
         lines.append(f"  events of a recording: {low:,.6g} to {high:,.6g}, median {median:,.6g}")
     part = "" if found.looked == found.of else f" (an even sample of {found.looked:,} of {found.of:,}; see --limit)"
-    lines.append(f"  looks wrong: {len(found.odd):,} of {found.looked:,}{part}")
+    worst_first = ", the worst first" if len(found.odd) > 1 else ""
+    lines.append(f"  looks wrong: {len(found.odd):,} of {found.looked:,}{part}{worst_first}")
     lines += [f"    {facts.name}: {'; '.join(facts.complaints)}" for facts in found.odd[:SHOWN_ODD]]
-    if not found.odd and found.furthest:
-        lines.append(f"  furthest from its class: {found.furthest}, {found.how_far}")
     if len(found.odd) > SHOWN_ODD:
         lines.append(f"    and {len(found.odd) - SHOWN_ODD:,} more, see --json")
     if found.unreadable:
         lines.append(f"  cannot be used: {len(found.unreadable):,}")
         lines += [f"    {message}" for _, message in found.unreadable[:SHOWN_ODD]]
+    if not found.odd and found.furthest:
+        lines.append(f"  furthest from its class: {found.furthest}, {found.how_far}")
     return "\n".join(lines)
 
 

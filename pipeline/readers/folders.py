@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LayoutError, RecordingError
+from pipeline.errors import LayoutError, RecordingError, few
 from pipeline.events import Events
 from pipeline.formats import recording as recording_files
 from pipeline.images import EXTENSIONS, decode_image
@@ -86,7 +86,7 @@ class Folders(PairReader):
         if not exact:
             recordings = tuple(Recording(r.name, r.path, r.label, None, r.stem, None) for r in recordings)
         unused = sorted({path.parent.name for path in image_paths} - set(classes))
-        notes = [f"no recordings of the image classes {', '.join(unused)}"] if unused else []
+        notes = [f"no recordings of the image classes {few(unused)}"] if unused else []
         sensor_size, shown_fraction = _geometry(root, paths, notes)
         pairing = "exact" if exact else "class"
         return Listing(classes, recordings, images, sensor_size, shown_fraction, pairing, tuple(notes))

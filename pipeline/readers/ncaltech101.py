@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LayoutError
+from pipeline.errors import LayoutError, few
 from pipeline.events import Events
 from pipeline.formats import bin40
 from pipeline.images import decode_image
@@ -159,7 +159,7 @@ def _notes(
         notes.append(f"no recordings in the folders {', '.join(empty)}")
     without = {name: len(files) for name, files in pictures.items() if files and name not in classes}
     if set(without) - {"Faces"}:
-        notes.append(f"no recordings of the image classes {', '.join(sorted(without))}")
+        notes.append(f"no recordings of the image classes {few(sorted(without))}")
     elif without:
         notes.append(f"the {without['Faces']} images of Faces are not used: N-Caltech101 has no recordings of them")
     return tuple(notes)

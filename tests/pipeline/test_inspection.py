@@ -139,7 +139,7 @@ def test_a_stored_sample_and_its_photograph(shard_set, tmp_path, form):
     one = seen(shards, sample=key)
     assert one.values["origin_static"].startswith("static-")
     assert one.values["duration_us"] is None
-    assert f"duration     {one.values['origin_duration_us'] / 1000:,.3f} ms" in one.text
+    assert f"duration {one.values['origin_duration_us'] / 1000:,.3f} ms" in " ".join(one.text.split())
     for kind in ("png", "gif", "html"):
         one.write(kind, tmp_path / f"a.{kind}")
     page = (tmp_path / "a.html").read_text()
@@ -154,7 +154,10 @@ def test_a_set_is_one_page_and_no_animation(shard_set, tmp_path):
     found = seen(shard_set())
     found.write("html", tmp_path / "set.html")
     page = (tmp_path / "set.html").read_text()
-    assert "Contact sheet" in page
+    name = found.values["worst"]
+    assert page.index(f"Nothing looks wrong; furthest from its class: {name}") < page.index("Recordings of each class")
+    assert f"--sample {name} --html worst.html" in page
+    assert page.count("<img") == 1 + 4 + 3 * 8  # photograph and time bins of the worst, pictures of three classes
     assert "<script" not in page
     assert "http" not in page.replace('http-equiv="Content', "")
     with pytest.raises(SettingsError, match="--sample"):
@@ -163,6 +166,37 @@ def test_a_set_is_one_page_and_no_animation(shard_set, tmp_path):
         seen(shard_set(), only="nothing").write("png", tmp_path / "no.png")
     assert not (tmp_path / "no.png").exists()
     json.dumps(found.values)
+
+
+def test_what_looks_wrong_is_named_first_and_the_worst_is_shown(shard_set, tmp_path):
+    """One recording of a raw set has a hot pixel and another one polarity and a hot pixel, too."""
+    raw = write_digits_raw(tmp_path / "raw", train=4)
+    for name, polarity in (("1/00008", None), ("2/00015", 1)):
+        events = make_events(3, count=2000)
+        events.x[::4], events.y[::4] = 7, 9
+        if polarity is not None:
+            events.p[:] = polarity
+        (raw / "events" / "Train" / f"{name}.bin").write_bytes(bin40.encode(events))
+    found = seen(raw)
+    assert found.values["worst"] == "Train/2/00015"
+    lines = found.text.splitlines()
+    start = lines.index("  looks wrong: 2 of 18, the worst first")
+    assert [line.split(":")[0].strip() for line in lines[start + 1 : start + 3]] == ["Train/2/00015", "Train/1/00008"]
+    assert lines[-1].endswith("--sample Train/2/00015 --html worst.html")
+    found.write("html", tmp_path / "set.html")
+    page = (tmp_path / "set.html").read_text()
+    assert page.index("Worst: Train/2/00015") < page.index("Looks wrong: 2 of 18")
+    assert "2: Train/2/00015, looks wrong" in page
+
+
+def test_of_many_classes_sheets_say_what_they_leave_out(tmp_path):
+    raw = write_digits_raw(tmp_path / "raw", train=1, test=0, classes=25)
+    found = seen(raw / "events")
+    assert "and 13 classes more" in found.text
+    assert found.write("png", tmp_path / "sheet.png") == "the first 20 of 25 classes; --class NAME shows one"
+    assert found.write("html", tmp_path / "set.html") == ""
+    assert (tmp_path / "set.html").read_text().count(": Train/") == 25 + 1
+    assert seen(raw / "events", only="24").write("png", tmp_path / "one.png") == ""
 
 
 def test_polarities_have_their_colours_and_gifs_their_size():

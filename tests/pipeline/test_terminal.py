@@ -43,6 +43,12 @@ def test_a_paragraph_starts_behind_its_mark(monkeypatch):
     assert " ".join(lines) == "one two three four five six seven eight"
 
 
+def test_a_file_is_shown_as_it_is(monkeypatch):
+    shown = terminal_of_40_columns(monkeypatch)
+    terminal.answer({}, "word " * 20, as_json=False, verbatim=True)
+    assert shown.getvalue() == "word " * 20 + "\n"
+
+
 def test_nothing_is_broken_in_a_pipe(capsys):
     text = "word " * 100
     assert terminal.wrapped(text) == text

@@ -3,6 +3,7 @@
 import csv
 import signal
 
+import numpy as np
 import pytest
 import torch
 from fake_shards import FakeShardSet, tiny_recipe
@@ -11,6 +12,7 @@ from PIL import Image
 from train import landscape as module
 from train.errors import ReportError, RunError, RunStoppedError, ShardMismatchError
 from train.evaluation import evaluation_batch, score, split_frames
+from train.frames import Frames
 from train.landscape import Grid, filter_normalised, landscape
 from train.loop import train
 from train.networks import load_network
@@ -85,6 +87,16 @@ def test_points_are_what_they_say(shards, run, whole):
     found = score(network, split_frames(shards, "validation"), batch_size=batch, device=torch.device("cpu"))
     assert content["plane"]["loss"][0][2] == pytest.approx(found.loss, rel=1e-5)  # row b = -1, column a = 1
     assert content["plane"]["loss"][1][1:] == [content["trained"]["loss"], content["line"]["loss"][4]]
+
+
+def test_of_many_recordings_some_are_taken_from_all_over_the_split(shards, run, tmp_path):
+    grid = Grid(points=3, plane=False)
+    found = landscape(run[0], shards, tmp_path / "few", grid=grid, split="validation", most=5)
+    rows = Frames(shards.split("validation"), np.array([0, 2, 4, 6, 8]), sample_shape=shards.sample_shape)
+    batch = evaluation_batch(tiny_recipe().train)
+    wanted = score(network_of(run), rows, batch_size=batch, device=torch.device("cpu"))
+    assert found["recordings"] == 5
+    assert found["trained"]["loss"] == pytest.approx(wanted.loss, rel=1e-6)
 
 
 def test_table_and_pictures(whole):

@@ -7,6 +7,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from fake_shards import FakeShardSet, tiny_recipe
+from interrupted import Stopper
 
 from train import diagnosis
 from train.diagnosis import FiniteWatch, FiringWatch
@@ -114,11 +115,14 @@ def test_tensorboard_itself_reads_what_was_written(tmp_path):
     assert written == pytest.approx(wanted, rel=1e-6)
 
 
+def table(run):
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_the_table_holds_the_log_digit_for_digit(tmp_path):
     train(FakeShardSet(tmp_path / "s"), tiny_recipe(epochs=3, validate_every=2), tmp_path / "run", device="cpu")
-    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    lines = read_metrics(tmp_path / "run")
+    rows, lines = table(tmp_path / "run"), read_metrics(tmp_path / "run")
     assert [{name: json.loads(cell) for name, cell in row.items() if cell} for row in rows] == [flat(x) for x in lines]
     assert rows[0]["firing_rates/node1"] == rows[0]["validation_loss"] == ""
     order = list(rows[0])
@@ -129,6 +133,15 @@ def test_the_table_holds_the_log_digit_for_digit(tmp_path):
         < order.index("firing_rates/node1")
         < order.index("seconds")
     )
+
+
+def test_an_interrupted_run_has_its_table_too(tmp_path):
+    shards, recipe, run, stop = FakeShardSet(tmp_path / "s"), tiny_recipe(epochs=3), tmp_path / "run", StopRequest()
+    with pytest.raises(RunStoppedError):  # epochs have three steps
+        train(shards, recipe, run, device="cpu", stop=stop, progress=Stopper(stop, 4))
+    assert [row["epoch"] for row in table(run)] == ["1"]
+    train(shards, recipe, run, device="cpu")
+    assert [row["epoch"] for row in table(run)] == ["1", "2", "3"]
 
 
 def test_dead_and_saturated_layers_are_named_once(caplog):

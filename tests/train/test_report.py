@@ -1,5 +1,6 @@
 """Reports of real, tiny runs: one file that is whole, safe, complete and legible."""
 
+import csv
 import json
 import re
 import shutil
@@ -167,7 +168,13 @@ def test_one_run(shards, runs, written):
         *(entry["sha256"] for entry in shards.manifest["files"]),
     ):
         assert words in page.words, words
-    assert any(key in page.words for key in shards.split("test").keys)
+    with (runs["kt", 0] / "predictions.csv").open(newline="") as file:
+        _, *rows = csv.reader(file)
+    shares = [np.exp(np.array(row[3:], float)) / np.exp(np.array(row[3:], float)).sum() for row in rows]
+    wrong = [(share.max(), row) for share, row in zip(shares, rows, strict=True) if row[1] != row[2]]
+    sure, worst = max(wrong, key=lambda pair: pair[0])  # of equal ones the first
+    said = f"{worst[0]}: {worst[1]} taken for {worst[2]} with confidence {100 * sure:.1f} %. Look at it: spikebridge"
+    assert page.words.index(said) < page.words.index("Confusion matrix")
     assert page.tags.count("img") >= 5  # a static image and four time bins
 
 
@@ -249,12 +256,18 @@ def test_legacy_protocol_is_labelled(old, tmp_path):
 
 def test_many_classes_get_a_picture(old, tmp_path):
     counts = np.random.default_rng(0).integers(0, 9, (101, 101))
+    np.fill_diagonal(counts, 5)
     counts[4] = 0
+    counts[7, 7] = 0
     change(old, classes=[f"class number {k}" for k in range(101)], confusion=counts.tolist())
     (old / "predictions.csv").unlink()
     page = opened(old, out=tmp_path)
     assert page.tags.count("svg") == 5
     assert "Commonest confusions" in page.words
+    weakest, _, every = page.words.partition("The 10 of 101 with the lowest recall")[2].partition("All 101 classes")
+    assert weakest.partition("class number ")[2].split()[0] == "7"
+    assert weakest.count("class number ") == 10
+    assert every.count("class number ") == 101
 
 
 def test_errors(runs, old, tmp_path, monkeypatch):

@@ -83,7 +83,7 @@ def test_kills_at_random_steps_change_nothing(tmp_path, shards, kills):
     for number, step in enumerate(sorted(random.Random(5).sample(range(2, 35), kills))):
         options = {"checkpoint_every": "3", "residence": ("host", "disk")[number % 2]}
         process = worker(tmp_path, recipe=recipe, die_at=step, options=options)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=300)[1]
         assert process.returncode == -signal.SIGKILL, said
         state = tmp_path / "run" / "checkpoint" / "state.json"
         kept = json.loads(state.read_bytes())["step"] if state.exists() else 0
@@ -108,7 +108,7 @@ def test_signals_write_a_checkpoint_and_have_their_own_codes(tmp_path, shards, n
     wait_for_step(process, tmp_path / "run", 20)
     time.sleep(0.2)
     process.send_signal(signal.Signals[number])
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=300)[1]
     assert process.returncode == code, said
     assert f"Stopped by {number} with a checkpoint" in said
     assert "Traceback" not in said
@@ -141,11 +141,11 @@ def test_the_command_line_turns_sigterm_into_its_code(shard_set, tmp_path):
         command += ["--set", setting]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     wait_for_step(process, tmp_path / "run", 2)
-    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert second.returncode == 1
     assert "another process is working on this run" in second.stderr
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=300)[1]
     assert process.returncode == 143, said
     assert "the same command continues" in said
     assert not (tmp_path / "run" / ".lock").exists()

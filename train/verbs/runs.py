@@ -139,9 +139,11 @@ def train(
         raise click.UsageError(f"Missing option {'--shards' if shards is None else '--run'}.")
 
     from pipeline.opening import open_set
+
+    opened = open_set(shards)  # before torch, which is slow to import: a wrong path is said at once
+
     from train.loop import train as run_training
 
-    opened = open_set(shards)
     with listening() as stop:
         result = run_training(
             opened,
@@ -253,7 +255,6 @@ def export(run_path: Path, form: str, out: str, weights: str, licence: str, over
     made = write(run_path, out, format=form, weights=weights, licence=licence, overwrite=overwrite)
     lines = [f"{made.file}: {form}, {made.file.stat().st_size / 1e6:,.1f} MB", *(f"  {note}" for note in made.notes)]
     lines += [f"{made.card}: its model card, the README.md of a hub repository"]
-    trust = " --trust" if form == "torch" else ""
-    lines += [f"Score it again: spikebridge evaluate {made.file} --shards SHARDS{trust}"]
+    step: list[str | Path] = ["evaluate", made.file, "--shards", "SHARDS", *(["--trust"] if form == "torch" else [])]
     values = {"file": str(made.file), "card": str(made.card), "format": form, "description": made.description}
-    answer(values, "\n".join(lines), as_json=as_json)
+    answer(values, "\n".join(lines), as_json=as_json, then=step)

@@ -66,7 +66,7 @@ def shelf_verbs(group: click.Group, shelf: Shelf, tables: Callable[..., dict[str
     @click.argument("name")
     @json_option
     def show_one(name: str, as_json: bool) -> None:
-        answer(tables(name) if as_json else {}, shelf.show(name).rstrip(), as_json=as_json)
+        answer(tables(name) if as_json else {}, shelf.show(name).rstrip(), as_json=as_json, verbatim=True)
 
     @group.command("copy", help=example(f"Copy a shipped {what}, to change it.", "copy digits mine.toml"))
     @click.argument("name")

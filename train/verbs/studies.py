@@ -48,10 +48,12 @@ def compare(
     numbers = whole_numbers(seeds, "--seeds")
 
     from pipeline.opening import open_set
+
+    opened = open_set(shards)
+
     from train.comparison import compare as run_comparison
     from train.comparison import format_table
 
-    opened = open_set(shards)
     names = [name.strip() for name in methods.split(",")]
     with listening() as stop:
         table = run_comparison(
@@ -120,6 +122,9 @@ def ablate(
     chosen = load_grid(grid, overrides=overrides, seeds=whole_numbers(seeds, "--seeds") if seeds else ())
 
     from pipeline.opening import open_set
+
+    opened = [open_set(one) for one in shard_sets]
+
     from train.ablation import ablate as run_grid
     from train.ablation_table import terminal_text
     from train.report_ablation import write_ablation_report
@@ -129,7 +134,7 @@ def ablate(
     with listening() as stop:
         table = run_grid(
             chosen,
-            [open_set(one) for one in shard_sets],
+            opened,
             out,
             engine=engine,
             device=device,
@@ -189,6 +194,13 @@ def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwri
     "--radius", default=1.0, show_default=True, help="Largest distance; 1 is as far as 0 is from the weights."
 )
 @click.option("--line", is_flag=True, help="One direction alone, without the plane.")
+@click.option(
+    "--recordings",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Most that the loss is taken of, spread evenly over the split.",
+)
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the directions.")
 @click.option("--recalibrate", is_flag=True, help="Take BatchNorm's running statistics anew at every point.")
@@ -201,6 +213,7 @@ def landscape(
     points: int,
     radius: float,
     line: bool,
+    recordings: int,
     split: str,
     seed: int,
     recalibrate: bool,
@@ -229,6 +242,7 @@ def landscape(
             out,
             grid=Grid(points=points, radius=radius, plane=not line),
             split=split,
+            most=recordings,
             seed=seed,
             anew=recalibrate,
             overwrite=overwrite,
