@@ -71,7 +71,7 @@ def ablation_page(content: dict[str, Any]) -> str:
     """The whole page; equal content gives equal bytes."""
     from pipeline.inspection.html import page
 
-    title = content["summary"] or f"Grid {content['grid']}"
+    title = content["summary"].replace("`", "") or f"Grid {content['grid']}"
     marks = [(f"data set {content['dataset']}", False)]
     marks += [("SIMULATED recordings", True)] if content["simulated"] else []
     for protocol in dict.fromkeys(one["protocol"] for one in content["shard_sets"]):

@@ -93,7 +93,7 @@ svg {{ display: block; width: 100%; height: auto; }}
 .small img {{ display: block; width: 100%; image-rendering: pixelated; border: 1px solid {RULE}; }}
 .small figcaption {{ font-size: 11.5px; text-align: center; line-height: 1.3; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }}
-th, td {{ text-align: right; white-space: nowrap; padding: 3px 10px;
+th, td {{ text-align: right; white-space: nowrap; padding: 3px 8px;
   border-bottom: 1px solid {RULE}; vertical-align: top; }}
 th {{ font-weight: 600; font-size: 12.5px; color: {MUTED}; vertical-align: bottom; }}
 th:first-child, td:first-child {{ text-align: left; padding-left: 0; }}
