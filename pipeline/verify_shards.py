@@ -204,7 +204,7 @@ def _check_part(
     content = text.astype(f"S{tar.BLOCK}").view(np.uint8).reshape(-1, tar.BLOCK)
     expected = np.concatenate([headers, content])  # [4n,512]
     differs = (blocks[np.concatenate([first, first + 2, behind, first + 1])] != expected).any(axis=1)
-    refuse(differs.reshape(4, count).any(axis=0), "another name, class, shape or type")
+    refuse(differs.reshape(4, count).any(axis=0), "another name, class or size")
     refuse((blocks[first + 3, : len(lead)] != np.frombuffer(lead, np.uint8)).any(axis=1), "another shape or type")
     ends = np.concatenate([behind - 1, last])
     padding = _PADDING[np.concatenate([stored, length]) % tar.BLOCK]
