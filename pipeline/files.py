@@ -6,7 +6,6 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,8 @@ from typing import Any
 PARTIAL_SUFFIX = ".partial"
 """Ending of a file that is still being written; whoever owns the folder may delete such files when it starts."""
 
-PART_BYTES = 2**22
-"""What is read of a file at a time."""
-SMALL_BYTES = 2**17
-"""What is hashed faster than another thread takes it over."""
+PART_BYTES = 2**18
+"""What is read of a file at a time to be hashed: it stays in the cache of a core."""
 
 
 @contextmanager
@@ -66,15 +63,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes as 64 hexadecimal digits."""
-    digest, part = hashlib.sha256(), bytearray(min(PART_BYTES, max(1, path.stat().st_size)))
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(part):
-            digest.update(memoryview(part)[:count])
-    return digest.hexdigest()
+    with HashedFile(path) as file:
+        return file.sha256()
 
 
-class HashedReader:
-    """A file read once from front to back: another thread hashes each part while the caller looks at it.
+class HashedFile:
+    """A file that is read once from front to back and hashed on the way.
 
     Args:
         path: the file; use it in a `with` statement.
@@ -84,44 +78,26 @@ class HashedReader:
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by __exit__)
         self.size = os.fstat(self._file.fileno()).st_size
         self._digest = hashlib.sha256()
-        self._thread = ThreadPoolExecutor(1)
-        self._buffers: list[tuple[bytearray, Future[None] | None]] = [(bytearray(), None), (bytearray(), None)]
 
-    def __enter__(self) -> HashedReader:
+    def __enter__(self) -> HashedFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.shutdown()
         self._file.close()
 
-    def read(self, size: int) -> memoryview:
-        """The next `size` bytes, fewer at the end of the file; valid until the call after the next."""
-        buffer, busy = self._buffers.pop(0)
-        if busy is not None:
-            busy.result()
-        if len(buffer) < size:
-            buffer = bytearray(size)
-        view = memoryview(buffer)[:size]
+    def fill(self, target: memoryview) -> int:
+        """Read the next bytes; returns how many there were, fewer than asked for at the end of the file."""
         filled = 0
-        while filled < size and (count := self._file.readinto(view[filled:])):
+        while count := self._file.readinto(target[filled : filled + PART_BYTES]):
+            self._digest.update(target[filled : filled + count])
             filled += count
-        view = view[:filled].toreadonly()
-        self._buffers.append((buffer, self._hash(view)))
-        return view
-
-    def _hash(self, view: memoryview) -> Future[None] | None:
-        """Hash a part behind those before it; a small one at once, which costs less than to wake a thread."""
-        before = self._buffers[0][1]
-        if len(view) >= SMALL_BYTES or not (before is None or before.done()):
-            return self._thread.submit(self._digest.update, view)
-        self._digest.update(view)
-        return None
+        return filled
 
     def sha256(self) -> str:
         """SHA-256 of the whole file, of which the rest is read now."""
-        while len(self.read(min(PART_BYTES, self.size - self._file.tell() + 1))):
+        part = memoryview(bytearray(min(PART_BYTES, self.size + 1)))
+        while self.fill(part):
             pass
-        self._thread.shutdown()
         return self._digest.hexdigest()
 
 

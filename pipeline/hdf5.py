@@ -36,9 +36,9 @@ def plain_dataset(
     """
     import h5py
 
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
+    found = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(found, h5py.Dataset):
         raise _refused(path, name, "is missing, or a link to something else")
-    found = file[name]
     fits = found.dtype.kind == "S" if dtype is np.bytes_ else found.dtype == dtype
     if not fits or found.dtype.hasobject:
         raise _refused(path, name, f"is of type {found.dtype}, not {np.dtype(dtype)}")

@@ -24,7 +24,7 @@ from pipeline.card import dataset_card
 from pipeline.convert import Progress
 from pipeline.convert_tasks import TaskResult
 from pipeline.errors import SettingsError, ShardSetError
-from pipeline.files import HashedReader, file_entry, replacing, sha256_file, write_bytes
+from pipeline.files import HashedFile, file_entry, replacing, sha256_file, write_bytes
 from pipeline.finish import CARD, REJECTS, checksums
 from pipeline.output import Outcome, claim, find_existing, lock, make_work_folder
 from pipeline.pairs import get_reader
@@ -146,7 +146,7 @@ def _samples(shards: ShardSet, path: Path, index: NDArray[Any]) -> Iterator[Samp
     """The samples of a shard, which is known to be whole when the last one has been taken."""
     layout, expected = Layout.of(shards), shards.files[path.name]["sha256"]
     if path.suffix == EXTENSION["webdataset"]:
-        with HashedReader(path) as file:
+        with HashedFile(path) as file:
             yield from _named(walk_tar(file, index, layout, name=path.name), index, layout)
             if file.sha256() != expected:
                 raise _damaged(path)

@@ -10,6 +10,10 @@ Source: POSIX.1-1988, "ustar Interchange Format".
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import LayoutError
 
@@ -19,6 +23,8 @@ MAX_NAME, MAX_SIZE = 100, 8**11 - 1
 """Longest name without a slash, and largest member, in bytes."""
 SIZE_AT = slice(124, 135)
 """Where a header holds the size of its member, in octal digits."""
+_CHECKSUM_AT = slice(148, 154)
+"""Where it holds the sum of its bytes, in octal digits."""
 _BLOCK_OF_ZEROS = bytes(BLOCK)
 _OWNER = b"0000444\0" + 2 * b"0000000\0"
 _TIME, _NO_CHECKSUM = b"00000000000\0", b" " * 8
@@ -43,6 +49,40 @@ def header(name: bytes, size: int) -> bytes:
         )
     middle, total = _of_size(size)
     return b"%b%b%06o\0 %b" % (name.ljust(100, b"\0"), middle, total + sum(name), _REST)
+
+
+def headers(names: NDArray[np.bytes_], sizes: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The blocks [n,512] before many members, each as `header` gives it.
+
+    Args:
+        names: [n] ASCII, without a slash.
+        sizes: [n] of the members, bytes.
+
+    Raises:
+        LayoutError: the format cannot hold a name or a size.
+    """
+    if names.itemsize > MAX_NAME or (sizes > MAX_SIZE).any():
+        for i in np.flatnonzero((np.char.str_len(names) > MAX_NAME) | (sizes > MAX_SIZE))[:1]:
+            header(names[i], int(sizes[i]))
+    blocks = np.empty((len(names), BLOCK), np.uint8)
+    blocks[:] = np.frombuffer(header(b"", 0), np.uint8)
+    letters = names.astype(f"S{MAX_NAME}").view(np.uint8).reshape(-1, MAX_NAME)
+    digits = _octal(sizes, 11)
+    blocks[:, :MAX_NAME], blocks[:, SIZE_AT] = letters, digits
+    total = _CONSTANT_SUM + letters.sum(axis=1, dtype=np.uint16) + digits.sum(axis=1)
+    blocks[:, _CHECKSUM_AT] = _octal(total, 6)
+    return blocks
+
+
+def sizes(blocks: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The sizes [n] of the members after the headers [n,512]; any number where a field holds something else."""
+    digits = blocks[:, SIZE_AT].astype(np.int64) & 7  # of "0" to "7"
+    return (digits << np.arange(30, -1, -3)).sum(axis=1)
+
+
+def _octal(values: NDArray[Any], digits: int) -> NDArray[np.int64]:
+    """ASCII digits [n,digits] of numbers [n]."""
+    return (values.astype(np.int64)[:, None] >> np.arange(3 * digits - 3, -1, -3) & 7) + ord("0")
 
 
 @lru_cache(maxsize=1024)

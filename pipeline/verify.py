@@ -7,21 +7,22 @@ Not covered: `environment.json`, which is outside the set's identity and names t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline import manifest as manifests
 from pipeline.errors import PipelineError
-from pipeline.files import SMALL_BYTES, HashedReader, sha256_file
+from pipeline.files import HashedFile
 from pipeline.finish import checksums
 from pipeline.shards import EXTENSION, index_path
 from pipeline.shardset import PARTIAL, ShardSet
-from pipeline.static_pool import STATIC_FILE, read_static
+from pipeline.static_pool import STATIC_FILE
 from pipeline.verify_content import (
+    Photographs,
     Recordings,
     check_counts,
     check_static,
@@ -30,6 +31,9 @@ from pipeline.verify_content import (
     recording_leaks,
 )
 from pipeline.verify_shards import Facts, Layout, check_rows, facts, walk_hdf5, walk_tar
+
+THREADS = min(8, os.cpu_count() or 1)
+"""Files are hashed and looked at by this many threads: most of that is done by C code that lets the others run."""
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -85,16 +89,16 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verification:
     if absent := [split for split in shards.manifest["splits"] if split not in shards.present]:
         found.notes.append(f"only a part of the set was pulled: {', '.join(absent)} is not here and was not checked")
     recordings = Recordings()
-    damaged = _check_files(shards, recordings, found, progress or (lambda items, total, what: items))
+    photographs = _check_files(shards, recordings, found, progress or (lambda items, total, what: items))
     found.problems += _check_listing(path, shards.manifest["files"])
-    if damaged:
+    if photographs is None:
         return found  # what lies in damaged files says nothing
     try:
-        static = read_static(path / STATIC_FILE, resident=False)
+        static = photographs.static
         found.images = len(static)
         found.problems += check_static(shards, static)
         found.problems += check_counts(shards, recordings)
-        twice, shown = list(recording_leaks(recordings)), list(photograph_leaks(recordings, static))
+        twice, shown = list(recording_leaks(recordings)), list(photograph_leaks(recordings, photographs))
         protocol = shards.settings["protocol"]
         found.notes += leak_notes(shards, static, len(shown) + (len(twice) if protocol == "legacy" else 0))
         forbidden = {"strict": twice + shown, "leaky": twice, "legacy": []}[protocol]
@@ -104,45 +108,42 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verification:
     return found
 
 
-def _check_files(shards: ShardSet, recordings: Recordings, found: Verification, show: Progress) -> bool:
-    """Hash every file, and look into the event shards; returns whether a file is not what the manifest says."""
+def _check_files(shards: ShardSet, recordings: Recordings, found: Verification, show: Progress) -> Photographs | None:
+    """Hash every file, and look into the shards; returns the static images if every file is what the manifest says."""
     splits = {shard.name: split for split in shards.manifest["splits"] for shard in shards.event_shards(split)}
-    names = sorted(shards.files, key=lambda name: (name in splits, name))  # indexes before shards
+    absent = {name: _check_presence(shards.path, entry) for name, entry in shards.files.items()}
     damaged: set[str] = set()
-    with ThreadPoolExecutor(1) as ahead:
-        absent = {name: _check_presence(shards.path, shards.files[name]) for name in names}
-        hashes = {  # large files, while others are looked at
-            name: ahead.submit(sha256_file, shards.path / name)
-            for name in names
-            if not absent[name] and shards.files[name]["bytes"] >= SMALL_BYTES and not _read_once(name, splits)
+    photographs: Photographs | None = None
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        largest_first = sorted(shards.files, key=lambda name: -shards.files[name]["bytes"])  # threads end together
+        jobs = {
+            name: pool.submit(_look_at, shards, name, splits.get(name)) for name in largest_first if not absent[name]
         }
+        names = sorted(shards.files, key=lambda name: (name in splits, name))  # indexes before shards
         for name in show(names, len(names), "files"):
-            split = splits.get(name) if index_path(Path(name)).name not in damaged else None
-            problem = absent[name]
-            said: Facts | str | None = None
-            if not problem:
-                hashed = hashes[name].result() if name in hashes else None
-                if hashed is None and not _read_once(name, splits):
-                    hashed = sha256_file(shards.path / name)
-                sha256, said = _look_at(shards, name, split, hashed)
-                if sha256 != shards.files[name]["sha256"]:
-                    problem = f"{name}: its content was changed or damaged (SHA-256 differs)"
+            problem, (sha256, said) = absent[name], jobs[name].result() if name in jobs else ("", None)
+            if not problem and sha256 != shards.files[name]["sha256"]:
+                problem = f"{name}: its content was changed or damaged (SHA-256 differs)"
             if problem:
                 damaged.add(name)
                 found.problems.append(problem)
+            elif index_path(Path(name)).name in damaged:
+                pass  # what was compared with it says nothing
             elif isinstance(said, str):
                 found.problems.append(said)
-            elif said is not None and split is not None:
-                recordings.add(split, shards.index(name), said)
+            elif isinstance(said, Photographs):
+                photographs = said
+            elif said is not None:
+                recordings.add(splits[name], shards.index(name), said)
                 found.samples += len(said.static)
             found.files += 1
             found.bytes += shards.files[name]["bytes"]
-    return bool(damaged)
-
-
-def _read_once(name: str, splits: Mapping[str, str]) -> bool:
-    """Whether a file is hashed while it is looked at: the tars of the splits."""
-    return name in splits and name.endswith(EXTENSION["webdataset"])
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if STATIC_FILE not in shards.files:
+        found.problems.append(f"{STATIC_FILE}: not in the manifest")
+    return None if damaged else photographs
 
 
 def _check_presence(path: Path, entry: dict[str, Any]) -> str:
@@ -153,24 +154,31 @@ def _check_presence(path: Path, entry: dict[str, Any]) -> str:
     return "" if size == entry["bytes"] else f"{entry['name']}: {size} bytes found, {entry['bytes']} expected"
 
 
-def _look_at(shards: ShardSet, name: str, split: str | None, sha256: str | None) -> tuple[str, Facts | str | None]:
-    """SHA-256 of a file; for an event shard (`split` given) also what its samples say, or what is wrong with them.
+Said = Facts | Photographs | str | None
+"""What a file says of samples or images; what is wrong with that; None for a file that says nothing."""
 
-    A tar is hashed while it is looked at; HDF5, which is less robust, opens only what is known to be whole.
+
+def _look_at(shards: ShardSet, name: str, split: str | None) -> tuple[str, Said]:
+    """The hash of a file, and what it says; `split` is given for event shards.
+
+    A tar is read once and looked at while it is hashed; HDF5, which is less robust, opens only what is known to be
+    whole.
     """
-    layout = Layout.of(shards)
     path = shards.path / name
-    with HashedReader(path) if sha256 is None else nullcontext() as file:
-        said: Facts | str | None = None
-        if split is not None and (file is not None or sha256 == shards.files[name]["sha256"]):
-            try:
-                index = shards.index(name)
-                check_rows(index, split=split, name=name)
-                samples = walk_tar(file, index, layout, name=name) if file else walk_hdf5(path, index, layout)
-                said = facts(samples, index, name=name)
-            except (PipelineError, OSError, ValueError, KeyError, TypeError) as error:
-                said = str(error)
-        return sha256 or (file.sha256() if file else ""), said
+    with HashedFile(path) as file:
+        tarred = split is not None and path.suffix == EXTENSION["webdataset"]
+        if not tarred and (file.sha256() != shards.files[name]["sha256"] or (split is None and name != STATIC_FILE)):
+            return file.sha256(), None
+        try:
+            if split is None:
+                return file.sha256(), Photographs.read(path)
+            index, layout = shards.index(name), Layout.of(shards)
+            check_rows(index, split=split, name=name)
+            samples = walk_tar(file, index, layout, name=name) if tarred else walk_hdf5(path, index, layout)
+            said: Said = facts(samples, index, name=name)
+        except (PipelineError, OSError, ValueError, KeyError, TypeError) as error:
+            said = str(error)
+        return file.sha256(), said
 
 
 def _check_listing(path: Path, entries: list[dict[str, Any]]) -> list[str]:

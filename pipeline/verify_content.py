@@ -6,16 +6,17 @@ Kept in columns: some 100 bytes a sample or image, no picture.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.shardset import ShardSet
 from pipeline.splits import SPLITS
-from pipeline.static_pool import DUPLICATE, POOL, ROLES, STATIC_FILE, StaticImages
+from pipeline.static_pool import DUPLICATE, POOL, ROLES, STATIC_FILE, StaticImages, read_static
 from pipeline.verify_shards import Facts
 
 
@@ -63,20 +64,45 @@ class Recordings:
         return np.concatenate(self._events)
 
 
+class Photographs(NamedTuple):
+    """The static images of a set, and what tells equal ones.
+
+    Args:
+        static: the images, which stay in their file.
+        stored_crc32: [N] checksums of the pixels as stored: images that differ here are not equal.
+    """
+
+    static: StaticImages
+    stored_crc32: NDArray[np.uint32]
+
+    @classmethod
+    def read(cls, path: Path) -> Photographs:
+        """Read and hash every image of a file.
+
+        Raises:
+            ShardSetError: as `pipeline.static_pool.read_static`.
+        """
+        static = read_static(path, resident=False)
+        checksums = (crc32(image) for block in static.images.blocks() for image in block)
+        return cls(static, np.fromiter(checksums, np.uint32, len(static)))
+
+
 def check_static(shards: ShardSet, static: StaticImages) -> Iterator[str]:
     """The static images against the manifest, and their order."""
     said = shards.manifest["static"]
-    roles = np.array([ROLES.index(role) for role in static.roles], np.int8)
+    roles = _roles(static)
     counts = dict(zip(ROLES, np.bincount(roles, minlength=len(ROLES)).tolist(), strict=True))
     if len(static) != said["images"] or counts != said["roles"] or list(static.images.shape[1:]) != said["shape"]:
         yield f"{STATIC_FILE}: holds {counts} of shape {static.images.shape[1:]}, the manifest says {said}"
-    keys = np.array([key.encode() for key in static.keys], np.bytes_)
     pool_labels = static.labels[: counts[POOL]]
     offsets = np.searchsorted(pool_labels, np.arange(len(shards.classes) + 1))
-    ordered = np.array_equal(np.lexsort((keys, static.labels, roles)), np.arange(len(static)))
-    if not ordered or not np.array_equal(static.class_offsets, offsets):
+    ordered: Any = True
+    columns: tuple[NDArray[Any], ...] = (_keys(static), static.labels, roles)
+    for column in columns:  # the last decides first
+        ordered = (column[1:] > column[:-1]) | ((column[1:] == column[:-1]) & ordered)
+    if not np.all(ordered) or not np.array_equal(static.class_offsets, offsets):
         yield f"{STATIC_FILE}: rows are not in the order (role, label, key), or class offsets are wrong"
-    if len(np.unique(keys)) != len(keys):
+    if len(set(static.keys)) != len(static):
         yield f"{STATIC_FILE}: a key stands there twice"
 
 
@@ -88,7 +114,7 @@ def check_counts(shards: ShardSet, recordings: Recordings) -> Iterator[str]:
         said = shards.manifest["splits"][name]
         if name in shards.present and (counts != said["per_class"] or sum(counts) != said["samples"]):
             yield f"split {name}: {counts} samples per class found, the manifest says {said['per_class']}"
-    if len(np.unique(np.char.lower(keys))) != len(keys):
+    if len({key.lower() for key in keys.tolist()}) != len(keys):
         yield "a sample key stands in the set twice, or twice but for its case"
 
 
@@ -114,32 +140,46 @@ def recording_leaks(recordings: Recordings) -> Iterator[str]:
         yield f"{keys[one].decode()} and {keys[other].decode()} are one recording in two splits"
 
 
-def photograph_leaks(recordings: Recordings, static: StaticImages) -> Iterator[str]:
+def photograph_leaks(recordings: Recordings, photographs: Photographs) -> Iterator[str]:
     """Held-out photographs in the pool or behind a training recording."""
+    static = photographs.static
     keys, splits = recordings.keys, recordings.splits
     names, rows = _rows_of(recordings.static, static)
     for i in np.flatnonzero(rows == UNKNOWN):
         yield f"{keys[i].decode()} names the photograph {names[i].decode()}, which is not in {STATIC_FILE}"
-    pool = np.array([role == POOL for role in static.roles], bool)
-    held = ~pool & np.array([role != DUPLICATE for role in static.roles], bool)
+    roles = _roles(static)
+    pool, held = roles == ROLES.index(POOL), (roles != ROLES.index(POOL)) & (roles != ROLES.index(DUPLICATE))
     shown_held_out = np.unique(rows[(rows >= 0) & (splits != 0)])
     for row in shown_held_out[pool[shown_held_out]]:
         yield f"{static.keys[row]}, the photograph of a held-out recording, is in the static pool"
     held[shown_held_out] = True
-    for i in np.flatnonzero((splits == 0) & (rows >= 0)):
-        if held[rows[i]]:
-            key, role = static.keys[rows[i]], static.roles[rows[i]]
-            yield f"training recording {keys[i].decode()} shows {key}, a held-out photograph (role {role})"
-    yield from _twins(static, held, pool & ~held)
+    training = np.flatnonzero((splits == 0) & (rows >= 0))
+    for i in training[held[rows[training]]]:
+        key, role = static.keys[rows[i]], static.roles[rows[i]]
+        yield f"training recording {keys[i].decode()} shows {key}, a held-out photograph (role {role})"
+    yield from _twins(photographs, held, pool & ~held)
 
 
 UNKNOWN, NONE = -1, -2
 
 
+def _roles(static: StaticImages) -> NDArray[np.int8]:
+    """[N] position of each image's role in `ROLES`."""
+    numbers = {role: number for number, role in enumerate(ROLES)}
+    return np.fromiter(map(numbers.__getitem__, static.roles), np.int8, len(static))
+
+
+def _keys(static: StaticImages) -> NDArray[np.bytes_]:
+    return np.array([key.encode() for key in static.keys], np.bytes_)
+
+
 def _equal_recordings(digests: NDArray[np.uint8], splits: NDArray[np.int8]) -> Iterator[tuple[int, int]]:
     """Samples with the events of an earlier one of another split, and that one."""
     words = np.ascontiguousarray(digests).view("<u8")  # [n,4]
-    order = np.lexsort(words.T)
+    by_first = np.argsort(words[:, 0], kind="stable")
+    again = np.flatnonzero(words[by_first[1:], 0] == words[by_first[:-1], 0])
+    alike = np.union1d(by_first[again], by_first[again + 1])  # [m], few or none
+    order = alike[np.lexsort(words[alike].T)]
     new = np.ones(len(order), bool)
     new[1:] = (words[order[1:]] != words[order[:-1]]).any(axis=1)
     first = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))] if len(order) else order
@@ -150,26 +190,25 @@ def _equal_recordings(digests: NDArray[np.uint8], splits: NDArray[np.int8]) -> I
 
 def _rows_of(names: NDArray[np.bytes_], static: StaticImages) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
     """Row of every photograph by its key, `UNKNOWN` or `NONE`."""
-    keys = np.array([key.encode() for key in static.keys], np.bytes_)
-    order = np.argsort(keys)
-    if not len(keys):
-        return names, np.where(names == b"", NONE, UNKNOWN)
-    found = order[np.minimum(np.searchsorted(keys, names, sorter=order), len(keys) - 1)]
-    return names, np.where(names == b"", NONE, np.where(keys[found] == names, found, UNKNOWN))
+    row_of = {key: row for row, key in enumerate(static.keys)} | {"": NONE}
+    rows = (row_of.get(name.decode("ascii", "backslashreplace"), UNKNOWN) for name in names.tolist())
+    return names, np.fromiter(rows, np.int64, len(names))
 
 
-def _twins(static: StaticImages, held: NDArray[np.bool_], pool: NDArray[np.bool_]) -> Iterator[str]:
+def _twins(photographs: Photographs, held: NDArray[np.bool_], pool: NDArray[np.bool_]) -> Iterator[str]:
     """Images of the pool that equal a held-out one, full size or as stored."""
-    full = static.pixels_sha256
-    stored = [hashlib.sha256(image).digest() for block in static.images.blocks() for image in block]
-    held_rows = np.flatnonzero(held).tolist()
-    by_hash = {full[i].tobytes(): i for i in held_rows}
-    by_pixels = {stored[i]: i for i in held_rows}
-    for i in np.flatnonzero(pool).tolist():
-        if (twin := by_hash.get(full[i].tobytes())) is not None:
-            yield f"{static.keys[i]} in the static pool has the pixels of {static.keys[twin]}, a held-out photograph"
-        elif (twin := by_pixels.get(stored[i])) is not None:
-            yield (
-                f"{static.keys[i]} in the static pool is stored with the same pixels as {static.keys[twin]}, a "
-                "held-out photograph"
-            )
+    static, stored = photographs
+    held_rows = np.flatnonzero(held)
+    full = np.ascontiguousarray(static.pixels_sha256)
+    begins = full.view("<u8")[:, 0]  # [N]; whole hashes and images are compared where these or checksums are equal
+    suspects = pool & (np.isin(begins, begins[held_rows]) | np.isin(stored, stored[held_rows]))
+    for i in np.flatnonzero(suspects).tolist():
+        image = static.images[i]
+        for twin in held_rows[(begins[held_rows] == begins[i]) | (stored[held_rows] == stored[i])].tolist():
+            one, other = static.keys[i], static.keys[twin]
+            if np.array_equal(full[i], full[twin]):
+                yield f"{one} in the static pool has the pixels of {other}, a held-out photograph"
+                break
+            if np.array_equal(image, static.images[twin]):
+                yield f"{one} in the static pool is stored with the same pixels as {other}, a held-out photograph"
+                break

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,12 +23,19 @@ from numpy.typing import NDArray
 from pipeline import tar
 from pipeline.codec import GZIP, RAW, unpack
 from pipeline.errors import ShardSetError
-from pipeline.files import PART_BYTES, HashedReader
+from pipeline.files import HashedFile
 from pipeline.hdf5 import DEFLATE, FLETCHER32, plain_dataset
 from pipeline.shards import MEMBERS, chunk_places, npy_header
 from pipeline.shardset import ShardSet
 
-KEY = re.compile(rb"[A-Za-z0-9_-]+")
+PART_BYTES = 2**22
+"""What is read of a shard at a time."""
+_LETTERS = np.isin(
+    np.arange(256), np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-", "u1")
+)
+"""[256] characters of a key."""
+_PADDING = -np.triu(np.ones((tar.BLOCK, tar.BLOCK), np.uint8)) * (np.arange(tar.BLOCK) > 0)[:, None]
+"""[512,512] by size of a member modulo 512: 255 where its last block holds padding."""
 _ENDINGS = {codec: tuple(f".{member}".encode() for member in members) for codec, members in MEMBERS.items()}
 MAX_METADATA = 2**20
 """Longest JSON text of a sample, in bytes; those that are written have some hundreds."""
@@ -53,6 +59,16 @@ class Layout:
     def of(cls, shards: ShardSet) -> Layout:
         """The layout that a shard set's manifest gives."""
         return cls(shards.sample_shape, shards.dtype, shards.codec)
+
+    @cached_property
+    def header(self) -> bytes:
+        """What precedes the numbers in a tar, before they are compressed."""
+        return npy_header(self.shape, self.dtype)
+
+    @property
+    def lead(self) -> bytes:
+        """What precedes in a member what the index points at."""
+        return self.header if self.codec == RAW else b""
 
     @cached_property
     def bytes(self) -> int:
@@ -85,12 +101,19 @@ def check_rows(index: NDArray[Any], *, split: str, name: str) -> None:
     Raises:
         ShardSetError: a key that is something else.
     """
-    for key, label in zip(index["key"].tolist(), index["label"].tolist(), strict=True):
-        if not KEY.fullmatch(key) or not key.startswith(f"{split}-{label}-".encode()):
-            raise ShardSetError(f"{name}: key {key!r} is no plain name, or does not begin with {split}-{label}-")
+    keys = index["key"]
+    if not len(keys):
+        return
+    characters = np.ascontiguousarray(keys).view(np.uint8).reshape(len(keys), -1)
+    plain = (_LETTERS[characters] | (np.arange(characters.shape[1]) >= np.char.str_len(keys)[:, None])).all(axis=1)
+    classes = np.array([f"{split}-{label}-".encode() for label in range(int(index["label"].max()) + 1)])
+    wrong = ~(plain & np.char.startswith(keys, classes[index["label"]]))
+    for i in np.flatnonzero(wrong)[:1]:
+        beginning = f"{split}-{index['label'][i]}-"
+        raise ShardSetError(f"{name}: key {keys[i]!r} is no plain name, or does not begin with {beginning}")
 
 
-def walk_tar(file: HashedReader, index: NDArray[Any], layout: Layout, *, name: str) -> Iterator[Stored]:
+def walk_tar(file: HashedFile, index: NDArray[Any], layout: Layout, *, name: str) -> Iterator[Stored]:
     """Read a whole tar and compare it with what its index and the manifest say must be there.
 
     Args:
@@ -106,67 +129,96 @@ def walk_tar(file: HashedReader, index: NDArray[Any], layout: Layout, *, name: s
         ShardSetError: any difference.
         LayoutError: a key that no tar can hold.
     """
-    before = npy_header(layout.shape, layout.dtype)
-    lead = 3 * tar.BLOCK + (len(before) if layout.codec == RAW else 0)  # from a sample's first byte to its numbers
+    lead = 3 * tar.BLOCK + len(layout.lead)  # from a sample's first byte to what the index points at
     starts = index["offset"].astype(np.int64) - lead
     sizes = np.diff(np.append(starts, file.size))  # [n], the last with the end of the archive
-    most = lead + index["length"].astype(np.int64) + MAX_METADATA + 3 * tar.BLOCK + 2 * tar.RECORD
-    if (starts[:1] != 0).any() or (sizes <= 0).any() or (sizes > most).any():
+    least = _whole_blocks(lead + index["length"].astype(np.int64)) + tar.BLOCK
+    most = least + _whole_blocks(MAX_METADATA) + 2 * tar.RECORD
+    if (starts[:1] != 0).any() or (starts % tar.BLOCK).any() or (sizes < least).any() or (sizes > most).any():
         raise ShardSetError(f"{name}: its samples are not what the index says: they do not follow one another")
-    rest = file.read(0 if len(index) else 2 * tar.RECORD)
-    for first, last in _parts(sizes):
-        part = file.read(int(sizes[first:last].sum()))
-        used = 0
-        for row, size in zip(index[first:last].tolist(), sizes[first:last].tolist(), strict=True):
-            sample, taken = _check_sample(part[used : used + size], row, layout, before, name)
-            yield sample
-            used += taken
-            if taken != size and row[0] != index["offset"][-1]:
-                raise _differs(name, row[4], "something follows it")
+    parts = list(_parts(sizes))
+    buffer = memoryview(bytearray(max((int(sizes[rows].sum()) for rows in parts), default=2 * tar.RECORD)))
+    rest = buffer[: file.fill(buffer)] if not parts else buffer[:0]
+    for rows in parts:
+        part = buffer[: int(sizes[rows].sum())]
+        if file.fill(part) != len(part):
+            raise ShardSetError(f"{name}: it ended while it was read")
+        samples, used = _check_part(part, index[rows], sizes[rows], layout, name)
+        yield from samples
         rest = part[used:]
+        if len(rest) and rows.stop != len(index):
+            raise _differs(name, index["key"][rows.stop - 1], "something follows it")
     if bytes(rest) != tar.end(file.size - len(rest)):
         raise ShardSetError(f"{name}: its end is cut, or something follows the last sample of the index")
 
 
-def _parts(sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Rows (first, behind the last) of samples that are read together."""
+def _whole_blocks(sizes: Any) -> Any:
+    """Sizes with what pads them to whole blocks of a tar."""
+    return -(-sizes // tar.BLOCK) * tar.BLOCK
+
+
+def _parts(sizes: NDArray[np.int64]) -> Iterator[slice]:
+    """Rows of samples that are read together."""
     first, filled = 0, 0
     for i, size in enumerate(sizes.tolist()):
         if filled and filled + size > PART_BYTES:
-            yield first, i
+            yield slice(first, i)
             first, filled = i, 0
         filled += size
     if filled:
-        yield first, len(sizes)
+        yield slice(first, len(sizes))
 
 
-def _check_sample(
-    sample: memoryview, row: tuple[Any, ...], layout: Layout, before: bytes, name: str
-) -> tuple[Stored, int]:
-    """Compare the members of a sample; returns it and the bytes that it takes."""
-    _, length, crc32, label, key = row
-    text = b"%d" % label
-    cls, frames, json_ = (key + ending for ending in _ENDINGS[layout.codec])
-    lead = before if layout.codec == RAW else b""
-    stored = length + len(lead)
-    head = b"".join((tar.header(cls, len(text)), text, tar.padding(len(text)), tar.header(frames, stored), lead))
-    at = len(head)
-    if bytes(sample[:at]) != head:
-        raise _differs(name, key, "another name, class, shape or type")
-    numbers = _check_numbers(sample[at : at + length], crc32, layout, before, name=name, key=key)
-    at += length
-    tail = bytes(sample[at:])
-    start = -stored % tar.BLOCK + tar.BLOCK
-    try:
-        size = int(tail[start - tar.BLOCK : start][tar.SIZE_AT], 8)
-    except ValueError:
-        size = 0
-    end = start + size
-    metadata = tail[start:end]
-    taken = end + -size % tar.BLOCK
-    if tail[:start] != tar.padding(stored) + tar.header(json_, len(metadata)) or tail[end:taken] != tar.padding(size):
-        raise _differs(name, key, f"expected {json_.decode()} behind its frames")
-    return Stored(numbers, metadata), at + taken
+def _check_part(
+    part: memoryview, rows: NDArray[Any], sizes: NDArray[np.int64], layout: Layout, name: str
+) -> tuple[Iterator[Stored], int]:
+    """Compare what surrounds the numbers of consecutive samples with what must be there, all samples at once.
+
+    Args:
+        part: their bytes.
+        rows: [n] of the index.
+        sizes: [n] bytes from each sample to the next, the last with whatever follows it.
+        layout: of the samples.
+        name: of the shard, for messages.
+
+    Returns:
+        The samples, whose numbers are compared as they are taken; and the bytes that all of them take.
+    """
+    count, lead = len(rows), layout.lead
+    blocks = np.frombuffer(part, np.uint8, len(part) // tar.BLOCK * tar.BLOCK).reshape(-1, tar.BLOCK)
+    first = (np.cumsum(sizes) - sizes) // tar.BLOCK  # [n] number of a sample's first block
+    stored = rows["length"].astype(np.int64) + len(lead)
+    behind = first + 3 + -(-stored // tar.BLOCK)  # [n] the header of the metadata
+    length = tar.sizes(blocks[behind])  # [n] of the metadata
+    last = behind + -(-length // tar.BLOCK)  # [n] the last block of a sample
+    taken = (last + 1 - first) * tar.BLOCK
+
+    def refuse(wrong: NDArray[np.bool_], what: str) -> None:
+        if wrong.any():
+            raise _differs(name, rows["key"][int(np.argmax(wrong))], what)
+
+    refuse(taken > sizes, "its metadata are longer than their place")
+    text = rows["label"].astype(np.bytes_)
+    names = [np.char.add(rows["key"], ending) for ending in _ENDINGS[layout.codec]]
+    headers = tar.headers(np.concatenate(names), np.concatenate([np.char.str_len(text), stored, length]))
+    content = text.astype(f"S{tar.BLOCK}").view(np.uint8).reshape(-1, tar.BLOCK)
+    expected = np.concatenate([headers, content])  # [4n,512]
+    differs = (blocks[np.concatenate([first, first + 2, behind, first + 1])] != expected).any(axis=1)
+    refuse(differs.reshape(4, count).any(axis=0), "another name, class or size")
+    refuse((blocks[first + 3, : len(lead)] != np.frombuffer(lead, np.uint8)).any(axis=1), "another shape or type")
+    ends = np.concatenate([behind - 1, last])
+    padding = _PADDING[np.concatenate([stored, length]) % tar.BLOCK]
+    refuse((blocks[ends] & padding).any(axis=1).reshape(2, count).any(axis=0), "its padding is not empty")
+    refuse((taken != sizes)[:-1], "something follows it")
+
+    def samples() -> Iterator[Stored]:
+        at, text_at = (first + 3) * tar.BLOCK + len(lead), (behind + 1) * tar.BLOCK
+        columns = (rows["key"], rows["crc32"], at, at + rows["length"].astype(np.int64), text_at, text_at + length)
+        for key, crc32, begin, end, text_begin, text_end in zip(*(column.tolist() for column in columns), strict=True):
+            numbers = _check_numbers(part[begin:end], crc32, layout, layout.header, name=name, key=key)
+            yield Stored(numbers, bytes(part[text_begin:text_end]))
+
+    return samples(), int(sizes[:-1].sum() + taken[-1])
 
 
 def _check_numbers(
@@ -252,10 +304,13 @@ def facts(samples: Iterable[Stored], index: NDArray[Any], *, name: str) -> Facts
     """
     events = bytearray()
     static: list[bytes] = []
-    decode = json.JSONDecoder().decode
+    decode = json.JSONDecoder().raw_decode
     for key, sample in zip(index["key"].tolist(), samples, strict=True):
         try:
-            metadata = decode(str(sample.metadata, "utf-8"))
+            text = str(sample.metadata, "utf-8")
+            metadata, end = decode(text)
+            if end != len(text):
+                raise ValueError("something follows it")
             digest, photograph = bytes.fromhex(metadata["events_sha256"]), metadata["static"] or ""
             if len(digest) != 32:
                 raise ValueError("events_sha256 is no SHA-256")

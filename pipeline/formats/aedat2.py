@@ -22,6 +22,8 @@ SIDE = 128
 """Width and height of the sensor in pixels."""
 WRAP_US = 2**32
 HEADER_LINE = re.compile(rb"#[\t\x20-\x7e]*\r?\n")
+CHIP = re.compile(rb"#\s*AEChip:\s*([\x21-\x7e]+)")
+"""Header line of the camera, where the recording program wrote one."""
 END_OF_HEADER = b"#End Of ASCII Header"
 MOST_DOUBTFUL_US = 60_000_000
 """Events behind a header line that may be data must lie within this time, in order, to be taken for data."""
@@ -41,8 +43,8 @@ def decode(data: bytes, *, source: str) -> tuple[Events, bool]:
         The events (t as stored, not shifted; none where the file ends after its header), and whether a wrap was undone.
 
     Raises:
-        RecordingError: an empty file (`empty`), no header or one of another version (`damaged`), or a record that is
-            cut (`truncated`).
+        RecordingError: an empty file (`empty`), no header (`damaged`), that of another version or camera
+            (`format`), or a record that is cut (`truncated`).
     """
     if not data:
         raise RecordingError(f"{source}: 0 bytes; expected an AEDAT 2.0 file. Copy the file again.", reason="empty")
@@ -90,11 +92,23 @@ def _data_start(data: bytes, source: str) -> int:
             break
     first = data[: ends[1]] if len(ends) > 1 else b""
     version = re.match(rb"#!AER-DAT\s*([0-9.]+)", first)
-    if not first or (version is not None and not version[1].startswith(b"2")):
-        found = first.decode("ascii").strip() if first else data[:8].hex()
+    if not first:
         raise RecordingError(
-            f"{source}: begins with {found!r}; expected the header of AEDAT 2.0, #!AER-DAT2.0. Is it another version?",
+            f"{source}: begins with {data[:8].hex()}; expected the header of AEDAT 2.0, #!AER-DAT2.0. Copy it again.",
             reason="damaged",
+        )
+    if version is not None and not version[1].startswith(b"2"):
+        raise RecordingError(
+            f"{source}: AEDAT {version[1].decode()}; only 2.0 is read from .aedat files. Convert it to AEDAT 4 "
+            "(.aedat4, with dv-processing), or save its columns t, x, y, p as .npz.",
+            reason="format",
+        )
+    chip = CHIP.search(data[: ends[-1]])
+    if chip is not None and b"DVS128" not in chip[1].upper():
+        raise RecordingError(
+            f"{source}: recorded by {chip[1].decode()}, whose addresses mean something else; of AEDAT 2.0 only those "
+            "of the DVS128 are read. Convert it to AEDAT 4 (.aedat4), or save its columns t, x, y, p as .npz.",
+            reason="format",
         )
     if (len(data) - ends[-1]) % RECORD_BYTES:
         for end in reversed(ends[1:-1]):

@@ -70,7 +70,7 @@ def read_hdf5(path: Path) -> Events:
             for group in GROUPS:
                 node = file[group] if group and group in file else file if not group else None
                 names = node.dtype.names or () if isinstance(node, h5py.Dataset) else node or ()
-                if node is not None and _spelled(names).keys() == SPELLINGS.keys():
+                if node is not None and spelled(names).keys() == SPELLINGS.keys():
                     return _from_names(names, lambda name, node=node: load(node, name), path.name)  # type: ignore[misc]
             found = sorted(file)
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -131,7 +131,7 @@ def _whole(column: NDArray[Any], name: str, source: str, largest: int, advice: s
     return column.astype(np.int64)
 
 
-def _spelled(names: Collection[str]) -> dict[str, str]:
+def spelled(names: Collection[str]) -> dict[str, str]:
     """Which of the names is which column."""
     lower = {name.lower(): name for name in names}
     found = {c: [lower[s] for s in spellings if s in lower] for c, spellings in SPELLINGS.items()}
@@ -139,11 +139,11 @@ def _spelled(names: Collection[str]) -> dict[str, str]:
 
 
 def _from_names(names: Collection[str], load: Callable[[str], Any], source: str) -> Events:
-    spelled = _spelled(names)
-    if missing := [column for column in SPELLINGS if column not in spelled]:
+    known = spelled(names)
+    if missing := [column for column in SPELLINGS if column not in known]:
         raise RecordingError(
             f"{source}: no column {', '.join(missing)} among {', '.join(map(str, names)) or 'no names'}; expected t, "
             "x, y and p (or ts, timestamps, polarity and the like).",
             reason="columns",
         )
-    return from_columns(*(load(spelled[column]) for column in "txyp"), source=source)
+    return from_columns(*(load(known[column]) for column in "txyp"), source=source)

@@ -61,6 +61,23 @@ def read(data: bytes, names: Sequence[str], *, source: str, max_bytes: int = MAX
             (`damaged`); it unpacks to more than `max_bytes` (`too_large`); or a variable holds something else than real
             numbers (`not_numeric`).
     """
+    order, found = _variables(data, source, max_bytes)
+    if missing := [name for name in names if name not in found]:
+        raise _damaged(source, f"no variable {', '.join(missing)}; it holds {', '.join(sorted(found)[:8]) or 'none'}")
+    return {name: _numbers(found[name], order, source) for name in names}
+
+
+def names(data: bytes, *, source: str, max_bytes: int = MAX_BYTES) -> list[str]:
+    """The names of a file's variables, sorted.
+
+    Raises:
+        RecordingError: as `read`.
+    """
+    return sorted(_variables(data, source, max_bytes)[1])
+
+
+def _variables(data: bytes, source: str, max_bytes: int) -> tuple[Order, dict[str, _Matrix]]:
+    """The byte order of a file, and its variables by name, their numbers not yet looked at."""
     if not data:
         raise RecordingError(f"{source}: 0 bytes; expected a MATLAB file. Copy the file again.", reason="empty")
     if data.startswith((b"\x89HDF\r\n\x1a\n", b"MATLAB 7.3")):
@@ -74,9 +91,7 @@ def read(data: bytes, names: Sequence[str], *, source: str, max_bytes: int = MAX
         if matrix.name in found:
             raise _damaged(source, f"variable {matrix.name} stands there twice")
         found[matrix.name] = matrix
-    if missing := [name for name in names if name not in found]:
-        raise _damaged(source, f"no variable {', '.join(missing)}; it holds {', '.join(sorted(found)[:8]) or 'none'}")
-    return {name: _numbers(found[name], order, source) for name in names}
+    return order, found
 
 
 def to_events(t: NDArray[Any], x: NDArray[Any], y: NDArray[Any], p: NDArray[Any], *, source: str) -> Events:

@@ -7,16 +7,22 @@ from pathlib import Path
 
 from pipeline.errors import RecordingError
 from pipeline.events import Events
-from pipeline.formats import aedat4, bin40, columns, evt
+from pipeline.formats import aedat2, aedat4, bin40, columns, evt, mat_events
 
 
 def _read_bin(path: Path) -> Events:
     return bin40.decode(path.read_bytes(), source=path.name)[0]
 
 
+def _read_aedat(path: Path) -> Events:
+    return aedat2.decode(path.read_bytes(), source=path.name)[0]
+
+
 FORMATS: dict[str, Callable[[Path], Events]] = {
     ".bin": _read_bin,
+    ".aedat": _read_aedat,
     ".aedat4": aedat4.read,
+    ".mat": mat_events.read,
     ".raw": evt.read,
     ".h5": columns.read_hdf5,
     ".hdf5": columns.read_hdf5,
@@ -26,6 +32,7 @@ FORMATS: dict[str, Callable[[Path], Events]] = {
 """Reader of each ending, in lower case."""
 SIZES: dict[str, Callable[[Path], tuple[int, int] | None]] = {
     ".bin": lambda path: (bin40.MAX_WIDTH, bin40.MAX_HEIGHT),
+    ".aedat": lambda path: (aedat2.SIDE, aedat2.SIDE),
     ".aedat4": aedat4.sensor_size,
     ".raw": evt.sensor_size,
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import SettingsError
+from pipeline.errors import LayoutError, SettingsError
 from pipeline.files import write_bytes
 from pipeline.inspection import pages, sheets
 from pipeline.inspection.one import (
@@ -19,7 +19,7 @@ from pipeline.inspection.one import (
     recording_of_set,
     sample_of_set,
 )
-from pipeline.inspection.sets import Progress, SetFacts, facts_of_raw, facts_of_shards, find_pair
+from pipeline.inspection.sets import Progress, SetFacts, facts_of_raw, facts_of_shards, find_pair, recordings_alone
 from pipeline.inspection.text import text_of_one, text_of_set
 from pipeline.manifest import MANIFEST, WORK_FOLDER
 from pipeline.pairs import get_reader
@@ -87,7 +87,12 @@ def look(
         )
     if dataset is not None:
         reader = get_reader(dataset)
-        listing = reader.list_pair(path, static or path)
+        try:
+            listing = reader.list_pair(path, static or path)
+        except LayoutError as error:
+            if not recordings_alone(path).recordings:
+                raise
+            raise LayoutError(f"{error}\nWithout --dataset, the recordings below {path} are shown alone.") from error
     else:
         reader, listing = find_pair(path, static or path)
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordingError, ShardSetError
 from pipeline.events import Events, check_events
-from pipeline.formats import aedat2, mat
 from pipeline.formats import recording as recording_files
 from pipeline.inspection.facts import Facts, facts_of_events, facts_of_frames
 from pipeline.inspection.paint import static_pixels
@@ -62,15 +61,7 @@ def recording_of_file(path: Path, *, time_bins: int) -> One:
     Raises:
         RecordingError: not a whole recording, or an ending that is not known.
     """
-    size = None
-    if path.suffix.lower() == ".aedat":
-        events, _ = aedat2.decode(path.read_bytes(), source=path.name)
-    elif path.suffix.lower() == ".mat":
-        columns = mat.read(path.read_bytes(), ("x", "y", "ts", "p"), source=path.name)
-        events = mat.to_events(columns["ts"], columns["x"], columns["y"], columns["p"], source=path.name)
-    else:
-        events = recording_files.read(path)
-        size = recording_files.sensor_size(path)
+    events, size = recording_files.read(path), recording_files.sensor_size(path)
     check_events(events, sensor_size=size or LARGEST_SENSOR, source=path.name)
     origin = {"file": path.name, "bytes": path.stat().st_size, "sensor": f"{size[0]}x{size[1]}" if size else None}
     simulated = any((folder / SIMULATION_NOTE).is_file() for folder in [*path.absolute().parents][:FOLDERS_ABOVE])

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LayoutError, RecordingError, SettingsError
+from pipeline.errors import LayoutError, SettingsError
 from pipeline.events import Events
-from pipeline.formats import aedat2, aedat4, cifar, mat
+from pipeline.formats import aedat2, aedat4, cifar, mat_events
 from pipeline.images import EXTENSIONS, decode_image
 from pipeline.listing import child, entries, find_root, folders
 from pipeline.pairs import DRAWN, DatasetCard, Listing, PairReader, Recording, StaticImage, register
@@ -30,8 +30,6 @@ PUBLISHED_TRAIN_SHARE = 0.9
 PYTHON_BATCHES = {**{f"data_batch_{i}": "train" for i in range(1, 6)}, "test_batch": "test"}
 SUBSET_FOLDERS = {"train": "train", "test": "test"}
 ARCHIVES = ("cifar-10-batches-py", "cifar-10-batches-bin")
-TET_COLUMNS = {6: (0, 3, 4, 5), 4: (0, 1, 2, 3)}
-"""Columns of t, x, y, p by the number of columns."""
 
 
 @register
@@ -109,7 +107,7 @@ class CIFAR10DVS(PairReader):
         ending = recording.path.suffix.lower()
         source = f"{recording.name}{ending}"
         if ending == ".mat":
-            return _read_tet(recording.path.read_bytes(), source)
+            return mat_events.decode_table(recording.path.read_bytes(), source=source)
         if ending == ".aedat4":
             return aedat4.read(recording.path)
         return aedat2.decode(recording.path.read_bytes(), source=source)[0]
@@ -164,24 +162,6 @@ def _recordings(folder: Path, name: str, label: int) -> Iterator[Recording]:
             raise LayoutError(f"{other} and {path} are one recording; expected one file each. Remove one.")
         seen[int(match[2])] = path
         yield Recording(f"{name}/{path.stem}", path, label, None, match[2], None)
-
-
-def _read_tet(data: bytes, source: str) -> Events:
-    table = mat.read(data, ("out1",), source=source)["out1"]
-    if not table.size:
-        raise RecordingError(f"{source}: no events; expected at least one.", reason="empty")
-    if table.ndim != 2 or table.shape[1] not in TET_COLUMNS:
-        raise RecordingError(
-            f"{source}: out1 has the shape {table.shape}; expected 6 columns (t, 0, -1, x, y, p) or 4 (t, x, y, p).",
-            reason="damaged",
-        )
-    if table.shape[1] == 6 and ((table[:, 1] != 0).any() or (table[:, 2] != -1).any()):
-        raise RecordingError(
-            f"{source}: columns 2 and 3 of out1 are not 0 and -1 throughout; expected t, 0, -1, x, y, p.",
-            reason="damaged",
-        )
-    t, x, y, p = (table[:, column] for column in TET_COLUMNS[table.shape[1]])
-    return mat.to_events(t, x, y, p, source=source)
 
 
 def _batches(folder: Path) -> list[Path]:

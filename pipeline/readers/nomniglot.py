@@ -110,7 +110,9 @@ class NOmniglot(PairReader):
         recordings: list[Recording] = []
         for number, path in files.items():
             found = list_recordings(path, below[number], label[number])
-            if len(found) != DRAWERS:
+            if not found[0].detail:
+                notes.append(f"{found[0].name[:-3]}: its csv file is missing or damaged, its recordings cannot be used")
+            elif len(found) != DRAWERS:
                 notes.append(f"{found[0].name[:-3]}: {len(found)} of {DRAWERS} recordings in its csv file")
             recordings += found
         recordings.sort(key=lambda recording: recording.name)
@@ -123,6 +125,7 @@ class NOmniglot(PairReader):
         siblings = list_recordings(recording.path, recording.name.rpartition("/")[0], recording.label)
         events: Events | RecordingError
         try:
+            read_windows(table_of(recording.path))
             events = aedat4.read(recording.path)
         except RecordingError as error:
             events = error
@@ -144,16 +147,25 @@ def list_recordings(path: Path, folder: str, label: int) -> list[Recording]:
         folder: its folder below the root, for the names.
         label: class index.
 
-    Raises:
-        LayoutError: the table is missing, or is not what it should be.
+    Returns:
+        One for each row of the table; where that is missing or damaged, one for each drawer without `detail`, which
+        cannot be read.
     """
-    number = path.stem
-    table = next((t for end in (".csv", ".CSV") if (t := path.with_suffix(end)).is_file()), path.with_suffix(".csv"))
+    windows: list[tuple[int, int]] | list[tuple[()]]
+    try:
+        windows = read_windows(table_of(path))
+    except RecordingError:
+        windows = [()] * DRAWERS
     return [
         Recording(f"{folder}/{stem}", path, label, _subset(drawer), stem, image=stem, detail=window)
-        for drawer, window in enumerate(read_windows(table), start=1)
-        for stem in [f"{number}_{drawer:02d}"]
+        for drawer, window in enumerate(windows, start=1)
+        for stem in [f"{path.stem}_{drawer:02d}"]
     ]
+
+
+def table_of(path: Path) -> Path:
+    """The `.csv` file beside an `.aedat4` file, there or not."""
+    return next((t for end in (".csv", ".CSV") if (t := path.with_suffix(end)).is_file()), path.with_suffix(".csv"))
 
 
 def read_windows(path: Path) -> list[tuple[int, int]]:
@@ -163,22 +175,25 @@ def read_windows(path: Path) -> list[tuple[int, int]]:
         path: the `.csv` file: a header, then a row for each drawer with index, start and end.
 
     Raises:
-        LayoutError: missing, no table, more than 20 rows, or windows that are empty or go back.
+        RecordingError: missing (`no_table`); or no table, more than 20 rows, or windows that are empty or go back
+            (`damaged_table`).
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row][1:]
         windows = [(int(start), int(end)) for _, start, end, *_ in rows]
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise LayoutError(
-            f"{path}: cannot be read ({error}); expected a header and {DRAWERS} rows of index, start and end in whole "
-            "microseconds. Copy it again."
+        raise RecordingError(
+            f"{path.name}: cannot be read ({error}); expected a header and {DRAWERS} rows of index, start and end in "
+            "whole microseconds. Copy it again.",
+            reason="no_table" if isinstance(error, FileNotFoundError) else "damaged_table",
         ) from error
     ends_before = all(first[1] <= second[0] for first, second in pairwise(windows))
     if not 0 < len(windows) <= DRAWERS or not ends_before or any(start >= end for start, end in windows):
-        raise LayoutError(
-            f"{path}: {len(windows)} windows that {'follow' if ends_before else 'do not follow'} one another; expected "
-            f"{DRAWERS} windows in order, each ending after it starts. Copy it again."
+        raise RecordingError(
+            f"{path.name}: {len(windows)} windows that {'follow' if ends_before else 'do not follow'} one another; "
+            f"expected {DRAWERS} windows in order, each ending after it starts. Copy it again.",
+            reason="damaged_table",
         )
     return windows
 
@@ -187,8 +202,11 @@ def cut(events: Events, recording: Recording) -> Events:
     """The events of one recording of a file.
 
     Raises:
-        RecordingError: the file's time stamps go back (`unsorted`), so that nothing can be found in it.
+        RecordingError: nothing says when it was (see `read_windows`), or the file's time stamps go back (`unsorted`),
+            so that nothing can be found in it.
     """
+    if not recording.detail:
+        read_windows(table_of(recording.path))
     if len(events) > 1 and bool((events.t[1:] < events.t[:-1]).any()):
         raise RecordingError(
             f"{recording.path.name}: time stamps go back; expected them in order. Copy it again.", reason="unsorted"

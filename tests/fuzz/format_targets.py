@@ -20,7 +20,7 @@ from pipeline import manifest as manifests
 from pipeline.codec import gzip, unpack
 from pipeline.errors import PipelineError
 from pipeline.events import Events
-from pipeline.files import HashedReader
+from pipeline.files import HashedFile
 from pipeline.formats import aedat2, aedat4, bin40, cifar, columns, evt, idx, mat
 from pipeline.shards import Sample, write_shard
 from pipeline.shardset import read_index
@@ -114,7 +114,7 @@ TAR, INDEX = shard_files()
 
 def walk(path: Path) -> object:
     index = read_index(FOLDER / "known.npy")
-    with HashedReader(path) as file:
+    with HashedFile(path) as file:
         return facts(walk_tar(file, index, LAYOUT, name=path.name), index, name=path.name)
 
 

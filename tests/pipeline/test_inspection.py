@@ -5,12 +5,13 @@ import json
 
 import numpy as np
 import pytest
+import scipy.io
 from conftest import make_events, write_digits_raw
 from PIL import Image
 
 from pipeline.errors import LayoutError, RecordingError, SettingsError, ShardSetError
 from pipeline.events import Events
-from pipeline.formats import bin40
+from pipeline.formats import aedat2, bin40
 from pipeline.inspection.facts import facts_of_events, facts_of_frames, furthest_count, unusual_counts
 from pipeline.inspection.look import look
 from pipeline.inspection.one import whole_frames
@@ -93,6 +94,29 @@ def test_a_file_is_read_by_its_ending(tmp_path):
     shown = seen(path)
     assert shown.values["events"] == 300
     assert "events       300" in shown.text
+
+
+def test_matlab_and_aedat_files_are_read_too(tmp_path):
+    events = make_events(4, size=(128, 128))
+    (tmp_path / "a.aedat").write_bytes(aedat2.encode(events))
+    scipy.io.savemat(tmp_path / "a.mat", {name: getattr(events, name) for name in "txyp"})
+    for name, sensor in (("a.aedat", "128x128"), ("a.mat", None)):
+        shown = seen(tmp_path / name).values
+        assert (shown["events"], shown["origin_sensor"]) == (300, sensor)
+
+
+def test_recordings_without_the_folders_around_them(tmp_path):
+    """What is left of N-MNIST when `Train` alone is there, or is named itself."""
+    train = tmp_path / "Train"
+    for digit in range(3):
+        (train / str(digit)).mkdir(parents=True)
+        (train / str(digit) / "00007.bin").write_bytes(bin40.encode(make_events(digit)))
+    shown = seen(train)
+    assert shown.values["looked"] == 3
+    assert "recordings alone" in shown.text
+    assert seen(train, sample="1/00007").values["events"] == 300
+    with pytest.raises(LayoutError, match=r"(?s)Train/<digit>.*Without --dataset, the recordings below .*Train"):
+        seen(train, dataset="nmnist")
 
 
 def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline import convert_tasks
 from pipeline.conversion import prepare
 from pipeline.convert import convert
-from pipeline.errors import LayoutError, RecordingError
+from pipeline.errors import LayoutError, PipelineError, RecordingError
 from pipeline.formats import aedat4
 from pipeline.framing import to_frames
 from pipeline.packing import pack
@@ -240,8 +240,26 @@ def test_an_empty_window_rejects_one_recording(tmp_path):
 def test_a_bad_table_is_named(tmp_path, table):
     path = tmp_path / "0001.csv"
     path.write_text(table)
-    with pytest.raises(LayoutError, match=r"0001\.csv"):
+    with pytest.raises(RecordingError, match=r"0001\.csv") as error:
         nomniglot.read_windows(path)
+    assert error.value.reason == "damaged_table"
+
+
+@pytest.mark.parametrize(("table", "reason"), [(None, "no_table"), ("index,start,end\n0,1.5,2\n", "damaged_table")])
+def test_a_bad_table_rejects_the_recordings_of_its_file_only(tmp_path, decoded, table, reason):
+    raw = write_raw(tmp_path / "raw")
+    path = next(raw.rglob("0964.csv"))
+    path.unlink() if table is None else path.write_text(table)
+    listing = get_reader("nomniglot").list_pair(raw, raw)
+    assert len(listing.recordings) == 60
+    assert [note for note in listing.notes if "0964: its csv file is missing or damaged" in note]
+    with pytest.raises(PipelineError, match=r"20 recordings or images cannot be used, 19 are allowed"):
+        run(raw, tmp_path / "set", max_bad=19)
+    done = run(raw, tmp_path / "set", max_bad=20)
+    assert Counter(line["reason"] for line in done.rejects) == {reason: 20}
+    assert all("0964.csv" in line["message"] for line in done.rejects)
+    assert sorted(decoded) == ["0001.aedat4", "0965.aedat4"]
+    assert verify(tmp_path / "set").ok
 
 
 def test_layout_errors(raw, tmp_path):
@@ -251,8 +269,7 @@ def test_layout_errors(raw, tmp_path):
     copy = tmp_path / "events" / "dvs_background" / "A" / "character01"
     copy.mkdir(parents=True)
     (copy / "0001.aedat4").write_bytes(b"")
-    with pytest.raises(LayoutError, match=r"0001\.csv"):
-        reader.list_pair(tmp_path, raw)
+    assert "0001: its csv file is missing" in " ".join(reader.list_pair(tmp_path, raw).notes)
     (copy / "0001.csv").write_text("index,start,end\n0,1,2\n1,2,3\n")
     assert "2 of 20 recordings" in " ".join(reader.list_pair(tmp_path, raw).notes)
     (copy / "one.aedat4").write_bytes(b"")

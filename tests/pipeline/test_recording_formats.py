@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import scipy.io
 from conftest import ROOT, make_events
 from event_files import EPOCH_US, EVT2_HEADER, EVT3_HEADER, evt2, evt3, later, write_aedat4
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ from PIL import Image
 from pipeline.conversion import prepare
 from pipeline.convert import convert
 from pipeline.errors import LayoutError, RecordingError
-from pipeline.formats import aedat4, bin40, evt
+from pipeline.formats import aedat2, aedat4, bin40, evt
 from pipeline.formats.recording import FORMATS, read, sensor_size
 from pipeline.settings import ConversionSettings
 from pipeline.verify import verify
@@ -51,6 +52,10 @@ def write(path, events=EVENTS):
     match path.suffix:
         case ".bin":
             path.write_bytes(bin40.encode(events))
+        case ".aedat":
+            path.write_bytes(aedat2.encode(events))
+        case ".mat":
+            scipy.io.savemat(path, {**columns, "polarity": 2.0 * events.p - 1, "note": "text"})
         case ".aedat4":
             write_aedat4(path, later(events, EPOCH_US))
         case ".raw":
@@ -230,13 +235,45 @@ def test_arrays_never_run_code_or_fill_the_memory(tmp_path, monkeypatch):
         read(tmp_path / "absent.h5")
 
 
+def test_matlab_vectors_and_tables(tmp_path):
+    vectors = {name: getattr(EVENTS, name) for name in "xyp"}
+    scipy.io.savemat(tmp_path / "a.mat", {**vectors, "Timestamps": EVENTS.t.astype(float), "z": "text"})
+    assert_equal(read(tmp_path / "a.mat"))
+    assert sensor_size(tmp_path / "a.mat") is None
+    table = np.column_stack([EVENTS.t, EVENTS.x, EVENTS.y, 2 * EVENTS.p.astype(int) - 1]).astype(float)
+    scipy.io.savemat(tmp_path / "b.mat", {"out1": table}, do_compression=True)
+    assert_equal(read(tmp_path / "b.mat"))
+    scipy.io.savemat(tmp_path / "c.mat", {"x": EVENTS.x, "y": EVENTS.y, "t": EVENTS.t})
+    with pytest.raises(RecordingError, match=r"c\.mat: no variable p among t, x, y; expected vectors") as caught:
+        read(tmp_path / "c.mat")
+    assert caught.value.reason == "columns"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (b"#!AER-DAT3.1\r\n", r"AEDAT 3\.1; only 2\.0 is read.*Convert it to AEDAT 4"),
+        (b"#!AER-DAT2.0\r\n# AEChip: eu.seebetter.ini.chips.davis.DAVIS346\r\n", "DAVIS346, whose addresses mean"),
+    ],
+)
+def test_aedat_of_another_version_or_camera(tmp_path, header, expected):
+    path = tmp_path / "a.aedat"
+    path.write_bytes(header + bytes(16))
+    with pytest.raises(RecordingError, match=expected) as caught:
+        read(path)
+    assert caught.value.reason == "format"
+    path.write_bytes(b"#!AER-DAT2.0\r\n# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n" + bytes(16))
+    assert len(read(path)) == 2
+
+
 def write_folders(root):
     """Two classes, each with a recording in every format."""
     for label, name in enumerate(("cat", "dog")):
         (root / "events" / name).mkdir(parents=True)
         (root / "static" / name).mkdir(parents=True)
         for number, ending in enumerate(FORMATS):
-            events = make_events(100 * label + number, count=200, size=(200, 150))
+            size = (128, 128) if ending == ".aedat" else (200, 150)
+            events = make_events(100 * label + number, count=200, size=size)
             write(root / "events" / name / f"r{number}{ending}", events)
             pixels = np.random.default_rng([label, number]).integers(0, 256, (9, 9), dtype=np.uint8)
             Image.fromarray(pixels).save(root / "static" / name / f"r{number}.png")

@@ -73,6 +73,15 @@ def test_headers_are_those_of_the_standard_library(length, size):
     assert tar.header(name.encode(), size) == info.tobuf(tarfile.USTAR_FORMAT)
 
 
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 8**11 - 1)), min_size=1, max_size=20))
+def test_many_headers_at_once_are_those_one_by_one(members):
+    names = np.array([("train-3-" + "abcXYZ019_-." * 9)[:length].encode() for length, _ in members], np.bytes_)
+    sizes = np.array([size for _, size in members])
+    blocks = tar.headers(names, sizes)
+    assert [block.tobytes() for block in blocks] == list(map(tar.header, names.tolist(), sizes.tolist()))
+    assert np.array_equal(tar.sizes(blocks), sizes)
+
+
 @pytest.mark.parametrize(("length", "size"), [(101, 0), (1, 8**11), (256, 5)])
 def test_what_a_tar_cannot_hold_is_refused(length, size):
     info = tarfile.TarInfo("n" * length)
@@ -81,6 +90,8 @@ def test_what_a_tar_cannot_hold_is_refused(length, size):
         info.tobuf(tarfile.USTAR_FORMAT)
     with pytest.raises(LayoutError, match="a tar holds names of 100"):
         tar.header(b"n" * length, size)
+    with pytest.raises(LayoutError, match="a tar holds names of 100"):
+        tar.headers(np.array([b"good", b"n" * length]), np.array([7, size]))
 
 
 def test_a_key_too_long_for_a_tar_leaves_nothing_behind(tmp_path):

@@ -7,19 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
+import fsspec
 import pytest
 from conftest import ROOT
 from servers import serving
+from sshfs import SSHFileSystem
 
 from pipeline import sharing
 from pipeline.errors import SettingsError, ShardSetError
 from pipeline.opening import open_set
 from pipeline.places import is_address, masked, open_place
 from pipeline.shardset import ShardSet
-from pipeline.sharing import CURRENT, pull, push
+from pipeline.sharing import CURRENT, find, pull, push
 from pipeline.verify import verify
 
 
@@ -225,24 +228,9 @@ def test_folders_of_something_else_are_left_alone(shard_set, published, tmp_path
         pull(str(published), tmp_path / "set", expect="0" * 64)
 
 
-def test_two_publishers_and_a_reader_never_a_mixture(shard_set, tmp_path):
-    one, other = shard_set(samples_per_shard=4), shard_set(samples_per_shard=4, seed=7)
-    place, ids = tmp_path / "place", {ShardSet(one).id, ShardSet(other).id}
-    push(one, str(place))
-    code = "import sys, pathlib\nfrom pipeline.sharing import push\n"
-    code += "for _ in range(8): push(pathlib.Path(sys.argv[1]), sys.argv[2])"
-    writers = [subprocess.Popen([sys.executable, "-c", code, str(s), str(place)], cwd=ROOT) for s in (one, other)]
-    reads = 0
-    while any(writer.poll() is None for writer in writers) or reads < 3:
-        done = pull(str(place), tmp_path / f"read{reads}")
-        assert done["id"] in ids
-        assert verify(tmp_path / f"read{reads}").ok
-        reads += 1
-    assert all(writer.returncode == 0 for writer in writers)
-    assert json.loads((place / CURRENT).read_text())["id"] in ids
-
-
-def test_s3(shard_set, tmp_path, monkeypatch):
+@contextmanager
+def s3_bucket(monkeypatch):
+    """The address of an empty bucket of a server in a process of its own."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "hidden",
@@ -250,22 +238,20 @@ def test_s3(shard_set, tmp_path, monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     with serving("s3") as (port, _):
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # which knows the servers of other tests
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         import boto3
 
         boto3.client("s3").create_bucket(Bucket="shards")
-        shards = shard_set(samples_per_shard=4)
-        assert push(shards, "s3://shards/digits/small")["sent"] > 0
-        assert push(shards, "s3://shards/digits/small")["sent"] == 0
-        pull("s3://shards/digits/small", tmp_path / "set")
-        assert contents(tmp_path / "set") == contents(shards)
-        with pytest.raises(ShardSetError, match="s3://shards/nothing: neither"):
-            pull("s3://shards/nothing", tmp_path / "no")
+        yield "s3://shards"
 
 
-def test_sftp(shard_set, tmp_path, monkeypatch):
+@contextmanager
+def sftp_folder(monkeypatch, tmp_path):
+    """The address of the empty folder `root` on a server in a process of its own, and the server's port."""
     (tmp_path / "root").mkdir()
     with serving("sftp", tmp_path / "root") as (port, _):
+        SSHFileSystem.clear_instance_cache()
         home = tmp_path / "home" / ".ssh"
         home.mkdir(parents=True)
         (home / "config").write_text(
@@ -274,8 +260,80 @@ def test_sftp(shard_set, tmp_path, monkeypatch):
         )
         monkeypatch.setenv("HOME", str(home.parent))
         monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+        yield f"sftp://shelf{tmp_path / 'root'}", port
+
+
+@pytest.fixture(params=["folder", "s3", "sftp"])
+def shared_place(request, tmp_path, monkeypatch):
+    """An address that several processes write to."""
+    if request.param == "folder":
+        yield str(tmp_path / "place")
+    elif request.param == "s3":
+        with s3_bucket(monkeypatch) as address:
+            yield f"{address}/place"
+    else:
+        with sftp_folder(monkeypatch, tmp_path) as (address, _):
+            yield f"{address}/place"
+
+
+PUBLISH = """
+import os, pathlib, sys
+from pipeline.places import Place
+from pipeline.sharing import push
+
+last = sys.argv[3]
+put = Place.put
+
+def put_or_die(self, source, name):
+    if name == last:
+        os._exit(9)
+    put(self, source, name)
+
+Place.put = put_or_die
+for _ in range(int(sys.argv[4])):
+    push(pathlib.Path(sys.argv[1]), sys.argv[2])
+"""
+"""Publishes a set several times; dies before a file of some name is sent."""
+
+
+def publisher(shards, address, *, dies_at="", times=1):
+    command = [sys.executable, "-c", PUBLISH, str(shards), address, dies_at, str(times)]
+    return subprocess.Popen(command, cwd=ROOT)
+
+
+def test_two_publishers_and_a_reader_never_a_mixture(shard_set, shared_place, tmp_path):
+    one, other = shard_set(samples_per_shard=4), shard_set(samples_per_shard=4, seed=7)
+    ids = {ShardSet(one).id, ShardSet(other).id}
+    push(one, shared_place)
+    assert publisher(other, shared_place, dies_at="manifest.json").wait() == 9
+    assert find(open_place(shared_place)).manifest["self_sha256"] == ShardSet(one).id
+    writers = [publisher(shards, shared_place, times=2) for shards in (one, other)]
+    reads = 0
+    while any(writer.poll() is None for writer in writers) or reads < 2:
+        done = pull(shared_place, tmp_path / f"read{reads}")
+        assert done["id"] in ids
+        assert verify(tmp_path / f"read{reads}").ok
+        reads += 1
+    assert [writer.returncode for writer in writers] == [0, 0]
+    for last in (other, one):
+        push(last, shared_place)
+        assert find(open_place(shared_place)).manifest["self_sha256"] == ShardSet(last).id
+
+
+def test_s3(shard_set, tmp_path, monkeypatch):
+    with s3_bucket(monkeypatch) as address:
         shards = shard_set(samples_per_shard=4)
-        address = f"sftp://shelf{tmp_path / 'root'}"
+        assert push(shards, f"{address}/digits/small")["sent"] > 0
+        assert push(shards, f"{address}/digits/small")["sent"] == 0
+        pull(f"{address}/digits/small", tmp_path / "set")
+        assert contents(tmp_path / "set") == contents(shards)
+        with pytest.raises(ShardSetError, match="s3://shards/nothing: neither"):
+            pull(f"{address}/nothing", tmp_path / "no")
+
+
+def test_sftp(shard_set, tmp_path, monkeypatch):
+    with sftp_folder(monkeypatch, tmp_path) as (address, port):
+        shards = shard_set(samples_per_shard=4)
         push(shards, address)
         assert push(shards, address)["sent"] == 0
         pull(address, tmp_path / "set")
