@@ -29,7 +29,7 @@ SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET
 RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup raw preprocess verify train evaluate compare ablate leak report bench bench-pipeline bench-train bench-gpu triton fuzz docs lint test test-long clean distclean
+.PHONY: help setup raw preprocess verify train evaluate compare ablate leak report bench bench-pipeline bench-train bench-gpu fuzz docs lint test test-long clean distclean
 
 help: ## list the targets and variables
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
@@ -90,9 +90,6 @@ bench-train: $(READY) ## speed and memory of training on the CPU beside SPIKINGJ
 
 bench-gpu: ## speed and memory of training on a CUDA machine; GPU_PYTHON=python whose torch has CUDA
 	@$(GPU_PYTHON) tests/bench/bench_gpu.py --json docs/results/bench-gpu-$(TODAY).json
-
-triton: $(READY) ## add Triton (1 GB), so that `make test` runs the GPU kernels in its interpreter
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check 'triton>=3.6'
 
 fuzz: $(READY) ## add atheris, and feed PARSERS damaged files for SECONDS each
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check 'atheris>=3.0'

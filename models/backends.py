@@ -1,8 +1,9 @@
 """Which code computes the neurons: `torch` (everywhere), `numba` (CPU) or `triton` (CUDA), the two fused ones.
 
-Fused are normalisation, neurons and pooling. Without a choice, numba runs where it can (on the CPU, in float32 or
-float64, with a surrogate it knows), else torch. Triton has passed every test in its interpreter but was never run on a
-GPU, so it runs only where it is asked for by name. A backend asked for runs or raises; nothing falls back in silence.
+Fused are normalisation, neurons and pooling. Without a choice, numba runs on the CPU (in float32 or float64) and Triton
+on CUDA, where each is installed and knows the neurons, else torch. The Triton kernels agree with the others in Triton's
+interpreter and compile for sm_90, but were never run on a GPU; `use("torch")` does without them. Triton's interpreter
+runs only where it is asked for. A backend asked for runs or raises; nothing falls back in silence.
 """
 
 from __future__ import annotations
@@ -70,8 +71,9 @@ BACKENDS = {"numba": _numba_obstacle, "triton": _triton_obstacle, "torch": _torc
 
 
 def _preferred(x: Tensor, rule: FiringRule) -> str:
-    """The first that can run, Triton aside."""
-    return next(name for name in BACKENDS if name != "triton" and not BACKENDS[name](x, rule))
+    """The first that can run, Triton's interpreter aside."""
+    offered = (name for name in BACKENDS if name != "triton" or x.device.type == "cuda")
+    return next(name for name in offered if not BACKENDS[name](x, rule))
 
 
 def choose(x: Tensor, rule: FiringRule) -> str:
@@ -106,13 +108,16 @@ def use(name: str) -> Iterator[None]:
 
 @contextmanager
 def record() -> Iterator[Counter[str]]:
-    """Count the spiking layers that ran inside the block, by backend: `{"numba": 8}`."""
+    """Count the layers of neurons that ran inside the block, by backend: `{"numba": 8}`. Blocks may be nested."""
     counter: Counter[str] = Counter()
+    around = _launches.get()
     token = _launches.set(counter)
     try:
         yield counter
     finally:
         _launches.reset(token)
+        if around is not None:
+            around.update(counter)
 
 
 def count_launch(name: str) -> None:

@@ -1,7 +1,8 @@
 """Normalise, fire and pool on the CPU as one autograd function around the numba kernels.
 
-Axes: B batch, S streams, R = B*S, T time, C channels, P pixels. Kept for backward: the input (a convolution's output)
-and [S,T,C] statistics; potential, spikes and normalised values are computed again.
+Axes: B batch, S streams, R = B*S, T time, C channels, H, W, N numbers of a frame, L = W*C of a row. Memory is
+channels-last: a layer that comes so is read in place and leaves so; another is copied once. Kept for backward: the
+input (a convolution's output) and [S,T,C] statistics; potential, spikes and normalised values are computed again.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from torch.autograd.function import once_differentiable
 
 from models import kernels_numba as kernels
 from models.backends import SURROGATE_CODES, count_launch
+from models.folding import channels_last, empty_channels_last
 from models.neurons import FiringRule, Neuron
 from models.normalization import StepNorm
 
 Array = NDArray[Any]
+NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 SMALLEST_SHARE = 1 << 16  # elements below which handing a share to a thread costs more than it saves
 
 
@@ -35,10 +38,9 @@ def _threads(n: int) -> ThreadPoolExecutor:
 
 
 def _share(kernel: Callable[..., None], x: Array, *arguments: Any) -> None:
-    """Run a kernel over all maps of x [R,T,C,P], shared among as many threads as torch may use."""
-    maps = x.shape[0] * x.shape[2]
-    n = max(1, min(torch.get_num_threads(), maps, x.size // SMALLEST_SHARE))
-    edges = [maps * i // n for i in range(n + 1)]
+    """Run a kernel over all sequences of x [R,T,N], shared among as many threads as torch may use."""
+    n = max(1, min(torch.get_num_threads(), len(x), x.size // SMALLEST_SHARE))
+    edges = [len(x) * i // n for i in range(n + 1)]
     shares = list(pairwise(edges))
     waiting = [_threads(n - 1).submit(kernel, x, *arguments, lo, hi) for lo, hi in shares[1:]]
     kernel(x, *arguments, *shares[0])
@@ -69,28 +71,39 @@ class Plan:
     norm: Norm | None
 
 
-def _maps(x: Tensor, channels: bool) -> Array:
-    """[B,S,T,...] as [R,T,C,P]; all as one channel unless they are kept apart."""
-    B, S, T = x.shape[:3]
-    return x.detach().reshape(B * S, T, x.shape[3] if channels else 1, -1).numpy()
+def _frames(x: Tensor) -> Array:
+    """[B,S,T,...], which lies channels-last, as [R,T,N] in the order of memory."""
+    if x.ndim == 6:
+        x = x.permute(0, 1, 2, 4, 5, 3)  # [B,S,T,H,W,C]
+    return x.detach().view(-1, x.shape[2], math.prod(x.shape[3:])).numpy()
+
+
+def _row(x: Tensor) -> tuple[int, int]:
+    """L and C of [B,S,T,C,H,W], or F and F of [B,S,T,F]."""
+    C = x.shape[3]
+    return (C * x.shape[5] if x.ndim == 6 else C), C
 
 
 def _scalars(x: Array, k: Tensor | float, rule: FiringRule) -> tuple[Any, ...]:
-    """k, leak, threshold, soft in the type of x, and whether the threshold itself fires."""
-    numbers = (float(k), float(rule.leaky), rule.threshold, float(not rule.hard_reset))
-    return *(x.dtype.type(number) for number in numbers), rule.surrogate.fires_at_threshold
+    """k, leak, the potential above which a neuron fires, threshold and soft, in the type of x."""
+    k, leak, threshold, soft = map(x.dtype.type, (float(k), rule.leaky, rule.threshold, not rule.hard_reset))
+    # where the threshold itself fires, what is above the number before it
+    limit = np.nextafter(threshold, x.dtype.type(0)) if rule.surrogate.fires_at_threshold else threshold
+    return k, leak, limit, threshold, soft
 
 
-def _affine(x: Array, streams: int, weight: Tensor | None, bias: Tensor | None, norm: Norm | None) -> list[Array]:
-    """Scale, shift and mean [S,T,C] of a layer's normalisation; 1, 0 and 0 without."""
-    if norm is None:
-        shape = (streams, *x.shape[1:3])
-        return [np.ones(shape, x.dtype), np.zeros(shape, x.dtype), np.zeros(shape, x.dtype)]
+def _across(part: Tensor, x: Tensor) -> Array:
+    """What there is of each channel, [S,T,C], for a whole row of x: [S,T,L] in the type of x."""
+    return part.to(x.dtype).repeat(1, 1, x.shape[5]).numpy()
+
+
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, norm: Norm | None) -> tuple[Tensor, ...]:
+    """Scale, shift and mean [S,T,C] of a layer's normalisation."""
     assert weight is not None
     assert bias is not None
+    assert norm is not None
     scale = weight.detach() * norm.inverse_deviation
-    shift = bias.detach() - norm.mean * scale
-    return [part.to(scale.dtype).contiguous().numpy() for part in (scale, shift, norm.mean)]
+    return scale, bias.detach() - norm.mean * scale, norm.mean
 
 
 class FusedFire(torch.autograd.Function):
@@ -101,19 +114,18 @@ class FusedFire(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, k: Tensor | float, plan: Plan
     ) -> tuple[Tensor, Tensor | None]:
         """Spikes (pooled where planned) and potential after reset (where planned)."""
-        x = x.contiguous()
-        maps = _maps(x, plan.pool or plan.norm is not None)
-        scale, shift, _ = _affine(maps, x.shape[1], weight, bias, plan.norm)
+        frames, nothing = _frames(x), np.empty((0, 0, 0), NUMPY[x.dtype])
+        scale = shift = np.empty((x.shape[1], 0, 0), frames.dtype)
+        if plan.norm is not None:
+            scale, shift, _ = (_across(part, x) for part in _affine(x, weight, bias, plan.norm))
         shape = (*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2) if plan.pool else x.shape
-        spikes = x.new_empty(shape)
-        after = torch.empty_like(x) if plan.potential else None
-        nothing = np.empty((0, 0, 0, 0), maps.dtype)
+        spikes = empty_channels_last(x, shape)
+        after = empty_channels_last(x, x.shape) if plan.potential else None
         _share(
             kernels.forward,
-            maps,
-            *(scale, shift, *_scalars(maps, k, plan.rule), x.shape[-1], plan.pool),
-            spikes.view(*maps.shape[:3], -1).numpy(),
-            nothing if after is None else after.view(maps.shape).numpy(),
+            frames,
+            *(scale, shift, *_scalars(frames, k, plan.rule), *_row(x), plan.pool),
+            *(_frames(spikes), nothing if after is None else _frames(after)),
         )
         learned = isinstance(k, Tensor)
         ctx.save_for_backward(x, weight, bias, k if learned else None)
@@ -127,38 +139,40 @@ class FusedFire(torch.autograd.Function):
         """Gradients of x, of the normalisation's weight and bias, and of a learned k."""
         x, weight, bias, learned_k = ctx.saved_tensors
         plan: Plan = ctx.plan
-        maps = _maps(x, plan.pool or plan.norm is not None)
-        scale, shift, mean = _affine(maps, x.shape[1], weight, bias, plan.norm)
+        frames, nothing = _frames(x), np.empty((0, 0, 0), NUMPY[x.dtype])
+        scale = shift = mean = np.empty((x.shape[1], 0, 0), frames.dtype)
+        if plan.norm is not None:
+            scale, shift, mean = (_across(part, x) for part in _affine(x, weight, bias, plan.norm))
         k, rule = (ctx.k if learned_k is None else learned_k), plan.rule
-        grad_y = torch.empty_like(x)
-        sums = np.empty((2, *maps.shape[:3]) if plan.norm else (0, 0, 0, 0), maps.dtype)
-        grad_k = np.zeros((maps.shape[0], maps.shape[2]) if learned_k is not None else (0, 0), maps.dtype)
-        nothing = np.empty((0, 0, 0, 0), maps.dtype)
+        grad_y = empty_channels_last(x, x.shape)
+        (row, C), (R, T, _) = _row(x), frames.shape
+        sums = np.empty((2, R, T, C) if plan.norm else (0, 0, 0, 0))
+        grad_k = np.zeros(R if learned_k is not None else 0)
         _share(
             kernels.backward,
-            maps,
-            *(scale, shift, mean, *_scalars(maps, k, rule)),
-            *(SURROGATE_CODES[rule.surrogate.name], maps.dtype.type(rule.surrogate.alpha), x.shape[-1], plan.pool),
-            nothing if grad_spikes is None else grad_spikes.contiguous().view(*maps.shape[:3], -1).numpy(),
-            nothing if grad_after is None else grad_after.contiguous().view(maps.shape).numpy(),
-            *(grad_y.view(maps.shape).numpy(), sums, grad_k),
+            frames,
+            *(scale, shift, mean, *_scalars(frames, k, rule)),
+            *(SURROGATE_CODES[rule.surrogate.name], frames.dtype.type(rule.surrogate.alpha), row, C, plan.pool),
+            *(nothing if grad is None else _frames(channels_last(grad)) for grad in (grad_spikes, grad_after)),
+            *(_frames(grad_y), sums, grad_k),
         )
         grad_weight = grad_bias = None
         if plan.norm is not None:
-            grad_weight, grad_bias = _through_norm(x, maps, grad_y, sums, scale, plan.norm)
-        learned_grad = None if learned_k is None else learned_k.new_tensor(grad_k.sum(dtype=np.float64))
+            scales, _, _ = _affine(x, weight, bias, plan.norm)
+            grad_weight, grad_bias = _through_norm(x, grad_y, sums, scales, plan.norm)
+        learned_grad = None if learned_k is None else learned_k.new_tensor(grad_k.sum())
         return grad_y, grad_weight, grad_bias, learned_grad, None
 
 
-def _through_norm(x: Tensor, maps: Array, grad: Tensor, sums: Array, scale: Array, norm: Norm) -> tuple[Tensor, Tensor]:
+def _through_norm(x: Tensor, grad: Tensor, sums: Array, scale: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     """Turn the gradient behind the normalisation into the one before it, in place; gradients of weight and bias [C].
 
     `sums` [2,R,T,C]: of the gradient, and of the gradient times the centred input.
     """
     B, S, T, C = x.shape[:4]
-    plain, centred = torch.from_numpy(sums).double().view(2, B, S, T, C).unbind()
+    plain, centred = torch.from_numpy(sums).view(2, B, S, T, C).unbind()
     normalized = centred * norm.inverse_deviation  # sums of gradient times normalised input
-    gain = torch.from_numpy(scale).double()  # [S,T,C]
+    gain = scale.double()  # [S,T,C]
     slant, offset = torch.zeros_like(gain), torch.zeros_like(gain)
     if norm.pooled_over is not None:  # the statistics are functions of x
         count = x[0, 0, 0, 0].numel() * math.prod((B, S, T, C)[axis] for axis in norm.pooled_over)
@@ -167,8 +181,7 @@ def _through_norm(x: Tensor, maps: Array, grad: Tensor, sums: Array, scale: Arra
         )
         slant = -gain * mean_normalized * norm.inverse_deviation
         offset = -gain * mean_plain - slant * norm.mean
-    parts = [part.to(x.dtype).contiguous().numpy() for part in (gain, slant, offset)]
-    _share(kernels.normalize_backward, maps, grad.view(maps.shape).numpy(), *parts)
+    _share(kernels.normalize_backward, _frames(x), _frames(grad), *(_across(p, x) for p in (gain, slant, offset)))
     return normalized.sum((0, 1, 2)).to(x.dtype), plain.sum((0, 1, 2)).to(x.dtype)
 
 
@@ -179,12 +192,12 @@ def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:
         mean, variance = (part[:, None].expand(S, T, C) for part in norm.running(streams))
         return Norm(mean, (variance + norm.eps).rsqrt(), None)
     norm.check_count(x)
-    maps = _maps(x.contiguous(), channels=True)
-    sums, squares = np.empty((2, *maps.shape[:3]), maps.dtype)
-    _share(kernels.moments, maps, sums, squares)
+    frames = _frames(x)
+    sums, squares = np.empty((2, *frames.shape[:2], C))
+    _share(kernels.moments, frames, W * C, sums, squares)
     pooled_over = (0, 2) if norm.statistics == "pooled" else (0,)
-    totals = torch.from_numpy(sums).double().view(B, S, T, C)
-    spreads = torch.from_numpy(squares).double().view(B, S, T, C)
+    totals = torch.from_numpy(sums).view(B, S, T, C)
+    spreads = torch.from_numpy(squares).view(B, S, T, C)
     pixels = H * W
     count = pixels * B * (T if norm.statistics == "pooled" else 1)
     mean = totals.sum(pooled_over, keepdim=True) / count  # [1,S,T or 1,C]
@@ -201,6 +214,7 @@ def fire(
 ) -> tuple[Tensor, Tensor | None]:
     """Normalise, fire over all steps, pool: see `models.layers.fire`, whose numba backend this is."""
     count_launch("numba")
+    x = channels_last(x)
     with torch.no_grad():
         statistics = None if norm is None else _batch_norm(x, norm, streams)
     weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)

@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from models import kernels_triton as kernels
 from models.backends import SURROGATE_CODES, count_launch
+from models.folding import channels_last, empty_channels_last
 from models.neurons import FiringRule, Neuron
 from models.normalization import StepNorm
 
@@ -61,23 +62,6 @@ class Plan:
 
 def _accumulator(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Lay [B,S,T,C,H,W] out in memory as [B,S,T,H,W,C], copied unless it is so already; [B,S,T,F] contiguous."""
-    if x.ndim != 6:
-        return x.contiguous()
-    return x.flatten(0, 2).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:3])
-
-
-def _empty(x: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Channels-last memory for [B,S,T,C,H,W], plain for [B,S,T,F]."""
-    if len(shape) != 6:
-        return x.new_empty(shape, dtype=dtype)
-    frames = torch.empty(
-        (math.prod(shape[:3]), *shape[3:]), dtype=dtype, device=x.device, memory_format=torch.channels_last
-    )
-    return frames.unflatten(0, tuple(shape[:3]))
 
 
 def _sizes(x: Tensor, plan: Plan) -> tuple[int, int, int]:
@@ -126,8 +110,8 @@ class FusedFire(torch.autograd.Function):
         H, W, C = _sizes(x, plan)
         R, T = x.shape[0] * x.shape[1], x.shape[2]
         shape = (*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2) if plan.pool else x.shape
-        spikes = _empty(x, shape, x.dtype)
-        after = _empty(x, x.shape, _accumulator(x)) if plan.potential else None
+        spikes = empty_channels_last(x, shape, x.dtype)
+        after = empty_channels_last(x, x.shape, _accumulator(x)) if plan.potential else None
         scale, shift, _ = _affine(weight, bias, plan.norm, x)
         places = -(-H // 2) * -(-W // 2) if plan.pool else H * W
         blocks = _blocks(4 * places if plan.pool else places, C)
@@ -167,7 +151,7 @@ class FusedFire(torch.autograd.Function):
         blocks = _blocks(H * W, C)
         tiles = triton.cdiv(H * W, blocks["BLOCK_P"])
         grid = (B * S * tiles, triton.cdiv(C, blocks["BLOCK_C"]))
-        grad_x = _empty(x, x.shape, x.dtype)
+        grad_x = empty_channels_last(x, x.shape, x.dtype)
         constants = {
             "T": T,
             "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32,

@@ -1,9 +1,12 @@
-"""Numba kernels: normalise, fire and pool over all time steps, one (sequence, channel) map after another.
+"""Numba kernels: normalise, fire and pool over all time steps, one band of rows after another.
 
-Axes: R sequences (B*S, stream fastest), S streams, T time, C channels, P pixels (H*W). A map's state stays in the
-first-level cache; the loops over P vectorise. Each kernel does the maps lo <= r * C + c < hi, so that threads share
-the work without sharing sums: results do not depend on the number of threads. Scalars come in the arrays' own type,
-and so must every literal beside them: one float64 in a float32 loop halves the vectors, or ends them.
+Axes: R sequences (B*S, stream fastest), S streams, T time, N numbers of a frame, which lie as [H,W,C]; L = W*C numbers
+of a row. A band's state stays in the first-level caches, and every inner loop runs over consecutive numbers, so that it
+fills the vectors whatever C is: what differs from channel to channel comes as a whole row. Each kernel does the
+sequences lo <= r < hi, so that threads share the work without sharing sums: results do not depend on the number of
+threads. Scalars come in the arrays' own type, and so must every literal beside them: one float64 in a float32 loop
+halves the vectors, or ends them. A loop sees five arrays at most: with more, LLVM gives up on proving that none
+overlap.
 
 Imported by `fire_numba` alone, when the first layer runs on it.
 """
@@ -18,65 +21,108 @@ import math
 import numba
 import numpy as np
 
+BAND = 1024
+"""Numbers of a band, about: backward keeps T potentials of each."""
+
 _plain = numba.njit(nogil=True, cache=True, error_model="numpy")
 _summing = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})  # vectorised sums
 
 
 @_plain
-def charge_and_fire(x, scale, shift, k, leak, threshold, soft, at_threshold, v, before, spikes):
-    """One step of a map: moves the potential v [P], writes the potential before reset and the spikes [P].
+def band_height(row, height):
+    """Rows of a band: an even number, so that no pair to be pooled is torn apart, unless there is only one."""
+    return min(height, 2 * max(1, BAND // (2 * row)))
 
-    leak 1 leaks, 0 does not; soft 1 subtracts the threshold on reset, 0 resets to 0.
+
+@_plain
+def normalize(x, scale, shift, y):
+    """Several rows of x [n], times scale plus shift [L], into y [n]."""
+    L = scale.shape[0]
+    for start in range(0, x.shape[0], L):
+        row, out = x[start : start + L], y[start : start + L]
+        for p in range(L):
+            out[p] = row[p] * scale[p] + shift[p]
+
+
+@_plain
+def charge(y, v, k, leak, before):
+    """Potential before reset [n] from the one after the last step `v` and the input `y`; leak 1 leaks, 0 does not."""
+    for p in range(y.shape[0]):
+        before[p] = v[p] + (y[p] - leak * v[p]) * k
+
+
+@_plain
+def fire(before, limit, spikes):
+    """Spikes [n] where the potential is above the limit."""
+    one, zero = before.dtype.type(1), before.dtype.type(0)
+    for p in range(before.shape[0]):
+        spikes[p] = one if before[p] > limit else zero
+
+
+@_plain
+def settle(before, limit, threshold, soft, v):
+    """Potential [n] after reset; soft 1 subtracts the threshold, 0 resets to 0."""
+    for p in range(before.shape[0]):
+        v[p] = (before[p] - threshold) * soft if before[p] > limit else before[p]
+
+
+@_plain
+def pool(full, row, channels, across, out):
+    """Average over 2x2 of several rows into out [n//2 rows of (W//2)*C]; an odd last row or column is dropped.
+
+    across [L] is scratch.
     """
-    one, zero = x.dtype.type(1), x.dtype.type(0)
-    for p in range(x.shape[0]):
-        y = x[p] * scale + shift
-        charged = v[p] + (y - leak * v[p]) * k
-        u = charged - threshold
-        fires = (u > zero) | (at_threshold & (u == zero))
-        before[p] = charged
-        spikes[p] = one if fires else zero
-        v[p] = u * soft if fires else charged
-
-
-@_plain
-def pool(full, width, out):
-    """Average over 2x2 of one map [H*W] into out [H//2 * W//2]; an odd last row or column is dropped."""
-    half = width // 2
+    half = row // channels // 2
     quarter = full.dtype.type(0.25)
-    for i in range(out.shape[0] // half):
-        top, bottom = 2 * i * width, (2 * i + 1) * width
+    for i in range(full.shape[0] // (2 * row)):
+        top, bottom = full[2 * i * row : (2 * i + 1) * row], full[(2 * i + 1) * row : (2 * i + 2) * row]
+        for p in range(row):
+            across[p] = (top[p] + bottom[p]) * quarter
         for j in range(half):
-            a = top + 2 * j
-            b = bottom + 2 * j
-            out[i * half + j] = (full[a] + full[a + 1] + full[b] + full[b + 1]) * quarter
+            a, o = 2 * j * channels, (i * half + j) * channels
+            for c in range(channels):
+                out[o + c] = across[a + c] + across[a + channels + c]
 
 
 @_plain
-def spread(grad, width, out):
-    """Multiply out [H*W] by the gradient of `pool` for grad [H//2 * W//2]; a dropped row or column becomes 0."""
-    half = width // 2
+def spread(grad, row, channels, across, out):
+    """Multiply several rows by the gradient of `pool` for grad; a dropped row or column becomes 0.
+
+    across [L] is scratch.
+    """
+    half = row // channels // 2
     quarter = grad.dtype.type(0.25)
-    for i in range(grad.shape[0] // half):
-        for row in (2 * i * width, (2 * i + 1) * width):
-            for j in range(half):
-                value = grad[i * half + j] * quarter
-                out[row + 2 * j] *= value
-                out[row + 2 * j + 1] *= value
-            out[row + 2 * half : row + width] = 0
-    out[2 * (grad.shape[0] // half) * width :] = 0
+    across[2 * half * channels :] = 0
+    pairs = out.shape[0] // (2 * row)
+    for i in range(pairs):
+        for j in range(half):
+            a, o = 2 * j * channels, (i * half + j) * channels
+            for c in range(channels):
+                across[a + c] = grad[o + c] * quarter
+            for c in range(channels):
+                across[a + channels + c] = grad[o + c] * quarter
+        multiply(across, out[2 * i * row : (2 * i + 1) * row])
+        multiply(across, out[(2 * i + 1) * row : (2 * i + 2) * row])
+    out[2 * pairs * row :] = 0
 
 
 @_plain
 def multiply(grad, out):
-    """Multiply out [P] by grad [P]."""
+    """Multiply out [n] by grad [n]."""
     for p in range(out.shape[0]):
         out[p] *= grad[p]
 
 
 @_plain
+def add(x, out):
+    """Add x [n] to out [n]."""
+    for p in range(out.shape[0]):
+        out[p] += x[p]
+
+
+@_plain
 def slope(kind, alpha, threshold, before, out):
-    """Surrogate derivative [P] at the potential before reset; `kind` as in `backends.SURROGATE_CODES`."""
+    """Surrogate derivative [n] at the potential before reset; `kind` as in `backends.SURROGATE_CODES`."""
     n = before.shape[0]
     zero, one, half = before.dtype.type(0), before.dtype.type(1), before.dtype.type(0.5)
     if kind == 0:
@@ -100,131 +146,182 @@ def slope(kind, alpha, threshold, before, out):
 
 @_plain
 def forward(
-    x, scale, shift, k, leak, threshold, soft, at_threshold, width, pooled, spikes, potential, lo, hi
+    x, scale, shift, k, leak, limit, threshold, soft, row, channels, pooled, spikes, potential, lo, hi
 ):  # fmt: skip
-    """Spikes [R,T,C,P or pooled P] and, unless it is empty, the potential after reset [R,T,C,P].
+    """Spikes [R,T,N or pooled N] and, unless it is empty, the potential after reset [R,T,N].
 
-    x [R,T,C,P]; scale, shift [S,T,C]; width of a map in pixels.
+    x [R,T,N]; scale, shift [S,T,L], with no numbers in them where nothing is normalised; row = L.
     """
-    T, C, P = x.shape[1:]
-    v, before, full = np.empty(P, x.dtype), np.empty(P, x.dtype), np.empty(P, x.dtype)
-    for i in range(lo, hi):
-        r, c = i // C, i % C
+    T, N = x.shape[1:]
+    height = N // row
+    rows = band_height(row, height)
+    bands = np.empty((4, rows * row), x.dtype)
+    across = np.empty(row, x.dtype)
+    small = row // channels // 2 * channels  # numbers of a pooled row
+    for r in range(lo, hi):
         s = r % scale.shape[0]
-        v[:] = 0
-        for t in range(T):
-            row = full if pooled else spikes[r, t, c]
-            charge_and_fire(
-                x[r, t, c], scale[s, t, c], shift[s, t, c], k, leak, threshold, soft, at_threshold, v, before, row
-            )
-            if pooled:
-                pool(full, width, spikes[r, t, c])
-            if potential.size:
-                potential[r, t, c, :] = v
+        for top in range(0, height, rows):
+            begin, end = top * row, min(top + rows, height) * row
+            n = end - begin
+            v, before, full = bands[0, :n], bands[1, :n], bands[2, :n]
+            v[:] = 0
+            for t in range(T):
+                y = x[r, t, begin:end]
+                if scale.size:
+                    y = bands[3, :n]
+                    normalize(x[r, t, begin:end], scale[s, t], shift[s, t], y)
+                charge(y, v, k, leak, before)
+                settle(before, limit, threshold, soft, v)
+                if pooled:
+                    fire(before, limit, full)
+                    pool(full, row, channels, across, spikes[r, t, top // 2 * small :])
+                else:
+                    fire(before, limit, spikes[r, t, begin:end])
+                if potential.size:
+                    potential[r, t, begin:end] = v
 
 
 @_plain
-def step_back(spikes, from_spikes, from_after, k, leak, soft, carried, grad_y):
-    """One step backwards of a map: gradient of its input y [P], and of the potential it started from (carried [P]).
+def step_back(before, push, k, leak, limit, soft, carried, grad_y):
+    """One step backwards: gradient of the neurons' input y [n], and of the potential they started from (carried [n]).
 
-    from_spikes [P] has the surrogate derivative in it already: with one array more, LLVM gives up on proving that
-    none overlap, and does not vectorise.
+    push [n]: gradient of the spikes times the surrogate derivative. carried [n]: that of the potential after reset,
+    whose own derivative is 1, or `soft` where it spiked; the spike in it is a constant.
     """
-    one = carried.dtype.type(1)
-    for p in range(carried.shape[0]):
-        kept = one - spikes[p] * (one - soft)  # the reset's own derivative; the spike in it is a constant
-        grad = (carried[p] + from_after[p]) * kept + from_spikes[p]
+    one = before.dtype.type(1)
+    for p in range(before.shape[0]):
+        grad = carried[p] * (soft if before[p] > limit else one) + push[p]
         grad_y[p] = grad * k
         carried[p] = grad - grad * k * leak
 
 
-@_summing
-def sum_norm(grad_y, x, mean):
-    """Sums over a map of the gradient, and of the gradient times the centred input."""
-    plain, centred = grad_y.dtype.type(0), grad_y.dtype.type(0)
-    for p in range(x.shape[0]):
-        plain += grad_y[p]
-        centred += grad_y[p] * (x[p] - mean)
-    return plain, centred
+@_plain
+def sum_norm(grad_y, x, mean, plain, centred):
+    """Add up the rows of the gradient, and of the gradient times the centred input, into two rows [L]."""
+    L = mean.shape[0]
+    for start in range(0, x.shape[0], L):
+        grad, values = grad_y[start : start + L], x[start : start + L]
+        for p in range(L):
+            plain[p] += grad[p]
+            centred[p] += grad[p] * (values[p] - mean[p])
 
 
 @_summing
-def sum_gain(grad_y, x, scale, shift, leak, start, k):
-    """Sum over a map of the gradient of k."""
+def sum_gain(grad_y, before, start, k):
+    """Part of the gradient of k: before = start + (y - leak start) k."""
     total = grad_y.dtype.type(0)
-    for p in range(x.shape[0]):
-        total += grad_y[p] * (x[p] * scale + shift - leak * start[p])
-    return total / k
+    for p in range(before.shape[0]):
+        total += grad_y[p] * (before[p] - start[p])
+    return total / (k * k)
+
+
+@_plain
+def by_channel(row, out):
+    """Sums over W of a row [W*C] into out [C]."""
+    C = out.shape[0]
+    out[:] = 0
+    for start in range(0, row.shape[0], C):
+        for c in range(C):
+            out[c] += row[start + c]
 
 
 @_plain
 def backward(
-    x, scale, shift, mean, k, leak, threshold, soft, at_threshold, kind, alpha, width, pooled,
+    x, scale, shift, mean, k, leak, limit, threshold, soft, kind, alpha, row, channels, pooled,
     grad_spikes, grad_after, grad_y, sums, grad_k, lo, hi,
 ):  # fmt: skip
-    """Gradient of the neurons' input y = x scale + shift [R,T,C,P]; potential and spikes are computed again.
+    """Gradient of the neurons' input y = x scale + shift [R,T,N]; potential and spikes are computed again.
 
     grad_spikes and grad_after are empty where there is no gradient. sums [2,R,T,C] (of the gradient, and of the
-    gradient times x - mean) and grad_k [R,C] are empty where nobody needs them.
+    gradient times x - mean) and grad_k [R] are empty where nobody needs them; both are float64.
     """
-    T, C, P = x.shape[1:]
-    before, spikes = np.empty((T, P), x.dtype), np.empty((T, P), x.dtype)
-    after = np.zeros((T + 1, P), x.dtype)  # potential that step t starts from
-    carried, from_spikes, nothing = np.zeros((3, P), x.dtype)
-    for i in range(lo, hi):
-        r, c = i // C, i % C
+    T, N = x.shape[1:]
+    height = N // row
+    rows = band_height(row, height)
+    before_band, bands = np.empty((T, rows * row), x.dtype), np.empty((4, rows * row), x.dtype)
+    across = np.empty(row, x.dtype)
+    totals = np.empty((2, T, row if sums.size else 0), x.dtype)
+    small = row // channels // 2 * channels
+    for r in range(lo, hi):
         s = r % scale.shape[0]
-        for t in range(T):
-            after[t + 1] = after[t]
-            charge_and_fire(
-                x[r, t, c], scale[s, t, c], shift[s, t, c], k, leak, threshold, soft, at_threshold,
-                after[t + 1], before[t], spikes[t],
-            )  # fmt: skip
-        carried[:] = 0
-        for t in range(T - 1, -1, -1):
-            if grad_spikes.size:
-                slope(kind, alpha, threshold, before[t], from_spikes)
-                if pooled:
-                    spread(grad_spikes[r, t, c], width, from_spikes)
+        totals[:] = 0
+        for top in range(0, height, rows):
+            begin, end = top * row, min(top + rows, height) * row
+            n = end - begin
+            start, push, carried = bands[0, :n], bands[1, :n], bands[2, :n]
+            start[:] = 0
+            for t in range(T):
+                y = x[r, t, begin:end]
+                if scale.size:
+                    y = bands[3, :n]
+                    normalize(x[r, t, begin:end], scale[s, t], shift[s, t], y)
+                charge(y, start, k, leak, before_band[t, :n])
+                settle(before_band[t, :n], limit, threshold, soft, start)
+            carried[:] = 0
+            for t in range(T - 1, -1, -1):
+                before, out = before_band[t, :n], grad_y[r, t, begin:end]
+                if not grad_spikes.size:
+                    push[:] = 0
                 else:
-                    multiply(grad_spikes[r, t, c], from_spikes)
-            from_after = grad_after[r, t, c] if grad_after.size else nothing
-            out = grad_y[r, t, c]
-            step_back(spikes[t], from_spikes, from_after, k, leak, soft, carried, out)
-            if sums.size:
-                sums[0, r, t, c], sums[1, r, t, c] = sum_norm(out, x[r, t, c], mean[s, t, c])
-            if grad_k.size:
-                grad_k[r, c] += sum_gain(out, x[r, t, c], scale[s, t, c], shift[s, t, c], leak, after[t], k)
+                    slope(kind, alpha, threshold, before, push)
+                    if pooled:
+                        spread(grad_spikes[r, t, top // 2 * small :], row, channels, across, push)
+                    else:
+                        multiply(grad_spikes[r, t, begin:end], push)
+                if grad_after.size:
+                    add(grad_after[r, t, begin:end], carried)
+                step_back(before, push, k, leak, limit, soft, carried, out)
+                if sums.size:
+                    sum_norm(out, x[r, t, begin:end], mean[s, t], totals[0, t], totals[1, t])
+                if grad_k.size:
+                    start[:] = 0
+                    if t:
+                        settle(before_band[t - 1, :n], limit, threshold, soft, start)
+                    grad_k[r] += sum_gain(out, before, start, k)
+        if sums.size:
+            for t in range(T):
+                by_channel(totals[0, t], sums[0, r, t])
+                by_channel(totals[1, t], sums[1, r, t])
 
 
-@_summing
-def moments(x, sums, squares, lo, hi):
-    """Per map the sum [R,T,C] and the sum of squares about the map's own mean [R,T,C]."""
-    T, C, P = x.shape[1:]
-    for i in range(lo, hi):
-        r, c = i // C, i % C
+@_plain
+def add_squares(x, mean, out):
+    """Add the squares of x - mean [L] to out [L]."""
+    for p in range(out.shape[0]):
+        out[p] += (x[p] - mean[p]) * (x[p] - mean[p])
+
+
+@_plain
+def moments(x, row, sums, squares, lo, hi):
+    """Per frame and channel the sum [R,T,C] and the sum of squares about the frame's own mean [R,T,C], in float64."""
+    T, N = x.shape[1:]
+    C = sums.shape[2]
+    across, centre = np.empty(row, x.dtype), np.empty(row, x.dtype)
+    for r in range(lo, hi):
         for t in range(T):
-            row = x[r, t, c]
-            total = x.dtype.type(0)
-            for p in range(P):
-                total += row[p]
-            centre = total / x.dtype.type(P)
-            spread = x.dtype.type(0)
-            for p in range(P):
-                spread += (row[p] - centre) * (row[p] - centre)
-            sums[r, t, c] = total
-            squares[r, t, c] = spread
+            across[:] = 0
+            for start in range(0, N, row):
+                add(x[r, t, start : start + row], across)
+            by_channel(across, sums[r, t])
+            for start in range(0, row, C):
+                for c in range(C):
+                    centre[start + c] = sums[r, t, c] * C / N
+            across[:] = 0
+            for start in range(0, N, row):
+                add_squares(x[r, t, start : start + row], centre, across)
+            by_channel(across, squares[r, t])
 
 
 @_plain
 def normalize_backward(x, grad, scale, slant, offset, lo, hi):
-    """In place: grad [R,T,C,P] <- scale grad + slant x + offset, the three [S,T,C]."""
-    T, C, P = x.shape[1:]
-    for i in range(lo, hi):
-        r, c = i // C, i % C
+    """In place: grad [R,T,N] <- scale grad + slant x + offset, the three [S,T,L]."""
+    T, N = x.shape[1:]
+    L = scale.shape[2]
+    for r in range(lo, hi):
         s = r % scale.shape[0]
         for t in range(T):
-            a, b, d = scale[s, t, c], slant[s, t, c], offset[s, t, c]
-            row, out = x[r, t, c], grad[r, t, c]
-            for p in range(P):
-                out[p] = out[p] * a + row[p] * b + d
+            a, b, d = scale[s, t], slant[s, t], offset[s, t]
+            for start in range(0, N, L):
+                values, out = x[r, t, start : start + L], grad[r, t, start : start + L]
+                for p in range(L):
+                    out[p] = out[p] * a[p] + values[p] * b[p] + d[p]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.errors import InputShapeError, ModelError
 from models.features import resolve
-from models.folding import fold, over_frames
+from models.folding import fold
 from models.neurons import Neuron, make_neuron
 from models.normalization import StepNorm
 from models.output import TransferOutput
@@ -149,8 +149,6 @@ class TransferNetwork(nn.Module):
         self._check_frames([frames for _, frames in given])
         streams = [stream for stream, _ in given]
         x = fold([frames for _, frames in given], self.coefficients.dtype)  # [B,S,T,C,H,W]
-        if x.is_cuda:  # every layer then is channels-last, which is what 16-bit convolutions and the kernels read
-            x = over_frames(lambda frames: frames.contiguous(memory_format=torch.channels_last), x)
         hidden, features = self.encode(x, streams, dropout_seeds)
         logits: list[Tensor | None] = [None, None]
         aligned: list[Tensor | None] = [None, None]

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from models.build import network
 from models.features import fire_aligned
 from models.folding import over_frames
-from models.input_conv import InputConv
 from models.layers import fire
 from models.network import NetworkSettings, TransferNetwork
 from models.neurons import Neuron
@@ -42,10 +41,10 @@ class SCNN(TransferNetwork):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
         first, second, hidden = (settings.scaled(channels) for channels in (15, 40, 300))
-        conv = InputConv(settings.in_channels, first, 5)
-        self.feature = nn.ModuleDict(  # keys are the published indices; 2 and 5 are the pools
-            {"0": conv, "1": self.make_node(), "3": nn.Conv2d(first, second, 5, bias=False), "4": self.make_node()}
-        )
+        self.feature = nn.ModuleDict()  # keys are the published indices; 2 and 5 are the pools
+        for index, channels, out in (("0", settings.in_channels, first), ("3", first, second)):
+            self.feature[index] = nn.Conv2d(channels, out, 5, bias=False)
+            self.feature[str(int(index) + 1)] = self.make_node()
         H, W = (_halved(_halved(side)) for side in settings.input_size)
         self.fc1 = nn.Linear(second * H * W, hidden)
         self.node1 = self.make_node()

@@ -39,7 +39,7 @@ EXTRAS = {
     "report": (("matplotlib", "captum"), "pictures, reports"),
     "sharing": (("fsspec", "aiohttp", "s3fs", "sshfs"), "shard sets on other machines"),
     "tensorboard": (("tensorboard",), "train --tensorboard"),
-    "triton": (("triton",), "neurons on a GPU, on request"),
+    "triton": (("triton",), "neurons on a GPU"),
 }
 """Extra -> its packages, and what for."""
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")

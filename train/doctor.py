@@ -14,6 +14,8 @@ from train.errors import TrainError
 from train.precision import cpu_computes
 from train.runs import RunFolder, read_result
 
+UNTRIED = "; its kernels are tested in Triton's interpreter, never yet on a GPU: --backend torch does without"
+
 
 def examine(runs: Path) -> dict[str, Any]:
     """All sections, as plain JSON.
@@ -50,9 +52,9 @@ def fast_paths() -> list[dict[str, Any]]:
     for name, obstacle in BACKENDS.items():
         why = obstacle(x, rule)
         if name == chosen:
-            why = f"what train takes on {device}"
+            why = f"what train takes on {device}" + UNTRIED * (name == "triton")
         elif not why:
-            why = "can run, is slower" if name == "torch" else "can run, where asked for by name"
+            why = "can run, is slower" if name == "torch" else "can run, where asked for with --backend"
         paths.append({"path": f"neurons on {name}", "active": name == chosen, "why": why})
     onednn = torch.backends.mkldnn.is_available()
     return [
@@ -76,8 +78,8 @@ def fast_paths() -> list[dict[str, Any]]:
         },
         {
             "path": "channels-last frames",
-            "active": device == "cuda",
-            "why": "on CUDA" if device == "cuda" else "for CUDA; on a CPU they gain nothing",
+            "active": True,
+            "why": "in convolutions and fused neurons",
         },
         {"path": "convolutions by oneDNN", "active": onednn, "why": "CPU" if onednn else "torch was built without it"},
     ]

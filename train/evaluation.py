@@ -15,10 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from models import TransferNetwork
+from models import TransferNetwork, backends
 from train.errors import RunError, ShardMismatchError
 from train.frames import Frames
-from train.networks import choose_device, load_network
+from train.networks import choose_device, load_network, require_backend
 from train.recipes import recipe_from
 from train.runs import RunFolder, contents_id, read_result
 from train.settings import TrainSettings
@@ -133,8 +133,9 @@ def evaluate(
     weights: str = "best",
     device: str = "auto",
     trust: bool = False,
+    backend: str = "auto",
 ) -> dict[str, Any]:
-    """Score a finished run again; equal to its result.json on the same kind of device. Writes nothing.
+    """Score a finished run again; equal to its result.json on the same kind of device and backend. Writes nothing.
 
     Args:
         run_dir: a run folder, or a file of `train.exporting.export`: see `evaluate_export`.
@@ -143,16 +144,21 @@ def evaluate(
         weights: `best` or `last`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         trust: open a torch.export program, which can run any code.
+        backend: what computes the neurons, see `models.backends`; an exported program brings its own.
 
     Returns:
-        accuracy (0 to 1), loss, split, samples, confusion [K][K] (row = label), classes, weights, shard_set, simulated.
+        accuracy (0 to 1), loss, split, samples, confusion [K][K] (row = label), classes, weights, shard_set, simulated,
+        and the backend that ran.
 
     Raises:
-        RunError: unfinished or damaged run, unknown weights, or an empty split.
+        RunError: unfinished or damaged run, unknown weights, an empty split, or a backend for an exported file.
         ShardMismatchError: another shard set.
         DeviceError: no such device.
+        NetworkError: `backend` cannot compute the neurons here.
     """
     if Path(run_dir).is_file():
+        if backend != "auto":
+            raise RunError(f"{run_dir}: an exported network brings its own code; leave --backend out")
         return evaluate_export(run_dir, shards, split=split, device=device, trust=trust)
     run, result, chosen = RunFolder(run_dir), read_result(run_dir), choose_device(device)
     if weights not in ("best", "last"):
@@ -165,9 +171,10 @@ def evaluate(
     network, _ = load_network(run.best if weights == "best" else run.last, device=chosen)
     settings = recipe_from(result["recipe"], name=str(run.config)).train
     frames = split_frames(shards, split, residence="disk")
-    with same_threads(result["threads"]):
+    with same_threads(result["threads"]), backends.use(backend), backends.record() as ran:
+        require_backend(network, precision="fp32", device=chosen)
         scores = score(network, frames, batch_size=evaluation_batch(settings), device=chosen)
-    return _summary(scores, shards, split) | {"weights": weights}
+    return _summary(scores, shards, split) | {"weights": weights, "backend": "+".join(sorted(ran))}
 
 
 def evaluate_export(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from models import backends
 from train.checkpoints import Cadence
 from train.errors import RunError, RunStoppedError
 from train.evaluation import open_shards
 from train.initialization import read_start, record_start, recorded_start, require_same_start, start_from
 from train.live import Live, Silent, TensorBoard, require_tensorboard
-from train.networks import choose_device
+from train.networks import choose_device, require_backend
 from train.recipes import Recipe
 from train.runs import RunFolder, contents_id, read_result, require_shards
 from train.session import Session
@@ -43,6 +44,7 @@ def train(
     stop: StopRequest | None = None,
     tensorboard: bool = False,
     init: str | Path | None = None,
+    backend: str = "auto",
 ) -> dict[str, Any]:
     """Train, validate after each epoch, score the test split once; continue an unfinished run, return a finished one.
 
@@ -66,6 +68,7 @@ def train(
         stop: end after the step during which a signal arrives, see `train.stopping`.
         tensorboard: write the figures of metrics.jsonl to RUN/tensorboard too.
         init: begin with the best weights of this finished run, where they fit; see `train.initialization`.
+        backend: what computes the neurons, `auto`, `numba`, `triton` or `torch`; see `models.backends`.
 
     Returns:
         The content of result.json.
@@ -79,7 +82,7 @@ def train(
         ReportError: TensorBoard asked for and absent.
         MethodError: the method cannot work with this shard set.
         DeviceError: no such device.
-        NetworkError: `init` holds another architecture.
+        NetworkError: `init` holds another architecture, or `backend` cannot compute the neurons here.
         NonFiniteError: a loss became NaN or infinite.
         KeyboardInterrupt: passed on; the last checkpoint is safe.
     """
@@ -93,7 +96,7 @@ def train(
         raise RunError(f"{run.path} lies inside the shard set {shards.path}, which is read only; choose another folder")
     chosen = choose_device(local_device(device))
     start = None if init is None else read_start(init)
-    with meet(chosen) as team:
+    with meet(chosen) as team, backends.use(backend), backends.record() as ran:
         contents = contents_id(shards)
 
         def status() -> str:
@@ -116,6 +119,7 @@ def train(
             stop=stop,
             contents=contents,
         )
+        require_backend(session.network, precision=recipe.train.precision, device=chosen)
         began = start_from(start, session.network, shards.classes) if start else None  # a checkpoint replaces it
         with contextlib.ExitStack() as cleanup:
 
@@ -130,11 +134,13 @@ def train(
 
             if team.lead_does(claim) == "finished":
                 return dict(team.lead_does(lambda: read_result(run.path)))
-            return _work(session, recipe, team, progress=progress or Silent, tensorboard=tensorboard)
+            return _work(session, recipe, team, ran, progress=progress or Silent, tensorboard=tensorboard)
 
 
-def _work(session: Session, recipe: Recipe, team: Team, *, progress: Progress, tensorboard: bool) -> dict[str, Any]:
-    """Take a claimed run from where it is to its result."""
+def _work(
+    session: Session, recipe: Recipe, team: Team, ran: Mapping[str, int], *, progress: Progress, tensorboard: bool
+) -> dict[str, Any]:
+    """Take a claimed run from where it is to its result; `ran` counts layers of neurons by backend."""
     run = session.run
     session.restore()
     if tensorboard and team.lead:
@@ -150,7 +156,7 @@ def _work(session: Session, recipe: Recipe, team: Team, *, progress: Progress, t
     live = Live(bar, steps=session.steps, samples_per_step=per_step, done=session.at.step)
 
     def finish() -> dict[str, Any]:
-        result = {**session.result(recipe), "init": recorded_start(run)}
+        result = {**session.result(recipe), "init": recorded_start(run), "backend": "+".join(sorted(ran))}
         run.finish(result)
         return result
 

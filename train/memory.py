@@ -12,6 +12,12 @@ from train.errors import DeviceMemoryError
 log = logging.getLogger(__name__)
 
 
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory is short: the device's or the processor's, for which torch has no class."""
+    short = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return short or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+
+
 def out_of_memory(attempt: Callable[[int], None] | None, *, samples: int, parts: int, step: int) -> DeviceMemoryError:
     """The error for a step that ran out of memory, with a batch size that fits.
 
@@ -32,7 +38,9 @@ def out_of_memory(attempt: Callable[[int], None] | None, *, samples: int, parts:
         size = -(-samples // tried)
         try:
             attempt(size)
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
             fits = False
         else:
             fits = True

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from models import ModelError, TransferNetwork, build_model
+from models import ModelError, TransferNetwork, backends, build_model
+from models.errors import BackendError
 from train.checkpoints import read_weights
 from train.errors import DeviceError, NetworkError, RunError
 from train.order import derived_seed
+from train.precision import TYPES
 from train.settings import TrainSettings
 
 
@@ -87,6 +89,19 @@ def feature_count(network: TransferNetwork) -> int:
     features = network.eval()(None, frames).event_features  # [T,1,F]
     network.train(training)
     return int(features.shape[-1])
+
+
+def require_backend(network: TransferNetwork, *, precision: str, device: torch.device) -> str:
+    """Name of the backend that will compute the network's neurons in training, see `models.backends`.
+
+    Raises:
+        NetworkError: the one that was asked for with `backends.use` cannot.
+    """
+    x = torch.zeros((1, 1, network.settings.time_steps, 1), dtype=TYPES[precision] or torch.float32, device=device)
+    try:
+        return backends.choose(x, network.make_node().rule)
+    except BackendError as error:
+        raise NetworkError(str(error)) from error
 
 
 def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, dict[str, Any]]:

@@ -192,4 +192,5 @@ def _machine(result: dict[str, Any]) -> str:
     parts = [str(result[name]) for name in ("device",) if name in result]
     parts += [f"{result['threads']} {'thread' if result['threads'] == 1 else 'threads'}"] if "threads" in result else []
     parts += [f"torch {result['torch']}"] if "torch" in result else []
+    parts += [f"neurons by {result['backend']}"] if "backend" in result else []
     return ", ".join(parts)

@@ -24,7 +24,7 @@ from train.diagnosis import FiniteWatch, FiringWatch, require_finite_weights
 from train.evaluation import Scores, evaluation_batch, score, split_frames
 from train.frames import Frames
 from train.live import Live, TensorBoard
-from train.memory import out_of_memory
+from train.memory import out_of_memory, ran_out
 from train.methods import Method, method_of
 from train.networks import make_network, make_optimizer, network_arguments, set_learning_rate
 from train.operations import held_out_energy_nj
@@ -290,8 +290,10 @@ class Session:
             if self.device_step is not None and self.device_step.takes(index):
                 return self.device_step.step(epoch, index, step)
             return stepper.step(epoch, index, step, sums=self.sums, finite=self.finite)
-        except torch.OutOfMemoryError:
-            pass  # leave this block first: the traceback keeps the step's tensors alive
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+            # leave this block first: the traceback keeps the step's tensors alive
         self.optimizer.zero_grad(set_to_none=True)
         raise out_of_memory(
             (lambda size: stepper.rehearse(epoch, index, step, samples=size)) if self.team.size == 1 else None,

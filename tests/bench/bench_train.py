@@ -64,12 +64,14 @@ def step_rows(case: Case, *, rounds: int, repeats: int, spikingjelly: str | None
     kernel = f"({'+'.join(sorted(ran))})"
     our_step = stepper(lambda: our_loss(net, *batch), net.parameters())
     their_step = stepper(lambda: published.loss(*batch, domain_coefficient=DOMAIN), published.parameters())
-    row = Row(f"step: {case.what}", kernel, "step by step", "samples", case.B)
+    barred = case.name == "vgg_snn"
+    row = Row(f"step: {case.what}", kernel, "step by step", "samples", case.B, bars=(None, 1.4 if barred else None))
     compare(row, our_step, their_step, rounds=rounds, our_repeats=repeats, their_repeats=repeats)
-    rows = [row, Row(f"kept for backward: {case.what}", "", "step by step", "MB", quantities=megabytes)]
+    most = (None, 0.55 if barred else None)
+    rows = [row, Row(f"kept for backward: {case.what}", "", "step by step", "MB", quantities=megabytes, bars=most)]
     if spikingjelly and case.name == "vgg_snn":
         with Peer(spikingjelly, case) as peer:
-            row = Row(f"step: {case.what}", kernel, "SpikingJelly multi-step", "samples", case.B)
+            row = Row(f"step: {case.what}", kernel, "SpikingJelly multi-step", "samples", case.B, bars=(None, 1.0))
             rows.append(compare(row, our_step, peer.step, rounds=rounds, our_repeats=repeats, their_repeats=repeats))
             quantities = megabytes[0], peer.megabytes
             rows.append(Row(f"kept for backward: {case.what}", "", "SpikingJelly", "MB", quantities=quantities))
@@ -145,7 +147,10 @@ def batch_rows(shards: ShardSet, *, steps: int, rounds: int) -> list[Row]:
     amount = sum(len(batch.labels) for batch in ready)
     rows = []
     for where, data in (("on disk", from_disk), ("read once", from_memory)):
-        row = Row(f"SCNN training, shards {where}", f"shards {where}", "batches in memory", "samples", amount)
+        row = Row(
+            f"SCNN training, shards {where}", f"shards {where}", "batches in memory", "samples", amount,
+            bars=(None, 0.95),
+        )  # fmt: skip
         rows.append(compare(row, training(data), training(None), rounds=rounds))
     return rows
 

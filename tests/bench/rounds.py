@@ -16,6 +16,7 @@ for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPE
 
 import argparse  # noqa: E402
 import json  # noqa: E402
+import operator  # noqa: E402
 import platform  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
@@ -45,7 +46,7 @@ class Row:
     their_seconds: list[float] = field(default_factory=list)
     quantities: tuple[float, float] | None = None
     bars: tuple[float | None, float | None] = (None, None)
-    """What is to be reached: units per second, and the ratio."""
+    """What is to be reached: units per second, and the ratio; of quantities the most that ours and the ratio may be."""
 
     @property
     def ratios(self) -> list[float]:
@@ -62,11 +63,16 @@ class Row:
 
     def judged(self) -> str:
         """The bars with what became of them, by the medians; empty where there is none."""
-        reached = [statistics.median(self.speeds[0]) if self.our_seconds else 0.0, statistics.median(self.ratios)]
+        if self.quantities:
+            reached, better = [self.quantities[0], self.ratios[0]], operator.le
+            texts = f"{{:,.0f}} {self.unit}", "{:g}"
+        else:
+            reached = [statistics.median(self.speeds[0]), statistics.median(self.ratios)]
+            texts, better = (f"{{:,.0f}} {self.unit}/s", "{:g}x"), operator.ge
         shown = []
-        for bar, value, text in zip(self.bars, reached, (f"{{:,.0f}} {self.unit}/s", "{:g}x"), strict=True):
+        for bar, value, text in zip(self.bars, reached, texts, strict=True):
             if bar is not None:
-                shown.append(f"{text.format(bar)} {'reached' if value >= bar else 'missed'}")
+                shown.append(f"{text.format(bar)} {'reached' if better(value, bar) else 'missed'}")
         return ", ".join(shown)
 
     def cells(self) -> tuple[str, str, str, str]:

@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -141,6 +142,35 @@ def test_half_precision_runs_on_torch():
     loss.backward()
     assert ran == {"torch": 8}
     assert loss.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("device", "installed", "T", "expected"),
+    [
+        ("cuda", ("numba", "triton"), 10, "triton"),
+        ("cuda", ("numba", "triton"), backends.MOST_TRITON_STEPS + 1, "torch"),
+        ("cuda", ("numba",), 10, "torch"),
+        ("cpu", ("numba", "triton"), 10, "numba"),
+        ("cpu", ("triton",), 10, "torch"),
+    ],
+)
+def test_what_runs_without_a_choice(monkeypatch, device, installed, T, expected):
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: name in installed or None)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # the interpreter is no reason to take Triton
+    x = SimpleNamespace(device=torch.device(device), dtype=torch.float32, shape=(1, 1, T, 1))
+    assert backends.choose(x, small("scnn").make_node().rule) == expected
+
+
+def test_layers_leave_channels_last():
+    """One layout from the first convolution to the last, so that nothing is copied between layers."""
+    net = small("vgg_snn", width=0.1)
+    seen = []
+    for layer in net.feature.values():
+        layer.conv.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with backends.use("numba"):
+        net(frames(net), frames(net))
+    assert len(seen) == 8
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
 
 
 def test_importing_models_does_not_import_compilers():

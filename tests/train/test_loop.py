@@ -391,6 +391,25 @@ def test_absent_cuda_is_a_clear_error(tmp_path, shards, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_backend_can_be_chosen_and_is_written_down(tmp_path, shards, finished):
+    assert json.loads((finished[1] / "result.json").read_text())["backend"] == "numba"
+    result = train(shards, tiny_recipe(), tmp_path / "run", device="cpu", backend="torch")
+    assert result["backend"] == "torch"
+    for chosen in ("torch", "numba"):
+        assert evaluate(tmp_path / "run", shards, device="cpu", backend=chosen)["backend"] == chosen
+
+
+def test_a_backend_that_cannot_run_leaves_no_folder(tmp_path, shards, monkeypatch, finished):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(NetworkError, match="The backend 'triton' cannot run"):
+        train(shards, tiny_recipe(), tmp_path / "run", device="cpu", backend="triton")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(NetworkError, match="do not spike"):
+        train(shards, tiny_recipe(neuron="ReLU"), tmp_path / "run", device="cpu", backend="numba")
+    with pytest.raises(NetworkError, match="cannot run"):
+        evaluate(finished[1], finished[0], device="cpu", backend="triton")
+
+
 def test_progress_counts_steps(tmp_path, shards):
     seen = []
 

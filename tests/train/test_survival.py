@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import ROOT
 from fake_shards import FakeShardSet, tiny_recipe
 from safetensors.torch import load_file
 from test_loop import same_run
 
+import cli
 from train import session
 from train.errors import DeviceMemoryError, RunError, RunStoppedError
 from train.loop import train
@@ -151,6 +154,30 @@ def test_the_command_line_turns_sigterm_into_its_code(shard_set, tmp_path):
     assert not (tmp_path / "run" / ".lock").exists()
 
 
+def test_nothing_is_written_beside_the_shards(shard_set, tmp_path):
+    """Training, its report, scoring and a refused folder inside leave the set and what is around it as they were."""
+    source = shutil.copytree(shard_set(size=16), tmp_path / "sets" / "digits")
+
+    def state():
+        entries = [path.parent for path in source.iterdir()][:1] + sorted(source.parent.rglob("*"))
+        return [(path, path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in entries]
+
+    before = state()
+    recipe = ["--recipe", "digits", "--set", "time_bins=4", "--set", "size=16", "--set", "epochs=1"]
+    for residence in ("disk", "host"):
+        run = str(tmp_path / residence)
+        done = CliRunner().invoke(
+            cli.main, ["train", "--shards", str(source), *recipe, "--run", run, "--residence", residence]
+        )
+        assert done.exit_code == 0, done.output
+        assert (tmp_path / residence / "report.html").is_file()
+        assert CliRunner().invoke(cli.main, ["evaluate", run, "--shards", str(source)]).exit_code == 0
+    refused = CliRunner().invoke(cli.main, ["train", "--shards", str(source), *recipe, "--run", str(source / "run")])
+    assert refused.exit_code == 1
+    assert "inside the shard set" in refused.output
+    assert state() == before
+
+
 def test_stopping_during_validation_skips_no_step_and_repeats_none(tmp_path, shards, monkeypatch):
     train(shards, tiny_recipe(), tmp_path / "whole", device="cpu")
     stop, real, steps = StopRequest(), session.Session._validate, []
@@ -246,6 +273,29 @@ def test_out_of_memory_says_what_fits(tmp_path, shards, monkeypatch):
     monkeypatch.setattr(session.Stepper, "_compute", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
     with pytest.raises(DeviceMemoryError, match="a single one does not fit either"):
         train(shards, tiny_recipe(), tmp_path / "none", device="cpu")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_memory_of_the_processor_runs_out_likewise(tmp_path, shards, monkeypatch, error):
+    forward = session.Stepper._compute
+
+    def small(self, part, *more):
+        if len(part.batch.labels) > 3:
+            raise error
+        return forward(self, part, *more)
+
+    monkeypatch.setattr(session.Stepper, "_compute", small)
+    with pytest.raises(DeviceMemoryError, match="3 fit"):
+        train(shards, tiny_recipe(), tmp_path / "run", device="cpu")
+
+
+def test_other_errors_are_not_taken_for_memory(tmp_path, shards, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(session.Stepper, "_compute", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        train(shards, tiny_recipe(), tmp_path / "run", device="cpu")
 
 
 def test_parts_explain_themselves_and_leave_the_classification_alone(tmp_path, shards, caplog):

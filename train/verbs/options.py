@@ -3,6 +3,13 @@
 import click
 
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["auto", "numba", "triton", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What computes the neurons; auto is numba on a CPU and Triton on CUDA where they are installed, else torch.",
+)
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe."
 )

@@ -12,7 +12,7 @@ from pipeline.terminal import answer, folder, json_option, overwrite_option, pro
 from train.errors import TrainError
 from train.recipes import dump_recipe, load_recipe
 from train.stopping import listening
-from train.verbs.options import checkpoint_option, device_option, set_option, shards_option
+from train.verbs.options import backend_option, checkpoint_option, device_option, set_option, shards_option
 
 
 @click.command("import-checkpoint")
@@ -89,6 +89,7 @@ def import_checkpoint(
     show_default=True,
     help="Where frames are kept; auto goes by their size.",
 )
+@backend_option
 @click.option("--graph/--no-graph", default=True, help="On CUDA, record each step once and replay it.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs to RUN/tensorboard too.")
 @click.option("--init", type=folder(), metavar="RUN", help="Begin with the best weights of this finished run.")
@@ -105,6 +106,7 @@ def train(
     expect: str | None,
     checkpoint_every: str,
     residence: str,
+    backend: str,
     graph: bool,
     tensorboard: bool,
     init: Path | None,
@@ -154,6 +156,7 @@ def train(
             progress=progress_bar,
             overwrite=overwrite,
             residence=residence,
+            backend=backend,
             graph=graph,
             checkpoint_every=checkpoint_every,
             stop=stop,
@@ -202,8 +205,11 @@ def write_run_report(runs: list[Path], out: Path, shards: Any) -> None:
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
 @click.option("--trust", is_flag=True, help="Open a torch.export program, which can run any code.")
 @device_option
+@backend_option
 @json_option
-def evaluate(run_path: Path, shards: str, split: str, weights: str, trust: bool, device: str, as_json: bool) -> None:
+def evaluate(
+    run_path: Path, shards: str, split: str, weights: str, trust: bool, device: str, backend: str, as_json: bool
+) -> None:
     """Score a finished run or an exported file again.
 
     The figure of a run is that of its result.json. NIR and safetensors files hold numbers alone. A torch.export
@@ -216,7 +222,7 @@ def evaluate(run_path: Path, shards: str, split: str, weights: str, trust: bool,
     """
     from train.evaluation import evaluate as score
 
-    result = score(run_path, shards, split=split, weights=weights, device=device, trust=trust)
+    result = score(run_path, shards, split=split, weights=weights, device=device, trust=trust, backend=backend)
     text = f"{split} accuracy {result['accuracy']:.1%} of {result['samples']:,} recordings"
     text += " (SIMULATED)" if result["simulated"] else ""
     text += " (LEAKY protocol: no result)" if result["protocol"] == "leaky" else ""
