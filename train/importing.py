@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from models import ModelError, TransferNetwork
+from models import ModelError, TransferNetwork, backends
 from models.published import neuron_constants, read_published_checkpoint
 from train import checkpoints
 from train.errors import RunError
@@ -95,7 +95,8 @@ def import_checkpoint(
     for path in (run.best, run.last):
         checkpoints.write_weights(path, checkpoints.weights_of(network), description)
     frames = {name: split_frames(shards, name, residence="disk") for name in ("validation", "test")}
-    scores = {name: score(network, split, batch_size=batch_size, device=chosen) for name, split in frames.items()}
+    with backends.record() as ran:
+        scores = {name: score(network, split, batch_size=batch_size, device=chosen) for name, split in frames.items()}
     if (test := scores["test"]) is not None:
         run.write_predictions(shards.split("test").keys, test.labels, test.logits, shards.classes)
     result = {
@@ -129,7 +130,9 @@ def import_checkpoint(
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "processes": 1,
+        "backend": "+".join(sorted(ran)),
         "training_seconds": 0.0,
+        "training_cpu_seconds": None,
         "energy_nj": held_out_energy_nj(
             network, (frames["test"], frames["validation"]), batch_size=batch_size, device=chosen
         ),

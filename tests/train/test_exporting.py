@@ -11,7 +11,7 @@ import torch
 import yaml
 from fake_shards import FakeShardSet, tiny_recipe
 
-from models.backends import use
+from models.backends import BACKENDS, use
 from train.checkpoints import read_weights, weights_file
 from train.errors import ExportError, RunError, ShardMismatchError, TrainError
 from train.evaluation import evaluate
@@ -52,6 +52,7 @@ def test_it_scores_as_its_run_does(run, exports, shards, format):
         assert found.pop("recorded") == expected["accuracy"]
         assert found.pop("format") == format
         assert found.pop("loss") == pytest.approx(expected.pop("loss"), abs=1e-5)
+        assert expected.pop("backend") in BACKENDS  # an exported file brings its own code
         assert found == expected
 
 

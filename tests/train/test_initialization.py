@@ -104,7 +104,7 @@ def test_other_architectures_are_refused_and_leave_no_folder(source, shards, tmp
 
 
 def test_only_finished_runs_are_begun_from(shards, tmp_path):
-    with pytest.raises(RunError, match="no run here"):
+    with pytest.raises(RunError, match="no such file or folder; expected a run"):
         train(shards, tiny_recipe(**SMALL), tmp_path / "run", device="cpu", init=tmp_path / "nowhere")
 
 

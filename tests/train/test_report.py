@@ -274,7 +274,7 @@ def test_errors(runs, old, tmp_path, monkeypatch):
     out = tmp_path / "report.html"
     with pytest.raises(RunError, match="none given"):
         report.write_report([], out)
-    with pytest.raises(RunError, match="no run here"):
+    with pytest.raises(RunError, match="no such file or folder; expected a run"):
         report.write_report([tmp_path / "nothing"], out)
     (old / "predictions.csv").write_text("key,label,prediction,score_0\na,unknown,1,x\n")
     with pytest.raises(RunError, match="damaged"):
