@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import write_nmnist_raw
+from conftest import make_events, write_nmnist_raw
 from PIL import Image
 
 from models import build_model
 from models.published import published_names
+from pipeline.formats.bin40 import encode
 
 FENCE = re.compile(r"^```(?:\{code-block\} )?(\w+)$")
 CAPTION = ":caption: "
-NOT_RUN = "% not run: "
 EXIT_CODE = re.compile(r"exit code (\d+)")
 
 
@@ -29,14 +29,12 @@ class Block:
         file: caption: what the block is to be saved as, or changes; empty for none.
         lines: of the block.
         where: file and line, for messages.
-        not_run: why it cannot be run here, empty if it can.
     """
 
     language: str
     file: str
     lines: tuple[str, ...]
     where: str
-    not_run: str = ""
 
     @property
     def text(self) -> str:
@@ -53,12 +51,11 @@ class Block:
 
 def fenced(path: Path) -> list[Block]:
     """The fenced blocks of a page, in order."""
-    blocks, before = [], ""
+    blocks = []
     lines = iter(enumerate(path.read_text().splitlines(), start=1))
     for number, line in lines:
         match = FENCE.match(line)
         if match is None:
-            before = line or before
             continue
         inside = []
         for _, content in lines:
@@ -68,9 +65,7 @@ def fenced(path: Path) -> list[Block]:
         file = ""
         if inside and inside[0].startswith(CAPTION):
             file = inside.pop(0).removeprefix(CAPTION).strip("`")
-        reason = before.removeprefix(NOT_RUN) if before.startswith(NOT_RUN) else ""
-        blocks.append(Block(match[1], file, tuple(inside), f"{path.name}:{number}", reason))
-        before = ""
+        blocks.append(Block(match[1], file, tuple(inside), f"{path.name}:{number}"))
     return blocks
 
 
@@ -103,10 +98,19 @@ def apply_change(block: Block, root: Path) -> None:
 
 
 def write_what_readers_have(root: Path, *, photos: int) -> None:
-    """What the documents take for granted: N-MNIST and MNIST, photographs of two classes, a published checkpoint."""
+    """What the documents take for granted: raw data of two sets, photographs of two classes, a published checkpoint."""
     nmnist = write_nmnist_raw(root / "nmnist", train=80, test=20, classes=10)
     (nmnist / "events").rename(root / "N-MNIST")
     (nmnist / "static").rename(root / "MNIST")
+    for c, label in enumerate(("accordion", "yin_yang")):
+        for i in range(1, 13):
+            recording = root / "N-Caltech101" / "Caltech101" / label / f"image_{i:04d}.bin"
+            photograph = root / "Caltech101" / "101_ObjectCategories" / label / f"image_{i:04d}.jpg"
+            for path in (recording, photograph):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            recording.write_bytes(encode(make_events(100 * c + i, size=(100, 80))))
+            pixels = np.random.default_rng(100 * c + i).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(photograph)
     for label in ("cat", "dog"):
         (root / "photos" / label).mkdir(parents=True)
         for i in range(photos):
