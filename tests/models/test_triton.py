@@ -170,7 +170,7 @@ def test_what_it_refuses():
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="triton compiles for the card at hand")
-@pytest.mark.parametrize(("learned", "pool"), [(False, True), (True, False)])
+@pytest.mark.parametrize(("learned", "pool"), [pytest.param(False, True, marks=pytest.mark.long), (True, False)])
 def test_kernels_compile_for_a_gpu_that_is_not_there(learned, pool, tmp_path):
     """The interpreter takes more than the compiler does: compile every kernel for sm_90, T=10, fp16 storage."""
     import subprocess

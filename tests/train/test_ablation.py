@@ -212,6 +212,7 @@ def test_a_dask_cluster_makes_the_same_table_though_a_worker_dies(finished, tmp_
     assert (tmp_path / "out" / "report.html").exists()
 
 
+@pytest.mark.long  # the executor is that of the conversion, whose own test is in tests/pipeline/test_engines.py
 def test_a_cluster_without_workers_is_given_up_and_a_lost_scheduler_is_said(tmp_path, shards, grid):
     pytest.importorskip("distributed")
     grid()
