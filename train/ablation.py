@@ -28,7 +28,6 @@ from train.evaluation import open_shards
 from train.grids import Grid, Row
 from train.live import Silent
 from train.loop import Progress
-from train.methods import method_of
 from train.paired import mean_and_std
 from train.recipes import Recipe, dump_recipe
 from train.runs import RunFolder, contents_id, read_result, require_shards
@@ -141,7 +140,7 @@ def ablate(
         The table; see `ablation_table.table_of`. Runs that failed are named in it and leave gaps.
 
     Raises:
-        RecipeError: rates are to be chosen without a validation split, or a row's method cannot have its augmentation.
+        RecipeError: rates are to be chosen without a validation split.
         ShardMismatchError: a row has no shard set, or the sets do not hold the same recordings.
         RunError: another process works in `out`.
         RunStoppedError: `stop` was asked.
@@ -152,9 +151,8 @@ def ablate(
     tuning_runs = [run for row in grid.rows for run in plan.tuning(row)]
     if grid.tuning_seeds and not all(len(run.shards.split("validation")) for run in tuning_runs):
         raise RecipeError(grid.name, ["learning rates are chosen on the validation split, which is empty"], what="grid")
-    for row in grid.rows:  # every row has a shard set and a method that takes it before anything is trained
-        for run in plan.runs(row, grid.learning_rates[0]):
-            method_of(run.recipe.train)
+    for row in grid.rows:  # every row has a shard set before anything is trained
+        plan.runs(row, grid.learning_rates[0])
     with (
         RunFolder(out).lock(),
         _Work(out, engine, device, checkpoint_every, progress or Silent, stop or StopRequest()) as work_on,

@@ -11,7 +11,7 @@ from train.checkpoints import write_json
 from train.errors import RecipeError
 from train.evaluation import open_shards
 from train.loop import Progress, train
-from train.methods import find_method, method_of
+from train.methods import find_method
 from train.paired import difference, mean_and_std
 from train.recipes import Recipe, override
 from train.stopping import StopRequest
@@ -68,7 +68,7 @@ def compare(
     plain = override(recipe, overrides)
     for name in methods:
         find_method(name)
-        method_of(override(plain, method=name).train)
+        override(plain, method=name)
     shards, out = open_shards(shards), Path(out)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
     for seed, name in itertools.product(seeds, methods):  # seed by seed: what is done early is comparable early

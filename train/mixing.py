@@ -5,8 +5,8 @@ classes with a share (`losses.Mixture`). The partner is another sample of the sa
 augmentations that stand before the mixing in the recipe; those behind it see the mixed frames. Half of the samples are
 mixed, the others stay what they are. Training accuracies in logs count the own class.
 
-Methods say whether they can (`Method.mixes`). Those with a static stream cannot: alignment and sliding training pair a
-recording with a photograph of its class, and a mixed one has two. Time-step mixup is their way of mixing, see method
+Not every method can (`settings.MIXING_METHODS`). Those with a static stream cannot: alignment and sliding training pair
+a recording with a photograph of its class, and a mixed one has two. Time-step mixup is their way of mixing, see method
 `tsm`: it mixes domains, along time alone, and no classes.
 
 Axes: B batch, T time, P polarity, H height, W width. Pure functions of frames and numbers in [0, 1).

@@ -52,6 +52,7 @@ def network_arguments(settings: TrainSettings, shards: Any) -> dict[str, Any]:
         "input_size": H,
         "surrogate": settings.surrogate,
         "neuron": settings.neuron,
+        "reset": settings.reset,
         "statistics": settings.statistics,
         "feature": settings.feature,
         "width": settings.width,

@@ -25,7 +25,7 @@ from train.evaluation import Scores, evaluation_batch, score, split_frames
 from train.frames import Frames
 from train.live import Live, TensorBoard
 from train.memory import out_of_memory, ran_out
-from train.methods import Method, method_of
+from train.methods import Method, find_method
 from train.networks import make_network, make_optimizer, network_arguments, set_learning_rate
 from train.operations import held_out_energy_nj
 from train.preparation import changes, prepare
@@ -96,7 +96,7 @@ class Session:
         stop: StopRequest | None = None,
         contents: str = "",
     ) -> None:
-        method = method_of(settings)
+        method = find_method(settings.method)
         self.changed = changes(settings, method.complete(settings))
         settings = method.complete(settings)
         self.shards, self.settings, self.run, self.device = shards, settings, run, device

@@ -16,6 +16,7 @@ from train.errors import RecipeError
 MODELS = ("vgg_snn", "resnet18_snn", "resnet34_snn", "scnn", "nmnist_snn")
 SURROGATES = ("QGateGrad", "BackEIGateGrad", "GateGrad", "SigmoidGrad", "AtanGrad")
 NEURONS = ("LIF", "IF", "PLIF", "ReLU")
+RESETS = ("hard", "soft")
 STATISTICS = ("per_step", "pooled", "domain")
 FEATURES = ("published", "potential", "before_reset", "spikes", "pooled")
 # One file per method, named like it: listing them needs no import.
@@ -33,6 +34,8 @@ AUGMENTATIONS = (
     "time_shift", "time_stretch", "polarity_flip",
 )  # fmt: skip
 MIXINGS = ("cutmix", "eventmix")
+MIXING_METHODS = ("event_only", "pretrain", "simulate", "simulate_only", "simulate_pretrain")
+"""Methods whose loss takes recordings of two classes each: those without a photograph beside the recording."""
 JOIN = "+"
 """Between the names of several augmentations."""
 
@@ -91,6 +94,8 @@ class TrainSettings:
     neuron: str = _setting("LIF", choices=NEURONS)
     """Neuron model; `ReLU` does not spike and makes the network an ANN with the same layers (`surrogate` plays no part,
     and firing rates are shares of outputs above 0)."""
+    reset: str = _setting("hard", choices=RESETS)
+    """What a spike leaves of the membrane potential: 0 (`hard`, published) or what is above the threshold (`soft`)."""
     statistics: str = _setting("per_step", choices=STATISTICS)
     """BatchNorm statistics: of one time step (`per_step`, published), `pooled` over time, or `domain`: per step, with
     running statistics of its own for each stream. `scnn` has no BatchNorm."""
@@ -296,6 +301,12 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
     if len(mixing) > 1:
         problems.append(
             f"augmentation: {' and '.join(mixing)} both mix labels, and a label is a pair of classes; keep one"
+        )
+    if mixing and values.get("method", MIXING_METHODS[0]) not in MIXING_METHODS:
+        problems.append(
+            f"augmentation: {mixing[0]} makes recordings of two classes, and method {values['method']} takes "
+            "recordings of one: it pairs each with photographs of its class; leave it out, or use "
+            f"{', '.join(MIXING_METHODS)}"
         )
     if values.get("events_per_class") and values.get("events_share", 1.0) != 1.0:
         problems.append("events_share: only with events_per_class = 0")

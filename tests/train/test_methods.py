@@ -59,7 +59,7 @@ def shards(tmp_path):
 
 @pytest.fixture
 def loaded(monkeypatch):
-    monkeypatch.setattr(session, "method_of", lambda settings: Loaded)
+    monkeypatch.setattr(session, "find_method", lambda name: Loaded)
     monkeypatch.setattr(Loaded, "prepared", 0)
 
 

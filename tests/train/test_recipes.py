@@ -117,7 +117,7 @@ def test_published_settings():
 def test_settings_know_the_models_that_exist():
     import models
     import pipeline.settings
-    from models.neurons import NEURONS
+    from models.neurons import NEURONS, make_neuron
     from models.normalization import STATISTICS
     from train.augmentation import AUGMENTATIONS
     from train.mixing import MIXINGS
@@ -126,6 +126,8 @@ def test_settings_know_the_models_that_exist():
     assert set(settings.MODELS) == set(models.NETWORKS)
     assert set(settings.SURROGATES) == set(models.SURROGATES)
     assert set(settings.NEURONS) == set(NEURONS)
+    resets = [make_neuron("LIF", surrogate="QGateGrad", reset=name).rule.hard_reset for name in settings.RESETS]
+    assert resets == [True, False]
     assert set(settings.STATISTICS) == set(STATISTICS)
     assert set(settings.FEATURES) == set(models.FEATURES)
     for name in ("reduction", "extent", "encoding", "protocol"):

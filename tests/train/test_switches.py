@@ -30,6 +30,7 @@ SWITCHES = (
     {"feature": "spikes"},
     {"feature": "pooled"},
     {"sampling": "class_balanced"},
+    {"reset": "soft"},
     {"statistics": "pooled"},
     {"statistics": "domain"},
     {"events_per_class": 2},

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from train.errors import MethodError, RecipeError
-from train.settings import JOIN, METHODS, MIXINGS, TrainSettings, nearest
+from train.errors import MethodError
+from train.settings import METHODS, TrainSettings, nearest
 
 if TYPE_CHECKING:  # keeps this module, and with it the names, free of torch
     import torch
@@ -65,8 +65,6 @@ class Method:
     """Whether a step can be recorded on the device and replayed: it takes all numbers from the batch's tensors (the
     replacement probability through `static_stream`), looks at none of them on the host, and does the same at every
     step. Each class says so for itself; a class that derives from one that can is not taken to."""
-    mixes = False
-    """Whether its loss takes recordings of two classes each, see `train.mixing` and `Inputs.mixture`."""
     terms: tuple[str, ...] = ()
     """Names of the losses in `TransferLoss.extra`; metrics.jsonl has the mean of each as `loss_NAME`."""
 
@@ -158,20 +156,3 @@ def find_method(name: str) -> type[Method]:
         raise MethodError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}{nearest(name, METHODS)}")
     importlib.import_module(f"train.methods.{name}")
     return REGISTRY[name]
-
-
-def method_of(settings: TrainSettings) -> type[Method]:
-    """The class of the method that settings name.
-
-    Raises:
-        RecipeError: the augmentation mixes recordings, and the method cannot take them.
-    """
-    cls = find_method(settings.method)
-    mixing = [name for name in settings.augmentation.split(JOIN) if name in MIXINGS]
-    if mixing and not cls.mixes:
-        problem = (
-            f"augmentation: {mixing[0]} makes recordings of two classes, and method {settings.method} takes recordings "
-            "of one: it pairs each with photographs of its class; leave it out, or use event_only, pretrain or simulate"
-        )
-        raise RecipeError("settings", [problem])
-    return cls

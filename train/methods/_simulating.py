@@ -21,7 +21,6 @@ class SimulatingMethod(Method):
 
     needs_static = True
     pool_draws = True
-    mixes = True
     data: TrainingBatches
     simulator: Simulator
 

@@ -17,7 +17,6 @@ class EventOnly(Method):
     """Event loss with weights 1, no static stream."""
 
     capturable = True
-    mixes = True
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
         """Events alone."""

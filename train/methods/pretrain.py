@@ -23,7 +23,6 @@ class Pretrain(Method):
 
     needs_static = True
     pool_draws = True
-    mixes = True
 
     def replacement_probability(self, step: int) -> float:
         """0 while images are shown, then 1."""
