@@ -1,11 +1,9 @@
 """Raw data sets of simulated recordings: scikit-learn's digits, or any folder of class folders of images.
 
-    <out>/events/...             .bin recordings
-          static/...             the images they were simulated from
-          simulated.json         written last: its presence means complete; says that the recordings are simulated
-          simulated.partial.json the same before completion, without counts; what an interrupted run is resumed from
-
-Every file is written aside and renamed, so that a file under its final name is whole.
+<out>/events/...             .bin recordings
+      static/...             the images they were simulated from
+      simulated.json         written last: its presence means complete; says that the recordings are simulated
+      simulated.partial.json the same before completion, without counts; what an interrupted run is resumed from
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,15 +21,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import LayoutError, RecordingError, SettingsError
-from pipeline.files import PARTIAL_SUFFIX, write_bytes
 from pipeline.formats.bin40 import RECORD_BYTES, encode
 from pipeline.images import EXTENSIONS, decode_image
-from pipeline.settings import describe_difference
+from pipeline.rawdata_folder import (
+    COMPLETE,
+    PARTIAL,
+    complete_folder,
+    filled,
+    prepare,
+    read_header,
+    refuse_difference,
+    replace_file,
+)
 from pipeline.simulation import MODEL_VERSION, named_generator, simulate
 from pipeline.simulation_settings import SimulatorSettings
 
-COMPLETE = "simulated.json"
-PARTIAL = "simulated.partial.json"
 TEST_FRACTION = 0.2
 STATEMENT = (
     "The recordings in this folder are simulated from still images with a model of an event camera; "
@@ -290,18 +293,17 @@ def _write(
 ) -> RawSummary:
     """Bring the folder to the state that header and jobs describe."""
     header = json.loads(json.dumps(header))  # as it will read back: tuples become lists
-    if not overwrite and (complete := _read_header(out / COMPLETE)) is not None:
-        _refuse_difference(out, complete, header)
+    if not overwrite and (complete := read_header(out / COMPLETE)) is not None:
+        refuse_difference(out, complete, header)
         (out / PARTIAL).unlink(missing_ok=True)
         counts = complete["counts"]
         return RawSummary(recordings=counts["recordings"], events=counts["events"], written=0, up_to_date=True)
-    _prepare(out, header, overwrite=overwrite)
+    prepare(out, header, overwrite=overwrite)
     written, events = 0, 0
     per_folder: dict[str, int] = {}
     for job in progress(jobs) if progress else jobs:
         target, static = out / job.events_path, out / job.static_path
-        # A file of no bytes is what a power cut can leave under a final name.
-        if not (_filled(target) and _filled(static)):
+        if not (filled(target) and filled(static)):
             data, image = job.load()
             recording = simulate(image, settings=settings, seed=seed, key=job.key)
             if len(recording) == 0:
@@ -310,98 +312,12 @@ def _write(
                     "little contrast for these settings: leave it out, or turn the camera's noise on.",
                     reason="empty",
                 )
-            _replace_file(static, data)
-            _replace_file(target, encode(recording))
+            replace_file(static, data)
+            replace_file(target, encode(recording))
             written += 1
         events += target.stat().st_size // RECORD_BYTES
         folder = job.events_path.removeprefix("events/").rpartition("/")[0]
         per_folder[folder] = per_folder.get(folder, 0) + 1
     counts = {"recordings": len(jobs), "events": events, "per_folder": dict(sorted(per_folder.items()))}
-    write_bytes(out / COMPLETE, _json({**header, "counts": counts}))
-    (out / PARTIAL).unlink()
+    complete_folder(out, header, counts)
     return RawSummary(recordings=len(jobs), events=events, written=written, up_to_date=False)
-
-
-def _prepare(out: Path, header: dict[str, Any], *, overwrite: bool) -> None:
-    """Make the folder ours, with the header of this run in `PARTIAL`; keep files of an interrupted equal run."""
-    if out.exists() and not out.is_dir():
-        raise SettingsError(f"{out}: is a file; expected a folder to write into.")
-    out.mkdir(parents=True, exist_ok=True)
-    partial = _read_header(out / PARTIAL)
-    complete = (out / COMPLETE).exists()
-    # A run killed at its very first file leaves that file's temporary form.
-    others = [p.name for p in out.iterdir() if not (p.name.startswith(PARTIAL) and p.name.endswith(PARTIAL_SUFFIX))]
-    if others and partial is None and not complete:
-        raise SettingsError(
-            f"{out}: not empty ({', '.join(sorted(others)[:3])}) and without {COMPLETE}, so not written by this "
-            "command. Choose another folder."
-        )
-    if partial is not None and not complete:
-        clearing = partial.pop("clearing")
-        if not overwrite:
-            _refuse_difference(out, partial, header)
-        if partial == header and not clearing:
-            return
-    # Old files must never pass for files of this run, whenever it is killed: the header says that they are being
-    # cleared until they are gone, and the old header goes before them.
-    write_bytes(out / PARTIAL, _json({**header, "clearing": True}))
-    (out / COMPLETE).unlink(missing_ok=True)
-    for name in ("events", "static"):
-        if (out / name).exists():
-            shutil.rmtree(out / name)
-    for leftover in out.glob(f"*{PARTIAL_SUFFIX}"):
-        leftover.unlink()
-    write_bytes(out / PARTIAL, _json({**header, "clearing": False}))
-
-
-def _read_header(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(header, dict) or "settings" not in header:
-            raise ValueError("not a header of simulated data")
-    except ValueError as error:
-        raise SettingsError(f"{path}: {error}; expected what this command writes. Choose another folder.") from error
-    return header
-
-
-def _refuse_difference(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raise with the settings that differ, if any do."""
-    difference = describe_difference(_flat({k: v for k, v in found.items() if k != "counts"}), _flat(wanted))
-    if difference:
-        raise SettingsError(
-            f"{out}: holds simulated data with other settings. Choose another folder, or overwrite it.\n{difference}"
-        )
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts and lists as one dict with dotted names."""
-    if isinstance(value, list):
-        value = dict(enumerate(value))
-    if not isinstance(value, dict):
-        return {prefix: value}
-    out: dict[str, Any] = {}
-    for name, inner in value.items():
-        out |= _flat(inner, f"{prefix}.{name}" if prefix else str(name))
-    return out
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True) + "\n").encode()
-
-
-def _filled(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
-
-
-def _replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that it is never seen half-written under its name.
-
-    Differs from `pipeline.files.write_bytes`: no flush to the disk, which would cost more than the simulation, and a
-    temporary name that is always the same, so that a resumed run leaves none behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_bytes(data)
-    aside.replace(path)

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import rawdata
+from pipeline import rawdata, rawdata_folder
 from pipeline.errors import LayoutError, RecordingError, SettingsError
 from pipeline.events import Events
 from pipeline.formats import bin40
-from pipeline.rawdata import COMPLETE, PARTIAL, luminance, write_digits, write_images
+from pipeline.rawdata import luminance, write_digits, write_images
+from pipeline.rawdata_folder import COMPLETE, PARTIAL
 from pipeline.simulation import simulate
 from pipeline.simulation_settings import SimulatorSettings
 
@@ -184,7 +185,7 @@ def test_killed_overwrite_never_mixes_old_and_new(few_digits, tmp_path, monkeypa
     new, out = tmp_path / "new", tmp_path / "out"
     write_digits(new, seed=8)
     write_digits(out, seed=7)
-    real_rmtree, real_write = rawdata.shutil.rmtree, rawdata.write_bytes
+    real_rmtree, real_write = rawdata_folder.shutil.rmtree, rawdata_folder.write_bytes
 
     def dying_rmtree(path):
         if moment == "rmtree" and Path(path).name == "static":
@@ -199,8 +200,8 @@ def test_killed_overwrite_never_mixes_old_and_new(few_digits, tmp_path, monkeypa
             raise _KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(rawdata.shutil, "rmtree", dying_rmtree)
-        patch.setattr(rawdata, "write_bytes", dying_write)
+        patch.setattr(rawdata_folder.shutil, "rmtree", dying_rmtree)
+        patch.setattr(rawdata_folder, "write_bytes", dying_write)
         with pytest.raises(_KilledError):
             write_digits(out, seed=8, overwrite=True)
     # Before anything was removed, the old set is still whole; afterwards only the new settings may go on.
