@@ -209,7 +209,7 @@ def preprocess(
         overwrite=overwrite,
         progress=progress_bar,
     )
-    show_set(outcome, out, as_json=as_json)
+    show_set(outcome, out, as_json=as_json, recipe=recipe)
 
 
 def parse_share(text: str) -> tuple[int, int]:
@@ -237,7 +237,7 @@ def plan_text(summary: dict[str, Any]) -> str:
     return two_columns({f"{summary['dataset']}, nothing written": "", **{f"  {k}": v for k, v in rows.items() if v}})
 
 
-def show_set(outcome: Any, out: Path, *, as_json: bool) -> None:
+def show_set(outcome: Any, out: Path, *, as_json: bool, recipe: str | None = None) -> None:
     """The closing lines of a conversion; where recordings were dropped, the verb ends with its own exit code."""
     manifest, rejected = outcome.manifest, len(outcome.rejects)
     counts = {name: manifest["splits"][name]["samples"] for name in ("train", "validation", "test")}
@@ -253,7 +253,7 @@ def show_set(outcome: Any, out: Path, *, as_json: bool) -> None:
     )
     if not manifest["static"]["roles"]["pool"]:
         text += ": the others were held out, or look like one that was; only event_only can train"
-    fitting = fitting_recipe(manifest["settings"]) or "FILE.toml"
+    fitting = fitting_recipe(manifest["settings"], wish=recipe) or "FILE.toml"
     step: list[str | Path] = ["train", "--shards", out, "--recipe", fitting, "--run", "RUN"]
     answer(result, text, as_json=as_json, then=[] if rejected else step)
     if rejected:

@@ -39,12 +39,13 @@ def _plain(settings: Any) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
 
 
-def fitting_recipe(settings: Mapping[str, Any]) -> str | None:
-    """Name of the shipped recipe that is made for a shard set with these settings; None where there is none.
+def fitting_recipe(settings: Mapping[str, Any], *, wish: str | None = None) -> str | None:
+    """Name of the recipe that is made for a shard set with these settings; None where there is none.
 
-    Of several the one named like the data set comes first.
+    The `wish` comes first, a shipped name or a file, then the shipped ones, of these the one named like the data set.
     """
-    for name in sorted(RECIPES.names(), key=lambda name: (name != settings["dataset"], name)):
+    shipped = sorted(RECIPES.names(), key=lambda name: (name != settings["dataset"], name))
+    for name in [wish, *shipped] if wish else shipped:
         wanted = load_recipe(name).tables()["shards"]
         if all(settings.get(key) == value for key, value in wanted.items()):
             return name

@@ -277,6 +277,8 @@ def test_a_recipe_is_found_for_a_shard_set():
     assert recipes.fitting_recipe({**wanted, "codec": "raw"}) == name
     assert recipes.fitting_recipe({**wanted, "protocol": "legacy"}) == "nomniglot-legacy"
     assert recipes.fitting_recipe({**wanted, "size": 29}) is None
+    best = recipes.load_recipe("best").tables()["shards"]
+    assert [recipes.fitting_recipe(best, wish=wish) for wish in (None, "best", name)] == ["digits", "best", "digits"]
 
 
 def test_find_copy_and_show(tmp_path):
