@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import ROOT
 
+from cli import main
 from pipeline.formats.bin40 import encode
 from pipeline.simulation import simulate
 from pipeline.simulation_settings import SimulatorSettings
@@ -74,18 +76,45 @@ def test_the_gpu_benchmark_needs_what_training_needs():
     assert done.returncode == 0, done.stderr
 
 
-def test_the_training_simulator_is_fitted_to_recordings(tmp_path):
-    """Two recordings of the pipeline's simulator stand for real ones."""
+def write_recordings(folder):
+    """Two recordings of the pipeline's simulator, in the place of real ones; returns their images."""
     images = np.zeros((2, 28, 28), np.uint8)
     images[0, 6:22, 12:16] = images[1, 12:16, 6:22] = 255
-    np.save(tmp_path / "mnist_images.npy", images)
+    np.save(folder / "mnist_images.npy", images)
     for i, image in enumerate(images):
         events = simulate(image, settings=SimulatorSettings(), seed=0, key=str(i))
-        (tmp_path / f"{i}.bin").write_bytes(encode(events))
-    (tmp_path / "expected.csv").write_text("file\n0.bin\n1.bin\n")
+        (folder / f"{i}.bin").write_bytes(encode(events))
+    (folder / "expected.csv").write_text("file,label\n0.bin,0\n1.bin,1\n")
+    return images
+
+
+def test_the_training_simulator_is_fitted_to_recordings(tmp_path):
+    write_recordings(tmp_path)
     command = [sys.executable, ROOT / "tests" / "bench" / "fit_simulation.py", "--generations", "1"]
     done = subprocess.run([*command, "--recordings", tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     first, *settings = done.stdout.splitlines()
     assert float(first.split("'correlation': ")[1].split(",")[0]) > 0.6
     assert len(settings) == 16 + 3
+
+
+def test_the_stand_in_for_n_mnist_is_read_as_n_mnist(tmp_path):
+    """Images of the two recordings are in no training file, and the real ones come first in the test subset."""
+    real = write_recordings(tmp_path)
+    digits = np.random.default_rng(0).integers(0, 256, (10, 3, 28, 28), np.uint8)
+    digits[:2, 1] = real
+    for digit, images in enumerate(digits):
+        values = (images.reshape(-1) / 255).round(4).tolist()
+        (tmp_path / f"{digit}.json").write_text(json.dumps({"data": values}))
+    tool = [sys.executable, ROOT / "tests" / "bench" / "nmnist_stand_in.py"]
+    made = [*tool, "make", "--digits", tmp_path, "--recordings", tmp_path, "--out", tmp_path / "made"]
+    subprocess.run([*made, "--train", "1", "--test", "1"], check=True, capture_output=True)
+    events, static = tmp_path / "made" / "N-MNIST", tmp_path / "made" / "MNIST"
+    for label in (0, 1):
+        assert (events / "Test" / str(label) / f"{label + 1:05d}.bin").read_bytes() == (
+            tmp_path / f"{label}.bin"
+        ).read_bytes()
+    command = ["preprocess", "--dataset", "nmnist", "--events", events, "--static", static, "--dry-run", "--json"]
+    plan = json.loads(CliRunner().invoke(main, list(map(str, command)), catch_exceptions=False).stdout)
+    assert [plan[name] for name in ("train", "test", "static_images")] == [10, 12, 18 + 12]
+    assert plan["no_static_image"] == 0
