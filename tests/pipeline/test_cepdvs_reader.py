@@ -251,6 +251,11 @@ def test_sizes_that_lie_are_noticed():
     plain[sizes : sizes + 8] = struct.pack("<II", 2**31 - 1, 2**31 - 1)
     with pytest.raises(RecordingError):
         mat.read(bytes(plain), ("x",), source="x")
+    none = file_of("x", np.empty((0, 5, 5, 5)), "little")
+    most = none.replace(struct.pack("<3i", 5, 5, 5), struct.pack("<3i", *[2**31 - 1] * 3))
+    assert mat.read(none, ("x",), source="x")["x"].shape == (0, 5, 5, 5)
+    with pytest.raises(RecordingError, match="variable x: array is too big"):
+        mat.read(most, ("x",), source="x")
 
 
 @pytest.mark.parametrize(

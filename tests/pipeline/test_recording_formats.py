@@ -24,6 +24,7 @@ from pipeline.convert import convert
 from pipeline.errors import LayoutError, RecordingError
 from pipeline.formats import aedat2, aedat4, bin40, evt
 from pipeline.formats.recording import FORMATS, read, sensor_size
+from pipeline.packing import pack
 from pipeline.settings import ConversionSettings
 from pipeline.verify import verify
 
@@ -211,6 +212,88 @@ def test_columns_that_cannot_be_trusted(tmp_path, change, expected):
     assert reason(read, tmp_path / "a.h5") == expected
 
 
+def npy_file(descr, shape, data=b"", fortran=False):
+    """An `.npy` file with a header that numpy would not write."""
+    header = f"{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + data
+
+
+LIES = {
+    "more rows": npy_file("'<i8'", "(9,)", bytes(64)),
+    "fewer rows": npy_file("'<i8'", "(7,)", bytes(64)),
+    "another type": npy_file("'<i4'", "(8,)", bytes(64)),
+    "negative": npy_file("'<i8'", "(-2, -4)", bytes(64)),
+    "a truth": npy_file("'<i8'", "(True,)", bytes(8)),
+    "no rows of many": npy_file("'<i8'", "(0, 9223372036854775808)"),
+    "no rows of too many": npy_file("'<i8'", "(0, 4611686018427387904, 4)", fortran=True),
+    "many axes": npy_file("'|u1'", (1,) * 65, bytes(1)),
+    "arrays in an array": npy_file("('<i8', (3,))", "(2,)", bytes(48)),
+    "objects in a field": npy_file("[('t', '<i8'), ('x', '|O')]", "(4,)", bytes(64)),
+    "nothing in much": npy_file("'|V0'", "(1000000000000,)"),
+    "a sum": npy_file("'<i8'", "(4 + 4,)", bytes(64)),
+    "no tuple": npy_file("'<i8'", "8", bytes(64)),
+}
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz"])
+@pytest.mark.parametrize("lie", LIES)
+def test_headers_that_lie(tmp_path, lie, ending):
+    """Refused, and in the same words at every run: no address of an object is in a message."""
+    path = tmp_path / f"a{ending}"
+    if ending == ".npy":
+        path.write_bytes(LIES[lie])
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("t.npy", LIES[lie])
+    with pytest.raises(RecordingError, match=r"no plain array can be read \((?!.*0x)") as caught:
+        read(path)
+    assert caught.value.reason == "damaged"
+
+
+def test_two_arrays_of_one_name(tmp_path):
+    write(tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("X.npy", archive.read("X.npy"))
+    with pytest.raises(RecordingError, match="array X stands there twice"):
+        read(tmp_path / "a.npz")
+
+
+def linked(file):
+    file["x"] = h5py.ExternalLink("other.h5", "x")
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((500,), "<i8")
+    layout[:] = h5py.VirtualSource("other.h5", "x", (500,), "<i8")
+    file.create_virtual_dataset("x", layout)
+
+
+def external(file):
+    file.create_dataset("x", shape=(500,), dtype="u1", external=[("other.h5", 0, 500)])
+
+
+@pytest.mark.parametrize("elsewhere", [linked, virtual, external])
+def test_columns_that_lie_in_another_file(tmp_path, elsewhere):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = EVENTS.x.astype("<i8")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in "typ":
+            file[name] = getattr(EVENTS, name)
+        elsewhere(file)
+    with pytest.raises(RecordingError, match="x lies in another file"):
+        read(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_web_page_in_the_place_of_a_recording(tmp_path, ending):
+    """A download of status 200: refused whatever its length."""
+    path = tmp_path / f"a{ending}"
+    for length in range(100, 140):
+        path.write_bytes(b"<!DOCTYPE html><html><head><title>Please log in</title></head>".ljust(length, b"."))
+        with pytest.raises(RecordingError):
+            pack(read(path), sensor_size=(1280, 720), source=path.name)
+
+
 def test_arrays_never_run_code_or_fill_the_memory(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     np.savez(path, t=np.array([print], dtype=object), x=EVENTS.x, y=EVENTS.y, p=EVENTS.p)
@@ -302,6 +385,35 @@ def test_class_folders_of_every_format_convert(tmp_path):
     shutil.copy(raw / "events" / "cat" / "r0.bin", raw / "events" / "cat" / "r1.bin")
     with pytest.raises(LayoutError, match="several recordings are called cat/r1"):
         prepare(wanted, events_root=raw, static_root=raw)
+
+
+@pytest.mark.parametrize(("one", "other"), [("a b", "a_b"), ("Night", "night")])
+def test_names_that_give_one_key_are_named(tmp_path, one, other):
+    for number, stem in enumerate((one, other)):
+        for side, ending in (("events", ".npz"), ("static", ".png")):
+            (tmp_path / side / "cat").mkdir(parents=True, exist_ok=True)
+            path = tmp_path / side / "cat" / f"{stem}{ending}"
+            if side == "events":
+                write(path, make_events(number))
+            else:
+                Image.fromarray(np.full((9, 9), number, np.uint8)).save(path)
+    conversion = prepare(ConversionSettings(dataset="folders"), events_root=tmp_path, static_root=tmp_path)
+    with pytest.raises(LayoutError, match=rf"cat/({one}|{other}) and cat/({one}|{other}) both give the key"):
+        convert(conversion, tmp_path / "set")
+    assert not (tmp_path / "set" / "manifest.json").exists()
+
+
+def test_folders_without_pairs_convert_by_class(tmp_path):
+    raw = write_folders(tmp_path / "raw")
+    for path in sorted(raw.glob("static/*/*")):
+        path.rename(path.with_stem(f"photo{path.stem}"))
+    wanted = ConversionSettings(dataset="folders", time_bins=3, size=10, dtype="uint16")
+    done = convert(prepare(wanted, events_root=raw, static_root=raw), tmp_path / "set")
+    assert not done.rejects
+    assert done.manifest["pairing"]["kind"] == "class"
+    found = verify(tmp_path / "set")
+    assert found.ok, found.problems
+    assert any("class only" in note for note in found.notes)
 
 
 def test_formats_are_imported_when_they_are_needed():
