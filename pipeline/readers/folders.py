@@ -112,12 +112,18 @@ def _geometry(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple[in
     or is the largest that the first recording of each format says; `.bin` gives the largest that it can hold.
 
     Raises:
-        LayoutError: `sensor.txt` does not hold two numbers.
+        LayoutError: the note is damaged, or `sensor.txt` does not hold two numbers.
     """
     note = simulation_note(root)
     if note is not None:
-        settings = json.loads(note.read_bytes())["settings"]
-        return (settings["sensor_width_px"], settings["sensor_height_px"]), settings["shown_fraction"]
+        try:
+            settings = json.loads(note.read_bytes())["settings"]
+            width, height, fraction = (settings[k] for k in ("sensor_width_px", "sensor_height_px", "shown_fraction"))
+            if not (min(width, height) >= 1 and fraction > 0):
+                raise ValueError(f"{width}x{height} pixels, {fraction} shown")
+            return (width, height), fraction
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise LayoutError(f"{note}: not what `spikebridge simulate` wrote ({error}). Simulate again.") from error
     said = root / SENSOR_FILE
     if said.is_file():
         try:
