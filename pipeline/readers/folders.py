@@ -31,6 +31,9 @@ SENSOR_FILE = "sensor.txt"
 LARGEST_SENSOR = (1280, 720)
 """In pixels; the largest sensor of an event camera that is sold."""
 
+MOST_PIXELS = 2**14
+"""Of a side; a header that says more, or none, is not believed."""
+
 
 @register
 class Folders(PairReader):
@@ -137,9 +140,10 @@ def _geometry(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple[in
     sizes = []
     for path in first.values():
         try:
-            sizes.append(recording_files.sensor_size(path))
+            size = recording_files.sensor_size(path)
         except RecordingError:
-            sizes.append(None)  # the recording becomes a reject when it is read
+            size = None  # the recording becomes a reject when it is read
+        sizes.append(size if size and 1 <= min(size) <= max(size) <= MOST_PIXELS else None)
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes):
         known.append(LARGEST_SENSOR)
