@@ -58,7 +58,7 @@ def finish(
         notes.append(
             f"{markers:,} overflow markers of the recorder were found; events after one are {OVERFLOW_US:,} us later"
         )
-    write_bytes(job.out / CARD, dataset_card(content, conversion.reader.card).encode())
+    write_bytes(job.out / CARD, dataset_card(content, conversion.reader.card).encode("utf-8", "backslashreplace"))
     files = [entry for result in results for entry in result.files]
     for name, samples in ((STATIC_FILE, len(static)), (REJECTS, len(rejects)), (CARD, 0)):
         path = job.out / name

@@ -1,6 +1,7 @@
 """Recordings in every format that is read by its ending: equal to what was written, and refused where damaged."""
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -297,6 +298,28 @@ def test_names_that_give_one_key_are_named(tmp_path, one, other):
     with pytest.raises(LayoutError, match=rf"cat/({one}|{other}) and cat/({one}|{other}) both give the key"):
         convert(conversion, tmp_path / "set")
     assert not (tmp_path / "set" / "manifest.json").exists()
+
+
+def test_names_that_are_no_utf_8(tmp_path):
+    """As archives of other systems leave them: listed, converted and verified like any other."""
+    events, static = (tmp_path / side / os.fsdecode(b"cr\xe8me") for side in ("events", "static"))
+    spare = static.with_name(os.fsdecode(b"th\xe9"))  # a class without recordings: the card says so
+    for folder in (events, static, spare):
+        folder.mkdir(parents=True)
+    for number in range(4):
+        name = os.fsdecode(b"caf\xe9%d" % number)
+        write(tmp_path / "a.npz", make_events(number))
+        (tmp_path / "a.npz").rename(events / f"{name}.npz")
+        Image.fromarray(np.full((9, 9), number, np.uint8)).save(tmp_path / "a.png")
+        shutil.copy(tmp_path / "a.png", spare / f"{name}.png")
+        (tmp_path / "a.png").rename(static / f"{name}.png")
+    (events / f"{name}.npz").write_bytes(b"")
+    wanted = ConversionSettings(dataset="folders", time_bins=3, size=8)
+    done = convert(prepare(wanted, events_root=tmp_path, static_root=tmp_path), tmp_path / "set", max_bad=1)
+    assert done.manifest["classes"] == [events.name]
+    assert [line["name"] for line in done.rejects] == [f"{events.name}/{name}"]
+    found = verify(tmp_path / "set")
+    assert (found.problems, found.samples) == ([], 3)
 
 
 def test_folders_without_pairs_convert_by_class(tmp_path):
