@@ -92,7 +92,8 @@ class Folders(PairReader):
         notes = [f"no recordings of the image classes {few(unused)}"] if unused else []
         sensor_size, shown_fraction = _geometry(root, paths, notes)
         pairing = "exact" if exact else "class"
-        return Listing(classes, recordings, images, sensor_size, shown_fraction, pairing, tuple(notes))
+        shown = tuple(name.encode("utf-8", "backslashreplace").decode() for name in classes)  # names may be no UTF-8
+        return Listing(shown, recordings, images, sensor_size, shown_fraction, pairing, tuple(notes))
 
     def read_events(self, recording: Recording) -> Events:
         return recording_files.read(recording.path)

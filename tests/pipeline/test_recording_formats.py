@@ -316,7 +316,7 @@ def test_names_that_are_no_utf_8(tmp_path):
     (events / f"{name}.npz").write_bytes(b"")
     wanted = ConversionSettings(dataset="folders", time_bins=3, size=8)
     done = convert(prepare(wanted, events_root=tmp_path, static_root=tmp_path), tmp_path / "set", max_bad=1)
-    assert done.manifest["classes"] == [events.name]
+    assert done.manifest["classes"] == ["cr\\udce8me"]
     assert [line["name"] for line in done.rejects] == [f"{events.name}/{name}"]
     found = verify(tmp_path / "set")
     assert (found.problems, found.samples) == ([], 3)
