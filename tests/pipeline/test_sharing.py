@@ -423,6 +423,18 @@ def test_names_that_lead_elsewhere(shard_set, tmp_path, name):
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.parametrize(
+    "pointer", ['{"id": "../elsewhere"}', '{"id": "/"}', '{"id": 5}', '{"id": null}', "{}", "[1]", "", "[" * 10**5]
+)
+def test_pointers_that_lead_elsewhere(shard_set, tmp_path, pointer):
+    shutil.copytree(shard_set(), tmp_path / "elsewhere")
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place" / CURRENT).write_text(pointer)
+    with pytest.raises(ShardSetError, match=r"not the pointer to a shard set|neither manifest\.json nor"):
+        pull(str(tmp_path / "place"), tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
 def test_a_missing_package_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.places.find_spec", lambda name: None if name == "s3fs" else object())
     with pytest.raises(SettingsError, match=r"package s3fs.*spikebridge\[sharing\]"):
