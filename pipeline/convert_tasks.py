@@ -72,7 +72,8 @@ class TaskResult:
         files: name below `out`, bytes, sha256 and samples of every file written.
         rejects: what was dropped: kind, name, reason, message.
         samples: key, source name and hash of the events of every sample stored.
-        totals: sums over the samples: events, dropped_events, saturated_cells, saturated_samples.
+        totals: sums over the samples: events, dropped_events, saturated_cells, saturated_samples; where there are any,
+            filtered_<filter> and overflow_markers.
     """
 
     name: str
@@ -221,8 +222,11 @@ def _sample(job: Job, reader: PairReader, planned: PlannedSample, totals: dict[s
     totals["dropped_events"] += facts["dropped_events"]
     totals["saturated_cells"] += saturated
     totals["saturated_samples"] += saturated > 0
-    for name, count in facts.get("filtered_events", {}).items():
-        totals[f"filtered_{name}"] = totals.get(f"filtered_{name}", 0) + count
+    rare = {f"filtered_{name}": count for name, count in facts.get("filtered_events", {}).items()}
+    if "overflow_markers" in facts:
+        rare["overflow_markers"] = facts["overflow_markers"]
+    for name, count in rare.items():
+        totals[name] = totals.get(name, 0) + count
     metadata = {**facts, "source": recording.name, "static": planned.static_key}
     sample = Sample(planned.key, recording.label, converted.frames, json.dumps(metadata, sort_keys=True))
     return sample, facts["events_sha256"]
@@ -240,6 +244,8 @@ def _convert(job: Job, reader: PairReader, name: str, events: Events | PackedEve
     settings = job.settings
     packed = events if isinstance(events, PackedEvents) else pack(events, sensor_size=job.sensor_size, source=name)
     facts: dict[str, Any] = {"events": len(packed)}
+    if packed.overflow_markers:
+        facts["overflow_markers"] = packed.overflow_markers
     if settings.filters:
         left, facts["filtered_events"] = settings.filters.apply(packed.unpack(), source=name)
         packed = pack(left, sensor_size=job.sensor_size, source=name)

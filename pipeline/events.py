@@ -23,12 +23,14 @@ class Events:
         x: [N] int32, column.
         y: [N] int32, row.
         p: [N] uint8, 0 = OFF, 1 = ON.
+        overflow_markers: records of the clock, not of events, that were taken out (`.bin` files only).
     """
 
     t: NDArray[np.int64]
     x: NDArray[np.int32]
     y: NDArray[np.int32]
     p: NDArray[np.uint8]
+    overflow_markers: int = 0
 
     def __len__(self) -> int:
         return len(self.t)
@@ -36,7 +38,7 @@ class Events:
     @property
     def duration_us(self) -> int:
         """Time from the first to the last event in microseconds; 0 for none or one."""
-        return int(self.t[-1] - self.t[0]) if len(self) else 0
+        return int(self.t[-1]) - int(self.t[0]) if len(self) else 0
 
 
 def check_events(events: Events, *, sensor_size: tuple[int, int], source: str) -> None:
@@ -54,11 +56,11 @@ def check_events(events: Events, *, sensor_size: tuple[int, int], source: str) -
     width, height = sensor_size
     if len(events) == 0:
         raise RecordingError(f"{source}: no events; expected at least one.", reason="empty")
-    back = np.flatnonzero(np.diff(events.t) < 0)
+    back = np.flatnonzero(events.t[1:] < events.t[:-1])  # a difference could wrap
     if len(back):
         i = int(back[0]) + 1
         raise RecordingError(
-            f"{source}: event {i} is {int(events.t[i - 1] - events.t[i])} us earlier than the event before it "
+            f"{source}: event {i} is {int(events.t[i - 1]) - int(events.t[i])} us earlier than the event before it "
             f"({len(back)} such steps back); expected time stamps in order. Sort or re-export the recording.",
             reason="unsorted",
         )

@@ -17,6 +17,7 @@ from pipeline.conversion import Conversion
 from pipeline.convert_tasks import Job, TaskResult
 from pipeline.errors import PipelineError
 from pipeline.files import replacing, sha256_file, write_bytes
+from pipeline.formats.bin40 import OVERFLOW_US
 from pipeline.settings import SCHEMA_VERSION
 from pipeline.splits import SPLITS
 from pipeline.static_pool import ROLES, STATIC_FILE, StaticImages, write_static
@@ -53,7 +54,11 @@ def finish(
     write_bytes(job.out / REJECTS, text.encode())
 
     content = _content(conversion, results, static) | {"rejected": len(rejects), "notes": notes}
-    write_bytes(job.out / CARD, dataset_card(content, conversion.reader.card).encode())
+    if markers := content["events"].get("overflow_markers"):
+        notes.append(
+            f"{markers:,} overflow markers of the recorder were found; events after one are {OVERFLOW_US:,} us later"
+        )
+    write_bytes(job.out / CARD, dataset_card(content, conversion.reader.card).encode("utf-8", "backslashreplace"))
     files = [entry for result in results for entry in result.files]
     for name, samples in ((STATIC_FILE, len(static)), (REJECTS, len(rejects)), (CARD, 0)):
         path = job.out / name

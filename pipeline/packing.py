@@ -31,11 +31,13 @@ class PackedEvents:
         words: [N] int64, see above; at least one, in order of time.
         start_us: time of the first event as the file counts it.
         extent: (W, H), largest coordinates plus one.
+        overflow_markers: see `pipeline.events.Events`.
     """
 
     words: NDArray[np.int64]
     start_us: int
     extent: tuple[int, int]
+    overflow_markers: int = 0
 
     def __len__(self) -> int:
         return len(self.words)
@@ -83,4 +85,4 @@ def pack(events: Events, *, sensor_size: tuple[int, int], source: str) -> Packed
             f"{LONGEST_US / 1e6:,.0f} s can be packed. Cut the recording, or correct the unit of its time stamps.",
             reason="too_long",
         )
-    return PackedEvents(words, int(events.t[0]), (right, bottom))
+    return PackedEvents(words, int(events.t[0]), (right, bottom), events.overflow_markers)

@@ -105,10 +105,10 @@ class Listing:
                 sizes[item.path] = item.path.stat().st_size
             partner = item.image if isinstance(item, Recording) else item.row
             line = f"{type(item).__name__} {item.name} {item.label} {item.subset} {partner} {sizes[item.path]}\n"
-            digest.update(line.encode())
+            digest.update(line.encode("utf-8", "surrogateescape"))
             if isinstance(item, Recording) and item.detail:
                 digest.update(f"{item.detail}\n".encode())
-        digest.update(f"{self.sensor_size} {self.shown_fraction} {self.classes}".encode())
+        digest.update(f"{self.sensor_size} {self.shown_fraction} {self.classes}".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 

@@ -74,7 +74,7 @@ def find(place: Place, *, expect: str | None = None) -> Found:
         try:
             chosen = json.loads(pointer)["id"]
             place = place.below(chosen if ID.fullmatch(chosen) else "")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ShardSetError(
                 f"{place.shown}/{CURRENT}: not the pointer to a shard set{_looks_like(pointer)}. Is the address right?"
             ) from error

@@ -30,7 +30,7 @@ CLASS_SIZE_FOR_VALIDATION = 3
 
 def rank(seed: int, purpose: str, *names: str) -> bytes:
     """A hash that orders names at random, the same on every machine."""
-    return hashlib.sha256("\0".join((str(seed), purpose, *names)).encode()).digest()
+    return hashlib.sha256("\0".join((str(seed), purpose, *names)).encode("utf-8", "surrogateescape")).digest()
 
 
 def choose(listing: Listing, *, classes: Sequence[str], limit: int) -> Listing:

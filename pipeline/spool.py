@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def spooled(work: Path, recording: Recording, make: Make) -> Converted:
 
 def _spool(work: Path, path: Path, make: Make) -> FileSpool:
     """Decode a file and keep its recordings, or find them kept."""
-    stem = work / FOLDER / hashlib.sha256(str(path).encode()).hexdigest()[:32]
+    stem = work / FOLDER / hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
     if (kept := _load(stem)) is not None:
         return kept
     stem.parent.mkdir(exist_ok=True)

@@ -35,6 +35,9 @@ from pipeline.verify_shards import Facts, Layout, check_rows, facts, walk_hdf5, 
 THREADS = min(8, os.cpu_count() or 1)
 """Files are hashed and looked at by this many threads: most of that is done by C code that lets the others run."""
 
+DAMAGE = (PipelineError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
+"""What a shard or a static file that is not what it should be may raise; most of them are HDF5's."""
+
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
@@ -103,7 +106,7 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verification:
         found.notes += leak_notes(shards, static, len(shown) + (len(twice) if protocol == "legacy" else 0))
         forbidden = {"strict": twice + shown, "leaky": twice, "legacy": []}[protocol]
         found.problems += [f"leak: {leak}" for leak in forbidden]
-    except (PipelineError, ValueError, KeyError, TypeError, OSError) as error:
+    except DAMAGE as error:
         found.problems.append(str(error))
     return found
 
@@ -176,7 +179,7 @@ def _look_at(shards: ShardSet, name: str, split: str | None) -> tuple[str, Said]
             check_rows(index, split=split, name=name)
             samples = walk_tar(file, index, layout, name=name) if tarred else walk_hdf5(path, index, layout)
             said: Said = facts(samples, index, name=name)
-        except (PipelineError, OSError, ValueError, KeyError, TypeError) as error:
+        except DAMAGE as error:
             said = str(error)
         return file.sha256(), said
 

@@ -93,6 +93,10 @@ def test_datasets():
         assert all(str(value) in shown for value in found.values())
         assert f"preprocess --dataset {name} " in found["convert"]
     assert facts["nmnist"]["expected"] == "recordings: 60,000 train, 10,000 test; images: 60,000 train, 10,000 test"
+    whole = {"ncaltech101": "8,709 unsplit", "cepdvs": "10,000 unsplit", "cifar10dvs": "10,000 unsplit"}
+    whole |= {"nomniglot": "24,345 train, 8,115 test", "esimagenet": "1,257,035 train, 49,881 test"}
+    for name, counts in whole.items():
+        assert facts[name]["expected"].startswith(f"recordings: {counts};")
     assert "7,839 and 870" in facts["ncaltech101"]["splits"]
     assert "CC BY-SA 4.0" in invoke("datasets", "nmnist").stdout
     assert "Did you mean nmnist" in invoke("datasets", "nmnst", code=1).stderr

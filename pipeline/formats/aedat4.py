@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,7 +44,7 @@ def read(path: Path) -> Events:
     import aedat
 
     _check_container(path)
-    try:
+    with _refusing(path):
         decoder = aedat.Decoder(str(path))
         streams = [number for number, stream in decoder.id_to_stream().items() if stream["type"] == "events"]
         packets, room = [], allowed(path.stat().st_size)
@@ -51,10 +53,6 @@ def read(path: Path) -> Events:
             if room < 0:
                 raise _too_large(path)
             packets.append(packet)
-    except BaseException as error:  # a panic of the decoder is no Exception
-        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError | RecordingError):
-            raise
-        raise _damaged(path, str(error)) from error
     if len(streams) != 1:
         raise RecordingError(
             f"{path.name}: {len(streams)} streams of events; expected 1. Export one camera to a file of its own.",
@@ -76,14 +74,23 @@ def sensor_size(path: Path) -> tuple[int, int]:
     import aedat
 
     _check_container(path)
-    try:
+    with _refusing(path):
         streams = aedat.Decoder(str(path)).id_to_stream()
-    except Exception as error:
-        raise _damaged(path, str(error)) from error
     sizes = [(s["width"], s["height"]) for _, s in sorted(streams.items()) if s["type"] == "events"]
     if not sizes:
         raise RecordingError(f"{path.name}: no stream of events. Is this the right file?", reason="streams")
     return sizes[0]
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn whatever the decoder raises, its panics too, which are no `Exception`, into a `RecordingError`."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, RecordingError):
+        raise
+    except BaseException as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _check_container(path: Path) -> None:

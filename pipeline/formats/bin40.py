@@ -9,6 +9,8 @@ readers published with N-MNIST.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pipeline import packing
@@ -55,7 +57,7 @@ def decode(data: bytes, *, source: str) -> tuple[Events, int]:
     if markers:
         t += OVERFLOW_US * np.cumsum(marker)
         t, x, y, p = t[~marker], x[~marker], y[~marker], p[~marker]
-    return Events(t, x, y, p), markers
+    return Events(t, x, y, p, markers), markers
 
 
 def decode_packed(data: bytes, *, sensor_size: tuple[int, int], source: str, from_corner: bool = False) -> PackedEvents:
@@ -83,7 +85,7 @@ def decode_packed(data: bytes, *, sensor_size: tuple[int, int], source: str, fro
             return PackedEvents(words, start, extent)
     events = decode(data, source=source)[0]  # overflow markers, or something is wrong: the long way says what
     if from_corner and len(events):
-        events = Events(events.t, events.x - events.x.min(), events.y - events.y.min(), events.p)
+        events = replace(events, x=events.x - events.x.min(), y=events.y - events.y.min())
     return packing.pack(events, sensor_size=sensor_size, source=source)
 
 

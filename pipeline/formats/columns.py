@@ -51,13 +51,16 @@ def read_hdf5(path: Path) -> Events:
     Columns are data sets of the usual names at its top, in `events` or in `CD`, or the fields of one data set there.
 
     Raises:
-        RecordingError: damaged (`damaged`), larger than 4 GiB (`too_large`), columns missing (`columns`), or as
-            `from_columns`.
+        RecordingError: damaged, or a column lies in another file (`damaged`), larger than 4 GiB (`too_large`), columns
+            missing (`columns`), or as `from_columns`.
     """
     import h5py
 
     def load(node: Any, name: str) -> NDArray[Any]:
-        column = node if isinstance(node, h5py.Dataset) else node[name]
+        outside = not isinstance(node, h5py.Dataset) and isinstance(node.get(name, getlink=True), h5py.ExternalLink)
+        column = node if isinstance(node, h5py.Dataset) else None if outside else node[name]
+        if column is None or column.is_virtual or column.external:
+            raise ValueError(f"{name} lies in another file")
         if column.nbytes > (most := min(MAX_BYTES, allowed(path.stat().st_size))):
             raise RecordingError(
                 f"{path.name}: {column.nbytes:,} bytes in {column.name}; at most {most:,} are read.",

@@ -50,7 +50,10 @@ def read(path: Path) -> NDArray[np.uint8]:
         raise LayoutError(
             f"{path}: {len(data)} bytes (unpacked); its header (shape {shape}) says {expected}. Download it again."
         )
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    try:
+        return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    except ValueError as error:  # no images, but sizes beyond numpy's
+        raise LayoutError(f"{path}: its header says {shape} ({error}). Download it again.") from error
 
 
 def write(path: Path, array: NDArray[np.uint8]) -> None:

@@ -205,7 +205,10 @@ def _numbers(matrix: _Matrix, order: Order, source: str) -> NDArray[Any]:
         raise _damaged(
             source, f"variable {matrix.name} of shape {matrix.shape} with {len(matrix.parts[0].data)} bytes of numbers"
         )
-    values = np.frombuffer(matrix.parts[0].data, stored).reshape(matrix.shape, order="F")
+    try:
+        values = np.frombuffer(matrix.parts[0].data, stored).reshape(matrix.shape, order="F")
+    except ValueError as error:  # no numbers, but sizes or axes beyond numpy's
+        raise _damaged(source, f"variable {matrix.name}: {error}") from error
     return values if order == sys.byteorder else values.astype(stored.newbyteorder("="))
 
 

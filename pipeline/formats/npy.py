@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -45,16 +46,17 @@ def read_npz(
             stops where it says less than the truth.
 
     Raises:
-        RecordingError: as `read_npy`; also no archive, or one that is damaged or encrypted (`damaged`).
+        RecordingError: as `read_npy`; also no archive, one that is damaged or encrypted, or two arrays of one name
+            (`damaged`).
     """
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {
-                info.filename.removesuffix(".npy"): info
-                for info in archive.infolist()
-                if names is None or info.filename.removesuffix(".npy") in names
-            }
+            members: dict[str, zipfile.ZipInfo] = {}
+            for info in archive.infolist():
+                name = info.filename.removesuffix(".npy")
+                if (names is None or name in names) and members.setdefault(name, info) is not info:
+                    raise ValueError(f"array {name} stands there twice")
             total, most = sum(info.file_size for info in members.values()), min(max_bytes, allowed(path.stat().st_size))
             if total > most:
                 raise _too_large(path, total, most)
@@ -87,9 +89,10 @@ def _parse(data: bytes, source: str) -> NDArray[Any]:
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data) - file.tell():
             raise ValueError(f"the header promises {shape} of {dtype}, {len(data) - file.tell()} bytes are there")
         array = np.frombuffer(data, dtype, count=math.prod(shape), offset=file.tell())
+        return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
     except Exception as error:  # numpy's parser of headers lets through whatever Python's own raises
-        raise _damaged(source, str(error)) from error
-    return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
+        # Python's own text may hold the address of an object, so it would not be the same twice.
+        raise _damaged(source, re.sub(r" at 0x[0-9a-f]+", "", str(error))) from error
 
 
 def _damaged(source: str, what: str) -> RecordingError:

@@ -87,7 +87,9 @@ def html_of_one(one: One, path: Path) -> None:
         section("Frames", _frames(one) + paragraph(note)),
         section("Events in time", figures([*plots, figure(moving, title="in motion", caption=_slowed(one))])),
     ]
-    write_bytes(path, page(one.facts.name, _headed(one.facts.name, "\n".join(body))).encode())
+    write_bytes(
+        path, page(one.facts.name, _headed(one.facts.name, "\n".join(body))).encode("utf-8", "backslashreplace")
+    )
 
 
 def _frames(one: One) -> str:
@@ -138,7 +140,10 @@ def html_of_set(
         section("Recordings of each class", paragraph("The busiest time bin of each.") + small_pictures(shown)),
         section("Classes", classes),
     ]
-    write_bytes(path, page(found.name, _headed(f"{found.kind}: {found.name}", "\n".join(body))).encode())
+    write_bytes(
+        path,
+        page(found.name, _headed(f"{found.kind}: {found.name}", "\n".join(body))).encode("utf-8", "backslashreplace"),
+    )
 
 
 def _headed(title: str, html: str) -> str:

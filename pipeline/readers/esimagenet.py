@@ -23,6 +23,8 @@ SUBSETS = {"train": "train", "val": "test"}
 CANVAS = 256
 EXTENT = 254
 """Largest height and width of a sample; smaller ones are put into the middle of it."""
+MOST = 2**15
+"""No number of a label file is larger; one that is would not fit into a coordinate."""
 STEPS = 8
 STEP_US = 1000
 """The samples count steps, not time; a step is called a millisecond."""
@@ -176,7 +178,7 @@ def _list_subset(root: Path, folder: str, notes: list[str]) -> Iterator[Recordin
                     f"{labels}, line {number}: {line.strip()[:80]!r}; expected file, class, height and width."
                 ) from None
             sample = PurePosixPath(name)
-            if min(facts) < 0 or sample.is_absolute() or ".." in sample.parts:
+            if min(facts) < 0 or max(facts) > MOST or sample.is_absolute() or ".." in sample.parts:
                 raise LayoutError(f"{labels}, line {number}: {line.strip()[:80]!r} is no sample of {root / folder}.")
             listed += 1
             places = (sample.with_suffix(".npz").as_posix(), f"class{facts[0]}/{sample.stem}.npz", f"{sample.stem}.npz")

@@ -31,6 +31,9 @@ SENSOR_FILE = "sensor.txt"
 LARGEST_SENSOR = (1280, 720)
 """In pixels; the largest sensor of an event camera that is sold."""
 
+MOST_PIXELS = 2**14
+"""Of a side; a header that says more, or none, is not believed."""
+
 
 @register
 class Folders(PairReader):
@@ -89,7 +92,8 @@ class Folders(PairReader):
         notes = [f"no recordings of the image classes {few(unused)}"] if unused else []
         sensor_size, shown_fraction = _geometry(root, paths, notes)
         pairing = "exact" if exact else "class"
-        return Listing(classes, recordings, images, sensor_size, shown_fraction, pairing, tuple(notes))
+        shown = tuple(name.encode("utf-8", "backslashreplace").decode() for name in classes)  # names may be no UTF-8
+        return Listing(shown, recordings, images, sensor_size, shown_fraction, pairing, tuple(notes))
 
     def read_events(self, recording: Recording) -> Events:
         return recording_files.read(recording.path)
@@ -112,12 +116,18 @@ def _geometry(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple[in
     or is the largest that the first recording of each format says; `.bin` gives the largest that it can hold.
 
     Raises:
-        LayoutError: `sensor.txt` does not hold two numbers.
+        LayoutError: the note is damaged, or `sensor.txt` does not hold two numbers.
     """
     note = simulation_note(root)
     if note is not None:
-        settings = json.loads(note.read_bytes())["settings"]
-        return (settings["sensor_width_px"], settings["sensor_height_px"]), settings["shown_fraction"]
+        try:
+            settings = json.loads(note.read_bytes())["settings"]
+            width, height, fraction = (settings[k] for k in ("sensor_width_px", "sensor_height_px", "shown_fraction"))
+            if not (min(width, height) >= 1 and fraction > 0):
+                raise ValueError(f"{width}x{height} pixels, {fraction} shown")
+            return (width, height), fraction
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise LayoutError(f"{note}: not what `spikebridge simulate` wrote ({error}). Simulate again.") from error
     said = root / SENSOR_FILE
     if said.is_file():
         try:
@@ -131,9 +141,10 @@ def _geometry(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple[in
     sizes = []
     for path in first.values():
         try:
-            sizes.append(recording_files.sensor_size(path))
+            size = recording_files.sensor_size(path)
         except RecordingError:
-            sizes.append(None)  # the recording becomes a reject when it is read
+            size = None  # the recording becomes a reject when it is read
+        sizes.append(size if size and 1 <= min(size) <= max(size) <= MOST_PIXELS else None)
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes):
         known.append(LARGEST_SENSOR)

@@ -94,7 +94,7 @@ class NCaltech101(PairReader):
         events, _ = bin40.decode(recording.path.read_bytes(), source=f"{recording.name}.bin")
         if not len(events):
             return events
-        return Events(events.t, events.x - events.x.min(), events.y - events.y.min(), events.p)
+        return replace(events, x=events.x - events.x.min(), y=events.y - events.y.min())
 
     def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> PackedEvents:
         data = recording.path.read_bytes()

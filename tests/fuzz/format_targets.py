@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +16,23 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 from event_files import write_aedat4
+from PIL import Image
 
 from pipeline import manifest as manifests
 from pipeline.codec import gzip, unpack
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, ShardSetError
 from pipeline.events import Events
 from pipeline.files import HashedFile
-from pipeline.formats import aedat2, aedat4, bin40, cifar, columns, evt, idx, mat
+from pipeline.formats import aedat2, aedat4, bin40, cifar, columns, evt, idx, mat, mat_events
+from pipeline.images import decode_image
+from pipeline.packing import pack
+from pipeline.readers import nomniglot
 from pipeline.shards import Sample, write_shard
 from pipeline.shardset import read_index
-from pipeline.verify_shards import Layout, facts, walk_tar
+from pipeline.static_pool import StaticImages, write_static
+from pipeline.verify import DAMAGE
+from pipeline.verify_content import Photographs
+from pipeline.verify_shards import Layout, facts, walk_hdf5, walk_tar
 
 EVENTS = Events(
     np.arange(40, dtype=np.int64) * 97,
@@ -60,6 +68,11 @@ def in_a_file(name: str, read: Callable[[Path], object]) -> Callable[[bytes], ob
     return run
 
 
+def checked(read: Callable[..., Events]) -> Callable[..., object]:
+    """A reader of events with the checks that every recording passes behind it."""
+    return lambda *where: pack(read(*where), sensor_size=(1280, 720), source="x")
+
+
 def saved(save: Callable[[io.BytesIO], object]) -> bytes:
     file = io.BytesIO()
     save(file)
@@ -82,21 +95,25 @@ def structured() -> np.ndarray:
     return array
 
 
-def matlab(packed: bool) -> bytes:
+def matlab(packed: bool, table: bool = False) -> bytes:
+    """The columns as variables of a `.mat` file, or as the table `out1`."""
+
     def element(kind: int, data: bytes) -> bytes:
         return np.array([kind, len(data)], "<u4").tobytes() + data + bytes(-len(data) % 8)
 
     variables = []
-    for name, column in COLUMNS.items():
-        numbers = column.astype("<f8")
-        body = element(6, np.array([6, 0], "<u4").tobytes()) + element(5, np.array([len(numbers), 1], "<i4").tobytes())
+    columns = {name: column[:, None] for name, column in COLUMNS.items()}
+    for name, column in ({"out1": np.hstack(list(columns.values()))} if table else columns).items():
+        numbers = column.astype("<f8").T
+        body = element(6, np.array([6, 0], "<u4").tobytes()) + element(5, np.array(column.shape, "<i4").tobytes())
         matrix = element(14, body + element(1, name.encode()) + element(9, numbers.tobytes()))
         deflated = zlib.compress(matrix)
         variables.append(np.array([15, len(deflated)], "<u4").tobytes() + deflated if packed else matrix)
     return b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM" + b"".join(variables)
 
 
-def shard_files() -> tuple[bytes, bytes]:
+def shard_files(ending: str) -> tuple[bytes, bytes]:
+    """A shard and its index."""
     digest = "0" * 64
     samples = [
         Sample(
@@ -104,18 +121,58 @@ def shard_files() -> tuple[bytes, bytes]:
         )
         for i in range(2)
     ]
-    write_shard(FOLDER / "seed.tar", samples, shape=(2, 2, 3, 3), dtype=np.dtype("u1"), key_bytes=9)
-    return (FOLDER / "seed.tar").read_bytes(), (FOLDER / "seed.idx.npy").read_bytes()
+    write_shard(FOLDER / f"seed.{ending}", samples, shape=(2, 2, 3, 3), dtype=np.dtype("u1"), key_bytes=9)
+    return (FOLDER / f"seed.{ending}").read_bytes(), (FOLDER / "seed.idx.npy").read_bytes()
 
 
-TAR, INDEX = shard_files()
-(FOLDER / "seed.idx.npy").rename(FOLDER / "known.npy")
+TAR, INDEX = shard_files("tar")
+(FOLDER / "seed.idx.npy").rename(FOLDER / "known.tar.npy")
+HDF5, _ = shard_files("h5")
+(FOLDER / "seed.idx.npy").rename(FOLDER / "known.h5.npy")
 
 
 def walk(path: Path) -> object:
-    index = read_index(FOLDER / "known.npy")
+    index = read_index(FOLDER / f"known{path.suffix}.npy")
     with HashedFile(path) as file:
-        return facts(walk_tar(file, index, LAYOUT, name=path.name), index, name=path.name)
+        tarred = path.suffix == ".tar"
+        samples = walk_tar(file, index, LAYOUT, name=path.name) if tarred else walk_hdf5(path, index, LAYOUT)
+        return facts(samples, index, name=path.name)
+
+
+def static_file() -> bytes:
+    static = StaticImages.sort(
+        np.arange(75, dtype=np.uint8).reshape(3, 1, 5, 5),
+        labels=[0, 1, 1],
+        keys=["static-0-a", "static-1-b", "static-1-c"],
+        roles=["pool", "pool", "test"],
+        pixels_sha256=np.zeros((3, 32), np.uint8),
+        num_classes=2,
+    )
+    write_static(FOLDER / "seed.h5", static)
+    return (FOLDER / "seed.h5").read_bytes()
+
+
+def damaged_is_refused(read: Callable[[Path], object]) -> Callable[[Path], object]:
+    """A part of `verify`, which takes these errors for damage."""
+
+    def run(path: Path) -> object:
+        try:
+            return read(path)
+        except DAMAGE as error:
+            raise ShardSetError(str(error)) from error
+
+    return run
+
+
+def picture(format_: str) -> bytes:
+    pixels = np.arange(99 * 3, dtype=np.uint8).reshape(9, 11, 3)
+    return saved(lambda file: Image.fromarray(pixels).save(file, format_))
+
+
+def decode_quietly(data: bytes) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of what it can read all the same
+        return decode_image(data, source="x")
 
 
 def unpacked(data: bytes) -> object:
@@ -149,27 +206,36 @@ EVT2 = b"% evt 2.0\n% geometry 640x480\n" + np.array([8 << 28 | 5, 1 << 28 | 3 <
 EVT3 = (
     b"% evt 3.0\n% end\n" + np.array([8 << 12 | 1, 6 << 12 | 2, 7, 2 << 12 | 9, 3 << 12 | 4, 4 << 12], "<u2").tobytes()
 )
+TABLE = "index,start,end\n0,5,9\n1,9,12\n"
 TARGETS = {
-    "aedat2": Target(lambda data: aedat2.decode(data, source="x"), (aedat2.encode(EVENTS),)),
-    "aedat4": Target(in_a_file("a.aedat4", aedat4.read), tuple(map(aedat4_file, ("LZ4", "ZSTD", "NONE")))),
-    "bin40": Target(lambda data: bin40.decode(data, source="x"), (bin40.encode(EVENTS),)),
+    "aedat2": Target(checked(lambda data: aedat2.decode(data, source="x")[0]), (aedat2.encode(EVENTS),)),
+    "aedat4": Target(in_a_file("a.aedat4", checked(aedat4.read)), tuple(map(aedat4_file, ("LZ4", "ZSTD", "NONE")))),
+    "bin40": Target(lambda data: bin40.decode_packed(data, sensor_size=(34, 34), source="x"), (bin40.encode(EVENTS),)),
     "cifar": Target(in_a_file("data_batch_1", cifar.read), (b"\x80\x02}q\x00.",)),
     "cifar_bin": Target(in_a_file("data_batch_1.bin", cifar.read), (cifar_batch(),)),
-    "evt": Target(in_a_file("a.raw", evt.read), (EVT2, EVT3)),
-    "hdf5": Target(in_a_file("a.h5", columns.read_hdf5), (hdf5_columns(),)),
+    "evt": Target(in_a_file("a.raw", checked(evt.read)), (EVT2, EVT3)),
+    "hdf5": Target(in_a_file("a.h5", checked(columns.read_hdf5)), (hdf5_columns(),)),
     "idx": Target(in_a_file("a-idx3-ubyte", idx.read), (idx_file(),)),
+    "image": Target(decode_quietly, tuple(map(picture, ("PNG", "JPEG", "GIF", "BMP", "TIFF")))),
     "mat": Target(lambda data: mat.read(data, ["t", "x"], source="x"), (matlab(packed=True), matlab(packed=False))),
-    "npy": Target(in_a_file("a.npy", columns.read_numpy), (saved(lambda file: np.save(file, structured())),)),
+    "mat_events": Target(
+        in_a_file("a.mat", checked(mat_events.read)),
+        (matlab(packed=True), matlab(packed=False), matlab(packed=True, table=True), matlab(packed=False, table=True)),
+    ),
+    "nomniglot_table": Target(in_a_file("0001.csv", nomniglot.read_windows), (TABLE.encode(),)),
+    "npy": Target(in_a_file("a.npy", checked(columns.read_numpy)), (saved(lambda file: np.save(file, structured())),)),
     "npz": Target(
-        in_a_file("a.npz", columns.read_numpy),
+        in_a_file("a.npz", checked(columns.read_numpy)),
         (saved(lambda f: np.savez(f, **COLUMNS)), saved(lambda f: np.savez_compressed(f, **COLUMNS))),
     ),
     "shard_codec": Target(unpacked, (gzip(bytes(100)), zlib.compress(bytes(100)))),
+    "shard_hdf5": Target(in_a_file("b.h5", damaged_is_refused(walk)), (HDF5,)),
     "shard_index": Target(in_a_file("b.idx.npy", read_index), (INDEX,)),
     "shard_manifest": Target(manifest, (manifests.dump(manifests.seal({"schema": 1})),)),
+    "shard_static": Target(in_a_file("static.h5", damaged_is_refused(Photographs.read)), (static_file(),)),
     "shard_tar": Target(in_a_file("b.tar", walk), (TAR,)),
 }
-FRAGILE = ("hdf5",)
+FRAGILE = ("hdf5", "shard_hdf5", "shard_static")
 """Parsed by a C library that damaged bytes can end; left to `make fuzz`, which runs them in a process of their own."""
 
 

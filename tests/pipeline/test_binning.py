@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.binning import Binning
 from pipeline.errors import RecordingError, SettingsError
+from pipeline.events import Events
 from pipeline.framing import to_frames
 from pipeline.packing import pack
 from pipeline.settings import ConversionSettings
@@ -81,6 +82,44 @@ def test_fewer_events_than_bins_of_equal_counts():
     with pytest.raises(RecordingError, match=r"a\.bin: 5 event\(s\); expected at least 6") as caught:
         ours(make_events(0, count=5, size=SENSOR), Binning("count"), 6)
     assert caught.value.reason == "too_short"
+
+
+SHORT = {"one event": [7], "equal times": [7] * 9, "fewer events than bins": [7, 1007, 2007]}
+"""Times in microseconds; five bins."""
+
+
+@pytest.mark.parametrize(
+    ("binning", "expected"),
+    [
+        (Binning(), (None, None, [1, 0, 1, 0, 0])),
+        (Binning("window", window_us=500), ([1, 0, 0, 0, 0], [9, 0, 0, 0, 0], [1, 0, 1, 0, 1])),
+        (Binning("count"), (None, [1] * 5, None)),
+        (Binning("count", events_per_bin=2), ([1, 0, 0, 0, 0], [2, 2, 2, 2, 1], [2, 1, 0, 0, 0])),
+    ],
+)
+@pytest.mark.parametrize("reduction", ["sum", "bilinear", "event", "frequency"])
+def test_recordings_of_hardly_anything(binning, expected, reduction):
+    """Counts by bin, or refused; no event is lost without being counted."""
+    if reduction == "frequency" and binning.mode != "bins":
+        return
+    dtype = {"sum": "uint16", "event": "uint8"}.get(reduction, "float16")
+    for (name, times), counts in zip(SHORT.items(), expected, strict=True):
+        one = np.full(len(times), 3, np.int32)
+        events = Events(np.array(times), one, one, np.ones(len(times), np.uint8))
+        if counts is None:
+            with pytest.raises(RecordingError, match="expected at least") as caught:
+                ours(events, binning, 5, reduction=reduction, dtype=dtype)
+            assert caught.value.reason == "too_short"
+            continue
+        framed = ours(events, binning, 5, reduction=reduction, dtype=dtype)
+        if reduction in ("event", "frequency"):
+            found = [min(1, count) for count in counts[:-1]]
+            found.append(1 if binning.mode == "bins" else min(1, counts[-1]))  # the last equal bin takes the rest
+        else:
+            found = counts
+            assert sum(counts) + framed.dropped_events == len(times)
+        assert framed.frames[:, 1, 3, 3].tolist() == found, name
+        assert framed.frames.sum() == sum(found)
 
 
 def test_a_reduction_to_ones_takes_every_binning():

@@ -112,9 +112,12 @@ ts = columns(0)["ts"]
 BAD = {
     "fractional": {"ts": ts / 1e6},
     "not finite": {"ts": np.where(ts == ts.max(), np.nan, ts)},
+    "negative_time": {"ts": ts - 10**6},
+    "unsorted": {"ts": ts[::-1]},
     "polarity": {"p": np.full(300, 2)},
     "polarity mixed": {"p": np.arange(300) % 3 - 1},
     "out_of_range": {"x": np.full(300, 346)},
+    "out_of_range below": {"x": np.full(300, -1)},
     "out_of_range far": {"y": np.full(300, 2**32 + 5)},
     "damaged lengths": {"x": np.zeros(299)},
     "damaged missing": {"ts": None},
@@ -132,7 +135,7 @@ def test_bad_variables_are_rejected_with_a_reason(raw, reader, kind):
     variables = {name: value for name, value in columns(0, **BAD[kind]).items() if value is not None}
     recording.path.write_bytes(mat_bytes(variables))
     with pytest.raises(RecordingError, match=recording.name) as error:
-        reader.read_events(recording)
+        reader.read_packed(recording, sensor_size=SENSOR_SIZE)
     assert error.value.reason == {"not finite": "fractional"}.get(kind, kind.split()[0])
 
 
@@ -251,6 +254,11 @@ def test_sizes_that_lie_are_noticed():
     plain[sizes : sizes + 8] = struct.pack("<II", 2**31 - 1, 2**31 - 1)
     with pytest.raises(RecordingError):
         mat.read(bytes(plain), ("x",), source="x")
+    none = file_of("x", np.empty((0, 5, 5, 5)), "little")
+    most = none.replace(struct.pack("<3i", 5, 5, 5), struct.pack("<3i", *[2**31 - 1] * 3))
+    assert mat.read(none, ("x",), source="x")["x"].shape == (0, 5, 5, 5)
+    with pytest.raises(RecordingError, match="variable x: array is too big"):
+        mat.read(most, ("x",), source="x")
 
 
 @pytest.mark.parametrize(

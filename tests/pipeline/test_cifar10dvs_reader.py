@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 from conftest import make_events
+from event_files import write_aedat4
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -115,9 +116,13 @@ def write_events(root, ending="aedat"):
     for c, name in enumerate(USED):
         (root / name).mkdir(parents=True)
         for i in range(PER_CLASS):
-            data = encoded(make_events(100 * c + i, size=(128, 128)), ending)
-            stem = f"cifar10_{name}_{i}" if ending == "aedat" else str(i)  # TET's files are called 0.mat
-            (root / name / f"{stem}.{ending.split('.')[-1]}").write_bytes(data)
+            events = make_events(100 * c + i, size=(128, 128))
+            stem = str(i) if ending.endswith("mat") else f"cifar10_{name}_{i}"  # TET's files are called 0.mat
+            path = root / name / f"{stem}.{ending.split('.')[-1]}"
+            if ending == "aedat4":
+                write_aedat4(path, events, size=(128, 128))
+            else:
+                path.write_bytes(encoded(events, ending))
     return root
 
 
@@ -184,7 +189,7 @@ def test_a_wrap_is_undone_once_and_other_steps_back_are_refused():
         assert error.value.reason == "unsorted"
 
 
-@pytest.mark.parametrize("ending", ["aedat", "6.mat", "4.mat"])
+@pytest.mark.parametrize("ending", ["aedat", "6.mat", "4.mat", "aedat4"])
 def test_all_forms_give_the_same_events(tmp_path, reader, ending):
     write_events(tmp_path / "events", ending)
     write_static(tmp_path / "static", "binary")
@@ -195,18 +200,6 @@ def test_all_forms_give_the_same_events(tmp_path, reader, ending):
     events = reader.read_events(first)
     assert plain(events) == plain(make_events(102, size=(128, 128)))
     check_events(events, sensor_size=listing.sensor_size, source="x")
-
-
-def test_aedat4_copies_go_through_their_own_reader(tmp_path, reader, monkeypatch):
-    from pipeline.readers import cifar10dvs
-
-    (tmp_path / "events" / "cat").mkdir(parents=True)
-    (tmp_path / "events" / "cat" / "cifar10_cat_0.aedat4").write_bytes(b"#!AER-DAT4.0\r\n")
-    write_static(tmp_path / "static", "binary")
-    recording = reader.list_pair(tmp_path / "events", tmp_path / "static").recordings[0]
-    expected = make_events(1)
-    monkeypatch.setattr(cifar10dvs.aedat4, "read", lambda path: expected if path == recording.path else None)
-    assert reader.read_events(recording) is expected
 
 
 @pytest.mark.parametrize(

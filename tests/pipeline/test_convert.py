@@ -62,6 +62,36 @@ def test_same_bytes_in_another_folder_zone_locale_and_number_of_workers(digits_r
     assert verify(elsewhere / "set").ok
 
 
+def test_no_file_is_decoded_twice(digits_raw, tmp_path, monkeypatch):
+    """Recordings and images alike, also where a conversion goes on after an interruption or is repeated."""
+    from pipeline.readers.digits import Digits
+
+    decoded, stop = [], [0]
+
+    def counted(method):
+        whole = getattr(Digits, method)
+
+        def read(self, item, **options):
+            stop[0] -= 1
+            if stop[0] == 0:
+                raise KeyboardInterrupt
+            decoded.append(item.path)
+            return whole(self, item, **options)
+
+        monkeypatch.setattr(Digits, method, read)
+
+    counted("read_packed")
+    counted("read_image")
+    stop[0] = 35  # 21 images, three shards of four, and one recording more
+    with pytest.raises(KeyboardInterrupt):
+        run(digits_raw, tmp_path / "set")
+    del decoded[-1]  # of the shard that was not finished
+    for _ in range(2):
+        run(digits_raw, tmp_path / "set")
+    files = [path for path in digits_raw.rglob("*") if path.suffix in (".bin", ".png")]
+    assert sorted(decoded) == sorted(files)
+
+
 def test_again_does_nothing(digits_raw, tmp_path):
     run(digits_raw, tmp_path / "set")
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "set").iterdir()}

@@ -171,7 +171,15 @@ def test_empty_polarity_and_empty_sample(raw):
 
 
 @pytest.mark.parametrize(
-    "line", ["a.npz 1 2", "a.npz one 2 3", "../../a.npz 1 2 3", "/etc/a.npz 1 2 3", "a.npz -1 2 3"]
+    "line",
+    [
+        "a.npz 1 2",
+        "a.npz one 2 3",
+        "../../a.npz 1 2 3",
+        "/etc/a.npz 1 2 3",
+        "a.npz -1 2 3",
+        "a.npz 1 99999999999999999999 3",
+    ],
 )
 def test_bad_label_lines_are_named(raw, line):
     with open(raw / "events" / "vallabel.txt", "a") as file:

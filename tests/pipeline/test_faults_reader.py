@@ -505,6 +505,20 @@ def test_hdf5_shards_that_lie(copy, change):
     assert not (folder.parent / "new" / manifests.MANIFEST).exists()
 
 
+def test_an_empty_hdf5_shard_that_holds_a_folder(copy):
+    folder = copy("hdf5")
+    shards, path = ShardSet(folder), shard(folder)
+    write_shard(path, [], shape=shards.sample_shape, dtype=shards.dtype, key_bytes=1)
+    counts = {**manifests.read(folder)["splits"], "train": {"samples": 0, "per_class": [0] * len(shards.classes)}}
+    sign(folder, splits=counts)
+    assert not problems(folder)
+    with h5py.File(path, "a") as file:
+        del file["frames"]
+        file.create_group("frames")
+    sign(folder)
+    assert problems(folder)
+
+
 def test_json_of_a_manifest_that_asks_for_much(copy):
     folder = copy()
     for text in ("[" * 10**6, '{"schema": ' + "9" * 10**5 + "}", json.dumps({"schema": 1, "files": 3}), "\0" * 99):

@@ -220,7 +220,9 @@ def test_a_finished_set_that_cannot_be_written_is_up_to_date_and_whole(closed):
         "a" * 5000,
     ],
 )
-@pytest.mark.parametrize("verb", ["verify", "preprocess", "inspect", "pull"])
+@pytest.mark.parametrize(
+    "verb", ["verify", "preprocess", "inspect", "pull", "push", "convert", "diff", "finish", "simulate", "train"]
+)
 def test_tricks_in_arguments(tmp_path, monkeypatch, verb, trick):
     """Never a shell, never more than one path: the tricks of addresses that the stock reader would run or expand."""
     from click.testing import CliRunner
@@ -236,6 +238,12 @@ def test_tricks_in_arguments(tmp_path, monkeypatch, verb, trick):
         "verify": ["verify", text],
         "inspect": ["inspect", text],
         "pull": ["pull", text, "fetched"],
+        "push": ["push", text, "there"],
+        "convert": ["convert", text, "--format", "hdf5", "--out", "made"],
+        "diff": ["diff", text, text],
+        "finish": ["finish", text],
+        "simulate": ["simulate", "--images", text, "--out", "made"],
+        "train": ["train", "--shards", text, "--recipe", "digits", "--run", "run"],
         "preprocess": ["preprocess", "--dataset", "digits", "--events", text, "--static", text, "--out", "made"],
     }[verb]
     done = CliRunner().invoke(main, words)

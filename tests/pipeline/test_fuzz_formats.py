@@ -3,12 +3,20 @@
 A longer run with coverage guidance: `make fuzz`.
 """
 
+import re
+
 import pytest
+from conftest import ROOT
 from fuzz.format_targets import FRAGILE, TARGETS, check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 NAMES = sorted(set(TARGETS) - set(FRAGILE))
+
+
+def test_make_fuzz_takes_every_target():
+    listed = re.search(r"^PARSERS +\?= (.*)$", (ROOT / "Makefile").read_text().replace("\\\n", ""), re.MULTILINE)
+    assert listed[1].split() == sorted(TARGETS)
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS))

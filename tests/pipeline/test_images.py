@@ -1,6 +1,8 @@
 """Images of every mode become RGB; the pixel hash sees through renaming and re-encoding."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -62,9 +64,6 @@ def test_palettes_are_looked_up_and_one_bit_is_black_and_white():
 
 @pytest.mark.parametrize("format_", ["PNG", "TIFF"])
 def test_sixteen_bit_colour_and_alpha(format_):
-    import struct
-    import zlib
-
     if format_ == "TIFF":
         data = encoded(Image.fromarray(GREY.astype(np.uint16) * 256 + 9), format="TIFF")
         assert (decode_image(data, source="x")[..., 1] == GREY).all()
@@ -94,6 +93,15 @@ def test_hash_sees_through_names_and_encodings(tmp_path):
 def test_unreadable_images_are_named(data):
     with pytest.raises(RecordingError, match=r"digit\.png") as caught:
         decode_image(data, source="digit.png")
+    assert caught.value.reason == "unreadable_image"
+
+
+def test_a_picture_that_claims_more_than_any_memory_is_refused_unread():
+    header = encoded(Image.fromarray(GREY))
+    most = header.replace(struct.pack(">II", 8, 6), struct.pack(">II", 2**31 - 1, 2**31 - 1), 1)
+    most = most[:29] + struct.pack(">I", zlib.crc32(most[12:29])) + most[33:]
+    with pytest.raises(RecordingError, match="exceeds limit of") as caught:
+        decode_image(most, source="digit.png")
     assert caught.value.reason == "unreadable_image"
 
 

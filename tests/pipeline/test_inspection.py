@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -152,6 +153,13 @@ def test_a_raw_folder_is_recognised_or_refused(tmp_path):
         seen(tmp_path / "empty")
     with pytest.raises(RecordingError, match="names look like"):
         seen(raw, sample="Train/0/nothing")
+
+
+def test_a_name_that_is_no_utf_8_stands_on_the_page(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.bin")
+    path.write_bytes(bin40.encode(make_events(1)))
+    seen(path).write("html", tmp_path / "page.html")
+    assert "caf\\udce9.bin" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize("form", ["webdataset", "hdf5"])

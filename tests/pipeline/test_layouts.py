@@ -295,6 +295,14 @@ def test_simulated_recordings_stay_simulated_from_any_folder_above(tmp_path):
         assert prepare(wanted, events_root=folder, static_root=raw).simulated
 
 
+@pytest.mark.parametrize("note", ["{}", "[", "[]", '{"settings": {"sensor_width_px": "9"}}', "[" * 10**5])
+def test_a_damaged_note_of_the_simulator_is_named(tmp_path, note):
+    raw = test_recording_formats.write_folders(tmp_path)
+    (raw / "events" / "simulated.json").write_text(note)
+    with pytest.raises(LayoutError, match=r"simulated\.json: not what `spikebridge simulate` wrote"):
+        listed("folders", raw / "events", raw / "static")
+
+
 def test_names_in_other_case_and_litter(tmp_path):
     for name in ("Data", "data", "data/MAT"):
         (tmp_path / name).mkdir()

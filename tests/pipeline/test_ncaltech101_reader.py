@@ -1,5 +1,7 @@
 """N-Caltech101 and Caltech101 in their true layout: joins, traps, labels, both protocols, one conversion."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import make_events
@@ -126,6 +128,20 @@ def test_overflow_markers_are_not_taken_for_events(raw):
     marked = get_reader("ncaltech101").read_events(recording)
     assert len(marked) == len(plain)
     np.testing.assert_array_equal(marked.t - plain.t, np.where(np.arange(len(plain)) < 10, 0, 2**13))
+
+
+@pytest.mark.parametrize("filters", [{}, {"hot_pixels": 1e6}])
+def test_overflow_markers_are_counted_and_said(raw, tmp_path, filters):
+    for recording in listing_of(raw).recordings[:2]:
+        data = recording.path.read_bytes()
+        recording.path.write_bytes(data[:50] + 3 * bytes([0, 240, 0, 0, 0]) + data[50:])
+    conversion = prepare(replace(SETTINGS, **filters), events_root=raw, static_root=raw)
+    manifest = convert(conversion, tmp_path / "set").manifest
+    assert manifest["events"]["overflow_markers"] == 6
+    assert manifest["events"]["events"] == 20 * 300
+    assert any(note.startswith("6 overflow markers") for note in manifest["notes"])
+    assert "6 overflow markers" in (tmp_path / "set" / "README.md").read_text()
+    assert verify(tmp_path / "set").ok
 
 
 def test_grey_photographs_have_three_equal_channels(raw):

@@ -54,6 +54,7 @@ def test_a_recording_moved_to_another_subset_is_noticed(nmnist_raw):
         (lambda path: path.write_bytes(b"<html>not found</html>"), "idx file of unsigned bytes"),
         (lambda path: path.write_bytes(path.read_bytes()[:-5]), "its header"),
         (lambda path: path.write_bytes(b"\x1f\x8b" + path.read_bytes()), "damaged gzip"),
+        (lambda path: path.write_bytes(b"\0\0\x08\4" + bytes(4) + b"\xff" * 12), "array is too big"),
     ],
 )
 def test_damaged_idx_files_are_named(nmnist_raw, spoil, expected):

@@ -64,6 +64,8 @@ def test_overflow_markers_add_their_time():
         (lambda e: e.y.__setitem__(2, 34), "out_of_range"),
         (lambda e: e.p.__setitem__(2, 2), "polarity"),
         (lambda e: e.t.__setitem__(4, LONGEST_US + 2), "too_long"),
+        (lambda e: e.t.__setitem__([0, 4], [-(2**63), 2**63 - 1]), "too_long"),  # the difference wraps
+        (lambda e: e.t.__setitem__([0, 1, 2, 3, 4], [2**63 - 1] + [-(2**63)] * 4), "unsorted"),
     ],
 )
 def test_every_check_refuses(change, reason):

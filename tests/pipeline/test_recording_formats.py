@@ -1,12 +1,11 @@
 """Recordings in every format that is read by its ending: equal to what was written, and refused where damaged."""
 
 import contextlib
-import io
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 import h5py
@@ -24,6 +23,7 @@ from pipeline.convert import convert
 from pipeline.errors import LayoutError, RecordingError
 from pipeline.formats import aedat2, aedat4, bin40, evt
 from pipeline.formats.recording import FORMATS, read, sensor_size
+from pipeline.packing import pack
 from pipeline.settings import ConversionSettings
 from pipeline.verify import verify
 
@@ -76,6 +76,11 @@ def reason(call, *arguments):
     return caught.value.reason
 
 
+def checked(path):
+    """Events with the checks that every recording passes behind the reader."""
+    return pack(read(path), sensor_size=(1280, 720), source=path.name)
+
+
 @pytest.mark.parametrize("compression", ["LZ4", "ZSTD", "NONE"])
 def test_aedat4_with_frames_and_more_inside(tmp_path, compression):
     path = tmp_path / "a.aedat4"
@@ -105,8 +110,39 @@ def test_damaged_aedat4_is_an_error_and_never_the_end_of_the_process(tmp_path):
         for place in rng.integers(0, first if number % 2 else len(data), 3):
             flipped[place] ^= 1 << rng.integers(0, 8)
         bad.write_bytes(flipped)
-        with contextlib.suppress(RecordingError):
-            read(bad)
+        for look in (read, sensor_size):
+            with contextlib.suppress(RecordingError):
+                look(bad)
+
+
+def test_a_panic_of_the_decoder_is_damage(tmp_path, monkeypatch):
+    """Seen with damaged headers: an exception that is no `Exception`, in either place where a file is opened."""
+
+    class Panic(BaseException):
+        pass
+
+    def panics(path):
+        raise Panic("range start index 32796 out of range")
+
+    write_aedat4(tmp_path / "a.aedat4", later(make_events(1, count=60), EPOCH_US))
+    monkeypatch.setattr("aedat.Decoder", panics)
+    for look in (read, sensor_size):
+        with pytest.raises(RecordingError, match="range start index"):
+            look(tmp_path / "a.aedat4")
+
+
+@pytest.mark.parametrize("geometry", ["99999x99999", "0x0", "640x0"])
+def test_a_sensor_of_no_camera_is_not_believed(tmp_path, geometry):
+    """A canvas of 10**10 pixels from a header of a line would fill the memory."""
+    raw = write_folders(tmp_path)
+    for path in raw.glob("events/*/*"):
+        if path.suffix == ".raw":
+            path.write_bytes(EVT2_HEADER.replace(b"640x480", geometry.encode()) + evt2(make_events(1)))
+        else:
+            path.unlink()
+    listing = prepare(ConversionSettings(dataset="folders"), events_root=raw, static_root=raw).listing
+    assert listing.sensor_size == (1280, 720)
+    assert "sensor.txt" in listing.notes[0]
 
 
 @settings(deadline=None, max_examples=20)
@@ -169,70 +205,14 @@ def test_damaged_raw(tmp_path, data, expected):
     assert reason(read, path) == expected
 
 
-@pytest.mark.parametrize("ending", [".h5", ".npy", ".npz"])
-def test_columns_and_fields(tmp_path, ending):
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_web_page_in_the_place_of_a_recording(tmp_path, ending):
+    """A download of status 200: refused whatever its length."""
     path = tmp_path / f"a{ending}"
-    write(path)
-    assert_equal(read(path))
-    if ending == ".h5":
-        with h5py.File(path, "w") as file:
-            file.create_dataset("CD/events", data=structured(minus=True), compression="gzip")
-    elif ending == ".npz":
-        np.savez(path, structured(minus=True))
-    else:
-        np.save(path, structured(minus=True))
-    assert_equal(read(path))
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"t": EVENTS.t / 1e6}, "fractional"),
-        ({"t": EVENTS.t - 10**6}, "negative_time"),
-        ({"t": np.full(500, np.nan)}, "fractional"),
-        ({"t": EVENTS.t.astype("S9")}, "fractional"),
-        ({"t": np.full(500, 2**63, np.uint64)}, "out_of_range"),
-        ({"x": EVENTS.x + 0.5}, "fractional"),
-        ({"x": EVENTS.x.astype(np.int64) + 2**40}, "out_of_range"),
-        ({"p": EVENTS.p + 1}, "polarity"),
-        ({"p": np.arange(500) % 3 - 1}, "polarity"),
-        ({"y": EVENTS.y[1:]}, "shape"),
-        ({"p": None}, "columns"),
-    ],
-)
-def test_columns_that_cannot_be_trusted(tmp_path, change, expected):
-    columns = {name: getattr(EVENTS, name) for name in "txyp"} | change
-    kept = {name: column for name, column in columns.items() if column is not None}
-    np.savez(tmp_path / "a.npz", **kept)
-    assert reason(read, tmp_path / "a.npz") == expected
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        for name, column in kept.items():
-            file[name] = column
-    assert reason(read, tmp_path / "a.h5") == expected
-
-
-def test_arrays_never_run_code_or_fill_the_memory(tmp_path, monkeypatch):
-    path = tmp_path / "a.npz"
-    np.savez(path, t=np.array([print], dtype=object), x=EVENTS.x, y=EVENTS.y, p=EVENTS.p)
-    assert reason(read, path) == "damaged"
-    np.save(tmp_path / "a.npy", np.array([print], dtype=object), allow_pickle=True)
-    assert reason(read, tmp_path / "a.npy") == "damaged"
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "<i8", "fortran_order": False, "shape": (2**50,)})
-    (tmp_path / "a.npy").write_bytes(buffer.getvalue())
-    assert reason(read, tmp_path / "a.npy") == "damaged"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("t.npy", "w") as member:
-        for _ in range(64):
-            member.write(bytes(2**20))
-    monkeypatch.setattr("pipeline.formats.npy.read_npz.__kwdefaults__", {"names": None, "max_bytes": 2**25})
-    assert reason(read, path) == "too_large"
-    path.write_bytes(path.read_bytes()[:1000])
-    assert reason(read, path) == "damaged"
-    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    assert reason(read, tmp_path / "a.h5") == "damaged"
-    assert reason(read, tmp_path / "a.txt") == "format"
-    with pytest.raises(FileNotFoundError):
-        read(tmp_path / "absent.h5")
+    for length in range(100, 140):
+        path.write_bytes(b"<!DOCTYPE html><html><head><title>Please log in</title></head>".ljust(length, b"."))
+        with pytest.raises(RecordingError):
+            checked(path)
 
 
 def test_matlab_vectors_and_tables(tmp_path):
@@ -302,6 +282,57 @@ def test_class_folders_of_every_format_convert(tmp_path):
     shutil.copy(raw / "events" / "cat" / "r0.bin", raw / "events" / "cat" / "r1.bin")
     with pytest.raises(LayoutError, match="several recordings are called cat/r1"):
         prepare(wanted, events_root=raw, static_root=raw)
+
+
+@pytest.mark.parametrize(("one", "other"), [("a b", "a_b"), ("Night", "night")])
+def test_names_that_give_one_key_are_named(tmp_path, one, other):
+    for number, stem in enumerate((one, other)):
+        for side, ending in (("events", ".npz"), ("static", ".png")):
+            (tmp_path / side / "cat").mkdir(parents=True, exist_ok=True)
+            path = tmp_path / side / "cat" / f"{stem}{ending}"
+            if side == "events":
+                write(path, make_events(number))
+            else:
+                Image.fromarray(np.full((9, 9), number, np.uint8)).save(path)
+    conversion = prepare(ConversionSettings(dataset="folders"), events_root=tmp_path, static_root=tmp_path)
+    with pytest.raises(LayoutError, match=rf"cat/({one}|{other}) and cat/({one}|{other}) both give the key"):
+        convert(conversion, tmp_path / "set")
+    assert not (tmp_path / "set" / "manifest.json").exists()
+
+
+def test_names_that_are_no_utf_8(tmp_path):
+    """As archives of other systems leave them: listed, converted and verified like any other."""
+    events, static = (tmp_path / side / os.fsdecode(b"cr\xe8me") for side in ("events", "static"))
+    spare = static.with_name(os.fsdecode(b"th\xe9"))  # a class without recordings: the card says so
+    for folder in (events, static, spare):
+        folder.mkdir(parents=True)
+    for number in range(4):
+        name = os.fsdecode(b"caf\xe9%d" % number)
+        write(tmp_path / "a.npz", make_events(number))
+        (tmp_path / "a.npz").rename(events / f"{name}.npz")
+        Image.fromarray(np.full((9, 9), number, np.uint8)).save(tmp_path / "a.png")
+        shutil.copy(tmp_path / "a.png", spare / f"{name}.png")
+        (tmp_path / "a.png").rename(static / f"{name}.png")
+    (events / f"{name}.npz").write_bytes(b"")
+    wanted = ConversionSettings(dataset="folders", time_bins=3, size=8)
+    done = convert(prepare(wanted, events_root=tmp_path, static_root=tmp_path), tmp_path / "set", max_bad=1)
+    assert done.manifest["classes"] == ["cr\\udce8me"]
+    assert [line["name"] for line in done.rejects] == [f"{events.name}/{name}"]
+    found = verify(tmp_path / "set")
+    assert (found.problems, found.samples) == ([], 3)
+
+
+def test_folders_without_pairs_convert_by_class(tmp_path):
+    raw = write_folders(tmp_path / "raw")
+    for path in sorted(raw.glob("static/*/*")):
+        path.rename(path.with_stem(f"photo{path.stem}"))
+    wanted = ConversionSettings(dataset="folders", time_bins=3, size=10, dtype="uint16")
+    done = convert(prepare(wanted, events_root=raw, static_root=raw), tmp_path / "set")
+    assert not done.rejects
+    assert done.manifest["pairing"]["kind"] == "class"
+    found = verify(tmp_path / "set")
+    assert found.ok, found.problems
+    assert any("class only" in note for note in found.notes)
 
 
 def test_formats_are_imported_when_they_are_needed():

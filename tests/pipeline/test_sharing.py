@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -193,6 +194,26 @@ def test_a_web_page_is_no_shard_set(tmp_path):
         pull(f"http://127.0.0.1:{port}", tmp_path / "set")
     with pytest.raises(ShardSetError, match="neither"):
         pull(str(tmp_path / "nothing"), tmp_path / "set")
+
+
+def test_a_web_page_in_the_place_of_any_file(published, tmp_path):
+    """Status 200 and a page: refused by name, and nothing of it is kept."""
+    (folder,) = (path for path in published.iterdir() if path.is_dir())
+    victims = [CURRENT, *(f"{folder.name}/{name}" for name in ("manifest.json", "static.h5", "events-test-00000.tar"))]
+    victims.append(f"{folder.name}/events-train-00001.idx.npy")
+    page = b"<!DOCTYPE html><html><head><title>Please log in</title></head></html>"
+    for number, name in enumerate(victims):
+        place = tmp_path / "places" / str(number)
+        shutil.copytree(published, place)
+        size = (place / name).stat().st_size
+        (place / name).write_bytes(page.ljust(size)[: max(size, len(page))])  # of the right length where it can be
+    with serving("http", tmp_path / "places", tmp_path / "log") as (port, _):
+        for number, name in enumerate(victims):
+            out = tmp_path / f"set{number}"
+            with pytest.raises(ShardSetError, match=re.escape(name.rpartition("/")[2])):
+                pull(f"http://127.0.0.1:{port}/{number}", out)
+            assert not (out / "manifest.json").exists()
+            assert not [path for path in out.rglob("*") if b"<html>" in path.read_bytes()]
 
 
 def test_parts_of_a_set(shard_set, http, tmp_path):
@@ -398,6 +419,18 @@ def test_names_that_lead_elsewhere(shard_set, tmp_path, name):
     (tmp_path / "place").mkdir()
     manifests.write(tmp_path / "place", manifests.seal(manifest))
     with pytest.raises(ShardSetError, match="Do not use it"):
+        pull(str(tmp_path / "place"), tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    "pointer", ['{"id": "../elsewhere"}', '{"id": "/"}', '{"id": 5}', '{"id": null}', "{}", "[1]", "", "[" * 10**5]
+)
+def test_pointers_that_lead_elsewhere(shard_set, tmp_path, pointer):
+    shutil.copytree(shard_set(), tmp_path / "elsewhere")
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place" / CURRENT).write_text(pointer)
+    with pytest.raises(ShardSetError, match=r"not the pointer to a shard set|neither manifest\.json nor"):
         pull(str(tmp_path / "place"), tmp_path / "set")
     assert not (tmp_path / "set").exists()
 
