@@ -366,6 +366,14 @@ def test_a_dead_worker_costs_another_attempt(copied, shards, grid, deaths):
     assert [failure["run"] for failure in table["failures"]] == ([lost.name] if deaths == 3 else [])
 
 
+def test_the_backend_reaches_every_run(tmp_path, shards, grid):
+    text = GRID.replace("learning_rates = [0.01, 0.001]\ntuning_seeds = [5]\n", "").replace("[0, 1]", "[0]")
+    options = {"engine": engine(Inline()), "device": "cpu"}
+    table = ablate(grid(text), [shards], tmp_path / "out", backend="torch", **options)
+    assert not table["failures"]
+    assert [read_result(run)["backend"] for run in (tmp_path / "out" / "runs").iterdir()] == ["torch", "torch"]
+
+
 def test_a_stop_keeps_what_is_done(copied, shards, grid):
     shutil.rmtree(next(copied.glob("runs/kt-2-*-seed1-*")))
     stop, executor = StopRequest(), Inline()
