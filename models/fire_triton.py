@@ -27,8 +27,14 @@ from models.folding import channels_last, empty_channels_last
 from models.neurons import FiringRule, Neuron
 from models.normalization import StepNorm
 
-TILE = 1024 if os.environ.get("TRITON_INTERPRET") != "1" else 4096
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+"""The interpreter's time goes by operations, whatever their size: there programs are as large as arrays fit a cache."""
+
+TILE = 65536 if INTERPRETED else 1024
 """Neurons of one program. More save partial sums and cost registers: backward keeps T potentials of each."""
+
+WIDEST = TILE if INTERPRETED else 64
+"""Channels of one program that has several pixels: whole cache lines."""
 
 WARPS = 4
 BACKWARD_WARPS = 8
@@ -72,8 +78,8 @@ def _sizes(x: Tensor, plan: Plan) -> tuple[int, int, int]:
 
 
 def _blocks(pixels: int, channels: int) -> dict[str, int]:
-    """Tile of a program: whole cache lines of channels, then pixels."""
-    wide = min(triton.next_power_of_2(channels), 64 if pixels > 1 else TILE)
+    """Tile of a program: channels first, then pixels."""
+    wide = min(triton.next_power_of_2(channels), WIDEST if pixels > 1 else TILE)
     high = min(triton.next_power_of_2(pixels), max(1, TILE // wide))
     return {"BLOCK_P": high, "BLOCK_C": wide}
 
@@ -225,8 +231,8 @@ def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:
         return Norm(mean, (variance + norm.eps).rsqrt(), None)
     norm.check_count(x)
     pixels = B * H * W
-    block_c = min(triton.next_power_of_2(C), 64)
-    block_n = TILE // block_c
+    block_c = min(triton.next_power_of_2(C), WIDEST)
+    block_n = min(triton.next_power_of_2(pixels), TILE // block_c)
     lanes = S * T * triton.cdiv(C, block_c)
     # a power of two, because the kernel is compiled for the number
     tiles = triton.next_power_of_2(max(4, pixels * lanes // (PROGRAMS * block_n)))

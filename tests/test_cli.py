@@ -225,12 +225,14 @@ def test_a_finished_run_prints_its_result(trained, shards):
 
 def test_compare_prints_its_table(shards, tmp_path):
     options = ["compare", "--shards", shards, "--recipe", "digits", "--seeds", "0,1", "--out", tmp_path / "c", *RECIPE]
+    options += ["--backend", "torch"]
     table = json.loads(invoke(*options, "--json").stdout)
     assert table["methods"]["kt"]["n"] == 2
     assert len(table["methods"]["event_only"]["runs"]) == 2
     assert table["methods"]["kt"]["test_accuracy_std"] >= 0
     assert "kt minus event_only" in invoke(*options).stdout
     assert (tmp_path / "c" / "report.html").exists()
+    assert json.loads((tmp_path / "c" / "kt-seed0" / "result.json").read_text())["backend"] == "torch"
 
 
 def test_nmnist_needs_no_settings(tmp_path):

@@ -120,6 +120,7 @@ def ablate(
     *,
     engine: Engine,
     device: str = "auto",
+    backend: str = "auto",
     progress: Progress | None = None,
     checkpoint_every: str = "10s",
     stop: StopRequest | None = None,
@@ -132,6 +133,7 @@ def ablate(
         out: folder of the runs and tables.
         engine: where runs are trained.
         device: as in `train`.
+        backend: as in `train`.
         progress: a tqdm-like callable, shown over the steps of all runs that are left.
         checkpoint_every: as in `train`.
         stop: as in `train`; runs end after their step with a checkpoint.
@@ -155,7 +157,13 @@ def ablate(
         plan.runs(row, grid.learning_rates[0])
     with (
         RunFolder(out).lock(),
-        _Work(out, engine, device, checkpoint_every, progress or Silent, stop or StopRequest()) as work_on,
+        _Work(
+            out,
+            engine,
+            {"device": device, "backend": backend, "checkpoint_every": checkpoint_every},
+            progress or Silent,
+            stop or StopRequest(),
+        ) as work_on,
     ):
         work_on.do(tuning_runs, what="learning rates")
         tuned = {row.slug: _choose(grid, plan, row, work_on.failures) for row in grid.rows}
@@ -226,19 +234,17 @@ class _Work:
     Args:
         out: folder of the stop file.
         engine: gives the executor.
-        device: of every run.
-        checkpoint_every: of every run.
+        options: of every run: device, backend, checkpoint_every.
         progress: tqdm-like.
         stop: looked at all the time.
     """
 
     def __init__(
-        self, out: Path, engine: Engine, device: str, checkpoint_every: str, progress: Progress, stop: StopRequest
+        self, out: Path, engine: Engine, options: dict[str, str], progress: Progress, stop: StopRequest
     ) -> None:
         self.stop_file = out / STOP_FILE
         self.stop_file.unlink(missing_ok=True)  # of an earlier session
-        self.engine, self.device, self.checkpoint_every = engine, device, checkpoint_every
-        self.progress, self.stop = progress, stop
+        self.engine, self.options, self.progress, self.stop = engine, options, progress, stop
         self.failures: list[Failure] = []
         self._executor: Executor | None = None
         self._open = contextlib.ExitStack()
@@ -323,7 +329,7 @@ class _Work:
     def _task(self, run: Run) -> Task:
         recipe, shards = run.recipe, str(Path(run.shards.path).resolve())
         path, stop_file = str(run.path.resolve()), str(self.stop_file.resolve())
-        return Task(shards, recipe, path, stop_file, self.device, self.checkpoint_every)
+        return Task(shards, recipe, path, stop_file, **self.options)
 
     @staticmethod
     def _outcome(future: Future[Outcome]) -> Outcome:

@@ -28,6 +28,7 @@ def compare(
     out: str | Path,
     *,
     device: str = "auto",
+    backend: str = "auto",
     overrides: Sequence[str] = (),
     progress: Progress | None = None,
     expect: str | None = None,
@@ -46,6 +47,7 @@ def compare(
         seeds: each once; with one seed standard deviations are null.
         out: folder of the runs and of compare.json.
         device: as in `train`.
+        backend: as in `train`.
         overrides: texts `key=value` for all runs alike.
         progress: a tqdm-like callable.
         expect: as in `train`.
@@ -79,6 +81,7 @@ def compare(
             one,
             run_dir,
             device=device,
+            backend=backend,
             expect=expect,
             progress=progress,
             overwrite=overwrite,

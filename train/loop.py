@@ -15,6 +15,7 @@ from train.evaluation import open_shards
 from train.initialization import read_start, record_start, recorded_start, require_same_start, start_from
 from train.live import Live, Silent, TensorBoard, require_tensorboard
 from train.networks import choose_device, require_backend
+from train.outcome import outcome
 from train.recipes import Recipe
 from train.runs import RunFolder, contents_id, read_result, require_shards
 from train.session import Session
@@ -156,7 +157,7 @@ def _work(
     live = Live(bar, steps=session.steps, samples_per_step=per_step, done=session.at.step)
 
     def finish() -> dict[str, Any]:
-        result = {**session.result(recipe), "init": recorded_start(run), "backend": "+".join(sorted(ran))}
+        result = {**outcome(session, recipe), "init": recorded_start(run), "backend": "+".join(sorted(ran))}
         run.finish(result)
         return result
 

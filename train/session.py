@@ -1,4 +1,4 @@
-"""One process's work on a run: epochs, validation, checkpoints, and the result at the end.
+"""One process's work on a run: epochs, validation and checkpoints; what comes of them is in `train.outcome`.
 
 Axes: T time, B batch, K classes.
 """
@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models import TransferNetwork
 from train import checkpoints
 from train.batches import TrainingBatches
 from train.capture import DeviceStep, RecordedStep, obstacle
@@ -27,10 +26,8 @@ from train.live import Live, TensorBoard
 from train.memory import out_of_memory, ran_out
 from train.methods import Method, find_method
 from train.networks import make_network, make_optimizer, network_arguments, set_learning_rate
-from train.operations import held_out_energy_nj
 from train.preparation import changes, prepare
 from train.recalibration import recalibrate
-from train.recipes import Recipe
 from train.records import Best, EpochSums, Position
 from train.runs import RunFolder
 from train.schedules import learning_rate
@@ -135,7 +132,7 @@ class Session:
             )
         self.firing = FiringWatch()
         self.board: TensorBoard | None = None
-        self._best: bytes | None = None
+        self.best_weights: bytes | None = None
         """Weights file of the best epoch."""
         self._committed = (-1, -1)
         self._commit_ended, self._commit_cost = time.monotonic(), 0.0
@@ -175,7 +172,7 @@ class Session:
         if self.team.lead:
             self.run.cut_metrics(self.at.metrics_bytes)
             if state["best_tensors"] is not None:
-                self._best = checkpoints.read_file(read / state["best_tensors"])
+                self.best_weights = checkpoints.read_file(read / state["best_tensors"])
 
     def _warn_of_changes(self) -> None:
         for word, before, now in (
@@ -269,7 +266,7 @@ class Session:
         self.at.epoch_seconds = self.at.epoch_cpu_seconds = 0.0
         if scores is not None and (self.at.best is None or self.at.best.beaten_by(scores.accuracy, scores.loss)):
             self.at.best = Best(self.at.epoch, scores.accuracy, scores.loss)
-            self._best = self._weights_file()
+            self.best_weights = self.weights_file()
         if rates:
             where = f"the {self.selection} recordings" if self.selection else "a training batch"
             self.firing.look(rates, epoch=self.at.epoch, step=self.at.step, where=where)
@@ -330,7 +327,7 @@ class Session:
 
         if self.selection is None:
             return None, self._rates_of_a_batch()
-        scores = self._score(self.frames[self.selection], self.network, between)
+        scores = self.score(self.frames[self.selection], between)
         return scores, scores.firing_rates if scores else None
 
     @torch.no_grad()
@@ -345,11 +342,10 @@ class Session:
             self.network.record_firing_rates = False
             self.network.train()
 
-    def _score(
-        self, frames: Frames, network: TransferNetwork, between: Callable[[], None] | None = None
-    ) -> Scores | None:
+    def score(self, frames: Frames, between: Callable[[], None]) -> Scores | None:
+        """Score the network as it is; see `evaluation.score`."""
         batch_size = evaluation_batch(self.settings)
-        return score(network, frames, batch_size=batch_size, device=self.device, between=between)
+        return score(self.network, frames, batch_size=batch_size, device=self.device, between=between)
 
     def _settle(self, step: int) -> None:
         """Nothing is written of a network that is broken."""
@@ -370,7 +366,7 @@ class Session:
         self.run.sync_metrics()
         tensors = {**checkpoints.tensors_of(self.network, self.optimizer, self.method.modules), "sums": rows}
         tensors |= self.stepper.precision.tensors()
-        best = None if self.at.best is None or self._best is None else (self.at.best.epoch, self._best)
+        best = None if self.at.best is None or self.best_weights is None else (self.at.best.epoch, self.best_weights)
         if self.at.epoch != max(0, self._committed[0]):
             self.run.write_table()
         checkpoints.save_checkpoint(self.run.checkpoint, tensors, asdict(self.at), best=best)
@@ -378,84 +374,11 @@ class Session:
         self._commit_ended = time.monotonic()
         self._commit_cost = self._commit_ended - started
 
-    def _weights_file(self) -> bytes:
+    def weights_file(self) -> bytes:
+        """The weights as they are now, as a run keeps them."""
         description = {
             "network": json.dumps(self.network.config),
             "epoch": str(self.at.epoch),
             "shard_set": self.at.shard_set,
         }
         return checkpoints.weights_file(checkpoints.weights_of(self.network), description)
-
-    def result(self, recipe: Recipe) -> dict[str, Any]:
-        """Write weights and predictions; score the test split with `best` and with `last`, and put it all together."""
-        checkpoints.write_atomic(self.run.last, self._weights_file())
-        last = self._final_scores()
-        best_epoch = self.at.best.epoch if self.at.best else self.at.epoch
-        if best_epoch == self.at.epoch:
-            checkpoints.write_atomic(self.run.best, self._weights_file())
-            best = last
-        else:
-            assert self._best is not None
-            checkpoints.write_atomic(self.run.best, self._best)
-            weights, _ = checkpoints.read_weights(self.run.best)
-            self.network.load_state_dict(weights)
-            best = self._final_scores()
-        test, classes = best["test"], self.shards.classes
-        if test is None:
-            log.warning("%s: the test split is empty; no test accuracy", self.shards.path)
-        else:
-            self.run.write_predictions(self.shards.split("test").keys, test.labels, test.logits, classes)
-        return {
-            "schema": 1,
-            "method": self.settings.method,
-            "recipe_name": recipe.name,
-            "recipe": recipe.tables(),
-            "changed_by_method": self.changed,
-            "shard_set": self.at.shard_set,
-            "contents": self.at.contents,
-            "dataset": self.shards.settings["dataset"],
-            "simulated": bool(self.shards.simulated),
-            "protocol": self.shards.settings["protocol"],
-            "selection": SELECTION[self.selection],
-            "selection_split": self.selection,
-            "best_epoch": best_epoch,
-            "epochs": self.at.epoch,
-            "steps": self.at.step,
-            **_figures("", best),
-            **_figures("last_", last),
-            "classes": list(classes),
-            "confusion": test.confusion() if test else None,
-            "firing_rates": test.firing_rates if test else None,
-            "samples": {"train": len(self.data), **{name: len(frames) for name, frames in self.frames.items()}},
-            "static_images": self.data.pool_images,
-            "parameters": sum(p.numel() for p in self.network.parameters()),
-            "seed": self.settings.seed,
-            "device": str(self.device),
-            "threads": self.at.threads,
-            "processes": self.at.processes,
-            "torch": str(torch.__version__),
-            "training_seconds": self.at.seconds,
-            "training_cpu_seconds": self.at.cpu_seconds if self.device.type == "cpu" and self.team.size == 1 else None,
-            "energy_nj": held_out_energy_nj(
-                self.network,
-                (self.frames["test"], self.frames["validation"]),
-                batch_size=evaluation_batch(self.settings),
-                device=self.device,
-            ),
-        }
-
-    def _final_scores(self) -> dict[str, Scores | None]:
-        def between() -> None:
-            if self.stop.signal:
-                raise self.stop.error()  # the last epoch is committed
-
-        return {name: self._score(frames, self.network, between) for name, frames in self.frames.items()}
-
-
-def _figures(prefix: str, scores: dict[str, Scores | None]) -> dict[str, float | None]:
-    """Accuracy and loss of validation and test, None where a split is empty."""
-    figures: dict[str, float | None] = {}
-    for name, found in scores.items():
-        figures[f"{prefix}{name}_accuracy"] = found.accuracy if found else None
-        figures[f"{prefix}{name}_loss"] = found.loss if found else None
-    return figures

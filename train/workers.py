@@ -46,6 +46,8 @@ class Task:
     """Its appearance asks for an end; it holds the signal's number."""
     device: str
     """As in `train`."""
+    backend: str
+    """As in `train`."""
     checkpoint_every: str
     """As in `train`."""
 
@@ -157,6 +159,7 @@ def work(task: Task) -> Outcome:
             task.recipe,
             task.run,
             device=task.device,
+            backend=task.backend,
             checkpoint_every=task.checkpoint_every,
             stop=stop,
         )

@@ -113,5 +113,6 @@ def check(name, backend, *, device="cpu"):
     for key in (each for each in golden.files if each.startswith("bn_norm/")):
         agree(state[key.removeprefix("bn_norm/")].norm(), golden[key])
     net.eval()
-    with torch.no_grad(), backends.use(backend):
+    with torch.no_grad(), backends.use(backend), backends.record() as ran:
         agree(net(None, event).event_logits, golden["eval_logits_event"])
+    assert ran == {backend: SPIKING_LAYERS[case["model"]]}

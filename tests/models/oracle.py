@@ -10,6 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+BLOCKS = {"resnet18_snn": (2, 2, 2, 2), "resnet34_snn": (3, 4, 6, 3)}
 VGG = (0, 1, "pool", 3, 4, "pool", 6, 7, "pool", 9, 10, "pool")
 
 
@@ -63,7 +64,7 @@ class Oracle:
     """Forward of one network from its weights.
 
     Args:
-        kind: "vgg_snn", "resnet18_snn", "scnn" or "nmnist_snn".
+        kind: "vgg_snn", "resnet18_snn", "resnet34_snn", "scnn" or "nmnist_snn".
         state: our state dictionary, whose tensors may require gradients; running statistics are replaced in it.
         feature: what the alignment compares of the last neurons.
     """
@@ -125,7 +126,9 @@ class Oracle:
 
     def stream(self, frames, stream):
         head = ("static_head", "event_head")[stream]
-        logits, features = getattr(self, self.kind.removesuffix("_snn"))(list(frames), stream, head)
+        logits, features = getattr(self, self.kind.removesuffix("_snn").rstrip("0123456789"))(
+            list(frames), stream, head
+        )
         return torch.stack(logits), torch.stack([f.flatten(1) for f in features])
 
     def __call__(self, static, event):
@@ -141,10 +144,10 @@ class Oracle:
                 xs, features = self.norm_fire(f"feature.{step}.bn", f"feature.{step}.node", xs, stream)
         return self.linear(head, [x.flatten(1) for x in xs]), features
 
-    def resnet18(self, xs, stream, head):
+    def resnet(self, xs, stream, head):
         xs = self.conv("conv1", xs, padding=1)
-        for layer in (1, 2, 3, 4):
-            for block in (0, 1):
+        for layer, blocks in enumerate(BLOCKS[self.kind], start=1):
+            for block in range(blocks):
                 p = f"layer{layer}.{block}"
                 stride = 2 if layer > 1 and block == 0 else 1
                 ys, _ = self.norm_fire(f"{p}.bn1", f"{p}.node1", xs, stream)

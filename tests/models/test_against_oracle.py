@@ -16,7 +16,7 @@ BACKENDS = ("torch", "numba")
 SIZES = {"vgg_snn": (16, 17), "resnet18_snn": (9, 12), "scnn": (16, 19), "nmnist_snn": (4, 9)}
 SPATIAL = ("vgg_snn", "resnet18_snn")
 SPIKING = [name for name, kind in NEURONS.items() if kind.spiking]
-WIDTHS = {"vgg_snn": 0.05, "resnet18_snn": 0.05, "scnn": 0.2, "nmnist_snn": 0.03}
+WIDTHS = {"vgg_snn": 0.05, "resnet18_snn": 0.05, "resnet34_snn": 0.03, "scnn": 0.2, "nmnist_snn": 0.03}
 
 
 def draw_case(kind, *, T, B, size, seed, **how):
@@ -70,6 +70,12 @@ def test_every_feature_on_every_backend(kind, feature, backend):
     how = {"feature": feature, "neuron": "PLIF"}
     net, static, event = draw_case(kind, T=3, B=4, size=SIZES[kind][0], seed=3, **how)
     agree(kind, backend, net, static, event, how)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_resnet34(backend):
+    net, static, event = draw_case("resnet34_snn", T=2, B=3, size=9, seed=4)
+    agree("resnet34_snn", backend, net, static, event, {})
 
 
 def agree(kind, backend, net, static, event, how):

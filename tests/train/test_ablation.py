@@ -14,13 +14,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import ROOT
 from dask_cluster import dask_cluster
 from test_report import chromium
 
+import cli
+from train import ablation
 from train.ablation import ablate
 from train.ablation_table import cells, markdown_text, time_column
-from train.errors import RunStoppedError, ShardMismatchError
+from train.errors import RunStoppedError, ShardMismatchError, TrainError
 from train.evaluation import open_shards
 from train.examination import examine
 from train.grids import load_grid
@@ -364,6 +367,30 @@ def test_a_dead_worker_costs_another_attempt(copied, shards, grid, deaths):
     (lost / "result.json").unlink()
     table = ablate(grid(), [shards], copied, engine=engine(Inline(deaths)), device="cpu")
     assert [failure["run"] for failure in table["failures"]] == ([lost.name] if deaths == 3 else [])
+
+
+def test_the_backend_reaches_every_run(tmp_path, shards, grid):
+    text = GRID.replace("learning_rates = [0.01, 0.001]\ntuning_seeds = [5]\n", "").replace("[0, 1]", "[0]")
+    options = {"engine": engine(Inline()), "device": "cpu"}
+    table = ablate(grid(text), [shards], tmp_path / "out", backend="torch", **options)
+    assert not table["failures"]
+    assert [read_result(run)["backend"] for run in (tmp_path / "out" / "runs").iterdir()] == ["torch", "torch"]
+
+
+def test_the_command_hands_its_options_on(tmp_path, shards, grid, monkeypatch):
+    grid()
+    seen = {}
+
+    def enough(*_, **options):
+        seen.update(options)
+        raise TrainError("enough")
+
+    monkeypatch.setattr(ablation, "ablate", enough)
+    options = ["--device", "cpu", "--backend", "torch", "--checkpoint-every", "5"]
+    places = ["--grid", str(tmp_path / "grid.toml"), "--shards", str(shards), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli.main, ["ablate", *places, *options])
+    assert "enough" in done.output
+    assert (seen["device"], seen["backend"], seen["checkpoint_every"]) == ("cpu", "torch", "5")
 
 
 def test_a_stop_keeps_what_is_done(copied, shards, grid):

@@ -6,7 +6,7 @@ from fake_shards import FakeShardSet, tiny_recipe
 from train.comparison import compare, format_table
 from train.errors import MethodError, RecipeError
 from train.paired import mean_and_std
-from train.runs import RunFolder
+from train.runs import RunFolder, read_result
 
 
 def test_compare_resumes_and_reports(tmp_path, monkeypatch):
@@ -47,7 +47,9 @@ def test_compare_resumes_and_reports(tmp_path, monkeypatch):
 
 def test_one_seed_has_no_deviation(tmp_path):
     shards = FakeShardSet(tmp_path / "shards")
-    table = compare(shards, tiny_recipe(epochs=1), ["event_only"], [7], tmp_path / "out", device="cpu")
+    options = {"device": "cpu", "backend": "torch"}
+    table = compare(shards, tiny_recipe(epochs=1), ["event_only"], [7], tmp_path / "out", **options)
+    assert read_result(tmp_path / "out" / "event_only-seed7")["backend"] == "torch"
     entry = table["methods"]["event_only"]
     assert entry["test_accuracy_std"] is None
     assert entry["n"] == 1

@@ -10,7 +10,7 @@ from fake_shards import FakeShardSet, tiny_recipe
 from interrupted import train_in_two_sittings
 from safetensors.torch import load_file
 
-from train import checkpoints, session
+from train import checkpoints, loop, session
 from train.errors import DeviceError, MethodError, NetworkError, NonFiniteError, RunError, ShardMismatchError
 from train.evaluation import evaluate
 from train.loop import train
@@ -188,24 +188,25 @@ def test_processor_time_adds_up_over_sittings(tmp_path, shards, monkeypatch):
     same_run(tmp_path / "whole", tmp_path / "old")
 
 
-@pytest.mark.parametrize("moment", ["append_metrics", "_commit", "_weights_file", "result", "finish"])
+@pytest.mark.parametrize("moment", ["append_metrics", "_commit", "weights_file", "outcome", "finish"])
 def test_death_at_every_writing_moment_changes_nothing(tmp_path, shards, monkeypatch, moment):
     """Raise in place of, or right after, each step of writing an epoch or the result."""
     recipe = tiny_recipe(epochs=3)
     train(shards, recipe, tmp_path / "whole", device="cpu")
-    owner = session.RunFolder if moment in ("append_metrics", "finish") else session.Session
+    owners = {"append_metrics": session.RunFolder, "finish": session.RunFolder, "outcome": loop}
+    owner = owners.get(moment, session.Session)
     real = getattr(owner, moment)
     for after in (False, True):
         calls = 0
 
-        def die(self, *args, _after=after):
+        def die(first, *args, _after=after):
             nonlocal calls
             calls += 1
-            if calls == (1 if moment in ("result", "finish") else 2):
+            if calls == (1 if moment in ("outcome", "finish") else 2):
                 if _after and moment != "finish":
-                    real(self, *args)
+                    real(first, *args)
                 raise KeyboardInterrupt
-            return real(self, *args)
+            return real(first, *args)
 
         with monkeypatch.context() as patched:
             patched.setattr(owner, moment, die)

@@ -10,7 +10,7 @@ from pipeline.terminal import answer, folder, json_option, overwrite_option, pro
 from train.errors import ReportError
 from train.recipes import load_recipe
 from train.stopping import listening
-from train.verbs.options import checkpoint_option, device_option, set_option, shards_option
+from train.verbs.options import backend_option, checkpoint_option, device_option, set_option, shards_option
 from train.verbs.runs import write_run_report
 
 
@@ -22,6 +22,7 @@ from train.verbs.runs import write_run_report
 @click.option("--out", type=folder(), required=True, help="Folder for the runs, compare.json and report.html.")
 @set_option
 @device_option
+@backend_option
 @checkpoint_option
 @overwrite_option
 @json_option
@@ -33,6 +34,7 @@ def compare(
     out: Path,
     overrides: tuple[str, ...],
     device: str,
+    backend: str,
     checkpoint_every: str,
     overwrite: bool,
     as_json: bool,
@@ -63,6 +65,7 @@ def compare(
             numbers,
             out,
             device=device,
+            backend=backend,
             progress=progress_bar,
             overwrite=overwrite,
             checkpoint_every=checkpoint_every,
@@ -90,6 +93,7 @@ def compare(
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="Train on the workers of this Dask scheduler instead.")
 @set_option
 @device_option
+@backend_option
 @checkpoint_option
 @json_option
 def ablate(
@@ -101,6 +105,7 @@ def ablate(
     scheduler: str | None,
     overrides: tuple[str, ...],
     device: str,
+    backend: str,
     checkpoint_every: str,
     as_json: bool,
 ) -> None:
@@ -138,6 +143,7 @@ def ablate(
             out,
             engine=engine,
             device=device,
+            backend=backend,
             progress=progress_bar,
             checkpoint_every=checkpoint_every,
             stop=stop,
