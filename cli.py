@@ -39,6 +39,10 @@ from train.verbs import runs, shelves, studies
 
 DONE_WITH_REJECTS, INTERRUPTED = 3, 130
 
+# Torch's OpenMP threads spin for milliseconds behind every operation, on the cores that the kernels' threads need. This
+# is looked up when torch is first imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 
 class Commands(click.Group):
     """A group that turns the errors of the packages into one paragraph on stderr and an exit code."""
@@ -182,7 +186,8 @@ def preprocess(
     if task and (overwrite or scheduler):
         raise click.UsageError(f"--task does not go with {'--overwrite' if overwrite else '--scheduler'}.")
 
-    from pipeline.convert import convert, default_workers
+    from pipeline.convert import convert
+    from pipeline.processors import usable_processors
     from pipeline.shares import Sources, convert_share
 
     assert events is not None
@@ -192,10 +197,10 @@ def preprocess(
     for line in conversion.report():
         say(line)
     if dry_run or out is None:
-        summary = conversion.summary(workers=workers or default_workers())
+        summary = conversion.summary(workers=workers or usable_processors())
         given: list[str | Path] = ["--dataset", settings.dataset, "--events", events, "--static", static]
         return answer(summary, plan_text(summary), as_json=as_json, then=["preprocess", *given, "--out", "SHARDS"])
-    workers = workers or default_workers()
+    workers = workers or usable_processors()
     if task:
         share = parse_share(task)
         standing = convert_share(conversion, out, sources, share=share, workers=workers, progress=progress_bar)

@@ -7,7 +7,6 @@ last. The result does not depend on what runs the tasks, on their order, or on w
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -31,11 +30,6 @@ Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 """Wraps an iterable to show progress: (items, total, what)."""
 IMAGES, SHARDS = "static images", "event shards"
 """What progress is shown of."""
-
-
-def default_workers() -> int:
-    """One worker per processor that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def convert(

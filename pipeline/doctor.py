@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline import manifest as manifests
 from pipeline.errors import ShardSetError
+from pipeline.processors import usable_processors
 
 REQUIRED = {
     "aedat": "recordings in .aedat4",
@@ -84,7 +85,7 @@ def processor() -> dict[str, Any]:
             name = value.strip()
         elif key.strip().lower() in ("flags", "features"):
             flags = set(value.split())
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    usable = usable_processors()
     features = [feature for feature in CPU_FEATURES if feature in flags]
     return {
         "name": name or platform.processor() or None,

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -23,6 +24,7 @@ from PIL import Image
 from pipeline.errors import LayoutError, RecordingError, SettingsError
 from pipeline.formats.bin40 import RECORD_BYTES, encode
 from pipeline.images import EXTENSIONS, decode_image
+from pipeline.processors import usable_processors
 from pipeline.rawdata_folder import (
     COMPLETE,
     PARTIAL,
@@ -301,23 +303,31 @@ def _write(
     prepare(out, header, overwrite=overwrite)
     written, events = 0, 0
     per_folder: dict[str, int] = {}
-    for job in progress(jobs) if progress else jobs:
-        target, static = out / job.events_path, out / job.static_path
-        if not (filled(target) and filled(static)):
-            data, image = job.load()
-            recording = simulate(image, settings=settings, seed=seed, key=job.key)
-            if len(recording) == 0:
-                raise RecordingError(
-                    f"{job.static_path}: the simulated recording has no events; expected some. The image has too "
-                    "little contrast for these settings: leave it out, or turn the camera's noise on.",
-                    reason="empty",
-                )
-            replace_file(static, data)
-            replace_file(target, encode(recording))
-            written += 1
-        events += target.stat().st_size // RECORD_BYTES
-        folder = job.events_path.removeprefix("events/").rpartition("/")[0]
-        per_folder[folder] = per_folder.get(folder, 0) + 1
+    with ThreadPoolExecutor(usable_processors()) as threads:
+        made = threads.map(lambda job: _make(out, job, settings=settings, seed=seed), jobs)
+        for job, new in zip(progress(jobs) if progress else jobs, made, strict=True):
+            written += new
+            events += (out / job.events_path).stat().st_size // RECORD_BYTES
+            folder = job.events_path.removeprefix("events/").rpartition("/")[0]
+            per_folder[folder] = per_folder.get(folder, 0) + 1
     counts = {"recordings": len(jobs), "events": events, "per_folder": dict(sorted(per_folder.items()))}
     complete_folder(out, header, counts)
     return RawSummary(recordings=len(jobs), events=events, written=written, up_to_date=False)
+
+
+def _make(out: Path, job: _Job, *, settings: SimulatorSettings, seed: int) -> bool:
+    """Bring the job's two files about; says whether they were not there yet."""
+    target, static = out / job.events_path, out / job.static_path
+    if filled(target) and filled(static):
+        return False
+    data, image = job.load()
+    recording = simulate(image, settings=settings, seed=seed, key=job.key)
+    if len(recording) == 0:
+        raise RecordingError(
+            f"{job.static_path}: the simulated recording has no events; expected some. The image has too "
+            "little contrast for these settings: leave it out, or turn the camera's noise on.",
+            reason="empty",
+        )
+    replace_file(static, data)
+    replace_file(target, encode(recording))
+    return True

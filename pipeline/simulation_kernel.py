@@ -15,7 +15,7 @@ TIME_SHIFT = 17
 """Bits below the time stamp in a packed event: 16 for the pixel, 1 for the polarity."""
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def blur(image: Any, taps: Any) -> Any:
     """Convolve [h,w] float64 with symmetric 1-D taps [2R+1] along both axes; the border value goes on outside."""
     height, width = image.shape
@@ -37,7 +37,7 @@ def blur(image: Any, taps: Any) -> Any:
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def pixel_events(
     level: Any,
     response: Any,

@@ -7,7 +7,6 @@ Not covered: `environment.json`, which is outside the set's identity and names t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pipeline import manifest as manifests
 from pipeline.errors import PipelineError
 from pipeline.files import HashedFile
 from pipeline.finish import checksums
+from pipeline.processors import usable_processors
 from pipeline.shards import EXTENSION, index_path
 from pipeline.shardset import PARTIAL, ShardSet
 from pipeline.static_pool import STATIC_FILE
@@ -32,7 +32,7 @@ from pipeline.verify_content import (
 )
 from pipeline.verify_shards import Facts, Layout, check_rows, facts, walk_hdf5, walk_tar
 
-THREADS = min(8, os.cpu_count() or 1)
+THREADS = min(8, usable_processors())
 """Files are hashed and looked at by this many threads: most of that is done by C code that lets the others run."""
 
 DAMAGE = (PipelineError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)

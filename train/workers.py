@@ -62,11 +62,6 @@ class Outcome:
     """Of the error."""
 
 
-def processors() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def local_engine(workers: int) -> Engine:
     """An engine of so many processes on this machine.
 

@@ -151,21 +151,19 @@ class _KilledError(Exception):
     """Stands for the end of the process in the middle of a run."""
 
 
-def _dies_after(n: int):
-    def wrap(items):
-        for i, item in enumerate(items):
-            if i == n:
-                raise _KilledError
-            yield item
-
-    return wrap
-
-
-def test_interrupted_run_resumes(few_digits, tmp_path):
+def test_interrupted_run_resumes(few_digits, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole", tmp_path / "out"
     write_digits(whole, seed=2)
-    with pytest.raises(_KilledError):
-        write_digits(out, seed=2, progress=_dies_after(25))
+
+    def dying(image, *, settings, seed, key):
+        if int(key) > 25:
+            raise _KilledError
+        return simulate(image, settings=settings, seed=seed, key=key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rawdata, "simulate", dying)
+        with pytest.raises(_KilledError):
+            write_digits(out, seed=2)
     assert not (out / COMPLETE).exists()
     kept = sorted((out / "events").rglob("*.bin"))
     assert len(kept) == 25

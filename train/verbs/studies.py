@@ -130,12 +130,13 @@ def ablate(
 
     opened = [open_set(one) for one in shard_sets]
 
+    from pipeline.processors import usable_processors
     from train.ablation import ablate as run_grid
     from train.ablation_table import terminal_text
     from train.report_ablation import write_ablation_report
-    from train.workers import local_engine, processors, scheduler_engine
+    from train.workers import local_engine, scheduler_engine
 
-    engine = scheduler_engine(scheduler) if scheduler else local_engine(workers or processors())
+    engine = scheduler_engine(scheduler) if scheduler else local_engine(workers or usable_processors())
     with listening() as stop:
         table = run_grid(
             chosen,
