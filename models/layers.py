@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models import backends
 from models.fire_torch import fire as fire_torch
+from models.folding import over_frames
 from models.neurons import Neuron
 from models.normalization import StepNorm
 
@@ -57,11 +58,13 @@ def fire(
         return spikes.to(frame_type), after
     if not node.record:
         return launch(x, node, norm, streams=streams, pool=pool, potential=potential)
-    spikes, after = launch(x, node, norm, streams=streams, pool=False, potential=potential)
+    # Pooled spikes have the same mean as all of them, unless some are dropped, or not spikes.
+    whole = pool and node.rule.spiking and x.shape[-2] % 2 == x.shape[-1] % 2 == 0
+    spikes, after = launch(x, node, norm, streams=streams, pool=whole, potential=potential)
     spikes_or_not = spikes.detach() if node.rule.spiking else (spikes.detach() > 0).to(spikes.dtype)
     node.rate = spikes_or_not.mean()  # of neurons that do not spike: the share that is above 0
-    node.count = spikes[0, 0, 0].numel()
-    return (F.avg_pool2d(spikes.flatten(0, 3), 2).unflatten(0, spikes.shape[:4]) if pool else spikes), after
+    node.count = x[0, 0, 0].numel()
+    return (over_frames(lambda full: F.avg_pool2d(full, 2), spikes) if pool and not whole else spikes), after
 
 
 _MASK = 0xFFFFFFFF

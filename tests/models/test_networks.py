@@ -10,7 +10,8 @@ import torch
 
 from models import FEATURES, NETWORKS, SURROGATES, backends, build_model
 from models.errors import BackendError, CheckpointError, InputShapeError, ModelError, UnknownNameError
-from models.layers import keep_mask
+from models.layers import fire, keep_mask
+from models.neurons import make_neuron
 from models.normalization import StepNorm
 from models.published import neuron_constants, published_names, read_published
 from models.registry import register
@@ -295,3 +296,19 @@ def test_features_in_half_precision(feature):
         loss = transfer_loss(out, torch.tensor([0, 1, 2, 0]), net.coefficients).total
     loss.backward()
     assert loss.isfinite()
+
+
+@pytest.mark.parametrize("neuron", ["LIF", "ReLU"])
+@pytest.mark.parametrize("side", [8, 7])  # of an odd side the last row and column are dropped, but count as spikes
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_counting_spikes_changes_no_output_and_misses_none(backend, side, neuron):
+    x = 3 * torch.rand(3, 1, 4, 5, side, side, generator=torch.Generator().manual_seed(0)) - 1
+    node = make_neuron(neuron, surrogate="QGateGrad", reset="hard")
+    with backends.use("torch" if neuron == "ReLU" else backend), torch.no_grad():
+        everything, _ = fire(x, node)
+        plain, _ = fire(x, node, pool=True)
+        node.record = True
+        counted, _ = fire(x, node, pool=True)
+    assert torch.equal(counted, plain)
+    torch.testing.assert_close(node.rate, (everything > 0).float().mean())
+    assert node.count == 5 * side * side
