@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -60,6 +61,7 @@ def _read_binary(data: bytes, path: Path) -> tuple[NDArray[np.uint8], NDArray[np
 
 def _read_pickle(data: bytes, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     try:
+        _require_honest_sizes(data)
         content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # a damaged or hostile pickle raises whatever it likes
         raise LayoutError(
@@ -80,6 +82,13 @@ def _read_pickle(data: bytes, path: Path) -> tuple[NDArray[np.uint8], NDArray[np
         )
     pixels = np.frombuffer(array.data, np.uint8).reshape(array.shape, order=array.order)
     return pixels, np.array(labels, np.int64)
+
+
+def _require_honest_sizes(data: bytes) -> None:
+    """Refuse what the interpreter would make room for unseen: objects longer than the file, places far off in its memo."""
+    for number, (operation, argument, _) in enumerate(pickletools.genops(data)):  # takes no more than is there
+        if operation.name.endswith("PUT") and argument > number:
+            raise pickle.UnpicklingError(f"place {argument} in a memo of {number} objects at most")
 
 
 class _Dtype:

@@ -318,6 +318,21 @@ def test_hostile_programs_are_refused(tmp_path, program):
         cifar.read(tmp_path / "data_batch_1")
 
 
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (b"\x96" + (4_000_000_000).to_bytes(8, "little") + b".", "expected 4000000000 bytes"),
+        (b"\x80\x02}r\xff\xff\xff\x7f.", "place 2147483647"),
+        (b"}p2000000000\n.", "place 2000000000"),
+    ],
+    ids=["long object", "far in the memo", "far in the memo, as text"],
+)
+def test_pickles_of_a_few_bytes_that_ask_for_gigabytes(tmp_path, program, said):
+    (tmp_path / "data_batch_1").write_bytes(program)
+    with pytest.raises(LayoutError, match=said):
+        cifar.read(tmp_path / "data_batch_1")
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6))
 def test_damaged_pickles_raise_nothing_but_layout_errors(tmp_path_factory, changes):
