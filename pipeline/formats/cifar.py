@@ -85,9 +85,9 @@ def _read_pickle(data: bytes, path: Path) -> tuple[NDArray[np.uint8], NDArray[np
 
 
 def _require_honest_sizes(data: bytes) -> None:
-    """Refuse what the interpreter would make room for unseen: objects longer than the file, places far off in its memo."""
+    """Refuse what room would be made for unseen: objects longer than the file, places far off in the memo."""
     for number, (operation, argument, _) in enumerate(pickletools.genops(data)):  # takes no more than is there
-        if operation.name.endswith("PUT") and argument > number:
+        if operation.name.endswith("PUT") and (argument or 0) > number:
             raise pickle.UnpicklingError(f"place {argument} in a memo of {number} objects at most")
 
 
