@@ -5,7 +5,7 @@ Axes: n samples, T time, B batch, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,15 @@ class Scores:
         K = self.logits.shape[1]
         counts = np.bincount(self.labels * K + self.predictions, minlength=K * K)
         return [[int(count) for count in row] for row in counts.reshape(K, K)]
+
+
+def split_figures(prefix: str, scores: Mapping[str, Scores | None]) -> dict[str, float | None]:
+    """Accuracy and loss as result.json names them: `<prefix><split>_accuracy`, `..._loss`; None for an empty split."""
+    figures: dict[str, float | None] = {}
+    for name, found in scores.items():
+        figures[f"{prefix}{name}_accuracy"] = found.accuracy if found else None
+        figures[f"{prefix}{name}_loss"] = found.loss if found else None
+    return figures
 
 
 def evaluation_batch(settings: TrainSettings) -> int:

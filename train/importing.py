@@ -14,7 +14,7 @@ from models import ModelError, TransferNetwork, backends
 from models.published import neuron_constants, read_published_checkpoint
 from train import checkpoints
 from train.errors import RunError
-from train.evaluation import Scores, evaluation_batch, open_shards, score, split_frames
+from train.evaluation import evaluation_batch, open_shards, score, split_figures, split_frames
 from train.networks import choose_device, make_network, network_arguments
 from train.operations import held_out_energy_nj
 from train.recalibration import recalibrate
@@ -117,8 +117,8 @@ def import_checkpoint(
         "best_epoch": epoch,
         "epochs": 0,
         "steps": 0,
-        **_figures("", scores),
-        **_figures("last_", scores),
+        **split_figures("", scores),
+        **split_figures("last_", scores),
         "classes": list(shards.classes),
         "confusion": test.confusion() if test else None,
         "firing_rates": test.firing_rates if test else None,
@@ -174,12 +174,3 @@ def _fitted(file: Path, recipe: Recipe, shards: Any, *, partial: bool) -> tuple[
         "unexpected": list(report.unexpected),
         "misfits": list(report.misfits),
     }
-
-
-def _figures(prefix: str, scores: dict[str, Scores | None]) -> dict[str, float | None]:
-    """Accuracy and loss by split, None where a split is empty."""
-    figures: dict[str, float | None] = {}
-    for name, found in scores.items():
-        figures[f"{prefix}{name}_accuracy"] = found.accuracy if found else None
-        figures[f"{prefix}{name}_loss"] = found.loss if found else None
-    return figures

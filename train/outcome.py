@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from train import checkpoints
-from train.evaluation import Scores, evaluation_batch
+from train.evaluation import Scores, evaluation_batch, split_figures
 from train.operations import held_out_energy_nj
 from train.recipes import Recipe
 from train.session import SELECTION, Session
@@ -64,8 +64,8 @@ def outcome(session: Session, recipe: Recipe) -> dict[str, Any]:
         "best_epoch": best_epoch,
         "epochs": at.epoch,
         "steps": at.step,
-        **_figures("", best),
-        **_figures("last_", last),
+        **split_figures("", best),
+        **split_figures("last_", last),
         "classes": list(classes),
         "confusion": test.confusion() if test else None,
         "firing_rates": test.firing_rates if test else None,
@@ -94,12 +94,3 @@ def _final_scores(session: Session) -> dict[str, Scores | None]:
             raise session.stop.error()  # the last epoch is committed
 
     return {name: session.score(frames, between) for name, frames in session.frames.items()}
-
-
-def _figures(prefix: str, scores: dict[str, Scores | None]) -> dict[str, float | None]:
-    """Accuracy and loss of validation and test, None where a split is empty."""
-    figures: dict[str, float | None] = {}
-    for name, found in scores.items():
-        figures[f"{prefix}{name}_accuracy"] = found.accuracy if found else None
-        figures[f"{prefix}{name}_loss"] = found.loss if found else None
-    return figures
