@@ -7,7 +7,7 @@ import click
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 project = "spikebridge"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -33,7 +33,7 @@ class Verbs(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """One section a verb; verbs of a group, such as `recipes copy`, have one each."""
-        from cli import main
+        from spikebridge.cli import main
 
         context = click.Context(main, info_name="spikebridge", max_content_width=100, terminal_width=100)
         return list(_sections(main, context))

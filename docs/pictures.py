@@ -18,8 +18,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from pipeline.shardset import ShardSet
-from pipeline.static_pool import read_static
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.static_pool import read_static
 
 ON, OFF = np.array([213, 94, 0]) / 255, np.array([0, 114, 178]) / 255  # vermilion and blue: safe for colour-blind eyes
 NAMES = {"event only": "events only", "kt": "with photographs (kt)", "best": "photographs as recordings (best)"}

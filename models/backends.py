@@ -18,9 +18,9 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-from models.errors import BackendError
-from models.neurons import FiringRule
-from models.registry import lookup
+from spikebridge.models.errors import BackendError
+from spikebridge.models.neurons import FiringRule
+from spikebridge.models.registry import lookup
 
 SURROGATE_CODES = {"QGateGrad": 0, "BackEIGateGrad": 1, "GateGrad": 2, "SigmoidGrad": 3, "AtanGrad": 4}
 """Surrogates that the fused kernels know, and the number by which they know them."""

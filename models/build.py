@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from models.errors import ModelError
-from models.network import NetworkSettings, TransferNetwork
-from models.registry import lookup, register
+from spikebridge.models.errors import ModelError
+from spikebridge.models.network import NetworkSettings, TransferNetwork
+from spikebridge.models.registry import lookup, register
 
 NETWORKS: dict[str, type[TransferNetwork]] = {}
 

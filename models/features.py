@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.errors import ModelError
-from models.fire_torch import charge
-from models.folding import over_frames
-from models.layers import fire
-from models.neurons import Neuron
-from models.normalization import StepNorm
+from spikebridge.models.errors import ModelError
+from spikebridge.models.fire_torch import charge
+from spikebridge.models.folding import over_frames
+from spikebridge.models.layers import fire
+from spikebridge.models.neurons import Neuron
+from spikebridge.models.normalization import StepNorm
 
 FEATURES = ("published", "potential", "before_reset", "spikes", "pooled")
 """`published`: what the network's own publication compares. `potential`: the membrane potential after reset.

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models import kernels_numba as kernels
-from models.backends import SURROGATE_CODES, count_launch
-from models.folding import channels_last, empty_channels_last
-from models.neurons import FiringRule, Neuron
-from models.normalization import StepNorm
+from spikebridge.models import kernels_numba as kernels
+from spikebridge.models.backends import SURROGATE_CODES, count_launch
+from spikebridge.models.folding import channels_last, empty_channels_last
+from spikebridge.models.neurons import FiringRule, Neuron
+from spikebridge.models.normalization import StepNorm
 
 Array = NDArray[Any]
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64}

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.backends import count_launch
-from models.folding import over_frames
-from models.neurons import FiringRule, Neuron
-from models.normalization import StepNorm
+from spikebridge.models.backends import count_launch
+from spikebridge.models.folding import over_frames
+from spikebridge.models.neurons import FiringRule, Neuron
+from spikebridge.models.normalization import StepNorm
 
 
 def charge(v: Tensor, x: Tensor, k: Tensor | float, rule: FiringRule) -> Tensor:

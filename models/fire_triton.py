@@ -21,11 +21,11 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models import kernels_triton as kernels
-from models.backends import SURROGATE_CODES, count_launch
-from models.folding import channels_last, empty_channels_last
-from models.neurons import FiringRule, Neuron
-from models.normalization import StepNorm
+from spikebridge.models import kernels_triton as kernels
+from spikebridge.models.backends import SURROGATE_CODES, count_launch
+from spikebridge.models.folding import channels_last, empty_channels_last
+from spikebridge.models.neurons import FiringRule, Neuron
+from spikebridge.models.normalization import StepNorm
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """The interpreter's time goes by operations, whatever their size: there programs are as large as arrays fit a cache."""

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import backends
-from models.fire_torch import fire as fire_torch
-from models.folding import over_frames
-from models.neurons import Neuron
-from models.normalization import StepNorm
+from spikebridge.models import backends
+from spikebridge.models.fire_torch import fire as fire_torch
+from spikebridge.models.folding import over_frames
+from spikebridge.models.neurons import Neuron
+from spikebridge.models.normalization import StepNorm
 
 
 def fire(
@@ -45,9 +45,9 @@ def fire(
     """
     backend = backends.choose(x, node.rule)
     if backend == "numba":
-        from models.fire_numba import fire as launch
+        from spikebridge.models.fire_numba import fire as launch
     elif backend == "triton":
-        from models.fire_triton import fire as launch
+        from spikebridge.models.fire_triton import fire as launch
     else:
         launch = fire_torch
     frame_type = x.dtype

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from models.errors import InputShapeError, ModelError
-from models.features import resolve
-from models.folding import fold
-from models.neurons import Neuron, make_neuron
-from models.normalization import StepNorm
-from models.output import TransferOutput
-from models.published import LoadReport, load_published
+from spikebridge.models.errors import InputShapeError, ModelError
+from spikebridge.models.features import resolve
+from spikebridge.models.folding import fold
+from spikebridge.models.neurons import Neuron, make_neuron
+from spikebridge.models.normalization import StepNorm
+from spikebridge.models.output import TransferOutput
+from spikebridge.models.published import LoadReport, load_published
 
 
 @dataclass(frozen=True)

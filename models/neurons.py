@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.errors import ModelError
-from models.registry import lookup, register
-from models.surrogates import Surrogate, get_surrogate
+from spikebridge.models.errors import ModelError
+from spikebridge.models.registry import lookup, register
+from spikebridge.models.surrogates import Surrogate, get_surrogate
 
 THRESHOLD = 0.5
 TAU = 2.0  # membrane time constant in time steps

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.errors import InputShapeError, ModelError
-from models.synchronized import Partners, SynchronizedNorm
+from spikebridge.models.errors import InputShapeError, ModelError
+from spikebridge.models.synchronized import Partners, SynchronizedNorm
 
 STATISTICS = ("per_step", "pooled", "domain")
 STREAMS = 2

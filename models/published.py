@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.errors import CheckpointError
-from models.neurons import Neuron
+from spikebridge.models.errors import CheckpointError
+from spikebridge.models.neurons import Neuron
 
-if TYPE_CHECKING:
-    from models.network import TransferNetwork
+
+class PublishedNetwork(Protocol):
+    """A network with published names, as `models.network.TransferNetwork` is one."""
+
+    published_prefixes: ClassVar[Mapping[str, str]]
+    settings: Any
+    coefficients: nn.Parameter
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return our names -> tensors."""
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Iterate over all layers."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,7 @@ def read_published_checkpoint(path: Path) -> PublishedCheckpoint:
     )
 
 
-def published_names(net: TransferNetwork) -> dict[str, str]:
+def published_names(net: PublishedNetwork) -> dict[str, str]:
     """Our state-dictionary names -> published ones, without `coefficients` (published one by one)."""
     names = {}
     for ours in net.state_dict():
@@ -108,7 +119,7 @@ def published_names(net: TransferNetwork) -> dict[str, str]:
     return names
 
 
-def neuron_constants(net: TransferNetwork) -> dict[str, float]:
+def neuron_constants(net: PublishedNetwork) -> dict[str, float]:
     """Published names of the frozen neuron constants -> the value they have in this network."""
     constants = {}
     for name, module in net.named_modules():
@@ -119,7 +130,7 @@ def neuron_constants(net: TransferNetwork) -> dict[str, float]:
 
 
 @torch.no_grad()
-def load_published(net: TransferNetwork, state: Mapping[str, Tensor], *, strict: bool = True) -> LoadReport:
+def load_published(net: PublishedNetwork, state: Mapping[str, Tensor], *, strict: bool = True) -> LoadReport:
     """Copy a published state dictionary into `net`.
 
     Neuron constants (threshold, alpha) may be absent; one that differs from ours is a misfit, because the network

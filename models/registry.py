@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from models.errors import UnknownNameError
+from spikebridge.models.errors import UnknownNameError
 
 Entry = TypeVar("Entry")
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.errors import ExportError
+from spikebridge.models.errors import ExportError
 
 Step = Callable[[Tensor], Tensor]
 

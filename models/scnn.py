@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from models.build import network
-from models.features import fire_aligned
-from models.folding import over_frames
-from models.layers import fire
-from models.network import NetworkSettings, TransferNetwork
-from models.neurons import Neuron
+from spikebridge.models.build import network
+from spikebridge.models.features import fire_aligned
+from spikebridge.models.folding import over_frames
+from spikebridge.models.layers import fire
+from spikebridge.models.network import NetworkSettings, TransferNetwork
+from spikebridge.models.neurons import Neuron
 
 
 def _halved(side: int) -> int:

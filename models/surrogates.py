@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.registry import lookup, register
+from spikebridge.models.registry import lookup, register
 
 
 @dataclass(frozen=True)

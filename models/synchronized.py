@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.errors import InputShapeError
+from spikebridge.models.errors import InputShapeError
 
 
 @dataclass

@@ -19,14 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.errors import ExportError
-from models.network import TransferNetwork
-from models.neurons import IF, LIF, PLIF, Neuron, ReLU
-from models.nmnist import NMNISTSNN, VOTERS
-from models.normalization import EVENT, StepNorm
-from models.resnet import Block, Shortcut, SpikingResNet
-from models.scnn import SCNN
-from models.vgg import CONVOLUTIONS, POOLED, VGGSNN, SpikingConv
+from spikebridge.models.errors import ExportError
+from spikebridge.models.network import TransferNetwork
+from spikebridge.models.neurons import IF, LIF, PLIF, Neuron, ReLU
+from spikebridge.models.nmnist import NMNISTSNN, VOTERS
+from spikebridge.models.normalization import EVENT, StepNorm
+from spikebridge.models.resnet import Block, Shortcut, SpikingResNet
+from spikebridge.models.scnn import SCNN
+from spikebridge.models.vgg import CONVOLUTIONS, POOLED, VGGSNN, SpikingConv
 
 TIME_STEP = 1e-4
 """Seconds that one time step stands for. NIR states none; stock importers assume this one."""

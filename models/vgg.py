@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from models.build import network
-from models.features import fire_aligned
-from models.folding import over_frames
-from models.layers import fire
-from models.network import NetworkSettings, TransferNetwork
+from spikebridge.models.build import network
+from spikebridge.models.features import fire_aligned
+from spikebridge.models.folding import over_frames
+from spikebridge.models.layers import fire
+from spikebridge.models.network import NetworkSettings, TransferNetwork
 
 # (published index, channels); every second one is followed by pooling, which takes the index in between.
 CONVOLUTIONS = ((0, 64), (1, 128), (3, 256), (4, 256), (6, 512), (7, 512), (9, 512), (10, 512))

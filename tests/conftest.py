@@ -14,10 +14,14 @@ from pathlib import Path  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from pipeline.events import Events  # noqa: E402
-from pipeline.formats import bin40, idx  # noqa: E402
+from spikebridge.pipeline.containers import idx  # noqa: E402
+from spikebridge.pipeline.events.arrays import Events  # noqa: E402
+from spikebridge.pipeline.formats import bin40  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
+SUPPORT = ROOT / "tests" / "support"
+"""Programs that tests start, and what several of them import."""
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(SUPPORT)])  # for the processes that tests start
 EXPECTED_SKIPS = Path(__file__).with_name("expected_skips.txt")
 
 
@@ -83,9 +87,9 @@ def nmnist_raw(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def shard_set(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A factory of complete small shard sets, made once per session and settings; read only."""
-    from pipeline.conversion import prepare
-    from pipeline.convert import convert
-    from pipeline.settings import ConversionSettings
+    from spikebridge.pipeline.preprocess.prepare import prepare
+    from spikebridge.pipeline.preprocess.run import convert
+    from spikebridge.pipeline.shards.settings import ConversionSettings
 
     made: dict[tuple[tuple[str, object], ...], Path] = {}
 

@@ -3,84 +3,194 @@
 import ast
 import subprocess
 import sys
+from collections import defaultdict
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+PACKAGES = {
+    "pipeline": """
+        base        :
+        containers  : base
+        events      : base
+        images      : base
+        ui          : images
+        formats     : base containers events
+        shards      : base containers events
+        checks      : base containers shards
+        datasets    : base events shards
+        sharing     : base shards
+        simulation  : base events formats images shards
+        readers     : base containers datasets events formats images
+        interop     : datasets events formats readers shards
+        inspection  : base datasets events formats readers shards ui
+        preprocess  : base checks datasets events formats images readers shards
+        verbs       : base checks inspection preprocess readers shards sharing simulation ui
+    """,
+    "train": """
+        errors      :
+        losses      :
+        schedules   :
+        statistics  :
+        config      : errors
+        signals     : errors
+        data        : config errors losses
+        runs        : config errors losses
+        networks    : config data errors runs
+        doctor      : errors networks runs
+        export      : config errors networks runs
+        methods     : config data errors losses networks runs schedules
+        evaluation  : config data errors export networks runs
+        report      : data errors evaluation networks runs statistics
+        trainer     : config data errors evaluation losses methods networks runs schedules signals
+        studies     : config data errors evaluation methods networks report runs signals statistics trainer
+        verbs       : config errors evaluation export networks report signals studies trainer
+    """,
+}
+"""From the ground up: a package, and those of its room that it imports."""
+INSTALLED = {
+    "pipeline": """
+        base        : distributed
+        containers  : h5py numpy
+        events      : numba numpy
+        images      : PIL numpy
+        ui          : PIL click numpy tqdm
+        formats     : aedat h5py numba numpy
+        shards      : h5py numpy
+        checks      : h5py numpy
+        datasets    : numpy
+        sharing     : fsspec sshfs
+        simulation  : PIL numba numpy sklearn
+        readers     : numpy
+        interop     : numpy tonic
+        inspection  : h5py matplotlib numpy
+        preprocess  : numpy
+        verbs       : click
+    """,
+    "train": """
+        losses      : torch
+        data        : numpy torch
+        runs        : numpy safetensors torch
+        networks    : torch
+        doctor      : torch
+        export      : torch
+        methods     : numpy torch
+        evaluation  : numpy torch
+        report      : captum matplotlib numpy sklearn threadpoolctl torch
+        trainer     : numpy torch
+        studies     : matplotlib numpy torch
+        verbs       : click
+    """,
+}
+"""Installed packages that each package imports, at once or when it needs them."""
 ALLOWED = {
-    "pipeline": {"pipeline"},
-    "models": {"models"},
-    "train": {"train", "models", "pipeline"},
-    "cli": {"pipeline", "models", "train"},
+    "pipeline": (),
+    "models": (),
+    "train": ("models", "pipeline.base", "pipeline.ui", "pipeline.shards", "pipeline.sharing"),
 }
-"""Packages of the project that each room may import."""
-TRAINING_NEEDS = {"torch", "numpy", "h5py", "click", "tqdm", "safetensors"}
-"""Installed packages that training from shards may import."""
-SHARD_READERS = {
-    "pipeline.errors",
-    "pipeline.opening",
-    "pipeline.shardset",
-    "pipeline.split_frames",
-    "pipeline.static_pool",
-    "pipeline.manifest",
-}
-"""Modules of pipeline that training may import: numpy and h5py are all they need."""
-PAGES = {"pipeline.inspection.html", "pipeline.inspection.paint", "pipeline.inspection.style"}
-"""Modules of pipeline that the report may import besides: pages look the same everywhere."""
-TERMINAL = {"pipeline.terminal", "pipeline.processors"}
-"""Modules of pipeline that the verbs of training may import besides: all verbs speak alike and count alike."""
-PICTURES = {"matplotlib", "PIL", "captum", "sklearn", "threadpoolctl"}
-"""What the report may import besides; the last three inside functions, because they take seconds."""
-CLUSTER = {"pipeline.cluster"}
-"""Module of pipeline that the one file may import that trains in other processes: conversions work there, too."""
-TONIC_FILES = {"tonic_datasets.py"}
-"""Files that may import tonic, which takes three seconds."""
+"""What the rooms may import of each other."""
+LONGEST_CHAIN = 9
+LARGEST_FOLDER = 14
 
 
-def modules(room: str) -> list[Path]:
-    return [ROOT / "cli.py"] if room == "cli" else sorted((ROOT / room).rglob("*.py"))
+def table(text: str) -> dict[str, set[str]]:
+    rows = (line.split(":") for line in text.strip().splitlines())
+    return {name.strip(): set(allowed.split()) for name, allowed in rows}
 
 
-def imports(path: Path) -> set[str]:
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the three rooms by its name below spikebridge."""
+    return {name_of(path): path for room in ALLOWED for path in sorted((ROOT / room).rglob("*.py"))}
+
+
+@cache
+def imports(name: str) -> set[str]:
+    """Full names of what a module imports, inside functions and for types alone, too."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(modules()[name].read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module}
-            found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module in ALLOWED}
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {one if one.removeprefix("spikebridge.") in modules() else node.module for one in inner}
     return found
 
 
-@pytest.mark.parametrize("room", ALLOWED)
-def test_rooms_import_only_what_they_may(room):
-    for path in modules(room):
-        for name in imports(path):
-            top = name.split(".")[0]
-            assert top not in ALLOWED or top in ALLOWED[room], f"{path} imports {name}"
+def own_imports(name: str) -> set[str]:
+    return {one.removeprefix("spikebridge.") for one in imports(name) if one.startswith("spikebridge.")}
 
 
-def test_the_pipeline_needs_no_torch_and_only_one_file_tonic():
-    for path in modules("pipeline"):
-        tops = {name.split(".")[0] for name in imports(path)}
-        assert "torch" not in tops, path
-        assert "webdataset" not in tops, path
-        assert "tonic" not in tops or path.name in TONIC_FILES, path
+def package(name: str) -> str:
+    return ".".join(name.split(".")[:2])
 
 
-def test_training_imports_only_shard_readers_of_the_pipeline():
-    for path in modules("train"):
-        used = {name for name in imports(path) if name.startswith("pipeline.")}
-        more = PAGES if path.name.startswith("report") else TERMINAL if path.parent.name == "verbs" else set()
-        more = CLUSTER if path.name == "workers.py" else more
-        allowed = SHARD_READERS | more
-        assert all(any(name == r or name.startswith(f"{r}.") for r in allowed) for name in used), (path, used)
+@pytest.mark.parametrize("room", PACKAGES)
+def test_packages_import_only_what_the_table_allows(room):
+    allowed, used = table(PACKAGES[room]), defaultdict(set)
+    for name in modules():
+        top, _, rest = name.partition(".")
+        own = rest.split(".")[0]
+        if top != room or not own:
+            continue
+        for target in own_imports(name):
+            if target.split(".")[0] == room:
+                used[own] |= {target.split(".")[1]} - {own}
+            else:
+                assert any(f"{target}.".startswith(f"{other}.") for other in ALLOWED[room]), f"{name} imports {target}"
+    assert {name: used[name] for name in allowed} == allowed, "the table and the code differ"
+    assert set(used) <= set(allowed), "packages that the table lacks"
 
 
-def test_no_file_is_named_after_nothing():
+@pytest.mark.parametrize("room", PACKAGES)
+def test_the_longest_chain_of_packages_is_short(room):
+    allowed, depth = table(PACKAGES[room]), {}
+    for name in TopologicalSorter(allowed).static_order():  # raises CycleError
+        depth[name] = 1 + max((depth[other] for other in allowed[name]), default=0)
+    assert max(depth.values()) <= LONGEST_CHAIN, depth
+
+
+def test_no_two_modules_import_each_other():
+    graph = {name: own_imports(name) & set(modules()) - {name} for name in modules()}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names them
+
+
+@pytest.mark.parametrize("room", PACKAGES)
+def test_packages_need_only_the_installed_packages_of_the_table(room):
+    used = defaultdict(set)
+    for name in modules():
+        if name.startswith(f"{room}."):
+            used[name.split(".")[1]] |= {one.split(".")[0] for one in imports(name)}
+    ours = {"spikebridge", *sys.stdlib_module_names}
+    assert {name: found - ours for name, found in used.items() if found - ours} == table(INSTALLED[room])
+
+
+def test_folders_are_small_and_names_say_something():
     vague = {"util", "utils", "helper", "helpers", "common", "misc"}
-    assert not [p for room in ALLOWED for p in modules(room) if p.stem in vague]
+    folders = defaultdict(list)
+    for name, path in modules().items():
+        folders[path.parent.relative_to(ROOT)].append(path.stem)
+        assert path.stem not in vague, name
+        assert path.stem != path.parent.name, name
+    crowded = {str(folder): len(stems) for folder, stems in folders.items() if len(stems) - 1 > LARGEST_FOLDER}
+    assert set(crowded) <= {"models"}, crowded
+
+
+def test_every_verb_is_in_a_file_of_its_name():
+    from spikebridge.cli import main
+
+    for verb, command in main.commands.items():
+        module = (command.callback or next(iter(command.commands.values())).callback).__module__
+        assert module in {f"spikebridge.{room}.verbs.{verb.replace('-', '_')}" for room in PACKAGES} | {
+            "spikebridge.train.verbs.shipped_files"
+        }, verb
 
 
 def loaded_by(code: str) -> set[str]:
@@ -92,18 +202,16 @@ def loaded_by(code: str) -> set[str]:
 
 def test_help_imports_nothing_heavy():
     heavy = {"torch", "numba", "numpy", "h5py", "tonic", "webdataset", "PIL", "matplotlib", "sklearn", "scipy"}
-    assert not loaded_by("import cli") & heavy
+    assert not loaded_by("import spikebridge.cli") & heavy
 
 
 def test_a_conversion_worker_imports_neither_torch_nor_tonic():
-    assert not loaded_by("import pipeline.convert_tasks, pipeline.framing_kernel") & {"torch", "tonic", "webdataset"}
+    code = "import spikebridge.pipeline.preprocess.tasks, spikebridge.pipeline.events.framing_kernel"
+    assert not loaded_by(code) & {"torch", "tonic", "webdataset"}
 
 
 def test_training_imports_nothing_but_what_a_gpu_machine_has():
-    loaded = loaded_by("import train.loop, train.evaluation, train.comparison")
-    assert not loaded & {"tonic", "webdataset", "PIL", "matplotlib", "sklearn", "pandas"}
-    for path in modules("train") + modules("models"):
-        third_party = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - set(ALLOWED)
-        kernels = {path.stem.rpartition("_")[2]} & {"numba", "triton", "nir"}
-        more = PICTURES if path.name.startswith("report") else kernels
-        assert third_party <= TRAINING_NEEDS | more, path
+    code = "import spikebridge.train as t, spikebridge.train.trainer.run, spikebridge.train.evaluation.evaluate\n"
+    code += "import spikebridge.train.studies.compare, spikebridge.pipeline.shards.static_pool"
+    missing = {"tonic", "webdataset", "numba", "PIL", "matplotlib", "sklearn", "pandas", "aedat", "distributed"}
+    assert not loaded_by(code) & missing

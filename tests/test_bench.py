@@ -11,10 +11,10 @@ import torch
 from click.testing import CliRunner
 from conftest import ROOT
 
-from cli import main
-from pipeline.formats.bin40 import encode
-from pipeline.simulation import simulate
-from pipeline.simulation_settings import SimulatorSettings
+from spikebridge.cli import main
+from spikebridge.pipeline.formats.bin40 import encode
+from spikebridge.pipeline.simulation.camera import simulate
+from spikebridge.pipeline.simulation.settings import SimulatorSettings
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import ROOT, write_digits_raw, write_nmnist_raw
 
-from cli import main
+from spikebridge.cli import main
 
 SMALL = ["--time-bins", "4", "--size", "20"]
 RECIPE = ["--set", "time_bins=4", "--set", "size=20", "--set", "epochs=2", "--set", "events_per_class=3"]

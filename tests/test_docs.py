@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from conftest import ROOT, write_digits_raw
 from documents import Block, apply_change, fenced, write_what_readers_have
 from machines import Machines
+from servers import serving
 
-from cli import main
-from tests.pipeline.servers import serving
+from spikebridge.cli import main
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in ("tutorials", "reference", "adding") for path in (DOCS / folder).glob("*.md"))
@@ -96,12 +96,14 @@ def bucket(tmp_path_factory, monkeypatch):
 
 def checkout(folder):
     """The program, to be changed by a page; compiled code comes along."""
-    for name in ("cli.py", "pipeline", "models", "train", "data/recipes", "data/grids"):
+    for name in ("__init__.py", "cli.py", "pipeline", "models", "train", "data/recipes", "data/grids"):
         source, target = ROOT / name, folder / name
         if source.is_dir():
             shutil.copytree(source, target, dirs_exist_ok=True)
         else:
             shutil.copy2(source, target)
+    (folder / "src").mkdir()
+    (folder / "src" / "spikebridge").symlink_to("..")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 from documents import indented, verbs, write_what_readers_have
 
-from cli import main
+from spikebridge.cli import main
 
 README = (ROOT / "README.md").read_text()
 

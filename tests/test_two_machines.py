@@ -7,11 +7,11 @@ import sys
 
 import torch
 from conftest import ROOT, write_digits_raw
+from servers import serving
 
-from pipeline.shardset import ShardSet
-from tests.pipeline.servers import serving
-from train.batches import TrainingBatches
-from train.settings import TrainSettings
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.train.config.settings import TrainSettings
+from spikebridge.train.data.batches import TrainingBatches
 
 
 def run(home, *arguments):

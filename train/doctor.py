@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from models.backends import BACKENDS, choose
-from models.neurons import FiringRule
-from models.surrogates import get_surrogate
-from train.errors import TrainError
-from train.precision import cpu_computes
-from train.runs import RunFolder, read_result
+from spikebridge.models.backends import BACKENDS, choose
+from spikebridge.models.neurons import FiringRule
+from spikebridge.models.surrogates import get_surrogate
+from spikebridge.train.errors import TrainError
+from spikebridge.train.networks.precision import cpu_computes
+from spikebridge.train.runs.folder import RunFolder, read_result
 
 UNTRIED = "; its kernels are tested in Triton's interpreter, never yet on a GPU: --backend torch does without"
 

@@ -45,7 +45,7 @@ class StreamOutputs(Protocol):
 
 @dataclass(frozen=True)
 class Mixture:
-    """What makes labels pairs: the second classes of samples, see `train.mixing`."""
+    """What makes labels pairs: the second classes of samples, see `train.data.mixing`."""
 
     labels: Tensor
     """int64 [B], of what was mixed in."""

@@ -1,1 +1,1 @@
-"""File formats, one module each: bytes to events or images, and back where the project writes them."""
+"""Event formats, one module each: bytes to events, and back where the project writes them."""

@@ -14,8 +14,8 @@ import re
 
 import numpy as np
 
-from pipeline.errors import RecordingError
-from pipeline.events import Events
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.events.arrays import Events
 
 RECORD_BYTES = 8
 SIDE = 128
@@ -33,7 +33,7 @@ def decode(data: bytes, *, source: str) -> tuple[Events, bool]:
     """Decode the bytes of one file.
 
     The 32-bit clock wraps after 71 minutes: if time stamps fall once, by more than half of its range, that is undone.
-    Any other step back is left as it is, for `pipeline.events.check_events` to refuse.
+    Any other step back is left as it is, for `pipeline.events.arrays.check_events` to refuse.
 
     Args:
         data: the whole file.

@@ -18,9 +18,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pipeline.errors import RecordingError
-from pipeline.events import Events
-from pipeline.formats.packed import FREE_BYTES, allowed, unpacked_at_most
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.containers.packed import FREE_BYTES, allowed, unpacked_at_most
+from spikebridge.pipeline.events.arrays import Events
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 MAX_HEADER_BYTES = 2**24

@@ -13,10 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline import packing
-from pipeline.errors import RecordingError, SettingsError
-from pipeline.events import Events
-from pipeline.packing import X_SHIFT, Y_SHIFT, PackedEvents
+from spikebridge.pipeline.base.errors import RecordingError, SettingsError
+from spikebridge.pipeline.events import packing
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.packing import X_SHIFT, Y_SHIFT, PackedEvents
 
 RECORD_BYTES = 5
 MAX_TIME_US = 2**23 - 1
@@ -72,7 +72,7 @@ def decode_packed(data: bytes, *, sensor_size: tuple[int, int], source: str, fro
     Raises:
         RecordingError: as `decode` and `packing.pack` say.
     """
-    from pipeline import packing_kernel as kernel
+    from spikebridge.pipeline.events import packing_kernel as kernel
 
     if data and len(data) % RECORD_BYTES == 0:
         words = np.empty(len(data) // RECORD_BYTES, np.int64)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import RecordingError
-from pipeline.events import Events
-from pipeline.formats.npy import MAX_BYTES, read_npy, read_npz
-from pipeline.formats.packed import allowed
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.containers.npy import MAX_BYTES, read_npy, read_npz
+from spikebridge.pipeline.containers.packed import allowed
+from spikebridge.pipeline.events.arrays import Events
 
 SPELLINGS = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
@@ -33,7 +33,7 @@ def read_numpy(path: Path) -> Events:
     """Read events from an `.npy` file with fields or an `.npz` file of columns or with one array with fields.
 
     Raises:
-        RecordingError: columns are missing (`columns`), or as `pipeline.formats.npy` and `from_columns`.
+        RecordingError: columns are missing (`columns`), or as `pipeline.containers.npy` and `from_columns`.
     """
     if path.suffix.lower() == ".npy":
         array = read_npy(path)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.errors import RecordingError
-from pipeline.events import Events
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.events.arrays import Events
 
 WORD_BYTES = {"2": 4, "3": 2}
 MAX_HEADER_LINES = 1000
@@ -43,7 +43,7 @@ def read(path: Path) -> Events:
         RecordingError: no header or another format (`format`), a length that is no whole number of words
             (`truncated`), or a word that the format does not have (`damaged`).
     """
-    from pipeline.formats import evt_kernel as kernel
+    from spikebridge.pipeline.formats import evt_kernel as kernel
 
     data = path.read_bytes()
     header = parse_header(data, path.name)

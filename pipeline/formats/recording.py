@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.errors import RecordingError
-from pipeline.events import Events
-from pipeline.formats import aedat2, aedat4, bin40, columns, evt, mat_events
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.formats import aedat2, aedat4, bin40, columns, evt, mat_events
 
 
 def _read_bin(path: Path) -> Events:

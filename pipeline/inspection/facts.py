@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.events import Events
+from spikebridge.pipeline.events.arrays import Events
 
 HOT_FACTOR = 20.0
 """A pixel is hot when it has more than this many times the mean of the pixels that saw an event."""

@@ -17,10 +17,10 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pipeline.events import Events
-from pipeline.inspection.one import One
-from pipeline.inspection.paint import event_pixels
-from pipeline.inspection.style import MATPLOTLIB, MUTED, OFF, ON, RULE
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.inspection.views import One
+from spikebridge.pipeline.ui.paint import event_pixels
+from spikebridge.pipeline.ui.style import MATPLOTLIB, MUTED, OFF, ON, RULE
 
 MOST_FRAMES = 10
 """Frames in a row; of more time bins, evenly chosen ones are shown."""

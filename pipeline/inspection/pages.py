@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import SettingsError
-from pipeline.files import write_bytes
-from pipeline.inspection.html import (
+from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.inspection.sets import SetFacts
+from spikebridge.pipeline.inspection.text import rows_of
+from spikebridge.pipeline.inspection.views import One, whole_frames
+from spikebridge.pipeline.ui.html import (
     facts,
     figure,
     figures,
@@ -28,11 +31,8 @@ from pipeline.inspection.html import (
     table,
     tags,
 )
-from pipeline.inspection.one import One, whole_frames
-from pipeline.inspection.paint import event_pixels, gif, png
-from pipeline.inspection.sets import SetFacts
-from pipeline.inspection.style import OFF, ON
-from pipeline.inspection.text import rows_of
+from spikebridge.pipeline.ui.paint import event_pixels, gif, png
+from spikebridge.pipeline.ui.style import OFF, ON
 
 GIF_BINS = 30
 """Frames of the GIF of a raw recording."""
@@ -45,7 +45,7 @@ MOST_ODD = 100
 def png_of_one(one: One, path: Path) -> None:
     """Write the picture of a recording or sample."""
     need_matplotlib()
-    from pipeline.inspection.figures import picture_of
+    from spikebridge.pipeline.inspection.figures import picture_of
 
     write_bytes(path, picture_of(one))
 
@@ -74,7 +74,7 @@ def _slowed(one: One) -> str:
 def html_of_one(one: One, path: Path) -> None:
     """Write one page with everything; it needs no network, no script and no other file."""
     need_matplotlib()
-    from pipeline.inspection.figures import plots_of
+    from spikebridge.pipeline.inspection.figures import plots_of
 
     wrong = [(f"looks wrong: {complaint}", True) for complaint in one.facts.complaints]
     note = f"Static partner: {one.partner_note}." if one.partner_note else "No static partner is known."
@@ -94,7 +94,7 @@ def html_of_one(one: One, path: Path) -> None:
 
 def _frames(one: One) -> str:
     """The photograph, where it is known, and the frame of every time bin."""
-    from pipeline.inspection.figures import bin_name
+    from spikebridge.pipeline.inspection.figures import bin_name
 
     pictures = event_pixels(one.frames)
     shown = [] if one.partner is None else [("the photograph", "photograph", png(one.partner))]

@@ -13,19 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import LayoutError, RecordingError
-from pipeline.events import check_events
-from pipeline.formats.recording import FORMATS
-from pipeline.inspection.facts import (
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError
+from spikebridge.pipeline.datasets.pairs import Listing, PairReader, Recording
+from spikebridge.pipeline.events.arrays import check_events
+from spikebridge.pipeline.formats.recording import FORMATS
+from spikebridge.pipeline.inspection.facts import (
     Facts,
     facts_of_events,
     facts_of_frames,
     furthest_count,
     unusual_counts,
 )
-from pipeline.inspection.one import LARGEST_SENSOR
-from pipeline.pairs import Listing, PairReader, Recording, all_readers, get_reader
-from pipeline.shardset import ShardSet
+from spikebridge.pipeline.inspection.views import LARGEST_SENSOR
+from spikebridge.pipeline.readers import all_readers, get_reader
+from spikebridge.pipeline.shards.reader import ShardSet
 
 CHUNK = 256
 """Samples in memory at a time."""

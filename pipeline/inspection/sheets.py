@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import RecordingError, SettingsError, few
-from pipeline.inspection.one import whole_frames
-from pipeline.inspection.pages import need_matplotlib
-from pipeline.inspection.paint import event_pixels
-from pipeline.inspection.sets import SetFacts
-from pipeline.pairs import Listing, PairReader
-from pipeline.shardset import ShardSet
+from spikebridge.pipeline.base.errors import RecordingError, SettingsError, few
+from spikebridge.pipeline.datasets.pairs import Listing, PairReader
+from spikebridge.pipeline.inspection.pages import need_matplotlib
+from spikebridge.pipeline.inspection.sets import SetFacts
+from spikebridge.pipeline.inspection.views import whole_frames
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.ui.paint import event_pixels
 
 Cell = tuple[str, NDArray[np.uint8], bool]
 """Name of a recording, its picture [H,W,3], and whether it looks wrong."""
@@ -58,7 +58,7 @@ class Sheet:
     def png(self) -> bytes:
         """One picture: classes as rows, or many recordings of one class."""
         need_matplotlib()
-        from pipeline.inspection.figures import contact_sheet
+        from spikebridge.pipeline.inspection.figures import contact_sheet
 
         wanted = [self.only] if self.only else list(self.classes)[:SHEET_ROWS]
         rows = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.inspection.one import One
-from pipeline.inspection.sets import SetFacts
+from spikebridge.pipeline.inspection.sets import SetFacts
+from spikebridge.pipeline.inspection.views import One
 
 SHOWN_ODD, SHOWN_CLASSES = 10, 12
 """Lines at most."""

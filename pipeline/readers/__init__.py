@@ -1,1 +1,31 @@
-"""One reader per data-set pair, in a file of its own; every module here registers itself with `pipeline.pairs`."""
+"""One reader per data-set pair, in a file of its own; a new file is all that a new data set takes."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+
+from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.datasets.pairs import READERS, PairReader
+
+
+def all_readers() -> list[PairReader]:
+    """Every reader, by name."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return [READERS[name]() for name in sorted(READERS)]
+
+
+def get_reader(name: str) -> PairReader:
+    """The reader of a data set.
+
+    Raises:
+        SettingsError: no such data set; the message lists near matches.
+    """
+    readers = {reader.name: reader for reader in all_readers()}
+    if name not in readers:
+        near = difflib.get_close_matches(name, readers, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"no data set is called {name!r}; known: {', '.join(readers)}.{hint}")
+    return readers[name]

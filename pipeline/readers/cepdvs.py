@@ -14,13 +14,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LayoutError, RecordingError
-from pipeline.events import Events
-from pipeline.formats import mat
-from pipeline.images import decode_image
-from pipeline.listing import child, entries, find_root
-from pipeline.pairs import DRAWN, DatasetCard, Listing, PairReader, Recording, StaticImage, register
-from pipeline.splits import UNUSED
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError
+from spikebridge.pipeline.containers import mat
+from spikebridge.pipeline.datasets.layout import child, entries, find_root
+from spikebridge.pipeline.datasets.pairs import (
+    DRAWN,
+    DatasetCard,
+    Listing,
+    PairReader,
+    Recording,
+    StaticImage,
+    register,
+)
+from spikebridge.pipeline.datasets.splits import UNUSED
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.formats import mat_events
+from spikebridge.pipeline.images.decode import decode_image
 
 CLASSES = (
     "aquatic_mammals",
@@ -135,7 +144,7 @@ class CEPDVS(PairReader):
     def read_events(self, recording: Recording) -> Events:
         source = f"{recording.name}.mat"
         columns = mat.read(recording.path.read_bytes(), ("x", "y", "ts", "p"), source=source)
-        events = mat.to_events(columns["ts"], columns["x"], columns["y"], columns["p"], source=source)
+        events = mat_events.from_vectors(columns["ts"], columns["x"], columns["y"], columns["p"], source=source)
         width, height = SENSOR_SIZE
         if len(events) and (int(events.x.max()) >= width or int(events.y.max()) >= height):
             raise RecordingError(

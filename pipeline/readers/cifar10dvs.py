@@ -16,13 +16,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LayoutError, SettingsError
-from pipeline.events import Events
-from pipeline.formats import aedat2, aedat4, cifar, mat_events
-from pipeline.images import EXTENSIONS, decode_image
-from pipeline.listing import child, entries, find_root, folders
-from pipeline.pairs import DRAWN, DatasetCard, Listing, PairReader, Recording, StaticImage, register
-from pipeline.splits import first_share_trains
+from spikebridge.pipeline.base.errors import LayoutError, SettingsError
+from spikebridge.pipeline.containers import cifar
+from spikebridge.pipeline.datasets.layout import child, entries, find_root, folders
+from spikebridge.pipeline.datasets.pairs import (
+    DRAWN,
+    DatasetCard,
+    Listing,
+    PairReader,
+    Recording,
+    StaticImage,
+    register,
+)
+from spikebridge.pipeline.datasets.splits import first_share_trains
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.formats import aedat2, aedat4, mat_events
+from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
 
 SENSOR_SIZE = (aedat2.SIDE, aedat2.SIDE)
 RECORDING_NAME = re.compile(r"(?:cifar10_([a-z]+)_)?([0-9]+)\.(aedat|aedat4|mat)", re.IGNORECASE)

@@ -10,14 +10,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LayoutError
-from pipeline.events import Events
-from pipeline.formats import bin40
-from pipeline.images import decode_image
-from pipeline.listing import child, entries, find_root
-from pipeline.packing import PackedEvents
-from pipeline.pairs import OFFICIAL, DatasetCard, Listing, PairReader, Recording, StaticImage, register
-from pipeline.readers.nmnist import (
+from spikebridge.pipeline.base.errors import LayoutError
+from spikebridge.pipeline.datasets.layout import child, entries, find_root
+from spikebridge.pipeline.datasets.pairs import (
+    OFFICIAL,
+    DatasetCard,
+    Listing,
+    PairReader,
+    Recording,
+    StaticImage,
+    register,
+)
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.packing import PackedEvents
+from spikebridge.pipeline.formats import bin40
+from spikebridge.pipeline.images.decode import decode_image
+from spikebridge.pipeline.readers.nmnist import (
     DIGITS,
     SENSOR_SIZE,
     SHOWN_FRACTION,

@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LayoutError, RecordingError
-from pipeline.events import Events
-from pipeline.formats.npy import read_npz
-from pipeline.images import EXTENSIONS, decode_image
-from pipeline.listing import child, entries, find_root, folders, is_litter
-from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError
+from spikebridge.pipeline.containers.npy import read_npz
+from spikebridge.pipeline.datasets.layout import child, entries, find_root, folders, is_litter
+from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
 
 SUBSETS = {"train": "train", "val": "test"}
 CANVAS = 256

@@ -10,13 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LayoutError, RecordingError, few
-from pipeline.events import Events
-from pipeline.formats import recording as recording_files
-from pipeline.images import EXTENSIONS, decode_image
-from pipeline.listing import child, entries, find_root
-from pipeline.listing import folders as folders_in
-from pipeline.pairs import (
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError, few
+from spikebridge.pipeline.datasets.layout import child, entries, find_root
+from spikebridge.pipeline.datasets.layout import folders as folders_in
+from spikebridge.pipeline.datasets.pairs import (
     DRAWN,
     DatasetCard,
     Listing,
@@ -26,6 +23,9 @@ from pipeline.pairs import (
     register,
     simulation_note,
 )
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.formats import recording as recording_files
+from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
 
 SENSOR_FILE = "sensor.txt"
 LARGEST_SENSOR = (1280, 720)

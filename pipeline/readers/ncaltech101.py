@@ -13,14 +13,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LayoutError, few
-from pipeline.events import Events
-from pipeline.formats import bin40
-from pipeline.images import decode_image
-from pipeline.listing import entries, find_root, folders
-from pipeline.packing import PackedEvents
-from pipeline.pairs import DRAWN, DatasetCard, Listing, PairReader, Recording, StaticImage, register
-from pipeline.splits import first_share_trains
+from spikebridge.pipeline.base.errors import LayoutError, few
+from spikebridge.pipeline.datasets.layout import entries, find_root, folders
+from spikebridge.pipeline.datasets.pairs import (
+    DRAWN,
+    DatasetCard,
+    Listing,
+    PairReader,
+    Recording,
+    StaticImage,
+    register,
+)
+from spikebridge.pipeline.datasets.splits import first_share_trains
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.packing import PackedEvents
+from spikebridge.pipeline.formats import bin40
+from spikebridge.pipeline.images.decode import decode_image
 
 SENSOR_SIZE = (240, 180)
 """Canvas in pixels: what the recordings were made to fill; each has its own, smaller extent."""

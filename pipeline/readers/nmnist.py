@@ -12,12 +12,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LayoutError
-from pipeline.events import Events
-from pipeline.formats import bin40, idx
-from pipeline.listing import child, entries, find_root, folders
-from pipeline.packing import PackedEvents
-from pipeline.pairs import OFFICIAL, DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from spikebridge.pipeline.base.errors import LayoutError
+from spikebridge.pipeline.containers import idx
+from spikebridge.pipeline.datasets.layout import child, entries, find_root, folders
+from spikebridge.pipeline.datasets.pairs import (
+    OFFICIAL,
+    DatasetCard,
+    Listing,
+    PairReader,
+    Recording,
+    StaticImage,
+    register,
+)
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.packing import PackedEvents
+from spikebridge.pipeline.formats import bin40
 
 SUBSETS = {"Train": "train", "Test": "test"}
 DIGITS = tuple("0123456789")

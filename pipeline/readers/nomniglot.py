@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LayoutError, RecordingError
-from pipeline.events import Events
-from pipeline.formats import aedat4
-from pipeline.images import decode_image
-from pipeline.listing import child, entries, find_root, folders
-from pipeline.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError
+from spikebridge.pipeline.datasets.layout import child, entries, find_root, folders
+from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.formats import aedat4
+from spikebridge.pipeline.images.decode import decode_image
 
 EVENT_FOLDERS = ("dvs_background", "dvs_evaluation")
 IMAGE_FOLDERS = ("images_background", "images_evaluation")

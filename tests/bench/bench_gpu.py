@@ -30,7 +30,7 @@ from typing import Any
 
 from rounds import Row, arguments, compare, report  # isort: skip  (sets the number of threads)
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 if importlib.util.find_spec("torch") is None:
     sys.exit("bench-gpu needs a Python whose torch has CUDA: make bench-gpu GPU_PYTHON=...")
@@ -42,20 +42,20 @@ from step_by_step import StepByStep
 from torch import Tensor
 from training import DOMAIN, Case, check_equal, stepper
 
-from models import backends
-from models.neurons import FiringRule
-from models.surrogates import get_surrogate
-from pipeline.shardset import ShardSet
-from train.batches import Batch, TrainingBatches
-from train.capture import DeviceStep, RecordedStep
-from train.diagnosis import FiniteWatch
-from train.methods import find_method
-from train.networks import make_network, make_optimizer, network_arguments
-from train.precision import TYPES
-from train.records import EpochSums
-from train.settings import TrainSettings
-from train.step import Stepper
-from train.team import Team
+from spikebridge.models import backends
+from spikebridge.models.neurons import FiringRule
+from spikebridge.models.surrogates import get_surrogate
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.train.config.settings import TrainSettings
+from spikebridge.train.data.batches import Batch, TrainingBatches
+from spikebridge.train.methods import find_method
+from spikebridge.train.networks.build import make_network, make_optimizer, network_arguments
+from spikebridge.train.networks.precision import TYPES
+from spikebridge.train.runs.state import EpochSums
+from spikebridge.train.trainer.cuda_graph import DeviceStep, RecordedStep
+from spikebridge.train.trainer.distributed import Team
+from spikebridge.train.trainer.finite import FiniteWatch
+from spikebridge.train.trainer.step import Stepper
 
 CASES = (
     Case("VGG-SNN, T=10, B=120, 48x48", "vgg_snn", K=101, T=10, B=120, size=48, width=1.0),

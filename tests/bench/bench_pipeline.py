@@ -34,10 +34,10 @@ from recordings import convert_nmnist, random_events, write_nmnist
 from tonic.io import read_mnist_file
 from tonic.transforms import Compose, Downsample, ToFrame
 
-from pipeline.formats import bin40
-from pipeline.framing import to_frames
-from pipeline.shardset import ShardSet
-from pipeline.verify import verify
+from spikebridge.pipeline.checks.verify import verify
+from spikebridge.pipeline.events.framing import to_frames
+from spikebridge.pipeline.formats import bin40
+from spikebridge.pipeline.shards.reader import ShardSet
 
 TONIC_EVENTS = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
 """The type in which tonic's NMNIST reads events."""

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from rounds import Row, arguments, compare, report  # isort: skip  (sets the number of threads)
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import numpy as np
 import torch
 
-from models import build_model
-from train.losses import classification_loss
-from train.simulation import Simulator
+from spikebridge.models import build_model
+from spikebridge.train.data.simulation import Simulator
+from spikebridge.train.losses import classification_loss
 
 MANIFEST = {"sensor_size": [34, 34], "settings": {"reduction": "sum"}}
 

@@ -29,13 +29,13 @@ from made_shards import write_shards
 from step_by_step import StepByStep
 from training import DOMAIN, LR, Case, check_equal, kept, our_loss, stepper
 
-from models import backends
-from pipeline.shardset import ShardSet
-from train.batches import Batch, TrainingBatches
-from train.methods import find_method
-from train.networks import make_network, make_optimizer, network_arguments
-from train.precision import Precision
-from train.settings import TrainSettings
+from spikebridge.models import backends
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.train.config.settings import TrainSettings
+from spikebridge.train.data.batches import Batch, TrainingBatches
+from spikebridge.train.methods import find_method
+from spikebridge.train.networks.build import make_network, make_optimizer, network_arguments
+from spikebridge.train.networks.precision import Precision
 
 CPU = torch.device("cpu")
 CASES = (

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "src"))
 
-from pipeline.formats.bin40 import decode_packed  # noqa: E402
-from pipeline.framing import to_frames  # noqa: E402
-from pipeline.images import to_static  # noqa: E402
-from train.simulation import Grid, simulate_frames, simulation_draws  # noqa: E402
-from train.simulation_ranges import LANES, TRIANGLE, Leg, Profile, SimulationRanges  # noqa: E402
+from spikebridge.pipeline.events.framing import to_frames  # noqa: E402
+from spikebridge.pipeline.formats.bin40 import decode_packed  # noqa: E402
+from spikebridge.pipeline.images.decode import to_static  # noqa: E402
+from spikebridge.train.data.simulation import Grid, simulate_frames, simulation_draws  # noqa: E402
+from spikebridge.train.data.simulation_ranges import LANES, TRIANGLE, Leg, Profile, SimulationRanges  # noqa: E402
 
 T, SIZE, SENSOR = 10, 28, (34, 34)
 BY_SAMPLE = {"amplitude": 1.0, "pace": 1.0, **dict.fromkeys(("amplitude_spread", "turn", "delay"), 0.0)}

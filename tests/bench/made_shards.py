@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import manifest
-from pipeline.files import file_entry
-from pipeline.settings import SCHEMA_VERSION, ConversionSettings
-from pipeline.shards import Sample, write_shard
-from pipeline.shardset import ShardSet
-from pipeline.static_pool import ROLES, STATIC_FILE, StaticImages, write_static
+from spikebridge.pipeline.base.files import file_entry
+from spikebridge.pipeline.shards import manifest
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.settings import SCHEMA_VERSION, ConversionSettings
+from spikebridge.pipeline.shards.static_pool import ROLES, STATIC_FILE, StaticImages, write_static
+from spikebridge.pipeline.shards.writer import Sample, write_shard
 
 PER_SHARD = 200
 CHANNELS = 1

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "models")]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "support")]
 
 import nir  # noqa: E402
 import numpy as np  # noqa: E402
@@ -35,8 +35,8 @@ import torch  # noqa: E402
 from lively import frames, lively  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from models.run_nir import NIRProgram, read_graph  # noqa: E402
-from models.to_nir import EVENT_PATHS, TIME_STEP, to_nir  # noqa: E402
+from spikebridge.models.run_nir import NIRProgram, read_graph  # noqa: E402
+from spikebridge.models.to_nir import EVENT_PATHS, TIME_STEP, to_nir  # noqa: E402
 
 EQUAL = 1e-4
 
@@ -109,7 +109,7 @@ def main() -> None:
     chosen = parser.parse_args()
     logging.disable(logging.WARNING)
     if chosen.file is not None:
-        from pipeline.shardset import ShardSet
+        from spikebridge.pipeline.shards.reader import ShardSet
 
         split = ShardSet(chosen.shards).split("test")
         rows = np.arange(min(chosen.samples, len(split)))

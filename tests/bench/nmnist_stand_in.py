@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "src"))
 
-from pipeline.formats.bin40 import encode  # noqa: E402
-from pipeline.simulation import simulate  # noqa: E402
-from pipeline.simulation_settings import SimulatorSettings  # noqa: E402
+from spikebridge.pipeline.formats.bin40 import encode  # noqa: E402
+from spikebridge.pipeline.simulation.camera import simulate  # noqa: E402
+from spikebridge.pipeline.simulation.settings import SimulatorSettings  # noqa: E402
 
 Pixels = NDArray[np.uint8]
 

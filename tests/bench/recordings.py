@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.conversion import prepare
-from pipeline.convert import convert
-from pipeline.events import Events
-from pipeline.formats import bin40, idx
-from pipeline.settings import ConversionSettings
-from pipeline.shardset import ShardSet
+from spikebridge.pipeline.containers import idx
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.formats import bin40
+from spikebridge.pipeline.preprocess.prepare import prepare
+from spikebridge.pipeline.preprocess.run import convert
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.settings import ConversionSettings
 
 
 def random_events(seed: int, *, count: int, size: tuple[int, int], duration_us: int) -> Events:

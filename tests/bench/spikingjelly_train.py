@@ -21,7 +21,7 @@ OPERATORS = torch.library.Library("torchvision", "DEF")  # see spikingjelly_fram
 for operator in ("nms", "qnms"):
     OPERATORS.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "src"), str(Path(__file__).resolve().parent)]
 
 
 def main() -> None:
@@ -29,9 +29,9 @@ def main() -> None:
     from spikingjelly.activation_based import functional, layer, neuron, surrogate
     from training import DOMAIN, Case, kept, stepper
 
-    from models.output import TransferOutput
-    from models.vgg import CONVOLUTIONS, POOLED
-    from train.losses import transfer_loss
+    from spikebridge.models.output import TransferOutput
+    from spikebridge.models.vgg import CONVOLUTIONS, POOLED
+    from spikebridge.train.losses import transfer_loss
 
     task = json.loads(sys.stdin.readline())
     torch.set_num_threads(task["threads"])

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import TransferNetwork
-from models.vgg import CONVOLUTIONS, POOLED
+from spikebridge.models import TransferNetwork
+from spikebridge.models.vgg import CONVOLUTIONS, POOLED
 
 THRESHOLD, TAU = 0.5, 2.0
 

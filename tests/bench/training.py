@@ -13,8 +13,8 @@ import torch
 from step_by_step import StepByStep
 from torch import Tensor, nn
 
-from models import TransferNetwork, build_model
-from train.losses import transfer_loss
+from spikebridge.models import TransferNetwork, build_model
+from spikebridge.train.losses import transfer_loss
 
 DOMAIN = 0.5
 LR = 1e-3

@@ -18,21 +18,22 @@ import numpy as np
 from event_files import write_aedat4
 from PIL import Image
 
-from pipeline import manifest as manifests
-from pipeline.codec import gzip, unpack
-from pipeline.errors import PipelineError, ShardSetError
-from pipeline.events import Events
-from pipeline.files import HashedFile
-from pipeline.formats import aedat2, aedat4, bin40, cifar, columns, evt, idx, mat, mat_events
-from pipeline.images import decode_image
-from pipeline.packing import pack
-from pipeline.readers import nomniglot
-from pipeline.shards import Sample, write_shard
-from pipeline.shardset import read_index
-from pipeline.static_pool import StaticImages, write_static
-from pipeline.verify import DAMAGE
-from pipeline.verify_content import Photographs
-from pipeline.verify_shards import Layout, facts, walk_hdf5, walk_tar
+from spikebridge.pipeline.base.errors import PipelineError, ShardSetError
+from spikebridge.pipeline.base.files import HashedFile
+from spikebridge.pipeline.checks.leaks import Photographs
+from spikebridge.pipeline.checks.samples import Layout, facts, walk_hdf5, walk_tar
+from spikebridge.pipeline.checks.verify import DAMAGE
+from spikebridge.pipeline.containers import cifar, idx, mat
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.packing import pack
+from spikebridge.pipeline.formats import aedat2, aedat4, bin40, columns, evt, mat_events
+from spikebridge.pipeline.images.decode import decode_image
+from spikebridge.pipeline.readers import nomniglot
+from spikebridge.pipeline.shards import manifest as manifests
+from spikebridge.pipeline.shards.codec import gzip, unpack
+from spikebridge.pipeline.shards.reader import read_index
+from spikebridge.pipeline.shards.static_pool import StaticImages, write_static
+from spikebridge.pipeline.shards.writer import Sample, write_shard
 
 EVENTS = Events(
     np.arange(40, dtype=np.int64) * 97,

@@ -13,9 +13,9 @@ from pathlib import Path
 import atheris
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(folder) for folder in (TESTS.parent, TESTS, TESTS / "pipeline")]
+sys.path[:0] = [str(folder) for folder in (TESTS.parent / "src", TESTS, TESTS / "support")]
 
-with atheris.instrument_imports(include=["pipeline", "numpy.lib", "zipfile", "pickle"]):
+with atheris.instrument_imports(include=["spikebridge.pipeline", "numpy.lib", "zipfile", "pickle"]):
     from fuzz.format_targets import TARGETS, check
 
 

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle, loss
 
-from models import FEATURES, SURROGATES, backends, build_model
-from models.layers import fire
-from models.neurons import NEURONS, make_neuron
-from models.normalization import STATISTICS, StepNorm
-from train.losses import transfer_loss
+from spikebridge.models import FEATURES, SURROGATES, backends, build_model
+from spikebridge.models.layers import fire
+from spikebridge.models.neurons import NEURONS, make_neuron
+from spikebridge.models.normalization import STATISTICS, StepNorm
+from spikebridge.train.losses import transfer_loss
 
 BACKENDS = ("torch", "numba")
 SIZES = {"vgg_snn": (16, 17), "resnet18_snn": (9, 12), "scnn": (16, 19), "nmnist_snn": (4, 9)}
@@ -167,7 +167,7 @@ def test_one_layer_in_float32(seed, T, B, size, neuron, surrogate, reset, normal
 
 
 def test_threads_do_not_change_a_bit(monkeypatch):
-    monkeypatch.setattr("models.fire_numba.SMALLEST_SHARE", 1)
+    monkeypatch.setattr("spikebridge.models.fire_numba.SMALLEST_SHARE", 1)
     before = torch.get_num_threads()
     found = []
     try:

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from models import FEATURES, NETWORKS, SURROGATES, backends, build_model
-from models.errors import BackendError, CheckpointError, InputShapeError, ModelError, UnknownNameError
-from models.layers import fire, keep_mask
-from models.neurons import make_neuron
-from models.normalization import StepNorm
-from models.published import neuron_constants, published_names, read_published
-from models.registry import register
-from models.surrogates import surrogate
-from train.losses import transfer_loss
+from spikebridge.models import FEATURES, NETWORKS, SURROGATES, backends, build_model
+from spikebridge.models.errors import BackendError, CheckpointError, InputShapeError, ModelError, UnknownNameError
+from spikebridge.models.layers import fire, keep_mask
+from spikebridge.models.neurons import make_neuron
+from spikebridge.models.normalization import StepNorm
+from spikebridge.models.published import neuron_constants, published_names, read_published
+from spikebridge.models.registry import register
+from spikebridge.models.surrogates import surrogate
+from spikebridge.train.losses import transfer_loss
 
 SMALLEST = {"vgg_snn": 16, "resnet18_snn": 9, "resnet34_snn": 9, "scnn": 16, "nmnist_snn": 4}
 
@@ -175,7 +175,7 @@ def test_layers_leave_channels_last():
 
 
 def test_importing_models_does_not_import_compilers():
-    code = "import models, sys; raise SystemExit(any(m in sys.modules for m in ('numba', 'triton')))"
+    code = "import sys, spikebridge.models; raise SystemExit(any(m in sys.modules for m in ('numba', 'triton')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -12,12 +12,12 @@ import torch
 from conftest import ROOT
 from lively import frames, lively
 
-from models import NETWORKS, ModelError, build_model, layers
-from models.backends import use
-from models.network import NetworkSettings
-from models.neurons import LIF
-from models.run_nir import NIRProgram, read_graph
-from models.to_nir import EVENT_PATHS, TIME_STEP, to_nir
+from spikebridge.models import NETWORKS, ModelError, build_model, layers
+from spikebridge.models.backends import use
+from spikebridge.models.network import NetworkSettings
+from spikebridge.models.neurons import LIF
+from spikebridge.models.run_nir import NIRProgram, read_graph
+from spikebridge.models.to_nir import EVENT_PATHS, TIME_STEP, to_nir
 
 VARIANTS = [{}, {"neuron": "PLIF"}, {"neuron": "IF"}, {"statistics": "domain"}, {"statistics": "pooled"}]
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from models import backends, build_model
-from models.errors import BackendError, ExportError
-from models.layers import fire
-from models.neurons import make_neuron
-from models.normalization import StepNorm
+from spikebridge.models import backends, build_model
+from spikebridge.models.errors import BackendError, ExportError
+from spikebridge.models.layers import fire
+from spikebridge.models.neurons import make_neuron
+from spikebridge.models.normalization import StepNorm
 
 
 def test_a_layer_passes_on_what_is_above_zero():
@@ -53,7 +53,7 @@ def test_fused_backends_refuse_and_auto_takes_torch(backend, monkeypatch):
 
 
 def test_nir_is_for_spiking_networks():
-    from models.to_nir import to_nir
+    from spikebridge.models.to_nir import to_nir
 
     with pytest.raises(ExportError, match="an ANN"):
         to_nir(build_model("scnn", num_classes=3, time_steps=4, width=0.2, neuron="ReLU").eval())

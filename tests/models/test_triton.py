@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from oracle import Oracle
 from test_against_oracle import draw_case
 
-from models import SURROGATES, backends, fire_triton
-from models.errors import BackendError
-from models.fire_triton import channels_last
-from models.layers import fire
-from models.neurons import NEURONS, make_neuron
-from models.normalization import STATISTICS, StepNorm
+from spikebridge.models import SURROGATES, backends, fire_triton
+from spikebridge.models.errors import BackendError
+from spikebridge.models.fire_triton import channels_last
+from spikebridge.models.layers import fire
+from spikebridge.models.neurons import NEURONS, make_neuron
+from spikebridge.models.normalization import STATISTICS, StepNorm
 
 SPIKING = sorted(name for name, kind in NEURONS.items() if kind.spiking)
 
@@ -183,7 +183,7 @@ def test_kernels_compile_for_a_gpu_that_is_not_there(learned, pool, tmp_path):
 import triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from models import kernels_triton as kernels
+from spikebridge.models import kernels_triton as kernels
 
 def check(kernel, pointers, integers, **constants):
     names = kernel.arg_names

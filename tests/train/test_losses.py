@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.losses import classification_loss, linear_cka, transfer_loss
+from spikebridge.train.losses import classification_loss, linear_cka, transfer_loss
 
 
 def outputs(T=3, B=6, K=4, features=5, seed=0):

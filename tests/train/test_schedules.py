@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.recipes import load_recipe
-from train.schedules import learning_rate, replacement_probability, scheduled_coefficient
-from train.settings import SLIDINGS
+from spikebridge.train.config.recipes import load_recipe
+from spikebridge.train.config.settings import SLIDINGS
+from spikebridge.train.schedules import learning_rate, replacement_probability, scheduled_coefficient
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "lr_schedules.json").read_text())
 RATE_SETTINGS = ("lr", "schedule", "warmup_epochs", "warmup_lr", "lr_min", "milestones", "lr_decay")

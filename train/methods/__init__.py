@@ -15,16 +15,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from train.errors import MethodError
-from train.settings import METHODS, TrainSettings, nearest
+from spikebridge.train.config.settings import METHODS, TrainSettings, nearest
+from spikebridge.train.errors import MethodError
 
 if TYPE_CHECKING:  # keeps this module, and with it the names, free of torch
     import torch
     from torch import Tensor, nn
 
-    from models import TransferNetwork, TransferOutput
-    from train.batches import Batch, TrainingBatches
-    from train.losses import Mixture, TransferLoss
+    from spikebridge.models import TransferNetwork, TransferOutput
+    from spikebridge.train.data.batches import Batch, TrainingBatches
+    from spikebridge.train.losses import Mixture, TransferLoss
 
 
 @dataclass(frozen=True)
@@ -154,5 +154,5 @@ def find_method(name: str) -> type[Method]:
     """
     if name not in METHODS:
         raise MethodError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}{nearest(name, METHODS)}")
-    importlib.import_module(f"train.methods.{name}")
+    importlib.import_module(f"spikebridge.train.methods.{name}")
     return REGISTRY[name]

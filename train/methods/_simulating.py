@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import TransferNetwork
-from train import order
-from train.batches import Batch, TrainingBatches
-from train.methods import Method
-from train.simulation import Simulator
+from spikebridge.models import TransferNetwork
+from spikebridge.train.data import order
+from spikebridge.train.data.batches import Batch, TrainingBatches
+from spikebridge.train.data.simulation import Simulator
+from spikebridge.train.methods import Method
 
 
 class SimulatingMethod(Method):

@@ -23,16 +23,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import AdamW
 
-from models import TransferNetwork, TransferOutput
-from train import order
-from train.augmentation import augment
-from train.batches import Batch, TrainingBatches
-from train.checkpoints import weights_of
-from train.losses import TransferLoss, distillation_loss
-from train.methods import Inputs, method
-from train.methods.kt import KnowledgeTransfer
-from train.networks import make_network
-from train.order import derived_seed
+from spikebridge.models import TransferNetwork, TransferOutput
+from spikebridge.train.data import order
+from spikebridge.train.data.augmentation import augment
+from spikebridge.train.data.batches import Batch, TrainingBatches
+from spikebridge.train.data.order import derived_seed
+from spikebridge.train.losses import TransferLoss, distillation_loss
+from spikebridge.train.methods import Inputs, method
+from spikebridge.train.methods.kt import KnowledgeTransfer
+from spikebridge.train.networks.build import make_network
+from spikebridge.train.runs.checkpoints import weights_of
 
 BATCH = 64
 LEARNING_RATE = 1e-3

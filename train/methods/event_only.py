@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from models import TransferOutput
-from train.batches import Batch
-from train.losses import TransferLoss, transfer_loss
-from train.methods import Inputs, Method, method, show
+from spikebridge.models import TransferOutput
+from spikebridge.train.data.batches import Batch
+from spikebridge.train.losses import TransferLoss, transfer_loss
+from spikebridge.train.methods import Inputs, Method, method, show
 
 
 @method

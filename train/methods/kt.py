@@ -10,11 +10,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from models import TransferNetwork, TransferOutput
-from train.batches import Batch, static_stream
-from train.losses import TransferLoss, transfer_loss
-from train.methods import Inputs, Method, method, show
-from train.schedules import replacement_probability, scheduled_coefficient
+from spikebridge.models import TransferNetwork, TransferOutput
+from spikebridge.train.data.batches import Batch, static_stream
+from spikebridge.train.losses import TransferLoss, transfer_loss
+from spikebridge.train.methods import Inputs, Method, method, show
+from spikebridge.train.schedules import replacement_probability, scheduled_coefficient
 
 SMALLEST_ALIGNED_BATCH = 4
 """Alignment is skipped for smaller batches: biased CKA is constant at 1 and 2, the debiased one undefined below 4."""

@@ -13,9 +13,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from train.methods import method
-from train.methods.kt import KnowledgeTransfer
-from train.settings import TrainSettings
+from spikebridge.train.config.settings import TrainSettings
+from spikebridge.train.methods import method
+from spikebridge.train.methods.kt import KnowledgeTransfer
 
 FIXES = {"cka": "debiased", "feature": "before_reset", "statistics": "domain", "step_weights": "normalized"}
 

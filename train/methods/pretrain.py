@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from models import TransferOutput
-from train.batches import Batch, static_stream
-from train.losses import TransferLoss, transfer_loss
-from train.methods import Inputs, Method, method, show
-from train.schedules import pretraining_steps
+from spikebridge.models import TransferOutput
+from spikebridge.train.data.batches import Batch, static_stream
+from spikebridge.train.losses import TransferLoss, transfer_loss
+from spikebridge.train.methods import Inputs, Method, method, show
+from spikebridge.train.schedules import pretraining_steps
 
 
 @method

@@ -1,6 +1,6 @@
 """Photographs as simulated recordings, beside the real ones, through the event stream; one network, one loss.
 
-The simulator is `train.simulation`, whose settings are drawn from wide ranges. On the built-in data set, whose
+The simulator is `train.data.simulation`, whose settings are drawn from wide ranges. On the built-in data set, whose
 recordings are simulated too, a gain of this method says little about real cameras.
 """
 
@@ -11,11 +11,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from models import TransferOutput
-from train.batches import Batch
-from train.losses import TransferLoss, classification_loss
-from train.methods import Inputs, method
-from train.methods._simulating import SimulatingMethod
+from spikebridge.models import TransferOutput
+from spikebridge.train.data.batches import Batch
+from spikebridge.train.losses import TransferLoss, classification_loss
+from spikebridge.train.methods import Inputs, method
+from spikebridge.train.methods._simulating import SimulatingMethod
 
 
 @method

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from models import TransferNetwork
-from train.batches import Batch, TrainingBatches
-from train.methods import Inputs, method
-from train.methods.kt import KnowledgeTransfer
-from train.simulation import Simulator
+from spikebridge.models import TransferNetwork
+from spikebridge.train.data.batches import Batch, TrainingBatches
+from spikebridge.train.data.simulation import Simulator
+from spikebridge.train.methods import Inputs, method
+from spikebridge.train.methods.kt import KnowledgeTransfer
 
 
 @method

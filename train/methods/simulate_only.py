@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from models import TransferOutput
-from train.batches import Batch
-from train.losses import TransferLoss, transfer_loss
-from train.methods import Inputs, method
-from train.methods._simulating import SimulatingMethod
+from spikebridge.models import TransferOutput
+from spikebridge.train.data.batches import Batch
+from spikebridge.train.losses import TransferLoss, transfer_loss
+from spikebridge.train.methods import Inputs, method
+from spikebridge.train.methods._simulating import SimulatingMethod
 
 
 @method

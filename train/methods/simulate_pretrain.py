@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from train.batches import Batch
-from train.methods import Inputs, method, show
-from train.methods.simulate_only import SimulateOnly
+from spikebridge.train.data.batches import Batch
+from spikebridge.train.methods import Inputs, method, show
+from spikebridge.train.methods.simulate_only import SimulateOnly
 
 
 @method

@@ -21,13 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import TransferNetwork, TransferOutput
-from train.batches import Batch, TrainingBatches, static_stream
-from train.losses import TransferLoss
-from train.methods import Inputs, method, show
-from train.methods.kt import KnowledgeTransfer
-from train.networks import feature_count, seeded_weights
-from train.schedules import switch_probability
+from spikebridge.models import TransferNetwork, TransferOutput
+from spikebridge.train.data.batches import Batch, TrainingBatches, static_stream
+from spikebridge.train.losses import TransferLoss
+from spikebridge.train.methods import Inputs, method, show
+from spikebridge.train.methods.kt import KnowledgeTransfer
+from spikebridge.train.networks.build import feature_count, seeded_weights
+from spikebridge.train.schedules import switch_probability
 
 
 def event_frames(numbers: Tensor, probability: float, time_steps: int) -> Tensor:

@@ -1,1 +1,1 @@
-"""The verbs of the command line that need no raw data: runs, studies of many runs, and the shelves of TOML files."""
+"""Verbs of the command line about recipes, runs and studies, one file each."""

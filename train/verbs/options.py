@@ -23,3 +23,10 @@ checkpoint_option = click.option(
 shards_option = click.option(
     "--shards", required=True, metavar="PATH|ADDRESS", help="Folder of the shard set, or where it is published."
 )
+
+
+def whole_numbers(text: str, option: str) -> list[int]:
+    """Numbers separated by commas."""
+    if not all(number.strip().isdigit() for number in text.split(",")):
+        raise click.BadParameter(f"{text!r}: expected whole numbers separated by commas", param_hint=option)
+    return [int(number) for number in text.split(",")]

@@ -1,0 +1,231 @@
+"""How two shard sets differ: settings, classes, samples, static images, files.
+
+Axes: a sample is [T,P,H,W]. What is compared is the content: sets of equal samples in another container, codec or
+shard size hold the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.shards.reader import ShardSet, Split
+from spikebridge.pipeline.shards.settings import describe_difference
+from spikebridge.pipeline.shards.static_pool import STATIC_FILE, read_static
+
+CHUNK = 256
+"""Samples in memory at a time, of each set."""
+SHOWN = 5
+"""Keys named in the text."""
+
+
+@dataclass
+class Part:
+    """One split, the static images, or the files: what is in one set only, what differs, and how many are equal.
+
+    Args:
+        only_first: keys that only the first set has.
+        only_second: keys that only the second has.
+        changed: keys with another content, class, or role.
+        equal: number of equal ones.
+        reasons: what the changed ones differ in, and how many do; some in several things.
+    """
+
+    only_first: list[str] = field(default_factory=list)
+    only_second: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    equal: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def take(self, keys: Sequence[str], differs: dict[str, NDArray[np.bool_]]) -> None:
+        """Count keys of both sets as equal or changed; each thing says of which keys it differs."""
+        changed = np.stack(list(differs.values())).any(axis=0)
+        self.changed += [keys[i] for i in np.flatnonzero(changed).tolist()]
+        self.equal += int((~changed).sum())
+        for what, rows in differs.items():
+            if rows.any():
+                self.reasons[what] = self.reasons.get(what, 0) + int(rows.sum())
+
+    @property
+    def same(self) -> bool:
+        """True when nothing differs."""
+        return not (self.only_first or self.only_second or self.changed)
+
+    def lines(self, name: str) -> list[str]:
+        """For the terminal; the first keys of each kind are named."""
+        reasons = ", ".join(f"{count:,} {what}" for what, count in self.reasons.items())
+        counts = {
+            "equal": self.equal,
+            f"changed ({reasons})": len(self.changed),
+            "only in the first": len(self.only_first),
+            "only in the second": len(self.only_second),
+        }
+        lines = [f"  {name}: " + (", ".join(f"{n:,} {what}" for what, n in counts.items() if n) or "nothing")]
+        for word in ("changed", "only_first", "only_second"):
+            if keys := getattr(self, word):
+                more = f" and {len(keys) - SHOWN:,} more" if len(keys) > SHOWN else ""
+                lines.append(f"    {word.replace('_', ' in the ')}: {', '.join(keys[:SHOWN])}{more}")
+        return lines
+
+
+@dataclass
+class Difference:
+    """What differs between two sets.
+
+    Args:
+        ids: of both.
+        bytes: of all files of both.
+        settings: one line each.
+        classes: one line each.
+        parts: by split, and `static`.
+        order: whether the samples of every split come in the same order.
+        samples: shape and type of a sample of both, where they differ, so that no two can be equal.
+        files: by name.
+    """
+
+    ids: tuple[str, str]
+    bytes: tuple[int, int]
+    settings: list[str]
+    classes: list[str]
+    parts: dict[str, Part]
+    order: bool
+    samples: tuple[str, ...]
+    files: Part
+
+    @property
+    def identical(self) -> bool:
+        """The same set, byte for byte."""
+        return self.ids[0] == self.ids[1]
+
+    @property
+    def same_content(self) -> bool:
+        """Equal samples in equal order, classes and static images; settings may differ."""
+        return not self.classes and self.order and all(part.same for part in self.parts.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        parts = {name: asdict(part) for name, part in self.parts.items()}
+        return {
+            **vars(self),
+            "parts": parts,
+            "files": asdict(self.files),
+            "identical": self.identical,
+            "same_content": self.same_content,
+        }
+
+    def text(self) -> str:
+        """For the terminal."""
+        if self.identical:
+            return f"the same shard set, {self.ids[0]}"
+        head = "same samples, classes and images" if self.same_content else "different"
+        lines = [
+            f"{head}: {self.ids[0][:12]} ({self.bytes[0]:,} bytes) and {self.ids[1][:12]} ({self.bytes[1]:,} bytes)"
+        ]
+        lines += [f"  setting {line}" for line in self.settings]
+        lines += [f"  {line}" for line in self.classes]
+        if self.samples:
+            lines.append(f"  samples: {' and '.join(self.samples)}, so that none can be equal")
+        for name, part in self.parts.items():
+            lines += part.lines(name)
+        if not self.order:
+            lines.append("  the samples come in another order")
+        lines += self.files.lines("files")
+        return "\n".join(lines)
+
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+def difference(first: ShardSet, second: ShardSet, *, progress: Progress | None = None) -> Difference:
+    """Compare two sets; of large splits a part at a time.
+
+    Raises:
+        ShardSetError: a shard is damaged, or one of the sets was pulled in part.
+    """
+    show = progress or (lambda items, total, what: items)
+    sets = (first, second)
+    names = list(first.manifest["splits"])
+    parts = {name: compare_splits(first.split(name), second.split(name)) for name in show(names, len(names), "splits")}
+    parts["static"] = _compare_static(first, second)
+    order = all(first.split(name).keys == second.split(name).keys for name in names)
+    return Difference(
+        ids=(first.id, second.id),
+        bytes=(sum(e["bytes"] for e in first.manifest["files"]), sum(e["bytes"] for e in second.manifest["files"])),
+        settings=[
+            line.strip().replace(" there,", " in the first,").replace(" wanted", " in the second")
+            for line in describe_difference(*(s.settings for s in sets)).splitlines()
+        ],
+        classes=_class_lines(first.classes, second.classes),
+        parts=parts,
+        order=order,
+        samples=() if len({*map(_sample, sets)}) == 1 else tuple(map(_sample, sets)),
+        files=_compare_files(first, second),
+    )
+
+
+def _sample(shards: ShardSet) -> str:
+    """The shape and type of a sample."""
+    return f"{'x'.join(map(str, shards.sample_shape))} {shards.dtype}"
+
+
+def _class_lines(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    if first == second:
+        return []
+    lines = []
+    for which, here, there in (("first", first, second), ("second", second, first)):
+        if only := [name for name in here if name not in set(there)]:
+            more = f" and {len(only) - SHOWN:,} more" if len(only) > SHOWN else ""
+            lines.append(f"classes only in the {which}: {', '.join(only[:SHOWN])}{more}")
+    return lines or ["classes: the same names with other numbers"]
+
+
+def _compare_files(first: ShardSet, second: ShardSet) -> Part:
+    one, other = ({e["name"]: e["sha256"] for e in shards.manifest["files"]} for shards in (first, second))
+    part = Part(only_first=sorted(one.keys() - other.keys()), only_second=sorted(other.keys() - one.keys()))
+    common = sorted(one.keys() & other.keys())
+    part.take(common, {"bytes": np.array([one[name] != other[name] for name in common], bool)})
+    return part
+
+
+def compare_splits(first: Split, second: Split) -> Part:
+    """Samples of two splits by key."""
+    part = Part()
+    place = {key: i for i, key in enumerate(second.keys)}
+    known = set(first.keys)
+    part.only_second = [key for key in second.keys if key not in known]
+    part.only_first = [key for key in first.keys if key not in place]
+    pairs = [(i, place[key]) for i, key in enumerate(first.keys) if key in place]
+    comparable = first.shape == second.shape and first.dtype == second.dtype
+    for start in range(0, len(pairs), CHUNK):
+        some = np.array(pairs[start : start + CHUNK])
+        keys, content = [first.keys[i] for i in some[:, 0]], np.ones(len(some), bool)
+        if comparable:
+            one, other = first.read(some[:, 0]), second.read(some[:, 1])
+            content = (one != other).reshape(len(some), -1).any(1)
+        part.take(keys, {"frames": content, "class": first.labels[some[:, 0]] != second.labels[some[:, 1]]})
+    return part
+
+
+def _compare_static(first: ShardSet, second: ShardSet) -> Part:
+    one, other = (read_static(shards.path / STATIC_FILE, resident=False) for shards in (first, second))
+    part = Part()
+    row = {key: i for i, key in enumerate(other.keys)}
+    known = set(one.keys)
+    part.only_second = [key for key in other.keys if key not in known]
+    part.only_first = [key for key in one.keys if key not in row]
+    pairs = [(i, row[key]) for i, key in enumerate(one.keys) if key in row]
+    comparable = one.images.shape[1:] == other.images.shape[1:]
+    for start in range(0, len(pairs), CHUNK):
+        some = np.array(pairs[start : start + CHUNK])
+        here, there = some[:, 0], some[:, 1]
+        pixels = np.ones(len(some), bool)
+        if comparable:
+            pixels = (one.images[here] != other.images[there]).reshape(len(some), -1).any(1)
+        roles = np.array([one.roles[i] != other.roles[j] for i, j in some.tolist()])
+        keys = [one.keys[i] for i in here]
+        part.take(keys, {"pixels": pixels, "class": one.labels[here] != other.labels[there], "role": roles})
+    return part

@@ -1,0 +1,325 @@
+"""The proof of one event shard: every sample is what the index says, and nothing else is in the file.
+
+A tar is not parsed. Its headers follow from index and manifest, so they are built again and compared; whatever else
+could stand there (a link, a path, an extension, another order) is a difference. An HDF5 file is read through HDF5, and
+where its chunks lie is compared with the index.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import ShardSetError
+from spikebridge.pipeline.base.files import HashedFile
+from spikebridge.pipeline.containers.hdf5 import DEFLATE, FLETCHER32, plain_dataset
+from spikebridge.pipeline.shards import tar
+from spikebridge.pipeline.shards.codec import GZIP, RAW, unpack
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.writer import MEMBERS, chunk_places, npy_header
+
+PART_BYTES = 2**22
+"""What is read of a shard at a time."""
+_LETTERS = np.isin(
+    np.arange(256), np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-", "u1")
+)
+"""[256] characters of a key."""
+_PADDING = -np.triu(np.ones((tar.BLOCK, tar.BLOCK), np.uint8)) * (np.arange(tar.BLOCK) > 0)[:, None]
+"""[512,512] by size of a member modulo 512: 255 where its last block holds padding."""
+_ENDINGS = {codec: tuple(f".{member}".encode() for member in members) for codec, members in MEMBERS.items()}
+MAX_METADATA = 2**20
+"""Longest JSON text of a sample, in bytes; those that are written have some hundreds."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the manifest says of every sample.
+
+    Args:
+        shape: (T,P,H,W).
+        dtype: stored type.
+        codec: `raw` or `gzip`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    codec: str
+
+    @classmethod
+    def of(cls, shards: ShardSet) -> Layout:
+        """The layout that a shard set's manifest gives."""
+        return cls(shards.sample_shape, shards.dtype, shards.codec)
+
+    @cached_property
+    def header(self) -> bytes:
+        """What precedes the numbers in a tar, before they are compressed."""
+        return npy_header(self.shape, self.dtype)
+
+    @property
+    def lead(self) -> bytes:
+        """What precedes in a member what the index points at."""
+        return self.header if self.codec == RAW else b""
+
+    @cached_property
+    def bytes(self) -> int:
+        """Of the numbers of a sample."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class Stored(NamedTuple):
+    """A sample as found in its shard: its raw numbers, and its metadata as JSON."""
+
+    numbers: memoryview | bytes
+    metadata: bytes
+
+
+class Facts(NamedTuple):
+    """What the metadata of a shard's samples say.
+
+    Args:
+        events_sha256: [n,32] uint8.
+        static: keys of the photographs, empty where there is none.
+    """
+
+    events_sha256: NDArray[np.uint8]
+    static: NDArray[np.bytes_]
+
+
+def check_rows(index: NDArray[Any], *, split: str, name: str) -> None:
+    """Check the keys of an index: plain letters, and the split and class that they name.
+
+    Raises:
+        ShardSetError: a key that is something else.
+    """
+    keys = index["key"]
+    if not len(keys):
+        return
+    characters = np.ascontiguousarray(keys).view(np.uint8).reshape(len(keys), -1)
+    plain = (_LETTERS[characters] | (np.arange(characters.shape[1]) >= np.char.str_len(keys)[:, None])).all(axis=1)
+    classes = np.array([f"{split}-{label}-".encode() for label in range(int(index["label"].max()) + 1)])
+    wrong = ~(plain & np.char.startswith(keys, classes[index["label"]]))
+    for i in np.flatnonzero(wrong)[:1]:
+        beginning = f"{split}-{index['label'][i]}-"
+        raise ShardSetError(f"{name}: key {keys[i]!r} is no plain name, or does not begin with {beginning}")
+
+
+def walk_tar(file: HashedFile, index: NDArray[Any], layout: Layout, *, name: str) -> Iterator[Stored]:
+    """Read a whole tar and compare it with what its index and the manifest say must be there.
+
+    Args:
+        file: at its beginning; at its end afterwards, if all is well.
+        index: of the shard, its keys checked.
+        layout: of the samples.
+        name: of the shard, for messages.
+
+    Yields:
+        The samples in order, each valid until the next.
+
+    Raises:
+        ShardSetError: any difference.
+        LayoutError: a key that no tar can hold.
+    """
+    lead = 3 * tar.BLOCK + len(layout.lead)  # from a sample's first byte to what the index points at
+    starts = index["offset"].astype(np.int64) - lead
+    sizes = np.diff(np.append(starts, file.size))  # [n], the last with the end of the archive
+    least = _whole_blocks(lead + index["length"].astype(np.int64)) + tar.BLOCK
+    most = least + _whole_blocks(MAX_METADATA) + 2 * tar.RECORD
+    if (starts[:1] != 0).any() or (starts % tar.BLOCK).any() or (sizes < least).any() or (sizes > most).any():
+        raise ShardSetError(f"{name}: its samples are not what the index says: they do not follow one another")
+    parts = list(_parts(sizes))
+    buffer = memoryview(bytearray(max((int(sizes[rows].sum()) for rows in parts), default=2 * tar.RECORD)))
+    rest = buffer[: file.fill(buffer)] if not parts else buffer[:0]
+    for rows in parts:
+        part = buffer[: int(sizes[rows].sum())]
+        if file.fill(part) != len(part):
+            raise ShardSetError(f"{name}: it ended while it was read")
+        samples, used = _check_part(part, index[rows], sizes[rows], layout, name)
+        yield from samples
+        rest = part[used:]
+        if len(rest) and rows.stop != len(index):
+            raise _differs(name, index["key"][rows.stop - 1], "something follows it")
+    if bytes(rest) != tar.end(file.size - len(rest)):
+        raise ShardSetError(f"{name}: its end is cut, or something follows the last sample of the index")
+
+
+def _whole_blocks(sizes: Any) -> Any:
+    """Sizes with what pads them to whole blocks of a tar."""
+    return -(-sizes // tar.BLOCK) * tar.BLOCK
+
+
+def _parts(sizes: NDArray[np.int64]) -> Iterator[slice]:
+    """Rows of samples that are read together."""
+    first, filled = 0, 0
+    for i, size in enumerate(sizes.tolist()):
+        if filled and filled + size > PART_BYTES:
+            yield slice(first, i)
+            first, filled = i, 0
+        filled += size
+    if filled:
+        yield slice(first, len(sizes))
+
+
+def _check_part(
+    part: memoryview, rows: NDArray[Any], sizes: NDArray[np.int64], layout: Layout, name: str
+) -> tuple[Iterator[Stored], int]:
+    """Compare what surrounds the numbers of consecutive samples with what must be there, all samples at once.
+
+    Args:
+        part: their bytes.
+        rows: [n] of the index.
+        sizes: [n] bytes from each sample to the next, the last with whatever follows it.
+        layout: of the samples.
+        name: of the shard, for messages.
+
+    Returns:
+        The samples, whose numbers are compared as they are taken; and the bytes that all of them take.
+    """
+    count, lead = len(rows), layout.lead
+    blocks = np.frombuffer(part, np.uint8, len(part) // tar.BLOCK * tar.BLOCK).reshape(-1, tar.BLOCK)
+    first = (np.cumsum(sizes) - sizes) // tar.BLOCK  # [n] number of a sample's first block
+    stored = rows["length"].astype(np.int64) + len(lead)
+    behind = first + 3 + -(-stored // tar.BLOCK)  # [n] the header of the metadata
+    length = tar.sizes(blocks[behind])  # [n] of the metadata
+    last = behind + -(-length // tar.BLOCK)  # [n] the last block of a sample
+    taken = (last + 1 - first) * tar.BLOCK
+
+    def refuse(wrong: NDArray[np.bool_], what: str) -> None:
+        if wrong.any():
+            raise _differs(name, rows["key"][int(np.argmax(wrong))], what)
+
+    refuse(taken > sizes, "its metadata are longer than their place")
+    text = rows["label"].astype(np.bytes_)
+    names = [np.char.add(rows["key"], ending) for ending in _ENDINGS[layout.codec]]
+    headers = tar.headers(np.concatenate(names), np.concatenate([np.char.str_len(text), stored, length]))
+    content = text.astype(f"S{tar.BLOCK}").view(np.uint8).reshape(-1, tar.BLOCK)
+    expected = np.concatenate([headers, content])  # [4n,512]
+    differs = (blocks[np.concatenate([first, first + 2, behind, first + 1])] != expected).any(axis=1)
+    refuse(differs.reshape(4, count).any(axis=0), "another name, class or size")
+    refuse((blocks[first + 3, : len(lead)] != np.frombuffer(lead, np.uint8)).any(axis=1), "another shape or type")
+    ends = np.concatenate([behind - 1, last])
+    padding = _PADDING[np.concatenate([stored, length]) % tar.BLOCK]
+    refuse((blocks[ends] & padding).any(axis=1).reshape(2, count).any(axis=0), "its padding is not empty")
+    refuse((taken != sizes)[:-1], "something follows it")
+
+    def samples() -> Iterator[Stored]:
+        at, text_at = (first + 3) * tar.BLOCK + len(lead), (behind + 1) * tar.BLOCK
+        columns = (rows["key"], rows["crc32"], at, at + rows["length"].astype(np.int64), text_at, text_at + length)
+        for key, crc32, begin, end, text_begin, text_end in zip(*(column.tolist() for column in columns), strict=True):
+            numbers = _check_numbers(part[begin:end], crc32, layout, layout.header, name=name, key=key)
+            yield Stored(numbers, bytes(part[text_begin:text_end]))
+
+    return samples(), int(sizes[:-1].sum() + taken[-1])
+
+
+def _check_numbers(
+    stored: memoryview | bytes, crc32: int, layout: Layout, before: bytes, *, name: str, key: bytes
+) -> memoryview | bytes:
+    """The numbers of a sample, unpacked where they are packed, their checksum compared with that of the index."""
+    numbers: memoryview | bytes = stored
+    if layout.codec == GZIP:
+        try:
+            content = unpack(bytes(stored), len(before) + layout.bytes)
+        except ValueError as error:
+            raise _differs(name, key, error) from error
+        if not content.startswith(before):
+            raise _differs(name, key, "another shape or type")
+        numbers = memoryview(content)[len(before) :]
+    if len(numbers) != layout.bytes or zlib.crc32(numbers) != crc32:
+        raise _differs(name, key, "another checksum")
+    return numbers
+
+
+def walk_hdf5(path: Path, index: NDArray[Any], layout: Layout) -> Iterator[Stored]:
+    """Compare an HDF5 shard, whose bytes have been checked, with its index and the manifest.
+
+    Yields:
+        The samples in order, each valid until the next.
+
+    Raises:
+        ShardSetError: any difference.
+    """
+    import h5py
+
+    name = path.name
+    count, filters = len(index), (FLETCHER32,) if layout.codec == RAW else (DEFLATE,)
+    with h5py.File(path, "r") as file:
+        if not count and set(file) == {"frames"} and file["frames"].shape == (0, *layout.shape):
+            return
+        if set(file) != {"frames", "label", "key", "json"}:
+            raise ShardSetError(f"{name}: holds {sorted(file)}; expected frames, label, key and json")
+        frames = plain_dataset(file, "frames", path, dtype=layout.dtype, filters=filters)
+        if frames.shape != (count, *layout.shape) or frames.chunks != (1, *layout.shape):
+            raise ShardSetError(
+                f"{name}: frames {frames.shape} in chunks of {frames.chunks} are not what the index says"
+            )
+        columns = {}
+        for column, dtype in (("label", np.dtype("<i4")), ("key", np.bytes_), ("json", np.bytes_)):
+            columns[column] = plain_dataset(file, column, path, dtype=dtype)[()]
+        trailer = 4 if layout.codec == RAW else 0  # HDF5's own checksum
+        expected = np.stack([index["offset"], index["length"] + np.uint64(trailer), index["offset"] * 0], axis=1)
+        wrong = (chunk_places(frames) != expected.astype(np.int64)).any(axis=1)
+        for column in ("label", "key"):
+            if columns[column].shape != (count,):
+                raise ShardSetError(f"{name}: column {column} is not as long as the index")
+            wrong |= columns[column] != index[column]
+        if columns["json"].shape != (count,) or wrong.any():
+            raise _differs(name, index["key"][int(np.argmax(wrong))], "another place, class or key")
+        for i, stored in enumerate(_chunks(path, frames, index, layout)):
+            key = index["key"][i]
+            numbers = _check_numbers(stored, int(index["crc32"][i]), layout, b"", name=name, key=key)
+            yield Stored(numbers, columns["json"][i])
+
+
+def _chunks(path: Path, frames: Any, index: NDArray[Any], layout: Layout) -> Iterator[memoryview | bytes]:
+    """Samples as stored: raw ones through HDF5, which checks them; packed ones as they lie in the file."""
+    if layout.codec == GZIP:
+        with open(path, "rb", buffering=0) as file:
+            for row in index:
+                yield os.pread(file.fileno(), int(row["length"]), int(row["offset"]))
+        return
+    together = max(1, PART_BYTES // 8 // layout.bytes)
+    part = np.empty((together, *layout.shape), layout.dtype)
+    for first in range(0, len(index), together):
+        count = min(together, len(index) - first)
+        frames.read_direct(part, np.s_[first : first + count], np.s_[:count])
+        samples = part.reshape(-1).view(np.uint8).data
+        yield from (samples[i * layout.bytes : (i + 1) * layout.bytes] for i in range(count))
+
+
+def facts(samples: Iterable[Stored], index: NDArray[Any], *, name: str) -> Facts:
+    """What the metadata of a shard's samples say, 32 bytes and a key a sample.
+
+    Raises:
+        ShardSetError: metadata that is no JSON or lacks something, or whatever ends `samples`.
+    """
+    events = bytearray()
+    static: list[bytes] = []
+    decode = json.JSONDecoder().raw_decode
+    for key, sample in zip(index["key"].tolist(), samples, strict=True):
+        try:
+            text = str(sample.metadata, "utf-8")
+            metadata, end = decode(text)
+            if end != len(text):
+                raise ValueError("something follows it")
+            digest, photograph = bytes.fromhex(metadata["events_sha256"]), metadata["static"] or ""
+            if len(digest) != 32:
+                raise ValueError("events_sha256 is no SHA-256")
+            static.append(photograph.encode())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise _differs(name, key, f"its metadata: {error}") from error
+        events += digest
+    return Facts(np.frombuffer(bytes(events), np.uint8).reshape(-1, 32), np.array(static, np.bytes_))
+
+
+def _differs(name: str, key: bytes, error: object) -> ShardSetError:
+    return ShardSetError(f"{name}: sample {key.decode()} is not what the index says ({error})")

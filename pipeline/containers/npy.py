@@ -1,0 +1,109 @@
+"""Arrays from untrusted `.npy` and `.npz` files: never a pickle, never more memory than a file may ask for."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import zipfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.containers.packed import allowed
+
+MAX_BYTES = 2**32
+"""Largest size of all arrays of a file together unless a reader says otherwise: 4 GiB."""
+
+
+def read_npy(path: Path, *, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
+    """Read one `.npy` file.
+
+    Raises:
+        RecordingError: no array, objects inside, or a header that does not fit the content (`damaged`); more than
+            `max_bytes` (`too_large`).
+    """
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise _too_large(path, size, max_bytes)
+    return _parse(path.read_bytes(), path.name)
+
+
+def read_npz(
+    path: Path, *, names: Collection[str] | None = None, max_bytes: int = MAX_BYTES
+) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an `.npz` file, by name.
+
+    Args:
+        path: the file.
+        names: read only these; None reads all.
+        max_bytes: most that the arrays may take, unpacked; nothing is unpacked when the file says more, and unpacking
+            stops where it says less than the truth.
+
+    Raises:
+        RecordingError: as `read_npy`; also no archive, one that is damaged or encrypted, or two arrays of one name
+            (`damaged`).
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members: dict[str, zipfile.ZipInfo] = {}
+            for info in archive.infolist():
+                name = info.filename.removesuffix(".npy")
+                if (names is None or name in names) and members.setdefault(name, info) is not info:
+                    raise ValueError(f"array {name} stands there twice")
+            total, most = sum(info.file_size for info in members.values()), min(max_bytes, allowed(path.stat().st_size))
+            if total > most:
+                raise _too_large(path, total, most)
+            for name, info in members.items():
+                with archive.open(info) as file:
+                    arrays[name] = _parse(file.read(info.file_size), f"{path.name}, array {name}")
+                    if file.read(1):
+                        raise ValueError(f"{info.filename} is longer than it says")
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise _damaged(path.name, str(error)) from error
+    return arrays
+
+
+def _parse(data: bytes, source: str) -> NDArray[Any]:
+    """An array from the bytes of an `.npy` file; a view on them."""
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read_header is None:
+            raise ValueError(f"version {version} of the format")
+        shape, fortran_order, dtype = read_header(file)
+        if dtype.hasobject:
+            raise ValueError("Python objects inside, which are never loaded")
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data) - file.tell():
+            raise ValueError(f"the header promises {shape} of {dtype}, {len(data) - file.tell()} bytes are there")
+        array = np.frombuffer(data, dtype, count=math.prod(shape), offset=file.tell())
+        return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
+    except Exception as error:  # numpy's parser of headers lets through whatever Python's own raises
+        # Python's own text may hold the address of an object, so it would not be the same twice.
+        raise _damaged(source, re.sub(r" at 0x[0-9a-f]+", "", str(error))) from error
+
+
+def _damaged(source: str, what: str) -> RecordingError:
+    return RecordingError(
+        f"{source}: no plain array can be read ({what}). Write it again with numpy.save or numpy.savez.",
+        reason="damaged",
+    )
+
+
+def _too_large(path: Path, size: int, max_bytes: int) -> RecordingError:
+    return RecordingError(
+        f"{path.name}: {size:,} bytes of arrays; at most {max_bytes:,} are read. Is this a recording?",
+        reason="too_large",
+    )

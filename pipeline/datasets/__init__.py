@@ -1,0 +1,1 @@
+"""What all data-set pairs share: listings joined by name, layouts of folders, and splits."""

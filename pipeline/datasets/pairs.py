@@ -1,0 +1,252 @@
+"""What a reader of a data-set pair provides: listings of recordings and images, joined by name, and how to read one.
+
+A reader is a small class with no state but its facts; listings are plain picklable data, so a worker process needs only
+the reader's name and the items it is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.packing import PackedEvents, pack
+
+SIMULATION_NOTE = "simulated.json"
+"""File beside the events and static folders of a simulated data set."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One event recording as found on disk.
+
+    Args:
+        name: path below the events root without the ending, unique in the data set.
+        path: its file.
+        label: class index in the reader's own list of classes.
+        subset: official split, `train` or `test`; None where the data set has none. A published split may add `unused`.
+        stem: name unique within (subset, label), for the sample's key.
+        image: name of the photograph it shows; None when only the class is known.
+        detail: numbers that the reader needs to find or read it inside its file, and that the listing's hash covers.
+    """
+
+    name: str
+    path: Path
+    label: int
+    subset: str | None
+    stem: str
+    image: str | None
+    detail: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class StaticImage:
+    """One static image as found on disk.
+
+    Args:
+        name: unique in the data set; what `Recording.image` refers to.
+        path: its file.
+        label: class index.
+        subset: official split; an image of the `test` subset never enters a strict static pool.
+        stem: name unique within the class, for the image's key.
+        row: position inside `path` when one file holds many images.
+    """
+
+    name: str
+    path: Path
+    label: int
+    subset: str | None
+    stem: str
+    row: int = 0
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What was found below the two roots, in a fixed order.
+
+    Args:
+        classes: class names; a label is an index into them.
+        recordings: sorted by name.
+        images: sorted by name.
+        sensor_size: (W, H) in pixels; events outside are an error, and extent `canvas` stretches it.
+        shown_fraction: where it is known how the camera saw the photographs: the share of the sensor that a photograph
+            fills, centred and with its aspect kept. Extent `canvas` then places the static images likewise.
+        pairing: `exact` when recordings name their photograph, `class` when only classes are known.
+        notes: one line each on what was expected and not found.
+    """
+
+    classes: tuple[str, ...]
+    recordings: tuple[Recording, ...]
+    images: tuple[StaticImage, ...]
+    sensor_size: tuple[int, int]
+    shown_fraction: float | None = None
+    pairing: str = "exact"
+    notes: tuple[str, ...] = ()
+
+    def sha256(self) -> str:
+        """Hash of names, labels, subsets and file sizes: equal listings, equal plan, whatever the folder."""
+        digest = hashlib.sha256()
+        sizes: dict[Path, int] = {}
+        items: list[Recording | StaticImage] = [*self.recordings, *self.images]
+        for item in items:
+            if item.path not in sizes:
+                sizes[item.path] = item.path.stat().st_size
+            partner = item.image if isinstance(item, Recording) else item.row
+            line = f"{type(item).__name__} {item.name} {item.label} {item.subset} {partner} {sizes[item.path]}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
+            if isinstance(item, Recording) and item.detail:
+                digest.update(f"{item.detail}\n".encode())
+        digest.update(f"{self.sensor_size} {self.shown_fraction} {self.classes}".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+
+OFFICIAL = "strict: the official test subset, and 10 % of each class's training recordings validate; "
+DRAWN = "strict: 20 % of each class test, and 10 % of the others validate, by seed; "
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """Facts about a data set for `datasets` and for the card of a shard set.
+
+    Args:
+        title: name in full.
+        events_layout: what the events root holds.
+        static_layout: what the static root holds.
+        download: where the raw data comes from.
+        licence: licence of the raw data.
+        citation: whom to cite.
+        pairing: `exact`, `class`, or how it is decided.
+        expected: recordings per official subset of the whole set; empty where there is no whole.
+        images: static images of the whole set, in words.
+        splits: what `strict` and `legacy` make of the subsets, in words.
+        simulated: True when every recording is simulated.
+    """
+
+    title: str
+    events_layout: str
+    static_layout: str
+    download: str
+    licence: str
+    citation: str
+    pairing: str
+    expected: dict[str, int]
+    images: str = "as many as there are"
+    splits: str = DRAWN
+    simulated: bool = False
+
+
+class PairReader:
+    """Base of all readers: facts as class attributes, three methods, and the published split where there is one.
+
+    Attributes:
+        name: what the user calls it.
+        card: facts for people.
+        crop: (left, top, right, bottom) in pixels of what frames show, right and bottom exclusive; None for all.
+        span_us: see `pipeline.events.framing.to_frames`.
+        many_per_file: a file holds several recordings; a conversion then calls `read_file`, once per file.
+    """
+
+    name: ClassVar[str]
+    card: ClassVar[DatasetCard]
+    crop: ClassVar[tuple[int, int, int, int] | None] = None
+    span_us: ClassVar[int | None] = None
+    many_per_file: ClassVar[bool] = False
+
+    def describe(self) -> dict[str, Any]:
+        """The facts that `spikebridge datasets NAME` prints."""
+        card = self.card
+        expected = ", ".join(f"{count:,} {subset}" for subset, count in card.expected.items())
+        return {
+            "name": self.name,
+            "title": card.title,
+            "download": card.download,
+            "events": f"EVENTS, or a folder in it, holds {card.events_layout}",
+            "static": f"STATIC, or a folder in it, holds {card.static_layout}",
+            "expected": f"recordings: {expected or 'as many as there are'}; images: {card.images}",
+            "pairs": card.pairing,
+            "splits": card.splits,
+            "licence": card.licence,
+            "cite": card.citation,
+            "convert": f"spikebridge preprocess --dataset {self.name} --events EVENTS --static STATIC --out SHARDS",
+        }
+
+    def list_pair(self, events_root: Path, static_root: Path) -> Listing:
+        """List recordings and images without decoding them.
+
+        Raises:
+            LayoutError: nothing usable, or a folder that does not belong there.
+        """
+        raise NotImplementedError
+
+    def read_events(self, recording: Recording) -> Events:
+        """Read one recording; not yet checked.
+
+        Raises:
+            RecordingError: the file is not a whole recording.
+        """
+        raise NotImplementedError
+
+    def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> PackedEvents:
+        """Read, check and pack one recording; a reader whose format has a faster way replaces this.
+
+        Raises:
+            RecordingError: the file is not a whole recording, or a check fails.
+        """
+        return pack(self.read_events(recording), sensor_size=sensor_size, source=recording.name)
+
+    def read_file(self, recording: Recording) -> Iterator[tuple[str, Events | RecordingError]]:
+        """Decode the file of a recording once; yield the name of every recording in it, and its events or its error."""
+        raise NotImplementedError
+
+    def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
+        """Decode one image to [H,W,3].
+
+        Raises:
+            RecordingError: it cannot be decoded.
+        """
+        raise NotImplementedError
+
+    def published(self, listing: Listing, *, seed: int) -> Listing:
+        """Write the split of the published experiments into the subsets, for the protocol `legacy`.
+
+        Recordings become `train`, `test`, or `unused`; images of the subset `test` stay out of the static pool. What
+        deviates from the official subsets, or cannot be known, is said in the notes. The default changes nothing: the
+        official subsets are the published ones.
+
+        Args:
+            listing: the whole listing, before classes are chosen.
+            seed: replaces an order of files that nobody can know.
+        """
+        return listing
+
+
+def key_part(text: str) -> str:
+    """Make a name safe inside a sample key: letters, digits, `_` and `-` stay, anything else becomes `_`."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)
+
+
+def simulation_note(events_root: Path) -> Path | None:
+    """The file that `spikebridge simulate` leaves beside its recordings, if they are its own."""
+    for folder in (events_root, events_root.parent):
+        if (folder / SIMULATION_NOTE).is_file():
+            return folder / SIMULATION_NOTE
+    return None
+
+
+READERS: dict[str, type[PairReader]] = {}
+
+
+def register(reader: type[PairReader]) -> type[PairReader]:
+    """Class decorator: make a reader known under its name."""
+    if reader.name in READERS:
+        raise ValueError(f"two readers are called {reader.name!r}")
+    READERS[reader.name] = reader
+    return reader

@@ -1,0 +1,92 @@
+"""When a time bin begins and ends: equal parts of a recording, windows of fixed length, or equal numbers of events.
+
+Axes: N events, T time bins. Bins are given as cuts [T + 1] int64: bin k holds the events cuts[k] to cuts[k + 1].
+
+    tonic's ToFrame         here                      differs
+    n_time_bins=T           binning bins              -
+    time_window=w           binning window            always T bins: later events are dropped, missing ones are empty,
+                                                      and the bin in which the recording ends is kept
+    n_event_bins=T          binning count             -
+    event_count=n           binning count with        as with time_window
+                            events_per_bin=n
+    int16 cells wrap        counts saturate           and saturated cells are counted
+    unsorted times, coordinates beyond the sensor     refused: tonic counts into the wrong cells or fails without
+                                                      naming the file
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.events.packing import LONGEST_US, TIME_SHIFT, PackedEvents
+
+
+@dataclass(frozen=True)
+class Binning:
+    """How a recording is cut into T time bins.
+
+    Args:
+        mode: `bins`, `window` or `count`.
+        window_us: length of a window in microseconds; `window` only.
+        events_per_bin: events of a bin; 0 shares out the recording's evenly; `count` only.
+    """
+
+    mode: str = "bins"
+    window_us: int = 0
+    events_per_bin: int = 0
+
+    def cuts(
+        self, events: PackedEvents, *, time_bins: int, span_us: int | None, rest: bool, source: str
+    ) -> NDArray[np.int64]:
+        """Where the bins begin and end among the events.
+
+        Args:
+            events: the recording.
+            time_bins: T.
+            span_us: length of a recording that begins at t = 0 whether or not there is an event; None counts from the
+                first event to the last.
+            rest: give the events after the last bin to it.
+            source: file name for messages.
+
+        Raises:
+            RecordingError: shorter than T microseconds, or fewer than T events to be shared out: a bin would have no
+                length (`too_short`).
+        """
+        if self.mode == "count":
+            each = self.events_per_bin or len(events) // time_bins
+            if each == 0:
+                raise RecordingError(
+                    f"{source}: {len(events)} event(s); expected at least {time_bins} for {time_bins} bins of equal "
+                    "counts. Use fewer bins, or remove the recording.",
+                    reason="too_short",
+                )
+            cuts = np.minimum(np.arange(time_bins + 1, dtype=np.int64) * each, len(events))
+        else:
+            length = self.window_us if self.mode == "window" else bin_us(events, time_bins, span_us, source)
+            first = 0 if span_us is None else -events.start_us  # of the first bin, counted from the first event
+            edges = first + np.arange(time_bins + 1, dtype=np.int64) * length
+            edges = np.minimum(edges, LONGEST_US)  # later ones would not fit into a word
+            cuts = np.searchsorted(events.words, edges << TIME_SHIFT).astype(np.int64)
+        if rest:
+            cuts[-1] = len(events)
+        return cuts
+
+
+def bin_us(events: PackedEvents, time_bins: int, span_us: int | None, source: str) -> int:
+    """Length of each of T equal bins, floor(duration / T).
+
+    Raises:
+        RecordingError: it would be 0 (`too_short`).
+    """
+    duration = events.duration_us if span_us is None else span_us
+    if duration // time_bins == 0:
+        raise RecordingError(
+            f"{source}: {len(events)} event(s) within {duration} us; expected at least {time_bins} us for "
+            f"{time_bins} time bins. Use fewer bins, or remove the recording.",
+            reason="too_short",
+        )
+    return duration // time_bins

@@ -1,0 +1,104 @@
+"""The `frequency` frames of N-Omniglot: event rates, each frame and polarity divided by its largest.
+
+Axes: T time bins, P polarity, H and W pixels of the sensor, S the size of a square frame.
+The rate of a pixel is rounded to float16 before it is divided by the largest of the whole sensor, also where a crop
+cuts the picture out later. The resize reads at most four pixels a cell, so only those are turned into rates.
+
+Source: Li et al., "N-Omniglot, a large-scale neuromorphic dataset for spatio-temporal sparse few-shot learning",
+Scientific Data 9, 2022, and the frames of its published loader.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.resize import centred_samples
+
+SMALLEST_RATE = np.float16(1e-5)
+"""In events per microsecond: what a frame is divided by at least."""
+
+
+def rate_frames(
+    events: Events,
+    *,
+    start_us: int,
+    duration_us: int,
+    time_bins: int,
+    size: int,
+    box: tuple[int, int, int, int],
+) -> NDArray[np.float16]:
+    """Relative rates, resized to S x S with pixel centres aligned and no antialiasing.
+
+    Bins are floor(duration / T) long; the last takes the rest, and its rate is over duration mod T microseconds more.
+
+    Args:
+        events: a checked recording.
+        start_us: when the first bin begins.
+        duration_us: at least T.
+        time_bins: T.
+        size: S.
+        box: (left, top, right, bottom) of what is resized.
+
+    Returns:
+        [T,P,S,S] float16, from 0 to 1.
+
+    Differs: the published resize is torchvision's of its time; which one depends on the version installed, and this is
+    the older one, without antialiasing.
+    """
+    from spikebridge.pipeline.events import framing_kernel as kernel
+
+    left, top, right, bottom = box
+    counts = np.zeros(
+        (2, max(bottom, int(events.y.max()) + 1), max(right, int(events.x.max()) + 1)), np.int32
+    )  # [P,H,W]
+    lengths = bin_lengths(duration_us, time_bins)
+    inner = np.searchsorted(events.t, start_us + np.arange(1, time_bins) * lengths[0])
+    edges = [0, *inner.tolist(), len(events)]
+    frames = np.empty((time_bins, 2, size, size), np.float16)
+    for step, length in enumerate(lengths.tolist()):
+        part = slice(edges[step], edges[step + 1])
+        counts[:] = 0
+        kernel.count_pixels(events.x[part], events.y[part], events.p[part], counts)
+        peaks = counts.max(axis=(1, 2), keepdims=True)  # [P,1,1]
+        frames[step] = _resized_rates(counts[:, top:bottom, left:right], peaks, length, size)
+    return frames
+
+
+def bin_lengths(duration_us: int, time_bins: int) -> NDArray[np.int64]:
+    """Microseconds by which the counts of each bin are divided, [T]; only the last differs."""
+    length = duration_us // time_bins
+    lengths = np.full(time_bins, length, np.int64)
+    lengths[-1] += duration_us % time_bins
+    return lengths
+
+
+def relative_rates(counts: NDArray[np.int32], peaks: NDArray[np.int32], length_us: int) -> NDArray[np.float16]:
+    """Counts per microsecond in float16, divided by the largest of the frame.
+
+    Args:
+        counts: [P,...] events per pixel.
+        peaks: [P,1,1] largest count of each polarity in the whole frame.
+        length_us: of the bin.
+    """
+    largest = np.finfo(np.float16).max
+    rates: NDArray[np.float16] = np.minimum(counts / length_us, largest).astype(np.float16)
+    peak_rates: NDArray[np.float16] = np.minimum(peaks / length_us, largest).astype(np.float16)
+    return np.divide(rates, np.maximum(peak_rates, SMALLEST_RATE), dtype=np.float16)
+
+
+def _resized_rates(
+    counts: NDArray[np.int32], peaks: NDArray[np.int32], length_us: int, size: int
+) -> NDArray[np.float32]:
+    """Relative rates of counts [P,H,W], resized to [P,S,S]; only the pixels that the resize reads are looked at."""
+    rows, next_rows, down = centred_samples(counts.shape[1], size)
+    columns, next_columns, across = centred_samples(counts.shape[2], size)
+    lines = []
+    for row in (rows, next_rows):
+        left, right = (
+            relative_rates(counts[:, row[:, None], column], peaks, length_us).astype(np.float32)  # [P,S,S]
+            for column in (columns, next_columns)
+        )
+        lines.append((1 - across) * left + across * right)
+    return (1 - down[:, None]) * lines[0] + down[:, None] * lines[1]

@@ -1,0 +1,1 @@
+"""Static images: decoding, resizing, colour."""

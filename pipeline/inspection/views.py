@@ -1,0 +1,188 @@
+"""One recording, from a file or a raw data set, or one stored sample, with its static partner.
+
+Axes: T time bins, P polarity, C channels, H, W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import RecordingError, ShardSetError
+from spikebridge.pipeline.datasets.pairs import SIMULATION_NOTE, Listing, PairReader, Recording, simulation_note
+from spikebridge.pipeline.events.arrays import Events, check_events
+from spikebridge.pipeline.formats import recording as recording_files
+from spikebridge.pipeline.inspection.facts import Facts, facts_of_events, facts_of_frames
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.static_pool import STATIC_FILE, read_static
+from spikebridge.pipeline.ui.paint import static_pixels
+
+LARGEST_SENSOR = (1 << 14, 1 << 14)
+"""In pixels; where a file does not say, only coordinates beyond any sensor are refused."""
+FOLDERS_ABOVE = 4
+"""Folders above a recording in which the simulator's note is looked for: class, subset, events, data set."""
+
+
+@dataclass(frozen=True)
+class One:
+    """What is shown of one recording or sample.
+
+    Args:
+        facts: in numbers.
+        frames: [T,P,H,W], whole events at the sensor's resolution or the stored frames.
+        events: of a raw recording; None for a stored sample.
+        partner: static image, [H,W] or [H,W,3] uint8; None where none is known.
+        partner_note: what the partner is.
+        simulated: whether it is known to be simulated.
+        origin: what the file or the sample's metadata says besides.
+    """
+
+    facts: Facts
+    frames: NDArray[Any]
+    events: Events | None
+    partner: NDArray[np.uint8] | None
+    partner_note: str
+    origin: dict[str, Any]
+    simulated: bool = False
+
+    @property
+    def title(self) -> str:
+        """Its name, and whether it is simulated."""
+        return self.facts.name + (" (SIMULATED)" if self.simulated else "")
+
+
+def recording_of_file(path: Path, *, time_bins: int) -> One:
+    """A recording of any readable format, chosen by the file's ending.
+
+    Raises:
+        RecordingError: not a whole recording, or an ending that is not known.
+    """
+    events, size = recording_files.read(path), recording_files.sensor_size(path)
+    check_events(events, sensor_size=size or LARGEST_SENSOR, source=path.name)
+    origin = {"file": path.name, "bytes": path.stat().st_size, "sensor": f"{size[0]}x{size[1]}" if size else None}
+    simulated = any((folder / SIMULATION_NOTE).is_file() for folder in [*path.absolute().parents][:FOLDERS_ABOVE])
+    return _raw(events, name=path.name, time_bins=time_bins, origin=origin, simulated=simulated)
+
+
+def recording_of_set(reader: PairReader, listing: Listing, recording: Recording, *, root: Path, time_bins: int) -> One:
+    """A recording of the raw data set in the folder `root`, beside its photograph where the pair is exact.
+
+    Raises:
+        RecordingError: it cannot be used.
+    """
+    events = reader.read_events(recording)
+    check_events(events, sensor_size=listing.sensor_size, source=recording.name)
+    image = next((image for image in listing.images if image.name == recording.image), None)
+    partner = reader.read_image(image) if image else None
+    origin = {
+        "file": recording.path.name,
+        "class": listing.classes[recording.label],
+        "subset": recording.subset,
+        "static": recording.image,
+        "sensor": f"{listing.sensor_size[0]}x{listing.sensor_size[1]}",
+    }
+    note = f"photograph {image.name}" if image else ""
+    return _raw(
+        events,
+        name=recording.name,
+        time_bins=time_bins,
+        partner=partner,
+        note=note,
+        origin=origin,
+        simulated=is_simulated(reader, root),
+    )
+
+
+def is_simulated(reader: PairReader, root: Path) -> bool:
+    """Whether the recordings of a raw data set are known to be simulated."""
+    return reader.card.simulated or bool(simulation_note(root) or simulation_note(root / "events"))
+
+
+def _raw(
+    events: Events,
+    *,
+    name: str,
+    time_bins: int,
+    origin: dict[str, Any],
+    simulated: bool,
+    partner: NDArray[np.uint8] | None = None,
+    note: str = "",
+) -> One:
+    facts = facts_of_events(events, name=name, time_bins=time_bins)
+    return One(facts, whole_frames(events, time_bins), events, partner, note, origin, simulated)
+
+
+def whole_frames(events: Events, time_bins: int) -> NDArray[np.int64]:
+    """Counts [T,P,H,W] at full resolution over the recording's extent; the last bin takes the last event too."""
+    width, height = int(events.x.max()) + 1, int(events.y.max()) + 1
+    bins = np.minimum((events.t - events.t[0]) * time_bins // max(events.duration_us, 1), time_bins - 1)
+    cells = ((bins * 2 + events.p) * height + events.y) * width + events.x
+    return np.bincount(cells, minlength=time_bins * 2 * height * width).reshape(time_bins, 2, height, width)
+
+
+def sample_of_set(shards: ShardSet, key: str) -> One:
+    """A stored sample, beside the photograph that its metadata names.
+
+    Raises:
+        ShardSetError: no such sample, or it is damaged.
+    """
+    split = next((s for s in shards.splits.values() if key in s.keys), None)
+    if split is None:
+        raise ShardSetError(
+            f"{shards.path}: no sample {key!r}; a key is <split>-<class index>-<stem>. `spikebridge inspect` on the "
+            "set names some."
+        )
+    position = split.keys.index(key)
+    frames = split.read([position])[0]
+    metadata = _metadata(shards, split.shards[int(split.shard_of[position])], key)
+    static = read_static(shards.path / STATIC_FILE)
+    partner, note = None, ""
+    if metadata.get("static") in static.keys:
+        row = static.keys.index(metadata["static"])
+        partner = static_pixels(static.images[row], encoding=shards.settings["encoding"])
+        note = f"photograph {static.keys[row]} ({static.roles[row]})"
+    origin = {"class": shards.classes[int(split.labels[position])], **metadata}
+    return One(facts_of_frames(frames, name=key), frames, None, partner, note, origin, shards.simulated)
+
+
+def _metadata(shards: ShardSet, shard: Path, key: str) -> dict[str, Any]:
+    """What is stored beside a sample's frames: source, events, duration, static partner."""
+    import json
+    import tarfile
+
+    import h5py
+
+    try:
+        if shards.settings["format"] == "webdataset":
+            with tarfile.open(shard, "r:") as tar:
+                member = tar.extractfile(f"{key}.json")
+                assert member is not None
+                return dict(json.loads(member.read()))
+        with h5py.File(shard, "r") as file:
+            row = [bytes(name).decode() for name in file["key"][()]].index(key)
+            return dict(json.loads(file["json"][row]))
+    except (OSError, KeyError, ValueError, AssertionError, tarfile.TarError) as error:
+        raise ShardSetError(
+            f"{shard}: the metadata of {key} cannot be read ({error}). Run `spikebridge verify`."
+        ) from (error)
+
+
+def find_recording(listing: Listing, name: str) -> Recording:
+    """A recording of a listing by name.
+
+    Raises:
+        RecordingError: no such name; the message lists near ones.
+    """
+    import difflib
+
+    by_name = {recording.name: recording for recording in listing.recordings}
+    if name not in by_name:
+        near = difflib.get_close_matches(name, by_name, n=3) or list(by_name)[:3]
+        raise RecordingError(
+            f"no recording is called {name!r}; names look like {', '.join(near)}. Give one of those.", reason="missing"
+        )
+    return by_name[name]

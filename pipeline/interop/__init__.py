@@ -1,0 +1,1 @@
+"""Shard sets in other libraries' manner."""

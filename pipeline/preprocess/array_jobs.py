@@ -1,0 +1,203 @@
+"""A conversion shared out by hand: `preprocess --task i/n` on each machine of a batch queue, then `finish` on any.
+
+Task i does every n-th chunk of images and every n-th event shard, beginning with the i-th; all write into one folder
+on a shared disk. They may run in any order and at the same time, be killed, and run again, even twice at once: each
+file is put in place whole, and its bytes do not depend on who made it.
+
+Which recordings lost their photograph is known only when all images have been decoded. A task goes by what is known
+when it comes to its shards; where an image turns out later to be undecodable, the one shard that it concerns counts as
+missing, and its task has to run again.
+
+    <work>/shared.json    where the raw data lies, and n
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spikebridge.pipeline.base.errors import PipelineError, SettingsError, ShardSetError
+from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.preprocess.executors import open_engine
+from spikebridge.pipeline.preprocess.output import PLAN, Outcome, claim_together, find_existing, lock
+from spikebridge.pipeline.preprocess.plan import Task, plan_static
+from spikebridge.pipeline.preprocess.prepare import Conversion, prepare
+from spikebridge.pipeline.preprocess.run import (
+    IMAGES,
+    SHARDS,
+    Progress,
+    convert,
+    make_job,
+    plan_shards,
+    run_tasks,
+    undecodable,
+)
+from spikebridge.pipeline.preprocess.tasks import Job, TaskResult
+from spikebridge.pipeline.shards import manifest as manifests
+from spikebridge.pipeline.shards.settings import ConversionSettings
+
+SHARED = "shared.json"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a shared conversion is.
+
+    Args:
+        parts: chunks of images and event shards in all.
+        missing: those that are not done, by the number of the task that does them.
+        rejects: recordings and images dropped so far.
+    """
+
+    parts: int
+    missing: dict[int, list[str]]
+    rejects: int
+
+    def values(self, share: tuple[int, int]) -> dict[str, Any]:
+        """For programs, with the task that has just been done."""
+        number, tasks = share
+        missing = sorted(self.missing)
+        return {"task": number, "tasks": tasks, "parts": self.parts, "missing_tasks": missing, "rejected": self.rejects}
+
+    def text(self, share: tuple[int, int], out: Path) -> str:
+        """For people, with the task that has just been done."""
+        number, tasks = share
+        if not self.missing:
+            return f"Task {number} of {tasks} is done, and so are the others: spikebridge finish {out}"
+        return f"Task {number} of {tasks} is done; of all tasks, {self.describe_missing(tasks)}"
+
+    def describe_missing(self, tasks: int) -> str:
+        """Which tasks have to run."""
+        parts = [name for names in self.missing.values() for name in names]
+        names = ", ".join(parts[:3]) + (", ..." if len(parts) > 3 else "")
+        wanted = ", ".join(f"{number}/{tasks}" for number in sorted(self.missing))
+        return f"{len(parts)} of {self.parts} parts are missing ({names}): run --task {wanted}"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the raw data of a conversion lies.
+
+    Args:
+        events: folder of the recordings.
+        static: folder of the static images.
+        splits: CSV that replaces the splits, if any.
+    """
+
+    events: Path
+    static: Path
+    splits: Path | None = None
+
+    def prepare(self, settings: ConversionSettings) -> Conversion:
+        """List the raw folders, see `pipeline.preprocess.prepare.prepare`."""
+        return prepare(settings, events_root=self.events, static_root=self.static, splits=self.splits)
+
+
+def convert_share(
+    conversion: Conversion,
+    out: Path,
+    sources: Sources,
+    *,
+    share: tuple[int, int],
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Standing:
+    """Do task `share` of a conversion, or what is missing of it.
+
+    Args:
+        conversion: from `prepare`.
+        out: folder of the shard set on a disk that all tasks share.
+        sources: what the conversion was prepared from, for `finish_shares`.
+        share: (i, n): this task's number, from 1, and the number of tasks.
+        workers: processes; 1 works in this one.
+        progress: shows progress.
+
+    Returns:
+        How far all tasks together are.
+
+    Raises:
+        SettingsError: `out` holds something else, or a process that does not share is writing there.
+    """
+    number, tasks = share
+    if find_existing(conversion, out, overwrite=False):
+        return Standing(0, {}, 0)
+    job = make_job(conversion, out)
+    with lock(job.work, shared=True), open_engine(workers=workers) as engine:
+        if find_existing(conversion, out, overwrite=False):  # finished meanwhile
+            return Standing(0, {}, 0)
+        claim_together(conversion, out)
+        paths = {name: str(path.absolute()) if path else None for name, path in vars(sources).items()}
+        write_bytes(job.work / SHARED, json.dumps({**paths, "tasks": tasks}).encode())
+        chunks = plan_static(conversion.listing)
+        run_tasks(engine, job, chunks[number - 1 :: tasks], progress, IMAGES)
+        job, shards = plan_shards(conversion, job, conversion.lost(undecodable(_done(job, chunks))))
+        run_tasks(engine, job, shards[number - 1 :: tasks], progress, SHARDS)
+        return _standing(conversion, job, tasks)
+
+
+def finish_shares(
+    out: Path,
+    *,
+    where: Mapping[str, Path | None] | None = None,
+    max_bad: int = 0,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Complete a shard set whose tasks have all been done.
+
+    Args:
+        out: the folder that the tasks wrote into.
+        where: folders of the raw data, see `Sources`, that lie elsewhere than for the task that began last.
+        max_bad: recordings and images that may be dropped.
+        progress: shows progress.
+
+    Raises:
+        ShardSetError: nothing was begun here.
+        PipelineError: tasks are missing, or see `pipeline.preprocess.run.convert`.
+    """
+    work = out / manifests.WORK_FOLDER
+    if (out / manifests.MANIFEST).is_file():
+        lines = (out / "rejects.jsonl").read_text().splitlines()
+        return Outcome(manifests.read(out), tuple(json.loads(line) for line in lines), up_to_date=True)
+    try:
+        plan, shared = (json.loads((work / name).read_bytes()) for name in (PLAN, SHARED))
+    except FileNotFoundError as error:
+        raise ShardSetError(
+            f"{out}: no tasks were begun here; expected a folder that `spikebridge preprocess --task 1/n` wrote into."
+        ) from error
+    paths = {name: Path(shared[name]) for name in ("events", "static", "splits") if shared[name]}
+    sources = Sources(**paths | {name: path for name, path in (where or {}).items() if path})
+    conversion = sources.prepare(ConversionSettings.from_dict(plan["settings"]))
+    if conversion.fingerprint != plan:
+        raise SettingsError(
+            f"the raw data in {sources.events} and {sources.static} is not what the tasks found. Put it back, or run "
+            "them again into another folder."
+        )
+    standing = _standing(conversion, make_job(conversion, out), shared["tasks"])
+    if standing.missing:
+        raise PipelineError(f"{out}: {standing.describe_missing(shared['tasks'])} (again), then finish.")
+    return convert(conversion, out, max_bad=max_bad, progress=progress)
+
+
+def _done(job: Job, tasks: Sequence[Task]) -> list[TaskResult]:
+    """Results that are there; their files are not looked at."""
+    return [result for task in tasks if (result := TaskResult.load(job.work, task.name, check=False))]
+
+
+def _standing(conversion: Conversion, job: Job, tasks: int) -> Standing:
+    """How far all tasks together are, without a look at what they wrote."""
+    chunks = plan_static(conversion.listing)
+    images = _done(job, chunks)
+    lost = conversion.lost(undecodable(images))
+    job, shards = plan_shards(conversion, job, lost)
+    results = {result.name: result for result in [*images, *_done(job, shards)]}
+    missing: dict[int, list[str]] = {}
+    kinds: tuple[Sequence[Task], ...] = (chunks, shards)
+    for parts in kinds:
+        for place, part in enumerate(parts):
+            if part.name not in results or not results[part.name].covers(part):
+                missing.setdefault(place % tasks + 1, []).append(part.name)
+    dropped = sum(len(result.rejects) for result in results.values())
+    return Standing(len(chunks) + len(shards), missing, len(conversion.rejects) + len(lost) + dropped)

@@ -1,0 +1,132 @@
+"""The last step of a conversion: static pool, rejects, card, checksums, and the manifest that makes it complete."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from spikebridge.pipeline.base.errors import PipelineError
+from spikebridge.pipeline.base.files import replacing, sha256_file, write_bytes
+from spikebridge.pipeline.formats.bin40 import OVERFLOW_US
+from spikebridge.pipeline.preprocess.card import dataset_card
+from spikebridge.pipeline.preprocess.prepare import Conversion
+from spikebridge.pipeline.preprocess.tasks import Job, TaskResult
+from spikebridge.pipeline.shards import manifest as manifests
+from spikebridge.pipeline.shards.manifest import SPLITS
+from spikebridge.pipeline.shards.settings import SCHEMA_VERSION
+from spikebridge.pipeline.shards.static_pool import ROLES, STATIC_FILE, StaticImages, write_static
+
+TOOLS = ("spikebridge", "numpy", "numba", "h5py", "pillow")
+
+
+def finish(
+    job: Job,
+    conversion: Conversion,
+    *,
+    results: Sequence[TaskResult],
+    rejects: Sequence[dict[str, str]],
+    static: StaticImages,
+) -> dict[str, Any]:
+    """Write everything that is not an event shard, the manifest last; returns the manifest.
+
+    Raises:
+        PipelineError: one recording lies in two splits under different names (any protocol but legacy).
+    """
+    notes = list(conversion.listing.notes)
+    copies = _copies_across_splits(results)
+    if copies and job.settings.protocol != "legacy":
+        raise PipelineError(
+            f"{len(copies)} recording(s) are in two splits under different names: {copies[0][0]} and {copies[0][1]} "
+            "hold the same events. Remove one of each, or say which is which with --splits."
+        )
+    notes += [f"{one} and {other} hold the same events" for one, other in copies]
+    with replacing(job.out / STATIC_FILE) as partial:
+        write_static(partial, static)
+    lines = sorted(rejects, key=lambda line: (line["kind"], line["name"]))
+    text = "".join(json.dumps(line, sort_keys=True, ensure_ascii=True) + "\n" for line in lines)
+    write_bytes(job.out / manifests.REJECTS, text.encode())
+
+    content = _content(conversion, results, static) | {"rejected": len(rejects), "notes": notes}
+    if markers := content["events"].get("overflow_markers"):
+        notes.append(
+            f"{markers:,} overflow markers of the recorder were found; events after one are {OVERFLOW_US:,} us later"
+        )
+    write_bytes(
+        job.out / manifests.CARD, dataset_card(content, conversion.reader.card).encode("utf-8", "backslashreplace")
+    )
+    files = [entry for result in results for entry in result.files]
+    for name, samples in ((STATIC_FILE, len(static)), (manifests.REJECTS, len(rejects)), (manifests.CARD, 0)):
+        path = job.out / name
+        files.append({"name": name, "bytes": path.stat().st_size, "sha256": sha256_file(path), "samples": samples})
+    content["files"] = sorted(files, key=lambda entry: entry["name"])
+    write_bytes(job.out / manifests.CHECKSUMS, manifests.checksums(content["files"]).encode())
+    tools = {name: _version(name) for name in TOOLS} | {"python": platform.python_version()}
+    write_bytes(job.out / manifests.ENVIRONMENT, manifests.dump(tools))
+    manifest = manifests.seal(content)
+    manifests.write(job.out, manifest)
+    return manifest
+
+
+def _content(conversion: Conversion, results: Sequence[TaskResult], static: StaticImages) -> dict[str, Any]:
+    settings, listing = conversion.settings, conversion.listing
+    per_class = {name: [0] * len(listing.classes) for name in SPLITS}
+    totals: Counter[str] = Counter()
+    for result in results:
+        totals.update(result.totals)
+        for key, _, _ in result.samples:
+            split, label, _ = key.split("-", 2)
+            per_class[split][int(label)] += 1
+    roles = Counter(static.roles)
+    pool_sizes = np.diff(static.class_offsets)
+    return {
+        "schema": SCHEMA_VERSION,
+        "dataset": settings.dataset,
+        "settings": settings.as_dict(),
+        "settings_sha256": settings.sha256,
+        "classes": list(listing.classes),
+        "sensor_size": list(listing.sensor_size),
+        "shown_fraction": listing.shown_fraction,
+        "sample": {
+            "axes": "TPHW",
+            "shape": [settings.time_bins, 2, settings.size, settings.size],
+            "dtype": np.dtype(settings.dtype).newbyteorder("<").str,
+        },
+        "splits": {name: {"samples": sum(counts), "per_class": counts} for name, counts in per_class.items()},
+        "static": {
+            "file": STATIC_FILE,
+            "shape": list(static.images.shape[1:]),
+            "images": len(static),
+            "roles": {role: roles[role] for role in ROLES},
+            "classes_without_pool": [name for name, size in zip(listing.classes, pool_sizes, strict=True) if not size],
+        },
+        "events": {name: int(value) for name, value in sorted(totals.items())},
+        "simulated": conversion.simulated,
+        "pairing": {"kind": listing.pairing, "protocol": settings.protocol},
+        "listing_sha256": conversion.fingerprint["listing_sha256"],
+    }
+
+
+def _copies_across_splits(results: Sequence[TaskResult]) -> list[tuple[str, str]]:
+    """Pairs of recordings with equal events in different splits."""
+    seen: dict[str, tuple[str, str]] = {}
+    copies = []
+    for result in results:
+        for key, name, digest in result.samples:
+            split = key.split("-", 1)[0]
+            other_split, other = seen.setdefault(digest, (split, name))
+            if other_split != split:
+                copies.append((other, name))
+    return copies
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

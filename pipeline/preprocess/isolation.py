@@ -1,0 +1,108 @@
+"""One task of a conversion, done so that a recording that kills its process costs the set that recording alone.
+
+A process that dies takes its task along and leaves a mark. Whoever does the task next - another worker, another
+machine, the same command again - finds the mark and works in a process of its own, which may die without harm. If it
+does, halves of the task are tried in further processes until the recordings are known that kill on their own; they
+become rejects with the reason `kills_worker`, and the rest is converted.
+
+    <work>/<task>.began    there while the task is at work, and for good when its process died
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from spikebridge.pipeline.base.errors import PipelineError
+from spikebridge.pipeline.preprocess.plan import Task
+from spikebridge.pipeline.preprocess.tasks import Job, TaskResult, convert_task, rehearse_task
+
+
+class ProcessDiedError(Exception):
+    """A process ended without an answer."""
+
+
+def attempt(job: Job, task: Task) -> TaskResult:
+    """Do a task, with care if somebody died of it before.
+
+    Raises:
+        PipelineError: the process that does the task dies, whichever recordings are left out.
+    """
+    if (done := TaskResult.load(job.work, task.name)) and done.covers(task):
+        return done  # Dask does a task again when the worker that kept its result dies
+    mark = job.work / f"{task.name}.began"
+    if mark.exists():
+        result = _carefully(job, task)
+        mark.unlink(missing_ok=True)
+        return result
+    mark.touch()
+    try:
+        return convert_task(job, task)
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _carefully(job: Job, task: Task) -> TaskResult:
+    try:
+        return alone(convert_task, job, task)
+    except ProcessDiedError:
+        deadly = _deadly(job, task)
+    try:
+        return alone(convert_task, job, task, frozenset(deadly))
+    except ProcessDiedError as error:
+        raise PipelineError(
+            f"{task.name}: the process that converts it dies, though its recordings can be read one by one. Is memory "
+            "short? Finished shards are kept: run the same command again with fewer --workers."
+        ) from error
+
+
+def _deadly(job: Job, task: Task) -> list[str]:
+    """Names of the recordings or images of a task, which is known to kill its process, that do so on their own."""
+    count = len(task.names)
+    if count <= 1:
+        return list(task.names)
+    found = []
+    for half in (task.part(0, count // 2), task.part(count // 2, count)):
+        try:
+            alone(rehearse_task, job, half)
+        except ProcessDiedError:
+            found += _deadly(job, half)
+    return found
+
+
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process of its own; what it raises is raised here.
+
+    Differs: not by multiprocessing, which refuses to start a process in a worker of Dask.
+
+    Raises:
+        ProcessDiedError: the process ended without an answer.
+    """
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import answer; answer()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps((function, arguments)), stdout=subprocess.PIPE, check=False
+    )
+    if done.returncode != 0 or not done.stdout:
+        raise ProcessDiedError(f"exit status {done.returncode}")
+    good, value = pickle.loads(done.stdout)
+    if not good:
+        raise value
+    return value
+
+
+def answer() -> None:
+    """The other side of `alone`: function and arguments from stdin, its result to stdout."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the caller decides
+    with os.fdopen(os.dup(1), "wb") as out:
+        os.dup2(2, 1)  # whatever a library prints must not get between
+        function, arguments = pickle.load(sys.stdin.buffer)
+        try:
+            reply = (True, function(*arguments))
+        except Exception as error:
+            reply = (False, error)
+        out.write(pickle.dumps(reply))

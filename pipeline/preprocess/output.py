@@ -1,0 +1,184 @@
+"""The output folder of a conversion: what is already there, who holds it, and what may be deleted."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
+from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, write_bytes
+from spikebridge.pipeline.shards import manifest as manifests
+from spikebridge.pipeline.shards.settings import describe_difference
+
+PLAN = "plan.json"
+"""In the work folder: the fingerprint of the conversion that is going on."""
+log = logging.getLogger(__name__)
+_CHOICES = "Use another folder with --out, the same settings as before, or --overwrite to replace it."
+
+
+class Maker(Protocol):
+    """Whatever makes a shard set, from raw data or from another set."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What one that continues or repeats the work must share with it: settings, listing_sha256."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a conversion ended with.
+
+    Args:
+        manifest: of the complete shard set.
+        rejects: every recording or image that was dropped.
+        up_to_date: True when the set was already there and nothing was done.
+    """
+
+    manifest: dict[str, Any]
+    rejects: tuple[dict[str, str], ...]
+    up_to_date: bool = False
+
+
+def find_existing(conversion: Maker, out: Path, *, overwrite: bool) -> Outcome | None:
+    """Look at what is in `out` before anything is written there.
+
+    Returns:
+        The outcome when the same conversion is already complete there; None when it may begin or continue.
+
+    Raises:
+        SettingsError: `out` is a file, holds something that is no shard set, or another conversion and `overwrite` is
+            off. With `overwrite` another conversion is deleted; a folder of anything else never is.
+    """
+    if not out.exists():
+        return None
+    if not out.is_dir():
+        raise SettingsError(f"{out} is a file; expected a folder for the shard set. Choose another with --out.")
+    complete, work = (out / manifests.MANIFEST).exists(), out / manifests.WORK_FOLDER
+    unfinished = work.is_dir() and not complete
+    if not unfinished and not complete:
+        if entries := sorted(entry.name for entry in out.iterdir()):
+            raise SettingsError(
+                f"{out} is not empty and holds no shard set ({', '.join(entries[:5])}). Choose another with --out."
+            )
+        return None
+    if unfinished and not (work / PLAN).exists():
+        return None  # killed before the first byte of work
+    found, manifest, trouble = _found(out, unfinished=unfinished)
+    if found == conversion.fingerprint:
+        if manifest is None:
+            return None
+        shutil.rmtree(work, ignore_errors=True)  # of a process that was killed at its very end
+        lines = (out / "rejects.jsonl").read_text().splitlines()
+        return Outcome(manifest, tuple(json.loads(line) for line in lines), up_to_date=True)
+    if not overwrite:
+        kind = "an unfinished conversion" if unfinished else "another shard set"
+        raise SettingsError(
+            f"{out} already holds {kind}:\n{trouble or _difference(found, conversion.fingerprint)}\n{_CHOICES}"
+        )
+    if unfinished:
+        with lock(work):  # refuses while somebody is at work there
+            _clear(out)
+    else:
+        _clear(out)
+    return None
+
+
+def _found(out: Path, *, unfinished: bool) -> tuple[dict[str, Any], dict[str, Any] | None, str]:
+    """Fingerprint of what is in `out`, its manifest when complete, and what is wrong with it."""
+    try:
+        if unfinished:
+            return json.loads((out / manifests.WORK_FOLDER / PLAN).read_bytes()), None, ""
+        manifest = manifests.read(out)
+        return {name: manifest[name] for name in ("settings", "listing_sha256")}, manifest, ""
+    except (ShardSetError, OSError, ValueError, KeyError) as error:
+        return {}, None, f"  it is damaged: {error}"
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    lines = describe_difference(found.get("settings", {}), wanted["settings"])
+    if found.get("listing_sha256") != wanted["listing_sha256"]:
+        lines += ("\n" if lines else "") + "  raw data: the recordings or images found are not the same"
+    return lines
+
+
+def _clear(out: Path) -> None:
+    """Delete a shard set, the manifest first, so that a half-deleted one never looks complete."""
+    (out / manifests.MANIFEST).unlink(missing_ok=True)
+    for entry in out.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def make_work_folder(out: Path) -> Path:
+    """The folder of unfinished work below `out`, made if it is missing.
+
+    Raises:
+        SettingsError: it cannot be made.
+    """
+    work = out / manifests.WORK_FOLDER
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{out}: cannot be made ({error.strerror}). Choose another folder with --out.") from error
+    return work
+
+
+@contextmanager
+def lock(work: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the folder for this process; the system lets go when the process ends, however it ends.
+
+    Args:
+        work: the work folder.
+        shared: let others in that are content to share, too.
+
+    Raises:
+        SettingsError: another process holds it.
+    """
+    with open(work / "lock", "a+") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(
+                f"{work.parent}: another process is converting into this folder. Wait for it, or choose another --out."
+            ) from error
+        except OSError as error:
+            log.warning("%s: no locks on this disk (%s); see that nothing else converts into it", work, error.strerror)
+        yield
+
+
+def claim(conversion: Maker, out: Path) -> None:
+    """Write down what is being made here, and remove what killed processes left; for a sole owner."""
+    remove_partial_files(out)
+    write_bytes(out / manifests.WORK_FOLDER / PLAN, manifests.dump(conversion.fingerprint))
+
+
+def remove_partial_files(out: Path) -> None:
+    """Remove what killed processes left half-written."""
+    for folder in (out, out / manifests.WORK_FOLDER):
+        for path in folder.glob(f"*{PARTIAL_SUFFIX}"):
+            path.unlink(missing_ok=True)
+
+
+def claim_together(conversion: Maker, out: Path) -> None:
+    """Write down what is being made here, or see that the others who share the folder make the same.
+
+    Raises:
+        SettingsError: they make something else.
+    """
+    plan = out / manifests.WORK_FOLDER / PLAN
+    with open(plan.with_suffix(".lock"), "w") as file:
+        with suppress(OSError):  # no locks on this disk, of which `lock` has warned
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if not plan.exists():
+            write_bytes(plan, manifests.dump(conversion.fingerprint))
+    if (found := json.loads(plan.read_bytes())) != json.loads(manifests.dump(conversion.fingerprint)):
+        raise SettingsError(
+            f"{out}: another process began another conversion here:\n{_difference(found, conversion.fingerprint)}\n"
+            f"{_CHOICES}"
+        )

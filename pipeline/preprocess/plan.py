@@ -1,0 +1,149 @@
+"""What a conversion will do, worked out before anything is decoded; the same whoever runs it.
+
+Static images go first, in chunks; what they hash to decides the static pool. Then the event shards, whose samples are
+shuffled across classes once, by hash. A recording whose photograph turns out to be undecodable is left out of its
+shard, and no other shard changes: so both kinds of tasks can be planned, and shared out, from the listing alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from spikebridge.pipeline.base.errors import LayoutError
+from spikebridge.pipeline.datasets.pairs import Listing, Recording, StaticImage, key_part
+from spikebridge.pipeline.datasets.splits import rank
+from spikebridge.pipeline.shards.manifest import SPLITS
+from spikebridge.pipeline.shards.settings import ConversionSettings
+
+IMAGES_PER_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class StaticChunk:
+    """Images that one task decodes.
+
+    Args:
+        name: `static-<number>`.
+        images: in the order of the listing.
+    """
+
+    name: str
+    images: tuple[StaticImage, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the images."""
+        return tuple(image.name for image in self.images)
+
+    def part(self, start: int, stop: int) -> StaticChunk:
+        """The same with some of its images."""
+        return replace(self, images=self.images[start:stop])
+
+
+@dataclass(frozen=True)
+class PlannedSample:
+    """A recording, the key it will have, and the key of its photograph (None without one)."""
+
+    key: str
+    recording: Recording
+    static_key: str | None
+
+
+@dataclass(frozen=True)
+class EventShard:
+    """Samples that one task converts.
+
+    Args:
+        name: `events-<split>-<number>`, the file's name without its ending.
+        samples: in the order in which they are stored.
+    """
+
+    name: str
+    samples: tuple[PlannedSample, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the recordings."""
+        return tuple(sample.recording.name for sample in self.samples)
+
+    def part(self, start: int, stop: int) -> EventShard:
+        """The same with some of its samples."""
+        return replace(self, samples=self.samples[start:stop])
+
+    def without(self, names: Collection[str]) -> EventShard:
+        """The same without some recordings; what else it holds stays."""
+        return replace(self, samples=tuple(s for s in self.samples if s.recording.name not in names))
+
+
+Task = StaticChunk | EventShard
+
+
+def plan_static(listing: Listing) -> list[StaticChunk]:
+    """Cut the images of a listing into chunks."""
+    images = listing.images
+    starts = range(0, len(images), IMAGES_PER_CHUNK)
+    return [StaticChunk(f"static-{i:05d}", images[s : s + IMAGES_PER_CHUNK]) for i, s in enumerate(starts)]
+
+
+def static_keys(images: Sequence[StaticImage]) -> dict[str, str]:
+    """Key of every image, by name: `static-<class index>-<stem>`.
+
+    Raises:
+        LayoutError: two names that give one key.
+    """
+    keys = {image.name: f"static-{image.label}-{key_part(image.stem)}" for image in images}
+    _check_unique(keys)
+    return keys
+
+
+def sample_keys(recordings: Sequence[Recording], split: Mapping[str, str]) -> dict[str, str]:
+    """Key of every recording, by name: `<split>-<class index>-<stem>`, or with the whole name where stems collide.
+
+    Raises:
+        LayoutError: two names that give one key.
+    """
+    short = {r.name: f"{split[r.name]}-{r.label}-{key_part(r.stem)}" for r in recordings}
+    uses = Counter(key.casefold() for key in short.values())
+    keys = {
+        r.name: short[r.name]
+        if uses[short[r.name].casefold()] == 1
+        else f"{split[r.name]}-{r.label}-{key_part(r.name)}"
+        for r in recordings
+    }
+    _check_unique(keys)
+    return keys
+
+
+def plan_events(
+    recordings: Sequence[Recording],
+    *,
+    split: Mapping[str, str],
+    image_keys: Mapping[str, str],
+    settings: ConversionSettings,
+) -> list[EventShard]:
+    """Cut every split into shards of `samples_per_shard`, in the seeded order of writing."""
+    keys = sample_keys(recordings, split)
+    shards = []
+    for name in SPLITS:
+        members = sorted(
+            (r for r in recordings if split[r.name] == name), key=lambda r: rank(settings.seed, "order", keys[r.name])
+        )
+        samples = tuple(PlannedSample(keys[r.name], r, image_keys.get(r.image or "")) for r in members)
+        size = settings.samples_per_shard
+        for number in range(math.ceil(len(samples) / size)):
+            shards.append(EventShard(f"events-{name}-{number:05d}", samples[number * size : (number + 1) * size]))
+    return shards
+
+
+def _check_unique(keys: Mapping[str, str]) -> None:
+    owner: dict[str, str] = {}
+    for name, key in keys.items():
+        other = owner.setdefault(key.casefold(), name)
+        if other != name:
+            raise LayoutError(
+                f"{other} and {name} both give the key {key}; keys hold only letters, digits, _ and - and must differ "
+                "in more than case. Rename one of them."
+            )

@@ -1,0 +1,167 @@
+"""What is to be converted: the raw data as found, the settings, and who is in which split."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError
+from spikebridge.pipeline.base.files import sha256_file
+from spikebridge.pipeline.datasets.pairs import Listing, PairReader, Recording, simulation_note
+from spikebridge.pipeline.datasets.splits import UNUSED, assign_recordings, choose, count_splits, read_splits
+from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
+from spikebridge.pipeline.preprocess.tasks import Job, reject, try_image, try_recording
+from spikebridge.pipeline.readers import get_reader
+from spikebridge.pipeline.shards.settings import ConversionSettings
+
+TRIED = 8
+"""Recordings and images that are converted to guess how long all will take."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Everything that decides a conversion: the raw data as found, and the settings.
+
+    Args:
+        settings: of the conversion.
+        reader: of the data set.
+        listing: recordings and images, already cut down to the wanted classes and number.
+        rejects: recordings whose photograph is missing.
+        split: split by recording name; recordings that are not in it are not used.
+        simulated: True when the recordings are simulated.
+    """
+
+    settings: ConversionSettings
+    reader: PairReader
+    listing: Listing
+    rejects: tuple[dict[str, str], ...]
+    split: Mapping[str, str]
+    simulated: bool
+
+    @property
+    def used(self) -> list[Recording]:
+        """The recordings that will be converted."""
+        return [r for r in self.listing.recordings if r.name in self.split]
+
+    def lost(self, undecodable: Collection[str]) -> dict[str, str]:
+        """Recordings whose photograph is one of these, and the photograph."""
+        return {r.name: r.image for r in self.used if r.image is not None and r.image in undecodable}
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What a conversion that continues or repeats another must share with it."""
+        return {"settings": self.settings.as_dict(), "listing_sha256": self.listing.sha256()}
+
+    def report(self) -> Iterator[str]:
+        """Lines for a person: what was found, what a whole data set holds, what is missing."""
+        yield from self.missing()
+        yield from self.listing.notes
+        if self.rejects:
+            yield f"{len(self.rejects)} recordings have no static image"
+
+    def missing(self) -> list[str]:
+        """What the whole data set holds and was not found, one phrase each."""
+        found = Counter(r.subset or "unsplit" for r in self.listing.recordings)
+        found["unsplit"] = len(self.listing.recordings)  # without official subsets: a published split is not one
+        return [
+            f"found {found[subset]:,} of {expected:,} {subset} recordings"
+            for subset, expected in self.reader.card.expected.items()
+            if found[subset] != expected
+        ]
+
+    def summary(self, *, workers: int) -> dict[str, Any]:
+        """What would be made, and about how long that would take: for `--dry-run`."""
+        settings = self.settings
+        sample_bytes = settings.time_bins * 2 * settings.size**2 * np.dtype(settings.dtype).itemsize
+        image_bytes = ENCODING_CHANNELS[settings.encoding] * settings.size**2
+        splits = count_splits(self.split)
+        return {
+            "dataset": settings.dataset,
+            "simulated": self.simulated,
+            "classes": len(self.listing.classes),
+            "recordings": len(self.listing.recordings),
+            "static_images": len(self.listing.images),
+            "no_static_image": len(self.rejects),
+            **splits,
+            "shards": sum(math.ceil(count / settings.samples_per_shard) for count in splits.values()),
+            "output_bytes": sum(splits.values()) * sample_bytes + len(self.listing.images) * image_bytes,
+            "missing": self.missing(),
+            "about_seconds": round(self._seconds() / workers, 1),
+            "settings_hash": settings.sha256[:12],
+        }
+
+    def _seconds(self) -> float:
+        """Seconds of work for one process, from a few recordings and images converted on the spot."""
+        recordings, images = self.used, self.listing.images
+        settings = self.settings
+        job = Job(Path(), settings, self.listing.sensor_size, self.listing.shown_fraction)
+        each = 0.0
+        for items, work in ((recordings, try_recording), (images, try_image)):
+            rows = np.unique(np.linspace(0, len(items) - 1, min(len(items), TRIED + 1)).round().astype(int))
+            times = []
+            for row in rows:
+                started = time.perf_counter()
+                done = work(job, items[row])
+                times.append((time.perf_counter() - started) / done)
+            # The first one also loads and compiles; storing takes about as long as half of the rest.
+            each += 1.5 * float(np.median(times[1:] or times)) * len(items) if times else 0.0
+        return each
+
+
+def prepare(
+    settings: ConversionSettings, *, events_root: Path, static_root: Path, splits: Path | None = None
+) -> Conversion:
+    """List the raw folders and decide who is in which split; decodes nothing.
+
+    Args:
+        settings: of the conversion.
+        events_root: folder of the recordings.
+        static_root: folder of the static images.
+        splits: CSV that replaces the splits, see `pipeline.datasets.splits.read_splits`.
+
+    Raises:
+        LayoutError: a folder does not hold what it should.
+        SettingsError: an unknown data set or class, or a bad CSV.
+    """
+    reader = get_reader(settings.dataset)
+    listing = reader.list_pair(events_root.absolute(), static_root.absolute())  # tasks run in other folders, too
+    if settings.protocol == "legacy" and splits is None:
+        listing = reader.published(listing, seed=settings.seed)
+    listing = choose(listing, classes=settings.classes, limit=settings.limit)
+    if splits is not None:
+        settings = replace(settings, splits_sha256=sha256_file(splits))
+    images = {image.name for image in listing.images}
+    wanted = [r for r in listing.recordings if r.subset != UNUSED]
+    orphans = [r for r in wanted if r.image is not None and r.image not in images]
+    rejects = tuple(reject("recording", r.name, no_static_image(r.name, f"expected image {r.image}")) for r in orphans)
+    lost = {r.name for r in orphans}
+    usable = [r for r in listing.recordings if r.name not in lost]
+    if splits is None:
+        split = assign_recordings(usable, seed=settings.seed, protocol=settings.protocol)
+    else:
+        listed = read_splits(splits, listing.recordings)
+        orphans = [r for r in orphans if r.name in listed]
+        split = {name: part for name, part in listed.items() if name not in lost}
+    if not split:
+        raise LayoutError(
+            f"none of the {len(listing.recordings)} recordings below {events_root} has an image below {static_root}; "
+            f"expected {reader.card.static_layout}. Is this the static side of the same data set?"
+        )
+    below = Path(os.path.relpath(listing.recordings[0].path, events_root)).parents
+    simulated = reader.card.simulated or any(simulation_note(events_root / folder) for folder in below)
+    rejects = tuple(reject("recording", r.name, no_static_image(r.name, f"expected image {r.image}")) for r in orphans)
+    return Conversion(settings, reader, listing, rejects, split, simulated)
+
+
+def no_static_image(name: str, detail: str) -> RecordingError:
+    """The reject of a recording whose photograph is not there."""
+    return RecordingError(f"{name}: no static image ({detail}).", reason="no_static_image")

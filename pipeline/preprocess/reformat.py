@@ -1,0 +1,198 @@
+"""A shard set in another container or codec, made from the set alone: the very bytes that `preprocess` would make.
+
+Shard by shard, one sample at a time; every file of the source is checked against its manifest while it is read. What is
+finished stays: an interrupted run continues with the shards that are missing, and the manifest is written last. The cut
+into shards is kept, because where recordings were dropped the set does not say how it would have been cut otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
+from spikebridge.pipeline.base.files import HashedFile, file_entry, replacing, sha256_file, write_bytes
+from spikebridge.pipeline.checks.samples import Layout, check_rows, walk_hdf5, walk_tar
+from spikebridge.pipeline.preprocess.card import dataset_card
+from spikebridge.pipeline.preprocess.output import Outcome, claim, find_existing, lock, make_work_folder
+from spikebridge.pipeline.preprocess.run import Progress
+from spikebridge.pipeline.preprocess.tasks import TaskResult
+from spikebridge.pipeline.readers import get_reader
+from spikebridge.pipeline.shards import manifest as manifests
+from spikebridge.pipeline.shards.manifest import CARD, REJECTS, SPLITS, checksums
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.settings import ConversionSettings
+from spikebridge.pipeline.shards.static_pool import ROLES, STATIC_FILE
+from spikebridge.pipeline.shards.writer import EXTENSION, Sample, index_path, write_shard
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """A source, and the settings of what is made of it.
+
+    Args:
+        source: an open shard set.
+        settings: the source's but for format and codec.
+    """
+
+    source: ShardSet
+    settings: ConversionSettings
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """That of a conversion of the raw data with these settings, which would make the same set."""
+        return {"settings": self.settings.as_dict(), "listing_sha256": self.source.manifest["listing_sha256"]}
+
+
+def rewrite(
+    source: Path,
+    out: Path,
+    *,
+    format_: str | None = None,
+    codec: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Write a shard set again in another container or codec.
+
+    Args:
+        source: folder of the set, which is only read.
+        out: folder of the new one: missing, empty, or holding the same set, finished or not.
+        format_: `webdataset` or `hdf5`; None keeps the source's.
+        codec: `raw` or `gzip`; None keeps the source's.
+        overwrite: replace another shard set in `out`.
+        progress: shows progress, as in `pipeline.preprocess.run`.
+
+    Raises:
+        SettingsError: `out` is the source, or holds something else.
+        ShardSetError: the source is damaged, or was made by another version.
+    """
+    shards = ShardSet(source)
+    if out.resolve() == source.resolve():
+        raise SettingsError(f"{out} is the source itself. Choose another folder with --out.")
+    settings = _settings(shards)
+    work = Rewriting(shards, replace(settings, format=format_ or settings.format, codec=codec or settings.codec))
+    if done := find_existing(work, out, overwrite=overwrite):
+        return done
+    folder = make_work_folder(out)
+    show = progress or (lambda items, total, what: items)
+    with lock(folder):
+        claim(work, out)
+        paths = [(split, path) for split in SPLITS for path in shards.event_shards(split)]
+        files = []
+        for split, path in show(paths, len(paths), "event shards"):
+            files += _rewrite_shard(work, split, path, out)
+        for name in (STATIC_FILE, REJECTS):
+            _copy(shards, name, out)
+            files.append(shards.files[name])
+        manifest = _finish(work, files, out)
+        shutil.rmtree(folder)
+    lines = (out / REJECTS).read_text().splitlines()
+    return Outcome(manifest, tuple(json.loads(line) for line in lines))
+
+
+def _settings(shards: ShardSet) -> ConversionSettings:
+    """The settings that made a set.
+
+    Raises:
+        ShardSetError: they are not those of this version.
+    """
+    try:
+        settings = ConversionSettings.from_dict(shards.settings)
+        if settings.sha256 == shards.manifest["settings_sha256"]:
+            return settings
+    except (SettingsError, KeyError):
+        pass
+    raise ShardSetError(
+        f"{shards.path}: its settings are not those that this version writes. Convert it with the version that made "
+        "it, or preprocess the raw data again."
+    )
+
+
+def _rewrite_shard(work: Rewriting, split: str, path: Path, out: Path) -> list[dict[str, Any]]:
+    """Write one shard, unless an earlier run has; returns its files as the manifest lists them."""
+    result = TaskResult(f"rewritten-{path.stem}")
+    if done := TaskResult.load(out / manifests.WORK_FOLDER, result.name):
+        return done.files
+    shards, settings = work.source, work.settings
+    if sha256_file(index_path(path)) != shards.files[index_path(path).name]["sha256"]:
+        raise _damaged(index_path(path))
+    index = shards.index(path.name)
+    check_rows(index, split=split, name=path.name)
+    written = write_shard(
+        out / (path.stem + EXTENSION[settings.format]),
+        _samples(shards, path, index),
+        shape=shards.sample_shape,
+        dtype=shards.dtype,
+        key_bytes=index.dtype["key"].itemsize,
+        codec=settings.codec,
+    )
+    result.files += written.files
+    result.save(out / manifests.WORK_FOLDER)
+    return result.files
+
+
+def _samples(shards: ShardSet, path: Path, index: NDArray[Any]) -> Iterator[Sample]:
+    """The samples of a shard, which is known to be whole when the last one has been taken."""
+    layout, expected = Layout.of(shards), shards.files[path.name]["sha256"]
+    if path.suffix == EXTENSION["webdataset"]:
+        with HashedFile(path) as file:
+            yield from _named(walk_tar(file, index, layout, name=path.name), index, layout)
+            if file.sha256() != expected:
+                raise _damaged(path)
+    else:
+        if sha256_file(path) != expected:
+            raise _damaged(path)
+        yield from _named(walk_hdf5(path, index, layout), index, layout)
+
+
+def _named(walk: Iterable[Any], index: NDArray[Any], layout: Layout) -> Iterator[Sample]:
+    for row, stored in zip(index, walk, strict=True):
+        frames = np.frombuffer(stored.numbers, layout.dtype).reshape(layout.shape)
+        yield Sample(row["key"].decode(), int(row["label"]), frames, stored.metadata.decode())
+
+
+def _copy(shards: ShardSet, name: str, out: Path) -> None:
+    """Copy a file that depends on neither container nor codec."""
+    digest = hashlib.sha256()
+    with replacing(out / name) as partial:
+        with open(shards.path / name, "rb") as source, open(partial, "wb") as target:
+            while part := source.read(2**20):
+                digest.update(part)
+                target.write(part)
+        if digest.hexdigest() != shards.files[name]["sha256"]:
+            raise _damaged(shards.path / name)
+
+
+def _finish(work: Rewriting, files: list[dict[str, Any]], out: Path) -> dict[str, Any]:
+    """Card, checksums, and the manifest that makes the set complete."""
+    content = {name: value for name, value in work.source.manifest.items() if name != "self_sha256"}
+    content["settings"], content["settings_sha256"] = work.settings.as_dict(), work.settings.sha256
+    content["splits"] = {name: content["splits"][name] for name in SPLITS}  # the card shows them in this order
+    static = content["static"]
+    content["static"] = {**static, "roles": {role: static["roles"][role] for role in ROLES}}
+    write_bytes(out / CARD, dataset_card(content, get_reader(work.settings.dataset).card).encode())
+    content["files"] = sorted([*files, file_entry(out / CARD, 0)], key=lambda entry: entry["name"])
+    write_bytes(out / manifests.CHECKSUMS, checksums(content["files"]).encode())
+    tools = work.source.path / manifests.ENVIRONMENT
+    if tools.is_file():
+        write_bytes(out / manifests.ENVIRONMENT, tools.read_bytes())
+    manifest = manifests.seal(content)
+    manifests.write(out, manifest)
+    return manifest
+
+
+def _damaged(path: Path) -> ShardSetError:
+    return ShardSetError(
+        f"{path}: its content was changed or damaged (SHA-256 differs). Run `spikebridge verify` on the set, then copy "
+        "or preprocess it again."
+    )

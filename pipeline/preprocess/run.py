@@ -1,0 +1,182 @@
+"""A conversion from the raw folders to a complete shard set: plan, run the tasks, finish.
+
+What is finished stays: an interrupted conversion continues with the tasks that are missing. The manifest is written
+last. The result does not depend on what runs the tasks, on their order, or on where the folders are.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from spikebridge.pipeline.base.errors import PipelineError
+from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.datasets.splits import image_roles
+from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
+from spikebridge.pipeline.preprocess.complete import finish
+from spikebridge.pipeline.preprocess.executors import Engine, open_engine
+from spikebridge.pipeline.preprocess.output import (
+    Outcome,
+    claim,
+    find_existing,
+    lock,
+    make_work_folder,
+    remove_partial_files,
+)
+from spikebridge.pipeline.preprocess.plan import EventShard, Task, plan_events, plan_static, static_keys
+from spikebridge.pipeline.preprocess.prepare import Conversion, no_static_image
+from spikebridge.pipeline.preprocess.tasks import Job, TaskResult, reject
+from spikebridge.pipeline.shards.static_parts import read_parts
+from spikebridge.pipeline.shards.static_pool import StaticImages
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+"""Wraps an iterable to show progress: (items, total, what)."""
+IMAGES, SHARDS = "static images", "event shards"
+"""What progress is shown of."""
+
+
+def convert(
+    conversion: Conversion,
+    out: Path,
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    max_bad: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Convert into `out`, or continue there, or find that it is already done.
+
+    Args:
+        conversion: from `prepare`.
+        out: folder of the shard set; missing, empty, or holding the same conversion, finished or not.
+        workers: processes; 1 works in this one.
+        scheduler: address of a Dask scheduler, whose workers do it instead.
+        max_bad: recordings and images that may be dropped.
+        overwrite: replace another conversion's shard set (never a folder of anything else).
+        progress: shows progress.
+
+    Raises:
+        SettingsError: `out` holds something else, or another process is writing there; no Dask, or no scheduler.
+        PipelineError: more than `max_bad` rejects, a leak in the raw data, or workers that die without end.
+    """
+    if done := find_existing(conversion, out, overwrite=overwrite):
+        return _checked(done, max_bad, out)
+    job = make_job(conversion, out)
+    with lock(job.work), open_engine(workers=workers, scheduler=scheduler) as engine:
+        if done := find_existing(conversion, out, overwrite=False):  # another process was faster
+            return _checked(done, max_bad, out)
+        claim(conversion, out)
+        chunks = plan_static(conversion.listing)
+        results = run_tasks(engine, job, chunks, progress, IMAGES)
+        rejects = [*conversion.rejects, *(line for result in results for line in result.rejects)]
+        lost = conversion.lost(undecodable(results))
+        rejects += [
+            reject("recording", name, no_static_image(name, f"image {image} cannot be decoded"))
+            for name, image in lost.items()
+        ]
+        _check_rejects(rejects, max_bad, job)
+        job, shards = plan_shards(conversion, job, lost)
+        results = run_tasks(engine, job, shards, progress, SHARDS)
+        rejects += [line for result in results for line in result.rejects]
+        _check_rejects(rejects, max_bad, job)
+        static = _static_images(conversion, job, [chunk.name for chunk in chunks], lost)
+        remove_partial_files(out)  # of workers that died since
+        manifest = finish(job, conversion, results=results, rejects=rejects, static=static)
+        shutil.rmtree(job.work, ignore_errors=True)  # a worker that was thought dead may still be at work in it
+    return Outcome(manifest, tuple(rejects))
+
+
+def _checked(done: Outcome, max_bad: int, out: Path) -> Outcome:
+    """A finished conversion, if it may have lost what it lost."""
+    if len(done.rejects) > max_bad:
+        raise PipelineError(_too_many(done.rejects, max_bad, out / "rejects.jsonl"))
+    return done
+
+
+def make_job(conversion: Conversion, out: Path) -> Job:
+    """The job of a conversion, and its work folder, made if it is missing.
+
+    Raises:
+        SettingsError: the folder cannot be made.
+    """
+    make_work_folder(out)
+    listing = conversion.listing
+    return Job(out.absolute(), conversion.settings, listing.sensor_size, listing.shown_fraction)
+
+
+def undecodable(results: Iterable[TaskResult]) -> set[str]:
+    """Names of the images that tasks rejected."""
+    return {line["name"] for result in results for line in result.rejects}
+
+
+def plan_shards(conversion: Conversion, job: Job, lost: Mapping[str, str]) -> tuple[Job, list[EventShard]]:
+    """The event shards, without the recordings that lost their photograph, and the job that knows their keys."""
+    keys = static_keys(conversion.listing.images)
+    shards = plan_events(conversion.used, split=conversion.split, image_keys=keys, settings=conversion.settings)
+    longest = max(len(sample.key) for shard in shards for sample in shard.samples)
+    return replace(job, key_bytes=longest), [shard.without(lost) for shard in shards]
+
+
+def run_tasks(
+    engine: Engine, job: Job, tasks: Sequence[Task], progress: Progress | None, what: str
+) -> list[TaskResult]:
+    """Do the tasks that are not done yet; results in the order of the tasks."""
+    results: dict[str, TaskResult] = {}
+    for task in tasks:
+        if (result := TaskResult.load(job.work, task.name)) and result.covers(task):
+            results[task.name] = result
+    missing = [task for task in tasks if task.name not in results]
+    coming: Iterable[TaskResult] = engine.run(job, missing)
+    for result in progress(coming, len(missing), what) if progress else coming:
+        results[result.name] = result
+    return [results[task.name] for task in tasks]
+
+
+def _static_images(conversion: Conversion, job: Job, chunks: Sequence[str], lost: Mapping[str, str]) -> StaticImages:
+    """The decoded images with their roles."""
+    settings = conversion.settings
+    parts = read_parts(job.work, chunks, shape=(ENCODING_CHANNELS[settings.encoding], settings.size, settings.size))
+    by_name = {image.name: image for image in conversion.listing.images}
+    images = [by_name[name] for name in parts.names]
+    keys = static_keys(images)
+    roles = image_roles(
+        images,
+        {
+            name: (full.tobytes(), stored.tobytes())
+            for name, full, stored in zip(parts.names, parts.pixels_sha256, parts.stored_sha256, strict=True)
+        },
+        recordings=[r for r in conversion.used if r.name not in lost],
+        split=conversion.split,
+        protocol=settings.protocol,
+        official=not settings.splits_sha256,
+    )
+    return StaticImages.sort(
+        parts.images,
+        labels=[image.label for image in images],
+        keys=[keys[image.name] for image in images],
+        roles=[roles[image.name] for image in images],
+        pixels_sha256=parts.pixels_sha256,
+        num_classes=len(conversion.listing.classes),
+    )
+
+
+def _check_rejects(rejects: Sequence[dict[str, str]], max_bad: int, job: Job) -> None:
+    if len(rejects) <= max_bad:
+        return
+    path = job.work / "rejects.jsonl"
+    write_bytes(path, "".join(json.dumps(line, sort_keys=True) + "\n" for line in rejects).encode())
+    raise PipelineError(_too_many(rejects, max_bad, path))
+
+
+def _too_many(rejects: Sequence[dict[str, str]], max_bad: int, path: Path) -> str:
+    shown = "\n".join(f"  {line['reason']}: {line['message']}" for line in rejects[:5])
+    more = f"\n  and {len(rejects) - 5} more, all of them in {path}" if len(rejects) > 5 else ""
+    return (
+        f"{len(rejects)} recordings or images cannot be used, {max_bad} are allowed:\n{shown}{more}\n"
+        f"Mend or remove them, or accept the loss with --max-bad {len(rejects)}."
+    )

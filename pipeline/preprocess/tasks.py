@@ -1,0 +1,319 @@
+"""The work of one conversion task, run in any process: a chunk of static images, or one event shard.
+
+A task writes its output whole, then its result beside it in the work folder; a task whose result is there is done.
+tonic and torch are never imported here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.files import sha256_file, write_bytes
+from spikebridge.pipeline.datasets.pairs import PairReader, Recording, StaticImage
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.framing import to_frames
+from spikebridge.pipeline.events.packing import PackedEvents, pack
+from spikebridge.pipeline.images.decode import pixel_hash, to_static
+from spikebridge.pipeline.preprocess.decoded_files import Converted, spooled
+from spikebridge.pipeline.preprocess.plan import EventShard, PlannedSample, StaticChunk, Task
+from spikebridge.pipeline.readers import get_reader
+from spikebridge.pipeline.shards.manifest import WORK_FOLDER
+from spikebridge.pipeline.shards.settings import ConversionSettings
+from spikebridge.pipeline.shards.static_parts import write_part
+from spikebridge.pipeline.shards.writer import EXTENSION, Sample, write_shard
+
+Item = TypeVar("Item", Recording, StaticImage)
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every task of a conversion needs to know.
+
+    Args:
+        out: folder of the shard set.
+        settings: of the conversion.
+        sensor_size: (W, H) of the recordings.
+        shown_fraction: see `pipeline.datasets.pairs.Listing`.
+        key_bytes: longest sample key.
+    """
+
+    out: Path
+    settings: ConversionSettings
+    sensor_size: tuple[int, int]
+    shown_fraction: float | None
+    key_bytes: int = 1
+
+    @property
+    def canvas(self) -> tuple[int, int] | None:
+        """(W, H) that frames show, or None where each recording's own extent is stretched."""
+        return self.sensor_size if self.settings.extent == "canvas" else None
+
+    @property
+    def work(self) -> Path:
+        """Folder of results and static parts, removed when the conversion is complete."""
+        return self.out / WORK_FOLDER
+
+
+@dataclass
+class TaskResult:
+    """What a task did, as kept in the work folder.
+
+    Args:
+        name: the task's.
+        files: name below `out`, bytes, sha256 and samples of every file written.
+        rejects: what was dropped: kind, name, reason, message.
+        samples: key, source name and hash of the events of every sample stored.
+        totals: sums over the samples: events, dropped_events, saturated_cells, saturated_samples; where there are any,
+            filtered_<filter> and overflow_markers.
+    """
+
+    name: str
+    files: list[dict[str, Any]] = field(default_factory=list)
+    rejects: list[dict[str, str]] = field(default_factory=list)
+    samples: list[tuple[str, str, str]] = field(default_factory=list)
+    totals: dict[str, int] = field(default_factory=dict)
+
+    def save(self, work: Path) -> None:
+        """Write the result, whole or not at all: from then on the task is done."""
+        write_bytes(work / f"{self.name}.json", json.dumps(vars(self)).encode())
+
+    @classmethod
+    def load(cls, work: Path, name: str, *, check: bool = True) -> TaskResult | None:
+        """The result of a task that is done and, with `check`, whose files are still what it wrote; else None."""
+        try:
+            result = cls(**json.loads((work / f"{name}.json").read_bytes()))
+        except FileNotFoundError:
+            return None
+        for entry in result.files if check else ():
+            written = work.parent / entry["name"]
+            if not written.is_file() or sha256_file(written) != entry["sha256"]:
+                return None
+        return result
+
+    def covers(self, task: Task) -> bool:
+        """Whether these recordings, no more and no fewer, were the task's; always so for images."""
+        if isinstance(task, StaticChunk):
+            return True
+        return {*(name for _, name, _ in self.samples), *(line["name"] for line in self.rejects)} == set(task.names)
+
+    def add_file(self, out: Path, path: Path, samples: int) -> None:
+        """Record a file that the task wrote."""
+        name = path.relative_to(out).as_posix()
+        entry = {"name": name, "bytes": path.stat().st_size, "sha256": sha256_file(path), "samples": samples}
+        self.files.append(entry)
+
+
+def reject(kind: str, name: str, error: RecordingError) -> dict[str, str]:
+    """A line of rejects.jsonl."""
+    return {"kind": kind, "name": name, "reason": error.reason, "message": str(error)}
+
+
+NONE: frozenset[str] = frozenset()
+
+
+def convert_task(job: Job, task: Task, deadly: frozenset[str] = NONE) -> TaskResult:
+    """Do a task and write what it makes.
+
+    Args:
+        job: of the conversion.
+        task: chunk of images or event shard.
+        deadly: recordings or images that are rejected unread, because they kill the process that reads them.
+    """
+    result = TaskResult(task.name)
+    convert = _convert_static if isinstance(task, StaticChunk) else _convert_events
+    convert(job, task, result, deadly)  # type: ignore[arg-type]
+    result.save(job.work)
+    return result
+
+
+def rehearse_task(job: Job, task: Task) -> None:
+    """All that a task does but store its result: who survives it, survives the task."""
+    reader, result = get_reader(job.settings.dataset), TaskResult(task.name)
+    made = (
+        _images(job, reader, task, result, NONE)
+        if isinstance(task, StaticChunk)
+        else _samples(job, reader, task, result, NONE)
+    )
+    for _ in made:
+        pass
+
+
+def _deadly(kind: str, name: str) -> dict[str, str]:
+    message = f"{name}: kills the process that reads it, by a crash or for want of memory. Leave it out, or report it."
+    return reject(kind, name, RecordingError(message, reason="kills_worker"))
+
+
+def _convert_static(job: Job, chunk: StaticChunk, result: TaskResult, deadly: frozenset[str]) -> None:
+    """Decode, hash, stretch and encode a chunk of images, and write them as `pipeline.shards.static_parts` says."""
+    reader = get_reader(job.settings.dataset)
+    for path, samples in write_part(job.work, chunk.name, _images(job, reader, chunk, result, deadly)):
+        result.add_file(job.out, path, samples)
+
+
+def _images(
+    job: Job, reader: PairReader, chunk: StaticChunk, result: TaskResult, deadly: frozenset[str]
+) -> Iterator[tuple[str, bytes, NDArray[np.uint8]]]:
+    """Name, hash of the full-size pixels, and encoded image [C,S,S] of every image that can be decoded."""
+    for image in chunk.images:
+        if image.name in deadly:
+            result.rejects.append(_deadly("image", image.name))
+            continue
+        try:
+            rgb = _readable(reader.read_image, image)
+        except RecordingError as error:
+            result.rejects.append(reject("image", image.name, error))
+            continue
+        yield image.name, pixel_hash(rgb), _static(job, rgb)
+
+
+def _convert_events(job: Job, shard: EventShard, result: TaskResult, deadly: frozenset[str]) -> None:
+    """Read, check and frame the recordings of one shard, and write the shard and its index."""
+    reader = get_reader(job.settings.dataset)
+    settings = job.settings
+    path = job.out / (shard.name + EXTENSION[settings.format])
+    written = write_shard(
+        path,
+        _samples(job, reader, shard, result, deadly),
+        shape=(settings.time_bins, 2, settings.size, settings.size),
+        dtype=np.dtype(settings.dtype).newbyteorder("<"),
+        key_bytes=job.key_bytes,
+        codec=settings.codec,
+    )
+    result.files += written.files
+
+
+def _samples(
+    job: Job, reader: PairReader, shard: EventShard, result: TaskResult, deadly: frozenset[str]
+) -> Iterator[Sample]:
+    """Samples of a shard in their order; rejects and totals go into the result."""
+    totals = dict.fromkeys(("events", "dropped_events", "saturated_cells", "saturated_samples"), 0)
+    result.totals = totals
+    for planned in shard.samples:
+        if planned.recording.name in deadly:
+            result.rejects.append(_deadly("recording", planned.recording.name))
+            continue
+        try:
+            sample, digest = _sample(job, reader, planned, totals)
+        except RecordingError as error:
+            result.rejects.append(reject("recording", planned.recording.name, error))
+            continue
+        result.samples.append((planned.key, planned.recording.name, digest))
+        yield sample
+
+
+def _sample(job: Job, reader: PairReader, planned: PlannedSample, totals: dict[str, int]) -> tuple[Sample, str]:
+    recording = planned.recording
+    if reader.many_per_file:
+        converted = spooled(job.work, recording, lambda: _convert_file(job, reader, recording))
+    else:
+        converted = _convert(job, reader, recording.name, _read(job, reader, recording))
+    facts = dict(converted.facts)
+    saturated = facts.pop("saturated_cells")
+    totals["events"] += facts["events"]
+    totals["dropped_events"] += facts["dropped_events"]
+    totals["saturated_cells"] += saturated
+    totals["saturated_samples"] += saturated > 0
+    rare = {f"filtered_{name}": count for name, count in facts.get("filtered_events", {}).items()}
+    if "overflow_markers" in facts:
+        rare["overflow_markers"] = facts["overflow_markers"]
+    for name, count in rare.items():
+        totals[name] = totals.get(name, 0) + count
+    metadata = {**facts, "source": recording.name, "static": planned.static_key}
+    sample = Sample(planned.key, recording.label, converted.frames, json.dumps(metadata, sort_keys=True))
+    return sample, facts["events_sha256"]
+
+
+def _read(job: Job, reader: PairReader, recording: Recording) -> Events | PackedEvents:
+    """A recording, packed at once where nothing has to be done to its events before."""
+    if job.settings.filters:
+        return _readable(reader.read_events, recording)
+    return _readable(lambda item: reader.read_packed(item, sensor_size=job.sensor_size), recording)
+
+
+def _convert(job: Job, reader: PairReader, name: str, events: Events | PackedEvents) -> Converted:
+    """Check, filter and frame the events of one recording."""
+    settings = job.settings
+    packed = events if isinstance(events, PackedEvents) else pack(events, sensor_size=job.sensor_size, source=name)
+    facts: dict[str, Any] = {"events": len(packed)}
+    if packed.overflow_markers:
+        facts["overflow_markers"] = packed.overflow_markers
+    if settings.filters:
+        left, facts["filtered_events"] = settings.filters.apply(packed.unpack(), source=name)
+        packed = pack(left, sensor_size=job.sensor_size, source=name)
+    framed = to_frames(
+        packed,
+        time_bins=settings.time_bins,
+        size=settings.size,
+        reduction=settings.reduction,
+        dtype=settings.dtype,
+        canvas=job.canvas,
+        source=name,
+        crop=reader.crop,
+        span_us=reader.span_us,
+        binning=settings.binning_rule,
+    )
+    facts |= {
+        "dropped_events": framed.dropped_events,
+        "saturated_cells": framed.saturated_cells,
+        "duration_us": packed.duration_us,
+        "events_sha256": packed.sha256(),
+    }
+    return Converted(framed.frames, facts)
+
+
+def _convert_file(
+    job: Job, reader: PairReader, recording: Recording
+) -> Iterator[tuple[str, Converted | RecordingError]]:
+    """Check and frame every recording of the file that `recording` lies in."""
+    for name, content in _readable(lambda item: list(reader.read_file(item)), recording):
+        try:
+            if isinstance(content, RecordingError):
+                raise content
+            yield name, _convert(job, reader, name, content)
+        except RecordingError as error:
+            yield name, error
+
+
+def try_recording(job: Job, recording: Recording) -> int:
+    """Convert a recording, or all of its file, and store nothing; returns how many that were (bad ones count too)."""
+    reader = get_reader(job.settings.dataset)
+    if reader.many_per_file:
+        return max(1, sum(1 for _ in _convert_file(job, reader, recording)))
+    with suppress(RecordingError):
+        _convert(job, reader, recording.name, _read(job, reader, recording))
+    return 1
+
+
+def try_image(job: Job, image: StaticImage) -> int:
+    """Convert an image and store nothing; returns 1."""
+    with suppress(RecordingError):
+        _static(job, _readable(get_reader(job.settings.dataset).read_image, image))
+    return 1
+
+
+def _static(job: Job, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return to_static(
+        rgb,
+        size=job.settings.size,
+        encoding=job.settings.encoding,
+        canvas=job.canvas if job.shown_fraction else None,
+        shown_fraction=job.shown_fraction or 1.0,
+    )
+
+
+def _readable(read: Callable[[Item], Content], item: Item) -> Content:
+    """Call a reader's method; a file that the system will not give becomes a reject like any other."""
+    try:
+        return read(item)
+    except OSError as error:
+        raise RecordingError(f"{item.name}: cannot be read ({error.strerror}).", reason="unreadable") from error

@@ -1,0 +1,95 @@
+"""A split of a shard set as a sequence of (frames, class index): what the data sets for torch and for tonic share.
+
+Axes: T time bins, P polarity, H, W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikebridge.pipeline.shards.reader import ShardSet, Split
+
+OPENED = ("shards", "_split")
+"""What is opened at first use, once in every process."""
+
+
+class SplitFrames:
+    """Recordings of one split in the order of the shard set: frames [T,P,H,W] as stored (numpy), and class index (int).
+
+    Samples are read from disk at every turn and their checksums compared. Files are opened by the process that reads,
+    so a `DataLoader` may have any number of workers, forked or spawned.
+
+    Args:
+        shards: folder of the shard set.
+        split: `train`, `validation` or `test`.
+        transform: applied to the frames.
+        target_transform: applied to the label.
+        transforms: applied to both, after the other two: (frames, label) -> (frames, label).
+
+    Raises:
+        ShardSetError: missing, unfinished or damaged, or no such split.
+    """
+
+    ordering = ("t", "p", "y", "x")
+    """Axes of the frames, in tonic's letters."""
+
+    def __init__(
+        self,
+        shards: str | os.PathLike[str],
+        split: str = "train",
+        transform: Callable[[Any], Any] | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
+        transforms: Callable[[Any, Any], tuple[Any, Any]] | None = None,
+    ) -> None:
+        self.path, self.split = Path(shards).absolute(), split
+        self.transform, self.target_transform, self.transforms = transform, target_transform, transforms
+        P, H, W = self.shards.sample_shape[1:]
+        self.sensor_size: tuple[int, int, int] = (W, H, P)
+        """Of the frames, (W, H, P) as tonic has it."""
+        self.dtype: np.dtype[Any] = self._split.dtype
+        """Of the frames as stored."""
+        self.classes = self.shards.classes
+        """Names of the classes, by index."""
+        self.targets: list[int] = self._split.labels.tolist()
+        """Class index of every sample, untransformed."""
+        self.keys = self._split.keys
+        """Name of every sample."""
+
+    @cached_property
+    def shards(self) -> ShardSet:
+        """The shard set; `shards.id`, `shards.settings` and `shards.static_pool()` belong to it."""
+        return ShardSet(self.path)
+
+    @cached_property
+    def _split(self) -> Split:
+        return self.shards.split(self.split)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """One sample; negative indices count from the end.
+
+        Raises:
+            IndexError: there are not so many.
+            ShardSetError: the sample is damaged; names file and key.
+        """
+        position = range(len(self))[index]
+        frames: Any = self._split.read([position])[0]  # [T,P,H,W]
+        target: Any = self.targets[position]
+        if self.transform is not None:
+            frames = self.transform(frames)
+        if self.target_transform is not None:
+            target = self.target_transform(target)
+        if self.transforms is not None:
+            frames, target = self.transforms(frames, target)
+        return frames, target
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in OPENED}

@@ -1,0 +1,283 @@
+"""Reading a shard set: what training needs and nothing else (numpy, h5py, the standard library).
+
+Axes: n samples, T time bins, P polarity, H and W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import ShardSetError
+from spikebridge.pipeline.shards import manifest as manifests
+from spikebridge.pipeline.shards.codec import GZIP, MAX_RATIO, RAW, unpack
+from spikebridge.pipeline.shards.static_pool import STATIC_FILE, StaticImages, read_static
+from spikebridge.pipeline.shards.writer import EXTENSION, index_dtype, index_path, npy_header
+
+RESIDENT_BYTES = 2**29
+"""Static images up to this size are kept in memory."""
+
+PARTIAL = "partial.json"
+"""Beside the manifest of a set of which only some splits were pulled: names them."""
+
+Need = Callable[[str], None]
+"""Called with the name of a file of the set before it is opened; returns when the file is there."""
+
+
+def _here(_name: str) -> None:
+    """The files of a set on this machine are there."""
+
+
+class Split:
+    """The samples of one split, read one by one through the index; safe to share between threads.
+
+    Args:
+        shards: the event shard files, in order.
+        index: one structured array over all of them.
+        shard_of: [n] shard number of every sample.
+        shape: (T,P,H,W).
+        dtype: stored type.
+        codec: `raw`, or `gzip`: each sample is unpacked, never to more than the shape says.
+        header: what precedes the numbers in an unpacked sample.
+        need: called with the name of a shard before it is opened.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Path],
+        index: NDArray[Any],
+        shard_of: NDArray[np.int64],
+        *,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        codec: str = RAW,
+        header: bytes = b"",
+        need: Need = _here,
+    ) -> None:
+        self.shards = tuple(shards)
+        self.shape, self.dtype = shape, dtype
+        self.shard_of = shard_of
+        self.labels: NDArray[np.int64] = index["label"].astype(np.int64)
+        self._keys = index["key"]
+        self._places = [np.ascontiguousarray(index[name]) for name in ("offset", "length", "crc32")]
+        self._codec, self._header, self._need = codec, header, need
+        self._files: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Key of every sample."""
+        return tuple(key.decode("ascii", "backslashreplace") for key in self._keys.tolist())
+
+    def read(self, positions: Sequence[int] | NDArray[np.integer]) -> NDArray[Any]:
+        """Read samples by position, each straight into its row and checked there.
+
+        Returns:
+            [len(positions),T,P,H,W] in the stored type.
+
+        Raises:
+            ShardSetError: a shard is missing or cut, or a sample's checksum is wrong; names the shard and the key.
+        """
+        chosen = np.asarray(positions, dtype=np.int64)
+        out = np.empty((len(chosen), *self.shape), self.dtype)
+        row = out.nbytes // max(1, len(chosen))
+        memory = out.reshape(-1).view(np.uint8).data
+        shards = self.shard_of[chosen].tolist()
+        files = {shard: self._file(shard) for shard in set(shards)}
+        fill = self._unpack if self._codec == GZIP else self._copy
+        places = (column[chosen].tolist() for column in self._places)
+        for i, (shard, offset, length, crc32) in enumerate(zip(shards, *places, strict=True)):
+            target = memory[i * row : (i + 1) * row]
+            if not fill(files[shard], target, offset, length) or zlib.crc32(target) != crc32:
+                raise ShardSetError(
+                    f"{self.shards[shard]}: sample {self._keys[chosen[i]].decode()} is damaged or cut (checksum "
+                    "differs). Run `spikebridge verify` on the set, then convert or copy it again."
+                )
+        return out
+
+    def _copy(self, file: int, target: memoryview, offset: int, length: int) -> bool:
+        return length == len(target) == os.preadv(file, [target], offset)
+
+    def _unpack(self, file: int, target: memoryview, offset: int, length: int) -> bool:
+        begin = len(self._header)
+        try:
+            content = unpack(os.pread(file, length, offset), begin + len(target))
+        except ValueError:
+            return False
+        target[:] = memoryview(content)[begin:]
+        return content.startswith(self._header)
+
+    def read_all(self) -> NDArray[Any]:
+        """All samples [n,T,P,H,W] in their stored order."""
+        return self.read(np.arange(len(self)))
+
+    def _file(self, shard: int) -> int:
+        with self._lock:
+            if shard not in self._files:
+                self._need(self.shards[shard].name)
+                try:
+                    self._files[shard] = os.open(self.shards[shard], os.O_RDONLY | os.O_CLOEXEC)
+                except OSError as error:
+                    raise ShardSetError(
+                        f"{self.shards[shard]}: cannot be opened ({error.strerror}). Convert or copy the set again."
+                    ) from error
+            return self._files[shard]
+
+    def __del__(self) -> None:
+        for file in getattr(self, "_files", {}).values():
+            os.close(file)
+
+
+class ShardSet:
+    """A complete shard set, read only.
+
+    Args:
+        path: its folder.
+        need: for a set whose files are still coming, see `Need`.
+
+    Raises:
+        ShardSetError: missing, unfinished, damaged, or of a newer schema.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, need: Need = _here) -> None:
+        self.path, self.need = Path(path), need
+        self.manifest = manifests.read(self.path)
+        self.id: str = self.manifest["self_sha256"]
+        self.settings: dict[str, Any] = self.manifest["settings"]
+        self.present = self._present()
+        absent = tuple(f"events-{split}-" for split in self.manifest["splits"] if split not in self.present)
+        self.files: dict[str, dict[str, Any]] = {
+            entry["name"]: entry for entry in self.manifest["files"] if not entry["name"].startswith(absent or ("/",))
+        }
+        self.classes: tuple[str, ...] = tuple(self.manifest["classes"])
+        self.simulated: bool = self.manifest["simulated"]
+        self.sample_shape: tuple[int, ...] = tuple(self.manifest["sample"]["shape"])
+        self.dtype: np.dtype[Any] = np.dtype(self.manifest["sample"]["dtype"])
+        self.codec: str = self.settings["codec"]
+
+    def _present(self) -> tuple[str, ...]:
+        """The splits whose shards are here: all, unless only some were pulled."""
+        splits = tuple(split for split in manifests.SPLITS if split in self.manifest["splits"])
+        try:
+            named = json.loads((self.path / PARTIAL).read_bytes())["splits"]
+        except FileNotFoundError:
+            return splits
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ShardSetError(f"{self.path / PARTIAL}: cannot be read ({error}). Pull the set again.") from error
+        return tuple(split for split in splits if split in named)
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        """Every split that is here by name; a split without samples is there, with length 0."""
+        return {name: self._open_split(name) for name in self.present}
+
+    def split(self, name: str) -> Split:
+        """One split.
+
+        Raises:
+            ShardSetError: no split of that name.
+        """
+        if name in self.manifest["splits"] and name not in self.present:
+            raise ShardSetError(
+                f"{self.path}: split {name} was not pulled, only {', '.join(self.present)}. "
+                f"`spikebridge pull ADDRESS {self.path} --split {name}` adds it."
+            )
+        if name not in self.splits:
+            raise ShardSetError(f"{self.path}: no split {name!r}; it has {', '.join(self.splits)}.")
+        return self.splits[name]
+
+    def static_pool(self) -> StaticImages:
+        """The static images that training may draw from: in memory, or where that is too much, read when needed."""
+        self.need(STATIC_FILE)
+        static = self.manifest["static"]
+        resident = static["images"] * math.prod(static["shape"]) <= RESIDENT_BYTES
+        return read_static(self.path / STATIC_FILE, resident=resident).pool()
+
+    def event_shards(self, split: str) -> list[Path]:
+        """Event shard files of a split, in order."""
+        extension = EXTENSION[self.settings["format"]]
+        return [self.path / n for n in sorted(self.files) if n.startswith(f"events-{split}-") and n.endswith(extension)]
+
+    def _open_split(self, name: str) -> Split:
+        shards = self.event_shards(name)
+        parts = [self.index(shard.name) for shard in shards]
+        shard_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        index = np.concatenate(parts) if parts else np.empty(0, index_dtype(1))
+        expected = self.manifest["splits"][name]["samples"]
+        if len(index) != expected:
+            raise ShardSetError(
+                f"{self.path}: split {name} indexes {len(index)} samples, its manifest says {expected}. "
+                "Convert or copy the set again."
+            )
+        return Split(
+            shards,
+            index,
+            shard_of,
+            shape=self.sample_shape,
+            dtype=self.dtype,
+            codec=self.codec,
+            header=npy_header(self.sample_shape, self.dtype) if self._packs_header else b"",
+            need=self.need,
+        )
+
+    @property
+    def _packs_header(self) -> bool:
+        """Whether a compressed sample begins with the header of an .npy file."""
+        return self.codec == GZIP and self.settings["format"] == "webdataset"
+
+    def index(self, name: str) -> NDArray[Any]:
+        """The index of a shard (`name` of its file), its rows inside the shard and of sizes and classes that can be.
+
+        Raises:
+            ShardSetError: missing, damaged, or with a row that cannot be.
+        """
+        path = index_path(self.path / name)
+        self.need(path.name)
+        index = read_index(path)
+        sample_bytes = math.prod(self.sample_shape) * self.dtype.itemsize
+        shard_bytes = np.uint64(self.files[name]["bytes"])
+        inside = (index["offset"] <= shard_bytes) & (index["length"] <= shard_bytes - index["offset"])
+        sizes = index["length"] == sample_bytes if self.codec == RAW else index["length"] >= sample_bytes // MAX_RATIO
+        labels = (index["label"] >= 0) & (index["label"] < len(self.classes))
+        if not (inside & sizes & labels).all():
+            row = int(np.argmin(inside & sizes & labels))
+            raise ShardSetError(
+                f"{path}: row {row} names a place, size or class that cannot be: {index[row]}. "
+                "Convert or copy the set again."
+            )
+        return index
+
+
+def read_index(path: Path) -> NDArray[Any]:
+    """Read the index of a shard; objects are refused, and never more memory is taken than the file has bytes.
+
+    Raises:
+        ShardSetError: missing, damaged, or not an index.
+    """
+    try:
+        data = path.read_bytes()
+        file = io.BytesIO(data)
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("another version of the format")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    except Exception as error:  # numpy's parser of headers lets through whatever Python's own raises
+        raise ShardSetError(f"{path}: cannot be read ({error}). Convert or copy the set again.") from error
+    rows = len(data) - file.tell()
+    known = dtype.names == index_dtype(1).names and dtype == index_dtype(dtype["key"].itemsize)
+    if not known or len(shape) != 1 or shape[0] < 0 or shape[0] * dtype.itemsize != rows:
+        raise ShardSetError(f"{path}: not the index of a shard. Convert or copy the set again.")
+    return np.frombuffer(data, dtype, count=shape[0], offset=file.tell())

@@ -1,0 +1,179 @@
+"""The settings of a conversion that change bytes, their checks, and their hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from spikebridge.pipeline.base.errors import SettingsError
+
+if TYPE_CHECKING:  # numpy stays out of the way of --help
+    from spikebridge.pipeline.events.binning import Binning
+    from spikebridge.pipeline.events.filters import Filters
+
+SCHEMA_VERSION = 1
+"""Version of the shard-set layout that this code writes, and the newest that it reads."""
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "protocol": ("strict", "legacy", "leaky"),
+    "reduction": ("sum", "bilinear", "frequency", "event"),
+    "extent": ("recording", "canvas"),
+    "binning": ("bins", "window", "count"),
+    "encoding": ("v", "luma", "rgb", "hsv"),
+    "dtype": ("uint8", "uint16", "float16"),
+    "format": ("webdataset", "hdf5"),
+    "codec": ("raw", "gzip"),
+}
+"""Allowed values of the settings that are names."""
+DTYPES = {"sum": ("uint8", "uint16"), "bilinear": ("float16",), "frequency": ("float16",), "event": ("uint8",)}
+"""Types in which the frames of a reduction are stored, the default first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionSettings:
+    """What a conversion computes; two conversions of the same raw data with equal settings give equal bytes.
+
+    Raises:
+        SettingsError: a value out of its range, or two that contradict each other.
+    """
+
+    dataset: str
+    """Name of the reader."""
+    protocol: str = "strict"
+    """`strict`: no held-out photograph in the static pool. `legacy`: the published splits. `leaky`: the splits of
+    `strict`, but every photograph in the pool, to measure what leakage is worth."""
+    time_bins: int = 10
+    """T, frames per recording, 1 to 1000."""
+    size: int = 28
+    """Height and width of a frame and of a static image in pixels, 1 to 1024."""
+    binning: str = "bins"
+    """How a recording is cut: `bins` of equal length, windows of `window_us`, or bins of equal `count` of events."""
+    window_us: int = 0
+    """Length of a window in microseconds, 1 to 10**9; binning `window` only."""
+    events_per_bin: int = 0
+    """Events of a bin, 0 to share out the recording's evenly; binning `count` only."""
+    time_window_us: tuple[int, ...] = ()
+    """(start, stop) in microseconds from the first event: the part of a recording that is used; empty for all."""
+    hot_pixels: float = 0.0
+    """Leave out pixels with more than this many times the mean events of active pixels; 0 leaves none out."""
+    refractory_us: int = 0
+    """Leave out events that follow on their pixel's last within this time, in microseconds; 0 leaves none out."""
+    background_us: int = 0
+    """Leave out events without a neighbour's event within this time before, in microseconds; 0 leaves none out."""
+    reduction: str = "sum"
+    """`sum`: every event adds 1 to one cell. `bilinear`: the published resize, corners aligned. `event`: a cell is 1
+    when an event falls into it. `frequency`: rates relative to the frame's largest, as published with N-Omniglot."""
+    extent: str = "canvas"
+    """What is stretched to `size`: the `recording`'s own extent (max + 1) or the sensor's `canvas`."""
+    encoding: str = "v"
+    """Channels of the static images: `v` and `luma` one, `rgb` and `hsv` three."""
+    dtype: str = ""
+    """Stored type of the frames; empty chooses uint8 for `sum` and `event`, float16 for the others."""
+    format: str = "webdataset"
+    """Container of the event shards: tar (`webdataset`) or `hdf5`."""
+    samples_per_shard: int = 1000
+    """Samples in a full shard, at least 1."""
+    seed: int = 0
+    """Seed of the splits and of the order at writing, 0 to 2**32 - 1."""
+    classes: tuple[str, ...] = ()
+    """Keep only these classes; empty keeps all."""
+    limit: int = 0
+    """Keep at most this many recordings, taken class by class in turn; 0 keeps all."""
+    splits_sha256: str = ""
+    """SHA-256 of the CSV that replaces the splits; empty for none."""
+    codec: str = "raw"
+    """How frames are stored: `raw`, or `gzip`, five to ten times smaller and several times slower to read."""
+
+    def __post_init__(self) -> None:
+        if not self.dtype:
+            object.__setattr__(self, "dtype", DTYPES.get(self.reduction, ("uint8",))[0])
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise SettingsError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
+        for name, low, high in (
+            ("time_bins", 1, 1000),
+            ("size", 1, 1024),
+            ("samples_per_shard", 1, 10**9),
+            ("seed", 0, 2**32 - 1),
+            ("limit", 0, 10**12),
+            ("window_us", 0, 10**9),
+            ("events_per_bin", 0, 10**9),
+            ("hot_pixels", 0.0, 1e9),
+            ("refractory_us", 0, 10**9),
+            ("background_us", 0, 10**9),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise SettingsError(f"{name} is {value}; expected {low} to {high}.")
+        self._check_binning()
+        if self.dtype not in DTYPES[self.reduction]:
+            raise SettingsError(
+                f"dtype {self.dtype} does not go with reduction {self.reduction}, whose frames are stored as "
+                f"{' or '.join(DTYPES[self.reduction])}."
+            )
+
+    def _check_binning(self) -> None:
+        for name, mode in (("window_us", "window"), ("events_per_bin", "count")):
+            if getattr(self, name) and self.binning != mode:
+                raise SettingsError(f"{name} goes with binning {mode} only; binning is {self.binning}.")
+        if self.binning == "window" and not self.window_us:
+            raise SettingsError("binning window needs the length of a window, window_us; expected at least 1.")
+        if self.reduction == "frequency" and self.binning != "bins":
+            raise SettingsError("reduction frequency is a rate over equal bins; expected binning bins.")
+        times = self.time_window_us
+        if times and (len(times) != 2 or not 0 <= times[0] < times[1]):
+            raise SettingsError(f"time_window_us is {list(times)}; expected a start from 0 on and a later stop.")
+
+    @cached_property
+    def filters(self) -> Filters:
+        """What is taken out of a recording before it is binned."""
+        from spikebridge.pipeline.events.filters import Filters
+
+        return Filters(self.time_window_us, self.hot_pixels, self.refractory_us, self.background_us)
+
+    @cached_property
+    def binning_rule(self) -> Binning:
+        """How a recording is cut into time bins."""
+        from spikebridge.pipeline.events.binning import Binning
+
+        return Binning(self.binning, self.window_us, self.events_per_bin)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as JSON-ready values, in the order of their definition."""
+        lists = {name: list(getattr(self, name)) for name in ("classes", "time_window_us")}
+        return {**dataclasses.asdict(self), **lists}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ConversionSettings:
+        """The settings that `as_dict` gave.
+
+        Raises:
+            SettingsError: they are not those of this version.
+        """
+        try:
+            lists = {name: tuple(values[name]) for name in ("classes", "time_window_us")}
+            settings = cls(**{**values, **lists})
+        except (TypeError, KeyError) as error:
+            raise SettingsError(f"these are not the settings of this version: {error}.") from error
+        if settings.as_dict() != values:
+            raise SettingsError("these are not the settings of this version.")
+        return settings
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the settings and the schema version: what `make` puts into a folder's name."""
+        text = json.dumps({"schema": SCHEMA_VERSION, **self.as_dict()}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """One line per setting that differs, `name: found there, wanted here`; empty when equal."""
+    return "\n".join(
+        f"  {name}: {found.get(name, 'absent')} there, {wanted.get(name, 'absent')} wanted"
+        for name in sorted({*found, *wanted})
+        if found.get(name) != wanted.get(name)
+    )

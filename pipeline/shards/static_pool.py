@@ -1,0 +1,230 @@
+"""The static images of a shard set, `static.h5`: the pool that training draws from, and the held-out images.
+
+Axes: N images, C channels of the encoding, H and W pixels, K classes.
+Data sets: images [N,C,H,W] uint8, label [N] int32, key [N] and role [N] fixed-length strings, pixels_sha256 [N,32]
+uint8 (of the decoded full-size image), class_offsets [K+1] int64 into the pool. Rows are in the order (role, label,
+key), the pool first: class k owns the rows class_offsets[k] to class_offsets[k+1].
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import ShardSetError
+from spikebridge.pipeline.base.files import reserve
+from spikebridge.pipeline.containers.hdf5 import plain_dataset
+from spikebridge.pipeline.shards.static_parts import PartImages
+from spikebridge.pipeline.shards.writer import chunk_places, hdf5_bound
+
+STATIC_FILE = "static.h5"
+POOL, DUPLICATE = "pool", "duplicate"
+ROLES = (POOL, "validation", "test", DUPLICATE)
+"""Order of the rows by role: drawn as a partner; shown by a validation or test recording, or in the official test
+subset; kept out because it equals one of those."""
+
+
+@dataclass(frozen=True)
+class StaticImages:
+    """Images of a shard set with what is known of each.
+
+    Args:
+        images: [N,C,H,W] uint8: an array, `StoredImages`, or `PartImages` while a set is made.
+        labels: [N] int64.
+        keys: N strings.
+        roles: N strings, see `ROLES`.
+        pixels_sha256: [N,32] uint8.
+        class_offsets: [K+1] int64, row ranges of the classes in the pool.
+    """
+
+    images: Any
+    labels: NDArray[np.int64]
+    keys: tuple[str, ...]
+    roles: tuple[str, ...]
+    pixels_sha256: NDArray[np.uint8]
+    class_offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @classmethod
+    def sort(
+        cls,
+        images: NDArray[np.uint8] | PartImages,
+        *,
+        labels: Sequence[int],
+        keys: Sequence[str],
+        roles: Sequence[str],
+        pixels_sha256: NDArray[np.uint8],
+        num_classes: int,
+    ) -> StaticImages:
+        """Put rows that come in any order into the order (role, label, key) and find the classes of the pool.
+
+        Images that lie in parts stay where they are.
+        """
+        order = sorted(range(len(keys)), key=lambda i: (ROLES.index(roles[i]), labels[i], keys[i]))
+        sorted_labels = np.array([labels[i] for i in order], np.int64)
+        pool_size = sum(role == POOL for role in roles)
+        return cls(
+            images=images.reordered(order) if isinstance(images, PartImages) else images[order],
+            labels=sorted_labels,
+            keys=tuple(keys[i] for i in order),
+            roles=tuple(roles[i] for i in order),
+            pixels_sha256=pixels_sha256[order],
+            class_offsets=np.searchsorted(sorted_labels[:pool_size], np.arange(num_classes + 1)).astype(np.int64),
+        )
+
+    def pool(self) -> StaticImages:
+        """The rows that training may draw: those of the role `pool`."""
+        n = int(self.class_offsets[-1])
+        if isinstance(self.images, StoredImages):
+            images: Any = StoredImages(self.images.path, (n, *self.images.shape[1:]))
+        else:
+            images = self.images[:n]
+        return StaticImages(
+            images, self.labels[:n], self.keys[:n], self.roles[:n], self.pixels_sha256[:n], self.class_offsets
+        )
+
+
+class StoredImages:
+    """Images that stay in their file: read by row, each checked; for pools that are larger than memory.
+
+    Args:
+        path: of `static.h5`.
+        shape: (N,C,H,W) of the first N images.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path, self.shape = path, shape
+        self._file: int | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: int | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Images [len(rows),C,H,W] by row number, or one of them.
+
+        Raises:
+            ShardSetError: the file was changed since it was opened.
+        """
+        if isinstance(rows, int | np.integer):
+            return self[np.array([rows])][0]
+        offsets, checksums = self._places
+        if self._file is None:
+            self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        out = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for image, row in zip(out.reshape(len(rows), -1), rows, strict=True):
+            place = int(offsets[row])
+            if os.preadv(self._file, [image.data], place) != image.size or zlib.crc32(image.data) != checksums[row]:
+                raise ShardSetError(f"{self.path}: image {row} is damaged or cut. Convert or copy the set again.")
+        return out
+
+    def blocks(self) -> Iterator[NDArray[np.uint8]]:
+        """All images in order, a few at a time, read and checked by HDF5."""
+        import h5py
+
+        with h5py.File(self.path, "r") as file:
+            images = plain_dataset(file, "images", self.path, dtype=np.dtype("u1"))
+            step = max(1, len(images) if images.chunks is None else images.chunks[0])
+            for first in range(0, len(self), step):
+                yield images[first : min(first + step, len(self))]
+
+    @cached_property
+    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+        """[N] first byte in the file, and [N] crc32, of every image."""
+        import h5py
+
+        with h5py.File(self.path, "r") as file:
+            images = plain_dataset(file, "images", self.path, dtype=np.dtype("u1"))
+            step, size = images.chunks[0], int(np.prod(self.shape[1:]))
+            places = chunk_places(images)[:, 0]
+        rows = np.arange(len(self))
+        checksums = (zlib.crc32(image) for block in self.blocks() for image in block)
+        return places[rows // step * step] + rows % step * size, np.fromiter(checksums, np.uint32, len(self))
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", None) is not None:
+            os.close(self._file)  # type: ignore[arg-type]
+
+
+def write_static(path: Path, static: StaticImages) -> None:
+    """Write the file; rows are in the order of `StaticImages.sort`.
+
+    Images are taken a chunk at a time, so they may be anything that has a shape and gives slices of rows.
+    """
+    import h5py
+
+    step = min(256, len(static))
+    shape = static.images.shape
+    columns = (
+        ("label", static.labels.astype("<i4"), 65536),
+        ("key", np.array([key.encode() for key in static.keys]), 65536),
+        ("role", np.array([role.encode() for role in static.roles], "S10"), 65536),
+        ("pixels_sha256", static.pixels_sha256, 65536),
+        ("class_offsets", static.class_offsets.astype("<i8"), 65536),
+    )
+    whole_chunks = -(-len(static) // step) * step  # the last chunk is stored whole, and so are those of the columns
+    rest = sum(-(-len(v) // min(rows, len(v))) * min(rows, len(v)) * v[:1].nbytes for _, v, rows in columns)
+    reserve(path, hdf5_bound(whole_chunks * math.prod(shape[1:]) + rest, chunks=whole_chunks // step))
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        images = file.create_dataset("images", shape, np.dtype("u1"), chunks=(step, *shape[1:]), fletcher32=True)
+        for first in range(0, len(static), step):
+            images[first : first + step] = static.images[first : first + step]
+        for name, values, rows in columns:
+            chunks = (min(rows, len(values)), *values.shape[1:])
+            file.create_dataset(name, data=values, chunks=chunks, fletcher32=True)
+
+
+def read_static(path: Path, *, resident: bool = True) -> StaticImages:
+    """Read the file.
+
+    Args:
+        path: of `static.h5`.
+        resident: read the images into memory; otherwise they are `StoredImages`.
+
+    Raises:
+        ShardSetError: missing, damaged, or not laid out as above.
+    """
+    import h5py
+
+    types: dict[str, Any] = {
+        "label": np.dtype("<i4"),
+        "key": np.bytes_,
+        "role": np.bytes_,
+        "pixels_sha256": np.dtype("u1"),
+    }
+    try:
+        with h5py.File(path, "r") as file:
+            columns = {name: plain_dataset(file, name, path, dtype=dtype)[()] for name, dtype in types.items()}
+            offsets = plain_dataset(file, "class_offsets", path, dtype=np.dtype("<i8"))[()]
+            stored = plain_dataset(file, "images", path, dtype=np.dtype("u1"))
+            images = stored[()] if resident else StoredImages(path, stored.shape)
+    except (OSError, KeyError, AttributeError, ValueError, TypeError, RuntimeError) as error:
+        raise ShardSetError(
+            f"{path}: cannot be read ({error}); expected the static images of a shard set. "
+            "Convert or copy the set again."
+        ) from error
+    n = len(images)
+    shapes = {name: column.shape for name, column in columns.items()}
+    if shapes != dict.fromkeys(types, (n,)) | {"pixels_sha256": (n, 32)} or len(images.shape) != 4 or offsets.ndim != 1:
+        raise ShardSetError(f"{path}: its columns differ in length. Convert or copy the shard set again.")
+    roles = {role: role.decode("ascii", "backslashreplace") for role in set(columns["role"].tolist())}
+    if not set(roles.values()) <= set(ROLES) or not len(offsets) or (np.diff(offsets, prepend=0, append=n) < 0).any():
+        raise ShardSetError(f"{path}: unknown roles or class offsets. Convert or copy the shard set again.")
+    return StaticImages(
+        images=images,
+        labels=columns["label"].astype(np.int64),
+        keys=tuple(key.decode("ascii", "backslashreplace") for key in columns["key"].tolist()),
+        roles=tuple(roles[role] for role in columns["role"].tolist()),
+        pixels_sha256=columns["pixels_sha256"],
+        class_offsets=offsets.astype(np.int64),
+    )

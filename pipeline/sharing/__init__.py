@@ -1,0 +1,1 @@
+"""Published shard sets: where they lie, how they get there, and how they are read from there."""

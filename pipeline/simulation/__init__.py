@@ -1,0 +1,1 @@
+"""Simulated recordings: a model of an event camera, and the raw data sets written with it."""

@@ -1,0 +1,124 @@
+"""Folders of simulated raw data: whose they are, with which settings, and how an interrupted run finds its files again.
+
+The header (settings, seed, source) stands in `PARTIAL` while files are written and in `COMPLETE`, with counts, when all
+are there. Every file is written aside and renamed, so that a file under its final name is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, write_bytes
+from spikebridge.pipeline.shards.settings import describe_difference
+
+COMPLETE = "simulated.json"
+PARTIAL = "simulated.partial.json"
+
+
+def prepare(out: Path, header: dict[str, Any], *, overwrite: bool) -> None:
+    """Make the folder ours, with the header of this run in `PARTIAL`; keep files of an interrupted equal run.
+
+    Raises:
+        SettingsError: the folder holds something else, or data with other settings.
+    """
+    if out.exists() and not out.is_dir():
+        raise SettingsError(f"{out}: is a file; expected a folder to write into.")
+    out.mkdir(parents=True, exist_ok=True)
+    partial = read_header(out / PARTIAL)
+    complete = (out / COMPLETE).exists()
+    # A run killed at its very first file leaves that file's temporary form.
+    others = [p.name for p in out.iterdir() if not (p.name.startswith(PARTIAL) and p.name.endswith(PARTIAL_SUFFIX))]
+    if others and partial is None and not complete:
+        raise SettingsError(
+            f"{out}: not empty ({', '.join(sorted(others)[:3])}) and without {COMPLETE}, so not written by this "
+            "command. Choose another folder."
+        )
+    if partial is not None and not complete:
+        clearing = partial.pop("clearing")
+        if not overwrite:
+            refuse_difference(out, partial, header)
+        if partial == header and not clearing:
+            return
+    # Old files must never pass for files of this run, whenever it is killed: the header says that they are being
+    # cleared until they are gone, and the old header goes before them.
+    write_bytes(out / PARTIAL, _as_bytes({**header, "clearing": True}))
+    (out / COMPLETE).unlink(missing_ok=True)
+    for name in ("events", "static"):
+        if (out / name).exists():
+            shutil.rmtree(out / name)
+    for leftover in out.glob(f"*{PARTIAL_SUFFIX}"):
+        leftover.unlink()
+    write_bytes(out / PARTIAL, _as_bytes({**header, "clearing": False}))
+
+
+def complete_folder(out: Path, header: dict[str, Any], counts: dict[str, Any]) -> None:
+    """Say that all files are there, with their counts."""
+    write_bytes(out / COMPLETE, _as_bytes({**header, "counts": counts}))
+    (out / PARTIAL).unlink()
+
+
+def read_header(path: Path) -> dict[str, Any] | None:
+    """A header file, or None where there is none.
+
+    Raises:
+        SettingsError: it is not one of ours.
+    """
+    if not path.is_file():
+        return None
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(header, dict) or "settings" not in header:
+            raise ValueError("not a header of simulated data")
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}; expected what this command writes. Choose another folder.") from error
+    return header
+
+
+def refuse_difference(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Compare two headers, counts aside.
+
+    Raises:
+        SettingsError: with the settings that differ.
+    """
+    difference = describe_difference(_flat({k: v for k, v in found.items() if k != "counts"}), _flat(wanted))
+    if difference:
+        raise SettingsError(
+            f"{out}: holds simulated data with other settings. Choose another folder, or overwrite it.\n{difference}"
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts and lists as one dict with dotted names."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return {prefix: value}
+    out: dict[str, Any] = {}
+    for name, inner in value.items():
+        out |= _flat(inner, f"{prefix}.{name}" if prefix else str(name))
+    return out
+
+
+def _as_bytes(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True) + "\n").encode()
+
+
+def filled(path: Path) -> bool:
+    """Whether a file is there and not empty: one of no bytes is what a power cut can leave under a final name."""
+    return path.is_file() and path.stat().st_size > 0
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that it is never seen half-written under its name.
+
+    Differs from `pipeline.base.files.write_bytes`: no flush to the disk, which would cost more than the simulation, and
+    a temporary name that is always the same, so that a resumed run leaves none behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_bytes(data)
+    aside.replace(path)

@@ -1,0 +1,333 @@
+"""Raw data sets of simulated recordings: scikit-learn's digits, or any folder of class folders of images.
+
+<out>/events/...             .bin recordings
+      static/...             the images they were simulated from
+      simulated.json         written last: its presence means complete; says that the recordings are simulated
+      simulated.partial.json the same before completion, without counts; what an interrupted run is resumed from
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
+from spikebridge.pipeline.base.processors import usable_processors
+from spikebridge.pipeline.formats.bin40 import RECORD_BYTES, encode
+from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
+from spikebridge.pipeline.simulation.camera import MODEL_VERSION, named_generator, simulate
+from spikebridge.pipeline.simulation.folder import (
+    COMPLETE,
+    PARTIAL,
+    complete_folder,
+    filled,
+    prepare,
+    read_header,
+    refuse_difference,
+    replace_file,
+)
+from spikebridge.pipeline.simulation.settings import SimulatorSettings
+
+TEST_FRACTION = 0.2
+STATEMENT = (
+    "The recordings in this folder are simulated from still images with a model of an event camera; "
+    "no camera recorded them. Results on them say nothing certain about real recordings."
+)
+
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+"""Wraps an iterable to show its progress, as tqdm does."""
+
+
+class RawSummary(TypedDict):
+    """What a call found and did; JSON types."""
+
+    recordings: int
+    """Recordings in the folder now."""
+    events: int
+    """Events in all of them."""
+    written: int
+    """Recordings written by this call; the others were there already."""
+    up_to_date: bool
+    """The folder was complete with the same settings, and was left alone."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One image and its recording, named relative to the output folder."""
+
+    key: str
+    events_path: str
+    static_path: str
+    load: Callable[[], tuple[bytes, NDArray[np.uint8]]]
+    """Bytes of the static file, and its luminance [H,W] uint8."""
+
+
+def write_digits(
+    out: Path,
+    *,
+    seed: int = 0,
+    settings: SimulatorSettings | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> RawSummary:
+    """Write scikit-learn's 1,797 handwritten digits and a simulated recording of each.
+
+    `static/{Train,Test}/<digit>/<NNNNN>.png` (8x8 grey, 0..16 scaled to 0..255) and
+    `events/{Train,Test}/<digit>/<NNNNN>.bin`; NNNNN is the 1-based index into the digits, unique over both folders.
+    A random round(0.2 n) of each digit, decided by the seed, is the test subset.
+
+    Args:
+        out: folder to write into; absent, empty, or of an earlier call.
+        seed: root seed of the split and of everything random in the recordings, 0 or more.
+        settings: the camera; the N-MNIST camera by default.
+        progress: wraps the iterable of recordings.
+        overwrite: replace what an earlier call wrote with other settings.
+
+    Returns:
+        What was done. A complete folder with the same settings is left alone; an interrupted one is resumed.
+
+    Raises:
+        SettingsError: the folder holds other settings (and not `overwrite`), or something else; a negative seed.
+
+    Source: Alpaydin and Kaynak 1998, "Optical recognition of handwritten digits" (UCI), the test part, as shipped by
+    scikit-learn.
+    """
+    from sklearn.datasets import load_digits
+
+    _check_seed(seed)
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # [N,8,8]
+    labels = bunch.target.astype(np.int64)  # [N]
+    is_test = np.zeros(len(labels), bool)
+    for digit in range(10):
+        members = np.flatnonzero(labels == digit)
+        chosen = named_generator(seed, f"digits/test/{digit}").permutation(members)
+        is_test[chosen[: round(TEST_FRACTION * len(members))]] = True
+
+    def job(index: int) -> _Job:
+        name = f"{'Test' if is_test[index] else 'Train'}/{labels[index]}/{index + 1:05d}"
+        image = images[index]
+        return _Job(
+            key=f"{index + 1:05d}",
+            events_path=f"events/{name}.bin",
+            static_path=f"static/{name}.png",
+            load=lambda: (_png(image), image),
+        )
+
+    source = {"images": "scikit-learn digits", "sha256": _sha256(images.tobytes() + labels.tobytes())}
+    return _write(
+        Path(out),
+        [job(i) for i in range(len(labels))],
+        header=_header("write_digits", source, settings or SimulatorSettings(), seed),
+        settings=settings or SimulatorSettings(),
+        seed=seed,
+        progress=progress,
+        overwrite=overwrite,
+    )
+
+
+def write_images(
+    images_dir: Path,
+    out: Path,
+    *,
+    sensor: tuple[int, int] = (34, 34),
+    seed: int = 0,
+    settings: SimulatorSettings | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> RawSummary:
+    """Simulate a recording of every image in a folder of class folders.
+
+    `events/<class>/<stem>.bin`, and `static/<class>/<file>`, a copy of the image file. Files of other types, hidden
+    ones, and folders inside class folders are passed over. An EXIF orientation is not applied, as image readers for
+    training do not apply it either; of an animation the first picture counts.
+
+    Args:
+        images_dir: one folder per class, with png, jpg, jpeg, bmp, gif, tif or tiff files.
+        out: folder to write into, outside `images_dir`; absent, empty, or of an earlier call.
+        sensor: (W, H) of the camera in pixels, at most 256x240.
+        seed: root seed of everything random, 0 or more.
+        settings: the camera; the N-MNIST camera by default. `sensor` wins over its sensor size.
+        progress: wraps the iterable of recordings.
+        overwrite: replace what an earlier call wrote with other settings or images.
+
+    Returns:
+        What was done. A complete folder with the same settings and images is left alone; an interrupted one resumes.
+
+    Raises:
+        LayoutError: no such folder, no images in class folders, or two images of a class with the same stem.
+        RecordingError: an image that cannot be decoded (`unreadable_image`), or a recording without events (`empty`).
+        SettingsError: the sensor is too large for the .bin format; `out` holds other settings (and not `overwrite`)
+            or something else, or lies in `images_dir` or around it; a negative seed.
+    """
+    images_dir, out = Path(images_dir), Path(out)
+    _check_seed(seed)
+    width, height = sensor
+    settings = replace(settings or SimulatorSettings(), sensor_width_px=width, sensor_height_px=height)
+    inner, outer = out.resolve(), images_dir.resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise SettingsError(f"{out}: overlaps with the images in {images_dir}; choose a folder beside them.")
+    jobs, listing = [], hashlib.sha256()
+    for path in _class_images(images_dir):
+        name = f"{path.parent.name}/{path.name}"
+        digest = _sha256(path.read_bytes())
+        listing.update(f"{digest}  {name}\n".encode())
+        jobs.append(
+            _Job(
+                key=f"{path.parent.name}/{path.stem}",
+                events_path=f"events/{path.parent.name}/{path.stem}.bin",
+                static_path=f"static/{name}",
+                load=_image_loader(path),
+            )
+        )
+    source = {"images": f"{len(jobs)} image files", "sha256": listing.hexdigest()}
+    return _write(
+        out,
+        jobs,
+        header=_header("write_images", source, settings, seed),
+        settings=settings,
+        seed=seed,
+        progress=progress,
+        overwrite=overwrite,
+    )
+
+
+def luminance(data: bytes, *, source: str) -> NDArray[np.uint8]:
+    """Decode an image file to the luminance that the simulated display shows.
+
+    Args:
+        data: the whole file: grey, palette, colour, CMYK, 16-bit grey, or transparent (shown on black).
+        source: file name for the message.
+
+    Returns:
+        [H,W] uint8.
+
+    Raises:
+        RecordingError: not an image that can be decoded (`unreadable_image`).
+
+    Source: ITU-R BT.601, the weights of the three colours, as Pillow applies them.
+    """
+    return np.asarray(Image.fromarray(decode_image(data, source=source)).convert("L"), np.uint8)
+
+
+def _check_seed(seed: int) -> None:
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise SettingsError(f"seed = {seed!r}; expected a whole number, 0 or more.")
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _image_loader(path: Path) -> Callable[[], tuple[bytes, NDArray[np.uint8]]]:
+    def load() -> tuple[bytes, NDArray[np.uint8]]:
+        data = path.read_bytes()
+        return data, luminance(data, source=str(path))
+
+    return load
+
+
+def _class_images(images_dir: Path) -> Iterator[Path]:
+    """Image files of all class folders in order of class and name; names are compared as text, not by locale."""
+    if not images_dir.is_dir():
+        raise LayoutError(f"{images_dir}: no such folder; expected one folder of images per class in it.")
+    found = False
+    for folder in sorted((p for p in images_dir.iterdir() if p.is_dir()), key=lambda p: p.name):
+        if folder.name.startswith("."):
+            continue
+        stems: dict[str, str] = {}
+        for path in sorted(folder.iterdir(), key=lambda p: p.name):
+            if path.name.startswith(".") or path.suffix.lower() not in EXTENSIONS or not path.is_file():
+                continue
+            if path.stem in stems:
+                raise LayoutError(
+                    f"{folder}: {stems[path.stem]} and {path.name} have the same stem, so their recordings would have "
+                    "the same name. Rename one of them."
+                )
+            stems[path.stem] = path.name
+            found = True
+            yield path
+    if not found:
+        raise LayoutError(
+            f"{images_dir}: no images in class folders; expected <class>/<name> with one of {' '.join(EXTENSIONS)}."
+        )
+
+
+def _header(writer: str, source: dict[str, str], settings: SimulatorSettings, seed: int) -> dict[str, Any]:
+    """All that decides the bytes of the folder."""
+    return {
+        "schema": 1,
+        "generator": f"spikebridge spikebridge.pipeline.simulation.write.{writer}",
+        "model_version": MODEL_VERSION,
+        "simulated": True,
+        "statement": STATEMENT,
+        "source": source,
+        "seed": seed,
+        "settings": settings.as_dict(),
+    }
+
+
+def _write(
+    out: Path,
+    jobs: list[_Job],
+    *,
+    header: dict[str, Any],
+    settings: SimulatorSettings,
+    seed: int,
+    progress: Progress | None,
+    overwrite: bool,
+) -> RawSummary:
+    """Bring the folder to the state that header and jobs describe."""
+    header = json.loads(json.dumps(header))  # as it will read back: tuples become lists
+    if not overwrite and (complete := read_header(out / COMPLETE)) is not None:
+        refuse_difference(out, complete, header)
+        (out / PARTIAL).unlink(missing_ok=True)
+        counts = complete["counts"]
+        return RawSummary(recordings=counts["recordings"], events=counts["events"], written=0, up_to_date=True)
+    prepare(out, header, overwrite=overwrite)
+    written, events = 0, 0
+    per_folder: dict[str, int] = {}
+    with ThreadPoolExecutor(usable_processors()) as threads:
+        made = threads.map(lambda job: _make(out, job, settings=settings, seed=seed), jobs)
+        for job, new in zip(progress(jobs) if progress else jobs, made, strict=True):
+            written += new
+            events += (out / job.events_path).stat().st_size // RECORD_BYTES
+            folder = job.events_path.removeprefix("events/").rpartition("/")[0]
+            per_folder[folder] = per_folder.get(folder, 0) + 1
+    counts = {"recordings": len(jobs), "events": events, "per_folder": dict(sorted(per_folder.items()))}
+    complete_folder(out, header, counts)
+    return RawSummary(recordings=len(jobs), events=events, written=written, up_to_date=False)
+
+
+def _make(out: Path, job: _Job, *, settings: SimulatorSettings, seed: int) -> bool:
+    """Bring the job's two files about; says whether they were not there yet."""
+    target, static = out / job.events_path, out / job.static_path
+    if filled(target) and filled(static):
+        return False
+    data, image = job.load()
+    recording = simulate(image, settings=settings, seed=seed, key=job.key)
+    if len(recording) == 0:
+        raise RecordingError(
+            f"{job.static_path}: the simulated recording has no events; expected some. The image has too "
+            "little contrast for these settings: leave it out, or turn the camera's noise on.",
+            reason="empty",
+        )
+    replace_file(static, data)
+    replace_file(target, encode(recording))
+    return True

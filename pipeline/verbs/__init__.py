@@ -1,0 +1,1 @@
+"""Verbs of the command line about raw data and shard sets, one file each."""

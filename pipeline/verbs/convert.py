@@ -1,0 +1,50 @@
+"""The verb `convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spikebridge.pipeline.shards.settings import CHOICES
+from spikebridge.pipeline.ui.terminal import (
+    answer,
+    folder,
+    json_option,
+    overwrite_option,
+    progress_bar,
+)
+
+
+@click.command()
+@click.argument("shards_path", metavar="SHARDS", type=folder())
+@click.option("--out", type=folder(), required=True, help="Folder of the new shard set.")
+@click.option("--format", "format_", type=click.Choice(CHOICES["format"]), help="Container  [default: as it is]")
+@click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How frames are stored  [default: as it is]")
+@overwrite_option
+@json_option
+def convert(
+    shards_path: Path, out: Path, format_: str | None, codec: str | None, overwrite: bool, as_json: bool
+) -> None:
+    """Store a shard set in another container or codec.
+
+    The raw data is not needed. The result is the very set that preprocess makes with these settings, under the same
+    ID. Interrupted, it continues where it was; a damaged source is refused.
+
+    \b
+    Examples:
+      spikebridge convert data/shards/digits --format hdf5 --out data/shards/digits-hdf5
+      spikebridge convert data/shards/digits --codec gzip --out data/shards/digits-small
+    """
+    from spikebridge.pipeline.preprocess.reformat import rewrite
+
+    outcome = rewrite(shards_path, out, format_=format_, codec=codec, overwrite=overwrite, progress=progress_bar)
+    manifest = outcome.manifest
+    size = sum(entry["bytes"] for entry in manifest["files"])
+    result = {"out": str(out), "id": manifest["self_sha256"], "bytes": size, "up_to_date": outcome.up_to_date}
+    text = (
+        f"Shard set {out}" + (" is up to date" if outcome.up_to_date else "") + "\n"
+        f"  ID         {manifest['self_sha256']}\n"
+        f"  stored as  {manifest['settings']['format']}, {manifest['settings']['codec']}: {size / 1e6:,.1f} MB"
+    )
+    answer(result, text, as_json=as_json)

@@ -1,0 +1,35 @@
+"""The verb `datasets`."""
+
+from __future__ import annotations
+
+import click
+
+from spikebridge.pipeline.ui.terminal import (
+    answer,
+    json_option,
+    two_columns,
+)
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def datasets(name: str | None, as_json: bool) -> None:
+    """List the data sets, or describe one.
+
+    Said are its source, its licence and how its folders look.
+
+    \b
+    Examples:
+      spikebridge datasets
+      spikebridge datasets nmnist
+    """
+    from spikebridge.pipeline.readers import all_readers, get_reader
+
+    readers = [get_reader(name)] if name else all_readers()
+    facts = {reader.name: reader.describe() for reader in readers}
+    if name:
+        answer(facts[name], two_columns({f"{key}:": value for key, value in facts[name].items()}), as_json=as_json)
+    else:
+        titles = {key: fact["title"] for key, fact in facts.items()}
+        answer(facts, two_columns(titles), as_json=as_json, then=["datasets", "NAME"])

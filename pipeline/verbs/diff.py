@@ -1,0 +1,36 @@
+"""The verb `diff`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spikebridge.pipeline.ui.terminal import (
+    answer,
+    folder,
+    json_option,
+    progress_bar,
+)
+
+
+@click.command()
+@click.argument("first", type=folder())
+@click.argument("second", type=folder())
+@json_option
+def diff(first: Path, second: Path, as_json: bool) -> None:
+    """Say how two shard sets differ.
+
+    Exit code 1 when their samples, classes or images do.
+
+    \b
+    Example:
+      spikebridge diff data/shards/digits fetched
+    """
+    from spikebridge.pipeline.checks.diff import difference
+    from spikebridge.pipeline.shards.reader import ShardSet
+
+    found = difference(ShardSet(first), ShardSet(second), progress=progress_bar)
+    answer(found.as_dict(), found.text(), as_json=as_json)
+    if not found.same_content:
+        click.get_current_context().exit(1)

@@ -1,0 +1,37 @@
+"""The verb `doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spikebridge.pipeline.ui.terminal import (
+    answer,
+    folder,
+    json_option,
+)
+from spikebridge.pipeline.verbs.training import Training
+
+
+@click.command()
+@click.option("--data", type=folder(), default="data", show_default=True, help="Folder of raw/, shards/ and runs/.")
+@json_option
+@click.pass_obj
+def doctor(training: Training, data: Path, as_json: bool) -> None:
+    """Say what this machine offers and what is missing.
+
+    Packages, processor, GPU, memory and disk, data found, and which fast paths are active and why not.
+
+    \b
+    Example:
+      spikebridge doctor
+    """
+    from spikebridge.pipeline.inspection.machine import examine, screen
+
+    found = examine(data)
+    state = training.examine(data / "runs")
+    found["fast_paths"] += state.pop("fast_paths")
+    found["data"]["runs"] = state.pop("runs")
+    found |= state
+    answer(found, screen(found), as_json=as_json)

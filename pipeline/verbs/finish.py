@@ -1,0 +1,48 @@
+"""The verb `finish`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spikebridge.pipeline.ui.terminal import (
+    folder,
+    json_option,
+    progress_bar,
+)
+from spikebridge.pipeline.verbs.preprocess import show_set
+from spikebridge.pipeline.verbs.training import Training
+
+
+@click.command()
+@click.argument("shards_path", metavar="SHARDS", type=folder())
+@click.option("--events", type=folder(), help="Folder of the recordings  [default: as the tasks had it]")
+@click.option("--static", type=folder(), help="Folder of the static images  [default: as the tasks had it]")
+@click.option("--splits", type=folder(), help="CSV of the splits  [default: as the tasks had it]")
+@click.option("--max-bad", type=click.IntRange(0), default=0, show_default=True, help="Recordings that may be dropped.")
+@json_option
+@click.pass_obj
+def finish(
+    training: Training,
+    shards_path: Path,
+    events: Path | None,
+    static: Path | None,
+    splits: Path | None,
+    max_bad: int,
+    as_json: bool,
+) -> None:
+    """Complete a shard set that several jobs made.
+
+    The jobs are those of preprocess --task; which of them have to run (again) is said. Usually that is none: only
+    where an image turned out to be undecodable after another job had gone past it.
+
+    \b
+    Example:
+      spikebridge finish data/shards/nmnist
+    """
+    from spikebridge.pipeline.preprocess.array_jobs import finish_shares
+
+    where = {"events": events, "static": static, "splits": splits}
+    outcome = finish_shares(shards_path, where=where, max_bad=max_bad, progress=progress_bar)
+    show_set(training, outcome, shards_path, as_json=as_json)

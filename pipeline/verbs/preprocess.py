@@ -1,0 +1,223 @@
+"""The verb `preprocess`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.shards.settings import CHOICES, ConversionSettings
+from spikebridge.pipeline.ui.terminal import (
+    answer,
+    folder,
+    json_option,
+    overwrite_option,
+    progress_bar,
+    say,
+    two_columns,
+)
+from spikebridge.pipeline.verbs.training import Training
+
+DONE_WITH_REJECTS = 3
+
+
+@click.command()
+@click.option("--dataset", help="Name of the data set, see `spikebridge datasets`.")
+@click.option("--events", type=folder(), help="Folder of the recordings.")
+@click.option("--static", type=folder(), help="Folder of the static images.")
+@click.option("--out", type=folder(), help="Folder of the shard set.")
+@click.option("--recipe", help="Take the settings from this recipe  [default: the one named like the data set]")
+@click.option("--time-bins", type=int, help="Frames per recording, T.")
+@click.option("--size", type=int, help="Height and width of frames and images in pixels.")
+@click.option("--binning", type=click.Choice(CHOICES["binning"]), help="Equal bins, windows, or counts of events.")
+@click.option("--window-us", type=int, help="Length of a window (--binning window).")
+@click.option("--events-per-bin", type=int, help="Events of a bin (--binning count)  [default: equal shares]")
+@click.option("--time-window", metavar="START:STOP", help="Part of a recording that is used, in microseconds.")
+@click.option("--hot-pixels", type=float, help="Leave out pixels with more than this many times the mean events.")
+@click.option("--refractory-us", type=int, help="Leave out events this soon after their pixel's last.")
+@click.option("--background-us", type=int, help="Leave out events without a neighbour's this shortly before.")
+@click.option("--reduction", type=click.Choice(CHOICES["reduction"]), help="How events become cells.")
+@click.option("--extent", type=click.Choice(CHOICES["extent"]), help="Stretch the recording's extent or the sensor.")
+@click.option("--encoding", type=click.Choice(CHOICES["encoding"]), help="Channels of the static images.")
+@click.option("--dtype", type=click.Choice(CHOICES["dtype"]), help="Stored type  [default: by the reduction]")
+@click.option(
+    "--protocol",
+    type=click.Choice(CHOICES["protocol"]),
+    help="Splits without leaks, the published ones, or leaks on purpose.",
+)
+@click.option(
+    "--splits", type=folder(exists=True, dir_okay=False), help="CSV (recording,split) that replaces the splits."
+)
+@click.option("--format", type=click.Choice(CHOICES["format"]), help="Container of the event shards.")
+@click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How frames are stored  [default: raw]")
+@click.option("--samples-per-shard", type=int, help="Samples in a full shard.")
+@click.option("--workers", type=click.IntRange(1), help="Processes  [default: one per processor]")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Use the workers of this Dask cluster, for example tcp://host:8786."
+)
+@click.option("--task", metavar="I/N", help="Do one of N shares, as one job of a batch queue; then see finish.")
+@click.option("--seed", type=int, help="Seed of splits and order  [default: 0]")
+@click.option("--limit", type=int, help="Convert at most this many recordings.")
+@click.option("--classes", help="Convert only these classes, separated by commas.")
+@click.option("--max-bad", type=click.IntRange(0), default=0, show_default=True, help="Recordings that may be dropped.")
+@click.option("--dry-run", is_flag=True, help="Say what was found and what would be made; write nothing.")
+@click.option("--settings-hash", is_flag=True, help="Print the hash of the settings and stop.")
+@overwrite_option
+@json_option
+@click.pass_obj
+def preprocess(
+    training: Training,
+    dataset: str | None,
+    recipe: str | None,
+    events: Path | None,
+    static: Path | None,
+    out: Path | None,
+    splits: Path | None,
+    workers: int | None,
+    scheduler: str | None,
+    task: str | None,
+    max_bad: int,
+    dry_run: bool,
+    settings_hash: bool,
+    overwrite: bool,
+    as_json: bool,
+    classes: str | None,
+    time_window: str | None,
+    **flags: Any,
+) -> None:
+    """Turn raw recordings and images into a shard set.
+
+    Interrupted, it continues where it was; repeated, it finds that nothing is to do. Recordings that cannot be used are
+    listed in rejects.jsonl: more than --max-bad of them fail the conversion, fewer end with exit code 3.
+
+    The bytes do not depend on who works. With --scheduler, scheduler and workers of the Dask cluster need spikebridge
+    installed, and see the folders under the same paths. With --task I/N, N jobs share out the work on a shared disk: in
+    any order, on any machine, killed and run again as you like; spikebridge finish, or preprocess without --task, then
+    completes the set. A recording that kills the process that reads it is found and rejected at the next attempt: that
+    of another worker, or with --workers 1 that of the same command run again.
+
+    \b
+    Examples:
+      spikebridge preprocess --dataset nmnist --events N-MNIST --static MNIST --out shards
+      spikebridge preprocess --dataset nmnist --events N-MNIST --static MNIST --out shards --dry-run
+      spikebridge preprocess --recipe digits --events raw --static raw --out shards --time-bins 5
+      spikebridge preprocess --recipe digits --events raw --static raw --out shards --scheduler tcp://head:8786
+      spikebridge preprocess --recipe digits --events raw --static raw --out shards --task $SLURM_ARRAY_TASK_ID/8
+    """
+    flags["classes"] = tuple(classes.split(",")) if classes else None
+    flags["time_window_us"] = _time_window(time_window) if time_window else None
+    settings = conversion_settings(training, dataset, recipe, flags)
+    if settings_hash:
+        return click.echo(settings.sha256[:12])
+    if missing := [option for option, value in (("--events", events), ("--static", static)) if value is None]:
+        raise click.UsageError(f"Missing option {' and '.join(missing)}.")
+    if out is None and not dry_run:
+        raise click.UsageError("Missing option --out.")
+    if task and (overwrite or scheduler):
+        raise click.UsageError(f"--task does not go with {'--overwrite' if overwrite else '--scheduler'}.")
+
+    from spikebridge.pipeline.base.processors import usable_processors
+    from spikebridge.pipeline.preprocess.array_jobs import Sources, convert_share
+    from spikebridge.pipeline.preprocess.run import convert
+
+    assert events is not None
+    assert static is not None
+    sources = Sources(events, static, splits)
+    conversion = sources.prepare(settings)
+    for line in conversion.report():
+        say(line)
+    if dry_run or out is None:
+        summary = conversion.summary(workers=workers or usable_processors())
+        given: list[str | Path] = ["--dataset", settings.dataset, "--events", events, "--static", static]
+        return answer(summary, plan_text(summary), as_json=as_json, then=["preprocess", *given, "--out", "SHARDS"])
+    workers = workers or usable_processors()
+    if task:
+        share = parse_share(task)
+        standing = convert_share(conversion, out, sources, share=share, workers=workers, progress=progress_bar)
+        return answer(standing.values(share), standing.text(share, out), as_json=as_json)
+    outcome = convert(
+        conversion,
+        out,
+        workers=workers,
+        scheduler=scheduler,
+        max_bad=max_bad,
+        overwrite=overwrite,
+        progress=progress_bar,
+    )
+    show_set(training, outcome, out, as_json=as_json, recipe=recipe)
+
+
+def parse_share(text: str) -> tuple[int, int]:
+    """`--task I/N` as two numbers."""
+    number, _, tasks = text.partition("/")
+    if not (number.isdigit() and tasks.isdigit() and 1 <= int(number) <= int(tasks)):
+        raise click.BadParameter(f"{text!r} is no share; expected I/N, for example 1/8 or 8/8", param_hint="--task")
+    return int(number), int(tasks)
+
+
+def plan_text(summary: dict[str, Any]) -> str:
+    """What --dry-run says."""
+    counts = ", ".join(f"{summary[name]:,} {name}" for name in ("train", "validation", "test"))
+    lost = summary["no_static_image"]
+    rows = {
+        "recordings": f"{summary['recordings']:,} of {summary['classes']:,} classes"
+        + (" (SIMULATED)" if summary["simulated"] else ""),
+        "images": f"{summary['static_images']:,}" + (f"; {lost:,} recordings have none" if lost else ""),
+        "samples": counts,
+        "missing": "; ".join(summary["missing"]),
+        "output": f"{summary['shards']:,} shards, about {summary['output_bytes'] / 1e6:,.1f} MB",
+        "time": f"about {summary['about_seconds']:,.0f} s",
+        "settings": summary["settings_hash"],
+    }
+    return two_columns({f"{summary['dataset']}, nothing written": "", **{f"  {k}": v for k, v in rows.items() if v}})
+
+
+def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, recipe: str | None = None) -> None:
+    """The closing lines of a conversion; where recordings were dropped, the verb ends with its own exit code."""
+    manifest, rejected = outcome.manifest, len(outcome.rejects)
+    counts = {name: manifest["splits"][name]["samples"] for name in ("train", "validation", "test")}
+    result = {"out": str(out), "id": manifest["self_sha256"], "splits": counts, "static": manifest["static"]["roles"]}
+    result |= {"rejected": rejected, "up_to_date": outcome.up_to_date, "simulated": manifest["simulated"]}
+    text = (
+        f"Shard set {out}" + (" is up to date" if outcome.up_to_date else "") + "\n"
+        f"  ID         {manifest['self_sha256']}\n"
+        f"  samples    {', '.join(f'{count:,} {name}' for name, count in counts.items())}"
+        + (" (SIMULATED recordings)\n" if manifest["simulated"] else "\n")
+        + f"  pool       {manifest['static']['roles']['pool']:,} of {manifest['static']['images']:,} static images"
+        + (" (LEAKY: with those of held-out recordings)" if manifest["settings"]["protocol"] == "leaky" else "")
+    )
+    if not manifest["static"]["roles"]["pool"]:
+        text += ": the others were held out, or look like one that was; only event_only can train"
+    fitting = training.fitting_recipe(manifest["settings"], wish=recipe) or "FILE.toml"
+    step: list[str | Path] = ["train", "--shards", out, "--recipe", fitting, "--run", "RUN"]
+    answer(result, text, as_json=as_json, then=[] if rejected else step)
+    if rejected:
+        say(f"{rejected} recordings or images were dropped, see {out / 'rejects.jsonl'}")
+        click.get_current_context().exit(DONE_WITH_REJECTS)
+
+
+def _time_window(text: str) -> tuple[int, int]:
+    start, _, stop = text.partition(":")
+    if not (start.isdigit() and stop.isdigit()):
+        raise click.BadParameter(
+            f"{text!r} is no part of a recording; expected START:STOP in microseconds, for example 0:100000",
+            param_hint="--time-window",
+        )
+    return int(start), int(stop)
+
+
+def conversion_settings(
+    training: Training, dataset: str | None, recipe: str | None, flags: dict[str, Any]
+) -> ConversionSettings:
+    """Settings from the recipe, flags winning; the default recipe is the one named like the data set, if any."""
+    if dataset is None and recipe is None:
+        raise click.UsageError("Missing option --dataset (or --recipe).")
+    if recipe is None and dataset in training.recipe_names():
+        recipe = dataset
+    chosen = training.recipe_shards(recipe) if recipe else {}
+    if dataset is not None and recipe is not None and chosen["dataset"] != dataset:
+        raise SettingsError(f"recipe {recipe} is made for data set {chosen['dataset']}, not for {dataset}.")
+    given = {name: value for name, value in flags.items() if value is not None}
+    return ConversionSettings(**{**chosen, **({"dataset": dataset} if dataset else {}), **given})

@@ -1,0 +1,38 @@
+"""The verb `pull`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spikebridge.pipeline.ui.terminal import (
+    answer,
+    byte_bar,
+    folder,
+    json_option,
+)
+
+
+@click.command()
+@click.argument("address")
+@click.argument("out", type=folder())
+@click.option("--split", "splits", multiple=True, help="Fetch the shards of this split only (can be repeated).")
+@click.option("--expect", metavar="ID", help="Refuse any other shard set.")
+@json_option
+def pull(address: str, out: Path, splits: tuple[str, ...], expect: str | None, as_json: bool) -> None:
+    """Fetch a published shard set; every file is checked.
+
+    ADDRESS is a folder, or begins with http(s)://, s3:// or sftp://. Interrupted, the same command goes on where it
+    was cut off.
+
+    \b
+    Examples:
+      spikebridge pull https://data.example.org/digits data/shards/digits
+      spikebridge pull s3://our-bucket/digits data/shards/digits --split test
+    """
+    from spikebridge.pipeline.sharing.publish import pull as fetch
+
+    done = fetch(address, out, splits=splits, expect=expect, bar=byte_bar)
+    text = f"Shard set {out}\n  ID         {done['id']}\n  splits     {', '.join(done['splits'])}"
+    answer(done, text, as_json=as_json, then=["inspect", out])

@@ -1,0 +1,57 @@
+"""The verb `simulate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spikebridge.pipeline.ui.terminal import (
+    answer,
+    folder,
+    json_option,
+    overwrite_option,
+    progress_bar,
+)
+
+
+@click.command()
+@click.argument("name", type=click.Choice(["digits"]), default="digits")
+@click.option("--out", type=folder(), required=True, help="Folder for events/ and static/.")
+@click.option("--images", type=folder(), help="Simulate recordings of these class folders of images instead.")
+@click.option("--sensor", default="34x34", show_default=True, metavar="WxH", help="Sensor in pixels, at most 256x240.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
+@overwrite_option
+@json_option
+def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, overwrite: bool, as_json: bool) -> None:
+    """Make event recordings of photographs.
+
+    Photographs are the built-in digits, or your own images. The recordings are SIMULATED, and everything made from
+    them says so.
+
+    \b
+    Examples:
+      spikebridge simulate digits --out data/raw/digits
+      spikebridge simulate --images photos --sensor 64x48 --out data/raw/photos
+    """
+    from spikebridge.pipeline.simulation.write import write_digits, write_images
+
+    width, _, height = sensor.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise click.BadParameter(
+            f"{sensor!r} is no size; expected WIDTHxHEIGHT, for example 34x34", param_hint="--sensor"
+        )
+    size = (int(width), int(height))
+    shown = lambda items: progress_bar(items, desc="simulate")  # noqa: E731
+    if images is None and size != (34, 34):
+        raise click.BadParameter(
+            "the built-in digits are recorded on 34x34 pixels; use --images", param_hint="--sensor"
+        )
+    if images is None:
+        made = write_digits(out, seed=seed, progress=shown, overwrite=overwrite)
+    else:
+        made = write_images(images, out, sensor=size, seed=seed, progress=shown, overwrite=overwrite)
+    text = f"{made['recordings']:,} simulated recordings in {out}" + (" (up to date)" if made["up_to_date"] else "")
+    kind = "folders" if images else name
+    step: list[str | Path] = ["preprocess", "--dataset", kind, "--events", out, "--static", out, "--out", "SHARDS"]
+    answer({**made, "out": str(out)}, text, as_json=as_json, then=step)

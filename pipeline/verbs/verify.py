@@ -1,0 +1,47 @@
+"""The verb `verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spikebridge.pipeline.ui.terminal import (
+    answer,
+    failure,
+    folder,
+    json_option,
+    progress_bar,
+)
+
+VERIFICATION_FAILED = 4
+
+
+@click.command()
+@click.argument("shards_path", metavar="SHARDS", type=folder())
+@json_option
+def verify(shards_path: Path, as_json: bool) -> None:
+    """Check a shard set: bytes, counts, leaks.
+
+    Every byte and every count, and that no held-out photograph is in the pool that training draws from.
+
+    \b
+    Example:
+      spikebridge verify data/shards/digits
+    """
+    from spikebridge.pipeline.base.errors import ShardSetError
+    from spikebridge.pipeline.checks.verify import verify as check
+
+    try:
+        found = check(shards_path, progress=progress_bar)
+    except ShardSetError as error:
+        failure(str(error)).show()
+        click.get_current_context().exit(VERIFICATION_FAILED)
+    head = (
+        f"{found.files} files, {found.samples:,} samples, {found.images:,} static images, {found.bytes / 1e6:,.1f} MB"
+    )
+    lines = [*(f"problem: {problem}" for problem in found.problems), *(f"note: {note}" for note in found.notes)]
+    text = "\n".join([f"{found.verdict}: {head}", *lines])
+    answer({**vars(found), "ok": found.ok}, text, as_json=as_json)
+    if not found.ok:
+        click.get_current_context().exit(VERIFICATION_FAILED)

@@ -1,0 +1,111 @@
+"""Images of every mode become RGB; the pixel hash sees through renaming and re-encoding."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.images.decode import decode_image, pixel_hash, read_image, to_static
+
+GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+
+
+def encoded(image, **options):
+    file = io.BytesIO()
+    image.save(file, **{"format": "PNG", **options})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "LA", "RGBA", "RGB"])
+def test_grey_in_every_mode(mode):
+    image = Image.fromarray(GREY)
+    data = encoded(image.quantize(256) if mode == "P" else image.convert(mode))
+    np.testing.assert_array_equal(decode_image(data, source="x"), np.repeat(GREY[..., None], 3, -1))
+
+
+def test_sixteen_bit_keeps_the_upper_byte():
+    data = encoded(Image.fromarray(GREY.astype(np.uint16) * 256 + 7))
+    np.testing.assert_array_equal(decode_image(data, source="x")[..., 0], GREY)
+
+
+def test_transparent_is_shown_on_black():
+    rgba = np.full((2, 2, 4), 200, np.uint8)
+    rgba[0, 0, 3] = 0
+    shown = decode_image(encoded(Image.fromarray(rgba)), source="x")
+    assert shown[0, 0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "TIFF"])
+def test_cmyk_shows_the_colours_that_were_printed(format_):
+    inks = np.zeros((16, 16, 4), np.uint8)
+    inks[:8, :, 1:3] = 255  # magenta and yellow print red; nothing prints the white of the paper
+    shown = decode_image(encoded(Image.fromarray(inks, "CMYK"), format=format_), source="x").astype(int)
+    assert shown.shape == (16, 16, 3)
+    assert abs(shown[2, 2] - (255, 0, 0)).max() < 8
+    assert abs(shown[13, 2] - 255).max() < 8
+
+
+def test_palettes_are_looked_up_and_one_bit_is_black_and_white():
+    image = Image.fromarray(np.arange(4, dtype=np.uint8).reshape(2, 2), "P")
+    image.putpalette([9, 8, 7, 200, 0, 0, 0, 200, 0, 0, 0, 200])
+    expected = [[[9, 8, 7], [200, 0, 0]], [[0, 200, 0], [0, 0, 200]]]
+    assert decode_image(encoded(image), source="x").tolist() == expected
+    expected[1][1] = [0, 0, 0]
+    assert decode_image(encoded(image, transparency=3), source="x").tolist() == expected
+    assert (
+        decode_image(encoded(Image.fromarray(GREY > 100)), source="x").tolist()
+        == (np.repeat((GREY > 100)[..., None], 3, -1).astype(int) * 255).tolist()
+    )
+
+
+@pytest.mark.parametrize("format_", ["PNG", "TIFF"])
+def test_sixteen_bit_colour_and_alpha(format_):
+    if format_ == "TIFF":
+        data = encoded(Image.fromarray(GREY.astype(np.uint16) * 256 + 9), format="TIFF")
+        assert (decode_image(data, source="x")[..., 1] == GREY).all()
+        return
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    for colour, pixel, shown in ((2, (200, 100, 50), [200, 100, 50]), (6, (200, 100, 50, 0), [0, 0, 0])):
+        row = b"\0" + struct.pack(f">{2 * len(pixel)}H", *([value * 256 + 3 for value in pixel] * 2))
+        body = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, colour, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(row))
+        data = b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+        assert decode_image(data, source="x")[0, 1].tolist() == shown
+
+
+def test_hash_sees_through_names_and_encodings(tmp_path):
+    image = Image.fromarray(GREY)
+    image.save(tmp_path / "a.png")
+    image.convert("RGB").save(tmp_path / "renamed.bmp")
+    image.convert("RGBA").save(tmp_path / "again.png", compress_level=1)
+    hashes = {pixel_hash(read_image(path)) for path in tmp_path.iterdir()}
+    assert len(hashes) == 1
+    assert pixel_hash(np.zeros((2, 3, 3), np.uint8)) != pixel_hash(np.zeros((3, 2, 3), np.uint8))
+
+
+@pytest.mark.parametrize("data", [b"", b"not an image", encoded(Image.fromarray(GREY))[:50]])
+def test_unreadable_images_are_named(data):
+    with pytest.raises(RecordingError, match=r"digit\.png") as caught:
+        decode_image(data, source="digit.png")
+    assert caught.value.reason == "unreadable_image"
+
+
+def test_a_picture_that_claims_more_than_any_memory_is_refused_unread():
+    header = encoded(Image.fromarray(GREY))
+    most = header.replace(struct.pack(">II", 8, 6), struct.pack(">II", 2**31 - 1, 2**31 - 1), 1)
+    most = most[:29] + struct.pack(">I", zlib.crc32(most[12:29])) + most[33:]
+    with pytest.raises(RecordingError, match="exceeds limit of") as caught:
+        decode_image(most, source="digit.png")
+    assert caught.value.reason == "unreadable_image"
+
+
+def test_to_static_stretches_to_a_square():
+    rgb = np.repeat(GREY[..., None], 3, -1)
+    assert to_static(rgb, size=5, encoding="v").shape == (1, 5, 5)
+    assert to_static(rgb, size=9, encoding="rgb").shape == (3, 9, 9)

@@ -1,0 +1,188 @@
+"""The same bytes from this process, a pool, and a Dask cluster of separate processes, while workers die."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from conftest import ROOT
+from dask_cluster import dask_cluster
+from deadly import environment, sleeper
+
+from spikebridge.pipeline.base.errors import PipelineError, SettingsError
+from spikebridge.pipeline.checks.verify import verify
+from spikebridge.pipeline.preprocess.executors import open_engine
+from spikebridge.pipeline.preprocess.isolation import ProcessDiedError, alone, attempt
+from spikebridge.pipeline.preprocess.plan import plan_static
+from spikebridge.pipeline.preprocess.prepare import prepare
+from spikebridge.pipeline.preprocess.run import convert, make_job
+from spikebridge.pipeline.preprocess.tasks import TaskResult
+from spikebridge.pipeline.shards.settings import ConversionSettings
+
+SMALL = ConversionSettings(dataset="digits", time_bins=4, size=12, samples_per_shard=4)
+DEADLY, SLOW = "00007.bin", "00001.bin"  # in different shards, the deadly one in that with the fewest others
+
+
+def contents(folder):
+    """Bytes of every file that is part of the set."""
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name != "environment.json"}
+
+
+def preprocess(raw, out, *options, env):
+    command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
+    command += ["--static", str(raw), "--out", str(out), "--time-bins", "4", "--size", "12", "--samples-per-shard", "4"]
+    command += ["--max-bad", "1", *options]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process, seconds=300):
+    """Exit code of a process that may take so long and no longer; what it wrote is shown if that is not expected."""
+    try:
+        _, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _, errors = process.communicate()
+    print(errors)
+    return process.returncode
+
+
+@pytest.fixture(scope="module")
+def with_a_deadly_recording(tmp_path_factory):
+    """Raw data, and the set that comes of it when one recording is deadly: made in one process, at the second go."""
+    from conftest import write_digits_raw
+
+    folder = tmp_path_factory.mktemp("deadly")
+    raw = write_digits_raw(folder / "raw")
+    env = environment(folder / "start", deadly=DEADLY)
+    assert ended(preprocess(raw, folder / "set", "--workers", "1", env=env)) == -signal.SIGSEGV
+    assert not (folder / "set" / "manifest.json").exists()
+    assert ended(preprocess(raw, folder / "set", "--workers", "1", env=env)) == 3
+    return raw, folder / "set"
+
+
+def test_a_recording_that_kills_its_process_is_a_reject(with_a_deadly_recording, tmp_path):
+    raw, made = with_a_deadly_recording
+    (line,) = [json.loads(text) for text in (made / "rejects.jsonl").read_text().splitlines()]
+    assert (line["kind"], line["name"], line["reason"]) == ("recording", "Test/0/00007", "kills_worker")
+    found = verify(made)
+    assert found.ok
+    assert found.samples == 20
+    with pytest.raises(PipelineError, match="kills the process that reads it"):
+        convert(prepare(SMALL, events_root=raw, static_root=raw), made)
+    whole = convert(prepare(SMALL, events_root=raw, static_root=raw), tmp_path / "whole").manifest
+    test = whole["splits"]["test"]["samples"]
+    assert test == 6
+    kept = {p.name for p in made.glob("events-*.tar") if p.read_bytes() == (tmp_path / "whole" / p.name).read_bytes()}
+    assert {p.name for p in made.glob("events-*.tar")} - kept == {"events-test-00001.tar"}
+
+
+def test_a_pool_survives_a_dead_worker_and_a_deadly_recording(with_a_deadly_recording, tmp_path):
+    raw, made = with_a_deadly_recording
+    env = environment(tmp_path / "start", deadly=DEADLY, slow=SLOW)
+    process = preprocess(raw, tmp_path / "set", "--workers", "2", env=env)
+    os.kill(sleeper(tmp_path / "start"), signal.SIGKILL)
+    assert ended(process) == 3
+    assert contents(tmp_path / "set") == contents(made)
+
+
+@pytest.mark.parametrize("failures", [3, pytest.param(0, marks=pytest.mark.long)])  # 3: Dask's own; 0: we try again
+def test_a_dask_cluster_survives_a_dead_worker_and_a_deadly_recording(with_a_deadly_recording, tmp_path, failures):
+    raw, made = with_a_deadly_recording
+    env = environment(tmp_path / "start", deadly=DEADLY, slow=SLOW)
+    env["DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"] = str(failures)
+    with dask_cluster(tmp_path, env, workers=3) as (address, crew):
+        process = preprocess(raw, tmp_path / "set", "--scheduler", address, env={**os.environ, "TZ": "Asia/Tokyo"})
+        asleep = sleeper(tmp_path / "start")
+        assert asleep in {worker.pid for worker in crew}
+        os.kill(asleep, signal.SIGKILL)
+        assert ended(process) == 3
+        ends = [worker.poll() for worker in crew]
+        assert sorted(ends, key=str) == [-signal.SIGSEGV, -signal.SIGKILL, None]
+    assert contents(tmp_path / "set") == contents(made)
+
+
+def test_a_cluster_without_workers_is_given_up_and_a_lost_scheduler_is_said(digits_raw, tmp_path):
+    code = (
+        "import sys, pathlib\nfrom spikebridge.pipeline.base import cluster\n"
+        "from spikebridge.pipeline.preprocess import executors as engines\n"
+        "from spikebridge.pipeline.preprocess.run import convert\n"
+        "from spikebridge.pipeline.preprocess.prepare import prepare\n"
+        "from spikebridge.pipeline.shards.settings import ConversionSettings\n"
+        "cluster.PATIENCE_S = cluster.GLANCE_S = engines.GLANCE_S = 0.1\nraw, out, address = sys.argv[1:]\n"
+        "found = prepare(ConversionSettings(dataset='digits'), events_root=pathlib.Path(raw),"
+        " static_root=pathlib.Path(raw))\nconvert(found, pathlib.Path(out), scheduler=address)"
+    )
+
+    def run(address):
+        command = [sys.executable, "-c", code, str(digits_raw), str(tmp_path / "set"), address]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False).stderr
+
+    with dask_cluster(tmp_path, dict(os.environ), workers=0) as (address, _):
+        assert "has had no worker" in run(address)
+    assert f"no Dask scheduler answers at {address}" in run(address)
+
+
+def test_without_the_package_one_is_told_what_to_install(digits_raw, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    conversion = prepare(SMALL, events_root=digits_raw, static_root=digits_raw)
+    with pytest.raises(SettingsError, match=r"pip install 'spikebridge\[distributed\]'"):
+        convert(conversion, tmp_path / "set", scheduler="tcp://127.0.0.1:8786")
+
+
+def test_a_deadly_image_is_found_among_others(digits_raw, tmp_path, monkeypatch):
+    conversion = prepare(SMALL, events_root=digits_raw, static_root=digits_raw)
+    job = make_job(conversion, tmp_path / "set")
+    chunk = plan_static(conversion.listing)[0].part(0, 3)
+    for name, value in environment(tmp_path / "start", deadly=chunk.images[1].path.name).items():
+        monkeypatch.setenv(name, value)
+    (job.work / f"{chunk.name}.began").touch()  # as a process leaves it that died
+    result = attempt(job, chunk)
+    (line,) = result.rejects
+    assert (line["kind"], line["name"], line["reason"]) == ("image", chunk.images[1].name, "kills_worker")
+    assert not (job.work / f"{chunk.name}.began").exists()
+    assert TaskResult.load(job.work, chunk.name) == result
+
+
+def test_errors_of_a_process_of_its_own_are_raised_here(digits_raw, tmp_path):
+    with pytest.raises(ProcessDiedError, match="exit status 7"):
+        alone(os._exit, 7)
+    with pytest.raises(ProcessDiedError):
+        alone(os._exit, 0)
+    with pytest.raises(FileNotFoundError):
+        alone(os.stat, str(tmp_path / "nothing"))
+    assert alone(print, "whatever a library prints") is None
+
+
+def test_a_task_whose_process_dies_for_no_recordings_sake_is_given_up(digits_raw, tmp_path, monkeypatch):
+    conversion = prepare(replace(SMALL, limit=2), events_root=digits_raw, static_root=digits_raw)
+    job = make_job(conversion, tmp_path / "set")
+    (chunk,) = plan_static(conversion.listing)
+    (job.work / f"{chunk.name}.began").touch()
+    calls = []
+
+    def dies(function, *arguments):
+        calls.append(function.__name__)
+        if function.__name__ == "convert_task":
+            raise ProcessDiedError("exit status -9")
+
+    monkeypatch.setattr("spikebridge.pipeline.preprocess.isolation.alone", dies)
+    with pytest.raises(PipelineError, match="fewer --workers"):
+        attempt(job, chunk)
+    assert calls == ["convert_task", "rehearse_task", "rehearse_task", "convert_task"]
+
+
+def test_workers_that_die_without_end(digits_raw, tmp_path, monkeypatch):
+    conversion = prepare(SMALL, events_root=digits_raw, static_root=digits_raw)
+    chunks = plan_static(conversion.listing)
+    monkeypatch.setattr("spikebridge.pipeline.preprocess.executors.MOST_DEATHS", 1)
+    with open_engine(workers=2) as engine:
+        monkeypatch.setattr("spikebridge.pipeline.preprocess.executors.attempt", die)
+        with pytest.raises(PipelineError, match="2 workers died in a row"):
+            list(engine.run(make_job(conversion, tmp_path / "set"), chunks))
+
+
+def die(job, task):
+    os._exit(1)

@@ -1,0 +1,304 @@
+import subprocess
+import sys
+import tomllib
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT
+from fake_shards import tiny_recipe
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spikebridge.train.config import recipes, settings
+from spikebridge.train.config.shipped import RECIPES
+from spikebridge.train.errors import RecipeError
+
+GOOD = {
+    "shards": {
+        "dataset": "digits",
+        "time_bins": 10,
+        "size": 28,
+        "reduction": "sum",
+        "extent": "canvas",
+        "encoding": "v",
+        "protocol": "strict",
+    },
+    "train": {"method": "kt", "model": "scnn", "epochs": 4, "batch_size": 20, "lr": 0.001},
+}
+
+
+def problems_of(call, *args, **kwargs):
+    with pytest.raises(RecipeError) as caught:
+        call(*args, **kwargs)
+    return "\n".join(caught.value.problems), len(caught.value.problems)
+
+
+@pytest.mark.parametrize("name", RECIPES.names())
+def test_shipped_recipes_are_valid_and_say_what_they_are(name):
+    recipe = recipes.load_recipe(name)
+    assert recipe.name == name
+    header = RECIPES.show(name).split("[shards]")[0]
+    for word in ("Command:", "Data:", "Result:", "Time:", "Hardware:"):
+        assert word in header
+    assert f"--recipe {name}" in header
+    assert next(entry for entry in RECIPES.listed() if entry.name == name).summary
+
+
+PUBLISHED = ("ncaltech101", "cepdvs", "nomniglot")
+CLASSES = {"digits": 10, "nmnist": 10, "ncaltech101": 101, "cepdvs": 20, "nomniglot": 1623}
+CLASSES |= {"cifar10dvs": 10, "esimagenet": 1000}
+UNRUN = [name for name in RECIPES.names() if name != "nmnist" and recipes.load_recipe(name).shards.dataset != "digits"]
+
+
+def test_what_is_shipped():
+    wanted = {*PUBLISHED, *(f"{name}-legacy" for name in PUBLISHED), "digits", "nmnist", "cifar10dvs", "esimagenet"}
+    assert wanted <= set(RECIPES.names())
+
+
+@pytest.mark.parametrize("name", UNRUN)
+def test_recipes_that_were_never_run_say_so(name):
+    assert "never run on the real data" in RECIPES.show(name).split("[shards]")[0]
+
+
+@pytest.mark.parametrize("name", RECIPES.names())
+def test_shipped_recipes_fit_their_network_reader_and_conversion(name):
+    import torch
+
+    from spikebridge.models import build_model
+    from spikebridge.pipeline.readers import get_reader
+    from spikebridge.pipeline.shards.settings import ConversionSettings
+    from spikebridge.train.networks.build import network_arguments
+
+    recipe = recipes.load_recipe(name)
+    wanted = recipe.shards
+    assert get_reader(wanted.dataset).name == wanted.dataset
+    named = name.partition("-")[0]
+    assert named not in CLASSES or named == wanted.dataset
+    ConversionSettings(**recipe.tables()["shards"])
+    shards = SimpleNamespace(
+        classes=range(CLASSES[wanted.dataset]), sample_shape=(wanted.time_bins, 2, wanted.size, wanted.size)
+    )
+    with torch.device("meta"):
+        net = build_model(**network_arguments(recipe.train, shards))
+    assert net.settings.num_classes == CLASSES[wanted.dataset]
+    if name.startswith("ncaltech101"):
+        assert sum(p.numel() for p in net.parameters()) + 16 == 10_153_700
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_legacy_differs_in_the_protocol_alone(name):
+    there, here = recipes.load_recipe(name), recipes.load_recipe(f"{name}-legacy")
+    assert recipes.differences(there, here) == ["protocol: 'strict' there, 'legacy' asked for"]
+
+
+def test_published_settings():
+    """The table of the published recipes, written out once more."""
+    nc, ce, no = (recipes.load_recipe(name) for name in PUBLISHED)
+    for recipe, T, size, model, epochs, batch in (
+        (nc, 10, 48, "vgg_snn", 300, 120),
+        (ce, 6, 48, "resnet18_snn", 200, 120),
+        (no, 12, 28, "scnn", 50, 16),
+    ):
+        assert (recipe.shards.time_bins, recipe.shards.size, recipe.shards.encoding) == (T, size, "v")
+        train = recipe.train
+        assert (train.method, train.model, train.width, train.neuron) == ("kt", model, 1.0, "LIF")
+        assert (train.epochs, train.batch_size, train.weight_decay, train.seed) == (epochs, batch, 0.01, 42)
+        assert (train.domain_coefficient, train.cka, train.feature) == (0.5, "biased", "published")
+        assert (train.sliding, train.sliding_power, train.statistics) == ("power", 3.0, "per_step")
+        assert (train.coefficient, train.recalibrate, train.events_per_class) == ("learned", False, 0)
+    assert [r.train.tet for r in (nc, ce, no)] == [r.train.regularization for r in (nc, ce, no)] == [True, True, False]
+    assert [r.train.surrogate for r in (nc, ce, no)] == ["QGateGrad", "QGateGrad", "BackEIGateGrad"]
+    assert [r.train.sampling for r in (nc, ce, no)] == ["class_balanced", "shuffle", "shuffle"]
+    assert [r.train.augmentation for r in (nc, ce, no)] == ["crop", "crop_flip_rotate", "none"]
+    assert [r.shards.reduction for r in (nc, ce, no)] == ["bilinear", "bilinear", "frequency"]
+    assert [r.shards.extent for r in (nc, ce, no)] == ["recording", "recording", "canvas"]
+
+
+def test_settings_know_the_models_that_exist():
+    import spikebridge.pipeline.shards.settings
+    from spikebridge import models
+    from spikebridge.models.neurons import NEURONS, make_neuron
+    from spikebridge.models.normalization import STATISTICS
+    from spikebridge.train.data.augmentation import AUGMENTATIONS
+    from spikebridge.train.data.mixing import MIXINGS
+    from spikebridge.train.data.simulation_ranges import PROFILES
+
+    assert set(settings.MODELS) == set(models.NETWORKS)
+    assert set(settings.SURROGATES) == set(models.SURROGATES)
+    assert set(settings.NEURONS) == set(NEURONS)
+    resets = [make_neuron("LIF", surrogate="QGateGrad", reset=name).rule.hard_reset for name in settings.RESETS]
+    assert resets == [True, False]
+    assert set(settings.STATISTICS) == set(STATISTICS)
+    assert set(settings.FEATURES) == set(models.FEATURES)
+    for name in ("reduction", "extent", "encoding", "protocol"):
+        choices = settings.ShardSettings.__dataclass_fields__[name].metadata["choices"]
+        assert set(choices) == set(spikebridge.pipeline.shards.settings.CHOICES[name])
+    assert set(settings.AUGMENTATIONS) == set(AUGMENTATIONS)
+    assert set(settings.MIXINGS) == set(MIXINGS)
+    assert set(settings.SIMULATIONS) == set(PROFILES)
+    assert {"kt", "event_only"} <= set(settings.METHODS)
+
+
+def test_all_problems_at_once_with_the_nearest_name():
+    text, count = problems_of(
+        recipes.recipe_from,
+        {
+            "shards": {**GOOD["shards"], "time_bin": 3, "size": "28"},
+            "train": {
+                **GOOD["train"],
+                "metod": "kt",
+                "model": "scn",
+                "epochs": 2.5,
+                "tet": 1,
+                "lr": -1,
+                "dataset": "digits",
+                "warmup_epochs": -1,
+                "seed": True,
+            },
+            "extra": {},
+        },
+        overrides=["epoch=3", "sliding='on'"],
+    )
+    for part in (
+        "[extra]: unknown table",
+        "time_bin: unknown key; did you mean time_bins?",
+        'size: found the text "28", expected a whole number',
+        "metod: unknown key; did you mean method?",
+        '"scn" is not known; expected one of vgg_snn, resnet18_snn, resnet34_snn, scnn, nmnist_snn; did you mean scnn?',
+        "epochs: found the number 2.5, expected a whole number",
+        "tet: found the number 1, expected true or false",
+        "lr: -1 is too small; expected more than 0.0",
+        "dataset: belongs in [shards]",
+        "warmup_epochs: -1 is too small",
+        "seed: found the boolean true, expected a whole number",
+        "--set epoch: unknown key; did you mean epochs?",
+        'sliding: "on" is not known',
+    ):
+        assert part in text
+    assert count == 13
+
+
+def test_missing_keys_and_contradictions():
+    text, count = problems_of(
+        recipes.recipe_from,
+        {"shards": GOOD["shards"], "train": {"method": "kt", "schedule": "step", "epochs": 3, "warmup_epochs": 4}},
+    )
+    assert count == 5
+    assert "model: missing" in text
+    assert "warmup_epochs: 4 is more than the run's 3 epochs" in text
+    assert "needs at least one" in text
+    text, _ = problems_of(recipes.recipe_from, GOOD, overrides=["milestones=[3, 2]", "lr_min=1"])
+    assert "only schedule" in text
+    assert "do not increase" in text
+    assert "the floor 1" in text
+    text, _ = problems_of(recipes.recipe_from, GOOD, overrides=["milestones=[9]", "schedule=step"])
+    assert "outside a run of 4 epochs" in text
+
+
+def test_settings_check_themselves():
+    with pytest.raises(RecipeError, match="too small"):
+        settings.TrainSettings(method="kt", model="scnn", epochs=0, batch_size=1, lr=0.1)
+    with pytest.raises(RecipeError, match="expected one of"):
+        settings.ShardSettings(**{**GOOD["shards"], "encoding": "hsl"})
+
+
+def test_precedence_of_seed_and_overrides():
+    recipe = recipes.recipe_from(
+        {**GOOD, "train": {**GOOD["train"], "seed": 1}}, overrides=["seed=2", "lr=1", "size=32"], seed=3
+    )
+    assert recipe.train.seed == 3
+    assert recipe.train.lr == 1.0
+    assert isinstance(recipe.train.lr, float)
+    assert recipe.shards.size == 32
+    assert recipes.override(recipe, ["train.epochs=9"], seed=4, method="event_only").train.method == "event_only"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("model=scnn", "scnn"),
+        ('model="scnn"', "scnn"),
+        ("shards.dataset=n-mnist", "n-mnist"),
+        ("lr=1e-3", 1e-3),
+        ("tet=false", False),
+        ("milestones=[1, 2]", [1, 2]),
+    ],
+)
+def test_override_values_are_toml(text, value):
+    assert recipes.parse_override(text)[2] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model=two words", "--set 'model=\"two words\"'"),
+        ("tet=True", "is not a TOML value"),
+        ("lr=fast", "is not a TOML value"),
+        ("lr", "expected key=value"),
+        ("lr=", "expected key=value"),
+        ("shards.lr=1", "unknown key"),
+        ("epochs=1\nseed=2", "is not a TOML value"),
+    ],
+)
+def test_override_errors_show_what_to_write(text, words):
+    found, _ = problems_of(recipes.parse_override, text)
+    assert words in found
+
+
+def test_a_word_that_is_toml_is_not_guessed_to_be_text():
+    text, _ = problems_of(recipes.recipe_from, GOOD, overrides=["dataset=true"])
+    assert "found the boolean true, expected text in quotation marks" in text
+
+
+@given(
+    st.text(min_size=1, max_size=20),
+    st.floats(1e-300, 1e300),
+    st.lists(st.integers(1, 99), max_size=4, unique=True).map(sorted),
+    st.booleans(),
+)
+def test_written_recipes_read_back_equal(dataset, lr, milestones, tet):
+    tables = {
+        "shards": {**GOOD["shards"], "dataset": dataset},
+        "train": {**GOOD["train"], "epochs": 100, "lr": lr, "tet": tet, "lr_min": 0.0, "milestones": milestones},
+    }
+    tables["train"]["schedule"] = "step" if milestones else "cosine"
+    recipe = recipes.recipe_from(tables)
+    assert recipes.recipe_from(tomllib.loads(recipes.dump_recipe(recipe))) == recipe
+
+
+def test_differences_name_what_differs():
+    lines = recipes.differences(tiny_recipe(), tiny_recipe(lr=0.5, tet=False))
+    assert lines == ["lr: 0.003 there, 0.5 asked for", "tet: True there, False asked for"]
+
+
+def test_a_recipe_is_found_for_a_shard_set():
+    name = "nomniglot"
+    wanted = recipes.load_recipe(name).tables()["shards"]
+    assert recipes.fitting_recipe({**wanted, "codec": "raw"}) == name
+    assert recipes.fitting_recipe({**wanted, "protocol": "legacy"}) == "nomniglot-legacy"
+    assert recipes.fitting_recipe({**wanted, "size": 29}) is None
+    best = recipes.load_recipe("best").tables()["shards"]
+    assert [recipes.fitting_recipe(best, wish=wish) for wish in (None, "best", name)] == ["digits", "best", "digits"]
+
+
+def test_find_copy_and_show(tmp_path):
+    copied = RECIPES.copy("digits", tmp_path)
+    assert copied.name == "digits.toml"
+    assert recipes.load_recipe(copied) == recipes.load_recipe("digits")
+    text, _ = problems_of(RECIPES.copy, "digits", copied)
+    assert "--overwrite" in text
+    RECIPES.copy("digits", copied, overwrite=True)
+    text, _ = problems_of(recipes.load_recipe, "digit")
+    assert "did you mean digits?" in text
+    (tmp_path / "broken.toml").write_text("[train\n")
+    text, _ = problems_of(recipes.load_recipe, tmp_path / "broken.toml")
+    assert "not valid TOML" in text
+
+
+def test_recipes_and_method_names_need_no_torch():
+    root = ROOT
+    code = (
+        "import sys; import spikebridge.train.config.recipes, spikebridge.train.methods; "
+        "assert not {'torch', 'numpy', 'h5py'} & set(sys.modules), 'heavy import'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)

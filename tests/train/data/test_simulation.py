@@ -1,0 +1,279 @@
+"""The training simulator: physics of the pixel, geometry of the frame, determinism, agreement with real recordings."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spikebridge.pipeline.events.framing import cell_tables
+from spikebridge.pipeline.events.resize import aligned_weights
+from spikebridge.pipeline.formats.bin40 import decode
+from spikebridge.pipeline.images.decode import to_static
+from spikebridge.pipeline.simulation.settings import SimulatorSettings
+from spikebridge.train.data.simulation import (
+    INSTANTS,
+    Grid,
+    SimulationDraws,
+    Simulator,
+    settings_of,
+    simulate_frames,
+    simulation_draws,
+)
+from spikebridge.train.data.simulation import _count as count
+from spikebridge.train.data.simulation import _light as light_of
+from spikebridge.train.data.simulation import _look as look
+from spikebridge.train.data.simulation import path as path_of
+from spikebridge.train.data.simulation_ranges import LANES, PROFILES, TRIANGLE, Leg, Profile, SimulationRanges
+from spikebridge.train.errors import MethodError
+
+REAL = ROOT.parent / "shared" / "realdata" / "nmnist20"
+CPU = torch.device("cpu")
+T = 5
+
+
+def at_middle(ranges: SimulationRanges, **values: float) -> SimulationRanges:
+    """The middle of every range, without anything random from pixel to pixel, and some values of one's own."""
+    middle = {name: (sum(getattr(ranges, name)) / 2,) * 2 for name in LANES}
+    quiet = dict.fromkeys(("threshold_spread", "leak", "noise", "turn", "delay", "rotation", "shear", "stretch"), 0.0)
+    chosen = {name: (value, value) for name, value in {**quiet, "amplitude_spread": 0.0, **values}.items()}
+    return replace(ranges, **{**middle, **chosen})
+
+
+def photographs(n: int = 4, size: int = 16) -> torch.Tensor:
+    x = torch.zeros(n, 1, size, size)
+    for i in range(n):
+        x[i, 0, 4 : size - 4, 5 : 7 + i] = 1
+    return x
+
+
+def draws_of(n: int, grid: Grid, *, seed: int = 0, first: int = 0) -> SimulationDraws:
+    return simulation_draws(seed, 0, np.arange(first, first + n), grid, device=CPU)
+
+
+def frames_of(
+    images: torch.Tensor, ranges: SimulationRanges, *, legs: tuple[Leg, ...] = TRIANGLE, inverted: bool = True
+) -> torch.Tensor:
+    grid = Grid(images.shape[-1], (images.shape[-1],) * 2, "sum")
+    return simulate_frames(
+        images, draws_of(len(images), grid), grid, time_bins=T, profile=Profile(ranges, legs, inverted=inverted)
+    )
+
+
+def test_counts_are_whole_and_differ_from_draw_to_draw() -> None:
+    x = frames_of(photographs(1).expand(6, -1, -1, -1), SimulationRanges())
+    assert x.shape == (T, 6, 2, 16, 16)
+    assert x.dtype == torch.float32
+    assert torch.equal(x, x.round())
+    assert x.min() == 0
+    assert len({tuple(sample.flatten().tolist()) for sample in x.transpose(0, 1)}) == 6
+
+
+def test_a_sample_depends_on_its_draw_position_alone() -> None:
+    images, grid = photographs(6), Grid(16, (16, 16), "sum")
+    profile = PROFILES["saccades"]
+    whole = simulate_frames(images, draws_of(6, grid), grid, time_bins=T, profile=profile)
+    some = simulate_frames(images[2:4], draws_of(2, grid, first=2), grid, time_bins=T, profile=profile)
+    # The last bit of a logarithm may depend on where in memory it is taken, and could tip a count once in a million.
+    assert (whole[:, 2:4] != some).float().mean() < 1e-3
+    assert torch.equal(whole, simulate_frames(images, draws_of(6, grid), grid, time_bins=T, profile=profile))
+    other = simulation_draws(0, 1, np.arange(6), grid, device=CPU)
+    assert not torch.equal(whole, simulate_frames(images, other, grid, time_bins=T, profile=profile))
+
+
+@given(st.integers(0, 2**40))
+def test_settings_lie_in_their_ranges(seed: int) -> None:
+    ranges, grid = SimulationRanges(), Grid(4, (4, 4), "sum")
+    values = settings_of(draws_of(20, grid, seed=seed).settings, ranges)
+    assert set(values) == set(LANES)
+    for name, value in values.items():
+        low, high = getattr(ranges, name)
+        assert low - 1e-6 <= float(value.min())
+        assert float(value.max()) <= high + 1e-6
+
+
+def test_nothing_moves_nothing_fires() -> None:
+    still = at_middle(SimulationRanges(), amplitude=0.0)
+    assert not frames_of(photographs(), still).any()
+    moving = at_middle(SimulationRanges())
+    assert frames_of(photographs(), moving).any()
+    assert not frames_of(torch.full((2, 1, 16, 16), 0.4), moving).any(), "no contrast"
+
+
+def test_noise_and_leak_are_as_frequent_as_they_say() -> None:
+    plain = torch.zeros(8, 1, 32, 32)
+    noisy = frames_of(plain, at_middle(SimulationRanges(), noise=0.1))
+    assert float(noisy.sum() / (8 * 32 * 32)) == pytest.approx(0.1, rel=0.1)
+    assert float(noisy[:, :, 1].sum() / noisy.sum()) == pytest.approx(0.5, abs=0.05)
+    assert float(noisy[0].sum() / noisy.sum()) == pytest.approx(1 / T, abs=0.05)
+    leaking = frames_of(plain, at_middle(SimulationRanges(), leak=0.5, dead_time=0.0, off_ratio=0.1))
+    # The level starts anywhere between the thresholds 1 above and .1 below, and rises by .5 thresholds.
+    assert not leaking[:, :, 0].any()
+    assert float(leaking[:, :, 1].sum() / (8 * 32 * 32)) == pytest.approx(0.5 / 1.1, rel=0.1)
+
+
+def test_events_add_up_to_the_change_of_the_light() -> None:
+    """Without dead time and lag, the thresholds of all events sum to the change of the log light."""
+    ranges = at_middle(SimulationRanges(), dead_time=0.0, bandwidth=1e12, threshold_on=0.1, off_ratio=1.3)
+    images, grid = photographs(), Grid(16, (16, 16), "sum")
+    draws = draws_of(4, grid)
+    s = settings_of(draws.settings, ranges)
+    times = torch.linspace(0, 1, T * INSTANTS + 1)
+    places = path_of(times, s, PROFILES["saccades"], draws.settings[:, len(LANES) :])
+    seen = look(light_of(images, s, True), places, s, grid) + s["dark_level"][:, None, None]
+    counts = count(seen, draws.pixels, s, T)
+    change = torch.cumsum(counts[:, :, 1] * 0.1 - counts[:, :, 0] * 0.13, 0)
+    ends = seen[INSTANTS::INSTANTS].log() - seen[0].log()
+    assert float((change - ends).abs().max()) < 0.1 + 0.13
+    assert float(change.abs().max()) > 1
+
+
+def test_thresholds_dead_time_and_bandwidth_take_events_away() -> None:
+    def events(**values: float) -> float:
+        return float(frames_of(photographs(), at_middle(SimulationRanges(), **values)).sum())
+
+    assert events(threshold_on=0.4) < events(threshold_on=0.2) < events(threshold_on=0.1)
+    assert events(dead_time=0.05) < events(dead_time=0.01) < events(dead_time=0.0)
+    assert events(bandwidth=20.0) < events(bandwidth=2000.0)
+    assert events(amplitude=0.5) < events(amplitude=1.5)
+
+
+def test_a_bright_bar_that_moves_right_is_on_in_front_and_off_behind() -> None:
+    image = torch.zeros(1, 1, 16, 16)
+    image[..., 6:10] = 1
+    right = (Leg(2.0, 0.0, 0.1, 0.8),)
+    ranges = at_middle(SimulationRanges(), x_start=0.0, y_start=0.0, amplitude=1.0, bandwidth=1e6)
+    x = frames_of(image, ranges, legs=right, inverted=False)[:, 0].sum(0)[:, 8]  # [2,16] of one row
+    places = torch.arange(16.0)
+    off, on = ((x[p] * places).sum() / x[p].sum() for p in (0, 1))
+    assert 5 <= off <= 8
+    assert 9 <= on <= 12
+    # The negative of the picture, seen as a negative, is the picture.
+    negative = frames_of(1 - image, ranges, legs=right, inverted=True)[:, 0].sum(0)[:, 8]
+    assert torch.equal(x, negative)
+
+
+def test_the_frame_is_made_as_the_pipeline_makes_it() -> None:
+    summed, stretched = Grid(28, (34, 34), "sum"), Grid(28, (34, 34), "bilinear")
+    columns, rows = cell_tables((34, 34), (0, 0, 34, 34), 28)
+    starts, cells, weights = aligned_weights(34, 28)
+    for pixel in range(34):
+        one = torch.zeros(34, 34)
+        one[5, pixel] = 1
+        frame = summed.to_frames(one)
+        assert frame.nonzero().tolist() == [[rows[2 * 5] // 28, columns[pixel]]]  # OFF events
+        row = stretched.columns[:, pixel]
+        expected = torch.zeros(28)
+        expected[cells[starts[pixel] : starts[pixel + 1]]] = torch.from_numpy(
+            weights[starts[pixel] : starts[pixel + 1]]
+        )
+        torch.testing.assert_close(row, expected, atol=1e-5, rtol=0)
+
+
+def test_other_units_of_frames() -> None:
+    counts = torch.tensor([[0.0, 2.0], [4.0, 1.0]])
+    assert Grid(2, (2, 2), "event").to_frames(counts).tolist() == [[0, 1], [1, 1]]
+    assert Grid(2, (2, 2), "frequency").to_frames(counts).tolist() == [[0, 0.5], [1, 0.25]]
+    assert Grid(2, (2, 2), "frequency").to_frames(counts * 0).tolist() == [[0, 0], [0, 0]]
+    large = Grid(48, (240, 180), "sum")  # too large to be simulated pixel by pixel
+    assert (large.width, large.height) == (48, 48)
+    assert large.gain == pytest.approx(240 * 180 / 48**2)
+    assert Grid(48, (240, 180), "bilinear").gain == 1
+    small = at_middle(SimulationRanges())
+    frames = simulate_frames(
+        photographs(2, 48), draws_of(2, large), large, time_bins=T, profile=Profile(small, TRIANGLE)
+    )
+    assert frames.shape == (T, 2, 2, 48, 48)
+
+
+def test_a_free_path_goes_anywhere_and_stays_in_the_middle() -> None:
+    grid = Grid(16, (16, 16), "sum")
+    draws = draws_of(400, grid)
+    ranges = replace(PROFILES["smooth"].ranges, x_start=(0.0, 0.0), y_start=(0.0, 0.0))
+    s = settings_of(draws.settings, ranges)
+    places = path_of(torch.linspace(0, 1, 41), s, PROFILES["smooth"], draws.settings[:, len(LANES) :])  # [2,B,S]
+    assert float(places.mean(2).abs().max()) < 1e-4
+    travelled = places[:, :, -1] - places[:, :, 0]
+    angles = torch.atan2(travelled[1], travelled[0])
+    assert torch.histc(angles, 4, -torch.pi, torch.pi).min() > 60
+    assert float(places.diff(dim=2).abs().max()) < 3, "a jump"
+
+
+def test_the_mismatched_camera_is_not_the_one_of_the_built_in_recordings() -> None:
+    """Thresholds, light, dead time and movement; times as shares of its recordings."""
+    built_in, ranges = SimulatorSettings(), PROFILES["mismatched"].ranges
+    duration_s = built_in.duration_us * 1e-6
+    values = {
+        "light_gamma": built_in.gamma,
+        "dark_level": built_in.dark_level,
+        "threshold_on": built_in.threshold_on,
+        "off_ratio": built_in.threshold_off / built_in.threshold_on,
+        "bandwidth": 2 * np.pi * built_in.bandwidth_hz * duration_s,
+        "dead_time": built_in.refractory_us / built_in.duration_us,
+        "x_start": built_in.x_offset_px,
+        "y_start": built_in.y_offset_px,
+        "amplitude": 1.0,
+        "turn": 0.0,
+        "delay": 0.0,
+    }
+    for name, value in values.items():
+        low, high = getattr(ranges, name)
+        assert not low <= value <= high, name
+        if name != "bandwidth":
+            low, high = getattr(PROFILES["saccades"].ranges, name)
+            assert low <= value <= high, name
+
+
+def test_the_simulator_reads_the_shard_set() -> None:
+    manifest = {"sensor_size": [34, 34], "settings": {"reduction": "sum"}}
+    simulator = Simulator(manifest, (T, 2, 28, 28), profile="smooth", seed=3)
+    images = photographs(3, 28).expand(-1, 2, -1, -1)
+    first = simulator.frames(images, epoch=1, draws=np.array([4, 9, 2]))
+    assert first.shape == (T, 3, 2, 28, 28)
+    assert torch.equal(first, simulator.frames(images, epoch=1, draws=np.array([4, 9, 2])))
+    assert not torch.equal(first, simulator.frames(images, epoch=2, draws=np.array([4, 9, 2])))
+    with pytest.raises(MethodError, match="frames"):
+        Simulator(manifest, (T, 3, 28, 28), profile="smooth", seed=3)
+
+
+def test_agrees_with_real_recordings() -> None:
+    """The 20 photographs against their own N-MNIST recordings; at the middle of the ranges, and drawn from them."""
+    if not REAL.is_dir():
+        pytest.skip("no real recordings here")
+    with (REAL / "expected.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    real = torch.zeros(10, len(rows), 2, 28, 28)
+    for i, row in enumerate(rows):
+        events, _ = decode((REAL / row["file"]).read_bytes(), source=row["file"])
+        bin_ = (events.t - events.t[0]) // ((events.t[-1] - events.t[0]) // 10)
+        kept = bin_ < 10
+        columns = (events.x[kept].astype(int) * 28 // 34, events.y[kept].astype(int) * 28 // 34)
+        np.add.at(real[:, i].numpy(), (bin_[kept], events.p[kept], columns[1], columns[0]), 1)
+    images = np.load(REAL / "mnist_images.npy")
+    placed = [
+        to_static(np.repeat(image[..., None], 3, -1), size=28, encoding="v", canvas=(34, 34), shown_fraction=28 / 34)
+        for image in images
+    ]
+    photos, grid = torch.from_numpy(np.stack(placed)) / 255, Grid(28, (34, 34), "sum")
+    draws = simulation_draws(0, 0, np.arange(len(rows)), grid, device=CPU)
+
+    def compared(ranges: SimulationRanges) -> tuple[float, float, float]:
+        """Correlation of all cells of a sample, events over the real number, ON share."""
+        x = simulate_frames(photos, draws, grid, time_bins=10, profile=Profile(ranges, TRIANGLE, inverted=True))
+        cells = zip(x.transpose(0, 1).flatten(1), real.transpose(0, 1).flatten(1), strict=True)
+        correlation = np.mean([np.corrcoef(a.numpy(), b.numpy())[0, 1] for a, b in cells])
+        return float(correlation), float(x.sum() / real.sum()), float(x[:, :, 1].sum() / x.sum())
+
+    correlation, events, on = compared(at_middle(SimulationRanges(), threshold_spread=0.1, leak=0.15, noise=0.0175))
+    assert correlation > 0.8
+    assert 0.85 < events < 1.15
+    assert abs(on - float(real[:, :, 1].sum() / real.sum())) < 0.03
+    correlation, events, _ = compared(SimulationRanges())
+    assert 0.35 < correlation < 0.8, "the ranges are narrow"
+    assert 0.7 < events < 1.4

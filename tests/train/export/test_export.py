@@ -1,0 +1,260 @@
+"""Exported runs: each format carries what is needed to use it and scores as its run does; bad files are refused."""
+
+import json
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+from fake_shards import FakeShardSet, tiny_recipe
+
+from spikebridge.models.backends import BACKENDS, use
+from spikebridge.train.errors import ExportError, RunError, ShardMismatchError, TrainError
+from spikebridge.train.evaluation.evaluate import evaluate
+from spikebridge.train.export.read import open_export
+from spikebridge.train.export.write import FORMATS, export
+from spikebridge.train.networks.build import load_network
+from spikebridge.train.runs.checkpoints import read_weights, weights_file
+from spikebridge.train.runs.folder import RunFolder
+from spikebridge.train.trainer.run import train
+
+NAMES = {"nir": "net.nir", "torch": "net.pt2", "safetensors": "net.safetensors"}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return FakeShardSet(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module", params=["scnn", "nmnist_snn"])
+def run(request, shards, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    recipe = tiny_recipe(model=request.param, width={"scnn": 0.3, "nmnist_snn": 0.05}[request.param], epochs=2)
+    train(shards, recipe, folder, device="cpu")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exports(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exports")
+    return {format: export(run, folder / name, format=format) for format, name in NAMES.items()}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_it_scores_as_its_run_does(run, exports, shards, format):
+    for split in ("test", "validation"):
+        found = evaluate(exports[format].file, shards, split=split, device="cpu", trust=True)
+        expected = evaluate(run, shards, split=split, device="cpu")
+        assert found.pop("recorded") == expected["accuracy"]
+        assert found.pop("format") == format
+        assert found.pop("loss") == pytest.approx(expected.pop("loss"), abs=1e-5)
+        assert expected.pop("backend") in BACKENDS  # an exported file brings its own code
+        assert found == expected
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_it_says_what_it_is(run, exports, shards, format):
+    _, described, found = open_export(exports[format].file, device=CPU, trust=True)
+    assert found == format
+    assert described == json.loads(json.dumps(exports[format].description))
+    assert described["shard_set"] == shards.id
+    assert described["classes"] == list(shards.classes)
+    assert described["preprocessing"]["time_bins"] == described["network"]["time_steps"] == 4
+    assert described["test_accuracy"] == json.loads((run / "result.json").read_text())["test_accuracy"]
+    assert described["simulated"] is True
+    assert ("time_step_seconds" in described) == (format == "nir")
+
+
+def test_no_file_names_a_path_of_this_machine(exports):
+    home = str(ROOT).encode()
+    for made in exports.values():
+        assert home not in made.file.read_bytes()
+        assert home not in made.card.read_bytes()
+    with zipfile.ZipFile(exports["torch"].file) as archive:
+        assert not [name for name in archive.namelist() if home in archive.read(name)]
+        assert not [name for name in archive.namelist() if b"site-packages" in archive.read(name)]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_a_program_takes_any_batch(run, exports, batch):
+    program = torch.export.load(exports["torch"].file).module()
+    network, _ = load_network(RunFolder(run).best, device=CPU)
+    frames = torch.poisson(torch.full((4, batch, 2, 16, 16), 0.5), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(program(frames), network(None, frames).event_logits)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_all_of_it_goes_to_the_device(exports, format):
+    device = torch.device("meta")  # stands for any that is not the CPU: one tensor left behind is an error
+    network, _, _ = open_export(exports[format].file, device=device, trust=True)
+    with torch.no_grad(), use("torch"):
+        logits = network(None, torch.empty(4, 3, 2, 16, 16, device=device)).event_logits
+    assert logits.shape == (4, 3, 3)
+    assert logits.device == device
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_hubs_can_read_the_card(exports, format):
+    _, front, text = exports[format].card.read_text().split("---\n", 2)
+    head = yaml.safe_load(front)
+    assert head["license"] == "other"
+    assert re.fullmatch("[a-z0-9.-]+", head["license_name"])
+    assert head["library_name"] in ("nir", "pytorch")
+    assert head["pipeline_tag"] == "image-classification"
+    assert head["datasets"] == ["fake"]
+    assert head["metrics"] == ["accuracy"]
+    assert "spiking-neural-networks" in head["tags"]
+    (result,) = head["model-index"][0]["results"]
+    accuracy = exports[format].description["test_accuracy"]
+    assert result["metrics"] == [{"type": "accuracy", "name": "test accuracy", "value": accuracy}]
+    assert result["dataset"] == {"type": "fake", "name": "fake", "split": "test"}
+    assert result["task"] == {"type": "image-classification"}
+    assert "SIMULATED" in text
+    assert exports[format].description["shard_set"] in text
+    assert exports[format].file.name in text
+    assert "{" not in text
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_code_in_the_card_runs(exports, monkeypatch, format):
+    made = exports[format]
+    monkeypatch.chdir(made.file.parent)
+    text = made.card.read_text().partition("## Use")[2]
+    code = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
+    names = {"frames": torch.ones(4, 3, 2, 16, 16)}
+    exec(code, names)
+    if format == "nir":
+        assert json.loads(names["graph"].metadata["spikebridge"])["shard_set"] == made.description["shard_set"]
+    else:
+        assert names["logits"].shape == (4, 3, 3)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_folder_is_what_a_hub_takes(run, exports, tmp_path, format):
+    clone = tmp_path / "clone"
+    (clone / ".git").mkdir(parents=True)
+    made = export(run, clone, format=format)
+    assert sorted(path.name for path in clone.iterdir()) == sorted([".git", "README.md", made.file.name])
+    assert made.file.read_bytes() == exports[format].file.read_bytes()
+    assert made.file.name in made.card.read_text()
+    fresh = export(run, f"{tmp_path}/fresh/", format=format)
+    assert fresh.card == tmp_path / "fresh" / "README.md"
+    assert fresh.card.read_bytes() == made.card.read_bytes()
+    with pytest.raises(ExportError, match="exists"):
+        export(run, clone, format=format)
+
+
+def test_the_last_weights_have_their_own_figures(run, tmp_path):
+    result = json.loads((run / "result.json").read_text())
+    made = export(run, tmp_path / "last.safetensors", format="safetensors", weights="last", licence="cc-by-4.0")
+    assert made.description["test_accuracy"] == result["last_test_accuracy"]
+    assert made.description["epoch"] == result["epochs"]
+    assert 'license: "cc-by-4.0"' in made.card.read_text()
+
+
+def test_export_refuses(run, exports, tmp_path):
+    with pytest.raises(ExportError, match=r"net\.nir exists"):
+        export(run, exports["nir"].file, format="nir")
+    export(run, exports["nir"].file, format="nir", overwrite=True)
+    with pytest.raises(ExportError, match="'onnx' is not known; expected nir, torch, safetensors"):
+        export(run, tmp_path / "x", format="onnx")
+    with pytest.raises(ExportError, match=r"choose .*net\.pt2"):
+        export(run, tmp_path / "net.torch", format="torch")
+    with pytest.raises(RunError, match="no run here"):
+        export(tmp_path, tmp_path / "x", format="nir")
+    with pytest.raises(ExportError, match="expected best or last"):
+        export(run, tmp_path / "x", format="nir", weights="first")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_nir_cannot_say_leaves_no_file(shards, tmp_path):
+    train(shards, tiny_recipe(epochs=1, surrogate="SigmoidGrad"), tmp_path / "run", device="cpu")
+    with pytest.raises(ExportError, match="SigmoidGrad"):
+        export(tmp_path / "run", tmp_path / "net.nir", format="nir")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def arm(source, target, bomb):
+    """A program whose first weight is a pickle that runs code."""
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as armed:
+        for info in archive.infolist():
+            content = archive.read(info)
+            if info.filename.endswith("weights_config.json"):
+                content = content.replace(b'"use_pickle": false', b'"use_pickle": true', 1)
+            armed.writestr(info, pickle.dumps(bomb) if info.filename.endswith("weight_0") else content)
+
+
+def test_a_program_is_opened_only_on_trust(exports, shards, tmp_path):
+    with pytest.raises(ExportError, match="--trust"):
+        evaluate(exports["torch"].file, shards)
+    armed, fired = tmp_path / "armed.pt2", tmp_path / "fired"
+    arm(exports["torch"].file, armed, Bomb(fired))
+    with pytest.raises(ExportError, match="any code"):
+        evaluate(armed, shards)
+    assert not fired.exists()
+    with pytest.raises(ExportError, match="cannot be opened by torch"):
+        evaluate(armed, shards, trust=True)
+    assert fired.exists()  # the danger is real
+
+
+def test_other_samples_are_refused_and_the_same_in_another_container_are_not(exports, shards, tmp_path):
+    with pytest.raises(ShardMismatchError, match="other samples"):
+        evaluate(exports["safetensors"].file, FakeShardSet(tmp_path, train=21))
+    same = FakeShardSet(tmp_path, format="hdf5")
+    assert same.id != shards.id
+    found = evaluate(exports["safetensors"].file, same, device="cpu")
+    assert found["accuracy"] == found["recorded"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_damaged_files_are_refused(exports, shards, tmp_path, format):
+    whole = exports[format].file.read_bytes()
+    cut = tmp_path / NAMES[format]
+    cut.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TrainError, match=str(cut)):
+        evaluate(cut, shards, trust=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"12345678{", b"text"])
+def test_other_files_are_refused(shards, tmp_path, content):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(TrainError, match=str(tmp_path / "file")):
+        evaluate(tmp_path / "file", shards, trust=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({"threads": 0}, "threads"), ({"batch_size": "9"}, "batch_size"), ({"schema": 2}, "schema 1")],
+)
+def test_a_bad_description_is_refused(exports, shards, tmp_path, change, expected):
+    tensors, header = read_weights(exports["safetensors"].file)
+    header["spikebridge"] = json.dumps({**json.loads(header["spikebridge"]), **change})
+    (tmp_path / "odd").write_bytes(weights_file(tensors, header))
+    with pytest.raises(ExportError, match=expected):
+        evaluate(tmp_path / "odd", shards)
+
+
+@pytest.mark.parametrize("format", ["nir", "safetensors"])
+def test_the_same_run_gives_the_same_bytes(run, exports, tmp_path, format):
+    again = export(run, tmp_path / NAMES[format], format=format)
+    assert again.file.read_bytes() == exports[format].file.read_bytes()
+    assert again.card.read_bytes() == exports[format].card.read_bytes()
+
+
+def test_weights_of_a_run_are_no_export(run, shards):
+    with pytest.raises(ExportError, match="no description"):
+        evaluate(RunFolder(run).best, shards)

@@ -1,0 +1,73 @@
+import json
+
+import pytest
+from fake_shards import FakeShardSet, tiny_recipe
+
+from spikebridge.train.errors import MethodError, RecipeError
+from spikebridge.train.runs.folder import RunFolder, read_result
+from spikebridge.train.statistics import mean_and_std
+from spikebridge.train.studies.compare import compare, format_table
+
+
+def test_compare_resumes_and_reports(tmp_path, monkeypatch):
+    shards = FakeShardSet(tmp_path / "shards")
+    recipe, out = tiny_recipe(), tmp_path / "compare"
+    real = RunFolder.finish
+    calls = []
+
+    def stop(self, result):
+        calls.append(self.path.name)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        real(self, result)
+
+    monkeypatch.setattr(RunFolder, "finish", stop)
+    arguments = (shards, recipe, ["event_only", "kt"], [0, 1], out)
+    with pytest.raises(KeyboardInterrupt):
+        compare(*arguments, overrides=["epochs=2"], device="cpu")
+    table = compare(*arguments, overrides=["epochs=2"], device="cpu")
+    assert calls == ["event_only-seed0", "kt-seed0", "event_only-seed1", "event_only-seed1", "kt-seed1"]
+    assert table == json.loads((out / "compare.json").read_text())
+    kt = table["methods"]["kt"]
+    assert kt["n"] == 2
+    assert [run["seed"] for run in kt["runs"]] == [0, 1]
+    accuracies = [run["test_accuracy"] for run in kt["runs"]]
+    assert kt["test_accuracy_mean"] == pytest.approx(sum(accuracies) / 2)
+    assert kt["test_accuracy_std"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
+    gain = table["differences"][0]
+    assert (gain["method"], gain["minus"]) == ("kt", "event_only")
+    event_only = [run["test_accuracy"] for run in table["methods"]["event_only"]["runs"]]
+    assert gain["values"] == [a - b for a, b in zip(accuracies, event_only, strict=True)]
+    assert table["recipe"]["train"]["epochs"] == 2
+    text = format_table(table)
+    assert "kt minus event_only" in text
+    assert "simulated" in text
+    assert "24 training, 9 validation, 12 test" in text
+
+
+def test_one_seed_has_no_deviation(tmp_path):
+    shards = FakeShardSet(tmp_path / "shards")
+    options = {"device": "cpu", "backend": "torch"}
+    table = compare(shards, tiny_recipe(epochs=1), ["event_only"], [7], tmp_path / "out", **options)
+    assert read_result(tmp_path / "out" / "event_only-seed7")["backend"] == "torch"
+    entry = table["methods"]["event_only"]
+    assert entry["test_accuracy_std"] is None
+    assert entry["n"] == 1
+    assert table["differences"] == []
+    assert "±  " not in format_table(table)
+
+
+def test_mean_and_std():
+    assert mean_and_std([1.0, 2.0, 3.0]) == (2.0, 1.0)
+    assert mean_and_std([0.5, None]) == (0.5, None)
+    assert mean_and_std([None]) == (None, None)
+
+
+def test_bad_requests(tmp_path):
+    shards = FakeShardSet(tmp_path / "shards")
+    with pytest.raises(RecipeError, match=r"kt is given twice(.|\n)*1 is given twice"):
+        compare(shards, tiny_recipe(), ["kt", "kt"], [1, 1], tmp_path / "out")
+    with pytest.raises(RecipeError, match="methods: none given"):
+        compare(shards, tiny_recipe(), [], [1], tmp_path / "out")
+    with pytest.raises(MethodError, match="did you mean event_only"):
+        compare(shards, tiny_recipe(), ["event-only"], [1], tmp_path / "out")

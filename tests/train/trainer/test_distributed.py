@@ -1,0 +1,135 @@
+"""Several real processes train one network, on the CPU with gloo."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, SUPPORT
+from fake_shards import FakeShardSet, tiny_recipe
+from safetensors.torch import load_file
+
+from spikebridge.train.runs.folder import read_metrics, read_result
+from spikebridge.train.trainer import epochs as session
+from spikebridge.train.trainer.distributed import Team, local_device
+from spikebridge.train.trainer.run import train
+
+WORKER = str(SUPPORT / "worker.py")
+FIGURES = ("loss_total", "loss_static", "loss_event", "loss_domain", "train_accuracy", "cka")
+TSM = {"method": "tsm", "sliding": "linear", "modality_weight": 1.0, "ratio_weight": 1.0, "lr": 1e-2}
+VGG = {"model": "vgg_snn", "width": 0.0625, "epochs": 2, "batch_size": 11}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def team(size, folder, run, **plan):
+    """Run `worker.py` in as many processes, as torchrun would; their exit codes and what they said."""
+    plan = {"shards": str(folder / "shards"), "run": str(folder / run), **plan}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(size)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, WORKER, json.dumps(plan)],
+            env={**os.environ, **place, "OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    said = [process.communicate(timeout=300)[1] for process in processes]
+    return [process.returncode for process in processes], said
+
+
+def train_in_double(monkeypatch, folder, run, recipe, sizes):
+    make = session.make_network
+    monkeypatch.setattr(session, "make_network", lambda arguments, *, seed: make(arguments, seed=seed).double())
+    train(FakeShardSet(folder / "shards", **sizes), tiny_recipe(**recipe), folder / run, device="cpu")
+
+
+def largest_difference(first, second):
+    a, b = (load_file(run / "weights" / "last.safetensors") for run in (first, second))
+    assert a.keys() == b.keys()
+    return max(float((a[name].double() - b[name].double()).abs().max()) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sizes", "kill"),
+    [
+        # Two batches of 11 (slices of 6 and 5), and a last one of 1, where the second process has no sample.
+        pytest.param(VGG, {"train": 23}, False, id="vgg"),
+        pytest.param({"epochs": 3, "cka": "debiased"}, {"train": 21}, True, id="scnn, one killed"),
+        # The heads of `tsm` see the slices and sum their gradients.
+        pytest.param({**TSM, "epochs": 2}, {"train": 21}, False, id="tsm"),
+    ],
+)
+def test_two_synchronized_processes_equal_one(tmp_path, monkeypatch, recipe, sizes, kill):
+    plan = {"double": True, "sizes": sizes, "recipe": {**recipe, "synchronize": True}}
+    if kill:
+        codes, said = team(2, tmp_path, "two", die_at=5, die_rank=1, options={"checkpoint_every": "2"}, **plan)
+        assert codes[1] == -9
+        assert codes[0] not in (0, -9), said
+        assert not (tmp_path / "two" / "result.json").exists()
+    codes, said = team(2, tmp_path, "two", **plan)
+    assert codes == [0, 0], said
+    train_in_double(monkeypatch, tmp_path, "one", recipe, sizes)
+    assert largest_difference(tmp_path / "one", tmp_path / "two") < 1e-9
+    for mine, theirs in zip(read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two"), strict=True):
+        assert mine["loss_domain"] > 0
+        for name in FIGURES:
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-9), name
+    assert read_result(tmp_path / "two")["processes"] == 2
+
+
+@pytest.mark.long
+def test_processes_on_their_own_equal_parts_one_after_the_other(tmp_path, monkeypatch):
+    """Without `synchronize` a slice is on its own, as a part of an accumulated batch is."""
+    codes, said = team(2, tmp_path, "two", double=True, sizes={"train": 21}, recipe={"epochs": 2})
+    assert codes == [0, 0], said
+    train_in_double(monkeypatch, tmp_path, "parts", {"epochs": 2, "accumulate": 2}, {"train": 21})
+    assert largest_difference(tmp_path / "parts", tmp_path / "two") < 1e-9  # the SCNN has no running statistics
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_ends_the_team_and_the_run_continues(tmp_path, rank):
+    plan = {"recipe": {"epochs": 4, "synchronize": True}, "options": {"checkpoint_every": "2"}}
+    codes, _ = team(2, tmp_path, "parts", die_at=5, die_rank=rank, **plan)
+    assert codes[rank] == -9
+    assert codes[1 - rank] not in (0, -9)
+    assert not (tmp_path / "parts" / "result.json").exists()
+    for run in ("parts", "whole"):
+        codes, said = team(2, tmp_path, run, **plan)
+        assert codes == [0, 0], said
+    assert largest_difference(tmp_path / "parts", tmp_path / "whole") == 0
+    lines = [[{n: line[n] for n in FIGURES} for line in read_metrics(tmp_path / run)] for run in ("parts", "whole")]
+    assert lines[0] == lines[1]
+
+
+def test_torchrun_from_the_command_line(shard_set, tmp_path):
+    # Without the two dashes torchrun takes --run for an abbreviation of its own --run-path.
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--", "cli.py"]
+    command += ["train", "--shards", str(shard_set(size=16)), "--recipe", "digits", "--run", str(tmp_path / "run")]
+    for setting in ("time_bins=4", "size=16", "epochs=2", "events_per_class=3", "synchronize=true"):
+        command += ["--set", setting]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["processes"] == 2  # one process answers
+    assert done.stderr.count("2 process(es)") == 1
+    assert len(read_metrics(tmp_path / "run")) == 2
+
+
+def test_one_process_is_a_team_of_its_own():
+    alone = Team()
+    assert alone.lead
+    assert alone.highest(3, 1) == (3, 1)
+    assert alone.bytes_of_lead(b"x") == b"x"
+    assert alone.lead_does(lambda: {"a": 1}) == {"a": 1}
+    assert local_device("cpu") == "cpu"

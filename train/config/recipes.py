@@ -1,0 +1,220 @@
+"""Recipes: strict flat TOML files, read, overridden, compared and written; no torch needed."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from spikebridge.train.config.settings import ShardSettings, TrainSettings, cross_problems, field_problems, nearest
+from spikebridge.train.config.shipped import RECIPES
+from spikebridge.train.errors import RecipeError
+
+TABLES: dict[str, type] = {"shards": ShardSettings, "train": TrainSettings}
+_HOME = {setting.name: table for table, kind in TABLES.items() for setting in fields(kind)}
+_BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete, checked recipe."""
+
+    shards: ShardSettings
+    """The shard set it is made for."""
+    train: TrainSettings
+    """How to train."""
+    name: str = field(default="recipe", compare=False)
+    """Where it came from; two recipes with the same settings are the same recipe."""
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """Both tables as plain dicts, tuples as lists, in the order of the declaration."""
+        return {name: _plain(getattr(self, name)) for name in TABLES}
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
+
+
+def fitting_recipe(settings: Mapping[str, Any], *, wish: str | None = None) -> str | None:
+    """Name of the recipe that is made for a shard set with these settings; None where there is none.
+
+    The `wish` comes first, a shipped name or a file, then the shipped ones, of these the one named like the data set.
+    """
+    shipped = sorted(RECIPES.names(), key=lambda name: (name != settings["dataset"], name))
+    for name in [wish, *shipped] if wish else shipped:
+        wanted = load_recipe(name).tables()["shards"]
+        if all(settings.get(key) == value for key, value in wanted.items()):
+            return name
+    return None
+
+
+def load_recipe(name_or_path: str | Path, *, overrides: Iterable[str] = (), seed: int | None = None) -> Recipe:
+    """Read a recipe by name or path; overrides win over the file, `seed` over both.
+
+    Args:
+        name_or_path: shipped name, or path of a TOML file (a run's config.toml is one).
+        overrides: texts `key=value`, the value in TOML; see `parse_override`.
+        seed: replaces `train.seed`.
+
+    Raises:
+        RecipeError: every problem of file and overrides at once.
+    """
+    name, tables = RECIPES.read(name_or_path)
+    return recipe_from(tables, name=name, overrides=overrides, seed=seed)
+
+
+def override(recipe: Recipe, overrides: Iterable[str] = (), *, seed: int | None = None, **train: Any) -> Recipe:
+    """The same recipe with other settings; keywords replace keys of `[train]` and win over `overrides`.
+
+    Raises:
+        RecipeError: every problem at once.
+    """
+    tables = recipe.tables()
+    extra = {**train, **({} if seed is None else {"seed": seed})}
+    return recipe_from(tables, name=recipe.name, overrides=overrides, train=extra)
+
+
+def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The same recipe with other settings, each key in the table where it belongs.
+
+    Raises:
+        RecipeError: every problem at once.
+    """
+    tables = recipe.tables()
+    for key, value in settings.items():
+        tables[_HOME.get(key, "train")][key] = value
+    return recipe_from(tables, name=recipe.name)
+
+
+def recipe_from(
+    tables: Mapping[str, Any],
+    *,
+    name: str = "recipe",
+    overrides: Iterable[str] = (),
+    seed: int | None = None,
+    train: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """Check plain tables and make them a recipe; order of precedence: seed and `train`, overrides, tables.
+
+    Raises:
+        RecipeError: every problem at once.
+    """
+    problems = [
+        f"[{table}]: unknown table; a recipe has [shards] and [train]" for table in tables if table not in TABLES
+    ]
+    merged: dict[str, dict[str, Any]] = {}
+    for table in TABLES:
+        found = tables.get(table, {})
+        if not isinstance(found, Mapping):
+            problems.append(f"{table}: found a value, expected a table [{table}]")
+            found = {}
+        merged[table] = dict(found)
+    for text in overrides:
+        try:
+            table, key, value = parse_override(text)
+        except RecipeError as error:
+            problems.extend(error.problems)
+        else:
+            merged[table][key] = value
+    merged["train"].update(train or {})
+    if seed is not None:
+        merged["train"]["seed"] = seed
+    values = {}
+    for table, kind in TABLES.items():
+        known = _known_values(table, kind, merged[table], problems)
+        wrong = field_problems(kind, known)
+        problems.extend(f"[{table}] {problem}" for problem in wrong)
+        if table == "train":
+            sound = {key: value for key, value in known.items() if not field_problems(kind, {key: value})}
+            problems.extend(f"[train] {problem}" for problem in cross_problems(sound))
+        values[table] = known
+    if values["train"].get("selection") == "test" and values["shards"].get("protocol") == "strict":
+        problems.append("[train] selection: the test split picks no epoch under protocol strict; use validation")
+    if problems:
+        raise RecipeError(name, problems)
+    return Recipe(ShardSettings(**_typed(values["shards"])), TrainSettings(**_typed(values["train"])), name=name)
+
+
+def _known_values(table: str, kind: type, found: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Keep the known keys; unknown and missing ones become problems."""
+    names = [setting.name for setting in fields(kind)]
+    for key in found:
+        if key not in names:
+            if key in _HOME:
+                problems.append(f"[{table}] {key}: belongs in [{_HOME[key]}]")
+            else:
+                problems.append(f"[{table}] {key}: unknown key{nearest(key, names)}")
+    for setting in fields(kind):
+        if setting.default is MISSING and setting.name not in found:
+            problems.append(f"[{table}] {setting.name}: missing")
+    return {key: value for key, value in found.items() if key in names}
+
+
+def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Whole numbers where a float belongs become floats and lists tuples, so that equal settings compare equal."""
+    kinds = {setting.name: setting.type for kind in TABLES.values() for setting in fields(kind)}
+    casts = {"float": float, "tuple[int, ...]": tuple}
+    return {key: casts.get(str(kinds[key]), lambda same: same)(value) for key, value in values.items()}
+
+
+def parse_override(text: str) -> tuple[str, str, Any]:
+    """Read `key=value` (or `table.key=value`) of `--set`; the value is TOML.
+
+    A bare word counts as text where the key takes text and nothing else could be meant; otherwise quote it.
+
+    Returns:
+        Table, key, value.
+
+    Raises:
+        RecipeError: no equals sign, unknown key, or a value that is not TOML.
+    """
+    key, equals, raw = (part.strip() for part in text.partition("="))
+    if not equals or not key or not raw:
+        raise RecipeError(text, [f"--set {text}: expected key=value, e.g. --set epochs=10"])
+    table, _, short = key.rpartition(".")
+    if short not in _HOME or (table and table != _HOME[short]):
+        raise RecipeError(text, [f"--set {key}: unknown key{nearest(short, _HOME)}"])
+    table = _HOME[short]
+    try:
+        parsed = tomllib.loads(f"value = {raw}")
+        if len(parsed) > 1:
+            raise tomllib.TOMLDecodeError("more than one value")
+        return table, short, parsed["value"]
+    except tomllib.TOMLDecodeError:
+        kind = next(setting.type for setting in fields(TABLES[table]) if setting.name == short)
+        if kind == "str" and _BARE_WORD.fullmatch(raw):
+            return table, short, raw
+        raise RecipeError(
+            text, [f"--set {key}: {raw} is not a TOML value; text needs quotation marks: --set '{key}=\"{raw}\"'"]
+        ) from None
+
+
+def differences(found: Recipe, asked: Recipe) -> list[str]:
+    """Settings that differ, one sentence each: `lr: 0.001 there, 0.002 asked for`; empty when equal."""
+    lines = []
+    for table in TABLES:
+        there, here = _plain(getattr(found, table)), _plain(getattr(asked, table))
+        lines += [f"{key}: {there[key]!r} there, {here[key]!r} asked for" for key in there if there[key] != here[key]]
+    return lines
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as TOML; reading it back gives an equal recipe, floats to the last bit."""
+    lines = []
+    for table, values in recipe.tables().items():
+        lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in values.items()), ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """One flat TOML value."""
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, float):
+        return repr(value)  # shortest text that reads back to the same double
+    # JSON writes text, booleans and integers as TOML does, but leaves DEL unescaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

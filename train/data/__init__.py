@@ -1,0 +1,1 @@
+"""Shards to batches: order, partners, augmentation, mixing, simulation while training."""

@@ -1,0 +1,288 @@
+"""Augmentation of event frames: one draw per sample, the same for all its time steps.
+
+Axes: B batch, T time, P polarity, H height, W width. Every augmentation is a pure function of frames and numbers in
+[0, 1); a recipe joins several with `+`, and they are applied in that order. Static images are left alone.
+
+Labels stay what they are. What mixes samples and labels, CutMix and EventMix, is in `train.data.mixing`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spikebridge.train.config.settings import JOIN
+from spikebridge.train.data import draws as device_order
+from spikebridge.train.data import order
+
+MAX_ROTATION_DEG = 15.0
+MAX_ZOOM = 0.15
+LARGEST_AREA = 0.4
+"""Side of the largest erased square, share of the frame's."""
+MOST_DROPPED = 0.5
+"""Share of the events, or of the time bins, that is dropped at most."""
+LONGEST_DELAY = 0.1
+"""Largest shift in time, share of the bins; one bin at least."""
+MAX_TEMPO = 0.2
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One registered augmentation."""
+
+    apply: Callable[[Tensor, Tensor], Tensor]
+    """Frames [B,T,P,H,W] of any dtype and numbers [B,n] float64, or [B,T,P,H,W] float32 with `cells`, to frames."""
+    numbers: int
+    """Uniform numbers per sample, n."""
+    cells: bool = False
+    """Takes a number per cell instead."""
+    purpose: str = ""
+    """What its numbers are drawn for; the published ones share theirs."""
+
+
+AUGMENTATIONS: dict[str, Augmentation] = {}
+
+
+def _register(numbers: int, *, cells: bool = False, purpose: str = "") -> Callable[..., Callable[..., Tensor]]:
+    def add(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+        name = function.__name__
+        if name in AUGMENTATIONS:
+            raise ValueError(f"augmentation {name} is registered twice")
+        AUGMENTATIONS[name] = Augmentation(function, numbers, cells, purpose or f"augmentation {name}")
+        return function
+
+    return add
+
+
+def augment(names: str, frames: Tensor, *, seed: int, epoch: int | Tensor, draws: order.Ints | Tensor) -> Tensor:
+    """Apply `AUGMENTATIONS`; a pure function of its arguments.
+
+    Args:
+        names: one of them, or several joined with `+`, e.g. `crop+drop_area`; applied from left to right.
+        frames: [B,T,P,H,W], any dtype; an empty batch is returned as it is.
+        seed: root seed of the run.
+        epoch: 0-based; 0-d int64 where the draws are a tensor.
+        draws: int64 [B] positions within the epoch; a tensor on the device of the frames has its numbers made there.
+
+    Returns:
+        Same shape and dtype.
+
+    Raises:
+        ValueError: unknown name, or draws of another batch size.
+    """
+    chosen = names.split(JOIN)
+    for name in chosen:
+        if name not in AUGMENTATIONS:
+            raise ValueError(f"unknown augmentation {name!r}: expected one of {', '.join(AUGMENTATIONS)}")
+    if draws.shape != (len(frames),):
+        raise ValueError(f"draws {tuple(draws.shape)} for {len(frames)} samples: expected [B]")
+    if not len(frames):
+        return frames
+    for name in chosen:
+        found = AUGMENTATIONS[name]
+        frames = found.apply(frames, _numbers(found, frames, seed, epoch, draws))
+    return frames
+
+
+def _numbers(
+    chosen: Augmentation, frames: Tensor, seed: int, epoch: int | Tensor, draws: order.Ints | Tensor
+) -> Tensor:
+    """What an augmentation takes: numbers [B,n], or a number per cell."""
+    if not chosen.cells:
+        return uniforms(seed, chosen.purpose, epoch, draws, chosen.numbers, device=frames.device)
+    cells = frames[0].numel()
+    if isinstance(draws, Tensor):
+        assert isinstance(epoch, Tensor)
+        return device_order.many_uniforms(seed, chosen.purpose, epoch, draws, cells).view(frames.shape)
+    assert isinstance(epoch, int)
+    numbers = torch.from_numpy(order.many_uniforms(seed, chosen.purpose, epoch, draws, cells))
+    return numbers.to(frames.device).view(frames.shape)
+
+
+def uniforms(
+    seed: int, purpose: str, epoch: int | Tensor, draws: order.Ints | Tensor, count: int, *, device: torch.device
+) -> Tensor:
+    """Numbers in [0, 1) of draws, float64 [B,count] on the device, made there where the draws are a tensor."""
+    if isinstance(draws, Tensor):
+        assert isinstance(epoch, Tensor)
+        return device_order.uniforms(seed, purpose, epoch, draws, count)
+    assert isinstance(epoch, int)
+    return torch.from_numpy(order.uniforms(seed, purpose, epoch, draws, count)).to(device)
+
+
+@_register(0)
+def none(frames: Tensor, draws: Tensor) -> Tensor:
+    """Frames as they are."""
+    return frames
+
+
+@_register(2, purpose="augmentation")
+def crop(frames: Tensor, draws: Tensor) -> Tensor:
+    """Random crop after zero padding by H // 12 on all sides: a shift of up to that many pixels.
+
+    Source: He et al., AAAI 2024 (padding 4 at 48 pixels).
+    """
+    B, T, P, H, W = frames.shape
+    pad = H // 12
+    top = (draws[:, 0] * (2 * pad + 1)).long()  # [B] in 0..2*pad
+    left = (draws[:, 1] * (2 * pad + 1)).long()  # [B]
+    rows = (torch.arange(H, device=frames.device) + top[:, None])[:, :, None]  # [B,H,1]
+    columns = (torch.arange(W, device=frames.device) + left[:, None])[:, None, :]  # [B,1,W]
+    padded = F.pad(frames.flatten(1, 2), (pad, pad, pad, pad))  # [B,T*P,H+2*pad,W+2*pad]
+    places = (rows * (W + 2 * pad) + columns).view(B, 1, H * W)  # [B,1,H*W]
+    cut = padded.flatten(2).gather(2, places.expand(-1, T * P, -1))  # [B,T*P,H*W]
+    return cut.view(B, T, P, H, W)
+
+
+@_register(4, purpose="augmentation")
+def crop_flip_rotate(frames: Tensor, draws: Tensor) -> Tensor:
+    """Crop, then horizontal flip with probability 1/2, then rotation by up to 15 degrees about the centre.
+
+    Source: He et al., AAAI 2024 ("DVS-DA").
+    """
+    return rotate(flip(crop(frames, draws), draws[:, 2:3]), draws[:, 3:4])
+
+
+@_register(1)
+def flip(frames: Tensor, draws: Tensor) -> Tensor:
+    """Horizontal flip with probability 1/2; not for digits or letters.
+
+    Source: Li et al., "Neuromorphic data augmentation for training spiking neural networks", ECCV 2022.
+    """
+    return torch.where(_per_sample(draws[:, 0] < 0.5), frames.flip(-1), frames)
+
+
+@_register(1)
+def rotate(frames: Tensor, draws: Tensor) -> Tensor:
+    """Rotation by up to 15 degrees about the centre.
+
+    Source: Li et al., ECCV 2022.
+    """
+    angle = (2 * draws[:, 0] - 1) * math.radians(MAX_ROTATION_DEG)  # [B]
+    cos, sin = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]  # [B,1,1]
+    y, x = _from_centre(frames, angle.dtype)
+    return _nearest(frames, cos * y + sin * x, cos * x - sin * y)
+
+
+@_register(1)
+def scale(frames: Tensor, draws: Tensor) -> Tensor:
+    """Zoom about the centre by up to 15 % either way.
+
+    Every cell shows the nearest one, so a larger picture has more events.
+    """
+    factor = (1 + MAX_ZOOM * (2 * draws[:, 0] - 1))[:, None, None]  # [B,1,1]
+    y, x = _from_centre(frames, factor.dtype)
+    return _nearest(
+        frames, (y / factor).expand(-1, -1, frames.shape[-1]), (x / factor).expand(-1, frames.shape[-2], -1)
+    )
+
+
+@_register(3)
+def drop_area(frames: Tensor, draws: Tensor) -> Tensor:
+    """Erase a square in all time bins: side up to 40 % of the frame's, centred anywhere (Cutout).
+
+    Source: DeVries and Taylor, arXiv 1708.04552; Gu et al., "EventDrop", IJCAI 2021 (drop by area).
+    """
+    H, W = frames.shape[-2:]
+    side = draws[:, 0] * LARGEST_AREA  # [B], share of the frame
+    rows = inside(H, draws[:, 1], side, frames)  # [B,H]
+    columns = inside(W, draws[:, 2], side, frames)  # [B,W]
+    return frames.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None, None], 0)
+
+
+@_register(2)
+def drop_time(frames: Tensor, draws: Tensor) -> Tensor:
+    """Empty a run of time bins, up to half of them, anywhere.
+
+    Source: Gu et al., "EventDrop", IJCAI 2021 (drop by time).
+    """
+    T = frames.shape[1]
+    length = (draws[:, 0] * (math.floor(MOST_DROPPED * T) + 1)).long()  # [B]
+    first = (draws[:, 1] * (T - length + 1)).long()  # [B]
+    bins = torch.arange(T, device=frames.device)
+    dropped = (bins >= first[:, None]) & (bins < (first + length)[:, None])  # [B,T]
+    return frames.masked_fill(dropped[:, :, None, None, None], 0)
+
+
+@_register(0, cells=True)
+def drop_events(frames: Tensor, draws: Tensor) -> Tensor:
+    """Drop up to half of a sample's events, each cell on its own; the first cell's number says how many.
+
+    A count of 1 stays with the kept share's probability; larger ones are rounded up or down at random, so that the
+    mean is right. Cells that hold weights instead of counts stay or go as a whole.
+
+    Source: Gu et al., "EventDrop", IJCAI 2021 (random drop).
+    Differs: counts above 1 vary less than if each event were drawn.
+    """
+    kept = _per_sample(1 - MOST_DROPPED * draws.flatten(1)[:, 0])  # [B,1,1,1,1]
+    dropped = torch.floor(frames * kept + draws).to(frames.dtype).minimum(frames)
+    if not frames.dtype.is_floating_point:
+        return dropped
+    counts = (frames == frames.round()).all()  # not looked at: the host would wait for the device
+    return torch.where(counts, dropped, frames.masked_fill(draws >= kept, 0))
+
+
+@_register(1)
+def time_shift(frames: Tensor, draws: Tensor) -> Tensor:
+    """Begin earlier or later by up to a tenth of the bins, one at least; what moves in is empty."""
+    T = frames.shape[1]
+    most = max(1, math.floor(LONGEST_DELAY * T))
+    late = (draws[:, 0] * (2 * most + 1)).long() - most  # [B]
+    return _from_bins(frames, torch.arange(T, device=frames.device) - late[:, None])
+
+
+@_register(1)
+def time_stretch(frames: Tensor, draws: Tensor) -> Tensor:
+    """Play faster or slower by up to 20 % about the middle; each bin shows the nearest one, nothing beyond the ends."""
+    T = frames.shape[1]
+    tempo = (1 + MAX_TEMPO * (2 * draws[:, 0] - 1))[:, None]  # [B,1]
+    middle = (T - 1) / 2
+    source = (torch.arange(T, device=frames.device, dtype=tempo.dtype) - middle) * tempo + middle  # [B,T]
+    return _from_bins(frames, source.round().long())
+
+
+@_register(1)
+def polarity_flip(frames: Tensor, draws: Tensor) -> Tensor:
+    """ON for OFF with probability 1/2, as if bright and dark were exchanged."""
+    return torch.where(_per_sample(draws[:, 0] < 0.5), frames.flip(2), frames)
+
+
+def _per_sample(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1, 1)
+
+
+def _from_centre(frames: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Rows [H,1] and columns [1,W] counted from the centre."""
+    H, W = frames.shape[-2:]
+    y = (torch.arange(H, device=frames.device, dtype=dtype) - (H - 1) / 2)[:, None]
+    x = (torch.arange(W, device=frames.device, dtype=dtype) - (W - 1) / 2)[None, :]
+    return y, x
+
+
+def _nearest(frames: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Each cell shows the nearest one to (y, x) [B,H,W] from the centre: counts stay counts; beyond the edge is 0."""
+    B, T, P, H, W = frames.shape
+    rows = (y + (H - 1) / 2).round().long()  # [B,H,W]
+    columns = (x + (W - 1) / 2).round().long()  # [B,H,W]
+    inside = (rows >= 0) & (rows < H) & (columns >= 0) & (columns < W)  # [B,H,W]
+    places = (rows.clamp(0, H - 1) * W + columns.clamp(0, W - 1)).view(B, 1, H * W)  # [B,1,H*W]
+    turned = frames.flatten(1, 2).flatten(2).gather(2, places.expand(-1, T * P, -1)).view(B, T, P, H, W)
+    return torch.where(inside[:, None, None], turned, torch.zeros((), dtype=frames.dtype, device=frames.device))
+
+
+def inside(length: int, centre: Tensor, side: Tensor, frames: Tensor) -> Tensor:
+    """Which of `length` pixels lie in a stretch of `side` around `centre`, both shares [B]: bool [B,length]."""
+    pixel = (torch.arange(length, device=frames.device) + 0.5) / length
+    return (pixel - centre[:, None]).abs() < side[:, None] / 2
+
+
+def _from_bins(frames: Tensor, source: Tensor) -> Tensor:
+    """Each time bin shows bin `source` [B,T]; nothing where there is none."""
+    B, T = source.shape
+    shown = frames[torch.arange(B, device=frames.device)[:, None], source.clamp(0, T - 1)]  # [B,T,P,H,W]
+    return shown.masked_fill(((source < 0) | (source >= T))[:, :, None, None, None], 0)

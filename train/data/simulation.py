@@ -1,0 +1,304 @@
+"""Photographs to event frames while training: a small model of an event camera, another draw for every use.
+
+Axes: B batch, T time bins, K instants per bin, S = T * K instants, C channels, P polarity, H, W of a frame, h, w of the
+sensor grid, L settings. Positions are (x, y), x to the right, y down; times are shares of the recording, 0 to 1.
+
+A photograph moves over a sensor grid; each pixel compares the logarithm of its low-passed light with the level that it
+memorised and counts the contrast thresholds in between, ON above and OFF below. Every setting is drawn anew for every
+sample from a range that is wide on purpose: what a network learns must hold for a camera that was never measured.
+
+This is not the simulator that makes the built-in recordings (`pipeline.simulation.camera`), and shares no code or
+settings with it: that one follows single events in microseconds through one calibrated camera; this one has a coarse
+clock, no single events, no noise from event to event, and cameras that differ from sample to sample.
+
+Source: Orchard et al., "Converting static image datasets to spiking neuromorphic datasets using saccades", Front.
+Neurosci. 2015 (movement); Rebecq et al., "ESIM: an open event camera simulator", CoRL 2018 (thresholds on the log
+light); Hu et al., "v2e: from video frames to realistic DVS events", CVPRW 2021 (bandwidth that falls with the light,
+leak, mismatch); Tobin et al., "Domain randomization", IROS 2017 (settings drawn from wide ranges).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spikebridge.train.config.settings import TrainSettings
+from spikebridge.train.data import order
+from spikebridge.train.data.batches import TrainingBatches
+from spikebridge.train.data.simulation_ranges import BY_LOGARITHM, LANES, MOST_LEGS, PROFILES, Profile, SimulationRanges
+from spikebridge.train.errors import MethodError
+
+INSTANTS = 3
+"""Instants per time bin: fine enough for steps below a pixel at the usual ten bins."""
+FINEST_GRID = 1.6
+"""A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid."""
+PIXEL_FIELDS = 4
+"""Uniform numbers per pixel: ON threshold, OFF threshold, level at the start, noise."""
+LATENESS = 0.02
+"""Largest shift of a leg in time on its own, share of the recording."""
+LEG_LANES = 4
+"""Uniform numbers per leg of the path: deviation of x and of y, lateness, direction."""
+
+
+class Grid:
+    """How the sensor's pixels make up a frame.
+
+    Args:
+        size: side of a frame, S.
+        sensor: (W, H) in pixels of what the frame shows.
+        reduction: `sum`, `bilinear`, `frequency` or `event`, as in the shard set.
+    """
+
+    def __init__(self, size: int, sensor: tuple[int, int], reduction: str) -> None:
+        width, height = sensor
+        self.size, self.reduction = size, reduction
+        fine = max(width, height) <= FINEST_GRID * size
+        self.width, self.height = (width, height) if fine else (size, size)
+        self.scale_x, self.scale_y = self.width / width, self.height / height  # grid pixels per sensor pixel
+        self.gain = 1.0 if fine or reduction != "sum" else width * height / size**2
+        self.columns, self.rows = (_weights(n, size, reduction) for n in (self.width, self.height))  # [S,w], [S,h]
+
+    def to_frames(self, counts: Tensor) -> Tensor:
+        """Counts [..., h, w] to frames [..., S, S] in the unit of the shard set."""
+        if self.reduction == "bilinear" or (self.width, self.height) != (self.size, self.size):
+            rows, columns = (m.to(counts) for m in (self.rows, self.columns))
+            counts = rows @ counts @ columns.mT
+        if self.reduction == "event":
+            return counts.clamp(max=1)
+        if self.reduction == "frequency":
+            return counts / counts.amax((-2, -1), keepdim=True).clamp(min=1e-5)
+        return counts * self.gain if self.gain != 1 else counts
+
+
+def _weights(pixels: int, size: int, reduction: str) -> Tensor:
+    """Weight of every grid pixel in every cell of a frame along one axis, float32 [S,n]."""
+    weights = torch.zeros(size, pixels)
+    if reduction == "bilinear":
+        place = torch.linspace(0, pixels - 1, size)
+        low = place.floor().long().clamp(max=max(pixels - 2, 0))
+        share = place - low
+        weights[torch.arange(size), low] = 1 - share
+        if pixels > 1:
+            weights[torch.arange(size), low + 1] += share
+    else:
+        weights[torch.arange(pixels) * size // pixels, torch.arange(pixels)] = 1
+    return weights
+
+
+@dataclass(frozen=True)
+class SimulationDraws:
+    """The random numbers of a batch, all in [0, 1)."""
+
+    settings: Tensor
+    """float32 [B,L + LEGS]."""
+    pixels: Tensor
+    """float32 [PIXEL_FIELDS,B,h,w]."""
+
+
+def simulation_draws(
+    seed: int, epoch: int, draws: order.Ints, grid: Grid, *, device: torch.device, purpose: str = "simulation"
+) -> SimulationDraws:
+    """Random numbers of samples; a pure function of (seed, epoch, draw position).
+
+    Args:
+        seed: root seed of the run.
+        epoch: 0-based.
+        draws: int64 [B] positions within the epoch.
+        grid: gives the number of pixels.
+        device: where to put them.
+        purpose: two purposes give unrelated numbers.
+    """
+    lanes = order.uniforms(seed, purpose, epoch, draws, len(LANES) + LEG_LANES * MOST_LEGS)  # [B,L + LEGS]
+    pixels = grid.height * grid.width
+    uniforms = order.many_uniforms(seed, f"{purpose} pixels", epoch, draws, PIXEL_FIELDS * pixels)  # [B,4hw]
+    fields_ = uniforms.reshape(len(draws), PIXEL_FIELDS, grid.height, grid.width).swapaxes(0, 1)
+    return SimulationDraws(
+        settings=torch.from_numpy(lanes.astype(np.float32)).to(device),
+        pixels=torch.from_numpy(np.ascontiguousarray(fields_)).to(device),
+    )
+
+
+def settings_of(draws: Tensor, ranges: SimulationRanges) -> dict[str, Tensor]:
+    """Every setting's value per sample, float32 [B]; draws [B,L and more]."""
+    values = {}
+    for name, lane in LANES.items():
+        low, high = getattr(ranges, name)
+        if name in BY_LOGARITHM:
+            values[name] = torch.exp(math.log(low) + draws[:, lane] * (math.log(high) - math.log(low)))
+        else:
+            values[name] = low + draws[:, lane] * (high - low)
+    return values
+
+
+def path(times: Tensor, s: dict[str, Tensor], profile: Profile, draws: Tensor) -> Tensor:
+    """Position of the picture in sensor pixels at shares `times` [S] of the recording: [2,B,S], x then y.
+
+    Args:
+        times: float32 [S].
+        s: see `settings_of`.
+        profile: its legs.
+        draws: float32 [B, LEG_LANES * MOST_LEGS] in [0, 1).
+    """
+    legs = draws.view(len(draws), MOST_LEGS, LEG_LANES)
+    travelled = times.new_zeros(2, len(draws), len(times))  # [2,B,S]
+    for i, leg in enumerate(profile.legs):
+        deviation = 1 + s["amplitude_spread"][:, None] * (2 * legs[:, i, :2] - 1)  # [B,2]
+        dx, dy = (s["amplitude"] * deviation[:, axis] * step for axis, step in enumerate((leg.x, leg.y)))
+        angle = s["turn"] + (2 * math.pi * legs[:, i, 3] if profile.free else 0)
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        duration = leg.duration * s["pace"]
+        middle = leg.start + leg.duration / 2 + s["delay"] + LATENESS * (2 * legs[:, i, 2] - 1)
+        done = ((times - (middle - duration / 2)[:, None]) / duration[:, None]).clamp(0, 1)  # [B,S]
+        done = done - torch.sin(2 * math.pi * done) / (2 * math.pi)
+        travelled[0] += (cos * dx - sin * dy)[:, None] * done
+        travelled[1] += (sin * dx + cos * dy)[:, None] * done
+    if profile.free:
+        travelled -= travelled.mean(2, keepdim=True)
+    return travelled + torch.stack([s["x_start"], s["y_start"]])[..., None]
+
+
+@torch.no_grad()
+def simulate_frames(
+    images: Tensor,
+    draws: SimulationDraws,
+    grid: Grid,
+    *,
+    time_bins: int,
+    profile: Profile,
+) -> Tensor:
+    """Event frames of photographs, float32 [T,B,2,S,S] in the unit of the shard set, OFF before ON.
+
+    Args:
+        images: [B,C,H,W] in [0, 1], any C (averaged) and size; shows what the frame shows.
+        draws: of as many samples, see `simulation_draws`.
+        grid: the sensor.
+        time_bins: T.
+        profile: the camera and its movement.
+    """
+    s = settings_of(draws.settings, profile.ranges)
+    light = _light(images.float().mean(1, keepdim=True), s, profile.inverted)  # [B,1,H,W]
+    steps = time_bins * INSTANTS
+    times = torch.arange(steps + 1, device=images.device, dtype=torch.float32) / steps  # [S+1]
+    places = path(times, s, profile, draws.settings[:, len(LANES) :])  # [2,B,S+1]
+    seen = _look(light, places, s, grid).clamp_(min=0)  # [S+1,B,h,w], light
+    seen += s["dark_level"][:, None, None]
+    counts = _count(seen, draws.pixels, s, time_bins)  # [T,B,2,h,w]
+    return grid.to_frames(counts)
+
+
+def _light(grey: Tensor, s: dict[str, Tensor], inverted: bool) -> Tensor:
+    """Light [B,1,H,W] of grey values [B,1,H,W], black at 0, white at 1."""
+    edge = F.pad(grey, (1, 1, 1, 1), mode="replicate")
+    rows = edge[..., 1:-1, :] / 2 + (edge[..., :-2, :] + edge[..., 2:, :]) / 4
+    soft = rows[..., 1:-1] / 2 + (rows[..., :-2] + rows[..., 2:]) / 4
+    grey = (grey + s["softness"].view(-1, 1, 1, 1) * (soft - grey)).clamp(0, 1)
+    return (1 - grey if inverted else grey).pow(s["light_gamma"].view(-1, 1, 1, 1))
+
+
+def _look(light: Tensor, places: Tensor, s: dict[str, Tensor], grid: Grid) -> Tensor:
+    """What the pixels see at each instant, [S,B,h,w]: the picture turned, scaled and sheared, then moved."""
+    B, S = places.shape[1:]
+    x = (torch.arange(grid.width, device=light.device) * 2 + 1) / grid.width - 1  # [w] in -1..1
+    y = (torch.arange(grid.height, device=light.device) * 2 + 1) / grid.height - 1  # [h]
+    cos, sin = torch.cos(s["rotation"]), torch.sin(s["rotation"])
+    wide, high = s["scale"] * (1 + s["stretch"]), s["scale"] * (1 - s["stretch"])
+    a, b = cos / wide, sin / wide + s["shear"] * cos / high
+    c, d = -sin / high, cos / high
+    # Moving the picture to the right lets the pixel look further to the left.
+    moved_x = places[0] * (2 * grid.scale_x / grid.width)  # [B,S]
+    moved_y = places[1] * (2 * grid.scale_y / grid.height)
+    u = x - moved_x[..., None]  # [B,S,w]
+    v = y - moved_y[..., None]  # [B,S,h]
+    look = light.new_empty(B, S, grid.height, grid.width, 2)
+    torch.add((a[:, None, None] * u)[:, :, None], (b[:, None, None] * v)[..., None], out=look[..., 0])
+    torch.add((c[:, None, None] * u)[:, :, None], (d[:, None, None] * v)[..., None], out=look[..., 1])
+    seen = F.grid_sample(
+        light, look.view(B, S * grid.height, grid.width, 2), padding_mode="border", align_corners=False
+    )
+    return seen.view(B, S, grid.height, grid.width).transpose(0, 1)  # [S,B,h,w]
+
+
+def _count(seen: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int) -> Tensor:
+    """Events per bin, polarity and pixel, float32 [T,B,2,h,w], of the light seen [S+1,B,h,w]."""
+    S, B = seen.shape[0] - 1, seen.shape[1]
+    K = S // time_bins
+
+    def per_sample(name: str) -> Tensor:
+        return s[name][:, None, None]
+
+    spread = per_sample("threshold_spread")
+    on = per_sample("threshold_on") * (1 + spread * (2 * pixels[0] - 1))  # [B,h,w]
+    off = per_sample("threshold_on") * per_sample("off_ratio") * (1 + spread * (2 * pixels[1] - 1))
+    follow = seen * (per_sample("bandwidth") / S / (1 + per_sample("dark_level")))  # [S+1,B,h,w]
+    follow = follow / (1 + follow)  # implicit Euler, stable at any rate
+    level = seen.log()
+    rise = per_sample("leak") * on / S  # per instant: a leaking memory acts as a steady rise
+    dead = per_sample("dead_time") * S  # in instants
+    filtered = level[0].clone()
+    difference = pixels[2] * (on + off) - off  # filtered - memorised, between the thresholds
+    counts = seen.new_zeros(time_bins, B, 2, *seen.shape[2:])
+    for k in range(1, S + 1):
+        step = (level[k] - filtered).mul_(follow[k])
+        filtered += step
+        difference += step
+        difference += rise
+        # An event takes its threshold and what the light moves on while the pixel is blind.
+        lost = step.abs_().mul_(dead)
+        up, down = on + lost, off + lost
+        ups = (difference / up).clamp_(min=0).floor_()
+        downs = (difference / down).clamp_(max=0).neg_().floor_()
+        difference.addcmul_(ups, up, value=-1).addcmul_(downs, down)
+        bin_ = (k - 1) // K
+        counts[bin_, :, 1] += ups
+        counts[bin_, :, 0] += downs
+    return _add_noise(counts, pixels[3], s["noise"])
+
+
+def _add_noise(counts: Tensor, draws: Tensor, share: Tensor) -> Tensor:
+    """One event more in a share [B] of the pixels, in a bin and of a polarity that the same number decides."""
+    T = counts.shape[0]
+    share = share[:, None, None].clamp(min=1e-9)
+    slot = (draws / share * (2 * T)).long()  # [B,h,w]; 2T and more where nothing is added
+    b, y, x = torch.nonzero(slot < 2 * T, as_tuple=True)
+    slot = slot[b, y, x]
+    counts[slot // 2, b, slot % 2, y, x] += 1
+    return counts
+
+
+class Simulator:
+    """Simulated recordings for one run.
+
+    Args:
+        manifest: of the shard set: what a frame shows and counts.
+        sample_shape: (T,P,H,W) of its frames.
+        profile: name in `PROFILES`.
+        seed: root seed of the run.
+
+    Raises:
+        MethodError: the frames are not square pictures of two polarities.
+    """
+
+    def __init__(self, manifest: Mapping[str, Any], sample_shape: tuple[int, ...], *, profile: str, seed: int) -> None:
+        self.time_bins, polarities, height, width = sample_shape
+        if polarities != 2 or height != width:
+            raise MethodError(f"simulated frames are [T,2,S,S]; this shard set has frames {tuple(sample_shape)}")
+        sensor = manifest.get("sensor_size") or (width, height)
+        self.grid = Grid(width, (int(sensor[0]), int(sensor[1])), manifest["settings"]["reduction"])
+        self.profile, self.seed = PROFILES[profile], seed
+
+    @classmethod
+    def of(cls, data: TrainingBatches, settings: TrainSettings) -> Simulator:
+        """The simulator of a run."""
+        return cls(data.manifest, data.sample_shape, profile=settings.simulation, seed=settings.seed)
+
+    def frames(self, images: Tensor, *, epoch: int, draws: order.Ints) -> Tensor:
+        """Event frames float32 [T,B,2,S,S] of images [B,C,H,W], a function of (seed, epoch, draw positions [B])."""
+        numbers = simulation_draws(self.seed, epoch, draws, self.grid, device=images.device)
+        return simulate_frames(images, numbers, self.grid, time_bins=self.time_bins, profile=self.profile)

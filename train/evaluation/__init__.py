@@ -1,0 +1,1 @@
+"""Scores of networks: accuracy, loss, firing rates, cost, recalibrated statistics."""

@@ -1,0 +1,139 @@
+"""Scores of finished runs and exported networks, computed again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spikebridge.models import backends
+from spikebridge.train.config.recipes import recipe_from
+from spikebridge.train.config.settings import evaluation_batch
+from spikebridge.train.errors import RunError, ShardMismatchError
+from spikebridge.train.evaluation.score import Scores, same_threads, score, split_frames
+from spikebridge.train.networks.build import choose_device, load_network, require_backend
+from spikebridge.train.runs.folder import RunFolder, contents_id, read_result
+
+
+def evaluate(
+    run_dir: str | Path,
+    shards: Any,
+    *,
+    split: str = "test",
+    weights: str = "best",
+    device: str = "auto",
+    trust: bool = False,
+    backend: str = "auto",
+) -> dict[str, Any]:
+    """Score a finished run again; equal to its result.json on the same kind of device and backend. Writes nothing.
+
+    Args:
+        run_dir: a run folder, or a file of `train.export.write.export`: see `evaluate_export`.
+        shards: the shard set it was trained on, open or as a path.
+        split: `test`, `validation` or `train`.
+        weights: `best` or `last`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust: open a torch.export program, which can run any code.
+        backend: what computes the neurons, see `models.backends`; an exported program brings its own.
+
+    Returns:
+        accuracy (0 to 1), loss, split, samples, confusion [K][K] (row = label), classes, weights, shard_set, simulated,
+        and the backend that ran.
+
+    Raises:
+        RunError: unfinished or damaged run, unknown weights, an empty split, or a backend for an exported file.
+        ShardMismatchError: another shard set.
+        DeviceError: no such device.
+        NetworkError: `backend` cannot compute the neurons here.
+    """
+    if Path(run_dir).is_file():
+        if backend != "auto":
+            raise RunError(f"{run_dir}: an exported network brings its own code; leave --backend out")
+        return evaluate_export(run_dir, shards, split=split, device=device, trust=trust)
+    run, result, chosen = RunFolder(run_dir), read_result(run_dir), choose_device(device)
+    if weights not in ("best", "last"):
+        raise RunError(f"weights {weights!r}: expected best or last")
+    shards = open_shards(shards)
+    if shards.id != result["shard_set"]:
+        raise ShardMismatchError(
+            f"{run.path} was trained on shard set {result['shard_set']}, {shards.path} is {shards.id}"
+        )
+    network, _ = load_network(run.best if weights == "best" else run.last, device=chosen)
+    settings = recipe_from(result["recipe"], name=str(run.config)).train
+    frames = split_frames(shards, split, residence="disk")
+    with same_threads(result["threads"]), backends.use(backend), backends.record() as ran:
+        require_backend(network, precision="fp32", device=chosen)
+        scores = score(network, frames, batch_size=evaluation_batch(settings), device=chosen)
+    return _summary(scores, shards, split) | {"weights": weights, "backend": "+".join(sorted(ran))}
+
+
+def evaluate_export(
+    file: str | Path, shards: Any, *, split: str = "test", device: str = "auto", trust: bool = False
+) -> dict[str, Any]:
+    """Score an exported network; its accuracy is that of the run. Writes nothing.
+
+    safetensors gives the same bits; a torch.export program computes the same operations; NIR runs step by step in
+    float32 with folded BatchNorm, whose roundings can move a spike that is within 1e-7 of the threshold.
+
+    Args:
+        file: written by `train.export.write.export`.
+        shards: the shard set it was trained on, or the same samples in another container, open or as a path.
+        split: `test`, `validation` or `train`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust: open a torch.export program, which can run any code.
+
+    Returns:
+        As `evaluate`, and `format` and `recorded`: the accuracy that the file states (None for `train`).
+
+    Raises:
+        ExportError: the file cannot be opened, or is a torch.export program without `trust`.
+        RunError: an empty split.
+        ShardMismatchError: a shard set of other samples.
+        DeviceError: no such device.
+    """
+    from spikebridge.train.export.read import open_export
+
+    chosen, shards = choose_device(device), open_shards(shards)
+    network, described, format = open_export(file, device=chosen, trust=trust)
+    if shards.id != described["shard_set"] and contents_id(shards) != described["contents"]:
+        raise ShardMismatchError(
+            f"{file} belongs to shard set {described['shard_set']}, {shards.path} is {shards.id} with other samples"
+        )
+    frames = split_frames(shards, split, residence="disk")
+    with same_threads(described["threads"]):
+        scores = score(network, frames, batch_size=described["batch_size"], device=chosen)
+    recorded = described.get(f"{split}_accuracy")
+    return _summary(scores, shards, split) | {"weights": described["weights"], "format": format, "recorded": recorded}
+
+
+def _summary(scores: Scores | None, shards: Any, split: str) -> dict[str, Any]:
+    """What `evaluate` returns.
+
+    Raises:
+        RunError: there is nothing to score.
+    """
+    if scores is None:
+        raise RunError(f"{shards.path}: the {split} split is empty; nothing to evaluate")
+    return {
+        "accuracy": scores.accuracy,
+        "loss": scores.loss,
+        "split": split,
+        "samples": len(scores.labels),
+        "confusion": scores.confusion(),
+        "classes": list(shards.classes),
+        "shard_set": shards.id,
+        "simulated": shards.simulated,
+        "protocol": shards.settings["protocol"],
+    }
+
+
+def open_shards(shards: Any) -> Any:
+    """An open shard set, from one, from its path, or from the address where it is published.
+
+    Raises:
+        ShardSetError: missing, incomplete, damaged or unreachable.
+    """
+    if isinstance(shards, str | Path):
+        from spikebridge.pipeline.sharing.open import open_set
+
+        return open_set(shards)
+    return shards

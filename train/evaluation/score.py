@@ -1,0 +1,132 @@
+"""Scores of a network on a split: event frames only, evaluation mode, no augmentation.
+
+Axes: n samples, T time, B batch, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from spikebridge.train.data.frames import Frames
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network makes of one split."""
+
+    logits: np.ndarray
+    """float32 [n,K], averaged over time."""
+    labels: np.ndarray
+    """int64 [n]."""
+    loss: float
+    """Mean cross entropy of the time-averaged logits, natural logarithm."""
+    firing_rates: dict[str, float]
+    """Spikes per neuron and time step, by layer, mean over the samples."""
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Class of the highest score, int64 [n]; the lower class wins a tie."""
+        predictions: np.ndarray = self.logits.argmax(axis=1)
+        return predictions
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right predictions, 0 to 1."""
+        return float(np.mean(self.predictions == self.labels))
+
+    def confusion(self) -> list[list[int]]:
+        """Counts [K][K]: row = label, column = prediction."""
+        K = self.logits.shape[1]
+        counts = np.bincount(self.labels * K + self.predictions, minlength=K * K)
+        return [[int(count) for count in row] for row in counts.reshape(K, K)]
+
+
+def split_figures(prefix: str, scores: Mapping[str, Scores | None]) -> dict[str, float | None]:
+    """Accuracy and loss as result.json names them: `<prefix><split>_accuracy`, `..._loss`; None for an empty split."""
+    figures: dict[str, float | None] = {}
+    for name, found in scores.items():
+        figures[f"{prefix}{name}_accuracy"] = found.accuracy if found else None
+        figures[f"{prefix}{name}_loss"] = found.loss if found else None
+    return figures
+
+
+class ScoredNetwork(Protocol):
+    """What is scored: a `TransferNetwork`, or an exported network behind the same call."""
+
+    training: bool
+    record_firing_rates: bool
+
+    def __call__(self, static: None, event: torch.Tensor, /) -> Any:
+        """Compute a `models.TransferOutput` with event logits [T,B,K] from frames [T,B,P,H,W]."""
+
+    def train(self, mode: bool = True) -> Any:
+        """Set training or evaluation mode."""
+
+    def eval(self) -> Any:
+        """Set evaluation mode."""
+
+
+@torch.no_grad()
+def score(
+    network: ScoredNetwork,
+    frames: Frames,
+    *,
+    batch_size: int,
+    device: torch.device,
+    between: Callable[[], None] | None = None,
+) -> Scores | None:
+    """Score a network on recordings; None when there are none. The network's mode is put back afterwards.
+
+    `between` is called after each batch, and may raise to give up.
+    """
+    if not len(frames):
+        return None
+    was_training = network.training
+    network.eval()
+    network.record_firing_rates = True
+    logits, losses = [], 0.0
+    rates: dict[str, float] = {}
+    try:
+        for events, labels in frames.batches(batch_size, device):
+            out = network(None, events)
+            mean = out.event_logits.float().mean(0)  # [B,K]
+            logits.append(mean.cpu())
+            losses += float(F.cross_entropy(mean.double(), labels, reduction="sum"))
+            for layer, rate in out.firing_rates.items():
+                rates[layer] = rates.get(layer, 0.0) + float(rate) * len(labels)
+            if between is not None:
+                between()
+    finally:
+        network.record_firing_rates = False
+        network.train(was_training)
+    return Scores(
+        logits=torch.cat(logits).numpy(),
+        labels=frames.labels,
+        loss=losses / len(frames),
+        firing_rates={layer: total / len(frames) for layer, total in rates.items()},
+    )
+
+
+def split_frames(shards: Any, name: str, *, residence: str = "auto", device: torch.device | None = None) -> Frames:
+    """All recordings of a split, in the order of the shard set."""
+    split = shards.split(name)
+    positions = np.arange(len(split), dtype=np.int64)
+    return Frames(split, positions, sample_shape=shards.sample_shape, residence=residence, device=device)
+
+
+@contextmanager
+def same_threads(count: int) -> Iterator[None]:
+    """Run with as many CPU threads as the training had: the order of sums, and so the last bit, depends on them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

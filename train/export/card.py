@@ -1,0 +1,118 @@
+"""The model card of an exported network, with the front matter that model hubs read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+USE = {
+    "nir": """A graph from one frame (P,H,W) to logits (K,). Explicit Euler with a time step of {dt:g} s gives what was
+trained: a neuron's potential starts at 0, and it fires above its threshold.
+
+    import nir
+    graph = nir.read("{file}")    # graph.metadata["spikebridge"]: the description, as JSON
+""",
+    "torch": """A torch.export program in float32. Opening one can run code, so know who wrote it.
+
+    import torch
+    net = torch.export.load("{file}").module()
+    logits = net(frames)    # float32 frames [T,B,P,H,W] -> [T,B,K]
+""",
+    "safetensors": """Weights; the header (`spikebridge`, JSON) says which network. In a clone of spikebridge:
+
+    from pathlib import Path
+    import torch
+    from spikebridge.train.networks.build import load_network
+    net, _ = load_network(Path("{file}"), device=torch.device("cpu"))
+    logits = net(None, frames).event_logits    # frames [T,B,P,H,W] -> [T,B,K]
+""",
+}
+LIBRARY = {"nir": "nir", "torch": "pytorch", "safetensors": "pytorch"}
+
+
+def model_card(described: dict[str, Any], file: str, *, format: str, notes: Sequence[str], licence: str) -> str:
+    """Text of the card (Markdown behind YAML); a function of its arguments alone.
+
+    Args:
+        described: what the exported file says about itself.
+        file: its name.
+        format: its format.
+        notes: what became of parts of the network for which the format has no word.
+        licence: identifier as hubs list them; `other` says that nothing was decided.
+    """
+    dataset, network = described["dataset"], described["network"]
+    simulated = "\n**Trained and scored on SIMULATED event recordings.**\n" if described["simulated"] else ""
+    if described.get("protocol") == "leaky":
+        simulated += (
+            "\n**LEAKY: photographs of held-out recordings were in the static pool; no accuracy is a result.**\n"
+        )
+    scores = "\n".join(
+        f"| {split} | {described[f'{split}_accuracy']:.1%} | {described['samples'][split]:,} |"
+        for split in ("test", "validation")
+        if described[f"{split}_accuracy"] is not None
+    )
+    told = "\n".join(f"- {note}" for note in notes)
+    preprocessing = "\n".join(f"| {name} | {value} |" for name, value in described["preprocessing"].items())
+    use = USE[format].format(file=file, dt=described.get("time_step_seconds", 0.0))
+    undecided = " (not decided; that of the data may bind too)" if licence == "other" else ""
+    return f"""---
+{_front_matter(described, format=format, licence=licence)}---
+# {network["name"]} on {dataset}
+{simulated}
+A spiking neural network for event frames, trained with `{described["method"]}` by spikebridge (static-to-event
+transfer).
+Input: [T,B,P,H,W] = [{network["time_steps"]},B,{network["in_channels"]},{"x".join(map(str, network["input_size"]))}] \
+event frames (P: 0 = OFF, 1 = ON); output: logits [T,B,K] whose mean over T
+decides between {len(described["classes"])} classes.
+
+| split | accuracy | recordings |
+|---|---|---|
+{scores}
+
+Weights: epoch {described["epoch"]} ({described["selection"]}), seed {described["seed"]}.
+Shard set: `{described["shard_set"]}`.
+
+## Use
+
+{use}
+{told}
+
+`spikebridge evaluate {file} --shards SHARDS` scores it again.
+
+## Preprocessing
+
+| setting | value |
+|---|---|
+{preprocessing}
+
+Licence: {licence}{undecided}
+"""
+
+
+def _front_matter(described: dict[str, Any], *, format: str, licence: str) -> str:
+    """YAML between the lines; JSON strings are YAML strings.
+
+    Source: huggingface/hub-docs, modelcard.md.
+    """
+    dataset, name = json.dumps(described["dataset"]), described["network"]["name"]
+    tags = ["spiking-neural-networks", "event-camera", "neuromorphic", "image-classification", format, name]
+    lines = [
+        f"license: {json.dumps(licence)}",
+        *(["license_name: not-decided"] if licence == "other" else []),
+        f"library_name: {LIBRARY[format]}",
+        "pipeline_tag: image-classification",
+        f"tags: {json.dumps(tags)}",
+        f"datasets: [{dataset}]",
+        "metrics: [accuracy]",
+    ]
+    if described["test_accuracy"] is not None:
+        lines += [
+            "model-index:",
+            f"- name: {json.dumps(' '.join([name, described['method']]))}",
+            "  results:",
+            "  - task: {type: image-classification}",
+            f"    dataset: {{name: {dataset}, type: {dataset}, split: test}}",
+            f"    metrics: [{{type: accuracy, name: test accuracy, value: {described['test_accuracy']!r}}}]",
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,163 @@
+"""Exported networks, opened to be scored: each format behind the same call as a network.
+
+Axes: T time, B batch, P polarity, H, W, K classes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikebridge.models import ModelError, TransferNetwork, TransferOutput
+from spikebridge.train.errors import ExportError
+from spikebridge.train.export.write import DESCRIPTION, SCHEMA
+from spikebridge.train.networks.build import load_network
+from spikebridge.train.runs.checkpoints import read_weights
+
+MAX_DESCRIPTION = 2**24
+"""Bytes that a description may have."""
+
+
+class ExportedNetwork(nn.Module):
+    """A function from event frames to logits that is scored as a network is.
+
+    Args:
+        function: [T,B,P,H,W] -> [T,B,K].
+    """
+
+    record_firing_rates = False  # set while scoring; an exported function reports no rates
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, static: None, event: Tensor) -> TransferOutput:
+        """Event logits; there is no static stream."""
+        return TransferOutput(None, self.function(event), None, None)
+
+
+NEEDED: dict[str, type] = {"shard_set": str, "weights": str, "threads": int, "batch_size": int}
+"""What scoring takes from a description, with its type."""
+COUNTS, MOST = ("threads", "batch_size"), 2**16
+"""Which of it are counts, and how large they may be."""
+Opened = tuple[TransferNetwork | ExportedNetwork, dict[str, Any]]
+"""A network, and what its file says about itself."""
+
+
+def format_of(path: Path) -> str:
+    """`nir`, `torch` or `safetensors`, by how the file begins.
+
+    Raises:
+        ExportError: missing, or none of them.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read ({error.strerror})") from error
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "nir"
+    if start.startswith(b"PK\x03\x04"):
+        return "torch"
+    if start[8:] == b"{":
+        return "safetensors"
+    raise ExportError(f"{path}: no exported network; expected NIR, a torch.export program or safetensors")
+
+
+def open_export(
+    path: str | Path, *, device: torch.device, trust: bool = False
+) -> tuple[TransferNetwork | ExportedNetwork, dict[str, Any], str]:
+    """An exported network, ready to be scored.
+
+    NIR (HDF5) and safetensors hold numbers alone. A torch.export program is unpickled by torch and can run any code
+    while it is opened: torch warns of files from others, and without `trust` it is refused.
+
+    Args:
+        path: a file written by `export`.
+        device: where to run it.
+        trust: open a torch.export program.
+
+    Returns:
+        The network, what the file says about itself, and its format.
+
+    Raises:
+        ExportError: unreadable, not exported by this project, or a program without `trust`.
+        RunError: weights that do not fit the network that the file names.
+    """
+    path = Path(path)
+    format = format_of(path)
+    network, described = {"nir": _open_nir, "torch": _open_program, "safetensors": _open_weights}[format](
+        path, device, trust
+    )
+    return network, described, format
+
+
+def _described(path: Path, text: Any) -> dict[str, Any]:
+    """The description in an exported file."""
+    try:
+        described = json.loads(text)
+    except (TypeError, ValueError):
+        described = None
+    if not isinstance(described, dict) or described.get("schema") != SCHEMA:
+        raise ExportError(f"{path}: no description of schema {SCHEMA} inside; expected a file of `spikebridge export`")
+    wrong = [name for name, kind in NEEDED.items() if not isinstance(described.get(name), kind)]
+    wrong += [name for name in COUNTS if name not in wrong and not 1 <= described[name] <= MOST]
+    if wrong:
+        raise ExportError(f"{path}: the description inside has no good {', '.join(wrong)}; export the run again")
+    return described
+
+
+def _open_nir(path: Path, device: torch.device, trust: bool) -> Opened:
+    try:
+        from spikebridge.models.run_nir import NIRProgram, read_graph
+    except ImportError as error:
+        raise ExportError(
+            f"{path}: NIR needs the package nir, which is not installed ({error}); pip install 'spikebridge[export]'"
+        ) from error
+    try:
+        graph = read_graph(path)
+        described = _described(path, graph.metadata.get(DESCRIPTION))
+        program = NIRProgram(graph, time_step=float(described["time_step_seconds"]), device=device)
+    except (ModelError, KeyError, TypeError, ValueError) as error:
+        raise ExportError(f"{path}: {error}") from error
+    return ExportedNetwork(program), described
+
+
+def _open_program(path: Path, device: torch.device, trust: bool) -> Opened:
+    if not trust:
+        raise ExportError(
+            f"{path}: a torch.export program, which can run any code while torch opens it; if you know who wrote it, "
+            "pass --trust (NIR and safetensors need no trust)"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(f"/extra/{DESCRIPTION}.json")]
+            if not names or archive.getinfo(names[0]).file_size > MAX_DESCRIPTION:
+                raise ExportError(f"{path}: no description inside; expected a file of `spikebridge export`")
+            described = _described(path, archive.read(names[0]))
+        program = torch.export.load(io.BytesIO(path.read_bytes()))
+        if device.type != "cpu":
+            from torch.export.passes import move_to_device_pass
+
+            numbered = torch.empty(0, device=device).device  # cuda:0 for cuda: the program compares devices
+            program = move_to_device_pass(program, numbered)
+        return ExportedNetwork(program.module().__call__), described  # a bound method: programs refuse eval()
+    except ExportError:
+        raise
+    except Exception as error:  # torch raises several kinds, by content
+        raise ExportError(
+            f"{path}: cannot be opened by torch {torch.__version__} ({error}); export it again with this version"
+        ) from error
+
+
+def _open_weights(path: Path, device: torch.device, trust: bool) -> Opened:
+    _, description = read_weights(path)
+    described = _described(path, description.get(DESCRIPTION))
+    return load_network(path, device=device)[0], described

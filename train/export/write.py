@@ -1,0 +1,187 @@
+"""Finished runs in formats that other tools read: NIR, a torch.export program, safetensors; and how to run them here.
+
+What is exported is the event path in evaluation mode, event frames [T,B,P,H,W] to logits [T,B,K], with all that is
+needed to use it: network, classes, preprocessing settings, ID of the shard set, time step, selection, scores.
+
+Axes: T time, B batch, P polarity, H, W, K classes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikebridge.models import ModelError, TransferNetwork
+from spikebridge.models.backends import use
+from spikebridge.train.config.recipes import recipe_from
+from spikebridge.train.config.settings import evaluation_batch
+from spikebridge.train.errors import ExportError
+from spikebridge.train.export.card import model_card
+from spikebridge.train.networks.build import load_network
+from spikebridge.train.runs.checkpoints import weights_file, weights_of, write_atomic
+from spikebridge.train.runs.folder import RunFolder, read_result
+
+SCHEMA = 1
+"""Version of the description inside an exported file."""
+DESCRIPTION = "spikebridge"
+"""Key of the description in the metadata of NIR and safetensors; in a torch.export program the file NAME.json."""
+TRACED_BATCH = 2
+"""Samples of the batch that a program is traced with; it runs with any number."""
+ENDINGS = {"nir": "nir", "torch": "pt2", "safetensors": "safetensors"}
+"""Of the file's name in a folder."""
+FIGURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
+SETTINGS = ("dataset", "simulated", "protocol", "method", "seed", "shard_set", "contents", "samples", "threads")
+"""What the description takes over from result.json."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    file: Path
+    """The exported network."""
+    card: Path
+    """Its model card."""
+    notes: tuple[str, ...]
+    """What became of parts of the network for which the format has no word, a sentence each."""
+    description: dict[str, Any]
+    """What the file says about itself."""
+
+
+def export(
+    run_dir: str | Path,
+    out: str | Path,
+    *,
+    format: str,
+    weights: str = "best",
+    licence: str = "other",
+    overwrite: bool = False,
+) -> Exported:
+    """Write the network of a finished run, and a model card beside it: its name and `.md`, in a folder README.md.
+
+    Args:
+        run_dir: a finished run, trained or imported.
+        out: the file; `.pt2` for a program. Or a folder, one that exists or a text that ends in `/`.
+        format: `nir`, `torch` (a torch.export program) or `safetensors`.
+        weights: `best`, which the figures in the file belong to, or `last`.
+        licence: identifier for the card, as hubs list them.
+        overwrite: replace a file that is there.
+
+    Raises:
+        ExportError: the file exists, an unknown format, a package is missing, or the format cannot say what the network
+            computes; names what.
+        RunError: no finished run, or the file cannot be written.
+    """
+    as_folder = str(out).endswith("/") or Path(out).is_dir()
+    out, run, result = Path(out), RunFolder(run_dir), read_result(run_dir)
+    if format not in WRITERS:
+        raise ExportError(f"format {format!r} is not known; expected {', '.join(WRITERS)}")
+    if weights not in ("best", "last"):
+        raise ExportError(f"weights {weights!r}: expected best or last")
+    out = out / f"model.{ENDINGS[format]}" if as_folder else out
+    card = out.with_name("README.md" if as_folder else f"{out.name}.md")
+    if not overwrite and (there := [path for path in (out, card) if path.exists()]):
+        raise ExportError(f"{there[0]} exists; choose another name, or pass --overwrite")
+    if format == "torch" and out.suffix != ".pt2":
+        raise ExportError(f"{out}: torch opens programs in files named .pt2 alone; choose {out.with_suffix('.pt2')}")
+    network, _ = load_network(run.best if weights == "best" else run.last, device=torch.device("cpu"))
+    described = describe(network, result, weights=weights)
+    try:
+        content, notes = WRITERS[format](network, described)
+    except ModelError as error:
+        raise ExportError(f"{run.path}: {error}") from error
+    write_atomic(out, content)
+    write_atomic(card, model_card(described, out.name, format=format, notes=notes, licence=licence).encode())
+    return Exported(out, card, notes, described)
+
+
+def describe(network: TransferNetwork, result: dict[str, Any], *, weights: str) -> dict[str, Any]:
+    """All that is needed to use an exported network, as plain JSON without any path."""
+    best = weights == "best"
+    recipe = recipe_from(result["recipe"], name=result["recipe_name"])
+    return {
+        "schema": SCHEMA,
+        "network": network.config,
+        "classes": result["classes"],
+        "input": "event frames [T,B,P,H,W], P: 0 = OFF, 1 = ON, in the unit of the preprocessing",
+        "output": "logits [T,B,K]; their mean over T decides",
+        "preprocessing": result["recipe"]["shards"],
+        "weights": weights,
+        "epoch": result["best_epoch" if best else "epochs"],
+        "selection": result["selection"] if best else "the last epoch, whatever its score",
+        **{name: result.get(name) for name in SETTINGS},
+        **{name: result[name if best else f"last_{name}"] for name in FIGURES},
+        "batch_size": evaluation_batch(recipe.train),
+    }
+
+
+def _nir(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
+    try:
+        from spikebridge.models.to_nir import TIME_STEP, nir_file, to_nir
+    except ImportError as error:
+        raise ExportError(
+            f"NIR needs the package nir, which is not installed ({error}); pip install 'spikebridge[export]'"
+        ) from error
+    graph, notes = to_nir(network)
+    described |= {"time_step_seconds": TIME_STEP, "notes": notes}
+    # Beside the description, what a reader without JSON wants first.
+    plain = {"dt": TIME_STEP, "time_steps": network.settings.time_steps}
+    return nir_file(graph, {DESCRIPTION: json.dumps(described), **plain}), notes
+
+
+class EventPath(nn.Module):
+    """A network as a function of event frames alone."""
+
+    def __init__(self, network: TransferNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, events: Tensor) -> Tensor:
+        """Logits [T,B,K] of event frames [T,B,P,H,W]."""
+        logits: Tensor = self.network(None, events).event_logits
+        return logits
+
+
+def _program(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
+    settings = network.settings
+    frames = torch.zeros(settings.time_steps, TRACED_BATCH, settings.in_channels, *settings.input_size)
+    batch = {1: torch.export.Dim("batch", min=1)}
+    with torch.no_grad(), use("torch"):
+        program = torch.export.export(EventPath(network).eval(), (frames,), dynamic_shapes=(batch,))
+    for node in program.graph.nodes:  # where this machine keeps its source files is nobody's business
+        for trace in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
+            node.meta.pop(trace, None)
+    notes = ("plain torch operations, unrolled over the time steps; any batch size",)
+    described |= {"notes": notes, "torch": str(torch.__version__)}
+    file = io.BytesIO()
+    torch.export.save(program, file, extra_files={f"{DESCRIPTION}.json": json.dumps(described)})
+    return file.getvalue(), notes
+
+
+def _safetensors(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
+    notes = ("all parameters and buffers, those of the static stream included; the network is built from `network`",)
+    described |= {"notes": notes}
+    text = {
+        "format": "pt",
+        "network": json.dumps(network.config),
+        "epoch": str(described["epoch"]),
+        "shard_set": described["shard_set"],
+        DESCRIPTION: json.dumps(described),
+    }
+    return weights_file(weights_of(network), text), notes
+
+
+WRITERS: dict[str, Callable[[TransferNetwork, dict[str, Any]], tuple[bytes, tuple[str, ...]]]] = {
+    "nir": _nir,
+    "torch": _program,
+    "safetensors": _safetensors,
+}
+"""Content of the file, and notes, by format; each completes the description."""
+FORMATS = tuple(WRITERS)

@@ -1,0 +1,162 @@
+"""Networks for a shard set: built from the recipe with seeded weights, rebuilt from a weights file; their optimiser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from spikebridge.models import ModelError, TransferNetwork, backends, build_model
+from spikebridge.models.errors import BackendError
+from spikebridge.train.config.settings import TrainSettings
+from spikebridge.train.data.order import derived_seed
+from spikebridge.train.errors import DeviceError, NetworkError, RunError
+from spikebridge.train.networks.precision import TYPES
+from spikebridge.train.runs.checkpoints import read_weights
+
+
+def choose_device(name: str) -> torch.device:
+    """A torch device: `auto` takes CUDA where there is one, else the CPU.
+
+    Raises:
+        DeviceError: not a device, or CUDA asked for and absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"device {name!r} is not known; expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise DeviceError(f"device {name}: this machine offers {count} CUDA devices to torch; use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"device {name}: expected auto, cpu, cuda or cuda:N")
+    return device
+
+
+def network_arguments(settings: TrainSettings, shards: Any) -> dict[str, Any]:
+    """What `build_model` needs, as plain JSON: name, classes, time steps, channels, size and the recipe's choices."""
+    T, P, H, _ = shards.sample_shape
+    return {
+        "name": settings.model,
+        "num_classes": len(shards.classes),
+        "time_steps": T,
+        "in_channels": P,
+        "input_size": H,
+        "surrogate": settings.surrogate,
+        "neuron": settings.neuron,
+        "reset": settings.reset,
+        "statistics": settings.statistics,
+        "feature": settings.feature,
+        "width": settings.width,
+    }
+
+
+@contextmanager
+def seeded_weights(seed: int, *names: str) -> Iterator[None]:
+    """Weights made inside the block, on the CPU, depend on (seed, names) only; the global generator is untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(derived_seed(seed, "weights", *names))
+        yield
+
+
+def make_network(arguments: dict[str, Any], *, seed: int) -> TransferNetwork:
+    """Build a network on the CPU with initial weights that depend on the seed only; the global generator is untouched.
+
+    Raises:
+        NetworkError: the network does not exist or does not fit the input.
+    """
+    with seeded_weights(seed):
+        try:
+            return build_model(**arguments)
+        except ModelError as error:
+            raise NetworkError(f"model {arguments.get('name')}: {error}") from error
+
+
+@torch.no_grad()
+def feature_count(network: TransferNetwork) -> int:
+    """Features F of a sample at a time step that the alignment compares; found by a pass that changes nothing."""
+    settings, training = network.settings, network.training
+    frames = torch.zeros(
+        (settings.time_steps, 1, settings.in_channels, *settings.input_size), device=network.coefficients.device
+    )
+    features = network.eval()(None, frames).event_features  # [T,1,F]
+    network.train(training)
+    return int(features.shape[-1])
+
+
+def require_backend(network: TransferNetwork, *, precision: str, device: torch.device) -> str:
+    """Name of the backend that will compute the network's neurons in training, see `models.backends`.
+
+    Raises:
+        NetworkError: the one that was asked for with `backends.use` cannot.
+    """
+    x = torch.zeros((1, 1, network.settings.time_steps, 1), dtype=TYPES[precision] or torch.float32, device=device)
+    try:
+        return backends.choose(x, network.make_node().rule)
+    except BackendError as error:
+        raise NetworkError(str(error)) from error
+
+
+def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, dict[str, Any]]:
+    """Rebuild the network of a weights file in evaluation mode.
+
+    Args:
+        path: `weights/best.safetensors` or `weights/last.safetensors` of a run.
+        device: where to put it.
+
+    Returns:
+        The network, and the file's description: `network` (arguments of `build_model`), `epoch`, `shard_set`.
+
+    Raises:
+        RunError: missing, damaged, or weights that do not fit the network they name.
+    """
+    tensors, description = read_weights(path)
+    try:
+        arguments = json.loads(description["network"])
+        network = make_network(arguments, seed=0)
+        network.load_state_dict(tensors)
+    except (KeyError, ValueError, RuntimeError, TypeError, NetworkError) as error:
+        raise RunError(f"{path}: these weights do not fit the network that the file names: {error}") from error
+    return network.to(device).eval(), {**description, "network": arguments}
+
+
+def make_optimizer(
+    network: nn.Module, settings: TrainSettings, modules: Iterable[nn.Module] = (), *, device: torch.device
+) -> AdamW:
+    """AdamW with weight decay on tensors of two or more dimensions only, eps 1e-8; frozen parameters are left out.
+
+    Args:
+        network: what is trained.
+        settings: the `[train]` table.
+        modules: what trains along with it.
+        device: of the parameters. On CUDA the update is one fused operation whose learning rate is a tensor, so that a
+            recorded step can be replayed with another.
+
+    Source: He et al., AAAI 2024, published recipes.
+    """
+    parameters = [p for module in (network, *modules) for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    if device.type == "cuda":
+        rate = torch.tensor(settings.lr, dtype=torch.float32, device=device)
+        return AdamW(groups, lr=rate, eps=1e-8, fused=True, capturable=True)
+    return AdamW(groups, lr=settings.lr, eps=1e-8)
+
+
+def set_learning_rate(optimizer: AdamW, rate: float) -> None:
+    """Set the rate of all parameters; a rate that is a tensor stays the same tensor."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

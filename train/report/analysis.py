@@ -1,0 +1,169 @@
+"""What a finished run's network does with recordings that it is shown once more: the part of a report that needs both.
+
+Axes: n recordings, m pictures, T time steps, B batch, P polarity, C channels, H, W pixels, F features, K classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spikebridge.models import TransferNetwork
+from spikebridge.models.neurons import Neuron
+from spikebridge.train.data.frames import Frames
+from spikebridge.train.errors import RunError
+from spikebridge.train.evaluation.energy import Cost, counting
+from spikebridge.train.evaluation.score import same_threads
+from spikebridge.train.networks.build import load_network, make_network
+from spikebridge.train.runs.folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+MOST_RECORDINGS, FEWEST_RECORDINGS = 2000, 50
+"""Of the test split; how many between these is a matter of the network's size."""
+MULTIPLIES = 10**12
+"""Multiply-accumulates that the recordings may take together, about half a minute of two CPU cores."""
+POINTS = 120
+"""Recordings, and static images, whose features are compared."""
+BATCH = 32
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Domains:
+    """Features of the same recordings and static images under one set of weights."""
+
+    static: NDArray[np.float32]
+    """[m,F], averaged over time."""
+    event: NDArray[np.float32]
+    """[m,F], averaged over time."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was seen."""
+
+    recordings: int
+    """How many of the test split were looked at."""
+    available: int
+    """How many there are."""
+    early: Values
+    """Share of right predictions [T] when only the first t time steps are averaged."""
+    spiking: bool
+    """Whether the neurons spike; those of an ANN do not."""
+    rates: Mapping[str, float]
+    """Spikes per neuron and step, by layer; of neurons that do not spike the share that is above 0."""
+    neurons: Mapping[str, int]
+    """By layer."""
+    cost: Cost
+    """Operations."""
+    static_labels: NDArray[np.int64]
+    """Class of each picture whose features are compared, [m]."""
+    event_labels: NDArray[np.int64]
+    """Class of each recording whose features are compared, [m]."""
+    before: Domains | None
+    """With the weights that training began with; None where they are those of another run."""
+    after: Domains | None
+    """With the best weights; None where the set has no pictures that the network can take."""
+
+    @property
+    def spikes(self) -> float:
+        """Spikes per recording; 0 for neurons that do not spike."""
+        each = (rate * self.neurons[layer] * self.cost.steps for layer, rate in self.rates.items())
+        return sum(each) if self.spiking else 0.0
+
+
+def examine(run: RunFolder, result: Mapping[str, Any], shards: Any) -> Examination:
+    """Run the best network of a finished run on test recordings once more, on the CPU; writes nothing.
+
+    Args:
+        run: the run's folder.
+        result: its result.json.
+        shards: its shard set, open.
+
+    Raises:
+        RunError: no test recordings, or weights missing or damaged.
+    """
+    device = torch.device("cpu")
+    network, description = load_network(run.best, device=device)
+    split = shards.split("test")
+    if not len(split):
+        raise RunError("the test split is empty")
+    with same_threads(int(result.get("threads", torch.get_num_threads()))), torch.no_grad():
+        positions = _chosen(network, split, shards.sample_shape)
+        frames = Frames(split, positions, sample_shape=shards.sample_shape, residence="disk")
+        right, rates = np.zeros(shards.sample_shape[0]), dict[str, float]()
+        network.record_firing_rates = True
+        with counting(network) as counter:
+            for events, labels in frames.batches(BATCH, device):
+                out = network(None, events)
+                right += _right(out.event_logits, labels)
+                for layer, rate in out.firing_rates.items():
+                    rates[layer] = rates.get(layer, 0.0) + float(rate) * len(labels)
+        network.record_firing_rates = False
+        shown = positions[:POINTS]
+        events = torch.from_numpy(split.read(shown).astype(np.float32)).transpose(0, 1)  # [T,m,P,H,W]
+        images, image_labels = _images(shards, limit=POINTS)
+        began = make_network(description["network"], seed=int(result.get("seed", 0))).eval()
+        fresh = not result.get("init") and not result.get("imported")
+        return Examination(
+            recordings=len(positions),
+            available=len(split),
+            early=right / len(positions),
+            spiking=all(module.rule.spiking for module in network.modules() if isinstance(module, Neuron)),
+            rates={layer: total / len(positions) for layer, total in rates.items()},
+            neurons=network.neuron_counts,
+            cost=counter.cost(recordings=len(positions), steps=len(right)),
+            static_labels=image_labels,
+            event_labels=np.asarray(split.labels, np.int64)[shown],
+            before=_domains(began, images, events) if fresh and images is not None else None,
+            after=_domains(network, images, events) if images is not None else None,
+        )
+
+
+def _chosen(network: TransferNetwork, split: Any, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Positions of the recordings that are looked at: all, or as many as the network's size permits, evenly spaced."""
+    with counting(network) as counter:
+        network(None, torch.zeros(shape[0], 1, *shape[1:]))
+    each = sum(layer.dense for layer in counter.layers.values())
+    count = min(len(split), MOST_RECORDINGS, max(FEWEST_RECORDINGS, MULTIPLIES // max(each, 1)))
+    return np.unique(np.linspace(0, len(split) - 1, count).round().astype(np.int64))
+
+
+def _right(logits: Tensor, labels: Tensor) -> Values:
+    """How many of a batch are right [T] after averaging the first t steps of logits [T,B,K]."""
+    steps = torch.arange(1, len(logits) + 1, dtype=logits.dtype)
+    averaged = logits.cumsum(0) / steps[:, None, None]
+    averaged[-1] = logits.mean(0)  # the very sum that evaluation decides by
+    counts: Values = (averaged.argmax(2) == labels).sum(1).numpy().astype(np.float64)
+    return counts
+
+
+def _images(shards: Any, *, limit: int) -> tuple[Tensor | None, NDArray[np.int64]]:
+    """Pictures [1,m,P,H,W] of the static pool and their classes [m], evenly spaced over it; it lies in class order."""
+    pool, (_, P, H, W) = shards.static_pool(), shards.sample_shape
+    C = pool.images.shape[1]
+    if not len(pool.images) or C not in (1, P) or tuple(pool.images.shape[2:]) != (H, W):
+        return None, np.zeros(0, np.int64)
+    rows = np.unique(np.linspace(0, len(pool.images) - 1, limit).round().astype(np.int64))
+    labels = np.searchsorted(np.asarray(pool.class_offsets), rows, side="right") - 1
+    images = torch.from_numpy(np.ascontiguousarray(pool.images[rows])).float() / 255  # [m,C,H,W]
+    return images.expand(-1, P, -1, -1)[None], labels.astype(np.int64)
+
+
+def _domains(network: TransferNetwork, images: Tensor, events: Tensor) -> Domains:
+    """Features of pictures [1,m,P,H,W], repeated over time, and of recordings [T,m,P,H,W]."""
+    parts: dict[str, list[Tensor]] = {"static": [], "event": []}
+    for batch in images.expand(len(events), -1, -1, -1, -1).split(BATCH, 1):
+        parts["static"].append(network(batch, None).static_features.mean(0))
+    for batch in events.split(BATCH, 1):
+        parts["event"].append(network(None, batch).event_features.mean(0))
+    return Domains(**{name: torch.cat(found).float().numpy() for name, found in parts.items()})

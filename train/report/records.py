@@ -1,0 +1,165 @@
+"""What a report is made from: the files of finished runs, read and grouped.
+
+Axes: n test samples, K classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.train.errors import RunError
+from spikebridge.train.runs.folder import RunFolder, read_metrics, read_result
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The content of predictions.csv."""
+
+    keys: tuple[str, ...]
+    """Of the test samples, n."""
+    labels: NDArray[np.int64]
+    """Class index [n]."""
+    predicted: NDArray[np.int64]
+    """Class index [n]."""
+    confidence: NDArray[np.float64]
+    """Softmax of the time-averaged scores at the predicted class [n], 0 to 1."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run as its folder tells it."""
+
+    name: str
+    """The folder's name."""
+    result: dict[str, Any]
+    """result.json."""
+    metrics: list[dict[str, Any]]
+    """metrics.jsonl, one per epoch."""
+    config: str
+    """config.toml."""
+    predictions: Predictions | None
+    """None where the test split is empty or the file is absent."""
+    path: Path
+    """The folder, which no page names."""
+
+    @property
+    def method(self) -> str:
+        """Name of the training method."""
+        return str(self.result.get("method", "unknown"))
+
+    @property
+    def seed(self) -> str:
+        """The run's seed as text."""
+        return str(self.result.get("seed", "?"))
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """A figure over the epochs [E]; NaN where it is absent."""
+        return np.array([_number(line.get(name)) for line in self.metrics], np.float64)
+
+    def rows(self, name: str) -> NDArray[np.float64] | None:
+        """A list over the epochs [E,T], an absent one as NaN; None where no epoch has it."""
+        lists = [line.get(name) for line in self.metrics]
+        length = max((len(row) for row in lists if row), default=0)
+        if not length:
+            return None
+        return np.array([row if row and len(row) == length else [math.nan] * length for row in lists], np.float64)
+
+    @property
+    def epochs(self) -> NDArray[np.float64]:
+        """Epoch numbers [E], from 1."""
+        return self.column("epoch")
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def load_run(run_dir: Path) -> RunRecord:
+    """Read a finished run.
+
+    Raises:
+        RunError: no run, an unfinished one, or a damaged file.
+    """
+    run, result = RunFolder(run_dir), read_result(run_dir)
+    try:
+        metrics, config = read_metrics(run_dir), run.config.read_text(encoding="utf-8")
+        predictions = _read_predictions(run.predictions, result["classes"]) if run.predictions.exists() else None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise RunError(f"{run.path}: a file of this run is damaged ({error}); evaluate or train it again") from error
+    return RunRecord(run.path.resolve().name, result, metrics, config, predictions, run.path)
+
+
+def load_runs(run_dirs: Sequence[Path]) -> list[RunRecord]:
+    """Read runs in the order given; folders of equal names are told apart by their parents.
+
+    Raises:
+        RunError: none given, or one that cannot be read.
+    """
+    if not run_dirs:
+        raise RunError("a report needs at least one run folder; none given")
+    records = [load_run(Path(path)) for path in run_dirs]
+    names = [record.name for record in records]
+    return [
+        replace(record, name=f"{Path(path).resolve().parent.name}/{record.name}")
+        if names.count(record.name) > 1
+        else record
+        for path, record in zip(run_dirs, records, strict=True)
+    ]
+
+
+def _read_predictions(path: Path, classes: Sequence[str]) -> Predictions | None:
+    index = {name: k for k, name in enumerate(classes)}
+    with path.open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    if not rows:
+        return None
+    scores = np.array([[float(cell) for cell in row[3:]] for row in rows])  # [n,K]
+    predicted = np.array([index[row[2]] for row in rows], np.int64)
+    shares = np.exp(scores - scores.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    return Predictions(
+        keys=tuple(row[0] for row in rows),
+        labels=np.array([index[row[1]] for row in rows], np.int64),
+        predicted=predicted,
+        confidence=shares[np.arange(len(rows)), predicted],
+    )
+
+
+def group_runs(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Runs that differ in nothing but the seed, under the method and whatever else tells the groups apart.
+
+    Returns:
+        Groups by label, in the order of their first run; a spread inside a group is a spread over seeds.
+    """
+    settings = [_settings(record) for record in records]
+    names = sorted({name for one in settings for name in one})
+    differing = [name for name in names if len({json.dumps(one.get(name)) for one in settings}) > 1]
+    kinds = {(record.method, json.dumps(one, sort_keys=True)) for record, one in zip(records, settings, strict=True)}
+    if len(kinds) == len({record.method for record in records}):
+        differing = []  # the method alone tells them apart
+    groups: dict[str, list[RunRecord]] = {}
+    for record, one in zip(records, settings, strict=True):
+        label = ", ".join([record.method, *(f"{name} {_short(one.get(name))}" for name in differing)])
+        groups.setdefault(label, []).append(record)
+    return groups
+
+
+def _settings(record: RunRecord) -> dict[str, Any]:
+    """What must be equal inside a group, besides the method."""
+    recipe = record.result.get("recipe") or {}
+    merged = {**recipe.get("shards", {}), **recipe.get("train", {}), "shard set": record.result.get("shard_set")}
+    return {name: value for name, value in merged.items() if name not in ("seed", "method")}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] if len(text) > 32 else text  # a shard set's ID

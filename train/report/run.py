@@ -1,0 +1,196 @@
+"""The sections about one run."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spikebridge.pipeline.ui.html import facts, paragraph, preformatted, section, tags
+from spikebridge.train.report.analysis import Examination
+from spikebridge.train.report.confusion import confusion, per_class
+from spikebridge.train.report.cost import early_exit, spikes_and_energy
+from spikebridge.train.report.curves import curves
+from spikebridge.train.report.data import data
+from spikebridge.train.report.domains import domains
+from spikebridge.train.report.records import RunRecord
+from spikebridge.train.report.samples import most_confidently_wrong, samples
+
+if TYPE_CHECKING:
+    from spikebridge.pipeline.shards.reader import ShardSet
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run, and what its report may show besides its files."""
+
+    record: RunRecord
+    """The run."""
+    shards: ShardSet | None
+    """Its shard set; None where it is not at hand."""
+    seen: Examination | None
+    """What its network did with the recordings; None where that could not be found out."""
+    missing: str
+    """Why there is no shard set or no examination; empty where there is."""
+    prefix: str
+    """Letters, digits and `-`; unique in the page."""
+    in_depth: bool = True
+    """Whether what takes seconds, or is alike in every run, is shown: both domains, where the network looks, data."""
+
+
+def run_sections(subject: Subject) -> str:
+    """Everything about one run, below the heading."""
+    record, shards, seen, prefix = subject.record, subject.shards, subject.seen, subject.prefix
+    because = paragraph(subject.missing)
+    shown = paragraph("Shown for the first run of every group only.")
+    features = domains(record, seen, prefix=prefix) if seen and subject.in_depth else ""
+    return "\n".join(
+        (
+            section("Summary", summary(record), name="summary"),
+            section("Curves", curves(record, prefix=prefix), name="curves"),
+            section(
+                "Accuracy over time steps", early_exit(record, seen, prefix=prefix) if seen else because, name="early"
+            ),
+            section("Confusion matrix", confusion(record, prefix=prefix), name="confusion"),
+            section("Classes", per_class(record), name="classes"),
+            section(
+                "Test samples",
+                samples(record, shards, in_depth=subject.in_depth and seen is not None) if shards else because,
+                name="samples",
+            ),
+            section(
+                "Static images and recordings in one plane", features or (shown if seen else because), name="domains"
+            ),
+            section("Spikes and energy", spikes_and_energy(seen) if seen else because, name="energy"),
+            section("Data", (data(shards) if subject.in_depth else shown) if shards else because, name="data"),
+            section("Settings", preformatted(record.config), name="settings"),
+            section("Reproduce", reproduce(record, shards), name="reproduce"),
+        )
+    )
+
+
+def labels(result: dict[str, Any]) -> str:
+    """Data set, and what a reader must not overlook: simulated recordings, the legacy protocol."""
+    found = [(f"data set {result.get('dataset', 'unknown')}", False)]
+    if result.get("simulated"):
+        found.append(("SIMULATED recordings", True))
+    if result.get("protocol") == "legacy":
+        found.append(("LEGACY protocol: checkpoint chosen on the test split, accuracies optimistic", True))
+    elif result.get("protocol") == "leaky":
+        found.append(("LEAKY protocol: photographs of held-out recordings in the pool, no result", True))
+    elif result.get("protocol"):
+        found.append((f"protocol {result['protocol']}", False))
+    return tags(found)
+
+
+def summary(record: RunRecord) -> str:
+    """The headline and the facts that it needs to be believed."""
+    result, n = record.result, record.result.get("samples", {})
+    test, tested = result.get("test_accuracy"), n.get("test", 0)
+    headline = f"<b>{percent(test)}</b><span>test accuracy, {tested:,} samples</span>"
+    if test is not None and tested:
+        low, high = wilson(test, tested)
+        headline += (
+            f'<span class="note">95 % interval {100 * low:.1f} to {100 * high:.1f} % from n alone (Wilson)</span>'
+        )
+    checked = n.get("validation", 0)
+    validation = percent(result.get("validation_accuracy"))
+    if checked:
+        validation += f", {checked:,} samples (one is {100 / checked:.1f} points)"
+    train = result.get("recipe", {}).get("train", {})
+    seconds = result.get("training_seconds")
+    pairs = (
+        ("Validation accuracy", validation),
+        ("Test accuracy of the last epoch", percent(result.get("last_test_accuracy"))),
+        ("Checkpoint", f"epoch {result.get('best_epoch', '?')} of {result.get('epochs', '?')}"),
+        ("Training recordings", _training(result)),
+        ("Static images in the pool", _count(result.get("static_images"))),
+        ("Network", " ".join(str(train[k]) for k in ("model", "neuron", "surrogate") if k in train)),
+        ("Set by the method", ", ".join(f"{k} = {v}" for k, v in result.get("changed_by_method", {}).items())),
+        ("Parameters", _count(result.get("parameters"))),
+        ("Steps", _count(result.get("steps"))),
+        ("Time in training and validation", duration(seconds) if seconds is not None else ""),
+        ("Seed", record.seed),
+        ("Computed on", _machine(result)),
+        ("Recipe", str(result.get("recipe_name", ""))),
+        ("Checkpoint chosen by", str(result.get("selection", ""))),
+        ("Shard set", str(result.get("shard_set", ""))),
+    )
+    return f'<div class="headline">{headline}</div>' + facts(
+        (("Worst sample", _worst(record)), *pairs), wide=("Worst sample", "Checkpoint chosen by", "Shard set")
+    )
+
+
+def _worst(record: RunRecord) -> str:
+    """The surest mistake on the test split, and how to look at it; empty without one."""
+    found, classes = record.predictions, record.result["classes"]
+    wrong = most_confidently_wrong(found) if found else []
+    if found is None or not wrong:
+        return ""
+    key, label, taken = found.keys[wrong[0]], classes[found.labels[wrong[0]]], classes[found.predicted[wrong[0]]]
+    sure = percent(float(found.confidence[wrong[0]]))
+    look = f"spikebridge inspect SHARDS --sample {key} --html worst.html"
+    return f"{key}: {label} taken for {taken} with confidence {sure}. Look at it: {look}"
+
+
+def reproduce(record: RunRecord, shards: ShardSet | None) -> str:
+    """The commands that make this run again, and what proves that the data is the same."""
+    result = record.result
+    recipe = result.get("recipe", {}).get("shards", {})
+    options = {**recipe, **({"seed": shards.settings["seed"]} if shards else {})}
+    flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items())
+    events, static = ("RAW/events", "RAW/static") if result.get("simulated") else ("EVENTS", "STATIC")
+    commands = ["spikebridge simulate digits --out RAW"] if result.get("simulated") else []
+    commands += [
+        f"spikebridge preprocess {flags} --events {events} --static {static} --out SHARDS",
+        f"spikebridge train --shards SHARDS --recipe config.toml --run RUN --expect {result.get('shard_set', 'ID')}",
+        "spikebridge evaluate RUN --shards SHARDS --json",
+    ]
+    text = (
+        "Save the settings above as config.toml. --expect refuses any other shard set. Equal bits need the same "
+        f"torch build ({result.get('torch', 'unknown')}), device ({result.get('device', 'unknown')}) and number of "
+        f"threads ({result.get('threads', 'unknown')})."
+    )
+    return preformatted("\n".join(commands)) + paragraph(text)
+
+
+def wilson(share: float, n: int, *, z: float = 1.959964) -> tuple[float, float]:
+    """Interval of a proportion for n > 0 independent samples; z = 1.96 gives 95 %.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
+    """
+    centre = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+
+
+def percent(share: float | None) -> str:
+    """A share of 1 as per cent; a dash for none."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a reader says it."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else ""
+
+
+def _training(result: dict[str, Any]) -> str:
+    count = _count(result.get("samples", {}).get("train"))
+    per = result.get("recipe", {}).get("train", {}).get("events_per_class")
+    return f"{count} ({per} per class)" if count and per else count
+
+
+def _machine(result: dict[str, Any]) -> str:
+    parts = [str(result[name]) for name in ("device",) if name in result]
+    parts += [f"{result['threads']} {'thread' if result['threads'] == 1 else 'threads'}"] if "threads" in result else []
+    parts += [f"torch {result['torch']}"] if "torch" in result else []
+    parts += [f"neurons by {result['backend']}"] if "backend" in result else []
+    return ", ".join(parts)

@@ -1,0 +1,170 @@
+"""The samples section: which test recordings are shown, and what they look like.
+
+Axes: T time bins, P polarity (0 OFF, 1 ON), C channels, H, W pixels.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.ui.html import image, paragraph
+from spikebridge.pipeline.ui.paint import event_pixels, heat_pixels, png, static_pixels
+from spikebridge.pipeline.ui.style import HEAT, OFF, ON
+from spikebridge.train.evaluation.score import same_threads
+from spikebridge.train.networks.build import load_network
+from spikebridge.train.report.records import Predictions, RunRecord
+from spikebridge.train.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from spikebridge.pipeline.shards.reader import ShardSet
+    from spikebridge.pipeline.shards.static_pool import StaticImages
+
+RIGHT, WRONG = 4, 6
+"""How many of each are shown at most."""
+
+
+def samples(record: RunRecord, shards: ShardSet, *, in_depth: bool) -> str:
+    """The worst, the best and a few ordinary test samples, or a sentence that says why there are none.
+
+    Args:
+        record: the run.
+        shards: its shard set.
+        in_depth: show where the network looked, too.
+    """
+    if record.predictions is None:
+        return paragraph("No predictions: the test split is empty or predictions.csv is missing.")
+    found = record.predictions
+    right = int((found.predicted == found.labels).sum())
+    groups = {
+        f"Worst: wrong with the highest confidence ({{}} of {len(found.keys) - right})": most_confidently_wrong(found),
+        f"Best: right with the highest confidence, a class each ({{}} of {right})": most_confidently_right(found),
+        f"Right, of middling confidence ({{}} of {right})": typical_right(found),
+    }
+    order = {key: position for position, key in enumerate(shards.split("test").keys)}
+    known = [i for group in groups.values() for i in group if found.keys[i] in order]
+    frames = shards.split("test").read([order[found.keys[i]] for i in known])  # [m,T,P,H,W]
+    heats, why = _looks(record, frames, found.predicted[known]) if in_depth and known else (None, "")
+    pictures = {i: (frames[row], None if heats is None else heats[row]) for row, i in enumerate(known)}
+    parts = [_legend(looked=heats is not None), *([paragraph(why, note=True)] if why else [])]
+    pool = shards.static_pool()
+    for title, positions in groups.items():
+        parts.append(f"<h3>{escape(title.format(len(positions)))}</h3>")
+        parts += [_sample(record, shards, pool, i, pictures.get(i)) for i in positions]
+        if not positions:
+            parts.append(paragraph("There is none."))
+    return "\n".join(parts)
+
+
+def _legend(*, looked: bool) -> str:
+    looking = (
+        f'<span><span class="short"><i style="background:{HEAT}"></i>where</span> and when the network found what '
+        "spoke for its prediction (Grad-CAM of the last convolution over the same frames in grey, each sample on a "
+        "scale of its own).</span> "
+    )
+    return (
+        '<p class="note key">Events per pixel and time bin, on a square-root scale of each sample: '
+        f'<span class="short"><i style="background:{ON}"></i>ON (brighter)</span> '
+        f'<span class="short"><i style="background:{OFF}"></i>OFF (darker).</span> {looking if looked else ""}'
+        "Numbers are time bins. The image on the left is one of the same class from the static pool, not the one that "
+        "was recorded. Confidence is the softmax of the scores averaged over time.</p>"
+    )
+
+
+def _looks(
+    record: RunRecord, frames: NDArray[Any], predicted: NDArray[np.int64]
+) -> tuple[NDArray[np.float32] | None, str]:
+    """Grad-CAM [m,T,H,W] of the predicted classes; or None, and why."""
+    from spikebridge.train.report.gradcam import available, looks
+
+    if not available():
+        return None, "Where the network looks (Grad-CAM) needs captum: pip install 'spikebridge[report]'."
+    network, _ = load_network(RunFolder(record.path).best, device=torch.device("cpu"))
+    with same_threads(int(record.result.get("threads", 1))):
+        return looks(network, frames, predicted), ""
+
+
+def most_confidently_wrong(predictions: Predictions) -> list[int]:
+    """Positions of the wrong samples with the highest confidence, highest first; earlier samples win ties."""
+    wrong = np.flatnonzero(predictions.predicted != predictions.labels)
+    order = np.argsort(-predictions.confidence[wrong], kind="stable")
+    return [int(position) for position in wrong[order][:WRONG]]
+
+
+def most_confidently_right(predictions: Predictions) -> list[int]:
+    """Positions of the right samples with the highest confidence, highest first, at most one of a class."""
+    right = np.flatnonzero(predictions.predicted == predictions.labels)
+    order = right[np.argsort(-predictions.confidence[right], kind="stable")]
+    firsts = np.sort(np.unique(predictions.labels[order], return_index=True)[1])
+    return [int(position) for position in order[firsts][:RIGHT]]
+
+
+def typical_right(predictions: Predictions) -> list[int]:
+    """Of classes spread evenly over those with a right sample, the right one with the median confidence."""
+    right = np.flatnonzero(predictions.predicted == predictions.labels)
+    classes = np.unique(predictions.labels[right])
+    if not len(classes):
+        return []
+    chosen = np.unique(np.linspace(0, len(classes) - 1, RIGHT).round().astype(int))
+    found = []
+    for k in classes[chosen]:
+        of_class = right[predictions.labels[right] == k]
+        order = np.argsort(predictions.confidence[of_class], kind="stable")
+        found.append(int(of_class[order[(len(order) - 1) // 2]]))
+    return found
+
+
+def _sample(
+    record: RunRecord,
+    shards: ShardSet,
+    pool: StaticImages,
+    position: int,
+    pictures: tuple[NDArray[Any], NDArray[np.float32] | None] | None,
+) -> str:
+    predictions, classes = record.predictions, record.result["classes"]
+    assert predictions is not None
+    key, label, predicted = predictions.keys[position], predictions.labels[position], predictions.predicted[position]
+    if pictures is None:
+        return paragraph(f"{key}: not in the test split of this shard set.")
+    verdict = "right" if label == predicted else "wrong"
+    text = (
+        f'<p><span class="verdict {verdict}">{"✓" if verdict == "right" else "✗"} predicted '
+        f"{escape(classes[predicted])}</span>, label {escape(classes[label])}, confidence "
+        f"{100 * predictions.confidence[position]:.1f} % <code>{escape(key)}</code></p>"
+    )
+    frames, heat = pictures
+    rows = [_strip(event_pixels(frames), f"{key}, time bin", numbered=True)]
+    if heat is not None:
+        rows.append(_strip(heat_pixels(frames, heat), f"{key}, Grad-CAM of class {classes[predicted]}, time bin"))
+    partner = _partner(record, shards, pool, int(label))
+    return f'<div class="sample">{text}<div class="strip">{partner}<div>{"".join(rows)}</div></div></div>'
+
+
+def _strip(pixels: NDArray[np.uint8], description: str, *, numbered: bool = False) -> str:
+    """Pictures [T,H,W,3] in a row, or in several where there are many."""
+    T = len(pixels)
+    shown = [
+        f"<figure>{image(png(picture), description=f'{description} {t}')}"
+        f"{f'<figcaption>{t}</figcaption>' if numbered else ''}</figure>"
+        for t, picture in enumerate(pixels, 1)
+    ]
+    return f'<div class="frames" style="--wide:{_columns(T, 10)};--narrow:{_columns(T, 5)}">{"".join(shown)}</div>'
+
+
+def _columns(count: int, most: int) -> int:
+    """Columns for `count` pictures in as few, evenly filled rows as `most` columns allow."""
+    return -(-count // -(-count // most))
+
+
+def _partner(record: RunRecord, shards: ShardSet, pool: StaticImages, label: int) -> str:
+    name = record.result["classes"][label]
+    first, end = (int(row) for row in pool.class_offsets[label : label + 2])
+    if first == end:
+        return f"<figure><figcaption>no static image of class {escape(name)}</figcaption></figure>"
+    picture = static_pixels(pool.images[first], encoding=str(shards.settings.get("encoding", "v")))
+    shown = image(png(picture), description=f"static image {pool.keys[first]} of class {name}")
+    return f"<figure>{shown}<figcaption>static, {escape(name)}</figcaption></figure>"

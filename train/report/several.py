@@ -1,0 +1,162 @@
+"""The sections that put several runs side by side: grouped, with mean and spread over seeds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from spikebridge.pipeline.ui.html import figure, figures, paragraph, section, table
+from spikebridge.train.report.analysis import Examination
+from spikebridge.train.report.cost import energies
+from spikebridge.train.report.figures import Drawing, bundles, dots
+from spikebridge.train.report.points import over_steps
+from spikebridge.train.report.records import RunRecord, group_runs
+from spikebridge.train.report.run import Subject, percent
+from spikebridge.train.statistics import mean_and_std
+
+FIGURES = {
+    "test": "test_accuracy",
+    "validation": "validation_accuracy",
+    "last epoch, test": "last_test_accuracy",
+}
+CURVES = (
+    ("validation_accuracy", "Validation accuracy.", "accuracy in %", 100.0, (0.0, 102.0)),
+    ("train_accuracy", "Training accuracy.", "accuracy in %", 100.0, (0.0, 102.0)),
+    ("validation_loss", "Validation loss.", "cross entropy (nats)", 1.0, None),
+)
+Groups = Mapping[str, Sequence[RunRecord]]
+
+
+def comparison_sections(subjects: Sequence[Subject]) -> str:
+    """Tables and overlaid curves of several runs."""
+    groups = group_runs([subject.record for subject in subjects])
+    by_name = {subject.record.name: subject.seen for subject in subjects}
+    seen = {name: [one for run in runs if (one := by_name[run.name])] for name, runs in groups.items()}
+    energy = energies(seen)
+    if energy:
+        energy = "<h3>Spikes and energy</h3>" + energy
+        energy += paragraph("Estimates; the formula stands in every run's section on spikes and energy.", note=True)
+    tables = _table(groups) + _differences(groups) + _notes(groups) + energy
+    return "\n".join(
+        (
+            section("Comparison", tables, name="comparison"),
+            section("Curves of all runs", _curves(groups, _early(groups, seen)), name="overlay"),
+            section("Single results", _single(groups), name="runs"),
+        )
+    )
+
+
+def _table(groups: Groups) -> str:
+    rows = []
+    for name, runs in groups.items():
+        cells = [_mean(runs, key) for key in FIGURES.values()]
+        n = sorted({str(run.result.get("samples", {}).get("train", "?")) for run in runs})
+        rows.append((name, str(len(runs)), *cells, " or ".join(n)))
+    return table(("method", "runs", *(f"{name} %" for name in FIGURES), "training recordings"), rows)
+
+
+def _mean(runs: Sequence[RunRecord], key: str) -> str:
+    mean, std = mean_and_std([run.result.get(key) for run in runs])
+    if mean is None:
+        return "–"
+    return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+
+
+def _differences(groups: Groups) -> str:
+    """Differences in test accuracy, seed by seed, of groups that share all their seeds."""
+    rows = []
+    for (first, one), (second, other) in itertools.combinations(groups.items(), 2):
+        a, b = _by_seed(one), _by_seed(other)
+        if set(a) != set(b) or len(a) < len(one) or len(b) < len(other):
+            continue
+        gains = [b[seed] - a[seed] for seed in a]
+        mean, std = mean_and_std(gains)
+        assert mean is not None
+        spread = "" if std is None else f" ± {100 * std:.1f}"
+        rows.append((f"{second} minus {first}", f"{_points(mean)}{spread}", ", ".join(map(_points, gains))))
+    if not rows:
+        return ""
+    return "<h3>Difference in test accuracy, seed by seed</h3>" + table(("", "points", "each seed"), rows)
+
+
+def _by_seed(runs: Sequence[RunRecord]) -> dict[str, float]:
+    found = {run.seed: run.result.get("test_accuracy") for run in runs}
+    return {seed: float(accuracy) for seed, accuracy in found.items() if accuracy is not None}
+
+
+def _points(gain: float) -> str:
+    return f"{100 * gain:+.1f}".replace("-", "−")
+
+
+def _notes(groups: Groups) -> str:
+    runs = [run for group in groups.values() for run in group]
+    n = sorted({run.result.get("samples", {}).get("test", 0) for run in runs})
+    notes = [
+        "± is the standard deviation over runs (n − 1); a single run has none. Test: the checkpoint that each run "
+        f"chose, on {' or '.join(f'{count:,}' for count in n)} samples."
+    ]
+    if len({run.result.get("shard_set") for run in runs}) > 1:
+        notes.append("The runs used different shard sets: their test splits may differ.")
+    for name, group in groups.items():
+        if len({run.seed for run in group}) < len(group):
+            notes.append(f"{name}: a seed occurs more than once, so the spread is not one over seeds.")
+    return "".join(paragraph(note, note=True) for note in notes)
+
+
+def _early(groups: Groups, seen: Mapping[str, Sequence[Examination]]) -> str:
+    """Accuracy over time steps, where the networks were looked at."""
+    found = {name: [100 * one.early for one in several] for name, several in seen.items() if several}
+    if not found:
+        return ""
+    chance = 100 / len(next(iter(groups.values()))[0].result["classes"])
+    svg = over_steps(Drawing("all-early", "Accuracy over time steps by group"), found, chance=chance)
+    return figure(
+        svg, title="Early exit.", caption="Test accuracy when only the first time steps are averaged. Thin: one run."
+    )
+
+
+def _curves(groups: Groups, early: str) -> str:
+    panels = [_dots(groups), early]
+    for key, title, label, factor, limits in CURVES:
+        found = {
+            name: [(run.epochs, factor * run.column(key)) for run in runs if np.isfinite(run.column(key)).any()]
+            for name, runs in groups.items()
+        }
+        found = {name: runs for name, runs in found.items() if runs}
+        if found:
+            svg = bundles(Drawing(f"all-{key.replace('_', '-')}", title), found, label=label, limits=limits)
+            panels.append(figure(svg, title=title, caption="Thin: one run. Thick: mean over the runs."))
+    return figures(panel for panel in panels if panel)
+
+
+def _dots(groups: Groups) -> str:
+    found = {}
+    for name, runs in groups.items():
+        values = [100 * run.result["test_accuracy"] for run in runs if run.result.get("test_accuracy") is not None]
+        mean, std = mean_and_std(values)
+        if mean is not None:
+            found[name] = (values, mean, std)
+    if not found:
+        return ""
+    svg = dots(Drawing("all-test", "Test accuracy by group"), found, label="test accuracy in %")
+    return figure(svg, title="Test accuracy.", caption="Rings: runs. Diamond: mean ± standard deviation (n − 1).")
+
+
+def _single(groups: Groups) -> str:
+    rows = [
+        (
+            run.name,
+            name,
+            run.seed,
+            percent(run.result.get("test_accuracy")),
+            percent(run.result.get("validation_accuracy")),
+            f"{run.result.get('best_epoch', '?')} of {run.result.get('epochs', '?')}",
+            f"{run.result.get('training_seconds', math.nan):.0f}",
+        )
+        for name, runs in groups.items()
+        for run in runs
+    ]
+    return table(("run", "method", "seed", "test", "validation", "epoch chosen", "seconds"), rows)

@@ -1,0 +1,268 @@
+"""What survives a killed run: weights and optimiser state as safetensors, the rest as plain JSON, all written aside.
+
+A checkpoint is two files, and a third with the weights of the best epoch. The tensors go first, under names with epoch
+and step; `state.json`, which names them, is the commit. Killed in between, the older files are still whole. Nothing is
+pickled. A commit can be taken after any step; how often is the caller's `Cadence`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from spikebridge.train.errors import RunError
+
+STATE_FILE = "state.json"
+SCHEMA = 2
+"""Version of the checkpoint's layout."""
+LARGEST_SHARE = 20
+"""Commits by the clock lie at least so many times their own duration apart: 5 % of the run at most."""
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: aside, flushed to the disk, then renamed over the old one.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written; what was there before is unharmed.
+    """
+    aside = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # makes the new name durable too
+        finally:
+            os.close(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; make room or choose another folder, "
+            "then give the same command again: it continues from the last checkpoint"
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with one key per line, atomically; NaN is refused."""
+    write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        RunError: missing or damaged.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); expected JSON written by train") from error
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """Copies of all parameters and buffers on the CPU, by name."""
+    return {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
+
+
+def write_weights(path: Path, tensors: dict[str, Tensor], description: dict[str, str]) -> None:
+    """Write a weights file; `description` (text to text) goes into its header."""
+    write_atomic(path, weights_file(tensors, description))
+
+
+def weights_file(tensors: dict[str, Tensor], description: dict[str, str]) -> bytes:
+    """The content of a weights file."""
+    content: bytes = _in_order(safetensors.torch.save(tensors, metadata=description))
+    return content
+
+
+def _in_order(content: bytes) -> bytes:
+    """The bytes of a safetensors file with its header in order: safetensors writes the metadata in a random one."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    text = json.dumps(json.loads(content[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8, as the format asks
+    return len(text).to_bytes(8, "little") + text + content[start:]
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors on the CPU and description of a weights file.
+
+    Raises:
+        RunError: missing, damaged, or another format.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise RunError(f"{path}: cannot be read as safetensors ({error}); train the run again") from error
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file of a checkpoint.
+
+    Raises:
+        RunError: missing.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); start again with --overwrite") from error
+
+
+def read_tensors(content: bytes, *, source: Path) -> dict[str, Tensor]:
+    """Tensors of the content of a safetensors file.
+
+    Raises:
+        RunError: damaged, or another format.
+    """
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise RunError(f"{source}: cannot be read as safetensors ({error}); train the run again") from error
+    return tensors
+
+
+def tensors_of(
+    network: nn.Module, optimizer: Optimizer, modules: Mapping[str, nn.Module] | None = None
+) -> dict[str, Tensor]:
+    """Copies on the CPU of everything that training changes.
+
+    They are called `network.NAME`, `optimizer.NUMBER.NAME`, and `method.MODULE.NAME` for a method's own modules.
+    """
+    tensors = {f"network.{name}": value for name, value in weights_of(network).items()}
+    for module, values in (modules or {}).items():
+        tensors |= {f"method.{module}.{name}": value for name, value in weights_of(values).items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            tensors[f"optimizer.{index}.{name}"] = value.detach().cpu().clone().contiguous()
+    return tensors
+
+
+def save_checkpoint(
+    folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], *, best: tuple[int, bytes] | None = None
+) -> None:
+    """Commit a checkpoint and remove the one before.
+
+    Args:
+        folder: `checkpoint/` of a run.
+        tensors: from `tensors_of`, and whatever else is to come back; optimiser settings come from the recipe.
+        state: plain JSON with `epoch` and `step`, the number of finished ones.
+        best: the best epoch so far and its weights file; written unless it is there.
+
+    Raises:
+        RunError: the disk is full; the checkpoint before is unharmed.
+    """
+    # Both numbers: after the last step of an epoch, before and after it counts as finished, the content differs.
+    name = f"epoch-{state['epoch']:06d}-step-{state['step']:09d}.safetensors"
+    best_name = None if best is None else f"best-{best[0]:06d}.safetensors"
+    before = read_state(folder) or {}
+    if best is not None and best_name is not None and best_name != before.get("best_tensors"):
+        write_atomic(folder / best_name, best[1])  # unknown to the commit before: a leftover, or not there
+    write_weights(folder / name, tensors, {})
+    write_json(folder / STATE_FILE, {"schema": SCHEMA, **state, "tensors": name, "best_tensors": best_name})
+    for other in folder.iterdir():
+        if other.name not in (STATE_FILE, name, best_name):
+            other.unlink()
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """State of the last checkpoint, or None when nothing was committed yet.
+
+    Raises:
+        RunError: damaged, or of another version.
+    """
+    path = folder / STATE_FILE
+    if not path.exists():
+        return None
+    state: dict[str, Any] = read_json(path)
+    if state.get("schema") != SCHEMA:
+        raise RunError(
+            f"{path}: a checkpoint of schema {state.get('schema', 1)}, this version reads {SCHEMA}; "
+            "finish the run with the version that began it, or start again with --overwrite"
+        )
+    return state
+
+
+def restore_checkpoint(
+    tensors: dict[str, Tensor],
+    network: nn.Module,
+    optimizer: Optimizer,
+    modules: Mapping[str, nn.Module] | None = None,
+    *,
+    source: Path,
+) -> None:
+    """Put network, optimiser and a method's modules back to where the checkpoint was taken; other names are ignored.
+
+    Raises:
+        RunError: tensors of another network.
+    """
+    weights: dict[str, Tensor] = {}
+    own: dict[str, dict[str, Tensor]] = {name: {} for name in modules or {}}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "network":
+            weights[rest] = value
+        elif kind == "method":
+            module, _, field = rest.partition(".")
+            own.setdefault(module, {})[field] = value
+        elif kind == "optimizer":
+            index, _, field = rest.partition(".")
+            moments.setdefault(int(index), {})[field] = value
+    try:
+        network.load_state_dict(weights)
+        for name, values in own.items():
+            (modules or {})[name].load_state_dict(values)
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise RunError(f"{source}: does not fit this network: {error}; start again with --overwrite") from error
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How often to commit: after so many seconds or steps, whichever is set."""
+
+    seconds: float | None = 10.0
+    """Least time between two commits; stretched so that they take at most a twentieth of the run."""
+    steps: int | None = None
+    """Commit whenever the number of finished steps is a multiple of this."""
+
+    @classmethod
+    def parse(cls, text: str) -> Cadence:
+        """Read `30s`, `10m` or `1h` (time) or `500` (steps).
+
+        Raises:
+            RunError: neither.
+        """
+        number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "")
+        try:
+            value = float(number) if unit else int(number)
+            if not (0 if unit else 1) <= value < float("inf"):
+                raise ValueError(number)
+        except ValueError:
+            raise RunError(
+                f"checkpoint every {text!r}: expected a time such as 30s or 10m, or steps such as 500"
+            ) from None
+        return cls(value * _UNITS[unit], None) if unit else cls(None, int(value))
+
+    def due(self, *, step: int, elapsed: float, cost: float) -> bool:
+        """Whether to commit after `step` steps, `elapsed` seconds after a commit that took `cost` seconds."""
+        if self.steps is not None:
+            return step % self.steps == 0
+        assert self.seconds is not None
+        return elapsed >= max(self.seconds, LARGEST_SHARE * cost)

@@ -1,0 +1,329 @@
+"""The run folder: what it holds, who may continue it, and how lines are added to its log.
+
+A run folder holds
+
+    config.toml                      the complete recipe; `train --recipe RUN/config.toml` repeats the run
+    init.json                        the run whose weights it began from; absent where they were fresh
+    metrics.jsonl                    one line per epoch
+    prepared.safetensors             what the method made before the first step (a teacher); absent for most methods
+    metrics.csv                      the same as a table, up to the last checkpoint that ended an epoch
+    checkpoint/                      only while the run is unfinished
+    weights/{best,last}.safetensors  parameters and buffers; the header names the network
+    predictions.csv                  test samples: key, label, prediction, one score per class
+    result.json                      written last: its presence means finished
+    tensorboard/                     on request
+    .lock                            while a process works there; whoever finds it locked is refused
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikebridge.train.config.recipes import Recipe, differences, dump_recipe, load_recipe
+from spikebridge.train.config.settings import ShardSettings
+from spikebridge.train.errors import RunError, ShardMismatchError
+from spikebridge.train.runs.checkpoints import read_json, read_state, write_atomic, write_json
+from spikebridge.train.runs.state import flat
+
+log = logging.getLogger(__name__)
+
+OWN_NAMES = (
+    "config.toml",
+    "init.json",
+    "metrics.jsonl",
+    "prepared.safetensors",
+    "metrics.csv",
+    "checkpoint",
+    "weights",
+    "predictions.csv",
+    "result.json",
+    "report.html",
+    "tensorboard",
+)
+LOCK_FILE = ".lock"
+CONTAINER_SETTINGS = ("format", "codec", "samples_per_shard")
+"""Settings of a shard set that change its files but neither samples nor their order."""
+
+
+class RunFolder:
+    """Paths and files of one run.
+
+    Args:
+        path: the folder; need not exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.toml"
+        self.init = self.path / "init.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.prepared = self.path / "prepared.safetensors"
+        self.table = self.path / "metrics.csv"
+        self.checkpoint = self.path / "checkpoint"
+        self.best = self.path / "weights" / "best.safetensors"
+        self.last = self.path / "weights" / "last.safetensors"
+        self.predictions = self.path / "predictions.csv"
+        self.result = self.path / "result.json"
+        self.tensorboard = self.path / "tensorboard"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other process out of this folder, which is made where it is missing; a kill frees it at once.
+
+        Raises:
+            RunError: another process works there, or the folder cannot be written.
+        """
+        path = self.path / LOCK_FILE
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(file), os.stat(path)):
+                    raise BlockingIOError  # its owner finished since we opened it, and the next one made a new file
+            except (BlockingIOError, FileNotFoundError):
+                raise RunError(
+                    f"{self.path}: another process is working on this run; wait for it, or choose another folder"
+                ) from None
+            except OSError as error:
+                log.warning("%s: this file system has no locks (%s); start no second process", path, error.strerror)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(file)
+
+    def status(self, recipe: Recipe, shard_set: str, *, contents: str = "", overwrite: bool = False) -> str:
+        """Whether a recipe on a shard set may use this folder, and how far it got there; changes nothing.
+
+        Args:
+            recipe: what is to be done.
+            shard_set: ID of the shard set.
+            contents: of the shard set, see `contents_id`; the same samples in another container are welcome.
+            overwrite: whether a run that is there may go.
+
+        Returns:
+            `new` (also for a run that is to be overwritten), `unfinished` (has a checkpoint) or `finished`.
+
+        Raises:
+            RunError: the folder holds something else, or a run with another recipe.
+            ShardMismatchError: the run there used another shard set.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file; choose a folder for the run")
+        entries = [entry.name for entry in self.path.iterdir()] if self.path.is_dir() else []
+        if not self.config.exists():
+            # What a kill before the first rename leaves behind is ours.
+            foreign = sorted(name for name in entries if name != LOCK_FILE and not name.endswith(".partial"))
+            if foreign:
+                raise RunError(
+                    f"{self.path} is not empty and holds no run (found {', '.join(foreign[:3])}); choose a new folder"
+                )
+            return "new"
+        if overwrite:
+            return "new"
+        other = differences(load_recipe(self.config), recipe)
+        if other:
+            raise RunError(
+                f"{self.path} holds a run with another recipe:\n"
+                + "\n".join(f"  - {line}" for line in other)
+                + "\nchoose a new folder, give the same settings to continue it, or pass --overwrite to start again"
+            )
+        finished = self.result.exists()
+        record = read_json(self.result) if finished else read_state(self.checkpoint)
+        if record is None:
+            return "new"
+        if record["shard_set"] != shard_set and (not contents or record.get("contents") != contents):
+            raise ShardMismatchError(
+                f"{self.path} holds a run on another shard set:\n  - there {record['shard_set']}\n"
+                f"  - given {shard_set}\nchoose a new folder, give that shard set, or pass --overwrite to start again"
+            )
+        return "finished" if finished else "unfinished"
+
+    def claim(self, recipe: Recipe, *, overwrite: bool = False) -> None:
+        """Write config.toml into a folder whose status is not `finished`; `overwrite` first removes the run there.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        if overwrite and self.config.exists():
+            self.result.unlink(missing_ok=True)  # first: a half-cleared run must not look finished
+            for name in OWN_NAMES:
+                entry = self.path / name
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink(missing_ok=True)
+        if not self.config.exists():
+            write_atomic(self.config, f"# recipe: {recipe.name}\n\n{dump_recipe(recipe)}".encode())
+
+    def append_metrics(self, line: dict[str, Any]) -> int:
+        """Add one line to metrics.jsonl; returns the file's new length in bytes. `sync_metrics` makes it durable.
+
+        Raises:
+            RunError: the disk is full; no half line is left.
+        """
+        data = (json.dumps(line, allow_nan=False) + "\n").encode()
+        try:
+            length = self.metrics.stat().st_size if self.metrics.exists() else 0
+            try:
+                with self.metrics.open("ab", buffering=0) as file:
+                    written = file.write(data)
+                    while written < len(data):  # what a full disk lets through; the next try says why
+                        written += file.write(data[written:])
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.truncate(self.metrics, length)
+                raise
+            return length + len(data)
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.metrics}: {error.strerror}; the last checkpoint is unharmed: make room, then give "
+                "the same command again"
+            ) from error
+
+    def sync_metrics(self) -> None:
+        """Wait until metrics.jsonl is on the disk.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        if not self.metrics.exists():
+            return
+        try:
+            with self.metrics.open("ab") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(f"cannot write {self.metrics}: {error.strerror}; the last checkpoint is unharmed") from error
+
+    def cut_metrics(self, length: int) -> None:
+        """Drop what was logged after the last checkpoint: a half line, or an epoch that will be run again.
+
+        Raises:
+            RunError: the file is shorter than the checkpoint says.
+        """
+        found = self.metrics.stat().st_size if self.metrics.exists() else 0
+        if found < length:
+            raise RunError(f"{self.metrics}: {found} bytes, the checkpoint knows of {length}; start with --overwrite")
+        if found > length:
+            os.truncate(self.metrics, length)
+
+    def write_table(self) -> None:
+        """Write metrics.csv: a row per epoch, the numbers of metrics.jsonl digit for digit, an absent one left empty.
+
+        A checkpoint writes it, so that an interrupted run has it, too.
+
+        Columns are named as in `records.flat` and come in the order of the log.
+        """
+        columns: dict[str, dict[str, None]] = {}  # by the name in the log, so that a late list takes its place
+        rows = []
+        for line in read_metrics(self.path):
+            rows.append(flat(line))
+            for name, value in line.items():
+                columns.setdefault(name, {}).update(dict.fromkeys(flat({name: value})))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [column for group in columns.values() for column in group], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.table, text.getvalue().encode())
+
+    def write_predictions(
+        self, keys: Sequence[str], labels: np.ndarray, logits: np.ndarray, classes: Sequence[str]
+    ) -> None:
+        """Write predictions.csv: key, label, prediction (class names), then the time-averaged logits [n,K]."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["key", "label", "prediction", *(f"score_{name}" for name in classes)])
+        for key, label, row in zip(keys, labels, logits, strict=True):
+            scores = [f"{value:.9g}" for value in row]  # nine digits tell all float32 numbers apart
+            writer.writerow([key, classes[label], classes[int(np.argmax(row))], *scores])
+        write_atomic(self.predictions, text.getvalue().encode())
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write result.json, which makes the run finished, and drop the checkpoint."""
+        write_json(self.result, result)
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
+
+
+def read_result(run_dir: str | Path) -> dict[str, Any]:
+    """The result of a finished run.
+
+    Raises:
+        RunError: no run there, or an unfinished one.
+    """
+    run = RunFolder(run_dir)
+    if not run.result.exists():
+        if run.config.exists():
+            raise RunError(f"{run.path}: this run is unfinished; give its train command again to continue it")
+        if not run.path.exists():
+            raise RunError(f"{run.path}: no such file or folder; expected a run, a folder written by train")
+        raise RunError(f"{run.path}: no run here; expected a folder written by train")
+    result: dict[str, Any] = read_json(run.result)
+    return result
+
+
+def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
+    """The finished epochs of a run, in order; empty before the first."""
+    path = RunFolder(run_dir).metrics
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # a line being written has no end yet
+    return [json.loads(line) for line in lines]
+
+
+def contents_id(shards: Any) -> str:
+    """Hash of what a shard set holds, whatever its container: settings, source, keys, labels and their order."""
+    settings = {name: value for name, value in shards.settings.items() if name not in CONTAINER_SETTINGS}
+    source = {name: shards.manifest.get(name) for name in ("listing_sha256", "sample", "pairing")}
+    digest = hashlib.sha256(json.dumps([settings, source, list(shards.classes)], sort_keys=True).encode())
+    for name in ("train", "validation", "test"):
+        split = shards.split(name)
+        digest.update("\n".join([name, *split.keys, ""]).encode())
+        digest.update(np.ascontiguousarray(split.labels, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+def require_shards(shards: Any, wanted: ShardSettings, *, expect: str | None = None) -> None:
+    """Refuse a shard set that the recipe is not made for, or that is not the one expected.
+
+    Args:
+        shards: an open shard set.
+        wanted: the recipe's `[shards]` table.
+        expect: ID of the shard set, or at least its first 12 digits.
+
+    Raises:
+        ShardMismatchError: with the differences and the command that makes the right set.
+    """
+    if expect is not None and not (len(expect) >= 12 and shards.id.startswith(expect.lower())):
+        raise ShardMismatchError(f"{shards.path}: shard set {shards.id}, expected {expect}")
+    asked = {name: getattr(wanted, name) for name in ShardSettings.__dataclass_fields__}
+    found = {name: shards.settings.get(name) for name in asked}
+    if found != asked:
+        other = [
+            f"  - {name}: {found[name]} there, {asked[name]} in the recipe"
+            for name in asked
+            if found[name] != asked[name]
+        ]
+        options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asked.items())
+        raise ShardMismatchError(
+            f"{shards.path} is not the shard set that the recipe is made for:\n"
+            + "\n".join(other)
+            + f"\nmake it with\n  spikebridge preprocess {options} --events DIR --static DIR --out SHARDS"
+        )

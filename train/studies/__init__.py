@@ -1,0 +1,1 @@
+"""Many runs, and what runs have learned: comparison, ablation, loss landscape."""

@@ -1,0 +1,350 @@
+"""A grid of runs: learning rates chosen on the validation split, then every row with every seed, and one table.
+
+Each run is an ordinary run folder below OUT/runs, named after its row and the hash of its settings and samples: what is
+finished is kept, what is unfinished continues, and a changed setting makes another run. The table is a function of the
+run folders alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import logging
+import signal
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikebridge.pipeline.base.errors import PipelineError
+from spikebridge.train.config.recipes import Recipe, dump_recipe
+from spikebridge.train.errors import RecipeError, RunError, RunStoppedError, ShardMismatchError, TrainError
+from spikebridge.train.evaluation.evaluate import open_shards
+from spikebridge.train.runs.checkpoints import write_atomic
+from spikebridge.train.runs.folder import RunFolder, contents_id, read_result, require_shards
+from spikebridge.train.signals import StopRequest
+from spikebridge.train.statistics import mean_and_std
+from spikebridge.train.studies.grids import Grid, Row
+from spikebridge.train.studies.table import Entry, Failure, Tuning, table_of, write_tables
+from spikebridge.train.studies.workers import LOOK_SECONDS, Engine, Outcome, Task, look, work
+from spikebridge.train.trainer.progress import Silent
+from spikebridge.train.trainer.run import Progress
+
+log = logging.getLogger(__name__)
+
+STOP_FILE = ".stop"
+"""In OUT, while running tasks are asked to end."""
+MOST_ATTEMPTS = 3
+"""Deaths of workers that a run may be blamed for."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the grid."""
+
+    row: Row
+    """Its row."""
+    amount: float
+    """Labelled recordings, in the unit of the grid's axis."""
+    recipe: Recipe
+    """Complete."""
+    shards: Any
+    """Open shard set that fits the recipe."""
+    contents: str
+    """Hash of what it holds, see `contents_id`."""
+    path: Path
+    """Run folder."""
+    steps: int
+    """Of the whole run."""
+
+    def finished(self) -> bool:
+        """Whether the result is there.
+
+        Raises:
+            RunError: the folder holds something else.
+        """
+        status = RunFolder(self.path).status(self.recipe, self.shards.id, contents=self.contents)
+        return status == "finished"
+
+
+class ShardSets:
+    """The shard sets of an ablation; their held-out and training recordings must be the same.
+
+    Args:
+        shards: open, or as paths.
+
+    Raises:
+        ShardMismatchError: they do not hold the same recordings.
+    """
+
+    def __init__(self, shards: Sequence[Any]) -> None:
+        self.sets = [open_shards(one) for one in shards]
+        if not self.sets:
+            raise ShardMismatchError("an ablation needs at least one shard set; none given")
+        first, *others = self.sets
+        for other, name in itertools.product(others, ("train", "validation", "test")):
+            if tuple(first.split(name).keys) != tuple(other.split(name).keys):
+                raise ShardMismatchError(
+                    f"{other.path} and {first.path} hold different {name} recordings, so that their accuracies cannot "
+                    "be compared; preprocess both from the same raw data with the same seed"
+                )
+        counts = np.bincount(np.asarray(first.split("train").labels, np.int64), minlength=len(first.classes))
+        self.per_class = [int(count) for count in counts]
+        self._contents = [contents_id(one) for one in self.sets]
+
+    def fitting(self, recipe: Recipe, *, label: str) -> tuple[Any, str]:
+        """The shard set for a recipe, and the hash of what it holds.
+
+        Raises:
+            ShardMismatchError: none fits.
+        """
+        problems = []
+        for one, contents in zip(self.sets, self._contents, strict=True):
+            try:
+                require_shards(one, recipe.shards)
+            except ShardMismatchError as error:
+                problems.append(str(error))
+            else:
+                return one, contents
+        raise ShardMismatchError(f"row {label!r} has no shard set; give it with another --shards:\n{problems[0]}")
+
+
+def ablate(
+    grid: Grid,
+    shards: Sequence[Any],
+    out: str | Path,
+    *,
+    engine: Engine,
+    device: str = "auto",
+    backend: str = "auto",
+    progress: Progress | None = None,
+    checkpoint_every: str = "10s",
+    stop: StopRequest | None = None,
+) -> dict[str, Any]:
+    """Do what a grid says, or what is left of it, and write ablation.json, .csv and .md.
+
+    Args:
+        grid: what to do.
+        shards: shard sets, open or as paths; a row takes the first that fits its `[shards]` settings.
+        out: folder of the runs and tables.
+        engine: where runs are trained.
+        device: as in `train`.
+        backend: as in `train`.
+        progress: a tqdm-like callable, shown over the steps of all runs that are left.
+        checkpoint_every: as in `train`.
+        stop: as in `train`; runs end after their step with a checkpoint.
+
+    Returns:
+        The table; see `ablation_table.table_of`. Runs that failed are named in it and leave gaps.
+
+    Raises:
+        RecipeError: rates are to be chosen without a validation split.
+        ShardMismatchError: a row has no shard set, or the sets do not hold the same recordings.
+        RunError: another process works in `out`.
+        RunStoppedError: `stop` was asked.
+        TrainError: the cluster is gone, or has had no worker for long; what is finished is kept.
+    """
+    sets, out = ShardSets(shards), Path(out)
+    plan = _Plan(grid, sets, out)
+    tuning_runs = [run for row in grid.rows for run in plan.tuning(row)]
+    if grid.tuning_seeds and not all(len(run.shards.split("validation")) for run in tuning_runs):
+        raise RecipeError(grid.name, ["learning rates are chosen on the validation split, which is empty"], what="grid")
+    for row in grid.rows:  # every row has a shard set before anything is trained
+        plan.runs(row, grid.learning_rates[0])
+    with (
+        RunFolder(out).lock(),
+        _Work(
+            out,
+            engine,
+            {"device": device, "backend": backend, "checkpoint_every": checkpoint_every},
+            progress or Silent,
+            stop or StopRequest(),
+        ) as work_on,
+    ):
+        work_on.do(tuning_runs, what="learning rates")
+        tuned = {row.slug: _choose(grid, plan, row, work_on.failures) for row in grid.rows}
+        runs = {row.slug: plan.runs(row, rate) for row in grid.rows if (rate := tuned[row.slug].chosen) is not None}
+        # Seed by seed: what is done early is comparable early.
+        ordered = sorted(itertools.chain(*runs.values()), key=lambda run: grid.seeds.index(run.recipe.train.seed))
+        work_on.do(ordered, what="runs")
+        failed = {failure.run for failure in work_on.failures}
+        entries = [
+            Entry(row.label, run.amount, run.recipe.train.seed, run.path)
+            for row in grid.rows
+            for run in runs.get(row.slug, ())
+            if run.path.name not in failed
+        ]
+        used = list({run.shards.id: run.shards for run in [*tuning_runs, *ordered]}.values())
+        table = table_of(grid, entries, [tuned[row.slug] for row in grid.rows], work_on.failures, shard_sets=used)
+        write_tables(table, out)
+    return table
+
+
+class _Plan:
+    """The runs of a grid on shard sets."""
+
+    def __init__(self, grid: Grid, sets: ShardSets, out: Path) -> None:
+        self.grid, self.sets, self.out = grid, sets, out
+
+    def run(self, row: Row, amount: float, *, seed: int, lr: float) -> Run:
+        """One run."""
+        recipe = self.grid.recipe_of(row, amount, seed=seed, lr=lr, per_class=self.sets.per_class)
+        shards, contents = self.sets.fitting(recipe, label=row.label)
+        digest = hashlib.sha256(f"{dump_recipe(recipe)}{contents}".encode()).hexdigest()[:10]
+        path = self.out / "runs" / f"{row.slug}-{amount:g}-lr{lr:g}-seed{seed}-{digest}"
+        samples = recipe.train.epochs * self.grid.samples(amount, self.sets.per_class)
+        return Run(row, amount, recipe, shards, contents, path, max(1, -(-samples // recipe.train.batch_size)))
+
+    def tuning(self, row: Row) -> list[Run]:
+        """The runs that choose a row's learning rate."""
+        pairs = itertools.product(self.grid.learning_rates, self.grid.tuning_seeds)
+        return [self.run(row, self.grid.tuning_amount, seed=seed, lr=lr) for lr, seed in pairs]
+
+    def runs(self, row: Row, lr: float) -> list[Run]:
+        """The runs of a row."""
+        pairs = itertools.product(row.amounts, self.grid.seeds)
+        return [self.run(row, amount, seed=seed, lr=lr) for amount, seed in pairs]
+
+
+def _choose(grid: Grid, plan: _Plan, row: Row, failures: Sequence[Failure]) -> Tuning:
+    """The rate with the highest mean validation accuracy over all tuning seeds; of equals the smallest.
+
+    A rate with a run that failed or diverged is out. No test figure is looked at.
+    """
+    if not grid.tuning_seeds:
+        return Tuning(row.label, grid.learning_rates[0], {})
+    failed = {failure.run for failure in failures}
+    means: dict[float, float | None] = {}
+    for lr in sorted(grid.learning_rates):
+        runs = [run for run in plan.tuning(row) if run.recipe.train.lr == lr]
+        whole = not any(run.path.name in failed for run in runs)
+        accuracies = [read_result(run.path)["validation_accuracy"] for run in runs] if whole else []
+        means[lr] = mean_and_std(accuracies)[0]
+    known = {lr: mean for lr, mean in means.items() if mean is not None}
+    return Tuning(row.label, max(known, key=lambda lr: known[lr]) if known else None, means)
+
+
+class _Work:
+    """Runs on their way through an engine.
+
+    Args:
+        out: folder of the stop file.
+        engine: gives the executor.
+        options: of every run: device, backend, checkpoint_every.
+        progress: tqdm-like.
+        stop: looked at all the time.
+    """
+
+    def __init__(
+        self, out: Path, engine: Engine, options: dict[str, str], progress: Progress, stop: StopRequest
+    ) -> None:
+        self.stop_file = out / STOP_FILE
+        self.stop_file.unlink(missing_ok=True)  # of an earlier session
+        self.engine, self.options, self.progress, self.stop = engine, options, progress, stop
+        self.failures: list[Failure] = []
+        self._executor: Executor | None = None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> _Work:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
+        self.stop_file.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        self._executor = None
+        self._open.close()
+
+    def do(self, runs: Sequence[Run], *, what: str) -> None:
+        """Finish all runs that can be finished; the others are in `failures`.
+
+        Raises:
+            RunStoppedError: asked to stop; everything is at a checkpoint.
+            TrainError: the engine is gone.
+        """
+        left, attempts = [], dict.fromkeys((run.path for run in runs), 0)
+        for run in {run.path: run for run in runs}.values():
+            try:
+                if not run.finished():
+                    left.append(run)
+            except (RunError, ShardMismatchError) as error:
+                self._fail(run, Outcome("failed", str(error)))
+        bar = self.progress(total=sum(run.steps for run in left), desc=what, unit="step", smoothing=0)
+        try:
+            while left:
+                lost = self._session(left, bar)
+                if self.stop.signal:
+                    raise RunStoppedError(
+                        f"Stopped by {signal.Signals(self.stop.signal).name}; {len(runs) - len(lost)} of {len(runs)} "
+                        f"{what} are done, the others are at a checkpoint. The same command continues.",
+                        signal=self.stop.signal,
+                    )
+                left = lost[1:]
+                if lost:
+                    self._close()
+                    # A worker died; the first of the runs was in hand then, and goes behind the others
+                    attempts[lost[0].path] += 1
+                    if attempts[lost[0].path] < MOST_ATTEMPTS:
+                        left.append(lost[0])
+                    else:
+                        self._fail(lost[0], Outcome("failed", "its worker process died (killed, or out of memory)"))
+        finally:
+            bar.close()
+
+    def _session(self, runs: Sequence[Run], bar: Any) -> list[Run]:
+        """Work with one executor until all is done, it breaks, or a stop is asked; returns the runs that are left."""
+        waiting: dict[Future[Outcome], Run] = {}
+        left = list(runs)
+        if self.stop.signal:
+            return left
+        if self._executor is None:  # the workers stay for all that follows: each imports torch once
+            self._executor = self._open.enter_context(self.engine())
+        with contextlib.suppress(BrokenExecutor):
+            for run in runs:
+                waiting[self._executor.submit(work, self._task(run))] = run
+        while waiting:
+            done, _ = wait(waiting, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
+            if self.stop.signal and not self.stop_file.exists():
+                # Tasks that wait find the file and return at once. They are not cancelled: a pool that breaks while it
+                # holds cancelled futures never settles the others, and a signal to the whole group breaks it.
+                write_atomic(self.stop_file, str(self.stop.signal).encode())
+            if not done:
+                look(self._executor)
+            for future in done:
+                run = waiting.pop(future)
+                outcome = self._outcome(future)
+                if outcome.kind in ("stopped", "lost"):
+                    continue
+                left.remove(run)
+                bar.update(run.steps)
+                if outcome.kind != "done":
+                    self._fail(run, outcome)
+        return left
+
+    def _task(self, run: Run) -> Task:
+        recipe, shards = run.recipe, str(Path(run.shards.path).resolve())
+        path, stop_file = str(run.path.resolve()), str(self.stop_file.resolve())
+        return Task(shards, recipe, path, stop_file, **self.options)
+
+    @staticmethod
+    def _outcome(future: Future[Outcome]) -> Outcome:
+        """`lost` where the worker died before it could say anything.
+
+        Raises:
+            TrainError: the cluster is gone.
+        """
+        error = future.exception()
+        if isinstance(error, BrokenExecutor):
+            return Outcome("lost")
+        if isinstance(error, PipelineError):
+            raise TrainError(str(error)) from error
+        return future.result() if error is None else Outcome("failed", f"{type(error).__name__}: {error}")
+
+    def _fail(self, run: Run, outcome: Outcome) -> None:
+        self.failures.append(Failure(run.path.name, run.row.label, outcome.kind, outcome.message))
+        log.warning("%s %s: %s", run.path.name, outcome.kind, outcome.message.splitlines()[0])

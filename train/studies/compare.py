@@ -1,0 +1,171 @@
+"""Methods against each other: the same shard set, recipe and seeds, one run folder each, one table."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spikebridge.train.config.recipes import Recipe, override
+from spikebridge.train.errors import RecipeError
+from spikebridge.train.evaluation.evaluate import open_shards
+from spikebridge.train.methods import find_method
+from spikebridge.train.runs.checkpoints import write_json
+from spikebridge.train.signals import StopRequest
+from spikebridge.train.statistics import difference, mean_and_std
+from spikebridge.train.studies.format import aligned, protocol_words, spread
+from spikebridge.train.trainer.run import Progress, train
+
+FIGURES = ("test_accuracy", "validation_accuracy", "last_test_accuracy", "last_validation_accuracy")
+
+
+def compare(
+    shards: Any,
+    recipe: Recipe,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    out: str | Path,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
+    expect: str | None = None,
+    overwrite: bool = False,
+    checkpoint_every: str = "10s",
+    stop: StopRequest | None = None,
+) -> dict[str, Any]:
+    """Train every method with every seed into `out/<method>-seed<k>`; finished runs are kept, unfinished continued.
+
+    Nothing is chosen here, so test accuracies are reported.
+
+    Args:
+        shards: shard set, open or as a path.
+        recipe: its `method` and `seed` are replaced.
+        methods: names, each once.
+        seeds: each once; with one seed standard deviations are null.
+        out: folder of the runs and of compare.json.
+        device: as in `train`.
+        backend: as in `train`.
+        overrides: texts `key=value` for all runs alike.
+        progress: a tqdm-like callable.
+        expect: as in `train`.
+        overwrite: start all runs again.
+        checkpoint_every: as in `train`.
+        stop: as in `train`.
+
+    Returns:
+        The content of compare.json.
+
+    Raises:
+        RecipeError: no method or seed, one twice, a wrong override, or a method that cannot have the augmentation.
+        MethodError: an unknown method.
+        TrainError: whatever stops a run; the runs before it are kept.
+    """
+    problems = [f"{name}: none given" for name, values in (("methods", methods), ("seeds", seeds)) if not values]
+    problems += [f"{value} is given twice" for values in (methods, seeds) for value in sorted(_repeated(values))]
+    if problems:
+        raise RecipeError(recipe.name, problems)
+    plain = override(recipe, overrides)
+    for name in methods:
+        find_method(name)
+        override(plain, method=name)
+    shards, out = open_shards(shards), Path(out)
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
+    for seed, name in itertools.product(seeds, methods):  # seed by seed: what is done early is comparable early
+        one = override(plain, method=name, seed=seed)
+        run_dir = out / f"{name}-seed{seed}"
+        result = train(
+            shards,
+            one,
+            run_dir,
+            device=device,
+            backend=backend,
+            expect=expect,
+            progress=progress,
+            overwrite=overwrite,
+            checkpoint_every=checkpoint_every,
+            stop=stop,
+        )
+        results[name].append({"run": run_dir.name, "seed": seed, **_kept(result)})
+    first = next(iter(results.values()))[0]
+    table = {
+        "schema": 1,
+        "methods": {name: summary(runs) for name, runs in results.items()},
+        "differences": [paired(results, *pair) for pair in itertools.combinations(methods, 2)],
+        "shard_set": shards.id,
+        "dataset": shards.settings["dataset"],
+        "simulated": bool(shards.simulated),
+        "protocol": shards.settings["protocol"],
+        "selection": first["selection"],
+        "samples": first["samples"],
+        "seeds": list(seeds),
+        "recipe_name": recipe.name,
+        "recipe": plain.tables(),
+    }
+    write_json(out / "compare.json", table)
+    return table
+
+
+def _repeated(values: Sequence[Any]) -> set[Any]:
+    return {value for value in values if list(values).count(value) > 1}
+
+
+def _kept(result: dict[str, Any]) -> dict[str, Any]:
+    names = (*FIGURES, "best_epoch", "epochs", "selection", "samples", "static_images", "training_seconds", "device")
+    return {name: result[name] for name in names}
+
+
+def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation of every figure over the runs of one method, and the runs themselves."""
+    figures: dict[str, Any] = {}
+    for name in FIGURES:
+        figures[f"{name}_mean"], figures[f"{name}_std"] = mean_and_std([run[name] for run in runs])
+    return {**figures, "n": len(runs), "runs": list(runs)}
+
+
+def paired(results: dict[str, list[dict[str, Any]]], first: str, second: str) -> dict[str, Any]:
+    """Difference in test accuracy, second minus first, seed by seed."""
+    accuracies = [{run["seed"]: run["test_accuracy"] for run in results[name]} for name in (second, first)]
+    found = difference(*accuracies)
+    return {
+        "minus": first,
+        "method": second,
+        "test_accuracy_mean": found.mean,
+        "test_accuracy_std": found.std,
+        "test_accuracy_interval": None if found.low is None else [found.low, found.high],
+        "n": found.n,
+        "values": list(found.values),
+    }
+
+
+def format_table(table: dict[str, Any]) -> str:
+    """The comparison as text for a terminal, accuracies in per cent."""
+    rows = [("method", "test %", "validation %", "last test %", "runs")]
+    for name, entry in table["methods"].items():
+        cells = (_cell(entry, figure) for figure in ("test_accuracy", "validation_accuracy", "last_test_accuracy"))
+        rows.append((name, *cells, str(entry["n"])))
+    lines = [aligned(rows)]
+    for entry in table["differences"]:
+        lines.append(
+            f"{entry['method']} minus {entry['minus']}, seed by seed: {_cell(entry, 'test_accuracy', sign='+')} points"
+            + interval(entry["test_accuracy_interval"])
+        )
+    samples = table["samples"]
+    lines += [
+        f"{table['dataset']}{' (simulated events)' if table['simulated'] else ''}, "
+        f"protocol {protocol_words(table['protocol'])}, "
+        f"{samples['train']} training, {samples['validation']} validation, {samples['test']} test recordings",
+        f"selection: {table['selection']}; shard set {table['shard_set'][:12]}; ± is the standard deviation (n - 1)",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(entry: dict[str, Any], figure: str, *, sign: str = "") -> str:
+    return spread(entry[f"{figure}_mean"], entry[f"{figure}_std"], sign=sign) or "-"
+
+
+def interval(ends: list[float] | None) -> str:
+    """`, 95 % interval +1.2 to +3.4`, in points; empty without ends."""
+    return "" if ends is None else f", 95 % interval {100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"

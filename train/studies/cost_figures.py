@@ -1,0 +1,98 @@
+"""What rows cost: validation accuracy against training time and against the energy estimate, as small pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spikebridge.pipeline.ui.html import figure, figures
+from spikebridge.pipeline.ui.style import CATEGORIES
+from spikebridge.train.statistics import mean_and_std
+from spikebridge.train.studies.table import amount_words, amounts_of, time_column
+
+MARKERS = "os^Dv"
+"""One per turn through the colours."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A row of the table: means over its runs, and standard deviations, 0 where there is none."""
+
+    cost: float
+    """In the unit of the axis."""
+    cost_std: float
+    """The same."""
+    accuracy: float
+    """On the validation split, in per cent."""
+    accuracy_std: float
+    """In points."""
+
+
+def cost_points(content: Mapping[str, Any], amount: float, cost: str, scale: float) -> dict[str, Point]:
+    """Rows with an accuracy and a cost at one amount of labelled recordings, by label, in the order of the table.
+
+    Args:
+        content: of ablation.json.
+        amount: one of its amounts.
+        cost: key of the cost in its runs.
+        scale: factor from there to the unit of the axis.
+    """
+    points = {}
+    for line in content["table"]:
+        mean, std = mean_and_std([run.get(cost) for run in line["runs"]])
+        accuracy = line["validation_accuracy_mean"]
+        if line["amount"] == amount and mean is not None and accuracy is not None:
+            spread = 100 * (line["validation_accuracy_std"] or 0.0)
+            points[line["row"]] = Point(scale * mean, scale * (std or 0.0), 100 * accuracy, spread)
+    return points
+
+
+def cost_figures(content: dict[str, Any], amount: float) -> str:
+    """Pictures for one amount of labelled recordings, side by side; empty where fewer than two rows can be compared."""
+    time, _ = time_column(content)
+    words = {"training_cpu_seconds": "CPU seconds of training", "training_seconds": "seconds of training"}[time]
+    rows = [row["label"] for row in content["rows"]]
+    panels = []
+    for key, scale, label, title in (
+        (time, 1.0, words, "Accuracy against training time."),
+        ("energy_nj", 1e-3, "estimated µJ per recording", "Accuracy against energy."),
+    ):
+        points = cost_points(content, amount, key, scale)
+        if len(points) > 1:
+            name = f"cost-{amounts_of(content).index(amount)}-{key.replace('_', '-')}"
+            picture = _picture(name, f"{title} {amount_words(content['axis'], amount)}", points, label, rows)
+            panels.append(
+                figure(picture, title=title, caption="Mean ± standard deviation over seeds; up and left is best.")
+            )
+    return figures(panels) if panels else ""
+
+
+def _picture(name: str, description: str, points: Mapping[str, Point], label: str, rows: Sequence[str]) -> str:
+    """A row has the same colour and marker in every picture, whichever others have a point there."""
+    from spikebridge.train.report.figures import PANEL, Drawing, draw, legend_columns
+
+    lines = -(-len(points) // legend_columns(list(points)))
+    drawing = Drawing(name, description, size=(PANEL[0], PANEL[1] + 0.17 * max(0, lines - 2)))
+
+    def paint(drawing: Drawing) -> None:
+        axes = drawing.axes[0]
+        for row, point in points.items():
+            turn, colour = divmod(rows.index(row), len(CATEGORIES))
+            axes.errorbar(
+                point.cost,
+                point.accuracy,
+                xerr=point.cost_std,
+                yerr=point.accuracy_std,
+                fmt=MARKERS[turn % len(MARKERS)],
+                color=CATEGORIES[colour],
+                markersize=5,
+                elinewidth=0.8,
+                label=row,
+            )
+        axes.set_xlim(left=0)
+        axes.set_xlabel(label)
+        axes.set_ylabel("validation accuracy in %")
+        drawing.legend()
+
+    return draw(paint, drawing)

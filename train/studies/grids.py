@@ -1,0 +1,329 @@
+"""Grids: what `ablate` does, as a strict TOML file - rows of methods and switches on one base recipe; no torch needed.
+
+recipe = "digits"                 # base: a shipped name or a file
+seeds = [0, 1, 2, 3, 4]           # of the runs in the table; each also chooses the labelled recordings
+events_per_class = [10]           # labelled recordings; or events_share = [0.1, 1.0], a share of each class
+steps = 300                       # of each run, whatever the recordings; 0 or absent: the recipe's epochs
+validations = 30                  # looks at the validation split in a run; 0 or absent: the recipe's
+learning_rates = [1e-3, 2e-3]     # the same for every row; one is chosen per row on the validation split, by the mean
+tuning_seeds = [100, 101]         # over these seeds, at the first of the amounts above; absent: the recipe's lr
+reference = "kt"                  # row that differences are taken to, seed by seed
+baselines = ["event only", "kt"]  # rows that show test accuracies
+finalist = "better"               # one more, named before anything is run
+[settings]                        # of all rows, as --set
+[[rows]]
+label = "kt"                      # name of the row
+method = "kt"
+switches = { feature = "spikes" } # of this row, as --set; also of [shards]: such a row needs a shard set of its own
+note = ""                         # shown beneath the table
+events_per_class = [3, 10, 30]    # instead of the grid's
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spikebridge.train.config.recipes import Recipe, changed, load_recipe, parse_override
+from spikebridge.train.config.settings import METHODS, describe, nearest
+from spikebridge.train.config.shipped import GRIDS
+from spikebridge.train.errors import RecipeError
+
+AXES = ("events_per_class", "events_share")
+OWNED = ("method", "seed", "lr", *AXES)
+"""Settings that the grid itself decides."""
+NUMBERS: dict[str, tuple[type, float]] = {"steps": (int, 0), "validations": (int, 0)}
+LISTS: dict[str, tuple[type, float]] = {
+    "seeds": (int, 0),
+    "tuning_seeds": (int, 0),
+    "learning_rates": (float, 0),
+    "events_per_class": (int, 0),
+    "events_share": (float, 0),
+}
+"""Type and least value of what stands in each list."""
+KEYS = ("recipe", "reference", "baselines", "finalist", *NUMBERS, *LISTS, "settings", "rows")
+ROW_KEYS = ("label", "method", "switches", "note", *AXES)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table."""
+
+    label: str
+    """Its name."""
+    method: str
+    """Training method."""
+    switches: Mapping[str, Any]
+    """Settings that differ from the base recipe."""
+    note: str
+    """What a reader of the table must know."""
+    amounts: tuple[float, ...]
+    """Labelled recordings, in the unit of the grid's axis."""
+
+    @property
+    def slug(self) -> str:
+        """The label as a part of folder names."""
+        return slug(self.label)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A complete, checked grid."""
+
+    name: str
+    """Shipped name or path."""
+    summary: str
+    """First comment line of the file."""
+    recipe: Recipe
+    """The base, with the settings of all rows."""
+    fixed: frozenset[str]
+    """Settings that `steps` and `validations` do not touch, because somebody set them."""
+    rows: tuple[Row, ...]
+    """In the order of the table."""
+    axis: str
+    """One of `AXES`."""
+    seeds: tuple[int, ...]
+    """Of the runs in the table."""
+    learning_rates: tuple[float, ...]
+    """Tried for every row; never empty."""
+    tuning_seeds: tuple[int, ...]
+    """Empty where there is nothing to choose."""
+    tuning_amount: float
+    """Labelled recordings while tuning."""
+    steps: int
+    """Of each run; 0 leaves the recipe's epochs."""
+    validations: int
+    """Looks at the validation split in a run; 0 leaves the recipe's."""
+    reference: str
+    """Label of the row that the others are compared with."""
+    baselines: tuple[str, ...]
+    """Labels of rows with test accuracies."""
+    finalist: str
+    """Label of the row that was chosen beforehand; empty for none."""
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """Labels of the rows whose test accuracy is shown."""
+        return tuple(dict.fromkeys([*self.baselines, *([self.finalist] if self.finalist else [])]))
+
+    def recipe_of(
+        self, row: Row, amount: float, *, seed: int, lr: float, per_class: Sequence[int] | None = None
+    ) -> Recipe:
+        """The complete recipe of a run.
+
+        Args:
+            row: of this grid.
+            amount: labelled recordings, in the unit of the axis.
+            seed: of the run.
+            lr: of the run.
+            per_class: training recordings of each class in the shard set; without it `steps` counts for nothing.
+
+        Raises:
+            RecipeError: every problem at once.
+        """
+        values = {**row.switches, "method": row.method, "seed": seed, "lr": lr, self.axis: amount}
+        if self.axis == "events_share":
+            values["events_per_class"] = 0
+        fixed = self.fixed | set(row.switches)
+        if self.steps and per_class is not None and "epochs" not in fixed:
+            batch = int(values.get("batch_size", self.recipe.train.batch_size))
+            per_epoch = max(1, -(-self.samples(amount, per_class) // batch))
+            values["epochs"] = max(1, round(self.steps / per_epoch))
+        if self.validations and "validate_every" not in fixed:
+            epochs = int(values.get("epochs", self.recipe.train.epochs))
+            values["validate_every"] = max(1, epochs // self.validations)
+        return changed(self.recipe, values)
+
+    def samples(self, amount: float, per_class: Sequence[int]) -> int:
+        """Labelled recordings in all."""
+        return sum(labelled(present, self.axis, amount) for present in per_class)
+
+    def described(self) -> dict[str, Any]:
+        """Everything that decides what is run and shown, for JSON."""
+        return {
+            "grid": Path(self.name).stem,
+            "summary": self.summary,
+            "recipe_name": self.recipe.name,
+            "recipe": self.recipe.tables(),
+            "axis": self.axis,
+            "seeds": list(self.seeds),
+            "steps": self.steps,
+            "validations": self.validations,
+            "learning_rates": list(self.learning_rates),
+            "tuning_seeds": list(self.tuning_seeds),
+            "tuning_amount": self.tuning_amount,
+            "reference": self.reference,
+            "baselines": list(self.baselines),
+            "finalist": self.finalist,
+            "rows": [
+                {
+                    "label": row.label,
+                    "method": row.method,
+                    "switches": dict(row.switches),
+                    "note": row.note,
+                    self.axis: list(row.amounts),
+                }
+                for row in self.rows
+            ],
+        }
+
+    @property
+    def sha256(self) -> str:
+        """Hash of `described`: which rows show test accuracies was decided before this grid ran."""
+        return hashlib.sha256(json.dumps(self.described(), sort_keys=True).encode()).hexdigest()
+
+
+def slug(label: str) -> str:
+    """Letters, digits and dashes of a label."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+
+
+def labelled(present: int, axis: str, amount: float) -> int:
+    """Training recordings that are used of a class with so many, as `order.select_recordings` takes them."""
+    if axis == "events_share":
+        return min(present, max(1, round(amount * present)))
+    return min(present, int(amount)) if amount else present
+
+
+def load_grid(name_or_path: str, *, overrides: Iterable[str] = (), seeds: Sequence[int] = ()) -> Grid:
+    """Read a grid by name or path.
+
+    Args:
+        name_or_path: shipped name, or path of a TOML file.
+        overrides: texts `key=value` for all rows; they win over `[settings]`, and the row's switches over them.
+        seeds: instead of the grid's, where given.
+
+    Raises:
+        RecipeError: every problem at once.
+    """
+    name, found = GRIDS.read(name_or_path)
+    comment = GRIDS.show(name_or_path).partition("\n")[0]
+    summary = comment.lstrip("# ") if comment.startswith("#") else ""
+    problems = [f"{key}: unknown key{nearest(key, KEYS)}" for key in found if key not in KEYS]
+    problems += [f"{key}: missing" for key in ("recipe", "seeds", "reference", "rows") if key not in found]
+    if seeds:
+        found["seeds"] = list(seeds)
+    for key, (kind, low) in {**NUMBERS, **LISTS}.items():
+        problems += _number_problems(key, found.get(key), kind, low, several=key in LISTS)
+    axes = [axis for axis in AXES if axis in found]
+    if len(axes) != 1:
+        problems.append(f"{' and '.join(AXES)}: expected one of them, found {len(axes)}")
+    problems += [f"{key}: expected a table" for key in ("settings",) if not isinstance(found.get(key, {}), dict)]
+    rows = found.get("rows", [])
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        problems.append("rows: expected at least one [[rows]]")
+    if problems:
+        raise RecipeError(name, problems, what="grid")
+    return _checked(name, summary, found, overrides)
+
+
+def _checked(name: str, summary: str, found: Mapping[str, Any], overrides: Iterable[str]) -> Grid:
+    """Second half of `load_grid`: what needs sound types."""
+    problems: list[str] = []
+    settings = dict(found.get("settings", {}))
+    for text in overrides:
+        try:
+            _, key, value = parse_override(text)
+            settings[key] = value
+        except RecipeError as error:
+            problems += error.problems
+    problems += [f"{key}: decided by the grid itself, not by [settings] or --set" for key in OWNED if key in settings]
+    axis = next(axis for axis in AXES if axis in found)
+    amounts = tuple(found[axis])
+    rows = tuple(_row(number, row, axis, amounts, problems) for number, row in enumerate(found["rows"], start=1))
+    labels = [row.label for row in rows]
+    problems += [f"rows: {label!r} is given twice" for label, count in Counter(map(slug, labels)).items() if count > 1]
+    pointers = {"reference": [found["reference"]], "finalist": [found["finalist"]] if found.get("finalist") else []}
+    for key, wanted in {**pointers, "baselines": found.get("baselines", [])}.items():
+        problems += [f"{key}: no row {one!r}{nearest(str(one), labels)}" for one in wanted if one not in labels]
+    rates, tuning = tuple(map(float, found.get("learning_rates", ()))), tuple(found.get("tuning_seeds", ()))
+    if (len(rates) > 1) != bool(tuning):
+        problems.append("learning_rates and tuning_seeds: several rates need tuning seeds, and the other way round")
+    if problems:
+        raise RecipeError(name, problems, what="grid")
+    base = changed(load_recipe(found["recipe"]), settings)
+    grid = Grid(
+        name=name,
+        summary=summary,
+        recipe=base,
+        fixed=frozenset(settings),
+        rows=rows,
+        axis=axis,
+        seeds=tuple(found["seeds"]),
+        learning_rates=rates or (base.train.lr,),
+        tuning_seeds=tuning,
+        tuning_amount=amounts[0],
+        steps=found.get("steps", 0),
+        validations=found.get("validations", 0),
+        reference=found["reference"],
+        baselines=tuple(found.get("baselines", ())),
+        finalist=found.get("finalist", ""),
+    )
+    _require_sound_rows(grid)
+    return grid
+
+
+def _row(number: int, found: Mapping[str, Any], axis: str, amounts: tuple[float, ...], problems: list[str]) -> Row:
+    label = str(found.get("label", ""))
+    where = f"row {label!r}" if slug(label) else f"row {number}"
+    if not slug(label):
+        problems.append(f"{where}: label: expected a name with at least a letter or digit")
+    problems += [f"{where}: {key}: unknown key{nearest(key, ROW_KEYS)}" for key in found if key not in ROW_KEYS]
+    method, switches, own = found.get("method", ""), found.get("switches", {}), found.get(axis, list(amounts))
+    if method not in METHODS:
+        problems.append(f"{where}: method: {method!r} is not known{nearest(str(method), METHODS)}")
+    if not isinstance(switches, dict):
+        problems.append(f"{where}: switches: expected a table, e.g. {{ tet = false }}")
+        switches = {}
+    problems += [f"{where}: switches: {key} is decided by the grid itself" for key in OWNED if key in switches]
+    problems += [f"{where}: {other}: the grid counts in {axis}" for other in AXES if other != axis and other in found]
+    wrong = _number_problems(axis, own, *LISTS[axis], several=True)
+    problems += [f"{where}: {problem}" for problem in wrong]
+    return Row(label, str(method), switches, str(found.get("note", "")), () if wrong else tuple(own))
+
+
+def _number_problems(key: str, value: Any, kind: type, low: float, *, several: bool) -> list[str]:
+    """Problems of a number, or of a list of distinct numbers; an absent value has none."""
+    if value is None:
+        return []
+    if several and (not isinstance(value, list) or not value):
+        return [f"{key}: found {describe(value)}, expected a list with at least one number"]
+    values = value if several else [value]
+    whole = "a whole number" if kind is int else "a number"
+    good = (int,) if kind is int else (int, float)
+    problems = [
+        f"{key}: found {describe(one)}, expected {whole} of {low} or more"
+        for one in values
+        if isinstance(one, bool) or not isinstance(one, good) or one < low
+    ]
+    if not problems and len(set(values)) < len(values):
+        problems.append(f"{key}: a value is given twice")
+    return problems
+
+
+def _require_sound_rows(grid: Grid) -> None:
+    """Every recipe that the grid can ask for.
+
+    Raises:
+        RecipeError: with the rows' names.
+    """
+    problems: list[str] = []
+    seen: dict[Recipe, str] = {}
+    for row in grid.rows:
+        try:
+            for amount in dict.fromkeys([*row.amounts, grid.tuning_amount]):
+                for lr in grid.learning_rates:
+                    recipe = grid.recipe_of(row, amount, seed=grid.seeds[0], lr=lr)
+            if recipe in seen:
+                problems.append(f"row {row.label!r}: the same settings as row {seen[recipe]!r}")
+            seen[recipe] = row.label
+        except RecipeError as error:
+            problems += [f"row {row.label!r}: {problem}" for problem in error.problems]
+    if problems:
+        raise RecipeError(grid.name, list(dict.fromkeys(problems)), what="grid")

@@ -1,0 +1,334 @@
+"""The loss around a trained network: along one random direction, and over the plane of two.
+
+A folder made here holds
+
+    settings.json     what the figures belong to; another run, split or seed is refused
+    points.jsonl      a line per point of the grid as it is done; what an interrupted command left is kept
+    landscape.json    the grid in order, with settings and the trained loss; written last
+    landscape.csv     the same points as a table
+    line.png, contour.png, surface.png
+
+Axes: n recordings.
+
+Source: Li, Xu, Taylor, Studer, Goldstein, "Visualizing the loss landscape of neural nets", NeurIPS 2018: random
+directions, normalised filter by filter.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spikebridge.models import TransferNetwork
+from spikebridge.train.config.recipes import recipe_from
+from spikebridge.train.config.settings import evaluation_batch
+from spikebridge.train.data.frames import Frames
+from spikebridge.train.data.order import derived_seed, select_recordings
+from spikebridge.train.errors import RunError, ShardMismatchError
+from spikebridge.train.evaluation.evaluate import open_shards
+from spikebridge.train.evaluation.recalibration import recalibrate
+from spikebridge.train.evaluation.score import same_threads, score
+from spikebridge.train.networks.build import load_network
+from spikebridge.train.runs.checkpoints import read_json, write_atomic, write_json
+from spikebridge.train.runs.folder import LOCK_FILE, RunFolder, read_result
+from spikebridge.train.signals import StopRequest
+from spikebridge.train.trainer.progress import Silent
+from spikebridge.train.trainer.run import Progress
+
+LINE_FACTOR = 2
+"""Points of the line lie so many times as dense as those of the plane."""
+SETTINGS, POINTS, TABLE, RESULT = "settings.json", "points.jsonl", "landscape.csv", "landscape.json"
+PICTURES = ("line.png", "contour.png", "surface.png")
+
+Place = tuple[int, int]
+"""Whole numbers of steps along both directions."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Which points are looked at."""
+
+    points: int = 15
+    """Points along each axis of the plane, odd, at least 3: the trained network is one of them."""
+    radius: float = 1.0
+    """Largest distance from the trained weights along an axis; 1 is a step as long as the weights of each filter."""
+    plane: bool = True
+    """Whether the plane is looked at, or the line alone."""
+
+    def __post_init__(self) -> None:
+        if self.points < 3 or self.points % 2 == 0:
+            raise RunError(f"points is {self.points}: expected an odd number of at least 3, so that 0 is among them")
+        if not 0 < self.radius < float("inf"):
+            raise RunError(f"radius is {self.radius}: expected a positive number")
+
+    @property
+    def places(self) -> list[Place]:
+        """Whole-numbered places, in units of radius / half: first the line, then what the plane adds, row by row."""
+        half = LINE_FACTOR * (self.points - 1) // 2
+        line = [(a, 0) for a in range(-half, half + 1)]
+        steps = range(-half, half + 1, LINE_FACTOR)
+        return line + [(a, b) for b in steps for a in steps if b != 0] if self.plane else line
+
+    def coordinate(self, place: int) -> float:
+        """Distance along an axis."""
+        return self.radius * place / (LINE_FACTOR * (self.points - 1) // 2)
+
+
+def landscape(
+    run_dir: str | Path,
+    shards: Any,
+    out: str | Path,
+    *,
+    grid: Grid | None = None,
+    split: str = "train",
+    most: int = 500,
+    seed: int = 0,
+    anew: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    stop: StopRequest | None = None,
+) -> dict[str, Any]:
+    """Compute the grid, continue one that was interrupted, or return a finished one; then draw it.
+
+    The loss is the cross entropy of the time-averaged logits of event recordings, unaugmented, in evaluation mode.
+    Weights with two or more dimensions move; biases, BatchNorm's gains and biases, neurons' time constants and the
+    coefficients of the loss stay, as in the source. BatchNorm's running statistics stay too, unless `anew`.
+    On the CPU, with the run's number of threads, equal arguments give equal figures.
+
+    Args:
+        run_dir: a finished run.
+        shards: its shard set, open or as a path.
+        out: the folder.
+        grid: which points.
+        split: `train` (the recordings that the run was trained on), `validation` or `test`.
+        most: recordings that the loss is taken of, spread evenly over the split.
+        seed: of the directions.
+        anew: take BatchNorm's running statistics from the split's recordings at every point, see `recalibrate`.
+        overwrite: replace what is there.
+        progress: a tqdm-like callable; silent without.
+        stop: end after the point during which a signal arrives.
+
+    Returns:
+        The content of landscape.json.
+
+    Raises:
+        RunError: no finished run, an empty split, or a folder that holds something else.
+        ShardMismatchError: another shard set.
+        RunStoppedError: `stop` was asked; the points that were done are kept.
+        ReportError: the pictures need a package that is missing.
+    """
+    from spikebridge.train.report.write import require_matplotlib
+
+    require_matplotlib("a landscape's pictures need")
+    grid, run, result, out = grid or Grid(), RunFolder(run_dir), read_result(run_dir), Path(out)
+    shards = open_shards(shards)
+    if shards.id != result["shard_set"]:
+        raise ShardMismatchError(
+            f"{run.path} was trained on shard set {result['shard_set']}, {shards.path} is {shards.id}"
+        )
+    network, _ = load_network(run.best, device=torch.device("cpu"))
+    frames = _frames(shards, result, split, most)
+    settings = {
+        "schema": 1,
+        "weights_sha256": hashlib.sha256(run.best.read_bytes()).hexdigest(),
+        "shard_set": shards.id,
+        "dataset": result.get("dataset"),
+        "simulated": bool(result.get("simulated")),
+        "method": result.get("method"),
+        "split": split,
+        "recordings": len(frames),
+        "seed": seed,
+        "statistics": "taken anew at every point" if anew else "those of the trained network",
+        **asdict(grid),
+    }
+    with RunFolder(out).lock():
+        if _claim(out, settings, overwrite=overwrite):
+            return dict(read_json(out / RESULT))
+        batch = evaluation_batch(recipe_from(result["recipe"], name=result.get("recipe_name", "")).train)
+        look = _looker(network, frames, grid, seed=seed, batch_size=batch, anew=anew)
+        with same_threads(int(result.get("threads", torch.get_num_threads()))):
+            found = _work(out / POINTS, grid, look, progress=progress or Silent, stop=stop or StopRequest())
+        return _finish(out, settings, grid, found)
+
+
+def _frames(shards: Any, result: dict[str, Any], split: str, most: int) -> Frames:
+    """At most so many recordings of a split; of `train` those that the run was trained on.
+
+    Raises:
+        RunError: none, or an unknown split.
+    """
+    if split not in ("train", "validation", "test"):
+        raise RunError(f"split {split!r}: expected train, validation or test")
+    found = shards.split(split)
+    positions = np.arange(len(found), dtype=np.int64)
+    if split == "train":
+        train = recipe_from(result["recipe"], name=result.get("recipe_name", "")).train
+        positions = select_recordings(found.keys, np.asarray(found.labels), train.events_per_class, seed=train.seed)
+    if not len(positions):
+        raise RunError(f"{shards.path}: the {split} split is empty; nothing to look at")
+    rows = np.unique(np.linspace(0, len(positions) - 1, min(most, len(positions))).round().astype(np.int64))
+    return Frames(found, positions[rows], sample_shape=shards.sample_shape)
+
+
+def filter_normalised(network: nn.Module, *, seed: int, number: int) -> dict[str, Tensor]:
+    """A random direction in which each filter of a weight is as long as that of the network.
+
+    Args:
+        network: with its weights.
+        seed: the same seed gives the same direction.
+        number: tells directions apart.
+
+    Returns:
+        By name, for every weight with two or more dimensions; a filter is a slice along the first, so for a linear
+        layer all weights of one neuron. A filter of zeros does not move.
+    """
+    generator = torch.Generator().manual_seed(derived_seed(seed, "landscape", number))
+    found = {}
+    for name, weight in network.named_parameters():
+        if weight.ndim >= 2:
+            direction = torch.randn(weight.shape, generator=generator)
+            lengths = torch.linalg.vector_norm(weight.detach().float().flatten(1), dim=1)
+            own = torch.linalg.vector_norm(direction.flatten(1), dim=1)
+            found[name] = direction * (lengths / own).reshape(-1, *[1] * (weight.ndim - 1))
+    return found
+
+
+def _looker(
+    network: TransferNetwork, frames: Frames, grid: Grid, *, seed: int, batch_size: int, anew: bool
+) -> Callable[[Place], dict[str, Any]]:
+    """A function that scores the network at a place of the grid."""
+    device = torch.device("cpu")
+    centre = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    directions = [filter_normalised(network, seed=seed, number=number) for number in range(2)]
+
+    @torch.no_grad()
+    def look(place: Place) -> dict[str, Any]:
+        for name, weight in network.named_parameters():
+            moved = centre[name]
+            for step, direction in zip(place, directions, strict=True):
+                moved = moved + grid.coordinate(step) * direction[name] if name in direction else moved
+            weight.copy_(moved)
+        if anew:
+            recalibrate(network, frames, batch_size=batch_size, device=device)
+        scores = score(network, frames, batch_size=batch_size, device=device)
+        assert scores is not None
+        loss = scores.loss if math.isfinite(scores.loss) else None
+        return {"place": list(place), "loss": loss, "accuracy": scores.accuracy}
+
+    return look
+
+
+def _work(
+    path: Path, grid: Grid, look: Callable[[Place], dict[str, Any]], *, progress: Progress, stop: StopRequest
+) -> dict[Place, dict[str, Any]]:
+    """All points by place; those in the file are taken from there, the others added to it one by one."""
+    found = _read_points(path, grid)
+    bar = progress(total=len(grid.places), initial=len(found), desc="landscape", unit="point")
+    try:
+        with path.open("ab") as file:
+            for place in grid.places:
+                if place in found:
+                    continue
+                found[place] = look(place)
+                file.write((json.dumps(found[place], allow_nan=False) + "\n").encode())
+                file.flush()
+                bar.update(1)
+                if stop.signal:
+                    os.fsync(file.fileno())
+                    raise stop.error()
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}; make room, then give the same command again") from error
+    finally:
+        bar.close()
+    return found
+
+
+def _read_points(path: Path, grid: Grid) -> dict[Place, dict[str, Any]]:
+    """The points that an earlier command left; a half line is cut off.
+
+    Raises:
+        RunError: damaged.
+    """
+    if not path.exists():
+        return {}
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+    try:
+        points = [json.loads(line) for line in content[:whole].splitlines()]
+        found = {(int(a), int(b)): point for point in points for a, b in [point["place"]]}
+        if not set(found) <= set(grid.places) or any(not {"loss", "accuracy"} <= set(point) for point in points):
+            raise ValueError("points of another grid")
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: damaged ({error}); start again with --overwrite") from error
+    return found
+
+
+def _finish(out: Path, settings: dict[str, Any], grid: Grid, found: dict[Place, dict[str, Any]]) -> dict[str, Any]:
+    """Write the pictures, the table, and last the result."""
+    from spikebridge.train.studies.landscape_figures import pictures
+
+    figures = ("loss", "accuracy")
+    along = sorted({a for a, b in grid.places if b == 0})
+    line = {"a": [grid.coordinate(a) for a in along], **{f: [found[a, 0][f] for a in along] for f in figures}}
+    content = {**settings, "trained": {f: found[0, 0][f] for f in figures}, "line": line, "plane": None}
+    if grid.plane:
+        steps = sorted({b for _, b in grid.places})
+        axis = [grid.coordinate(step) for step in steps]
+        rows = {f: [[found[a, b][f] for a in steps] for b in steps] for f in figures}
+        content["plane"] = {"a": axis, "b": axis, **rows}
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["a", "b", *figures])
+    for a, b in sorted(grid.places):
+        writer.writerow([grid.coordinate(a), grid.coordinate(b), *(found[a, b][f] for f in figures)])
+    write_atomic(out / TABLE, table.getvalue().encode())
+    for name, picture in pictures(content).items():
+        write_atomic(out / name, picture)
+    write_json(out / RESULT, content)
+    return content
+
+
+def _claim(out: Path, settings: dict[str, Any], *, overwrite: bool) -> bool:
+    """Take the folder for these settings; True where a finished landscape with the same ones is there.
+
+    Raises:
+        RunError: it holds something else, or a landscape with other settings.
+    """
+    own = (SETTINGS, POINTS, TABLE, RESULT, *PICTURES)
+    if (out / SETTINGS).exists():
+        there = read_json(out / SETTINGS)
+        if there == settings and not overwrite:
+            return (out / RESULT).exists()
+        if not overwrite:
+            other = [
+                f"  - {name}: {there.get(name)} there, {value} now"
+                for name, value in settings.items()
+                if there.get(name) != value
+            ]
+            raise RunError(
+                f"{out} holds a landscape with other settings:\n"
+                + "\n".join(other)
+                + "\nchoose a new folder, or pass --overwrite to start again"
+            )
+        for name in (RESULT, *own):  # first: a half-cleared folder must not look finished
+            (out / name).unlink(missing_ok=True)
+    elif foreign := sorted(p.name for p in out.iterdir() if p.name != LOCK_FILE and not p.name.endswith(".partial")):
+        raise RunError(
+            f"{out} is not empty and holds no landscape (found {', '.join(foreign[:3])}); choose a new folder"
+        )
+    write_json(out / SETTINGS, settings)
+    return False

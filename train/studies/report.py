@@ -1,0 +1,193 @@
+"""The page of an ablation: the table, what is in its rows, and the few-data curve; a function of the table alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from spikebridge.pipeline.ui.html import facts, figure, figures, paragraph, section, table, tags
+from spikebridge.pipeline.ui.style import CATEGORIES
+from spikebridge.train.errors import ReportError
+from spikebridge.train.runs.checkpoints import write_atomic
+from spikebridge.train.studies.cost_figures import cost_figures
+from spikebridge.train.studies.format import protocol_words
+from spikebridge.train.studies.grids import AXES
+from spikebridge.train.studies.table import (
+    amount_words,
+    amounts_of,
+    cells,
+    facts_of,
+    failure_lines,
+    notes_of,
+    time_column,
+    tuning_cells,
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy of one row over labelled recordings."""
+
+    amounts: Sequence[float]
+    """Recordings per class, or per cent of them."""
+    means: Sequence[float]
+    """In per cent."""
+    stds: Sequence[float]
+    """In points; 0 where there is none."""
+
+
+def write_ablation_report(content: dict[str, Any], out: Path) -> list[Path]:
+    """Write report.html, and few-data.svg and few-data.png where rows have several amounts of labelled recordings.
+
+    Args:
+        content: of ablation.json.
+        out: the folder.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ReportError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise ReportError("a report needs matplotlib, which is not installed; pip install 'spikebridge[report]'")
+    written = [out / "report.html"]
+    write_atomic(written[0], ablation_page(content).encode())
+    for split in ("test", "validation"):  # the first that has a curve; the test split where it is shown
+        if found := curves(content, split):
+            drawing = _drawing(content, found, split)
+            written += [out / "few-data.svg", out / "few-data.png"]
+            write_atomic(written[1], drawing.file("svg"))
+            write_atomic(written[2], drawing.file("png"))
+            break
+    return written
+
+
+def ablation_page(content: dict[str, Any]) -> str:
+    """The whole page; equal content gives equal bytes."""
+    from spikebridge.pipeline.ui.html import page
+
+    title = content["summary"].replace("`", "") or f"Grid {content['grid']}"
+    marks = [(f"data set {content['dataset']}", False)]
+    marks += [("SIMULATED recordings", True)] if content["simulated"] else []
+    for protocol in dict.fromkeys(one["protocol"] for one in content["shard_sets"]):
+        marks.append((f"protocol {protocol_words(protocol)}", protocol != "strict"))
+    body = f"<header>\n<h1>{escape(title)}</h1>\n{tags(marks)}\n</header>\n"
+    body += section("Result", _tables(content), name="result")
+    if pictures := _pictures(content):
+        body += section("Pictures", pictures, name="pictures")
+    rows = facts(notes_of(content), wide=[row["label"] for row in content["rows"]])
+    body += section("What the rows are", rows, name="rows")
+    if tuned := tuning_cells(content):
+        text = paragraph("Mean validation accuracy in %.", note=True)
+        body += section("Learning rates", table(tuned[0], tuned[1:]) + text, name="tuning")
+    if failed := failure_lines(content):
+        body += section("Runs that failed", "".join(map(paragraph, failed)), name="failures")
+    body += section("Single runs", _single(content), name="runs")
+    return page(title, body)
+
+
+def _tables(content: dict[str, Any]) -> str:
+    parts = []
+    for amount in amounts_of(content):
+        head, *rows = cells(content, amount)
+        words = amount_words(content["axis"], amount)
+        parts += [f"<h3>{words[:1].upper()}{words[1:]}</h3>", table(head, rows), cost_figures(content, amount)]
+    parts += [paragraph(fact, note=True) for fact in facts_of(content)]
+    return "\n".join(parts)
+
+
+def _pictures(content: dict[str, Any]) -> str:
+    from spikebridge.train.report.figures import Drawing, dots
+
+    panels = []
+    for split in ("test", "validation"):
+        if found := curves(content, split):
+            caption = "Mean and standard deviation (n − 1) over seeds."
+            svg = _drawing(content, found, split).svg()
+            panels.append(figure(svg, title=f"{split.capitalize()} accuracy with few labels.", caption=caption))
+    for index, amount in enumerate(amounts_of(content)):
+        groups = {}
+        for line in content["table"]:
+            values = [
+                100 * run["validation_accuracy"] for run in line["runs"] if run["validation_accuracy"] is not None
+            ]
+            if line["amount"] == amount and values:
+                std = line["validation_accuracy_std"]
+                mean = 100 * line["validation_accuracy_mean"]
+                groups[line["row"]] = (values, mean, None if std is None else 100 * std)
+        if groups:
+            words = amount_words(content["axis"], amount)
+            size = (4.3, max(1.6, 0.3 * len(groups) + 0.7))
+            drawing = Drawing(f"rows-{index}", f"Validation accuracy by row, {words}", size=size)
+            svg = dots(drawing, groups, label="validation accuracy in %")
+            title = f"Validation accuracy, {words}."
+            panels.append(figure(svg, title=title, caption="Rings: runs. Diamond: mean ± standard deviation."))
+    return figures(panels) if panels else ""
+
+
+def curves(content: dict[str, Any], split: str) -> dict[str, Curve]:
+    """Rows with at least two amounts of labelled recordings and the accuracy on a split, by label."""
+    scale = 100.0 if content["axis"] == AXES[1] else 1.0
+    found: dict[str, Curve] = {}
+    for row in content["rows"]:
+        lines = [line for line in content["table"] if line["row"] == row["label"] and line["amount"]]
+        lines = [line for line in lines if line.get(f"{split}_accuracy_mean") is not None]
+        lines.sort(key=lambda line: line["amount"])
+        if len(lines) > 1:
+            found[row["label"]] = Curve(
+                [scale * line["amount"] for line in lines],
+                [100 * line[f"{split}_accuracy_mean"] for line in lines],
+                [100 * (line[f"{split}_accuracy_std"] or 0.0) for line in lines],
+            )
+    return found
+
+
+def _drawing(content: dict[str, Any], found: Mapping[str, Curve], split: str) -> Any:
+    """The few-data curve, painted: accuracy over labelled recordings on a logarithmic axis."""
+    from spikebridge.train.report.figures import Drawing, painted
+
+    share = content["axis"] == AXES[1]
+    drawing = Drawing(f"few-data-{split}", f"{split.capitalize()} accuracy over labelled recordings")
+
+    def paint(drawing: Any) -> None:
+        axes = drawing.axes[0]
+        for index, (label, curve) in enumerate(found.items()):
+            colour, shift = CATEGORIES[index % len(CATEGORIES)], 1 + 0.015 * (index - (len(found) - 1) / 2)
+            style = {"color": colour, "marker": "o", "capsize": 3, "label": label}
+            axes.errorbar([x * shift for x in curve.amounts], curve.means, yerr=curve.stds, **style)
+        axes.set_xscale("log")
+        ticks = sorted({x for curve in found.values() for x in curve.amounts})
+        axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel("labelled recordings in % of each class" if share else "labelled recordings per class")
+        axes.set_ylabel(f"{split} accuracy in %")
+        drawing.legend()
+
+    return painted(paint, drawing)
+
+
+def _single(content: dict[str, Any]) -> str:
+    time, time_head = time_column(content)
+    head = ("run", "seed", "validation %", "test %", "epoch chosen", time_head)
+    rows = [
+        (
+            run["run"],
+            str(run["seed"]),
+            _percent(run["validation_accuracy"]),
+            _percent(run.get("test_accuracy")),
+            f"{run['best_epoch']} of {run['epochs']}",
+            "–" if run[time] is None else f"{run[time]:.0f}",
+        )
+        for line in content["table"]
+        for run in line["runs"]
+    ]
+    return table(head, rows)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"

@@ -1,0 +1,362 @@
+"""The table of an ablation, as data and as text; a function of a grid and of finished run folders.
+
+Validation accuracies stand in every row. Test accuracies stand in the rows of the baselines and of the finalist, which
+the grid names before anything is run; of the others they are not even read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spikebridge.train.runs.checkpoints import write_atomic, write_json
+from spikebridge.train.runs.folder import read_metrics, read_result
+from spikebridge.train.statistics import CONFIDENCE, difference, mean_and_std
+from spikebridge.train.studies.format import aligned, csv_text, markdown, protocol_words, spread
+from spikebridge.train.studies.grids import AXES, Grid, Row
+
+FORMULA = (
+    f"Minus the reference: difference seed by seed over n common seeds, mean and {CONFIDENCE:.0%} confidence interval "
+    "mean ± t·s/√n, s their standard deviation (n − 1), t of Student with n − 1 degrees of freedom. It covers the "
+    "seeds (labelled recordings, weights, order), not the choice of the data set; nothing is corrected for the number "
+    "of rows."
+)
+COSTS = ("training_seconds", "training_cpu_seconds", "samples_per_second", "energy_nj")
+"""Figures without a bearing on the order of rows."""
+HEADS = ("row", "n", "lr", "validation %", "minus reference", "test %", "minus reference")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished run and where it belongs."""
+
+    label: str
+    """Row."""
+    amount: float
+    """Labelled recordings, in the unit of the grid's axis."""
+    seed: int
+    """Of the run."""
+    path: Path
+    """Run folder."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a row got its learning rate."""
+
+    label: str
+    """Row."""
+    chosen: float | None
+    """None where no rate went through."""
+    means: dict[float, float | None]
+    """Mean validation accuracy by rate; None where a run failed or diverged; empty where nothing was to choose."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not get to its end."""
+
+    run: str
+    """Folder name."""
+    label: str
+    """Row."""
+    kind: str
+    """`diverged` or `failed`."""
+    message: str
+    """Of the error."""
+
+
+def table_of(
+    grid: Grid,
+    entries: Sequence[Entry],
+    tuning: Sequence[Tuning],
+    failures: Sequence[Failure],
+    *,
+    shard_sets: Sequence[Any],
+) -> dict[str, Any]:
+    """The content of ablation.json.
+
+    Args:
+        grid: what was asked for.
+        entries: finished runs.
+        tuning: one per row.
+        failures: of runs.
+        shard_sets: open ones, in use.
+    """
+    results = {entry.path: read_result(entry.path) for entry in entries}
+    chosen = {one.label: one for one in tuning}
+    rows = []
+    for amount in dict.fromkeys(amount for row in grid.rows for amount in row.amounts):
+        here = [entry for entry in entries if entry.amount == amount]
+        reference = {e.seed: results[e.path] for e in here if e.label == grid.reference}
+        for row in grid.rows:
+            if amount in row.amounts:
+                own = {entry.seed: entry for entry in here if entry.label == row.label}
+                rows.append(_row(grid, row, amount, own, results, reference, chosen[row.label]))
+    return {
+        "schema": 1,
+        **grid.described(),
+        "grid_sha256": grid.sha256,
+        "dataset": grid.recipe.shards.dataset,
+        "simulated": any(bool(one.simulated) for one in shard_sets),
+        "shard_sets": [{"id": one.id, "protocol": one.settings["protocol"]} for one in shard_sets],
+        "samples": {name: len(shard_sets[0].split(name)) for name in ("train", "validation", "test")},
+        "confidence": CONFIDENCE,
+        "table": rows,
+        "tuning": [
+            {"row": one.label, "chosen": one.chosen, "validation": {f"{lr:g}": mean for lr, mean in one.means.items()}}
+            for one in tuning
+        ],
+        "failures": [vars(failure) for failure in failures],
+    }
+
+
+def _row(
+    grid: Grid,
+    row: Row,
+    amount: float,
+    own: dict[int, Entry],
+    results: dict[Path, dict[str, Any]],
+    reference: dict[int, dict[str, Any]],
+    tuning: Tuning,
+) -> dict[str, Any]:
+    found = {seed: results[entry.path] for seed, entry in sorted(own.items())}
+    shown = ("validation", "test") if row.label in grid.tested else ("validation",)
+    line: dict[str, Any] = {
+        "row": row.label,
+        "role": "finalist" if row.label == grid.finalist else "baseline" if row.label in grid.baselines else "",
+        "method": row.method,
+        "switches": dict(row.switches),
+        "protocol": str({**grid.recipe.tables()["shards"], **row.switches}["protocol"]),
+        "note": row.note,
+        "amount": amount,
+        "n": len(found),
+        "learning_rate": tuning.chosen,
+    }
+    for split in shown:
+        key = f"{split}_accuracy"
+        figures = {seed: result[key] for seed, result in found.items()}
+        line[f"{key}_mean"], line[f"{key}_std"] = mean_and_std(list(figures.values()))
+        if row.label != grid.reference:
+            others = {seed: result[key] for seed, result in reference.items()}
+            # A test difference needs a reference whose test accuracy may be shown.
+            if split == "validation" or grid.reference in grid.tested:
+                line[f"{split}_difference"] = difference(figures, others).plain()
+    speeds = {seed: _speed(entry.path) for seed, entry in own.items()}
+    line["runs"] = [
+        {
+            "run": own[seed].path.name,
+            "seed": seed,
+            **{f"{split}_accuracy": result[f"{split}_accuracy"] for split in shown},
+            "best_epoch": result["best_epoch"],
+            "epochs": result["epochs"],
+            "training_seconds": result["training_seconds"],
+            "training_cpu_seconds": result.get("training_cpu_seconds"),
+            "samples_per_second": speeds[seed],
+            "energy_nj": result.get("energy_nj"),
+        }
+        for seed, result in found.items()
+    ]
+    line |= {f"{name}_mean": mean_and_std([run[name] for run in line["runs"]])[0] for name in COSTS}
+    return line
+
+
+def _speed(run: Path) -> float | None:
+    """Training samples per second over the whole run, validation not counted."""
+    shares = [1 / line["samples_per_second"] for line in read_metrics(run) if line.get("samples_per_second")]
+    return len(shares) / sum(shares) if shares else None
+
+
+def write_tables(table: dict[str, Any], out: Path) -> None:
+    """Write ablation.json, ablation.csv (one line per row and amount, numbers in full) and ablation.md."""
+    write_atomic(out / "ablation.csv", csv_text([_flat(line) for line in table["table"]]).encode())
+    write_atomic(out / "ablation.md", markdown_text(table).encode())
+    write_json(out / "ablation.json", table)
+
+
+def _flat(line: dict[str, Any]) -> dict[str, Any]:
+    flat = {name: value for name, value in line.items() if not isinstance(value, dict | list)}
+    flat["switches"] = words(line["switches"])
+    for split in ("validation", "test"):
+        for name in ("mean", "low", "high", "n"):
+            if f"{split}_difference" in line:
+                flat[f"{split}_difference_{name}"] = line[f"{split}_difference"][name]
+    return flat
+
+
+def words(switches: dict[str, Any]) -> str:
+    """Switches as one writes them behind --set."""
+    return ", ".join(
+        f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in switches.items()
+    )
+
+
+def amount_words(axis: str, amount: float) -> str:
+    """Labelled recordings in words."""
+    if axis == AXES[1]:
+        return "all recordings labelled" if amount == 1 else f"{100 * amount:g} % of the recordings labelled"
+    return f"{amount:g} labelled recording{'s' * (amount != 1)} per class" if amount else "all recordings labelled"
+
+
+def amounts_of(table: dict[str, Any]) -> list[float]:
+    """Amounts of labelled recordings in the table, ascending; 0 (all of them) last."""
+    return sorted({line["amount"] for line in table["table"]}, key=lambda amount: (amount == 0, amount))
+
+
+def time_column(table: dict[str, Any]) -> tuple[str, str]:
+    """Key and head of the training time to show: the processor's where any run counted it, else the clock's."""
+    counted = any(line.get("training_cpu_seconds_mean") is not None for line in table["table"])
+    return ("training_cpu_seconds", "CPU s") if counted else ("training_seconds", "seconds")
+
+
+def cells(table: dict[str, Any], amount: float) -> list[tuple[str, ...]]:
+    """Head and rows for one amount of labelled recordings, as texts; columns without any entry are left out."""
+    lines = [line for line in table["table"] if line["amount"] == amount]
+    time, time_head = time_column(table)
+    heads = (*HEADS, time_head, "samples/s", "µJ")
+    body = [
+        (
+            line["row"] + (" (finalist)" if line["role"] == "finalist" else ""),
+            str(line["n"]),
+            "–" if line["learning_rate"] is None else f"{line['learning_rate']:g}",
+            spread(line["validation_accuracy_mean"], line["validation_accuracy_std"]) or "–",
+            _minus(table, line, "validation"),
+            spread(line.get("test_accuracy_mean"), line.get("test_accuracy_std")),
+            _minus(table, line, "test"),
+            _plain(line[f"{time}_mean"], 1) or "–",
+            _plain(line["samples_per_second_mean"], 1),
+            _plain(line["energy_nj_mean"], 1e-3),
+        )
+        for line in lines
+    ]
+    filled = [column for column in range(len(heads)) if any(row[column] for row in body)]
+    return [tuple(row[column] for column in filled) for row in (heads, *body)]
+
+
+def _minus(table: dict[str, Any], line: dict[str, Any], split: str) -> str:
+    found = line.get(f"{split}_difference")
+    if found is None or found["mean"] is None:
+        return "reference" if line["row"] == table["reference"] and split == "validation" else ""
+    ends = "" if found["low"] is None else f" [{points(found['low'])}, {points(found['high'])}]"
+    return points(found["mean"]) + ends
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, with a real minus."""
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def _plain(value: float | None, scale: float) -> str:
+    return "" if value is None else f"{scale * value:,.3g}" if scale * value < 100 else f"{scale * value:,.0f}"
+
+
+def facts_of(table: dict[str, Any]) -> list[str]:
+    """What a reader of the table must know, a sentence or two each."""
+    samples, sets = table["samples"], table["shard_sets"]
+    names = ", ".join(table["baselines"]) or "none"
+    facts = [
+        f"{table['dataset']}{' (SIMULATED recordings)' if table['simulated'] else ''}, "
+        + " and ".join(f"protocol {protocol_words(one['protocol'])} (shard set {one['id'][:12]})" for one in sets)
+        + f": {samples['validation']:,} validation and {samples['test']:,} test recordings.",
+        "± is the standard deviation over seeds (n − 1). " + FORMULA,
+        f"Test accuracies: the baselines ({names}) and the finalist ({table['finalist'] or 'none'}), both named in the "
+        f"grid before it ran (grid {table['grid']}, sha256 {table['grid_sha256'][:12]}); all other rows show the "
+        "validation split alone, on which each run also chose its checkpoint.",
+    ]
+    if table["tuning_seeds"]:
+        facts.append(
+            "Learning rate: for each row that of "
+            + ", ".join(f"{lr:g}" for lr in table["learning_rates"])
+            + f" with the highest mean validation accuracy over seeds {_listed(table['tuning_seeds'])} at "
+            + f"{amount_words(table['axis'], table['tuning_amount'])}; of equals the smallest. Rows: seeds "
+            + f"{_listed(table['seeds'])}."
+        )
+    else:
+        facts.append(f"Learning rate: the recipe's, not tuned. Seeds {_listed(table['seeds'])}.")
+    if table["simulated"] and any(row["method"].startswith("simulate") for row in table["rows"]):
+        facts.append(
+            "Methods simulate…: their simulator is not the one that made these recordings, and draws thresholds, noise "
+            "and motion from other, wider ranges. Both are simulators: what such a row gains here proves nothing about "
+            "cameras."
+        )
+    if table["steps"]:
+        facts.append(f"Every run takes about {table['steps']} steps, whatever the number of labelled recordings.")
+    if any(line["energy_nj_mean"] is not None for line in table["table"]):
+        facts.append(
+            "µJ: estimated energy of one recording from counted operations, 0.9 pJ an addition and 4.6 pJ a "
+            "multiplication with addition (Horowitz 2014, 45 nm); see the report of a run."
+        )
+    if time_column(table)[1] == "CPU s":
+        facts.append(
+            "CPU s: processor time of one run, training with validation, which depends little on what else the machine "
+            "does; – where runs did not count it. Samples/s: training alone, by the clock."
+        )
+    else:
+        facts.append("Seconds: training with validation, of one run on one thread where runs share a machine.")
+    return facts
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def notes_of(table: dict[str, Any]) -> list[tuple[str, str]]:
+    """Row, and its method, switches and note."""
+    notes = []
+    for row in table["rows"]:
+        switches = f" with {words(row['switches'])}" if row["switches"] else ""
+        notes.append((row["label"], f"{row['method']}{switches}." + (f" {row['note']}" if row["note"] else "")))
+    return notes
+
+
+def tuning_cells(table: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Mean validation accuracy by learning rate; empty where nothing was tuned."""
+    tuned = [one for one in table["tuning"] if one["validation"]]
+    if not tuned:
+        return []
+    rates = list(tuned[0]["validation"])
+    body = [
+        (
+            one["row"],
+            *(spread(one["validation"][lr], None) or "failed" for lr in rates),
+            "–" if one["chosen"] is None else f"{one['chosen']:g}",
+        )
+        for one in tuned
+    ]
+    return [("row", *(f"lr {lr}" for lr in rates), "chosen"), *body]
+
+
+def failure_lines(table: dict[str, Any]) -> list[str]:
+    """One line for each run that did not get to its end."""
+    return [f"{one['run']} {one['kind']}: {one['message'].splitlines()[0]}" for one in table["failures"]]
+
+
+def markdown_text(table: dict[str, Any]) -> str:
+    """The table as a Markdown document."""
+    parts = [f"# {table['summary'] or table['grid']}"]
+    for amount in amounts_of(table):
+        parts += [f"## {amount_words(table['axis'], amount)[:1].upper()}{amount_words(table['axis'], amount)[1:]}"]
+        parts += [markdown(cells(table, amount))]
+    parts += ["\n".join(f"- {fact}" for fact in facts_of(table))]
+    parts += ["## Rows", "\n".join(f"- **{label}**: {note}" for label, note in notes_of(table))]
+    if tuned := tuning_cells(table):
+        parts += ["## Learning rates, mean validation accuracy in %", markdown(tuned)]
+    if failed := failure_lines(table):
+        parts += ["## Runs that failed", "\n".join(f"- {line}" for line in failed)]
+    return "\n\n".join(parts) + "\n"
+
+
+def terminal_text(table: dict[str, Any]) -> str:
+    """The table for a terminal."""
+    parts = []
+    for amount in amounts_of(table):
+        parts += [f"{amount_words(table['axis'], amount)}", aligned(cells(table, amount)), ""]
+    marks = " (SIMULATED recordings)" if table["simulated"] else ""
+    protocols = ", ".join(protocol_words(one["protocol"]) for one in table["shard_sets"])
+    parts += [
+        f"{table['dataset']}{marks}, protocol {protocols}; ± is the standard deviation (n - 1), [] the "
+        f"{CONFIDENCE:.0%} confidence interval of the difference to {table['reference']}, seed by seed"
+    ]
+    return "\n".join([*parts, *(f"FAILED {line}" for line in failure_lines(table))])

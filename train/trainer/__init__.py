@@ -1,0 +1,1 @@
+"""One run from recipe to result: epochs, steps, devices, processes, memory, progress."""

@@ -1,0 +1,147 @@
+"""The whole step on the device: batch, forward, loss, backward and update from a few numbers, recorded once.
+
+Small networks and batches are bound by the time it takes to launch their thousands of kernels. A CUDA graph launches
+all of them at once. What changes from step to step (epoch, first draw, step, replacement probability, learning rate)
+lives in tensors that are filled before each replay; the batch is made on the device from them. `DeviceStep` runs on a
+CPU too, unrecorded, and takes the same updates as `Stepper.step`.
+
+Axes: B batch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from spikebridge.train.config.settings import TrainSettings
+from spikebridge.train.data.batches import TrainingBatches
+from spikebridge.train.runs.state import EpochSums
+from spikebridge.train.trainer.distributed import Team
+from spikebridge.train.trainer.finite import FiniteWatch
+from spikebridge.train.trainer.step import Stepper
+
+log = logging.getLogger(__name__)
+
+WARM_UP = 3
+"""Steps before the recording, so that libraries choose their kernels and Triton compiles; they change nothing."""
+
+
+def obstacle(
+    data: TrainingBatches, method: type, settings: TrainSettings, team: Team, device: torch.device
+) -> str | None:
+    """Why the steps of a run cannot be recorded, or None."""
+    reasons = {
+        f"the device is {device}, CUDA graphs need CUDA": device.type != "cuda",
+        f"the frames are kept elsewhere ({data.frames.residence}), not on the device": not data.on_device,
+        "batches are accumulated in parts": settings.accumulate > 1,
+        "several processes train together": team.size > 1,
+        f"method {settings.method} does not say that it can be": not vars(method).get("capturable", False),
+        "there is no full batch": len(data) < settings.batch_size,
+    }
+    return next((why for why, holds in reasons.items() if holds), None)
+
+
+class DeviceStep:
+    """Takes full batches; see the module.
+
+    Args:
+        stepper: what to do with a batch.
+        sums: takes in the losses.
+        finite: notes losses that are not finite.
+        batch_size: B.
+        device: of the network and the data, whose residence is `device`.
+    """
+
+    def __init__(
+        self, stepper: Stepper, sums: EpochSums, finite: FiniteWatch, *, batch_size: int, device: torch.device
+    ) -> None:
+        self._stepper, self._sums, self._finite, self._size = stepper, sums, finite, batch_size
+        self._places = torch.arange(batch_size, device=device)
+        self._epoch, self._index, self._step = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(3))
+        self._probability = torch.zeros((), dtype=torch.float64, device=device)
+
+    def takes(self, index: int) -> bool:
+        """Whether batch `index` of an epoch is a full one."""
+        return (index + 1) * self._size <= len(self._stepper.data)
+
+    def step(self, epoch: int, index: int, step: int) -> None:
+        """Forward, loss, backward, update; arguments as in `Stepper.step`.
+
+        Raises:
+            NonFiniteError: a loss was not finite, see `FiniteWatch.check`.
+        """
+        self._stepper.data.begin_on_device(epoch)
+        self._epoch.fill_(epoch)
+        self._index.fill_(index)
+        self._step.fill_(step)
+        self._probability.fill_(self._stepper.method.replacement_probability(step) or 0.0)
+        self.launch()
+        self._finite.check(step=step)
+
+    def launch(self) -> None:
+        """Start the step's work on the device."""
+        self.compute()
+
+    def compute(self) -> None:
+        """The step as a function of tensors."""
+        draws = self._index * self._size + self._places
+        batch = self._stepper.data.device_batch(self._epoch, draws, replacement_probability=self._probability)
+        self._stepper.step_on_device(batch, self._step, sums=self._sums, finite=self._finite)
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Put back, in place, all that steps inside the block change: weights, statistics, optimiser, sums."""
+        stepper = self._stepper
+        tensors = [self._sums.vector, self._finite.first]
+        for module in (stepper.network, *stepper.method.modules.values()):
+            tensors += module.state_dict().values()
+        states = stepper.optimizer.state
+        known = {id(value) for state in states.values() for value in state.values() if isinstance(value, Tensor)}
+        tensors += [value for state in states.values() for value in state.values() if isinstance(value, Tensor)]
+        before, scale = [tensor.detach().clone() for tensor in tensors], stepper.precision.tensors()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor, value in zip(tensors, before, strict=True):
+                    tensor.copy_(value)
+                for state in states.values():
+                    for value in state.values():
+                        if isinstance(value, Tensor) and id(value) not in known:
+                            value.zero_()  # made inside the block; AdamW begins with zeros
+            stepper.precision.restore(scale)
+            stepper.optimizer.zero_grad(set_to_none=True)
+
+
+class RecordedStep(DeviceStep):
+    """A `DeviceStep` that is recorded at its first launch and replayed from then on."""
+
+    _graph: torch.cuda.CUDAGraph | None = None
+
+    def launch(self) -> None:
+        """Replay the recording, made first where there is none.
+
+        Raises:
+            torch.OutOfMemoryError: a step does not fit.
+        """
+        if self._graph is None:
+            self._graph = self._record()
+        self._graph.replay()
+
+    def _record(self) -> torch.cuda.CUDAGraph:
+        aside = torch.cuda.Stream()
+        with self.undone():
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                for _ in range(WARM_UP):
+                    self.compute()
+            torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):  # computes nothing
+            self.compute()
+        log.info("steps of %d samples are one CUDA graph each", self._size)
+        return graph

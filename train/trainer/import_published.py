@@ -1,0 +1,178 @@
+"""Published checkpoints as runs: what others trained, scored on our shard sets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spikebridge.models import ModelError, TransferNetwork, backends
+from spikebridge.models.published import neuron_constants, read_published_checkpoint
+from spikebridge.train.config.recipes import Recipe
+from spikebridge.train.config.settings import evaluation_batch
+from spikebridge.train.errors import RunError
+from spikebridge.train.evaluation.energy import held_out_energy_nj
+from spikebridge.train.evaluation.evaluate import open_shards
+from spikebridge.train.evaluation.recalibration import recalibrate
+from spikebridge.train.evaluation.score import score, split_figures, split_frames
+from spikebridge.train.networks.build import choose_device, make_network, network_arguments
+from spikebridge.train.runs import checkpoints
+from spikebridge.train.runs.folder import RunFolder, contents_id, read_result, require_shards
+
+log = logging.getLogger(__name__)
+
+SELECTION = "imported checkpoint: chosen by whoever trained it, by their rule"
+
+
+def import_checkpoint(
+    file: str | Path,
+    shards: Any,
+    recipe: Recipe,
+    run_dir: str | Path,
+    *,
+    partial: bool = False,
+    expect: str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Make a finished run of a published checkpoint file; the same import again returns it.
+
+    The weights are taken and nothing else: no optimiser, no training arguments. Whether the recordings of the shard
+    set's test split were among those it was trained on, no file says. With `recalibrate` in the recipe the running
+    statistics are taken anew from all event training recordings.
+
+    Args:
+        file: `.pth.tar` as timm's saver writes it; see `models.published` for what of it is unpickled.
+        shards: shard set, open or as a path; its classes, time steps and size make the network.
+        recipe: the rest of the network, and the `[train]` table that the run records.
+        run_dir: the run folder, new or of the same import.
+        partial: accept a file of which something does not fit; what is missing keeps its fresh weights.
+        expect: refuse a shard set with another ID (at least 12 digits of it).
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        overwrite: replace a run that is in the folder.
+
+    Returns:
+        The content of result.json: that of a trained run (epochs trained here: 0), and `imported` with file (name),
+        sha256, epoch, arch, tensors, fitted, missing, unexpected, misfits.
+
+    Raises:
+        RunError: the file cannot be read or does not fit (all of it is named), or the folder holds another run.
+        ShardMismatchError: the shard set is not the recipe's.
+        NetworkError: the recipe's network cannot be built for it.
+        DeviceError: no such device.
+    """
+    file, run, chosen = Path(file), RunFolder(run_dir), choose_device(device)
+    shards = open_shards(shards)
+    require_shards(shards, recipe.shards, expect=expect)
+    if run.path.resolve().is_relative_to(Path(shards.path).resolve()):
+        raise RunError(f"{run.path} lies inside the shard set {shards.path}, which is read only; choose another folder")
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    status = run.status(recipe, shards.id, overwrite=overwrite)
+    if status == "unfinished":
+        raise RunError(f"{run.path} holds a run that is being trained; choose another folder, or pass --overwrite")
+    if status == "finished":
+        result = read_result(run.path)
+        if (result.get("imported") or {}).get("sha256") != digest:
+            raise RunError(f"{run.path} holds another run; choose another folder, or pass --overwrite")
+        log.info("%s is imported already", run.path)
+        return result
+
+    network, taken = _fitted(file, recipe, shards, partial=partial)
+    network.to(chosen).eval()
+    batch_size = evaluation_batch(recipe.train)
+    if recipe.train.recalibrate:
+        recalibrate(network, split_frames(shards, "train", residence="disk"), batch_size=batch_size, device=chosen)
+    run.claim(recipe, overwrite=overwrite)
+    epoch = taken["epoch"] or 0
+    description = {
+        "network": json.dumps(network.config),
+        "epoch": str(epoch),
+        "shard_set": shards.id,
+    }
+    for path in (run.best, run.last):
+        checkpoints.write_weights(path, checkpoints.weights_of(network), description)
+    frames = {name: split_frames(shards, name, residence="disk") for name in ("validation", "test")}
+    with backends.record() as ran:
+        scores = {name: score(network, split, batch_size=batch_size, device=chosen) for name, split in frames.items()}
+    if (test := scores["test"]) is not None:
+        run.write_predictions(shards.split("test").keys, test.labels, test.logits, shards.classes)
+    result = {
+        "schema": 1,
+        "method": recipe.train.method,
+        "recipe_name": recipe.name,
+        "recipe": recipe.tables(),
+        "changed_by_method": {},
+        "init": None,
+        "imported": {**taken, "sha256": digest},
+        "shard_set": shards.id,
+        "contents": contents_id(shards),
+        "dataset": shards.settings["dataset"],
+        "simulated": bool(shards.simulated),
+        "protocol": shards.settings["protocol"],
+        "selection": SELECTION,
+        "selection_split": None,
+        "best_epoch": epoch,
+        "epochs": 0,
+        "steps": 0,
+        **split_figures("", scores),
+        **split_figures("last_", scores),
+        "classes": list(shards.classes),
+        "confusion": test.confusion() if test else None,
+        "firing_rates": test.firing_rates if test else None,
+        "samples": {"train": 0, **{name: len(shards.split(name)) for name in scores}},
+        "static_images": 0,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "seed": recipe.train.seed,
+        "device": str(chosen),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "processes": 1,
+        "backend": "+".join(sorted(ran)),
+        "training_seconds": 0.0,
+        "training_cpu_seconds": None,
+        "energy_nj": held_out_energy_nj(
+            network, (frames["test"], frames["validation"]), batch_size=batch_size, device=chosen
+        ),
+    }
+    run.finish(result)
+    return result
+
+
+def _fitted(file: Path, recipe: Recipe, shards: Any, *, partial: bool) -> tuple[TransferNetwork, dict[str, Any]]:
+    """The recipe's network with the file's weights, and what was taken of the file.
+
+    Raises:
+        RunError: unreadable, not all of it fits (unless `partial`), or nothing does.
+    """
+    network = make_network(network_arguments(recipe.train, shards), seed=recipe.train.seed)
+    try:
+        published = read_published_checkpoint(file)
+        report = network.load_published(published.state, strict=False)
+    except ModelError as error:
+        raise RunError(str(error)) from error
+    model, state = recipe.train.model, published.state
+    if not report and not partial:
+        raise RunError(
+            f"{file}: does not fit {model} for {len(shards.classes)} classes and {shards.sample_shape[0]} time steps: "
+            f"{report}. Choose the recipe and shard set that it was trained for, or take what fits with --partial"
+        )
+    fitted = len(state) - len(report.unexpected) - len(report.misfits)
+    if not fitted or all(name in neuron_constants(network) for name in state):
+        raise RunError(f"{file}: nothing in it fits {model}: {report}")
+    if not report:
+        log.warning("%s: %s; what is missing keeps fresh weights", file, report)
+    return network, {
+        "file": file.name,
+        "epoch": published.epoch,
+        "arch": published.arch,
+        "tensors": len(state),
+        "fitted": fitted,
+        "missing": list(report.missing),
+        "unexpected": list(report.unexpected),
+        "misfits": list(report.misfits),
+    }

@@ -1,0 +1,62 @@
+"""What to say when a batch does not fit into memory: smaller parts are tried until one fits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import torch
+
+from spikebridge.train.errors import DeviceMemoryError
+
+log = logging.getLogger(__name__)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory is short: the device's or the processor's, for which torch has no class."""
+    short = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return short or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+
+
+def out_of_memory(attempt: Callable[[int], None] | None, *, samples: int, parts: int, step: int) -> DeviceMemoryError:
+    """The error for a step that ran out of memory, with a batch size that fits.
+
+    It is found by trying, and still an estimate: another step may need more. Call it after the `except` block: until
+    then the traceback keeps the tensors of the failed step alive.
+
+    Args:
+        attempt: forward and backward pass of so many samples, without an update, which may run out of memory again;
+            None where it cannot be tried (several processes must act together) and a half is recommended.
+        samples: of one update.
+        parts: that an update is computed in (recipe key `accumulate`).
+        step: 0-based, over the run.
+    """
+    found = f"step {step}: out of memory with {-(-samples // parts)} samples at once"
+    tried = parts
+    while attempt is not None and tried < samples:
+        tried = min(2 * tried, samples)
+        size = -(-samples // tried)
+        try:
+            attempt(size)
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+            fits = False
+        else:
+            fits = True
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if fits:
+            return DeviceMemoryError(
+                f"{found}; {size} fit (tried). Take --set accumulate={tried}, which keeps the update of {samples} "
+                f"samples (statistics and alignment are then those of {size}), or --set batch_size={size}; "
+                "and a new run folder, as this is another recipe"
+            )
+    if attempt is not None:
+        return DeviceMemoryError(
+            f"{found}, and a single one does not fit either; take a smaller width or another device"
+        )
+    return DeviceMemoryError(
+        f"{found}; try half of it: --set accumulate={2 * parts}, which keeps the update of {samples} samples, or "
+        f"--set batch_size={max(1, samples // 2)}; and a new run folder, as this is another recipe"
+    )

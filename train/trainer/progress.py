@@ -1,0 +1,124 @@
+"""What is shown of a run while it lasts: the progress bar's figures, and TensorBoard's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spikebridge.train.errors import ReportError
+from spikebridge.train.runs.state import flat
+
+REFRESH_SECONDS = 0.5
+"""Between two readings of the running figures: each makes the host wait for the device."""
+
+
+class Silent:
+    """Stands in for a progress bar."""
+
+    disable = True
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def update(self, n: int) -> None:
+        """Nothing."""
+
+    def set_postfix(self, values: dict[str, str]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Live:
+    """A progress bar with samples/s, losses, replacement probability, accuracies, firing rate and time left.
+
+    Args:
+        bar: tqdm-like.
+        steps: of the run.
+        samples_per_step: mean over an epoch.
+        done: steps finished before this session.
+    """
+
+    def __init__(self, bar: Any, *, steps: int, samples_per_step: float, done: int) -> None:
+        self._bar, self._steps, self._per_step = bar, steps, samples_per_step
+        self._shown = not getattr(bar, "disable", False)
+        self._started, self._done, self._first = time.monotonic(), done, done
+        self._read = 0.0
+        self._scores: dict[str, str] = {}
+
+    def advance(self) -> None:
+        """One step is done."""
+        self._done += 1
+        self._bar.update(1)
+
+    @property
+    def due(self) -> bool:
+        """Whether anybody would see new figures."""
+        return self._shown and time.monotonic() - self._read >= REFRESH_SECONDS
+
+    def scored(self, name: str, accuracy: float | None, rates: Mapping[str, float] | None) -> None:
+        """Keep the last scores of the selection split."""
+        if accuracy is not None:
+            self._scores[name] = f"{accuracy:.3f}"
+        if rates:
+            self._scores["firing"] = f"{sum(rates.values()) / len(rates):.3f}"
+
+    def show(self, means: Mapping[str, Any], *, replacement: float | None) -> None:
+        """Show the epoch's means so far (`EpochSums.means`); the time left counts validation in."""
+        self._read = time.monotonic()
+        per_step = (self._read - self._started) / max(1, self._done - self._first)
+        minutes, seconds = divmod(round(per_step * (self._steps - self._done)), 60)
+        values = {"left": f"{minutes}:{seconds:02d}", "samples/s": f"{self._per_step / max(per_step, 1e-9):.0f}"}
+        if means.get("loss_total") is not None:
+            values["loss"] = f"{means['loss_total']:.3f}"
+        if "train_accuracy" in means:
+            values["train"] = f"{means['train_accuracy']:.3f}"
+        values |= self._scores
+        if replacement is not None:
+            values["replaced"] = f"{replacement:.2f}"
+        terms = {name.removeprefix("loss_"): value for name, value in means.items() if name.startswith("loss_")}
+        values |= {name: f"{value:.3f}" for name, value in terms.items() if name != "total" and value is not None}
+        self._bar.set_postfix(values)  # most important first: what does not fit is cut
+
+
+class TensorBoard:
+    """Writes every line of metrics.jsonl to TensorBoard too.
+
+    Args:
+        folder: `tensorboard/` of a run.
+        step: finished steps; what an earlier session wrote after them is hidden.
+
+    Raises:
+        ReportError: the package tensorboard is absent.
+    """
+
+    def __init__(self, folder: Path, *, step: int) -> None:
+        require_tensorboard()
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """All numbers under their names, see `records.flat`."""
+        for name, number in flat(line).items():
+            if name not in ("step", "epoch"):
+                self._writer.add_scalar(name, number, line["step"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+def require_tensorboard() -> None:
+    """Raise a `ReportError` that says what to install where TensorBoard is absent."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise ReportError(
+            f"TensorBoard logs need the package tensorboard ({error}): pip install 'spikebridge[tensorboard]', "
+            "or train without them; metrics.jsonl holds the same figures"
+        ) from error

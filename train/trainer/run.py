@@ -1,0 +1,181 @@
+"""One run from recipe to result."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from spikebridge.models import backends
+from spikebridge.train.config.recipes import Recipe
+from spikebridge.train.errors import RunError, RunStoppedError
+from spikebridge.train.evaluation.evaluate import open_shards
+from spikebridge.train.networks.build import choose_device, require_backend
+from spikebridge.train.networks.initial_weights import (
+    read_start,
+    record_start,
+    recorded_start,
+    require_same_start,
+    start_from,
+)
+from spikebridge.train.runs.checkpoints import Cadence
+from spikebridge.train.runs.folder import RunFolder, contents_id, read_result, require_shards
+from spikebridge.train.signals import StopRequest
+from spikebridge.train.trainer.distributed import Team, local_device, meet
+from spikebridge.train.trainer.epochs import Session
+from spikebridge.train.trainer.progress import Live, Silent, TensorBoard, require_tensorboard
+from spikebridge.train.trainer.result import outcome
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[..., Any]
+"""Called as tqdm is, with total, initial, desc, unit and bar_format; gives what has update, set_postfix and close."""
+BAR = "{desc} {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt}{postfix}"
+"""A short bar: what it says besides has the time left, and is cut at the end of the terminal's line."""
+
+
+def train(
+    shards: Any,
+    recipe: Recipe,
+    run_dir: str | Path,
+    *,
+    device: str = "auto",
+    expect: str | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+    residence: str = "auto",
+    graph: bool = True,
+    checkpoint_every: str = "10s",
+    stop: StopRequest | None = None,
+    tensorboard: bool = False,
+    init: str | Path | None = None,
+    backend: str = "auto",
+) -> dict[str, Any]:
+    """Train, validate after each epoch, score the test split once; continue an unfinished run, return a finished one.
+
+    On the CPU, and with the same number of threads, an interrupted run ends with the same bits as an uninterrupted one,
+    whichever step it was interrupted at. Under torchrun the processes train together, see `train.trainer.step`.
+
+    Args:
+        shards: shard set, open or as a path; nothing is written to it.
+        recipe: what to do.
+        run_dir: the run folder, new or of the same run; its layout is described in `train.runs.folder`.
+        device: `auto` (CUDA when present), `cpu`, `cuda` or `cuda:N`.
+        expect: refuse a shard set with another ID (at least 12 digits of it).
+        progress: a tqdm-like callable; silent without.
+        overwrite: start again when the folder holds a run.
+        residence: where event frames are kept, `auto` (by size), `device` (the static pool too), `host` or `disk`; the
+            batches are the same.
+        graph: record each step as one CUDA graph where that can be: frames on the device, one process, whole batches, a
+            method that allows it. See `train.trainer.cuda_graph`.
+        checkpoint_every: `30s` or `10m` (least time between two commits, and at most 5 % of the run), or `500` (steps);
+            what is lost when the process is killed.
+        stop: end after the step during which a signal arrives, see `train.signals`.
+        tensorboard: write the figures of metrics.jsonl to RUN/tensorboard too.
+        init: begin with the best weights of this finished run, where they fit; see `train.networks.initial_weights`.
+        backend: what computes the neurons, `auto`, `numba`, `triton` or `torch`; see `models.backends`.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        ShardMismatchError: the shard set is not the recipe's, the run's or the expected one.
+        RunError: the folder holds another run or no run, is in use by another process, or cannot be written.
+        RunStoppedError: `stop` was asked; the checkpoint is written.
+        DeviceMemoryError: a batch does not fit; says what does.
+        TeamError: another process of the team gave up.
+        ReportError: TensorBoard asked for and absent.
+        MethodError: the method cannot work with this shard set.
+        DeviceError: no such device.
+        NetworkError: `init` holds another architecture, or `backend` cannot compute the neurons here.
+        NonFiniteError: a loss became NaN or infinite.
+        KeyboardInterrupt: passed on; the last checkpoint is safe.
+    """
+    if tensorboard:
+        require_tensorboard()
+    cadence = Cadence.parse(checkpoint_every)
+    shards = open_shards(shards)
+    require_shards(shards, recipe.shards, expect=expect)
+    run = RunFolder(run_dir)
+    if run.path.resolve().is_relative_to(Path(shards.path).resolve()):
+        raise RunError(f"{run.path} lies inside the shard set {shards.path}, which is read only; choose another folder")
+    chosen = choose_device(local_device(device))
+    start = None if init is None else read_start(init)
+    with meet(chosen) as team, backends.use(backend), backends.record() as ran:
+        contents = contents_id(shards)
+
+        def status() -> str:
+            found = run.status(recipe, shards.id, contents=contents, overwrite=overwrite)
+            require_same_start(run, start, found)
+            return found
+
+        if team.lead_does(status) == "finished":
+            log.info("%s is finished already", run.path)
+            return dict(team.lead_does(lambda: read_result(run.path)))
+        session = Session(
+            shards,
+            recipe.train,
+            run,
+            device=chosen,
+            residence=residence,
+            graph=graph,
+            team=team,
+            cadence=cadence,
+            stop=stop,
+            contents=contents,
+        )
+        require_backend(session.network, precision=recipe.train.precision, device=chosen)
+        began = start_from(start, session.network, shards.classes) if start else None  # a checkpoint replaces it
+        with contextlib.ExitStack() as cleanup:
+
+            def claim() -> str:
+                cleanup.enter_context(run.lock())
+                found = status()  # somebody may have been here since
+                if found != "finished":
+                    run.claim(recipe, overwrite=overwrite)
+                if found == "new":
+                    record_start(run, began)
+                return found
+
+            if team.lead_does(claim) == "finished":
+                return dict(team.lead_does(lambda: read_result(run.path)))
+            return _work(session, recipe, team, ran, progress=progress or Silent, tensorboard=tensorboard)
+
+
+def _work(
+    session: Session, recipe: Recipe, team: Team, ran: Mapping[str, int], *, progress: Progress, tensorboard: bool
+) -> dict[str, Any]:
+    """Take a claimed run from where it is to its result; `ran` counts layers of neurons by backend."""
+    run = session.run
+    session.restore()
+    if tensorboard and team.lead:
+        session.board = TensorBoard(run.tensorboard, step=session.at.step)
+    bar = (progress if team.lead else Silent)(
+        total=session.steps,
+        initial=session.at.step,
+        desc=f"{recipe.train.method} seed {recipe.train.seed}",
+        unit="step",
+        bar_format=BAR,
+    )
+    per_step = len(session.data) / session.data.steps_per_epoch
+    live = Live(bar, steps=session.steps, samples_per_step=per_step, done=session.at.step)
+
+    def finish() -> dict[str, Any]:
+        result = {**outcome(session, recipe), "init": recorded_start(run), "backend": "+".join(sorted(ran))}
+        run.finish(result)
+        return result
+
+    try:
+        while session.at.epoch < recipe.train.epochs:
+            session.run_epoch(live)
+        return dict(team.lead_does(finish))
+    except (KeyboardInterrupt, RunStoppedError):
+        bar.close()
+        log.warning("%s stands at step %d of %d", run.path, session.at.step, session.steps)
+        raise
+    finally:
+        bar.close()
+        if session.board is not None:
+            session.board.close()

@@ -1,0 +1,177 @@
+"""One update of the network: in one go, in parts one after the other, or with other processes.
+
+Axes: T time, B batch, F features. An update takes `batch_size` samples. With `accumulate = k` and n processes, part i
+of process r is every (k n)-th of them from r + n i on, weighted by its share of the samples, so that the
+classification losses are those of the whole batch. What looks at several samples at once (BatchNorm statistics,
+alignment) sees a part only, or with `synchronize` the parts of all processes together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from spikebridge.models import TransferNetwork
+from spikebridge.models.normalization import StepNorm
+from spikebridge.models.synchronized import Partners
+from spikebridge.train.config.settings import TrainSettings
+from spikebridge.train.data.batches import Batch, TrainingBatches
+from spikebridge.train.losses import TransferLoss
+from spikebridge.train.methods import Method
+from spikebridge.train.networks.precision import Precision
+from spikebridge.train.runs.state import EpochSums
+from spikebridge.train.trainer.distributed import Team
+from spikebridge.train.trainer.finite import FiniteWatch
+
+log = logging.getLogger(__name__)
+
+Look = Callable[[TransferLoss, tuple[Tensor | None, Tensor | None]], None]
+"""Looks at a loss and the streams it came from, before the update."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a process computes at once."""
+
+    batch: Batch
+    share: float | None
+    """Of the update's samples; 0 where the process has none and only takes part, None for all of them."""
+    sizes: tuple[int, ...]
+    """Samples of every process."""
+
+
+class Stepper:
+    """Takes updates; see the module.
+
+    Args:
+        network: in training mode when `step` is called.
+        optimizer: of its parameters.
+        method: which streams, which loss.
+        data: where batches come from.
+        settings: the `[train]` table.
+        team: the processes that train together.
+        device: of the network.
+    """
+
+    def __init__(
+        self,
+        network: TransferNetwork,
+        optimizer: Optimizer,
+        method: Method,
+        data: TrainingBatches,
+        settings: TrainSettings,
+        team: Team,
+        device: torch.device,
+    ) -> None:
+        self.network, self.optimizer, self.method, self.data, self.team = network, optimizer, method, data, team
+        self.precision = Precision(settings.precision, device)
+        self._parts = settings.accumulate
+        self._partners = Partners(team.total) if settings.synchronize and team.size > 1 else None
+        if self._partners is not None:
+            for module in network.modules():
+                if isinstance(module, StepNorm):
+                    module.partners = self._partners
+        if team.lead:
+            _explain(settings, team.size)
+
+    def step(self, epoch: int, index: int, step: int, *, sums: EpochSums, finite: FiniteWatch) -> None:
+        """Forward, loss, backward for every part, then the update.
+
+        Args:
+            epoch: 0-based.
+            index: of the batch within the epoch.
+            step: 0-based, over the run.
+            sums: takes in the losses.
+            finite: looks at them.
+
+        Raises:
+            NonFiniteError: a loss is not finite.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        for part in self._split(epoch, index):
+            self._compute(part, step, sums, lambda loss, given: finite.look(loss, given, step=step))
+        self._update()
+
+    def step_on_device(self, batch: Batch, step: Tensor, *, sums: EpochSums, finite: FiniteWatch) -> None:
+        """The same from a whole batch and the step's number (0-d int64) on the device, without a look at the host."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._compute(Part(batch, None, ()), 0, sums, lambda loss, _: finite.note(loss, step))
+        self._update()
+
+    def _update(self) -> None:
+        self.team.sum_gradients([self.network, *self.method.modules.values()])
+        self.precision.update(self.optimizer)
+
+    def rehearse(self, epoch: int, index: int, step: int, *, samples: int) -> None:
+        """Forward and backward of the first samples of a batch, without an update: does it fit into memory?
+
+        The running statistics move; the run is over.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        world = -(-sum(self.data.sizes(index)) // samples)
+        batch = self.data.batch(epoch, index, rank=0, world=world)
+        self._compute(Part(batch, None, (len(batch.labels),)), step, None, None)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _split(self, epoch: int, index: int) -> Iterator[Part]:
+        """The parts of this process; every process has as many."""
+        rank, world = self.team.rank, self.team.size
+        if world * self._parts == 1:
+            yield Part(self.data.batch(epoch, index), None, ())
+            return
+        sizes = self.data.sizes(index, world=world * self._parts)
+        for first in range(0, world * self._parts, world):
+            here = tuple(sizes[first : first + world])
+            if not any(here):  # the batch has fewer samples than parts
+                return
+            own = here[rank]
+            # Without a sample, compute on the first process's: its share of 0 keeps it out of everything.
+            batch = self.data.batch(epoch, index, rank=first + (rank if own else 0), world=world * self._parts)
+            yield Part(batch, own / sum(sizes), here)
+
+    def _compute(self, part: Part, step: int, sums: EpochSums | None, look: Look | None) -> None:
+        """Forward, loss, backward."""
+        batch = part.batch
+        inputs = self.method.inputs(batch, step)
+        if self._partners is not None:
+            self._partners.counted = part.share != 0
+        out: Any = self.precision.forward(self.network, inputs.static, inputs.event, inputs.dropout_seeds)
+        heads = self.method.heads(out, inputs)
+        gathered = out
+        if self._partners is not None and out.static_features is not None and out.event_features is not None:
+            several = len(inputs.labels) // len(batch.labels)  # samples shown for each one of the batch
+            sizes = tuple(several * size for size in part.sizes)
+            gathered = dataclasses.replace(
+                out,
+                static_features=self.team.gather(out.static_features, sizes),
+                event_features=self.team.gather(out.event_features, sizes),
+            )
+        loss = self.method.loss(gathered, inputs, self.network.coefficients, heads)
+        if look is not None:
+            look(loss, (inputs.static, inputs.event))
+        self.precision.backward(loss.total if part.share is None else loss.total * part.share)
+        if sums is not None and part.share != 0:
+            sums.add(loss, out.event_logits, inputs.labels)
+
+
+def _explain(settings: TrainSettings, processes: int) -> None:
+    """Say what several parts mean for statistics and alignment."""
+    together = settings.accumulate * (1 if settings.synchronize else processes)
+    if settings.accumulate * processes == 1:
+        return
+    size = -(-settings.batch_size // together)
+    log.info(
+        "one update of %d samples: %d process(es), accumulate = %d; BatchNorm statistics and alignment are those of "
+        "%d samples%s",
+        *(settings.batch_size, processes, settings.accumulate, size),
+        ", and running statistics move once per part" if settings.accumulate > 1 else "",
+    )
+    if size < 4:
+        log.warning("alignment is skipped: it needs 4 samples at least")

@@ -1,0 +1,83 @@
+"""The verb `compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spikebridge.pipeline.ui.terminal import answer, folder, json_option, overwrite_option, progress_bar
+from spikebridge.train.config.recipes import load_recipe
+from spikebridge.train.signals import listening
+from spikebridge.train.verbs.options import (
+    backend_option,
+    checkpoint_option,
+    device_option,
+    set_option,
+    shards_option,
+    whole_numbers,
+)
+from spikebridge.train.verbs.report import write_run_report
+
+
+@click.command()
+@shards_option
+@click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
+@click.option("--methods", default="event_only,kt", show_default=True, help="Methods, separated by commas.")
+@click.option("--seeds", default="0,1,2", show_default=True, help="Seeds, separated by commas.")
+@click.option("--out", type=folder(), required=True, help="Folder for the runs, compare.json and report.html.")
+@set_option
+@device_option
+@backend_option
+@checkpoint_option
+@overwrite_option
+@json_option
+def compare(
+    shards: str,
+    recipe: str,
+    methods: str,
+    seeds: str,
+    out: Path,
+    overrides: tuple[str, ...],
+    device: str,
+    backend: str,
+    checkpoint_every: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Train several methods over several seeds; one table.
+
+    All see the same recordings. Finished runs are kept, unfinished ones continue; signals end it as they end train.
+
+    \b
+    Example:
+      spikebridge compare --shards data/shards/digits --recipe digits --methods event_only,kt --seeds 0,1,2 --out cmp
+    """
+    numbers = whole_numbers(seeds, "--seeds")
+
+    from spikebridge.pipeline.sharing.open import open_set
+
+    opened = open_set(shards)
+
+    from spikebridge.train.studies.compare import compare as run_comparison
+    from spikebridge.train.studies.compare import format_table
+
+    names = [name.strip() for name in methods.split(",")]
+    with listening() as stop:
+        table = run_comparison(
+            opened,
+            load_recipe(recipe, overrides=overrides),
+            names,
+            numbers,
+            out,
+            device=device,
+            backend=backend,
+            progress=progress_bar,
+            overwrite=overwrite,
+            checkpoint_every=checkpoint_every,
+            stop=stop,
+        )
+    runs = [out / run["run"] for method in table["methods"].values() for run in method["runs"]]
+    write_run_report(runs, out / "report.html", opened)
+    text = f"{format_table(table)}\n  report  {out / 'report.html'}"
+    answer(table, text, as_json=as_json)

@@ -1,0 +1,49 @@
+"""The verb `export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spikebridge.pipeline.ui.terminal import (
+    answer,
+    folder,
+    json_option,
+    overwrite_option,
+)
+
+
+@click.command()
+@click.argument("run_path", metavar="RUN", type=folder())
+@click.option("--format", "form", type=click.Choice(["nir", "torch", "safetensors"]), required=True)
+@click.option("--out", required=True, help="File to write; its model card is FILE.md. Or a folder, see below.")
+@click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@click.option("--license", "licence", default="other", show_default=True, help="Identifier for the model card.")
+@overwrite_option
+@json_option
+def export(run_path: Path, form: str, out: str, weights: str, licence: str, overwrite: bool, as_json: bool) -> None:
+    """Write a trained network for other tools.
+
+    What is written is its event path in evaluation mode. nir: the interchange format of the spiking field
+    (snnTorch, SpikingJelly and others read it). torch: a torch.export program, frames [T,B,P,H,W] to logits
+    [T,B,K]. safetensors: weights. Each says what it was trained on and how its input is made. What a format cannot
+    express is refused by name; what was folded or left out is said.
+
+    With a folder as --out (one that exists, or a name ending in /) it gets the file and README.md, the card: what a hub
+    repository takes as it is.
+
+    \b
+    Examples:
+      spikebridge export data/runs/digits --format nir --out digits.nir
+      spikebridge export data/runs/digits --format safetensors --out clone-of-a-hub-repository/
+      spikebridge evaluate digits.nir --shards data/shards/digits
+    """
+    from spikebridge.train.export.write import export as write
+
+    made = write(run_path, out, format=form, weights=weights, licence=licence, overwrite=overwrite)
+    lines = [f"{made.file}: {form}, {made.file.stat().st_size / 1e6:,.1f} MB", *(f"  {note}" for note in made.notes)]
+    lines += [f"{made.card}: its model card, the README.md of a hub repository"]
+    step: list[str | Path] = ["evaluate", made.file, "--shards", "SHARDS", *(["--trust"] if form == "torch" else [])]
+    values = {"file": str(made.file), "card": str(made.card), "format": form, "description": made.description}
+    answer(values, "\n".join(lines), as_json=as_json, then=step)

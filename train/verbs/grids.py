@@ -1,0 +1,30 @@
+"""The verbs `grids list`, `show`, `copy` and `validate`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from spikebridge.train.config.shipped import GRIDS
+from spikebridge.train.verbs.shipped_files import shelf_verbs
+
+
+@click.group()
+def grids() -> None:
+    """List, show, copy and check grids, which say what ablate does.
+
+    \b
+    Examples:
+      spikebridge grids list
+      spikebridge grids copy digits mine.toml
+    """
+
+
+def _grid_tables(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    from spikebridge.train.studies.grids import load_grid
+
+    return load_grid(name, overrides=overrides).described()
+
+
+shelf_verbs(grids, GRIDS, _grid_tables)

@@ -1,0 +1,74 @@
+"""The verb `import-checkpoint`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spikebridge.pipeline.ui.terminal import (
+    answer,
+    folder,
+    json_option,
+    overwrite_option,
+)
+from spikebridge.train.config.recipes import load_recipe
+from spikebridge.train.verbs.options import device_option, set_option, shards_option
+
+
+@click.command("import-checkpoint")
+@click.argument("file", type=folder(exists=True, dir_okay=False))
+@shards_option
+@click.option("--recipe", required=True, help="Recipe whose network it is: a shipped name, or a TOML file.")
+@click.option("--run", "run_path", type=folder(), required=True, help="Folder of the run to make.")
+@set_option
+@click.option("--partial", is_flag=True, help="Accept weights that do not all fit; the others stay fresh.")
+@click.option("--expect", metavar="ID", help="Refuse any shard set but this one.")
+@device_option
+@overwrite_option
+@json_option
+def import_checkpoint(
+    file: Path,
+    shards: str,
+    recipe: str,
+    run_path: Path,
+    overrides: tuple[str, ...],
+    partial: bool,
+    expect: str | None,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make a run of a published checkpoint, and score it.
+
+    FILE is a .pth.tar of timm. Weights alone are taken; nothing in FILE is executed. What does not fit is named and
+    refused, or left out with --partial. Recipe and shard set say what the network is: classes, time steps, size.
+    The run is finished: evaluate scores it again, report shows it, train --init starts from it.
+
+    \b
+    Examples:
+      spikebridge import-checkpoint model_best.pth.tar --shards SHARDS --recipe ncaltech101-legacy --run RUN
+      spikebridge evaluate RUN --shards SHARDS
+    """
+    from spikebridge.pipeline.sharing.open import open_set
+    from spikebridge.train.trainer.import_published import import_checkpoint as make_run
+
+    result = make_run(
+        file,
+        open_set(shards),
+        load_recipe(recipe, overrides=overrides),
+        run_path,
+        partial=partial,
+        expect=expect,
+        device=device,
+        overwrite=overwrite,
+    )
+    taken = result["imported"]
+    lines = [f"{taken['file']}: {taken['fitted']} of {taken['tensors']} tensors fitted"]
+    lines += [f"  {kind:20} {', '.join(taken[kind])}" for kind in ("missing", "unexpected", "misfits") if taken[kind]]
+    for split in ("test", "validation"):
+        accuracy, label = result[f"{split}_accuracy"], " (SIMULATED)" if result["simulated"] else ""
+        if accuracy is not None:
+            lines.append(f"  {split + ' accuracy':20} {accuracy:.1%} of {result['samples'][split]:,} recordings{label}")
+    text = "\n".join([*lines, f"  run                  {run_path}"])
+    answer(result, text, as_json=as_json, then=["report", run_path, "--shards", shards])

@@ -1,0 +1,54 @@
+"""The verb `report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from spikebridge.pipeline.ui.terminal import (
+    answer,
+    folder,
+    json_option,
+    overwrite_option,
+    say,
+)
+from spikebridge.train.errors import TrainError
+
+
+@click.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=folder())
+@click.option("--out", type=folder(), help="HTML file  [default: RUN/report.html]")
+@click.option("--shards", metavar="PATH|ADDRESS", help="Shard set, for pictures of samples.")
+@overwrite_option
+@json_option
+def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwrite: bool, as_json: bool) -> None:
+    """Write one HTML file about a run, or about several.
+
+    \b
+    Examples:
+      spikebridge report data/runs/digits --shards data/shards/digits
+      spikebridge report data/runs/compare/kt-seed0 data/runs/compare/event_only-seed0 --out compare.html
+    """
+    if out is None and len(runs) > 1:
+        raise click.UsageError("Missing option --out: several runs need a place for their report.")
+    if out is not None and out.exists() and not overwrite:
+        raise click.UsageError(f"{out} exists; choose another file, or replace it with --overwrite.")
+
+    from spikebridge.pipeline.sharing.open import open_set
+    from spikebridge.train.report.write import write_report
+
+    target = out or runs[0] / "report.html"
+    write_report(list(runs), target, shards=open_set(shards) if shards else None)
+    answer({"report": str(target)}, f"report: {target}", as_json=as_json)
+
+
+def write_run_report(runs: list[Path], out: Path, shards: Any) -> None:
+    """Write the report of runs; a machine without the packages for pictures still gets its training done."""
+    from spikebridge.train.report.write import write_report
+
+    try:
+        write_report(runs, out, shards=shards)
+    except TrainError as error:
+        say(f"no report: {error}")

@@ -1,0 +1,137 @@
+"""The verb `train`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from spikebridge.pipeline.ui.terminal import (
+    answer,
+    folder,
+    json_option,
+    overwrite_option,
+    progress_bar,
+    speaks_for_all,
+)
+from spikebridge.train.config.recipes import dump_recipe, load_recipe
+from spikebridge.train.signals import listening
+from spikebridge.train.verbs.options import backend_option, checkpoint_option, device_option, set_option
+from spikebridge.train.verbs.report import write_run_report
+
+
+@click.command()
+@click.option("--shards", metavar="PATH|ADDRESS", help="Folder of the shard set, or where it is published.")
+@click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
+@click.option("--run", "run_path", type=folder(), help="Folder of the run.")
+@set_option
+@click.option("--seed", type=click.IntRange(0), help="Seed of the run; wins over --set and the recipe.")
+@device_option
+@click.option("--expect", metavar="ID", help="Refuse any shard set but this one.")
+@checkpoint_option
+@click.option(
+    "--residence",
+    type=click.Choice(["auto", "device", "host", "disk"]),
+    default="auto",
+    show_default=True,
+    help="Where frames are kept; auto goes by their size.",
+)
+@backend_option
+@click.option("--graph/--no-graph", default=True, help="On CUDA, record each step once and replay it.")
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs to RUN/tensorboard too.")
+@click.option("--init", type=folder(), metavar="RUN", help="Begin with the best weights of this finished run.")
+@click.option("--settings-hash", is_flag=True, help="Print the hash of the complete recipe and stop.")
+@overwrite_option
+@json_option
+def train(
+    shards: str | None,
+    recipe: str,
+    run_path: Path | None,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    device: str,
+    expect: str | None,
+    checkpoint_every: str,
+    residence: str,
+    backend: str,
+    graph: bool,
+    tensorboard: bool,
+    init: Path | None,
+    settings_hash: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Train a network, score it once, write a report.
+
+    An unfinished run continues, killed or stopped at whatever step; of a finished one the result is printed.
+    Ctrl-C (exit code 130; twice ends at once), SIGTERM (143) and SIGUSR1 (138) finish the step and write a checkpoint.
+    With torchrun several processes train one network; batch_size counts the samples of all.
+    With --init the network begins with the weights of another run of the same architecture; what does not fit (other
+    classes, another number of time steps) is named and begins fresh.
+
+    \b
+    Examples:
+      spikebridge train --shards data/shards/digits --recipe digits --run data/runs/digits
+      spikebridge train --shards data/shards/digits --recipe digits --run data/runs/e --set method=event_only --seed 1
+      torchrun --nproc-per-node 2 -- cli.py train --shards SHARDS --recipe digits --run RUN --set synchronize=true
+      spikebridge train --shards data/shards/nmnist --recipe nmnist --run data/runs/fine --init data/runs/digits
+    """
+    chosen = load_recipe(recipe, overrides=overrides, seed=seed)
+    if settings_hash:
+        began = b""
+        if init is not None:
+            from spikebridge.train.networks.initial_weights import read_start
+
+            began = read_start(init).sha256.encode()
+        return click.echo(hashlib.sha256(dump_recipe(chosen).encode() + began).hexdigest()[:12])
+    if shards is None or run_path is None:
+        raise click.UsageError(f"Missing option {'--shards' if shards is None else '--run'}.")
+
+    from spikebridge.pipeline.sharing.open import open_set
+
+    opened = open_set(shards)  # before torch, which is slow to import: a wrong path is said at once
+
+    from spikebridge.train.trainer.run import train as run_training
+
+    with listening() as stop:
+        result = run_training(
+            opened,
+            chosen,
+            run_path,
+            device=device,
+            expect=expect,
+            progress=progress_bar,
+            overwrite=overwrite,
+            residence=residence,
+            backend=backend,
+            graph=graph,
+            checkpoint_every=checkpoint_every,
+            stop=stop,
+            tensorboard=tensorboard,
+            init=init,
+        )
+    report_path = run_path / "report.html"
+    if speaks_for_all() and (overwrite or not report_path.exists()):
+        write_run_report([run_path], report_path, opened)
+    step = ["compare", "--shards", shards, "--recipe", recipe, "--out", "DIR"]
+    answer(result, result_text(result, run_path), as_json=as_json, then=step)
+
+
+def result_text(result: dict[str, Any], run_path: Path) -> str:
+    """The closing lines of a run."""
+    samples = result["samples"]
+    lines = [result["method"] + " on " + result["dataset"] + (" (SIMULATED recordings)" if result["simulated"] else "")]
+    if result["protocol"] == "leaky":
+        lines[0] += " (LEAKY protocol: no result)"
+    for split in ("test", "validation"):
+        accuracy = result[f"{split}_accuracy"]
+        if accuracy is not None:
+            lines.append(f"  {split + ' accuracy':20} {accuracy:.1%} of {samples[split]:,} recordings")
+    lines += [
+        f"  checkpoint           epoch {result['best_epoch']}: {result['selection']}",
+        f"  run                  {run_path}",
+        f"  report               {run_path / 'report.html'}",
+    ]
+    return "\n".join(lines)
