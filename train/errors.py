@@ -61,8 +61,8 @@ class DeviceMemoryError(TrainError):
     """The batch does not fit into the memory of the device; says what does."""
 
 
-class TeamError(TrainError):
-    """The processes of one training do not find each other, or their lead gave up."""
+class DistributedError(TrainError):
+    """The processes of one training do not find each other, or rank 0 gave up."""
 
 
 class RunStoppedError(TrainError):

@@ -52,10 +52,10 @@ from spikebridge.train.methods import find_method
 from spikebridge.train.networks.build import make_network, make_optimizer, network_arguments
 from spikebridge.train.networks.precision import TYPES
 from spikebridge.train.runs.state import EpochSums
-from spikebridge.train.trainer.cuda_graph import DeviceStep, RecordedStep
-from spikebridge.train.trainer.distributed import Team
+from spikebridge.train.trainer.cuda_graph import CudaGraphStep, DeviceStep
+from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.finite import FiniteWatch
-from spikebridge.train.trainer.step import Stepper
+from spikebridge.train.trainer.step import TrainStep
 
 CASES = (
     Case("VGG-SNN, T=10, B=120, 48x48", "vgg_snn", K=101, T=10, B=120, size=48, width=1.0),
@@ -108,8 +108,8 @@ def our_step(
     method = find_method("kt")(settings, steps=settings.epochs * data.steps_per_epoch)
     net = make_network(network_arguments(settings, shards), seed=0).to(device).train()
     optimizer = make_optimizer(net, settings, device=device)
-    update = Stepper(net, optimizer, method, data, settings, Team(), device)
-    kind = RecordedStep if device.type == "cuda" else DeviceStep
+    update = TrainStep(net, optimizer, method, data, settings, Distributed(), device)
+    kind = CudaGraphStep if device.type == "cuda" else DeviceStep
     sums, finite = EpochSums(case.T, device), FiniteWatch(net, device)
     step = kind(update, sums, finite, batch_size=case.B, device=device)
     full, taken = len(data) // case.B, 0

@@ -31,7 +31,7 @@ class Stopper:
 
 
 def train_in_two_sittings(shards, recipe, run, *, step):
-    """Stop after `step` steps, then continue in a new session."""
+    """Stop after `step` steps, then continue by a new process."""
     request = StopRequest()
     with pytest.raises(RunStoppedError):
         train(shards, recipe, run, device="cpu", stop=request, progress=Stopper(request, step))

@@ -1,4 +1,4 @@
-"""One process of a test's training, `python worker.py PLAN` with a plan in JSON; in a team with RANK and WORLD_SIZE."""
+"""One process of a test's training, `python worker.py PLAN` with a plan in JSON; with RANK and WORLD_SIZE one of several."""
 
 import json
 import os
@@ -17,31 +17,31 @@ from fake_shards import FakeShardSet, tiny_recipe  # noqa: E402
 
 from spikebridge.train.errors import RunStoppedError  # noqa: E402
 from spikebridge.train.signals import EXIT_CODES, listening  # noqa: E402
-from spikebridge.train.trainer import epochs as session  # noqa: E402
+from spikebridge.train.trainer import epochs  # noqa: E402
 from spikebridge.train.trainer import run as loop  # noqa: E402
 
 
 def main(plan):
     if plan.get("double"):
-        make = session.make_network
-        session.make_network = lambda arguments, *, seed: make(arguments, seed=seed).double()
+        make = epochs.make_network
+        epochs.make_network = lambda arguments, *, seed: make(arguments, seed=seed).double()
     if plan.get("slow"):
-        real = session.Session._step
+        real = epochs.Trainer._step
 
         def slowly(self, index):
             real(self, index)
             time.sleep(plan["slow"])
 
-        session.Session._step = slowly
+        epochs.Trainer._step = slowly
     if "die_at" in plan:  # the hard way, in the middle of a step
-        before = session.Session._between_steps
+        before = epochs.Trainer._between_steps
 
         def die(self):
-            if self.at.step == plan["die_at"] and os.environ.get("RANK", "0") == str(plan.get("die_rank", 0)):
+            if self.state.step == plan["die_at"] and os.environ.get("RANK", "0") == str(plan.get("die_rank", 0)):
                 os.kill(os.getpid(), signal.SIGKILL)
             before(self)
 
-        session.Session._between_steps = die
+        epochs.Trainer._between_steps = die
     shards = FakeShardSet(plan["shards"], **plan.get("sizes", {}))
     with listening() as stop:
         loop.train(
@@ -52,7 +52,7 @@ def main(plan):
             stop=stop,
             **plan.get("options", {}),
         )
-    # A thread of a group that outlives the team may abort the interpreter's end.
+    # A thread of a group that outlives the processes may abort the interpreter's end.
     names = [Path(f"/proc/self/task/{task}/comm").read_text() for task in os.listdir("/proc/self/task")]
     assert not any("gloo" in name for name in names), names
 

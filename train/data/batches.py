@@ -32,7 +32,7 @@ class Batch:
     """float32 [T,B,P,H,W], augmented event frames in the stored unit (counts, or bilinear weights)."""
     images: Tensor | None
     """float32 [B,P,H,W] in [0, 1], a static image of the same class each (of another, see setting `partners`, or of
-    any, see `Method.pool_draws`); None when the method needs none."""
+    any, see `Method.draw_from_pool`); None when the method needs none."""
     image_labels: Tensor | None
     """int64 [B], the class that each static image shows; None when the method needs none."""
     labels: Tensor
@@ -89,7 +89,7 @@ class TrainingBatches:
         settings: the `[train]` table.
         device: where batches go.
         needs_static: read the static pool and give every draw an image of its class.
-        pool_draws: give it any image of the pool instead.
+        draw_from_pool: give it any image of the pool instead.
         residence: where the event frames are kept, see `Frames`. With `device` the static pool is kept there too, and
             everything about a batch is computed there; the batches are the same.
 
@@ -105,7 +105,7 @@ class TrainingBatches:
         *,
         device: torch.device,
         needs_static: bool,
-        pool_draws: bool = False,
+        draw_from_pool: bool = False,
         residence: str = "auto",
     ) -> None:
         split = shards.split("train")
@@ -126,7 +126,7 @@ class TrainingBatches:
         self._polarities = shards.sample_shape[1]
         self._shards = np.asarray(split.shard_of)[positions] if settings.sampling == "windowed" else None
         self._pool: Any = None
-        self._pool_draws = pool_draws
+        self._pool_draws = draw_from_pool
         self._class_offsets = np.zeros(len(shards.classes) + 1, dtype=np.int64)
         self._partner_class = np.arange(len(shards.classes), dtype=np.int64)
         self._order: tuple[int, order.Ints] | None = None
@@ -234,7 +234,7 @@ class TrainingBatches:
         labels = self.labels[sequence[draws]]
         mates = draws
         if self._augmentation.mixing is not None:
-            mates = order.batch_mates(len(self), self._settings.batch_size, seed=seed, epoch=epoch, draws=draws)
+            mates = order.mixing_partners(len(self), self._settings.batch_size, seed=seed, epoch=epoch, draws=draws)
         frames, shares = self._augmentation.apply(
             lambda those: self.frames.take(sequence[those]).to(self._device),
             seed=seed,
@@ -305,7 +305,9 @@ class TrainingBatches:
         labels = held.labels[held.sequence[draws]]
         mates = draws
         if self._augmentation.mixing is not None:
-            mates = device_order.batch_mates(len(self), self._settings.batch_size, seed=seed, epoch=epoch, draws=draws)
+            mates = device_order.mixing_partners(
+                len(self), self._settings.batch_size, seed=seed, epoch=epoch, draws=draws
+            )
         frames, shares = self._augmentation.apply(
             lambda those: self.frames.take_resident(held.sequence[those]),
             seed=seed,

@@ -121,8 +121,8 @@ def pool_images(images: int, *, seed: int, epoch: Tensor, draws: Tensor) -> Tens
     return (uniform(seed, "partner", epoch, draws) * images).long()
 
 
-def batch_mates(samples: int, batch_size: int, *, seed: int, epoch: Tensor, draws: Tensor) -> Tensor:
-    """One of the draws of its batch for each draw, int64 [B], equal to `order.batch_mates`."""
+def mixing_partners(samples: int, batch_size: int, *, seed: int, epoch: Tensor, draws: Tensor) -> Tensor:
+    """One of the draws of its batch for each draw, int64 [B], equal to `order.mixing_partners`."""
     first = draws // batch_size * batch_size
     size = (samples - first).clamp(max=batch_size)
     return first + (uniform(seed, "batch mate", epoch, draws) * size).long()

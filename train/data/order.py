@@ -178,7 +178,7 @@ def pool_images(images: int, *, seed: int, epoch: int, draws: Ints) -> Ints:
     return (uniform(seed, "partner", epoch, draws) * images).astype(np.int64)
 
 
-def batch_mates(samples: int, batch_size: int, *, seed: int, epoch: int, draws: Ints) -> Ints:
+def mixing_partners(samples: int, batch_size: int, *, seed: int, epoch: int, draws: Ints) -> Ints:
     """For each draw one of the draws of its batch, uniform, itself too: int64, shape of `draws`.
 
     Args:

@@ -138,7 +138,7 @@ def settings_of(draws: Tensor, ranges: SimulationRanges) -> dict[str, Tensor]:
 
 
 def path(times: Tensor, s: dict[str, Tensor], profile: Profile, draws: Tensor) -> Tensor:
-    """Position of the picture in sensor pixels at shares `times` [S] of the recording: [2,B,S], x then y.
+    """TrainState of the picture in sensor pixels at shares `times` [S] of the recording: [2,B,S], x then y.
 
     Args:
         times: float32 [S].

@@ -80,11 +80,11 @@ def score(
     *,
     batch_size: int,
     device: torch.device,
-    between: Callable[[], None] | None = None,
+    on_batch: Callable[[], None] | None = None,
 ) -> Scores | None:
     """Score a network on recordings; None when there are none. The network's mode is put back afterwards.
 
-    `between` is called after each batch, and may raise to give up.
+    `on_batch` is called after each batch, and may raise to give up.
     """
     if not len(frames):
         return None
@@ -101,8 +101,8 @@ def score(
             losses += float(F.cross_entropy(mean.double(), labels, reduction="sum"))
             for layer, rate in out.firing_rates.items():
                 rates[layer] = rates.get(layer, 0.0) + float(rate) * len(labels)
-            if between is not None:
-                between()
+            if on_batch is not None:
+                on_batch()
     finally:
         network.record_firing_rates = False
         network.train(was_training)

@@ -59,7 +59,7 @@ class Method:
 
     needs_static = False
     """Whether batches carry static images."""
-    pool_draws = False
+    draw_from_pool = False
     """Whether these are drawn from the whole pool, whatever the recordings show; see `Batch.image_labels`."""
     capturable = False
     """Whether a step can be recorded on the device and replayed: it takes all numbers from the batch's tensors (the
@@ -87,13 +87,13 @@ class Method:
             MethodError: the method cannot work with this network or these data.
         """
 
-    def prepare(self, data: TrainingBatches, device: torch.device, between: Callable[[], None]) -> dict[str, Tensor]:
+    def prepare(self, data: TrainingBatches, device: torch.device, on_batch: Callable[[], None]) -> dict[str, Tensor]:
         """Make what stays fixed during the run, such as the weights of a teacher; empty for most methods.
 
         Args:
             data: of the run.
             device: where to compute.
-            between: to be called now and then; raises where the run has been asked to stop.
+            on_batch: to be called now and then; raises where the run has been asked to stop.
         """
         return {}
 

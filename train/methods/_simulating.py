@@ -20,7 +20,7 @@ class SimulatingMethod(Method):
     """Draws images from the whole static pool, by their own labels, and simulates recordings of them."""
 
     needs_static = True
-    pool_draws = True
+    draw_from_pool = True
     data: TrainingBatches
     simulator: Simulator
 

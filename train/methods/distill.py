@@ -51,11 +51,11 @@ class Distill(KnowledgeTransfer):
         layers = {**network.config, "neuron": "ReLU", "time_steps": 1, "statistics": "per_step", "feature": "published"}
         self.teacher = make_network(layers, seed=derived_seed(self.settings.seed, "teacher")).requires_grad_(False)
 
-    def prepare(self, data: TrainingBatches, device: torch.device, between: Callable[[], None]) -> dict[str, Tensor]:
+    def prepare(self, data: TrainingBatches, device: torch.device, on_batch: Callable[[], None]) -> dict[str, Tensor]:
         """Weights of a teacher trained on the static pool of `data`."""
         teacher = self.teacher.to(device).requires_grad_(True)
         right = train_teacher(
-            teacher, data, steps=self.settings.teacher_steps, seed=self.settings.seed, between=between
+            teacher, data, steps=self.settings.teacher_steps, seed=self.settings.seed, on_batch=on_batch
         )
         log.info("teacher: %d images, %.1f %% of the last ones right", data.pool_images, 100 * right)
         return weights_of(teacher)
@@ -101,7 +101,7 @@ class Distill(KnowledgeTransfer):
 
 
 def train_teacher(
-    teacher: TransferNetwork, data: TrainingBatches, *, steps: int, seed: int, between: Callable[[], None]
+    teacher: TransferNetwork, data: TrainingBatches, *, steps: int, seed: int, on_batch: Callable[[], None]
 ) -> float:
     """Train an ANN of one time step on static images; a function of weights, images and seed.
 
@@ -110,7 +110,7 @@ def train_teacher(
         data: with a static pool.
         steps: of 64 images each, drawn uniformly, AdamW with a cosine from 1e-3 to 0.
         seed: root seed of the run.
-        between: called after every step.
+        on_batch: called after every step.
 
     Returns:
         Share of images classified right before their update, over the last tenth of the steps.
@@ -135,5 +135,5 @@ def train_teacher(
         optimizer.step()
         if step >= steps - max(1, steps // 10):
             right.append((logits.detach().argmax(1) == target).double().mean())
-        between()
+        on_batch()
     return float(torch.stack(right).mean())

@@ -22,7 +22,7 @@ class Pretrain(Method):
     """Classification of images up to `pretrain_share` of the run, of events from there on."""
 
     needs_static = True
-    pool_draws = True
+    draw_from_pool = True
 
     def replacement_probability(self, step: int) -> float:
         """0 while images are shown, then 1."""

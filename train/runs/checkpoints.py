@@ -2,7 +2,7 @@
 
 A checkpoint is two files, and a third with the weights of the best epoch. The tensors go first, under names with epoch
 and step; `state.json`, which names them, is the commit. Killed in between, the older files are still whole. Nothing is
-pickled. A commit can be taken after any step; how often is the caller's `Cadence`.
+pickled. A commit can be taken after any step; how often is the caller's `CheckpointInterval`.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def restore_checkpoint(
 
 
 @dataclass(frozen=True)
-class Cadence:
+class CheckpointInterval:
     """How often to commit: after so many seconds or steps, whichever is set."""
 
     seconds: float | None = 10.0
@@ -243,7 +243,7 @@ class Cadence:
     """Commit whenever the number of finished steps is a multiple of this."""
 
     @classmethod
-    def parse(cls, text: str) -> Cadence:
+    def parse(cls, text: str) -> CheckpointInterval:
         """Read `30s`, `10m` or `1h` (time) or `500` (steps).
 
         Raises:

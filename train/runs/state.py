@@ -43,7 +43,7 @@ class Best:
 
 
 @dataclass
-class Position:
+class TrainState:
     """Where a run is; all that changes besides weights and optimiser, and what a checkpoint keeps as JSON."""
 
     shard_set: str
@@ -72,7 +72,7 @@ class Position:
     """None before the first look at a selection split."""
 
     @classmethod
-    def from_json(cls, state: dict[str, Any]) -> Position:
+    def from_json(cls, state: dict[str, Any]) -> TrainState:
         """The inverse of `asdict`, ignoring what else the file holds."""
         state = {"cpu_seconds": None, "epoch_cpu_seconds": 0.0, **state}
         values = {name: state[name] for name in cls.__dataclass_fields__}

@@ -31,7 +31,7 @@ from spikebridge.train.statistics import mean_and_std
 from spikebridge.train.studies.grids import Grid, Row
 from spikebridge.train.studies.table import Entry, Failure, Tuning, table_of, write_tables
 from spikebridge.train.studies.workers import LOOK_SECONDS, Engine, Outcome, Task, look, work
-from spikebridge.train.trainer.progress import Silent
+from spikebridge.train.trainer.progress import NullProgress
 from spikebridge.train.trainer.run import Progress
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ def ablate(
             out,
             engine,
             {"device": device, "backend": backend, "checkpoint_every": checkpoint_every},
-            progress or Silent,
+            progress or NullProgress,
             stop or StopRequest(),
         ) as work_on,
     ):

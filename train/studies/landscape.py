@@ -44,7 +44,7 @@ from spikebridge.train.networks.build import load_network
 from spikebridge.train.runs.checkpoints import read_json, write_atomic, write_json
 from spikebridge.train.runs.folder import LOCK_FILE, RunFolder, read_result
 from spikebridge.train.signals import StopRequest
-from spikebridge.train.trainer.progress import Silent
+from spikebridge.train.trainer.progress import NullProgress
 from spikebridge.train.trainer.run import Progress
 
 LINE_FACTOR = 2
@@ -159,7 +159,7 @@ def landscape(
         batch = evaluation_batch(recipe_from(result["recipe"], name=result.get("recipe_name", "")).train)
         look = _looker(network, frames, grid, seed=seed, batch_size=batch, anew=anew)
         with same_threads(int(result.get("threads", torch.get_num_threads()))):
-            found = _work(out / POINTS, grid, look, progress=progress or Silent, stop=stop or StopRequest())
+            found = _work(out / POINTS, grid, look, progress=progress or NullProgress, stop=stop or StopRequest())
         return _finish(out, settings, grid, found)
 
 

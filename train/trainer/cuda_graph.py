@@ -3,7 +3,7 @@
 Small networks and batches are bound by the time it takes to launch their thousands of kernels. A CUDA graph launches
 all of them at once. What changes from step to step (epoch, first draw, step, replacement probability, learning rate)
 lives in tensors that are filled before each replay; the batch is made on the device from them. `DeviceStep` runs on a
-CPU too, unrecorded, and takes the same updates as `Stepper.step`.
+CPU too, unrecorded, and takes the same updates as `TrainStep.step`.
 
 Axes: B batch.
 """
@@ -20,9 +20,9 @@ from torch import Tensor
 from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.runs.state import EpochSums
-from spikebridge.train.trainer.distributed import Team
+from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.finite import FiniteWatch
-from spikebridge.train.trainer.step import Stepper
+from spikebridge.train.trainer.step import TrainStep
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +30,15 @@ WARM_UP = 3
 """Steps before the recording, so that libraries choose their kernels and Triton compiles; they change nothing."""
 
 
-def obstacle(
-    data: TrainingBatches, method: type, settings: TrainSettings, team: Team, device: torch.device
+def why_not_capturable(
+    data: TrainingBatches, method: type, settings: TrainSettings, distributed: Distributed, device: torch.device
 ) -> str | None:
     """Why the steps of a run cannot be recorded, or None."""
     reasons = {
         f"the device is {device}, CUDA graphs need CUDA": device.type != "cuda",
         f"the frames are kept elsewhere ({data.frames.residence}), not on the device": not data.on_device,
         "batches are accumulated in parts": settings.accumulate > 1,
-        "several processes train together": team.size > 1,
+        "several processes train together": distributed.world_size > 1,
         f"method {settings.method} does not say that it can be": not vars(method).get("capturable", False),
         "there is no full batch": len(data) < settings.batch_size,
     }
@@ -49,7 +49,7 @@ class DeviceStep:
     """Takes full batches; see the module.
 
     Args:
-        stepper: what to do with a batch.
+        train_step: what to do with a batch.
         sums: takes in the losses.
         finite: notes losses that are not finite.
         batch_size: B.
@@ -57,9 +57,9 @@ class DeviceStep:
     """
 
     def __init__(
-        self, stepper: Stepper, sums: EpochSums, finite: FiniteWatch, *, batch_size: int, device: torch.device
+        self, train_step: TrainStep, sums: EpochSums, finite: FiniteWatch, *, batch_size: int, device: torch.device
     ) -> None:
-        self._stepper, self._sums, self._finite, self._size = stepper, sums, finite, batch_size
+        self._stepper, self._sums, self._finite, self._size = train_step, sums, finite, batch_size
         self._places = torch.arange(batch_size, device=device)
         self._epoch, self._index, self._step = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(3))
         self._probability = torch.zeros((), dtype=torch.float64, device=device)
@@ -69,7 +69,7 @@ class DeviceStep:
         return (index + 1) * self._size <= len(self._stepper.data)
 
     def step(self, epoch: int, index: int, step: int) -> None:
-        """Forward, loss, backward, update; arguments as in `Stepper.step`.
+        """Forward, loss, backward, update; arguments as in `TrainStep.step`.
 
         Raises:
             NonFiniteError: a loss was not finite, see `FiniteWatch.check`.
@@ -93,16 +93,16 @@ class DeviceStep:
         self._stepper.step_on_device(batch, self._step, sums=self._sums, finite=self._finite)
 
     @contextmanager
-    def undone(self) -> Iterator[None]:
+    def state_restored(self) -> Iterator[None]:
         """Put back, in place, all that steps inside the block change: weights, statistics, optimiser, sums."""
-        stepper = self._stepper
+        train_step = self._stepper
         tensors = [self._sums.vector, self._finite.first]
-        for module in (stepper.network, *stepper.method.modules.values()):
+        for module in (train_step.network, *train_step.method.modules.values()):
             tensors += module.state_dict().values()
-        states = stepper.optimizer.state
+        states = train_step.optimizer.state
         known = {id(value) for state in states.values() for value in state.values() if isinstance(value, Tensor)}
         tensors += [value for state in states.values() for value in state.values() if isinstance(value, Tensor)]
-        before, scale = [tensor.detach().clone() for tensor in tensors], stepper.precision.tensors()
+        before, scale = [tensor.detach().clone() for tensor in tensors], train_step.precision.tensors()
         try:
             yield
         finally:
@@ -113,11 +113,11 @@ class DeviceStep:
                     for value in state.values():
                         if isinstance(value, Tensor) and id(value) not in known:
                             value.zero_()  # made inside the block; AdamW begins with zeros
-            stepper.precision.restore(scale)
-            stepper.optimizer.zero_grad(set_to_none=True)
+            train_step.precision.restore(scale)
+            train_step.optimizer.zero_grad(set_to_none=True)
 
 
-class RecordedStep(DeviceStep):
+class CudaGraphStep(DeviceStep):
     """A `DeviceStep` that is recorded at its first launch and replayed from then on."""
 
     _graph: torch.cuda.CUDAGraph | None = None
@@ -134,7 +134,7 @@ class RecordedStep(DeviceStep):
 
     def _record(self) -> torch.cuda.CUDAGraph:
         aside = torch.cuda.Stream()
-        with self.undone():
+        with self.state_restored():
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
                 for _ in range(WARM_UP):

@@ -23,18 +23,18 @@ from spikebridge.train.evaluation.score import Scores, score, split_frames
 from spikebridge.train.methods import Method, find_method
 from spikebridge.train.networks.build import make_network, make_optimizer, network_arguments, set_learning_rate
 from spikebridge.train.runs import checkpoints
-from spikebridge.train.runs.checkpoints import Cadence
+from spikebridge.train.runs.checkpoints import CheckpointInterval
 from spikebridge.train.runs.folder import RunFolder
-from spikebridge.train.runs.state import Best, EpochSums, Position
+from spikebridge.train.runs.state import Best, EpochSums, TrainState
 from spikebridge.train.schedules import learning_rate
 from spikebridge.train.signals import StopRequest
-from spikebridge.train.trainer.cuda_graph import DeviceStep, RecordedStep, obstacle
-from spikebridge.train.trainer.distributed import Team
+from spikebridge.train.trainer.cuda_graph import CudaGraphStep, DeviceStep, why_not_capturable
+from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.finite import FiniteWatch, FiringWatch, require_finite_weights
 from spikebridge.train.trainer.memory import out_of_memory, ran_out
 from spikebridge.train.trainer.preparation import changes, prepare
-from spikebridge.train.trainer.progress import Live, TensorBoard
-from spikebridge.train.trainer.step import Stepper
+from spikebridge.train.trainer.progress import ProgressDisplay, TensorBoard
+from spikebridge.train.trainer.step import TrainStep
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def selection_split(shards: Any, validation_samples: int, wanted: str) -> str | 
     return "validation"
 
 
-class Session:
+class Trainer:
     """One process's work on a run: network, optimiser, data, and the position.
 
     Args:
@@ -73,8 +73,8 @@ class Session:
         device: where to compute.
         residence: where event frames are kept.
         graph: record the step as a CUDA graph where that can be, see `train.trainer.cuda_graph`.
-        team: the processes that train together.
-        cadence: how often to commit.
+        distributed: the processes that train together.
+        checkpoint_interval: how often to commit.
         stop: looked at after every step.
         contents: of the shard set, see `runs.contents_id`.
     """
@@ -88,8 +88,8 @@ class Session:
         device: torch.device,
         residence: str = "auto",
         graph: bool = True,
-        team: Team | None = None,
-        cadence: Cadence | None = None,
+        distributed: Distributed | None = None,
+        checkpoint_interval: CheckpointInterval | None = None,
         stop: StopRequest | None = None,
         contents: str = "",
     ) -> None:
@@ -97,13 +97,17 @@ class Session:
         self.changed = changes(settings, method.complete(settings))
         settings = method.complete(settings)
         self.shards, self.settings, self.run, self.device = shards, settings, run, device
-        self.team, self.cadence, self.stop = team or Team(), cadence or Cadence(), stop or StopRequest()
+        self.distributed, self.checkpoint_interval, self.stop = (
+            distributed or Distributed(),
+            checkpoint_interval or CheckpointInterval(),
+            stop or StopRequest(),
+        )
         self.data = TrainingBatches(
             shards,
             settings,
             device=device,
             needs_static=method.needs_static,
-            pool_draws=method.pool_draws,
+            draw_from_pool=method.draw_from_pool,
             residence=residence,
         )
         self.steps = settings.epochs * self.data.steps_per_epoch
@@ -113,22 +117,27 @@ class Session:
         for module in self.method.modules.values():
             module.to(device)
         self.optimizer = make_optimizer(self.network, settings, self.method.modules.values(), device=device)
-        self.stepper = Stepper(self.network, self.optimizer, self.method, self.data, settings, self.team, device)
+        self.train_step = TrainStep(
+            self.network, self.optimizer, self.method, self.data, settings, self.distributed, device
+        )
         self.selection = selection_split(shards, len(shards.split("validation")), settings.selection)
         # A split that is scored once or twice, at the end, is not worth the memory.
         self.frames = {
             name: split_frames(shards, name, residence=residence if name == self.selection else "disk", device=device)
             for name in ("validation", "test")
         }
-        self.at = Position(
-            shard_set=shards.id, threads=torch.get_num_threads(), contents=contents, processes=self.team.size
+        self.state = TrainState(
+            shard_set=shards.id,
+            threads=torch.get_num_threads(),
+            contents=contents,
+            processes=self.distributed.world_size,
         )
         self.sums = EpochSums(shards.sample_shape[0], device, self.method.terms)
         self.finite = FiniteWatch(self.network, device)
-        self.device_step: DeviceStep | None = None
-        if graph and obstacle(self.data, method, settings, self.team, device) is None:
-            self.device_step = RecordedStep(
-                self.stepper, self.sums, self.finite, batch_size=settings.batch_size, device=device
+        self.graph_step: DeviceStep | None = None
+        if graph and why_not_capturable(self.data, method, settings, self.distributed, device) is None:
+            self.graph_step = CudaGraphStep(
+                self.train_step, self.sums, self.finite, batch_size=settings.batch_size, device=device
             )
         self.firing = FiringWatch()
         self.board: TensorBoard | None = None
@@ -136,48 +145,48 @@ class Session:
         """Weights file of the best epoch."""
         self._committed = (-1, -1)
         self._commit_ended, self._commit_cost = time.monotonic(), 0.0
-        if self.changed and self.team.lead:
+        if self.changed and self.distributed.is_main:
             log.info("%s: %s", settings.method, ", ".join(f"{name} = {value}" for name, value in self.changed.items()))
 
     def restore(self) -> None:
         """Go to the last checkpoint, or to before the first step; the lead reads, the others are told."""
         read = self.run.checkpoint
-        state = self.team.lead_does(lambda: checkpoints.read_state(read))
+        state = self.distributed.on_main(lambda: checkpoints.read_state(read))
         prepare(
             self.method,
             self.data,
             self.run.prepared,
-            contents=self.at.contents,
+            contents=self.state.contents,
             device=self.device,
-            team=self.team,
+            distributed=self.distributed,
             stop=self.stop,
         )
         if state is None:
-            if self.team.lead:
+            if self.distributed.is_main:
                 self.run.cut_metrics(0)
             return
-        self.at = Position.from_json(state)
+        self.state = TrainState.from_json(state)
         self._warn_of_changes()
         path = read / state["tensors"]
-        content = checkpoints.read_file(path) if self.team.lead else None
-        tensors = checkpoints.read_tensors(self.team.bytes_of_lead(content), source=path)
+        content = checkpoints.read_file(path) if self.distributed.is_main else None
+        tensors = checkpoints.read_tensors(self.distributed.broadcast_bytes(content), source=path)
         checkpoints.restore_checkpoint(tensors, self.network, self.optimizer, self.method.modules, source=path)
-        self.stepper.precision.restore(tensors)
+        self.train_step.precision.restore(tensors)
         rows = tensors["sums"]
-        if len(rows) == self.team.size:
-            self.sums.vector.copy_(rows[self.team.rank])
-        elif self.team.lead:
+        if len(rows) == self.distributed.world_size:
+            self.sums.vector.copy_(rows[self.distributed.rank])
+        elif self.distributed.is_main:
             self.sums.vector.copy_(rows.sum(0))
-        self._committed = (self.at.epoch, self.at.step)
-        if self.team.lead:
-            self.run.cut_metrics(self.at.metrics_bytes)
+        self._committed = (self.state.epoch, self.state.step)
+        if self.distributed.is_main:
+            self.run.cut_metrics(self.state.metrics_bytes)
             if state["best_tensors"] is not None:
                 self.best_weights = checkpoints.read_file(read / state["best_tensors"])
 
     def _warn_of_changes(self) -> None:
         for word, before, now in (
-            ("CPU threads", self.at.threads, torch.get_num_threads()),
-            ("processes", self.at.processes, self.team.size),
+            ("CPU threads", self.state.threads, torch.get_num_threads()),
+            ("processes", self.state.processes, self.distributed.world_size),
         ):
             if before != now:
                 log.warning(
@@ -190,13 +199,13 @@ class Session:
                     ),
                 )
 
-    def run_epoch(self, live: Live) -> None:
+    def run_epoch(self, display: ProgressDisplay) -> None:
         """Train what is left of one epoch, validate, log, and commit where that is due.
 
         Raises:
             RunStoppedError: asked to stop, after a commit.
         """
-        epoch, settings, steps = self.at.epoch, self.settings, self.data.steps_per_epoch
+        epoch, settings, steps = self.state.epoch, self.settings, self.data.steps_per_epoch
         rate = learning_rate(
             epoch,
             settings.epochs,
@@ -211,41 +220,41 @@ class Session:
         self.method.begin_epoch(self.network, epoch)
         set_learning_rate(self.optimizer, rate)
         self.network.train()
-        started, before = time.perf_counter(), self.at.epoch_seconds
-        cpu_started, cpu_before = time.process_time(), self.at.epoch_cpu_seconds
-        for index in range(self.at.step - epoch * steps, steps):
+        started, before = time.perf_counter(), self.state.epoch_seconds
+        cpu_started, cpu_before = time.process_time(), self.state.epoch_cpu_seconds
+        for index in range(self.state.step - epoch * steps, steps):
             self._step(index)
-            self.at.step += 1
-            self.at.epoch_seconds = before + time.perf_counter() - started
-            self.at.epoch_cpu_seconds = cpu_before + time.process_time() - cpu_started
-            live.advance()
-            if live.due:
-                live.show(
+            self.state.step += 1
+            self.state.epoch_seconds = before + time.perf_counter() - started
+            self.state.epoch_cpu_seconds = cpu_before + time.process_time() - cpu_started
+            display.advance()
+            if display.due:
+                display.show(
                     self.sums.means(self.sums.vector[None].cpu()),
-                    replacement=self.method.replacement_probability(self.at.step - 1),
+                    replacement=self.method.replacement_probability(self.state.step - 1),
                 )
             self._between_steps()
-        rows = self.team.rows(self.sums.vector)
+        rows = self.distributed.gather_rows(self.sums.vector)
         validated = time.perf_counter(), time.process_time()
-        self.team.lead_does(lambda: self._end_epoch(rate, rows, validated, live))
-        if not self.team.lead:
-            self.at.epoch, self.at.epoch_seconds, self.at.epoch_cpu_seconds = epoch + 1, 0.0, 0.0
+        self.distributed.on_main(lambda: self._end_epoch(rate, rows, validated, display))
+        if not self.distributed.is_main:
+            self.state.epoch, self.state.epoch_seconds, self.state.epoch_cpu_seconds = epoch + 1, 0.0, 0.0
         self.sums.vector.zero_()
-        last = self.at.epoch == settings.epochs
-        if self.team.highest(int(last or self._due()))[0]:
-            self._commit(self.team.rows(self.sums.vector))
+        last = self.state.epoch == settings.epochs
+        if self.distributed.all_reduce_max(int(last or self._due()))[0]:
+            self._commit(self.distributed.gather_rows(self.sums.vector))
 
-    def _end_epoch(self, rate: float, rows: Tensor, started: tuple[float, float], live: Live) -> None:
+    def _end_epoch(self, rate: float, rows: Tensor, started: tuple[float, float], display: ProgressDisplay) -> None:
         """The lead's part: validation, and the epoch's line in the log; began at times of the clock and processor."""
-        step = self.at.step - 1
+        step = self.state.step - 1
         self._settle(step)
-        scores, rates = self._validate(self.at.epoch + 1, rows)
-        seconds = self.at.epoch_seconds + time.perf_counter() - started[0]
-        cpu_seconds = self.at.epoch_cpu_seconds + time.process_time() - started[1]
+        scores, rates = self._validate(self.state.epoch + 1, rows)
+        seconds = self.state.epoch_seconds + time.perf_counter() - started[0]
+        cpu_seconds = self.state.epoch_cpu_seconds + time.process_time() - started[1]
         means, name = self.sums.means(rows), self.selection or "validation"
         line = {
-            "epoch": self.at.epoch + 1,
-            "step": self.at.step,
+            "epoch": self.state.epoch + 1,
+            "step": self.state.step,
             "lr": rate,
             "replacement_probability": self.method.replacement_probability(step),
             **means,
@@ -255,23 +264,23 @@ class Session:
             f"{name}_accuracy": scores.accuracy if scores else None,
             f"{name}_loss": scores.loss if scores else None,
             "firing_rates": rates,
-            "samples_per_second": len(self.data) / self.at.epoch_seconds,
+            "samples_per_second": len(self.data) / self.state.epoch_seconds,
             "seconds": seconds,
         }
-        self.at.metrics_bytes = self.run.append_metrics(line)
-        self.at.epoch += 1
-        self.at.seconds += seconds
-        if self.at.cpu_seconds is not None:
-            self.at.cpu_seconds += cpu_seconds
-        self.at.epoch_seconds = self.at.epoch_cpu_seconds = 0.0
-        if scores is not None and (self.at.best is None or self.at.best.beaten_by(scores.accuracy, scores.loss)):
-            self.at.best = Best(self.at.epoch, scores.accuracy, scores.loss)
+        self.state.metrics_bytes = self.run.append_metrics(line)
+        self.state.epoch += 1
+        self.state.seconds += seconds
+        if self.state.cpu_seconds is not None:
+            self.state.cpu_seconds += cpu_seconds
+        self.state.epoch_seconds = self.state.epoch_cpu_seconds = 0.0
+        if scores is not None and (self.state.best is None or self.state.best.beaten_by(scores.accuracy, scores.loss)):
+            self.state.best = Best(self.state.epoch, scores.accuracy, scores.loss)
             self.best_weights = self.weights_file()
         if rates:
             where = f"the {self.selection} recordings" if self.selection else "a training batch"
-            self.firing.look(rates, epoch=self.at.epoch, step=self.at.step, where=where)
-        live.scored(name, scores.accuracy if scores else None, rates)
-        live.show(means, replacement=line["replacement_probability"])
+            self.firing.look(rates, epoch=self.state.epoch, step=self.state.step, where=where)
+        display.scored(name, scores.accuracy if scores else None, rates)
+        display.show(means, replacement=line["replacement_probability"])
         if self.board is not None:
             self.board.add(line)
 
@@ -282,18 +291,20 @@ class Session:
             NonFiniteError: see `diagnosis.FiniteWatch`.
             DeviceMemoryError: the batch does not fit.
         """
-        stepper, epoch, step = self.stepper, self.at.epoch, self.at.step
+        train_step, epoch, step = self.train_step, self.state.epoch, self.state.step
         try:
-            if self.device_step is not None and self.device_step.takes(index):
-                return self.device_step.step(epoch, index, step)
-            return stepper.step(epoch, index, step, sums=self.sums, finite=self.finite)
+            if self.graph_step is not None and self.graph_step.takes(index):
+                return self.graph_step.step(epoch, index, step)
+            return train_step.step(epoch, index, step, sums=self.sums, finite=self.finite)
         except (MemoryError, RuntimeError) as error:
             if not ran_out(error):
                 raise
             # leave this block first: the traceback keeps the step's tensors alive
         self.optimizer.zero_grad(set_to_none=True)
         raise out_of_memory(
-            (lambda size: stepper.rehearse(epoch, index, step, samples=size)) if self.team.size == 1 else None,
+            (lambda size: train_step.rehearse(epoch, index, step, samples=size))
+            if self.distributed.world_size == 1
+            else None,
             samples=sum(self.data.sizes(index)),
             parts=self.settings.accumulate,
             step=step,
@@ -301,14 +312,16 @@ class Session:
 
     def _due(self) -> bool:
         elapsed = time.monotonic() - self._commit_ended
-        return self.team.lead and self.cadence.due(step=self.at.step, elapsed=elapsed, cost=self._commit_cost)
+        return self.distributed.is_main and self.checkpoint_interval.due(
+            step=self.state.step, elapsed=elapsed, cost=self._commit_cost
+        )
 
     def _between_steps(self) -> None:
         """Commit where that is due, and stop where that was asked of any process."""
-        ended = self.at.step % self.data.steps_per_epoch == 0  # the epoch's own commit comes soon
-        stop, due = self.team.highest(self.stop.signal, int(not ended and self._due()))
+        ended = self.state.step % self.data.steps_per_epoch == 0  # the epoch's own commit comes soon
+        stop, due = self.distributed.all_reduce_max(self.stop.signal, int(not ended and self._due()))
         if stop or due:
-            self._commit(self.team.rows(self.sums.vector))
+            self._commit(self.distributed.gather_rows(self.sums.vector))
         if stop:
             raise self.stop.error(stop)
 
@@ -320,20 +333,20 @@ class Session:
             batch_size = evaluation_batch(self.settings)
             recalibrate(self.network, self.data.frames, batch_size=batch_size, device=self.device)
 
-        def between() -> None:
+        def on_batch() -> None:
             if self.stop.signal:
                 self._commit(rows)
                 raise self.stop.error()
 
         if self.selection is None:
             return None, self._rates_of_a_batch()
-        scores = self.score(self.frames[self.selection], between)
+        scores = self.score(self.frames[self.selection], on_batch)
         return scores, scores.firing_rates if scores else None
 
     @torch.no_grad()
     def _rates_of_a_batch(self) -> dict[str, float]:
         """Firing rates over the epoch's first training batch: where no split is scored, dead layers are still found."""
-        events = self.data.batch(self.at.epoch, 0).events
+        events = self.data.batch(self.state.epoch, 0).events
         self.network.eval()
         self.network.record_firing_rates = True
         try:
@@ -342,10 +355,10 @@ class Session:
             self.network.record_firing_rates = False
             self.network.train()
 
-    def score(self, frames: Frames, between: Callable[[], None]) -> Scores | None:
+    def score(self, frames: Frames, on_batch: Callable[[], None]) -> Scores | None:
         """Score the network as it is; see `evaluation.score`."""
         batch_size = evaluation_batch(self.settings)
-        return score(self.network, frames, batch_size=batch_size, device=self.device, between=between)
+        return score(self.network, frames, batch_size=batch_size, device=self.device, on_batch=on_batch)
 
     def _settle(self, step: int) -> None:
         """Nothing is written of a network that is broken."""
@@ -359,18 +372,20 @@ class Session:
         Args:
             rows: `EpochSums` of all processes.
         """
-        if not self.team.lead or self._committed == (self.at.epoch, self.at.step):
+        if not self.distributed.is_main or self._committed == (self.state.epoch, self.state.step):
             return
         started = time.monotonic()
-        self._settle(self.at.step - 1)
+        self._settle(self.state.step - 1)
         self.run.sync_metrics()
         tensors = {**checkpoints.tensors_of(self.network, self.optimizer, self.method.modules), "sums": rows}
-        tensors |= self.stepper.precision.tensors()
-        best = None if self.at.best is None or self.best_weights is None else (self.at.best.epoch, self.best_weights)
-        if self.at.epoch != max(0, self._committed[0]):
+        tensors |= self.train_step.precision.tensors()
+        best = (
+            None if self.state.best is None or self.best_weights is None else (self.state.best.epoch, self.best_weights)
+        )
+        if self.state.epoch != max(0, self._committed[0]):
             self.run.write_table()
-        checkpoints.save_checkpoint(self.run.checkpoint, tensors, asdict(self.at), best=best)
-        self._committed = (self.at.epoch, self.at.step)
+        checkpoints.save_checkpoint(self.run.checkpoint, tensors, asdict(self.state), best=best)
+        self._committed = (self.state.epoch, self.state.step)
         self._commit_ended = time.monotonic()
         self._commit_cost = self._commit_ended - started
 
@@ -378,7 +393,7 @@ class Session:
         """The weights as they are now, as a run keeps them."""
         description = {
             "network": json.dumps(self.network.config),
-            "epoch": str(self.at.epoch),
-            "shard_set": self.at.shard_set,
+            "epoch": str(self.state.epoch),
+            "shard_set": self.state.shard_set,
         }
         return checkpoints.weights_file(checkpoints.weights_of(self.network), description)

@@ -13,7 +13,7 @@ from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.methods import Method
 from spikebridge.train.runs import checkpoints
 from spikebridge.train.signals import StopRequest
-from spikebridge.train.trainer.distributed import Team
+from spikebridge.train.trainer.distributed import Distributed
 
 
 def changes(asked: TrainSettings, completed: TrainSettings) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def prepare(
     *,
     contents: str,
     device: torch.device,
-    team: Team,
+    distributed: Distributed,
     stop: StopRequest,
 ) -> None:
     """Give a method what it keeps fixed: read where an earlier session has made it, else made and written by the lead.
@@ -39,7 +39,7 @@ def prepare(
         path: `prepared.safetensors` of the run.
         contents: of the shard set, see `runs.contents_id`; what was made from another one is made again.
         device: where to compute.
-        team: the processes that train together; the others wait and are told.
+        distributed: the processes that train together; the others wait and are told.
         stop: looked at now and then; an interrupted preparation starts again.
 
     Raises:
@@ -47,7 +47,7 @@ def prepare(
         RunError: the file is damaged or cannot be written.
     """
 
-    def between() -> None:
+    def on_batch() -> None:
         if stop.signal:
             raise stop.error()
 
@@ -55,12 +55,12 @@ def prepare(
         if path.exists() and checkpoints.read_weights(path)[1].get("contents") == contents:
             return
         path.unlink(missing_ok=True)
-        tensors = method.prepare(data, device, between)
+        tensors = method.prepare(data, device, on_batch)
         if tensors:
             checkpoints.write_weights(path, tensors, {"method": method.settings.method, "contents": contents})
 
-    team.lead_does(make)
-    content = checkpoints.read_file(path) if team.lead and path.exists() else b""
-    content = team.bytes_of_lead(content)
+    distributed.on_main(make)
+    content = checkpoints.read_file(path) if distributed.is_main and path.exists() else b""
+    content = distributed.broadcast_bytes(content)
     if content:
         method.restore(checkpoints.read_tensors(content, source=path), device)

@@ -14,7 +14,7 @@ REFRESH_SECONDS = 0.5
 """Between two readings of the running figures: each makes the host wait for the device."""
 
 
-class Silent:
+class NullProgress:
     """Stands in for a progress bar."""
 
     disable = True
@@ -32,7 +32,7 @@ class Silent:
         """Nothing."""
 
 
-class Live:
+class ProgressDisplay:
     """A progress bar with samples/s, losses, replacement probability, accuracies, firing rate and time left.
 
     Args:

@@ -12,16 +12,16 @@ from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.evaluation.energy import held_out_energy_nj
 from spikebridge.train.evaluation.score import Scores, split_figures
 from spikebridge.train.runs import checkpoints
-from spikebridge.train.trainer.epochs import SELECTION, Session
+from spikebridge.train.trainer.epochs import SELECTION, Trainer
 
 log = logging.getLogger(__name__)
 
 
-def outcome(session: Session, recipe: Recipe) -> dict[str, Any]:
+def build_result(trainer: Trainer, recipe: Recipe) -> dict[str, Any]:
     """Write weights and predictions; score the test split with `best` and with `last`, and put it all together.
 
     Args:
-        session: trained to its last epoch, which is committed; its network holds the best weights afterwards.
+        trainer: trained to its last epoch, which is committed; its network holds the best weights afterwards.
         recipe: of the run.
 
     Returns:
@@ -31,19 +31,19 @@ def outcome(session: Session, recipe: Recipe) -> dict[str, Any]:
         RunStoppedError: asked to stop; the run can be finished later.
         RunError: a file cannot be written.
     """
-    run, at, shards = session.run, session.at, session.shards
-    checkpoints.write_atomic(run.last, session.weights_file())
-    last = _final_scores(session)
+    run, at, shards = trainer.run, trainer.state, trainer.shards
+    checkpoints.write_atomic(run.last, trainer.weights_file())
+    last = _final_scores(trainer)
     best_epoch = at.best.epoch if at.best else at.epoch
     if best_epoch == at.epoch:
-        checkpoints.write_atomic(run.best, session.weights_file())
+        checkpoints.write_atomic(run.best, trainer.weights_file())
         best = last
     else:
-        assert session.best_weights is not None
-        checkpoints.write_atomic(run.best, session.best_weights)
+        assert trainer.best_weights is not None
+        checkpoints.write_atomic(run.best, trainer.best_weights)
         weights, _ = checkpoints.read_weights(run.best)
-        session.network.load_state_dict(weights)
-        best = _final_scores(session)
+        trainer.network.load_state_dict(weights)
+        best = _final_scores(trainer)
     test, classes = best["test"], shards.classes
     if test is None:
         log.warning("%s: the test split is empty; no test accuracy", shards.path)
@@ -51,17 +51,17 @@ def outcome(session: Session, recipe: Recipe) -> dict[str, Any]:
         run.write_predictions(shards.split("test").keys, test.labels, test.logits, classes)
     return {
         "schema": 1,
-        "method": session.settings.method,
+        "method": trainer.settings.method,
         "recipe_name": recipe.name,
         "recipe": recipe.tables(),
-        "changed_by_method": session.changed,
+        "changed_by_method": trainer.changed,
         "shard_set": at.shard_set,
         "contents": at.contents,
         "dataset": shards.settings["dataset"],
         "simulated": bool(shards.simulated),
         "protocol": shards.settings["protocol"],
-        "selection": SELECTION[session.selection],
-        "selection_split": session.selection,
+        "selection": SELECTION[trainer.selection],
+        "selection_split": trainer.selection,
         "best_epoch": best_epoch,
         "epochs": at.epoch,
         "steps": at.step,
@@ -70,28 +70,30 @@ def outcome(session: Session, recipe: Recipe) -> dict[str, Any]:
         "classes": list(classes),
         "confusion": test.confusion() if test else None,
         "firing_rates": test.firing_rates if test else None,
-        "samples": {"train": len(session.data), **{name: len(frames) for name, frames in session.frames.items()}},
-        "static_images": session.data.pool_images,
-        "parameters": sum(p.numel() for p in session.network.parameters()),
-        "seed": session.settings.seed,
-        "device": str(session.device),
+        "samples": {"train": len(trainer.data), **{name: len(frames) for name, frames in trainer.frames.items()}},
+        "static_images": trainer.data.pool_images,
+        "parameters": sum(p.numel() for p in trainer.network.parameters()),
+        "seed": trainer.settings.seed,
+        "device": str(trainer.device),
         "threads": at.threads,
         "processes": at.processes,
         "torch": str(torch.__version__),
         "training_seconds": at.seconds,
-        "training_cpu_seconds": at.cpu_seconds if session.device.type == "cpu" and session.team.size == 1 else None,
+        "training_cpu_seconds": at.cpu_seconds
+        if trainer.device.type == "cpu" and trainer.distributed.world_size == 1
+        else None,
         "energy_nj": held_out_energy_nj(
-            session.network,
-            (session.frames["test"], session.frames["validation"]),
-            batch_size=evaluation_batch(session.settings),
-            device=session.device,
+            trainer.network,
+            (trainer.frames["test"], trainer.frames["validation"]),
+            batch_size=evaluation_batch(trainer.settings),
+            device=trainer.device,
         ),
     }
 
 
-def _final_scores(session: Session) -> dict[str, Scores | None]:
-    def between() -> None:
-        if session.stop.signal:
-            raise session.stop.error()  # the last epoch is committed
+def _final_scores(trainer: Trainer) -> dict[str, Scores | None]:
+    def on_batch() -> None:
+        if trainer.stop.signal:
+            raise trainer.stop.error()  # the last epoch is committed
 
-    return {name: session.score(frames, between) for name, frames in session.frames.items()}
+    return {name: trainer.score(frames, on_batch) for name, frames in trainer.frames.items()}

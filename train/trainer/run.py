@@ -20,13 +20,13 @@ from spikebridge.train.networks.initial_weights import (
     require_same_start,
     start_from,
 )
-from spikebridge.train.runs.checkpoints import Cadence
+from spikebridge.train.runs.checkpoints import CheckpointInterval
 from spikebridge.train.runs.folder import RunFolder, contents_id, read_result, require_shards
 from spikebridge.train.signals import StopRequest
-from spikebridge.train.trainer.distributed import Team, local_device, meet
-from spikebridge.train.trainer.epochs import Session
-from spikebridge.train.trainer.progress import Live, Silent, TensorBoard, require_tensorboard
-from spikebridge.train.trainer.result import outcome
+from spikebridge.train.trainer.distributed import Distributed, init_distributed, local_device
+from spikebridge.train.trainer.epochs import Trainer
+from spikebridge.train.trainer.progress import NullProgress, ProgressDisplay, TensorBoard, require_tensorboard
+from spikebridge.train.trainer.result import build_result
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def train(
         RunError: the folder holds another run or no run, is in use by another process, or cannot be written.
         RunStoppedError: `stop` was asked; the checkpoint is written.
         DeviceMemoryError: a batch does not fit; says what does.
-        TeamError: another process of the team gave up.
+        DistributedError: another process gave up.
         ReportError: TensorBoard asked for and absent.
         MethodError: the method cannot work with this shard set.
         DeviceError: no such device.
@@ -95,7 +95,7 @@ def train(
     """
     if tensorboard:
         require_tensorboard()
-    cadence = Cadence.parse(checkpoint_every)
+    checkpoint_interval = CheckpointInterval.parse(checkpoint_every)
     shards = open_shards(shards)
     require_shards(shards, recipe.shards, expect=expect)
     run = RunFolder(run_dir)
@@ -103,7 +103,7 @@ def train(
         raise RunError(f"{run.path} lies inside the shard set {shards.path}, which is read only; choose another folder")
     chosen = choose_device(local_device(device))
     start = None if init is None else read_start(init)
-    with meet(chosen) as team, backends.use(backend), backends.record() as ran:
+    with init_distributed(chosen) as distributed, backends.use(backend), backends.record() as ran:
         contents = contents_id(shards)
 
         def status() -> str:
@@ -111,23 +111,23 @@ def train(
             require_same_start(run, start, found)
             return found
 
-        if team.lead_does(status) == "finished":
+        if distributed.on_main(status) == "finished":
             log.info("%s is finished already", run.path)
-            return dict(team.lead_does(lambda: read_result(run.path)))
-        session = Session(
+            return dict(distributed.on_main(lambda: read_result(run.path)))
+        trainer = Trainer(
             shards,
             recipe.train,
             run,
             device=chosen,
             residence=residence,
             graph=graph,
-            team=team,
-            cadence=cadence,
+            distributed=distributed,
+            checkpoint_interval=checkpoint_interval,
             stop=stop,
             contents=contents,
         )
-        require_backend(session.network, precision=recipe.train.precision, device=chosen)
-        began = start_from(start, session.network, shards.classes) if start else None  # a checkpoint replaces it
+        require_backend(trainer.network, precision=recipe.train.precision, device=chosen)
+        began = start_from(start, trainer.network, shards.classes) if start else None  # a checkpoint replaces it
         with contextlib.ExitStack() as cleanup:
 
             def claim() -> str:
@@ -139,43 +139,49 @@ def train(
                     record_start(run, began)
                 return found
 
-            if team.lead_does(claim) == "finished":
-                return dict(team.lead_does(lambda: read_result(run.path)))
-            return _work(session, recipe, team, ran, progress=progress or Silent, tensorboard=tensorboard)
+            if distributed.on_main(claim) == "finished":
+                return dict(distributed.on_main(lambda: read_result(run.path)))
+            return _work(trainer, recipe, distributed, ran, progress=progress or NullProgress, tensorboard=tensorboard)
 
 
 def _work(
-    session: Session, recipe: Recipe, team: Team, ran: Mapping[str, int], *, progress: Progress, tensorboard: bool
+    trainer: Trainer,
+    recipe: Recipe,
+    distributed: Distributed,
+    ran: Mapping[str, int],
+    *,
+    progress: Progress,
+    tensorboard: bool,
 ) -> dict[str, Any]:
     """Take a claimed run from where it is to its result; `ran` counts layers of neurons by backend."""
-    run = session.run
-    session.restore()
-    if tensorboard and team.lead:
-        session.board = TensorBoard(run.tensorboard, step=session.at.step)
-    bar = (progress if team.lead else Silent)(
-        total=session.steps,
-        initial=session.at.step,
+    run = trainer.run
+    trainer.restore()
+    if tensorboard and distributed.is_main:
+        trainer.board = TensorBoard(run.tensorboard, step=trainer.state.step)
+    bar = (progress if distributed.is_main else NullProgress)(
+        total=trainer.steps,
+        initial=trainer.state.step,
         desc=f"{recipe.train.method} seed {recipe.train.seed}",
         unit="step",
         bar_format=BAR,
     )
-    per_step = len(session.data) / session.data.steps_per_epoch
-    live = Live(bar, steps=session.steps, samples_per_step=per_step, done=session.at.step)
+    per_step = len(trainer.data) / trainer.data.steps_per_epoch
+    display = ProgressDisplay(bar, steps=trainer.steps, samples_per_step=per_step, done=trainer.state.step)
 
     def finish() -> dict[str, Any]:
-        result = {**outcome(session, recipe), "init": recorded_start(run), "backend": "+".join(sorted(ran))}
+        result = {**build_result(trainer, recipe), "init": recorded_start(run), "backend": "+".join(sorted(ran))}
         run.finish(result)
         return result
 
     try:
-        while session.at.epoch < recipe.train.epochs:
-            session.run_epoch(live)
-        return dict(team.lead_does(finish))
+        while trainer.state.epoch < recipe.train.epochs:
+            trainer.run_epoch(display)
+        return dict(distributed.on_main(finish))
     except (KeyboardInterrupt, RunStoppedError):
         bar.close()
-        log.warning("%s stands at step %d of %d", run.path, session.at.step, session.steps)
+        log.warning("%s stands at step %d of %d", run.path, trainer.state.step, trainer.steps)
         raise
     finally:
         bar.close()
-        if session.board is not None:
-            session.board.close()
+        if trainer.board is not None:
+            trainer.board.close()

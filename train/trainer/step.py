@@ -27,7 +27,7 @@ from spikebridge.train.losses import TransferLoss
 from spikebridge.train.methods import Method
 from spikebridge.train.networks.precision import Precision
 from spikebridge.train.runs.state import EpochSums
-from spikebridge.train.trainer.distributed import Team
+from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.finite import FiniteWatch
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Part:
     """Samples of every process."""
 
 
-class Stepper:
+class TrainStep:
     """Takes updates; see the module.
 
     Args:
@@ -56,7 +56,7 @@ class Stepper:
         method: which streams, which loss.
         data: where batches come from.
         settings: the `[train]` table.
-        team: the processes that train together.
+        distributed: the processes that train together.
         device: of the network.
     """
 
@@ -67,19 +67,27 @@ class Stepper:
         method: Method,
         data: TrainingBatches,
         settings: TrainSettings,
-        team: Team,
+        distributed: Distributed,
         device: torch.device,
     ) -> None:
-        self.network, self.optimizer, self.method, self.data, self.team = network, optimizer, method, data, team
+        self.network, self.optimizer, self.method, self.data, self.distributed = (
+            network,
+            optimizer,
+            method,
+            data,
+            distributed,
+        )
         self.precision = Precision(settings.precision, device)
         self._parts = settings.accumulate
-        self._partners = Partners(team.total) if settings.synchronize and team.size > 1 else None
+        self._partners = (
+            Partners(distributed.all_reduce_sum) if settings.synchronize and distributed.world_size > 1 else None
+        )
         if self._partners is not None:
             for module in network.modules():
                 if isinstance(module, StepNorm):
                     module.partners = self._partners
-        if team.lead:
-            _explain(settings, team.size)
+        if distributed.is_main:
+            _explain(settings, distributed.world_size)
 
     def step(self, epoch: int, index: int, step: int, *, sums: EpochSums, finite: FiniteWatch) -> None:
         """Forward, loss, backward for every part, then the update.
@@ -106,7 +114,7 @@ class Stepper:
         self._update()
 
     def _update(self) -> None:
-        self.team.sum_gradients([self.network, *self.method.modules.values()])
+        self.distributed.sum_gradients([self.network, *self.method.modules.values()])
         self.precision.update(self.optimizer)
 
     def rehearse(self, epoch: int, index: int, step: int, *, samples: int) -> None:
@@ -122,7 +130,7 @@ class Stepper:
 
     def _split(self, epoch: int, index: int) -> Iterator[Part]:
         """The parts of this process; every process has as many."""
-        rank, world = self.team.rank, self.team.size
+        rank, world = self.distributed.rank, self.distributed.world_size
         if world * self._parts == 1:
             yield Part(self.data.batch(epoch, index), None, ())
             return
@@ -150,8 +158,8 @@ class Stepper:
             sizes = tuple(several * size for size in part.sizes)
             gathered = dataclasses.replace(
                 out,
-                static_features=self.team.gather(out.static_features, sizes),
-                event_features=self.team.gather(out.event_features, sizes),
+                static_features=self.distributed.all_gather(out.static_features, sizes),
+                event_features=self.distributed.all_gather(out.event_features, sizes),
             )
         loss = self.method.loss(gathered, inputs, self.network.coefficients, heads)
         if look is not None:

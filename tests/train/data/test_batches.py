@@ -10,14 +10,14 @@ from spikebridge.train.errors import MethodError, ShardMismatchError
 CPU = torch.device("cpu")
 
 
-def make(tmp_path, *, shards=None, needs_static=True, residence="auto", pool_draws=False, **settings):
+def make(tmp_path, *, shards=None, needs_static=True, residence="auto", draw_from_pool=False, **settings):
     shards = shards or FakeShardSet(tmp_path)
     return TrainingBatches(
         shards,
         tiny_recipe(**settings).train,
         device=CPU,
         needs_static=needs_static,
-        pool_draws=pool_draws,
+        draw_from_pool=draw_from_pool,
         residence=residence,
     )
 
@@ -76,7 +76,7 @@ def test_the_device_makes_the_same_batch_from_what_it_holds(tmp_path, dtype, sam
             tmp_path,
             shards=shards,
             residence=residence,
-            pool_draws=partners == "any",
+            draw_from_pool=partners == "any",
             sampling=sampling,
             sampling_window=1,
             augmentation="crop_flip_rotate+drop_events",

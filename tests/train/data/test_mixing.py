@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from interrupted import train_in_two_sittings
 from test_cuda_graph import Watched, on_device  # noqa: F401
-from test_distributed import largest_difference, team, train_in_double
+from test_distributed import largest_difference, train_in_double, train_processes
 from test_train_run import same_run
 
 from spikebridge.train.config.settings import METHODS, MIXING_METHODS
@@ -164,11 +164,11 @@ def test_augmentations_before_see_both_recordings_and_those_behind_the_mixture()
 @given(st.integers(1, 60), st.integers(1, 17), st.integers(0, 2**40), st.integers(0, 99))
 def test_mates_are_draws_of_the_same_batch_everywhere(samples, batch_size, seed, epoch):
     draws = np.arange(samples)
-    mates = order.batch_mates(samples, batch_size, seed=seed, epoch=epoch, draws=draws)
+    mates = order.mixing_partners(samples, batch_size, seed=seed, epoch=epoch, draws=draws)
     assert np.array_equal(mates // batch_size, draws // batch_size)
     assert mates.min() >= 0
     assert mates.max() < samples
-    there = device_order.batch_mates(
+    there = device_order.mixing_partners(
         samples, batch_size, seed=seed, epoch=torch.tensor(epoch), draws=torch.from_numpy(draws)
     )
     assert np.array_equal(there, mates)
@@ -246,7 +246,9 @@ def test_the_loss_of_a_step_is_that_of_its_mixture(tmp_path, name):
     for method in ("event_only", "simulate"):
         cls = find_method(method)
         chosen = tiny_recipe(method=method, augmentation=name).train
-        data = TrainingBatches(shards, chosen, device=CPU, needs_static=cls.needs_static, pool_draws=cls.pool_draws)
+        data = TrainingBatches(
+            shards, chosen, device=CPU, needs_static=cls.needs_static, draw_from_pool=cls.draw_from_pool
+        )
         made = cls(chosen, steps=9)
         made.attach(None, data)
         batch = data.batch(0, 0)
@@ -274,7 +276,7 @@ def test_accumulated_parts_take_the_update_of_the_whole(tmp_path, monkeypatch):
 
 def test_two_processes_take_the_update_of_one(tmp_path, monkeypatch):
     recipe = {"method": "event_only", "augmentation": "crop+eventmix", "epochs": 1}
-    codes, said = team(2, tmp_path, "two", double=True, sizes={"train": 21}, recipe=recipe)
+    codes, said = train_processes(2, tmp_path, "two", double=True, sizes={"train": 21}, recipe=recipe)
     assert codes == [0, 0], said
     train_in_double(monkeypatch, tmp_path, "one", recipe, {"train": 21})
     assert largest_difference(tmp_path / "one", tmp_path / "two") < 1e-9

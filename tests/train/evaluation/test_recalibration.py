@@ -10,7 +10,7 @@ from spikebridge.models import backends, build_model
 from spikebridge.train.data.frames import Frames
 from spikebridge.train.evaluation.evaluate import evaluate
 from spikebridge.train.evaluation.recalibration import recalibrate
-from spikebridge.train.trainer import epochs as session
+from spikebridge.train.trainer import epochs
 from spikebridge.train.trainer.run import train
 
 CPU = torch.device("cpu")
@@ -93,14 +93,14 @@ def test_training_is_untouched_and_evaluate_reproduces(tmp_path):
 def test_a_stopped_run_ends_with_the_same_bits(tmp_path, monkeypatch):
     shards, recipe = FakeShardSet(tmp_path / "shards", validation=0), tiny_recipe(**SMALL)
     train(shards, recipe, tmp_path / "whole", device="cpu")
-    real, steps = session.Session._step, iter(range(100))
+    real, steps = epochs.Trainer._step, iter(range(100))
 
     def stop(self, *args):
         if next(steps) == 4:
             raise KeyboardInterrupt
         real(self, *args)
 
-    monkeypatch.setattr(session.Session, "_step", stop)
+    monkeypatch.setattr(epochs.Trainer, "_step", stop)
     with pytest.raises(KeyboardInterrupt):
         train(shards, recipe, tmp_path / "parts", device="cpu")
     train(shards, recipe, tmp_path / "parts", device="cpu")

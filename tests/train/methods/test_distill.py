@@ -73,7 +73,7 @@ def test_the_teacher_is_an_ann_that_learns_the_pool_the_same_way_every_time(shar
 def test_training_the_teacher_can_be_stopped(shards):
     method, _, data = made(shards)
     with pytest.raises(KeyboardInterrupt):
-        train_teacher(method.teacher.requires_grad_(True), data, steps=9, seed=0, between=_interrupt)
+        train_teacher(method.teacher.requires_grad_(True), data, steps=9, seed=0, on_batch=_interrupt)
 
 
 def _interrupt():

@@ -20,7 +20,7 @@ from spikebridge.train.methods.kt import KnowledgeTransfer
 from spikebridge.train.networks.build import feature_count, seeded_weights
 from spikebridge.train.report.write import write_report
 from spikebridge.train.runs.folder import contents_id, read_metrics, read_result
-from spikebridge.train.trainer import epochs as session
+from spikebridge.train.trainer import epochs
 from spikebridge.train.trainer.run import train
 
 CPU = torch.device("cpu")
@@ -36,8 +36,8 @@ class Loaded(KnowledgeTransfer):
         with seeded_weights(self.settings.seed, "loaded"):
             self.modules = {"guess": nn.Linear(feature_count(network), 1)}
 
-    def prepare(self, data, device, between):
-        between()
+    def prepare(self, data, device, on_batch):
+        on_batch()
         type(self).prepared += 1
         return {"target": torch.full((1,), 0.25 * data.pool_images)}
 
@@ -60,7 +60,7 @@ def shards(tmp_path):
 
 @pytest.fixture
 def loaded(monkeypatch):
-    monkeypatch.setattr(session, "find_method", lambda name: Loaded)
+    monkeypatch.setattr(epochs, "find_method", lambda name: Loaded)
     monkeypatch.setattr(Loaded, "prepared", 0)
 
 
@@ -88,8 +88,8 @@ def test_what_was_prepared_from_other_data_is_made_again(tmp_path):
     pools = [FakeShardSet(tmp_path / "shards", pool=pool, pairing=str(pool)) for pool in (5, 6)]
     recipe = tiny_recipe(epochs=1)
     for pool, expected in zip((pools[0], pools[0], pools[1]), (3.75, 3.75, 4.5), strict=True):
-        one = session.Session(
-            pool, recipe.train, session.RunFolder(tmp_path / "run"), device=CPU, contents=contents_id(pool)
+        one = epochs.Trainer(
+            pool, recipe.train, epochs.RunFolder(tmp_path / "run"), device=CPU, contents=contents_id(pool)
         )
         one.restore()
         assert one.method.target.tolist() == [expected]
@@ -104,7 +104,7 @@ def test_a_broken_term_is_named(shards, tmp_path, monkeypatch):
 
 
 def test_pool_draws_cover_the_pool_and_carry_their_own_labels(shards):
-    data = TrainingBatches(shards, tiny_recipe().train, device=CPU, needs_static=True, pool_draws=True)
+    data = TrainingBatches(shards, tiny_recipe().train, device=CPU, needs_static=True, draw_from_pool=True)
     seen = np.concatenate([data.batch(epoch, index).image_labels for epoch in range(9) for index in range(3)])
     assert set(seen) == {0, 1, 2}
     batch = data.batch(0, 0)
@@ -121,12 +121,16 @@ def test_pool_draws_need_images_of_some_class_only(tmp_path):
         tiny_recipe().train,
         device=CPU,
         needs_static=True,
-        pool_draws=True,
+        draw_from_pool=True,
     )
     assert set(data.batch(0, 0).image_labels.tolist()) == {1}
     with pytest.raises(MethodError, match="static pool is empty"):
         TrainingBatches(
-            FakeShardSet(tmp_path / "b", pool=0), tiny_recipe().train, device=CPU, needs_static=True, pool_draws=True
+            FakeShardSet(tmp_path / "b", pool=0),
+            tiny_recipe().train,
+            device=CPU,
+            needs_static=True,
+            draw_from_pool=True,
         )
 
 
@@ -166,7 +170,9 @@ def test_all_methods_see_the_same_recordings_in_the_same_order(shards, name):
 
     def data(kind):
         settings = kind.complete(tiny_recipe(method=name, events_per_class=4).train)
-        return TrainingBatches(shards, settings, device=CPU, needs_static=kind.needs_static, pool_draws=kind.pool_draws)
+        return TrainingBatches(
+            shards, settings, device=CPU, needs_static=kind.needs_static, draw_from_pool=kind.draw_from_pool
+        )
 
     mine, theirs = data(cls), data(find_method("event_only"))
     assert mine.steps_per_epoch == theirs.steps_per_epoch
@@ -186,7 +192,7 @@ def test_every_method_learns_and_changes_the_whole_network(tmp_path, name):
     first, *_, last = read_metrics(tmp_path / "run")
     assert last["loss_total"] < first["loss_total"]
     assert last["train_accuracy"] > 1 / 3
-    begun = session.Session(shards, recipe.train, session.RunFolder(tmp_path / "none"), device=CPU)
+    begun = epochs.Trainer(shards, recipe.train, epochs.RunFolder(tmp_path / "none"), device=CPU)
     start = begun.network.state_dict()
     trained = load_file(tmp_path / "run" / "weights" / "last.safetensors")
     still = [key for key, value in trained.items() if value.is_floating_point() and torch.equal(value, start[key])]

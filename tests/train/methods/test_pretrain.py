@@ -25,7 +25,9 @@ def test_images_of_the_whole_pool_then_the_events_of_event_only(tmp_path):
     shards = FakeShardSet(tmp_path / "shards")
     settings = tiny_recipe(method="pretrain", pretrain_share=0.4).train
     cls = find_method("pretrain")
-    data = TrainingBatches(shards, settings, device=torch.device("cpu"), needs_static=True, pool_draws=cls.pool_draws)
+    data = TrainingBatches(
+        shards, settings, device=torch.device("cpu"), needs_static=True, draw_from_pool=cls.draw_from_pool
+    )
     method, batch = cls(settings, steps=10), data.batch(0, 0)
     for step in range(4):
         shown = method.inputs(batch, step)

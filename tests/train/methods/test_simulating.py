@@ -24,7 +24,7 @@ def started(tmp_path, method, **settings):
     recipe = tiny_recipe(method=method, **settings).train
     kind = find_method(method)
     data = TrainingBatches(
-        shards, recipe, device=torch.device("cpu"), needs_static=kind.needs_static, pool_draws=kind.pool_draws
+        shards, recipe, device=torch.device("cpu"), needs_static=kind.needs_static, draw_from_pool=kind.draw_from_pool
     )
     network = make_network(network_arguments(recipe, shards), seed=0)
     made = kind(recipe, steps=recipe.epochs * data.steps_per_epoch)

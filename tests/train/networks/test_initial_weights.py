@@ -12,7 +12,7 @@ from spikebridge import cli
 from spikebridge.models import build_model
 from spikebridge.train.errors import NetworkError, RunError
 from spikebridge.train.networks.initial_weights import read_start, start_from
-from spikebridge.train.trainer import epochs as session
+from spikebridge.train.trainer import epochs
 from spikebridge.train.trainer.run import train
 
 SMALL = {"model": "vgg_snn", "width": 0.05, "epochs": 1}
@@ -38,13 +38,13 @@ def network(**how):
 
 def test_a_run_begins_where_the_other_ended(source, shards, tmp_path, monkeypatch):
     seen = {}
-    real = session.Session.restore
+    real = epochs.Trainer.restore
 
     def look(self):
         seen.update({name: value.clone() for name, value in self.network.state_dict().items()})
         real(self)
 
-    monkeypatch.setattr(session.Session, "restore", look)
+    monkeypatch.setattr(epochs.Trainer, "restore", look)
     result = train(shards, tiny_recipe(**SMALL, seed=7), tmp_path / "run", device="cpu", init=source)
     weights = load_file(source / "weights" / "best.safetensors")
     assert all(torch.equal(weights[name], seen[name]) for name in weights)
@@ -111,7 +111,7 @@ def test_only_finished_runs_are_begun_from(shards, tmp_path):
 def test_a_run_continues_with_the_beginning_it_had(source, shards, tmp_path, monkeypatch):
     recipe = tiny_recipe(**{**SMALL, "epochs": 2})
     whole = train(shards, recipe, tmp_path / "whole", device="cpu", init=source)
-    real, steps = session.Session._step, iter(range(99))
+    real, steps = epochs.Trainer._step, iter(range(99))
 
     def stop(self, *args):
         if next(steps) == 4:
@@ -119,7 +119,7 @@ def test_a_run_continues_with_the_beginning_it_had(source, shards, tmp_path, mon
         real(self, *args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(session.Session, "_step", stop)
+        patched.setattr(epochs.Trainer, "_step", stop)
         with pytest.raises(KeyboardInterrupt):
             train(shards, recipe, tmp_path / "parts", device="cpu", init=source, checkpoint_every="1")
     with pytest.raises(RunError, match="began from other weights"):

@@ -6,7 +6,7 @@ from torch import nn
 
 from spikebridge.train.errors import RunError
 from spikebridge.train.runs import checkpoints
-from spikebridge.train.runs.checkpoints import Cadence
+from spikebridge.train.runs.checkpoints import CheckpointInterval
 
 
 def trained(seed):
@@ -111,20 +111,24 @@ def test_another_schema_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "seconds", "steps"), [("30s", 30, None), ("1.5m", 90, None), ("1h", 3600, None), ("500", None, 500)]
 )
-def test_cadence_reads_time_or_steps(text, seconds, steps):
-    assert Cadence.parse(text) == Cadence(seconds, steps)
+def test_checkpoint_interval_reads_time_or_steps(text, seconds, steps):
+    assert CheckpointInterval.parse(text) == CheckpointInterval(seconds, steps)
 
 
 @pytest.mark.parametrize("text", ["", "s", "0", "-1s", "nans", "infs", "1.5", "10 steps", "1d"])
-def test_cadence_refuses_the_rest(text):
+def test_checkpoint_interval_refuses_the_rest(text):
     with pytest.raises(RunError, match="expected a time such as 30s"):
-        Cadence.parse(text)
+        CheckpointInterval.parse(text)
 
 
-def test_cadence_keeps_commits_cheap():
-    clock = Cadence.parse("10s")
+def test_checkpoint_interval_keeps_commits_cheap():
+    clock = CheckpointInterval.parse("10s")
     assert not clock.due(step=1, elapsed=9.9, cost=0.01)
     assert clock.due(step=1, elapsed=10, cost=0.5)
     assert not clock.due(step=1, elapsed=19, cost=1)  # a slow disk: 5 % at most
     assert clock.due(step=1, elapsed=20, cost=1)
-    assert [step for step in range(1, 10) if Cadence.parse("3").due(step=step, elapsed=0, cost=9)] == [3, 6, 9]
+    assert [step for step in range(1, 10) if CheckpointInterval.parse("3").due(step=step, elapsed=0, cost=9)] == [
+        3,
+        6,
+        9,
+    ]

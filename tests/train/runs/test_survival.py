@@ -24,7 +24,7 @@ from spikebridge import cli
 from spikebridge.train.errors import DeviceMemoryError, RunError, RunStoppedError
 from spikebridge.train.runs.folder import RunFolder, read_metrics
 from spikebridge.train.signals import StopRequest
-from spikebridge.train.trainer import epochs as session
+from spikebridge.train.trainer import epochs
 from spikebridge.train.trainer.run import train
 
 WORKER = str(SUPPORT / "worker.py")
@@ -179,23 +179,23 @@ def test_nothing_is_written_beside_the_shards(shard_set, tmp_path):
 
 def test_stopping_during_validation_skips_no_step_and_repeats_none(tmp_path, shards, monkeypatch):
     train(shards, tiny_recipe(), tmp_path / "whole", device="cpu")
-    stop, real, steps = StopRequest(), session.Session._validate, []
+    stop, real, steps = StopRequest(), epochs.Trainer._validate, []
 
     def ask(self, epoch, rows):
         if epoch == 2:
             stop.ask(signal.SIGTERM)
         return real(self, epoch, rows)
 
-    step = session.Session._step
+    step = epochs.Trainer._step
 
     def count(self, index):
-        steps.append(self.at.step)
+        steps.append(self.state.step)
         step(self, index)
 
     with monkeypatch.context() as patched:
-        patched.setattr(session.Session, "_validate", ask)
+        patched.setattr(epochs.Trainer, "_validate", ask)
         patched.setattr(
-            session.Session, "_step", lambda self, index: (steps.append(self.at.step), step(self, index))[1]
+            epochs.Trainer, "_step", lambda self, index: (steps.append(self.state.step), step(self, index))[1]
         )
         with pytest.raises(RunStoppedError, match="SIGTERM"):
             train(shards, tiny_recipe(), tmp_path / "run", device="cpu", stop=stop)
@@ -253,7 +253,7 @@ def test_the_same_samples_in_another_container_continue_a_run(tmp_path, shards):
 
 def test_out_of_memory_says_what_fits(tmp_path, shards, monkeypatch):
     tried = []
-    forward = session.Stepper._compute
+    forward = epochs.TrainStep._compute
 
     def small(self, part, *more):
         tried.append(len(part.batch.labels))
@@ -261,7 +261,7 @@ def test_out_of_memory_says_what_fits(tmp_path, shards, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(self, part, *more)
 
-    monkeypatch.setattr(session.Stepper, "_compute", small)
+    monkeypatch.setattr(epochs.TrainStep, "_compute", small)
     with pytest.raises(
         DeviceMemoryError, match=r"step 0: .* 10 samples at once; 3 fit \(tried\).*accumulate=4"
     ) as caught:
@@ -269,21 +269,21 @@ def test_out_of_memory_says_what_fits(tmp_path, shards, monkeypatch):
     assert tried == [10, 5, 3]
     assert caught.value.__context__ is None  # nothing keeps the tensors of the failed step alive
     train(shards, tiny_recipe(accumulate=4), tmp_path / "parts", device="cpu")
-    monkeypatch.setattr(session.Stepper, "_compute", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
+    monkeypatch.setattr(epochs.TrainStep, "_compute", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
     with pytest.raises(DeviceMemoryError, match="a single one does not fit either"):
         train(shards, tiny_recipe(), tmp_path / "none", device="cpu")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_memory_of_the_processor_runs_out_likewise(tmp_path, shards, monkeypatch, error):
-    forward = session.Stepper._compute
+    forward = epochs.TrainStep._compute
 
     def small(self, part, *more):
         if len(part.batch.labels) > 3:
             raise error
         return forward(self, part, *more)
 
-    monkeypatch.setattr(session.Stepper, "_compute", small)
+    monkeypatch.setattr(epochs.TrainStep, "_compute", small)
     with pytest.raises(DeviceMemoryError, match="3 fit"):
         train(shards, tiny_recipe(), tmp_path / "run", device="cpu")
 
@@ -292,7 +292,7 @@ def test_other_errors_are_not_taken_for_memory(tmp_path, shards, monkeypatch):
     def broken(*_):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(session.Stepper, "_compute", broken)
+    monkeypatch.setattr(epochs.TrainStep, "_compute", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         train(shards, tiny_recipe(), tmp_path / "run", device="cpu")
 
@@ -307,9 +307,9 @@ def test_parts_explain_themselves_and_leave_the_classification_alone(tmp_path, s
     assert line["step"] == 3  # updates, not parts
 
     # Without anything that looks at several samples, parts make the same update.
-    make = session.make_network
+    make = epochs.make_network
     monkey = pytest.MonkeyPatch()
-    monkey.setattr(session, "make_network", lambda arguments, *, seed: make(arguments, seed=seed).double())
+    monkey.setattr(epochs, "make_network", lambda arguments, *, seed: make(arguments, seed=seed).double())
     with monkey.context():
         for parts in (1, 4):
             recipe = tiny_recipe(epochs=2, accumulate=parts, method="event_only")
@@ -321,9 +321,9 @@ def test_parts_explain_themselves_and_leave_the_classification_alone(tmp_path, s
 
 def test_tiny_epochs_are_not_all_committed(tmp_path, shards, monkeypatch):
     commits = []
-    real = session.checkpoints.save_checkpoint
+    real = epochs.checkpoints.save_checkpoint
     monkeypatch.setattr(
-        session.checkpoints, "save_checkpoint", lambda *a, **k: (commits.append(a[2]["step"]), real(*a, **k))[1]
+        epochs.checkpoints, "save_checkpoint", lambda *a, **k: (commits.append(a[2]["step"]), real(*a, **k))[1]
     )
     train(shards, tiny_recipe(epochs=8), tmp_path / "run", device="cpu", checkpoint_every="1h")
     assert commits == [24]

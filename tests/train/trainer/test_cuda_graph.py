@@ -12,9 +12,9 @@ from spikebridge.train.errors import NonFiniteError, RunStoppedError
 from spikebridge.train.methods import find_method, kt
 from spikebridge.train.runs.folder import read_metrics
 from spikebridge.train.signals import StopRequest
-from spikebridge.train.trainer import epochs as session
-from spikebridge.train.trainer.cuda_graph import DeviceStep, obstacle
-from spikebridge.train.trainer.distributed import Team
+from spikebridge.train.trainer import epochs
+from spikebridge.train.trainer.cuda_graph import DeviceStep, why_not_capturable
+from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.run import train
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ class Watched(DeviceStep):
 
     def launch(self):
         if not Watched.taken:
-            with self.undone():
+            with self.state_restored():
                 for _ in range(3):
                     self.compute()
         Watched.taken = (*Watched.taken, int(self._step))
@@ -39,8 +39,8 @@ class Watched(DeviceStep):
 @pytest.fixture
 def on_device(monkeypatch):
     monkeypatch.setattr(Watched, "taken", ())
-    monkeypatch.setattr(session, "obstacle", lambda *_: None)
-    monkeypatch.setattr(session, "RecordedStep", Watched)
+    monkeypatch.setattr(epochs, "why_not_capturable", lambda *_: None)
+    monkeypatch.setattr(epochs, "CudaGraphStep", Watched)
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,12 @@ def test_a_loss_that_is_not_finite_is_noticed(tmp_path, on_device, monkeypatch):
 def test_what_keeps_a_step_from_being_recorded(tmp_path):
     cuda, shards = torch.device("cuda"), FakeShardSet(tmp_path)
 
-    def reason(method=None, *, device=cuda, residence="device", team=None, **recipe):
+    def reason(method=None, *, device=cuda, residence="device", distributed=None, **recipe):
         settings = tiny_recipe(**recipe).train
         data = TrainingBatches(shards, settings, device=CPU, needs_static=True, residence=residence)
-        return obstacle(data, method or find_method(settings.method), settings, team or Team(), device)
+        return why_not_capturable(
+            data, method or find_method(settings.method), settings, distributed or Distributed(), device
+        )
 
     class Derived(find_method("kt")):
         pass
@@ -114,6 +116,6 @@ def test_what_keeps_a_step_from_being_recorded(tmp_path):
     assert "need CUDA" in reason(device=CPU)
     assert "elsewhere (host)" in reason(residence="host")
     assert "in parts" in reason(accumulate=2)
-    assert "several processes" in reason(team=Team(0, 2))
+    assert "several processes" in reason(distributed=Distributed(0, 2))
     assert "no full batch" in reason(batch_size=25)
     assert "method kt" in reason(method=Derived)

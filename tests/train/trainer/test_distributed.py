@@ -12,8 +12,8 @@ from fake_shards import FakeShardSet, tiny_recipe
 from safetensors.torch import load_file
 
 from spikebridge.train.runs.folder import read_metrics, read_result
-from spikebridge.train.trainer import epochs as session
-from spikebridge.train.trainer.distributed import Team, local_device
+from spikebridge.train.trainer import epochs
+from spikebridge.train.trainer.distributed import Distributed, local_device
 from spikebridge.train.trainer.run import train
 
 WORKER = str(SUPPORT / "worker.py")
@@ -28,7 +28,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def team(size, folder, run, **plan):
+def train_processes(size, folder, run, **plan):
     """Run `worker.py` in as many processes, as torchrun would; their exit codes and what they said."""
     plan = {"shards": str(folder / "shards"), "run": str(folder / run), **plan}
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(size)}
@@ -46,8 +46,8 @@ def team(size, folder, run, **plan):
 
 
 def train_in_double(monkeypatch, folder, run, recipe, sizes):
-    make = session.make_network
-    monkeypatch.setattr(session, "make_network", lambda arguments, *, seed: make(arguments, seed=seed).double())
+    make = epochs.make_network
+    monkeypatch.setattr(epochs, "make_network", lambda arguments, *, seed: make(arguments, seed=seed).double())
     train(FakeShardSet(folder / "shards", **sizes), tiny_recipe(**recipe), folder / run, device="cpu")
 
 
@@ -70,11 +70,13 @@ def largest_difference(first, second):
 def test_two_synchronized_processes_equal_one(tmp_path, monkeypatch, recipe, sizes, kill):
     plan = {"double": True, "sizes": sizes, "recipe": {**recipe, "synchronize": True}}
     if kill:
-        codes, said = team(2, tmp_path, "two", die_at=5, die_rank=1, options={"checkpoint_every": "2"}, **plan)
+        codes, said = train_processes(
+            2, tmp_path, "two", die_at=5, die_rank=1, options={"checkpoint_every": "2"}, **plan
+        )
         assert codes[1] == -9
         assert codes[0] not in (0, -9), said
         assert not (tmp_path / "two" / "result.json").exists()
-    codes, said = team(2, tmp_path, "two", **plan)
+    codes, said = train_processes(2, tmp_path, "two", **plan)
     assert codes == [0, 0], said
     train_in_double(monkeypatch, tmp_path, "one", recipe, sizes)
     assert largest_difference(tmp_path / "one", tmp_path / "two") < 1e-9
@@ -88,7 +90,7 @@ def test_two_synchronized_processes_equal_one(tmp_path, monkeypatch, recipe, siz
 @pytest.mark.long
 def test_processes_on_their_own_equal_parts_one_after_the_other(tmp_path, monkeypatch):
     """Without `synchronize` a slice is on its own, as a part of an accumulated batch is."""
-    codes, said = team(2, tmp_path, "two", double=True, sizes={"train": 21}, recipe={"epochs": 2})
+    codes, said = train_processes(2, tmp_path, "two", double=True, sizes={"train": 21}, recipe={"epochs": 2})
     assert codes == [0, 0], said
     train_in_double(monkeypatch, tmp_path, "parts", {"epochs": 2, "accumulate": 2}, {"train": 21})
     assert largest_difference(tmp_path / "parts", tmp_path / "two") < 1e-9  # the SCNN has no running statistics
@@ -98,12 +100,12 @@ def test_processes_on_their_own_equal_parts_one_after_the_other(tmp_path, monkey
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_the_team_and_the_run_continues(tmp_path, rank):
     plan = {"recipe": {"epochs": 4, "synchronize": True}, "options": {"checkpoint_every": "2"}}
-    codes, _ = team(2, tmp_path, "parts", die_at=5, die_rank=rank, **plan)
+    codes, _ = train_processes(2, tmp_path, "parts", die_at=5, die_rank=rank, **plan)
     assert codes[rank] == -9
     assert codes[1 - rank] not in (0, -9)
     assert not (tmp_path / "parts" / "result.json").exists()
     for run in ("parts", "whole"):
-        codes, said = team(2, tmp_path, run, **plan)
+        codes, said = train_processes(2, tmp_path, run, **plan)
         assert codes == [0, 0], said
     assert largest_difference(tmp_path / "parts", tmp_path / "whole") == 0
     lines = [[{n: line[n] for n in FIGURES} for line in read_metrics(tmp_path / run)] for run in ("parts", "whole")]
@@ -127,9 +129,9 @@ def test_torchrun_from_the_command_line(shard_set, tmp_path):
 
 
 def test_one_process_is_a_team_of_its_own():
-    alone = Team()
-    assert alone.lead
+    alone = Distributed()
+    assert alone.is_main
     assert alone.highest(3, 1) == (3, 1)
-    assert alone.bytes_of_lead(b"x") == b"x"
-    assert alone.lead_does(lambda: {"a": 1}) == {"a": 1}
+    assert alone.broadcast_bytes(b"x") == b"x"
+    assert alone.on_main(lambda: {"a": 1}) == {"a": 1}
     assert local_device("cpu") == "cpu"

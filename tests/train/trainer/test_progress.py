@@ -15,7 +15,7 @@ from spikebridge.train.runs.state import flat
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer import finite as diagnosis
 from spikebridge.train.trainer.finite import FiniteWatch, FiringWatch
-from spikebridge.train.trainer.progress import Live
+from spikebridge.train.trainer.progress import ProgressDisplay
 from spikebridge.train.trainer.run import train
 
 
@@ -49,9 +49,9 @@ def test_progress_shows_what_matters(tmp_path):
 
 
 def test_a_disabled_bar_costs_no_reading():
-    live = Live(SimpleNamespace(disable=True, update=lambda n: None), steps=3, samples_per_step=1, done=0)
-    live.advance()
-    assert not live.due
+    display = ProgressDisplay(SimpleNamespace(disable=True, update=lambda n: None), steps=3, samples_per_step=1, done=0)
+    display.advance()
+    assert not display.due
 
 
 def test_tensorboard_absent_is_said_before_anything_starts(tmp_path, monkeypatch):
@@ -159,16 +159,16 @@ def test_dead_and_saturated_layers_are_named_once(caplog):
 @pytest.mark.parametrize(("bias", "word"), [(-1e6, "dead"), (1e6, "saturated")])
 @pytest.mark.parametrize("validation", [0, 9])
 def test_a_run_with_a_dead_layer_says_so(tmp_path, monkeypatch, caplog, bias, word, validation):
-    from spikebridge.train.trainer import epochs as session
+    from spikebridge.train.trainer import epochs
 
-    make = session.make_network
+    make = epochs.make_network
 
     def broken(arguments, *, seed):
         network = make(arguments, seed=seed)
         torch.nn.init.constant_(network.fc1.bias, bias)
         return network
 
-    monkeypatch.setattr(session, "make_network", broken)
+    monkeypatch.setattr(epochs, "make_network", broken)
     train(FakeShardSet(tmp_path / "s", validation=validation), tiny_recipe(), tmp_path / "run", device="cpu")
     assert caplog.text.count(f"layer node1 is {word}") == 1
     assert "after step 3 (epoch 1)" in caplog.text

@@ -22,7 +22,7 @@ from spikebridge.train.evaluation.evaluate import evaluate
 from spikebridge.train.runs import checkpoints
 from spikebridge.train.runs.folder import read_metrics
 from spikebridge.train.runs.state import Best
-from spikebridge.train.trainer import epochs as session
+from spikebridge.train.trainer import epochs
 from spikebridge.train.trainer import run as loop
 from spikebridge.train.trainer.run import train
 
@@ -149,7 +149,7 @@ def test_stopped_and_continued_runs_have_the_same_bits(tmp_path, shards, monkeyp
     recipe = tiny_recipe(epochs=4, **settings)
     train(shards, recipe, tmp_path / "whole", device="cpu")
     steps = 0
-    real = session.Session._step
+    real = epochs.Trainer._step
 
     def stop(self, *args):
         nonlocal steps
@@ -158,7 +158,7 @@ def test_stopped_and_continued_runs_have_the_same_bits(tmp_path, shards, monkeyp
             raise KeyboardInterrupt
         real(self, *args)
 
-    monkeypatch.setattr(session.Session, "_step", stop)
+    monkeypatch.setattr(epochs.Trainer, "_step", stop)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(shards, recipe, tmp_path / "parts", device="cpu", checkpoint_every="1")
@@ -176,14 +176,14 @@ def test_processor_time_adds_up_over_sittings(tmp_path, shards, monkeypatch):
         def process_time(self):
             return self.cpu
 
-    clock, real, read = Clock(), session.Session._step, checkpoints.read_state
+    clock, real, read = Clock(), epochs.Trainer._step, checkpoints.read_state
 
     def step(self, index):
         real(self, index)
         clock.cpu += 1
 
-    monkeypatch.setattr(session, "time", clock)
-    monkeypatch.setattr(session.Session, "_step", step)
+    monkeypatch.setattr(epochs, "time", clock)
+    monkeypatch.setattr(epochs.Trainer, "_step", step)
     recipe = tiny_recipe(method="event_only", epochs=3)
     assert train(shards, recipe, tmp_path / "whole", device="cpu")["training_cpu_seconds"] == 9
     found = train_in_two_sittings(shards, recipe, tmp_path / "parts", step=5)
@@ -197,13 +197,13 @@ def test_processor_time_adds_up_over_sittings(tmp_path, shards, monkeypatch):
     same_run(tmp_path / "whole", tmp_path / "old")
 
 
-@pytest.mark.parametrize("moment", ["append_metrics", "_commit", "weights_file", "outcome", "finish"])
+@pytest.mark.parametrize("moment", ["append_metrics", "_commit", "weights_file", "build_result", "finish"])
 def test_death_at_every_writing_moment_changes_nothing(tmp_path, shards, monkeypatch, moment):
     """Raise in place of, or right after, each step of writing an epoch or the result."""
     recipe = tiny_recipe(epochs=3)
     train(shards, recipe, tmp_path / "whole", device="cpu")
-    owners = {"append_metrics": session.RunFolder, "finish": session.RunFolder, "outcome": loop}
-    owner = owners.get(moment, session.Session)
+    owners = {"append_metrics": epochs.RunFolder, "finish": epochs.RunFolder, "build_result": loop}
+    owner = owners.get(moment, epochs.Trainer)
     real = getattr(owner, moment)
     for after in (False, True):
         calls = 0
@@ -211,7 +211,7 @@ def test_death_at_every_writing_moment_changes_nothing(tmp_path, shards, monkeyp
         def die(first, *args, _after=after):
             nonlocal calls
             calls += 1
-            if calls == (1 if moment in ("outcome", "finish") else 2):
+            if calls == (1 if moment in ("build_result", "finish") else 2):
                 if _after and moment != "finish":
                     real(first, *args)
                 raise KeyboardInterrupt
@@ -227,15 +227,15 @@ def test_death_at_every_writing_moment_changes_nothing(tmp_path, shards, monkeyp
 
 def test_half_a_line_is_cut_off(tmp_path, shards, monkeypatch):
     recipe = tiny_recipe()
-    real = session.Session.run_epoch
+    real = epochs.Trainer.run_epoch
 
-    def stop(self, live):
-        if self.at.epoch == 2:
+    def stop(self, display):
+        if self.state.epoch == 2:
             raise KeyboardInterrupt
-        real(self, live)
+        real(self, display)
 
     with monkeypatch.context() as patched:
-        patched.setattr(session.Session, "run_epoch", stop)
+        patched.setattr(epochs.Trainer, "run_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
             train(shards, recipe, tmp_path / "run", device="cpu", checkpoint_every="3")
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
@@ -376,15 +376,15 @@ def test_overwrite_starts_again_with_another_recipe(tmp_path, shards):
 
 @pytest.mark.parametrize(("layer", "words"), [("fc2", "step 4: .*the weights fc2.weight"), ("fc1", "not finite")])
 def test_nan_names_step_and_layer(tmp_path, shards, monkeypatch, layer, words):
-    real = session.Session._step
+    real = epochs.Trainer._step
 
     def poison(self, index):
-        if self.at.step == 4:
+        if self.state.step == 4:
             with torch.no_grad():
                 getattr(self.network, layer).weight[0, 0] = float("nan")
         real(self, index)
 
-    monkeypatch.setattr(session.Session, "_step", poison)
+    monkeypatch.setattr(epochs.Trainer, "_step", poison)
     with pytest.raises(NonFiniteError, match=words):
         train(shards, tiny_recipe(), tmp_path / "run", device="cpu")
     assert len(read_metrics(tmp_path / "run")) == 1
