@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.base.settings import field_problems, setting
 
 if TYPE_CHECKING:  # numpy stays out of the way of --help
     from spikebridge.pipeline.events.binning import Binning
@@ -41,92 +42,80 @@ class ConversionSettings:
         SettingsError: a value out of its range, or two that contradict each other.
     """
 
-    dataset: str
+    dataset: str = setting()
     """Name of the reader."""
-    protocol: str = "strict"
+    protocol: str = setting("strict", choices=CHOICES["protocol"])
     """`strict`: no held-out photograph in the static pool. `legacy`: the published splits. `leaky`: the splits of
     `strict`, but every photograph in the pool, to measure what leakage is worth."""
-    time_bins: int = 10
+    time_bins: int = setting(10, low=1, high=1000)
     """T, frames per recording, 1 to 1000."""
-    size: int = 28
+    size: int = setting(28, low=1, high=1024)
     """Height and width of a frame and of a static image in pixels, 1 to 1024."""
-    binning: str = "bins"
+    binning: str = setting("bins", choices=CHOICES["binning"])
     """How a recording is cut: `bins` of equal length, windows of `window_us`, or bins of equal `count` of events."""
-    window_us: int = 0
+    window_us: int = setting(0, low=0, high=10**9)
     """Length of a window in microseconds, 1 to 10**9; binning `window` only."""
-    events_per_bin: int = 0
+    events_per_bin: int = setting(0, low=0, high=10**9)
     """Events of a bin, 0 to share out the recording's evenly; binning `count` only."""
     time_window_us: tuple[int, ...] = ()
     """(start, stop) in microseconds from the first event: the part of a recording that is used; empty for all."""
-    hot_pixels: float = 0.0
+    hot_pixels: float = setting(0.0, low=0.0, high=1e9)
     """Leave out pixels with more than this many times the mean events of active pixels; 0 leaves none out."""
-    refractory_us: int = 0
+    refractory_us: int = setting(0, low=0, high=10**9)
     """Leave out events that follow on their pixel's last within this time, in microseconds; 0 leaves none out."""
-    background_us: int = 0
+    background_us: int = setting(0, low=0, high=10**9)
     """Leave out events without a neighbour's event within this time before, in microseconds; 0 leaves none out."""
-    reduction: str = "sum"
+    reduction: str = setting("sum", choices=CHOICES["reduction"])
     """`sum`: every event adds 1 to one cell. `bilinear`: the published resize, corners aligned. `event`: a cell is 1
     when an event falls into it. `frequency`: rates relative to the frame's largest, as published with N-Omniglot."""
-    extent: str = "canvas"
+    extent: str = setting("canvas", choices=CHOICES["extent"])
     """What is stretched to `size`: the `recording`'s own extent (max + 1) or the sensor's `canvas`."""
-    encoding: str = "v"
+    encoding: str = setting("v", choices=CHOICES["encoding"])
     """Channels of the static images: `v` and `luma` one, `rgb` and `hsv` three."""
-    dtype: str = ""
+    dtype: str = setting("", choices=CHOICES["dtype"])
     """Stored type of the frames; empty chooses uint8 for `sum` and `event`, float16 for the others."""
-    format: str = "webdataset"
+    format: str = setting("webdataset", choices=CHOICES["format"])
     """Container of the event shards: tar (`webdataset`) or `hdf5`."""
-    samples_per_shard: int = 1000
+    samples_per_shard: int = setting(1000, low=1, high=10**9)
     """Samples in a full shard, at least 1."""
-    seed: int = 0
+    seed: int = setting(0, low=0, high=2**32 - 1)
     """Seed of the splits and of the order at writing, 0 to 2**32 - 1."""
     classes: tuple[str, ...] = ()
     """Keep only these classes; empty keeps all."""
-    limit: int = 0
+    limit: int = setting(0, low=0, high=10**12)
     """Keep at most this many recordings, taken class by class in turn; 0 keeps all."""
     splits_sha256: str = ""
     """SHA-256 of the CSV that replaces the splits; empty for none."""
-    codec: str = "raw"
+    codec: str = setting("raw", choices=CHOICES["codec"])
     """How frames are stored: `raw`, or `gzip`, five to ten times smaller and several times slower to read."""
 
     def __post_init__(self) -> None:
-        if not self.dtype:
+        if not self.dtype:  # a reduction that is not known is refused below
             object.__setattr__(self, "dtype", DTYPES.get(self.reduction, ("uint8",))[0])
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise SettingsError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
-        for name, low, high in (
-            ("time_bins", 1, 1000),
-            ("size", 1, 1024),
-            ("samples_per_shard", 1, 10**9),
-            ("seed", 0, 2**32 - 1),
-            ("limit", 0, 10**12),
-            ("window_us", 0, 10**9),
-            ("events_per_bin", 0, 10**9),
-            ("hot_pixels", 0.0, 1e9),
-            ("refractory_us", 0, 10**9),
-            ("background_us", 0, 10**9),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise SettingsError(f"{name} is {value}; expected {low} to {high}.")
-        self._check_binning()
-        if self.dtype not in DTYPES[self.reduction]:
-            raise SettingsError(
-                f"dtype {self.dtype} does not go with reduction {self.reduction}, whose frames are stored as "
-                f"{' or '.join(DTYPES[self.reduction])}."
-            )
+        problems = field_problems(type(self), vars(self)) or self._contradictions()
+        if problems:
+            raise SettingsError("; ".join(problems) + ".")
 
-    def _check_binning(self) -> None:
-        for name, mode in (("window_us", "window"), ("events_per_bin", "count")):
-            if getattr(self, name) and self.binning != mode:
-                raise SettingsError(f"{name} goes with binning {mode} only; binning is {self.binning}.")
+    def _contradictions(self) -> list[str]:
+        """Return the contradictions between settings of the right types, one sentence each."""
+        problems = [
+            f"{name}: goes with binning {mode} only; binning is {self.binning}"
+            for name, mode in (("window_us", "window"), ("events_per_bin", "count"))
+            if getattr(self, name) and self.binning != mode
+        ]
         if self.binning == "window" and not self.window_us:
-            raise SettingsError("binning window needs the length of a window, window_us; expected at least 1.")
+            problems.append("window_us: binning window needs the length of a window; expected at least 1")
         if self.reduction == "frequency" and self.binning != "bins":
-            raise SettingsError("reduction frequency is a rate over equal bins; expected binning bins.")
+            problems.append("reduction: frequency is a rate over equal bins; expected binning bins")
         times = self.time_window_us
         if times and (len(times) != 2 or not 0 <= times[0] < times[1]):
-            raise SettingsError(f"time_window_us is {list(times)}; expected a start from 0 on and a later stop.")
+            problems.append(f"time_window_us: found {list(times)}, expected a start from 0 on and a later stop")
+        if self.dtype not in DTYPES[self.reduction]:
+            problems.append(
+                f"dtype: {self.dtype} does not go with reduction {self.reduction}, whose frames are stored as "
+                f"{' or '.join(DTYPES[self.reduction])}"
+            )
+        return problems
 
     @cached_property
     def filters(self) -> Filters:

@@ -10,7 +10,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from spikebridge.train.config.settings import ShardSettings, TrainSettings, cross_problems, field_problems, nearest
+from spikebridge.pipeline.base.settings import field_problems, nearest
+from spikebridge.train.config.settings import ShardSettings, TrainSettings, cross_problems
 from spikebridge.train.config.shipped import RECIPES
 from spikebridge.train.errors import RecipeError
 

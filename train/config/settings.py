@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from spikebridge.pipeline.base.settings import field_problems, setting
+from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.train.errors import RecipeError
 
 # Repeated from `models` because importing that takes seconds of torch; a test holds the two together.
@@ -42,32 +43,29 @@ JOIN = "+"
 """Between the names of several augmentations."""
 
 
-def _setting(default: Any = MISSING, **limits: Any) -> Any:
-    """A dataclass field with limits: `choices`, or `low` and `high` (inclusive), or `above` (exclusive).
-
-    With `joined` a text may hold several of the choices, with that sign between them.
-    """
-    return field(metadata=limits) if default is MISSING else field(default=default, metadata=limits)
+def _shard_setting(name: str) -> Any:
+    """Declare a required field with the limits of the conversion's setting of that name."""
+    return setting(**ConversionSettings.__dataclass_fields__[name].metadata)
 
 
 @dataclass(frozen=True)
 class ShardSettings:
     """Table `[shards]`: the shard set that the recipe is made for; every key is required."""
 
-    dataset: str = _setting()
+    dataset: str = _shard_setting("dataset")
     """Data set, as `spikebridge datasets` lists it."""
-    time_bins: int = _setting(low=1, high=1000)
+    time_bins: int = _shard_setting("time_bins")
     """Time bins per recording, T."""
-    size: int = _setting(low=1, high=4096)
+    size: int = _shard_setting("size")
     """Height and width of frames and static images, in pixels."""
-    reduction: str = _setting(choices=("sum", "bilinear", "frequency", "event"))
+    reduction: str = _shard_setting("reduction")
     """How events reach the small frame: counted (`sum`), the published stretch (`bilinear`), the published rates of
     N-Omniglot (`frequency`), or 1 where any fell (`event`)."""
-    extent: str = _setting(choices=("recording", "canvas"))
+    extent: str = _shard_setting("extent")
     """What is mapped onto the frame: the recording's own extent or the whole sensor."""
-    encoding: str = _setting(choices=("v", "luma", "rgb", "hsv"))
+    encoding: str = _shard_setting("encoding")
     """What is kept of a static image."""
-    protocol: str = _setting(choices=("strict", "legacy", "leaky"))
+    protocol: str = _shard_setting("protocol")
     """`strict`: no leaks, a validation split. `legacy`: the published splits, best epoch picked on the test set.
     `leaky`: the splits of `strict`, but every photograph in the pool: no result, a measure of what leakage is worth."""
 
@@ -79,128 +77,128 @@ class ShardSettings:
 class TrainSettings:
     """Table `[train]`: how to train; keys with a default may be left out."""
 
-    method: str = _setting(choices=METHODS)
+    method: str = setting(choices=METHODS)
     """Training method, one file of train/methods."""
-    model: str = _setting(choices=MODELS)
+    model: str = setting(choices=MODELS)
     """Network."""
-    epochs: int = _setting(low=1, high=1_000_000)
+    epochs: int = setting(low=1, high=1_000_000)
     """Passes over the training recordings."""
-    batch_size: int = _setting(low=1, high=1_000_000)
+    batch_size: int = setting(low=1, high=1_000_000)
     """Event samples per step; the last batch of an epoch may be smaller."""
-    lr: float = _setting(above=0.0)
+    lr: float = setting(above=0.0)
     """Peak learning rate as the optimiser gets it; the published ones are per 1,024 samples: rate * batch / 1024."""
-    width: float = _setting(1.0, above=0.0, high=16.0)
+    width: float = setting(1.0, above=0.0, high=16.0)
     """Factor on the network's channels."""
-    surrogate: str = _setting("QGateGrad", choices=SURROGATES)
+    surrogate: str = setting("QGateGrad", choices=SURROGATES)
     """Surrogate gradient of the spike."""
-    neuron: str = _setting("LIF", choices=NEURONS)
+    neuron: str = setting("LIF", choices=NEURONS)
     """Neuron model; `ReLU` does not spike and makes the network an ANN with the same layers (`surrogate` plays no part,
     and firing rates are shares of outputs above 0)."""
-    reset: str = _setting("hard", choices=RESETS)
+    reset: str = setting("hard", choices=RESETS)
     """What a spike leaves of the membrane potential: 0 (`hard`, published) or what is above the threshold (`soft`)."""
-    statistics: str = _setting("per_step", choices=STATISTICS)
+    statistics: str = setting("per_step", choices=STATISTICS)
     """BatchNorm statistics: of one time step (`per_step`, published), `pooled` over time, or `domain`: per step, with
     running statistics of its own for each stream. `scnn` has no BatchNorm."""
-    recalibrate: bool = _setting(False)
+    recalibrate: bool = setting(False)
     """Before every scoring, take the running statistics of BatchNorm anew from the event training recordings alone; one
     more forward pass over them. The published ones mix both streams."""
-    weight_decay: float = _setting(0.01, low=0.0)
+    weight_decay: float = setting(0.01, low=0.0)
     """AdamW weight decay, on tensors of two or more dimensions only."""
-    schedule: str = _setting("cosine", choices=("cosine", "step", "constant"))
+    schedule: str = setting("cosine", choices=("cosine", "step", "constant"))
     """Course of the learning rate after the warm-up."""
-    lr_min: float = _setting(1e-5, low=0.0)
+    lr_min: float = setting(1e-5, low=0.0)
     """Floor of the cosine schedule."""
-    milestones: tuple[int, ...] = _setting((), low=1)
+    milestones: tuple[int, ...] = setting((), low=1)
     """Epochs (0-based) from which a further `lr_decay` holds; schedule `step` only."""
-    lr_decay: float = _setting(0.1, above=0.0, high=1.0)
+    lr_decay: float = setting(0.1, above=0.0, high=1.0)
     """Factor per milestone; schedule `step` only."""
-    warmup_epochs: int = _setting(0, low=0)
+    warmup_epochs: int = setting(0, low=0)
     """Epochs of linear warm-up from `warmup_lr`."""
-    warmup_lr: float = _setting(1e-6, low=0.0)
+    warmup_lr: float = setting(1e-6, low=0.0)
     """Learning rate of epoch 0 when there is a warm-up."""
-    tet: bool = _setting(True)
+    tet: bool = setting(True)
     """Loss per time step (TET) instead of on time-averaged logits."""
-    regularization: bool = _setting(True)
+    regularization: bool = setting(True)
     """Weight time steps by coefficients: s = sigmoid(c) on the alignment, 1 - s on the event stream's TET loss."""
-    step_weights: str = _setting("published", choices=STEP_WEIGHTS)
+    step_weights: str = setting("published", choices=STEP_WEIGHTS)
     """What becomes of s: `published`, as above, which can switch the event loss off; `bounded`: (1 + s) / 2 and
     1 - s / 2, never below a half; `normalized`: both scaled to a mean of 1 over time. Needs `regularization`."""
-    coefficient: str = _setting("learned", choices=COEFFICIENTS)
+    coefficient: str = setting("learned", choices=COEFFICIENTS)
     """Where c comes from: `learned` (published; one per time step, from 1), `fixed` at `coefficient_start` for all, or
     `scheduled`: linear from `coefficient_start` in the first epoch to `coefficient_end` in the last, for all."""
-    coefficient_start: float = _setting(1.0)
+    coefficient_start: float = setting(1.0)
     """c, or its first value; coefficient `fixed` and `scheduled` only."""
-    coefficient_end: float = _setting(1.0)
+    coefficient_end: float = setting(1.0)
     """Last value of c; coefficient `scheduled` only."""
-    domain_coefficient: float = _setting(0.5, low=0.0)
+    domain_coefficient: float = setting(0.5, low=0.0)
     """Weight of the alignment term; 0 switches it off."""
-    cka: str = _setting("biased", choices=("biased", "debiased"))
+    cka: str = setting("biased", choices=("biased", "debiased"))
     """Estimator of the alignment."""
-    feature: str = _setting("published", choices=FEATURES)
+    feature: str = setting("published", choices=FEATURES)
     """What the alignment compares of the last neurons: the network's `published` choice, the `potential` after reset,
     the one `before_reset`, `spikes`, or `pooled` (averaged over space; vgg_snn and the resnets only)."""
-    sliding: str = _setting("power", choices=SLIDINGS)
+    sliding: str = setting("power", choices=SLIDINGS)
     """Replacement of static sequences by event sequences, by the share r of the run that is done: r ** power, `linear`
     r, `cosine` (1 - cos(pi r)) / 2, `step` 0 up to `sliding_step` and then 1, `off` 0 throughout."""
-    sliding_power: float = _setting(3.0, above=0.0)
+    sliding_power: float = setting(3.0, above=0.0)
     """Exponent of the replacement probability (step / steps) ** power; sliding `power` only."""
-    sliding_step: float = _setting(0.5, low=0.0, high=1.0)
+    sliding_step: float = setting(0.5, low=0.0, high=1.0)
     """Share of the run from which every sequence is replaced; sliding `step` only."""
-    partners: str = _setting("class", choices=PARTNERS)
+    partners: str = setting("class", choices=PARTNERS)
     """Static image of a recording: one of its `class`, or, as a control, `shuffled`: of another class, the same one
     throughout the run, but labelled like the recording. Methods that pair nothing ignore it."""
-    pretrain_share: float = _setting(0.5, above=0.0, high=0.99)
+    pretrain_share: float = setting(0.5, above=0.0, high=0.99)
     """Share of the steps before the real recordings are seen: spent on static images by method `pretrain`, on simulated
     recordings by `simulate_pretrain`."""
-    modality_weight: float = _setting(0.1, low=0.0)
+    modality_weight: float = setting(0.1, low=0.0)
     """Weight of telling static from event frames, frame by frame; method `tsm` only."""
-    ratio_weight: float = _setting(0.1, low=0.0)
+    ratio_weight: float = setting(0.1, low=0.0)
     """Weight of telling the share of event frames of a sequence; method `tsm` only."""
-    distill_on: str = _setting("both", choices=DISTILLED)
+    distill_on: str = setting("both", choices=DISTILLED)
     """Streams that are held against the teacher's predictions; method `distill` only."""
-    distill_weight: float = _setting(1.0, low=0.0)
+    distill_weight: float = setting(1.0, low=0.0)
     """Weight of the teacher's predictions; method `distill` only."""
-    distill_temperature: float = _setting(4.0, above=0.0, high=100.0)
+    distill_temperature: float = setting(4.0, above=0.0, high=100.0)
     """Softens the teacher's and the network's predictions before they are compared; method `distill` only."""
-    distill_until: float = _setting(0.5, above=0.0, high=1.0)
+    distill_until: float = setting(0.5, above=0.0, high=1.0)
     """Share of the run after which the teacher is no longer asked; method `distill` only."""
-    teacher_steps: int = _setting(1000, low=1)
+    teacher_steps: int = setting(1000, low=1)
     """Steps of 64 static images that the teacher is trained for, before the run; method `distill` only."""
-    simulation: str = _setting("saccades", choices=SIMULATIONS)
+    simulation: str = setting("saccades", choices=SIMULATIONS)
     """Camera and movement of the methods that simulate recordings, see `train.data.simulation_ranges`: `saccades`
     (N-MNIST, N-Caltech101), `smooth` curves in any direction, or, as a control, `mismatched`: saccades, but far from
     both."""
-    simulated_per_recording: int = _setting(1, low=1, high=64)
+    simulated_per_recording: int = setting(1, low=1, high=64)
     """Simulated recordings that go with each real one in a batch."""
-    simulated_weight: float = _setting(0.5, low=0.0, high=1.0)
+    simulated_weight: float = setting(0.5, low=0.0, high=1.0)
     """Share of the simulated recordings in the loss; the real ones have the rest. Method `simulate` only."""
-    sampling: str = _setting("shuffle", choices=SAMPLINGS)
+    sampling: str = setting("shuffle", choices=SAMPLINGS)
     """Order of the training recordings: `shuffle` (uniform, each once an epoch), `class_balanced` (with replacement),
     or `windowed` (each once, shuffled among neighbouring shards)."""
-    sampling_window: int = _setting(8, low=1)
+    sampling_window: int = setting(8, low=1)
     """Shards shuffled together; sampling `windowed` only."""
-    augmentation: str = _setting("none", choices=(*AUGMENTATIONS, *MIXINGS), joined=JOIN)
+    augmentation: str = setting("none", choices=(*AUGMENTATIONS, *MIXINGS), joined=JOIN)
     """What is done to event frames in training, one name or several joined with `+`, e.g. `crop+drop_area`; applied
     from left to right. Static images are left alone. `cutmix` and `eventmix`, of which one may be among them, mix
     recordings of a batch and their labels; methods with a static stream refuse them."""
-    events_per_class: int = _setting(0, low=0)
+    events_per_class: int = setting(0, low=0)
     """Labelled training recordings per class, seeded and nested; 0 takes all."""
-    events_share: float = _setting(1.0, above=0.0, high=1.0)
+    events_share: float = setting(1.0, above=0.0, high=1.0)
     """Share of each class's training recordings that is labelled, rounded, at least one, seeded and nested;
     `events_per_class` 0 only."""
-    validate_every: int = _setting(1, low=1)
+    validate_every: int = setting(1, low=1)
     """Epochs between two looks at the validation split; the last epoch always gets one."""
-    selection: str = _setting("validation", choices=("validation", "test"))
+    selection: str = setting("validation", choices=("validation", "test"))
     """Split that picks the best epoch; `test` with protocol `leaky` only. Protocol `legacy` always picks on test."""
-    precision: str = _setting("fp32", choices=PRECISIONS)
+    precision: str = setting("fp32", choices=PRECISIONS)
     """Arithmetic of convolutions and linear layers in training: `fp32`, `bf16` or `fp16`; all else, and scoring, is in
     fp32. See `train.networks.precision`."""
-    accumulate: int = _setting(1, low=1, high=1_000_000)
+    accumulate: int = setting(1, low=1, high=1_000_000)
     """Parts that a batch is computed in, one after the other, for small memories: one update of `batch_size` samples.
     BatchNorm statistics and alignment are those of a part."""
-    synchronize: bool = _setting(False)
+    synchronize: bool = setting(False)
     """With several processes (torchrun): BatchNorm statistics and alignment over the batches of all of them."""
-    seed: int = _setting(0, low=0, high=2**63 - 1)
+    seed: int = setting(0, low=0, high=2**63 - 1)
     """Root of all randomness of the run."""
 
     def __post_init__(self) -> None:
@@ -211,73 +209,6 @@ class TrainSettings:
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise RecipeError("settings", problems)
-
-
-def _kind_problem(setting: Field[Any], value: Any) -> str | None:
-    """Why `value` is not of the setting's type, or None. An integer passes for a float; a boolean for no number."""
-    number = not isinstance(value, bool)
-    right = {
-        "str": isinstance(value, str),
-        "bool": isinstance(value, bool),
-        "int": number and isinstance(value, int),
-        "float": number and isinstance(value, int | float) and math.isfinite(value),
-        "tuple[int, ...]": isinstance(value, list | tuple)
-        and all(isinstance(item, int) and not isinstance(item, bool) for item in value),
-    }
-    words = {
-        "str": 'text in quotation marks, e.g. "name"',
-        "bool": "true or false",
-        "int": "a whole number",
-        "float": "a finite number",
-        "tuple[int, ...]": "a list of whole numbers",
-    }
-    kind = str(setting.type)
-    return None if right[kind] else f"{setting.name}: found {describe(value)}, expected {words[kind]}"
-
-
-def describe(value: Any) -> str:
-    """A value as a recipe would show it, with its type in words."""
-    if isinstance(value, bool):
-        return f"the boolean {str(value).lower()}"
-    if isinstance(value, str):
-        return f'the text "{value}"'
-    if isinstance(value, int | float):
-        return f"the number {value}"
-    return f"the {type(value).__name__} {value}"
-
-
-def _limit_problem(setting: Field[Any], value: Any) -> str | None:
-    limits = setting.metadata
-    for part in value.split(limits["joined"]) if "joined" in limits else [value]:
-        if "choices" in limits and part not in limits["choices"]:
-            near = nearest(part, limits["choices"])
-            return f'{setting.name}: "{part}" is not known; expected one of {", ".join(limits["choices"])}{near}'
-    for item in value if isinstance(value, list | tuple) else [value]:
-        if "low" in limits and item < limits["low"]:
-            return f"{setting.name}: {item} is too small; expected at least {limits['low']}"
-        if "above" in limits and item <= limits["above"]:
-            return f"{setting.name}: {item} is too small; expected more than {limits['above']}"
-        if "high" in limits and item > limits["high"]:
-            return f"{setting.name}: {item} is too large; expected at most {limits['high']}"
-    return None
-
-
-def nearest(name: str, known: Any) -> str:
-    """`; did you mean X?` for the nearest known name, else an empty text."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]}?" if matches else ""
-
-
-def field_problems(table: type, values: Mapping[str, Any]) -> list[str]:
-    """Type and range problems of the values whose keys the table knows, one sentence each."""
-    problems = []
-    for setting in fields(table):
-        if setting.name in values:
-            value = values[setting.name]
-            problem = _kind_problem(setting, value) or _limit_problem(setting, value)
-            if problem:
-                problems.append(problem)
-    return problems
 
 
 def cross_problems(values: Mapping[str, Any]) -> list[str]:

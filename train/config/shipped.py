@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spikebridge.train.config.settings import nearest
+from spikebridge.pipeline.base.settings import nearest
 from spikebridge.train.errors import RecipeError
 
 DATA = Path(__file__).resolve().parents[2] / "data"

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spikebridge.train.config.settings import METHODS, TrainSettings, nearest
+from spikebridge.pipeline.base.settings import nearest
+from spikebridge.train.config.settings import METHODS, TrainSettings
 from spikebridge.train.errors import MethodError
 
 if TYPE_CHECKING:  # keeps this module, and with it the names, free of torch

@@ -30,24 +30,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spikebridge.pipeline.base.settings import field_problems, nearest, setting
 from spikebridge.train.config.recipes import Recipe, changed, load_recipe, parse_override
-from spikebridge.train.config.settings import METHODS, describe, nearest
+from spikebridge.train.config.settings import METHODS
 from spikebridge.train.config.shipped import GRIDS
 from spikebridge.train.errors import RecipeError
 
 AXES = ("events_per_class", "events_share")
 OWNED = ("method", "seed", "lr", *AXES)
 """Settings that the grid itself decides."""
-NUMBERS: dict[str, tuple[type, float]] = {"steps": (int, 0), "validations": (int, 0)}
-LISTS: dict[str, tuple[type, float]] = {
-    "seeds": (int, 0),
-    "tuning_seeds": (int, 0),
-    "learning_rates": (float, 0),
-    "events_per_class": (int, 0),
-    "events_share": (float, 0),
-}
-"""Type and least value of what stands in each list."""
-KEYS = ("recipe", "reference", "baselines", "finalist", *NUMBERS, *LISTS, "settings", "rows")
+
+
+@dataclass(frozen=True)
+class GridFile:
+    """Keys of a grid file with plain values, and their limits; meanings stand above."""
+
+    recipe: str = setting()
+    reference: str = setting()
+    seeds: tuple[int, ...] = setting(low=0, distinct=True)
+    baselines: tuple[str, ...] = setting(())
+    finalist: str = setting("")
+    tuning_seeds: tuple[int, ...] = setting((), low=0, distinct=True)
+    learning_rates: tuple[float, ...] = setting((), low=0, distinct=True)
+    events_per_class: tuple[int, ...] = setting((), low=0, distinct=True)
+    events_share: tuple[float, ...] = setting((), low=0, distinct=True)
+    steps: int = setting(0, low=0)
+    validations: int = setting(0, low=0)
+
+
+KEYS = (*GridFile.__dataclass_fields__, "settings", "rows")
 ROW_KEYS = ("label", "method", "switches", "note", *AXES)
 
 
@@ -206,11 +217,10 @@ def load_grid(name_or_path: str, *, overrides: Iterable[str] = (), seeds: Sequen
     comment = GRIDS.show(name_or_path).partition("\n")[0]
     summary = comment.lstrip("# ") if comment.startswith("#") else ""
     problems = [f"{key}: unknown key{nearest(key, KEYS)}" for key in found if key not in KEYS]
-    problems += [f"{key}: missing" for key in ("recipe", "seeds", "reference", "rows") if key not in found]
+    problems += [f"{key}: missing" for key in ("recipe", "reference", "seeds", "rows") if key not in found]
     if seeds:
         found["seeds"] = list(seeds)
-    for key, (kind, low) in {**NUMBERS, **LISTS}.items():
-        problems += _number_problems(key, found.get(key), kind, low, several=key in LISTS)
+    problems += field_problems(GridFile, found)
     axes = [axis for axis in AXES if axis in found]
     if len(axes) != 1:
         problems.append(f"{' and '.join(AXES)}: expected one of them, found {len(axes)}")
@@ -283,28 +293,9 @@ def _row(number: int, found: Mapping[str, Any], axis: str, amounts: tuple[float,
         switches = {}
     problems += [f"{where}: switches: {key} is decided by the grid itself" for key in OWNED if key in switches]
     problems += [f"{where}: {other}: the grid counts in {axis}" for other in AXES if other != axis and other in found]
-    wrong = _number_problems(axis, own, *LISTS[axis], several=True)
+    wrong = field_problems(GridFile, {axis: own})
     problems += [f"{where}: {problem}" for problem in wrong]
     return Row(label, str(method), switches, str(found.get("note", "")), () if wrong else tuple(own))
-
-
-def _number_problems(key: str, value: Any, kind: type, low: float, *, several: bool) -> list[str]:
-    """Problems of a number, or of a list of distinct numbers; an absent value has none."""
-    if value is None:
-        return []
-    if several and (not isinstance(value, list) or not value):
-        return [f"{key}: found {describe(value)}, expected a list with at least one number"]
-    values = value if several else [value]
-    whole = "a whole number" if kind is int else "a number"
-    good = (int,) if kind is int else (int, float)
-    problems = [
-        f"{key}: found {describe(one)}, expected {whole} of {low} or more"
-        for one in values
-        if isinstance(one, bool) or not isinstance(one, good) or one < low
-    ]
-    if not problems and len(set(values)) < len(values):
-        problems.append(f"{key}: a value is given twice")
-    return problems
 
 
 def _require_sound_rows(grid: Grid) -> None:

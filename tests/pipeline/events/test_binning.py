@@ -137,8 +137,8 @@ def test_a_reduction_to_ones_takes_every_binning():
         ({"binning": "count", "reduction": "frequency"}, "equal bins"),
         ({"time_window_us": (5, 5)}, "later stop"),
         ({"time_window_us": (5,)}, "later stop"),
-        ({"refractory_us": -1}, "refractory_us is -1"),
-        ({"hot_pixels": float("nan")}, "hot_pixels is nan"),
+        ({"refractory_us": -1}, "refractory_us: -1 is too small"),
+        ({"hot_pixels": float("nan")}, "hot_pixels: found the number nan"),
     ],
 )
 def test_settings_that_contradict_each_other(changes, match):

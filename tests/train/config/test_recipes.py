@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,8 @@ from fake_shards import tiny_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.train.config import recipes, settings
 from spikebridge.train.config.shipped import RECIPES
 from spikebridge.train.errors import RecipeError
@@ -66,7 +69,6 @@ def test_shipped_recipes_fit_their_network_reader_and_conversion(name):
 
     from spikebridge.models import build_model
     from spikebridge.pipeline.readers import get_reader
-    from spikebridge.pipeline.shards.settings import ConversionSettings
     from spikebridge.train.networks.build import network_arguments
 
     recipe = recipes.load_recipe(name)
@@ -115,7 +117,6 @@ def test_published_settings():
 
 
 def test_settings_know_the_models_that_exist():
-    import spikebridge.pipeline.shards.settings
     from spikebridge import models
     from spikebridge.models.neurons import NEURONS, make_neuron
     from spikebridge.models.normalization import STATISTICS
@@ -130,13 +131,23 @@ def test_settings_know_the_models_that_exist():
     assert resets == [True, False]
     assert set(settings.STATISTICS) == set(STATISTICS)
     assert set(settings.FEATURES) == set(models.FEATURES)
-    for name in ("reduction", "extent", "encoding", "protocol"):
-        choices = settings.ShardSettings.__dataclass_fields__[name].metadata["choices"]
-        assert set(choices) == set(spikebridge.pipeline.shards.settings.CHOICES[name])
     assert set(settings.AUGMENTATIONS) == set(AUGMENTATIONS)
     assert set(settings.MIXINGS) == set(MIXINGS)
     assert set(settings.SIMULATIONS) == set(PROFILES)
     assert {"kt", "event_only"} <= set(settings.METHODS)
+
+
+def test_a_recipe_takes_exactly_what_a_conversion_takes():
+    for key, most in (("size", 1024), ("time_bins", 1000)):
+        recipe = recipes.recipe_from(GOOD, overrides=[f"{key}={most}"])
+        assert ConversionSettings(**recipe.tables()["shards"]).as_dict()[key] == most
+        text, _ = problems_of(recipes.recipe_from, GOOD, overrides=[f"{key}={most + 1}"])
+        with pytest.raises(SettingsError) as caught:
+            ConversionSettings(**{**GOOD["shards"], key: most + 1})
+        assert text.removeprefix("[shards] ") in str(caught.value)
+    for field in fields(settings.ShardSettings):
+        own = ConversionSettings.__dataclass_fields__[field.name]
+        assert (field.type, field.metadata) == (own.type, own.metadata), field.name
 
 
 def test_all_problems_at_once_with_the_nearest_name():

@@ -106,11 +106,13 @@ def test_labelled_is_what_training_takes(axis, amount):
 
 def test_all_problems_at_once(grid):
     bad = GOOD.replace("seeds = [0, 1]", "seeds = [1, 1]\nsteps = -3\nsedes = 4\nevents_share = [0.5]")
+    bad = bad.replace('baselines = ["a"]', 'baselines = "kt"')
     said = problems(grid, bad)
     for part in (
         "did you mean seeds",
         "seeds: a value is given twice",
-        "steps: found",
+        "steps: -3 is too small",
+        'baselines: found the text "kt", expected a list of texts',
         "expected one of them, found 2",
     ):
         assert part in said

@@ -1,0 +1,99 @@
+"""One checker for dataclasses of settings: types, limits and choices, with every problem at once.
+
+A field declared with `setting` carries its limits; `field_problems` holds values against types and limits.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, field, fields
+from typing import Any
+
+EXPECTED = {
+    "str": 'text in quotation marks, e.g. "name"',
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a finite number",
+    "tuple[int, ...]": "a list of whole numbers",
+    "tuple[float, ...]": "a list of finite numbers",
+    "tuple[str, ...]": "a list of texts",
+}
+"""Types of settings, in words."""
+
+
+def setting(default: Any = MISSING, **limits: Any) -> Any:
+    """Declare a dataclass field with limits; those of a tuple hold for each of its values.
+
+    Args:
+        default: value of a field that may be left out.
+        limits: `choices`; or `low` and `high` (inclusive), or `above` (exclusive). With `joined`, a text may hold
+            several choices with that sign between them. With `distinct`, a tuple holds at least one value and none
+            twice.
+    """
+    return field(metadata=limits) if default is MISSING else field(default=default, metadata=limits)
+
+
+def field_problems(table: type, values: Mapping[str, Any]) -> list[str]:
+    """Return the type and range problems of the values whose keys the table knows, one sentence each."""
+    problems = []
+    for declared in fields(table):
+        if declared.name in values:
+            value = values[declared.name]
+            problem = _type_problem(str(declared.type), value) or _limit_problem(declared, value)
+            if problem:
+                problems.append(f"{declared.name}: {problem}")
+    return problems
+
+
+def describe(value: Any) -> str:
+    """Return a value as a TOML file would show it, with its type in words."""
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()}"
+    if isinstance(value, str):
+        return f'the text "{value}"'
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    return f"the {type(value).__name__} {value}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X?` for the nearest known name, else an empty text."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def _type_problem(kind: str, value: Any) -> str | None:
+    """Return why a value is not of a type, or None; an integer passes for a float, a boolean for no number."""
+    single = kind.removeprefix("tuple[").removesuffix(", ...]")
+    values = value if single != kind and isinstance(value, list | tuple) else [value]
+    fits = (single == kind or isinstance(value, list | tuple)) and all(_fits(single, one) for one in values)
+    return None if fits else f"found {describe(value)}, expected {EXPECTED[kind]}"
+
+
+def _fits(kind: str, value: Any) -> bool:
+    if kind in ("str", "bool"):
+        return isinstance(value, str if kind == "str" else bool)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, int) or (kind == "float" and math.isfinite(value))
+
+
+def _limit_problem(declared: Field[Any], value: Any) -> str | None:
+    limits = declared.metadata
+    for part in value.split(limits["joined"]) if "joined" in limits else [value]:
+        if "choices" in limits and part not in limits["choices"]:
+            hint = nearest(part, limits["choices"])
+            return f'"{part}" is not known; expected one of {", ".join(limits["choices"])}{hint}'
+    values = value if isinstance(value, list | tuple) else [value]
+    if "distinct" in limits and (not values or len(set(values)) < len(values)):
+        return "a value is given twice" if values else "found an empty list, expected at least one value"
+    for one in values:
+        if "low" in limits and one < limits["low"]:
+            return f"{one} is too small; expected at least {limits['low']}"
+        if "above" in limits and one <= limits["above"]:
+            return f"{one} is too small; expected more than {limits['above']}"
+        if "high" in limits and one > limits["high"]:
+            return f"{one} is too large; expected at most {limits['high']}"
+    return None
