@@ -136,7 +136,8 @@ class StepNorm(nn.Module):
         n = len(values)
         left = torch.arange(n - 1, -1, -1, device=values.device, dtype=running.dtype)
         weights = self.momentum * (1 - self.momentum) ** left
-        running.mul_((1 - self.momentum) ** n).add_(weights @ values.to(running.dtype))
+        with torch.autocast(values.device.type, enabled=False):  # it would multiply in 16 bits
+            running.mul_((1 - self.momentum) ** n).add_(weights @ values.to(running.dtype))
 
     def extra_repr(self) -> str:
         """Channels and statistics, for `print(net)`."""

@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 from conftest import ROOT
 
@@ -43,13 +42,32 @@ def test_small_benchmark_runs(script, rows, tmp_path):
     assert all(len(row["our_seconds"]) == len(row["their_seconds"]) == 1 for row in timed)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_the_gpu_benchmark_says_that_there_is_no_gpu():
     command = [sys.executable, ROOT / "tests" / "bench" / "bench_gpu.py"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == "bench-gpu needs a CUDA device that torch can use, and this machine has none.\n"
+
+
+GPU = """
+import os, torch
+torch.cuda.is_available = lambda: os.environ.get("CUDA_VISIBLE_DEVICES", "0") != ""
+"""
+"""A plugin of pytest: the machine has a GPU for whoever may see it."""
+
+
+def test_on_a_machine_with_a_gpu_the_tests_are_the_same(tmp_path):
+    (tmp_path / "with_a_gpu.py").write_text(GPU)
+    chosen = [f"tests/test_bench.py::{test_the_gpu_benchmark_says_that_there_is_no_gpu.__name__}"]
+    chosen += ["tests/models/test_triton.py::test_layers_leave_channels_last"]
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], str(tmp_path)])
+    command = [sys.executable, "-m", "pytest", "-p", "with_a_gpu", "-p", "no:cacheprovider", *chosen]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+    assert "skipped: 0;" in done.stdout
 
 
 ONLY = """

@@ -1,4 +1,7 @@
-"""The Triton kernels equal the torch backend and the oracle: in Triton's interpreter, or on CUDA where there is one."""
+"""The Triton kernels equal the torch backend and the oracle: in Triton's interpreter, or on CUDA where asked for.
+
+SPIKEBRIDGE_TEST_DEVICE=cuda pytest tests/models/test_triton.py is what `make check-gpu` runs on a GPU.
+"""
 
 import importlib.util
 import os

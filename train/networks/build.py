@@ -22,7 +22,10 @@ from spikebridge.train.runs.checkpoints import read_weights
 
 
 def choose_device(name: str) -> torch.device:
-    """A torch device: `auto` takes CUDA where there is one, else the CPU.
+    """Return a torch device: `auto` takes CUDA where there is one, else the CPU.
+
+    A CUDA device that is named becomes the current one: kernels, streams and graphs go to the current device unless
+    they are told otherwise, whichever device their tensors are on.
 
     Raises:
         DeviceError: not a device, or CUDA asked for and absent.
@@ -38,6 +41,8 @@ def choose_device(name: str) -> torch.device:
         raise DeviceError(f"device {name}: this machine offers {count} CUDA devices to torch; use --device cpu")
     if device.type not in ("cpu", "cuda"):
         raise DeviceError(f"device {name}: expected auto, cpu, cuda or cuda:N")
+    if device.index is not None and device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 

@@ -11,6 +11,7 @@ Axes: B batch.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,9 +20,11 @@ from torch import Tensor
 
 from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data.batches import TrainingBatches
+from spikebridge.train.errors import DeviceError
 from spikebridge.train.runs.state import EpochSums
 from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.finite import FiniteWatch
+from spikebridge.train.trainer.memory import ran_out
 from spikebridge.train.trainer.step import TrainStep
 
 log = logging.getLogger(__name__)
@@ -60,7 +63,7 @@ class DeviceStep:
         self, train_step: TrainStep, sums: EpochSums, finite: FiniteWatch, *, batch_size: int, device: torch.device
     ) -> None:
         self._stepper, self._sums, self._finite, self._size = train_step, sums, finite, batch_size
-        self._places = torch.arange(batch_size, device=device)
+        self._places, self._device = torch.arange(batch_size, device=device), device
         self._epoch, self._index, self._step = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(3))
         self._probability = torch.zeros((), dtype=torch.float64, device=device)
 
@@ -127,21 +130,32 @@ class CudaGraphStep(DeviceStep):
 
         Raises:
             torch.OutOfMemoryError: a step does not fit.
+            DeviceError: the step cannot be recorded.
         """
         if self._graph is None:
             self._graph = self._record()
         self._graph.replay()
 
     def _record(self) -> torch.cuda.CUDAGraph:
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream(self._device)
         with self.state_restored():
-            aside.wait_stream(torch.cuda.current_stream())
+            aside.wait_stream(torch.cuda.current_stream(self._device))
             with torch.cuda.stream(aside):
                 for _ in range(WARM_UP):
                     self.compute()
-            torch.cuda.current_stream().wait_stream(aside)
+            torch.cuda.current_stream(self._device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):  # computes nothing
-            self.compute()
+        try:
+            with warnings.catch_warnings():
+                # torch only warns of a graph without any work, whose replays would train nothing
+                warnings.filterwarnings("error", message=".*CUDA Graph is empty")
+                with torch.cuda.graph(graph, stream=aside):  # computes nothing
+                    self.compute()
+        except (RuntimeError, UserWarning) as error:
+            if ran_out(error):
+                raise
+            raise DeviceError(
+                f"the step could not be recorded as a CUDA graph on {self._device}: {error}; --no-graph does without"
+            ) from error
         log.info("steps of %d samples are one CUDA graph each", self._size)
         return graph

@@ -144,6 +144,8 @@ class Trainer:
         self.best_weights: bytes | None = None
         """Weights file of the best epoch."""
         self._committed = (-1, -1)
+        self._clock = 0.0, 0.0
+        """Readings of clock and processor at which the epoch would have begun without an interruption."""
         self._commit_ended, self._commit_cost = time.monotonic(), 0.0
         if self.changed and self.distributed.is_main:
             log.info("%s: %s", settings.method, ", ".join(f"{name} = {value}" for name, value in self.changed.items()))
@@ -220,13 +222,11 @@ class Trainer:
         self.method.begin_epoch(self.network, epoch)
         set_learning_rate(self.optimizer, rate)
         self.network.train()
-        started, before = time.perf_counter(), self.state.epoch_seconds
-        cpu_started, cpu_before = time.process_time(), self.state.epoch_cpu_seconds
+        self._clock = time.perf_counter() - self.state.epoch_seconds, time.process_time() - self.state.epoch_cpu_seconds
         for index in range(self.state.step - epoch * steps, steps):
             self._step(index)
             self.state.step += 1
-            self.state.epoch_seconds = before + time.perf_counter() - started
-            self.state.epoch_cpu_seconds = cpu_before + time.process_time() - cpu_started
+            self._book()
             display.advance()
             if display.due:
                 display.show(
@@ -234,7 +234,7 @@ class Trainer:
                     replacement=self.method.replacement_probability(self.state.step - 1),
                 )
             self._between_steps()
-        rows = self.distributed.gather_rows(self.sums.vector)
+        rows = self._rows()
         validated = time.perf_counter(), time.process_time()
         self.distributed.on_main(lambda: self._end_epoch(rate, rows, validated, display))
         if not self.distributed.is_main:
@@ -243,6 +243,20 @@ class Trainer:
         last = self.state.epoch == settings.epochs
         if self.distributed.all_reduce_max(int(last or self._due()))[0]:
             self._commit(self.distributed.gather_rows(self.sums.vector))
+
+    def _book(self) -> None:
+        """Count the time since the epoch's first step, the sessions before this one included."""
+        wall, processor = self._clock
+        self.state.epoch_seconds, self.state.epoch_cpu_seconds = (
+            time.perf_counter() - wall,
+            time.process_time() - processor,
+        )
+
+    def _rows(self) -> Tensor:
+        """`EpochSums` of all processes on the CPU; waits for the device's work on them, which is booked as theirs."""
+        rows = self.distributed.gather_rows(self.sums.vector)
+        self._book()
+        return rows
 
     def _end_epoch(self, rate: float, rows: Tensor, started: tuple[float, float], display: ProgressDisplay) -> None:
         """The lead's part: validation, and the epoch's line in the log; began at times of the clock and processor."""
@@ -321,7 +335,7 @@ class Trainer:
         ended = self.state.step % self.data.steps_per_epoch == 0  # the epoch's own commit comes soon
         stop, due = self.distributed.all_reduce_max(self.stop.signal, int(not ended and self._due()))
         if stop or due:
-            self._commit(self.distributed.gather_rows(self.sums.vector))
+            self._commit(self._rows())
         if stop:
             raise self.stop.error(stop)
 

@@ -12,10 +12,28 @@ from spikebridge.train.errors import DeviceMemoryError
 log = logging.getLogger(__name__)
 
 
+SHORT = (
+    "DefaultCPUAllocator",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Triton Error [CUDA]: out of memory",
+    "CUDA error: out of memory",
+)
+"""What is in the text of a RuntimeError that says so: for these there is no class."""
+
+
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory is short: the device's or the processor's, for which torch has no class."""
-    short = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return short or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    """Say whether an error tells of too little memory, the device's or the processor's, or was raised through one.
+
+    A recording that breaks off for want of memory ends in an error of its own, which only follows the first.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        short = isinstance(seen, torch.OutOfMemoryError | MemoryError)
+        if short or (isinstance(seen, RuntimeError) and any(text in str(seen) for text in SHORT)):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def out_of_memory(attempt: Callable[[int], None] | None, *, samples: int, parts: int, step: int) -> DeviceMemoryError:

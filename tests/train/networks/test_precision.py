@@ -1,5 +1,6 @@
 """16-bit training, on the CPU: close to fp32, deterministic, resumable."""
 
+import contextlib
 import logging
 
 import pytest
@@ -10,6 +11,7 @@ from test_train_run import same_run
 
 from spikebridge.models import backends, build_model
 from spikebridge.models.neurons import Neuron
+from spikebridge.models.normalization import StepNorm
 from spikebridge.train.errors import RunStoppedError
 from spikebridge.train.losses import transfer_loss
 from spikebridge.train.networks import precision
@@ -123,3 +125,16 @@ def test_golden_types_are_left_alone(tmp_path):
     for name in precision.TYPES:
         out = Precision(name, CPU).forward(net, frames, frames, None)
         assert torch.equal(out.event_logits, plain.event_logits)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_running_statistics_move_in_fp32(kind):
+    moved = []
+    for around in (contextlib.nullcontext(), torch.autocast("cpu", dtype=kind)):
+        norm, generator = StepNorm(64), torch.Generator().manual_seed(0)
+        for _ in range(20):
+            mean, variance = torch.rand((2, 2, 10, 64), generator=generator)
+            with around:
+                norm.update_running(mean, variance, (0, 1))
+        moved.append((norm.running_mean, norm.running_var))
+    torch.testing.assert_close(moved[1], moved[0], rtol=1e-6, atol=1e-6)

@@ -1,6 +1,8 @@
 """The step that a CUDA graph would hold, on the CPU: the same function of tensors, unrecorded."""
 
+import contextlib
 import dataclasses
+import warnings
 
 import pytest
 import torch
@@ -8,13 +10,14 @@ from fake_shards import FakeShardSet, tiny_recipe
 from test_train_run import same_run
 
 from spikebridge.train.data.batches import TrainingBatches
-from spikebridge.train.errors import NonFiniteError, RunStoppedError
+from spikebridge.train.errors import DeviceError, DeviceMemoryError, NonFiniteError, RunStoppedError
 from spikebridge.train.methods import find_method, kt
 from spikebridge.train.runs.folder import read_metrics
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer import epochs
 from spikebridge.train.trainer.cuda_graph import DeviceStep, why_not_capturable
 from spikebridge.train.trainer.distributed import Distributed
+from spikebridge.train.trainer.memory import ran_out
 from spikebridge.train.trainer.run import train
 
 CPU = torch.device("cpu")
@@ -119,3 +122,121 @@ def test_what_keeps_a_step_from_being_recorded(tmp_path):
     assert "several processes" in reason(distributed=Distributed(0, 2))
     assert "no full batch" in reason(batch_size=25)
     assert "method kt" in reason(method=Derived)
+
+
+class FakeCuda:
+    """What a recording asks of torch.cuda; `capture` is called at the end of one."""
+
+    def __init__(self, monkeypatch, capture=lambda: None):
+        self.streams, self.replays = [], 0
+        for name in ("Stream", "current_stream", "stream", "graph", "CUDAGraph"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        self.capture = capture
+
+    def Stream(self, device):  # noqa: N802
+        self.streams.append(device)
+        return self
+
+    current_stream = Stream
+
+    def wait_stream(self, other):
+        pass
+
+    def stream(self, chosen):
+        return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def graph(self, graph, *, stream):
+        assert stream is self
+        yield
+        self.capture()
+
+    def CUDAGraph(self):  # noqa: N802
+        return self
+
+    def replay(self):
+        self.replays += 1
+
+
+@pytest.fixture
+def recording(monkeypatch):
+    monkeypatch.setattr(epochs, "why_not_capturable", lambda *_: None)
+    return lambda capture=lambda: None: FakeCuda(monkeypatch, capture)
+
+
+def record(tmp_path):
+    train(FakeShardSet(tmp_path / "shards"), tiny_recipe(epochs=1), tmp_path / "run", device="cpu", residence="device")
+
+
+def test_streams_and_graphs_are_the_devices_own(tmp_path, recording):
+    cuda = recording()
+    record(tmp_path)
+    assert set(cuda.streams) == {CPU}
+    assert cuda.replays == 2
+
+
+def test_a_graph_without_work_is_no_training(tmp_path, recording):
+    recording(lambda: warnings.warn("The CUDA Graph is empty. This usually means ...", UserWarning, stacklevel=1))
+    with pytest.raises(DeviceError, match=r"could not be recorded.*Graph is empty.*--no-graph does without"):
+        record(tmp_path)
+
+
+def test_a_recording_that_fails_says_what_does_without(tmp_path, recording):
+    def breaks():
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    recording(breaks)
+    with pytest.raises(DeviceError, match="not permitted when stream is capturing; --no-graph does without"):
+        record(tmp_path)
+
+
+def test_a_recording_that_broke_off_for_want_of_memory_says_so(tmp_path, recording):
+    def breaks():
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    recording(breaks)
+    with pytest.raises(DeviceMemoryError, match="out of memory with 10 samples"):
+        record(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUBLAS_STATUS_ALLOC_FAILED when calling",
+        "Triton Error [CUDA]: out of memory",
+    ],
+)
+def test_errors_of_libraries_that_tell_of_too_little_memory(text):
+    assert ran_out(RuntimeError(text))
+    assert not ran_out(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))
+
+
+def test_the_clock_covers_what_the_device_does_behind_the_host(tmp_path, monkeypatch):
+    """A device that works only when it is waited for: all of its time is the training's."""
+    clock, queue = [0.0], []
+    monkeypatch.setattr(epochs, "why_not_capturable", lambda *_: None)
+    monkeypatch.setattr(epochs.time, "perf_counter", lambda: clock[0])
+
+    class Behind(DeviceStep):
+        def launch(self):
+            queue.append(self)
+
+    monkeypatch.setattr(epochs, "CudaGraphStep", Behind)
+    rows = Distributed.gather_rows
+
+    def wait(self, vector):
+        while queue:
+            queue.pop().compute()
+            clock[0] += 8.0
+        return rows(self, vector)
+
+    monkeypatch.setattr(Distributed, "gather_rows", wait)
+    shards = FakeShardSet(tmp_path / "shards", train=20)
+    result = train(shards, tiny_recipe(epochs=2), tmp_path / "run", device="cpu", residence="device")
+    for line in read_metrics(tmp_path / "run"):
+        assert (line["seconds"], line["samples_per_second"]) == (16.0, 20 / 16.0)
+    assert result["training_seconds"] == 32.0
