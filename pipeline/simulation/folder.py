@@ -41,7 +41,7 @@ def prepare(out: Path, header: dict[str, Any], *, overwrite: bool) -> None:
         clearing = partial.pop("clearing")
         if not overwrite:
             refuse_difference(out, partial, header)
-        if partial == header and not clearing:
+        if _comparable(partial) == _comparable(header) and not clearing:
             return
     # Old files must never pass for files of this run, whenever it is killed: the header says that they are being
     # cleared until they are gone, and the old header goes before them.
@@ -79,16 +79,21 @@ def read_header(path: Path) -> dict[str, Any] | None:
 
 
 def refuse_difference(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Compare two headers, counts aside.
+    """Compare two headers, counts and generator aside.
 
     Raises:
         SettingsError: with the settings that differ.
     """
-    difference = describe_difference(_flat({k: v for k, v in found.items() if k != "counts"}), _flat(wanted))
+    difference = describe_difference(_comparable(found), _comparable(wanted))
     if difference:
         raise SettingsError(
             f"{out}: holds simulated data with other settings. Choose another folder, or overwrite it.\n{difference}"
         )
+
+
+def _comparable(header: dict[str, Any]) -> dict[str, Any]:
+    """Return what decides the recordings: not the counts, and not the generator, whose name versions change."""
+    return _flat({name: value for name, value in header.items() if name not in ("counts", "generator")})
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -128,7 +128,7 @@ def write_digits(
     return _write(
         Path(out),
         [job(i) for i in range(len(labels))],
-        header=_header("write_digits", source, settings or SimulatorSettings(), seed),
+        header=_header(source, settings or SimulatorSettings(), seed),
         settings=settings or SimulatorSettings(),
         seed=seed,
         progress=progress,
@@ -194,7 +194,7 @@ def write_images(
     return _write(
         out,
         jobs,
-        header=_header("write_images", source, settings, seed),
+        header=_header(source, settings, seed),
         settings=settings,
         seed=seed,
         progress=progress,
@@ -269,11 +269,11 @@ def _class_images(images_dir: Path) -> Iterator[Path]:
         )
 
 
-def _header(writer: str, source: dict[str, str], settings: SimulatorSettings, seed: int) -> dict[str, Any]:
-    """All that decides the bytes of the folder."""
+def _header(source: dict[str, str], settings: SimulatorSettings, seed: int) -> dict[str, Any]:
+    """Return all that decides the bytes of the folder, and `generator`, which names the command that wrote it."""
     return {
         "schema": 1,
-        "generator": f"spikebridge spikebridge.pipeline.simulation.write.{writer}",
+        "generator": "spikebridge simulate",
         "model_version": MODEL_VERSION,
         "simulated": True,
         "statement": STATEMENT,

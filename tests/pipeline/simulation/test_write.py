@@ -131,6 +131,19 @@ def test_complete_folder_is_left_alone(digits):
     assert before == {p: p.stat().st_mtime_ns for p in digits.rglob("*")}
 
 
+@pytest.mark.parametrize("header", [COMPLETE, PARTIAL])
+def test_folders_of_earlier_versions_are_taken_up(few_digits, tmp_path, header):
+    write_digits(tmp_path)
+    written = json.loads((tmp_path / COMPLETE).read_bytes())
+    written["generator"] = "spikebridge pipeline.rawdata.write_digits"  # modules have moved since
+    if header == PARTIAL:
+        (tmp_path / COMPLETE).unlink()
+        written = {name: value for name, value in written.items() if name != "counts"} | {"clearing": False}
+    (tmp_path / header).write_text(json.dumps(written))
+    made = write_digits(tmp_path)
+    assert (made["written"], made["up_to_date"]) == (0, header == COMPLETE)
+
+
 def test_other_settings_are_refused_with_the_difference(digits):
     with pytest.raises(SettingsError, match="seed: 0 there, 5 wanted"):
         write_digits(digits, seed=5)
