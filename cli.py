@@ -21,7 +21,7 @@ if not __package__:  # `python cli.py` in a clone, installed or not: src/spikebr
 import click
 
 from spikebridge.pipeline.base.errors import PipelineError
-from spikebridge.pipeline.ui.terminal import Sayings, failure, speaks_for_all
+from spikebridge.pipeline.ui.terminal import StderrHandler, failure, is_main_process
 from spikebridge.train.config.recipes import fitting_recipe, load_recipe
 from spikebridge.train.config.shipped import RECIPES
 from spikebridge.train.errors import RunStoppedError, TrainError
@@ -111,8 +111,8 @@ def main(ctx: click.Context) -> None:
     Examples of every verb: spikebridge VERB --help. What this machine offers: spikebridge doctor.
     """
     ctx.obj = Training()
-    level = logging.INFO if speaks_for_all() else logging.ERROR
-    logging.basicConfig(format="%(message)s", handlers=[Sayings()], level=level)
+    level = logging.INFO if is_main_process() else logging.ERROR
+    logging.basicConfig(format="%(message)s", handlers=[StderrHandler()], level=level)
 
 
 for package, names in [*VERBS.items(), ("pipeline", "doctor completion")]:

@@ -27,9 +27,9 @@ from spikebridge.pipeline.ui.html import (
     polarities,
     preformatted,
     section,
-    small_pictures,
     table,
     tags,
+    thumbnails,
 )
 from spikebridge.pipeline.ui.paint import event_pixels, gif, png
 from spikebridge.pipeline.ui.style import OFF, ON
@@ -100,7 +100,7 @@ def _frames(one: One) -> str:
     shown = [] if one.partner is None else [("the photograph", "photograph", png(one.partner))]
     for t, picture in enumerate(pictures):
         shown.append((f"{one.facts.name}, {bin_name(one, t)}", bin_name(one, t), png(picture)))
-    return polarities(ON, OFF) + small_pictures(shown)
+    return polarities(ON, OFF) + thumbnails(shown)
 
 
 def html_of_set(
@@ -137,7 +137,7 @@ def html_of_set(
         *(paragraph(line) for line in found.about),
         section(f"{first}: {name}", paragraph(f"{why}.") + _frames(worst) + preformatted(command)) if worst else "",
         section(f"Looks wrong: {len(found.odd):,} of {found.looked:,}", odd if found.odd else paragraph("Nothing.")),
-        section("Recordings of each class", paragraph("The busiest time bin of each.") + small_pictures(shown)),
+        section("Recordings of each class", paragraph("The busiest time bin of each.") + thumbnails(shown)),
         section("Classes", classes),
     ]
     write_bytes(

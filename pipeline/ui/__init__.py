@@ -1,1 +1,1 @@
-"""How the program speaks and looks: terminal, completion, and the look of its HTML pages and pictures."""
+"""Terminal output, shell completion, and the look of HTML pages, plots and images."""

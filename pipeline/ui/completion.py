@@ -1,4 +1,4 @@
-"""Completion at the Tab key, installed where the shell finds it."""
+"""Completion at the Tab key: installing it where the shell loads it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 def install_completion(shell: str, script: str) -> list[Path]:
-    """Write the script where fish looks, or have a line in the start file of bash or zsh load it; the files changed."""
+    """Install a completion script for fish, bash or zsh and return the files changed.
+
+    fish loads it from its own folder; for bash and zsh a line in the start file does.
+    """
     home = Path.home()
     if shell == "fish":
         target = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "fish" / "completions"

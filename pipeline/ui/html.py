@@ -1,4 +1,4 @@
-"""Pieces of HTML as text: every function escapes what it is given, except arguments named `html`."""
+"""Elements of HTML as text, in functions named like them; all arguments are escaped except those named `html`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def page(title: str, body_html: str) -> str:
-    """A whole document."""
+    """Return a whole document."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">\n'
@@ -25,24 +25,24 @@ def page(title: str, body_html: str) -> str:
 
 
 def section(title: str, html: str, *, name: str = "") -> str:
-    """A section with its heading; `name` marks it for readers of the file."""
+    """Return a section with its heading; `name` becomes its class."""
     mark = f' class="{escape(name)}"' if name else ""
     return f"<section{mark}>\n<h2>{escape(title)}</h2>\n{html}\n</section>"
 
 
 def paragraph(text: str, *, note: bool = False) -> str:
-    """One paragraph; `note` sets it small."""
+    """Return a paragraph; `note` sets it small."""
     return f"<p{' class=note' if note else ''}>{escape(text)}</p>"
 
 
 def tags(texts: Iterable[tuple[str, bool]]) -> str:
-    """Labels in a row: (text, whether it is a warning)."""
+    """Return labels in a row: (text, whether it is a warning)."""
     spans = (f'<span class="tag{" warn" if warn else ""}">{escape(text)}</span>' for text, warn in texts)
     return f'<div class="tags">{"".join(spans)}</div>'
 
 
 def facts(pairs: Iterable[tuple[str, str]], *, wide: Sequence[str] = ()) -> str:
-    """Names and values as a definition list; an empty value is left out, `wide` names get a line of their own."""
+    """Return names and values as a definition list; empty values are left out, `wide` names get a line of their own."""
     items = (
         f"<div{' class=wide' if name in wide else ''}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
         for name, value in pairs
@@ -52,30 +52,30 @@ def facts(pairs: Iterable[tuple[str, str]], *, wide: Sequence[str] = ()) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A plain table of texts, first column left, the others right; scrolls by itself where it is too wide."""
+    """Return a table of texts, first column left, the others right; it scrolls where it is too wide."""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
 
 
 def figure(html: str, *, title: str, caption: str = "") -> str:
-    """A picture with what it shows beneath it."""
+    """Return a figure with title and caption beneath it."""
     return f"<figure>{html}<figcaption><b>{escape(title)}</b> {escape(caption)}</figcaption></figure>"
 
 
 def figures(items: Iterable[str]) -> str:
-    """Figures in a grid of two columns, of one on narrow screens."""
+    """Return figures in a grid of two columns, of one on narrow screens."""
     return '<div class="figures">\n' + "\n".join(items) + "\n</div>"
 
 
 def polarities(on: str, off: str) -> str:
-    """A line that says which colour is ON and which OFF."""
+    """Return the legend of the colours of ON and OFF."""
     marks = ((on, "ON"), (off, "OFF"))
     return f'<p class="note key">{"".join(f"<span><i style=background:{c}></i>{name}</span>" for c, name in marks)}</p>'
 
 
-def small_pictures(items: Iterable[tuple[str, str, bytes]]) -> str:
-    """Small PNGs in rows, enlarged without smoothing: (description, caption, PNG); fewer in a row on narrow screens."""
+def thumbnails(items: Iterable[tuple[str, str, bytes]]) -> str:
+    """Return small PNGs in rows, enlarged without smoothing: (description, caption, PNG)."""
     cells = (
         f"<figure>{image(data, description=description)}<figcaption>{escape(caption)}</figcaption></figure>"
         for description, caption, data in items
@@ -84,16 +84,16 @@ def small_pictures(items: Iterable[tuple[str, str, bytes]]) -> str:
 
 
 def preformatted(text: str) -> str:
-    """Text as it stands."""
+    """Return text with its line breaks and spaces kept."""
     return f"<pre>{escape(text)}</pre>"
 
 
 def folded(summary: str, html: str) -> str:
-    """Something that opens on demand, without a script."""
+    """Return content that opens on demand, without a script."""
     return f"<details>\n<summary>{escape(summary)}</summary>\n{html}\n</details>"
 
 
 def image(data: bytes, *, description: str, kind: str = "png") -> str:
-    """A picture inside the page; `kind` is png or gif."""
+    """Return an image embedded in the page; `kind` is png or gif."""
     text = base64.b64encode(data).decode()
     return f'<img src="data:image/{kind};base64,{text}" alt="{escape(description)}">'

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.ui.style import HEAT, OFF, ON
 
 CAPTION_PIXELS = 22
-"""Height of the line below a picture."""
+"""Height of the caption below an image."""
 
 
 def event_pixels(frames: NDArray[Any]) -> NDArray[np.uint8]:
-    """Frames [T,P,H,W] as pictures [T,H,W,3]: ON and OFF inks multiplied, on a square-root scale of all T together.
+    """Paint frames [T,P,H,W] as images [T,H,W,3]: ON and OFF inks multiplied, on a square-root scale of all T together.
 
     An empty bin stays white. Frames with one channel are drawn in the colour of ON, further channels are left out.
     """
@@ -33,18 +33,18 @@ def event_pixels(frames: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def heat_pixels(frames: NDArray[Any], heat: NDArray[Any]) -> NDArray[np.uint8]:
-    """Frames [T,P,H,W] in grey ink under heat [T,H,W] of 0 to 1 as a wash of one colour: pictures [T,H,W,3]."""
+    """Paint frames [T,P,H,W] in grey under heat [T,H,W] of 0 to 1 in one colour: images [T,H,W,3]."""
     counts = np.asarray(frames, np.float64).sum(1)  # [T,H,W]
     depth = np.sqrt(counts / max(float(counts.max(initial=0)), 1e-12))
     wash = 1 - np.clip(np.asarray(heat, np.float64), 0, 1)[..., None] * (1 - _rgb(HEAT))  # [T,H,W,3]
     return np.rint(255 * wash * (1 - 0.75 * depth[..., None])).astype(np.uint8)
 
 
-def static_pixels(picture: NDArray[np.uint8], *, encoding: str) -> NDArray[np.uint8]:
-    """A static image [C,H,W], as a shard set stores it, as grey [H,W] or colours [H,W,3]."""
-    if len(picture) == 1:
-        return picture[0]
-    pixels = np.moveaxis(picture, 0, -1)  # [H,W,3]
+def static_pixels(image: NDArray[np.uint8], *, encoding: str) -> NDArray[np.uint8]:
+    """Return a static image [C,H,W], as a shard set stores it, as grey [H,W] or colours [H,W,3]."""
+    if len(image) == 1:
+        return image[0]
+    pixels = np.moveaxis(image, 0, -1)  # [H,W,3]
     if encoding == "hsv":
         from spikebridge.pipeline.images.colour import hsv_to_rgb
 
@@ -53,7 +53,7 @@ def static_pixels(picture: NDArray[np.uint8], *, encoding: str) -> NDArray[np.ui
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """The bytes of a PNG file."""
+    """Encode pixels as a PNG file."""
     from PIL import Image
 
     data = io.BytesIO()
@@ -61,20 +61,18 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return data.getvalue()
 
 
-def gif(
-    pictures: NDArray[np.uint8], *, captions: Sequence[str] = (), milliseconds: int = 100, least: int = 256
-) -> bytes:
-    """Pictures [T,H,W,3] as an endless GIF, every pixel enlarged to a square so that the longer side has `least`.
+def gif(images: NDArray[np.uint8], *, captions: Sequence[str] = (), milliseconds: int = 100, least: int = 256) -> bytes:
+    """Encode images [T,H,W,3] as an endless GIF, pixels enlarged to squares until the longer side has `least`.
 
-    Captions, one for each picture, stand below it.
+    Captions, one for each image, stand below it.
     """
     from PIL import Image, ImageDraw
 
-    times = max(1, -(-least // max(pictures.shape[1:3])))
-    large = pictures.repeat(times, axis=1).repeat(times, axis=2)
+    times = max(1, -(-least // max(images.shape[1:3])))
+    large = images.repeat(times, axis=1).repeat(times, axis=2)
     if captions:
         large = np.pad(large, ((0, 0), (0, CAPTION_PIXELS), (0, 0), (0, 0)), constant_values=255)
-    frames = [Image.fromarray(picture) for picture in large]
+    frames = [Image.fromarray(image) for image in large]
     for frame, caption in zip(frames, captions, strict=False):
         ImageDraw.Draw(frame).text((4, frame.height - CAPTION_PIXELS + 3), caption, fill="#5a626b", font_size=13)
     data = io.BytesIO()

@@ -1,4 +1,4 @@
-"""How reports look, in one place: colours, type, the page's style sheet and matplotlib's settings.
+"""The look of reports: colours, type, the page's style sheet and matplotlib's settings.
 
 Colours are Okabe and Ito's, told apart with every common colour vision deficiency.
 Source: Okabe, Ito 2002, "Color universal design"; the sequential ramp is matplotlib's viridis without its palest part.
@@ -13,7 +13,7 @@ INK, MUTED, RULE, PAPER, SHADE = "#1a1d21", "#5a626b", "#d5d9de", "#ffffff", "#f
 ON, OFF = "#d55e00", "#0072b2"
 WRONG = "#9c2a00"
 HEAT = "#e69f00"
-"""What a network looks at; lighter than ON, and never in one picture with it."""
+"""Colour of class-activation maps; lighter than ON, and never in one image with it."""
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#a3467f", "#56b4e9", "#8a6d00", "#4d4d4d")
 """One per method or loss term, in this order; taken again from the start when there are more."""
 SEQUENTIAL_END = 0.88
@@ -150,7 +150,7 @@ details section > h2 {{ font-size: 16px; margin-top: 28px; }}
 
 
 def ramp(share: float) -> tuple[str, str]:
-    """Background and ink of a cell, from white at 0 to dark blue at 1; the ink keeps a contrast of 4.5 or more."""
+    """Return background and ink of a cell, white at 0 to dark blue at 1; the ink keeps a contrast of 4.5 or more."""
     share = min(max(share, 0.0), 1.0)
     end = (0, 62, 107)
     level = share**0.7  # rare confusions stay visible

@@ -1,4 +1,4 @@
-"""What every verb says to the person or program in front of it: results on stdout, everything else on stderr."""
+"""Output of the verbs: results on stdout as text or JSON, notes and progress on stderr."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what an earlier command made there.")
 
 
-def speaks_for_all() -> bool:
-    """Whether this process is the only one, or the first of those that torchrun started."""
+def is_main_process() -> bool:
+    """Return whether this process is the only one, or the first of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def say(text: str) -> None:
-    """One line for the person at the terminal, above any progress bar."""
+def note(text: str) -> None:
+    """Print one line on stderr, above any progress bar."""
     if (bars := sys.modules.get("tqdm")) is not None:
         bars.tqdm.write(text, file=sys.stderr)
     else:
         click.echo(text, err=True)
 
 
-class Sayings(logging.Handler):
-    """Says what the packages log."""
+class StderrHandler(logging.Handler):
+    """Handler that prints log records on stderr, above any progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line a record."""
-        say(self.format(record))
+        """Print one line a record."""
+        note(self.format(record))
 
 
-def answer(
+def print_result(
     values: dict[str, Any], text: str, *, as_json: bool, then: Sequence[str | Path] = (), verbatim: bool = False
 ) -> None:
-    """The result of a verb: JSON for programs, a few lines for people.
+    """Print the result of a verb: JSON for programs, a few lines for people.
 
     Args:
         values: for programs.
         text: for people.
-        as_json: whether a program listens.
+        as_json: print `values` instead of `text`.
         verbatim: leave long lines as they are: the text is a file that people may copy.
-        then: words of the command that most people want next; make, which takes the next step itself, is not told.
+        then: words of the command that most people want next; not printed under make, which runs the next step itself.
     """
-    if not speaks_for_all():
+    if not is_main_process():
         return
-    click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else text if verbatim else wrapped(text))
+    click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else text if verbatim else wrap_text(text))
     if then and not as_json and "MAKELEVEL" not in os.environ:
-        say(f"Next: spikebridge {shlex.join(map(str, then))}")
+        note(f"Next: spikebridge {shlex.join(map(str, then))}")
 
 
-def wrapped(text: str, *, first: int = 0, err: bool = False) -> str:
-    """Text in lines of the terminal's width, broken between words; as it is where it goes to a pipe or a file.
+def wrap_text(text: str, *, first: int = 0, err: bool = False) -> str:
+    """Break text between words at the terminal's width; return it unchanged where it goes to a pipe or a file.
 
-    What is broken goes on below the second of two columns, or where its line began.
+    A broken line goes on below the second of two columns, or where the line began.
 
     Args:
         text: lines, which stay apart.
@@ -84,8 +84,8 @@ def wrapped(text: str, *, first: int = 0, err: bool = False) -> str:
     return "\n".join(lines)[first:]
 
 
-def two_columns(rows: Mapping[str, str]) -> str:
-    """Names, and what each means."""
+def format_columns(rows: Mapping[str, str]) -> str:
+    """Return names and their meanings in two columns."""
     width = max(map(len, rows), default=0) + 2
     return "\n".join(f"{name:{width}}{text}" for name, text in rows.items())
 
@@ -93,23 +93,23 @@ def two_columns(rows: Mapping[str, str]) -> str:
 def progress_bar(
     items: Iterable[Any] | None = None, total: int | None = None, desc: str | None = None, **more: Any
 ) -> Any:
-    """A tqdm bar on stderr that is silent when piped."""
+    """Return a tqdm bar on stderr that is silent when piped."""
     from tqdm import tqdm
 
     return tqdm(items, total=total, desc=desc, disable=None, leave=False, dynamic_ncols=True, **more)
 
 
 def byte_bar(total: int, what: str) -> Callable[[int], None]:
-    """A progress bar over bytes, as the function that moves it."""
-    moved: Callable[[int], None] = progress_bar(total=total, desc=what, unit="B", unit_scale=True).update
-    return moved
+    """Return the function that moves a progress bar over bytes."""
+    update: Callable[[int], None] = progress_bar(total=total, desc=what, unit="B", unit_scale=True).update
+    return update
 
 
-def folder(**more: Any) -> click.Path:
-    """The type of an option that names a path."""
+def path_type(**more: Any) -> click.Path:
+    """Return the type of an option that names a path."""
     return click.Path(path_type=Path, **more)
 
 
 def failure(message: str) -> click.ClickException:
-    """What ends a verb with code 1: one paragraph on stderr."""
-    return click.ClickException(wrapped(message, first=len("Error: "), err=True))
+    """Return the exception that ends a verb with code 1 and one paragraph on stderr."""
+    return click.ClickException(wrap_text(message, first=len("Error: "), err=True))

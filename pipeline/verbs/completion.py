@@ -7,10 +7,7 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    json_option,
-)
+from spikebridge.pipeline.ui.terminal import json_option, print_result
 
 
 @click.command()
@@ -39,7 +36,7 @@ def completion(shell: str | None, install: bool, as_json: bool) -> None:
         click.get_current_context().find_root().command, {}, "spikebridge", "_SPIKEBRIDGE_COMPLETE"
     ).source()
     if not install:
-        return answer({"shell": shell, "script": script}, script, as_json=as_json, verbatim=True)
+        return print_result({"shell": shell, "script": script}, script, as_json=as_json, verbatim=True)
     changed = install_completion(shell, script)
     text = "\n".join([*(f"wrote {path}" for path in changed), f"Open a new {shell}, and Tab completes spikebridge."])
-    answer({"shell": shell, "changed": [str(path) for path in changed]}, text, as_json=as_json)
+    print_result({"shell": shell, "changed": [str(path) for path in changed]}, text, as_json=as_json)

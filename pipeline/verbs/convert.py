@@ -7,18 +7,12 @@ from pathlib import Path
 import click
 
 from spikebridge.pipeline.shards.settings import CHOICES
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    folder,
-    json_option,
-    overwrite_option,
-    progress_bar,
-)
+from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result, progress_bar
 
 
 @click.command()
-@click.argument("shards_path", metavar="SHARDS", type=folder())
-@click.option("--out", type=folder(), required=True, help="Folder of the new shard set.")
+@click.argument("shards_path", metavar="SHARDS", type=path_type())
+@click.option("--out", type=path_type(), required=True, help="Folder of the new shard set.")
 @click.option("--format", "format_", type=click.Choice(CHOICES["format"]), help="Container  [default: as it is]")
 @click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How frames are stored  [default: as it is]")
 @overwrite_option
@@ -47,4 +41,4 @@ def convert(
         f"  ID         {manifest['self_sha256']}\n"
         f"  stored as  {manifest['settings']['format']}, {manifest['settings']['codec']}: {size / 1e6:,.1f} MB"
     )
-    answer(result, text, as_json=as_json)
+    print_result(result, text, as_json=as_json)

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    json_option,
-    two_columns,
-)
+from spikebridge.pipeline.ui.terminal import format_columns, json_option, print_result
 
 
 @click.command()
@@ -17,7 +13,7 @@ from spikebridge.pipeline.ui.terminal import (
 def datasets(name: str | None, as_json: bool) -> None:
     """List the data sets, or describe one.
 
-    Said are its source, its licence and how its folders look.
+    Shows source, licence and folder layout.
 
     \b
     Examples:
@@ -29,7 +25,9 @@ def datasets(name: str | None, as_json: bool) -> None:
     readers = [get_reader(name)] if name else all_readers()
     facts = {reader.name: reader.describe() for reader in readers}
     if name:
-        answer(facts[name], two_columns({f"{key}:": value for key, value in facts[name].items()}), as_json=as_json)
+        print_result(
+            facts[name], format_columns({f"{key}:": value for key, value in facts[name].items()}), as_json=as_json
+        )
     else:
         titles = {key: fact["title"] for key, fact in facts.items()}
-        answer(facts, two_columns(titles), as_json=as_json, then=["datasets", "NAME"])
+        print_result(facts, format_columns(titles), as_json=as_json, then=["datasets", "NAME"])

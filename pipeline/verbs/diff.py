@@ -6,17 +6,12 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    folder,
-    json_option,
-    progress_bar,
-)
+from spikebridge.pipeline.ui.terminal import json_option, path_type, print_result, progress_bar
 
 
 @click.command()
-@click.argument("first", type=folder())
-@click.argument("second", type=folder())
+@click.argument("first", type=path_type())
+@click.argument("second", type=path_type())
 @json_option
 def diff(first: Path, second: Path, as_json: bool) -> None:
     """Say how two shard sets differ.
@@ -31,6 +26,6 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
     from spikebridge.pipeline.shards.reader import ShardSet
 
     found = difference(ShardSet(first), ShardSet(second), progress=progress_bar)
-    answer(found.as_dict(), found.text(), as_json=as_json)
+    print_result(found.as_dict(), found.text(), as_json=as_json)
     if not found.same_content:
         click.get_current_context().exit(1)

@@ -6,16 +6,12 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    folder,
-    json_option,
-)
+from spikebridge.pipeline.ui.terminal import json_option, path_type, print_result
 from spikebridge.pipeline.verbs.training import Training
 
 
 @click.command()
-@click.option("--data", type=folder(), default="data", show_default=True, help="Folder of raw/, shards/ and runs/.")
+@click.option("--data", type=path_type(), default="data", show_default=True, help="Folder of raw/, shards/ and runs/.")
 @json_option
 @click.pass_obj
 def doctor(training: Training, data: Path, as_json: bool) -> None:
@@ -34,4 +30,4 @@ def doctor(training: Training, data: Path, as_json: bool) -> None:
     found["fast_paths"] += state.pop("fast_paths")
     found["data"]["runs"] = state.pop("runs")
     found |= state
-    answer(found, screen(found), as_json=as_json)
+    print_result(found, screen(found), as_json=as_json)

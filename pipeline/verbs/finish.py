@@ -6,20 +6,16 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    folder,
-    json_option,
-    progress_bar,
-)
+from spikebridge.pipeline.ui.terminal import json_option, path_type, progress_bar
 from spikebridge.pipeline.verbs.preprocess import show_set
 from spikebridge.pipeline.verbs.training import Training
 
 
 @click.command()
-@click.argument("shards_path", metavar="SHARDS", type=folder())
-@click.option("--events", type=folder(), help="Folder of the recordings  [default: as the tasks had it]")
-@click.option("--static", type=folder(), help="Folder of the static images  [default: as the tasks had it]")
-@click.option("--splits", type=folder(), help="CSV of the splits  [default: as the tasks had it]")
+@click.argument("shards_path", metavar="SHARDS", type=path_type())
+@click.option("--events", type=path_type(), help="Folder of the recordings  [default: as the tasks had it]")
+@click.option("--static", type=path_type(), help="Folder of the static images  [default: as the tasks had it]")
+@click.option("--splits", type=path_type(), help="CSV of the splits  [default: as the tasks had it]")
 @click.option("--max-bad", type=click.IntRange(0), default=0, show_default=True, help="Recordings that may be dropped.")
 @json_option
 @click.pass_obj

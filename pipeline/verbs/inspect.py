@@ -7,26 +7,20 @@ from typing import Any
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    folder,
-    json_option,
-    progress_bar,
-    say,
-)
+from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print_result, progress_bar
 
 
 @click.command()
-@click.argument("path", type=folder(exists=True))
+@click.argument("path", type=path_type(exists=True))
 @click.option("--dataset", help="Data set of a raw folder  [default: the one whose layout fits]")
-@click.option("--static", type=folder(), help="Folder of the static images of a raw data set  [default: PATH]")
+@click.option("--static", type=path_type(), help="Folder of the static images of a raw data set  [default: PATH]")
 @click.option("--sample", help="One recording of a raw data set, or one sample of a shard set.")
 @click.option("--class", "only", help="Contact sheet of this class alone.")
 @click.option("--time-bins", type=click.IntRange(1, 1000), default=10, show_default=True, help="Frames shown.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Raw recordings looked into.")
-@click.option("--png", type=folder(), help="Write a picture: frames and plots, or a contact sheet of a set.")
-@click.option("--gif", type=folder(), help="Write the recording in motion.")
-@click.option("--html", type=folder(), help="Write one page with all of it.")
+@click.option("--png", type=path_type(), help="Write a picture: frames and plots, or a contact sheet of a set.")
+@click.option("--gif", type=path_type(), help="Write the recording in motion.")
+@click.option("--html", type=path_type(), help="Write one page with all of it.")
 @json_option
 def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, as_json: bool, **options: Any) -> None:
     """Look at recordings or a set; what looks wrong is named.
@@ -43,8 +37,8 @@ def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, a
     from spikebridge.pipeline.inspection.inspect import look
 
     seen = look(path, progress=progress_bar, **options)
-    answer(seen.values, seen.text, as_json=as_json)
+    print_result(seen.values, seen.text, as_json=as_json)
     for kind, target in (("png", png), ("gif", gif), ("html", html)):
         if target is not None:
             left_out = seen.write(kind, target)
-            say(f"wrote {target}" + (f" ({left_out})" if left_out else ""))
+            note(f"wrote {target}" + (f" ({left_out})" if left_out else ""))

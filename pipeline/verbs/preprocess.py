@@ -10,13 +10,13 @@ import click
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.shards.settings import CHOICES, ConversionSettings
 from spikebridge.pipeline.ui.terminal import (
-    answer,
-    folder,
+    format_columns,
     json_option,
+    note,
     overwrite_option,
+    path_type,
+    print_result,
     progress_bar,
-    say,
-    two_columns,
 )
 from spikebridge.pipeline.verbs.training import Training
 
@@ -25,9 +25,9 @@ DONE_WITH_REJECTS = 3
 
 @click.command()
 @click.option("--dataset", help="Name of the data set, see `spikebridge datasets`.")
-@click.option("--events", type=folder(), help="Folder of the recordings.")
-@click.option("--static", type=folder(), help="Folder of the static images.")
-@click.option("--out", type=folder(), help="Folder of the shard set.")
+@click.option("--events", type=path_type(), help="Folder of the recordings.")
+@click.option("--static", type=path_type(), help="Folder of the static images.")
+@click.option("--out", type=path_type(), help="Folder of the shard set.")
 @click.option("--recipe", help="Take the settings from this recipe  [default: the one named like the data set]")
 @click.option("--time-bins", type=int, help="Frames per recording, T.")
 @click.option("--size", type=int, help="Height and width of frames and images in pixels.")
@@ -48,7 +48,7 @@ DONE_WITH_REJECTS = 3
     help="Splits without leaks, the published ones, or leaks on purpose.",
 )
 @click.option(
-    "--splits", type=folder(exists=True, dir_okay=False), help="CSV (recording,split) that replaces the splits."
+    "--splits", type=path_type(exists=True, dir_okay=False), help="CSV (recording,split) that replaces the splits."
 )
 @click.option("--format", type=click.Choice(CHOICES["format"]), help="Container of the event shards.")
 @click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How frames are stored  [default: raw]")
@@ -127,16 +127,18 @@ def preprocess(
     sources = Sources(events, static, splits)
     conversion = sources.prepare(settings)
     for line in conversion.report():
-        say(line)
+        note(line)
     if dry_run or out is None:
         summary = conversion.summary(workers=workers or usable_processors())
         given: list[str | Path] = ["--dataset", settings.dataset, "--events", events, "--static", static]
-        return answer(summary, plan_text(summary), as_json=as_json, then=["preprocess", *given, "--out", "SHARDS"])
+        return print_result(
+            summary, plan_text(summary), as_json=as_json, then=["preprocess", *given, "--out", "SHARDS"]
+        )
     workers = workers or usable_processors()
     if task:
         share = parse_share(task)
         standing = convert_share(conversion, out, sources, share=share, workers=workers, progress=progress_bar)
-        return answer(standing.values(share), standing.text(share, out), as_json=as_json)
+        return print_result(standing.values(share), standing.text(share, out), as_json=as_json)
     outcome = convert(
         conversion,
         out,
@@ -171,7 +173,7 @@ def plan_text(summary: dict[str, Any]) -> str:
         "time": f"about {summary['about_seconds']:,.0f} s",
         "settings": summary["settings_hash"],
     }
-    return two_columns({f"{summary['dataset']}, nothing written": "", **{f"  {k}": v for k, v in rows.items() if v}})
+    return format_columns({f"{summary['dataset']}, nothing written": "", **{f"  {k}": v for k, v in rows.items() if v}})
 
 
 def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, recipe: str | None = None) -> None:
@@ -192,9 +194,9 @@ def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, reci
         text += ": the others were held out, or look like one that was; only event_only can train"
     fitting = training.fitting_recipe(manifest["settings"], wish=recipe) or "FILE.toml"
     step: list[str | Path] = ["train", "--shards", out, "--recipe", fitting, "--run", "RUN"]
-    answer(result, text, as_json=as_json, then=[] if rejected else step)
+    print_result(result, text, as_json=as_json, then=[] if rejected else step)
     if rejected:
-        say(f"{rejected} recordings or images were dropped, see {out / 'rejects.jsonl'}")
+        note(f"{rejected} recordings or images were dropped, see {out / 'rejects.jsonl'}")
         click.get_current_context().exit(DONE_WITH_REJECTS)
 
 

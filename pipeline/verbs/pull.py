@@ -6,17 +6,12 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    byte_bar,
-    folder,
-    json_option,
-)
+from spikebridge.pipeline.ui.terminal import byte_bar, json_option, path_type, print_result
 
 
 @click.command()
 @click.argument("address")
-@click.argument("out", type=folder())
+@click.argument("out", type=path_type())
 @click.option("--split", "splits", multiple=True, help="Fetch the shards of this split only (can be repeated).")
 @click.option("--expect", metavar="ID", help="Refuse any other shard set.")
 @json_option
@@ -35,4 +30,4 @@ def pull(address: str, out: Path, splits: tuple[str, ...], expect: str | None, a
 
     done = fetch(address, out, splits=splits, expect=expect, bar=byte_bar)
     text = f"Shard set {out}\n  ID         {done['id']}\n  splits     {', '.join(done['splits'])}"
-    answer(done, text, as_json=as_json, then=["inspect", out])
+    print_result(done, text, as_json=as_json, then=["inspect", out])

@@ -6,16 +6,11 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    byte_bar,
-    folder,
-    json_option,
-)
+from spikebridge.pipeline.ui.terminal import byte_bar, json_option, path_type, print_result
 
 
 @click.command()
-@click.argument("shards_path", metavar="SHARDS", type=folder())
+@click.argument("shards_path", metavar="SHARDS", type=path_type())
 @click.argument("address")
 @click.option("--flat", is_flag=True, help="Files beside README.md, as a hub repository takes them; one set alone.")
 @json_option
@@ -36,4 +31,4 @@ def push(shards_path: Path, address: str, flat: bool, as_json: bool) -> None:
 
     done = publish(shards_path, address, flat=flat, bar=byte_bar)
     text = f"Published {done['id']}\n  at         {done['address']}\n  sent       {done['sent']} files"
-    answer(done, text, as_json=as_json, then=["pull", done["address"], "SHARDS", "--expect", done["id"]])
+    print_result(done, text, as_json=as_json, then=["pull", done["address"], "SHARDS", "--expect", done["id"]])

@@ -6,28 +6,21 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    folder,
-    json_option,
-    overwrite_option,
-    progress_bar,
-)
+from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result, progress_bar
 
 
 @click.command()
 @click.argument("name", type=click.Choice(["digits"]), default="digits")
-@click.option("--out", type=folder(), required=True, help="Folder for events/ and static/.")
-@click.option("--images", type=folder(), help="Simulate recordings of these class folders of images instead.")
+@click.option("--out", type=path_type(), required=True, help="Folder for events/ and static/.")
+@click.option("--images", type=path_type(), help="Simulate recordings of these class folders of images instead.")
 @click.option("--sensor", default="34x34", show_default=True, metavar="WxH", help="Sensor in pixels, at most 256x240.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
 @overwrite_option
 @json_option
 def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, overwrite: bool, as_json: bool) -> None:
-    """Make event recordings of photographs.
+    """Simulate event recordings of static images.
 
-    Photographs are the built-in digits, or your own images. The recordings are SIMULATED, and everything made from
-    them says so.
+    Takes the built-in digits, or your own images. The recordings are SIMULATED, and everything made from them says so.
 
     \b
     Examples:
@@ -54,4 +47,4 @@ def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, 
     text = f"{made['recordings']:,} simulated recordings in {out}" + (" (up to date)" if made["up_to_date"] else "")
     kind = "folders" if images else name
     step: list[str | Path] = ["preprocess", "--dataset", kind, "--events", out, "--static", out, "--out", "SHARDS"]
-    answer({**made, "out": str(out)}, text, as_json=as_json, then=step)
+    print_result({**made, "out": str(out)}, text, as_json=as_json, then=step)

@@ -6,19 +6,13 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    failure,
-    folder,
-    json_option,
-    progress_bar,
-)
+from spikebridge.pipeline.ui.terminal import failure, json_option, path_type, print_result, progress_bar
 
 VERIFICATION_FAILED = 4
 
 
 @click.command()
-@click.argument("shards_path", metavar="SHARDS", type=folder())
+@click.argument("shards_path", metavar="SHARDS", type=path_type())
 @json_option
 def verify(shards_path: Path, as_json: bool) -> None:
     """Check a shard set: bytes, counts, leaks.
@@ -42,6 +36,6 @@ def verify(shards_path: Path, as_json: bool) -> None:
     )
     lines = [*(f"problem: {problem}" for problem in found.problems), *(f"note: {note}" for note in found.notes)]
     text = "\n".join([f"{found.verdict}: {head}", *lines])
-    answer({**vars(found), "ok": found.ok}, text, as_json=as_json)
+    print_result({**vars(found), "ok": found.ok}, text, as_json=as_json)
     if not found.ok:
         click.get_current_context().exit(VERIFICATION_FAILED)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import answer, folder, json_option, progress_bar, say
+from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print_result, progress_bar
 from spikebridge.train.errors import ReportError
 from spikebridge.train.signals import listening
 from spikebridge.train.verbs.options import (
@@ -28,7 +28,7 @@ from spikebridge.train.verbs.options import (
     metavar="PATH|ADDRESS",
     help="Shard set; once more for rows with other settings of [shards].",
 )
-@click.option("--out", type=folder(), required=True, help="Folder for the runs, the tables and report.html.")
+@click.option("--out", type=path_type(), required=True, help="Folder for the runs, the tables and report.html.")
 @click.option("--seeds", help="Instead of the grid's, separated by commas.")
 @click.option("--workers", type=click.IntRange(1), help="Processes of one thread  [default: one per processor]")
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="Train on the workers of this Dask scheduler instead.")
@@ -93,7 +93,7 @@ def ablate(
     try:
         write_ablation_report(table, out)
     except ReportError as error:
-        say(f"no report: {error}")
-    answer(table, terminal_text(table) + f"\ntables and report: {out}", as_json=as_json)
+        note(f"no report: {error}")
+    print_result(table, terminal_text(table) + f"\ntables and report: {out}", as_json=as_json)
     if any(failure["kind"] == "failed" for failure in table["failures"]):
         click.get_current_context().exit(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import answer, folder, json_option, overwrite_option, progress_bar
+from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result, progress_bar
 from spikebridge.train.config.recipes import load_recipe
 from spikebridge.train.signals import listening
 from spikebridge.train.verbs.options import (
@@ -25,7 +25,7 @@ from spikebridge.train.verbs.report import write_run_report
 @click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
 @click.option("--methods", default="event_only,kt", show_default=True, help="Methods, separated by commas.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="Seeds, separated by commas.")
-@click.option("--out", type=folder(), required=True, help="Folder for the runs, compare.json and report.html.")
+@click.option("--out", type=path_type(), required=True, help="Folder for the runs, compare.json and report.html.")
 @set_option
 @device_option
 @backend_option
@@ -80,4 +80,4 @@ def compare(
     runs = [out / run["run"] for method in table["methods"].values() for run in method["runs"]]
     write_run_report(runs, out / "report.html", opened)
     text = f"{format_table(table)}\n  report  {out / 'report.html'}"
-    answer(table, text, as_json=as_json)
+    print_result(table, text, as_json=as_json)

@@ -6,16 +6,12 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    folder,
-    json_option,
-)
+from spikebridge.pipeline.ui.terminal import json_option, path_type, print_result
 from spikebridge.train.verbs.options import backend_option, device_option, shards_option
 
 
 @click.command()
-@click.argument("run_path", metavar="RUN", type=folder())
+@click.argument("run_path", metavar="RUN", type=path_type())
 @shards_option
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
@@ -44,4 +40,4 @@ def evaluate(
     text += " (LEAKY protocol: no result)" if result["protocol"] == "leaky" else ""
     if result.get("recorded") is not None:
         text += f"; the file says {result['recorded']:.1%}"
-    answer(result, text, as_json=as_json)
+    print_result(result, text, as_json=as_json)

@@ -6,16 +6,11 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    folder,
-    json_option,
-    overwrite_option,
-)
+from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result
 
 
 @click.command()
-@click.argument("run_path", metavar="RUN", type=folder())
+@click.argument("run_path", metavar="RUN", type=path_type())
 @click.option("--format", "form", type=click.Choice(["nir", "torch", "safetensors"]), required=True)
 @click.option("--out", required=True, help="File to write; its model card is FILE.md. Or a folder, see below.")
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
@@ -46,4 +41,4 @@ def export(run_path: Path, form: str, out: str, weights: str, licence: str, over
     lines += [f"{made.card}: its model card, the README.md of a hub repository"]
     step: list[str | Path] = ["evaluate", made.file, "--shards", "SHARDS", *(["--trust"] if form == "torch" else [])]
     values = {"file": str(made.file), "card": str(made.card), "format": form, "description": made.description}
-    answer(values, "\n".join(lines), as_json=as_json, then=step)
+    print_result(values, "\n".join(lines), as_json=as_json, then=step)

@@ -6,21 +6,16 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    folder,
-    json_option,
-    overwrite_option,
-)
+from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result
 from spikebridge.train.config.recipes import load_recipe
 from spikebridge.train.verbs.options import device_option, set_option, shards_option
 
 
 @click.command("import-checkpoint")
-@click.argument("file", type=folder(exists=True, dir_okay=False))
+@click.argument("file", type=path_type(exists=True, dir_okay=False))
 @shards_option
 @click.option("--recipe", required=True, help="Recipe whose network it is: a shipped name, or a TOML file.")
-@click.option("--run", "run_path", type=folder(), required=True, help="Folder of the run to make.")
+@click.option("--run", "run_path", type=path_type(), required=True, help="Folder of the run to make.")
 @set_option
 @click.option("--partial", is_flag=True, help="Accept weights that do not all fit; the others stay fresh.")
 @click.option("--expect", metavar="ID", help="Refuse any shard set but this one.")
@@ -71,4 +66,4 @@ def import_checkpoint(
         if accuracy is not None:
             lines.append(f"  {split + ' accuracy':20} {accuracy:.1%} of {result['samples'][split]:,} recordings{label}")
     text = "\n".join([*lines, f"  run                  {run_path}"])
-    answer(result, text, as_json=as_json, then=["report", run_path, "--shards", shards])
+    print_result(result, text, as_json=as_json, then=["report", run_path, "--shards", shards])

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import answer, folder, json_option, overwrite_option, progress_bar
+from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result, progress_bar
 from spikebridge.train.signals import listening
 from spikebridge.train.verbs.options import shards_option
 
 
 @click.command()
-@click.argument("run_path", metavar="RUN", type=folder())
+@click.argument("run_path", metavar="RUN", type=path_type())
 @shards_option
-@click.option("--out", type=folder(), required=True, help="Folder for the grid, as JSON and CSV, and the pictures.")
+@click.option("--out", type=path_type(), required=True, help="Folder for the grid, as JSON and CSV, and the pictures.")
 @click.option("--points", default=15, show_default=True, help="Points along each axis, an odd number.")
 @click.option(
     "--radius", default=1.0, show_default=True, help="Largest distance; 1 is as far as 0 is from the weights."
@@ -83,4 +83,4 @@ def landscape(
         + ("" if line else ", contour.png, surface.png")
         + ", landscape.csv, landscape.json"
     )
-    answer(found, text, as_json=as_json)
+    print_result(found, text, as_json=as_json)

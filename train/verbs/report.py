@@ -7,19 +7,13 @@ from typing import Any
 
 import click
 
-from spikebridge.pipeline.ui.terminal import (
-    answer,
-    folder,
-    json_option,
-    overwrite_option,
-    say,
-)
+from spikebridge.pipeline.ui.terminal import json_option, note, overwrite_option, path_type, print_result
 from spikebridge.train.errors import TrainError
 
 
 @click.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=folder())
-@click.option("--out", type=folder(), help="HTML file  [default: RUN/report.html]")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=path_type())
+@click.option("--out", type=path_type(), help="HTML file  [default: RUN/report.html]")
 @click.option("--shards", metavar="PATH|ADDRESS", help="Shard set, for pictures of samples.")
 @overwrite_option
 @json_option
@@ -41,7 +35,7 @@ def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwri
 
     target = out or runs[0] / "report.html"
     write_report(list(runs), target, shards=open_set(shards) if shards else None)
-    answer({"report": str(target)}, f"report: {target}", as_json=as_json)
+    print_result({"report": str(target)}, f"report: {target}", as_json=as_json)
 
 
 def write_run_report(runs: list[Path], out: Path, shards: Any) -> None:
@@ -51,4 +45,4 @@ def write_run_report(runs: list[Path], out: Path, shards: Any) -> None:
     try:
         write_report(runs, out, shards=shards)
     except TrainError as error:
-        say(f"no report: {error}")
+        note(f"no report: {error}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from spikebridge.pipeline.ui.terminal import answer, folder, json_option, overwrite_option, two_columns
+from spikebridge.pipeline.ui.terminal import format_columns, json_option, overwrite_option, path_type, print_result
 from spikebridge.train.config.shipped import Shelf
 from spikebridge.train.verbs.options import set_option
 
@@ -25,7 +25,7 @@ def shelf_verbs(group: click.Group, shelf: Shelf, tables: Callable[..., dict[str
     def show_all(as_json: bool) -> None:
         listed = shelf.listed()
         summaries = {one.name: one.summary for one in listed}
-        answer(summaries, two_columns(summaries), as_json=as_json, then=[str(verb), "show", "NAME"])
+        print_result(summaries, format_columns(summaries), as_json=as_json, then=[str(verb), "show", "NAME"])
 
     summary = f"Print a {what} with its comments; as JSON its settings, defaults included."
 
@@ -33,16 +33,16 @@ def shelf_verbs(group: click.Group, shelf: Shelf, tables: Callable[..., dict[str
     @click.argument("name")
     @json_option
     def show_one(name: str, as_json: bool) -> None:
-        answer(tables(name) if as_json else {}, shelf.show(name).rstrip(), as_json=as_json, verbatim=True)
+        print_result(tables(name) if as_json else {}, shelf.show(name).rstrip(), as_json=as_json, verbatim=True)
 
     @group.command("copy", help=example(f"Copy a shipped {what}, to change it.", "copy digits mine.toml"))
     @click.argument("name")
-    @click.argument("destination", type=folder())
+    @click.argument("destination", type=path_type())
     @overwrite_option
     @json_option
     def copy(name: str, destination: Path, overwrite: bool, as_json: bool) -> None:
         copied = str(shelf.copy(name, destination, overwrite=overwrite))
-        answer({what: copied}, copied, as_json=as_json, then=[str(verb), "validate", copied])
+        print_result({what: copied}, copied, as_json=as_json, then=[str(verb), "validate", copied])
 
     checks = f"Check a {what}; every problem is shown at once."
 
@@ -52,4 +52,4 @@ def shelf_verbs(group: click.Group, shelf: Shelf, tables: Callable[..., dict[str
     @json_option
     def validate(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
         tables(name, overrides)
-        answer({what: name, "ok": True}, f"{name}: good", as_json=as_json)
+        print_result({what: name, "ok": True}, f"{name}: good", as_json=as_json)

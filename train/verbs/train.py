@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from spikebridge.pipeline.ui.terminal import (
-    answer,
-    folder,
+    is_main_process,
     json_option,
     overwrite_option,
+    path_type,
+    print_result,
     progress_bar,
-    speaks_for_all,
 )
 from spikebridge.train.config.recipes import dump_recipe, load_recipe
 from spikebridge.train.signals import listening
@@ -25,7 +25,7 @@ from spikebridge.train.verbs.report import write_run_report
 @click.command()
 @click.option("--shards", metavar="PATH|ADDRESS", help="Folder of the shard set, or where it is published.")
 @click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
-@click.option("--run", "run_path", type=folder(), help="Folder of the run.")
+@click.option("--run", "run_path", type=path_type(), help="Folder of the run.")
 @set_option
 @click.option("--seed", type=click.IntRange(0), help="Seed of the run; wins over --set and the recipe.")
 @device_option
@@ -41,7 +41,7 @@ from spikebridge.train.verbs.report import write_run_report
 @backend_option
 @click.option("--graph/--no-graph", default=True, help="On CUDA, record each step once and replay it.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs to RUN/tensorboard too.")
-@click.option("--init", type=folder(), metavar="RUN", help="Begin with the best weights of this finished run.")
+@click.option("--init", type=path_type(), metavar="RUN", help="Begin with the best weights of this finished run.")
 @click.option("--settings-hash", is_flag=True, help="Print the hash of the complete recipe and stop.")
 @overwrite_option
 @json_option
@@ -113,10 +113,10 @@ def train(
             init=init,
         )
     report_path = run_path / "report.html"
-    if speaks_for_all() and (overwrite or not report_path.exists()):
+    if is_main_process() and (overwrite or not report_path.exists()):
         write_run_report([run_path], report_path, opened)
     step = ["compare", "--shards", shards, "--recipe", recipe, "--out", "DIR"]
-    answer(result, result_text(result, run_path), as_json=as_json, then=step)
+    print_result(result, result_text(result, run_path), as_json=as_json, then=step)
 
 
 def result_text(result: dict[str, Any], run_path: Path) -> str:

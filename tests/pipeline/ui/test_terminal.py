@@ -27,7 +27,7 @@ def terminal_of_40_columns(monkeypatch):
 def test_lines_break_between_words_below_their_column(monkeypatch):
     terminal_of_40_columns(monkeypatch)
     text = "Shard set\n  samples    1,295 train, 143 validation, 359 test\n  ID         " + 30 * "f"
-    assert terminal.wrapped(text).splitlines() == [
+    assert terminal.wrap_text(text).splitlines() == [
         "Shard set",
         "  samples    1,295 train, 143",
         "             validation, 359 test",
@@ -38,29 +38,29 @@ def test_lines_break_between_words_below_their_column(monkeypatch):
 
 def test_a_paragraph_starts_behind_its_mark(monkeypatch):
     terminal_of_40_columns(monkeypatch)
-    lines = terminal.wrapped("one two three four five six seven eight", first=7, err=True).splitlines()
+    lines = terminal.wrap_text("one two three four five six seven eight", first=7, err=True).splitlines()
     assert all(len(line) <= 40 for line in ("Error: " + lines[0], *lines[1:]))
     assert " ".join(lines) == "one two three four five six seven eight"
 
 
 def test_a_file_is_shown_as_it_is(monkeypatch):
     shown = terminal_of_40_columns(monkeypatch)
-    terminal.answer({}, "word " * 20, as_json=False, verbatim=True)
+    terminal.print_result({}, "word " * 20, as_json=False, verbatim=True)
     assert shown.getvalue() == "word " * 20 + "\n"
 
 
 def test_nothing_is_broken_in_a_pipe(capsys):
     text = "word " * 100
-    assert terminal.wrapped(text) == text
+    assert terminal.wrap_text(text) == text
 
 
 def test_the_next_command_can_be_copied_and_is_not_for_programs_or_make(monkeypatch):
     screen = terminal_of_40_columns(monkeypatch)
-    terminal.answer({}, "done", as_json=False, then=["verify", "my shards"])
+    terminal.print_result({}, "done", as_json=False, then=["verify", "my shards"])
     assert screen.getvalue() == "done\nNext: spikebridge verify 'my shards'\n"
-    terminal.answer({}, "done", as_json=True, then=["verify"])
+    terminal.print_result({}, "done", as_json=True, then=["verify"])
     monkeypatch.setenv("MAKELEVEL", "1")
-    terminal.answer({}, "done", as_json=False, then=["verify"])
+    terminal.print_result({}, "done", as_json=False, then=["verify"])
     assert screen.getvalue().count("Next") == 1
 
 
@@ -69,6 +69,6 @@ def test_messages_stand_above_a_bar(monkeypatch):
     with tqdm(total=3, file=screen, ncols=40) as bar:
         bar.update(1)
         record = logging.LogRecord("train", logging.WARNING, __file__, 1, "layer %s is dead", ("node1",), None)
-        terminal.Sayings().emit(record)
+        terminal.StderrHandler().emit(record)
     lines = screen.getvalue().replace("\r", "\n").splitlines()
     assert "layer node1 is dead" in lines  # on a line of its own
