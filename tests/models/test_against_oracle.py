@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from drawn_networks import draw_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle, loss
 
-from spikebridge.models import FEATURES, SURROGATES, backends, build_model
+from spikebridge.models import FEATURES, SURROGATES, backends
 from spikebridge.models.layers import fire
 from spikebridge.models.neurons import NEURONS, make_neuron
 from spikebridge.models.normalization import STATISTICS, StepNorm
@@ -16,22 +17,6 @@ BACKENDS = ("torch", "numba")
 SIZES = {"vgg_snn": (16, 17), "resnet18_snn": (9, 12), "scnn": (16, 19), "nmnist_snn": (4, 9)}
 SPATIAL = ("vgg_snn", "resnet18_snn")
 SPIKING = [name for name, kind in NEURONS.items() if kind.spiking]
-WIDTHS = {"vgg_snn": 0.05, "resnet18_snn": 0.05, "resnet34_snn": 0.03, "scnn": 0.2, "nmnist_snn": 0.03}
-
-
-def draw_case(kind, *, T, B, size, seed, **how):
-    torch.manual_seed(seed)
-    net = build_model(kind, num_classes=3, time_steps=T, width=WIDTHS[kind], input_size=size, **how).double()
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(2)  # deep layers should fire
-            elif "bn" in name or name.endswith(".w"):
-                parameter.add_(0.4 * torch.rand_like(parameter))
-    if kind == "nmnist_snn":
-        net.dropout1.p = net.dropout2.p = 0.0
-    static = torch.rand(T, B, 2, *net.settings.input_size, dtype=torch.float64)
-    return net, static, torch.poisson(0.6 * torch.ones_like(static))
 
 
 def close(found, expected):

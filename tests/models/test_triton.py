@@ -15,12 +15,12 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined: before the kernels are imported
 
+from drawn_networks import draw_case
 from golden import CASES as GOLDEN_CASES
 from golden import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle
-from test_against_oracle import draw_case
 
 from spikebridge.models import SURROGATES, backends, fire_triton
 from spikebridge.models.errors import BackendError

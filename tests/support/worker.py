@@ -1,4 +1,4 @@
-"""One process of a test's training, `python worker.py PLAN` with a plan in JSON; with RANK and WORLD_SIZE one of several."""
+"""One process of a training in the tests: `python worker.py PLAN` (JSON); with RANK and WORLD_SIZE one of several."""
 
 import json
 import os

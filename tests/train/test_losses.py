@@ -7,23 +7,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from network_outputs import labels, outputs
 
 from spikebridge.train.losses import classification_loss, linear_cka, transfer_loss
-
-
-def outputs(T=3, B=6, K=4, features=5, seed=0):
-    torch.manual_seed(seed)
-    kind = {"dtype": torch.float64, "requires_grad": True}
-    return SimpleNamespace(
-        static_logits=torch.randn(T, B, K, **kind),
-        event_logits=torch.randn(T, B, K, **kind),
-        static_features=torch.randn(T, B, features, **kind),
-        event_features=torch.randn(T, B, features, **kind),
-    )
-
-
-def labels(B=6, K=4):
-    return torch.arange(B) % K
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)

@@ -6,7 +6,7 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-from test_recording_formats import EVENTS, assert_equal, checked, reason, structured, write
+from raw_sets.recordings import EVENTS, assert_equal, checked, reason, structured, write
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.formats.recording import read

@@ -4,10 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
-from test_cepdvs_reader import COUNT
-from test_cepdvs_reader import write_raw as write_cepdvs
-from test_nomniglot_reader import drawer_events
-from test_nomniglot_reader import write_raw as write_nomniglot
+from raw_sets.cepdvs import COUNT
+from raw_sets.cepdvs import write_raw as write_cepdvs
+from raw_sets.nomniglot import drawer_events
+from raw_sets.nomniglot import write_raw as write_nomniglot
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -19,8 +19,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import test_ncaltech101_reader
 from conftest import make_events, write_digits_raw
+from raw_sets import ncaltech101
 
 from spikebridge.pipeline.base.errors import RecordingError, SettingsError
 from spikebridge.pipeline.events import framing
@@ -148,7 +148,7 @@ class NCALTECH101(tonic.datasets.NCALTECH101):
 
 
 def test_labels_and_order_of_ncaltech101(tmp_path):
-    test_ncaltech101_reader.write_raw(tmp_path / "NCALTECH101")
+    ncaltech101.write_raw(tmp_path / "NCALTECH101")
     data = NCALTECH101(str(tmp_path))
     listing = get_reader("ncaltech101").list_pair(tmp_path, tmp_path)
     assert set(data.targets) == set(listing.classes)  # names, not numbers

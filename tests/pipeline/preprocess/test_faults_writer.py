@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, write_digits_raw
-from test_run import SMALL, contents, run
+from conversions import SMALL, contents, run
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.files import replacing

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import ROOT, write_digits_raw, write_nmnist_raw
+from conversions import SMALL, contents, run
 
 from spikebridge.pipeline.base.errors import LayoutError, PipelineError, SettingsError
 from spikebridge.pipeline.checks.verify import verify
@@ -21,18 +22,6 @@ from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.run import convert
 from spikebridge.pipeline.shards.manifest import read
 from spikebridge.pipeline.shards.reader import ShardSet
-from spikebridge.pipeline.shards.settings import ConversionSettings
-
-SMALL = ConversionSettings(dataset="digits", time_bins=4, size=12, samples_per_shard=4)
-
-
-def contents(folder):
-    """Bytes of every file that is part of the set."""
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name != "environment.json"}
-
-
-def run(raw, out, settings=SMALL, **options):
-    return convert(prepare(settings, events_root=raw, static_root=raw), out, **options)
 
 
 def preprocess(raw, out, *options, env=None, umask=0o022):

@@ -11,7 +11,7 @@ import scipy.io
 from conftest import make_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from raw_sets.cepdvs import COUNT, USED, columns, mat_bytes, write_raw
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.checks.verify import verify
@@ -23,37 +23,6 @@ from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.readers.cepdvs import CLASSES, SENSOR_SIZE
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import ConversionSettings
-
-USED = ("fish", "people", "vehicles_2")
-COUNT = 24
-
-
-def columns(seed, **changed):
-    """Variables of a recording as MATLAB would hold them: 2-D, p in {-1, 1}."""
-    events = make_events(seed, size=SENSOR_SIZE)
-    p = events.p.astype(np.int8) * 2 - 1
-    return {"x": events.x[None], "y": events.y[None], "ts": events.t[:, None], "p": p[None], **changed}
-
-
-def mat_bytes(variables, *, compressed=True):
-    buffer = io.BytesIO()
-    scipy.io.savemat(buffer, variables, do_compression=compressed)
-    return buffer.getvalue()
-
-
-def write_raw(root, count=COUNT):
-    """Recordings 0 to count-1, classes in turn, every other image a PNG."""
-    (root / "data" / "MAT" / "img").mkdir(parents=True)
-    (root / "data" / "img").mkdir()
-    rows = ["idx scene path shot class more"]
-    for i in range(count):
-        rows.append(f"{i} s{i % 4} /some/where/{i} 1 {USED[i * 7 % 3]} x")
-        data = mat_bytes(columns(i), compressed=i % 2 == 0)
-        (root / "data" / "MAT" / "img" / f"{i}.mat").write_bytes(data)
-        pixels = np.random.default_rng(i).integers(0, 256, (26, 34, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / "data" / "img" / f"{i}{('.jpg', '.png')[i % 2]}")
-    (root / "pathFile.csv").write_text("\n".join(rows) + "\n")
-    return root
 
 
 @pytest.fixture

@@ -6,13 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-import test_cepdvs_reader
-import test_cifar10dvs_reader
-import test_esimagenet_reader
-import test_ncaltech101_reader
-import test_nomniglot_reader
-import test_recording_formats
 from conftest import write_digits_raw, write_nmnist_raw
+from raw_sets import cepdvs, cifar10dvs, esimagenet, ncaltech101, nomniglot, recordings
 
 from spikebridge.pipeline.base.errors import LayoutError
 from spikebridge.pipeline.checks.verify import verify
@@ -27,15 +22,15 @@ RENAMED = {*EXTENSIONS, ".bin", ".aedat", ".aedat4", ".mat", ".csv", ".raw", ".h
 """Endings that some tool or other writes in capitals."""
 
 
-def cifar10dvs(root):
-    test_cifar10dvs_reader.write_events(root / "events")
-    test_cifar10dvs_reader.write_static(root / "static" / "cifar-10-batches-py", "python")
+def cifar10dvs_as_recorded(root):
+    cifar10dvs.write_events(root / "events")
+    cifar10dvs.write_static(root / "static" / "cifar-10-batches-py", "python")
     return root
 
 
 def cifar10dvs_folders(root):
-    test_cifar10dvs_reader.write_events(root / "events", "6.mat")
-    test_cifar10dvs_reader.write_static(root / "static", "folders")
+    cifar10dvs.write_events(root / "events", "6.mat")
+    cifar10dvs.write_static(root / "static", "folders")
     return root
 
 
@@ -50,7 +45,7 @@ def together(write):
 
 
 def folders(root):
-    test_recording_formats.write_folders(root)
+    recordings.write_folders(root)
     (root / "events" / "sensor.txt").write_text("200 150\n")
     return root
 
@@ -58,12 +53,12 @@ def folders(root):
 DATASETS = {
     "digits": write_digits_raw,
     "nmnist": write_nmnist_raw,
-    "ncaltech101": together(test_ncaltech101_reader.write_raw),
-    "cepdvs": together(test_cepdvs_reader.write_raw),
-    "nomniglot": test_nomniglot_reader.write_raw,
-    "cifar10dvs": cifar10dvs,
+    "ncaltech101": together(ncaltech101.write_raw),
+    "cepdvs": together(cepdvs.write_raw),
+    "nomniglot": nomniglot.write_raw,
+    "cifar10dvs": cifar10dvs_as_recorded,
     "cifar10dvs folders": cifar10dvs_folders,
-    "esimagenet": test_esimagenet_reader.write_raw,
+    "esimagenet": esimagenet.write_raw,
     "folders": folders,
 }
 
@@ -285,7 +280,7 @@ def test_a_whole_disk_is_not_searched(tmp_path, monkeypatch):
 
 
 def test_simulated_recordings_stay_simulated_from_any_folder_above(tmp_path):
-    raw = test_recording_formats.write_folders(tmp_path / "above" / "raw")
+    raw = recordings.write_folders(tmp_path / "above" / "raw")
     settings = {"sensor_width_px": 200, "sensor_height_px": 150, "shown_fraction": 0.8}
     wanted = ConversionSettings(dataset="folders", time_bins=3, size=10)
     for folder in (raw / "events", raw, raw.parent, raw.parent.parent):
@@ -297,7 +292,7 @@ def test_simulated_recordings_stay_simulated_from_any_folder_above(tmp_path):
 
 @pytest.mark.parametrize("note", ["{}", "[", "[]", '{"settings": {"sensor_width_px": "9"}}', "[" * 10**5])
 def test_a_damaged_note_of_the_simulator_is_named(tmp_path, note):
-    raw = test_recording_formats.write_folders(tmp_path)
+    raw = recordings.write_folders(tmp_path)
     (raw / "events" / "simulated.json").write_text(note)
     with pytest.raises(LayoutError, match=r"simulated\.json: not what `spikebridge simulate` wrote"):
         listed("folders", raw / "events", raw / "static")

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from device_steps import Watched, on_device  # noqa: F401
 from fake_shards import FakeShardSet, tiny_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interrupted import train_in_two_sittings
-from test_cuda_graph import Watched, on_device  # noqa: F401
-from test_distributed import largest_difference, train_in_double, train_processes
-from test_train_run import same_run
+from run_folders import same_run
+from several_processes import largest_difference, train_in_double, train_processes
 
 from spikebridge.train.config.settings import METHODS, MIXING_METHODS
 from spikebridge.train.data import draws as device_order

@@ -7,8 +7,8 @@ import torch
 from fake_shards import FakeShardSet, tiny_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from network_outputs import labels, outputs
 from safetensors.torch import load_file
-from test_losses import labels, outputs
 
 from spikebridge.train.errors import RecipeError
 from spikebridge.train.losses import classification_loss, step_weights, transfer_loss

@@ -7,8 +7,8 @@ import pytest
 import torch
 from fake_shards import FakeShardSet, tiny_recipe
 from interrupted import train_in_two_sittings
+from run_folders import same_run
 from safetensors.torch import load_file
-from test_train_run import same_run
 from torch import nn
 
 from spikebridge.train.config.settings import METHODS

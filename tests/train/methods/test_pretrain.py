@@ -4,7 +4,7 @@ import pytest
 import torch
 from fake_shards import FakeShardSet, tiny_recipe
 from interrupted import train_in_two_sittings
-from test_train_run import same_run
+from run_folders import same_run
 
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.methods import find_method

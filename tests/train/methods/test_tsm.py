@@ -8,8 +8,8 @@ from fake_shards import FakeShardSet, tiny_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 from interrupted import train_in_two_sittings
+from run_folders import same_run
 from safetensors.torch import load_file
-from test_train_run import same_run
 
 from spikebridge.train.data import order
 from spikebridge.train.data.batches import TrainingBatches

@@ -6,8 +6,8 @@ import logging
 import pytest
 import torch
 from fake_shards import FakeShardSet, tiny_recipe
+from run_folders import same_run
 from safetensors.torch import load_file
-from test_train_run import same_run
 
 from spikebridge.models import backends, build_model
 from spikebridge.models.neurons import Neuron

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-import subprocess
 from html import escape
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from browser import browse, chromium
 from click.testing import CliRunner
 from PIL import Image
 
@@ -401,19 +401,6 @@ def test_figures_of_speech():
     assert ramp(0)[0] == "#ffffff"
     epochs, mean = mean_curve([(np.array([1.0, 2]), np.array([1.0, 3])), (np.array([2.0, 3]), np.array([5.0, 7]))])
     assert (epochs.tolist(), mean.tolist()) == ([2], [4])
-
-
-def chromium():
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-def browse(path, tmp_path):
-    """The document as Chromium sees it after loading, and what it had to say."""
-    quiet = ["quic", "extensions", "background-networking", "component-update", "sync", "default-apps", "gpu"]
-    command = [chromium(), "--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in quiet)]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 @pytest.mark.skipif(chromium() is None, reason="no chromium on PATH; .ci/run installs it")

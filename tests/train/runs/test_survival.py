@@ -17,8 +17,8 @@ import torch
 from click.testing import CliRunner
 from conftest import ROOT, SUPPORT
 from fake_shards import FakeShardSet, tiny_recipe
+from run_folders import same_run
 from safetensors.torch import load_file
-from test_train_run import same_run
 
 from spikebridge import cli
 from spikebridge.train.errors import DeviceMemoryError, RunError, RunStoppedError

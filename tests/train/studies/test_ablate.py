@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from browser import chromium
 from click.testing import CliRunner
 from conftest import ROOT
 from dask_cluster import dask_cluster
-from test_report import chromium
 
 from spikebridge import cli
 from spikebridge.train.errors import RunStoppedError, ShardMismatchError, TrainError

@@ -6,8 +6,9 @@ import warnings
 
 import pytest
 import torch
+from device_steps import CPU, DROPOUT, RECIPE, Watched, on_device  # noqa: F401
 from fake_shards import FakeShardSet, tiny_recipe
-from test_train_run import same_run
+from run_folders import same_run
 
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.errors import DeviceError, DeviceMemoryError, NonFiniteError, RunStoppedError
@@ -20,32 +21,8 @@ from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.memory import ran_out
 from spikebridge.train.trainer.run import train
 
-CPU = torch.device("cpu")
-RECIPE = {"batch_size": 5, "sampling": "class_balanced", "weight_decay": 0.1}  # 24 samples: a last batch of 4
-DROPOUT = {"model": "nmnist_snn", "width": 0.05}
 
-
-class Watched(DeviceStep):
-    """Steps that were taken on the device; takes and undoes some before the first, as a recording does."""
-
-    taken = ()
-
-    def launch(self):
-        if not Watched.taken:
-            with self.state_restored():
-                for _ in range(3):
-                    self.compute()
-        Watched.taken = (*Watched.taken, int(self._step))
-        self.compute()
-
-
-@pytest.fixture
-def on_device(monkeypatch):
-    monkeypatch.setattr(Watched, "taken", ())
-    monkeypatch.setattr(epochs, "why_not_capturable", lambda *_: None)
-    monkeypatch.setattr(epochs, "CudaGraphStep", Watched)
-
-
+@pytest.mark.usefixtures("on_device")
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -56,7 +33,7 @@ def on_device(monkeypatch):
         pytest.param({"precision": "fp16"}, id="fp16"),
     ],
 )
-def test_the_device_step_takes_the_same_updates(tmp_path, on_device, recipe):
+def test_the_device_step_takes_the_same_updates(tmp_path, recipe):
     shards, chosen = FakeShardSet(tmp_path / "shards"), tiny_recipe(**RECIPE, **recipe, epochs=2)
     train(shards, chosen, tmp_path / "plain", device="cpu", graph=False)
     assert Watched.taken == ()
@@ -65,7 +42,8 @@ def test_the_device_step_takes_the_same_updates(tmp_path, on_device, recipe):
     same_run(tmp_path / "plain", tmp_path / "device")
 
 
-def test_a_run_that_stopped_continues_with_the_same_bits(tmp_path, on_device):
+@pytest.mark.usefixtures("on_device")
+def test_a_run_that_stopped_continues_with_the_same_bits(tmp_path):
     shards, chosen = FakeShardSet(tmp_path / "shards"), tiny_recipe(**RECIPE, epochs=2)
     train(shards, chosen, tmp_path / "whole", device="cpu", graph=False)
     stop = StopRequest()
@@ -88,7 +66,8 @@ def test_a_run_that_stopped_continues_with_the_same_bits(tmp_path, on_device):
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_a_loss_that_is_not_finite_is_noticed(tmp_path, on_device, monkeypatch):
+@pytest.mark.usefixtures("on_device")
+def test_a_loss_that_is_not_finite_is_noticed(tmp_path, monkeypatch):
     shards, real = FakeShardSet(tmp_path / "shards"), kt.transfer_loss
 
     def infinite(*given, **how):

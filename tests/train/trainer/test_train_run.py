@@ -8,7 +8,7 @@ import pytest
 import torch
 from fake_shards import FakeShardSet, tiny_recipe
 from interrupted import train_in_two_sittings
-from safetensors.torch import load_file
+from run_folders import same_run
 
 from spikebridge.train.errors import (
     DeviceError,
@@ -25,24 +25,6 @@ from spikebridge.train.runs.state import Best
 from spikebridge.train.trainer import epochs
 from spikebridge.train.trainer import run as loop
 from spikebridge.train.trainer.run import train
-
-WALL_TIMES = ("seconds", "samples_per_second", "training_seconds", "training_cpu_seconds")
-
-
-def timeless(value):
-    return {key: item for key, item in value.items() if key not in WALL_TIMES}
-
-
-def same_run(first, second):
-    for name in ("best", "last"):
-        a, b = (load_file(run / "weights" / f"{name}.safetensors") for run in (first, second))
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[key], b[key]) for key in a)
-    assert (first / "predictions.csv").read_bytes() == (second / "predictions.csv").read_bytes()
-    lines = [[timeless(line) for line in read_metrics(run)] for run in (first, second)]
-    assert lines[0] == lines[1]
-    results = [timeless(json.loads((run / "result.json").read_text())) for run in (first, second)]
-    assert results[0] == results[1]
 
 
 @pytest.fixture
