@@ -1,8 +1,8 @@
-"""Eyes on data: what a recording, a sample or a whole set looks like, in words and in pictures.
+"""Inspection of recordings, samples and sets, as text, plots and pages.
 
-facts    what is odd about one recording or sample      sets    a raw folder or a shard set, odd ones first
-one      one recording or sample with its partner       sheets  contact sheets of a set
-text     what the terminal shows                        pages   the files that are written
-figures  plots (the only matplotlib here)               paint   events and images as pixels
-html, style   pieces of a page and its looks, shared with the reports of training
+facts    anomalies of one recording or sample           sets    a raw folder or a shard set, anomalies first
+views    one recording or sample with its partner       sheets  contact sheets of a set
+text     output of the terminal                         pages   PNG, GIF and HTML files
+figures  plots (the only matplotlib here)               machine what this machine offers
+inspect  entry point: finds out what a path is
 """

@@ -1,4 +1,4 @@
-"""What can be said of one recording or stored sample, and what looks wrong about it.
+"""Facts about one recording or stored sample, and its anomalies.
 
 Axes: N events, T time bins, P polarity (0 OFF, 1 ON), H and W pixels.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.events.arrays import Events
 
 HOT_FACTOR = 20.0
-"""A pixel is hot when it has more than this many times the mean of the pixels that saw an event."""
+"""A pixel is hot when it has more than this many times the mean of the pixels with any event."""
 ONE_SIDED = 0.02
 """Share of ON or of OFF events below which a recording counts as having one polarity."""
 LONG_GAP = 0.25
@@ -25,6 +25,8 @@ OUTLIER_SPREADS, OUTLIER_FACTOR = 5.0, 3.0
 away from the median of its class."""
 FEWEST_FOR_OUTLIERS = 5
 """Recordings of a class that a median needs."""
+JSON_KEYS = {"anomalies": "complaints", "inspected": "looked", "total": "of"}
+"""Field -> key in `inspect --json`, where they differ: programs read the keys of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,15 @@ class Facts:
 
     Args:
         name: recording name or sample key.
-        events: number of events; of a sample whose frames are no counts, what its metadata or the sum of cells says.
+        events: number of events; of a sample whose frames are no counts, the sum of the cells.
         on_share: share of ON events, 0 to 1; None without events.
-        extent: (left, top, right, bottom) in pixels of what saw events, right and bottom exclusive; None without.
-        active_pixels: pixels that saw an event.
+        extent: (left, top, right, bottom) of the pixels with events, right and bottom exclusive; None without.
+        active_pixels: pixels with any event.
         hot_pixels: (x, y, share of all events), largest first, see `HOT_FACTOR`.
         events_per_bin: events of each of T time bins.
         duration_us: first to last event; None for a stored sample, whose frames do not tell.
         longest_gap_us: longest pause between two events; None likewise.
-        complaints: what looks wrong, one phrase each.
+        anomalies: one phrase each.
     """
 
     name: str
@@ -53,20 +55,20 @@ class Facts:
     events_per_bin: tuple[float, ...]
     duration_us: int | None
     longest_gap_us: int | None
-    complaints: tuple[str, ...]
+    anomalies: tuple[str, ...]
 
     @property
     def rate_hz(self) -> float | None:
-        """Mean event rate in events per second; None where no duration is known."""
+        """Return the mean event rate in events per second; None where no duration is known."""
         return self.events / (self.duration_us / 1e6) if self.duration_us else None
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, with the rate."""
-        return {**vars(self), "rate_hz": self.rate_hz}
+    def as_dict(self) -> dict[str, object]:
+        """Return the facts and the rate, JSON-ready."""
+        return {**{JSON_KEYS.get(name, name): value for name, value in vars(self).items()}, "rate_hz": self.rate_hz}
 
 
-def facts_of_events(events: Events, *, name: str, time_bins: int) -> Facts:
-    """Facts about checked events; the time bins are equal parts of the duration."""
+def summarize_events(events: Events, *, name: str, time_bins: int) -> Facts:
+    """Return facts about checked events; the time bins are equal parts of the duration."""
     width, height = int(events.x.max()) + 1, int(events.y.max()) + 1
     cells = (events.p.astype(np.int64) * height + events.y) * width + events.x
     pixels = np.bincount(cells, minlength=2 * height * width).reshape(2, height, width)
@@ -74,47 +76,49 @@ def facts_of_events(events: Events, *, name: str, time_bins: int) -> Facts:
     bins = np.minimum(since * time_bins // max(events.duration_us, 1), time_bins - 1)
     gap = int(np.diff(events.t).max()) if len(events) > 1 else 0
     per_bin = np.bincount(bins, minlength=time_bins)
-    return _facts(name, pixels, per_bin, duration_us=events.duration_us, gap_us=gap)
+    return _summarize(name, pixels, per_bin, duration_us=events.duration_us, gap_us=gap)
 
 
-def facts_of_frames(frames: NDArray[Any], *, name: str) -> Facts:
-    """Facts about one stored sample [T,P,H,W]; cells at the limit of an integer type are named."""
+def summarize_frames(frames: NDArray[Any], *, name: str) -> Facts:
+    """Return facts about one stored sample [T,P,H,W]; cells at the limit of an integer type are an anomaly."""
     counts = frames.astype(np.float64)
-    complaints = []
+    anomalies = []
     if frames.dtype.kind == "u" and (full := int((frames == np.iinfo(frames.dtype).max).sum())):
-        complaints = [f"{full} cells at the limit of {frames.dtype}"]
-    return _facts(name, counts.sum(0), counts.sum((1, 2, 3)), duration_us=None, gap_us=None, complaints=complaints)
+        anomalies = [f"{full} cells at the limit of {frames.dtype}"]
+    return _summarize(name, counts.sum(0), counts.sum((1, 2, 3)), duration_us=None, gap_us=None, anomalies=anomalies)
 
 
-def _facts(
+def _summarize(
     name: str,
     pixels: NDArray[Any],
     per_bin: NDArray[Any],
     *,
     duration_us: int | None,
     gap_us: int | None,
-    complaints: Sequence[str] = (),
+    anomalies: Sequence[str] = (),
 ) -> Facts:
-    """Put the facts together from events per pixel [P,H,W] and per bin [T]."""
-    found = list(complaints)
-    total, seen = float(pixels.sum()), pixels.sum(0)  # [H,W]
-    active = seen > 0
+    """Return facts from events per pixel [P,H,W] and per bin [T]."""
+    anomalies = list(anomalies)
+    total, counts = float(pixels.sum()), pixels.sum(0)  # [H,W]
+    active = counts > 0
     if not total:
-        found.append("no event")
-        return Facts(name, 0, None, None, 0, (), tuple(per_bin.tolist()), duration_us, gap_us, tuple(found))
-    hot = np.argwhere(seen > HOT_FACTOR * total / active.sum())
-    hot_pixels = sorted(((int(x), int(y), float(seen[y, x] / total)) for y, x in hot), key=lambda pixel: -pixel[2])
+        anomalies.append("no event")
+        return Facts(name, 0, None, None, 0, (), tuple(per_bin.tolist()), duration_us, gap_us, tuple(anomalies))
+    hot = np.argwhere(counts > HOT_FACTOR * total / active.sum())
+    hot_pixels = sorted(((int(x), int(y), float(counts[y, x] / total)) for y, x in hot), key=lambda pixel: -pixel[2])
     if hot_pixels:
         x, y, share = hot_pixels[0]
-        found.append(f"{len(hot_pixels)} hot pixels, the worst at x={x} y={y} with {100 * share:.0f} % of the events")
+        anomalies.append(
+            f"{len(hot_pixels)} hot pixels, the worst at x={x} y={y} with {100 * share:.0f} % of the events"
+        )
     on = float(pixels[1].sum() / total) if len(pixels) > 1 else None
     if on is not None and not ONE_SIDED <= on <= 1 - ONE_SIDED:
-        found.append(f"one polarity only: {100 * on:.0f} % ON")
+        anomalies.append(f"one polarity only: {100 * on:.0f} % ON")
     if empty := [t + 1 for t, count in enumerate(per_bin) if not count]:
-        shown = ", ".join(map(str, empty[:6])) + (", ..." if len(empty) > 6 else "")
-        found.append(f"{len(empty)} of {len(per_bin)} time bins are empty ({shown})")
+        bins = ", ".join(map(str, empty[:6])) + (", ..." if len(empty) > 6 else "")
+        anomalies.append(f"{len(empty)} of {len(per_bin)} time bins are empty ({bins})")
     if duration_us and gap_us is not None and gap_us > LONG_GAP * duration_us:
-        found.append(f"a pause of {gap_us / 1000:,.1f} ms in {duration_us / 1000:,.1f} ms")
+        anomalies.append(f"a pause of {gap_us / 1000:,.1f} ms in {duration_us / 1000:,.1f} ms")
     rows, columns = np.flatnonzero(active.any(1)), np.flatnonzero(active.any(0))
     return Facts(
         name=name,
@@ -126,12 +130,12 @@ def _facts(
         events_per_bin=tuple(per_bin.tolist()),
         duration_us=duration_us,
         longest_gap_us=gap_us,
-        complaints=tuple(found),
+        anomalies=tuple(anomalies),
     )
 
 
-def unusual_counts(events: Sequence[float], labels: Sequence[int]) -> list[str]:
-    """Per recording a phrase when it has unusually few or many events for its class, else an empty text."""
+def find_unusual_counts(events: Sequence[float], labels: Sequence[int]) -> list[str]:
+    """Return for each recording a phrase when its class has far fewer or more events, else an empty text."""
     phrases = [""] * len(events)
     logs, classes = np.log(np.maximum(np.asarray(events, float), 0.5)), np.asarray(labels)
     for label in np.unique(classes):
@@ -148,10 +152,10 @@ def unusual_counts(events: Sequence[float], labels: Sequence[int]) -> list[str]:
     return phrases
 
 
-def furthest_count(events: Sequence[float], labels: Sequence[int]) -> tuple[int, float]:
-    """Which recording's number of events is by the largest factor away from the median of its class, and that median.
+def find_furthest_count(events: Sequence[float], labels: Sequence[int]) -> tuple[int, float]:
+    """Return the row whose number of events is furthest from the median of its class, by factor, and that median.
 
-    At least one recording is needed; of several as far away the first is taken.
+    Needs at least one recording; the first of equals wins.
     """
     counts, classes = np.maximum(np.asarray(events, float), 0.5), np.asarray(labels)
     medians = {label: float(np.median(counts[classes == label])) for label in np.unique(classes)}

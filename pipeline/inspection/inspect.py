@@ -1,4 +1,4 @@
-"""One look at a path: what it is, and how to show that."""
+"""Inspection of a path: finds out what it is, and returns its facts, text and writers of files."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from spikebridge.pipeline.base.errors import LayoutError, SettingsError
 from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.inspection import pages, sheets
 from spikebridge.pipeline.inspection.sets import (
     Progress,
-    SetFacts,
-    facts_of_raw,
-    facts_of_shards,
+    SetSummary,
     find_pair,
-    recordings_alone,
+    list_recordings_alone,
+    summarize_raw,
+    summarize_shards,
 )
-from spikebridge.pipeline.inspection.text import text_of_one, text_of_set
+from spikebridge.pipeline.inspection.text import format_set, format_view
 from spikebridge.pipeline.inspection.views import (
-    One,
+    RecordingView,
     find_recording,
     is_simulated,
-    recording_of_file,
-    recording_of_set,
-    sample_of_set,
+    view_file,
+    view_recording,
+    view_sample,
 )
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.shards.manifest import MANIFEST, WORK_FOLDER
@@ -34,21 +33,21 @@ from spikebridge.pipeline.shards.reader import ShardSet
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was found at a path.
+class Inspection:
+    """Result of inspecting a path.
 
     Args:
-        values: JSON-ready.
+        values: JSON-ready facts.
         text: for the terminal.
-        write: writes a picture of a kind (`png`, `gif`, `html`) to a file; returns what that leaves out, or nothing.
+        write: writes a file of a kind (`png`, `gif`, `html`); returns what that leaves out, or an empty text.
     """
 
-    values: dict[str, Any]
+    values: dict[str, object]
     text: str
     write: Callable[[str, Path], str]
 
 
-def look(
+def inspect_path(
     path: Path,
     *,
     dataset: str | None,
@@ -58,8 +57,8 @@ def look(
     time_bins: int,
     limit: int,
     progress: Progress,
-) -> Seen:
-    """Find out what a path is - recording, raw data set or shard set - and look at it, or at one sample in it.
+) -> Inspection:
+    """Inspect a path - recording, raw data set or shard set - or one sample in it.
 
     Args:
         path: a recording file, the folder of a raw data set, or the folder of a shard set.
@@ -68,7 +67,7 @@ def look(
         sample: name of one recording, or key of one sample.
         only: the one class that a contact sheet shows.
         time_bins: frames of a raw recording.
-        limit: recordings of a raw data set that are looked into.
+        limit: recordings of a raw data set that are inspected.
         progress: shows progress.
 
     Raises:
@@ -78,18 +77,18 @@ def look(
         SettingsError: options that do not go together.
     """
     if path.is_file():
-        return _one(recording_of_file(path, time_bins=time_bins))
+        return _inspect_one(view_file(path, time_bins=time_bins))
     if (path / MANIFEST).exists() or (path / WORK_FOLDER).exists():
         shards = ShardSet(path)
         if sample is not None:
-            return _one(sample_of_set(shards, sample))
-        stored = facts_of_shards(shards, progress=progress)
-        return _set(
+            return _inspect_one(view_sample(shards, sample))
+        stored = summarize_shards(shards, progress=progress)
+        return _inspect_set(
             stored,
             path,
             [],
-            lambda: sheets.sheet_of_shards(shards, stored, only=only),
-            lambda key: sample_of_set(shards, key),
+            lambda: sheets.make_shard_sheet(shards, stored, only=only),
+            lambda key: view_sample(shards, key),
             only,
         )
     if dataset is not None:
@@ -97,46 +96,48 @@ def look(
         try:
             listing = reader.list_pair(path, static or path)
         except LayoutError as error:
-            if not recordings_alone(path).recordings:
+            if not list_recordings_alone(path).recordings:
                 raise
             raise LayoutError(f"{error}\nWithout --dataset, the recordings below {path} are shown alone.") from error
     else:
         reader, listing = find_pair(path, static or path)
 
-    def one_of_raw(name: str) -> One:
+    def view_by_name(name: str) -> RecordingView:
         recording = find_recording(listing, name)
-        return recording_of_set(reader, listing, recording, root=path, time_bins=time_bins)
+        return view_recording(reader, listing, recording, root=path, time_bins=time_bins)
 
     if sample is not None:
-        return _one(one_of_raw(sample))
-    raw = facts_of_raw(reader, listing, limit=limit, time_bins=time_bins, progress=progress)
+        return _inspect_one(view_by_name(sample))
+    raw = summarize_raw(reader, listing, limit=limit, time_bins=time_bins, progress=progress)
     raw.simulated = is_simulated(reader, path)
     options = ["--dataset", dataset] if dataset else []
     options += ["--static", str(static)] if static else []
-    return _set(raw, path, options, lambda: sheets.sheet_of_raw(reader, listing, raw, only=only), one_of_raw, only)
+    return _inspect_set(
+        raw, path, options, lambda: sheets.make_raw_sheet(reader, listing, raw, only=only), view_by_name, only
+    )
 
 
-def _one(one: One) -> Seen:
-    writers = {"png": pages.png_of_one, "gif": pages.gif_of_one, "html": pages.html_of_one}
-    values = {**one.facts.as_dict(), **{f"origin_{name}": value for name, value in one.origin.items()}}
-    values["simulated"] = one.simulated
+def _inspect_one(view: RecordingView) -> Inspection:
+    writers = {"png": pages.write_png, "gif": pages.write_gif, "html": pages.write_page}
+    origin = {f"origin_{name}": value for name, value in view.origin.items()}
+    values = {**view.facts.as_dict(), **origin, "simulated": view.simulated}
 
     def write(kind: str, target: Path) -> str:
-        writers[kind](one, target)
+        writers[kind](view, target)
         return ""
 
-    return Seen(values, text_of_one(one), write)
+    return Inspection(values, format_view(view), write)
 
 
-def _set(
-    found: SetFacts,
+def _inspect_set(
+    summary: SetSummary,
     path: Path,
     options: list[str],
-    sheet: Callable[[], sheets.Sheet],
-    open_one: Callable[[str], One],
+    sheet: Callable[[], sheets.ContactSheet],
+    view_by_name: Callable[[str], RecordingView],
     only: str | None,
-) -> Seen:
-    worst, _ = found.worst
+) -> Inspection:
+    worst, _ = summary.worst
     words = ["spikebridge", "inspect", str(path), *options, "--sample", worst, "--html", "worst.html"]
 
     def write(kind: str, target: Path) -> str:
@@ -144,12 +145,12 @@ def _set(
             raise SettingsError("a GIF shows one recording; name one with --sample.")
         if kind == "png":
             write_bytes(target, sheet().png())
-            return sheets.left_out(found, sheets.SHEET_ROWS, only)
+            return sheets.describe_omission(summary, sheets.SHEET_ROWS, only)
         cells = sheet().page_cells()
-        pages.html_of_set(found, cells, open_one(worst) if worst else None, shlex.join(words), target)
-        return sheets.left_out(found, sheets.MOST_CELLS, only)
+        pages.write_set_page(summary, cells, view_by_name(worst) if worst else None, shlex.join(words), target)
+        return sheets.describe_omission(summary, sheets.MOST_CELLS, only)
 
-    text = text_of_set(found)
+    text = format_set(summary)
     if worst:
         text += f"\n  look at it:  {shlex.join(words)}"
-    return Seen(found.as_dict(), text, write)
+    return Inspection(summary.as_dict(), text, write)

@@ -5,6 +5,7 @@ Axes: T time bins, P polarity, C channels, H, W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,29 +17,29 @@ from spikebridge.pipeline.base.errors import RecordingError, ShardSetError
 from spikebridge.pipeline.datasets.pairs import SIMULATION_NOTE, Listing, PairReader, Recording, simulation_note
 from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.formats import recording as recording_files
-from spikebridge.pipeline.inspection.facts import Facts, facts_of_events, facts_of_frames
+from spikebridge.pipeline.inspection.facts import Facts, summarize_events, summarize_frames
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.static_pool import STATIC_FILE, read_static
 from spikebridge.pipeline.ui.paint import static_pixels
 
 LARGEST_SENSOR = (1 << 14, 1 << 14)
-"""In pixels; where a file does not say, only coordinates beyond any sensor are refused."""
+"""In pixels; where the size of the sensor is not known, only coordinates beyond any sensor are refused."""
 FOLDERS_ABOVE = 4
-"""Folders above a recording in which the simulator's note is looked for: class, subset, events, data set."""
+"""Folders above a recording that may hold the simulator's note: class, subset, events, data set."""
 
 
 @dataclass(frozen=True)
-class One:
-    """What is shown of one recording or sample.
+class RecordingView:
+    """One recording or sample, and what is known of it.
 
     Args:
         facts: in numbers.
         frames: [T,P,H,W], whole events at the sensor's resolution or the stored frames.
         events: of a raw recording; None for a stored sample.
         partner: static image, [H,W] or [H,W,3] uint8; None where none is known.
-        partner_note: what the partner is.
+        partner_note: name of the partner.
         simulated: whether it is known to be simulated.
-        origin: what the file or the sample's metadata says besides.
+        origin: other facts from the file or the sample's metadata.
     """
 
     facts: Facts
@@ -46,17 +47,17 @@ class One:
     events: Events | None
     partner: NDArray[np.uint8] | None
     partner_note: str
-    origin: dict[str, Any]
+    origin: Mapping[str, object]
     simulated: bool = False
 
     @property
     def title(self) -> str:
-        """Its name, and whether it is simulated."""
+        """Return its name, and whether it is simulated."""
         return self.facts.name + (" (SIMULATED)" if self.simulated else "")
 
 
-def recording_of_file(path: Path, *, time_bins: int) -> One:
-    """A recording of any readable format, chosen by the file's ending.
+def view_file(path: Path, *, time_bins: int) -> RecordingView:
+    """Read a recording of any format, chosen by the file's ending.
 
     Raises:
         RecordingError: not a whole recording, or an ending that is not known.
@@ -65,11 +66,13 @@ def recording_of_file(path: Path, *, time_bins: int) -> One:
     check_events(events, sensor_size=size or LARGEST_SENSOR, source=path.name)
     origin = {"file": path.name, "bytes": path.stat().st_size, "sensor": f"{size[0]}x{size[1]}" if size else None}
     simulated = any((folder / SIMULATION_NOTE).is_file() for folder in [*path.absolute().parents][:FOLDERS_ABOVE])
-    return _raw(events, name=path.name, time_bins=time_bins, origin=origin, simulated=simulated)
+    return _view_events(events, name=path.name, time_bins=time_bins, origin=origin, simulated=simulated)
 
 
-def recording_of_set(reader: PairReader, listing: Listing, recording: Recording, *, root: Path, time_bins: int) -> One:
-    """A recording of the raw data set in the folder `root`, beside its photograph where the pair is exact.
+def view_recording(
+    reader: PairReader, listing: Listing, recording: Recording, *, root: Path, time_bins: int
+) -> RecordingView:
+    """Read a recording of the raw data set in the folder `root`, with its static image where the pair is exact.
 
     Raises:
         RecordingError: it cannot be used.
@@ -85,8 +88,8 @@ def recording_of_set(reader: PairReader, listing: Listing, recording: Recording,
         "static": recording.image,
         "sensor": f"{listing.sensor_size[0]}x{listing.sensor_size[1]}",
     }
-    note = f"photograph {image.name}" if image else ""
-    return _raw(
+    note = f"static image {image.name}" if image else ""
+    return _view_events(
         events,
         name=recording.name,
         time_bins=time_bins,
@@ -98,34 +101,34 @@ def recording_of_set(reader: PairReader, listing: Listing, recording: Recording,
 
 
 def is_simulated(reader: PairReader, root: Path) -> bool:
-    """Whether the recordings of a raw data set are known to be simulated."""
+    """Return whether the recordings of a raw data set are known to be simulated."""
     return reader.card.simulated or bool(simulation_note(root) or simulation_note(root / "events"))
 
 
-def _raw(
+def _view_events(
     events: Events,
     *,
     name: str,
     time_bins: int,
-    origin: dict[str, Any],
+    origin: Mapping[str, object],
     simulated: bool,
     partner: NDArray[np.uint8] | None = None,
     note: str = "",
-) -> One:
-    facts = facts_of_events(events, name=name, time_bins=time_bins)
-    return One(facts, whole_frames(events, time_bins), events, partner, note, origin, simulated)
+) -> RecordingView:
+    facts = summarize_events(events, name=name, time_bins=time_bins)
+    return RecordingView(facts, make_full_frames(events, time_bins), events, partner, note, origin, simulated)
 
 
-def whole_frames(events: Events, time_bins: int) -> NDArray[np.int64]:
-    """Counts [T,P,H,W] at full resolution over the recording's extent; the last bin takes the last event too."""
+def make_full_frames(events: Events, time_bins: int) -> NDArray[np.int64]:
+    """Count events into frames [T,P,H,W] at full resolution over the extent; the last bin takes the last event too."""
     width, height = int(events.x.max()) + 1, int(events.y.max()) + 1
     bins = np.minimum((events.t - events.t[0]) * time_bins // max(events.duration_us, 1), time_bins - 1)
     cells = ((bins * 2 + events.p) * height + events.y) * width + events.x
     return np.bincount(cells, minlength=time_bins * 2 * height * width).reshape(time_bins, 2, height, width)
 
 
-def sample_of_set(shards: ShardSet, key: str) -> One:
-    """A stored sample, beside the photograph that its metadata names.
+def view_sample(shards: ShardSet, key: str) -> RecordingView:
+    """Read a stored sample, with the static image that its metadata names.
 
     Raises:
         ShardSetError: no such sample, or it is damaged.
@@ -138,19 +141,19 @@ def sample_of_set(shards: ShardSet, key: str) -> One:
         )
     position = split.keys.index(key)
     frames = split.read([position])[0]
-    metadata = _metadata(shards, split.shards[int(split.shard_of[position])], key)
+    metadata = _read_metadata(shards, split.shards[int(split.shard_of[position])], key)
     static = read_static(shards.path / STATIC_FILE)
     partner, note = None, ""
     if metadata.get("static") in static.keys:
         row = static.keys.index(metadata["static"])
         partner = static_pixels(static.images[row], encoding=shards.settings["encoding"])
-        note = f"photograph {static.keys[row]} ({static.roles[row]})"
+        note = f"static image {static.keys[row]} ({static.roles[row]})"
     origin = {"class": shards.classes[int(split.labels[position])], **metadata}
-    return One(facts_of_frames(frames, name=key), frames, None, partner, note, origin, shards.simulated)
+    return RecordingView(summarize_frames(frames, name=key), frames, None, partner, note, origin, shards.simulated)
 
 
-def _metadata(shards: ShardSet, shard: Path, key: str) -> dict[str, Any]:
-    """What is stored beside a sample's frames: source, events, duration, static partner."""
+def _read_metadata(shards: ShardSet, shard: Path, key: str) -> dict[str, object]:
+    """Read what is stored beside a sample's frames: source, events, duration, static partner."""
     import json
     import tarfile
 
@@ -172,7 +175,7 @@ def _metadata(shards: ShardSet, shard: Path, key: str) -> dict[str, Any]:
 
 
 def find_recording(listing: Listing, name: str) -> Recording:
-    """A recording of a listing by name.
+    """Return a recording of a listing by name.
 
     Raises:
         RecordingError: no such name; the message lists near ones.

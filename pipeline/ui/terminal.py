@@ -44,7 +44,7 @@ class StderrHandler(logging.Handler):
 
 
 def print_result(
-    values: dict[str, Any], text: str, *, as_json: bool, then: Sequence[str | Path] = (), verbatim: bool = False
+    values: Mapping[str, object], text: str, *, as_json: bool, then: Sequence[str | Path] = (), verbatim: bool = False
 ) -> None:
     """Print the result of a verb: JSON for programs, a few lines for people.
 

@@ -15,7 +15,7 @@ from spikebridge.pipeline.verbs.training import Training
 @json_option
 @click.pass_obj
 def doctor(training: Training, data: Path, as_json: bool) -> None:
-    """Say what this machine offers and what is missing.
+    """Show what this machine offers and what is missing.
 
     Packages, processor, GPU, memory and disk, data found, and which fast paths are active and why not.
 
@@ -23,11 +23,10 @@ def doctor(training: Training, data: Path, as_json: bool) -> None:
     Example:
       spikebridge doctor
     """
-    from spikebridge.pipeline.inspection.machine import examine, screen
+    from spikebridge.pipeline.inspection.machine import examine, format_machine
 
-    found = examine(data)
-    state = training.examine(data / "runs")
-    found["fast_paths"] += state.pop("fast_paths")
-    found["data"]["runs"] = state.pop("runs")
-    found |= state
-    print_result(found, screen(found), as_json=as_json)
+    machine, state = examine(data), training.examine(data / "runs")
+    machine["fast_paths"] += state["fast_paths"]
+    machine["data"]["runs"] = state["runs"]
+    machine |= {"torch": state["torch"], "gpus": state["gpus"]}
+    print_result(machine, format_machine(machine), as_json=as_json)

@@ -17,13 +17,13 @@ from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print
 @click.option("--sample", help="One recording of a raw data set, or one sample of a shard set.")
 @click.option("--class", "only", help="Contact sheet of this class alone.")
 @click.option("--time-bins", type=click.IntRange(1, 1000), default=10, show_default=True, help="Frames shown.")
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Raw recordings looked into.")
-@click.option("--png", type=path_type(), help="Write a picture: frames and plots, or a contact sheet of a set.")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Raw recordings inspected.")
+@click.option("--png", type=path_type(), help="Write an image: frames and plots, or a contact sheet of a set.")
 @click.option("--gif", type=path_type(), help="Write the recording in motion.")
 @click.option("--html", type=path_type(), help="Write one page with all of it.")
 @json_option
 def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, as_json: bool, **options: Any) -> None:
-    """Look at recordings or a set; what looks wrong is named.
+    """Inspect recordings or a set and name anomalies.
 
     PATH is a recording, a raw data set or a shard set; --sample shows one of a set.
 
@@ -34,11 +34,11 @@ def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, a
       spikebridge inspect data/shards/digits --png sheet.png
       spikebridge inspect data/shards/digits --sample train-3-00320 --html sample.html
     """
-    from spikebridge.pipeline.inspection.inspect import look
+    from spikebridge.pipeline.inspection.inspect import inspect_path
 
-    seen = look(path, progress=progress_bar, **options)
-    print_result(seen.values, seen.text, as_json=as_json)
+    inspection = inspect_path(path, progress=progress_bar, **options)
+    print_result(inspection.values, inspection.text, as_json=as_json)
     for kind, target in (("png", png), ("gif", gif), ("html", html)):
         if target is not None:
-            left_out = seen.write(kind, target)
-            note(f"wrote {target}" + (f" ({left_out})" if left_out else ""))
+            omission = inspection.write(kind, target)
+            note(f"wrote {target}" + (f" ({omission})" if omission else ""))

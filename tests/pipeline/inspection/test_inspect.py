@@ -1,4 +1,4 @@
-"""Looking at recordings, samples and sets: facts, what looks wrong, and the files that are written."""
+"""Inspection of recordings, samples and sets: facts, anomalies, and the files that are written."""
 
 import io
 import json
@@ -13,17 +13,22 @@ from PIL import Image
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError, ShardSetError
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import aedat2, bin40
-from spikebridge.pipeline.inspection.facts import facts_of_events, facts_of_frames, furthest_count, unusual_counts
-from spikebridge.pipeline.inspection.inspect import look
-from spikebridge.pipeline.inspection.views import whole_frames
+from spikebridge.pipeline.inspection.facts import (
+    find_furthest_count,
+    find_unusual_counts,
+    summarize_events,
+    summarize_frames,
+)
+from spikebridge.pipeline.inspection.inspect import inspect_path
+from spikebridge.pipeline.inspection.views import make_full_frames
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.ui.paint import CAPTION_PIXELS, event_pixels, gif
 
 PLAIN = {"dataset": None, "static": None, "sample": None, "only": None, "time_bins": 10, "limit": 1000}
 
 
-def seen(path, **changes):
-    return look(path, **{**PLAIN, **changes}, progress=lambda items, total, what: items)
+def inspect(path, **changes):
+    return inspect_path(path, **{**PLAIN, **changes}, progress=lambda items, total, what: items)
 
 
 def opened(path):
@@ -35,7 +40,7 @@ def columns(t, x, y, p):
 
 
 def test_facts_of_a_recording_counted_by_hand():
-    facts = facts_of_events(columns([0, 10, 20, 100], [2, 2, 3, 5], [1, 1, 1, 4], [0, 1, 1, 1]), name="a", time_bins=2)
+    facts = summarize_events(columns([0, 10, 20, 100], [2, 2, 3, 5], [1, 1, 1, 4], [0, 1, 1, 1]), name="a", time_bins=2)
     assert facts.events == 4
     assert facts.on_share == 0.75
     assert facts.extent == (2, 1, 6, 5)
@@ -43,40 +48,40 @@ def test_facts_of_a_recording_counted_by_hand():
     assert facts.events_per_bin == (3, 1)
     assert (facts.duration_us, facts.longest_gap_us) == (100, 80)
     assert facts.rate_hz == pytest.approx(40_000)
-    assert facts.complaints == ("a pause of 0.1 ms in 0.1 ms",)
+    assert facts.anomalies == ("a pause of 0.1 ms in 0.1 ms",)
 
 
-def test_an_ordinary_recording_has_no_complaint():
-    assert facts_of_events(make_events(0, count=2000), name="a", time_bins=10).complaints == ()
+def test_an_ordinary_recording_has_no_anomaly():
+    assert summarize_events(make_events(0, count=2000), name="a", time_bins=10).anomalies == ()
 
 
 def test_a_hot_pixel_is_named_with_its_place():
     events = make_events(1, count=2000)
     hot = np.arange(0, 2000, 4)
     events.x[hot], events.y[hot] = 7, 9
-    facts = facts_of_events(events, name="a", time_bins=10)
+    facts = summarize_events(events, name="a", time_bins=10)
     assert facts.hot_pixels[0][:2] == (7, 9)
-    assert "x=7 y=9 with 25 %" in facts.complaints[0]
+    assert "x=7 y=9 with 25 %" in facts.anomalies[0]
 
 
 def test_one_polarity_and_empty_bins_are_named():
     events = make_events(2, count=500)
     events.p[:] = 1
     events.t[events.t > 100_000] += 200_000  # leaves bins 3 to 6 of 10 nearly without events
-    complaints = " ".join(facts_of_events(events, name="a", time_bins=10).complaints)
-    assert "100 % ON" in complaints
-    assert "time bins are empty" in complaints
+    anomalies = " ".join(summarize_events(events, name="a", time_bins=10).anomalies)
+    assert "100 % ON" in anomalies
+    assert "time bins are empty" in anomalies
 
 
 def test_a_sample_without_events_and_one_at_the_limit():
-    assert facts_of_frames(np.zeros((4, 2, 5, 5), np.uint8), name="a").complaints == ("no event",)
+    assert summarize_frames(np.zeros((4, 2, 5, 5), np.uint8), name="a").anomalies == ("no event",)
     frames = np.ones((4, 2, 5, 5), np.uint8)
     frames[0, 0, 0, 0] = 255
-    assert "1 cells at the limit of uint8" in facts_of_frames(frames, name="a").complaints
+    assert "1 cells at the limit of uint8" in summarize_frames(frames, name="a").anomalies
 
 
 def test_unusual_counts_are_relative_to_the_class():
-    phrases = unusual_counts([100, 110, 90, 105, 95, 1000, 1000, 1010, 990, 1005, 995, 100], [0] * 6 + [1] * 6)
+    phrases = find_unusual_counts([100, 110, 90, 105, 95, 1000, 1000, 1010, 990, 1005, 995, 100], [0] * 6 + [1] * 6)
     assert phrases[5] == "9.8 times more events than the median of its class"
     assert phrases[11].startswith("10.0 times fewer")
     assert not any(phrases[:5] + phrases[6:11])
@@ -84,7 +89,7 @@ def test_unusual_counts_are_relative_to_the_class():
 
 def test_frames_at_full_resolution_hold_every_event():
     events = make_events(3)
-    frames = whole_frames(events, 7)
+    frames = make_full_frames(events, 7)
     assert frames.sum() == len(events)
     assert frames[:, 1].sum() == events.p.sum()
 
@@ -92,9 +97,9 @@ def test_frames_at_full_resolution_hold_every_event():
 def test_a_file_is_read_by_its_ending(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(bin40.encode(make_events(4)))
-    shown = seen(path)
-    assert shown.values["events"] == 300
-    assert "events       300" in shown.text
+    inspection = inspect(path)
+    assert inspection.values["events"] == 300
+    assert "events       300" in inspection.text
 
 
 def test_matlab_and_aedat_files_are_read_too(tmp_path):
@@ -102,8 +107,8 @@ def test_matlab_and_aedat_files_are_read_too(tmp_path):
     (tmp_path / "a.aedat").write_bytes(aedat2.encode(events))
     scipy.io.savemat(tmp_path / "a.mat", {name: getattr(events, name) for name in "txyp"})
     for name, sensor in (("a.aedat", "128x128"), ("a.mat", None)):
-        shown = seen(tmp_path / name).values
-        assert (shown["events"], shown["origin_sensor"]) == (300, sensor)
+        inspection = inspect(tmp_path / name).values
+        assert (inspection["events"], inspection["origin_sensor"]) == (300, sensor)
 
 
 def test_recordings_without_the_folders_around_them(tmp_path):
@@ -112,18 +117,18 @@ def test_recordings_without_the_folders_around_them(tmp_path):
     for digit in range(3):
         (train / str(digit)).mkdir(parents=True)
         (train / str(digit) / "00007.bin").write_bytes(bin40.encode(make_events(digit)))
-    shown = seen(train)
-    assert shown.values["looked"] == 3
-    assert "recordings alone" in shown.text
-    assert seen(train, sample="1/00007").values["events"] == 300
+    inspection = inspect(train)
+    assert inspection.values["looked"] == 3
+    assert "recordings alone" in inspection.text
+    assert inspect(train, sample="1/00007").values["events"] == 300
     with pytest.raises(LayoutError, match=r"(?s)Train/<digit>.*Without --dataset, the recordings below .*Train"):
-        seen(train, dataset="nmnist")
+        inspect(train, dataset="nmnist")
 
 
 def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path):
     (tmp_path / "a.txt").write_text("no events")
     with pytest.raises(RecordingError, match=r"a\.txt: no known recording; expected one of \.bin"):
-        seen(tmp_path / "a.txt")
+        inspect(tmp_path / "a.txt")
 
 
 def test_the_odd_recording_of_a_raw_set_comes_first(tmp_path):
@@ -136,68 +141,68 @@ def test_the_odd_recording_of_a_raw_set_comes_first(tmp_path):
     (
         raw / "events" / "Train" / "2" / sorted(p.name for p in (raw / "events" / "Train" / "2").iterdir())[0]
     ).write_bytes(b"")
-    shown = seen(raw, dataset="digits")
-    assert shown.values["odd"][0]["name"] == f"Train/1/{odd.stem}"
-    assert len(shown.values["unreadable"]) == 1
-    assert f"--sample Train/1/{odd.stem}" in shown.text
-    shown.write("png", tmp_path / "sheet.png")
+    inspection = inspect(raw, dataset="digits")
+    assert inspection.values["odd"][0]["name"] == f"Train/1/{odd.stem}"
+    assert len(inspection.values["unreadable"]) == 1
+    assert f"--sample Train/1/{odd.stem}" in inspection.text
+    inspection.write("png", tmp_path / "sheet.png")
     assert opened(tmp_path / "sheet.png").width > 500
-    assert seen(raw, dataset="digits", limit=5).values["looked"] == 5
+    assert inspect(raw, dataset="digits", limit=5).values["looked"] == 5
 
 
 def test_a_raw_folder_is_recognised_or_refused(tmp_path):
     raw = write_digits_raw(tmp_path / "raw")
-    assert "raw data set: digits" in seen(raw).text
+    assert "raw data set: digits" in inspect(raw).text
     (tmp_path / "empty").mkdir()
     with pytest.raises(LayoutError, match="--dataset"):
-        seen(tmp_path / "empty")
+        inspect(tmp_path / "empty")
     with pytest.raises(RecordingError, match="names look like"):
-        seen(raw, sample="Train/0/nothing")
+        inspect(raw, sample="Train/0/nothing")
 
 
 def test_a_name_that_is_no_utf_8_stands_on_the_page(tmp_path):
     path = tmp_path / os.fsdecode(b"caf\xe9.bin")
     path.write_bytes(bin40.encode(make_events(1)))
-    seen(path).write("html", tmp_path / "page.html")
+    inspect(path).write("html", tmp_path / "page.html")
     assert "caf\\udce9.bin" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize("form", ["webdataset", "hdf5"])
-def test_a_stored_sample_and_its_photograph(shard_set, tmp_path, form):
+def test_a_stored_sample_and_its_static_image(shard_set, tmp_path, form):
     shards = shard_set(format=form)
-    found = seen(shards)
-    assert found.values["of"] == found.values["looked"] == 33
+    inspection = inspect(shards)
+    assert inspection.values["of"] == inspection.values["looked"] == 33
     key = ShardSet(shards).split("train").keys[5]
-    one = seen(shards, sample=key)
-    assert one.values["origin_static"].startswith("static-")
-    assert one.values["duration_us"] is None
-    assert f"duration {one.values['origin_duration_us'] / 1000:,.3f} ms" in " ".join(one.text.split())
+    sample = inspect(shards, sample=key)
+    assert sample.values["origin_static"].startswith("static-")
+    assert sample.values["duration_us"] is None
+    assert f"duration {sample.values['origin_duration_us'] / 1000:,.3f} ms" in " ".join(sample.text.split())
     for kind in ("png", "gif", "html"):
-        one.write(kind, tmp_path / f"a.{kind}")
+        sample.write(kind, tmp_path / f"a.{kind}")
     page = (tmp_path / "a.html").read_text()
-    assert "Static partner: photograph static-" in page
-    assert page.count("<img") == 1 + 4 + 2 + 1  # photograph, time bins, plots, motion
+    assert "Static partner: static image static-" in page
+    assert page.count("<img") == 1 + 4 + 2 + 1  # static image, time bins, plots, motion
     assert opened(tmp_path / "a.gif").n_frames > 1
     with pytest.raises(ShardSetError, match="no sample 'nothing'"):
-        seen(shards, sample="nothing")
+        inspect(shards, sample="nothing")
 
 
 def test_a_set_is_one_page_and_no_animation(shard_set, tmp_path):
-    found = seen(shard_set())
-    found.write("html", tmp_path / "set.html")
+    inspection = inspect(shard_set())
+    inspection.write("html", tmp_path / "set.html")
     page = (tmp_path / "set.html").read_text()
-    name = found.values["worst"]
+    name = inspection.values["worst"]
     assert page.index(f"Nothing looks wrong; furthest from its class: {name}") < page.index("Recordings of each class")
     assert f"--sample {name} --html worst.html" in page
-    assert page.count("<img") == 1 + 4 + 3 * 8  # photograph and time bins of the worst, pictures of three classes
+    assert page.count("<img") == 1 + 4 + 3 * 8  # static image and time bins of the worst, recordings of three classes
     assert "<script" not in page
     assert "http" not in page.replace('http-equiv="Content', "")
     with pytest.raises(SettingsError, match="--sample"):
-        found.write("gif", tmp_path / "set.gif")
+        inspection.write("gif", tmp_path / "set.gif")
     with pytest.raises(SettingsError, match="no class is called"):
-        seen(shard_set(), only="nothing").write("png", tmp_path / "no.png")
+        inspect(shard_set(), only="nothing").write("png", tmp_path / "no.png")
     assert not (tmp_path / "no.png").exists()
-    json.dumps(found.values)
+    json.dumps(inspection.values)
 
 
 def test_what_looks_wrong_is_named_first_and_the_worst_is_shown(shard_set, tmp_path):
@@ -209,13 +214,13 @@ def test_what_looks_wrong_is_named_first_and_the_worst_is_shown(shard_set, tmp_p
         if polarity is not None:
             events.p[:] = polarity
         (raw / "events" / "Train" / f"{name}.bin").write_bytes(bin40.encode(events))
-    found = seen(raw)
-    assert found.values["worst"] == "Train/2/00015"
-    lines = found.text.splitlines()
+    inspection = inspect(raw)
+    assert inspection.values["worst"] == "Train/2/00015"
+    lines = inspection.text.splitlines()
     start = lines.index("  looks wrong: 2 of 18, the worst first")
     assert [line.split(":")[0].strip() for line in lines[start + 1 : start + 3]] == ["Train/2/00015", "Train/1/00008"]
     assert lines[-1].endswith("--sample Train/2/00015 --html worst.html")
-    found.write("html", tmp_path / "set.html")
+    inspection.write("html", tmp_path / "set.html")
     page = (tmp_path / "set.html").read_text()
     assert page.index("Worst: Train/2/00015") < page.index("Looks wrong: 2 of 18")
     assert "2: Train/2/00015, looks wrong" in page
@@ -223,34 +228,34 @@ def test_what_looks_wrong_is_named_first_and_the_worst_is_shown(shard_set, tmp_p
 
 def test_of_many_classes_sheets_say_what_they_leave_out(tmp_path):
     raw = write_digits_raw(tmp_path / "raw", train=1, test=0, classes=25)
-    found = seen(raw / "events")
-    assert "and 13 classes more" in found.text
-    assert found.write("png", tmp_path / "sheet.png") == "the first 20 of 25 classes; --class NAME shows one"
-    assert found.write("html", tmp_path / "set.html") == ""
+    inspection = inspect(raw / "events")
+    assert "and 13 classes more" in inspection.text
+    assert inspection.write("png", tmp_path / "sheet.png") == "the first 20 of 25 classes; --class NAME shows one"
+    assert inspection.write("html", tmp_path / "set.html") == ""
     assert (tmp_path / "set.html").read_text().count(": Train/") == 25 + 1
-    assert seen(raw / "events", only="24").write("png", tmp_path / "one.png") == ""
+    assert inspect(raw / "events", only="24").write("png", tmp_path / "one.png") == ""
 
 
 def test_polarities_have_their_colours_and_gifs_their_size():
     frames = np.zeros((2, 2, 3, 4))
     frames[0, 1, 0, 0] = frames[1, 0, 2, 3] = 5
-    pictures = event_pixels(frames)
-    assert pictures[0, 0, 0].tolist() == [213, 94, 0]
-    assert pictures[1, 2, 3].tolist() == [0, 114, 178]
-    assert (pictures[0, 1:] == 255).all()
-    moving = Image.open(io.BytesIO(gif(pictures)))
+    images = event_pixels(frames)
+    assert images[0, 0, 0].tolist() == [213, 94, 0]
+    assert images[1, 2, 3].tolist() == [0, 114, 178]
+    assert (images[0, 1:] == 255).all()
+    moving = Image.open(io.BytesIO(gif(images)))
     assert (moving.n_frames, moving.size) == (2, (256, 192))
-    told = Image.open(io.BytesIO(gif(pictures, captions=["5 ms", "10 ms"])))
-    first = np.asarray(told.convert("RGB"))
-    assert told.size == (256, 192 + CAPTION_PIXELS)
+    captioned = Image.open(io.BytesIO(gif(images, captions=["5 ms", "10 ms"])))
+    first = np.asarray(captioned.convert("RGB"))
+    assert captioned.size == (256, 192 + CAPTION_PIXELS)
     np.testing.assert_array_equal(first[:64, :64], np.full((64, 64, 3), (213, 94, 0)))
     assert (first[192:] < 200).any()
 
 
 def test_the_furthest_recording_is_named_where_nothing_looks_wrong(shard_set):
-    assert furthest_count([100, 90, 130, 10, 12, 11], [0, 0, 0, 1, 1, 1]) == (2, 100.0)
-    found = seen(shard_set())
-    name, counts = found.values["furthest"], {}
+    assert find_furthest_count([100, 90, 130, 10, 12, 11], [0, 0, 0, 1, 1, 1]) == (2, 100.0)
+    inspection = inspect(shard_set())
+    name, counts = inspection.values["furthest"], {}
     for split in ShardSet(shard_set()).splits.values():
         for key, label, frames in zip(split.keys, split.labels, split.read_all(), strict=True):
             counts.setdefault(int(label), {})[key] = float(frames.sum())
@@ -260,25 +265,25 @@ def test_the_furthest_recording_is_named_where_nothing_looks_wrong(shard_set):
         for key, count in of_class.items()
     }
     assert name == max(away, key=away.get)
-    assert f"furthest from its class: {name}" in found.text
-    command = found.text.splitlines()[-1].partition("spikebridge ")[2]
+    assert f"furthest from its class: {name}" in inspection.text
+    command = inspection.text.splitlines()[-1].partition("spikebridge ")[2]
     assert command == f"inspect {shard_set()} --sample {name} --html worst.html"
 
 
 def test_recordings_without_their_images_are_shown_alone(tmp_path):
     raw = write_digits_raw(tmp_path)
-    alone = seen(raw / "events")
+    alone = inspect(raw / "events")
     assert "recordings alone" in alone.text
     assert alone.values["of"] == 21
     assert [entry["class"] for entry in alone.values["classes"]] == ["0", "1", "2"]
-    assert seen(raw / "events", sample="Test/0/00006").values["origin_class"] == "0"
+    assert inspect(raw / "events", sample="Test/0/00006").values["origin_class"] == "0"
 
 
 def test_simulated_recordings_are_called_so(tmp_path, shard_set):
     raw = write_digits_raw(tmp_path / "raw")
-    assert "(SIMULATED" in seen(raw).text  # the data set is
+    assert "(SIMULATED" in inspect(raw).text  # the data set is
     path = next((raw / "events").rglob("*.bin"))
-    assert "SIMULATED" not in seen(path).text
+    assert "SIMULATED" not in inspect(path).text
     (raw / "simulated.json").write_text("{}")  # what the simulator leaves there
-    assert seen(path).text.startswith(f"{path.name} (SIMULATED)")
-    assert seen(shard_set(), sample=ShardSet(shard_set()).split("test").keys[0]).values["simulated"] is True
+    assert inspect(path).text.startswith(f"{path.name} (SIMULATED)")
+    assert inspect(shard_set(), sample=ShardSet(shard_set()).split("test").keys[0]).values["simulated"] is True

@@ -1,4 +1,4 @@
-"""What doctor says about this machine, and that it says it on one screen."""
+"""The facts of `doctor` about this machine, as JSON and on one screen."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def test_it_names_what_is_missing_and_what_to_do(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("value", "active"), [("1", False), ("0", True), ("", True)])
 def test_switched_off_compilation_is_seen(monkeypatch, value, active):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", value)
-    frames = doctor.fast_paths()[0]
+    frames = doctor.list_fast_paths()[0]
     assert frames["active"] is active
     assert ("NUMBA_DISABLE_JIT" in frames["why"]) is not active
 
@@ -80,6 +80,6 @@ def test_data_folders_are_found(tmp_path, shard_set):
     text = run_doctor("--data", tmp_path)
     identity = json.loads((tmp_path / "shards" / "good" / "manifest.json").read_text())["self_sha256"]
     assert re.search(rf"good \(33 samples, ID {identity[:12]}\)", text)
-    assert "torn (NOT GOOD" in text
+    assert "torn (FAILED" in text
     assert "done (test 50.0%), open (unfinished)" in text
     assert re.search(r"^raw +digits$", text, re.MULTILINE)
