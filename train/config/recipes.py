@@ -32,7 +32,7 @@ class Recipe:
     """Where it came from; two recipes with the same settings are the same recipe."""
 
     def tables(self) -> dict[str, dict[str, Any]]:
-        """Both tables as plain dicts, tuples as lists, in the order of the declaration."""
+        """Return both tables as plain dicts, tuples as lists, in the order of the declaration."""
         return {name: _plain(getattr(self, name)) for name in TABLES}
 
 
@@ -41,7 +41,7 @@ def _plain(settings: Any) -> dict[str, Any]:
 
 
 def fitting_recipe(settings: Mapping[str, Any], *, wish: str | None = None) -> str | None:
-    """Name of the recipe that is made for a shard set with these settings; None where there is none.
+    """Return the name of the recipe that is made for a shard set with these settings; None where there is none.
 
     The `wish` comes first, a shipped name or a file, then the shipped ones, of these the one named like the data set.
     """
@@ -69,7 +69,7 @@ def load_recipe(name_or_path: str | Path, *, overrides: Iterable[str] = (), seed
 
 
 def override(recipe: Recipe, overrides: Iterable[str] = (), *, seed: int | None = None, **train: Any) -> Recipe:
-    """The same recipe with other settings; keywords replace keys of `[train]` and win over `overrides`.
+    """Return the recipe with other settings; keywords replace keys of `[train]` and win over `overrides`.
 
     Raises:
         RecipeError: every problem at once.
@@ -80,7 +80,7 @@ def override(recipe: Recipe, overrides: Iterable[str] = (), *, seed: int | None 
 
 
 def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """The same recipe with other settings, each key in the table where it belongs.
+    """Return the recipe with other settings, each key in the table where it belongs.
 
     Raises:
         RecipeError: every problem at once.
@@ -156,7 +156,7 @@ def _known_values(table: str, kind: type, found: Mapping[str, Any], problems: li
 
 
 def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Whole numbers where a float belongs become floats and lists tuples, so that equal settings compare equal."""
+    """Turn whole numbers where a float belongs into floats, and lists into tuples: equal settings compare equal."""
     kinds = {setting.name: setting.type for kind in TABLES.values() for setting in fields(kind)}
     casts = {"float": float, "tuple[int, ...]": tuple}
     return {key: casts.get(str(kinds[key]), lambda same: same)(value) for key, value in values.items()}
@@ -195,7 +195,7 @@ def parse_override(text: str) -> tuple[str, str, Any]:
 
 
 def differences(found: Recipe, asked: Recipe) -> list[str]:
-    """Settings that differ, one sentence each: `lr: 0.001 there, 0.002 asked for`; empty when equal."""
+    """Return the settings that differ, one sentence each: `lr: 0.001 there, 0.002 asked for`."""
     lines = []
     for table in TABLES:
         there, here = _plain(getattr(found, table)), _plain(getattr(asked, table))
@@ -204,7 +204,7 @@ def differences(found: Recipe, asked: Recipe) -> list[str]:
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as TOML; reading it back gives an equal recipe, floats to the last bit."""
+    """Return the recipe as TOML; reading it back gives an equal recipe, floats to the last bit."""
     lines = []
     for table, values in recipe.tables().items():
         lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in values.items()), ""]
@@ -212,7 +212,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def _toml(value: Any) -> str:
-    """One flat TOML value."""
+    """Return one flat TOML value."""
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, float):

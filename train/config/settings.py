@@ -212,7 +212,7 @@ def _refuse(problems: list[str]) -> None:
 
 
 def cross_problems(values: Mapping[str, Any]) -> list[str]:
-    """Contradictions between settings of `[train]`; expects values of the right types, missing keys are skipped."""
+    """Return contradictions between settings of `[train]` of the right types; missing keys are skipped."""
     problems = []
     epochs, milestones = values.get("epochs"), values.get("milestones") or ()
     if epochs is not None and values.get("warmup_epochs", 0) > epochs:
@@ -256,5 +256,5 @@ SMALLEST_BATCH = 64
 
 
 def evaluation_batch(settings: TrainSettings) -> int:
-    """Batch size of evaluation; fixed by the recipe, so that a recomputed score has the same bits."""
+    """Return the batch size of evaluation; the recipe fixes it, so that a recomputed score has the same bits."""
     return max(settings.batch_size, SMALLEST_BATCH)

@@ -1,4 +1,4 @@
-"""Shipped TOML files that people list, show and copy: a folder of data/, found by name; no torch needed."""
+"""Recipes and grids that come with the project, by name: folders of TOML files in data/; no torch needed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ DATA = Path(__file__).resolve().parents[2] / "data"
 
 
 @dataclass(frozen=True)
-class Listed:
-    """One shipped file, as `list` shows it."""
+class CatalogueEntry:
+    """A shipped file, as `list` shows it."""
 
     name: str
     path: Path
@@ -24,19 +24,19 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ShippedFiles:
     """A folder of shipped files."""
 
     folder: Path
-    what: str
-    """What one of them is called: `recipe`, `grid`."""
+    kind: str
+    """Word for one of them: `recipe`, `grid`."""
 
     def names(self) -> tuple[str, ...]:
-        """Sorted; empty when the folder is missing."""
+        """Return the sorted names; none where the folder is missing."""
         return tuple(sorted(path.stem for path in self.folder.glob("*.toml")))
 
     def find(self, name_or_path: str | Path) -> Path:
-        """The file of a shipped name or of a path.
+        """Return the file of a shipped name or of a path.
 
         Raises:
             RecipeError: neither a shipped name nor a file.
@@ -49,13 +49,12 @@ class Shelf:
         if path.is_file():
             return path
         names = self.names()
-        hint = (
-            f"no such file, and no shipped {self.what} of that name; shipped: {', '.join(names)}{nearest(text, names)}"
-        )
-        raise RecipeError(text, [hint], what=self.what)
+        shipped_names = f"shipped: {', '.join(names)}{nearest(text, names)}"
+        problem = f"no such file, and no shipped {self.kind} of that name; {shipped_names}"
+        raise RecipeError(text, [problem], what=self.kind)
 
     def read(self, name_or_path: str | Path) -> tuple[str, dict[str, Any]]:
-        """Name (the path of a file that is not shipped) and tables.
+        """Read the tables of a file; its name is the shipped one, or the path.
 
         Raises:
             RecipeError: no such file, or no TOML.
@@ -65,19 +64,23 @@ class Shelf:
         try:
             return name, tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RecipeError(name, [f"not valid TOML: {error}"], what=self.what) from error
+            raise RecipeError(name, [f"not valid TOML: {error}"], what=self.kind) from error
 
-    def listed(self) -> list[Listed]:
-        """The shipped files with their first comment line."""
-        listed = []
-        for name in self.names():
-            path = self.folder / f"{name}.toml"
-            comments = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-            listed.append(Listed(name, path, comments[0].lstrip("# ") if comments else ""))
-        return listed
+    def catalogue(self) -> list[CatalogueEntry]:
+        """Return the shipped files with their first comment lines."""
+        return [CatalogueEntry(name, self.folder / f"{name}.toml", self.summary(name)) for name in self.names()]
+
+    def summary(self, name_or_path: str | Path) -> str:
+        """Return the comment on a file's first line; empty without one.
+
+        Raises:
+            RecipeError: no such file.
+        """
+        line = self.show(name_or_path).partition("\n")[0]
+        return line.lstrip("# ") if line.startswith("#") else ""
 
     def show(self, name_or_path: str | Path) -> str:
-        """Text of a file, comments included.
+        """Return the text of a file, comments included.
 
         Raises:
             RecipeError: no such file.
@@ -94,11 +97,11 @@ class Shelf:
         if target.is_dir():
             target = target / source.name
         if target.exists() and not overwrite:
-            raise RecipeError(name, [f"{target} exists; choose another name or pass --overwrite"], what=self.what)
+            raise RecipeError(name, [f"{target} exists; choose another name or pass --overwrite"], what=self.kind)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
         return target
 
 
-RECIPES = Shelf(DATA / "recipes", "recipe")
-GRIDS = Shelf(DATA / "grids", "grid")
+RECIPES = ShippedFiles(DATA / "recipes", "recipe")
+GRIDS = ShippedFiles(DATA / "grids", "grid")

@@ -46,17 +46,17 @@ class Cost:
     """That were counted."""
 
     def accumulates(self, layer: str) -> float:
-        """Accumulations of a layer per recording; 0 where it multiplies."""
+        """Return the accumulations of a layer per recording; 0 where it multiplies."""
         cost = self.layers[layer]
         return cost.accumulates / self.recordings if cost.spiking else 0.0
 
     def multiplies(self, layer: str) -> float:
-        """Multiply-accumulates of a layer per recording; 0 where its input is spikes."""
+        """Return the multiply-accumulates of a layer per recording; 0 where its input is spikes."""
         cost = self.layers[layer]
         return 0.0 if cost.spiking else cost.dense / self.recordings
 
     def dense(self, layer: str) -> float:
-        """Multiply-accumulates of the same layer in an ANN that sees every time step, per recording."""
+        """Return the multiply-accumulates per recording of the same layer in an ANN that computes every time step."""
         return self.layers[layer].dense / self.recordings
 
     @property
@@ -66,12 +66,12 @@ class Cost:
 
     @property
     def dense_energy_nj(self) -> float:
-        """Nanojoule per recording of an ANN with the same layers that sees every time step."""
+        """Return the nanojoules per recording of an ANN with the same layers that computes every time step."""
         return sum(energy_nj(0.0, self.dense(name)) for name in self.layers)
 
 
 def energy_nj(accumulates: float, multiplies: float) -> float:
-    """Nanojoule of so many accumulations and multiply-accumulates: 0.9 and 4.6 pJ each."""
+    """Return the nanojoules of so many accumulations and multiply-accumulates: 0.9 and 4.6 pJ each."""
     return (accumulates * ACCUMULATE_PJ + multiplies * MULTIPLY_ACCUMULATE_PJ) / 1000
 
 
@@ -83,7 +83,7 @@ class Counter:
     """By name, in the order of computation."""
 
     def cost(self, *, recordings: int, steps: int) -> Cost:
-        """Means per recording."""
+        """Return the means per recording."""
         return Cost(steps, self.layers, recordings)
 
 
@@ -124,7 +124,7 @@ def counting(network: nn.Module) -> Iterator[Counter]:
 
 @torch.no_grad()
 def measured_energy_nj(network: nn.Module, events: Tensor) -> float:
-    """Nanojoule per recording while the network sees recordings [T,B,P,H,W] in evaluation mode; see `Cost`."""
+    """Measure the nanojoules per recording on recordings [T,B,P,H,W] in evaluation mode; see `Cost`."""
     training = network.training
     network.eval()
     try:
@@ -138,7 +138,7 @@ def measured_energy_nj(network: nn.Module, events: Tensor) -> float:
 def held_out_energy_nj(
     network: nn.Module, splits: Sequence[Frames], *, batch_size: int, device: torch.device
 ) -> float | None:
-    """`measured_energy_nj` over the first batch of the first split that has recordings; None where none has."""
+    """Measure the energy on the first batch of the first split that has recordings; None where none has."""
     for frames in splits:
         if len(frames):
             events, _ = next(frames.batches(batch_size, device))

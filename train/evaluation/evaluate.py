@@ -106,7 +106,7 @@ def evaluate_export(
 
 
 def _summary(scores: Scores | None, shards: Any, split: str) -> dict[str, Any]:
-    """What `evaluate` returns.
+    """Return the result of `evaluate`.
 
     Raises:
         RunError: there is nothing to score.
@@ -127,7 +127,7 @@ def _summary(scores: Scores | None, shards: Any, split: str) -> dict[str, Any]:
 
 
 def open_shards(shards: Any) -> Any:
-    """An open shard set, from one, from its path, or from the address where it is published.
+    """Return an open shard set, from one, from its path, or from the address where it is published.
 
     Raises:
         ShardSetError: missing, incomplete, damaged or unreachable.

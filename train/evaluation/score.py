@@ -32,17 +32,17 @@ class Scores:
 
     @property
     def predictions(self) -> np.ndarray:
-        """Class of the highest score, int64 [n]; the lower class wins a tie."""
+        """Return the class of the highest score, int64 [n]; the lower class wins a tie."""
         predictions: np.ndarray = self.logits.argmax(axis=1)
         return predictions
 
     @property
     def accuracy(self) -> float:
-        """Share of right predictions, 0 to 1."""
+        """Return the share of right predictions, 0 to 1."""
         return float(np.mean(self.predictions == self.labels))
 
     def confusion(self) -> list[list[int]]:
-        """Counts [K][K]: row = label, column = prediction."""
+        """Count predictions [K][K]: row = label, column = prediction."""
         K = self.logits.shape[1]
         counts = np.bincount(self.labels * K + self.predictions, minlength=K * K)
         return [[int(count) for count in row] for row in counts.reshape(K, K)]
@@ -115,7 +115,7 @@ def score(
 
 
 def split_frames(shards: Any, name: str, *, residence: str = "auto", device: torch.device | None = None) -> Frames:
-    """All recordings of a split, in the order of the shard set."""
+    """Return all recordings of a split, in the order of the shard set."""
     split = shards.split(name)
     positions = np.arange(len(split), dtype=np.int64)
     return Frames(split, positions, sample_shape=shards.sample_shape, residence=residence, device=device)

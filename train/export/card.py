@@ -32,7 +32,7 @@ LIBRARY = {"nir": "nir", "torch": "pytorch", "safetensors": "pytorch"}
 
 
 def model_card(described: dict[str, Any], file: str, *, format: str, notes: Sequence[str], licence: str) -> str:
-    """Text of the card (Markdown behind YAML); a function of its arguments alone.
+    """Return the text of the card (Markdown behind YAML); a function of its arguments alone.
 
     Args:
         described: what the exported file says about itself.
@@ -91,7 +91,7 @@ Licence: {licence}{undecided}
 
 
 def _front_matter(described: dict[str, Any], *, format: str, licence: str) -> str:
-    """YAML between the lines; JSON strings are YAML strings.
+    """Return the YAML between the lines; JSON strings are YAML strings.
 
     Source: huggingface/hub-docs, modelcard.md.
     """

@@ -39,7 +39,7 @@ class ExportedNetwork(nn.Module):
         self.function = function
 
     def forward(self, static: None, event: Tensor) -> TransferOutput:
-        """Event logits; there is no static stream."""
+        """Compute event logits; there is no static stream."""
         return TransferOutput(None, self.function(event), None, None)
 
 
@@ -52,7 +52,7 @@ Opened = tuple[TransferNetwork | ExportedNetwork, dict[str, Any]]
 
 
 def format_of(path: Path) -> str:
-    """`nir`, `torch` or `safetensors`, by how the file begins.
+    """Return `nir`, `torch` or `safetensors`, by the first bytes of the file.
 
     Raises:
         ExportError: missing, or none of them.
@@ -74,7 +74,7 @@ def format_of(path: Path) -> str:
 def open_export(
     path: str | Path, *, device: torch.device, trust: bool = False
 ) -> tuple[TransferNetwork | ExportedNetwork, dict[str, Any], str]:
-    """An exported network, ready to be scored.
+    """Open an exported network, ready to be scored.
 
     NIR (HDF5) and safetensors hold numbers alone. A torch.export program is unpickled by torch and can run any code
     while it is opened: torch warns of files from others, and without `trust` it is refused.
@@ -100,7 +100,7 @@ def open_export(
 
 
 def _described(path: Path, text: Any) -> dict[str, Any]:
-    """The description in an exported file."""
+    """Return the description in an exported file."""
     try:
         described = json.loads(text)
     except (TypeError, ValueError):

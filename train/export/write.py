@@ -103,7 +103,7 @@ def export(
 
 
 def describe(network: TransferNetwork, result: dict[str, Any], *, weights: str) -> dict[str, Any]:
-    """All that is needed to use an exported network, as plain JSON without any path."""
+    """Return all that is needed to use an exported network, as plain JSON without any path."""
     best = weights == "best"
     recipe = recipe_from(result["recipe"], name=result["recipe_name"])
     return {
@@ -144,7 +144,7 @@ class EventPath(nn.Module):
         self.network = network
 
     def forward(self, events: Tensor) -> Tensor:
-        """Logits [T,B,K] of event frames [T,B,P,H,W]."""
+        """Compute logits [T,B,K] of event frames [T,B,P,H,W]."""
         logits: Tensor = self.network(None, events).event_logits
         return logits
 

@@ -47,7 +47,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def network_arguments(settings: TrainSettings, shards: Any) -> dict[str, Any]:
-    """What `build_model` needs, as plain JSON: name, classes, time steps, channels, size and the recipe's choices."""
+    """Return the arguments of `build_model` as plain JSON: name, classes, time steps, channels, size, choices."""
     T, P, H, _ = shards.sample_shape
     return {
         "name": settings.model,
@@ -66,7 +66,7 @@ def network_arguments(settings: TrainSettings, shards: Any) -> dict[str, Any]:
 
 @contextmanager
 def seeded_weights(seed: int, *names: str) -> Iterator[None]:
-    """Weights made inside the block, on the CPU, depend on (seed, names) only; the global generator is untouched."""
+    """Make weights in the block depend on (seed, names) only, on the CPU; the global generator is untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(derived_seed(seed, "weights", *names))
         yield
@@ -87,7 +87,7 @@ def make_network(arguments: dict[str, Any], *, seed: int) -> TransferNetwork:
 
 @torch.no_grad()
 def feature_count(network: TransferNetwork) -> int:
-    """Features F of a sample at a time step that the alignment compares; found by a pass that changes nothing."""
+    """Return the features F of a sample at a time step that the alignment compares; runs a pass of zeros."""
     settings, training = network.settings, network.training
     frames = torch.zeros(
         (settings.time_steps, 1, settings.in_channels, *settings.input_size), device=network.coefficients.device
@@ -98,7 +98,7 @@ def feature_count(network: TransferNetwork) -> int:
 
 
 def require_backend(network: TransferNetwork, *, precision: str, device: torch.device) -> str:
-    """Name of the backend that will compute the network's neurons in training, see `models.backends`.
+    """Return the name of the backend that computes the network's neurons in training, see `models.backends`.
 
     Raises:
         NetworkError: the one that was asked for with `backends.use` cannot.
@@ -136,7 +136,7 @@ def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, 
 def make_optimizer(
     network: nn.Module, settings: TrainSettings, modules: Iterable[nn.Module] = (), *, device: torch.device
 ) -> AdamW:
-    """AdamW with weight decay on tensors of two or more dimensions only, eps 1e-8; frozen parameters are left out.
+    """Make AdamW with eps 1e-8 and weight decay on tensors of two or more dimensions; frozen parameters stay out.
 
     Args:
         network: what is trained.

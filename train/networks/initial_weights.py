@@ -47,7 +47,7 @@ class Start:
 
 
 def read_start(run_dir: str | Path) -> Start:
-    """The best weights of a finished run, trained or imported.
+    """Read the best weights of a finished run, trained or imported.
 
     Raises:
         RunError: no run there, an unfinished or a damaged one.
@@ -148,7 +148,7 @@ def record_start(run: RunFolder, record: dict[str, Any] | None) -> None:
 
 
 def recorded_start(run: RunFolder) -> dict[str, Any] | None:
-    """What `record_start` wrote; None for a run from fresh weights.
+    """Return what `record_start` wrote; None for a run from fresh weights.
 
     Raises:
         RunError: damaged.

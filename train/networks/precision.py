@@ -46,7 +46,7 @@ class Precision:
     def forward(
         self, network: TransferNetwork, static: Tensor | None, event: Tensor | None, dropout_seeds: Tensor | None
     ) -> TransferOutput:
-        """The network's output; logits in the type of the weights, for losses that are not in 16 bits."""
+        """Compute the network's output; logits in the type of the weights, for losses that are not in 16 bits."""
         if self._type is None:
             out: TransferOutput = network(static, event, dropout_seeds=dropout_seeds)
             return out
@@ -59,16 +59,16 @@ class Precision:
         return dataclasses.replace(out, static_logits=static_logits, event_logits=event_logits)
 
     def backward(self, loss: Tensor) -> None:
-        """Backward pass of a loss, scaled where the precision asks for it."""
+        """Run the backward pass of a loss, scaled where the precision asks for it."""
         self._scaler.scale(loss).backward()
 
     def update(self, optimizer: Optimizer) -> None:
-        """The optimiser's step, unless a scaled gradient overflowed."""
+        """Do the optimiser's step, unless a scaled gradient overflowed."""
         self._scaler.step(optimizer)
         self._scaler.update()
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps: nothing, or `loss_scale` [2] float64: factor, and updates since it changed."""
+        """Return the state of a checkpoint: nothing, or `loss_scale` [2] float64: factor, updates since it changed."""
         state: dict[str, Any] = self._scaler.state_dict()
         if not state:
             return {}
@@ -83,7 +83,7 @@ class Precision:
 
 
 def cpu_computes(name: str) -> bool:
-    """Whether this CPU has instructions for a 16-bit precision; False where that cannot be read."""
+    """Return whether this CPU has instructions for a 16-bit precision; False where that cannot be read."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

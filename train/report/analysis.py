@@ -1,6 +1,6 @@
-"""What a finished run's network does with recordings that it is shown once more: the part of a report that needs both.
+"""Analysis of a finished run: its network computes test recordings and static images once more.
 
-Axes: n recordings, m pictures, T time steps, B batch, P polarity, C channels, H, W pixels, F features, K classes.
+Axes: n recordings, m static images, T time steps, B batch, P polarity, C channels, H, W pixels, F features, K classes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spikebridge.models import TransferNetwork
 from spikebridge.models.neurons import Neuron
+from spikebridge.pipeline.shards.reader import ShardSet, Split
 from spikebridge.train.data.frames import Frames
 from spikebridge.train.errors import RunError
 from spikebridge.train.evaluation.energy import Cost, counting
@@ -27,9 +28,9 @@ from spikebridge.train.runs.folder import RunFolder
 log = logging.getLogger(__name__)
 
 MOST_RECORDINGS, FEWEST_RECORDINGS = 2000, 50
-"""Of the test split; how many between these is a matter of the network's size."""
+"""Of the test split; the network's size decides how many between these."""
 MULTIPLIES = 10**12
-"""Multiply-accumulates that the recordings may take together, about half a minute of two CPU cores."""
+"""Multiply-accumulates of all recordings together, about half a minute of two CPU cores."""
 POINTS = 120
 """Recordings, and static images, whose features are compared."""
 BATCH = 32
@@ -38,7 +39,7 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Domains:
+class DomainFeatures:
     """Features of the same recordings and static images under one set of weights."""
 
     static: NDArray[np.float32]
@@ -48,13 +49,13 @@ class Domains:
 
 
 @dataclass(frozen=True)
-class Examination:
-    """What was seen."""
+class Analysis:
+    """Accuracy, spikes, cost and features of a network."""
 
     recordings: int
-    """How many of the test split were looked at."""
+    """Analysed ones of the test split."""
     available: int
-    """How many there are."""
+    """In the test split."""
     early: Values
     """Share of right predictions [T] when only the first t time steps are averaged."""
     spiking: bool
@@ -66,22 +67,22 @@ class Examination:
     cost: Cost
     """Operations."""
     static_labels: NDArray[np.int64]
-    """Class of each picture whose features are compared, [m]."""
+    """Class of each static image whose features are compared, [m]."""
     event_labels: NDArray[np.int64]
     """Class of each recording whose features are compared, [m]."""
-    before: Domains | None
+    before: DomainFeatures | None
     """With the weights that training began with; None where they are those of another run."""
-    after: Domains | None
-    """With the best weights; None where the set has no pictures that the network can take."""
+    after: DomainFeatures | None
+    """With the best weights; None where the set has no static images that the network can take."""
 
     @property
     def spikes(self) -> float:
-        """Spikes per recording; 0 for neurons that do not spike."""
+        """Return the spikes per recording; 0 for neurons that do not spike."""
         each = (rate * self.neurons[layer] * self.cost.steps for layer, rate in self.rates.items())
         return sum(each) if self.spiking else 0.0
 
 
-def examine(run: RunFolder, result: Mapping[str, Any], shards: Any) -> Examination:
+def analyse(run: RunFolder, result: Mapping[str, Any], shards: ShardSet) -> Analysis:
     """Run the best network of a finished run on test recordings once more, on the CPU; writes nothing.
 
     Args:
@@ -98,23 +99,23 @@ def examine(run: RunFolder, result: Mapping[str, Any], shards: Any) -> Examinati
     if not len(split):
         raise RunError("the test split is empty")
     with same_threads(int(result.get("threads", torch.get_num_threads()))), torch.no_grad():
-        positions = _chosen(network, split, shards.sample_shape)
+        positions = _spread_positions(network, split, shards.sample_shape)
         frames = Frames(split, positions, sample_shape=shards.sample_shape, residence="disk")
         right, rates = np.zeros(shards.sample_shape[0]), dict[str, float]()
         network.record_firing_rates = True
         with counting(network) as counter:
             for events, labels in frames.batches(BATCH, device):
                 out = network(None, events)
-                right += _right(out.event_logits, labels)
+                right += _count_right(out.event_logits, labels)
                 for layer, rate in out.firing_rates.items():
                     rates[layer] = rates.get(layer, 0.0) + float(rate) * len(labels)
         network.record_firing_rates = False
-        shown = positions[:POINTS]
-        events = torch.from_numpy(split.read(shown).astype(np.float32)).transpose(0, 1)  # [T,m,P,H,W]
-        images, image_labels = _images(shards, limit=POINTS)
+        compared = positions[:POINTS]
+        events = torch.from_numpy(split.read(compared).astype(np.float32)).transpose(0, 1)  # [T,m,P,H,W]
+        images, image_labels = _static_images(shards, limit=POINTS)
         began = make_network(description["network"], seed=int(result.get("seed", 0))).eval()
         fresh = not result.get("init") and not result.get("imported")
-        return Examination(
+        return Analysis(
             recordings=len(positions),
             available=len(split),
             early=right / len(positions),
@@ -123,14 +124,14 @@ def examine(run: RunFolder, result: Mapping[str, Any], shards: Any) -> Examinati
             neurons=network.neuron_counts,
             cost=counter.cost(recordings=len(positions), steps=len(right)),
             static_labels=image_labels,
-            event_labels=np.asarray(split.labels, np.int64)[shown],
-            before=_domains(began, images, events) if fresh and images is not None else None,
-            after=_domains(network, images, events) if images is not None else None,
+            event_labels=np.asarray(split.labels, np.int64)[compared],
+            before=_domain_features(began, images, events) if fresh and images is not None else None,
+            after=_domain_features(network, images, events) if images is not None else None,
         )
 
 
-def _chosen(network: TransferNetwork, split: Any, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Positions of the recordings that are looked at: all, or as many as the network's size permits, evenly spaced."""
+def _spread_positions(network: TransferNetwork, split: Split, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the positions of all recordings, or of as many as the network's size permits, evenly spaced."""
     with counting(network) as counter:
         network(None, torch.zeros(shape[0], 1, *shape[1:]))
     each = sum(layer.dense for layer in counter.layers.values())
@@ -138,8 +139,8 @@ def _chosen(network: TransferNetwork, split: Any, shape: tuple[int, ...]) -> NDA
     return np.unique(np.linspace(0, len(split) - 1, count).round().astype(np.int64))
 
 
-def _right(logits: Tensor, labels: Tensor) -> Values:
-    """How many of a batch are right [T] after averaging the first t steps of logits [T,B,K]."""
+def _count_right(logits: Tensor, labels: Tensor) -> Values:
+    """Count the right predictions of a batch [T] after averaging the first t steps of logits [T,B,K]."""
     steps = torch.arange(1, len(logits) + 1, dtype=logits.dtype)
     averaged = logits.cumsum(0) / steps[:, None, None]
     averaged[-1] = logits.mean(0)  # the very sum that evaluation decides by
@@ -147,8 +148,8 @@ def _right(logits: Tensor, labels: Tensor) -> Values:
     return counts
 
 
-def _images(shards: Any, *, limit: int) -> tuple[Tensor | None, NDArray[np.int64]]:
-    """Pictures [1,m,P,H,W] of the static pool and their classes [m], evenly spaced over it; it lies in class order."""
+def _static_images(shards: ShardSet, *, limit: int) -> tuple[Tensor | None, NDArray[np.int64]]:
+    """Return static images [1,m,P,H,W] of the pool and their classes [m], evenly spaced; the pool is in class order."""
     pool, (_, P, H, W) = shards.static_pool(), shards.sample_shape
     C = pool.images.shape[1]
     if not len(pool.images) or C not in (1, P) or tuple(pool.images.shape[2:]) != (H, W):
@@ -159,11 +160,11 @@ def _images(shards: Any, *, limit: int) -> tuple[Tensor | None, NDArray[np.int64
     return images.expand(-1, P, -1, -1)[None], labels.astype(np.int64)
 
 
-def _domains(network: TransferNetwork, images: Tensor, events: Tensor) -> Domains:
-    """Features of pictures [1,m,P,H,W], repeated over time, and of recordings [T,m,P,H,W]."""
+def _domain_features(network: TransferNetwork, images: Tensor, events: Tensor) -> DomainFeatures:
+    """Compute features of static images [1,m,P,H,W], repeated over time, and of recordings [T,m,P,H,W]."""
     parts: dict[str, list[Tensor]] = {"static": [], "event": []}
     for batch in images.expand(len(events), -1, -1, -1, -1).split(BATCH, 1):
         parts["static"].append(network(batch, None).static_features.mean(0))
     for batch in events.split(BATCH, 1):
         parts["event"].append(network(None, batch).event_features.mean(0))
-    return Domains(**{name: torch.cat(found).float().numpy() for name, found in parts.items()})
+    return DomainFeatures(**{name: torch.cat(batches).float().numpy() for name, batches in parts.items()})

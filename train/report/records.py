@@ -53,20 +53,20 @@ class RunRecord:
 
     @property
     def method(self) -> str:
-        """Name of the training method."""
+        """Return the name of the training method."""
         return str(self.result.get("method", "unknown"))
 
     @property
     def seed(self) -> str:
-        """The run's seed as text."""
+        """Return the run's seed as text."""
         return str(self.result.get("seed", "?"))
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """A figure over the epochs [E]; NaN where it is absent."""
+        """Return a figure over the epochs [E]; NaN where it is absent."""
         return np.array([_number(line.get(name)) for line in self.metrics], np.float64)
 
     def rows(self, name: str) -> NDArray[np.float64] | None:
-        """A list over the epochs [E,T], an absent one as NaN; None where no epoch has it."""
+        """Return a list over the epochs [E,T], an absent one as NaN; None where no epoch has it."""
         lists = [line.get(name) for line in self.metrics]
         length = max((len(row) for row in lists if row), default=0)
         if not length:
@@ -75,7 +75,7 @@ class RunRecord:
 
     @property
     def epochs(self) -> NDArray[np.float64]:
-        """Epoch numbers [E], from 1."""
+        """Return epoch numbers [E], from 1."""
         return self.column("epoch")
 
 
@@ -135,7 +135,7 @@ def _read_predictions(path: Path, classes: Sequence[str]) -> Predictions | None:
 
 
 def group_runs(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Runs that differ in nothing but the seed, under the method and whatever else tells the groups apart.
+    """Group runs that differ in nothing but the seed, under the method and whatever else tells groups apart.
 
     Returns:
         Groups by label, in the order of their first run; a spread inside a group is a spread over seeds.
@@ -154,7 +154,7 @@ def group_runs(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
 
 
 def _settings(record: RunRecord) -> dict[str, Any]:
-    """What must be equal inside a group, besides the method."""
+    """Return what must be equal inside a group, besides the method."""
     recipe = record.result.get("recipe") or {}
     merged = {**recipe.get("shards", {}), **recipe.get("train", {}), "shard set": record.result.get("shard_set")}
     return {name: value for name, value in merged.items() if name not in ("seed", "method")}

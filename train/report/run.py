@@ -8,62 +8,67 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spikebridge.pipeline.ui.html import facts, paragraph, preformatted, section, tags
-from spikebridge.train.report.analysis import Examination
-from spikebridge.train.report.confusion import confusion, per_class
-from spikebridge.train.report.cost import early_exit, spikes_and_energy
-from spikebridge.train.report.curves import curves
-from spikebridge.train.report.data import data
-from spikebridge.train.report.domains import domains
+from spikebridge.train.report.analysis import Analysis
+from spikebridge.train.report.format import percent
 from spikebridge.train.report.records import RunRecord
-from spikebridge.train.report.samples import most_confidently_wrong, samples
+from spikebridge.train.report.sections.confusion import confusion, per_class
+from spikebridge.train.report.sections.cost import early_exit, spikes_and_energy
+from spikebridge.train.report.sections.curves import curves
+from spikebridge.train.report.sections.data import data
+from spikebridge.train.report.sections.domains import domains
+from spikebridge.train.report.sections.samples import most_confidently_wrong, samples
 
 if TYPE_CHECKING:
     from spikebridge.pipeline.shards.reader import ShardSet
 
 
 @dataclass(frozen=True)
-class Subject:
+class ReportedRun:
     """A run, and what its report may show besides its files."""
 
     record: RunRecord
     """The run."""
     shards: ShardSet | None
     """Its shard set; None where it is not at hand."""
-    seen: Examination | None
-    """What its network did with the recordings; None where that could not be found out."""
+    analysis: Analysis | None
+    """Of its network; None where that was not possible."""
     missing: str
-    """Why there is no shard set or no examination; empty where there is."""
+    """Why there is no shard set or no analysis; empty where there is."""
     prefix: str
     """Letters, digits and `-`; unique in the page."""
     in_depth: bool = True
     """Whether what takes seconds, or is alike in every run, is shown: both domains, where the network looks, data."""
 
 
-def run_sections(subject: Subject) -> str:
-    """Everything about one run, below the heading."""
-    record, shards, seen, prefix = subject.record, subject.shards, subject.seen, subject.prefix
-    because = paragraph(subject.missing)
-    shown = paragraph("Shown for the first run of every group only.")
-    features = domains(record, seen, prefix=prefix) if seen and subject.in_depth else ""
+def run_sections(run: ReportedRun) -> str:
+    """Return everything about one run, below the heading."""
+    record, shards, analysis, prefix = run.record, run.shards, run.analysis, run.prefix
+    because = paragraph(run.missing)
+    first_only = paragraph("Shown for the first run of every group only.")
+    features = domains(record, analysis, prefix=prefix) if analysis and run.in_depth else ""
     return "\n".join(
         (
             section("Summary", summary(record), name="summary"),
             section("Curves", curves(record, prefix=prefix), name="curves"),
             section(
-                "Accuracy over time steps", early_exit(record, seen, prefix=prefix) if seen else because, name="early"
+                "Accuracy over time steps",
+                early_exit(record, analysis, prefix=prefix) if analysis else because,
+                name="early",
             ),
             section("Confusion matrix", confusion(record, prefix=prefix), name="confusion"),
             section("Classes", per_class(record), name="classes"),
             section(
                 "Test samples",
-                samples(record, shards, in_depth=subject.in_depth and seen is not None) if shards else because,
+                samples(record, shards, in_depth=run.in_depth and analysis is not None) if shards else because,
                 name="samples",
             ),
             section(
-                "Static images and recordings in one plane", features or (shown if seen else because), name="domains"
+                "Static images and recordings in one plane",
+                features or (first_only if analysis else because),
+                name="domains",
             ),
-            section("Spikes and energy", spikes_and_energy(seen) if seen else because, name="energy"),
-            section("Data", (data(shards) if subject.in_depth else shown) if shards else because, name="data"),
+            section("Spikes and energy", spikes_and_energy(analysis) if analysis else because, name="energy"),
+            section("Data", (data(shards) if run.in_depth else first_only) if shards else because, name="data"),
             section("Settings", preformatted(record.config), name="settings"),
             section("Reproduce", reproduce(record, shards), name="reproduce"),
         )
@@ -71,21 +76,21 @@ def run_sections(subject: Subject) -> str:
 
 
 def labels(result: dict[str, Any]) -> str:
-    """Data set, and what a reader must not overlook: simulated recordings, the legacy protocol."""
-    found = [(f"data set {result.get('dataset', 'unknown')}", False)]
+    """Return the data set, and what a reader must not overlook: simulated recordings, the protocol."""
+    marks = [(f"data set {result.get('dataset', 'unknown')}", False)]
     if result.get("simulated"):
-        found.append(("SIMULATED recordings", True))
+        marks.append(("SIMULATED recordings", True))
     if result.get("protocol") == "legacy":
-        found.append(("LEGACY protocol: checkpoint chosen on the test split, accuracies optimistic", True))
+        marks.append(("LEGACY protocol: checkpoint chosen on the test split, accuracies optimistic", True))
     elif result.get("protocol") == "leaky":
-        found.append(("LEAKY protocol: photographs of held-out recordings in the pool, no result", True))
+        marks.append(("LEAKY protocol: static images of held-out recordings in the pool, no result", True))
     elif result.get("protocol"):
-        found.append((f"protocol {result['protocol']}", False))
-    return tags(found)
+        marks.append((f"protocol {result['protocol']}", False))
+    return tags(marks)
 
 
 def summary(record: RunRecord) -> str:
-    """The headline and the facts that it needs to be believed."""
+    """Return the headline and the facts that it needs to be believed."""
     result, n = record.result, record.result.get("samples", {})
     test, tested = result.get("test_accuracy"), n.get("test", 0)
     headline = f"<b>{percent(test)}</b><span>test accuracy, {tested:,} samples</span>"
@@ -123,19 +128,24 @@ def summary(record: RunRecord) -> str:
 
 
 def _worst(record: RunRecord) -> str:
-    """The surest mistake on the test split, and how to look at it; empty without one."""
-    found, classes = record.predictions, record.result["classes"]
-    wrong = most_confidently_wrong(found) if found else []
-    if found is None or not wrong:
+    """Return the surest mistake on the test split and the command that shows it; empty without one."""
+    predictions, classes = record.predictions, record.result["classes"]
+    wrong = most_confidently_wrong(predictions) if predictions else []
+    if predictions is None or not wrong:
         return ""
-    key, label, taken = found.keys[wrong[0]], classes[found.labels[wrong[0]]], classes[found.predicted[wrong[0]]]
-    sure = percent(float(found.confidence[wrong[0]]))
-    look = f"spikebridge inspect SHARDS --sample {key} --html worst.html"
-    return f"{key}: {label} taken for {taken} with confidence {sure}. Look at it: {look}"
+    worst = wrong[0]
+    key, label, predicted = (
+        predictions.keys[worst],
+        classes[predictions.labels[worst]],
+        classes[predictions.predicted[worst]],
+    )
+    confidence = percent(float(predictions.confidence[worst]))
+    command = f"spikebridge inspect SHARDS --sample {key} --html worst.html"
+    return f"{key}: {label} taken for {predicted} with confidence {confidence}. Look at it: {command}"
 
 
 def reproduce(record: RunRecord, shards: ShardSet | None) -> str:
-    """The commands that make this run again, and what proves that the data is the same."""
+    """Return the commands that make this run again, and what proves that the data is the same."""
     result = record.result
     recipe = result.get("recipe", {}).get("shards", {})
     options = {**recipe, **({"seed": shards.settings["seed"]} if shards else {})}
@@ -156,7 +166,7 @@ def reproduce(record: RunRecord, shards: ShardSet | None) -> str:
 
 
 def wilson(share: float, n: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """Interval of a proportion for n > 0 independent samples; z = 1.96 gives 95 %.
+    """Return the interval of a proportion for n > 0 independent samples; z = 1.96 gives 95 %.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
     """
@@ -165,13 +175,8 @@ def wilson(share: float, n: int, *, z: float = 1.959964) -> tuple[float, float]:
     return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 
 
-def percent(share: float | None) -> str:
-    """A share of 1 as per cent; a dash for none."""
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
 def duration(seconds: float) -> str:
-    """A length of time as a reader says it."""
+    """Format a length of time as a reader says it."""
     if seconds < 120:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)

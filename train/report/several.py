@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from spikebridge.pipeline.ui.html import figure, figures, paragraph, section, table
-from spikebridge.train.report.analysis import Examination
-from spikebridge.train.report.cost import energies
-from spikebridge.train.report.figures import Drawing, bundles, dots
-from spikebridge.train.report.points import over_steps
+from spikebridge.train.report.analysis import Analysis
+from spikebridge.train.report.format import percent, points, spread
+from spikebridge.train.report.plots.drawing import Drawing
+from spikebridge.train.report.plots.epochs import bundles
+from spikebridge.train.report.plots.points import dots, over_steps
 from spikebridge.train.report.records import RunRecord, group_runs
-from spikebridge.train.report.run import Subject, percent
+from spikebridge.train.report.run import ReportedRun
+from spikebridge.train.report.sections.cost import energies
 from spikebridge.train.statistics import mean_and_std
 
 FIGURES = {
@@ -30,12 +32,12 @@ CURVES = (
 Groups = Mapping[str, Sequence[RunRecord]]
 
 
-def comparison_sections(subjects: Sequence[Subject]) -> str:
-    """Tables and overlaid curves of several runs."""
-    groups = group_runs([subject.record for subject in subjects])
-    by_name = {subject.record.name: subject.seen for subject in subjects}
-    seen = {name: [one for run in runs if (one := by_name[run.name])] for name, runs in groups.items()}
-    energy = energies(seen)
+def comparison_sections(reported: Sequence[ReportedRun]) -> str:
+    """Return tables and overlaid curves of several runs."""
+    groups = group_runs([run.record for run in reported])
+    by_name = {run.record.name: run.analysis for run in reported}
+    analyses = {name: [one for run in runs if (one := by_name[run.name])] for name, runs in groups.items()}
+    energy = energies(analyses)
     if energy:
         energy = "<h3>Spikes and energy</h3>" + energy
         energy += paragraph("Estimates; the formula stands in every run's section on spikes and energy.", note=True)
@@ -43,7 +45,7 @@ def comparison_sections(subjects: Sequence[Subject]) -> str:
     return "\n".join(
         (
             section("Comparison", tables, name="comparison"),
-            section("Curves of all runs", _curves(groups, _early(groups, seen)), name="overlay"),
+            section("Curves of all runs", _curves(groups, _early(groups, analyses)), name="overlay"),
             section("Single results", _single(groups), name="runs"),
         )
     )
@@ -59,14 +61,11 @@ def _table(groups: Groups) -> str:
 
 
 def _mean(runs: Sequence[RunRecord], key: str) -> str:
-    mean, std = mean_and_std([run.result.get(key) for run in runs])
-    if mean is None:
-        return "–"
-    return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+    return spread(*mean_and_std([run.result.get(key) for run in runs])) or "–"
 
 
 def _differences(groups: Groups) -> str:
-    """Differences in test accuracy, seed by seed, of groups that share all their seeds."""
+    """Return differences in test accuracy, seed by seed, of groups that share all their seeds."""
     rows = []
     for (first, one), (second, other) in itertools.combinations(groups.items(), 2):
         a, b = _by_seed(one), _by_seed(other)
@@ -74,21 +73,15 @@ def _differences(groups: Groups) -> str:
             continue
         gains = [b[seed] - a[seed] for seed in a]
         mean, std = mean_and_std(gains)
-        assert mean is not None
-        spread = "" if std is None else f" ± {100 * std:.1f}"
-        rows.append((f"{second} minus {first}", f"{_points(mean)}{spread}", ", ".join(map(_points, gains))))
+        total = spread(mean, std, sign="+").replace("-", "−")
+        rows.append((f"{second} minus {first}", total, ", ".join(map(points, gains))))
     if not rows:
         return ""
     return "<h3>Difference in test accuracy, seed by seed</h3>" + table(("", "points", "each seed"), rows)
 
 
 def _by_seed(runs: Sequence[RunRecord]) -> dict[str, float]:
-    found = {run.seed: run.result.get("test_accuracy") for run in runs}
-    return {seed: float(accuracy) for seed, accuracy in found.items() if accuracy is not None}
-
-
-def _points(gain: float) -> str:
-    return f"{100 * gain:+.1f}".replace("-", "−")
+    return {run.seed: float(accuracy) for run in runs if (accuracy := run.result.get("test_accuracy")) is not None}
 
 
 def _notes(groups: Groups) -> str:
@@ -106,13 +99,13 @@ def _notes(groups: Groups) -> str:
     return "".join(paragraph(note, note=True) for note in notes)
 
 
-def _early(groups: Groups, seen: Mapping[str, Sequence[Examination]]) -> str:
-    """Accuracy over time steps, where the networks were looked at."""
-    found = {name: [100 * one.early for one in several] for name, several in seen.items() if several}
-    if not found:
+def _early(groups: Groups, analyses: Mapping[str, Sequence[Analysis]]) -> str:
+    """Draw accuracy over time steps, where the networks were analysed."""
+    accuracies = {name: [100 * one.early for one in several] for name, several in analyses.items() if several}
+    if not accuracies:
         return ""
     chance = 100 / len(next(iter(groups.values()))[0].result["classes"])
-    svg = over_steps(Drawing("all-early", "Accuracy over time steps by group"), found, chance=chance)
+    svg = over_steps(Drawing("all-early", "Accuracy over time steps by group"), accuracies, chance=chance)
     return figure(
         svg, title="Early exit.", caption="Test accuracy when only the first time steps are averaged. Thin: one run."
     )
@@ -121,27 +114,27 @@ def _early(groups: Groups, seen: Mapping[str, Sequence[Examination]]) -> str:
 def _curves(groups: Groups, early: str) -> str:
     panels = [_dots(groups), early]
     for key, title, label, factor, limits in CURVES:
-        found = {
+        curves = {
             name: [(run.epochs, factor * run.column(key)) for run in runs if np.isfinite(run.column(key)).any()]
             for name, runs in groups.items()
         }
-        found = {name: runs for name, runs in found.items() if runs}
-        if found:
-            svg = bundles(Drawing(f"all-{key.replace('_', '-')}", title), found, label=label, limits=limits)
+        curves = {name: runs for name, runs in curves.items() if runs}
+        if curves:
+            svg = bundles(Drawing(f"all-{key.replace('_', '-')}", title), curves, label=label, limits=limits)
             panels.append(figure(svg, title=title, caption="Thin: one run. Thick: mean over the runs."))
     return figures(panel for panel in panels if panel)
 
 
 def _dots(groups: Groups) -> str:
-    found = {}
+    accuracies = {}
     for name, runs in groups.items():
         values = [100 * run.result["test_accuracy"] for run in runs if run.result.get("test_accuracy") is not None]
         mean, std = mean_and_std(values)
         if mean is not None:
-            found[name] = (values, mean, std)
-    if not found:
+            accuracies[name] = (values, mean, std)
+    if not accuracies:
         return ""
-    svg = dots(Drawing("all-test", "Test accuracy by group"), found, label="test accuracy in %")
+    svg = dots(Drawing("all-test", "Test accuracy by group"), accuracies, label="test accuracy in %")
     return figure(svg, title="Test accuracy.", caption="Rings: runs. Diamond: mean ± standard deviation (n − 1).")
 
 

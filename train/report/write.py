@@ -1,11 +1,9 @@
 """The report of one or several runs: a single HTML file that needs no network, no script and no other file.
 
-report_records   what the run folders say              report_run       sections of one run
-examination      what the network does with the data   report_several   runs side by side
-report_figures   pictures over epochs                  report_points    other pictures
-report_curves    which of them                         report_cost      early exit, spikes, energy
-report_samples   recordings, seen                      report_gradcam   where the network looks (captum)
-report_domains   both domains (scikit-learn)           report_data      the shard set and its hashes
+records    content of the run folders              run        all sections of one run
+analysis   what the network makes of the data      sections   one file each
+plots      drawn by matplotlib                     several    sections that compare runs
+format     tables and figures as text
 (pieces of a page, colours and type: spikebridge.pipeline.ui.html and .style)
 """
 
@@ -24,7 +22,7 @@ from spikebridge.train.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from spikebridge.pipeline.shards.reader import ShardSet
-    from spikebridge.train.report.run import Subject
+    from spikebridge.train.report.run import ReportedRun
 
 
 def write_report(run_dirs: Sequence[Path], out: Path, *, shards: ShardSet | None = None) -> Path:
@@ -52,36 +50,40 @@ def write_report(run_dirs: Sequence[Path], out: Path, *, shards: ShardSet | None
 
 
 def require_matplotlib(who: str) -> None:
-    """Raise a `ReportError` that says what to install where matplotlib is absent; `who` says who needs it."""
+    """Refuse to go on without matplotlib; `who` says who needs it.
+
+    Raises:
+        ReportError: matplotlib is not installed.
+    """
     if find_spec("matplotlib") is None:
         raise ReportError(f"{who} matplotlib, which is not installed; pip install 'spikebridge[report]'")
 
 
-def _subject(record: RunRecord, shards: ShardSet | None, *, prefix: str, in_depth: bool) -> Subject:
-    """A run with its shard set and what its network makes of it, as far as both are at hand."""
-    from spikebridge.train.report.analysis import examine
-    from spikebridge.train.report.run import Subject
+def _reported(record: RunRecord, shards: ShardSet | None, *, prefix: str, in_depth: bool) -> ReportedRun:
+    """Return a run with its shard set and the analysis of its network, as far as both are at hand."""
+    from spikebridge.train.report.analysis import analyse
+    from spikebridge.train.report.run import ReportedRun
 
-    wanted = str(record.result.get("shard_set", ""))
+    shard_set = str(record.result.get("shard_set", ""))
     if shards is None:
-        missing = f"The shard set was not given. Make the report again with --shards and shard set {wanted}."
-        return Subject(record, None, None, missing, prefix, in_depth)
-    if shards.id != wanted:
-        missing = f"Nothing to show: this run used shard set {wanted}, the one given is {shards.id}."
-        return Subject(record, None, None, missing, prefix, in_depth)
+        missing = f"The shard set was not given. Make the report again with --shards and shard set {shard_set}."
+        return ReportedRun(record, None, None, missing, prefix, in_depth)
+    if shards.id != shard_set:
+        missing = f"Nothing to show: this run used shard set {shard_set}, the one given is {shards.id}."
+        return ReportedRun(record, None, None, missing, prefix, in_depth)
     try:
-        return Subject(record, shards, examine(RunFolder(record.path), record.result, shards), "", prefix, in_depth)
+        return ReportedRun(record, shards, analyse(RunFolder(record.path), record.result, shards), "", prefix, in_depth)
     except TrainError as error:
         missing = str(error).replace(str(record.path), record.name)
-        return Subject(record, shards, None, f"Nothing to show: {missing}.", prefix, in_depth)
+        return ReportedRun(record, shards, None, f"Nothing to show: {missing}.", prefix, in_depth)
 
 
 def _one(record: RunRecord, shards: ShardSet | None) -> str:
     from spikebridge.train.report.run import labels, run_sections
 
     title = f"{record.method} on {record.result.get('dataset', 'unknown')}, seed {record.seed}"
-    subject = _subject(record, shards, prefix="run", in_depth=True)
-    return page(title, _heading(title, labels(record.result)) + run_sections(subject))
+    run = _reported(record, shards, prefix="run", in_depth=True)
+    return page(title, _heading(title, labels(record.result)) + run_sections(run))
 
 
 def _several(records: Sequence[RunRecord], shards: ShardSet | None) -> str:
@@ -93,13 +95,13 @@ def _several(records: Sequence[RunRecord], shards: ShardSet | None) -> str:
     title = f"{', '.join(methods)} on {', '.join(datasets)}: {len(records)} runs"
     marks = "".join(dict.fromkeys(labels(record.result) for record in records))
     firsts = {id(group[0]) for group in group_runs(records).values()}
-    subjects = [
-        _subject(record, shards, prefix=f"run{index}", in_depth=id(record) in firsts)
+    runs = [
+        _reported(record, shards, prefix=f"run{index}", in_depth=id(record) in firsts)
         for index, record in enumerate(records)
     ]
-    details = [folded(subject.record.name, run_sections(subject)) for subject in subjects]
+    details = [folded(run.record.name, run_sections(run)) for run in runs]
     single = section("Every run in full", "\n".join(details), name="details")
-    return page(title, _heading(title, marks) + comparison_sections(subjects) + single)
+    return page(title, _heading(title, marks) + comparison_sections(runs) + single)
 
 
 def _heading(title: str, labels_html: str) -> str:

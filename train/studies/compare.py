@@ -11,10 +11,10 @@ from spikebridge.train.config.recipes import Recipe, override
 from spikebridge.train.errors import RecipeError
 from spikebridge.train.evaluation.evaluate import open_shards
 from spikebridge.train.methods import find_method
+from spikebridge.train.report.format import aligned, protocol_words, spread
 from spikebridge.train.runs.checkpoints import write_json
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.statistics import difference, mean_and_std
-from spikebridge.train.studies.format import aligned, protocol_words, spread
 from spikebridge.train.trainer.run import Progress, train
 
 FIGURES = ("test_accuracy", "validation_accuracy", "last_test_accuracy", "last_validation_accuracy")
@@ -126,7 +126,7 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def paired(results: dict[str, list[dict[str, Any]]], first: str, second: str) -> dict[str, Any]:
-    """Difference in test accuracy, second minus first, seed by seed."""
+    """Return the difference in test accuracy, second minus first, seed by seed."""
     accuracies = [{run["seed"]: run["test_accuracy"] for run in results[name]} for name in (second, first)]
     found = difference(*accuracies)
     return {
@@ -141,7 +141,7 @@ def paired(results: dict[str, list[dict[str, Any]]], first: str, second: str) ->
 
 
 def format_table(table: dict[str, Any]) -> str:
-    """The comparison as text for a terminal, accuracies in per cent."""
+    """Format the comparison for a terminal, accuracies in per cent."""
     rows = [("method", "test %", "validation %", "last test %", "runs")]
     for name, entry in table["methods"].items():
         cells = (_cell(entry, figure) for figure in ("test_accuracy", "validation_accuracy", "last_test_accuracy"))
@@ -167,5 +167,5 @@ def _cell(entry: dict[str, Any], figure: str, *, sign: str = "") -> str:
 
 
 def interval(ends: list[float] | None) -> str:
-    """`, 95 % interval +1.2 to +3.4`, in points; empty without ends."""
+    """Return `, 95 % interval +1.2 to +3.4`, in points; empty without ends."""
     return "" if ends is None else f", 95 % interval {100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"

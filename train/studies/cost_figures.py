@@ -30,7 +30,7 @@ class Point:
 
 
 def cost_points(content: Mapping[str, Any], amount: float, cost: str, scale: float) -> dict[str, Point]:
-    """Rows with an accuracy and a cost at one amount of labelled recordings, by label, in the order of the table.
+    """Return rows with an accuracy and a cost at one amount of labelled recordings, in the order of the table.
 
     Args:
         content: of ablation.json.
@@ -49,7 +49,7 @@ def cost_points(content: Mapping[str, Any], amount: float, cost: str, scale: flo
 
 
 def cost_figures(content: dict[str, Any], amount: float) -> str:
-    """Pictures for one amount of labelled recordings, side by side; empty where fewer than two rows can be compared."""
+    """Draw the costs at one amount of labelled recordings; empty where fewer than two rows can be compared."""
     time, _ = time_column(content)
     words = {"training_cpu_seconds": "CPU seconds of training", "training_seconds": "seconds of training"}[time]
     rows = [row["label"] for row in content["rows"]]
@@ -69,8 +69,8 @@ def cost_figures(content: dict[str, Any], amount: float) -> str:
 
 
 def _picture(name: str, description: str, points: Mapping[str, Point], label: str, rows: Sequence[str]) -> str:
-    """A row has the same colour and marker in every picture, whichever others have a point there."""
-    from spikebridge.train.report.figures import PANEL, Drawing, draw, legend_columns
+    """Draw rows as points; a row has the same colour and marker in every plot, whichever others are there."""
+    from spikebridge.train.report.plots.drawing import PANEL, Drawing, draw, legend_columns
 
     lines = -(-len(points) // legend_columns(list(points)))
     drawing = Drawing(name, description, size=(PANEL[0], PANEL[1] + 0.17 * max(0, lines - 2)))

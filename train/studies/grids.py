@@ -120,13 +120,13 @@ class Grid:
 
     @property
     def tested(self) -> tuple[str, ...]:
-        """Labels of the rows whose test accuracy is shown."""
+        """Return the labels of the rows whose test accuracy is shown."""
         return tuple(dict.fromkeys([*self.baselines, *([self.finalist] if self.finalist else [])]))
 
     def recipe_of(
         self, row: Row, amount: float, *, seed: int, lr: float, per_class: Sequence[int] | None = None
     ) -> Recipe:
-        """The complete recipe of a run.
+        """Return the complete recipe of a run.
 
         Args:
             row: of this grid.
@@ -152,11 +152,11 @@ class Grid:
         return changed(self.recipe, values)
 
     def samples(self, amount: float, per_class: Sequence[int]) -> int:
-        """Labelled recordings in all."""
+        """Count the labelled recordings in all."""
         return sum(labelled(present, self.axis, amount) for present in per_class)
 
     def described(self) -> dict[str, Any]:
-        """Everything that decides what is run and shown, for JSON."""
+        """Return everything that decides what is run and shown, for JSON."""
         return {
             "grid": Path(self.name).stem,
             "summary": self.summary,
@@ -186,17 +186,17 @@ class Grid:
 
     @property
     def sha256(self) -> str:
-        """Hash of `described`: which rows show test accuracies was decided before this grid ran."""
+        """Return the hash of `described`: which rows show test accuracies was decided before this grid ran."""
         return hashlib.sha256(json.dumps(self.described(), sort_keys=True).encode()).hexdigest()
 
 
 def slug(label: str) -> str:
-    """Letters, digits and dashes of a label."""
+    """Return letters, digits and dashes of a label."""
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
 
 
 def labelled(present: int, axis: str, amount: float) -> int:
-    """Training recordings that are used of a class with so many, as `order.select_recordings` takes them."""
+    """Count the labelled recordings of a class with so many, as `order.select_recordings` takes them."""
     if axis == "events_share":
         return min(present, max(1, round(amount * present)))
     return min(present, int(amount)) if amount else present
@@ -214,8 +214,6 @@ def load_grid(name_or_path: str, *, overrides: Iterable[str] = (), seeds: Sequen
         RecipeError: every problem at once.
     """
     name, found = GRIDS.read(name_or_path)
-    comment = GRIDS.show(name_or_path).partition("\n")[0]
-    summary = comment.lstrip("# ") if comment.startswith("#") else ""
     problems = [f"{key}: unknown key{nearest(key, KEYS)}" for key in found if key not in KEYS]
     problems += [f"{key}: missing" for key in ("recipe", "reference", "seeds", "rows") if key not in found]
     if seeds:
@@ -230,11 +228,11 @@ def load_grid(name_or_path: str, *, overrides: Iterable[str] = (), seeds: Sequen
         problems.append("rows: expected at least one [[rows]]")
     if problems:
         raise RecipeError(name, problems, what="grid")
-    return _checked(name, summary, found, overrides)
+    return _checked(name, GRIDS.summary(name_or_path), found, overrides)
 
 
 def _checked(name: str, summary: str, found: Mapping[str, Any], overrides: Iterable[str]) -> Grid:
-    """Second half of `load_grid`: what needs sound types."""
+    """Check what needs sound types: the second half of `load_grid`."""
     problems: list[str] = []
     settings = dict(found.get("settings", {}))
     for text in overrides:
@@ -299,7 +297,7 @@ def _row(number: int, found: Mapping[str, Any], axis: str, amounts: tuple[float,
 
 
 def _require_sound_rows(grid: Grid) -> None:
-    """Every recipe that the grid can ask for.
+    """Check every recipe that the grid can ask for.
 
     Raises:
         RecipeError: with the rows' names.

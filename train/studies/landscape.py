@@ -82,7 +82,7 @@ class Grid:
         return line + [(a, b) for b in steps for a in steps if b != 0] if self.plane else line
 
     def coordinate(self, place: int) -> float:
-        """Distance along an axis."""
+        """Return the distance along an axis."""
         return self.radius * place / (LINE_FACTOR * (self.points - 1) // 2)
 
 
@@ -183,7 +183,7 @@ def _frames(shards: Any, result: dict[str, Any], split: str, most: int) -> Frame
 
 
 def filter_normalised(network: nn.Module, *, seed: int, number: int) -> dict[str, Tensor]:
-    """A random direction in which each filter of a weight is as long as that of the network.
+    """Draw a random direction in which each filter of a weight is as long as that of the network.
 
     Args:
         network: with its weights.
@@ -256,7 +256,7 @@ def _work(
 
 
 def _read_points(path: Path, grid: Grid) -> dict[Place, dict[str, Any]]:
-    """The points that an earlier command left; a half line is cut off.
+    """Read the points that an earlier command left; a half line is cut off.
 
     Raises:
         RunError: damaged.

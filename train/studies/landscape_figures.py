@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.ui.style import CATEGORIES, INK, MATPLOTLIB, MUTED, PAPER
-from spikebridge.train.report.figures import sequential
+from spikebridge.train.report.plots.drawing import sequential
 
 DOTS_PER_INCH = 160
 LEVELS = 12
@@ -105,7 +105,7 @@ def _numbers(values: Any) -> Values:
 
 
 def _scaled(loss: Values) -> tuple[Values, str, Values]:
-    """The loss or its logarithm to base 10, what that is called, and levels."""
+    """Return the loss or its logarithm to base 10, what that is called, and levels."""
     known = np.maximum(loss[np.isfinite(loss)], SMALLEST_LOSS)
     wide = len(known) > 0 and known.max() / known.min() > WIDE_RANGE
     shown = np.log10(np.maximum(loss, SMALLEST_LOSS)) if wide else loss

@@ -12,9 +12,9 @@ from typing import Any
 from spikebridge.pipeline.ui.html import facts, figure, figures, paragraph, section, table, tags
 from spikebridge.pipeline.ui.style import CATEGORIES
 from spikebridge.train.errors import ReportError
+from spikebridge.train.report.format import protocol_words
 from spikebridge.train.runs.checkpoints import write_atomic
 from spikebridge.train.studies.cost_figures import cost_figures
-from spikebridge.train.studies.format import protocol_words
 from spikebridge.train.studies.grids import AXES
 from spikebridge.train.studies.table import (
     amount_words,
@@ -68,7 +68,7 @@ def write_ablation_report(content: dict[str, Any], out: Path) -> list[Path]:
 
 
 def ablation_page(content: dict[str, Any]) -> str:
-    """The whole page; equal content gives equal bytes."""
+    """Return the whole page; equal content gives equal bytes."""
     from spikebridge.pipeline.ui.html import page
 
     title = content["summary"].replace("`", "") or f"Grid {content['grid']}"
@@ -102,7 +102,8 @@ def _tables(content: dict[str, Any]) -> str:
 
 
 def _pictures(content: dict[str, Any]) -> str:
-    from spikebridge.train.report.figures import Drawing, dots
+    from spikebridge.train.report.plots.drawing import Drawing
+    from spikebridge.train.report.plots.points import dots
 
     panels = []
     for split in ("test", "validation"):
@@ -131,7 +132,7 @@ def _pictures(content: dict[str, Any]) -> str:
 
 
 def curves(content: dict[str, Any], split: str) -> dict[str, Curve]:
-    """Rows with at least two amounts of labelled recordings and the accuracy on a split, by label."""
+    """Return rows with at least two amounts of labelled recordings and the accuracy on a split, by label."""
     scale = 100.0 if content["axis"] == AXES[1] else 1.0
     found: dict[str, Curve] = {}
     for row in content["rows"]:
@@ -148,8 +149,8 @@ def curves(content: dict[str, Any], split: str) -> dict[str, Curve]:
 
 
 def _drawing(content: dict[str, Any], found: Mapping[str, Curve], split: str) -> Any:
-    """The few-data curve, painted: accuracy over labelled recordings on a logarithmic axis."""
-    from spikebridge.train.report.figures import Drawing, painted
+    """Draw the few-data curve: accuracy over labelled recordings on a logarithmic axis."""
+    from spikebridge.train.report.plots.drawing import Drawing, painted
 
     share = content["axis"] == AXES[1]
     drawing = Drawing(f"few-data-{split}", f"{split.capitalize()} accuracy over labelled recordings")

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spikebridge.train.report.format import aligned, csv_text, markdown, points, protocol_words, spread
 from spikebridge.train.runs.checkpoints import write_atomic, write_json
 from spikebridge.train.runs.folder import read_metrics, read_result
 from spikebridge.train.statistics import CONFIDENCE, difference, mean_and_std
-from spikebridge.train.studies.format import aligned, csv_text, markdown, protocol_words, spread
 from spikebridge.train.studies.grids import AXES, Grid, Row
 
 FORMULA = (
@@ -76,7 +76,7 @@ def table_of(
     *,
     shard_sets: Sequence[Any],
 ) -> dict[str, Any]:
-    """The content of ablation.json.
+    """Return the content of ablation.json.
 
     Args:
         grid: what was asked for.
@@ -164,7 +164,7 @@ def _row(
 
 
 def _speed(run: Path) -> float | None:
-    """Training samples per second over the whole run, validation not counted."""
+    """Return the training samples per second over the whole run, validation not counted."""
     shares = [1 / line["samples_per_second"] for line in read_metrics(run) if line.get("samples_per_second")]
     return len(shares) / sum(shares) if shares else None
 
@@ -187,32 +187,32 @@ def _flat(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def words(switches: dict[str, Any]) -> str:
-    """Switches as one writes them behind --set."""
+    """Format switches as one writes them behind --set."""
     return ", ".join(
         f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in switches.items()
     )
 
 
 def amount_words(axis: str, amount: float) -> str:
-    """Labelled recordings in words."""
+    """Return an amount of labelled recordings in words."""
     if axis == AXES[1]:
         return "all recordings labelled" if amount == 1 else f"{100 * amount:g} % of the recordings labelled"
     return f"{amount:g} labelled recording{'s' * (amount != 1)} per class" if amount else "all recordings labelled"
 
 
 def amounts_of(table: dict[str, Any]) -> list[float]:
-    """Amounts of labelled recordings in the table, ascending; 0 (all of them) last."""
+    """Return the amounts of labelled recordings in the table, ascending; 0 (all of them) last."""
     return sorted({line["amount"] for line in table["table"]}, key=lambda amount: (amount == 0, amount))
 
 
 def time_column(table: dict[str, Any]) -> tuple[str, str]:
-    """Key and head of the training time to show: the processor's where any run counted it, else the clock's."""
+    """Return key and head of the training time to show: processor time where any run counted it, else the clock's."""
     counted = any(line.get("training_cpu_seconds_mean") is not None for line in table["table"])
     return ("training_cpu_seconds", "CPU s") if counted else ("training_seconds", "seconds")
 
 
 def cells(table: dict[str, Any], amount: float) -> list[tuple[str, ...]]:
-    """Head and rows for one amount of labelled recordings, as texts; columns without any entry are left out."""
+    """Return head and rows for one amount of labelled recordings; columns without any entry are left out."""
     lines = [line for line in table["table"] if line["amount"] == amount]
     time, time_head = time_column(table)
     heads = (*HEADS, time_head, "samples/s", "µJ")
@@ -243,17 +243,12 @@ def _minus(table: dict[str, Any], line: dict[str, Any], split: str) -> str:
     return points(found["mean"]) + ends
 
 
-def points(share: float) -> str:
-    """A difference of shares in percentage points, with a real minus."""
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
 def _plain(value: float | None, scale: float) -> str:
     return "" if value is None else f"{scale * value:,.3g}" if scale * value < 100 else f"{scale * value:,.0f}"
 
 
 def facts_of(table: dict[str, Any]) -> list[str]:
-    """What a reader of the table must know, a sentence or two each."""
+    """Return what a reader of the table must know, a sentence or two each."""
     samples, sets = table["samples"], table["shard_sets"]
     names = ", ".join(table["baselines"]) or "none"
     facts = [
@@ -303,7 +298,7 @@ def _listed(values: Iterable[Any]) -> str:
 
 
 def notes_of(table: dict[str, Any]) -> list[tuple[str, str]]:
-    """Row, and its method, switches and note."""
+    """Return each row with its method, switches and note."""
     notes = []
     for row in table["rows"]:
         switches = f" with {words(row['switches'])}" if row["switches"] else ""
@@ -312,7 +307,7 @@ def notes_of(table: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def tuning_cells(table: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Mean validation accuracy by learning rate; empty where nothing was tuned."""
+    """Return the mean validation accuracy by learning rate; empty where nothing was tuned."""
     tuned = [one for one in table["tuning"] if one["validation"]]
     if not tuned:
         return []
@@ -329,12 +324,12 @@ def tuning_cells(table: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def failure_lines(table: dict[str, Any]) -> list[str]:
-    """One line for each run that did not get to its end."""
+    """Return one line for each run that did not get to its end."""
     return [f"{one['run']} {one['kind']}: {one['message'].splitlines()[0]}" for one in table["failures"]]
 
 
 def markdown_text(table: dict[str, Any]) -> str:
-    """The table as a Markdown document."""
+    """Format the table as a Markdown document."""
     parts = [f"# {table['summary'] or table['grid']}"]
     for amount in amounts_of(table):
         parts += [f"## {amount_words(table['axis'], amount)[:1].upper()}{amount_words(table['axis'], amount)[1:]}"]
@@ -349,7 +344,7 @@ def markdown_text(table: dict[str, Any]) -> str:
 
 
 def terminal_text(table: dict[str, Any]) -> str:
-    """The table for a terminal."""
+    """Format the table for a terminal."""
     parts = []
     for amount in amounts_of(table):
         parts += [f"{amount_words(table['axis'], amount)}", aligned(cells(table, amount)), ""]

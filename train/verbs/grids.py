@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from spikebridge.train.config.shipped import GRIDS
-from spikebridge.train.verbs.shipped_files import shelf_verbs
+from spikebridge.train.verbs.shipped import add_shipped_verbs
 
 
 @click.group()
@@ -27,4 +27,4 @@ def _grid_tables(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
     return load_grid(name, overrides=overrides).described()
 
 
-shelf_verbs(grids, GRIDS, _grid_tables)
+add_shipped_verbs(grids, GRIDS, _grid_tables)

@@ -26,7 +26,7 @@ shards_option = click.option(
 
 
 def whole_numbers(text: str, option: str) -> list[int]:
-    """Numbers separated by commas."""
+    """Read numbers separated by commas."""
     if not all(number.strip().isdigit() for number in text.split(",")):
         raise click.BadParameter(f"{text!r}: expected whole numbers separated by commas", param_hint=option)
     return [int(number) for number in text.split(",")]

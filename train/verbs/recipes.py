@@ -8,7 +8,7 @@ import click
 
 from spikebridge.train.config.recipes import load_recipe
 from spikebridge.train.config.shipped import RECIPES
-from spikebridge.train.verbs.shipped_files import shelf_verbs
+from spikebridge.train.verbs.shipped import add_shipped_verbs
 
 
 @click.group()
@@ -26,4 +26,4 @@ def _recipe_tables(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]
     return load_recipe(name, overrides=overrides).tables()
 
 
-shelf_verbs(recipes, RECIPES, _recipe_tables)
+add_shipped_verbs(recipes, RECIPES, _recipe_tables)

@@ -120,7 +120,7 @@ def train(
 
 
 def result_text(result: dict[str, Any], run_path: Path) -> str:
-    """The closing lines of a run."""
+    """Return the closing lines of a run."""
     samples = result["samples"]
     lines = [result["method"] + " on " + result["dataset"] + (" (SIMULATED recordings)" if result["simulated"] else "")]
     if result["protocol"] == "leaky":

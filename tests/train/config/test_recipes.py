@@ -44,7 +44,7 @@ def test_shipped_recipes_are_valid_and_say_what_they_are(name):
     for word in ("Command:", "Data:", "Result:", "Time:", "Hardware:"):
         assert word in header
     assert f"--recipe {name}" in header
-    assert next(entry for entry in RECIPES.listed() if entry.name == name).summary
+    assert next(entry for entry in RECIPES.catalogue() if entry.name == name).summary
 
 
 PUBLISHED = ("ncaltech101", "cepdvs", "nomniglot")

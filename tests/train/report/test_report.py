@@ -27,16 +27,15 @@ from spikebridge.pipeline.ui.style import ramp
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.errors import RunError, TrainError
 from spikebridge.train.networks.build import load_network, make_network
-from spikebridge.train.report import analysis as examination
-from spikebridge.train.report import gradcam as report_gradcam
 from spikebridge.train.report import write as report
-from spikebridge.train.report.analysis import Domains, examine
-from spikebridge.train.report.domains import embed, neighbours
-from spikebridge.train.report.figures import mean_curve
-from spikebridge.train.report.gradcam import looks
+from spikebridge.train.report.analysis import DomainFeatures, _count_right, analyse
+from spikebridge.train.report.plots.epochs import mean_curve
 from spikebridge.train.report.records import Predictions
 from spikebridge.train.report.run import duration, wilson
-from spikebridge.train.report.samples import most_confidently_right, most_confidently_wrong, typical_right
+from spikebridge.train.report.sections import gradcam as report_gradcam
+from spikebridge.train.report.sections.domains import embed, neighbours
+from spikebridge.train.report.sections.gradcam import looks
+from spikebridge.train.report.sections.samples import most_confidently_right, most_confidently_wrong, typical_right
 from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.trainer.run import train
 
@@ -311,7 +310,7 @@ def test_static_pictures_show_the_colour_that_was_encoded(tmp_path):
 
 def test_what_is_seen_agrees_with_the_result(shards, runs):
     run, result = RunFolder(runs["kt", 0]), json.loads((runs["kt", 0] / "result.json").read_text())
-    seen = examine(run, result, shards)
+    seen = analyse(run, result, shards)
     assert (seen.recordings, seen.available) == (10, 10)
     assert seen.early[-1] == result["test_accuracy"]
     assert seen.rates == pytest.approx(result["firing_rates"])
@@ -324,7 +323,7 @@ def test_what_is_seen_agrees_with_the_result(shards, runs):
     with torch.no_grad():
         np.testing.assert_allclose(seen.before.event, first(None, events).event_features.mean(0), atol=1e-6)
     assert not np.allclose(seen.before.event, seen.after.event)
-    assert examine(run, result | {"init": {"run": "other"}}, shards).before is None
+    assert analyse(run, result | {"init": {"run": "other"}}, shards).before is None
 
 
 def test_landscape_at_the_command_line(shards, runs, tmp_path):
@@ -348,7 +347,7 @@ def test_landscape_at_the_command_line(shards, runs, tmp_path):
 
 def test_accuracy_over_time_steps():
     logits = torch.tensor([[[1.0, 0], [0, 1]], [[0, 3], [0, 1]], [[9, 0], [0, 1]]])  # [T=3,B=2,K=2]
-    assert examination._right(logits, torch.tensor([0, 1])).tolist() == [2, 1, 2]
+    assert _count_right(logits, torch.tensor([0, 1])).tolist() == [2, 1, 2]
 
 
 def test_gradcam_is_what_its_definition_says(shards, runs):
@@ -376,7 +375,7 @@ def test_the_plane_is_the_same_every_time():
 
 def test_neighbours_across_domains():
     corner, edge = np.eye(3, dtype=np.float32), np.full((1, 3), 1.0, np.float32)
-    found = Domains(static=corner, event=np.concatenate([2 * corner[:2], edge]))
+    found = DomainFeatures(static=corner, event=np.concatenate([2 * corner[:2], edge]))
     seen = SimpleNamespace(static_labels=np.array([0, 1, 2]), event_labels=np.array([0, 0, 0]))
     own, nearer = neighbours(found, seen)
     assert own == pytest.approx(200 / 3)  # the first is beside its class, the third equally near to all and takes 0

@@ -22,7 +22,7 @@ from dask_cluster import dask_cluster
 from spikebridge import cli
 from spikebridge.train.errors import RunStoppedError, ShardMismatchError, TrainError
 from spikebridge.train.evaluation.evaluate import open_shards
-from spikebridge.train.report.analysis import examine
+from spikebridge.train.report.analysis import analyse
 from spikebridge.train.runs.folder import RunFolder, read_result
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.studies import ablate as ablation
@@ -268,7 +268,7 @@ def test_the_energy_estimate_is_that_of_the_report(finished, shards):
     table, out = finished
     run = table["table"][0]["runs"][0]
     folder = RunFolder(out / "runs" / run["run"])
-    seen = examine(folder, read_result(folder.path), open_shards(shards))
+    seen = analyse(folder, read_result(folder.path), open_shards(shards))
     assert run["energy_nj"] > 0
     assert run["energy_nj"] == pytest.approx(seen.cost.energy_nj)
     assert "µJ" in (out / "ablation.md").read_text()

@@ -46,7 +46,7 @@ def problems(call, *arguments, **options):
 def test_shipped_grids_load_and_say_what_they_are(name):
     grid = load_grid(name)
     header = GRIDS.show(name).split("recipe =")[0]
-    assert grid.summary == GRIDS.listed()[GRIDS.names().index(name)].summary != ""
+    assert grid.summary == GRIDS.catalogue()[GRIDS.names().index(name)].summary != ""
     assert "Command:" in header
     assert "Data:" in header
     if not name.startswith("digits") and name != "leak":

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.ui.html import figure, figures, paragraph
-from spikebridge.train.report.figures import Drawing, graded, heat_map, lines, schedules
+from spikebridge.train.report.plots.drawing import Drawing
+from spikebridge.train.report.plots.epochs import graded, heat_map, lines, schedules
 from spikebridge.train.report.records import RunRecord
 
 Values = NDArray[np.float64]
@@ -14,7 +15,7 @@ LOSSES = {"total": "loss_total", "static": "loss_static", "event": "loss_event",
 
 
 def curves(record: RunRecord, *, prefix: str) -> str:
-    """Everything that metrics.jsonl tells over epochs; what a run has not recorded is left out.
+    """Draw everything in metrics.jsonl over epochs; what a run has not recorded is left out.
 
     Args:
         record: the run.

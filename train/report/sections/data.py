@@ -19,7 +19,7 @@ PAIRING = {
 
 
 def data(shards: ShardSet) -> str:
-    """Facts of the manifest, every file with its hash, and the set's own card where it lies beside it."""
+    """Return facts of the manifest, every file with its hash, and the set's own card where it lies beside it."""
     manifest, settings = shards.manifest, shards.settings
     static, sample, source = manifest.get("static", {}), manifest.get("sample", {}), manifest.get("events", {})
     pairs = (

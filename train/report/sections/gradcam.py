@@ -22,12 +22,12 @@ BATCH = 16
 
 
 def available() -> bool:
-    """Whether captum is installed; importing it takes seconds, so that is left to `looks`."""
+    """Return whether captum is installed, without the seconds that importing it takes."""
     return find_spec("captum") is not None
 
 
 def looks(network: TransferNetwork, frames: NDArray[np.generic], targets: NDArray[np.int64]) -> NDArray[np.float32]:
-    """What speaks for a class, in time and space.
+    """Compute what speaks for a class, in time and space.
 
     The map of the last convolution: its channels weighted by the mean over space of the class score's gradient, at
     every time step by itself, negative sums left out, resized to the frames and divided by the sample's largest value.
@@ -63,7 +63,7 @@ class _MeanScores(nn.Module):
         self.network = network
 
     def forward(self, events: Tensor) -> Tensor:
-        """Logits averaged over time [B,K] of event frames [B,T,P,H,W]."""
+        """Compute logits averaged over time [B,K] of event frames [B,T,P,H,W]."""
         logits: Tensor = self.network(None, events.transpose(0, 1)).event_logits
         return logits.mean(0)
 

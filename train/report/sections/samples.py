@@ -29,7 +29,7 @@ RIGHT, WRONG = 4, 6
 
 
 def samples(record: RunRecord, shards: ShardSet, *, in_depth: bool) -> str:
-    """The worst, the best and a few ordinary test samples, or a sentence that says why there are none.
+    """Show the worst, the best and a few ordinary test samples, or return a sentence that says why not.
 
     Args:
         record: the run.
@@ -78,8 +78,8 @@ def _legend(*, looked: bool) -> str:
 def _looks(
     record: RunRecord, frames: NDArray[Any], predicted: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32] | None, str]:
-    """Grad-CAM [m,T,H,W] of the predicted classes; or None, and why."""
-    from spikebridge.train.report.gradcam import available, looks
+    """Compute Grad-CAM [m,T,H,W] of the predicted classes; or None, and why."""
+    from spikebridge.train.report.sections.gradcam import available, looks
 
     if not available():
         return None, "Where the network looks (Grad-CAM) needs captum: pip install 'spikebridge[report]'."
@@ -89,14 +89,14 @@ def _looks(
 
 
 def most_confidently_wrong(predictions: Predictions) -> list[int]:
-    """Positions of the wrong samples with the highest confidence, highest first; earlier samples win ties."""
+    """Return positions of the wrong samples with the highest confidence, highest first; earlier ones win ties."""
     wrong = np.flatnonzero(predictions.predicted != predictions.labels)
     order = np.argsort(-predictions.confidence[wrong], kind="stable")
     return [int(position) for position in wrong[order][:WRONG]]
 
 
 def most_confidently_right(predictions: Predictions) -> list[int]:
-    """Positions of the right samples with the highest confidence, highest first, at most one of a class."""
+    """Return positions of the right samples with the highest confidence, highest first, one of a class."""
     right = np.flatnonzero(predictions.predicted == predictions.labels)
     order = right[np.argsort(-predictions.confidence[right], kind="stable")]
     firsts = np.sort(np.unique(predictions.labels[order], return_index=True)[1])
@@ -104,7 +104,7 @@ def most_confidently_right(predictions: Predictions) -> list[int]:
 
 
 def typical_right(predictions: Predictions) -> list[int]:
-    """Of classes spread evenly over those with a right sample, the right one with the median confidence."""
+    """Return, of classes spread evenly over those with a right sample, the right one with the median confidence."""
     right = np.flatnonzero(predictions.predicted == predictions.labels)
     classes = np.unique(predictions.labels[right])
     if not len(classes):
@@ -145,7 +145,7 @@ def _sample(
 
 
 def _strip(pixels: NDArray[np.uint8], description: str, *, numbered: bool = False) -> str:
-    """Pictures [T,H,W,3] in a row, or in several where there are many."""
+    """Show frames [T,H,W,3] in a row, or in several where there are many."""
     T = len(pixels)
     shown = [
         f"<figure>{image(png(picture), description=f'{description} {t}')}"
@@ -156,7 +156,7 @@ def _strip(pixels: NDArray[np.uint8], description: str, *, numbered: bool = Fals
 
 
 def _columns(count: int, most: int) -> int:
-    """Columns for `count` pictures in as few, evenly filled rows as `most` columns allow."""
+    """Return the columns for `count` frames in as few, evenly filled rows as `most` columns allow."""
     return -(-count // -(-count // most))
 
 

@@ -1,6 +1,6 @@
-"""Pictures whose horizontal axis is no epoch: accuracy over time steps, points in a plane.
+"""Plots over anything but epochs: accuracy over time steps, points in a plane, means of groups, confusion.
 
-Axes: T time steps, m points.
+Axes: T time steps, m points, K classes.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.ui.style import CATEGORIES, MUTED, RULE
-from spikebridge.train.report.figures import Drawing, draw
+from spikebridge.train.report.plots.drawing import Drawing, Values, colour_bar, colours, draw
 
-Values = NDArray[np.float64]
 LONGEST_MARK = 2
 """Letters of a class name that still serve as a mark."""
 
 
 def over_steps(drawing: Drawing, groups: Mapping[str, Sequence[Values]], *, chance: float) -> str:
-    """Accuracies in % [T] of one run or of several in groups: a thin line per run, a thick one for the mean.
+    """Draw accuracies in % [T] of runs in groups: a thin line per run, a thick one for the mean.
 
     Args:
         drawing: an empty one with a panel.
@@ -51,7 +51,7 @@ def over_steps(drawing: Drawing, groups: Mapping[str, Sequence[Values]], *, chan
 
 
 def scatter(drawing: Drawing, sets: Mapping[str, tuple[Values, NDArray[np.int64]]], *, names: Sequence[str]) -> str:
-    """Sets of points [m,2] with classes [m]: a colour per set, the class name as the mark where names are short.
+    """Draw sets of points [m,2] with classes [m]: a colour per set, short class names as marks.
 
     Args:
         drawing: an empty one with a panel.
@@ -81,5 +81,48 @@ def scatter(drawing: Drawing, sets: Mapping[str, tuple[Values, NDArray[np.int64]
         for spine in axes.spines.values():
             spine.set(visible=True, color=RULE)
         drawing.legend()
+
+    return draw(paint, drawing)
+
+
+def dots(drawing: Drawing, groups: Mapping[str, tuple[Sequence[float], float, float | None]], *, label: str) -> str:
+    """Draw one row per group: a ring per run, and the mean with its standard deviation beneath.
+
+    Args:
+        drawing: an empty one with a panel.
+        groups: by name: values of the runs, their mean, their standard deviation or None.
+        label: of the horizontal axis, with its unit.
+    """
+
+    def paint(drawing: Drawing) -> None:
+        axes = drawing.axes[0]
+        for row, ((values, mean, std), colour) in enumerate(zip(groups.values(), colours(len(groups)), strict=True)):
+            axes.plot(values, [row - 0.13] * len(values), "o", mfc="none", mec=colour, markersize=5, clip_on=False)
+            axes.errorbar(mean, row + 0.17, xerr=std, fmt="D", color=colour, markersize=5, capsize=3, linewidth=1.4)
+        axes.set_yticks(range(len(groups)), list(groups))
+        axes.set_ylim(len(groups) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(label)
+
+    return draw(paint, drawing)
+
+
+def shares(drawing: Drawing, matrix: Values, *, names: Sequence[str]) -> str:
+    """Draw a large confusion matrix [K,K] of row shares (0 to 1) as colours, with readable class names."""
+
+    def paint(drawing: Drawing) -> None:
+        axes, K = drawing.axes[0], len(matrix)
+        ramp = LinearSegmentedColormap.from_list("confusion", ["#ffffff", "#6fa8cf", "#003e6b"])
+        span = Normalize(0, 100)
+        axes.imshow(100 * matrix, cmap=ramp, norm=span, interpolation="none")
+        step = -(-K // 25)
+        ticks = list(range(0, K, step))
+        short = [names[k] if len(names[k]) <= 16 else f"{names[k][:15]}…" for k in ticks]  # the margin holds no more
+        axes.set_xticks(ticks, short, rotation=90, fontsize=6)
+        axes.set_yticks(ticks, short, fontsize=6)
+        axes.grid(visible=False)
+        colour_bar(drawing, ramp, span, "share of the label's samples in %")
 
     return draw(paint, drawing)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.ui.html import figure, folded, paragraph, table
 from spikebridge.pipeline.ui.style import ramp
-from spikebridge.train.report.figures import Drawing, shares
+from spikebridge.train.report.plots.drawing import Drawing
+from spikebridge.train.report.plots.points import shares
 from spikebridge.train.report.records import RunRecord
 
 MOST_NUMBERS = 12
@@ -21,7 +22,7 @@ WEAKEST = 10
 
 
 def confusion(record: RunRecord, *, prefix: str) -> str:
-    """The matrix with counts and row percentages, or a picture and the commonest confusions where K is large."""
+    """Return the matrix with counts and row percentages; of many classes a plot and the commonest confusions."""
     matrix = _counts(record)
     if matrix is None:
         return paragraph("The test split is empty.")
@@ -36,7 +37,7 @@ def confusion(record: RunRecord, *, prefix: str) -> str:
 
 
 def per_class(record: RunRecord) -> str:
-    """Recall with its bar, precision, and the number of samples of every class; of many, the weakest first."""
+    """Return recall with its bar, precision, and the number of samples of every class; of many, the weakest first."""
     matrix = _counts(record)
     if matrix is None:
         return paragraph("The test split is empty.")
@@ -74,7 +75,7 @@ def _counts(record: RunRecord) -> NDArray[np.int64] | None:
 
 
 def _row_shares(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Rows divided by their sums; a class without samples stays 0."""
+    """Divide rows by their sums; a class without samples stays 0."""
     shared: NDArray[np.float64] = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     return shared
 

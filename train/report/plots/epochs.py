@@ -1,0 +1,172 @@
+"""Plots over epochs. Axes: E epochs, T time steps, R curves of a family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
+
+from spikebridge.pipeline.ui.style import CATEGORIES, MUTED
+from spikebridge.train.report.plots.drawing import Drawing, Values, colour_bar, colours, draw, sequential
+
+FEW_LAYERS = 8
+"""More layers than this are told apart by a colour bar instead of a legend."""
+
+
+def lines(
+    drawing: Drawing,
+    epochs: Values,
+    curves: Mapping[str, Values],
+    *,
+    label: str,
+    dashed: Sequence[str] = (),
+    limits: tuple[float, float] | None = None,
+    marks: Mapping[str, float] | None = None,
+) -> str:
+    """Draw named curves over epochs.
+
+    Args:
+        drawing: an empty one with a panel.
+        epochs: [E], from 1.
+        curves: [E] each; NaN where a value is absent.
+        label: of the vertical axis, with its unit.
+        dashed: curves on other data than the rest.
+        limits: of the vertical axis.
+        marks: horizontal lines by name, e.g. the level of chance.
+    """
+
+    def paint(drawing: Drawing) -> None:
+        axes = drawing.axes[0]
+        for (name, values), colour in zip(curves.items(), colours(len(curves)), strict=True):
+            style = {"color": MUTED, "linestyle": "--"} if name in dashed else {"color": colour}
+            curve(axes, epochs, values, label=name, **style)
+        for name, level in (marks or {}).items():
+            axes.axhline(level, color=MUTED, linewidth=0.8, linestyle=":", label=name)
+        epoch_axis(axes, epochs)
+        axes.set_ylabel(label)
+        if limits:
+            axes.set_ylim(*limits)
+        drawing.legend()
+
+    return draw(paint, drawing)
+
+
+def schedules(drawing: Drawing, epochs: Values, curves: Mapping[str, Values]) -> str:
+    """Draw one small panel per curve, above each other; the key is the label of its vertical axis."""
+
+    def paint(drawing: Drawing) -> None:
+        for axes, (label, values) in zip(drawing.axes, curves.items(), strict=True):
+            curve(axes, epochs, values, color=CATEGORIES[0])
+            axes.set_ylabel(label)
+            axes.margins(y=0.12)
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+        epoch_axis(drawing.axes[-1], epochs)
+
+    return draw(paint, drawing)
+
+
+def graded(drawing: Drawing, epochs: Values, rows: Values, *, names: Sequence[str], label: str, scale: str) -> str:
+    """Draw curves [E,R] of an ordered family (time steps, layers), dark to light; of many, with a colour bar."""
+
+    def paint(drawing: Drawing) -> None:
+        axes, ramp = drawing.axes[0], sequential()
+        count = rows.shape[1]
+        for k in range(count):
+            curve(axes, epochs, rows[:, k], color=ramp(k / max(count - 1, 1)), label=names[k], linewidth=1.1)
+        epoch_axis(axes, epochs)
+        axes.set_ylabel(label)
+        if count <= FEW_LAYERS:
+            drawing.legend()
+        else:
+            colour_bar(drawing, ramp, Normalize(1, count), scale)
+
+    return draw(paint, drawing)
+
+
+def heat_map(drawing: Drawing, epochs: Values, rows: Values, *, label: str, scale: str) -> str:
+    """Draw values [E,T] as colours, epochs to the right, time steps upwards from 1."""
+
+    def paint(drawing: Drawing) -> None:
+        axes, ramp = drawing.axes[0], sequential()
+        known = rows[np.isfinite(rows)]
+        low, high = float(known.min()), float(known.max())
+        span = Normalize(low, high if high > low else low + 1e-6)
+        edges = (float(epochs[0]) - 0.5, float(epochs[-1]) + 0.5, 0.5, rows.shape[1] + 0.5)
+        axes.imshow(
+            np.ma.masked_invalid(rows.T),
+            extent=edges,
+            origin="lower",
+            aspect="auto",
+            cmap=ramp,
+            norm=span,
+            interpolation="none",
+        )
+        axes.grid(visible=False)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        colour_bar(drawing, ramp, span, scale)
+
+    return draw(paint, drawing)
+
+
+def bundles(
+    drawing: Drawing,
+    groups: Mapping[str, Sequence[tuple[Values, Values]]],
+    *,
+    label: str,
+    limits: tuple[float, float] | None = None,
+) -> str:
+    """Draw curves of several runs: a thin line per run, a thick one for the mean of a group of more than one.
+
+    Args:
+        drawing: an empty one with a panel.
+        groups: by name, pairs of epochs [E] and values [E].
+        label: of the vertical axis, with its unit.
+        limits: of the vertical axis.
+    """
+
+    def paint(drawing: Drawing) -> None:
+        axes = drawing.axes[0]
+        for (name, runs), colour in zip(groups.items(), colours(len(groups)), strict=True):
+            alone = len(runs) == 1
+            for epochs, values in runs:
+                width = {"label": name} if alone else {"linewidth": 0.6, "alpha": 0.55}
+                curve(axes, epochs, values, color=colour, **width)
+            if not alone:
+                curve(axes, *mean_curve(runs), color=colour, label=name, linewidth=2.0)
+        epoch_axis(axes, np.concatenate([epochs for runs in groups.values() for epochs, _ in runs]))
+        axes.set_ylabel(label)
+        if limits:
+            axes.set_ylim(*limits)
+        drawing.legend()
+
+    return draw(paint, drawing)
+
+
+def curve(axes: Axes, epochs: Values, values: Values, **style: Any) -> None:
+    """Draw one curve through the known values; points where they are so few that a line shows nothing."""
+    known = np.isfinite(values)
+    if known.any():
+        axes.plot(epochs[known], values[known], marker="o" if known.sum() <= 3 else None, **style)
+
+
+def epoch_axis(axes: Axes, epochs: Values) -> None:
+    """Set up the horizontal axis of everything over epochs."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    low, high = float(epochs.min()), float(epochs.max())
+    margin = 0.03 * (high - low) or 0.5
+    axes.set_xlim(low - margin, high + margin)
+
+
+def mean_curve(runs: Sequence[tuple[Values, Values]]) -> tuple[Values, Values]:
+    """Return the mean at the epochs where every run has a value."""
+    by_epoch = [dict(zip(epochs.tolist(), values.tolist(), strict=True)) for epochs, values in runs]
+    common = sorted(set.intersection(*(set(one) for one in by_epoch)))
+    return np.array(common), np.array([float(np.mean([one[epoch] for one in by_epoch])) for epoch in common])

@@ -1,0 +1,1 @@
+"""Sections about one run, one file each."""
