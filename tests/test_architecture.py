@@ -17,7 +17,7 @@ PACKAGES = {
         containers  : base
         events      : base
         images      : base
-        ui          : images
+        ui          : base images
         formats     : base containers events
         shards      : base containers events
         checks      : base containers shards

@@ -99,7 +99,7 @@ def test_datasets():
         assert facts[name]["expected"].startswith(f"recordings: {counts};")
     assert "7,839 and 870" in facts["ncaltech101"]["splits"]
     assert "CC BY-SA 4.0" in invoke("datasets", "nmnist").stdout
-    assert "Did you mean nmnist" in invoke("datasets", "nmnst", code=1).stderr
+    assert "did you mean nmnist" in invoke("datasets", "nmnst", code=1).stderr
 
 
 def test_dry_run_says_what_is_missing_and_how_long_it_would_take(tmp_path):

@@ -11,6 +11,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any
 
 from spikebridge.pipeline.base.errors import PipelineError, SettingsError
+from spikebridge.pipeline.base.installation import install_command
 
 PATIENCE_S = 60.0
 """How long a cluster may be without any worker."""
@@ -41,8 +42,7 @@ class Cluster(Executor):
             from distributed import Client, KilledWorker
         except ImportError as error:
             raise SettingsError(
-                "--scheduler needs the package distributed, which is not installed; "
-                "pip install 'spikebridge[distributed]'"
+                f"--scheduler needs the package distributed, which is not installed; {install_command('distributed')}"
             ) from error
         try:
             self._client: Any = Client(address, timeout="10s", set_as_default=False)

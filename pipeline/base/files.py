@@ -1,12 +1,14 @@
-"""Writing files so that a reader sees the whole file or none, and hashing them."""
+"""Files that a reader sees whole or not at all, locks between processes, and hashes."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import logging
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +18,45 @@ PARTIAL_SUFFIX = ".partial"
 PART_BYTES = 2**18
 """What is read of a file at a time to be hashed: it stays in the cache of a core."""
 
+log = logging.getLogger(__name__)
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write a file aside, then move it into place, flushed to the disk.
+def replacing(path: Path, *, sole_writer: bool = False, flush: bool = True) -> Iterator[Path]:
+    """Write a file aside, then move it into place.
+
+    Args:
+        path: of the file, in a folder that exists.
+        sole_writer: no other process writes this file now. The name aside is then always the same and hidden, so that
+            the next call replaces what a killed process left.
+        flush: have the content and the name on the disk before returning.
 
     Yields:
         The path to write to, in the same folder. On an exception it is deleted and `path` stays as it was.
     """
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")  # several machines may write it
+    name = f".{path.name}" if sole_writer else f"{path.name}.{secrets.token_hex(4)}"
+    partial = path.with_name(name + PARTIAL_SUFFIX)
     try:
         yield partial
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
+        if flush:
+            _flush(partial, os.O_RDWR)
         os.replace(partial, path)
+        if flush:
+            with suppress(OSError):  # some network disks refuse this for a folder; the file itself is safe
+                _flush(path.parent, os.O_RDONLY)
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:  # a full disk does not say where
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _flush(path: Path, mode: int) -> None:
+    descriptor = os.open(path, mode)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def reserve(path: Path, size: int) -> None:
@@ -55,10 +77,60 @@ def reserve(path: Path, size: int) -> None:
             os.posix_fallocate(file.fileno(), 0, max(1, size))
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, whole or not at all."""
-    with replacing(path) as partial:
+def write_bytes(path: Path, data: bytes, *, sole_writer: bool = False, flush: bool = True) -> None:
+    """Write `data` to `path`, whole or not at all; see `replacing`."""
+    with replacing(path, sole_writer=sole_writer, flush=flush) as partial:
         partial.write_bytes(data)
+
+
+class FileLock:
+    """Hold a lock on a file until the `with` block or the process ends, however it ends.
+
+    Args:
+        path: of the file, which is made where it is missing and stays.
+        shared: let others in that are content to share, too.
+        wait: until the lock is free.
+
+    Attributes:
+        held: False on a file system without locks, of which a warning is logged.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and `wait` is off.
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, shared: bool = False, wait: bool = True) -> None:
+        self.path = path
+        mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+        while True:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(self._descriptor, mode)
+                self.held = True
+                if os.path.samestat(os.fstat(self._descriptor), os.stat(path)):
+                    return
+            except FileNotFoundError:
+                pass
+            except BlockingIOError:
+                self.release()
+                raise
+            except OSError as error:
+                self.held = False
+                log.warning("%s: this file system has no locks (%s); start no second process", path, error.strerror)
+                return
+            self.release()  # the owner removed the file meanwhile, and the next one makes a new file
+
+    def release(self) -> None:
+        """Let others in; calling it again does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> FileLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 def sha256_file(path: Path) -> str:

@@ -5,11 +5,12 @@ A field declared with `setting` carries its limits; `field_problems` holds value
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any
+
+from spikebridge.pipeline.base.names import suggest
 
 EXPECTED = {
     "str": 'text in quotation marks, e.g. "name"',
@@ -58,12 +59,6 @@ def describe(value: Any) -> str:
     return f"the {type(value).__name__} {value}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean X?` for the nearest known name, else an empty text."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]}?" if matches else ""
-
-
 def _type_problem(kind: str, value: Any) -> str | None:
     """Return why a value is not of a type, or None; an integer passes for a float, a boolean for no number."""
     single = kind.removeprefix("tuple[").removesuffix(", ...]")
@@ -84,7 +79,7 @@ def _limit_problem(declared: Field[Any], value: Any) -> str | None:
     limits = declared.metadata
     for part in value.split(limits["joined"]) if "joined" in limits else [value]:
         if "choices" in limits and part not in limits["choices"]:
-            hint = nearest(part, limits["choices"])
+            hint = suggest(part, limits["choices"])
             return f'"{part}" is not known; expected one of {", ".join(limits["choices"])}{hint}'
     values = value if isinstance(value, list | tuple) else [value]
     if "distinct" in limits and (not values or len(set(values)) < len(values)):

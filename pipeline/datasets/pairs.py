@@ -16,7 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base import names
 from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import PackedEvents, pack
 
@@ -175,7 +177,7 @@ class PairReader:
             "splits": card.splits,
             "licence": card.licence,
             "cite": card.citation,
-            "convert": f"spikebridge preprocess --dataset {self.name} --events EVENTS --static STATIC --out SHARDS",
+            "convert": command("preprocess", "--dataset", self.name) + " --events EVENTS --static STATIC --out SHARDS",
         }
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
@@ -246,7 +248,4 @@ READERS: dict[str, type[PairReader]] = {}
 
 def register(reader: type[PairReader]) -> type[PairReader]:
     """Class decorator: make a reader known under its name."""
-    if reader.name in READERS:
-        raise ValueError(f"two readers are called {reader.name!r}")
-    READERS[reader.name] = reader
-    return reader
+    return names.register(READERS, reader.name, reader)

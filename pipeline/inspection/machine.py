@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from spikebridge.pipeline.base.errors import ShardSetError
+from spikebridge.pipeline.base.installation import command, install_command
 from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.pipeline.shards import manifest as manifests
 
@@ -237,7 +238,7 @@ def format_machine(machine: Machine) -> str:
     lines += [_format_row("", f"missing: {name} ({REQUIRED[name]})") for name in absent]
     for extra, entry in machine["extras"].items():
         missing = [name for name, version in entry["packages"].items() if version is None]
-        state = f"missing {', '.join(missing)}: pip install 'spikebridge[{extra}]'" if missing else "installed"
+        state = f"missing {', '.join(missing)}: {install_command(extra)}" if missing else "installed"
         lines.append(_format_row("", f"[{extra}] {entry['for']}: {state}"))
     for i, path in enumerate(machine["fast_paths"]):
         mark = "yes" if path["active"] else "no "
@@ -251,7 +252,7 @@ def format_machine(machine: Machine) -> str:
 
 def _format_folder(entry: DataFolder) -> str:
     if "problem" in entry:
-        return f"{entry['name']} (FAILED: see `spikebridge verify`)"
+        return f"{entry['name']} (FAILED: see `{command('verify')}`)"
     if "id" in entry:
         return f"{entry['name']} ({entry['samples']:,} samples, ID {entry['id'][:12]})"
     return entry["name"] + (f" ({entry['state']})" if "state" in entry else "")

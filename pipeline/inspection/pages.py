@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.base.installation import install_command
 from spikebridge.pipeline.inspection.sets import SetSummary
 from spikebridge.pipeline.inspection.text import list_facts
 from spikebridge.pipeline.inspection.views import RecordingView, make_full_frames
@@ -159,4 +160,4 @@ def require_matplotlib() -> None:
         SettingsError: matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
-        raise SettingsError("plots need matplotlib, which is not installed; pip install 'spikebridge[report]'")
+        raise SettingsError(f"plots need matplotlib, which is not installed; {install_command('report')}")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError
+from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.datasets.pairs import Listing, PairReader, Recording
 from spikebridge.pipeline.events.arrays import check_events
 from spikebridge.pipeline.formats.recording import FORMATS
@@ -117,7 +118,7 @@ def find_pair(events_root: Path, static_root: Path) -> tuple[PairReader, Listing
         names = " and ".join(reader.name for reader, _ in special) or "none"
         raise LayoutError(
             f"{events_root}: which data set is this? Layouts that fit: {names}. Name it with --dataset, and its images "
-            "with --static; `spikebridge datasets NAME` shows a layout."
+            f"with --static; `{command('datasets', 'NAME')}` shows a layout."
         )
     return special[0]
 

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError, ShardSetError
+from spikebridge.pipeline.base.installation import command
+from spikebridge.pipeline.base.names import near_names
 from spikebridge.pipeline.datasets.pairs import SIMULATION_NOTE, Listing, PairReader, Recording, simulation_note
 from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.formats import recording as recording_files
@@ -136,7 +138,7 @@ def view_sample(shards: ShardSet, key: str) -> RecordingView:
     split = next((s for s in shards.splits.values() if key in s.keys), None)
     if split is None:
         raise ShardSetError(
-            f"{shards.path}: no sample {key!r}; a key is <split>-<class index>-<stem>. `spikebridge inspect` on the "
+            f"{shards.path}: no sample {key!r}; a key is <split>-<class index>-<stem>. `{command('inspect')}` on the "
             "set names some."
         )
     position = split.keys.index(key)
@@ -170,7 +172,7 @@ def _read_metadata(shards: ShardSet, shard: Path, key: str) -> dict[str, object]
             return dict(json.loads(file["json"][row]))
     except (OSError, KeyError, ValueError, AssertionError, tarfile.TarError) as error:
         raise ShardSetError(
-            f"{shard}: the metadata of {key} cannot be read ({error}). Run `spikebridge verify`."
+            f"{shard}: the metadata of {key} cannot be read ({error}). Run `{command('verify', shards.path)}`."
         ) from (error)
 
 
@@ -180,11 +182,9 @@ def find_recording(listing: Listing, name: str) -> Recording:
     Raises:
         RecordingError: no such name; the message lists near ones.
     """
-    import difflib
-
     by_name = {recording.name: recording for recording in listing.recordings}
     if name not in by_name:
-        near = difflib.get_close_matches(name, by_name, n=3) or list(by_name)[:3]
+        near = near_names(name, by_name, most=3) or list(by_name)[:3]
         raise RecordingError(
             f"no recording is called {name!r}; names look like {', '.join(near)}. Give one of those.", reason="missing"
         )

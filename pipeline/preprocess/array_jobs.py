@@ -21,6 +21,7 @@ from typing import Any
 
 from spikebridge.pipeline.base.errors import PipelineError, SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.preprocess.executors import open_engine
 from spikebridge.pipeline.preprocess.output import PLAN, Outcome, claim_together, find_existing, lock
 from spikebridge.pipeline.preprocess.plan import Task, plan_static
@@ -66,7 +67,7 @@ class Standing:
         """For people, with the task that has just been done."""
         number, tasks = share
         if not self.missing:
-            return f"Task {number} of {tasks} is done, and so are the others: spikebridge finish {out}"
+            return f"Task {number} of {tasks} is done, and so are the others: {command('finish', out)}"
         return f"Task {number} of {tasks} is done; of all tasks, {self.describe_missing(tasks)}"
 
     def describe_missing(self, tasks: int) -> str:
@@ -165,7 +166,7 @@ def finish_shares(
         plan, shared = (json.loads((work / name).read_bytes()) for name in (PLAN, SHARED))
     except FileNotFoundError as error:
         raise ShardSetError(
-            f"{out}: no tasks were begun here; expected a folder that `spikebridge preprocess --task 1/n` wrote into."
+            f"{out}: no tasks were begun here; expected a folder that `{command('preprocess')} --task 1/n` wrote into."
         ) from error
     paths = {name: Path(shared[name]) for name in ("events", "static", "splits") if shared[name]}
     sources = Sources(**paths | {name: path for name, path in (where or {}).items() if path})

@@ -12,7 +12,6 @@ depend on who was first. The folder goes with the work folder at the end of the 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.base.files import replacing, write_bytes
+from spikebridge.pipeline.base.files import FileLock, replacing, write_bytes
 from spikebridge.pipeline.datasets.pairs import Recording
 
 FOLDER = "spool"
@@ -91,8 +90,7 @@ def _spool(work: Path, path: Path, make: Make) -> FileSpool:
     if (kept := _load(stem)) is not None:
         return kept
     stem.parent.mkdir(exist_ok=True)
-    with open(stem.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(stem.with_suffix(".lock")):
         if (kept := _load(stem)) is None:
             _write(stem, make())
             kept = _load(stem)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
-from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, write_bytes
+from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileLock, write_bytes
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.settings import describe_difference
 
 PLAN = "plan.json"
 """In the work folder: the fingerprint of the conversion that is going on."""
-log = logging.getLogger(__name__)
 _CHOICES = "Use another folder with --out, the same settings as before, or --overwrite to replace it."
 
 
@@ -140,15 +137,13 @@ def lock(work: Path, *, shared: bool = False) -> Iterator[None]:
     Raises:
         SettingsError: another process holds it.
     """
-    with open(work / "lock", "a+") as file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SettingsError(
-                f"{work.parent}: another process is converting into this folder. Wait for it, or choose another --out."
-            ) from error
-        except OSError as error:
-            log.warning("%s: no locks on this disk (%s); see that nothing else converts into it", work, error.strerror)
+    try:
+        held = FileLock(work / "lock", shared=shared, wait=False)
+    except BlockingIOError as error:
+        raise SettingsError(
+            f"{work.parent}: another process is converting into this folder. Wait for it, or choose another --out."
+        ) from error
+    with held:
         yield
 
 
@@ -172,9 +167,7 @@ def claim_together(conversion: Maker, out: Path) -> None:
         SettingsError: they make something else.
     """
     plan = out / manifests.WORK_FOLDER / PLAN
-    with open(plan.with_suffix(".lock"), "w") as file:
-        with suppress(OSError):  # no locks on this disk, of which `lock` has warned
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(plan.with_suffix(".lock")):
         if not plan.exists():
             write_bytes(plan, manifests.dump(conversion.fingerprint))
     if (found := json.loads(plan.read_bytes())) != json.loads(manifests.dump(conversion.fingerprint)):

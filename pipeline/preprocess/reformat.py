@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import HashedFile, file_entry, replacing, sha256_file, write_bytes
+from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.checks.samples import Layout, check_rows, walk_hdf5, walk_tar
 from spikebridge.pipeline.preprocess.card import dataset_card
 from spikebridge.pipeline.preprocess.output import Outcome, claim, find_existing, lock, make_work_folder
@@ -193,6 +194,6 @@ def _finish(work: Rewriting, files: list[dict[str, Any]], out: Path) -> dict[str
 
 def _damaged(path: Path) -> ShardSetError:
     return ShardSetError(
-        f"{path}: its content was changed or damaged (SHA-256 differs). Run `spikebridge verify` on the set, then copy "
-        "or preprocess it again."
+        f"{path}: its content was changed or damaged (SHA-256 differs). Run `{command('verify', path.parent)}`, then "
+        "copy or preprocess it again."
     )

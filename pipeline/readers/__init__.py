@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 
 from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.datasets.pairs import READERS, PairReader
 
 
@@ -25,7 +25,5 @@ def get_reader(name: str) -> PairReader:
     """
     readers = {reader.name: reader for reader in all_readers()}
     if name not in readers:
-        near = difflib.get_close_matches(name, readers, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise SettingsError(f"no data set is called {name!r}; known: {', '.join(readers)}.{hint}")
+        raise SettingsError(f"no data set is called {name!r}; known: {', '.join(readers)}{suggest(name, readers)}")
     return readers[name]

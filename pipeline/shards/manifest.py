@@ -15,6 +15,7 @@ from typing import Any
 
 from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards.settings import CHOICES, SCHEMA_VERSION
 
 MANIFEST = "manifest.json"
@@ -57,11 +58,11 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise ShardSetError(f"{folder}: no such folder; expected a shard set. Make one with `spikebridge preprocess`.")
+        raise ShardSetError(f"{folder}: no such folder; expected a shard set. Make one with `{command('preprocess')}`.")
     if not path.is_file():
         if (folder / WORK_FOLDER).exists():
             raise ShardSetError(f"{folder}: the conversion is not finished. Run the same preprocess command again.")
-        raise ShardSetError(f"{folder}: no {MANIFEST}; expected a shard set made by `spikebridge preprocess`.")
+        raise ShardSetError(f"{folder}: no {MANIFEST}; expected a shard set made by `{command('preprocess')}`.")
     return parse(path.read_bytes(), source=str(path))
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import ShardSetError
+from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.codec import GZIP, MAX_RATIO, RAW, unpack
 from spikebridge.pipeline.shards.static_pool import STATIC_FILE, StaticImages, read_static
@@ -105,7 +106,7 @@ class Split:
             if not fill(files[shard], target, offset, length) or zlib.crc32(target) != crc32:
                 raise ShardSetError(
                     f"{self.shards[shard]}: sample {self._keys[chosen[i]].decode()} is damaged or cut (checksum "
-                    "differs). Run `spikebridge verify` on the set, then convert or copy it again."
+                    "differs). Run `{command('verify', self.shards[0].parent)}`, then convert or copy it again."
                 )
         return out
 
@@ -194,7 +195,7 @@ class ShardSet:
         if name in self.manifest["splits"] and name not in self.present:
             raise ShardSetError(
                 f"{self.path}: split {name} was not pulled, only {', '.join(self.present)}. "
-                f"`spikebridge pull ADDRESS {self.path} --split {name}` adds it."
+                f"`{command('pull', 'ADDRESS', self.path, '--split', name)}` adds it."
             )
         if name not in self.splits:
             raise ShardSetError(f"{self.path}: no split {name!r}; it has {', '.join(self.splits)}.")

@@ -11,22 +11,20 @@ used longest ago first. A set that does not fit at all is refused.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Any
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
-from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.base.files import FileLock, write_bytes
+from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import SPLITS, checksums
 from spikebridge.pipeline.shards.reader import ShardSet
@@ -70,11 +68,11 @@ class CachedSet(ShardSet):
     Args:
         folder: of the set in the cache, with its manifest.
         found: where the files are; None when all of them are here.
-        lock: descriptor of an open file whose lock keeps the set from being removed.
+        lock: keeps the set from being removed.
     """
 
-    def __init__(self, folder: Path, found: Found | None, lock: int) -> None:
-        self._lock: int | None = lock
+    def __init__(self, folder: Path, found: Found | None, lock: FileLock) -> None:
+        self._lock = lock
         super().__init__(folder, need=self._wait)
         self._stop = threading.Event()
         self._coming: dict[str, Future[None]] = {}
@@ -94,9 +92,7 @@ class CachedSet(ShardSet):
     def close(self) -> None:
         """Stop fetching and let the set go; what arrived stays in the cache."""
         self._stop.set()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def __del__(self) -> None:
         if hasattr(self, "_stop"):
@@ -152,7 +148,7 @@ def open_published(address: str) -> ShardSet:
     try:
         _make_room(folder, found, shown=masked(address))
     except BaseException:
-        os.close(lock)
+        lock.release()
         raise
     if not (target / manifests.MANIFEST).is_file():
         write_bytes(target / manifests.CHECKSUMS, checksums(found.manifest["files"]).encode())
@@ -170,16 +166,11 @@ def _is_whole(folder: Path) -> bool:
     return all((p := folder / e["name"]).is_file() and p.stat().st_size == e["bytes"] for e in files)
 
 
-def _hold(folder: Path, chosen: str) -> int:
-    """Keep a set from being removed while the returned descriptor is open."""
-    path = folder / f"{chosen}.lock"
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        if path.exists() and path.stat().st_ino == os.fstat(lock).st_ino:  # else removed in between
-            os.utime(path)
-            return lock
-        os.close(lock)
+def _hold(folder: Path, chosen: str) -> FileLock:
+    """Keep a set from being removed until the lock is released."""
+    lock = FileLock(folder / f"{chosen}.lock", shared=True)
+    os.utime(lock.path)
+    return lock
 
 
 def _make_room(folder: Path, found: Found, *, shown: str) -> None:
@@ -188,9 +179,9 @@ def _make_room(folder: Path, found: Found, *, shown: str) -> None:
     if wanted > limit:
         raise ShardSetError(
             f"{shown}: the set has {wanted / 1e9:.3g} GB, the cache {folder} may have {limit / 1e9:.3g} GB. Raise "
-            f"{LIMIT}, or fetch the set with `spikebridge pull` and train from the folder."
+            f"{LIMIT}, or fetch the set with `{command('pull')}` and train from the folder."
         )
-    with _alone(folder):
+    with FileLock(folder / "room.lock"):
         others = [lock for lock in folder.glob("*.lock") if ID.fullmatch(lock.stem)]
         others = [lock for lock in others if lock.stem != found.manifest["self_sha256"]]
         sizes = {lock: _size(folder / lock.stem) for lock in others}
@@ -206,25 +197,19 @@ def _make_room(folder: Path, found: Found, *, shown: str) -> None:
             )
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with open(folder / "room.lock", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*")) if folder.is_dir() else 0
 
 
-def _remove(folder: Path, lock: Path) -> bool:
-    """Remove a set unless somebody uses it."""
-    with open(lock, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        (folder / manifests.MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.unlink(missing_ok=True)
-    return True
+def _remove(folder: Path, path: Path) -> bool:
+    """Remove a set unless somebody uses it, as far as the file system can tell."""
+    try:
+        lock = FileLock(path, wait=False)
+    except OSError:
+        return False
+    with lock:
+        if lock.held:
+            (folder / manifests.MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            path.unlink(missing_ok=True)
+        return lock.held

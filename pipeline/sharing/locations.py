@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
+from spikebridge.pipeline.base.installation import install_command
 
 NEEDS = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "sftp": "sshfs"}
 """Package that a protocol needs besides fsspec."""
@@ -159,8 +160,7 @@ def _need(package: str, protocol: str) -> None:
     for name in ("fsspec", package):
         if find_spec(name) is None:
             raise SettingsError(
-                f"{protocol} addresses need the package {name}, which is not installed; "
-                "pip install 'spikebridge[sharing]'"
+                f"{protocol} addresses need the package {name}, which is not installed; {install_command('sharing')}"
             )
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import sha256_file, write_bytes
+from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import CARD, SPLITS, checksums
 from spikebridge.pipeline.shards.reader import PARTIAL, ShardSet
@@ -80,7 +81,7 @@ def find(place: Place, *, expect: str | None = None) -> Found:
     if data is None:
         raise ShardSetError(
             f"{place.shown}: neither {manifests.MANIFEST} nor {CURRENT} found; expected a published shard set. "
-            "Publish one with `spikebridge push`."
+            f"Publish one with `{command('push')}`."
         )
     source = f"{place.shown}/{manifests.MANIFEST}"
     if page := _looks_like(data):
@@ -208,8 +209,9 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
     if set(shards.present) != set(SPLITS):
         raise ShardSetError(f"{shards.path}: only a part of the set was pulled; pull all of it before publishing it.")
     for entry in shards.manifest["files"]:
-        if sha256_file(shards.path / entry["name"]) != entry["sha256"]:
-            raise ShardSetError(f"{shards.path / entry['name']}: changed or damaged. Run `spikebridge verify`.")
+        path = shards.path / entry["name"]
+        if sha256_file(path) != entry["sha256"]:
+            raise ShardSetError(f"{path}: changed or damaged. Run `{command('verify', shards.path)}`.")
     base = place if flat else place.below(shards.id)
     if flat:
         _require_free(place, shards.id)

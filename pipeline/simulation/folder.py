@@ -115,15 +115,3 @@ def _as_bytes(value: dict[str, Any]) -> bytes:
 def filled(path: Path) -> bool:
     """Whether a file is there and not empty: one of no bytes is what a power cut can leave under a final name."""
     return path.is_file() and path.stat().st_size > 0
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that it is never seen half-written under its name.
-
-    Differs from `pipeline.base.files.write_bytes`: no flush to the disk, which would cost more than the simulation, and
-    a temporary name that is always the same, so that a resumed run leaves none behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_bytes(data)
-    aside.replace(path)

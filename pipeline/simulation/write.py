@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
+from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.pipeline.formats.bin40 import RECORD_BYTES, encode
 from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
@@ -34,7 +35,6 @@ from spikebridge.pipeline.simulation.folder import (
     prepare,
     read_header,
     refuse_difference,
-    replace_file,
 )
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 
@@ -328,6 +328,7 @@ def _make(out: Path, job: _Job, *, settings: SimulatorSettings, seed: int) -> bo
             "little contrast for these settings: leave it out, or turn the camera's noise on.",
             reason="empty",
         )
-    replace_file(static, data)
-    replace_file(target, encode(recording))
+    for path, content in ((static, data), (target, encode(recording))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, content, sole_writer=True, flush=False)  # flushing would cost more than the simulation
     return True

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-import shlex
 import shutil
 import sys
 import textwrap
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from spikebridge.pipeline.base.installation import command
 
 COLUMNS = re.compile(r" *\S+(?: \S+)*  +(?=\S)")
 """A line's first column, with the gap of two or more spaces behind it."""
@@ -59,7 +60,7 @@ def print_result(
         return
     click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else text if verbatim else wrap_text(text))
     if then and not as_json and "MAKELEVEL" not in os.environ:
-        note(f"Next: spikebridge {shlex.join(map(str, then))}")
+        note(f"Next: {command(*then)}")
 
 
 def wrap_text(text: str, *, first: int = 0, err: bool = False) -> str:

@@ -10,7 +10,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from spikebridge.pipeline.base.settings import field_problems, nearest
+from spikebridge.pipeline.base.names import suggest
+from spikebridge.pipeline.base.settings import field_problems
 from spikebridge.train.config.settings import ShardSettings, TrainSettings, cross_problems
 from spikebridge.train.config.shipped import RECIPES
 from spikebridge.train.errors import RecipeError
@@ -148,7 +149,7 @@ def _known_values(table: str, kind: type, found: Mapping[str, Any], problems: li
             if key in _HOME:
                 problems.append(f"[{table}] {key}: belongs in [{_HOME[key]}]")
             else:
-                problems.append(f"[{table}] {key}: unknown key{nearest(key, names)}")
+                problems.append(f"[{table}] {key}: unknown key{suggest(key, names)}")
     for setting in fields(kind):
         if setting.default is MISSING and setting.name not in found:
             problems.append(f"[{table}] {setting.name}: missing")
@@ -178,7 +179,7 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         raise RecipeError(text, [f"--set {text}: expected key=value, e.g. --set epochs=10"])
     table, _, short = key.rpartition(".")
     if short not in _HOME or (table and table != _HOME[short]):
-        raise RecipeError(text, [f"--set {key}: unknown key{nearest(short, _HOME)}"])
+        raise RecipeError(text, [f"--set {key}: unknown key{suggest(short, _HOME)}"])
     table = _HOME[short]
     try:
         parsed = tomllib.loads(f"value = {raw}")

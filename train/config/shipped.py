@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spikebridge.pipeline.base.settings import nearest
+from spikebridge.pipeline.base.names import suggest
 from spikebridge.train.errors import RecipeError
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -49,7 +49,7 @@ class ShippedFiles:
         if path.is_file():
             return path
         names = self.names()
-        shipped_names = f"shipped: {', '.join(names)}{nearest(text, names)}"
+        shipped_names = f"shipped: {', '.join(names)}{suggest(text, names)}"
         problem = f"no such file, and no shipped {self.kind} of that name; {shipped_names}"
         raise RecipeError(text, [problem], what=self.kind)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spikebridge.models import ModelError, TransferNetwork, TransferOutput
+from spikebridge.pipeline.base.installation import command, install_command
 from spikebridge.train.errors import ExportError
 from spikebridge.train.export.write import DESCRIPTION, SCHEMA
 from spikebridge.train.networks.build import load_network
@@ -106,7 +107,7 @@ def _described(path: Path, text: Any) -> dict[str, Any]:
     except (TypeError, ValueError):
         described = None
     if not isinstance(described, dict) or described.get("schema") != SCHEMA:
-        raise ExportError(f"{path}: no description of schema {SCHEMA} inside; expected a file of `spikebridge export`")
+        raise ExportError(f"{path}: no description of schema {SCHEMA} inside; expected a file of `{command('export')}`")
     wrong = [name for name, kind in NEEDED.items() if not isinstance(described.get(name), kind)]
     wrong += [name for name in COUNTS if name not in wrong and not 1 <= described[name] <= MOST]
     if wrong:
@@ -119,7 +120,7 @@ def _open_nir(path: Path, device: torch.device, trust: bool) -> Opened:
         from spikebridge.models.run_nir import NIRProgram, read_graph
     except ImportError as error:
         raise ExportError(
-            f"{path}: NIR needs the package nir, which is not installed ({error}); pip install 'spikebridge[export]'"
+            f"{path}: NIR needs the package nir, which is not installed ({error}); {install_command('export')}"
         ) from error
     try:
         graph = read_graph(path)
@@ -140,7 +141,7 @@ def _open_program(path: Path, device: torch.device, trust: bool) -> Opened:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"/extra/{DESCRIPTION}.json")]
             if not names or archive.getinfo(names[0]).file_size > MAX_DESCRIPTION:
-                raise ExportError(f"{path}: no description inside; expected a file of `spikebridge export`")
+                raise ExportError(f"{path}: no description inside; expected a file of `{command('export')}`")
             described = _described(path, archive.read(names[0]))
         program = torch.export.load(io.BytesIO(path.read_bytes()))
         if device.type != "cpu":

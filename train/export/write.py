@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from spikebridge.models import ModelError, TransferNetwork
 from spikebridge.models.backends import use
+from spikebridge.pipeline.base.installation import install_command
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import ExportError
@@ -127,7 +128,7 @@ def _nir(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes, tu
         from spikebridge.models.to_nir import TIME_STEP, nir_file, to_nir
     except ImportError as error:
         raise ExportError(
-            f"NIR needs the package nir, which is not installed ({error}); pip install 'spikebridge[export]'"
+            f"NIR needs the package nir, which is not installed ({error}); {install_command('export')}"
         ) from error
     graph, notes = to_nir(network)
     described |= {"time_step_seconds": TIME_STEP, "notes": notes}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spikebridge.pipeline.base.settings import nearest
+from spikebridge.pipeline.base.names import register, suggest
 from spikebridge.train.config.settings import METHODS, TrainSettings
 from spikebridge.train.errors import MethodError
 
@@ -140,11 +140,7 @@ def method(cls: type[Method]) -> type[Method]:
     Raises:
         ValueError: the name is taken.
     """
-    name = cls.__module__.rpartition(".")[2]
-    if name in REGISTRY:
-        raise ValueError(f"method {name} is registered twice")
-    REGISTRY[name] = cls
-    return cls
+    return register(REGISTRY, cls.__module__.rpartition(".")[2], cls)
 
 
 def find_method(name: str) -> type[Method]:
@@ -154,6 +150,6 @@ def find_method(name: str) -> type[Method]:
         MethodError: unknown name, with the nearest one.
     """
     if name not in METHODS:
-        raise MethodError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}{nearest(name, METHODS)}")
+        raise MethodError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}{suggest(name, METHODS)}")
     importlib.import_module(f"spikebridge.train.methods.{name}")
     return REGISTRY[name]

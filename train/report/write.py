@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spikebridge.pipeline.base.installation import install_command
 from spikebridge.pipeline.ui.html import folded, page, section
 from spikebridge.train.errors import ReportError, TrainError
 from spikebridge.train.report.records import RunRecord, group_runs, load_runs
@@ -56,7 +57,7 @@ def require_matplotlib(who: str) -> None:
         ReportError: matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
-        raise ReportError(f"{who} matplotlib, which is not installed; pip install 'spikebridge[report]'")
+        raise ReportError(f"{who} matplotlib, which is not installed; {install_command('report')}")
 
 
 def _reported(record: RunRecord, shards: ShardSet | None, *, prefix: str, in_depth: bool) -> ReportedRun:

@@ -7,9 +7,7 @@ pickled. A commit can be taken after any step; how often is the caller's `Checkp
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import safetensors.torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.train.errors import RunError
 
 STATE_FILE = "state.json"
@@ -31,27 +30,15 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: aside, flushed to the disk, then renamed over the old one.
+    """Write a file whole or not at all, into a folder that is made where it is missing.
 
     Raises:
         RunError: the disk is full or the folder cannot be written; what was there before is unharmed.
     """
-    aside = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # makes the new name durable too
-        finally:
-            os.close(folder)
+        write_bytes(path, data, sole_writer=True)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
         raise RunError(
             f"cannot write {path}: {error.strerror or error}; make room or choose another folder, "
             "then give the same command again: it continues from the last checkpoint"

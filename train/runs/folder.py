@@ -19,11 +19,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import hashlib
 import io
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -32,13 +30,13 @@ from typing import Any
 
 import numpy as np
 
+from spikebridge.pipeline.base.files import FileLock
+from spikebridge.pipeline.base.installation import command
 from spikebridge.train.config.recipes import Recipe, differences, dump_recipe, load_recipe
 from spikebridge.train.config.settings import ShardSettings
 from spikebridge.train.errors import RunError, ShardMismatchError
 from spikebridge.train.runs.checkpoints import read_json, read_state, write_atomic, write_json
 from spikebridge.train.runs.state import flat
-
-log = logging.getLogger(__name__)
 
 OWN_NAMES = (
     "config.toml",
@@ -89,26 +87,18 @@ class RunFolder:
         path = self.path / LOCK_FILE
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            held = FileLock(path, wait=False)
+        except BlockingIOError:
+            raise RunError(
+                f"{self.path}: another process is working on this run; wait for it, or choose another folder"
+            ) from None
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
-        try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not os.path.samestat(os.fstat(file), os.stat(path)):
-                    raise BlockingIOError  # its owner finished since we opened it, and the next one made a new file
-            except (BlockingIOError, FileNotFoundError):
-                raise RunError(
-                    f"{self.path}: another process is working on this run; wait for it, or choose another folder"
-                ) from None
-            except OSError as error:
-                log.warning("%s: this file system has no locks (%s); start no second process", path, error.strerror)
+        with held:
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)
-        finally:
-            os.close(file)
 
     def status(self, recipe: Recipe, shard_set: str, *, contents: str = "", overwrite: bool = False) -> str:
         """Whether a recipe on a shard set may use this folder, and how far it got there; changes nothing.
@@ -325,5 +315,5 @@ def require_shards(shards: Any, wanted: ShardSettings, *, expect: str | None = N
         raise ShardMismatchError(
             f"{shards.path} is not the shard set that the recipe is made for:\n"
             + "\n".join(other)
-            + f"\nmake it with\n  spikebridge preprocess {options} --events DIR --static DIR --out SHARDS"
+            + f"\nmake it with\n  {command('preprocess')} {options} --events DIR --static DIR --out SHARDS"
         )

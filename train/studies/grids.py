@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spikebridge.pipeline.base.settings import field_problems, nearest, setting
+from spikebridge.pipeline.base.names import suggest
+from spikebridge.pipeline.base.settings import field_problems, setting
 from spikebridge.train.config.recipes import Recipe, changed, load_recipe, parse_override
 from spikebridge.train.config.settings import METHODS
 from spikebridge.train.config.shipped import GRIDS
@@ -214,7 +215,7 @@ def load_grid(name_or_path: str, *, overrides: Iterable[str] = (), seeds: Sequen
         RecipeError: every problem at once.
     """
     name, found = GRIDS.read(name_or_path)
-    problems = [f"{key}: unknown key{nearest(key, KEYS)}" for key in found if key not in KEYS]
+    problems = [f"{key}: unknown key{suggest(key, KEYS)}" for key in found if key not in KEYS]
     problems += [f"{key}: missing" for key in ("recipe", "reference", "seeds", "rows") if key not in found]
     if seeds:
         found["seeds"] = list(seeds)
@@ -249,7 +250,7 @@ def _checked(name: str, summary: str, found: Mapping[str, Any], overrides: Itera
     problems += [f"rows: {label!r} is given twice" for label, count in Counter(map(slug, labels)).items() if count > 1]
     pointers = {"reference": [found["reference"]], "finalist": [found["finalist"]] if found.get("finalist") else []}
     for key, wanted in {**pointers, "baselines": found.get("baselines", [])}.items():
-        problems += [f"{key}: no row {one!r}{nearest(str(one), labels)}" for one in wanted if one not in labels]
+        problems += [f"{key}: no row {one!r}{suggest(str(one), labels)}" for one in wanted if one not in labels]
     rates, tuning = tuple(map(float, found.get("learning_rates", ()))), tuple(found.get("tuning_seeds", ()))
     if (len(rates) > 1) != bool(tuning):
         problems.append("learning_rates and tuning_seeds: several rates need tuning seeds, and the other way round")
@@ -282,10 +283,10 @@ def _row(number: int, found: Mapping[str, Any], axis: str, amounts: tuple[float,
     where = f"row {label!r}" if slug(label) else f"row {number}"
     if not slug(label):
         problems.append(f"{where}: label: expected a name with at least a letter or digit")
-    problems += [f"{where}: {key}: unknown key{nearest(key, ROW_KEYS)}" for key in found if key not in ROW_KEYS]
+    problems += [f"{where}: {key}: unknown key{suggest(key, ROW_KEYS)}" for key in found if key not in ROW_KEYS]
     method, switches, own = found.get("method", ""), found.get("switches", {}), found.get(axis, list(amounts))
     if method not in METHODS:
-        problems.append(f"{where}: method: {method!r} is not known{nearest(str(method), METHODS)}")
+        problems.append(f"{where}: method: {method!r} is not known{suggest(str(method), METHODS)}")
     if not isinstance(switches, dict):
         problems.append(f"{where}: switches: expected a table, e.g. {{ tet = false }}")
         switches = {}

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from spikebridge.pipeline.base.installation import install_command
 from spikebridge.pipeline.ui.html import facts, figure, figures, paragraph, section, table, tags
 from spikebridge.pipeline.ui.style import CATEGORIES
 from spikebridge.train.errors import ReportError
@@ -54,7 +55,7 @@ def write_ablation_report(content: dict[str, Any], out: Path) -> list[Path]:
         ReportError: matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
-        raise ReportError("a report needs matplotlib, which is not installed; pip install 'spikebridge[report]'")
+        raise ReportError(f"a report needs matplotlib, which is not installed; {install_command('report')}")
     written = [out / "report.html"]
     write_atomic(written[0], ablation_page(content).encode())
     for split in ("test", "validation"):  # the first that has a curve; the test split where it is shown

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from spikebridge.pipeline.base.installation import install_command
 from spikebridge.train.errors import ReportError
 from spikebridge.train.runs.state import flat
 
@@ -119,6 +120,6 @@ def require_tensorboard() -> None:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
         raise ReportError(
-            f"TensorBoard logs need the package tensorboard ({error}): pip install 'spikebridge[tensorboard]', "
+            f"TensorBoard logs need the package tensorboard ({error}): {install_command('tensorboard')}, "
             "or train without them; metrics.jsonl holds the same figures"
         ) from error

@@ -128,7 +128,7 @@ def test_a_cluster_without_workers_is_given_up_and_a_lost_scheduler_is_said(digi
 def test_without_the_package_one_is_told_what_to_install(digits_raw, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     conversion = prepare(SMALL, events_root=digits_raw, static_root=digits_raw)
-    with pytest.raises(SettingsError, match=r"pip install 'spikebridge\[distributed\]'"):
+    with pytest.raises(SettingsError, match=r'pip install "spikebridge\[distributed\]"'):
         convert(conversion, tmp_path / "set", scheduler="tcp://127.0.0.1:8786")
 
 

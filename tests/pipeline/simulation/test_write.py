@@ -182,7 +182,7 @@ def test_interrupted_run_resumes(few_digits, tmp_path, monkeypatch):
     assert len(kept) == 25
     stamps = [p.stat().st_mtime_ns for p in kept[1:]]
     kept[0].write_bytes(b"")  # what a power cut may leave
-    kept[0].with_name(f".{kept[0].name}.part").write_bytes(b"half")
+    kept[0].with_name(f".{kept[0].name}.partial").write_bytes(b"half")
     with pytest.raises(SettingsError, match="seed: 2 there, 3 wanted"):
         write_digits(out, seed=3)
     made = write_digits(out, seed=2)

@@ -48,7 +48,7 @@ def test_it_names_what_is_missing_and_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(doctor.EXTRAS, "export", (("no-such-package",), "export --format nir"))
     monkeypatch.setitem(doctor.REQUIRED, "nor-this-one", "nothing")
     text = run_doctor("--data", tmp_path)
-    assert "missing no-such-package: pip install 'spikebridge[export]'" in text
+    assert 'missing no-such-package: pip install "spikebridge[export]"' in text
     assert "missing: nor-this-one (nothing)" in text
 
 

@@ -281,7 +281,7 @@ def test_errors(runs, old, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="damaged"):
         report.write_report([old], out)
     monkeypatch.setattr(report, "find_spec", lambda name: None)
-    with pytest.raises(TrainError, match=re.escape("pip install 'spikebridge[report]'")):
+    with pytest.raises(TrainError, match=re.escape('pip install "spikebridge[report]"')):
         report.write_report([runs["kt", 0]], out)
     assert not out.exists()
 

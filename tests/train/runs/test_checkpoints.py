@@ -1,4 +1,5 @@
 import errno
+import os
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_alone(tmp_path, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunError, match=r"No space left.*continues from the last checkpoint"):
         save(tmp_path, network, optimizer, {"epoch": 2})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base.installation import install_command
 from spikebridge.pipeline.ui.html import image, paragraph
 from spikebridge.pipeline.ui.paint import event_pixels, heat_pixels, png, static_pixels
 from spikebridge.pipeline.ui.style import HEAT, OFF, ON
@@ -82,7 +83,7 @@ def _looks(
     from spikebridge.train.report.sections.gradcam import available, looks
 
     if not available():
-        return None, "Where the network looks (Grad-CAM) needs captum: pip install 'spikebridge[report]'."
+        return None, f"Where the network looks (Grad-CAM) needs captum: {install_command('report')}."
     network, _ = load_network(RunFolder(record.path).best, device=torch.device("cpu"))
     with same_threads(int(record.result.get("threads", 1))):
         return looks(network, frames, predicted), ""

@@ -1,0 +1,35 @@
+"""The commands that messages name, as they work for the install at hand."""
+
+from __future__ import annotations
+
+import shlex
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+CLONE = Path(__file__).resolve().parents[2]
+
+
+@cache
+def is_installed() -> bool:
+    """Return whether pip knows this package, as a clone (editable) or as a wheel; else `cli.py` of a clone runs."""
+    try:
+        distribution("spikebridge")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def command(*words: str | Path) -> str:
+    """Return a command of spikebridge as a line for the shell."""
+    program = ["spikebridge"] if is_installed() else ["python", _from_here(CLONE / "cli.py")]
+    return shlex.join([*program, *map(str, words)])
+
+
+def install_command(extra: str) -> str:
+    """Return the command that adds the packages of an extra; pip takes the name for a clone and for a wheel alike."""
+    return f'pip install "spikebridge[{extra}]"' if is_installed() else f'pip install -e "{_from_here(CLONE)}[{extra}]"'
+
+
+def _from_here(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
