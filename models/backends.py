@@ -19,14 +19,18 @@ import torch
 from torch import Tensor
 
 from spikebridge.models.errors import BackendError
-from spikebridge.models.neurons import FiringRule
+from spikebridge.models.neurons import FiringRule, Neuron
 from spikebridge.models.registry import lookup
 
 SURROGATE_CODES = {"QGateGrad": 0, "BackEIGateGrad": 1, "GateGrad": 2, "SigmoidGrad": 3, "AtanGrad": 4}
 """Surrogates that the fused kernels know, and the number by which they know them."""
 
-MOST_TRITON_STEPS = 32
-"""T up to which the Triton kernels run: backward keeps T potentials in registers, and its code grows with T."""
+MOST_TRITON_STEPS = 16
+"""T up to which the Triton kernels run: backward keeps T potentials in registers, and its loops are unrolled. At T=32
+it spills, and one kernel takes minutes to compile."""
+
+NUMBA_TYPES = (torch.float32, torch.float64)
+"""What the numba kernels compute in and store."""
 
 _chosen: ContextVar[str] = ContextVar("backend", default="auto")
 _launches: ContextVar[Counter[str] | None] = ContextVar("launches", default=None)
@@ -49,7 +53,7 @@ def _numba_obstacle(x: Tensor, rule: FiringRule) -> str:
         return "numba is not installed"
     if x.device.type != "cpu":
         return f"the tensor is on {x.device}, numba needs the CPU"
-    if x.dtype not in (torch.float32, torch.float64):
+    if x.dtype not in NUMBA_TYPES:
         return f"the tensor is {x.dtype}, numba takes float32 and float64"
     return _rule_obstacle(rule, "numba")
 
@@ -124,3 +128,23 @@ def count_launch(name: str) -> None:
     """Called by the kernels' own entry points, so that the count says what ran and not what was planned."""
     if (counter := _launches.get()) is not None:
         counter[name] += 1
+
+
+def try_triton(node: Neuron, *, device: torch.device, dtype: torch.dtype) -> None:
+    """Compile and launch one small kernel for these neurons on a GPU, and wait for it.
+
+    Raises:
+        BackendError: Triton cannot; says why, and what does without it.
+    """
+    try:
+        from spikebridge.models.fire_triton import fire
+
+        x = torch.zeros((1, 1, 1, 1), device=device, dtype=dtype)  # [B,S,T,F]
+        fire(x, node.to(device), None, streams=(0,), pool=False, potential=False)
+        torch.cuda.synchronize(device)
+    except Exception as error:  # whatever the compiler, the driver or a missing header raises
+        raise BackendError(
+            f"Triton, which computes the neurons on {device}, does not run on this machine: "
+            f"{type(error).__name__}: {error}. It needs a C compiler and the headers of Python (Debian: gcc, "
+            "python3-dev) and a GPU of compute capability 7.5 or more; --backend torch does without it, more slowly."
+        ) from error

@@ -170,8 +170,8 @@ def test_layers_leave_channels_last():
 
 def test_what_it_refuses():
     node = make_neuron("LIF", surrogate="QGateGrad", reset="hard")
-    with backends.use("triton"), pytest.raises(BackendError, match="33 time steps"):
-        fire(torch.zeros(1, 1, 33, 2), node)
+    with backends.use("triton"), pytest.raises(BackendError, match="17 time steps"):
+        fire(torch.zeros(1, 1, 17, 2), node)
     assert backends.choose(torch.zeros(1, 1, 1, 1), node.rule) != "triton"  # the interpreter is never the default
 
 

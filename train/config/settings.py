@@ -26,7 +26,7 @@ METHODS = tuple(
 )
 SAMPLINGS = ("shuffle", "class_balanced", "windowed")
 SLIDINGS = ("power", "linear", "cosine", "step", "off")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 COEFFICIENTS = ("learned", "fixed", "scheduled")
 PARTNERS = ("class", "shuffled")
 STEP_WEIGHTS = ("published", "bounded", "normalized")
@@ -191,8 +191,8 @@ class TrainSettings:
     selection: str = setting("validation", choices=("validation", "test"))
     """Split that picks the best epoch; `test` with protocol `leaky` only. Protocol `legacy` always picks on test."""
     precision: str = setting("fp32", choices=PRECISIONS)
-    """Arithmetic of convolutions and linear layers in training: `fp32`, `bf16` or `fp16`; all else, and scoring, is in
-    fp32. See `train.networks.precision`."""
+    """Arithmetic of convolutions and linear layers in training: `fp32`, `bf16`, `fp16`, or `auto`: what the device
+    is fast in. All else, and scoring, is in fp32. See `train.networks.precision`."""
     accumulate: int = setting(1, low=1, high=1_000_000)
     """Parts that a batch is computed in, one after the other, for small memories: one update of `batch_size` samples.
     BatchNorm statistics and alignment are those of a part."""

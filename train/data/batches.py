@@ -18,7 +18,7 @@ from spikebridge.pipeline.base.errors import few
 from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data import draws as device_order
 from spikebridge.train.data import order
-from spikebridge.train.data.frames import Frames, as_tensor, time_first
+from spikebridge.train.data.frames import Frames, Stored, as_tensor, time_first
 from spikebridge.train.data.mixing import Steps
 from spikebridge.train.errors import MethodError, ShardMismatchError
 from spikebridge.train.losses import Mixture
@@ -115,7 +115,16 @@ class TrainingBatches:
         )
         if not len(positions):
             raise MethodError(f"{shards.path}: the training split is empty; preprocess more recordings")
-        self.frames = Frames(split, positions, sample_shape=shards.sample_shape, residence=residence, device=device)
+        pool = shards.static_pool() if needs_static else None
+        pool_bytes = 0 if pool is None else int(np.prod(pool.images.shape))  # uint8
+        self.frames = Frames(
+            split,
+            positions,
+            sample_shape=shards.sample_shape,
+            residence=residence,
+            device=device,
+            pool_bytes=pool_bytes,
+        )
         self.labels = self.frames.labels
         self.steps_per_epoch = order.batch_count(len(positions), settings.batch_size)
         self.manifest: Any = shards.manifest
@@ -130,8 +139,8 @@ class TrainingBatches:
         self._class_offsets = np.zeros(len(shards.classes) + 1, dtype=np.int64)
         self._partner_class = np.arange(len(shards.classes), dtype=np.int64)
         self._order: tuple[int, order.Ints] | None = None
-        if needs_static:
-            self._open_pool(shards)
+        if pool is not None:
+            self._open_pool(shards, pool)
         self._held = self._hold() if self.frames.residence == "device" else None
 
     @property
@@ -147,8 +156,7 @@ class TrainingBatches:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def _open_pool(self, shards: Any) -> None:
-        pool = shards.static_pool()
+    def _open_pool(self, shards: Any, pool: Any) -> None:
         self._class_offsets = np.asarray(pool.class_offsets, dtype=np.int64)
         present = np.unique(self.labels)
         if self._settings.partners == "shuffled":
@@ -173,7 +181,8 @@ class TrainingBatches:
                 f"network takes {P} as event frames have {P} polarities: preprocess with --encoding v or luma"
             )
         if self.frames.residence == "device":
-            self._pool = torch.from_numpy(np.array(pool.images[:])).to(self._device)
+            rows = np.arange(len(pool.images), dtype=np.int64)
+            self._pool = Stored.gather(lambda some: pool.images[some[0] : some[-1] + 1], rows, self._device).rows
         else:
             resident = isinstance(pool.images, np.ndarray)
             self._pool = as_tensor(np.ascontiguousarray(pool.images)) if resident else pool.images

@@ -5,7 +5,7 @@ Axes: n samples, T time, B batch, P polarity, H height, W width. Stored frames a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,14 @@ READ_AT_ONCE = 1024
 """Samples on their way to the device."""
 
 
-def choose_residence(residence: str, stored_bytes: int, device: torch.device) -> str:
-    """Where so many bytes are kept: what `residence` says, or for `auto` the device, memory or disk, by size.
+def choose_residence(residence: str, stored_bytes: int, device: torch.device, *, pool_bytes: int = 0) -> str:
+    """Return where frames are kept: what `residence` says, or for `auto` the device, memory or disk, by size.
+
+    Args:
+        residence: one of `RESIDENCES`.
+        stored_bytes: of the frames.
+        device: of the network.
+        pool_bytes: of the static pool, which goes to the device with the frames and stays where it is without.
 
     Raises:
         ValueError: an unknown residence.
@@ -35,8 +41,10 @@ def choose_residence(residence: str, stored_bytes: int, device: torch.device) ->
         raise ValueError(f"unknown residence {residence!r}: expected one of {', '.join(RESIDENCES)}")
     if residence != "auto":
         return residence
-    if device.type == "cuda" and stored_bytes <= DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory:
-        return "device"
+    if device.type == "cuda":
+        room = DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory
+        if stored_bytes + pool_bytes <= room:
+            return "device"
     return "host" if stored_bytes <= RESIDENT_BYTES else "disk"
 
 
@@ -49,6 +57,7 @@ class Frames:
         sample_shape: (T,P,H,W).
         residence: `device`, `host`, `disk`, or `auto`, see `choose_residence`.
         device: where `device` is.
+        pool_bytes: of the static pool that goes with them, see `choose_residence`.
 
     Raises:
         ValueError: an unknown residence.
@@ -62,6 +71,7 @@ class Frames:
         sample_shape: tuple[int, ...],
         residence: str = "auto",
         device: torch.device | None = None,
+        pool_bytes: int = 0,
     ) -> None:
         self.labels: order.Ints = np.asarray(split.labels, dtype=np.int64)[positions]
         self._split = split
@@ -69,7 +79,8 @@ class Frames:
         self._resident: Stored | None = None
         device = device or torch.device("cpu")
         # Two bytes a cell is the widest stored type.
-        self.residence = choose_residence(residence, 2 * len(positions) * int(np.prod(sample_shape)), device)
+        stored_bytes = 2 * len(positions) * int(np.prod(sample_shape))
+        self.residence = choose_residence(residence, stored_bytes, device, pool_bytes=pool_bytes)
         if len(positions) and self.residence == "device":
             self._resident = Stored.read(split, positions, device)
         elif len(positions) and self.residence == "host":
@@ -105,15 +116,20 @@ class Stored:
     """
 
     def __init__(self, rows: Tensor, *, unsigned: bool = False) -> None:
-        self._rows, self._unsigned = rows, unsigned
+        self.rows, self._unsigned = rows, unsigned
         self.device = rows.device
 
     @classmethod
     def read(cls, split: Any, positions: order.Ints, device: torch.device) -> Stored:
         """Rows `positions` of a split on the device, a few at a time, in the type that they are stored in."""
+        return cls.gather(split.read, positions, device)
+
+    @classmethod
+    def gather(cls, read: Callable[[order.Ints], np.ndarray], positions: order.Ints, device: torch.device) -> Stored:
+        """Return what `read` gives for positions, on the device; no more than `READ_AT_ONCE` of it pass the host."""
         rows: Tensor | None = None
         for start in range(0, len(positions), READ_AT_ONCE):
-            part: np.ndarray = split.read(positions[start : start + READ_AT_ONCE])
+            part: np.ndarray = read(positions[start : start + READ_AT_ONCE])
             unsigned = part.dtype == np.uint16
             content = torch.from_numpy(np.array(part.view(np.int16) if unsigned else part))
             if rows is None:
@@ -124,7 +140,7 @@ class Stored:
 
     def take(self, indices: Tensor) -> Tensor:
         """Rows by number; uint16 becomes float32 (exact)."""
-        found = self._rows[indices]
+        found = self.rows[indices]
         return (found.int() & 0xFFFF).float() if self._unsigned else found
 
 

@@ -91,26 +91,30 @@ def score(
     was_training = network.training
     network.eval()
     network.record_firing_rates = True
-    logits, losses = [], 0.0
-    rates: dict[str, float] = {}
+    # what is found stays on the device until the end: a look at each batch would make the host wait for it
+    logits: list[torch.Tensor] = []
+    losses = torch.zeros((), dtype=torch.float64, device=device)
+    rates: dict[str, torch.Tensor] = {}
     try:
         for events, labels in frames.batches(batch_size, device):
             out = network(None, events)
             mean = out.event_logits.float().mean(0)  # [B,K]
-            logits.append(mean.cpu())
-            losses += float(F.cross_entropy(mean.double(), labels, reduction="sum"))
+            logits.append(mean)
+            losses += F.cross_entropy(mean.double(), labels, reduction="sum")
             for layer, rate in out.firing_rates.items():
-                rates[layer] = rates.get(layer, 0.0) + float(rate) * len(labels)
+                share = rate.double() * len(labels)
+                rates[layer] = rates[layer] + share if layer in rates else share
             if on_batch is not None:
                 on_batch()
     finally:
         network.record_firing_rates = False
         network.train(was_training)
+    totals = torch.stack([losses, *rates.values()]).tolist()
     return Scores(
-        logits=torch.cat(logits).numpy(),
+        logits=torch.cat(logits).cpu().numpy(),
         labels=frames.labels,
-        loss=losses / len(frames),
-        firing_rates={layer: total / len(frames) for layer, total in rates.items()},
+        loss=totals[0] / len(frames),
+        firing_rates={layer: total / len(frames) for layer, total in zip(rates, totals[1:], strict=True)},
     )
 
 

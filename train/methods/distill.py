@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import AdamW
 
-from spikebridge.models import TransferNetwork, TransferOutput
+from spikebridge.models import TransferNetwork, TransferOutput, backends
 from spikebridge.train.data import order
 from spikebridge.train.data.augmentation import augment
 from spikebridge.train.data.batches import Batch, TrainingBatches
@@ -54,9 +54,10 @@ class Distill(KnowledgeTransfer):
     def prepare(self, data: TrainingBatches, device: torch.device, on_batch: Callable[[], None]) -> dict[str, Tensor]:
         """Weights of a teacher trained on the static pool of `data`."""
         teacher = self.teacher.to(device).requires_grad_(True)
-        right = train_teacher(
-            teacher, data, steps=self.settings.teacher_steps, seed=self.settings.seed, on_batch=on_batch
-        )
+        with backends.use("auto"):
+            right = train_teacher(
+                teacher, data, steps=self.settings.teacher_steps, seed=self.settings.seed, on_batch=on_batch
+            )
         log.info("teacher: %d images, %.1f %% of the last ones right", data.pool_images, 100 * right)
         return weights_of(teacher)
 
@@ -75,7 +76,7 @@ class Distill(KnowledgeTransfer):
         if not self.asked(step):
             return plain
         assert batch.images is not None
-        with torch.no_grad():
+        with torch.no_grad(), backends.use("auto"):  # the one asked for may know spiking neurons only
             taught = self.teacher(batch.images[None], None).static_logits  # [1,B,K]
         return dataclasses.replace(plain, extra={"teacher": taught[0]})
 

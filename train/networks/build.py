@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,10 @@ from spikebridge.models.errors import BackendError
 from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data.order import derived_seed
 from spikebridge.train.errors import DeviceError, NetworkError, RunError
-from spikebridge.train.networks.precision import TYPES
+from spikebridge.train.networks.precision import TYPES, set_up_cuda
 from spikebridge.train.runs.checkpoints import read_weights
+
+log = logging.getLogger(__name__)
 
 
 def choose_device(name: str) -> torch.device:
@@ -31,7 +34,7 @@ def choose_device(name: str) -> torch.device:
         DeviceError: not a device, or CUDA asked for and absent.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -43,6 +46,7 @@ def choose_device(name: str) -> torch.device:
         raise DeviceError(f"device {name}: expected auto, cpu, cuda or cuda:N")
     if device.index is not None and device.type == "cuda":
         torch.cuda.set_device(device)
+    set_up_cuda(device)
     return device
 
 
@@ -98,16 +102,29 @@ def feature_count(network: TransferNetwork) -> int:
 
 
 def require_backend(network: TransferNetwork, *, precision: str, device: torch.device) -> str:
-    """Return the name of the backend that computes the network's neurons in training, see `models.backends`.
+    """Return the backend that will compute the network's neurons in training, see `models.backends`.
+
+    Triton on a GPU compiles and launches one small kernel here: whether it can at all (it needs a C compiler) is known
+    by trying alone, and known before the run folder is claimed.
+
+    Args:
+        network: whose neurons are computed.
+        precision: `fp32`, `bf16` or `fp16`.
+        device: of the network.
 
     Raises:
-        NetworkError: the one that was asked for with `backends.use` cannot.
+        NetworkError: the one that was asked for with `backends.use` cannot, or Triton does not run here.
     """
     x = torch.zeros((1, 1, network.settings.time_steps, 1), dtype=TYPES[precision] or torch.float32, device=device)
+    node = network.make_node()
     try:
-        return backends.choose(x, network.make_node().rule)
+        chosen = backends.choose(x, node.rule)
+        if chosen == "triton" and device.type == "cuda":
+            backends.try_triton(node, device=device, dtype=x.dtype)
+            log.info("neurons by Triton: its kernels are compiled in the first steps, and kept for later runs")
     except BackendError as error:
         raise NetworkError(str(error)) from error
+    return chosen
 
 
 def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, dict[str, Any]]:

@@ -7,6 +7,11 @@ and so does scoring, so that a run is scored alike whatever it was trained in.
 fp16 has no room for small gradients, so its loss is scaled: the factor halves when a gradient overflows (that update
 is left out) and doubles after 2,000 updates without. It is part of a checkpoint, and a function of the steps before.
 bf16 has the range of fp32 and needs none of it.
+
+`auto` takes what the device is fast in: bf16 on a GPU from compute capability 8.0 on, fp16 on one of 7.5, fp32 on
+others and on a CPU, unless that has matrix units for bf16 and the neurons' fast kernels take it. "fp32" on a GPU means
+TF32 (10 bits of mantissa, where the GPU has it) for the products inside convolutions, fp32 for matrix products; both are
+set, whatever torch's defaults are, and stand in result.json.
 """
 
 from __future__ import annotations
@@ -20,24 +25,89 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from spikebridge.models import TransferNetwork, TransferOutput
+from spikebridge.models import TransferNetwork, TransferOutput, backends
+from spikebridge.train.errors import DeviceError
 
 log = logging.getLogger(__name__)
 
 TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 INSTRUCTIONS = {"bf16": ("avx512_bf16", "amx_bf16", "bf16"), "fp16": ("avx512_fp16", "amx_fp16", "fphp", "asimdhp")}
 """Flags of /proc/cpuinfo, one of which a CPU has that computes in this precision."""
+MATRIX_UNITS = ("amx_bf16",)
+"""Flags of a CPU that multiplies matrices of bf16 in units of their own."""
+BF16_FROM, FP16_FROM = (8, 0), (7, 5)
+"""Compute capability from which a GPU computes in each; Triton compiles for nothing below 7.5."""
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """Return what a run computes in: the setting, or for `auto` what the device is fast in, which is logged.
+
+    Args:
+        name: `fp32`, `bf16`, `fp16` or `auto`.
+        device: of the network.
+
+    Raises:
+        DeviceError: bf16 on a GPU that has no units for it.
+    """
+    on_cuda = device.type == "cuda"
+    capability = torch.cuda.get_device_capability(device) if on_cuda else (0, 0)
+    named = f"{torch.cuda.get_device_name(device)}, " if on_cuda else ""
+    card = f"{named}compute capability {'.'.join(map(str, capability))}"
+    if name == "bf16" and on_cuda and capability < BF16_FROM:
+        raise DeviceError(
+            f"precision bf16: {card} has no units for it, they begin at 8.0; use precision = "
+            f'"{"fp16" if capability >= FP16_FROM else "fp32"}"'
+        )
+    if name != "auto":
+        if name == "fp32" and on_cuda and capability >= FP16_FROM:
+            log.info("precision fp32 on %s: 16 bits are faster there, --set precision=auto", card)
+        return name
+    if on_cuda:
+        found = "bf16" if capability >= BF16_FROM else "fp16" if capability >= FP16_FROM else "fp32"
+        why = card
+    else:
+        units = _cpu_has(MATRIX_UNITS)
+        found = "bf16" if units and torch.bfloat16 in backends.NUMBA_TYPES else "fp32"
+        why = "this CPU has matrix units for bf16" if units else "this CPU has no matrix units for bf16"
+        if units and found == "fp32":
+            why += ", the neurons' fast kernels do not take it"
+    log.info("precision auto: %s (%s)", found, why)
+    return found
+
+
+def set_up_cuda(device: torch.device) -> None:
+    """Tell torch what "fp32" means on CUDA, and that it may try which convolution is the fastest: shapes are few."""
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.benchmark = True
+
+
+def tf32(device: torch.device) -> dict[str, bool] | None:
+    """Return where "fp32" is multiplied in TF32; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    has = torch.cuda.get_device_capability(device) >= BF16_FROM
+    return {
+        "convolutions": has and torch.backends.cudnn.allow_tf32,
+        "matrix_products": has and torch.backends.cuda.matmul.allow_tf32,
+    }
 
 
 class Precision:
     """How a step computes.
 
     Args:
-        name: `fp32`, `bf16` or `fp16`.
+        name: `fp32`, `bf16`, `fp16` or `auto`.
         device: where.
+
+    Raises:
+        DeviceError: see `resolve_precision`.
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
+        self.name = name = resolve_precision(name, device)
+        """What it computes in, never `auto`."""
         self._type, self._device = TYPES[name], device
         self._scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
         if device.type == "cpu" and self._type is not None and not cpu_computes(name):
@@ -83,10 +153,15 @@ class Precision:
 
 
 def cpu_computes(name: str) -> bool:
-    """Return whether this CPU has instructions for a 16-bit precision; False where that cannot be read."""
+    """Say whether this CPU has instructions for a 16-bit precision; False where that cannot be read."""
+    return _cpu_has(INSTRUCTIONS[name])
+
+
+def _cpu_has(words: tuple[str, ...]) -> bool:
+    """Say whether one of the words is among the flags of this CPU; False where they cannot be read."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
     flags = [line for line in text.splitlines() if line.lower().startswith(("flags", "features"))]
-    return any(word in INSTRUCTIONS[name] for line in flags for word in line.split())
+    return any(word in words for line in flags for word in line.split())

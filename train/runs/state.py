@@ -54,6 +54,8 @@ class TrainState:
     """What the shard set holds, see `runs.contents_id`."""
     processes: int = 1
     """Processes that trained together when the run began."""
+    precision: str = ""
+    """What the run began to compute in; empty in a run that began before it was kept."""
     epoch: int = 0
     """Finished epochs."""
     step: int = 0
@@ -74,7 +76,7 @@ class TrainState:
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> TrainState:
         """The inverse of `asdict`, ignoring what else the file holds."""
-        state = {"cpu_seconds": None, "epoch_cpu_seconds": 0.0, **state}
+        state = {"precision": "", "cpu_seconds": None, "epoch_cpu_seconds": 0.0, **state}
         values = {name: state[name] for name in cls.__dataclass_fields__}
         return cls(**{**values, "best": Best(**values["best"]) if values["best"] else None})
 

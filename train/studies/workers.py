@@ -22,6 +22,7 @@ from typing import Any
 
 from spikebridge.pipeline.base.cluster import Cluster
 from spikebridge.pipeline.base.errors import PipelineError
+from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.errors import NonFiniteError, RunStoppedError, TrainError
 from spikebridge.train.signals import StopRequest
@@ -62,6 +63,39 @@ class Outcome:
     """Of the error."""
 
 
+def usual_workers(device: str) -> int:
+    """Return how many workers a machine is given: one per processor, on CUDA one per GPU that the runs may use.
+
+    Args:
+        device: as in `train`.
+    """
+    import torch
+
+    if device.startswith("cuda:"):
+        return 1
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return usable_processors()
+
+
+def device_of_worker(device: str) -> str:
+    """Return the device of a run in this process: worker i of this machine takes GPU i, beginning again at the last."""
+    import torch
+
+    number = worker_number()
+    if number is None or device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return device
+    return f"cuda:{number % torch.cuda.device_count()}"
+
+
+def worker_number() -> int | None:
+    """Return which of its engine's workers on this machine this process is, from 0 on; None if it is none."""
+    return _number
+
+
+_number: int | None = None
+
+
 def local_engine(workers: int) -> Engine:
     """An engine of so many processes on this machine.
 
@@ -71,7 +105,10 @@ def local_engine(workers: int) -> Engine:
     @contextmanager
     def start() -> Iterator[Executor]:
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+        numbers = context.SimpleQueue()
+        for number in range(workers):
+            numbers.put(number)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(numbers,))
         try:
             yield pool
         finally:
@@ -112,8 +149,10 @@ def look(executor: Executor | None) -> None:
         raise TrainError(str(error)) from error
 
 
-def _begin() -> None:
-    """Start of a worker process of this machine."""
+def _begin(numbers: Any) -> None:
+    """Start a worker process of this machine; it takes the next of the numbers in a queue."""
+    global _number  # noqa: PLW0603  (one per process, set before its first task)
+    _number = numbers.get()
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[variable] = "1"
     logging.getLogger("spikebridge.train").setLevel(logging.ERROR)  # what matters is in the run folders
@@ -153,7 +192,7 @@ def work(task: Task) -> Outcome:
             _opened(task.shards),
             task.recipe,
             task.run,
-            device=task.device,
+            device=device_of_worker(task.device),
             backend=task.backend,
             checkpoint_every=task.checkpoint_every,
             stop=stop,

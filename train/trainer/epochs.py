@@ -131,6 +131,7 @@ class Trainer:
             threads=torch.get_num_threads(),
             contents=contents,
             processes=self.distributed.world_size,
+            precision=self.train_step.precision.name,
         )
         self.sums = EpochSums(shards.sample_shape[0], device, self.method.terms)
         self.finite = FiniteWatch(self.network, device)
@@ -186,6 +187,9 @@ class Trainer:
                 self.best_weights = checkpoints.read_file(read / state["best_tensors"])
 
     def _warn_of_changes(self) -> None:
+        began, computes = self.state.precision, self.train_step.precision.name
+        if began and began != computes:
+            log.warning("this run began in %s and continues in %s: it may differ", began, computes)
         for word, before, now in (
             ("CPU threads", self.state.threads, torch.get_num_threads()),
             ("processes", self.state.processes, self.distributed.world_size),

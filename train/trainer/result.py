@@ -11,6 +11,7 @@ from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.evaluation.energy import held_out_energy_nj
 from spikebridge.train.evaluation.score import Scores, split_figures
+from spikebridge.train.networks.precision import tf32
 from spikebridge.train.runs import checkpoints
 from spikebridge.train.trainer.epochs import SELECTION, Trainer
 
@@ -75,6 +76,8 @@ def build_result(trainer: Trainer, recipe: Recipe) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
         "seed": trainer.settings.seed,
         "device": str(trainer.device),
+        "precision": trainer.train_step.precision.name,
+        "tf32": tf32(trainer.device),
         "threads": at.threads,
         "processes": at.processes,
         "torch": str(torch.__version__),

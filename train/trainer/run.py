@@ -126,7 +126,7 @@ def train(
             stop=stop,
             contents=contents,
         )
-        require_backend(trainer.network, precision=recipe.train.precision, device=chosen)
+        require_backend(trainer.network, precision=trainer.train_step.precision.name, device=chosen)
         began = start_from(start, trainer.network, shards.classes) if start else None  # a checkpoint replaces it
         with contextlib.ExitStack() as cleanup:
 

@@ -30,7 +30,9 @@ from spikebridge.train.verbs.options import (
 )
 @click.option("--out", type=path_type(), required=True, help="Folder for the runs, the tables and report.html.")
 @click.option("--seeds", help="Instead of the grid's, separated by commas.")
-@click.option("--workers", type=click.IntRange(1), help="Processes of one thread  [default: one per processor]")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes of one thread  [default: one per processor, or per GPU]"
+)
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="Train on the workers of this Dask scheduler instead.")
 @set_option
 @device_option
@@ -71,13 +73,12 @@ def ablate(
 
     opened = [open_set(one) for one in shard_sets]
 
-    from spikebridge.pipeline.base.processors import usable_processors
     from spikebridge.train.studies.ablate import ablate as run_grid
     from spikebridge.train.studies.report import write_ablation_report
     from spikebridge.train.studies.table import terminal_text
-    from spikebridge.train.studies.workers import local_engine, scheduler_engine
+    from spikebridge.train.studies.workers import local_engine, scheduler_engine, usual_workers
 
-    engine = scheduler_engine(scheduler) if scheduler else local_engine(workers or usable_processors())
+    engine = scheduler_engine(scheduler) if scheduler else local_engine(workers or usual_workers(device))
     with listening() as stop:
         table = run_grid(
             chosen,

@@ -1,10 +1,13 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from fake_shards import FakeShardSet, tiny_recipe
 
+from spikebridge.train.data import frames
 from spikebridge.train.data.batches import TrainingBatches, static_stream
-from spikebridge.train.data.frames import Frames
+from spikebridge.train.data.frames import Frames, choose_residence
 from spikebridge.train.errors import MethodError, ShardMismatchError
 
 CPU = torch.device("cpu")
@@ -164,3 +167,17 @@ def test_frames_in_order(tmp_path):
     parts = list(frames.batches(5, CPU))
     assert [len(labels) for _, labels in parts] == [5, 5, 2]
     assert torch.cat([labels for _, labels in parts]).tolist() == split.labels.tolist()
+
+
+def test_the_static_pool_counts_for_what_fits_on_the_device(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=4000))
+    cuda = torch.device("cuda")
+    assert choose_residence("auto", 600, cuda, pool_bytes=400) == "device"
+    assert choose_residence("auto", 600, cuda, pool_bytes=401) == "host"
+    assert choose_residence("device", 600, cuda, pool_bytes=401) == "device"
+    assert choose_residence("auto", 600, CPU, pool_bytes=2**60) == "host"
+    asked = []
+    monkeypatch.setattr(frames, "choose_residence", lambda *given, pool_bytes: asked.append(pool_bytes) or "host")
+    make(tmp_path)
+    make(tmp_path, method="event_only", needs_static=False)
+    assert asked == [15 * 16 * 16, 0]

@@ -199,3 +199,10 @@ def test_every_method_learns_and_changes_the_whole_network(tmp_path, name):
     alone = begun.method.inputs(begun.data.batch(0, 0), 0).static is None  # no static stream
     assert all(alone and (key == "coefficients" or key.startswith("static_head")) for key in still)
     assert read_result(tmp_path / "run")["method"] == name
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains_with_the_fused_kernels_asked_for(tmp_path, name):
+    recipe = tiny_recipe(method=name, epochs=1, batch_size=12, teacher_steps=1)
+    result = train(FakeShardSet(tmp_path / "shards"), recipe, tmp_path / "run", device="cpu", backend="numba")
+    assert "numba" in result["backend"]
