@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from spikebridge.models.errors import BackendError
-from spikebridge.models.neurons import FiringRule, Neuron
+from spikebridge.models.neurons import FiringRule
 from spikebridge.models.registry import lookup
 
 SURROGATE_CODES = {"QGateGrad": 0, "BackEIGateGrad": 1, "GateGrad": 2, "SigmoidGrad": 3, "AtanGrad": 4}
@@ -128,23 +128,3 @@ def count_launch(name: str) -> None:
     """Called by the kernels' own entry points, so that the count says what ran and not what was planned."""
     if (counter := _launches.get()) is not None:
         counter[name] += 1
-
-
-def try_triton(node: Neuron, *, device: torch.device, dtype: torch.dtype) -> None:
-    """Compile and launch one small kernel for these neurons on a GPU, and wait for it.
-
-    Raises:
-        BackendError: Triton cannot; says why, and what does without it.
-    """
-    try:
-        from spikebridge.models.fire_triton import fire
-
-        x = torch.zeros((1, 1, 1, 1), device=device, dtype=dtype)  # [B,S,T,F]
-        fire(x, node.to(device), None, streams=(0,), pool=False, potential=False)
-        torch.cuda.synchronize(device)
-    except Exception as error:  # whatever the compiler, the driver or a missing header raises
-        raise BackendError(
-            f"Triton, which computes the neurons on {device}, does not run on this machine: "
-            f"{type(error).__name__}: {error}. It needs a C compiler and the headers of Python (Debian: gcc, "
-            "python3-dev) and a GPU of compute capability 7.5 or more; --backend torch does without it, more slowly."
-        ) from error

@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from spikebridge.models import kernels_triton as kernels
 from spikebridge.models.backends import SURROGATE_CODES, count_launch
+from spikebridge.models.errors import BackendError
 from spikebridge.models.folding import channels_last, empty_channels_last
 from spikebridge.models.neurons import FiringRule, Neuron
 from spikebridge.models.normalization import StepNorm
@@ -277,3 +278,21 @@ def fire(
         x, weight, bias, node.gain(), Plan(node.rule, pool, potential, statistics)
     )
     return spikes
+
+
+def try_triton(node: Neuron, *, device: torch.device, dtype: torch.dtype) -> None:
+    """Compile and launch one small kernel for these neurons on a GPU, and wait for it.
+
+    Raises:
+        BackendError: Triton cannot; says why, and what does without it.
+    """
+    try:
+        x = torch.zeros((1, 1, 1, 1), device=device, dtype=dtype)  # [B,S,T,F]
+        fire(x, node.to(device), None, streams=(0,), pool=False, potential=False)
+        torch.cuda.synchronize(device)
+    except Exception as error:  # whatever the compiler, the driver or a missing header raises
+        raise BackendError(
+            f"Triton, which computes the neurons on {device}, does not run on this machine: "
+            f"{type(error).__name__}: {error}. It needs a C compiler and the headers of Python (Debian: gcc, "
+            "python3-dev) and a GPU of compute capability 7.5 or more; --backend torch does without it, more slowly."
+        ) from error

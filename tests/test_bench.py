@@ -70,6 +70,45 @@ def test_on_a_machine_with_a_gpu_the_tests_are_the_same(tmp_path):
     assert "skipped: 0;" in done.stdout
 
 
+SCARCE = """
+import sys, pathlib, torch
+sys.path.insert(0, str(pathlib.Path(sys.argv.pop(1)) / "tests" / "bench"))
+import bench_gpu
+
+def scarce(case, **how):
+    if case.B > 1:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return made(case, **how)
+
+def unequal(case, **how):
+    if case.name == "scnn":
+        raise AssertionError("they differ")
+
+made, bench_gpu.their_step = bench_gpu.their_step, scarce
+bench_gpu.check_equal = unequal
+bench_gpu.golden.check = lambda *_, **how: None
+bench_gpu.SMALL_CASES = bench_gpu.SMALL_CASES[2:]
+sys.exit(bench_gpu.main())
+"""
+
+
+def test_the_gpu_benchmark_survives_what_fails(tmp_path):
+    """A reference that does not fit gets a smaller batch; what differs is in the report, and in the exit code."""
+    command = [sys.executable, "-c", SCARCE, ROOT, "--small", "--rounds", "1", "--device", "cpu"]
+    command += ["--json", tmp_path / "rows.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    found = json.loads((tmp_path / "rows.json").read_text())
+    assert found["machine"]["failed"].endswith("equal in float64: AssertionError: they differ")
+    assert [row["theirs"] for row in found["rows"]] == [
+        "step by step, fp32, B=1: 4 do not fit",
+        "step by step, bf16, B=1: 4 do not fit",
+        "batches in memory",
+    ]
+    assert "out of memory, now with 1 samples" in done.stderr
+    assert all(row["what"] in done.stdout for row in found["rows"])
+
+
 ONLY = """
 import importlib.abc, pathlib, sys, tempfile
 root = pathlib.Path(sys.argv[1])

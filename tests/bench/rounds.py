@@ -180,20 +180,34 @@ def report(
     rows: Sequence[Row], *, packages: Sequence[str], given: argparse.Namespace, more: Mapping[str, str] | None = None
 ) -> None:
     """Print the machine (with `more` about it) and the table; write the raw rows where they are wanted."""
-    facts = machine(packages) | dict(more or {})
-    head = "; ".join(f"{name} {value}" for name, value in facts.items())
-    head += f"\none thread; rounds in turn: {given.rounds}; medians, and the ratio's quartiles"
-    table = [("what", "ours", "theirs", "ratio", "bar"), *((*row.cells(), row.judged()) for row in rows)]
-    if not any(line[4] for line in table[1:]):
-        table = [line[:4] for line in table]
+    head, table = _told(rows, facts := machine(packages) | dict(more or {}), given)
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     print(head)
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    if given.json:
-        content = {"machine": facts, "small": given.small, "rows": [asdict(row) for row in rows]}
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(content, indent=1) + "\n")
-        lines = [f"| {' | '.join(line)} |" for line in table]
-        lines.insert(1, "|" + "---|" * len(table[0]))
-        given.json.with_suffix(".md").write_text("\n".join((head.replace("\n", "\n\n"), "", *lines)) + "\n")
+    save(rows, facts, given)
+
+
+def save(rows: Sequence[Row], facts: Mapping[str, str], given: argparse.Namespace) -> None:
+    """Write the raw rows with what is known of the machine, and the table beside them, where they are wanted."""
+    if not given.json:
+        return
+    content = {"machine": dict(facts), "small": given.small, "rows": [asdict(row) for row in rows]}
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    given.json.write_text(json.dumps(content, indent=1) + "\n")
+    head, table = _told(rows, facts, given)
+    lines = [f"| {' | '.join(line)} |" for line in table]
+    lines.insert(1, "|" + "---|" * len(table[0]))
+    given.json.with_suffix(".md").write_text("\n".join((head.replace("\n", "\n\n"), "", *lines)) + "\n")
+
+
+def _told(
+    rows: Sequence[Row], facts: Mapping[str, str], given: argparse.Namespace
+) -> tuple[str, list[tuple[str, ...]]]:
+    head = "; ".join(f"{name} {value}" for name, value in facts.items())
+    head += f"\none thread; rounds in turn: {given.rounds}; medians, and the ratio's quartiles"
+    table: list[tuple[str, ...]] = [("what", "ours", "theirs", "ratio", "bar")]
+    table += [(*row.cells(), row.judged()) for row in rows]
+    if not any(line[4] for line in table[1:]):
+        table = [line[:4] for line in table]
+    return head, table

@@ -24,6 +24,8 @@ FIXES = {"cka": "debiased", "feature": "before_reset", "statistics": "domain", "
 class KnowledgeTransferFixed(KnowledgeTransfer):
     """`kt` with `FIXES` wherever a recipe says what was published; what it says otherwise stays."""
 
+    capturable = True
+
     @classmethod
     def complete(cls, settings: TrainSettings) -> TrainSettings:
         """The settings with `FIXES`; without regularisation there are no weights of steps to fix."""

@@ -120,7 +120,9 @@ def require_backend(network: TransferNetwork, *, precision: str, device: torch.d
     try:
         chosen = backends.choose(x, node.rule)
         if chosen == "triton" and device.type == "cuda":
-            backends.try_triton(node, device=device, dtype=x.dtype)
+            from spikebridge.models.fire_triton import try_triton
+
+            try_triton(node, device=device, dtype=x.dtype)
             log.info("neurons by Triton: its kernels are compiled in the first steps, and kept for later runs")
     except BackendError as error:
         raise NetworkError(str(error)) from error

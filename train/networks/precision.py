@@ -1,8 +1,9 @@
 """Arithmetic of the forward and backward pass: fp32, or convolutions and linear layers in 16 bits.
 
-In bf16 and fp16 weights are rounded for each convolution and linear layer (autocast). Everything else stays in fp32:
-membrane potential, BatchNorm statistics, alignment, losses, gradients of the weights, optimiser, running statistics;
-and so does scoring, so that a run is scored alike whatever it was trained in.
+In bf16 and fp16, convolutions and linear layers take their input and weights rounded, and return 16 bits (autocast); so
+do the gradients of their weights, which are then kept in fp32, and the residual sums of the ResNets. Everything else
+is in fp32: membrane potential, BatchNorm statistics, alignment, losses, optimiser, running statistics; and so is
+scoring, so that a run is scored alike whatever it was trained in.
 
 fp16 has no room for small gradients, so its loss is scaled: the factor halves when a gradient overflows (that update
 is left out) and doubles after 2,000 updates without. It is part of a checkpoint, and a function of the steps before.
@@ -10,8 +11,8 @@ bf16 has the range of fp32 and needs none of it.
 
 `auto` takes what the device is fast in: bf16 on a GPU from compute capability 8.0 on, fp16 on one of 7.5, fp32 on
 others and on a CPU, unless that has matrix units for bf16 and the neurons' fast kernels take it. "fp32" on a GPU means
-TF32 (10 bits of mantissa, where the GPU has it) for the products inside convolutions, fp32 for matrix products; both are
-set, whatever torch's defaults are, and stand in result.json.
+TF32 (10 bits of mantissa, where the GPU has it) for the products inside convolutions, fp32 for matrix products; both
+are set, whatever torch's defaults are, and stand in result.json.
 """
 
 from __future__ import annotations

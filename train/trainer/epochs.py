@@ -136,7 +136,10 @@ class Trainer:
         self.sums = EpochSums(shards.sample_shape[0], device, self.method.terms)
         self.finite = FiniteWatch(self.network, device)
         self.graph_step: DeviceStep | None = None
-        if graph and why_not_capturable(self.data, method, settings, self.distributed, device) is None:
+        obstacle = why_not_capturable(self.data, method, settings, self.distributed, device)
+        if obstacle and graph and device.type == "cuda" and self.distributed.is_main:
+            log.info("steps are not recorded as CUDA graphs: %s", obstacle)
+        if graph and obstacle is None:
             self.graph_step = CudaGraphStep(
                 self.train_step, self.sums, self.finite, batch_size=settings.batch_size, device=device
             )

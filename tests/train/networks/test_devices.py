@@ -113,9 +113,9 @@ def test_tf32_is_set_and_recorded(card, two_gpus, tmp_path):
 
 
 def test_triton_is_tried_before_a_run_is_begun(monkeypatch):
-    tried = []
+    fire_triton, tried = pytest.importorskip("spikebridge.models.fire_triton"), []
     monkeypatch.setattr(backends, "choose", lambda *_: "triton")
-    monkeypatch.setattr(backends, "try_triton", lambda _, **how: tried.append(how))
+    monkeypatch.setattr(fire_triton, "try_triton", lambda _, **how: tried.append(how))
     settings = {"num_classes": 3, "time_steps": 4, "width": 0.1}
     with FakeTensorMode():
         network = build_model("scnn", **settings)
@@ -126,12 +126,11 @@ def test_triton_is_tried_before_a_run_is_begun(monkeypatch):
 
 
 def test_why_triton_does_not_run_and_what_does_without(monkeypatch):
-    pytest.importorskip("triton")
-    from spikebridge.models import fire_triton
+    fire_triton = pytest.importorskip("spikebridge.models.fire_triton")
 
     def breaks(*_, **how):
         raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.")
 
     monkeypatch.setattr(fire_triton, "fire", breaks)
     with pytest.raises(BackendError, match=r"Failed to find C compiler.*gcc, python3-dev.*--backend torch"):
-        backends.try_triton(make_neuron("LIF", surrogate="QGateGrad", reset="hard"), device=CPU, dtype=torch.float32)
+        fire_triton.try_triton(make_neuron("LIF", surrogate="QGateGrad", reset="hard"), device=CPU, dtype=torch.float32)
