@@ -21,7 +21,7 @@ PACKAGES = {
         formats     : base containers events
         shards      : base containers events
         checks      : base containers shards
-        datasets    : base events shards
+        datasets    : base events images shards
         sharing     : base shards
         simulation  : base events formats images shards
         readers     : base containers datasets events formats images

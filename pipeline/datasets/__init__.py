@@ -1,1 +1,1 @@
-"""What all data-set pairs share: listings joined by name, layouts of folders, and splits."""
+"""Listings of data-set pairs joined by name, layouts of folders, and splits."""

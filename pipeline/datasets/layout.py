@@ -1,4 +1,4 @@
-"""What lies in folders of raw data, however they were unpacked and whatever else was left in them.
+"""Folders of raw data, however they were unpacked and whatever else was left in them.
 
 A data set's folder may be given, or one above it; an archive may have been unpacked into a folder of its own name; and
 systems, browsers and archives leave files behind that belong to no data set.
@@ -6,10 +6,14 @@ systems, browsers and archives leave files behind that belong to no data set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from spikebridge.pipeline.base.errors import LayoutError
+from spikebridge.pipeline.base.errors import LayoutError, few
+
+Key = TypeVar("Key", bound=Hashable)
 
 LITTER_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found", "icon\r"}
 LITTER_ENDINGS = {
@@ -18,11 +22,11 @@ LITTER_ENDINGS = {
     *(".zip", ".rar", ".7z", ".tar", ".tgz", ".part", ".crdownload", ".download"),  # archives and unfinished downloads
 }
 DEEPEST, MOST_FOLDERS = 4, 5000
-"""How far below a given folder the right one is sought, and in how many folders at most."""
+"""Limits of the search for the right folder: levels below a given one, and folders in all."""
 
 
 def is_litter(path: Path) -> bool:
-    """Whether a file or folder belongs to no data set: hidden, or left by a system, a browser or an archive.
+    """Return whether a file or folder belongs to no data set: hidden, or left by a system, a browser or an archive.
 
     Of the archives `.gz` is none: files of data sets may be packed with it.
     """
@@ -30,31 +34,72 @@ def is_litter(path: Path) -> bool:
     return name.startswith(".") or name in LITTER_NAMES or (path.suffix.casefold() in LITTER_ENDINGS and path.is_file())
 
 
-def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, by name as text, without litter; links count as what they lead to."""
+def list_entries(folder: Path) -> list[Path]:
+    """List a folder by name as text, without litter; links count as what they lead to."""
     return sorted((path for path in folder.iterdir() if not is_litter(path)), key=lambda path: path.name)
 
 
-def folders(folder: Path) -> list[Path]:
-    """The folders in a folder."""
-    return [path for path in entries(folder) if path.is_dir()]
+def list_folders(folder: Path) -> list[Path]:
+    """List the folders in a folder."""
+    return [path for path in list_entries(folder) if path.is_dir()]
 
 
-def child(folder: Path, *names: str) -> Path | None:
-    """The folder `folder/name/name/...` whatever the case of its letters, or None.
+def find_child(folder: Path, *names: str) -> Path | None:
+    """Return the folder `folder/name/name/...` whatever the case of its letters, or None.
 
     Where a folder holds nothing but one of its own name, which is what unpacking into a new folder leaves, the inner
     one is meant. A name of the right case comes before another.
     """
     for name in names:
-        wanted = name.casefold()
-        found = [path for path in folders(folder) if path.name.casefold() == wanted]
-        if not found:
+        folded = name.casefold()
+        matches = [path for path in list_folders(folder) if path.name.casefold() == folded]
+        if not matches:
             return None
-        folder = next((path for path in found if path.name == name), found[0])
-        while len(inside := entries(folder)) == 1 and inside[0].name.casefold() == wanted and inside[0].is_dir():
+        folder = next((path for path in matches if path.name == name), matches[0])
+        while len(inside := list_entries(folder)) == 1 and inside[0].name.casefold() == folded and inside[0].is_dir():
             folder = inside[0]
     return folder
+
+
+def number_files(
+    paths: Iterable[Path], pattern: re.Pattern[str], key: Callable[[str], Key], *, expected: str, lenient: bool = False
+) -> dict[Key, Path]:
+    """Return files by the number in their names, in their order.
+
+    Args:
+        paths: the files.
+        pattern: matches the whole name; its first group is the number.
+        key: turns the group into the number; `int` takes 7 and 007 for one.
+        expected: what the names should be, for the message.
+        lenient: leave files of other names out.
+
+    Raises:
+        LayoutError: a file of another name (and not `lenient`), or two of one number.
+    """
+    files: dict[Key, Path] = {}
+    for path in paths:
+        match = pattern.fullmatch(path.name)
+        if match is None:
+            if lenient:
+                continue
+            raise LayoutError(f"{path} does not belong here; expected {expected}. Move it out.")
+        number = key(match[1])
+        if number in files:
+            raise LayoutError(f"{files[number]} and {path} have one number; expected one file each. Remove one.")
+        files[number] = path
+    return files
+
+
+def refuse_equal_stems(paths: Iterable[Path]) -> None:
+    """Refuse files of one folder that differ by their endings alone, because samples are named after stems.
+
+    Raises:
+        LayoutError: two files of one stem.
+    """
+    stems: dict[str, Path] = {}
+    for path in paths:
+        if (other := stems.setdefault(f"{path.parent.name}/{path.stem}", path)) != path:
+            raise LayoutError(f"{other} and {path} have one stem; expected one file each. Rename one.")
 
 
 def find_root(root: Path, *, below: Sequence[str], holds: Callable[[Path], bool], what: str, layout: str) -> Path:
@@ -63,12 +108,12 @@ def find_root(root: Path, *, below: Sequence[str], holds: Callable[[Path], bool]
     Args:
         root: what the user gave.
         below: relative folders to try before all others, in order.
-        holds: says whether a folder looks right.
+        holds: returns whether a folder has the layout.
         what: `events` or `static`, for the message.
-        layout: what it should look like, for the message.
+        layout: the layout in words, for the message.
 
     Raises:
-        LayoutError: missing, no folder, empty, of another layout, or several that look right equally far below.
+        LayoutError: missing, no folder, empty, of another layout, or several that have the layout equally far below.
     """
     if not root.exists():
         raise LayoutError(f"{what} folder {root} does not exist; expected {layout}.")
@@ -78,28 +123,27 @@ def find_root(root: Path, *, below: Sequence[str], holds: Callable[[Path], bool]
         if folder.is_dir() and holds(folder):
             return folder
     for level in _levels(root):
-        found = [folder for folder in level if holds(folder)]
-        if len({folder.resolve() for folder in found}) > 1:
+        fitting = [folder for folder in level if holds(folder)]
+        if len({folder.resolve() for folder in fitting}) > 1:
             raise LayoutError(
-                f"{what} folder {root}: {found[0]} and {found[1]} both look right; expected one folder with {layout}. "
-                f"Give the right one with --{what}."
+                f"{what} folder {root}: {fitting[0]} and {fitting[1]} both have the layout; expected one folder with "
+                f"{layout}. Give the right one with --{what}."
             )
-        if found:
-            return found[0]
+        if fitting:
+            return fitting[0]
     names = sorted(entry.name for entry in root.iterdir())
-    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     raise LayoutError(
-        f"{what} folder {root} {'holds ' + shown if names else 'is empty'}; expected {layout}. "
+        f"{what} folder {root} {'holds ' + few(names, most=6) if names else 'is empty'}; expected {layout}. "
         f"Give the right folder with --{what}."
     )
 
 
 def _levels(root: Path) -> Iterator[list[Path]]:
-    """The folders one below a root, then those two below, and so on."""
-    level, seen = [root], 0
+    """Yield the folders one below a root, then those two below, and so on."""
+    level, count = [root], 0
     for _ in range(DEEPEST):
-        level = [inner for outer in level for inner in folders(outer)]
-        seen += len(level)
-        if seen > MOST_FOLDERS:
+        level = [inner for outer in level for inner in list_folders(outer)]
+        count += len(level)
+        if count > MOST_FOLDERS:
             return
         yield level

@@ -1,4 +1,4 @@
-"""What a reader of a data-set pair provides: listings of recordings and images, joined by name, and how to read one.
+"""The base of all readers: listings of recordings and static images, joined by name, and reading one of each.
 
 A reader is a small class with no state but its facts; listings are plain picklable data, so a worker process needs only
 the reader's name and the items it is given.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base import names
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.base.installation import command
+from spikebridge.pipeline.datasets.layout import find_root
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import PackedEvents, pack
+from spikebridge.pipeline.images.decode import decode_image
 
 SIMULATION_NOTE = "simulated.json"
 """File beside the events and static folders of a simulated data set."""
@@ -28,7 +30,7 @@ SIMULATION_NOTE = "simulated.json"
 
 @dataclass(frozen=True)
 class Recording:
-    """One event recording as found on disk.
+    """One event recording on disk.
 
     Args:
         name: path below the events root without the ending, unique in the data set.
@@ -36,7 +38,7 @@ class Recording:
         label: class index in the reader's own list of classes.
         subset: official split, `train` or `test`; None where the data set has none. A published split may add `unused`.
         stem: name unique within (subset, label), for the sample's key.
-        image: name of the photograph it shows; None when only the class is known.
+        image: name of the static image it shows; None when only the class is known.
         detail: numbers that the reader needs to find or read it inside its file, and that the listing's hash covers.
     """
 
@@ -51,7 +53,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class StaticImage:
-    """One static image as found on disk.
+    """One static image on disk.
 
     Args:
         name: unique in the data set; what `Recording.image` refers to.
@@ -72,17 +74,17 @@ class StaticImage:
 
 @dataclass(frozen=True)
 class Listing:
-    """What was found below the two roots, in a fixed order.
+    """Recordings and images below the two roots, in a fixed order.
 
     Args:
         classes: class names; a label is an index into them.
         recordings: sorted by name.
         images: sorted by name.
         sensor_size: (W, H) in pixels; events outside are an error, and extent `canvas` stretches it.
-        shown_fraction: where it is known how the camera saw the photographs: the share of the sensor that a photograph
+        shown_fraction: where it is known how the camera saw the static images: the share of the sensor that an image
             fills, centred and with its aspect kept. Extent `canvas` then places the static images likewise.
-        pairing: `exact` when recordings name their photograph, `class` when only classes are known.
-        notes: one line each on what was expected and not found.
+        pairing: `exact` when recordings name their static image, `class` when only classes are known.
+        notes: one line each on what is missing or assumed; they stand in the manifest, so a changed word changes IDs.
     """
 
     classes: tuple[str, ...]
@@ -94,7 +96,7 @@ class Listing:
     notes: tuple[str, ...] = ()
 
     def sha256(self) -> str:
-        """Hash of names, labels, subsets and file sizes: equal listings, equal plan, whatever the folder."""
+        """Return the hash of names, labels, subsets and file sizes: equal listings, equal plan, whatever the folder."""
         digest = hashlib.sha256()
         sizes: dict[Path, int] = {}
         items: list[Recording | StaticImage] = [*self.recordings, *self.images]
@@ -110,13 +112,15 @@ class Listing:
         return digest.hexdigest()
 
 
-OFFICIAL = "strict: the official test subset, and 10 % of each class's training recordings validate; "
-DRAWN = "strict: 20 % of each class test, and 10 % of the others validate, by seed; "
+OFFICIAL = "the official test subset, and 10 % of each class's training recordings validate"
+DRAWN = "20 % of each class test, and 10 % of the others validate, by seed"
 
 
 @dataclass(frozen=True)
 class DatasetCard:
     """Facts about a data set for `datasets` and for the card of a shard set.
+
+    Title, download, licence and citation stand in the card, so a changed word changes the IDs of shard sets.
 
     Args:
         title: name in full.
@@ -128,7 +132,8 @@ class DatasetCard:
         pairing: `exact`, `class`, or how it is decided.
         expected: recordings per official subset of the whole set; empty where there is no whole.
         images: static images of the whole set, in words.
-        splits: what `strict` and `legacy` make of the subsets, in words.
+        strict: what the protocol `strict` makes of the subsets, in words; by default what follows from `expected`.
+        legacy: what the protocol `legacy` makes of them.
         simulated: True when every recording is simulated.
     """
 
@@ -141,15 +146,21 @@ class DatasetCard:
     pairing: str
     expected: dict[str, int]
     images: str = "as many as there are"
-    splits: str = DRAWN
+    strict: str = ""
+    legacy: str = "the official subsets, nothing validates"
     simulated: bool = False
+
+    @property
+    def splits(self) -> str:
+        """Return what the protocols make of the subsets, in words."""
+        return f"strict: {self.strict or (OFFICIAL if 'test' in self.expected else DRAWN)}; legacy: {self.legacy}"
 
 
 class PairReader:
-    """Base of all readers: facts as class attributes, three methods, and the published split where there is one.
+    """Base of all readers: facts as class attributes, listing, reading, and the published split where there is one.
 
     Attributes:
-        name: what the user calls it.
+        name: of the data set on the command line.
         card: facts for people.
         crop: (left, top, right, bottom) in pixels of what frames show, right and bottom exclusive; None for all.
         span_us: see `pipeline.events.framing.to_frames`.
@@ -162,8 +173,8 @@ class PairReader:
     span_us: ClassVar[int | None] = None
     many_per_file: ClassVar[bool] = False
 
-    def describe(self) -> dict[str, Any]:
-        """The facts that `spikebridge datasets NAME` prints."""
+    def describe(self) -> dict[str, str]:
+        """Return the facts that `spikebridge datasets NAME` prints."""
         card = self.card
         expected = ", ".join(f"{count:,} {subset}" for subset, count in card.expected.items())
         return {
@@ -209,34 +220,43 @@ class PairReader:
         raise NotImplementedError
 
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
-        """Decode one image to [H,W,3].
+        """Decode one image to [H,W,3]; a reader whose images are not files of their own replaces this.
 
         Raises:
             RecordingError: it cannot be decoded.
         """
-        raise NotImplementedError
+        return decode_image(image.path.read_bytes(), source=f"{image.name}{image.path.suffix}")
 
-    def published(self, listing: Listing, *, seed: int) -> Listing:
+    def find_root(self, root: Path, side: str, *, below: Sequence[str], holds: Callable[[Path], bool]) -> Path:
+        """Find the folder of one side, `events` or `static`; see `pipeline.datasets.layout.find_root`.
+
+        Raises:
+            LayoutError: no such folder, or several.
+        """
+        layout = self.card.events_layout if side == "events" else self.card.static_layout
+        return find_root(root, below=below, holds=holds, what=side, layout=layout)
+
+    def apply_published_split(self, listing: Listing, *, seed: int) -> Listing:
         """Write the split of the published experiments into the subsets, for the protocol `legacy`.
 
         Recordings become `train`, `test`, or `unused`; images of the subset `test` stay out of the static pool. What
-        deviates from the official subsets, or cannot be known, is said in the notes. The default changes nothing: the
+        deviates from the official subsets, or cannot be known, stands in the notes. The default changes nothing: the
         official subsets are the published ones.
 
         Args:
-            listing: the whole listing, before classes are chosen.
+            listing: the whole listing, before classes are selected.
             seed: replaces an order of files that nobody can know.
         """
         return listing
 
 
-def key_part(text: str) -> str:
+def make_key_part(text: str) -> str:
     """Make a name safe inside a sample key: letters, digits, `_` and `-` stay, anything else becomes `_`."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)
 
 
-def simulation_note(events_root: Path) -> Path | None:
-    """The file that `spikebridge simulate` leaves beside its recordings, if they are its own."""
+def find_simulation_note(events_root: Path) -> Path | None:
+    """Return the file that `spikebridge simulate` writes beside its recordings; None where there is none."""
     for folder in (events_root, events_root.parent):
         if (folder / SIMULATION_NOTE).is_file():
             return folder / SIMULATION_NOTE
@@ -247,5 +267,5 @@ READERS: dict[str, type[PairReader]] = {}
 
 
 def register(reader: type[PairReader]) -> type[PairReader]:
-    """Class decorator: make a reader known under its name."""
+    """Register a reader class under its name, as a decorator."""
     return names.register(READERS, reader.name, reader)

@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests - and which photographs may be shown beside the training recordings.
+"""Splits of the recordings, and the roles of the static images beside them.
 
 Every choice is a rank by a hash of (seed, purpose, class, name): it does not depend on the order of a listing, and a
 recording that is added or removed moves no more than the others' ranks.
@@ -29,12 +29,12 @@ CLASS_SIZE_FOR_VALIDATION = 3
 
 
 def rank(seed: int, purpose: str, *names: str) -> bytes:
-    """A hash that orders names at random, the same on every machine."""
+    """Return a hash that orders names at random, the same on every machine."""
     return hashlib.sha256("\0".join((str(seed), purpose, *names)).encode("utf-8", "surrogateescape")).digest()
 
 
-def choose(listing: Listing, *, classes: Sequence[str], limit: int) -> Listing:
-    """Keep the wanted classes (labels renumbered) and at most `limit` recordings, taken class by class in turn.
+def select(listing: Listing, *, classes: Sequence[str], limit: int) -> Listing:
+    """Keep the named classes (labels renumbered) and at most `limit` recordings, taken class by class in turn.
 
     Raises:
         SettingsError: a class that the data set does not have.
@@ -58,12 +58,12 @@ def choose(listing: Listing, *, classes: Sequence[str], limit: int) -> Listing:
     return replace(listing, classes=names, recordings=recordings, images=images)
 
 
-def assign_recordings(recordings: Iterable[Recording], *, seed: int, protocol: str) -> dict[str, str]:
-    """Split of every recording, by name.
+def assign_splits(recordings: Iterable[Recording], *, seed: int, protocol: str) -> dict[str, str]:
+    """Assign a split to every recording, by name.
 
     `strict`: the official test subset is kept, or round(.2 n) of each class is drawn where there is none; round(.1 n)
     of the training recordings of each class validate, at least one where the class has three.
-    `legacy`: the official subsets, or those that `PairReader.published` wrote, without a validation split (the
+    `legacy`: the official subsets, or those of `PairReader.apply_published_split`, without a validation split (the
     published code chooses its checkpoint on the test set). A recording of the subset `unused` gets no split.
     `leaky`: as `strict`.
     """
@@ -73,8 +73,8 @@ def assign_recordings(recordings: Iterable[Recording], *, seed: int, protocol: s
             by_class[recording.label].append(recording)
     split: dict[str, str] = {}
     for label, members in by_class.items():
-        open_ones = [r.name for r in members if r.subset is None]
-        tested = set(_draw(open_ones, round(TEST_SHARE * len(open_ones)), seed, "test", label))
+        without_subset = [r.name for r in members if r.subset is None]
+        tested = set(_draw(without_subset, round(TEST_SHARE * len(without_subset)), seed, "test", label))
         tested |= {r.name for r in members if r.subset == "test"}
         training = [r.name for r in members if r.name not in tested]
         count = round(VALIDATION_SHARE * len(training))
@@ -87,8 +87,8 @@ def assign_recordings(recordings: Iterable[Recording], *, seed: int, protocol: s
     return split
 
 
-def first_share_trains(recordings: Iterable[Recording], share: float, *, seed: int) -> tuple[Recording, ...]:
-    """Recordings with the published subsets "the first `share` of each class trains, the rest tests".
+def split_by_first_share(recordings: Iterable[Recording], share: float, *, seed: int) -> tuple[Recording, ...]:
+    """Give recordings the published subsets "the first `share` of each class trains, the rest tests".
 
     The published code takes the first round(share * n), half to even, in the order in which the file system lists them.
     Differs: that order cannot be known, so a seeded permutation of each class stands for it.
@@ -115,7 +115,7 @@ def read_splits(path: Path, recordings: Sequence[Recording]) -> dict[str, str]:
     Args:
         path: the file; `recording` is the path below the events root without the ending, `split` one of train,
             validation, test, unused. Recordings that it does not list are not used.
-        recordings: what was found.
+        recordings: of the listing.
 
     Raises:
         SettingsError: unreadable, other columns, an unknown recording or split, or a recording listed twice.
@@ -144,7 +144,7 @@ def read_splits(path: Path, recordings: Sequence[Recording]) -> dict[str, str]:
     return {name: value for name, value in split.items() if value != UNUSED}
 
 
-def image_roles(
+def assign_image_roles(
     images: Sequence[StaticImage],
     fingerprints: Mapping[str, Collection[bytes]],
     *,
@@ -153,7 +153,7 @@ def image_roles(
     protocol: str,
     official: bool = True,
 ) -> dict[str, str]:
-    """Role of every image, by name: `pool`, `validation`, `test`, or `duplicate`.
+    """Assign a role to every image, by name: `pool`, `validation`, `test`, or `duplicate`.
 
     `strict`: held out are the images of the official test subset and the source images of validation and test
     recordings; `duplicate` are all others that share a fingerprint with a held-out one. `legacy`: every image of the
@@ -176,7 +176,7 @@ def image_roles(
     for recording in sorted(recordings, key=lambda r: split[r.name] == "test"):
         if recording.image in roles and split[recording.name] != "train":
             roles[recording.image] = split[recording.name]
-    held_out = {print_ for name, role in roles.items() if role != POOL for print_ in fingerprints[name]}
+    held_out = {digest for name, role in roles.items() if role != POOL for digest in fingerprints[name]}
     for name, role in roles.items():
         if role == POOL and not held_out.isdisjoint(fingerprints[name]):
             roles[name] = DUPLICATE
@@ -184,6 +184,6 @@ def image_roles(
 
 
 def count_splits(split: Mapping[str, str]) -> dict[str, int]:
-    """Recordings per split, in the order train, validation, test."""
+    """Count recordings per split, in the order train, validation, test."""
     counts = Counter(split.values())
     return {name: counts[name] for name in SPLITS}

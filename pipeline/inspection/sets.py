@@ -27,7 +27,7 @@ from spikebridge.pipeline.inspection.facts import (
     summarize_frames,
 )
 from spikebridge.pipeline.inspection.views import LARGEST_SENSOR
-from spikebridge.pipeline.readers import all_readers, get_reader
+from spikebridge.pipeline.readers import get_reader, list_readers
 from spikebridge.pipeline.shards.reader import ShardSet
 
 CHUNK = 256
@@ -106,7 +106,7 @@ def find_pair(events_root: Path, static_root: Path) -> tuple[PairReader, Listing
         LayoutError: several fit, or none and there are no recordings.
     """
     fitting: list[tuple[PairReader, Listing]] = []
-    for reader in all_readers():
+    for reader in list_readers():
         try:
             fitting.append((reader, reader.list_pair(events_root, static_root)))
         except LayoutError:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import RecordingError, ShardSetError
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.names import near_names
-from spikebridge.pipeline.datasets.pairs import SIMULATION_NOTE, Listing, PairReader, Recording, simulation_note
+from spikebridge.pipeline.datasets.pairs import SIMULATION_NOTE, Listing, PairReader, Recording, find_simulation_note
 from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.inspection.facts import Facts, summarize_events, summarize_frames
@@ -104,7 +104,7 @@ def view_recording(
 
 def is_simulated(reader: PairReader, root: Path) -> bool:
     """Return whether the recordings of a raw data set are known to be simulated."""
-    return reader.card.simulated or bool(simulation_note(root) or simulation_note(root / "events"))
+    return reader.card.simulated or bool(find_simulation_note(root) or find_simulation_note(root / "events"))
 
 
 def _view_events(

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tonic.dataset import Dataset
 
 from spikebridge.pipeline.datasets.pairs import Listing, Recording
-from spikebridge.pipeline.datasets.splits import assign_recordings
+from spikebridge.pipeline.datasets.splits import assign_splits
 from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.readers import cepdvs, nomniglot
 from spikebridge.pipeline.shards.dataset import SplitFrames
@@ -118,7 +118,7 @@ class CEPDVS(_PairEvents):
         return cepdvs.CEPDVS().list_events(root)
 
     def _subset(self, listing: Listing) -> set[str]:
-        split = assign_recordings(listing.recordings, seed=0, protocol="strict")
+        split = assign_splits(listing.recordings, seed=0, protocol="strict")
         return {name for name, part in split.items() if part != "test"}
 
     def _read(self, recording: Recording) -> Events:
@@ -139,7 +139,7 @@ class NOmniglot(_PairEvents):
         return nomniglot.NOmniglot().list_events(root)
 
     def _read(self, recording: Recording) -> Events:
-        return nomniglot.cut(_whole_file(recording.path), recording)
+        return nomniglot.cut_recording(_whole_file(recording.path), recording)
 
 
 @lru_cache(maxsize=4)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spikebridge.pipeline.base.errors import LayoutError
-from spikebridge.pipeline.datasets.pairs import Listing, Recording, StaticImage, key_part
+from spikebridge.pipeline.datasets.pairs import Listing, Recording, StaticImage, make_key_part
 from spikebridge.pipeline.datasets.splits import rank
 from spikebridge.pipeline.shards.manifest import SPLITS
 from spikebridge.pipeline.shards.settings import ConversionSettings
@@ -94,7 +94,7 @@ def static_keys(images: Sequence[StaticImage]) -> dict[str, str]:
     Raises:
         LayoutError: two names that give one key.
     """
-    keys = {image.name: f"static-{image.label}-{key_part(image.stem)}" for image in images}
+    keys = {image.name: f"static-{image.label}-{make_key_part(image.stem)}" for image in images}
     _check_unique(keys)
     return keys
 
@@ -105,12 +105,12 @@ def sample_keys(recordings: Sequence[Recording], split: Mapping[str, str]) -> di
     Raises:
         LayoutError: two names that give one key.
     """
-    short = {r.name: f"{split[r.name]}-{r.label}-{key_part(r.stem)}" for r in recordings}
+    short = {r.name: f"{split[r.name]}-{r.label}-{make_key_part(r.stem)}" for r in recordings}
     uses = Counter(key.casefold() for key in short.values())
     keys = {
         r.name: short[r.name]
         if uses[short[r.name].casefold()] == 1
-        else f"{split[r.name]}-{r.label}-{key_part(r.name)}"
+        else f"{split[r.name]}-{r.label}-{make_key_part(r.name)}"
         for r in recordings
     }
     _check_unique(keys)

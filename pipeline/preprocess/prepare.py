@@ -16,8 +16,8 @@ import numpy as np
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.base.files import sha256_file
-from spikebridge.pipeline.datasets.pairs import Listing, PairReader, Recording, simulation_note
-from spikebridge.pipeline.datasets.splits import UNUSED, assign_recordings, choose, count_splits, read_splits
+from spikebridge.pipeline.datasets.pairs import Listing, PairReader, Recording, find_simulation_note
+from spikebridge.pipeline.datasets.splits import UNUSED, assign_splits, count_splits, read_splits, select
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
 from spikebridge.pipeline.preprocess.tasks import Job, reject, try_image, try_recording
 from spikebridge.pipeline.readers import get_reader
@@ -135,8 +135,8 @@ def prepare(
     reader = get_reader(settings.dataset)
     listing = reader.list_pair(events_root.absolute(), static_root.absolute())  # tasks run in other folders, too
     if settings.protocol == "legacy" and splits is None:
-        listing = reader.published(listing, seed=settings.seed)
-    listing = choose(listing, classes=settings.classes, limit=settings.limit)
+        listing = reader.apply_published_split(listing, seed=settings.seed)
+    listing = select(listing, classes=settings.classes, limit=settings.limit)
     if splits is not None:
         settings = replace(settings, splits_sha256=sha256_file(splits))
     images = {image.name for image in listing.images}
@@ -146,7 +146,7 @@ def prepare(
     lost = {r.name for r in orphans}
     usable = [r for r in listing.recordings if r.name not in lost]
     if splits is None:
-        split = assign_recordings(usable, seed=settings.seed, protocol=settings.protocol)
+        split = assign_splits(usable, seed=settings.seed, protocol=settings.protocol)
     else:
         listed = read_splits(splits, listing.recordings)
         orphans = [r for r in orphans if r.name in listed]
@@ -157,7 +157,7 @@ def prepare(
             f"expected {reader.card.static_layout}. Is this the static side of the same data set?"
         )
     below = Path(os.path.relpath(listing.recordings[0].path, events_root)).parents
-    simulated = reader.card.simulated or any(simulation_note(events_root / folder) for folder in below)
+    simulated = reader.card.simulated or any(find_simulation_note(events_root / folder) for folder in below)
     rejects = tuple(reject("recording", r.name, no_static_image(r.name, f"expected image {r.image}")) for r in orphans)
     return Conversion(settings, reader, listing, rejects, split, simulated)
 

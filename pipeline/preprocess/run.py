@@ -15,7 +15,7 @@ from typing import Any
 
 from spikebridge.pipeline.base.errors import PipelineError
 from spikebridge.pipeline.base.files import write_bytes
-from spikebridge.pipeline.datasets.splits import image_roles
+from spikebridge.pipeline.datasets.splits import assign_image_roles
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
 from spikebridge.pipeline.preprocess.complete import finish
 from spikebridge.pipeline.preprocess.executors import Engine, open_engine
@@ -144,7 +144,7 @@ def _static_images(conversion: Conversion, job: Job, chunks: Sequence[str], lost
     by_name = {image.name: image for image in conversion.listing.images}
     images = [by_name[name] for name in parts.names]
     keys = static_keys(images)
-    roles = image_roles(
+    roles = assign_image_roles(
         images,
         {
             name: (full.tobytes(), stored.tobytes())

@@ -10,20 +10,20 @@ from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.datasets.pairs import READERS, PairReader
 
 
-def all_readers() -> list[PairReader]:
-    """Every reader, by name."""
+def list_readers() -> list[PairReader]:
+    """Return every reader, by name."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     return [READERS[name]() for name in sorted(READERS)]
 
 
 def get_reader(name: str) -> PairReader:
-    """The reader of a data set.
+    """Return the reader of a data set.
 
     Raises:
         SettingsError: no such data set; the message lists near matches.
     """
-    readers = {reader.name: reader for reader in all_readers()}
+    readers = {reader.name: reader for reader in list_readers()}
     if name not in readers:
         raise SettingsError(f"no data set is called {name!r}; known: {', '.join(readers)}{suggest(name, readers)}")
     return readers[name]

@@ -1,4 +1,4 @@
-"""CEP-DVS: recordings and photographs of one scene, 20 classes.
+"""CEP-DVS: recordings and static images of one scene, 20 classes.
 
 Source: the public implementation of He et al. 2024, which is the only description of the files that there is.
 """
@@ -6,30 +6,17 @@ Source: the public implementation of He et al. 2024, which is the only descripti
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.containers import mat
-from spikebridge.pipeline.datasets.layout import child, entries, find_root
-from spikebridge.pipeline.datasets.pairs import (
-    DRAWN,
-    DatasetCard,
-    Listing,
-    PairReader,
-    Recording,
-    StaticImage,
-    register,
-)
+from spikebridge.pipeline.datasets.layout import find_child, list_entries, number_files
+from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
 from spikebridge.pipeline.datasets.splits import UNUSED
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import mat_events
-from spikebridge.pipeline.images.decode import decode_image
 
 CLASSES = (
     "aquatic_mammals",
@@ -66,7 +53,7 @@ BLOCK, PUBLISHED_TRAIN_SHARE, PUBLISHED_REST_SHARE = 500, 0.5, 0.8
 
 @register
 class CEPDVS(PairReader):
-    """CEP-DVS; pairs are exact: recording, photograph and label are joined on the number i.
+    """CEP-DVS; pairs are exact: recording, static image and label are joined on the number i.
 
     Labels number the classes of which there are recordings, in the published order; with all 20 they are the published
     labels. Time stamps are taken as microseconds; those that are not whole numbers are rejected.
@@ -85,42 +72,41 @@ class CEPDVS(PairReader):
         pairing="exact",
         expected={"unsplit": 10_000},
         images="10,000",
-        splits=DRAWN + "legacy: of each 500 in the order of names as text 50 % train, 20 % test, 30 % are unused",
+        legacy="of each 500 in the order of names as text 50 % train, 20 % test, 30 % are unused",
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
         listing = self.list_events(events_root)
-        rows = _read_labels(_labels_file(_root(events_root)))
-        image_root = find_root(
+        rows = _read_labels(_find_labels_file(self._find_events(events_root)))
+        image_root = self.find_root(
             static_root,
+            "static",
             below=("static", "CEP-DVS", "CEPDVS", "events", "static/CEP-DVS"),
-            holds=lambda folder: child(folder, *IMAGES.split("/")) is not None,
-            what="static",
-            layout=self.card.static_layout,
+            holds=lambda folder: find_child(folder, *IMAGES.split("/")) is not None,
         )
         label = {name: i for i, name in enumerate(listing.classes)}
-        pictures = _numbered(image_root, IMAGES, IMAGE_ENDINGS)
+        image_files = _list_numbered(image_root, IMAGES, IMAGE_ENDINGS)
         images = [
             StaticImage(f"{IMAGES}/{i}", path, label[rows[i]], None, str(i))
-            for i, path in pictures.items()
+            for i, path in image_files.items()
             if i < len(rows) and rows[i] in label
         ]
         images.sort(key=lambda image: image.name)
         notes = list(listing.notes)
-        if unlabelled := [number for number in pictures if number >= len(rows)]:
+        if unlabelled := [number for number in image_files if number >= len(rows)]:
             notes.append(f"{len(unlabelled)} images have no row in {LABELS_FILE} and are not used")
         return replace(listing, images=tuple(images), notes=tuple(notes))
 
     def list_events(self, events_root: Path) -> Listing:
-        """The recordings alone, without images.
+        """List the recordings alone, without images.
 
         Raises:
             LayoutError: see `list_pair`.
         """
-        root = _root(events_root)
-        labels_file = _labels_file(root)
+        root = self._find_events(events_root)
+        labels_file = _find_labels_file(root)
         rows = _read_labels(labels_file)
-        files = _numbered(root, RECORDINGS, (".mat",))
+        files = _list_numbered(root, RECORDINGS, (".mat",))
         if not files:
             raise LayoutError(f"{root / RECORDINGS}: no recordings found; expected {self.card.events_layout}.")
         if unlabelled := [number for number in files if number >= len(rows)]:
@@ -141,6 +127,10 @@ class CEPDVS(PairReader):
             notes.append(f"recordings of {len(classes)} classes found, {len(CLASSES)} expected: labels number those")
         return Listing(classes, tuple(recordings), (), SENSOR_SIZE, notes=tuple(notes))
 
+    def _find_events(self, events_root: Path) -> Path:
+        below = ("events", "CEP-DVS", "CEPDVS", "events/CEP-DVS")
+        return self.find_root(events_root, "events", below=below, holds=lambda f: _find_labels_file(f).is_file())
+
     def read_events(self, recording: Recording) -> Events:
         source = f"{recording.name}.mat"
         columns = mat.read(recording.path.read_bytes(), ("x", "y", "ts", "p"), source=source)
@@ -154,15 +144,12 @@ class CEPDVS(PairReader):
             )
         return events
 
-    def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
-        return decode_image(image.path.read_bytes(), source=f"{image.name}{image.path.suffix}")
-
-    def published(self, listing: Listing, *, seed: int) -> Listing:
-        """Blocks of 500 in the order of names as text: half trains, the next fifth tests, the rest is unused.
+    def apply_published_split(self, listing: Listing, *, seed: int) -> Listing:
+        """Split blocks of 500 in the order of names as text: half trains, the next fifth tests, the rest is unused.
 
         Source: He et al. 2024, public implementation, with its mix-up: positions among the training recordings (names
-        as text) pick photographs from the listing by number, so that few partners are of the class they stand for.
-        The label of such a photograph is here that of the recordings it stands beside. An order of 10,000 files is
+        as text) pick static images from the listing by number, so that few partners are of the class they stand for.
+        The label of such an image is here that of the recordings it stands beside. An order of 10,000 files is
         known exactly; nothing is drawn.
         """
         ordered = sorted(listing.recordings, key=lambda r: r.path.name)
@@ -191,24 +178,15 @@ class CEPDVS(PairReader):
         )
 
 
-def _root(events_root: Path) -> Path:
-    return find_root(
-        events_root,
-        below=("events", "CEP-DVS", "CEPDVS", "events/CEP-DVS"),
-        holds=lambda folder: _labels_file(folder).is_file(),
-        what="events",
-        layout=CEPDVS.card.events_layout,
-    )
-
-
-def _labels_file(root: Path) -> Path:
-    """The file of labels, whatever the case of its letters."""
-    found = (path for path in entries(root) if path.name.casefold() == LABELS_FILE.casefold() and path.is_file())
-    return next(found, root / LABELS_FILE)
+def _find_labels_file(root: Path) -> Path:
+    """Return the file of labels, whatever the case of its letters."""
+    folded = LABELS_FILE.casefold()
+    files = (path for path in list_entries(root) if path.name.casefold() == folded and path.is_file())
+    return next(files, root / LABELS_FILE)
 
 
 def _read_labels(path: Path) -> list[str]:
-    """Class of row i, 0-based after the header.
+    """Read the class of row i, 0-based after the header.
 
     Raises:
         LayoutError: no rows, or a row whose fifth word is no class.
@@ -229,20 +207,15 @@ def _read_labels(path: Path) -> list[str]:
     return labels
 
 
-def _numbered(root: Path, below: str, endings: Sequence[str]) -> dict[int, Path]:
-    """Files `<i><ending>` in a folder below a root by i, in the order of i.
+def _list_numbered(root: Path, below: str, endings: Sequence[str]) -> dict[int, Path]:
+    """List files `<i><ending>` in a folder below a root by i, in the order of i.
 
     Raises:
         LayoutError: no such folder, a file of another name, or two of one number.
     """
-    folder = child(root, *below.split("/"))
+    folder = find_child(root, *below.split("/"))
     if folder is None:
         raise LayoutError(f"{root / below} does not exist; expected files like 17{endings[0]} in it.")
-    paths = [path for path in entries(folder) if path.is_file()]
-    for path in paths:
-        if not re.fullmatch(r"[0-9]+", path.stem) or path.suffix.lower() not in endings:
-            raise LayoutError(f"{path} does not belong here; expected names like 17{endings[0]}. Move it out.")
-    counts = Counter(int(path.stem) for path in paths)
-    if twice := sorted(number for number, count in counts.items() if count > 1):
-        raise LayoutError(f"{folder}: several files have the number {twice[0]}; expected one. Remove the others.")
-    return {int(path.stem): path for path in sorted(paths, key=lambda path: int(path.stem))}
+    pattern = re.compile(f"([0-9]+)(?:{'|'.join(map(re.escape, endings))})", re.IGNORECASE)
+    paths = (path for path in list_entries(folder) if path.is_file())
+    return dict(sorted(number_files(paths, pattern, int, expected=f"names like 17{endings[0]}").items()))

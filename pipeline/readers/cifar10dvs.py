@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -18,23 +17,23 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import LayoutError, SettingsError
 from spikebridge.pipeline.containers import cifar
-from spikebridge.pipeline.datasets.layout import child, entries, find_root, folders
-from spikebridge.pipeline.datasets.pairs import (
-    DRAWN,
-    DatasetCard,
-    Listing,
-    PairReader,
-    Recording,
-    StaticImage,
-    register,
+from spikebridge.pipeline.datasets.layout import (
+    find_child,
+    list_entries,
+    list_folders,
+    number_files,
+    refuse_equal_stems,
 )
-from spikebridge.pipeline.datasets.splits import first_share_trains
+from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from spikebridge.pipeline.datasets.splits import split_by_first_share
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import aedat2, aedat4, mat_events
-from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
+from spikebridge.pipeline.images.decode import EXTENSIONS
 
 SENSOR_SIZE = (aedat2.SIDE, aedat2.SIDE)
-RECORDING_NAME = re.compile(r"(?:cifar10_([a-z]+)_)?([0-9]+)\.(aedat|aedat4|mat)", re.IGNORECASE)
+RECORDING_NAME = r"(?:cifar10_{}_)?([0-9]+)\.(?:aedat|aedat4|mat)"
+"""Pattern of the recordings of a class."""
+ANY_RECORDING = re.compile(RECORDING_NAME.format("[a-z]+"), re.IGNORECASE)
 PUBLISHED_TRAIN_SHARE = 0.9
 PYTHON_BATCHES = {**{f"data_batch_{i}": "train" for i in range(1, 6)}, "test_batch": "test"}
 SUBSET_FOLDERS = {"train": "train", "test": "test"}
@@ -67,41 +66,42 @@ class CIFAR10DVS(PairReader):
         pairing="class: which image a recording shows is not known",
         expected={"unsplit": 10_000},
         images="50,000 train, 10,000 test",
-        splits=DRAWN + "legacy: the first 90 % of each class train, the rest test, in a seeded order (9,000 and 1,000)",
+        legacy="the first 90 % of each class train, the rest test, in a seeded order (9,000 and 1,000)",
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
-        root = find_root(
+        root = self.find_root(
             events_root,
+            "events",
             below=("events", "CIFAR10DVS", "CIFAR10-DVS", "DVS_Cifar10", "events/CIFAR10DVS", "events/CIFAR10-DVS"),
-            holds=lambda folder: any(child(folder, name) for name in cifar.CLASSES) and bool(_of_recordings(folder)),
-            what="events",
-            layout=self.card.events_layout,
+            holds=lambda folder: (
+                any(find_child(folder, name) for name in cifar.CLASSES) and bool(_find_folders(folder))
+            ),
         )
-        image_root = find_root(
+        image_root = self.find_root(
             static_root,
+            "static",
             below=("static", *ARCHIVES, *(f"static/{name}" for name in ARCHIVES), "CIFAR10", "cifar10"),
-            holds=lambda folder: bool(_batches(folder) or _image_folders(folder)),
-            what="static",
-            layout=self.card.static_layout,
+            holds=lambda folder: bool(_find_batches(folder) or _find_image_folders(folder)),
         )
-        found = _of_recordings(root)
-        if other := sorted(set(found) - set(cifar.CLASSES)):
+        class_folders = _find_folders(root)
+        if other := sorted(set(class_folders) - set(cifar.CLASSES)):
             raise LayoutError(
-                f"{found[other[0]]} holds recordings, but is no class; expected {', '.join(cifar.CLASSES)}. "
+                f"{class_folders[other[0]]} holds recordings, but is no class; expected {', '.join(cifar.CLASSES)}. "
                 "Move it out."
             )
-        classes = tuple(name for name in cifar.CLASSES if name in found)
-        recordings = [r for label, name in enumerate(classes) for r in _recordings(found[name], name, label)]
+        classes = tuple(name for name in cifar.CLASSES if name in class_folders)
+        recordings = [r for label, name in enumerate(classes) for r in _list_class(class_folders[name], name, label)]
         if any(r.path.suffix.lower() == ".aedat4" for r in recordings) and importlib.util.find_spec("aedat") is None:
             raise SettingsError(
                 f"{root} holds .aedat4 files, and the package aedat, which reads them, is not installed. "
                 "Run pip install aedat, or use the original .aedat recordings."
             )
-        batches = _batches(image_root)
-        pictures = _batch_images(batches) if batches else _folder_images(image_root)
+        batches = _find_batches(image_root)
         images = [
-            replace(i, label=classes.index(name)) for i in pictures if (name := cifar.CLASSES[i.label]) in classes
+            replace(image, label=classes.index(name))
+            for image in (_list_batch_images(batches) if batches else _list_folder_images(image_root))
+            if (name := cifar.CLASSES[image.label]) in classes
         ]
         recordings.sort(key=lambda recording: recording.name)
         images.sort(key=lambda image: image.name)
@@ -123,11 +123,11 @@ class CIFAR10DVS(PairReader):
 
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
         if image.path.suffix.lower() in EXTENSIONS:
-            return decode_image(image.path.read_bytes(), source=f"{image.name}{image.path.suffix}")
+            return super().read_image(image)
         return _load(image.path).images[image.row]  # [H,W,3]
 
-    def published(self, listing: Listing, *, seed: int) -> Listing:
-        """Nine tenths of each class train; CIFAR-10's test images are in the static pool.
+    def apply_published_split(self, listing: Listing, *, seed: int) -> Listing:
+        """Train on nine tenths of each class; CIFAR-10's test images are in the static pool.
 
         Source: He et al. 2024, public implementation. Differs: there the label itself picks the partner, so that all
         partners come from ten images of one class; here a partner is of the class of its recording.
@@ -138,50 +138,43 @@ class CIFAR10DVS(PairReader):
         )
         return replace(
             listing,
-            recordings=first_share_trains(listing.recordings, PUBLISHED_TRAIN_SHARE, seed=seed),
+            recordings=split_by_first_share(listing.recordings, PUBLISHED_TRAIN_SHARE, seed=seed),
             images=tuple(replace(image, subset="train") for image in listing.images),
             notes=(*listing.notes, note),
         )
 
 
-def _of_recordings(root: Path) -> dict[str, Path]:
-    """Folders below a root that hold recordings, by their names."""
-    found = {outer.name: child(root, outer.name) or outer for outer in folders(root)}
+def _find_folders(root: Path) -> dict[str, Path]:
+    """Return the folders below a root that hold recordings, by their names."""
+    inner = {outer.name: find_child(root, outer.name) or outer for outer in list_folders(root)}
     return {
         name.lower() if name.lower() in cifar.CLASSES else name: folder
-        for name, folder in found.items()
-        if any(RECORDING_NAME.fullmatch(path.name) for path in entries(folder))
+        for name, folder in inner.items()
+        if any(ANY_RECORDING.fullmatch(path.name) for path in list_entries(folder))
     }
 
 
-def _recordings(folder: Path, name: str, label: int) -> Iterator[Recording]:
-    """Recordings of one class.
+def _list_class(folder: Path, name: str, label: int) -> Iterator[Recording]:
+    """List the recordings of one class.
 
     Raises:
         LayoutError: a file that is no recording, of another class, or the second of its number.
     """
-    seen: dict[int, Path] = {}
-    for path in entries(folder):
-        match = RECORDING_NAME.fullmatch(path.name)
-        if match is None or (match[1] or name).lower() != name:
-            raise LayoutError(
-                f"{path} is no recording of this class; expected names like cifar10_{name}_12.aedat. Move it out."
-            )
-        if other := seen.get(int(match[2])):
-            raise LayoutError(f"{other} and {path} are one recording; expected one file each. Remove one.")
-        seen[int(match[2])] = path
-        yield Recording(f"{name}/{path.stem}", path, label, None, match[2], None)
+    pattern = re.compile(RECORDING_NAME.format(name), re.IGNORECASE)
+    expected = f"names like cifar10_{name}_12.aedat"
+    for path in number_files(list_entries(folder), pattern, int, expected=expected).values():
+        yield Recording(f"{name}/{path.stem}", path, label, None, path.stem.rpartition("_")[2], None)
 
 
-def _batches(folder: Path) -> list[Path]:
-    """Batch files of CIFAR-10 in a folder; the python ones where both forms lie there."""
+def _find_batches(folder: Path) -> list[Path]:
+    """Return the batch files of CIFAR-10 in a folder; the python ones where both forms lie there."""
     for ending in ("", ".bin"):
         if files := [path for name in PYTHON_BATCHES if (path := folder / f"{name}{ending}").is_file()]:
             return files
     return []
 
 
-def _batch_images(batches: list[Path]) -> Iterator[StaticImage]:
+def _list_batch_images(batches: list[Path]) -> Iterator[StaticImage]:
     for path in batches:
         for row, label in enumerate(_load(path).labels.tolist()):
             stem = f"{path.stem}-{row:05d}"
@@ -193,21 +186,19 @@ def _load(path: Path) -> cifar.Batch:
     return cifar.read(path)
 
 
-def _image_folders(root: Path) -> list[Path]:
-    """Class folders of images, in `train` and `test` or directly below the root."""
-    parents = [folder for name in SUBSET_FOLDERS if (folder := child(root, name))] or [root]
-    found = [folder for parent in parents for name in cifar.CLASSES if (folder := child(parent, name))]
-    return [folder for folder in found if any(path.suffix.lower() in EXTENSIONS for path in entries(folder))]
+def _find_image_folders(root: Path) -> list[Path]:
+    """Return class folders of images, in `train` and `test` or directly below the root."""
+    parents = [folder for name in SUBSET_FOLDERS if (folder := find_child(root, name))] or [root]
+    children = [folder for parent in parents for name in cifar.CLASSES if (folder := find_child(parent, name))]
+    return [folder for folder in children if any(path.suffix.lower() in EXTENSIONS for path in list_entries(folder))]
 
 
-def _folder_images(root: Path) -> Iterator[StaticImage]:
-    for folder in _image_folders(root):
+def _list_folder_images(root: Path) -> Iterator[StaticImage]:
+    for folder in _find_image_folders(root):
         above = folder.parent if folder.parent.name.lower() != folder.name.lower() else folder.parent.parent
         subset = SUBSET_FOLDERS.get(above.name.lower()) if above != root else None
-        paths = [path for path in entries(folder) if path.suffix.lower() in EXTENSIONS]
-        counts = Counter(path.stem for path in paths)
-        if twice := [stem for stem, count in counts.items() if count > 1]:
-            raise LayoutError(f"{folder}: several images are called {twice[0]}; stems must differ. Rename one.")
+        paths = [path for path in list_entries(folder) if path.suffix.lower() in EXTENSIONS]
+        refuse_equal_stems(paths)
         for path in paths:
             class_name = folder.name.lower()
             name = f"{subset}/{class_name}/{path.stem}" if subset else f"{class_name}/{path.stem}"

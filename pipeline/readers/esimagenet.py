@@ -1,4 +1,4 @@
-"""ES-ImageNet samples and the ImageNet photographs they were simulated from.
+"""ES-ImageNet samples and the ImageNet images they were simulated from.
 
 Source: Lin, Ding, Qu, Deng, Li 2021, "ES-ImageNet: a million event-stream classification dataset for spiking neural
 networks", Frontiers in Neuroscience 15.
@@ -7,6 +7,7 @@ networks", Frontiers in Neuroscience 15.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.containers.npy import read_npz
-from spikebridge.pipeline.datasets.layout import child, entries, find_root, folders, is_litter
+from spikebridge.pipeline.datasets.layout import find_child, is_litter, list_entries, list_folders
 from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
+from spikebridge.pipeline.images.decode import EXTENSIONS
 
 SUBSETS = {"train": "train", "val": "test"}
 CANVAS = 256
@@ -30,16 +31,14 @@ STEP_US = 1000
 """The samples count steps, not time; a step is called a millisecond."""
 MAX_BYTES = 2**26
 """All cells of a sample (8 x 2 x 256 x 256) as three 64-bit numbers each are 24 MiB."""
-EVENTS_LAYOUT = "train/class<k>/*.npz, val/*.npz, trainlabel.txt and vallabel.txt (lines: file class height width)"
-STATIC_LAYOUT = "[train/ or val/]<class>/<stem>.JPEG, or val/<stem>.JPEG"
 
 
 @register
 class ESImageNet(PairReader):
-    """ES-ImageNet with ImageNet; pairs are exact: samples keep the stem of their photograph.
+    """ES-ImageNet with ImageNet; pairs are exact: samples keep the stem of their static image.
 
     The validation subset of ImageNet is the test subset here. Classes are called after the folders of their
-    photographs, or `class<k>` where none is there, in the order of the numbers k. A cell that stands in a sample twice
+    images, or `class<k>` where none is there, in the order of the numbers k. A cell that stands in a sample twice
     counts once, as published.
     Differs: polarity 0 is OFF (`neg`), 1 is ON (`pos`); the published loader has them the other way round.
     """
@@ -47,8 +46,9 @@ class ESImageNet(PairReader):
     name = "esimagenet"
     card = DatasetCard(
         title="ES-ImageNet (simulated events) and ImageNet (images)",
-        events_layout=EVENTS_LAYOUT,
-        static_layout=STATIC_LAYOUT,
+        events_layout="train/class<k>/*.npz, val/*.npz, trainlabel.txt and vallabel.txt "
+        "(lines: file class height width)",
+        static_layout="[train/ or val/]<class>/<stem>.JPEG, or val/<stem>.JPEG",
         download="https://cloud.tsinghua.edu.cn/d/94873ab4ec2a4eb497b3 and https://image-net.org",
         licence="ES-ImageNet: as its authors say; ImageNet: non-commercial research, as its terms of access say",
         citation="Lin, Ding, Qu, Deng, Li: ES-ImageNet: a million event-stream classification dataset for spiking "
@@ -57,44 +57,37 @@ class ESImageNet(PairReader):
         pairing="exact",
         expected={"train": 1_257_035, "test": 49_881},
         images="1,281,167 train, 50,000 val",
-        splits="strict: val tests, and 10 % of each class's training samples validate; legacy: nothing validates",
+        strict="val tests, and 10 % of each class's training samples validate",
+        legacy="nothing validates",
         simulated=True,
     )
     crop = (16, 16, 240, 240)
     span_us = STEPS * STEP_US
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
-        root = find_root(
+        root = self.find_root(
             events_root,
+            "events",
             below=("events", "ES-imagenet-0.18", "ES-ImageNet"),
             holds=lambda folder: any((folder / f"{name}label.txt").is_file() for name in SUBSETS),
-            what="events",
-            layout=EVENTS_LAYOUT,
         )
-        image_root = find_root(
+        image_root = self.find_root(
             static_root,
+            "static",
             below=("static", "ILSVRC/Data/CLS-LOC", "imagenet"),
-            holds=lambda folder: next(_image_files(folder), None) is not None,
-            what="static",
-            layout=STATIC_LAYOUT,
+            holds=lambda folder: next(_list_image_files(folder), None) is not None,
         )
         notes: list[str] = []
         recordings = [r for folder in SUBSETS for r in _list_subset(root, folder, notes)]
         if not recordings:
-            raise LayoutError(f"{root}: no samples found; expected {EVENTS_LAYOUT}.")
+            raise LayoutError(f"{root}: no samples found; expected {self.card.events_layout}.")
         images, names = _list_images(image_root, {r.stem: r.label for r in recordings}, notes)
         numbers = sorted({r.label for r in recordings})
         label = {number: i for i, number in enumerate(numbers)}
         return Listing(
             tuple(names.get(number, f"class{number}") for number in numbers),
-            tuple(
-                Recording(r.name, r.path, label[r.label], r.subset, r.stem, r.image, r.detail)
-                for r in sorted(recordings, key=lambda r: r.name)
-            ),
-            tuple(
-                StaticImage(i.name, i.path, label[i.label], i.subset, i.stem)
-                for i in sorted(images, key=lambda i: i.name)
-            ),
+            tuple(replace(r, label=label[r.label]) for r in sorted(recordings, key=lambda r: r.name)),
+            tuple(replace(i, label=label[i.label]) for i in sorted(images, key=lambda i: i.name)),
             (CANVAS, CANVAS),
             notes=tuple(notes),
         )
@@ -104,7 +97,7 @@ class ESImageNet(PairReader):
         height, width = recording.detail
         cells = []
         for polarity, name in enumerate(("neg", "pos")):
-            rows, columns, steps = _columns(arrays.get(name), f"{recording.name}.npz, array {name}")
+            rows, columns, steps = _read_columns(arrays.get(name), f"{recording.name}.npz, array {name}")
             cells.append(
                 np.stack(
                     [
@@ -118,12 +111,9 @@ class ESImageNet(PairReader):
         t, p, y, x = np.unique(np.concatenate(cells, axis=1), axis=1)  # sorted by step first
         return Events(t * STEP_US, x.astype(np.int32), y.astype(np.int32), p.astype(np.uint8))
 
-    def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
-        return decode_image(image.path.read_bytes(), source=image.path.name)
 
-
-def _columns(array: NDArray[np.generic] | None, source: str) -> NDArray[np.int64]:
-    """Row, column and step of every event, [3,N].
+def _read_columns(array: NDArray[np.generic] | None, source: str) -> NDArray[np.int64]:
+    """Return row, column and step of every event, [3,N].
 
     Raises:
         RecordingError: missing (`columns`), not [N,3] (`shape`), fractions (`fractional`), steps or pixels off the
@@ -151,7 +141,7 @@ def _columns(array: NDArray[np.generic] | None, source: str) -> NDArray[np.int64
 
 
 def _list_subset(root: Path, folder: str, notes: list[str]) -> Iterator[Recording]:
-    """Samples of a label file that are there; their labels are still the numbers of that file.
+    """List the samples of a label file that are there; their labels are still the numbers of that file.
 
     Raises:
         LayoutError: a line that is not a label, or a path that leads out of the folder.
@@ -160,11 +150,11 @@ def _list_subset(root: Path, folder: str, notes: list[str]) -> Iterator[Recordin
     if not labels.is_file():
         notes.append(f"no file {labels.name}: no {SUBSETS[folder]} samples")
         return
-    top = child(root, folder)
+    top = find_child(root, folder)
     present = {
-        path.relative_to(place if place == top else place.parent).as_posix(): path
-        for place in ((top, *folders(top)) if top else ())
-        for path in place.iterdir()
+        path.relative_to(inner if inner == top else inner.parent).as_posix(): path
+        for inner in ((top, *list_folders(top)) if top else ())
+        for path in inner.iterdir()
         if path.suffix == ".npz" and not is_litter(path)
     }
     listed, missing = 0, 0
@@ -181,8 +171,8 @@ def _list_subset(root: Path, folder: str, notes: list[str]) -> Iterator[Recordin
             if min(facts) < 0 or max(facts) > MOST or sample.is_absolute() or ".." in sample.parts:
                 raise LayoutError(f"{labels}, line {number}: {line.strip()[:80]!r} is no sample of {root / folder}.")
             listed += 1
-            places = (sample.with_suffix(".npz").as_posix(), f"class{facts[0]}/{sample.stem}.npz", f"{sample.stem}.npz")
-            path = next((present.pop(place) for place in places if place in present), None)
+            names = (sample.with_suffix(".npz").as_posix(), f"class{facts[0]}/{sample.stem}.npz", f"{sample.stem}.npz")
+            path = next((present.pop(name) for name in names if name in present), None)
             if path is None:
                 missing += 1
                 continue
@@ -194,34 +184,34 @@ def _list_subset(root: Path, folder: str, notes: list[str]) -> Iterator[Recordin
         notes.append(f"{len(present):,} samples in {folder} have no line in {labels.name} and are not used")
 
 
-def _image_files(root: Path) -> Iterator[tuple[str | None, Path]]:
-    """Folder of the class (None where there is none) and path of every image."""
-    for place, subset in ((root, ""), (child(root, "train"), "train"), (child(root, "val"), "val")):
-        if place is None:
+def _list_image_files(root: Path) -> Iterator[tuple[str | None, Path]]:
+    """Yield the folder of the class (None where there is none) and the path of every image."""
+    for parent, subset in ((root, ""), (find_child(root, "train"), "train"), (find_child(root, "val"), "val")):
+        if parent is None:
             continue
-        for folder in folders(place):
-            if not (place == root and folder.name.lower() in SUBSETS):
-                yield from ((folder.name, path) for path in entries(folder) if path.suffix.lower() in EXTENSIONS)
+        for folder in list_folders(parent):
+            if not (parent == root and folder.name.lower() in SUBSETS):
+                yield from ((folder.name, path) for path in list_entries(folder) if path.suffix.lower() in EXTENSIONS)
         if subset == "val":
-            yield from ((None, path) for path in entries(place) if path.suffix.lower() in EXTENSIONS)
+            yield from ((None, path) for path in list_entries(parent) if path.suffix.lower() in EXTENSIONS)
 
 
 def _list_images(root: Path, label_of: dict[str, int], notes: list[str]) -> tuple[list[StaticImage], dict[int, str]]:
-    """Photographs with the numbers of their classes, and the names of the classes.
+    """List images with the numbers of their classes, and return the names of the classes.
 
-    A folder's class is that of the samples whose stems lie in it; photographs of folders without any are left out.
+    A folder's class is that of the samples whose stems lie in it; images of folders without any are left out.
 
     Raises:
-        LayoutError: a folder with photographs of two classes, or a class in two folders.
+        LayoutError: a folder with images of two classes, or a class in two folders.
     """
-    files = list(_image_files(root))
+    files = list(_list_image_files(root))
     number: dict[str, int] = {}
     for folder, path in files:
         label = label_of.get(path.stem)
         if folder is not None and label is not None and number.setdefault(folder, label) != label:
             raise LayoutError(
-                f"{path.parent}: photographs of the classes {number[folder]} and {label} of the label files lie "
-                "together. Are these the photographs of the same data set?"
+                f"{path.parent}: images of the classes {number[folder]} and {label} of the label files lie "
+                "together. Are these the images of the same data set?"
             )
     names: dict[int, str] = {}
     for folder, label in number.items():

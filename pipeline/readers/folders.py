@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, few
-from spikebridge.pipeline.datasets.layout import child, entries, find_root
-from spikebridge.pipeline.datasets.layout import folders as folders_in
+from spikebridge.pipeline.datasets.layout import find_child, list_entries, list_folders, refuse_equal_stems
 from spikebridge.pipeline.datasets.pairs import (
-    DRAWN,
     DatasetCard,
     Listing,
     PairReader,
     Recording,
     StaticImage,
+    find_simulation_note,
     register,
-    simulation_note,
 )
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import recording as recording_files
@@ -32,7 +30,7 @@ LARGEST_SENSOR = (1280, 720)
 """In pixels; the largest sensor of an event camera that is sold."""
 
 MOST_PIXELS = 2**14
-"""Of a side; a header that says more, or none, is not believed."""
+"""Of a side; a larger size in a header is taken for damage."""
 
 
 @register
@@ -49,32 +47,22 @@ class Folders(PairReader):
         citation="as you say",
         pairing="exact by class and stem; by class when no stem agrees",
         expected={},
-        splits=DRAWN + "legacy: the same without validation; --splits FILE.csv replaces both",
+        legacy="the same without validation; --splits FILE.csv replaces both",
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
-        root = find_root(
-            events_root,
-            below=("events",),
-            holds=lambda folder: bool(_class_files(folder, recording_files.FORMATS)),
-            what="events",
-            layout=self.card.events_layout,
+        formats = recording_files.FORMATS
+        root = self.find_root(
+            events_root, "events", below=("events",), holds=lambda folder: bool(_list_files(folder, formats))
         )
-        image_root = find_root(
-            static_root,
-            below=("static",),
-            holds=lambda folder: bool(_class_files(folder, EXTENSIONS)),
-            what="static",
-            layout=self.card.static_layout,
+        image_root = self.find_root(
+            static_root, "static", below=("static",), holds=lambda folder: bool(_list_files(folder, EXTENSIONS))
         )
-        paths = _class_files(root, recording_files.FORMATS)
-        image_paths = _class_files(image_root, EXTENSIONS)
+        paths, image_paths = _list_files(root, formats), _list_files(image_root, EXTENSIONS)
+        refuse_equal_stems(paths)
+        refuse_equal_stems(image_paths)
         classes = tuple(sorted({path.parent.name for path in paths}))
         label = {name: i for i, name in enumerate(classes)}
-        for folder, what, files in ((root, "recordings", paths), (image_root, "images", image_paths)):
-            names = Counter(f"{path.parent.name}/{path.stem}" for path in files)
-            if twice := [name for name, count in names.items() if count > 1]:
-                raise LayoutError(f"{folder}: several {what} are called {twice[0]}; stems must differ. Rename one.")
         images = tuple(
             StaticImage(f"{p.parent.name}/{p.stem}", p, label[p.parent.name], None, p.stem)
             for p in image_paths
@@ -87,13 +75,13 @@ class Folders(PairReader):
         )
         exact = any(recording.name in known for recording in recordings)
         if not exact:
-            recordings = tuple(Recording(r.name, r.path, r.label, None, r.stem, None) for r in recordings)
+            recordings = tuple(replace(r, image=None) for r in recordings)
         unused = sorted({path.parent.name for path in image_paths} - set(classes))
         notes = [f"no recordings of the image classes {few(unused)}"] if unused else []
-        sensor_size, shown_fraction = _geometry(root, paths, notes)
+        sensor_size, shown_fraction = _find_sensor(root, paths, notes)
         pairing = "exact" if exact else "class"
-        shown = tuple(name.encode("utf-8", "backslashreplace").decode() for name in classes)  # names may be no UTF-8
-        return Listing(shown, recordings, images, sensor_size, shown_fraction, pairing, tuple(notes))
+        printable = tuple(name.encode("utf-8", "backslashreplace").decode() for name in classes)  # may be no UTF-8
+        return Listing(printable, recordings, images, sensor_size, shown_fraction, pairing, tuple(notes))
 
     def read_events(self, recording: Recording) -> Events:
         return recording_files.read(recording.path)
@@ -102,15 +90,15 @@ class Folders(PairReader):
         return decode_image(image.path.read_bytes(), source=image.path.name)
 
 
-def _class_files(root: Path, endings: Iterable[str]) -> list[Path]:
-    """Files of class folders with one of the endings in any case, in order."""
-    wanted = set(endings)
-    classes = [child(root, folder.name) or folder for folder in folders_in(root)]
-    return [path for folder in classes for path in entries(folder) if path.suffix.lower() in wanted]
+def _list_files(root: Path, endings: Iterable[str]) -> list[Path]:
+    """List files of class folders with one of the endings in any case, in order."""
+    endings = set(endings)
+    classes = [find_child(root, folder.name) or folder for folder in list_folders(root)]
+    return [path for folder in classes for path in list_entries(folder) if path.suffix.lower() in endings]
 
 
-def _geometry(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple[int, int], float | None]:
-    """Sensor size, and shown fraction of simulated recordings.
+def _find_sensor(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple[int, int], float | None]:
+    """Return the sensor size, and the shown fraction of simulated recordings.
 
     The size comes from the simulator's note, from `sensor.txt` (width and height in pixels) beside the class folders,
     or is the largest that the first recording of each format says; `.bin` gives the largest that it can hold.
@@ -118,7 +106,7 @@ def _geometry(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple[in
     Raises:
         LayoutError: the note is damaged, or `sensor.txt` does not hold two numbers.
     """
-    note = simulation_note(root)
+    note = find_simulation_note(root)
     if note is not None:
         try:
             settings = json.loads(note.read_bytes())["settings"]
@@ -128,14 +116,14 @@ def _geometry(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple[in
             return (width, height), fraction
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise LayoutError(f"{note}: not what `spikebridge simulate` wrote ({error}). Simulate again.") from error
-    said = root / SENSOR_FILE
-    if said.is_file():
+    sensor_file = root / SENSOR_FILE
+    if sensor_file.is_file():
         try:
-            width, height = (int(word) for word in said.read_text().split())
+            width, height = (int(word) for word in sensor_file.read_text().split())
         except ValueError:
             width = height = 0
         if min(width, height) < 1:
-            raise LayoutError(f"{said}: expected the sensor's width and height in pixels, such as 346 260.")
+            raise LayoutError(f"{sensor_file}: expected the sensor's width and height in pixels, such as 346 260.")
         return (width, height), None
     first = {path.suffix.lower(): path for path in reversed(paths)}
     sizes = []

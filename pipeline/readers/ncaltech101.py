@@ -1,6 +1,6 @@
-"""N-Caltech101 recordings and the Caltech101 photographs they were made from.
+"""N-Caltech101 recordings and the Caltech101 images they were made from.
 
-Source: Orchard et al. 2015 (recordings); Fei-Fei, Fergus, Perona 2004 (photographs).
+Source: Orchard et al. 2015 (recordings); Fei-Fei, Fergus, Perona 2004 (images).
 """
 
 from __future__ import annotations
@@ -10,25 +10,13 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from spikebridge.pipeline.base.errors import LayoutError, few
-from spikebridge.pipeline.datasets.layout import entries, find_root, folders
-from spikebridge.pipeline.datasets.pairs import (
-    DRAWN,
-    DatasetCard,
-    Listing,
-    PairReader,
-    Recording,
-    StaticImage,
-    register,
-)
-from spikebridge.pipeline.datasets.splits import first_share_trains
+from spikebridge.pipeline.base.errors import few
+from spikebridge.pipeline.datasets.layout import list_entries, list_folders, number_files
+from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from spikebridge.pipeline.datasets.splits import split_by_first_share
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import PackedEvents
 from spikebridge.pipeline.formats import bin40
-from spikebridge.pipeline.images.decode import decode_image
 
 SENSOR_SIZE = (240, 180)
 """Canvas in pixels: what the recordings were made to fill; each has its own, smaller extent."""
@@ -64,38 +52,37 @@ class NCaltech101(PairReader):
         pairing="exact",
         expected={"unsplit": 8709},
         images="9,144 in 102 folders, of which the 435 of Faces are not used",
-        splits=DRAWN + "legacy: the first 90 % of each class train, the rest test, in a seeded order (7,839 and 870)",
+        legacy="the first 90 % of each class train, the rest test, in a seeded order (7,839 and 870)",
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
-        root = find_root(
+        root = self.find_root(
             events_root,
+            "events",
             below=("Caltech101", "events", "events/Caltech101", "N-Caltech101", "N-Caltech101/Caltech101"),
-            holds=lambda folder: _any_named(folder, RECORDING_NAME),
-            what="events",
-            layout=self.card.events_layout,
+            holds=lambda folder: _holds(folder, RECORDING_NAME),
         )
-        image_root = find_root(
+        image_root = self.find_root(
             static_root,
+            "static",
             below=("101_ObjectCategories", "static", "static/101_ObjectCategories", "caltech101/101_ObjectCategories"),
-            holds=lambda folder: _any_named(folder, IMAGE_NAME),
-            what="static",
-            layout=self.card.static_layout,
+            holds=lambda folder: _holds(folder, IMAGE_NAME),
         )
-        found = {folder.name: _numbered(folder, RECORDING_NAME) for folder in folders(root)}
-        pictures = {folder.name: _numbered(folder, IMAGE_NAME, lenient=True) for folder in folders(image_root)}
-        classes = tuple(sorted(name for name, files in found.items() if files))
+        event_files = _number_by_class(root, RECORDING_NAME, "names like image_0012.bin")
+        # BACKGROUND_Google holds a file called tmp, which is not part of the set.
+        image_files = _number_by_class(image_root, IMAGE_NAME, "names like image_0012.jpg", lenient=True)
+        classes = tuple(sorted(name for name, files in event_files.items() if files))
         recordings, images = [], []
         for label, name in enumerate(classes):
-            for number, path in found[name].items():
+            for number, path in event_files[name].items():
                 image = f"{name}/image_{number:04d}"
                 recordings.append(Recording(f"{name}/{path.stem}", path, label, None, path.stem, image))
-            for number, path in pictures.get(name, {}).items():
+            for number, path in image_files.get(name, {}).items():
                 stem = f"image_{number:04d}"
                 images.append(StaticImage(f"{name}/{stem}", path, label, None, stem))
         recordings.sort(key=lambda recording: recording.name)
         images.sort(key=lambda image: image.name)
-        notes = _notes(classes, found, pictures)
+        notes = _make_notes(classes, event_files, image_files)
         return Listing(classes, tuple(recordings), tuple(images), SENSOR_SIZE, notes=notes)
 
     def read_events(self, recording: Recording) -> Events:
@@ -108,14 +95,11 @@ class NCaltech101(PairReader):
         data = recording.path.read_bytes()
         return bin40.decode_packed(data, sensor_size=sensor_size, source=f"{recording.name}.bin", from_corner=True)
 
-    def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
-        return decode_image(image.path.read_bytes(), source=f"{image.name}.jpg")
+    def apply_published_split(self, listing: Listing, *, seed: int) -> Listing:
+        """Train on each class's first nine tenths, of the recordings and, separately, of the static images.
 
-    def published(self, listing: Listing, *, seed: int) -> Listing:
-        """Each class's first nine tenths train, of the recordings and, separately, of the photographs.
-
-        Source: He et al. 2024, public implementation. The two listings have different orders, so most photographs of
-        test recordings are in the pool; the photographs, in the order of their numbers, reach one too far.
+        Source: He et al. 2024, public implementation. The two listings have different orders, so most images of test
+        recordings are in the pool; the images, in the order of their numbers, reach one too far.
         """
         by_class: dict[int, list[StaticImage]] = defaultdict(list)
         for image in listing.images:
@@ -126,7 +110,7 @@ class NCaltech101(PairReader):
             for image in members[: round(PUBLISHED_TRAIN_SHARE * len(members)) + 1]
         }
         images = tuple(replace(i, subset="train" if i.name in pool else "test") for i in listing.images)
-        recordings = first_share_trains(listing.recordings, PUBLISHED_TRAIN_SHARE, seed=seed)
+        recordings = split_by_first_share(listing.recordings, PUBLISHED_TRAIN_SHARE, seed=seed)
         note = (
             "legacy: the first 90 % of each class train, recordings in a seeded order for the unknown one of the "
             "published experiments, photographs (and one more) in the order of their numbers"
@@ -134,38 +118,29 @@ class NCaltech101(PairReader):
         return replace(listing, recordings=recordings, images=images, notes=(*listing.notes, note))
 
 
-def _any_named(root: Path, pattern: re.Pattern[str]) -> bool:
-    return any(pattern.fullmatch(path.name) for folder in folders(root) for path in folder.iterdir())
+def _holds(root: Path, pattern: re.Pattern[str]) -> bool:
+    return any(pattern.fullmatch(path.name) for folder in list_folders(root) for path in folder.iterdir())
 
 
-def _numbered(folder: Path, pattern: re.Pattern[str], *, lenient: bool = False) -> dict[int, Path]:
-    """Files of a class by their number; what else lies there is an error, or left out where `lenient`.
-
-    Raises:
-        LayoutError: a file of another name, or two of one number.
-    """
-    files: dict[int, Path] = {}
-    for path in entries(folder):
-        match = pattern.fullmatch(path.name)
-        if match is None:
-            if lenient:
-                continue  # BACKGROUND_Google holds a file called tmp, which is not part of the set
-            raise LayoutError(f"{path} is no recording; expected names like image_0012.bin. Move it out.")
-        if other := files.get(int(match[1])):
-            raise LayoutError(f"{other} and {path} have one number; expected one file each. Remove one.")
-        files[int(match[1])] = path
-    return files
+def _number_by_class(
+    root: Path, pattern: re.Pattern[str], expected: str, *, lenient: bool = False
+) -> dict[str, dict[int, Path]]:
+    """Return the files of every class folder by their number, see `pipeline.datasets.layout.number_files`."""
+    return {
+        folder.name: number_files(list_entries(folder), pattern, int, expected=expected, lenient=lenient)
+        for folder in list_folders(root)
+    }
 
 
-def _notes(
-    classes: tuple[str, ...], found: dict[str, dict[int, Path]], pictures: dict[str, dict[int, Path]]
+def _make_notes(
+    classes: tuple[str, ...], event_files: dict[str, dict[int, Path]], image_files: dict[str, dict[int, Path]]
 ) -> tuple[str, ...]:
     notes = ["x and y count from the smallest of each recording, as published"]
     if len(classes) != CLASS_COUNT:
         notes.append(f"recordings of {len(classes)} classes found, {CLASS_COUNT} expected: labels number those found")
-    if empty := sorted(name for name, files in found.items() if not files):
+    if empty := sorted(name for name, files in event_files.items() if not files):
         notes.append(f"no recordings in the folders {', '.join(empty)}")
-    without = {name: len(files) for name, files in pictures.items() if files and name not in classes}
+    without = {name: len(files) for name, files in image_files.items() if files and name not in classes}
     if set(without) - {"Faces"}:
         notes.append(f"no recordings of the image classes {few(sorted(without))}")
     elif without:

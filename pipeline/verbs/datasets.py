@@ -20,9 +20,9 @@ def datasets(name: str | None, as_json: bool) -> None:
       spikebridge datasets
       spikebridge datasets nmnist
     """
-    from spikebridge.pipeline.readers import all_readers, get_reader
+    from spikebridge.pipeline.readers import get_reader, list_readers
 
-    readers = [get_reader(name)] if name else all_readers()
+    readers = [get_reader(name)] if name else list_readers()
     facts = {reader.name: reader.describe() for reader in readers}
     if name:
         print_result(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.datasets.pairs import Listing, Recording, StaticImage
-from spikebridge.pipeline.datasets.splits import assign_recordings, choose, image_roles, read_splits
+from spikebridge.pipeline.datasets.splits import assign_image_roles, assign_splits, read_splits, select
 
 
 def recording(name, label=0, subset=None, image=None):
@@ -23,17 +23,17 @@ def image(name, label=0, subset=None):
 def test_sizes_with_official_subsets(train, test, seed):
     recordings = [recording(f"a{i}", subset="train") for i in range(train)]
     recordings += [recording(f"b{i}", subset="test") for i in range(test)]
-    split = assign_recordings(recordings, seed=seed, protocol="strict")
+    split = assign_splits(recordings, seed=seed, protocol="strict")
     counts = [list(split.values()).count(name) for name in ("train", "validation", "test")]
     validation = max(round(0.1 * train), 1 if train >= 3 else 0)
     assert counts == [train - validation, validation, test]
-    legacy = assign_recordings(recordings, seed=seed, protocol="legacy")
+    legacy = assign_splits(recordings, seed=seed, protocol="legacy")
     assert list(legacy.values()).count("validation") == 0
 
 
 @given(st.integers(1, 80), st.integers(0, 5))
 def test_sizes_without_official_subsets(n, seed):
-    split = assign_recordings([recording(str(i)) for i in range(n)], seed=seed, protocol="strict")
+    split = assign_splits([recording(str(i)) for i in range(n)], seed=seed, protocol="strict")
     assert list(split.values()).count("test") == round(0.2 * n)
 
 
@@ -41,14 +41,12 @@ def test_sizes_without_official_subsets(n, seed):
 def test_the_order_of_the_listing_does_not_matter(order):
     recordings = [recording(str(i), label=i % 2) for i in range(20)]
     shuffled = [recordings[i] for i in order]
-    assert assign_recordings(recordings, seed=1, protocol="strict") == assign_recordings(
-        shuffled, seed=1, protocol="strict"
-    )
+    assert assign_splits(recordings, seed=1, protocol="strict") == assign_splits(shuffled, seed=1, protocol="strict")
 
 
 def roles(images, recordings, split, *, hashes=None, **options):
     prints = {i.name: ((hashes or {}).get(i.name, i.name.encode()),) for i in images}
-    return image_roles(images, prints, recordings=recordings, split=split, **{"protocol": "strict", **options})
+    return assign_image_roles(images, prints, recordings=recordings, split=split, **{"protocol": "strict", **options})
 
 
 def test_the_pool_holds_no_held_out_photograph():
@@ -72,14 +70,14 @@ def test_the_pool_holds_no_held_out_photograph():
 def test_choose_classes_and_limit():
     recordings = tuple(recording(f"{c}{i}", label=c) for c in range(3) for i in range(4))
     listing = Listing(("a", "b", "c"), recordings, tuple(image(f"i{c}", label=c) for c in range(3)), (4, 4))
-    chosen = choose(listing, classes=("c", "a"), limit=0)
+    chosen = select(listing, classes=("c", "a"), limit=0)
     assert chosen.classes == ("a", "c")
     assert {r.label for r in chosen.recordings} == {0, 1}
     assert [i.name for i in chosen.images] == ["i0", "i2"]
-    limited = choose(listing, classes=(), limit=4)
+    limited = select(listing, classes=(), limit=4)
     assert sorted(r.name for r in limited.recordings) == ["00", "01", "10", "20"]
     with pytest.raises(SettingsError, match="no class is called d"):
-        choose(listing, classes=("d",), limit=0)
+        select(listing, classes=("d",), limit=0)
 
 
 def test_csv_replaces_the_rules(tmp_path):
@@ -105,8 +103,8 @@ def test_every_problem_of_a_csv_is_shown(tmp_path):
 
 def test_leaky_has_the_splits_of_strict_and_every_photograph_in_the_pool():
     recordings = [recording(str(i), label=i % 2, image=f"i{i}") for i in range(20)]
-    split = assign_recordings(recordings, seed=1, protocol="leaky")
-    assert split == assign_recordings(recordings, seed=1, protocol="strict")
+    split = assign_splits(recordings, seed=1, protocol="leaky")
+    assert split == assign_splits(recordings, seed=1, protocol="strict")
     images = [image(f"i{i}") for i in range(20)] + [image("official", subset="test")]
     assert set(roles(images, recordings, split, protocol="leaky").values()) == {"pool"}
     assert "test" in roles(images, recordings, split).values()

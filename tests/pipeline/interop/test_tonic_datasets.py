@@ -14,7 +14,7 @@ with warnings.catch_warnings():
     import tonic
 
 from spikebridge.pipeline.base.errors import LayoutError
-from spikebridge.pipeline.datasets.splits import assign_recordings
+from spikebridge.pipeline.datasets.splits import assign_splits
 from spikebridge.pipeline.interop.tonic_datasets import CEPDVS, EVENTS, NOmniglot, ShardFrames
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.shards.reader import ShardSet
@@ -63,7 +63,7 @@ def test_transforms_of_both_come_after_the_others(characters):
 
 def test_cepdvs_has_the_test_recordings_of_a_conversion(tmp_path):
     raw = write_cepdvs(tmp_path / "raw")
-    split = assign_recordings(get_reader("cepdvs").list_events(raw).recordings, seed=0, protocol="strict")
+    split = assign_splits(get_reader("cepdvs").list_events(raw).recordings, seed=0, protocol="strict")
     train, test = CEPDVS(raw), CEPDVS(raw, train=False)
     assert {r.name for r in test.data} == {name for name, part in split.items() if part == "test"}
     assert len(train) + len(test) == COUNT

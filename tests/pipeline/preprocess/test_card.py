@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from spikebridge.pipeline.preprocess.card import dataset_card, size_category
-from spikebridge.pipeline.readers import all_readers
+from spikebridge.pipeline.readers import list_readers
 from spikebridge.pipeline.shards.reader import ShardSet
 
 KEYS = {
@@ -61,7 +61,7 @@ def test_hdf5_promises_no_loader(shard_set):
     assert "hdf5" in head["tags"]
 
 
-@pytest.mark.parametrize("reader", all_readers(), ids=lambda reader: reader.name)
+@pytest.mark.parametrize("reader", list_readers(), ids=lambda reader: reader.name)
 def test_of_every_data_set(shard_set, reader):
     content = ShardSet(shard_set()).manifest
     settings = {**content["settings"], "dataset": reader.name}

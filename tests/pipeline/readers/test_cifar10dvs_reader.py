@@ -277,9 +277,9 @@ def test_binary_batches_of_another_length(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cat/notes.dat", "no recording of this class"),
-        ("cat/cifar10_dog_77.aedat", "no recording of this class"),
-        ("cat/2.mat", "are one recording"),
+        ("cat/notes.dat", "names like cifar10_cat_12.aedat"),
+        ("cat/cifar10_dog_77.aedat", "names like cifar10_cat_12.aedat"),
+        ("cat/2.mat", "have one number"),
         ("zebra/cifar10_zebra_0.aedat", "is no class"),
     ],
 )

@@ -11,7 +11,7 @@ from raw_sets import cepdvs, cifar10dvs, esimagenet, ncaltech101, nomniglot, rec
 
 from spikebridge.pipeline.base.errors import LayoutError
 from spikebridge.pipeline.checks.verify import verify
-from spikebridge.pipeline.datasets.layout import child, entries, find_root, is_litter
+from spikebridge.pipeline.datasets.layout import find_child, find_root, is_litter, list_entries
 from spikebridge.pipeline.images.decode import EXTENSIONS
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.run import convert
@@ -255,10 +255,10 @@ def test_idx_files_as_mirrors_have_them(tmp_path, mirror):
     assert listed("nmnist", raw / "events", tmp_path / "moved").sha256() == true
 
 
-def test_two_folders_that_look_right_are_both_named(tmp_path):
+def test_two_folders_of_the_layout_are_both_named(tmp_path):
     for name in ("one", "two"):
         write_nmnist_raw(tmp_path / "raw" / name)
-    with pytest.raises(LayoutError, match=r"one/events and .*two/events both look right.*--events"):
+    with pytest.raises(LayoutError, match=r"one/events and .*two/events both have the layout.*--events"):
         listed("nmnist", tmp_path / "raw", tmp_path / "raw" / "one" / "static")
 
 
@@ -301,11 +301,11 @@ def test_a_damaged_note_of_the_simulator_is_named(tmp_path, note):
 def test_names_in_other_case_and_litter(tmp_path):
     for name in ("Data", "data", "data/MAT"):
         (tmp_path / name).mkdir()
-    assert child(tmp_path, "data", "mat") == tmp_path / "data" / "MAT"
-    assert child(tmp_path, "DATA") in (tmp_path / "Data", tmp_path / "data")
-    assert child(tmp_path, "none") is None
+    assert find_child(tmp_path, "data", "mat") == tmp_path / "data" / "MAT"
+    assert find_child(tmp_path, "DATA") in (tmp_path / "Data", tmp_path / "data")
+    assert find_child(tmp_path, "none") is None
     (tmp_path / "a.zip").mkdir()  # a folder of that name may hold data
     (tmp_path / "b.zip").write_bytes(b"")
-    assert [path.name for path in entries(tmp_path)] == ["Data", "a.zip", "data"]
+    assert [path.name for path in list_entries(tmp_path)] == ["Data", "a.zip", "data"]
     assert is_litter(Path("x/.hidden"))
     assert not is_litter(Path("x/00001.bin"))

@@ -129,7 +129,8 @@ def test_truncated_recording(raw):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("notes.dat", "is no recording"), ("image_1.bin", "have one number"), ("image_x.bin", "0012")]
+    ("name", "message"),
+    [("notes.dat", "does not belong here"), ("image_1.bin", "have one number"), ("image_x.bin", "0012")],
 )
 def test_what_does_not_belong_there_is_named(raw, name, message):
     (raw / "Caltech101" / "accordion" / name).write_bytes(b"12345")
@@ -167,7 +168,7 @@ def test_legacy_takes_nine_tenths_of_each_class_and_leaks_as_published(raw):
 
 def test_the_published_counts_are_met():
     from spikebridge.pipeline.datasets.pairs import Recording
-    from spikebridge.pipeline.datasets.splits import first_share_trains
+    from spikebridge.pipeline.datasets.splits import split_by_first_share
 
     counts = (
         "467 435 200 798 55 800 42 42 47 54 46 33 128 98 43 85 91 50 43 123 47 59 62 107 47 69 73 70 50 51 57 67 52 65 "
@@ -180,7 +181,7 @@ def test_the_published_counts_are_met():
         for i in range(count)
     ]
     assert len(recordings) == get_reader("ncaltech101").card.expected["unsplit"] == 8709
-    subsets = [r.subset for r in first_share_trains(recordings, 0.9, seed=0)]
+    subsets = [r.subset for r in split_by_first_share(recordings, 0.9, seed=0)]
     assert (subsets.count("train"), subsets.count("test")) == (7839, 870)
 
 
