@@ -77,7 +77,7 @@ INSTALLED = {
         networks    : torch
         doctor      : torch
         export      : torch
-        methods     : numpy torch
+        methods     : torch
         evaluation  : numpy torch
         report      : captum matplotlib numpy sklearn threadpoolctl torch
         trainer     : numpy torch

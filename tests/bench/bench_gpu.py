@@ -100,15 +100,15 @@ def runnable(device: torch.device, dtype: torch.dtype) -> list[str]:
     return sorted(found, key=lambda name: name == "torch")
 
 
-class Held(TrainingBatches):
+class FirstBatch(TrainingBatches):
     """Batches that are in memory: always the first one, already made."""
 
     _made: Batch | None = None
 
-    def device_batch(self, epoch: Tensor, draws: Tensor, *, replacement_probability: Tensor | None = None) -> Batch:
+    def batch_of(self, epoch: Tensor, draws: Tensor, *, replacement_probability: Tensor | None = None) -> Batch:
         """The same batch at every step."""
         if self._made is None:
-            self._made = super().device_batch(epoch, draws)
+            self._made = super().batch_of(epoch, draws)
         return dataclasses.replace(self._made, replacement_probability=replacement_probability)
 
 
@@ -129,9 +129,9 @@ def our_step(
     sums, finite = EpochSums(case.T, device), FiniteWatch(net, device)
     step = kind(update, sums, finite, batch_size=case.B, device=device)
     full, taken = len(data) // case.B, 0
-    if isinstance(data, Held):
-        data.begin_on_device(0)
-        data.device_batch(torch.zeros((), dtype=torch.int64, device=device), torch.arange(case.B, device=device))
+    if isinstance(data, FirstBatch):
+        data.begin_epoch(0)
+        data.batch_of(torch.zeros((), dtype=torch.int64, device=device), torch.arange(case.B, device=device))
 
     def run(_: int) -> None:
         nonlocal taken
@@ -278,7 +278,7 @@ class Bench:
         return step, their_peak[0]
 
     def _against_memory(self, case: Case, shards: ShardSet, ours: Callable[[int], None], how: str, many: int) -> None:
-        held = our_step(case, shards, Held, precision=self.given.precision, device=self.device)
+        held = our_step(case, shards, FirstBatch, precision=self.given.precision, device=self.device)
         row = Row(case.what, how, "batches in memory", "samples", case.B * many, bars=(None, 0.95))
         self.add(compare(row, timed(ours, self.device, many), timed(held, self.device, many), rounds=self.given.rounds))
 

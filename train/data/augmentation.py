@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikebridge.train.config.settings import JOIN
-from spikebridge.train.data import draws as device_order
-from spikebridge.train.data import order
+from spikebridge.train.data.draws import Epoch, many_uniforms, uniforms
 
 MAX_ROTATION_DEG = 15.0
 MAX_ZOOM = 0.15
@@ -59,15 +58,15 @@ def _register(numbers: int, *, cells: bool = False, purpose: str = "") -> Callab
     return add
 
 
-def augment(names: str, frames: Tensor, *, seed: int, epoch: int | Tensor, draws: order.Ints | Tensor) -> Tensor:
+def augment(names: str, frames: Tensor, *, seed: int, epoch: Epoch, draws: Tensor) -> Tensor:
     """Apply `AUGMENTATIONS`; a pure function of its arguments.
 
     Args:
         names: one of them, or several joined with `+`, e.g. `crop+drop_area`; applied from left to right.
         frames: [B,T,P,H,W], any dtype; an empty batch is returned as it is.
         seed: root seed of the run.
-        epoch: 0-based; 0-d int64 where the draws are a tensor.
-        draws: int64 [B] positions within the epoch; a tensor on the device of the frames has its numbers made there.
+        epoch: see `draws.Epoch`.
+        draws: int64 [B] positions within the epoch; their random numbers are made on the device that they are on.
 
     Returns:
         Same shape and dtype.
@@ -75,55 +74,33 @@ def augment(names: str, frames: Tensor, *, seed: int, epoch: int | Tensor, draws
     Raises:
         ValueError: unknown name, or draws of another batch size.
     """
-    chosen = names.split(JOIN)
-    for name in chosen:
+    steps = names.split(JOIN)
+    for name in steps:
         if name not in AUGMENTATIONS:
             raise ValueError(f"unknown augmentation {name!r}: expected one of {', '.join(AUGMENTATIONS)}")
     if draws.shape != (len(frames),):
         raise ValueError(f"draws {tuple(draws.shape)} for {len(frames)} samples: expected [B]")
     if not len(frames):
         return frames
-    for name in chosen:
-        found = AUGMENTATIONS[name]
-        frames = found.apply(frames, _numbers(found, frames, seed, epoch, draws))
+    for name in steps:
+        step = AUGMENTATIONS[name]
+        if step.cells:
+            numbers = many_uniforms(seed, step.purpose, epoch, draws, frames[0].numel()).view(frames.shape)
+        else:
+            numbers = uniforms(seed, step.purpose, epoch, draws, step.numbers)  # [B,n]
+        frames = step.apply(frames, numbers.to(frames.device))
     return frames
-
-
-def _numbers(
-    chosen: Augmentation, frames: Tensor, seed: int, epoch: int | Tensor, draws: order.Ints | Tensor
-) -> Tensor:
-    """What an augmentation takes: numbers [B,n], or a number per cell."""
-    if not chosen.cells:
-        return uniforms(seed, chosen.purpose, epoch, draws, chosen.numbers, device=frames.device)
-    cells = frames[0].numel()
-    if isinstance(draws, Tensor):
-        assert isinstance(epoch, Tensor)
-        return device_order.many_uniforms(seed, chosen.purpose, epoch, draws, cells).view(frames.shape)
-    assert isinstance(epoch, int)
-    numbers = torch.from_numpy(order.many_uniforms(seed, chosen.purpose, epoch, draws, cells))
-    return numbers.to(frames.device).view(frames.shape)
-
-
-def uniforms(
-    seed: int, purpose: str, epoch: int | Tensor, draws: order.Ints | Tensor, count: int, *, device: torch.device
-) -> Tensor:
-    """Numbers in [0, 1) of draws, float64 [B,count] on the device, made there where the draws are a tensor."""
-    if isinstance(draws, Tensor):
-        assert isinstance(epoch, Tensor)
-        return device_order.uniforms(seed, purpose, epoch, draws, count)
-    assert isinstance(epoch, int)
-    return torch.from_numpy(order.uniforms(seed, purpose, epoch, draws, count)).to(device)
 
 
 @_register(0)
 def none(frames: Tensor, draws: Tensor) -> Tensor:
-    """Frames as they are."""
+    """Return the frames unchanged."""
     return frames
 
 
 @_register(2, purpose="augmentation")
 def crop(frames: Tensor, draws: Tensor) -> Tensor:
-    """Random crop after zero padding by H // 12 on all sides: a shift of up to that many pixels.
+    """Crop at random after zero padding by H // 12 on all sides: a shift of up to that many pixels.
 
     Source: He et al., AAAI 2024 (padding 4 at 48 pixels).
     """
@@ -150,7 +127,7 @@ def crop_flip_rotate(frames: Tensor, draws: Tensor) -> Tensor:
 
 @_register(1)
 def flip(frames: Tensor, draws: Tensor) -> Tensor:
-    """Horizontal flip with probability 1/2; not for digits or letters.
+    """Flip horizontally with probability 1/2; not for digits or letters.
 
     Source: Li et al., "Neuromorphic data augmentation for training spiking neural networks", ECCV 2022.
     """
@@ -159,7 +136,7 @@ def flip(frames: Tensor, draws: Tensor) -> Tensor:
 
 @_register(1)
 def rotate(frames: Tensor, draws: Tensor) -> Tensor:
-    """Rotation by up to 15 degrees about the centre.
+    """Rotate by up to 15 degrees about the centre.
 
     Source: Li et al., ECCV 2022.
     """
@@ -173,7 +150,7 @@ def rotate(frames: Tensor, draws: Tensor) -> Tensor:
 def scale(frames: Tensor, draws: Tensor) -> Tensor:
     """Zoom about the centre by up to 15 % either way.
 
-    Every cell shows the nearest one, so a larger picture has more events.
+    Every cell shows the nearest one, so enlarged frames have more events.
     """
     factor = (1 + MAX_ZOOM * (2 * draws[:, 0] - 1))[:, None, None]  # [B,1,1]
     y, x = _from_centre(frames, factor.dtype)
@@ -248,7 +225,7 @@ def time_stretch(frames: Tensor, draws: Tensor) -> Tensor:
 
 @_register(1)
 def polarity_flip(frames: Tensor, draws: Tensor) -> Tensor:
-    """ON for OFF with probability 1/2, as if bright and dark were exchanged."""
+    """Exchange ON and OFF with probability 1/2, as if bright and dark were exchanged."""
     return torch.where(_per_sample(draws[:, 0] < 0.5), frames.flip(2), frames)
 
 
@@ -257,7 +234,7 @@ def _per_sample(values: Tensor) -> Tensor:
 
 
 def _from_centre(frames: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Rows [H,1] and columns [1,W] counted from the centre."""
+    """Return rows [H,1] and columns [1,W] counted from the centre."""
     H, W = frames.shape[-2:]
     y = (torch.arange(H, device=frames.device, dtype=dtype) - (H - 1) / 2)[:, None]
     x = (torch.arange(W, device=frames.device, dtype=dtype) - (W - 1) / 2)[None, :]
@@ -265,7 +242,7 @@ def _from_centre(frames: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _nearest(frames: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Each cell shows the nearest one to (y, x) [B,H,W] from the centre: counts stay counts; beyond the edge is 0."""
+    """Sample the nearest cell to (y, x) [B,H,W] from the centre: counts stay counts; beyond the edge is 0."""
     B, T, P, H, W = frames.shape
     rows = (y + (H - 1) / 2).round().long()  # [B,H,W]
     columns = (x + (W - 1) / 2).round().long()  # [B,H,W]
@@ -276,13 +253,13 @@ def _nearest(frames: Tensor, y: Tensor, x: Tensor) -> Tensor:
 
 
 def inside(length: int, centre: Tensor, side: Tensor, frames: Tensor) -> Tensor:
-    """Which of `length` pixels lie in a stretch of `side` around `centre`, both shares [B]: bool [B,length]."""
+    """Return which of `length` pixels lie within `side` around `centre`, both shares [B]: bool [B,length]."""
     pixel = (torch.arange(length, device=frames.device) + 0.5) / length
     return (pixel - centre[:, None]).abs() < side[:, None] / 2
 
 
 def _from_bins(frames: Tensor, source: Tensor) -> Tensor:
-    """Each time bin shows bin `source` [B,T]; nothing where there is none."""
+    """Fill each time bin from bin `source` [B,T]; empty where there is none."""
     B, T = source.shape
-    shown = frames[torch.arange(B, device=frames.device)[:, None], source.clamp(0, T - 1)]  # [B,T,P,H,W]
-    return shown.masked_fill(((source < 0) | (source >= T))[:, :, None, None, None], 0)
+    moved = frames[torch.arange(B, device=frames.device)[:, None], source.clamp(0, T - 1)]  # [B,T,P,H,W]
+    return moved.masked_fill(((source < 0) | (source >= T))[:, :, None, None, None], 0)

@@ -6,12 +6,12 @@ Axes: n samples, T time, B batch, P polarity, H height, W width. Stored frames a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from spikebridge.pipeline.shards.reader import Split
 from spikebridge.train.data import order
 
 RESIDENT_BYTES = 2 * 2**30
@@ -21,12 +21,12 @@ DEVICE_SHARE = 0.25
 """Share of a GPU's memory up to which a split and the static pool are kept there when residence is `auto`."""
 
 RESIDENCES = ("auto", "device", "host", "disk")
-READ_AT_ONCE = 1024
-"""Samples on their way to the device."""
+CHUNK = 1024
+"""Samples that are copied to the device at once."""
 
 
 def choose_residence(residence: str, stored_bytes: int, device: torch.device, *, pool_bytes: int = 0) -> str:
-    """Return where frames are kept: what `residence` says, or for `auto` the device, memory or disk, by size.
+    """Return where frames are kept: as `residence` says, or for `auto` the device, memory or disk, by size.
 
     Args:
         residence: one of `RESIDENCES`.
@@ -49,10 +49,10 @@ def choose_residence(residence: str, stored_bytes: int, device: torch.device, *,
 
 
 class Frames:
-    """Event frames of chosen recordings of one split: on the device, in memory, or read from disk at every turn.
+    """Event frames of some recordings of one split: on the device, in memory, or read from disk at every use.
 
     Args:
-        split: a split of a shard set (`read`, `labels`).
+        split: a split of a shard set.
         positions: int64 [n] within the split.
         sample_shape: (T,P,H,W).
         residence: `device`, `host`, `disk`, or `auto`, see `choose_residence`.
@@ -65,7 +65,7 @@ class Frames:
 
     def __init__(
         self,
-        split: Any,
+        split: Split,
         positions: order.Ints,
         *,
         sample_shape: tuple[int, ...],
@@ -76,39 +76,39 @@ class Frames:
         self.labels: order.Ints = np.asarray(split.labels, dtype=np.int64)[positions]
         self._split = split
         self._positions = positions
-        self._resident: Stored | None = None
+        self._resident: StoredRows | None = None
         device = device or torch.device("cpu")
         # Two bytes a cell is the widest stored type.
         stored_bytes = 2 * len(positions) * int(np.prod(sample_shape))
         self.residence = choose_residence(residence, stored_bytes, device, pool_bytes=pool_bytes)
         if len(positions) and self.residence == "device":
-            self._resident = Stored.read(split, positions, device)
+            self._resident = StoredRows.read(split.read, positions, device)
         elif len(positions) and self.residence == "host":
-            self._resident = Stored(as_tensor(split.read(positions)))
+            self._resident = StoredRows(as_tensor(split.read(positions)))
 
     def __len__(self) -> int:
         return len(self._positions)
 
-    def take(self, indices: order.Ints) -> Tensor:
-        """Frames [len(indices),T,P,H,W] as stored, where they are kept; indices count within the chosen recordings."""
-        if self._resident is not None:
-            return self._resident.take(torch.from_numpy(indices).to(self._resident.device))
-        return as_tensor(self._split.read(self._positions[indices]))
+    def take(self, indices: Tensor) -> Tensor:
+        """Return frames [B,T,P,H,W] as stored, where they are kept.
 
-    def take_resident(self, indices: Tensor) -> Tensor:
-        """The same with indices on the device, where residence is `device`."""
-        assert self._resident is not None
-        return self._resident.take(indices)
+        Args:
+            indices: int64 [B], within the recordings of these frames; the host waits for them unless they lie where the
+                frames do.
+        """
+        if self._resident is not None:
+            return self._resident.take(indices.to(self._resident.device))
+        return as_tensor(self._split.read(self._positions[indices.cpu().numpy()]))
 
     def batches(self, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """All recordings in order, unaugmented: events float32 [T,B,P,H,W] and labels int64 [B]."""
-        for start in range(0, len(self), batch_size):
-            indices = np.arange(start, min(start + batch_size, len(self)), dtype=np.int64)
-            yield time_first(self.take(indices).to(device)), torch.from_numpy(self.labels[indices]).to(device)
+        """Yield all recordings in order, unaugmented: events float32 [T,B,P,H,W] and labels int64 [B]."""
+        labels = torch.from_numpy(self.labels)
+        for indices in torch.arange(len(self)).split(batch_size):
+            yield time_first(self.take(indices).to(device)), labels[indices].to(device)
 
 
-class Stored:
-    """Rows of stored numbers in memory, on whichever device.
+class StoredRows:
+    """Rows of stored numbers in memory, on any device.
 
     Args:
         rows: [n,...].
@@ -120,16 +120,11 @@ class Stored:
         self.device = rows.device
 
     @classmethod
-    def read(cls, split: Any, positions: order.Ints, device: torch.device) -> Stored:
-        """Rows `positions` of a split on the device, a few at a time, in the type that they are stored in."""
-        return cls.gather(split.read, positions, device)
-
-    @classmethod
-    def gather(cls, read: Callable[[order.Ints], np.ndarray], positions: order.Ints, device: torch.device) -> Stored:
-        """Return what `read` gives for positions, on the device; no more than `READ_AT_ONCE` of it pass the host."""
+    def read(cls, read: Callable[[order.Ints], np.ndarray], positions: order.Ints, device: torch.device) -> StoredRows:
+        """Copy what `read` returns for positions to the device, as stored; `CHUNK` rows at a time."""
         rows: Tensor | None = None
-        for start in range(0, len(positions), READ_AT_ONCE):
-            part: np.ndarray = read(positions[start : start + READ_AT_ONCE])
+        for start in range(0, len(positions), CHUNK):
+            part = read(positions[start : start + CHUNK])
             unsigned = part.dtype == np.uint16
             content = torch.from_numpy(np.array(part.view(np.int16) if unsigned else part))
             if rows is None:
@@ -139,18 +134,18 @@ class Stored:
         return cls(rows, unsigned=unsigned)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Rows by number; uint16 becomes float32 (exact)."""
-        found = self.rows[indices]
-        return (found.int() & 0xFFFF).float() if self._unsigned else found
+        """Return rows by number; uint16 becomes float32 (exact)."""
+        rows = self.rows[indices]
+        return (rows.int() & 0xFFFF).float() if self._unsigned else rows
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
-    """A tensor over the array's memory; uint16, which torch barely computes with, becomes float32 (exact)."""
+    """Return a tensor over the array's memory; uint16, which torch barely computes with, becomes float32 (exact)."""
     if array.dtype == np.uint16:
         array = array.astype(np.float32)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def time_first(frames: Tensor) -> Tensor:
-    """Frames [B,T,P,H,W] as float32 [T,B,P,H,W]."""
+    """Convert frames [B,T,P,H,W] to float32 [T,B,P,H,W]."""
     return frames.float().transpose(0, 1)  # [T,B,P,H,W]

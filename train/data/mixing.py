@@ -6,8 +6,8 @@ augmentations that stand before the mixing in the recipe; those behind it see th
 mixed, the others stay what they are. Training accuracies in logs count the own class.
 
 Not every method can (`settings.MIXING_METHODS`). Those with a static stream cannot: alignment and sliding training pair
-a recording with a photograph of its class, and a mixed one has two. Time-step mixup is their way of mixing, see method
-`tsm`: it mixes domains, along time alone, and no classes.
+a recording with a static image of its class, and a mixed one has two. Their way of mixing is time-step mixup (method
+`tsm`), which mixes domains along time and no classes.
 
 Axes: B batch, T time, P polarity, H height, W width. Pure functions of frames and numbers in [0, 1).
 """
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from spikebridge.train.config.settings import JOIN
-from spikebridge.train.data import order
-from spikebridge.train.data.augmentation import augment, inside, uniforms
+from spikebridge.train.data.augmentation import augment, inside
+from spikebridge.train.data.draws import Epoch, uniforms
 
 MIXED = 0.5
 """Share of the samples that are mixed, as in the published runs of CutMix on CIFAR."""
@@ -57,8 +57,8 @@ def _register(numbers: int) -> Callable[..., Callable[..., tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Steps:
-    """The augmentation of a recipe, taken apart at its mixing."""
+class AugmentationPlan:
+    """The augmentation of a recipe, split at its mixing."""
 
     before: str
     """Augmentations of every sample on its own, joined with `+`."""
@@ -68,32 +68,32 @@ class Steps:
     """Augmentations of what was mixed; `none` without mixing."""
 
     @classmethod
-    def of(cls, names: str) -> Steps:
-        """The steps of setting `augmentation`, e.g. `crop+cutmix`, which names one mixing at most."""
-        chosen = names.split(JOIN)
-        place = next((i for i, name in enumerate(chosen) if name in MIXINGS), None)
-        if place is None:
+    def parse(cls, names: str) -> AugmentationPlan:
+        """Read setting `augmentation`, e.g. `crop+cutmix`, which names one mixing at most."""
+        steps = names.split(JOIN)
+        mixing = next((i for i, name in enumerate(steps) if name in MIXINGS), None)
+        if mixing is None:
             return cls(names, None, "none")
-        before, after = chosen[:place], chosen[place + 1 :]
-        return cls(JOIN.join(before) or "none", chosen[place], JOIN.join(after) or "none")
+        before, after = steps[:mixing], steps[mixing + 1 :]
+        return cls(JOIN.join(before) or "none", steps[mixing], JOIN.join(after) or "none")
 
     def apply(
         self,
-        take: Callable[[order.Ints | Tensor], Tensor],
+        take: Callable[[Tensor], Tensor],
         *,
         seed: int,
-        epoch: int | Tensor,
-        draws: order.Ints | Tensor,
-        partners: order.Ints | Tensor,
+        epoch: Epoch,
+        draws: Tensor,
+        partners: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
-        """Augmented frames [B,T,P,H,W] of draws, and the shares [B] of their own classes; None without mixing.
+        """Return augmented frames [B,T,P,H,W] of draws, and the shares [B] of their own classes; None without mixing.
 
         Args:
-            take: stored frames of draws.
+            take: returns the stored frames of draws.
             seed: root seed of the run.
-            epoch: as for `augment`.
+            epoch: see `draws.Epoch`.
             draws: int64 [B].
-            partners: int64 [B] draws of the same epoch; looked at with a mixing only.
+            partners: int64 [B] draws of the same epoch; used with a mixing only.
         """
         frames = augment(self.before, take(draws), seed=seed, epoch=epoch, draws=draws)
         if self.mixing is None:
@@ -103,25 +103,23 @@ class Steps:
         return augment(self.after, frames, seed=seed, epoch=epoch, draws=draws), shares
 
 
-def mix(
-    name: str, own: Tensor, partner: Tensor, *, seed: int, epoch: int | Tensor, draws: order.Ints | Tensor
-) -> tuple[Tensor, Tensor]:
-    """Half of the samples mixed with their partners; a pure function of its arguments.
+def mix(name: str, own: Tensor, partner: Tensor, *, seed: int, epoch: Epoch, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Mix half of the samples with their partners; a pure function of its arguments.
 
     Args:
         name: one of `MIXINGS`.
         own: [B,T,P,H,W], any dtype.
         partner: the same for the partner of each sample.
         seed: root seed of the run.
-        epoch: as for `augment`.
+        epoch: see `draws.Epoch`.
         draws: int64 [B] of the samples.
 
     Returns:
         Frames as `own`, and float64 [B] in [0, 1], the share of the own class in the label; the partner's has the rest.
     """
-    chosen = MIXINGS[name]
-    numbers = uniforms(seed, f"mixing {name}", epoch, draws, 1 + chosen.numbers, device=own.device)
-    mask, shares = chosen.apply(own, partner, numbers[:, 1:])
+    mixing = MIXINGS[name]
+    numbers = uniforms(seed, f"mixing {name}", epoch, draws, 1 + mixing.numbers).to(own.device)
+    mask, shares = mixing.apply(own, partner, numbers[:, 1:])
     mixed = numbers[:, 0] < MIXED  # [B]
     frames = torch.where(mask & mixed.view(-1, 1, 1, 1, 1), partner, own)
     return frames, torch.where(mixed, shares, torch.ones_like(shares))
@@ -129,7 +127,7 @@ def mix(
 
 @_register(3)
 def cutmix(own: Tensor, partner: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-    """A box in space, the same in all time bins, of a uniform share of the area, cut off at the edges.
+    """Mask a box in space, the same in all time bins, of a uniform share of the area, cut off at the edges.
 
     Classes weigh by area.
 
@@ -145,7 +143,7 @@ def cutmix(own: Tensor, partner: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]
 
 @_register(2 + 7 * MOST_BLOBS)
 def eventmix(own: Tensor, partner: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-    """The densest cells of a mixture of two to four Gaussians in time and space, a uniform share of all cells.
+    """Mask the densest cells of a mixture of two to four Gaussians in time and space, a uniform share of all cells.
 
     Classes weigh by events: with a the share of its own events that a recording keeps, and b the share of its events
     that the partner gives, the own class has a / (a + b). Without any event in either the own class has all.
@@ -156,16 +154,17 @@ def eventmix(own: Tensor, partner: Tensor, draws: Tensor) -> tuple[Tensor, Tenso
     B, T, _, H, W = own.shape
     density = _density(draws[:, 2:].view(B, MOST_BLOBS, 7), draws[:, 1], (T, H, W)).flatten(1)  # [B,T*H*W]
     cells = (draws[:, :1] * (density.shape[1] + 1)).long()  # [B,1], 0 to all of them
-    places = density.argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(places).scatter_(1, places, torch.arange(places.shape[1], device=own.device).expand(B, -1))
+    densest = density.argsort(dim=1, descending=True, stable=True)
+    ranks = torch.arange(densest.shape[1], device=own.device).expand(B, -1)
+    rank = torch.empty_like(densest).scatter_(1, densest, ranks)
     mask = (rank < cells).view(B, T, 1, H, W)
-    kept, given = _events(own, ~mask), _events(partner, mask)  # [B]
+    kept, given = _event_share(own, ~mask), _event_share(partner, mask)  # [B]
     known = kept + given
     return mask, torch.where(known > 0, kept / known.where(known > 0, torch.ones_like(known)), torch.ones_like(known))
 
 
 def _density(draws: Tensor, number: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Sum of Gaussians along the axes, float64 [B,T,H,W], from numbers [B,N,7] and one [B] that decides how many.
+    """Sum Gaussians along the axes, float64 [B,T,H,W], from numbers [B,N,7] and one [B] that decides how many.
 
     Exponentials are rounded to float32: their last bits in float64 depend on where in memory a sample lies.
     """
@@ -186,8 +185,8 @@ def _density(draws: Tensor, number: Tensor, shape: tuple[int, int, int]) -> Tens
     return density
 
 
-def _events(frames: Tensor, mask: Tensor) -> Tensor:
-    """Share of the events [B,T,P,H,W] inside a mask, float64 [B]; 0 without events."""
+def _event_share(frames: Tensor, mask: Tensor) -> Tensor:
+    """Return the share of the events [B,T,P,H,W] inside a mask, float64 [B]; 0 without events."""
     whole = frames.flatten(1).sum(1, dtype=torch.float64)
     part = frames.masked_fill(~mask, 0).flatten(1).sum(1, dtype=torch.float64)
     return torch.where(whole > 0, part / whole.where(whole > 0, torch.ones_like(whole)), torch.zeros_like(whole))

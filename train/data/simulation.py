@@ -24,14 +24,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spikebridge.train.config.settings import TrainSettings
-from spikebridge.train.data import order
 from spikebridge.train.data.batches import TrainingBatches
+from spikebridge.train.data.draws import Epoch, many_uniforms, uniforms
 from spikebridge.train.data.simulation_ranges import BY_LOGARITHM, LANES, MOST_LEGS, PROFILES, Profile, SimulationRanges
 from spikebridge.train.errors import MethodError
 
@@ -103,26 +102,23 @@ class SimulationDraws:
 
 
 def simulation_draws(
-    seed: int, epoch: int, draws: order.Ints, grid: Grid, *, device: torch.device, purpose: str = "simulation"
+    seed: int, epoch: Epoch, draws: Tensor, grid: Grid, *, device: torch.device, purpose: str = "simulation"
 ) -> SimulationDraws:
-    """Random numbers of samples; a pure function of (seed, epoch, draw position).
+    """Draw the random numbers of samples; a pure function of (seed, epoch, draw position).
 
     Args:
         seed: root seed of the run.
-        epoch: 0-based.
+        epoch: see `draws.Epoch`.
         draws: int64 [B] positions within the epoch.
         grid: gives the number of pixels.
         device: where to put them.
         purpose: two purposes give unrelated numbers.
     """
-    lanes = order.uniforms(seed, purpose, epoch, draws, len(LANES) + LEG_LANES * MOST_LEGS)  # [B,L + LEGS]
-    pixels = grid.height * grid.width
-    uniforms = order.many_uniforms(seed, f"{purpose} pixels", epoch, draws, PIXEL_FIELDS * pixels)  # [B,4hw]
-    fields_ = uniforms.reshape(len(draws), PIXEL_FIELDS, grid.height, grid.width).swapaxes(0, 1)
-    return SimulationDraws(
-        settings=torch.from_numpy(lanes.astype(np.float32)).to(device),
-        pixels=torch.from_numpy(np.ascontiguousarray(fields_)).to(device),
-    )
+    lanes = uniforms(seed, purpose, epoch, draws, len(LANES) + LEG_LANES * MOST_LEGS)  # [B,L + LEGS]
+    pixels = PIXEL_FIELDS * grid.height * grid.width
+    fields = many_uniforms(seed, f"{purpose} pixels", epoch, draws, pixels)  # [B,4hw]
+    fields = fields.view(len(draws), PIXEL_FIELDS, grid.height, grid.width).transpose(0, 1).contiguous()
+    return SimulationDraws(settings=lanes.float().to(device), pixels=fields.to(device))
 
 
 def settings_of(draws: Tensor, ranges: SimulationRanges) -> dict[str, Tensor]:
@@ -298,7 +294,7 @@ class Simulator:
         """The simulator of a run."""
         return cls(data.manifest, data.sample_shape, profile=settings.simulation, seed=settings.seed)
 
-    def frames(self, images: Tensor, *, epoch: int, draws: order.Ints) -> Tensor:
-        """Event frames float32 [T,B,2,S,S] of images [B,C,H,W], a function of (seed, epoch, draw positions [B])."""
+    def frames(self, images: Tensor, *, epoch: Epoch, draws: Tensor) -> Tensor:
+        """Simulate event frames float32 [T,B,2,S,S] of images [B,C,H,W], pure in (seed, epoch, draws [B])."""
         numbers = simulation_draws(self.seed, epoch, draws, self.grid, device=images.device)
         return simulate_frames(images, numbers, self.grid, time_bins=self.time_bins, profile=self.profile)

@@ -1,17 +1,16 @@
-"""What the methods have in common that show photographs as simulated recordings.
+"""The base of the methods that train on simulated recordings of static images.
 
 Axes: T time, B samples of a batch, N simulated recordings, P polarity, H, W.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from spikebridge.models import TransferNetwork
-from spikebridge.train.data import order
 from spikebridge.train.data.batches import Batch, TrainingBatches
+from spikebridge.train.data.draws import pool_rows, random_words
 from spikebridge.train.data.simulation import Simulator
 from spikebridge.train.methods import Method
 
@@ -42,9 +41,9 @@ class SimulatingMethod(Method):
         Returns:
             Frames float32 [T,N,P,H,W], labels int64 [N] and dropout seeds int64 [N], N = each * B.
         """
-        draws = (batch.draws[:, None] * each + np.arange(each)).reshape(-1)  # [N]
-        rows = order.pool_images(self.data.pool_images, seed=batch.seed, epoch=batch.epoch, draws=draws)
+        lanes = torch.arange(each, device=batch.draws.device)
+        draws = (batch.draws[:, None] * each + lanes).flatten()  # [N]
+        rows = pool_rows(self.data.pool_images, seed=batch.seed, epoch=batch.epoch, draws=draws)
         frames = self.simulator.frames(self.data.images(rows), epoch=batch.epoch, draws=draws)
-        labels = torch.from_numpy(self.data.image_labels[rows]).to(frames.device)
-        seeds = order.random_words(batch.seed, "simulated dropout", batch.epoch, draws).view(np.int64)
-        return frames, labels, torch.from_numpy(seeds).to(frames.device)
+        seeds = random_words(batch.seed, "simulated dropout", batch.epoch, draws)
+        return frames, self.data.image_labels[rows].to(frames.device), seeds.to(frames.device)

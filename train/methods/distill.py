@@ -17,16 +17,15 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import AdamW
 
 from spikebridge.models import TransferNetwork, TransferOutput, backends
-from spikebridge.train.data import order
 from spikebridge.train.data.augmentation import augment
 from spikebridge.train.data.batches import Batch, TrainingBatches
+from spikebridge.train.data.draws import pool_rows, random_words
 from spikebridge.train.data.order import derived_seed
 from spikebridge.train.losses import TransferLoss, distillation_loss
 from spikebridge.train.methods import Inputs, method
@@ -117,20 +116,18 @@ def train_teacher(
         Share of images classified right before their update, over the last tenth of the steps.
     """
     optimizer = AdamW([p for p in teacher.parameters() if p.requires_grad], lr=LEARNING_RATE)
-    labels = torch.from_numpy(data.image_labels)
     teacher.train()
     right: list[Tensor] = []
-    root = derived_seed(seed, "teacher")
+    root, draws = derived_seed(seed, "teacher"), torch.arange(BATCH)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
-        draws = np.arange(BATCH, dtype=np.int64)
-        rows = order.pool_images(data.pool_images, seed=root, epoch=step, draws=draws)
+        rows = pool_rows(data.pool_images, seed=root, epoch=step, draws=draws)
         images = data.images(rows)  # [B,P,H,W]
         images = augment("crop", images[:, None], seed=root, epoch=step, draws=draws)[:, 0]
-        target = labels[torch.from_numpy(rows)].to(images.device)
-        seeds = order.random_words(seed, "teacher_dropout", step, draws).view(np.int64)
-        logits = teacher(images[None], None, dropout_seeds=torch.from_numpy(seeds).to(images.device)).static_logits[0]
+        target = data.image_labels[rows].to(images.device)
+        seeds = random_words(seed, "teacher_dropout", step, draws).to(images.device)
+        logits = teacher(images[None], None, dropout_seeds=seeds).static_logits[0]
         optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(logits, target).backward()
         optimizer.step()

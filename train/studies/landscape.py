@@ -35,7 +35,7 @@ from spikebridge.models import TransferNetwork
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.data.frames import Frames
-from spikebridge.train.data.order import derived_seed, select_recordings
+from spikebridge.train.data.order import derived_seed, training_recordings
 from spikebridge.train.errors import RunError, ShardMismatchError
 from spikebridge.train.evaluation.evaluate import open_shards
 from spikebridge.train.evaluation.recalibration import recalibrate
@@ -171,15 +171,15 @@ def _frames(shards: Any, result: dict[str, Any], split: str, most: int) -> Frame
     """
     if split not in ("train", "validation", "test"):
         raise RunError(f"split {split!r}: expected train, validation or test")
-    found = shards.split(split)
-    positions = np.arange(len(found), dtype=np.int64)
+    recordings = shards.split(split)
+    positions = np.arange(len(recordings), dtype=np.int64)
     if split == "train":
-        train = recipe_from(result["recipe"], name=result.get("recipe_name", "")).train
-        positions = select_recordings(found.keys, np.asarray(found.labels), train.events_per_class, seed=train.seed)
+        recipe = recipe_from(result["recipe"], name=result.get("recipe_name", ""))
+        positions = training_recordings(recordings, recipe.train)
     if not len(positions):
         raise RunError(f"{shards.path}: the {split} split is empty; nothing to look at")
     rows = np.unique(np.linspace(0, len(positions) - 1, min(most, len(positions))).round().astype(np.int64))
-    return Frames(found, positions[rows], sample_shape=shards.sample_shape)
+    return Frames(recordings, positions[rows], sample_shape=shards.sample_shape)
 
 
 def filter_normalised(network: nn.Module, *, seed: int, number: int) -> dict[str, Tensor]:

@@ -77,7 +77,7 @@ class DeviceStep:
         Raises:
             NonFiniteError: a loss was not finite, see `FiniteWatch.check`.
         """
-        self._stepper.data.begin_on_device(epoch)
+        self._stepper.data.begin_epoch(epoch)
         self._epoch.fill_(epoch)
         self._index.fill_(index)
         self._step.fill_(step)
@@ -92,7 +92,7 @@ class DeviceStep:
     def compute(self) -> None:
         """The step as a function of tensors."""
         draws = self._index * self._size + self._places
-        batch = self._stepper.data.device_batch(self._epoch, draws, replacement_probability=self._probability)
+        batch = self._stepper.data.batch_of(self._epoch, draws, replacement_probability=self._probability)
         self._stepper.step_on_device(batch, self._step, sums=self._sums, finite=self._finite)
 
     @contextmanager

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikebridge.train.data import order
 from spikebridge.train.data.augmentation import AUGMENTATIONS, augment
+from spikebridge.train.data.draws import many_uniforms, uniforms
 
 DTYPES = [torch.uint8, torch.float16, torch.float32]
 SHIFTING = {"crop", "crop_flip_rotate", "flip", "rotate", "scale"}
@@ -22,7 +22,7 @@ def apply(name, x, rows):
 
 
 def drawn(names, x, seed=1, epoch=0, first=0):
-    return augment(names, x, seed=seed, epoch=epoch, draws=np.arange(first, first + len(x)))
+    return augment(names, x, seed=seed, epoch=epoch, draws=torch.arange(first, first + len(x)))
 
 
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
@@ -42,10 +42,10 @@ def test_shape_and_dtype_stay_and_no_value_is_invented(name, dtype):
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
 @given(st.integers(0, 2**40), st.integers(0, 100), st.lists(st.integers(0, 4), min_size=1, max_size=4))
 def test_a_draw_does_not_depend_on_its_neighbours(name, seed, epoch, part):
-    x, part = frames(S=12), np.array(part)
-    whole = augment(name, x, seed=seed, epoch=epoch, draws=np.arange(5))
-    some = augment(name, x[torch.from_numpy(part)], seed=seed, epoch=epoch, draws=part)
-    assert torch.equal(whole[torch.from_numpy(part)], some)
+    x, part = frames(S=12), torch.tensor(part)
+    whole = augment(name, x, seed=seed, epoch=epoch, draws=torch.arange(5))
+    some = augment(name, x[part], seed=seed, epoch=epoch, draws=part)
+    assert torch.equal(whole[part], some)
 
 
 @pytest.mark.parametrize("name", sorted(set(AUGMENTATIONS) - IN_TIME - {"drop_events"}))
@@ -65,8 +65,8 @@ def test_what_drops_only_takes_away(name):
 
 def test_published_augmentations_take_the_published_numbers():
     """What `augmentation = "crop"` did before there were others, bit by bit."""
-    x, draws = frames(B=6), np.arange(3, 9)
-    numbers = torch.from_numpy(np.stack([order.uniform(4, "augmentation", 2, draws, lane=n) for n in range(4)], -1))
+    x, draws = frames(B=6), torch.arange(3, 9)
+    numbers = uniforms(4, "augmentation", 2, draws, 4)
     for name in ("crop", "crop_flip_rotate"):
         expected = AUGMENTATIONS[name].apply(x, numbers)
         assert torch.equal(augment(name, x, seed=4, epoch=2, draws=draws), expected)
@@ -137,7 +137,7 @@ def test_drop_time_empties_neighbouring_bins():
 def test_drop_events_keeps_the_mean_that_its_number_says(dtype):
     x = torch.randint(0, 4, (30, 10, 2, 24, 24), generator=torch.Generator().manual_seed(0)).to(dtype)
     y = drawn("drop_events", x)
-    numbers = order.many_uniforms(1, "augmentation drop_events", 0, np.arange(30), x[0].numel())[:, 0]
+    numbers = many_uniforms(1, "augmentation drop_events", 0, torch.arange(30), x[0].numel())[:, 0]
     shares = y.float().sum((1, 2, 3, 4)) / x.float().sum((1, 2, 3, 4))
     np.testing.assert_allclose(shares, 1 - 0.5 * numbers, atol=0.02)
     assert torch.equal(y.float(), y.float().round())
@@ -181,4 +181,4 @@ def test_empty_batch_and_wrong_input():
     with pytest.raises(ValueError, match="unknown augmentation 'cut'"):
         drawn("crop+cut", frames())
     with pytest.raises(ValueError, match="draws"):
-        augment("crop", frames(), seed=0, epoch=0, draws=np.arange(4))
+        augment("crop", frames(), seed=0, epoch=0, draws=torch.arange(4))

@@ -15,11 +15,10 @@ from run_folders import same_run
 from several_processes import largest_difference, train_in_double, train_processes
 
 from spikebridge.train.config.settings import METHODS, MIXING_METHODS
-from spikebridge.train.data import draws as device_order
-from spikebridge.train.data import order
 from spikebridge.train.data.augmentation import augment
 from spikebridge.train.data.batches import TrainingBatches
-from spikebridge.train.data.mixing import MIXINGS, Steps, mix
+from spikebridge.train.data.draws import mixing_partners
+from spikebridge.train.data.mixing import MIXINGS, AugmentationPlan, mix
 from spikebridge.train.errors import RecipeError
 from spikebridge.train.losses import Mixture, classification_loss, transfer_loss
 from spikebridge.train.methods import find_method
@@ -38,7 +37,7 @@ def frames(dtype=torch.uint8, *, B=40, T=5, S=12, seed=0):
 
 
 def mixed(name, own, partner, *, seed=1, epoch=0, draws=None):
-    draws = np.arange(len(own)) if draws is None else draws
+    draws = torch.arange(len(own)) if draws is None else draws
     return mix(name, own, partner, seed=seed, epoch=epoch, draws=draws)
 
 
@@ -68,13 +67,12 @@ def test_every_cell_is_the_own_or_the_partners_in_both_polarities(name, dtype):
 @settings(max_examples=30)
 @given(st.integers(0, 2**40), st.integers(0, 100), st.lists(st.integers(0, 9), min_size=1, max_size=6))
 def test_a_mixture_depends_on_its_own_draw_alone(name, seed, epoch, part):
-    own, partner, part = frames(B=10), frames(B=10, seed=1), np.array(part)
-    there = torch.from_numpy(part)
+    own, partner, part = frames(B=10), frames(B=10, seed=1), torch.tensor(part)
     whole = mixed(name, own, partner, seed=seed, epoch=epoch)
-    some = mixed(name, own[there], partner[there], seed=seed, epoch=epoch, draws=part)
-    device = mix(name, own[there], partner[there], seed=seed, epoch=torch.tensor(epoch), draws=there)
-    for a, b, c in zip(whole, some, device, strict=True):
-        assert torch.equal(a[there], b)
+    some = mixed(name, own[part], partner[part], seed=seed, epoch=epoch, draws=part)
+    recorded = mixed(name, own[part], partner[part], seed=seed, epoch=torch.tensor(epoch), draws=part)
+    for a, b, c in zip(whole, some, recorded, strict=True):
+        assert torch.equal(a[part], b)
         assert torch.equal(b, c)
 
 
@@ -143,35 +141,30 @@ def test_recordings_without_events():
 
 
 def test_augmentations_before_see_both_recordings_and_those_behind_the_mixture():
-    stored, draws = frames(B=8), np.arange(8)
-    mates, how = np.array([3, 1, 4, 1, 5, 0, 2, 6]), {"seed": 4, "epoch": 2}
+    stored, draws = frames(B=8), torch.arange(8)
+    partners, how = torch.tensor([3, 1, 4, 1, 5, 0, 2, 6]), {"seed": 4, "epoch": 2}
 
     def apply(names):
-        take = lambda those: stored[torch.as_tensor(those)]  # noqa: E731
-        return Steps.of(names).apply(take, **how, draws=draws, partners=mates)
+        return AugmentationPlan.parse(names).apply(stored.__getitem__, **how, draws=draws, partners=partners)
 
     own = augment("flip", stored, **how, draws=draws)
-    partner = augment("flip", stored[torch.from_numpy(mates)], **how, draws=mates)
+    partner = augment("flip", stored[partners], **how, draws=partners)
     y, shares = mix("cutmix", own, partner, **how, draws=draws)
     found = apply("flip+cutmix+drop_time")
     assert torch.equal(found[0], augment("drop_time", y, **how, draws=draws))
     assert torch.equal(found[1], shares)
     assert apply("flip+drop_time")[1] is None
-    assert Steps.of("cutmix") == Steps("none", "cutmix", "none")
+    assert AugmentationPlan.parse("cutmix") == AugmentationPlan("none", "cutmix", "none")
 
 
 @settings(max_examples=60)
 @given(st.integers(1, 60), st.integers(1, 17), st.integers(0, 2**40), st.integers(0, 99))
-def test_mates_are_draws_of_the_same_batch_everywhere(samples, batch_size, seed, epoch):
-    draws = np.arange(samples)
-    mates = order.mixing_partners(samples, batch_size, seed=seed, epoch=epoch, draws=draws)
-    assert np.array_equal(mates // batch_size, draws // batch_size)
-    assert mates.min() >= 0
-    assert mates.max() < samples
-    there = device_order.mixing_partners(
-        samples, batch_size, seed=seed, epoch=torch.tensor(epoch), draws=torch.from_numpy(draws)
-    )
-    assert np.array_equal(there, mates)
+def test_mixing_partners_are_draws_of_the_same_batch(samples, batch_size, seed, epoch):
+    draws = torch.arange(samples)
+    partners = mixing_partners(samples, batch_size, seed=seed, epoch=epoch, draws=draws)
+    assert torch.equal(partners // batch_size, draws // batch_size)
+    assert partners.min() >= 0
+    assert partners.max() < samples
 
 
 def test_batches_of_ranks_and_residences_hold_the_same_mixtures(tmp_path):

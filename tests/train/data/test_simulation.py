@@ -54,7 +54,7 @@ def photographs(n: int = 4, size: int = 16) -> torch.Tensor:
 
 
 def draws_of(n: int, grid: Grid, *, seed: int = 0, first: int = 0) -> SimulationDraws:
-    return simulation_draws(seed, 0, np.arange(first, first + n), grid, device=CPU)
+    return simulation_draws(seed, 0, torch.arange(first, first + n), grid, device=CPU)
 
 
 def frames_of(
@@ -83,7 +83,7 @@ def test_a_sample_depends_on_its_draw_position_alone() -> None:
     # The last bit of a logarithm may depend on where in memory it is taken, and could tip a count once in a million.
     assert (whole[:, 2:4] != some).float().mean() < 1e-3
     assert torch.equal(whole, simulate_frames(images, draws_of(6, grid), grid, time_bins=T, profile=profile))
-    other = simulation_draws(0, 1, np.arange(6), grid, device=CPU)
+    other = simulation_draws(0, 1, torch.arange(6), grid, device=CPU)
     assert not torch.equal(whole, simulate_frames(images, other, grid, time_bins=T, profile=profile))
 
 
@@ -234,10 +234,10 @@ def test_the_simulator_reads_the_shard_set() -> None:
     manifest = {"sensor_size": [34, 34], "settings": {"reduction": "sum"}}
     simulator = Simulator(manifest, (T, 2, 28, 28), profile="smooth", seed=3)
     images = photographs(3, 28).expand(-1, 2, -1, -1)
-    first = simulator.frames(images, epoch=1, draws=np.array([4, 9, 2]))
+    first = simulator.frames(images, epoch=1, draws=torch.tensor([4, 9, 2]))
     assert first.shape == (T, 3, 2, 28, 28)
-    assert torch.equal(first, simulator.frames(images, epoch=1, draws=np.array([4, 9, 2])))
-    assert not torch.equal(first, simulator.frames(images, epoch=2, draws=np.array([4, 9, 2])))
+    assert torch.equal(first, simulator.frames(images, epoch=1, draws=torch.tensor([4, 9, 2])))
+    assert not torch.equal(first, simulator.frames(images, epoch=2, draws=torch.tensor([4, 9, 2])))
     with pytest.raises(MethodError, match="frames"):
         Simulator(manifest, (T, 3, 28, 28), profile="smooth", seed=3)
 
@@ -261,7 +261,7 @@ def test_agrees_with_real_recordings() -> None:
         for image in images
     ]
     photos, grid = torch.from_numpy(np.stack(placed)) / 255, Grid(28, (34, 34), "sum")
-    draws = simulation_draws(0, 0, np.arange(len(rows)), grid, device=CPU)
+    draws = simulation_draws(0, 0, torch.arange(len(rows)), grid, device=CPU)
 
     def compared(ranges: SimulationRanges) -> tuple[float, float, float]:
         """Correlation of all cells of a sample, events over the real number, ON share."""

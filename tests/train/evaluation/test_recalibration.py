@@ -34,7 +34,7 @@ def test_statistics_of_the_first_layer_are_those_of_the_recordings(tmp_path, sta
     net, data = network(statistics=statistics), frames(tmp_path)
     with backends.use(backend):
         assert recalibrate(net, data, batch_size=24, device=CPU) == 8
-    events = data.take(np.arange(24)).double()  # [B,T,P,H,W]
+    events = data.take(torch.arange(24)).double()  # [B,T,P,H,W]
     with torch.no_grad():
         layer = net.feature["0"]
         steps = layer.conv(events.flatten(0, 1)).unflatten(0, (24, 4))  # [B,T,C,H,W]

@@ -1,6 +1,5 @@
 """Method `distill`: a teacher that knows the static pool, asked up to a point of the run."""
 
-import numpy as np
 import pytest
 import torch
 from fake_shards import FakeShardSet, tiny_recipe
@@ -63,9 +62,9 @@ def test_the_teacher_is_an_ann_that_learns_the_pool_the_same_way_every_time(shar
         found.append(method.prepare(data, CPU, lambda: None))
         method.restore(found[-1], CPU)
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
-    images = data.images(np.arange(15))
+    images = data.images(torch.arange(15))
     logits = method.teacher(images[None], None).static_logits[0]
-    assert (logits.argmax(1) == torch.from_numpy(data.image_labels)).double().mean() > 0.9
+    assert (logits.argmax(1) == data.image_labels).double().mean() > 0.9
     assert not any(p.requires_grad for p in method.teacher.parameters())
     assert not method.teacher.training
 

@@ -1,6 +1,5 @@
 """Method `tsm`: sequences that turn from photograph to recording once, and the heads that see it."""
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,8 +10,8 @@ from interrupted import train_in_two_sittings
 from run_folders import same_run
 from safetensors.torch import load_file
 
-from spikebridge.train.data import order
 from spikebridge.train.data.batches import TrainingBatches
+from spikebridge.train.data.draws import uniform
 from spikebridge.train.errors import RecipeError
 from spikebridge.train.methods import find_method
 from spikebridge.train.methods.tsm import event_frames
@@ -47,7 +46,7 @@ def test_ends_and_what_is_refused():
 
 
 def test_a_sequence_switches_once_at_a_geometric_time():
-    numbers = torch.from_numpy(order.uniform(0, "test", 0, np.arange(20_000)))
+    numbers = uniform(0, "test", 0, torch.arange(20_000))
     p, T = switch_probability(0.5, 10), 10
     mixed = event_frames(numbers, p, T)
     assert bool((mixed[1:] >= mixed[:-1]).all())  # never back

@@ -10,6 +10,7 @@ from fake_shards import FakeShardSet, tiny_recipe
 from PIL import Image
 
 from spikebridge.train.config.settings import evaluation_batch
+from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.data.frames import Frames
 from spikebridge.train.errors import ReportError, RunError, RunStoppedError, ShardMismatchError
 from spikebridge.train.evaluation.score import score, split_frames
@@ -202,3 +203,13 @@ def test_statistics_stay_or_are_taken_anew(tmp_path):
     assert kept["line"]["loss"] != anew["line"]["loss"]
     with pytest.raises(RunError, match="statistics"):
         landscape(tmp_path / "r", shards, tmp_path / "kept", grid=line, anew=True)
+
+
+def test_the_recordings_are_those_that_the_run_was_trained_on(shards):
+    """Of a run with a share of the events, too: its landscape must not see recordings that it never saw."""
+    recipe = tiny_recipe(events_share=0.5)
+    data = TrainingBatches(shards, recipe.train, device=torch.device("cpu"), needs_static=True)
+    frames = module._frames(shards, {"recipe": recipe.tables()}, "train", 500)
+    assert len(frames) == len(data) == 12
+    assert frames.labels.tolist() == data.frames.labels.tolist()
+    assert torch.equal(frames.take(torch.arange(12)), data.frames.take(torch.arange(12)))
