@@ -105,7 +105,7 @@ class Machines:
             self.started.append(subprocess.Popen(command, env=self.environment, stdout=log, stderr=log))
 
     def _wait_for_the_head(self) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while True:
             with socket.socket() as caller:
                 if caller.connect_ex(("127.0.0.1", self.port("8786"))) == 0:
@@ -123,7 +123,7 @@ def end(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in reversed(processes):
         process.terminate()
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -25,14 +25,20 @@ def main(plan):
     if plan.get("double"):
         make = epochs.make_network
         epochs.make_network = lambda arguments, *, seed: make(arguments, seed=seed).double()
-    if plan.get("slow"):
+    if "hold_at" in plan:  # in that step, until a signal has come; with `hold_on` until a second one ends it
         real = epochs.Trainer._step
 
-        def slowly(self, index):
+        def hold(self, index):
             real(self, index)
-            time.sleep(plan["slow"])
+            if self.state.step >= plan["hold_at"]:
+                Path(f"{plan['run']}.held").touch()
+                while not self.stop.signal:
+                    time.sleep(0.01)
+                Path(f"{plan['run']}.heard").touch()
+                while plan.get("hold_on"):
+                    time.sleep(0.01)
 
-        epochs.Trainer._step = slowly
+        epochs.Trainer._step = hold
     if "die_at" in plan:  # the hard way, in the middle of a step
         before = epochs.Trainer._between_steps
 

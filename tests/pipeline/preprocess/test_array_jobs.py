@@ -106,7 +106,7 @@ def test_two_processes_with_the_same_task_one_of_them_killed(raw, whole, tmp_pat
         with pytest.raises(SettingsError, match="another process"):
             convert(prepare(SMALL, events_root=raw, static_root=raw), out)
         os.kill(asleep.pid, signal.SIGKILL)
-        asleep.wait(timeout=60)
+        asleep.wait(timeout=300)
     finally:
         for process in (one, other):
             process.kill()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, write_digits_raw, write_nmnist_raw
 from conversions import SMALL, contents, run
+from interruptible import start_interruptible
 
 from spikebridge.pipeline.base.errors import LayoutError, PipelineError, SettingsError
 from spikebridge.pipeline.checks.verify import verify
@@ -140,13 +141,13 @@ def test_interrupt_keeps_finished_shards_and_says_so(tmp_path):
     raw = write_digits_raw(tmp_path / "raw", train=150, test=20)
     command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
     command += ["--static", str(raw), "--out", str(tmp_path / "set"), "--samples-per-shard", "1", "--workers", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = start_interruptible(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 300
     while len(list(tmp_path.glob("set/events-*.idx.npy"))) < 2 and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert "the same command continues" in errors
     assert "Traceback" not in errors

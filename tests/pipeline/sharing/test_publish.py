@@ -15,6 +15,7 @@ from threading import Event, Thread
 import fsspec
 import pytest
 from conftest import ROOT
+from interruptible import start_interruptible
 from servers import serving
 from sshfs import SSHFileSystem
 
@@ -451,13 +452,13 @@ def test_ctrl_c_keeps_what_arrived(published, tmp_path):
         "def late(*a):\n    time.sleep(.1)\n    return read(*a)\nplaces.Place.read = late\n"
         f"cli.main(['pull', {str(published)!r}, {str(tmp_path / 'set')!r}])\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", slow], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = start_interruptible([sys.executable, "-c", slow], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("set/events*")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert list(tmp_path.glob("set/*"))

@@ -17,6 +17,7 @@ import torch
 from click.testing import CliRunner
 from conftest import ROOT, SUPPORT
 from fake_shards import FakeShardSet, tiny_recipe
+from interruptible import start_interruptible
 from run_folders import same_run
 from safetensors.torch import load_file
 
@@ -56,12 +57,19 @@ def largest_file(size):
 
 def worker(tmp_path, run="run", **plan):
     plan = {"shards": str(tmp_path / "shards"), "run": str(tmp_path / run), **plan}
-    return subprocess.Popen(
+    return start_interruptible(
         [sys.executable, WORKER, json.dumps(plan)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def wait_for_file(process, path):
+    """Until the process has made the file."""
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
 
 
 def wait_for_step(process, run, step):
@@ -106,15 +114,14 @@ def test_kills_at_random_steps_change_nothing(tmp_path, shards, kills):
 )
 def test_signals_write_a_checkpoint_and_have_their_own_codes(tmp_path, shards, number, code):
     recipe = {"epochs": 20}
-    process = worker(tmp_path, recipe=recipe, slow=0.05, options={"checkpoint_every": "20"})
-    wait_for_step(process, tmp_path / "run", 20)
-    time.sleep(0.2)
+    process = worker(tmp_path, recipe=recipe, hold_at=25, options={"checkpoint_every": "20"})
+    wait_for_file(process, tmp_path / "run.held")
     process.send_signal(signal.Signals[number])
     said = process.communicate(timeout=300)[1]
     assert process.returncode == code, said
     assert f"Stopped by {number} with a checkpoint" in said
     assert "Traceback" not in said
-    assert json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_bytes())["step"] % 20
+    assert json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_bytes())["step"] == 26
     if number == "SIGUSR1":
         train(shards, tiny_recipe(**recipe), tmp_path / "run", device="cpu")
         train(shards, tiny_recipe(**recipe), tmp_path / "whole", device="cpu")
@@ -122,16 +129,13 @@ def test_signals_write_a_checkpoint_and_have_their_own_codes(tmp_path, shards, n
 
 
 def test_a_second_interrupt_ends_at_once(tmp_path, shards):
-    process = worker(tmp_path, slow=600, recipe={"epochs": 3})
-    while not (tmp_path / "run" / "config.toml").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    time.sleep(1)  # into the first, slow step
+    process = worker(tmp_path, hold_at=0, hold_on=True, recipe={"epochs": 3})  # in a step that never ends
+    wait_for_file(process, tmp_path / "run.held")
     process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    wait_for_file(process, tmp_path / "run.heard")
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=300)[1]  # less than the step would take
+    said = process.communicate(timeout=300)[1]
     assert process.returncode in (130, -signal.SIGINT), said
     assert "KeyboardInterrupt" in said
 
