@@ -13,10 +13,10 @@ from typing import Any
 from spikebridge.pipeline.base.errors import PipelineError, SettingsError
 from spikebridge.pipeline.base.installation import install_command
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 """How long a cluster may be without any worker."""
-GLANCE_S = 5.0
-"""Least time between two looks at its workers."""
+POLL_S = 5.0
+"""Least time between two questions to the scheduler for its workers."""
 _KEPT = "What is finished is kept: the same command continues."
 
 
@@ -53,7 +53,7 @@ class Cluster(Executor):
             ) from error
         self._killed = KilledWorker
         self._theirs: set[Any] = set()
-        self._seen, self._next = time.monotonic(), 0.0
+        self._threads, self._last_alive, self._next_poll = 0, time.monotonic(), 0.0
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a worker call the function.
@@ -81,30 +81,31 @@ class Cluster(Executor):
         return ours
 
     def threads(self) -> int:
-        """Of all workers.
+        """Return the threads of all workers, as they were at most `POLL_S` ago.
 
         Raises:
             PipelineError: the scheduler does not answer.
         """
-        try:
-            return sum(self._client.nthreads().values())
-        except (OSError, TimeoutError) as error:
-            raise PipelineError(f"the Dask scheduler does not answer ({error}). {_KEPT}") from error
+        now = time.monotonic()
+        if now >= self._next_poll:
+            self._next_poll = now + POLL_S
+            try:
+                self._threads = sum(self._client.nthreads().values())
+            except (OSError, TimeoutError) as error:
+                raise PipelineError(f"the Dask scheduler does not answer ({error}). {_KEPT}") from error
+            if self._threads:
+                self._last_alive = now
+        return self._threads
 
-    def look(self) -> None:
-        """To be called while nothing comes.
+    def check_alive(self) -> None:
+        """Raise if nothing will come; to be called while nothing comes.
 
         Raises:
-            PipelineError: nothing will: no worker has been there for long, or the scheduler does not answer.
+            PipelineError: no worker has been there for long, or the scheduler does not answer.
         """
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + GLANCE_S
-        if self.threads():
-            self._seen = now
-        elif now - self._seen > PATIENCE_S:
-            raise PipelineError(f"the Dask cluster has had no worker for {now - self._seen:.0f} s. Start some. {_KEPT}")
+        absent_s = time.monotonic() - self._last_alive
+        if not self.threads() and absent_s > TIMEOUT_S:
+            raise PipelineError(f"the Dask cluster has had no worker for {absent_s:.0f} s. Start some. {_KEPT}")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Cancel what is not done, and leave the cluster."""

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from spikebridge.pipeline.base.errors import PipelineError, SettingsError, ShardSetError
+from spikebridge.pipeline.base.executors import open_workers
 from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.base.installation import command
-from spikebridge.pipeline.preprocess.executors import open_engine
 from spikebridge.pipeline.preprocess.output import PLAN, Outcome, claim_together, find_existing, lock
 from spikebridge.pipeline.preprocess.plan import Task, plan_static
 from spikebridge.pipeline.preprocess.prepare import Conversion, prepare
@@ -126,16 +126,16 @@ def convert_share(
     if find_existing(conversion, out, overwrite=False):
         return Standing(0, {}, 0)
     job = make_job(conversion, out)
-    with lock(job.work, shared=True), open_engine(workers=workers) as engine:
+    with lock(job.work, shared=True), open_workers(processes=workers) as pool:
         if find_existing(conversion, out, overwrite=False):  # finished meanwhile
             return Standing(0, {}, 0)
         claim_together(conversion, out)
         paths = {name: str(path.absolute()) if path else None for name, path in vars(sources).items()}
         write_bytes(job.work / SHARED, json.dumps({**paths, "tasks": tasks}).encode())
         chunks = plan_static(conversion.listing)
-        run_tasks(engine, job, chunks[number - 1 :: tasks], progress, IMAGES)
+        run_tasks(pool, job, chunks[number - 1 :: tasks], progress, IMAGES)
         job, shards = plan_shards(conversion, job, conversion.lost(undecodable(_done(job, chunks))))
-        run_tasks(engine, job, shards[number - 1 :: tasks], progress, SHARDS)
+        run_tasks(pool, job, shards[number - 1 :: tasks], progress, SHARDS)
         return _standing(conversion, job, tasks)
 
 

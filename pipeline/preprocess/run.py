@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spikebridge.pipeline.base.errors import PipelineError
+from spikebridge.pipeline.base.executors import Workers, open_workers
 from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.datasets.splits import assign_image_roles
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
 from spikebridge.pipeline.preprocess.complete import finish
-from spikebridge.pipeline.preprocess.executors import Engine, open_engine
+from spikebridge.pipeline.preprocess.isolation import attempt
 from spikebridge.pipeline.preprocess.output import (
     Outcome,
     claim,
@@ -37,6 +40,8 @@ Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 """Wraps an iterable to show progress: (items, total, what)."""
 IMAGES, SHARDS = "static images", "event shards"
 """What progress is shown of."""
+MOST_DEATHS = 5
+"""Deaths of workers in a row, without a task finished in between, after which a conversion gives up."""
 
 
 def convert(
@@ -67,12 +72,12 @@ def convert(
     if done := find_existing(conversion, out, overwrite=overwrite):
         return _checked(done, max_bad, out)
     job = make_job(conversion, out)
-    with lock(job.work), open_engine(workers=workers, scheduler=scheduler) as engine:
+    with lock(job.work), open_workers(processes=workers, scheduler=scheduler) as pool:
         if done := find_existing(conversion, out, overwrite=False):  # another process was faster
             return _checked(done, max_bad, out)
         claim(conversion, out)
         chunks = plan_static(conversion.listing)
-        results = run_tasks(engine, job, chunks, progress, IMAGES)
+        results = run_tasks(pool, job, chunks, progress, IMAGES)
         rejects = [*conversion.rejects, *(line for result in results for line in result.rejects)]
         lost = conversion.lost(undecodable(results))
         rejects += [
@@ -81,7 +86,7 @@ def convert(
         ]
         _check_rejects(rejects, max_bad, job)
         job, shards = plan_shards(conversion, job, lost)
-        results = run_tasks(engine, job, shards, progress, SHARDS)
+        results = run_tasks(pool, job, shards, progress, SHARDS)
         rejects += [line for result in results for line in result.rejects]
         _check_rejects(rejects, max_bad, job)
         static = _static_images(conversion, job, [chunk.name for chunk in chunks], lost)
@@ -123,16 +128,33 @@ def plan_shards(conversion: Conversion, job: Job, lost: Mapping[str, str]) -> tu
 
 
 def run_tasks(
-    engine: Engine, job: Job, tasks: Sequence[Task], progress: Progress | None, what: str
+    workers: Workers, job: Job, tasks: Sequence[Task], progress: Progress | None, what: str
 ) -> list[TaskResult]:
-    """Do the tasks that are not done yet; results in the order of the tasks."""
+    """Do the tasks that are not done yet, and return the results of all in the order of the tasks.
+
+    Raises:
+        PipelineError: workers die without end, or see `pipeline.preprocess.isolation.attempt`.
+    """
     results: dict[str, TaskResult] = {}
     for task in tasks:
         if (result := TaskResult.load(job.work, task.name)) and result.covers(task):
             results[task.name] = result
     missing = [task for task in tasks if task.name not in results]
-    coming: Iterable[TaskResult] = engine.run(job, missing)
-    for result in progress(coming, len(missing), what) if progress else coming:
+    deaths = 0
+
+    def requeue(lost: list[Task], waiting: deque[Task]) -> None:
+        nonlocal deaths
+        deaths += 1
+        if deaths > MOST_DEATHS:
+            raise PipelineError(
+                f"{deaths} workers died in a row (killed, or out of memory). Finished shards are kept: the same "
+                "command continues. Use fewer --workers if memory is short."
+            )
+        waiting.extendleft(reversed(lost))
+
+    coming: Iterable[tuple[Task, TaskResult]] = workers.run(partial(attempt, job), missing, requeue=requeue)
+    for _, result in progress(coming, len(missing), what) if progress else coming:
+        deaths = 0
         results[result.name] = result
     return [results[task.name] for task in tasks]
 

@@ -12,8 +12,9 @@ import hashlib
 import itertools
 import logging
 import signal
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from spikebridge.pipeline.base.errors import PipelineError
+from spikebridge.pipeline.base.executors import Workers
 from spikebridge.train.config.recipes import Recipe, dump_recipe
 from spikebridge.train.errors import RecipeError, RunError, RunStoppedError, ShardMismatchError, TrainError
 from spikebridge.train.evaluation.evaluate import open_shards
@@ -30,7 +32,7 @@ from spikebridge.train.signals import StopRequest
 from spikebridge.train.statistics import mean_and_std
 from spikebridge.train.studies.grids import Grid, Row
 from spikebridge.train.studies.table import Entry, Failure, Tuning, table_of, write_tables
-from spikebridge.train.studies.workers import LOOK_SECONDS, Engine, Outcome, Task, look, work
+from spikebridge.train.studies.workers import POLL_S, RunOutcome, RunSpec, train_run
 from spikebridge.train.trainer.progress import NullProgress
 from spikebridge.train.trainer.run import Progress
 
@@ -118,7 +120,7 @@ def ablate(
     shards: Sequence[Any],
     out: str | Path,
     *,
-    engine: Engine,
+    workers: Callable[[], AbstractContextManager[Workers]],
     device: str = "auto",
     backend: str = "auto",
     progress: Progress | None = None,
@@ -131,7 +133,7 @@ def ablate(
         grid: what to do.
         shards: shard sets, open or as paths; a row takes the first that fits its `[shards]` settings.
         out: folder of the runs and tables.
-        engine: where runs are trained.
+        workers: opens the workers that train, when the first run needs them.
         device: as in `train`.
         backend: as in `train`.
         progress: a tqdm-like callable, shown over the steps of all runs that are left.
@@ -159,7 +161,7 @@ def ablate(
         RunFolder(out).lock(),
         _Work(
             out,
-            engine,
+            workers,
             {"device": device, "backend": backend, "checkpoint_every": checkpoint_every},
             progress or NullProgress,
             stop or StopRequest(),
@@ -229,122 +231,105 @@ def _choose(grid: Grid, plan: _Plan, row: Row, failures: Sequence[Failure]) -> T
 
 
 class _Work:
-    """Runs on their way through an engine.
+    """Runs on their way through workers.
 
     Args:
         out: folder of the stop file.
-        engine: gives the executor.
+        workers: opens the workers.
         options: of every run: device, backend, checkpoint_every.
         progress: tqdm-like.
         stop: looked at all the time.
     """
 
     def __init__(
-        self, out: Path, engine: Engine, options: dict[str, str], progress: Progress, stop: StopRequest
+        self,
+        out: Path,
+        workers: Callable[[], AbstractContextManager[Workers]],
+        options: dict[str, str],
+        progress: Progress,
+        stop: StopRequest,
     ) -> None:
         self.stop_file = out / STOP_FILE
         self.stop_file.unlink(missing_ok=True)  # of an earlier session
-        self.engine, self.options, self.progress, self.stop = engine, options, progress, stop
+        self.options, self.progress, self.stop = options, progress, stop
         self.failures: list[Failure] = []
-        self._executor: Executor | None = None
-        self._open = contextlib.ExitStack()
+        self._open_workers = workers
+        self._workers: Workers | None = None
+        self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> _Work:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._close()
+        self._opened.close()
         self.stop_file.unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        self._executor = None
-        self._open.close()
 
     def do(self, runs: Sequence[Run], *, what: str) -> None:
         """Finish all runs that can be finished; the others are in `failures`.
 
         Raises:
             RunStoppedError: asked to stop; everything is at a checkpoint.
-            TrainError: the engine is gone.
+            TrainError: the cluster is gone.
         """
-        left, attempts = [], dict.fromkeys((run.path for run in runs), 0)
+        left: dict[Path, Run] = {}
         for run in {run.path: run for run in runs}.values():
             try:
                 if not run.finished():
-                    left.append(run)
+                    left[run.path.resolve()] = run
             except (RunError, ShardMismatchError) as error:
-                self._fail(run, Outcome("failed", str(error)))
-        bar = self.progress(total=sum(run.steps for run in left), desc=what, unit="step", smoothing=0)
+                self._fail(run, RunOutcome("failed", str(error)))
+        bar = self.progress(total=sum(run.steps for run in left.values()), desc=what, unit="step", smoothing=0)
         try:
-            while left:
-                lost = self._session(left, bar)
-                if self.stop.signal:
-                    raise RunStoppedError(
-                        f"Stopped by {signal.Signals(self.stop.signal).name}; {len(runs) - len(lost)} of {len(runs)} "
-                        f"{what} are done, the others are at a checkpoint. The same command continues.",
-                        signal=self.stop.signal,
-                    )
-                left = lost[1:]
-                if lost:
-                    self._close()
-                    # A worker died; the first of the runs was in hand then, and goes behind the others
-                    attempts[lost[0].path] += 1
-                    if attempts[lost[0].path] < MOST_ATTEMPTS:
-                        left.append(lost[0])
-                    else:
-                        self._fail(lost[0], Outcome("failed", "its worker process died (killed, or out of memory)"))
+            self._train(left, bar)
+        except PipelineError as error:
+            raise TrainError(str(error)) from error
         finally:
             bar.close()
+        if left and self.stop.signal:
+            raise RunStoppedError(
+                f"Stopped by {signal.Signals(self.stop.signal).name}; {len(runs) - len(left)} of {len(runs)} "
+                f"{what} are done, the others are at a checkpoint. The same command continues.",
+                signal=self.stop.signal,
+            )
 
-    def _session(self, runs: Sequence[Run], bar: Any) -> list[Run]:
-        """Work with one executor until all is done, it breaks, or a stop is asked; returns the runs that are left."""
-        waiting: dict[Future[Outcome], Run] = {}
-        left = list(runs)
-        if self.stop.signal:
-            return left
-        if self._executor is None:  # the workers stay for all that follows: each imports torch once
-            self._executor = self._open.enter_context(self.engine())
-        with contextlib.suppress(BrokenExecutor):
-            for run in runs:
-                waiting[self._executor.submit(work, self._task(run))] = run
-        while waiting:
-            done, _ = wait(waiting, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
-            if self.stop.signal and not self.stop_file.exists():
-                # Tasks that wait find the file and return at once. They are not cancelled: a pool that breaks while it
-                # holds cancelled futures never settles the others, and a signal to the whole group breaks it.
+    def _train(self, left: dict[Path, Run], bar: Any) -> None:
+        """Train runs until all are done or a stop is asked; take those that are done, or failed, out of `left`."""
+        if not left or self.stop.signal:
+            return
+        if self._workers is None:  # the workers stay for all that follows: each imports torch once
+            self._workers = self._opened.enter_context(self._open_workers())
+        deaths: Counter[str] = Counter()
+
+        def end(spec: RunSpec, outcome: RunOutcome) -> None:
+            run = left.pop(Path(spec.run))
+            bar.update(run.steps)
+            if outcome.kind != "done":
+                self._fail(run, outcome)
+
+        def requeue(lost: list[RunSpec], waiting: deque[RunSpec]) -> None:
+            """Put the first of the lost runs, which was at work, behind all others, or give it up."""
+            waiting.extendleft(reversed(lost[1:]))
+            for spec in lost[:1]:
+                deaths[spec.run] += 1
+                if deaths[spec.run] < MOST_ATTEMPTS:
+                    waiting.append(spec)
+                else:
+                    end(spec, RunOutcome("failed", "its worker process died (killed, or out of memory)"))
+
+        def stopping() -> bool:
+            if self.stop.signal and not self.stop_file.exists():  # runs at work see it and end with a checkpoint
                 write_atomic(self.stop_file, str(self.stop.signal).encode())
-            if not done:
-                look(self._executor)
-            for future in done:
-                run = waiting.pop(future)
-                outcome = self._outcome(future)
-                if outcome.kind in ("stopped", "lost"):
-                    continue
-                left.remove(run)
-                bar.update(run.steps)
-                if outcome.kind != "done":
-                    self._fail(run, outcome)
-        return left
+            return bool(self.stop.signal)
 
-    def _task(self, run: Run) -> Task:
-        recipe, shards = run.recipe, str(Path(run.shards.path).resolve())
-        path, stop_file = str(run.path.resolve()), str(self.stop_file.resolve())
-        return Task(shards, recipe, path, stop_file, **self.options)
+        specs = [self._spec(run) for run in left.values()]
+        for spec, outcome in self._workers.run(train_run, specs, requeue=requeue, stopping=stopping, poll_s=POLL_S):
+            if outcome.kind != "stopped":
+                end(spec, outcome)
 
-    @staticmethod
-    def _outcome(future: Future[Outcome]) -> Outcome:
-        """`lost` where the worker died before it could say anything.
+    def _spec(self, run: Run) -> RunSpec:
+        shards, stop_file = str(Path(run.shards.path).resolve()), str(self.stop_file.resolve())
+        return RunSpec(shards, run.recipe, str(run.path.resolve()), stop_file, **self.options)
 
-        Raises:
-            TrainError: the cluster is gone.
-        """
-        error = future.exception()
-        if isinstance(error, BrokenExecutor):
-            return Outcome("lost")
-        if isinstance(error, PipelineError):
-            raise TrainError(str(error)) from error
-        return future.result() if error is None else Outcome("failed", f"{type(error).__name__}: {error}")
-
-    def _fail(self, run: Run, outcome: Outcome) -> None:
+    def _fail(self, run: Run, outcome: RunOutcome) -> None:
         self.failures.append(Failure(run.path.name, run.row.label, outcome.kind, outcome.message))
         log.warning("%s %s: %s", run.path.name, outcome.kind, outcome.message.splitlines()[0])

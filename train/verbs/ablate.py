@@ -73,18 +73,19 @@ def ablate(
 
     opened = [open_set(one) for one in shard_sets]
 
+    from spikebridge.pipeline.base.executors import open_workers
     from spikebridge.train.studies.ablate import ablate as run_grid
     from spikebridge.train.studies.report import write_ablation_report
     from spikebridge.train.studies.table import terminal_text
-    from spikebridge.train.studies.workers import local_engine, scheduler_engine, usual_workers
+    from spikebridge.train.studies.workers import begin_worker, usual_workers
 
-    engine = scheduler_engine(scheduler) if scheduler else local_engine(workers or usual_workers(device))
+    processes = workers or usual_workers(device)
     with listening() as stop:
         table = run_grid(
             chosen,
             opened,
             out,
-            engine=engine,
+            workers=lambda: open_workers(processes=processes, scheduler=scheduler, initializer=begin_worker),
             device=device,
             backend=backend,
             progress=progress_bar,

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import BrokenExecutor, Executor, Future
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor, Future
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from conftest import ROOT
 from dask_cluster import dask_cluster
 
 from spikebridge import cli
+from spikebridge.pipeline.base.executors import Workers
 from spikebridge.train.errors import RunStoppedError, ShardMismatchError, TrainError
 from spikebridge.train.evaluation.evaluate import open_shards
 from spikebridge.train.report.analysis import analyse
@@ -55,29 +56,22 @@ note = "Sees <no> photographs."
 """
 
 
-class Inline(Executor):
-    """Works in this process, at once."""
+class Inline(Workers):
+    """Work in this process, and die as often as asked."""
+
+    lost = (BrokenExecutor,)
 
     def __init__(self, deaths=0):
         self.deaths, self.done = deaths, []
 
-    def submit(self, work, task):
-        future = Future()
+    def submit(self, function, task):
         if self.deaths:
             self.deaths -= 1
+            future = Future()
             future.set_exception(BrokenExecutor("a worker died"))
-        else:
-            self.done.append(task.run)
-            future.set_result(work(task))
-        return future
-
-
-def engine(executor):
-    @contextmanager
-    def start():
-        yield executor
-
-    return start
+            return future
+        self.done.append(task.run)
+        return super().submit(function, task)
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +135,7 @@ def started(tmp_path, shards):
 )
 def test_killed_or_stopped_and_continued_to_the_same_table(tmp_path, shards, grid, number, group):
     loaded, out = grid(), tmp_path / "out"
-    whole = ablate(loaded, [shards], tmp_path / "whole", engine=engine(Inline()), device="cpu")
+    whole = ablate(loaded, [shards], tmp_path / "whole", workers=lambda: nullcontext(Inline()), device="cpu")
     assert [line["n"] for line in whole["table"]] == [2, 2]
 
     with started(tmp_path, shards) as process:
@@ -155,14 +149,14 @@ def test_killed_or_stopped_and_continued_to_the_same_table(tmp_path, shards, gri
     assert not (out / "ablation.json").exists()
 
     executor = Inline()
-    table = ablate(loaded, [shards], out, engine=engine(executor), device="cpu")
+    table = ablate(loaded, [shards], out, workers=lambda: nullcontext(executor), device="cpu")
     assert len(executor.done) == 8 - len(kept)
     assert figures(table) == figures(whole)
     assert table == json.loads((out / "ablation.json").read_text())
     for path, content in kept.items():
         assert path.read_bytes() == content  # finished runs were left alone
     assert not (out / ".stop").exists()
-    assert ablate(loaded, [shards], out, engine=engine(executor), device="cpu") == table
+    assert ablate(loaded, [shards], out, workers=lambda: nullcontext(executor), device="cpu") == table
     assert len(executor.done) == 8 - len(kept)
 
 
@@ -172,7 +166,7 @@ def finished(tmp_path_factory, shards):
     folder = tmp_path_factory.mktemp("ablation")
     (folder / "grid.toml").write_text(GRID)
     loaded = load_grid(str(folder / "grid.toml"))
-    return ablate(loaded, [shards], folder / "out", engine=engine(Inline()), device="cpu"), folder / "out"
+    return ablate(loaded, [shards], folder / "out", workers=lambda: nullcontext(Inline()), device="cpu"), folder / "out"
 
 
 def caught_in_a_run(crew, out):
@@ -215,7 +209,7 @@ def test_a_dask_cluster_makes_the_same_table_though_a_worker_dies(finished, tmp_
     assert (tmp_path / "out" / "report.html").exists()
 
 
-@pytest.mark.long  # the executor is that of the conversion, whose own test is in tests/pipeline/test_engines.py
+@pytest.mark.long  # the workers are those of the conversion, whose own test is in tests/pipeline/preprocess
 def test_a_cluster_without_workers_is_given_up_and_a_lost_scheduler_is_said(tmp_path, shards, grid):
     pytest.importorskip("distributed")
     grid()
@@ -223,9 +217,10 @@ def test_a_cluster_without_workers_is_given_up_and_a_lost_scheduler_is_said(tmp_
         "import sys\nfrom spikebridge.pipeline.base import cluster\n"
         "from spikebridge.train.studies.ablate import ablate\n"
         "from spikebridge.train.errors import TrainError\nfrom spikebridge.train.studies.grids import load_grid\n"
-        "from spikebridge.train.studies.workers import scheduler_engine\ncluster.PATIENCE_S = cluster.GLANCE_S = 0.1\n"
+        "from spikebridge.pipeline.base.executors import open_workers\ncluster.TIMEOUT_S = cluster.POLL_S = 0.1\n"
         "grid, shards, out, address = sys.argv[1:]\n"
-        "try:\n    ablate(load_grid(grid), [shards], out, engine=scheduler_engine(address), device='cpu')\n"
+        "try:\n    ablate(load_grid(grid), [shards], out, workers=lambda: open_workers(scheduler=address),"
+        " device='cpu')\n"
         "except TrainError as error:\n    print(error)"
     )
 
@@ -254,13 +249,13 @@ def test_the_learning_rate_is_chosen_on_validation_alone(copied, shards, grid):
     for run in copied.glob("runs/kt-2-lr*-seed5-*"):
         good = "-lr0.001-" in run.name
         change(run, validation_accuracy=0.9 if good else 0.1, test_accuracy=0.1 if good else 0.9)
-    table = ablate(loaded, [shards], copied, engine=engine(executor), device="cpu")
+    table = ablate(loaded, [shards], copied, workers=lambda: nullcontext(executor), device="cpu")
     tuned = {one["row"]: one for one in table["tuning"]}
     assert tuned["kt"] == {"row": "kt", "chosen": 0.001, "validation": {"0.001": 0.9, "0.01": 0.1}}
     assert {line["row"]: line["learning_rate"] for line in table["table"]}["kt"] == 0.001
     for run in copied.glob("runs/kt-2-lr*-seed5-*"):
         change(run, validation_accuracy=0.5)
-    table = ablate(loaded, [shards], copied, engine=engine(executor), device="cpu")
+    table = ablate(loaded, [shards], copied, workers=lambda: nullcontext(executor), device="cpu")
     assert table["tuning"][0]["chosen"] == 0.001  # of equals the smallest
 
 
@@ -346,7 +341,7 @@ def test_a_failed_run_is_named_and_costs_the_others_nothing(copied, shards, grid
     shutil.rmtree(spoiled)
     spoiled.mkdir()
     (spoiled / "thesis.txt").write_text("mine")
-    table = ablate(grid(), [shards], copied, engine=engine(Inline()), device="cpu")
+    table = ablate(grid(), [shards], copied, workers=lambda: nullcontext(Inline()), device="cpu")
     assert [(one["run"], one["kind"]) for one in table["failures"]] == [(spoiled.name, "failed")]
     assert "thesis.txt" in table["failures"][0]["message"]
     assert [line["n"] for line in table["table"]] == [1, 2]
@@ -357,7 +352,7 @@ def test_a_failed_run_is_named_and_costs_the_others_nothing(copied, shards, grid
 
 def test_a_rate_that_diverges_is_out(tmp_path, shards, grid):
     text = GRID.replace("[0.01, 0.001]", "[1e30, 0.001]").replace("seeds = [0, 1]", "seeds = [0]", 1)
-    table = ablate(grid(text), [shards], tmp_path / "out", engine=engine(Inline()), device="cpu")
+    table = ablate(grid(text), [shards], tmp_path / "out", workers=lambda: nullcontext(Inline()), device="cpu")
     assert {one["chosen"] for one in table["tuning"]} == {0.001}
     assert {failure["kind"] for failure in table["failures"]} == {"diverged"}
 
@@ -366,13 +361,13 @@ def test_a_rate_that_diverges_is_out(tmp_path, shards, grid):
 def test_a_dead_worker_costs_another_attempt(copied, shards, grid, deaths):
     lost = next(copied.glob("runs/no-transfer-2-*-seed1-*"))
     (lost / "result.json").unlink()
-    table = ablate(grid(), [shards], copied, engine=engine(Inline(deaths)), device="cpu")
+    table = ablate(grid(), [shards], copied, workers=lambda: nullcontext(Inline(deaths)), device="cpu")
     assert [failure["run"] for failure in table["failures"]] == ([lost.name] if deaths == 3 else [])
 
 
 def test_the_backend_reaches_every_run(tmp_path, shards, grid):
     text = GRID.replace("learning_rates = [0.01, 0.001]\ntuning_seeds = [5]\n", "").replace("[0, 1]", "[0]")
-    options = {"engine": engine(Inline()), "device": "cpu"}
+    options = {"workers": lambda: nullcontext(Inline()), "device": "cpu"}
     table = ablate(grid(text), [shards], tmp_path / "out", backend="torch", **options)
     assert not table["failures"]
     assert [read_result(run)["backend"] for run in (tmp_path / "out" / "runs").iterdir()] == ["torch", "torch"]
@@ -400,7 +395,7 @@ def test_a_stop_keeps_what_is_done(copied, shards, grid):
     stop.ask(signal.SIGUSR1)
     (copied / "ablation.json").unlink()
     with pytest.raises(RunStoppedError, match="Stopped by SIGUSR1; 3 of 4 runs are done") as caught:
-        ablate(grid(), [shards], copied, engine=engine(executor), device="cpu", stop=stop)
+        ablate(grid(), [shards], copied, workers=lambda: nullcontext(executor), device="cpu", stop=stop)
     assert caught.value.signal == signal.SIGUSR1
     assert not (copied / "ablation.json").exists()
 
@@ -410,9 +405,9 @@ def test_rows_find_their_shard_set(tmp_path, shards, shard_set, grid):
     text = text.replace("learning_rates = [0.01, 0.001]\ntuning_seeds = [5]\n", "").replace("[0, 1]", "[0]")
     loaded = grid(text)
     with pytest.raises(ShardMismatchError, match="row 'no transfer' has no shard set"):
-        ablate(loaded, [shards], tmp_path / "out", engine=engine(Inline()), device="cpu")
+        ablate(loaded, [shards], tmp_path / "out", workers=lambda: nullcontext(Inline()), device="cpu")
     leaky = shard_set(size=16, protocol="leaky")
-    table = ablate(loaded, [shards, leaky], tmp_path / "out", engine=engine(Inline()), device="cpu")
+    table = ablate(loaded, [shards, leaky], tmp_path / "out", workers=lambda: nullcontext(Inline()), device="cpu")
     assert [one["protocol"] for one in table["shard_sets"]] == ["strict", "leaky"]
     assert "LEAKY" in markdown_text(table)
     assert "LEAKY" in ablation_page(table)
@@ -421,7 +416,7 @@ def test_rows_find_their_shard_set(tmp_path, shards, shard_set, grid):
     assert result["static_images"] == 33
     other = shard_set(size=16, protocol="leaky", seed=1)
     with pytest.raises(ShardMismatchError, match="hold different"):
-        ablate(loaded, [shards, other], tmp_path / "out", engine=engine(Inline()), device="cpu")
+        ablate(loaded, [shards, other], tmp_path / "out", workers=lambda: nullcontext(Inline()), device="cpu")
 
 
 def test_the_page_opens_and_shows_the_curve(finished, tmp_path):

@@ -13,12 +13,12 @@ from dask_cluster import dask_cluster
 from deadly import environment, sleeper
 
 from spikebridge.pipeline.base.errors import PipelineError, SettingsError
+from spikebridge.pipeline.base.executors import open_workers
 from spikebridge.pipeline.checks.verify import verify
-from spikebridge.pipeline.preprocess.executors import open_engine
 from spikebridge.pipeline.preprocess.isolation import ProcessDiedError, alone, attempt
 from spikebridge.pipeline.preprocess.plan import plan_static
 from spikebridge.pipeline.preprocess.prepare import prepare
-from spikebridge.pipeline.preprocess.run import convert, make_job
+from spikebridge.pipeline.preprocess.run import convert, make_job, run_tasks
 from spikebridge.pipeline.preprocess.tasks import TaskResult
 from spikebridge.pipeline.shards.settings import ConversionSettings
 
@@ -107,11 +107,11 @@ def test_a_dask_cluster_survives_a_dead_worker_and_a_deadly_recording(with_a_dea
 def test_a_cluster_without_workers_is_given_up_and_a_lost_scheduler_is_said(digits_raw, tmp_path):
     code = (
         "import sys, pathlib\nfrom spikebridge.pipeline.base import cluster\n"
-        "from spikebridge.pipeline.preprocess import executors as engines\n"
+        "from spikebridge.pipeline.base import executors\n"
         "from spikebridge.pipeline.preprocess.run import convert\n"
         "from spikebridge.pipeline.preprocess.prepare import prepare\n"
         "from spikebridge.pipeline.shards.settings import ConversionSettings\n"
-        "cluster.PATIENCE_S = cluster.GLANCE_S = engines.GLANCE_S = 0.1\nraw, out, address = sys.argv[1:]\n"
+        "cluster.TIMEOUT_S = cluster.POLL_S = executors.POLL_S = 0.1\nraw, out, address = sys.argv[1:]\n"
         "found = prepare(ConversionSettings(dataset='digits'), events_root=pathlib.Path(raw),"
         " static_root=pathlib.Path(raw))\nconvert(found, pathlib.Path(out), scheduler=address)"
     )
@@ -177,11 +177,11 @@ def test_a_task_whose_process_dies_for_no_recordings_sake_is_given_up(digits_raw
 def test_workers_that_die_without_end(digits_raw, tmp_path, monkeypatch):
     conversion = prepare(SMALL, events_root=digits_raw, static_root=digits_raw)
     chunks = plan_static(conversion.listing)
-    monkeypatch.setattr("spikebridge.pipeline.preprocess.executors.MOST_DEATHS", 1)
-    with open_engine(workers=2) as engine:
-        monkeypatch.setattr("spikebridge.pipeline.preprocess.executors.attempt", die)
-        with pytest.raises(PipelineError, match="2 workers died in a row"):
-            list(engine.run(make_job(conversion, tmp_path / "set"), chunks))
+    monkeypatch.setattr("spikebridge.pipeline.preprocess.run.MOST_DEATHS", 1)
+    monkeypatch.setattr("spikebridge.pipeline.preprocess.run.attempt", die)
+    job = make_job(conversion, tmp_path / "set")
+    with open_workers(processes=2) as workers, pytest.raises(PipelineError, match="2 workers died in a row"):
+        run_tasks(workers, job, chunks, None, "static images")
 
 
 def die(job, task):

@@ -1,0 +1,265 @@
+"""Workers that run tasks: this process, a pool of processes on this machine, or a Dask cluster; one loop for all.
+
+A worker that dies costs another attempt at the tasks that it had in hand, and nothing that is finished.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for_any
+from typing import Any, TypeVar
+
+from spikebridge.pipeline.base.cluster import Cluster, WorkerDiedError
+from spikebridge.pipeline.base.errors import PipelineError
+
+POLL_S = 5.0
+"""Pause between two checks of workers from which nothing comes."""
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """Run tasks in this process; base of the others.
+
+    Attributes:
+        lost: errors of a future that mean that a worker died.
+    """
+
+    lost: tuple[type[Exception], ...] = ()
+
+    def run(
+        self,
+        function: Callable[[Task], Result],
+        tasks: Sequence[Task],
+        *,
+        requeue: Callable[[list[Task], deque[Task]], None],
+        stopping: Callable[[], bool] = lambda: False,
+        poll_s: float | None = None,
+    ) -> Iterator[tuple[Task, Result]]:
+        """Call a function with every task.
+
+        Args:
+            function: importable by name in a worker, with all that it needs.
+            tasks: in the order in which they begin.
+            requeue: called when a worker died, with the tasks that were in hand, the one at work longest first, and
+                the tasks that wait; puts back among these what is to be tried again, or raises to give up.
+            stopping: called at every poll; once true, no further task begins.
+            poll_s: seconds between two polls.
+
+        Yields:
+            Tasks and results, in any order.
+
+        Raises:
+            PipelineError: nothing will come any more.
+            Exception: whatever the function raises.
+        """
+        waiting = deque(tasks)
+        running: dict[Future[Result], Task] = {}
+        while True:
+            stopped = stopping()
+            if not running and (stopped or not waiting):
+                return
+            intact = stopped or self._submit_waiting(function, waiting, running)
+            done, _ = wait(running, timeout=POLL_S if poll_s is None else poll_s, return_when=FIRST_COMPLETED)
+            if intact and not done:
+                self.check_alive()
+            lost: list[Task] = []
+            yield from self._collect(running, lost)
+            if lost or not intact:
+                self.replace_workers()
+                yield from self._collect(running, lost)
+                requeue(lost, waiting)
+
+    def _submit_waiting(
+        self, function: Callable[[Task], Result], waiting: deque[Task], running: dict[Future[Result], Task]
+    ) -> bool:
+        """Submit tasks up to `max_in_flight`; return False if the workers turn out to be dead."""
+        most = self.max_in_flight()
+        while waiting and len(running) < most:
+            try:
+                running[self.submit(function, waiting[0])] = waiting[0]
+            except self.lost:
+                return False
+            waiting.popleft()
+        return True
+
+    def _collect(self, running: dict[Future[Result], Task], lost: list[Task]) -> Iterator[tuple[Task, Result]]:
+        """Take settled tasks out of `running`: yield those with a result, append those that are lost."""
+        for future in [future for future in running if future.done()]:
+            task = running.pop(future)
+            try:
+                result = future.result()
+            except self.lost:
+                lost.append(task)
+            else:
+                yield task, result
+
+    def submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
+        """Have a worker call the function; here and now, so that Ctrl-C passes."""
+        future: Future[Result] = Future()
+        try:
+            future.set_result(function(task))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def max_in_flight(self) -> int:
+        """Return how many tasks the workers should have in hand."""
+        return 1
+
+    def check_alive(self) -> None:
+        """Raise if nothing will come any more; called when nothing has come for a while."""
+
+    def replace_workers(self) -> None:
+        """Settle the tasks of workers that died, and start others; called when one has died."""
+
+    def close(self) -> None:
+        """Drop what waits, and let the workers go."""
+
+
+class ProcessPool(Workers):
+    """Processes on this machine, started at the first task. One that dies takes the pool along.
+
+    Args:
+        processes: their number.
+        initializer: called first in each of them.
+    """
+
+    lost = (BrokenProcessPool, CancelledError)
+
+    def __init__(self, processes: int, *, initializer: Callable[[], None] | None = None) -> None:
+        self._processes, self._initializer = processes, initializer
+        self._executor: Executor | None = None
+
+    def submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
+        """Have a process call the function."""
+        if self._executor is None:
+            context = multiprocessing.get_context("spawn")
+            numbers = context.SimpleQueue()
+            for number in range(self._processes):
+                numbers.put(number)
+            self._executor = ProcessPoolExecutor(self._processes, context, _begin, (numbers, self._initializer))
+        return self._executor.submit(function, task)
+
+    def max_in_flight(self) -> int:
+        """Return one task for each process, and one that waits for it."""
+        return 2 * self._processes
+
+    def replace_workers(self) -> None:
+        """Close the pool, which settles all of its tasks; the next task opens another."""
+        self.close()
+
+    def close(self) -> None:
+        """Drop what waits, and wait for what is at work."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = None
+
+
+_number: int | None = None
+
+
+def worker_number() -> int | None:
+    """Return which of its pool's processes this one is, from 0 on; None if it is none."""
+    return _number
+
+
+def _begin(numbers: Any, initializer: Callable[[], None] | None) -> None:
+    """Start a worker process, which takes the next of the numbers in a queue and ends when its parent is gone.
+
+    Whatever kills the parent, an idle process of a pool would wait for ever.
+    """
+    global _number  # noqa: PLW0603  (one per process, set before its first task)
+    _number = numbers.get()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal: the parent decides
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    if initializer is not None:
+        initializer()
+
+
+def _end_with(sentinel: int) -> None:
+    wait_for_any([sentinel])
+    os._exit(1)
+
+
+class DaskWorkers(Workers):
+    """The workers of a Dask cluster, see `pipeline.base.cluster`.
+
+    Args:
+        address: of the scheduler, for example `tcp://host:8786`.
+
+    Raises:
+        SettingsError: the package is not installed, or no scheduler answers.
+    """
+
+    lost = (WorkerDiedError,)
+
+    def __init__(self, address: str) -> None:
+        self._cluster = Cluster(address)
+
+    def run(self, *args: Any, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
+        """Call a function with every task, see `Workers.run`.
+
+        Raises:
+            PipelineError: the cluster is gone, has had no worker for long, or cannot load this package.
+        """
+        try:
+            yield from super().run(*args, **kwargs)
+        except (ImportError, RuntimeError) as error:
+            raise PipelineError(
+                f"the Dask cluster cannot do the work ({type(error).__name__}: {error}). Its scheduler and workers "
+                "need the same packages as this machine, spikebridge among them."
+            ) from error
+
+    def submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
+        """Have a worker of the cluster call the function."""
+        return self._cluster.submit(function, task)
+
+    def max_in_flight(self) -> int:
+        """Return enough that no worker waits, and few enough that the scheduler need not keep the whole plan."""
+        return max(16, 2 * self._cluster.threads())
+
+    def check_alive(self) -> None:
+        """Raise if no worker has been there for long."""
+        self._cluster.check_alive()
+
+    def close(self) -> None:
+        """Cancel what is not done, and leave the cluster."""
+        self._cluster.shutdown()
+
+
+@contextmanager
+def open_workers(
+    *, processes: int = 1, scheduler: str | None = None, initializer: Callable[[], None] | None = None
+) -> Iterator[Workers]:
+    """Open the workers for these settings.
+
+    Args:
+        processes: on this machine; without `initializer`, 1 works in this process.
+        scheduler: address of a Dask scheduler, whose workers are used instead.
+        initializer: called first in each process on this machine.
+
+    Raises:
+        SettingsError: see `DaskWorkers`.
+    """
+    if scheduler:
+        workers: Workers = DaskWorkers(scheduler)
+    elif processes > 1 or initializer:
+        workers = ProcessPool(processes, initializer=initializer)
+    else:
+        workers = Workers()
+    try:
+        yield workers
+    finally:
+        workers.close()
