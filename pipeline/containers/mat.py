@@ -1,9 +1,10 @@
 """MATLAB files of version 5 (`.mat`, saved by MATLAB 5 to 7.2) that hold numbers, and events out of their columns.
 
 A file is 128 bytes of header, then elements: an 8-byte tag (type, bytes) and the data, either a matrix or a zlib stream
-that unpacks to one. A matrix is again a row of elements: flags, dimensions, name, numbers. Whatever a file says, no
-more than `MAX_BYTES` are unpacked, and only matrices of numbers that were asked for are decoded: objects, function
-handles, cells, structures and strings never are.
+that unpacks to one. A matrix is again a row of elements: flags, dimensions, name, numbers. The fields of a structure
+of one element are matrices in it; they go by names such as `TD.x`. Whatever a file says, no more than `MAX_BYTES` are
+unpacked, and only matrices of numbers that were asked for are decoded: objects, function handles, cells and strings
+never are.
 
 The bytes are read here because scipy.io.loadmat (1.17.1) ends the process on some damaged files, and these data sets
 come with damaged files.
@@ -30,7 +31,9 @@ NAME, FLAGS, DIMENSIONS = 1, 6, 5
 """Types of the elements before the numbers of a matrix: bytes, unsigned and signed 32-bit numbers."""
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 """How the numbers of a matrix are stored, by the type of their element."""
-OPAQUE = 17
+STRUCTURE, OPAQUE = 2, 17
+MOST_FIELDS, MOST_FIELD_NAME = 1000, 256
+"""Of a structure: fields, and bytes of a field's name."""
 CLASSES = {1: "cell", 2: "struct", 3: "object", 4: "char", 5: "sparse", 16: "function", OPAQUE: "opaque"}
 NUMERIC_CLASSES = range(6, 16)
 """double, single, int8, uint8, ... uint64."""
@@ -89,7 +92,29 @@ def _variables(data: bytes, source: str, max_bytes: int) -> tuple[Order, dict[st
         if matrix.name in found:
             raise damaged(source, f"variable {matrix.name} stands there twice")
         found[matrix.name] = matrix
+        if matrix.flags & 0xFF == STRUCTURE:
+            for field in _fields(matrix.name, content, order, source):
+                found.setdefault(field.name, field)
     return order, found
+
+
+def _fields(name: str, content: memoryview, order: Order, source: str) -> Iterator[_Matrix]:
+    """The fields of a structure of one element as variables of their own; of other structures none."""
+    parts = list(_elements(content, order, source))
+    shape, length, names = parts[1:2], parts[3:4], parts[4:5]
+    if not names or length[0].kind != DIMENSIONS or names[0].kind != NAME or shape[0].kind != DIMENSIONS:
+        return
+    sizes = [int.from_bytes(shape[0].data[i : i + 4], order, signed=True) for i in range(0, len(shape[0].data), 4)]
+    step = int.from_bytes(length[0].data[:4], order)
+    if any(size != 1 for size in sizes) or not 0 < step <= MOST_FIELD_NAME or len(names[0].data) > step * MOST_FIELDS:
+        return
+    fields = [bytes(names[0].data[i : i + step]).split(b"\0")[0] for i in range(0, len(names[0].data), step)]
+    if len(parts) != 5 + len(fields):
+        raise damaged(source, f"structure {name} of {len(fields)} fields holds {len(parts) - 5}")
+    for field, part in zip(fields, parts[5:], strict=True):
+        if part.kind == MATRIX and len(part.data):
+            matrix = _matrix(part.data, order, source)
+            yield matrix._replace(name=f"{name}.{field.decode('latin1')}")
 
 
 class _Element(NamedTuple):

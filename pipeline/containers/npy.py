@@ -25,8 +25,8 @@ def read_npy(path: Path, *, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
     """Read one `.npy` file.
 
     Raises:
-        RecordingError: no array, objects inside, or a header that does not fit the content (`damaged`); more than
-            `max_bytes` (`too_large`).
+        RecordingError: no array, or a header that does not fit the content (`damaged`); Python objects inside
+            (`pickle`); more than `max_bytes` (`too_large`).
     """
     size = path.stat().st_size
     if size > max_bytes:
@@ -35,7 +35,7 @@ def read_npy(path: Path, *, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
 
 
 def read_npz(
-    path: Path, *, names: Collection[str] | None = None, max_bytes: int = MAX_BYTES
+    path: Path, *, names: Collection[str] | None = None, max_bytes: int = MAX_BYTES, objects: list[str] | None = None
 ) -> dict[str, NDArray[Any]]:
     """Read the arrays of an `.npz` file, by name.
 
@@ -44,6 +44,7 @@ def read_npz(
         names: read only these; None reads all.
         max_bytes: most that the arrays may take, unpacked; nothing is unpacked when the file says more, and unpacking
             stops where it says less than the truth.
+        objects: filled with the names of arrays of Python objects, which are left out; None refuses the file.
 
     Raises:
         RecordingError: as `read_npy`; also no archive, one that is damaged or encrypted, or two arrays of one name
@@ -62,9 +63,15 @@ def read_npz(
                 raise _too_large(path, total, most)
             for name, info in members.items():
                 with archive.open(info) as file:
-                    arrays[name] = _parse(file.read(info.file_size), f"{path.name}, array {name}")
+                    data = file.read(info.file_size)
                     if file.read(1):
                         raise ValueError(f"{info.filename} is longer than it says")
+                try:
+                    arrays[name] = _parse(data, f"{path.name}, array {name}")
+                except RecordingError as error:
+                    if objects is None or error.reason != "pickle":
+                        raise
+                    objects.append(name)
     except (FileNotFoundError, PermissionError):
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
@@ -85,14 +92,26 @@ def _parse(data: bytes, source: str) -> NDArray[Any]:
             raise ValueError(f"version {version} of the format")
         shape, fortran_order, dtype = read_header(file)
         if dtype.hasobject:
-            raise ValueError("Python objects inside, which are never loaded")
+            raise pickled(source)
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data) - file.tell():
             raise ValueError(f"the header promises {shape} of {dtype}, {len(data) - file.tell()} bytes are there")
         array = np.frombuffer(data, dtype, count=math.prod(shape), offset=file.tell())
         return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
+    except RecordingError:
+        raise
     except Exception as error:  # numpy's parser of headers lets through whatever Python's own raises
         # Python's own text may hold the address of an object, so it would not be the same twice.
         raise _damaged(source, re.sub(r" at 0x[0-9a-f]+", "", str(error))) from error
+
+
+def pickled(source: str) -> RecordingError:
+    """Return the error of a file that holds Python objects."""
+    return RecordingError(
+        f"{source}: holds Python objects (a pickle), which are never loaded: they could run any program. Load it "
+        "yourself where you trust it, with numpy.load(..., allow_pickle=True), and save its columns with numpy.savez("
+        "..., t=..., x=..., y=..., p=...).",
+        reason="pickle",
+    )
 
 
 def _damaged(source: str, what: str) -> RecordingError:

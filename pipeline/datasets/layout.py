@@ -90,15 +90,19 @@ def number_files(
     return files
 
 
-def refuse_equal_stems(paths: Iterable[Path]) -> None:
+def refuse_equal_stems(paths: Iterable[Path], *, stem: Callable[[Path], str] = lambda path: path.stem) -> None:
     """Refuse files of one folder that differ by their endings alone, because samples are named after stems.
+
+    Args:
+        paths: of the files.
+        stem: returns a file's name without its ending.
 
     Raises:
         LayoutError: two files of one stem.
     """
     stems: dict[str, Path] = {}
     for path in paths:
-        if (other := stems.setdefault(f"{path.parent.name}/{path.stem}", path)) != path:
+        if (other := stems.setdefault(f"{path.parent.name}/{stem(path)}", path)) != path:
             raise LayoutError(f"{other} and {path} have one stem; expected one file each. Rename one.")
 
 

@@ -24,6 +24,8 @@ class Events:
         y: [N] int32, row.
         p: [N] uint8, 0 = OFF, 1 = ON.
         overflow_markers: records of the clock, not of events, that were taken out (`.bin` files only).
+        passed_over: what else of the file is no event, and how often it occurs.
+        doubts: what may be wrong about the file, one sentence each.
     """
 
     t: NDArray[np.int64]
@@ -31,6 +33,8 @@ class Events:
     y: NDArray[np.int32]
     p: NDArray[np.uint8]
     overflow_markers: int = 0
+    passed_over: tuple[tuple[str, int], ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.t)

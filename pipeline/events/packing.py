@@ -32,12 +32,16 @@ class PackedEvents:
         start_us: time of the first event as the file counts it.
         extent: (W, H), largest coordinates plus one.
         overflow_markers: see `pipeline.events.arrays.Events`.
+        passed_over: likewise.
+        doubts: likewise.
     """
 
     words: NDArray[np.int64]
     start_us: int
     extent: tuple[int, int]
     overflow_markers: int = 0
+    passed_over: tuple[tuple[str, int], ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.words)
@@ -85,4 +89,5 @@ def pack(events: Events, *, sensor_size: tuple[int, int], source: str) -> Packed
             f"{LONGEST_US / 1e6:,.0f} s can be packed. Cut the recording, or correct the unit of its time stamps.",
             reason="too_long",
         )
-    return PackedEvents(words, int(events.t[0]), (right, bottom), events.overflow_markers)
+    carried = (events.overflow_markers, events.passed_over, events.doubts)
+    return PackedEvents(words, int(events.t[0]), (right, bottom), *carried)

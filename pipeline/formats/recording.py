@@ -1,61 +1,246 @@
-"""Events from a file of any format that can be read, chosen by its ending."""
+"""Events from a file of any format that can be read, chosen by its first bytes, or by its ending.
+
+A file in gzip (`.bin.gz`, `.csv.gz`) is unpacked in memory.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.containers.packed import allowed
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats import aedat2, aedat4, bin40, columns, evt, mat_events
+from spikebridge.pipeline.formats import bin40, event_stream
+from spikebridge.pipeline.formats.aedat import aedat2, aedat3, aedat4
+from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.prophesee import dat, evt
+from spikebridge.pipeline.formats.tables import hdf5_files, mat_events, numpy_files, text
+from spikebridge.pipeline.formats.tables.columns import DEFAULT, TableOptions
+
+HEAD_BYTES = 2**16
+TEXT = ".txt"
+"""Ending of recordings, and of much else."""
+GZIP = b"\x1f\x8b"
+HDF5 = b"\x89HDF\r\n\x1a\n"
+HDF5_STARTS = (0, 512, 1024, 2048)
+"""Where the signature of HDF5 may stand, behind what a program puts before it (MATLAB: 512 bytes)."""
 
 
-def _read_bin(path: Path) -> Events:
-    return bin40.decode(path.read_bytes(), source=path.name)[0]
+def _decode_bin40(data: bytes, options: TableOptions, source: str) -> Decoded:
+    events, _ = bin40.decode(data, source=source)
+    return Decoded(events, Facts("40-bit records"))
 
 
-def _read_aedat(path: Path) -> Events:
-    return aedat2.decode(path.read_bytes(), source=path.name)[0]
+OfBytes = Callable[[bytes, TableOptions, str], Decoded]
+OfPath = Callable[[Path, TableOptions], Decoded]
 
-
-FORMATS: dict[str, Callable[[Path], Events]] = {
-    ".bin": _read_bin,
-    ".aedat": _read_aedat,
-    ".aedat4": aedat4.read,
-    ".mat": mat_events.read,
-    ".raw": evt.read,
-    ".h5": columns.read_hdf5,
-    ".hdf5": columns.read_hdf5,
-    ".npy": columns.read_numpy,
-    ".npz": columns.read_numpy,
+OF_BYTES: dict[str, OfBytes] = {
+    "bin40": _decode_bin40,
+    "aedat2": lambda data, options, source: aedat2.decode(data, source=source),
+    "aedat3": lambda data, options, source: aedat3.decode(data, source=source),
+    "evt": lambda data, options, source: evt.decode(data, source=source),
+    "dat": lambda data, options, source: dat.decode(data, source=source),
+    "event_stream": lambda data, options, source: event_stream.decode(data, source=source),
+    "text": lambda data, options, source: text.decode(data, options, source=source),
 }
-"""Reader of each ending, in lower case."""
-SIZES: dict[str, Callable[[Path], tuple[int, int] | None]] = {
-    ".bin": lambda path: (bin40.MAX_WIDTH, bin40.MAX_HEIGHT),
-    ".aedat": lambda path: (aedat2.SIDE, aedat2.SIDE),
-    ".aedat4": aedat4.sensor_size,
-    ".raw": evt.sensor_size,
+"""Decoders that take the bytes of a file."""
+OF_PATHS: dict[str, OfPath] = {
+    "aedat4": lambda path, options: aedat4.decode(path),
+    "hdf5": hdf5_files.decode,
+    "mat": mat_events.decode,
+    "npy": numpy_files.decode_npy,
+    "npz": numpy_files.decode_npz,
 }
-"""How to learn the sensor's size without decoding; `.bin` gives the largest that the format holds."""
+"""Decoders that take a path."""
+FORMATS: dict[str, str] = {
+    ".bin": "bin40",
+    ".bs2": "bin40",
+    ".aedat": "aedat2",
+    ".aedat4": "aedat4",
+    ".mat": "mat",
+    ".raw": "evt",
+    ".dat": "dat",
+    ".es": "event_stream",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".npy": "npy",
+    ".npz": "npz",
+    ".csv": "text",
+    ".txt": "text",
+    ".bin.gz": "bin40",
+    ".bs2.gz": "bin40",
+    ".dat.gz": "dat",
+    ".csv.gz": "text",
+    ".txt.gz": "text",
+}
+"""Decoder of each ending, in lower case."""
+SIZES: dict[str, Callable[[Path, bytes], tuple[int, int] | None]] = {
+    "bin40": lambda path, head: (bin40.MAX_WIDTH, bin40.MAX_HEIGHT),
+    "aedat2": lambda path, head: aedat2.decode(path.read_bytes(), source=path.name).facts.sensor_size,
+    "aedat3": lambda path, head: aedat3.sensor_size(head),
+    "aedat4": lambda path, head: aedat4.sensor_size(path),
+    "evt": lambda path, head: evt.parse_header(head, path.name).sensor_size,
+    "dat": lambda path, head: dat.sensor_size(head, path.name),
+    "event_stream": lambda path, head: event_stream.sensor_size(head, path.name),
+    "hdf5": lambda path, head: hdf5_files.sensor_size(path),
+    "text": lambda path, head: text.sensor_size(head),
+}
+"""How to learn the sensor's size, from a file's path and first bytes; other formats never state it."""
+MAGIC: dict[bytes, str] = {
+    b"#!AER-DAT4": "aedat4",
+    b"#!AER-DAT3": "aedat3",
+    b"#!AER-DAT": "aedat2",
+    event_stream.MAGIC: "event_stream",
+    b"\x93NUMPY": "npy",
+    b"PK\x03\x04": "npz",
+    HDF5: "hdf5",
+    b"MATLAB 5.0": "mat",
+}
+"""Decoders by the first bytes of a file, whatever its ending; the longest match counts."""
+BAGS = {b"#ROSBAG V": "ROS 1 bag", b"\x89MCAP0\r\n": "ROS 2 bag (mcap)", b"SQLite format 3\0": "ROS 2 bag (db3)"}
+"""First bytes of containers of messages, which are not read."""
+HEADERLESS = ("bin40",)
+"""Formats without a header: their first bytes may look like anything short."""
 
 
-def read(path: Path) -> Events:
-    """Read the events of a recording; not yet checked, and t not shifted.
+def ending(path: Path) -> str:
+    """Return the ending of a file in lower case: the last one, with the one before it where the file is packed."""
+    last = path.suffix.lower()
+    return Path(path.stem).suffix.lower() + last if last == ".gz" else last
+
+
+def stem(path: Path) -> str:
+    """Return the name of a file without its `ending`."""
+    return path.name[: len(path.name) - len(ending(path))]
+
+
+def is_recording(path: Path) -> bool:
+    """Return whether a file is taken for a recording: of a known ending and not hidden; a `.txt` must hold numbers."""
+    kind = FORMATS.get(ending(path))
+    if kind is None or path.name.startswith(".") or not path.is_file():
+        return False
+    if path.suffix.lower() != TEXT:
+        return True
+    with open(path, "rb") as file:
+        return text.looks_like_text(file.read(HEAD_BYTES))
+
+
+def read(path: Path, options: TableOptions = DEFAULT) -> Events:
+    """Read the events of a recording; not yet checked, and t not shifted; what was passed over and doubted with them.
 
     Raises:
-        RecordingError: an ending that is not known (`format`), or a file that is not a whole recording.
+        RecordingError: as `decode`.
     """
-    reader = FORMATS.get(path.suffix.lower())
-    if reader is None:
+    return decode(path, options).annotated()
+
+
+def decode(path: Path, options: TableOptions = DEFAULT) -> Decoded:
+    """Decode a recording: its events, and the facts about its file.
+
+    Args:
+        path: the file.
+        options: of the user, for files whose columns leave their meaning open.
+
+    Raises:
+        RecordingError: no known format (`format`), or a file that is not a whole recording.
+    """
+    with open(path, "rb") as file:
+        head = file.read(HEAD_BYTES)
+    if head.startswith(GZIP) and FORMATS.get(path.suffix.lower()) not in HEADERLESS:
+        data = _unpacked(path)
+        name = kind_of(data[:HEAD_BYTES], path)
+        if name in OF_PATHS:
+            raise RecordingError(f"{path.name}: a {name} file in gzip. Unpack it with gunzip first.", reason="format")
+        return OF_BYTES[name](data, options, path.name)
+    name = kind_of(head, path)
+    if name in OF_PATHS:
+        return OF_PATHS[name](path, options)
+    return OF_BYTES[name](path.read_bytes(), options, path.name)
+
+
+def kind_of(head: bytes, path: Path) -> str:
+    """Return the name of the decoder for a file, a key of `OF_BYTES` or `OF_PATHS`.
+
+    Args:
+        head: its first `HEAD_BYTES` bytes, unpacked.
+        path: for its ending and for messages.
+
+    Raises:
+        RecordingError: a container that is not read, or nothing that is known (`format`).
+    """
+    for magic, what in BAGS.items():
+        if head.startswith(magic):
+            raise RecordingError(
+                f"{path.name}: a {what}, which is not read. Convert it: event_utils (rosbag_to_h5.py) for messages of "
+                "dvs_msgs, event_camera_tools (bag_to_raw) for those of event_camera_msgs.",
+                reason="format",
+            )
+    by_ending = FORMATS.get(ending(path))
+    for magic, name in MAGIC.items():
+        if head.startswith(magic) and not (by_ending in HEADERLESS and len(magic) < 6):
+            return "hdf5" if name == "mat" and _is_hdf5(head) else name
+    if _is_hdf5(head):
+        return "hdf5"
+    if by_ending in HEADERLESS:
+        return by_ending
+    if head.startswith(b"%") and by_ending in ("evt", "dat", None):
+        return "evt" if by_ending == "evt" or b"% evt " in head or b"% format EVT" in head else "dat"
+    if by_ending in ("dat", None) and text.looks_like_text(head):
+        return "text"
+    if by_ending is None:
         raise RecordingError(f"{path.name}: no known recording; expected one of {', '.join(FORMATS)}.", reason="format")
-    return reader(path)
+    return by_ending
 
 
 def sensor_size(path: Path) -> tuple[int, int] | None:
-    """(W, H) as the file says it, or None where it does not.
+    """Return (W, H) as the file states it, or None where it does not; `.bin` gives the largest that it can hold.
+
+    Nothing but headers is read, except of AEDAT 2.0 without a line that names the camera.
 
     Raises:
         RecordingError: its header cannot be read.
     """
-    look = SIZES.get(path.suffix.lower())
-    return look(path) if look else None
+    with open(path, "rb") as file:
+        head = file.read(HEAD_BYTES)
+    if head.startswith(GZIP):
+        head = _unpacked(path, most=HEAD_BYTES)
+    look = SIZES.get(kind_of(head, path))
+    return look(path, head) if look else None
+
+
+def _is_hdf5(head: bytes) -> bool:
+    return any(head[start : start + len(HDF5)] == HDF5 for start in HDF5_STARTS)
+
+
+def _unpacked(path: Path, most: int | None = None) -> bytes:
+    """The content of a gzip file, or its first bytes.
+
+    Raises:
+        RecordingError: damaged or cut (`damaged`, `truncated`), or unpacking to far more than a recording
+            (`too_large`).
+    """
+    data, parts = path.read_bytes(), list[bytes]()
+    room = allowed(len(data)) if most is None else most
+    try:
+        while data:
+            inflate = zlib.decompressobj(31)
+            part = inflate.decompress(data, room + 1)
+            parts.append(part)
+            room -= len(part)
+            if room < 0 and most is None:
+                raise RecordingError(
+                    f"{path.name}: unpacks to far more than a recording of its size. Is the file what it says?",
+                    reason="too_large",
+                )
+            if room <= 0:
+                break
+            if not inflate.eof:
+                raise RecordingError(
+                    f"{path.name}: truncated, its gzip stream has no end. Copy it again.", reason="truncated"
+                )
+            data = inflate.unused_data
+    except zlib.error as error:
+        raise RecordingError(f"{path.name}: damaged gzip ({error}). Copy it again.", reason="damaged") from error
+    return b"".join(parts)[:most]

@@ -17,7 +17,7 @@ from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.datasets.pairs import Listing, PairReader, Recording
 from spikebridge.pipeline.events.arrays import check_events
-from spikebridge.pipeline.formats.recording import FORMATS
+from spikebridge.pipeline.formats.recording import is_recording, stem
 from spikebridge.pipeline.inspection.facts import (
     JSON_KEYS,
     Facts,
@@ -125,11 +125,11 @@ def find_pair(events_root: Path, static_root: Path) -> tuple[PairReader, Listing
 
 def list_recordings_alone(root: Path) -> Listing:
     """List every recording below a folder; its class is the folder that holds it."""
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in FORMATS and not path.name.startswith("."))
+    paths = sorted(path for path in root.rglob("*") if is_recording(path))
     classes = tuple(sorted({path.parent.name for path in paths}))
-    names = [str(path.relative_to(root).with_suffix("")) for path in paths]
+    names = [str(path.relative_to(root).with_name(stem(path))) for path in paths]
     recordings = tuple(
-        Recording(name, path, classes.index(path.parent.name), None, path.stem, None)
+        Recording(name, path, classes.index(path.parent.name), None, stem(path), None)
         for name, path in zip(names, paths, strict=True)
     )
     note = "no layout of a known data set with its images fits: recordings alone, the class being their folder"

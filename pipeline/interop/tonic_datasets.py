@@ -144,7 +144,7 @@ class NOmniglot(_PairEvents):
 
 @lru_cache(maxsize=4)
 def _whole_file(path: Path) -> Events:
-    from spikebridge.pipeline.formats import aedat4
+    from spikebridge.pipeline.formats.aedat import aedat4
 
     return aedat4.read(path)
 

@@ -16,7 +16,7 @@ from spikebridge.pipeline.datasets.layout import find_child, list_entries, numbe
 from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
 from spikebridge.pipeline.datasets.splits import UNUSED
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats import mat_events
+from spikebridge.pipeline.formats.tables import mat_events
 
 CLASSES = (
     "aquatic_mammals",

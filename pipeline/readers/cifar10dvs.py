@@ -27,7 +27,8 @@ from spikebridge.pipeline.datasets.layout import (
 from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
 from spikebridge.pipeline.datasets.splits import split_by_first_share
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats import aedat2, aedat4, mat_events
+from spikebridge.pipeline.formats.aedat import aedat2, aedat4
+from spikebridge.pipeline.formats.tables import mat_events
 from spikebridge.pipeline.images.decode import EXTENSIONS
 
 SENSOR_SIZE = (aedat2.SIDE, aedat2.SIDE)
@@ -119,7 +120,7 @@ class CIFAR10DVS(PairReader):
             return mat_events.decode_table(recording.path.read_bytes(), source=source)
         if ending == ".aedat4":
             return aedat4.read(recording.path)
-        return aedat2.decode(recording.path.read_bytes(), source=source)[0]
+        return aedat2.decode_dvs128(recording.path.read_bytes(), source=source)[0]
 
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
         if image.path.suffix.lower() in EXTENSIONS:

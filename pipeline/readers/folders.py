@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, few
-from spikebridge.pipeline.datasets.layout import find_child, list_entries, list_folders, refuse_equal_stems
+from spikebridge.pipeline.datasets.layout import (
+    find_child,
+    is_litter,
+    list_entries,
+    list_folders,
+    refuse_equal_stems,
+)
 from spikebridge.pipeline.datasets.pairs import (
     DatasetCard,
     Listing,
@@ -51,15 +56,14 @@ class Folders(PairReader):
     )
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
-        formats = recording_files.FORMATS
         root = self.find_root(
-            events_root, "events", below=("events",), holds=lambda folder: bool(_list_files(folder, formats))
+            events_root, "events", below=("events",), holds=lambda folder: bool(_list_recordings(folder))
         )
         image_root = self.find_root(
-            static_root, "static", below=("static",), holds=lambda folder: bool(_list_files(folder, EXTENSIONS))
+            static_root, "static", below=("static",), holds=lambda folder: bool(_list_images(folder))
         )
-        paths, image_paths = _list_files(root, formats), _list_files(image_root, EXTENSIONS)
-        refuse_equal_stems(paths)
+        paths, image_paths = _list_recordings(root), _list_images(image_root)
+        refuse_equal_stems(paths, stem=recording_files.stem)
         refuse_equal_stems(image_paths)
         classes = tuple(sorted({path.parent.name for path in paths}))
         label = {name: i for i, name in enumerate(classes)}
@@ -69,10 +73,9 @@ class Folders(PairReader):
             if p.parent.name in label
         )
         known = {image.name for image in images}
-        recordings = tuple(
-            Recording(f"{p.parent.name}/{p.stem}", p, label[p.parent.name], None, p.stem, f"{p.parent.name}/{p.stem}")
-            for p in paths
-        )
+        stems = {path: recording_files.stem(path) for path in paths}
+        names = {path: f"{path.parent.name}/{stems[path]}" for path in paths}
+        recordings = tuple(Recording(names[p], p, label[p.parent.name], None, stems[p], names[p]) for p in paths)
         exact = any(recording.name in known for recording in recordings)
         if not exact:
             recordings = tuple(replace(r, image=None) for r in recordings)
@@ -90,11 +93,26 @@ class Folders(PairReader):
         return decode_image(image.path.read_bytes(), source=image.path.name)
 
 
-def _list_files(root: Path, endings: Iterable[str]) -> list[Path]:
-    """List files of class folders with one of the endings in any case, in order."""
-    endings = set(endings)
-    classes = [find_child(root, folder.name) or folder for folder in list_folders(root)]
-    return [path for folder in classes for path in list_entries(folder) if path.suffix.lower() in endings]
+def _list_images(root: Path) -> list[Path]:
+    """List the images of class folders, in order."""
+    return [
+        path for folder in _list_classes(root) for path in list_entries(folder) if path.suffix.lower() in EXTENSIONS
+    ]
+
+
+def _list_recordings(root: Path) -> list[Path]:
+    """List the recordings of class folders, in order; texts count where they hold lines of numbers."""
+    return [
+        path
+        for folder in _list_classes(root)
+        for path in sorted(folder.iterdir(), key=lambda path: path.name)
+        if recording_files.is_recording(path) and (not is_litter(path) or path.suffix.lower() == recording_files.TEXT)
+    ]
+
+
+def _list_classes(root: Path) -> list[Path]:
+    """List the class folders; of a folder that holds nothing but one of its own name, the inner one."""
+    return [find_child(root, folder.name) or folder for folder in list_folders(root)]
 
 
 def _find_sensor(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple[int, int], float | None]:
@@ -125,7 +143,7 @@ def _find_sensor(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple
         if min(width, height) < 1:
             raise LayoutError(f"{sensor_file}: expected the sensor's width and height in pixels, such as 346 260.")
         return (width, height), None
-    first = {path.suffix.lower(): path for path in reversed(paths)}
+    first = {recording_files.ending(path): path for path in reversed(paths)}
     sizes = []
     for path in first.values():
         try:

@@ -18,7 +18,7 @@ from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.datasets.layout import find_child, list_entries, list_folders, number_files
 from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats import aedat4
+from spikebridge.pipeline.formats.aedat import aedat4
 
 EVENT_FOLDERS = ("dvs_background", "dvs_evaluation")
 IMAGE_FOLDERS = ("images_background", "images_evaluation")

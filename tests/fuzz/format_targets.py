@@ -15,7 +15,17 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
-from event_files import write_aedat4
+from event_files import (
+    EVT21_HEADER,
+    aedat3,
+    aedat3_packet,
+    dat,
+    davis_aedat2,
+    event_stream,
+    evt21,
+    text_lines,
+    write_aedat4,
+)
 from PIL import Image
 
 from spikebridge.pipeline.base.errors import PipelineError, ShardSetError
@@ -26,7 +36,10 @@ from spikebridge.pipeline.checks.verify import DAMAGE
 from spikebridge.pipeline.containers import cifar, idx, mat
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import pack
-from spikebridge.pipeline.formats import aedat2, aedat4, bin40, columns, evt, mat_events
+from spikebridge.pipeline.formats import bin40, recording
+from spikebridge.pipeline.formats.aedat import aedat2, aedat4
+from spikebridge.pipeline.formats.decoded import Decoded
+from spikebridge.pipeline.formats.tables import hdf5_files, mat_events, numpy_files
 from spikebridge.pipeline.images.decode import decode_image
 from spikebridge.pipeline.readers import nomniglot
 from spikebridge.pipeline.shards import manifest as manifests
@@ -74,6 +87,17 @@ def checked(read: Callable[..., Events]) -> Callable[..., object]:
     return lambda *where: pack(read(*where), sensor_size=(1280, 720), source="x")
 
 
+def decoded(kind: str) -> Callable[[bytes], object]:
+    """A decoder of bytes, by its name in `recording`, with the checks behind it."""
+    decode = recording.OF_BYTES[kind]
+    return checked(lambda data: decode(data, recording.DEFAULT, "x").annotated())
+
+
+def read_from(decode: Callable[[Path], Decoded]) -> Callable[..., object]:
+    """A decoder of paths with the checks behind it."""
+    return checked(lambda path: decode(path).annotated())
+
+
 def saved(save: Callable[[io.BytesIO], object]) -> bytes:
     file = io.BytesIO()
     save(file)
@@ -94,6 +118,11 @@ def structured() -> np.ndarray:
     for name, column in COLUMNS.items():
         array[name] = column
     return array
+
+
+def table() -> np.ndarray:
+    """[N,4] in seconds, as MVSEC and EST have it."""
+    return np.column_stack([EVENTS.x, EVENTS.y, EVENTS.t / 1e6, 2.0 * EVENTS.p - 1])
 
 
 def matlab(packed: bool, table: bool = False) -> bytes:
@@ -209,24 +238,30 @@ EVT3 = (
 )
 TABLE = "index,start,end\n0,5,9\n1,9,12\n"
 TARGETS = {
-    "aedat2": Target(checked(lambda data: aedat2.decode(data, source="x")[0]), (aedat2.encode(EVENTS),)),
-    "aedat4": Target(in_a_file("a.aedat4", checked(aedat4.read)), tuple(map(aedat4_file, ("LZ4", "ZSTD", "NONE")))),
+    "aedat2": Target(decoded("aedat2"), (aedat2.encode(EVENTS), davis_aedat2(EVENTS, others=True))),
+    "aedat3": Target(decoded("aedat3"), (aedat3(EVENTS), aedat3(EVENTS) + aedat3_packet(2, 36, bytes(72)))),
+    "aedat4": Target(in_a_file("a.aedat4", read_from(aedat4.decode)), tuple(map(aedat4_file, ("LZ4", "ZSTD", "NONE")))),
     "bin40": Target(lambda data: bin40.decode_packed(data, sensor_size=(34, 34), source="x"), (bin40.encode(EVENTS),)),
     "cifar": Target(in_a_file("data_batch_1", cifar.read), (b"\x80\x02}q\x00.",)),
     "cifar_bin": Target(in_a_file("data_batch_1.bin", cifar.read), (cifar_batch(),)),
-    "evt": Target(in_a_file("a.raw", checked(evt.read)), (EVT2, EVT3)),
-    "hdf5": Target(in_a_file("a.h5", checked(columns.read_hdf5)), (hdf5_columns(),)),
+    "dat": Target(decoded("dat"), (dat(EVENTS), dat(EVENTS, layout=1, version=1))),
+    "event_stream": Target(decoded("event_stream"), (event_stream(EVENTS), event_stream(EVENTS, atis=True))),
+    "evt": Target(decoded("evt"), (EVT2, EVT21_HEADER + evt21(EVENTS), EVT3)),
+    "hdf5": Target(in_a_file("a.h5", read_from(hdf5_files.decode)), (hdf5_columns(),)),
     "idx": Target(in_a_file("a-idx3-ubyte", idx.read), (idx_file(),)),
     "image": Target(decode_quietly, tuple(map(picture, ("PNG", "JPEG", "GIF", "BMP", "TIFF")))),
     "mat": Target(lambda data: mat.read(data, ["t", "x"], source="x"), (matlab(packed=True), matlab(packed=False))),
     "mat_events": Target(
-        in_a_file("a.mat", checked(mat_events.read)),
+        in_a_file("a.mat", read_from(mat_events.decode)),
         (matlab(packed=True), matlab(packed=False), matlab(packed=True, table=True), matlab(packed=False, table=True)),
     ),
     "nomniglot_table": Target(in_a_file("0001.csv", nomniglot.read_windows), (TABLE.encode(),)),
-    "npy": Target(in_a_file("a.npy", checked(columns.read_numpy)), (saved(lambda file: np.save(file, structured())),)),
+    "npy": Target(
+        in_a_file("a.npy", read_from(numpy_files.decode_npy)),
+        (saved(lambda file: np.save(file, structured())), saved(lambda file: np.save(file, table()))),
+    ),
     "npz": Target(
-        in_a_file("a.npz", checked(columns.read_numpy)),
+        in_a_file("a.npz", read_from(numpy_files.decode_npz)),
         (saved(lambda f: np.savez(f, **COLUMNS)), saved(lambda f: np.savez_compressed(f, **COLUMNS))),
     ),
     "shard_codec": Target(unpacked, (gzip(bytes(100)), zlib.compress(bytes(100)))),
@@ -235,6 +270,7 @@ TARGETS = {
     "shard_manifest": Target(manifest, (manifests.dump(manifests.seal({"schema": 1})),)),
     "shard_static": Target(in_a_file("static.h5", damaged_is_refused(Photographs.read)), (static_file(),)),
     "shard_tar": Target(in_a_file("b.tar", walk), (TAR,)),
+    "text": Target(decoded("text"), (text_lines(EVENTS), b"x,y,p,t\n1,2,0,5\n3,4,1,9\n")),
 }
 FRAGILE = ("hdf5", "shard_hdf5", "shard_static")
 """Parsed by a C library that damaged bytes can end; left to `make fuzz`, which runs them in a process of their own."""

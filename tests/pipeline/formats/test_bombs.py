@@ -85,7 +85,7 @@ def aedat4(path, frame, *, compression):
 
 
 def _table(data):
-    from spikebridge.pipeline.formats.aedat4 import MAGIC, _table_position
+    from spikebridge.pipeline.formats.aedat.aedat4 import MAGIC, _table_position
 
     start = len(MAGIC) + 4
     return _table_position(data[start : start + int.from_bytes(data[start - 4 : start], "little")], Path("x"))

@@ -20,7 +20,7 @@ from raw_sets.recordings import EVENTS, assert_equal, checked, reason, write, wr
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.checks.verify import verify
-from spikebridge.pipeline.formats import aedat4, evt
+from spikebridge.pipeline.formats.aedat import aedat4
 from spikebridge.pipeline.formats.recording import FORMATS, read, sensor_size
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.run import convert
@@ -99,7 +99,7 @@ def test_evt2_and_evt3_round_trip_also_where_time_wraps(seed, duration):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "a.raw"
             path.write_bytes(header + encode(events))
-            assert_equal(evt.read(path), events)
+            assert_equal(read(path), events)
 
 
 def test_the_first_word_may_look_like_a_line_of_the_header(tmp_path):
@@ -107,7 +107,7 @@ def test_the_first_word_may_look_like_a_line_of_the_header(tmp_path):
     for high in (0x25, 0x2025, 0x412025):
         events = later(make_events(2, count=20, duration_us=60), high << 6)
         path.write_bytes(EVT2_HEADER + evt2(events))
-        assert_equal(evt.read(path), events)
+        assert_equal(read(path), events)
 
 
 def test_evt2_equals_expelliarmus(tmp_path):
@@ -115,7 +115,7 @@ def test_evt2_equals_expelliarmus(tmp_path):
     path = tmp_path / "a.raw"
     path.write_bytes(EVT2_HEADER + evt2(EVENTS))
     theirs = expelliarmus.Wizard(encoding="evt2").read(path)
-    ours = evt.read(path)
+    ours = read(path)
     for name in "txyp":
         np.testing.assert_array_equal(getattr(ours, name), theirs[name])
 
@@ -124,7 +124,7 @@ def test_evt3_vectors_triggers_and_events_before_the_first_time(tmp_path):
     path = tmp_path / "a.raw"
     words = [0x2005, 0x0007, 0x8001, 0x6002, 0xA000, 0x3864, 0x4801, 0x5081, 0xE000, 0x7000, 0xF000, 0x8002, 0x2003]
     path.write_bytes(EVT3_HEADER + np.array(words, "<u2").tobytes())
-    found = evt.read(path)
+    found = read(path)
     assert found.t.tolist() == [4098, 4098, 4098, 4098, 8192]
     assert found.x.tolist() == [100, 111, 112, 119, 3]
     assert found.y.tolist() == [7] * 5
@@ -138,10 +138,10 @@ def test_evt3_vectors_triggers_and_events_before_the_first_time(tmp_path):
         (b"", "format"),
         (EVT2_HEADER[:-4], "format"),
         (evt3(EVENTS), "format"),
-        (b"% evt 2.1\n% end\n", "format"),
+        (b"% evt 2.2\n% end\n", "format"),
         (EVT2_HEADER + evt2(EVENTS)[:-1], "truncated"),
         (EVT3_HEADER + evt3(EVENTS)[:-1], "truncated"),
-        (EVT2_HEADER + b"\xff\xff\xff\x3f", "damaged"),
+        (EVT2_HEADER + b"\xff\xff\xff\x3f", "damaged"),  # words, and no event among them
         (EVT3_HEADER + b"\xff\x9f", "damaged"),
     ],
 )
@@ -170,7 +170,7 @@ def test_matlab_vectors_and_tables(tmp_path):
     scipy.io.savemat(tmp_path / "b.mat", {"out1": table}, do_compression=True)
     assert_equal(read(tmp_path / "b.mat"))
     scipy.io.savemat(tmp_path / "c.mat", {"x": EVENTS.x, "y": EVENTS.y, "t": EVENTS.t})
-    with pytest.raises(RecordingError, match=r"c\.mat: no variable p among t, x, y; expected vectors") as caught:
+    with pytest.raises(RecordingError, match=r"c\.mat: no column p among t, x, y; expected t, x, y and p") as caught:
         read(tmp_path / "c.mat")
     assert caught.value.reason == "columns"
 
@@ -178,8 +178,8 @@ def test_matlab_vectors_and_tables(tmp_path):
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        (b"#!AER-DAT3.1\r\n", r"AEDAT 3\.1; only 2\.0 is read.*Convert it to AEDAT 4"),
-        (b"#!AER-DAT2.0\r\n# AEChip: eu.seebetter.ini.chips.davis.DAVIS346\r\n", "DAVIS346, whose addresses mean"),
+        (b"#!AER-DAT1.0\r\n", r"AEDAT 1\.0; expected 2\.0.*Convert it to AEDAT 4"),
+        (b"#!AER-DAT2.0\r\n# AEChip: eu.seebetter.ini.chips.cochlea.CochleaAMS1c\r\n", "CochleaAMS1c, whose addresses"),
     ],
 )
 def test_aedat_of_another_version_or_camera(tmp_path, header, expected):
@@ -212,7 +212,7 @@ def test_class_folders_of_every_format_convert(tmp_path):
         prepare(wanted, events_root=raw, static_root=raw)
     (raw / "events" / "sensor.txt").unlink()
     shutil.copy(raw / "events" / "cat" / "r0.bin", raw / "events" / "cat" / "r1.bin")
-    with pytest.raises(LayoutError, match="several recordings are called cat/r1"):
+    with pytest.raises(LayoutError, match="have one stem"):
         prepare(wanted, events_root=raw, static_root=raw)
 
 

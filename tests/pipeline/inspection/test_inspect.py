@@ -12,7 +12,8 @@ from PIL import Image
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError, ShardSetError
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats import aedat2, bin40
+from spikebridge.pipeline.formats import bin40
+from spikebridge.pipeline.formats.aedat import aedat2
 from spikebridge.pipeline.inspection.facts import (
     find_furthest_count,
     find_unusual_counts,

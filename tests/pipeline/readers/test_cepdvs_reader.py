@@ -16,7 +16,7 @@ from raw_sets.cepdvs import COUNT, USED, columns, mat_bytes, write_raw
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.checks.verify import verify
 from spikebridge.pipeline.containers import mat
-from spikebridge.pipeline.formats import mat_events
+from spikebridge.pipeline.formats.tables import mat_events
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.run import convert
 from spikebridge.pipeline.readers import get_reader

@@ -17,7 +17,7 @@ from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.checks.verify import verify
 from spikebridge.pipeline.containers import cifar
 from spikebridge.pipeline.events.arrays import Events, check_events
-from spikebridge.pipeline.formats import aedat2
+from spikebridge.pipeline.formats.aedat import aedat2
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.run import convert
 from spikebridge.pipeline.readers import get_reader
@@ -47,7 +47,7 @@ def raw(tmp_path):
 
 def test_orientation_and_polarity_are_those_of_the_authors():
     data = HEADER + record(5 << 1 | 9 << 8 | 1, 10) + record(127 << 1 | 0 << 8 | 0, 12) + record(0x8000, 12)
-    events, wrapped = aedat2.decode(data, source="x")
+    events, wrapped = aedat2.decode_dvs128(data, source="x")
     assert plain(events) == [[10, 12, 12], [122, 0, 127], [9, 0, 0], [0, 1, 1]]
     assert not wrapped
 
@@ -55,7 +55,7 @@ def test_orientation_and_polarity_are_those_of_the_authors():
 @given(st.integers(0, 40), st.integers(0, 2**31))
 def test_round_trip(count, seed):
     events = make_events(seed, count=count, size=(128, 128))
-    assert plain(aedat2.decode(aedat2.encode(events, header=HEADER), source="x")[0]) == plain(events)
+    assert plain(aedat2.decode_dvs128(aedat2.encode(events, header=HEADER), source="x")[0]) == plain(events)
 
 
 @pytest.mark.parametrize("address", [0x23000000, 0x23232323, 0x2320410A, 0x230D0A23, 0x23416263])
@@ -66,8 +66,8 @@ def test_round_trip(count, seed):
 def test_the_first_byte_of_data_may_be_a_hash(address, t, header):
     first = record(address, t)
     later = b"".join(record(i << 8, t + i) for i in range(1, 5))
-    expected = aedat2.decode(b"#!AER-DAT2.0\r\n#End Of ASCII Header\r\n" + first + later, source="x")[0]
-    assert plain(aedat2.decode(header + first + later, source="x")[0]) == plain(expected)
+    expected = aedat2.decode_dvs128(b"#!AER-DAT2.0\r\n#End Of ASCII Header\r\n" + first + later, source="x")[0]
+    assert plain(aedat2.decode_dvs128(header + first + later, source="x")[0]) == plain(expected)
     assert expected.t[0] == t
 
 
@@ -75,21 +75,21 @@ def test_truncated_empty_and_other_versions():
     data = aedat2.encode(make_events(1, size=(128, 128)), header=HEADER)
     for cut in range(1, 8):
         with pytest.raises(RecordingError, match="multiple of 8") as error:
-            aedat2.decode(data[:-cut], source="x")
+            aedat2.decode_dvs128(data[:-cut], source="x")
         assert error.value.reason == "truncated"
     for wrong in (b"", b"\0" * 80, b"#!AER-DAT1.0\r\n" + bytes(6), b"#!AER-DAT3.1\r\n" + bytes(8), b"<html>"):
         with pytest.raises(RecordingError):
-            aedat2.decode(wrong, source="x")
-    assert len(aedat2.decode(HEADER, source="x")[0]) == 0
+            aedat2.decode_dvs128(wrong, source="x")
+    assert len(aedat2.decode_dvs128(HEADER, source="x")[0]) == 0
 
 
 def test_a_wrap_is_undone_once_and_other_steps_back_are_refused():
     times = [2**32 - 20, 2**32 - 5, 3, 9]
-    events, wrapped = aedat2.decode(HEADER + b"".join(record(0, t) for t in times), source="x")
+    events, wrapped = aedat2.decode_dvs128(HEADER + b"".join(record(0, t) for t in times), source="x")
     assert wrapped
     assert np.diff(events.t).tolist() == [15, 8, 6]
     for times in ([5, 9, 7], [2**32 - 5, 3, 2**32 - 5, 3]):
-        events, wrapped = aedat2.decode(HEADER + b"".join(record(0, t) for t in times), source="x")
+        events, wrapped = aedat2.decode_dvs128(HEADER + b"".join(record(0, t) for t in times), source="x")
         assert not wrapped
         with pytest.raises(RecordingError) as error:
             check_events(events, sensor_size=(128, 128), source="x")
@@ -330,6 +330,6 @@ def test_a_broken_recording_is_a_reject(raw, tmp_path):
 
 
 def test_events_type():
-    events, _ = aedat2.decode(HEADER + record(3, 4), source="x")
+    events, _ = aedat2.decode_dvs128(HEADER + record(3, 4), source="x")
     assert isinstance(events, Events)
     assert [getattr(events, name).dtype for name in "txyp"] == [np.int64, np.int32, np.int32, np.uint8]

@@ -15,7 +15,7 @@ from spikebridge.pipeline.checks.verify import verify
 from spikebridge.pipeline.datasets.pairs import Recording
 from spikebridge.pipeline.events.framing import to_frames
 from spikebridge.pipeline.events.packing import pack
-from spikebridge.pipeline.formats import aedat4
+from spikebridge.pipeline.formats.aedat import aedat4
 from spikebridge.pipeline.preprocess import tasks as convert_tasks
 from spikebridge.pipeline.preprocess.decoded_files import Converted, spooled
 from spikebridge.pipeline.preprocess.prepare import prepare

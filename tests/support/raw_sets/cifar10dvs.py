@@ -10,7 +10,7 @@ from event_files import write_aedat4
 from PIL import Image
 
 from spikebridge.pipeline.containers import cifar
-from spikebridge.pipeline.formats import aedat2
+from spikebridge.pipeline.formats.aedat import aedat2
 
 HEADER = (
     b"#!AER-DAT2.0\r\n"

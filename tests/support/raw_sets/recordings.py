@@ -1,16 +1,19 @@
 """Recordings in every format that is read by its ending, and class folders of them."""
 
+import gzip
+
 import h5py
 import numpy as np
 import pytest
 import scipy.io
 from conftest import make_events
-from event_files import EPOCH_US, EVT3_HEADER, evt3, later, write_aedat4
+from event_files import EPOCH_US, EVT3_HEADER, dat, event_stream, evt3, later, text_lines, write_aedat4
 from PIL import Image
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.packing import pack
-from spikebridge.pipeline.formats import aedat2, bin40
+from spikebridge.pipeline.formats import bin40
+from spikebridge.pipeline.formats.aedat import aedat2
 from spikebridge.pipeline.formats.recording import FORMATS, read
 
 EVENTS = make_events(5, count=500, size=(300, 200))
@@ -35,8 +38,12 @@ def structured(events=EVENTS, minus=False):
 def write(path, events=EVENTS):
     """Write events in the format of the path's ending."""
     columns = {"ts": events.t, "X": events.x, "y": events.y, "polarity": events.p.astype(bool)}
+    if path.suffix == ".gz":
+        write(path.with_suffix(""), events)
+        path.write_bytes(gzip.compress(path.with_suffix("").read_bytes()))
+        return path.with_suffix("").unlink()
     match path.suffix:
-        case ".bin":
+        case ".bin" | ".bs2":
             path.write_bytes(bin40.encode(events))
         case ".aedat":
             path.write_bytes(aedat2.encode(events))
@@ -46,6 +53,14 @@ def write(path, events=EVENTS):
             write_aedat4(path, later(events, EPOCH_US))
         case ".raw":
             path.write_bytes(EVT3_HEADER + evt3(events))
+        case ".dat":
+            path.write_bytes(dat(events))
+        case ".es":
+            path.write_bytes(event_stream(events))
+        case ".csv":
+            path.write_bytes(text_lines(events, order="xypt", seconds=False, between=","))
+        case ".txt":
+            path.write_bytes(text_lines(events))
         case ".h5" | ".hdf5":
             with h5py.File(path, "w") as file:
                 for name, column in columns.items():
@@ -54,6 +69,7 @@ def write(path, events=EVENTS):
             np.save(path, structured(events))
         case ".npz":
             np.savez_compressed(path, **columns)
+    return None
 
 
 def reason(call, *arguments):

@@ -21,15 +21,23 @@ import numpy as np
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.containers.packed import FREE_BYTES, allowed, unpacked_at_most
 from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.formats.decoded import Decoded, Facts
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 MAX_HEADER_BYTES = 2**24
+PASSED_OVER = {"frame": "frames", "imus": "samples of the inertial unit", "triggers": "triggers"}
+"""What is no event, by the names of the decoder."""
 UNKNOWN = -1
 """Position of the packet table in a file whose recorder was stopped before it could write one."""
 
 
 def read(path: Path) -> Events:
-    """Read all events of a file; frames, IMU samples and triggers are passed over.
+    """Return the events of `decode` alone."""
+    return decode(path).events
+
+
+def decode(path: Path) -> Decoded:
+    """Decode all events of a file; frames, IMU samples and triggers are passed over and counted.
 
     Args:
         path: the file.
@@ -44,11 +52,18 @@ def read(path: Path) -> Events:
     import aedat
 
     _check_container(path)
+    passed_over = dict.fromkeys(PASSED_OVER.values(), 0)
     with _refusing(path):
         decoder = aedat.Decoder(str(path))
-        streams = [number for number, stream in decoder.id_to_stream().items() if stream["type"] == "events"]
+        streams = [stream for stream in decoder.id_to_stream().values() if stream["type"] == "events"]
         packets, room = [], allowed(path.stat().st_size)
-        for packet in (packet["events"] for packet in decoder if "events" in packet):
+        for content in decoder:
+            for name, what in PASSED_OVER.items():
+                if name in content:
+                    passed_over[what] += 1 if name == "frame" else len(content[name])
+            if "events" not in content:
+                continue
+            packet = content["events"]
             room -= packet.nbytes
             if room < 0:
                 raise _too_large(path)
@@ -60,9 +75,10 @@ def read(path: Path) -> Events:
         )
     parts = [np.concatenate([packet[name] for packet in packets]) if packets else np.empty(0) for name in "txy"]
     polarity = np.concatenate([packet["on"] for packet in packets]) if packets else np.empty(0)
-    return Events(
+    events = Events(
         parts[0].astype(np.int64), parts[1].astype(np.int32), parts[2].astype(np.int32), polarity.astype(np.uint8)
     )
+    return Decoded(events, Facts("AEDAT 4", (streams[0]["width"], streams[0]["height"]), passed_over))
 
 
 def sensor_size(path: Path) -> tuple[int, int]:

@@ -1,0 +1,164 @@
+"""Events as text (`.csv`, `.txt`, and whatever holds lines of numbers): with and without a line of names.
+
+Known orders without names: `t x y p` with t in seconds (RPG's data sets, E2VID, whose first line may be the width and
+height), `x,y,p,t` with t in microseconds (Prophesee's converter), `y,x,b,p,t` (CeleX-V; rows with p = 0 are no events).
+Lines at the top that begin with `#` or `%` are comments; `%geometry:W,H` states the sensor.
+
+Axes: N events, k columns.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.tables.columns import DEFAULT, Candidate, TableOptions, choose, fitting_orders
+
+MOST_HEAD_BYTES = 2**16
+MOST_COLUMNS = 64
+
+
+def looks_like_text(data: bytes) -> bool:
+    """Whether the first bytes of a file are lines of numbers, or a line of names above such."""
+    head = data[:1024]
+    if not head or b"\0" in head or b"<" in head:
+        return False
+    try:
+        text = head.decode("utf-8", "ignore" if len(data) > 1024 else "strict")
+    except UnicodeDecodeError:
+        return False
+    rows = [line for line in text.lstrip("\ufeff").splitlines() if line.strip() and line.strip()[0] not in "#%"]
+    return any(_is_numbers(_words(row)) and len(_words(row)) >= 4 for row in rows[:3])
+
+
+def decode(data: bytes, options: TableOptions = DEFAULT, *, source: str) -> Decoded:
+    """Decode the bytes of one file.
+
+    Args:
+        data: the whole file.
+        options: what its columns are, and the unit of time, where the file leaves that open.
+        source: file name for messages.
+
+    Raises:
+        RecordingError: no bytes (`empty`), no lines of numbers (`format`), a line that does not have the columns of the
+            first (`truncated` at the end, else `damaged`), or as `columns.choose`.
+    """
+    if not data.strip():
+        raise RecordingError(f"{source}: no text in it; expected a line an event. Copy it again.", reason="empty")
+    names, size, start, columns = _head(data, source)
+    table, exact = _numbers(data, start, columns, source)
+    if not len(table):
+        raise RecordingError(f"{source}: no events; expected a line an event.", reason="empty")
+
+    def column(i: int) -> NDArray[Any]:
+        return exact[i] if i in exact else table[:, i]
+
+    passed_over: dict[str, int] = {}
+    if names:
+        places = {name: i for i, name in enumerate(names)}
+        candidate = Candidate("", names, lambda name: column(places[name]))
+    else:
+        orders = fitting_orders(table, options)
+        if (
+            orders and columns == 5 and not options.columns
+        ):  # CeleX: p = 0 says that a pixel was read, not that it changed
+            kept = table[:, orders[0].split(",").index("p")] != 0
+            passed_over["rows without a polarity"] = int(len(kept) - kept.sum())
+            table = table[kept]
+            exact = {i: values[kept] for i, values in exact.items()}
+        candidate = Candidate("", None, lambda _: _joined(table, exact))
+    decoded = choose([candidate], options, format="text", source=source, found=names)
+    facts = decoded.facts
+    return Decoded(decoded.events, Facts("text", size, passed_over, facts.choices, facts.doubts))
+
+
+def sensor_size(data: bytes) -> tuple[int, int] | None:
+    """Return (W, H) as the first lines of a file state it, or None."""
+    try:
+        return _head(data, "")[1]
+    except RecordingError:
+        return None
+
+
+def _joined(table: NDArray[np.float64], exact: dict[int, NDArray[np.int64]]) -> NDArray[Any]:
+    """The table as whole numbers where all of its columns are."""
+    return np.stack([exact[i] for i in range(table.shape[1])], axis=1) if len(exact) == table.shape[1] else table
+
+
+def _words(line: str) -> list[str]:
+    return [word for word in re.split(r"[\s,;]+", line.strip()) if word]
+
+
+def _is_numbers(words: list[str]) -> bool:
+    return bool(words) and all(
+        re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false", word, re.I) for word in words
+    )
+
+
+def _head(data: bytes, source: str) -> tuple[tuple[str, ...], tuple[int, int] | None, int, int]:
+    """Names of the columns (none where there are none), sensor size, where the rows begin, and their columns."""
+    start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
+    names: tuple[str, ...] = ()
+    size = None
+    while start < len(data) and start < MOST_HEAD_BYTES:
+        end = data.find(b"\n", start)
+        end = len(data) if end < 0 else end
+        line = data[start : min(end, start + MOST_HEAD_BYTES)].decode("utf-8", "replace").strip()
+        words = _words(line)
+        if line.startswith(("#", "%")):
+            stated = re.match(r"[#%]\s*geometry\s*:\s*(\d{1,5})\s*[,x]\s*(\d{1,5})", line, re.I)
+            size = (int(stated[1]), int(stated[2])) if stated else size
+            commented = [word.strip("\"'") for word in _words(line.lstrip("#% "))]
+            if not names and {"x", "y"} <= {word.lower() for word in commented}:
+                names = tuple(commented)
+        elif words and _is_numbers(words):
+            if len(words) == 2 and size is None and all(word.isdigit() for word in words):
+                size = (int(words[0]), int(words[1]))  # E2VID's first line
+            else:
+                if len(words) > MOST_COLUMNS:
+                    break
+                return (names if len(names) == len(words) else ()), size, start, len(words)
+        elif words and not names:
+            cells = re.split(r"[,;\t]" if re.search(r"[,;\t]", line) else r"\s+", line)
+            names = tuple(cell.strip().strip("\"'") for cell in cells)
+        elif words:
+            break
+        start = end + 1
+    raise RecordingError(
+        f"{source}: begins with {data[:24]!r}; expected lines of numbers, an event each, perhaps below a line of "
+        "names. Is this the right file?",
+        reason="format",
+    )
+
+
+def _numbers(
+    data: bytes, start: int, columns: int, source: str
+) -> tuple[NDArray[np.float64], dict[int, NDArray[np.int64]]]:
+    """The rows as numbers [N,k], and the columns that hold whole numbers throughout, exactly."""
+    from spikebridge.pipeline.formats.tables import text_kernel as kernel
+
+    raw = np.frombuffer(data, np.uint8, offset=start)
+    lines = kernel.count_lines(raw)
+    digits, decimals = np.empty((lines, columns), np.int64), np.empty((lines, columns), np.int8)
+    how, rows, where = kernel.parse(raw, columns, digits, decimals)
+    if how != kernel.FINE:
+        line = data.count(b"\n", 0, start + where) + 1
+        end = data.find(b"\n", start + where)
+        content = data[start + where : end if end >= 0 else None][:60].decode("utf-8", "replace").strip()
+        last = end < 0
+        raise RecordingError(
+            f"{source}: line {line} is {content!r}; expected {columns} numbers as in the first line. "
+            + ("The file is truncated: copy it again." if last else "Mend or remove the line."),
+            reason="truncated" if last else "damaged",
+        )
+    digits, decimals = digits[:rows], decimals[:rows]
+    exact = {i: digits[:, i].copy() for i in range(columns) if not decimals[:, i].any()}
+    table = np.empty((rows, columns), np.float64)
+    for i in range(columns):
+        table[:, i] = digits[:, i] / 10.0 ** decimals[:, i].astype(np.float64)
+    return table, exact

@@ -1,0 +1,134 @@
+"""The unit of time stamps: converted to microseconds, inferred where the numbers leave one choice, doubted aloud.
+
+Axes: N events.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.events.arrays import Events
+
+UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
+"""Microseconds in a unit."""
+LARGEST_US = 2**62
+FEWEST = 50
+"""Events below which a rate says nothing."""
+BUSIEST_HZ = 1000.0
+"""Events a second, of each pixel that saw one, on average over a recording: real scenes stay far below it."""
+QUIETEST_HZ = 0.1
+"""Likewise: the noise of a pixel alone is more, over a recording of more than `LONG_US`."""
+SHORTEST_US, LONG_US = 1000, 10_000_000
+"""No recording is made as short as the first; one as long as the second has pauses of other reasons."""
+MOST_CELLS = 2**28
+COARSE_HZ = 1.0
+"""Likewise where all times are multiples of 1000, as those are that were counted in microseconds and stored in ns."""
+COARSE_US = 1.0
+"""Steps of float32 seconds from which microseconds are lost."""
+
+
+def to_microseconds(t: NDArray[np.generic], unit: str, *, source: str) -> NDArray[np.int64]:
+    """Convert time stamps [N] of a unit to whole microseconds, rounded to the nearest.
+
+    Raises:
+        RecordingError: times that are no numbers (`fractional`) or beyond 62 bits of microseconds (`out_of_range`).
+    """
+    factor = UNITS[unit]
+    if t.dtype.kind not in "iufb" or (t.dtype.kind == "f" and not np.isfinite(t).all()):
+        raise RecordingError(f"{source}: t of type {t.dtype} holds no numbers throughout.", reason="fractional")
+    if t.size and max(abs(float(t.max())), abs(float(t.min()))) * factor >= LARGEST_US:
+        raise RecordingError(
+            f"{source}: t reaches {t.max()} {unit}, beyond 62 bits of microseconds. Is --time-unit right?",
+            reason="out_of_range",
+        )
+    if t.dtype.kind == "f":
+        return np.rint(t.astype(np.float64) * factor).astype(np.int64)
+    whole = t.astype(np.int64)
+    return (whole + 500) // 1000 if unit == "ns" else whole * int(factor)
+
+
+def infer_unit(t: NDArray[np.generic], *, active_pixels: int, source: str) -> str:
+    """Return the unit of times whose file does not name it: `us` for whole numbers, `s` for fractions.
+
+    Raises:
+        RecordingError: fractions that are no seconds of any recording (`fractional`).
+    """
+    if t.dtype.kind != "f" or not t.size or (t == np.floor(t)).all():
+        return "us"
+    if not np.isfinite(t).all():
+        raise RecordingError(f"{source}: t holds values that are no numbers. Write it again.", reason="fractional")
+    duration_us = (float(t.max()) - float(t.min())) * 1e6
+    rate = _rate(len(t), duration_us, active_pixels)
+    if duration_us > LONG_US and rate < QUIETEST_HZ:
+        likely = next((unit for unit in ("ms", "us") if _usual(len(t), duration_us, unit, "s", active_pixels)), "us")
+        raise RecordingError(
+            f"{source}: t holds fractions, which would be seconds, but {len(t):,} events in {duration_us / 1e6:,.0f} s "
+            f"are no recording. Say the unit with --time-unit (likely {likely}), or write whole microseconds.",
+            reason="fractional",
+        )
+    return "s"
+
+
+def doubts(events: Events, *, unit: str = "us") -> tuple[str, ...]:
+    """Return what is doubtful about the times of a recording whose unit nothing but custom says.
+
+    Args:
+        events: with t in microseconds, as taken.
+        unit: of the times as they stand in the file.
+    """
+    if len(events) < FEWEST:
+        return ()
+    duration = int(events.t.max()) - int(events.t.min())
+    pixels = active_pixels(events.x, events.y)
+    rate = _rate(len(events), duration, pixels)
+    found = f"{len(events):,} events in {_time(duration)} ({rate:,.3g} events a second of each active pixel)"
+    if duration < SHORTEST_US or rate > BUSIEST_HZ:
+        likely = [one for one in ("ms", "s") if _usual(len(events), duration, one, unit, pixels)]
+        what = f"times in {likely[0]}, or numbers of frames" if likely else "numbers of frames, or another unit"
+        return (f"{found}: no camera is that fast. Likely {what}: say it with --time-unit",)
+    if duration > LONG_US and (rate < QUIETEST_HZ or (rate < COARSE_HZ and _multiples_of_1000(events.t))):
+        return (f"{found}: no camera is that slow or coarse. Likely times in ns: say it with --time-unit ns",)
+    return ()
+
+
+def float32_doubt(t: NDArray[np.generic], unit: str) -> tuple[str, ...]:
+    """Return what is lost where times are stored as 32-bit fractions that cannot hold microseconds."""
+    if t.dtype != np.float32 or not t.size:
+        return ()
+    step = float(np.spacing(np.float32(abs(t).max()))) * UNITS[unit]
+    if step <= COARSE_US:
+        return ()
+    return (f"times are 32-bit fractions of {unit}, in steps of up to {step:,.3g} us: their order within one is lost",)
+
+
+def active_pixels(x: NDArray[np.generic], y: NDArray[np.generic]) -> int:
+    """Return the number of pixels that saw an event."""
+    if not len(x):
+        return 0
+    left, top = int(x.min()), int(y.min())
+    width, height = int(x.max()) - left + 1, int(y.max()) - top + 1
+    if width * height > MOST_CELLS:  # no sensor: too large to be marked pixel by pixel
+        return len(np.unique(np.stack([x, y]), axis=1).T)
+    seen = np.zeros(width * height, bool)
+    seen[(y.astype(np.int64) - top) * width + (x.astype(np.int64) - left)] = True
+    return int(seen.sum())
+
+
+def _rate(count: int, duration_us: float, pixels: int) -> float:
+    return count / max(duration_us, 1.0) * 1e6 / max(pixels, 1)
+
+
+def _usual(count: int, duration_us: float, unit: str, taken: str, pixels: int) -> bool:
+    """Whether a recording would be an ordinary one if its times had this unit."""
+    duration = duration_us * UNITS[unit] / UNITS[taken]
+    return duration >= SHORTEST_US and QUIETEST_HZ <= _rate(count, duration, pixels) <= BUSIEST_HZ
+
+
+def _multiples_of_1000(t: NDArray[np.int64]) -> bool:
+    return bool((t % 1000 == 0).all()) and len(np.unique(t[: 10**5])) > FEWEST
+
+
+def _time(duration_us: float) -> str:
+    return f"{duration_us:,.0f} us" if duration_us < 1e5 else f"{duration_us / 1e6:,.3g} s"
