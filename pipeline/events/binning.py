@@ -1,4 +1,4 @@
-"""When a time bin begins and ends: equal parts of a recording, windows of fixed length, or equal numbers of events.
+"""Time bins: equal parts of a recording, windows of fixed length, or equal numbers of events.
 
 Axes: N events, T time bins. Bins are given as cuts [T + 1] int64: bin k holds the events cuts[k] to cuts[k + 1].
 
@@ -27,7 +27,7 @@ from spikebridge.pipeline.events.packing import LONGEST_US, TIME_SHIFT, PackedEv
 
 @dataclass(frozen=True)
 class Binning:
-    """How a recording is cut into T time bins.
+    """A rule that cuts a recording into T time bins.
 
     Args:
         mode: `bins`, `window` or `count`.
@@ -42,7 +42,7 @@ class Binning:
     def cuts(
         self, events: PackedEvents, *, time_bins: int, span_us: int | None, rest: bool, source: str
     ) -> NDArray[np.int64]:
-        """Where the bins begin and end among the events.
+        """Return where the bins begin and end among the events.
 
         Args:
             events: the recording.
@@ -77,7 +77,7 @@ class Binning:
 
 
 def bin_us(events: PackedEvents, time_bins: int, span_us: int | None, source: str) -> int:
-    """Length of each of T equal bins, floor(duration / T).
+    """Return the length of each of T equal bins, floor(duration / T).
 
     Raises:
         RecordingError: it would be 0 (`too_short`).

@@ -1,6 +1,6 @@
-"""What is taken out of a recording before it is binned: a part of its time, hot pixels, bursts of a pixel, and noise.
+"""Filters before binning: a part of the time, hot pixels, bursts of a pixel, and noise.
 
-Axes: N events. Filters work in the order of `Filters`; each sees what the one before left.
+Axes: N events. Filters work in the order of `Filters`; each gets the events that the one before kept.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from spikebridge.pipeline.events.arrays import Events
 
 @dataclass(frozen=True)
 class Filters:
-    """Which events are kept; the defaults keep all.
+    """Rules for the events that are kept; the defaults keep all.
 
     Args:
         time_window_us: (start, stop) counted from the first event; start <= t < stop is kept; empty keeps all.
-        hot_pixels: pixels with more than this many times the mean number of events of the pixels that saw any are left
+        hot_pixels: pixels with more than this many times the mean number of events of the pixels with any are left
             out, both polarities together; 0 keeps all.
         refractory_us: an event is left out when its pixel had one (kept or not) up to this long before; 0 keeps all.
         background_us: an event is left out when none of the four pixels beside it had one less than this long before;
@@ -43,7 +43,7 @@ class Filters:
         """Filter a checked recording.
 
         Returns:
-            What is left, and how many events each filter in use took out.
+            The events kept, and how many each filter in use took out.
 
         Raises:
             RecordingError: no event is left (`filtered`).
@@ -57,14 +57,16 @@ class Filters:
                 since = left.t - left.t[0]
                 kept = (since >= start) & (since < stop)
             elif name == "hot_pixels":
-                kept = ~_hot(left, self.hot_pixels)
+                kept = ~_find_hot_events(left, self.hot_pixels)
             else:
                 kept = np.empty(len(left), np.bool_)
-                seen = np.full((int(left.y.max()) + 3, int(left.x.max()) + 3), NEVER_US, np.int64)  # a pixel of margin
+                latest_us = np.full(
+                    (int(left.y.max()) + 3, int(left.x.max()) + 3), NEVER_US, np.int64
+                )  # a pixel of margin
                 if name == "refractory":
-                    kernel.refractory(left.t, left.x, left.y, self.refractory_us, seen, kept)
+                    kernel.refractory(left.t, left.x, left.y, self.refractory_us, latest_us, kept)
                 else:
-                    kernel.background(left.t, left.x, left.y, self.background_us, seen, kept)
+                    kernel.background(left.t, left.x, left.y, self.background_us, latest_us, kept)
             taken[name] = len(left) - int(np.count_nonzero(kept))
             left = Events(left.t[kept], left.x[kept], left.y[kept], left.p[kept])
             if not len(left):
@@ -77,7 +79,7 @@ class Filters:
         return left, taken
 
     def names(self) -> tuple[str, ...]:
-        """The filters in use, in their order."""
+        """Return the filters in use, in their order."""
         used = {
             "time_window": bool(self.time_window_us),
             "hot_pixels": self.hot_pixels > 0,
@@ -91,8 +93,8 @@ NEVER_US = -(2**62)
 """Time of the last event of a pixel that had none."""
 
 
-def _hot(events: Events, factor: float) -> NDArray[np.bool_]:
-    """Which events are of a pixel with more than `factor` times the mean of the pixels that saw any."""
+def _find_hot_events(events: Events, factor: float) -> NDArray[np.bool_]:
+    """Mark events of pixels with more than `factor` times the mean of the pixels with any."""
     width = int(events.x.max()) + 1
     pixel = events.y.astype(np.int64) * width + events.x
     counts = np.bincount(pixel)

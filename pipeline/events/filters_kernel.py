@@ -1,4 +1,4 @@
-"""Compiled loops of `pipeline.events.filters`; `seen` [H+2,W+2] holds each pixel's last event time, with a margin."""
+"""Compiled loops of `pipeline.events.filters`; `latest_us` [H+2,W+2]: each pixel's last event time, with a margin."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def refractory(
     x: NDArray[np.int32],
     y: NDArray[np.int32],
     period_us: int,
-    seen: NDArray[np.int64],
+    latest_us: NDArray[np.int64],
     kept: NDArray[np.bool_],
 ) -> None:
     """Keep events that come more than `period_us` after the last event of their pixel."""
     for i in range(t.size):
         row = y[i] + 1
         column = x[i] + 1
-        kept[i] = t[i] - seen[row, column] > period_us
-        seen[row, column] = t[i]
+        kept[i] = t[i] - latest_us[row, column] > period_us
+        latest_us[row, column] = t[i]
 
 
 @njit(cache=True, nogil=True)
@@ -30,13 +30,18 @@ def background(
     x: NDArray[np.int32],
     y: NDArray[np.int32],
     within_us: int,
-    seen: NDArray[np.int64],
+    latest_us: NDArray[np.int64],
     kept: NDArray[np.bool_],
 ) -> None:
     """Keep events with an event of one of the four pixels beside theirs less than `within_us` before."""
     for i in range(t.size):
         row = y[i] + 1
         column = x[i] + 1
-        latest = max(seen[row - 1, column], seen[row + 1, column], seen[row, column - 1], seen[row, column + 1])
+        latest = max(
+            latest_us[row - 1, column],
+            latest_us[row + 1, column],
+            latest_us[row, column - 1],
+            latest_us[row, column + 1],
+        )
         kept[i] = t[i] - latest < within_us
-        seen[row, column] = t[i]
+        latest_us[row, column] = t[i]

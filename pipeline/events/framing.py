@@ -24,7 +24,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Framed:
+class RecordingFrames:
     """One recording as frames.
 
     Args:
@@ -50,7 +50,7 @@ def to_frames(
     crop: Box | None = None,
     span_us: int | None = None,
     binning: Binning = Binning(),  # noqa: B008  (immutable)
-) -> Framed:
+) -> RecordingFrames:
     """Bin a recording's events into T frames of S x S pixels.
 
     Equal bins are (t_last - t_first) // T long. `sum` and `bilinear` drop the events after T whole bins (at least the
@@ -89,21 +89,21 @@ def to_frames(
         )
     box = crop or (0, 0, *(canvas or events.extent))
     if reduction == "frequency":
-        return _rates(events, time_bins, size, box, span_us, source)
+        return _compute_rates(events, time_bins, size, box, span_us, source)
     rest = reduction in ("frequency", "event") and binning.mode == "bins"
     cuts = binning.cuts(events, time_bins=time_bins, span_us=span_us, rest=rest, source=source)
-    frames, used, saturated = (_weights if reduction == "bilinear" else _counts)(
+    frames, used, saturated = (_sum_weights if reduction == "bilinear" else _count_events)(
         events, cuts, size, box, np.dtype(dtype), reduction == "event"
     )
     if crop and not used:
         _require_inside(events, crop, source)
-    return Framed(frames, len(events) - used, saturated)
+    return RecordingFrames(frames, len(events) - used, saturated)
 
 
-def _counts(
+def _count_events(
     events: PackedEvents, cuts: NDArray[np.int64], size: int, box: Box, dtype: np.dtype[np.generic], once: bool
 ) -> tuple[NDArray[np.generic], int, int]:
-    """Saturating counts per cell, the events used, and the saturated cells; with `once` the largest count is 1."""
+    """Return saturating counts per cell, the events used, and the saturated cells; `once` caps counts at 1."""
     from spikebridge.pipeline.events import framing_kernel as kernel
 
     counts = np.zeros((len(cuts) - 1, 2, size, size), np.uint32)
@@ -117,7 +117,7 @@ def _counts(
 
 @lru_cache(maxsize=4096)
 def cell_tables(extent: tuple[int, int], box: Box, size: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Cell of a frame [P,S,S] (flat) in which an event counts: columns[x] + rows[2 y + p]; 2 S S or more for none."""
+    """Return tables of the flat cell [P,S,S] of an event: columns[x] + rows[2 y + p]; 2 S S or more for none."""
     cells = 2 * size * size
     tables = []
     for reach, low, high in ((extent[0], box[0], box[2]), (extent[1], box[1], box[3])):
@@ -130,10 +130,10 @@ def cell_tables(extent: tuple[int, int], box: Box, size: int) -> tuple[NDArray[n
     return np.where(columns < 0, cells, columns).astype(np.uint32), offsets.astype(np.uint32).reshape(-1)
 
 
-def _weights(
+def _sum_weights(
     events: PackedEvents, cuts: NDArray[np.int64], size: int, box: Box, dtype: np.dtype[np.generic], _once: bool
 ) -> tuple[NDArray[np.generic], int, int]:
-    """Sums of the weights per cell, the events used, and the cells beyond the type."""
+    """Return sums of the weights per cell, the events used, and the cells beyond the type."""
     from spikebridge.pipeline.events import framing_kernel as kernel
 
     left, top, right, bottom = box
@@ -145,26 +145,28 @@ def _weights(
     return np.minimum(weights, limit).astype(dtype), used, saturated
 
 
-def _rates(events: PackedEvents, time_bins: int, size: int, box: Box, span_us: int | None, source: str) -> Framed:
-    """Relative rates; the largest is sought on the whole sensor, also where a box is cut out."""
+def _compute_rates(
+    events: PackedEvents, time_bins: int, size: int, box: Box, span_us: int | None, source: str
+) -> RecordingFrames:
+    """Return relative rates; the largest is that of the whole sensor, also where a box is cut out."""
     bin_us(events, time_bins, span_us, source)  # refuses what is too short
-    inside = _inside(events, box)
+    inside = _count_inside(events, box)
     if not inside:
         _require_inside(events, box, source)
     start, duration = (events.start_us, events.duration_us) if span_us is None else (0, span_us)
     columns = events.unpack()
     frames = rate_frames(columns, start_us=start, duration_us=duration, time_bins=time_bins, size=size, box=box)
-    return Framed(frames, len(events) - inside, 0)
+    return RecordingFrames(frames, len(events) - inside, 0)
 
 
-def _inside(events: PackedEvents, box: Box) -> int:
+def _count_inside(events: PackedEvents, box: Box) -> int:
     left, top, right, bottom = box
     x, y = events.words >> X_SHIFT & X_MASK, events.words >> Y_SHIFT & Y_MASK
     return int(np.count_nonzero((x >= left) & (x < right) & (y >= top) & (y < bottom)))
 
 
 def _require_inside(events: PackedEvents, box: Box, source: str) -> None:
-    if _inside(events, box):
+    if _count_inside(events, box):
         return
     left, top, right, bottom = box
     raise RecordingError(

@@ -1,4 +1,4 @@
-"""Checked events as one 64-bit word each: what frames are made from and what the hash of a recording is taken of.
+"""Checked events as one 64-bit word each, the input of framing and of the hash of a recording.
 
 Axes: N events. A word is time << 24 | x << 12 | y << 1 | p, the time in microseconds from the first event: 39 bits of
 it (6.3 days), 12 of x, 11 of y, 1 of polarity. Words in order of time can be cut into bins without being unpacked.
@@ -52,11 +52,11 @@ class PackedEvents:
         return int(self.words[-1]) >> TIME_SHIFT
 
     def sha256(self) -> str:
-        """Hash of the events themselves: equal for a copy of a recording under another name or with shifted times."""
+        """Return the hash of the events: equal for a copy of a recording under another name or with shifted times."""
         return hashlib.sha256(self.words.astype("<i8", copy=False).tobytes()).hexdigest()
 
     def unpack(self) -> Events:
-        """The events as columns, their times as the file counts them."""
+        """Return the events as columns, their times as the file counts them."""
         words = self.words
         return Events(
             t=(words >> TIME_SHIFT) + self.start_us,

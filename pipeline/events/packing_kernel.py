@@ -56,7 +56,7 @@ def pack_bin40(raw: NDArray[np.uint8], words: NDArray[np.int64]) -> tuple[Any, .
         Whether times are in order; time of the first; smallest and largest x; smallest and largest y.
     """
     ordered = True
-    start = _time(raw, _0)
+    start = _read_time(raw, _0)
     latest: Any = start
     left: Any = _255
     right: Any = _0
@@ -66,7 +66,7 @@ def pack_bin40(raw: NDArray[np.uint8], words: NDArray[np.int64]) -> tuple[Any, .
     for i in range(raw.size // 5):
         column = np.uint64(raw[at])
         row = np.uint64(raw[at + _1])
-        t = _time(raw, at)
+        t = _read_time(raw, at)
         ordered &= t >= latest
         latest = t
         left = min(left, column)
@@ -80,7 +80,7 @@ def pack_bin40(raw: NDArray[np.uint8], words: NDArray[np.int64]) -> tuple[Any, .
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _time(raw: NDArray[np.uint8], at: np.uint64) -> np.uint64:
-    """The time stamp of the record at a byte: 23 bits, the highest first."""
+def _read_time(raw: NDArray[np.uint8], at: np.uint64) -> np.uint64:
+    """Read the time stamp of the record at a byte: 23 bits, the highest first."""
     high = np.uint64(raw[at + _2]) & _127
     return high << _16 | np.uint64(raw[at + _3]) << _8 | np.uint64(raw[at + _4])

@@ -2,7 +2,7 @@
 
 Axes: T time bins, P polarity, H and W pixels of the sensor, S the size of a square frame.
 The rate of a pixel is rounded to float16 before it is divided by the largest of the whole sensor, also where a crop
-cuts the picture out later. The resize reads at most four pixels a cell, so only those are turned into rates.
+cuts out a box later. The resize reads at most four pixels a cell, so only those are turned into rates.
 
 Source: Li et al., "N-Omniglot, a large-scale neuromorphic dataset for spatio-temporal sparse few-shot learning",
 Scientific Data 9, 2022, and the frames of its published loader.
@@ -17,7 +17,7 @@ from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.resize import centred_samples
 
 SMALLEST_RATE = np.float16(1e-5)
-"""In events per microsecond: what a frame is divided by at least."""
+"""Smallest divisor of a frame, in events per microsecond."""
 
 
 def rate_frames(
@@ -29,7 +29,7 @@ def rate_frames(
     size: int,
     box: tuple[int, int, int, int],
 ) -> NDArray[np.float16]:
-    """Relative rates, resized to S x S with pixel centres aligned and no antialiasing.
+    """Compute relative rates, resized to S x S with pixel centres aligned and no antialiasing.
 
     Bins are floor(duration / T) long; the last takes the rest, and its rate is over duration mod T microseconds more.
 
@@ -62,12 +62,12 @@ def rate_frames(
         counts[:] = 0
         kernel.count_pixels(events.x[part], events.y[part], events.p[part], counts)
         peaks = counts.max(axis=(1, 2), keepdims=True)  # [P,1,1]
-        frames[step] = _resized_rates(counts[:, top:bottom, left:right], peaks, length, size)
+        frames[step] = _resize_rates(counts[:, top:bottom, left:right], peaks, length, size)
     return frames
 
 
 def bin_lengths(duration_us: int, time_bins: int) -> NDArray[np.int64]:
-    """Microseconds by which the counts of each bin are divided, [T]; only the last differs."""
+    """Return the microseconds by which the counts of each bin are divided, [T]; only the last differs."""
     length = duration_us // time_bins
     lengths = np.full(time_bins, length, np.int64)
     lengths[-1] += duration_us % time_bins
@@ -75,7 +75,7 @@ def bin_lengths(duration_us: int, time_bins: int) -> NDArray[np.int64]:
 
 
 def relative_rates(counts: NDArray[np.int32], peaks: NDArray[np.int32], length_us: int) -> NDArray[np.float16]:
-    """Counts per microsecond in float16, divided by the largest of the frame.
+    """Compute counts per microsecond in float16, divided by the largest of the frame.
 
     Args:
         counts: [P,...] events per pixel.
@@ -88,10 +88,10 @@ def relative_rates(counts: NDArray[np.int32], peaks: NDArray[np.int32], length_u
     return np.divide(rates, np.maximum(peak_rates, SMALLEST_RATE), dtype=np.float16)
 
 
-def _resized_rates(
+def _resize_rates(
     counts: NDArray[np.int32], peaks: NDArray[np.int32], length_us: int, size: int
 ) -> NDArray[np.float32]:
-    """Relative rates of counts [P,H,W], resized to [P,S,S]; only the pixels that the resize reads are looked at."""
+    """Compute relative rates of counts [P,H,W], resized to [P,S,S], at the pixels that the resize reads alone."""
     rows, next_rows, down = centred_samples(counts.shape[1], size)
     columns, next_columns, across = centred_samples(counts.shape[2], size)
     lines = []

@@ -1,4 +1,4 @@
-"""Which pixels a resize reads along one axis, and with which weights: the two conventions of torch's `interpolate`.
+"""Pixels that a resize reads along one axis, and their weights: the two conventions of torch's `interpolate`.
 
 Axes: length pixels of the original, S pixels of the result.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 @lru_cache(maxsize=1024)
 def aligned_weights(length: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Which output cells an input pixel reaches with aligned corners, and with which weight.
+    """Return the output cells that an input pixel reaches with aligned corners, and the weights.
 
     Returns:
         starts [length + 1], cells and weights: pixel i reaches cells[starts[i]:starts[i + 1]].
@@ -36,7 +36,7 @@ def aligned_weights(length: int, size: int) -> tuple[NDArray[np.int64], NDArray[
 
 @lru_cache(maxsize=1024)
 def centred_samples(length: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """The two input pixels that an output cell mixes when pixel centres are aligned, and the weight of the second.
+    """Return the two input pixels that an output cell mixes with pixel centres aligned, and the weight of the second.
 
     Returns:
         low, high and weight, each [S]; in float32, as in torch's `interpolate(mode="bilinear", align_corners=False)`.

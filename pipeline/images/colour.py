@@ -14,7 +14,7 @@ ENCODING_CHANNELS = {"v": 1, "luma": 1, "rgb": 3, "hsv": 3}
 
 
 def rgb_to_hsv(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Hue, saturation and value of colours, equal to `colorsys.rgb_to_hsv`.
+    """Return hue, saturation and value of colours, equal to `colorsys.rgb_to_hsv`.
 
     Args:
         rgb: [...,3] in 0 to 1.
@@ -37,7 +37,7 @@ def rgb_to_hsv(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def hsv_to_rgb(hsv: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Colours from hue, saturation and value, equal to `colorsys.hsv_to_rgb`.
+    """Return colours from hue, saturation and value, equal to `colorsys.hsv_to_rgb`.
 
     Args:
         hsv: [...,3] in 0 to 1.

@@ -1,4 +1,4 @@
-"""Static images: decoding, a hash of what they show, and the resize to the size of a frame.
+"""Static images: decoding, the hash of their pixels, and the resize to the size of a frame.
 
 Axes: H, W height and width of the original, S the size of a frame, C channels of the encoding.
 """
@@ -16,7 +16,7 @@ from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.images import colour
 
 MAX_PIXELS = 200_000_000
-"""Largest image that is decoded: a header that claims more is taken for an attack or for damage."""
+"""Largest image that is decoded: a larger size in a header means an attack or damage."""
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")
 """Endings, in lower case, that count as images when a folder is listed."""
 
@@ -40,7 +40,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def decode_image(data: bytes, *, source: str) -> NDArray[np.uint8]:
-    """As `read_image`, from the bytes of the file."""
+    """Decode the bytes of an image file as `read_image` does."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -54,8 +54,8 @@ def decode_image(data: bytes, *, source: str) -> NDArray[np.uint8]:
                 return np.repeat(upper.astype(np.uint8)[..., None], 3, -1)  # [H,W,3]
             if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
                 front = image.convert("RGBA")
-                shown = Image.alpha_composite(Image.new("RGBA", front.size, (0, 0, 0, 255)), front)
-                return np.asarray(shown.convert("RGB"), np.uint8)  # [H,W,3]
+                composite = Image.alpha_composite(Image.new("RGBA", front.size, (0, 0, 0, 255)), front)
+                return np.asarray(composite.convert("RGB"), np.uint8)  # [H,W,3]
             return np.asarray(image.convert("RGB"), np.uint8)  # [H,W,3]
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         # Pillow's own text for an unknown format holds the address of an object, so it would not be the same twice.
@@ -67,8 +67,8 @@ def decode_image(data: bytes, *, source: str) -> NDArray[np.uint8]:
         ) from error
 
 
-def pixel_hash(rgb: NDArray[np.uint8]) -> bytes:
-    """SHA-256 of the decoded full-size pixels: equal for a renamed or losslessly re-encoded copy.
+def hash_pixels(rgb: NDArray[np.uint8]) -> bytes:
+    """Return the SHA-256 of the decoded full-size pixels: equal for a renamed or losslessly re-encoded copy.
 
     Args:
         rgb: [H,W,3] uint8.

@@ -1,4 +1,4 @@
-"""Inspection of a path: finds out what it is, and returns its facts, text and writers of files."""
+"""Inspection of a path: recognises what it is, and returns its facts, text and writers of files."""
 
 from __future__ import annotations
 

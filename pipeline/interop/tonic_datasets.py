@@ -30,7 +30,7 @@ from spikebridge.pipeline.readers import cepdvs, nomniglot
 from spikebridge.pipeline.shards.dataset import SplitFrames
 
 EVENTS = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
-"""What tonic's data sets give: int columns, t in microseconds, p 0 (OFF) or 1 (ON)."""
+"""Type of the events of tonic's data sets: int columns, t in microseconds, p 0 (OFF) or 1 (ON)."""
 
 
 class _PairEvents(Dataset):
@@ -44,7 +44,7 @@ class _PairEvents(Dataset):
         transforms: applied to both, after the other two.
 
     Raises:
-        LayoutError: the files are not there; says what was expected.
+        LayoutError: the files are not there.
     """
 
     sensor_size: ClassVar[tuple[int, int, int]]
@@ -64,15 +64,15 @@ class _PairEvents(Dataset):
         self.location_on_system = str(Path(save_to).expanduser())
         listing = self._list(Path(self.location_on_system))
         self.classes = list(listing.classes)
-        wanted = self._subset(listing)
-        self.data: list[Recording] = [r for r in listing.recordings if train is None or (r.name in wanted) == train]
+        training = self._list_training(listing)
+        self.data: list[Recording] = [r for r in listing.recordings if train is None or (r.name in training) == train]
         self.targets = [recording.label for recording in self.data]
 
     def _list(self, root: Path) -> Listing:
         raise NotImplementedError
 
-    def _subset(self, listing: Listing) -> set[str]:
-        """Names of the training recordings."""
+    def _list_training(self, listing: Listing) -> set[str]:
+        """Return the names of the training recordings."""
         return {r.name for r in listing.recordings if r.subset == "train"}
 
     def _read(self, recording: Recording) -> Events:
@@ -82,7 +82,7 @@ class _PairEvents(Dataset):
         return len(self.data)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        """Events (structured array with x, y, t, p; t from 0) and class index, transformed.
+        """Return events (structured array with x, y, t, p; t from 0) and class index, transformed.
 
         Raises:
             RecordingError: the recording is damaged.
@@ -90,11 +90,11 @@ class _PairEvents(Dataset):
         recording, target = self.data[index], self.targets[index]
         events = self._read(recording)
         check_events(events, sensor_size=self.sensor_size[:2], source=recording.name)
-        found: Any = structured(events)
+        data: Any = to_structured(events)
         if self.transform is not None:
-            found = self.transform(found)
+            data = self.transform(data)
         label: Any = target if self.target_transform is None else self.target_transform(target)
-        return (found, label) if self.transforms is None else self.transforms(found, label)
+        return (data, label) if self.transforms is None else self.transforms(data, label)
 
 
 class ShardFrames(SplitFrames, Dataset):
@@ -117,7 +117,7 @@ class CEPDVS(_PairEvents):
     def _list(self, root: Path) -> Listing:
         return cepdvs.CEPDVS().list_events(root)
 
-    def _subset(self, listing: Listing) -> set[str]:
+    def _list_training(self, listing: Listing) -> set[str]:
         split = assign_splits(listing.recordings, seed=0, protocol="strict")
         return {name for name, part in split.items() if part != "test"}
 
@@ -149,10 +149,10 @@ def _whole_file(path: Path) -> Events:
     return aedat4.read(path)
 
 
-def structured(events: Events) -> NDArray[np.void]:
-    """Events as tonic's structured array, times counted from the first."""
-    found = np.empty(len(events), EVENTS)
+def to_structured(events: Events) -> NDArray[np.void]:
+    """Convert events to tonic's structured array, times counted from the first."""
+    data = np.empty(len(events), EVENTS)
     for name in ("x", "y", "p"):
-        found[name] = getattr(events, name)
-    found["t"] = events.t - (events.t[0] if len(events) else 0)
-    return found
+        data[name] = getattr(events, name)
+    data["t"] = events.t - (events.t[0] if len(events) else 0)
+    return data

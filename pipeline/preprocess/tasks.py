@@ -22,7 +22,7 @@ from spikebridge.pipeline.datasets.pairs import PairReader, Recording, StaticIma
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.framing import to_frames
 from spikebridge.pipeline.events.packing import PackedEvents, pack
-from spikebridge.pipeline.images.decode import pixel_hash, to_static
+from spikebridge.pipeline.images.decode import hash_pixels, to_static
 from spikebridge.pipeline.preprocess.decoded_files import Converted, spooled
 from spikebridge.pipeline.preprocess.plan import EventShard, PlannedSample, StaticChunk, Task
 from spikebridge.pipeline.readers import get_reader
@@ -173,7 +173,7 @@ def _images(
         except RecordingError as error:
             result.rejects.append(reject("image", image.name, error))
             continue
-        yield image.name, pixel_hash(rgb), _static(job, rgb)
+        yield image.name, hash_pixels(rgb), _static(job, rgb)
 
 
 def _convert_events(job: Job, shard: EventShard, result: TaskResult, deadly: frozenset[str]) -> None:

@@ -1,9 +1,9 @@
-"""A model of an event camera that looks at a still picture while it makes three saccades.
+"""A model of an event camera that makes saccades in front of a static image.
 
 Axes: H, W image or sensor pixels; h, w cells of the finer map; S samples in time; N events. Positions are (x, y) in
 sensor pixels, x to the right, y down. Times are microseconds from the start of the recording.
 
-The picture is shown on a dark display and moves over the sensor along an isosceles triangle, as in N-MNIST; a pixel
+The image is shown on a dark display and moves over the sensor along an isosceles triangle, as in N-MNIST; a pixel
 emits an event whenever the logarithm of its light has moved by a contrast threshold since its last event, and it is
 bandwidth-limited, noisy, and dead for a moment after each event.
 
@@ -37,7 +37,7 @@ _NOISE_DRAWS = 4093
 
 
 def simulate(image: NDArray[np.uint8], *, settings: SimulatorSettings, seed: int, key: str) -> Events:
-    """Record one picture.
+    """Simulate the recording of one static image.
 
     Args:
         image: [H,W] uint8 luminance, any size from 1x1; resampled to the size at which it is shown.
@@ -48,7 +48,7 @@ def simulate(image: NDArray[np.uint8], *, settings: SimulatorSettings, seed: int
 
     Returns:
         Events in order of time (then row, column), t from the start of the recording, 0 <= t <= about
-        `settings.duration_us`. A picture without contrast gives noise only; without noise, no events.
+        `settings.duration_us`. An image without contrast gives noise only; without noise, no events.
 
     Raises:
         RecordingError: the image is not a non-empty [H,W] uint8 array (`image`).
@@ -70,20 +70,20 @@ def simulate(image: NDArray[np.uint8], *, settings: SimulatorSettings, seed: int
 
     s = settings
     shape = (s.sensor_height_px, s.sensor_width_px)
-    rng = named_generator(seed, f"recording/{key}")
-    duration = _duration_us(s, rng)
-    level, response = _light_map(image, s)
+    rng = make_generator(seed, f"recording/{key}")
+    duration = _draw_duration_us(s, rng)
+    level, response = _map_light(image, s)
     times = np.arange(math.ceil(duration / s.sample_us) + 1, dtype=np.float64) * s.sample_us  # [S]
-    x, y = _path(times, s, rng)
-    row0, level_rows = _cells_under(y, level.shape[0], shape[0])
-    col0, level_cols = _cells_under(x, level.shape[1], shape[1])
-    level, response = (_by_pixel(m, level_rows, level_cols) for m in (level, response))  # [F,F,h,w]
-    mismatch_on, mismatch_off, refractory = _camera(seed, s)
+    x, y = _draw_path(times, s, rng)
+    row0, level_rows = _find_cells(y, level.shape[0], shape[0])
+    col0, level_cols = _find_cells(x, level.shape[1], shape[1])
+    level, response = (_split_by_pixel(m, level_rows, level_cols) for m in (level, response))  # [F,F,h,w]
+    mismatch_on, mismatch_off, refractory = _draw_camera(seed, s)
     gain = math.exp(s.threshold_jitter * rng.standard_normal())
     theta_on, theta_off = s.threshold_on * gain * mismatch_on, s.threshold_off * gain * mismatch_off
     phase = rng.random(len(theta_on))
     noise = np.clip(s.threshold_noise * rng.standard_normal(_NOISE_DRAWS), -0.9, None)
-    shot_start, shot_us, shot_on = _shot_noise(s, duration, rng)
+    shot_start, shot_us, shot_on = _draw_shot_noise(s, duration, rng)
     capacity = 16 * shape[0] * shape[1] + len(shot_us)
     while True:
         packed = np.empty(capacity, np.int64)
@@ -106,8 +106,8 @@ def simulate(image: NDArray[np.uint8], *, settings: SimulatorSettings, seed: int
     )
 
 
-def named_generator(seed: int, name: str) -> np.random.Generator:
-    """Random numbers for one named purpose; different names or seeds give independent streams.
+def make_generator(seed: int, name: str) -> np.random.Generator:
+    """Return random numbers for one named purpose; different names or seeds give independent streams.
 
     Args:
         seed: root seed, 0 or more.
@@ -120,13 +120,13 @@ def named_generator(seed: int, name: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *words.tolist()])))
 
 
-def _duration_us(s: SimulatorSettings, rng: np.random.Generator) -> int:
-    """Length of this recording in microseconds, within what the format holds."""
+def _draw_duration_us(s: SimulatorSettings, rng: np.random.Generator) -> int:
+    """Draw the length of this recording in microseconds, within the range of the format."""
     return int(min(max(s.duration_us + s.duration_jitter_us * rng.standard_normal(), 1.0), MAX_TIME_US))
 
 
-def _light_map(image: NDArray[np.uint8], s: SimulatorSettings) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Light on the sensor, `SUPERSAMPLE` cells per pixel, with a margin of background.
+def _map_light(image: NDArray[np.uint8], s: SimulatorSettings) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute the light on the sensor, `SUPERSAMPLE` cells per pixel, with a margin of background.
 
     Returns:
         [h,w] float64 natural logarithm of the light, and [h,w] float64 part of a change that the
@@ -137,10 +137,10 @@ def _light_map(image: NDArray[np.uint8], s: SimulatorSettings) -> tuple[NDArray[
     scale = s.shown_fraction * min(s.sensor_width_px / image.shape[1], s.sensor_height_px / image.shape[0])
     width, height = (max(1, round(n * scale * SUPERSAMPLE)) for n in (image.shape[1], image.shape[0]))
     # Mode F keeps fractions of a grey level, which the logarithm would turn into steps.
-    shown = Image.fromarray(image.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    resized = Image.fromarray(image.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     sigma = s.blur_px * SUPERSAMPLE
     margin = math.ceil(3 * sigma) + 2
-    grey = np.pad(np.asarray(shown, np.float64), margin, constant_values=s.background)  # [h,w]
+    grey = np.pad(np.asarray(resized, np.float64), margin, constant_values=s.background)  # [h,w]
     grey = np.clip(grey / 255, 0, 1)
     light = (1 - grey if s.inverted else grey) ** s.gamma
     if sigma > 0:
@@ -154,10 +154,10 @@ def _light_map(image: NDArray[np.uint8], s: SimulatorSettings) -> tuple[NDArray[
     return np.log(light), rate / (1 + rate)  # implicit Euler, stable at any rate
 
 
-def _path(
+def _draw_path(
     times: NDArray[np.float64], s: SimulatorSettings, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centre of the picture in sensor pixels at each time: x [S], y [S]."""
+    """Draw the centre of the image in sensor pixels at each time: x [S], y [S]."""
     jitter = s.position_jitter_px * rng.standard_normal(2)
     x = np.full(len(times), (s.sensor_width_px - 1) / 2 + s.x_offset_px + jitter[0])
     y = np.full(len(times), (s.sensor_height_px - 1) / 2 + s.y_offset_px + jitter[1])
@@ -169,8 +169,8 @@ def _path(
     return x, y
 
 
-def _cells_under(centre: NDArray[np.float64], cells: int, pixels: int) -> tuple[NDArray[np.float64], tuple[int, int]]:
-    """Map cell under sensor pixel 0 while the map's centre moves, along one axis.
+def _find_cells(centre: NDArray[np.float64], cells: int, pixels: int) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    """Find the map cell under sensor pixel 0 while the map's centre moves, along one axis.
 
     Args:
         centre: [S] position of the map's centre in pixels.
@@ -190,7 +190,7 @@ def _cells_under(centre: NDArray[np.float64], cells: int, pixels: int) -> tuple[
     return first + pad, (pad, after)
 
 
-def _by_pixel(cells: NDArray[np.float64], rows: tuple[int, int], cols: tuple[int, int]) -> NDArray[np.float64]:
+def _split_by_pixel(cells: NDArray[np.float64], rows: tuple[int, int], cols: tuple[int, int]) -> NDArray[np.float64]:
     """Pad the map with its border and split the cells of a pixel off: [h,w] -> [F,F,h/F,w/F]."""
     f = SUPERSAMPLE
     full = np.full((sum(rows) + cells.shape[0], sum(cols) + cells.shape[1]), cells[0, 0])
@@ -199,19 +199,19 @@ def _by_pixel(cells: NDArray[np.float64], rows: tuple[int, int], cols: tuple[int
 
 
 def _ease(fraction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Raised-cosine speed: 0 before 0, 1 after 1."""
+    """Return the part of a movement of raised-cosine speed: 0 before 0, 1 after 1."""
     f = np.clip(fraction, 0, 1)
     return f - np.sin(2 * math.pi * f) / (2 * math.pi)
 
 
 @lru_cache(maxsize=8)
-def _camera(seed: int, s: SimulatorSettings) -> tuple[NDArray[np.float64], ...]:
-    """What is fixed in the camera of a seed, each [H*W] float64.
+def _draw_camera(seed: int, s: SimulatorSettings) -> tuple[NDArray[np.float64], ...]:
+    """Draw what is fixed in the camera of a seed, each [H*W] float64.
 
     Returns:
         Factors on the ON and the OFF threshold, refractory periods in whole microseconds.
     """
-    rng = named_generator(seed, "camera")
+    rng = make_generator(seed, "camera")
     on, off, dead = rng.standard_normal((3, s.sensor_height_px * s.sensor_width_px))
     # A pixel below a fifth of the nominal threshold would fire without end.
     on, off = (np.maximum(1 + s.threshold_spread * z, 0.2) for z in (on, off))
@@ -219,10 +219,10 @@ def _camera(seed: int, s: SimulatorSettings) -> tuple[NDArray[np.float64], ...]:
     return on, off, refractory
 
 
-def _shot_noise(
+def _draw_shot_noise(
     s: SimulatorSettings, duration: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]]:
-    """Poisson noise by pixel: where each pixel's events begin [H*W+1], their times, their polarities."""
+    """Draw Poisson noise by pixel: where each pixel's events begin [H*W+1], their times, their polarities."""
     pixels = s.sensor_height_px * s.sensor_width_px
     n = int(rng.poisson(s.shot_hz * pixels * duration * 1e-6))
     pixel, when, on = rng.integers(0, pixels, n), rng.random(n) * duration, rng.integers(0, 2, n, np.uint8)

@@ -1,4 +1,4 @@
-"""Folders of simulated raw data: whose they are, with which settings, and how an interrupted run finds its files again.
+"""Folders of simulated raw data: their owner, their settings, and the resumption of an interrupted run.
 
 The header (settings, seed, source) stands in `PARTIAL` while files are written and in `COMPLETE`, with counts, when all
 are there. Every file is written aside and renamed, so that a file under its final name is whole.
@@ -20,7 +20,7 @@ PARTIAL = "simulated.partial.json"
 
 
 def prepare(out: Path, header: dict[str, Any], *, overwrite: bool) -> None:
-    """Make the folder ours, with the header of this run in `PARTIAL`; keep files of an interrupted equal run.
+    """Prepare the folder: write the header of this run into `PARTIAL`, and keep files of an interrupted equal run.
 
     Raises:
         SettingsError: the folder holds something else, or data with other settings.
@@ -45,24 +45,24 @@ def prepare(out: Path, header: dict[str, Any], *, overwrite: bool) -> None:
             return
     # Old files must never pass for files of this run, whenever it is killed: the header says that they are being
     # cleared until they are gone, and the old header goes before them.
-    write_bytes(out / PARTIAL, _as_bytes({**header, "clearing": True}))
+    write_bytes(out / PARTIAL, _encode({**header, "clearing": True}))
     (out / COMPLETE).unlink(missing_ok=True)
     for name in ("events", "static"):
         if (out / name).exists():
             shutil.rmtree(out / name)
     for leftover in out.glob(f"*{PARTIAL_SUFFIX}"):
         leftover.unlink()
-    write_bytes(out / PARTIAL, _as_bytes({**header, "clearing": False}))
+    write_bytes(out / PARTIAL, _encode({**header, "clearing": False}))
 
 
 def complete_folder(out: Path, header: dict[str, Any], counts: dict[str, Any]) -> None:
-    """Say that all files are there, with their counts."""
-    write_bytes(out / COMPLETE, _as_bytes({**header, "counts": counts}))
+    """Mark the folder as complete, with the counts of its files."""
+    write_bytes(out / COMPLETE, _encode({**header, "counts": counts}))
     (out / PARTIAL).unlink()
 
 
 def read_header(path: Path) -> dict[str, Any] | None:
-    """A header file, or None where there is none.
+    """Read a header file; return None where there is none.
 
     Raises:
         SettingsError: it is not one of ours.
@@ -78,13 +78,13 @@ def read_header(path: Path) -> dict[str, Any] | None:
     return header
 
 
-def refuse_difference(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def refuse_difference(out: Path, present: dict[str, Any], header: dict[str, Any]) -> None:
     """Compare two headers, counts and generator aside.
 
     Raises:
         SettingsError: with the settings that differ.
     """
-    difference = describe_difference(_comparable(found), _comparable(wanted))
+    difference = describe_difference(_comparable(present), _comparable(header))
     if difference:
         raise SettingsError(
             f"{out}: holds simulated data with other settings. Choose another folder, or overwrite it.\n{difference}"
@@ -93,25 +93,25 @@ def refuse_difference(out: Path, found: dict[str, Any], wanted: dict[str, Any]) 
 
 def _comparable(header: dict[str, Any]) -> dict[str, Any]:
     """Return what decides the recordings: not the counts, and not the generator, whose name versions change."""
-    return _flat({name: value for name, value in header.items() if name not in ("counts", "generator")})
+    return _flatten({name: value for name, value in header.items() if name not in ("counts", "generator")})
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts and lists as one dict with dotted names."""
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dicts and lists into one dict with dotted names."""
     if isinstance(value, list):
         value = dict(enumerate(value))
     if not isinstance(value, dict):
         return {prefix: value}
     out: dict[str, Any] = {}
     for name, inner in value.items():
-        out |= _flat(inner, f"{prefix}.{name}" if prefix else str(name))
+        out |= _flatten(inner, f"{prefix}.{name}" if prefix else str(name))
     return out
 
 
-def _as_bytes(value: dict[str, Any]) -> bytes:
+def _encode(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True) + "\n").encode()
 
 
-def filled(path: Path) -> bool:
-    """Whether a file is there and not empty: one of no bytes is what a power cut can leave under a final name."""
+def is_filled(path: Path) -> bool:
+    """Return whether a file is there and not empty: a power cut can leave an empty one under a final name."""
     return path.is_file() and path.stat().st_size > 0

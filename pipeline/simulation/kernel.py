@@ -88,7 +88,7 @@ def pixel_events(
     draws = len(noise)
     light_frame, follow_frame = np.empty((pixels // width, width)), np.empty((pixels // width, width))
     light, follow = light_frame.reshape(pixels), follow_frame.reshape(pixels)
-    _look(level, response, row0[0], col0[0], light_frame, follow_frame)
+    _sample_light(level, response, row0[0], col0[0], light_frame, follow_frame)
     filtered, before = light.copy(), light.copy()
     first = 1.0 + noise[np.arange(pixels) % draws]
     on, off = theta_on * first, theta_off * first
@@ -105,7 +105,7 @@ def pixel_events(
     for k in range(1, len(row0)):
         now = k * step_us
         start = now - step_us
-        _look(level, response, row0[k], col0[k], light_frame, follow_frame)
+        _sample_light(level, response, row0[k], col0[k], light_frame, follow_frame)
         for q in range(pixels):
             filtered[q] += (light[q] - filtered[q]) * follow[q]
         for q in range(pixels):
@@ -154,8 +154,8 @@ def pixel_events(
 
 
 @njit(cache=True)
-def _look(level: Any, response: Any, row: float, col: float, light: Any, follow: Any) -> None:
-    """Fill `light` and `follow` [H,W] with what the pixels see, bilinear between map cells."""
+def _sample_light(level: Any, response: Any, row: float, col: float, light: Any, follow: Any) -> None:
+    """Fill `light` and `follow` [H,W] with the values under the pixels, bilinear between map cells."""
     fine = level.shape[0]
     i, j = int(np.floor(row)), int(np.floor(col))
     b, a = row - i, col - j

@@ -28,7 +28,7 @@ class Saccade:
     """One saccade; the two motors start and stop on their own, each with a smooth (raised cosine) speed."""
 
     x_px: float
-    """Displacement of the picture on the sensor to the right, in sensor pixels; -64 to 64."""
+    """Displacement of the image on the sensor to the right, in sensor pixels; -64 to 64."""
     y_px: float
     """Displacement downwards, in sensor pixels; -64 to 64."""
     x_start_us: int
@@ -65,10 +65,10 @@ NMNIST_SACCADES = (
 
 @dataclass(frozen=True)
 class SimulatorSettings:
-    """Everything that decides a recording besides the picture, the seed and the key.
+    """Everything that decides a recording besides the image, the seed and the key.
 
     The defaults are fitted to 20 real N-MNIST recordings of known MNIST digits;
-    `tests/pipeline/test_simulation.py` measures the agreement on the same recordings.
+    `tests/pipeline/simulation/test_camera.py` measures the agreement on the same recordings.
     """
 
     sensor_width_px: int = 34
@@ -76,13 +76,13 @@ class SimulatorSettings:
     sensor_height_px: int = 34
     """Height of the sensor; 1 to 240 (the .bin format keeps row 240 for its overflow marker)."""
     shown_fraction: float = 0.825
-    """Part of the sensor that the picture fills, its aspect kept; above 0, at most 4."""
+    """Part of the sensor that the image fills, its aspect kept; above 0, at most 4."""
     x_offset_px: float = -2.70
-    """Start of the picture's centre relative to the sensor's, to the right; -256 to 256."""
+    """Start of the image's centre relative to the sensor's, to the right; -256 to 256."""
     y_offset_px: float = -1.51
     """The same, downwards; -256 to 256."""
     background: int = 0
-    """Grey value around the picture, before an inversion; 0 to 255."""
+    """Grey value around the image, before an inversion; 0 to 255."""
     inverted: bool = True
     """Whether the display shows the negative: N-MNIST's ON events lie where a digit's trailing edge passes, so there
     the digits were dark on a bright ground."""
@@ -151,11 +151,11 @@ class SimulatorSettings:
 
     @property
     def sensor_size(self) -> tuple[int, int, int]:
-        """(W, H, P) as readers want it."""
+        """Return (W, H, P), as readers take it."""
         return (self.sensor_width_px, self.sensor_height_px, 2)
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON types, saccades as a list of dicts."""
+        """Return the settings as JSON types, saccades as a list of dicts."""
         return asdict(self) | {"saccades": [asdict(s) for s in self.saccades]}
 
 

@@ -26,12 +26,12 @@ from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.pipeline.formats.bin40 import RECORD_BYTES, encode
 from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
-from spikebridge.pipeline.simulation.camera import MODEL_VERSION, named_generator, simulate
+from spikebridge.pipeline.simulation.camera import MODEL_VERSION, make_generator, simulate
 from spikebridge.pipeline.simulation.folder import (
     COMPLETE,
     PARTIAL,
     complete_folder,
-    filled,
+    is_filled,
     prepare,
     read_header,
     refuse_difference,
@@ -49,7 +49,7 @@ Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 class RawSummary(TypedDict):
-    """What a call found and did; JSON types."""
+    """Recordings in the folder, and those written by this call; JSON types."""
 
     recordings: int
     """Recordings in the folder now."""
@@ -94,7 +94,7 @@ def write_digits(
         overwrite: replace what an earlier call wrote with other settings.
 
     Returns:
-        What was done. A complete folder with the same settings is left alone; an interrupted one is resumed.
+        The summary. A complete folder with the same settings is left alone; an interrupted one is resumed.
 
     Raises:
         SettingsError: the folder holds other settings (and not `overwrite`), or something else; a negative seed.
@@ -111,8 +111,8 @@ def write_digits(
     is_test = np.zeros(len(labels), bool)
     for digit in range(10):
         members = np.flatnonzero(labels == digit)
-        chosen = named_generator(seed, f"digits/test/{digit}").permutation(members)
-        is_test[chosen[: round(TEST_FRACTION * len(members))]] = True
+        shuffled = make_generator(seed, f"digits/test/{digit}").permutation(members)
+        is_test[shuffled[: round(TEST_FRACTION * len(members))]] = True
 
     def job(index: int) -> _Job:
         name = f"{'Test' if is_test[index] else 'Train'}/{labels[index]}/{index + 1:05d}"
@@ -121,7 +121,7 @@ def write_digits(
             key=f"{index + 1:05d}",
             events_path=f"events/{name}.bin",
             static_path=f"static/{name}.png",
-            load=lambda: (_png(image), image),
+            load=lambda: (_encode_png(image), image),
         )
 
     source = {"images": "scikit-learn digits", "sha256": _sha256(images.tobytes() + labels.tobytes())}
@@ -150,7 +150,7 @@ def write_images(
 
     `events/<class>/<stem>.bin`, and `static/<class>/<file>`, a copy of the image file. Files of other types, hidden
     ones, and folders inside class folders are passed over. An EXIF orientation is not applied, as image readers for
-    training do not apply it either; of an animation the first picture counts.
+    training do not apply it either; of an animation the first frame counts.
 
     Args:
         images_dir: one folder per class, with png, jpg, jpeg, bmp, gif, tif or tiff files.
@@ -162,7 +162,7 @@ def write_images(
         overwrite: replace what an earlier call wrote with other settings or images.
 
     Returns:
-        What was done. A complete folder with the same settings and images is left alone; an interrupted one resumes.
+        The summary. A complete folder with the same settings and images is left alone; an interrupted one resumes.
 
     Raises:
         LayoutError: no such folder, no images in class folders, or two images of a class with the same stem.
@@ -178,7 +178,7 @@ def write_images(
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise SettingsError(f"{out}: overlaps with the images in {images_dir}; choose a folder beside them.")
     jobs, listing = [], hashlib.sha256()
-    for path in _class_images(images_dir):
+    for path in _list_class_images(images_dir):
         name = f"{path.parent.name}/{path.name}"
         digest = _sha256(path.read_bytes())
         listing.update(f"{digest}  {name}\n".encode())
@@ -187,7 +187,7 @@ def write_images(
                 key=f"{path.parent.name}/{path.stem}",
                 events_path=f"events/{path.parent.name}/{path.stem}.bin",
                 static_path=f"static/{name}",
-                load=_image_loader(path),
+                load=_make_loader(path),
             )
         )
     source = {"images": f"{len(jobs)} image files", "sha256": listing.hexdigest()}
@@ -229,13 +229,13 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _png(image: NDArray[np.uint8]) -> bytes:
+def _encode_png(image: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _image_loader(path: Path) -> Callable[[], tuple[bytes, NDArray[np.uint8]]]:
+def _make_loader(path: Path) -> Callable[[], tuple[bytes, NDArray[np.uint8]]]:
     def load() -> tuple[bytes, NDArray[np.uint8]]:
         data = path.read_bytes()
         return data, luminance(data, source=str(path))
@@ -243,11 +243,11 @@ def _image_loader(path: Path) -> Callable[[], tuple[bytes, NDArray[np.uint8]]]:
     return load
 
 
-def _class_images(images_dir: Path) -> Iterator[Path]:
-    """Image files of all class folders in order of class and name; names are compared as text, not by locale."""
+def _list_class_images(images_dir: Path) -> Iterator[Path]:
+    """Yield image files of all class folders in order of class and name as text."""
     if not images_dir.is_dir():
         raise LayoutError(f"{images_dir}: no such folder; expected one folder of images per class in it.")
-    found = False
+    count = 0
     for folder in sorted((p for p in images_dir.iterdir() if p.is_dir()), key=lambda p: p.name):
         if folder.name.startswith("."):
             continue
@@ -261,9 +261,9 @@ def _class_images(images_dir: Path) -> Iterator[Path]:
                     "the same name. Rename one of them."
                 )
             stems[path.stem] = path.name
-            found = True
+            count += 1
             yield path
-    if not found:
+    if not count:
         raise LayoutError(
             f"{images_dir}: no images in class folders; expected <class>/<name> with one of {' '.join(EXTENSIONS)}."
         )
@@ -304,7 +304,7 @@ def _write(
     written, events = 0, 0
     per_folder: dict[str, int] = {}
     with ThreadPoolExecutor(usable_processors()) as threads:
-        made = threads.map(lambda job: _make(out, job, settings=settings, seed=seed), jobs)
+        made = threads.map(lambda job: _write_recording(out, job, settings=settings, seed=seed), jobs)
         for job, new in zip(progress(jobs) if progress else jobs, made, strict=True):
             written += new
             events += (out / job.events_path).stat().st_size // RECORD_BYTES
@@ -315,10 +315,10 @@ def _write(
     return RawSummary(recordings=len(jobs), events=events, written=written, up_to_date=False)
 
 
-def _make(out: Path, job: _Job, *, settings: SimulatorSettings, seed: int) -> bool:
-    """Bring the job's two files about; says whether they were not there yet."""
+def _write_recording(out: Path, job: _Job, *, settings: SimulatorSettings, seed: int) -> bool:
+    """Write the two files of a job; return whether they were not there yet."""
     target, static = out / job.events_path, out / job.static_path
-    if filled(target) and filled(static):
+    if is_filled(target) and is_filled(static):
         return False
     data, image = job.load()
     recording = simulate(image, settings=settings, seed=seed, key=job.key)

@@ -64,7 +64,7 @@ def print_result(
 
 
 def wrap_text(text: str, *, first: int = 0, err: bool = False) -> str:
-    """Break text between words at the terminal's width; return it unchanged where it goes to a pipe or a file.
+    """Wrap text between words at the terminal's width; return it unchanged where it goes to a pipe or a file.
 
     A broken line goes on below the second of two columns, or where the line began.
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.images.decode import decode_image, pixel_hash, read_image, to_static
+from spikebridge.pipeline.images.decode import decode_image, hash_pixels, read_image, to_static
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 
@@ -84,9 +84,9 @@ def test_hash_sees_through_names_and_encodings(tmp_path):
     image.save(tmp_path / "a.png")
     image.convert("RGB").save(tmp_path / "renamed.bmp")
     image.convert("RGBA").save(tmp_path / "again.png", compress_level=1)
-    hashes = {pixel_hash(read_image(path)) for path in tmp_path.iterdir()}
+    hashes = {hash_pixels(read_image(path)) for path in tmp_path.iterdir()}
     assert len(hashes) == 1
-    assert pixel_hash(np.zeros((2, 3, 3), np.uint8)) != pixel_hash(np.zeros((3, 2, 3), np.uint8))
+    assert hash_pixels(np.zeros((2, 3, 3), np.uint8)) != hash_pixels(np.zeros((3, 2, 3), np.uint8))
 
 
 @pytest.mark.parametrize("data", [b"", b"not an image", encoded(Image.fromarray(GREY))[:50]])
