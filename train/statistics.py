@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import TypedDict
 
 CONFIDENCE = 0.95
 """Of every interval in a table."""
@@ -64,6 +65,18 @@ def student_quantile(share: float, freedom: int) -> float:
     return math.sqrt(freedom) * math.tan((low + high) / 2)
 
 
+class DifferenceLine(TypedDict):
+    """A `Difference` in JSON, with the confidence of its interval."""
+
+    mean: float | None
+    std: float | None
+    low: float | None
+    high: float | None
+    n: int
+    values: list[float]
+    confidence: float
+
+
 @dataclass(frozen=True)
 class Difference:
     """Figures of one method minus those of another, seed by seed."""
@@ -81,9 +94,17 @@ class Difference:
     values: tuple[float, ...]
     """By seed, ascending."""
 
-    def plain(self) -> dict[str, object]:
-        """For JSON."""
-        return {**asdict(self), "values": list(self.values), "confidence": CONFIDENCE}
+    def as_dict(self) -> DifferenceLine:
+        """Return the difference as JSON-ready values."""
+        return {
+            "mean": self.mean,
+            "std": self.std,
+            "low": self.low,
+            "high": self.high,
+            "n": self.n,
+            "values": list(self.values),
+            "confidence": CONFIDENCE,
+        }
 
 
 def difference(figures: Mapping[int, float | None], minus: Mapping[int, float | None]) -> Difference:

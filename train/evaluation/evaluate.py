@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from spikebridge.models import backends
+from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import RunError, ShardMismatchError
@@ -16,7 +17,7 @@ from spikebridge.train.runs.folder import RunFolder, contents_id, read_result
 
 def evaluate(
     run_dir: str | Path,
-    shards: Any,
+    shards: ShardSet | str | Path,
     *,
     split: str = "test",
     weights: str = "best",
@@ -67,7 +68,7 @@ def evaluate(
 
 
 def evaluate_export(
-    file: str | Path, shards: Any, *, split: str = "test", device: str = "auto", trust: bool = False
+    file: str | Path, shards: ShardSet | str | Path, *, split: str = "test", device: str = "auto", trust: bool = False
 ) -> dict[str, Any]:
     """Score an exported network; its accuracy is that of the run. Writes nothing.
 
@@ -105,7 +106,7 @@ def evaluate_export(
     return _summary(scores, shards, split) | {"weights": described["weights"], "format": format, "recorded": recorded}
 
 
-def _summary(scores: Scores | None, shards: Any, split: str) -> dict[str, Any]:
+def _summary(scores: Scores | None, shards: ShardSet, split: str) -> dict[str, Any]:
     """Return the result of `evaluate`.
 
     Raises:
@@ -126,7 +127,7 @@ def _summary(scores: Scores | None, shards: Any, split: str) -> dict[str, Any]:
     }
 
 
-def open_shards(shards: Any) -> Any:
+def open_shards(shards: ShardSet | str | Path) -> ShardSet:
     """Return an open shard set, from one, from its path, or from the address where it is published.
 
     Raises:

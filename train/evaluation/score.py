@@ -14,12 +14,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.data.frames import Frames
+from spikebridge.train.runs.result import SplitScores
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a network makes of one split."""
+    """Outputs of a network on one split."""
 
     logits: np.ndarray
     """float32 [n,K], averaged over time."""
@@ -48,17 +50,28 @@ class Scores:
         return [[int(count) for count in row] for row in counts.reshape(K, K)]
 
 
-def split_figures(prefix: str, scores: Mapping[str, Scores | None]) -> dict[str, float | None]:
-    """Accuracy and loss as result.json names them: `<prefix><split>_accuracy`, `..._loss`; None for an empty split."""
-    figures: dict[str, float | None] = {}
-    for name, found in scores.items():
-        figures[f"{prefix}{name}_accuracy"] = found.accuracy if found else None
-        figures[f"{prefix}{name}_loss"] = found.loss if found else None
-    return figures
+def split_scores(best: Mapping[str, Scores | None], last: Mapping[str, Scores | None]) -> SplitScores:
+    """Return what result.json says of the splits `validation` and `test`, with the best weights and with the last."""
+
+    def figures(scores: Scores | None) -> tuple[float | None, float | None]:
+        return (scores.accuracy, scores.loss) if scores else (None, None)
+
+    validation, test = figures(best["validation"]), figures(best["test"])
+    last_validation, last_test = figures(last["validation"]), figures(last["test"])
+    return {
+        "validation_accuracy": validation[0],
+        "validation_loss": validation[1],
+        "test_accuracy": test[0],
+        "test_loss": test[1],
+        "last_validation_accuracy": last_validation[0],
+        "last_validation_loss": last_validation[1],
+        "last_test_accuracy": last_test[0],
+        "last_test_loss": last_test[1],
+    }
 
 
 class ScoredNetwork(Protocol):
-    """What is scored: a `TransferNetwork`, or an exported network behind the same call."""
+    """A `TransferNetwork`, or an exported network behind the same call."""
 
     training: bool
     record_firing_rates: bool
@@ -118,7 +131,7 @@ def score(
     )
 
 
-def split_frames(shards: Any, name: str, *, residence: str = "auto", device: torch.device | None = None) -> Frames:
+def split_frames(shards: ShardSet, name: str, *, residence: str = "auto", device: torch.device | None = None) -> Frames:
     """Return all recordings of a split, in the order of the shard set."""
     split = shards.split(name)
     positions = np.arange(len(split), dtype=np.int64)

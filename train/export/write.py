@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from spikebridge.train.export.card import model_card
 from spikebridge.train.networks.build import load_network
 from spikebridge.train.runs.checkpoints import weights_file, weights_of, write_atomic
 from spikebridge.train.runs.folder import RunFolder, read_result
+from spikebridge.train.runs.result import RunResult
 
 SCHEMA = 1
 """Version of the description inside an exported file."""
@@ -103,9 +104,10 @@ def export(
     return Exported(out, card, notes, described)
 
 
-def describe(network: TransferNetwork, result: dict[str, Any], *, weights: str) -> dict[str, Any]:
+def describe(network: TransferNetwork, result: RunResult, *, weights: str) -> dict[str, Any]:
     """Return all that is needed to use an exported network, as plain JSON without any path."""
     best = weights == "best"
+    values: Mapping[str, object] = result
     recipe = recipe_from(result["recipe"], name=result["recipe_name"])
     return {
         "schema": SCHEMA,
@@ -115,10 +117,10 @@ def describe(network: TransferNetwork, result: dict[str, Any], *, weights: str) 
         "output": "logits [T,B,K]; their mean over T decides",
         "preprocessing": result["recipe"]["shards"],
         "weights": weights,
-        "epoch": result["best_epoch" if best else "epochs"],
+        "epoch": result["best_epoch"] if best else result["epochs"],
         "selection": result["selection"] if best else "the last epoch, whatever its score",
-        **{name: result.get(name) for name in SETTINGS},
-        **{name: result[name if best else f"last_{name}"] for name in FIGURES},
+        **{name: values.get(name) for name in SETTINGS},
+        **{name: values[name if best else f"last_{name}"] for name in FIGURES},
         "batch_size": evaluation_batch(recipe.train),
     }
 

@@ -15,6 +15,7 @@ from torch.optim import AdamW
 
 from spikebridge.models import ModelError, TransferNetwork, backends, build_model
 from spikebridge.models.errors import BackendError
+from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data.order import derived_seed
 from spikebridge.train.errors import DeviceError, NetworkError, RunError
@@ -50,7 +51,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def network_arguments(settings: TrainSettings, shards: Any) -> dict[str, Any]:
+def network_arguments(settings: TrainSettings, shards: ShardSet) -> dict[str, Any]:
     """Return the arguments of `build_model` as plain JSON: name, classes, time steps, channels, size, choices."""
     T, P, H, _ = shards.sample_shape
     return {

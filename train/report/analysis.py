@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from spikebridge.train.evaluation.energy import Cost, counting
 from spikebridge.train.evaluation.score import same_threads
 from spikebridge.train.networks.build import load_network, make_network
 from spikebridge.train.runs.folder import RunFolder
+from spikebridge.train.runs.result import RunResult
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Analysis:
         return sum(each) if self.spiking else 0.0
 
 
-def analyse(run: RunFolder, result: Mapping[str, Any], shards: ShardSet) -> Analysis:
+def analyse(run: RunFolder, result: RunResult, shards: ShardSet) -> Analysis:
     """Run the best network of a finished run on test recordings once more, on the CPU; writes nothing.
 
     Args:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from spikebridge.train.errors import RunError
 from spikebridge.train.runs.folder import RunFolder, read_metrics, read_result
+from spikebridge.train.runs.result import RunResult
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class RunRecord:
 
     name: str
     """The folder's name."""
-    result: dict[str, Any]
+    result: RunResult
     """result.json."""
     metrics: list[dict[str, Any]]
     """metrics.jsonl, one per epoch."""

@@ -17,6 +17,7 @@ from spikebridge.train.report.sections.curves import curves
 from spikebridge.train.report.sections.data import data
 from spikebridge.train.report.sections.domains import domains
 from spikebridge.train.report.sections.samples import most_confidently_wrong, samples
+from spikebridge.train.runs.result import RunResult
 
 if TYPE_CHECKING:
     from spikebridge.pipeline.shards.reader import ShardSet
@@ -75,7 +76,7 @@ def run_sections(run: ReportedRun) -> str:
     )
 
 
-def labels(result: dict[str, Any]) -> str:
+def labels(result: RunResult) -> str:
     """Return the data set, and what a reader must not overlook: simulated recordings, the protocol."""
     marks = [(f"data set {result.get('dataset', 'unknown')}", False)]
     if result.get("simulated"):
@@ -187,13 +188,13 @@ def _count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else ""
 
 
-def _training(result: dict[str, Any]) -> str:
+def _training(result: RunResult) -> str:
     count = _count(result.get("samples", {}).get("train"))
     per = result.get("recipe", {}).get("train", {}).get("events_per_class")
     return f"{count} ({per} per class)" if count and per else count
 
 
-def _machine(result: dict[str, Any]) -> str:
+def _machine(result: RunResult) -> str:
     parts = [str(result[name]) for name in ("device",) if name in result]
     parts += [f"{result['threads']} {'thread' if result['threads'] == 1 else 'threads'}"] if "threads" in result else []
     parts += [f"torch {result['torch']}"] if "torch" in result else []

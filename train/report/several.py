@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -19,7 +20,8 @@ from spikebridge.train.report.run import ReportedRun
 from spikebridge.train.report.sections.cost import energies
 from spikebridge.train.statistics import mean_and_std
 
-FIGURES = {
+Figure = Literal["test_accuracy", "validation_accuracy", "last_test_accuracy"]
+FIGURES: Mapping[str, Figure] = {
     "test": "test_accuracy",
     "validation": "validation_accuracy",
     "last epoch, test": "last_test_accuracy",
@@ -60,7 +62,7 @@ def _table(groups: Groups) -> str:
     return table(("method", "runs", *(f"{name} %" for name in FIGURES), "training recordings"), rows)
 
 
-def _mean(runs: Sequence[RunRecord], key: str) -> str:
+def _mean(runs: Sequence[RunRecord], key: Figure) -> str:
     return spread(*mean_and_std([run.result.get(key) for run in runs])) or "–"
 
 
@@ -128,7 +130,7 @@ def _curves(groups: Groups, early: str) -> str:
 def _dots(groups: Groups) -> str:
     accuracies = {}
     for name, runs in groups.items():
-        values = [100 * run.result["test_accuracy"] for run in runs if run.result.get("test_accuracy") is not None]
+        values = [100 * accuracy for run in runs if (accuracy := run.result.get("test_accuracy")) is not None]
         mean, std = mean_and_std(values)
         if mean is not None:
             accuracies[name] = (values, mean, std)

@@ -36,6 +36,7 @@ from spikebridge.train.config.recipes import Recipe, differences, dump_recipe, l
 from spikebridge.train.config.settings import ShardSettings
 from spikebridge.train.errors import RunError, ShardMismatchError
 from spikebridge.train.runs.checkpoints import read_json, read_state, write_atomic, write_json
+from spikebridge.train.runs.result import RunResult
 from spikebridge.train.runs.state import flat
 
 OWN_NAMES = (
@@ -246,14 +247,14 @@ class RunFolder:
             writer.writerow([key, classes[label], classes[int(np.argmax(row))], *scores])
         write_atomic(self.predictions, text.getvalue().encode())
 
-    def finish(self, result: dict[str, Any]) -> None:
+    def finish(self, result: RunResult) -> None:
         """Write result.json, which makes the run finished, and drop the checkpoint."""
         write_json(self.result, result)
         shutil.rmtree(self.checkpoint, ignore_errors=True)
 
 
-def read_result(run_dir: str | Path) -> dict[str, Any]:
-    """The result of a finished run.
+def read_result(run_dir: str | Path) -> RunResult:
+    """Read the result of a finished run.
 
     Raises:
         RunError: no run there, or an unfinished one.
@@ -265,7 +266,7 @@ def read_result(run_dir: str | Path) -> dict[str, Any]:
         if not run.path.exists():
             raise RunError(f"{run.path}: no such file or folder; expected a run, a folder written by train")
         raise RunError(f"{run.path}: no run here; expected a folder written by train")
-    result: dict[str, Any] = read_json(run.result)
+    result: RunResult = read_json(run.result)
     return result
 
 

@@ -31,7 +31,7 @@ from spikebridge.train.runs.folder import RunFolder, contents_id, read_result, r
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.statistics import mean_and_std
 from spikebridge.train.studies.grids import Grid, Row
-from spikebridge.train.studies.table import Entry, Failure, Tuning, table_of, write_tables
+from spikebridge.train.studies.table import AblationTable, Entry, Failure, Tuning, table_of, write_tables
 from spikebridge.train.studies.workers import POLL_S, RunOutcome, RunSpec, train_run
 from spikebridge.train.trainer.progress import NullProgress
 from spikebridge.train.trainer.run import Progress
@@ -126,7 +126,7 @@ def ablate(
     progress: Progress | None = None,
     checkpoint_every: str = "10s",
     stop: StopRequest | None = None,
-) -> dict[str, Any]:
+) -> AblationTable:
     """Do what a grid says, or what is left of it, and write ablation.json, .csv and .md.
 
     Args:
@@ -141,7 +141,7 @@ def ablate(
         stop: as in `train`; runs end after their step with a checkpoint.
 
     Returns:
-        The table; see `ablation_table.table_of`. Runs that failed are named in it and leave gaps.
+        The table; see `studies.table`. Runs that failed are named in it and leave gaps.
 
     Raises:
         RecipeError: rates are to be chosen without a validation split.

@@ -1,12 +1,13 @@
-"""Methods against each other: the same shard set, recipe and seeds, one run folder each, one table."""
+"""Comparison of methods: the same shard set, recipe and seeds, one run folder each, one table."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe, override
 from spikebridge.train.errors import RecipeError
 from spikebridge.train.evaluation.evaluate import open_shards
@@ -21,7 +22,7 @@ FIGURES = ("test_accuracy", "validation_accuracy", "last_test_accuracy", "last_v
 
 
 def compare(
-    shards: Any,
+    shards: ShardSet | str | Path,
     recipe: Recipe,
     methods: Sequence[str],
     seeds: Sequence[int],
@@ -88,7 +89,7 @@ def compare(
             checkpoint_every=checkpoint_every,
             stop=stop,
         )
-        results[name].append({"run": run_dir.name, "seed": seed, **_kept(result)})
+        results[name].append({"run": run_dir.name, "seed": seed, **_excerpt(result)})
     first = next(iter(results.values()))[0]
     table = {
         "schema": 1,
@@ -112,7 +113,7 @@ def _repeated(values: Sequence[Any]) -> set[Any]:
     return {value for value in values if list(values).count(value) > 1}
 
 
-def _kept(result: dict[str, Any]) -> dict[str, Any]:
+def _excerpt(result: Mapping[str, Any]) -> dict[str, Any]:
     names = (*FIGURES, "best_epoch", "epochs", "selection", "samples", "static_images", "training_seconds", "device")
     return {name: result[name] for name in names}
 
@@ -128,15 +129,15 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def paired(results: dict[str, list[dict[str, Any]]], first: str, second: str) -> dict[str, Any]:
     """Return the difference in test accuracy, second minus first, seed by seed."""
     accuracies = [{run["seed"]: run["test_accuracy"] for run in results[name]} for name in (second, first)]
-    found = difference(*accuracies)
+    gain = difference(*accuracies)
     return {
         "minus": first,
         "method": second,
-        "test_accuracy_mean": found.mean,
-        "test_accuracy_std": found.std,
-        "test_accuracy_interval": None if found.low is None else [found.low, found.high],
-        "n": found.n,
-        "values": list(found.values),
+        "test_accuracy_mean": gain.mean,
+        "test_accuracy_std": gain.std,
+        "test_accuracy_interval": None if gain.low is None else [gain.low, gain.high],
+        "n": gain.n,
+        "values": list(gain.values),
     }
 
 

@@ -1,16 +1,17 @@
-"""What rows cost: validation accuracy against training time and against the energy estimate, as small pictures."""
+"""Costs of rows: validation accuracy against training time and against the energy estimate, as small plots."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from spikebridge.pipeline.ui.html import figure, figures
 from spikebridge.pipeline.ui.style import CATEGORIES
 from spikebridge.train.statistics import mean_and_std
-from spikebridge.train.studies.table import amount_words, amounts_of, time_column
+from spikebridge.train.studies.table import AblationTable, amount_words, amounts_of, time_column
 
+Cost = Literal["training_seconds", "training_cpu_seconds", "energy_nj"]
 MARKERS = "os^Dv"
 """One per turn through the colours."""
 
@@ -29,7 +30,7 @@ class Point:
     """In points."""
 
 
-def cost_points(content: Mapping[str, Any], amount: float, cost: str, scale: float) -> dict[str, Point]:
+def cost_points(content: AblationTable, amount: float, cost: Cost, scale: float) -> dict[str, Point]:
     """Return rows with an accuracy and a cost at one amount of labelled recordings, in the order of the table.
 
     Args:
@@ -40,7 +41,7 @@ def cost_points(content: Mapping[str, Any], amount: float, cost: str, scale: flo
     """
     points = {}
     for line in content["table"]:
-        mean, std = mean_and_std([run.get(cost) for run in line["runs"]])
+        mean, std = mean_and_std([run[cost] for run in line["runs"]])
         accuracy = line["validation_accuracy_mean"]
         if line["amount"] == amount and mean is not None and accuracy is not None:
             spread = 100 * (line["validation_accuracy_std"] or 0.0)
@@ -48,27 +49,28 @@ def cost_points(content: Mapping[str, Any], amount: float, cost: str, scale: flo
     return points
 
 
-def cost_figures(content: dict[str, Any], amount: float) -> str:
+def cost_figures(content: AblationTable, amount: float) -> str:
     """Draw the costs at one amount of labelled recordings; empty where fewer than two rows can be compared."""
     time, _ = time_column(content)
-    words = {"training_cpu_seconds": "CPU seconds of training", "training_seconds": "seconds of training"}[time]
-    rows = [row["label"] for row in content["rows"]]
-    panels = []
-    for key, scale, label, title in (
+    words = "seconds of training" if time == "training_seconds" else "CPU seconds of training"
+    axes: tuple[tuple[Cost, float, str, str], ...] = (
         (time, 1.0, words, "Accuracy against training time."),
         ("energy_nj", 1e-3, "estimated µJ per recording", "Accuracy against energy."),
-    ):
+    )
+    rows = [row["label"] for row in content["rows"]]
+    panels = []
+    for key, scale, label, title in axes:
         points = cost_points(content, amount, key, scale)
         if len(points) > 1:
             name = f"cost-{amounts_of(content).index(amount)}-{key.replace('_', '-')}"
-            picture = _picture(name, f"{title} {amount_words(content['axis'], amount)}", points, label, rows)
+            plot = _draw_points(name, f"{title} {amount_words(content['axis'], amount)}", points, label, rows)
             panels.append(
-                figure(picture, title=title, caption="Mean ± standard deviation over seeds; up and left is best.")
+                figure(plot, title=title, caption="Mean ± standard deviation over seeds; up and left is best.")
             )
     return figures(panels) if panels else ""
 
 
-def _picture(name: str, description: str, points: Mapping[str, Point], label: str, rows: Sequence[str]) -> str:
+def _draw_points(name: str, description: str, points: Mapping[str, Point], label: str, rows: Sequence[str]) -> str:
     """Draw rows as points; a row has the same colour and marker in every plot, whichever others are there."""
     from spikebridge.train.report.plots.drawing import PANEL, Drawing, draw, legend_columns
 

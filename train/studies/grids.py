@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.base.settings import field_problems, setting
@@ -63,6 +63,37 @@ KEYS = (*GridFile.__dataclass_fields__, "settings", "rows")
 ROW_KEYS = ("label", "method", "switches", "note", *AXES)
 
 
+class RowDescription(TypedDict):
+    """A row in JSON, with its amounts under the grid's axis."""
+
+    label: str
+    method: str
+    switches: dict[str, Any]
+    note: str
+    events_per_class: NotRequired[list[float]]
+    events_share: NotRequired[list[float]]
+
+
+class GridDescription(TypedDict):
+    """A grid in JSON: everything that decides what is run and shown."""
+
+    grid: str
+    summary: str
+    recipe_name: str
+    recipe: dict[str, dict[str, Any]]
+    axis: str
+    seeds: list[int]
+    steps: int
+    validations: int
+    learning_rates: list[float]
+    tuning_seeds: list[int]
+    tuning_amount: float
+    reference: str
+    baselines: list[str]
+    finalist: str
+    rows: list[RowDescription]
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of the table."""
@@ -80,7 +111,7 @@ class Row:
 
     @property
     def slug(self) -> str:
-        """The label as a part of folder names."""
+        """Return the label as a part of folder names."""
         return slug(self.label)
 
 
@@ -156,7 +187,7 @@ class Grid:
         """Count the labelled recordings in all."""
         return sum(labelled(present, self.axis, amount) for present in per_class)
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> GridDescription:
         """Return everything that decides what is run and shown, for JSON."""
         return {
             "grid": Path(self.name).stem,
@@ -173,17 +204,21 @@ class Grid:
             "reference": self.reference,
             "baselines": list(self.baselines),
             "finalist": self.finalist,
-            "rows": [
-                {
-                    "label": row.label,
-                    "method": row.method,
-                    "switches": dict(row.switches),
-                    "note": row.note,
-                    self.axis: list(row.amounts),
-                }
-                for row in self.rows
-            ],
+            "rows": [self._describe(row) for row in self.rows],
         }
+
+    def _describe(self, row: Row) -> RowDescription:
+        described: RowDescription = {
+            "label": row.label,
+            "method": row.method,
+            "switches": dict(row.switches),
+            "note": row.note,
+        }
+        if self.axis == "events_share":
+            described["events_share"] = list(row.amounts)
+        else:
+            described["events_per_class"] = list(row.amounts)
+        return described
 
     @property
     def sha256(self) -> str:
@@ -214,28 +249,28 @@ def load_grid(name_or_path: str, *, overrides: Iterable[str] = (), seeds: Sequen
     Raises:
         RecipeError: every problem at once.
     """
-    name, found = GRIDS.read(name_or_path)
-    problems = [f"{key}: unknown key{suggest(key, KEYS)}" for key in found if key not in KEYS]
-    problems += [f"{key}: missing" for key in ("recipe", "reference", "seeds", "rows") if key not in found]
+    name, content = GRIDS.read(name_or_path)
+    problems = [f"{key}: unknown key{suggest(key, KEYS)}" for key in content if key not in KEYS]
+    problems += [f"{key}: missing" for key in ("recipe", "reference", "seeds", "rows") if key not in content]
     if seeds:
-        found["seeds"] = list(seeds)
-    problems += field_problems(GridFile, found)
-    axes = [axis for axis in AXES if axis in found]
+        content["seeds"] = list(seeds)
+    problems += field_problems(GridFile, content)
+    axes = [axis for axis in AXES if axis in content]
     if len(axes) != 1:
         problems.append(f"{' and '.join(AXES)}: expected one of them, found {len(axes)}")
-    problems += [f"{key}: expected a table" for key in ("settings",) if not isinstance(found.get(key, {}), dict)]
-    rows = found.get("rows", [])
+    problems += [f"{key}: expected a table" for key in ("settings",) if not isinstance(content.get(key, {}), dict)]
+    rows = content.get("rows", [])
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         problems.append("rows: expected at least one [[rows]]")
     if problems:
         raise RecipeError(name, problems, what="grid")
-    return _checked(name, GRIDS.summary(name_or_path), found, overrides)
+    return _checked(name, GRIDS.summary(name_or_path), content, overrides)
 
 
-def _checked(name: str, summary: str, found: Mapping[str, Any], overrides: Iterable[str]) -> Grid:
+def _checked(name: str, summary: str, content: Mapping[str, Any], overrides: Iterable[str]) -> Grid:
     """Check what needs sound types: the second half of `load_grid`."""
     problems: list[str] = []
-    settings = dict(found.get("settings", {}))
+    settings = dict(content.get("settings", {}))
     for text in overrides:
         try:
             _, key, value = parse_override(text)
@@ -243,20 +278,23 @@ def _checked(name: str, summary: str, found: Mapping[str, Any], overrides: Itera
         except RecipeError as error:
             problems += error.problems
     problems += [f"{key}: decided by the grid itself, not by [settings] or --set" for key in OWNED if key in settings]
-    axis = next(axis for axis in AXES if axis in found)
-    amounts = tuple(found[axis])
-    rows = tuple(_row(number, row, axis, amounts, problems) for number, row in enumerate(found["rows"], start=1))
+    axis = next(axis for axis in AXES if axis in content)
+    amounts = tuple(content[axis])
+    rows = tuple(_row(number, row, axis, amounts, problems) for number, row in enumerate(content["rows"], start=1))
     labels = [row.label for row in rows]
     problems += [f"rows: {label!r} is given twice" for label, count in Counter(map(slug, labels)).items() if count > 1]
-    pointers = {"reference": [found["reference"]], "finalist": [found["finalist"]] if found.get("finalist") else []}
-    for key, wanted in {**pointers, "baselines": found.get("baselines", [])}.items():
-        problems += [f"{key}: no row {one!r}{suggest(str(one), labels)}" for one in wanted if one not in labels]
-    rates, tuning = tuple(map(float, found.get("learning_rates", ()))), tuple(found.get("tuning_seeds", ()))
+    pointers = {
+        "reference": [content["reference"]],
+        "finalist": [content["finalist"]] if content.get("finalist") else [],
+    }
+    for key, named in {**pointers, "baselines": content.get("baselines", [])}.items():
+        problems += [f"{key}: no row {one!r}{suggest(str(one), labels)}" for one in named if one not in labels]
+    rates, tuning = tuple(map(float, content.get("learning_rates", ()))), tuple(content.get("tuning_seeds", ()))
     if (len(rates) > 1) != bool(tuning):
         problems.append("learning_rates and tuning_seeds: several rates need tuning seeds, and the other way round")
     if problems:
         raise RecipeError(name, problems, what="grid")
-    base = changed(load_recipe(found["recipe"]), settings)
+    base = changed(load_recipe(content["recipe"]), settings)
     grid = Grid(
         name=name,
         summary=summary,
@@ -264,37 +302,37 @@ def _checked(name: str, summary: str, found: Mapping[str, Any], overrides: Itera
         fixed=frozenset(settings),
         rows=rows,
         axis=axis,
-        seeds=tuple(found["seeds"]),
+        seeds=tuple(content["seeds"]),
         learning_rates=rates or (base.train.lr,),
         tuning_seeds=tuning,
         tuning_amount=amounts[0],
-        steps=found.get("steps", 0),
-        validations=found.get("validations", 0),
-        reference=found["reference"],
-        baselines=tuple(found.get("baselines", ())),
-        finalist=found.get("finalist", ""),
+        steps=content.get("steps", 0),
+        validations=content.get("validations", 0),
+        reference=content["reference"],
+        baselines=tuple(content.get("baselines", ())),
+        finalist=content.get("finalist", ""),
     )
     _require_sound_rows(grid)
     return grid
 
 
-def _row(number: int, found: Mapping[str, Any], axis: str, amounts: tuple[float, ...], problems: list[str]) -> Row:
-    label = str(found.get("label", ""))
+def _row(number: int, content: Mapping[str, Any], axis: str, amounts: tuple[float, ...], problems: list[str]) -> Row:
+    label = str(content.get("label", ""))
     where = f"row {label!r}" if slug(label) else f"row {number}"
     if not slug(label):
         problems.append(f"{where}: label: expected a name with at least a letter or digit")
-    problems += [f"{where}: {key}: unknown key{suggest(key, ROW_KEYS)}" for key in found if key not in ROW_KEYS]
-    method, switches, own = found.get("method", ""), found.get("switches", {}), found.get(axis, list(amounts))
+    problems += [f"{where}: {key}: unknown key{suggest(key, ROW_KEYS)}" for key in content if key not in ROW_KEYS]
+    method, switches, own = content.get("method", ""), content.get("switches", {}), content.get(axis, list(amounts))
     if method not in METHODS:
         problems.append(f"{where}: method: {method!r} is not known{suggest(str(method), METHODS)}")
     if not isinstance(switches, dict):
         problems.append(f"{where}: switches: expected a table, e.g. {{ tet = false }}")
         switches = {}
     problems += [f"{where}: switches: {key} is decided by the grid itself" for key in OWNED if key in switches]
-    problems += [f"{where}: {other}: the grid counts in {axis}" for other in AXES if other != axis and other in found]
+    problems += [f"{where}: {other}: the grid counts in {axis}" for other in AXES if other != axis and other in content]
     wrong = field_problems(GridFile, {axis: own})
     problems += [f"{where}: {problem}" for problem in wrong]
-    return Row(label, str(method), switches, str(found.get("note", "")), () if wrong else tuple(own))
+    return Row(label, str(method), switches, str(content.get("note", "")), () if wrong else tuple(own))
 
 
 def _require_sound_rows(grid: Grid) -> None:
@@ -304,15 +342,15 @@ def _require_sound_rows(grid: Grid) -> None:
         RecipeError: with the rows' names.
     """
     problems: list[str] = []
-    seen: dict[Recipe, str] = {}
+    labels: dict[Recipe, str] = {}
     for row in grid.rows:
         try:
             for amount in dict.fromkeys([*row.amounts, grid.tuning_amount]):
                 for lr in grid.learning_rates:
                     recipe = grid.recipe_of(row, amount, seed=grid.seeds[0], lr=lr)
-            if recipe in seen:
-                problems.append(f"row {row.label!r}: the same settings as row {seen[recipe]!r}")
-            seen[recipe] = row.label
+            if recipe in labels:
+                problems.append(f"row {row.label!r}: the same settings as row {labels[recipe]!r}")
+            labels[recipe] = row.label
         except RecipeError as error:
             problems += [f"row {row.label!r}: {problem}" for problem in error.problems]
     if problems:

@@ -43,6 +43,7 @@ from spikebridge.train.evaluation.score import same_threads, score
 from spikebridge.train.networks.build import load_network
 from spikebridge.train.runs.checkpoints import read_json, write_atomic, write_json
 from spikebridge.train.runs.folder import LOCK_FILE, RunFolder, read_result
+from spikebridge.train.runs.result import RunResult
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer.progress import NullProgress
 from spikebridge.train.trainer.run import Progress
@@ -163,7 +164,7 @@ def landscape(
         return _finish(out, settings, grid, found)
 
 
-def _frames(shards: Any, result: dict[str, Any], split: str, most: int) -> Frames:
+def _frames(shards: Any, result: RunResult, split: str, most: int) -> Frames:
     """At most so many recordings of a split; of `train` those that the run was trained on.
 
     Raises:

@@ -1,23 +1,24 @@
-"""The page of an ablation: the table, what is in its rows, and the few-data curve; a function of the table alone."""
+"""The page of an ablation: the table, its rows, and the few-data curve; a function of the table alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from spikebridge.pipeline.base.installation import install_command
 from spikebridge.pipeline.ui.html import facts, figure, figures, paragraph, section, table, tags
 from spikebridge.pipeline.ui.style import CATEGORIES
-from spikebridge.train.errors import ReportError
 from spikebridge.train.report.format import protocol_words
+from spikebridge.train.report.write import require_matplotlib
 from spikebridge.train.runs.checkpoints import write_atomic
+from spikebridge.train.statistics import mean_and_std
 from spikebridge.train.studies.cost_figures import cost_figures
 from spikebridge.train.studies.grids import AXES
 from spikebridge.train.studies.table import (
+    AblationTable,
+    accuracies_of,
     amount_words,
     amounts_of,
     cells,
@@ -27,6 +28,9 @@ from spikebridge.train.studies.table import (
     time_column,
     tuning_cells,
 )
+
+if TYPE_CHECKING:
+    from spikebridge.train.report.plots.drawing import Drawing
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Curve:
     """In points; 0 where there is none."""
 
 
-def write_ablation_report(content: dict[str, Any], out: Path) -> list[Path]:
+def write_ablation_report(content: AblationTable, out: Path) -> list[Path]:
     """Write report.html, and few-data.svg and few-data.png where rows have several amounts of labelled recordings.
 
     Args:
@@ -54,13 +58,12 @@ def write_ablation_report(content: dict[str, Any], out: Path) -> list[Path]:
     Raises:
         ReportError: matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise ReportError(f"a report needs matplotlib, which is not installed; {install_command('report')}")
+    require_matplotlib("a report needs")
     written = [out / "report.html"]
     write_atomic(written[0], ablation_page(content).encode())
     for split in ("test", "validation"):  # the first that has a curve; the test split where it is shown
-        if found := curves(content, split):
-            drawing = _drawing(content, found, split)
+        if rows := curves(content, split):
+            drawing = _draw_curves(content, rows, split)
             written += [out / "few-data.svg", out / "few-data.png"]
             write_atomic(written[1], drawing.file("svg"))
             write_atomic(written[2], drawing.file("png"))
@@ -68,7 +71,7 @@ def write_ablation_report(content: dict[str, Any], out: Path) -> list[Path]:
     return written
 
 
-def ablation_page(content: dict[str, Any]) -> str:
+def ablation_page(content: AblationTable) -> str:
     """Return the whole page; equal content gives equal bytes."""
     from spikebridge.pipeline.ui.html import page
 
@@ -79,8 +82,8 @@ def ablation_page(content: dict[str, Any]) -> str:
         marks.append((f"protocol {protocol_words(protocol)}", protocol != "strict"))
     body = f"<header>\n<h1>{escape(title)}</h1>\n{tags(marks)}\n</header>\n"
     body += section("Result", _tables(content), name="result")
-    if pictures := _pictures(content):
-        body += section("Pictures", pictures, name="pictures")
+    if plots := _plots(content):
+        body += section("Plots", plots, name="plots")
     rows = facts(notes_of(content), wide=[row["label"] for row in content["rows"]])
     body += section("What the rows are", rows, name="rows")
     if tuned := tuning_cells(content):
@@ -92,7 +95,7 @@ def ablation_page(content: dict[str, Any]) -> str:
     return page(title, body)
 
 
-def _tables(content: dict[str, Any]) -> str:
+def _tables(content: AblationTable) -> str:
     parts = []
     for amount in amounts_of(content):
         head, *rows = cells(content, amount)
@@ -102,26 +105,25 @@ def _tables(content: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _pictures(content: dict[str, Any]) -> str:
+def _plots(content: AblationTable) -> str:
     from spikebridge.train.report.plots.drawing import Drawing
     from spikebridge.train.report.plots.points import dots
 
     panels = []
     for split in ("test", "validation"):
-        if found := curves(content, split):
+        if rows := curves(content, split):
             caption = "Mean and standard deviation (n − 1) over seeds."
-            svg = _drawing(content, found, split).svg()
+            svg = _draw_curves(content, rows, split).svg()
             panels.append(figure(svg, title=f"{split.capitalize()} accuracy with few labels.", caption=caption))
     for index, amount in enumerate(amounts_of(content)):
         groups = {}
         for line in content["table"]:
-            values = [
-                100 * run["validation_accuracy"] for run in line["runs"] if run["validation_accuracy"] is not None
-            ]
+            accuracies = [run["validation_accuracy"] for run in line["runs"]]
+            values = [100 * accuracy for accuracy in accuracies if accuracy is not None]
             if line["amount"] == amount and values:
-                std = line["validation_accuracy_std"]
-                mean = 100 * line["validation_accuracy_mean"]
-                groups[line["row"]] = (values, mean, None if std is None else 100 * std)
+                mean, std = mean_and_std(values)
+                assert mean is not None
+                groups[line["row"]] = (values, mean, std)
         if groups:
             words = amount_words(content["axis"], amount)
             size = (4.3, max(1.6, 0.3 * len(groups) + 0.7))
@@ -132,38 +134,39 @@ def _pictures(content: dict[str, Any]) -> str:
     return figures(panels) if panels else ""
 
 
-def curves(content: dict[str, Any], split: str) -> dict[str, Curve]:
+def curves(content: AblationTable, split: str) -> dict[str, Curve]:
     """Return rows with at least two amounts of labelled recordings and the accuracy on a split, by label."""
     scale = 100.0 if content["axis"] == AXES[1] else 1.0
-    found: dict[str, Curve] = {}
+    rows: dict[str, Curve] = {}
     for row in content["rows"]:
         lines = [line for line in content["table"] if line["row"] == row["label"] and line["amount"]]
-        lines = [line for line in lines if line.get(f"{split}_accuracy_mean") is not None]
         lines.sort(key=lambda line: line["amount"])
-        if len(lines) > 1:
-            found[row["label"]] = Curve(
-                [scale * line["amount"] for line in lines],
-                [100 * line[f"{split}_accuracy_mean"] for line in lines],
-                [100 * (line[f"{split}_accuracy_std"] or 0.0) for line in lines],
-            )
-    return found
+        points = [
+            (scale * line["amount"], 100 * mean, 100 * (std or 0.0))
+            for line in lines
+            for mean, std in [accuracies_of(line, split)]
+            if mean is not None
+        ]
+        if len(points) > 1:
+            rows[row["label"]] = Curve(*zip(*points, strict=True))
+    return rows
 
 
-def _drawing(content: dict[str, Any], found: Mapping[str, Curve], split: str) -> Any:
+def _draw_curves(content: AblationTable, rows: Mapping[str, Curve], split: str) -> Drawing:
     """Draw the few-data curve: accuracy over labelled recordings on a logarithmic axis."""
     from spikebridge.train.report.plots.drawing import Drawing, painted
 
     share = content["axis"] == AXES[1]
     drawing = Drawing(f"few-data-{split}", f"{split.capitalize()} accuracy over labelled recordings")
 
-    def paint(drawing: Any) -> None:
+    def paint(drawing: Drawing) -> None:
         axes = drawing.axes[0]
-        for index, (label, curve) in enumerate(found.items()):
-            colour, shift = CATEGORIES[index % len(CATEGORIES)], 1 + 0.015 * (index - (len(found) - 1) / 2)
-            style = {"color": colour, "marker": "o", "capsize": 3, "label": label}
-            axes.errorbar([x * shift for x in curve.amounts], curve.means, yerr=curve.stds, **style)
+        for index, (label, curve) in enumerate(rows.items()):
+            colour, shift = CATEGORIES[index % len(CATEGORIES)], 1 + 0.015 * (index - (len(rows) - 1) / 2)
+            amounts = [x * shift for x in curve.amounts]
+            axes.errorbar(amounts, curve.means, curve.stds, color=colour, marker="o", capsize=3, label=label)
         axes.set_xscale("log")
-        ticks = sorted({x for curve in found.values() for x in curve.amounts})
+        ticks = sorted({x for curve in rows.values() for x in curve.amounts})
         axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
         axes.minorticks_off()
         axes.set_xlabel("labelled recordings in % of each class" if share else "labelled recordings per class")
@@ -173,7 +176,7 @@ def _drawing(content: dict[str, Any], found: Mapping[str, Curve], split: str) ->
     return painted(paint, drawing)
 
 
-def _single(content: dict[str, Any]) -> str:
+def _single(content: AblationTable) -> str:
     time, time_head = time_column(content)
     head = ("run", "seed", "validation %", "test %", "epoch chosen", time_head)
     rows = [
@@ -183,7 +186,7 @@ def _single(content: dict[str, Any]) -> str:
             _percent(run["validation_accuracy"]),
             _percent(run.get("test_accuracy")),
             f"{run['best_epoch']} of {run['epochs']}",
-            "–" if run[time] is None else f"{run[time]:.0f}",
+            "–" if (seconds := run[time]) is None else f"{seconds:.0f}",
         )
         for line in content["table"]
         for run in line["runs"]

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
+from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.report.format import aligned, csv_text, markdown, points, protocol_words, spread
 from spikebridge.train.runs.checkpoints import write_atomic, write_json
 from spikebridge.train.runs.folder import read_metrics, read_result
-from spikebridge.train.statistics import CONFIDENCE, difference, mean_and_std
-from spikebridge.train.studies.grids import AXES, Grid, Row
+from spikebridge.train.runs.result import RunResult, accuracy_of
+from spikebridge.train.statistics import CONFIDENCE, DifferenceLine, difference, mean_and_std
+from spikebridge.train.studies.grids import AXES, Grid, GridDescription, Row
 
 FORMULA = (
     f"Minus the reference: difference seed by seed over n common seeds, mean and {CONFIDENCE:.0%} confidence interval "
@@ -23,9 +25,106 @@ FORMULA = (
     "seeds (labelled recordings, weights, order), not the choice of the data set; nothing is corrected for the number "
     "of rows."
 )
-COSTS = ("training_seconds", "training_cpu_seconds", "samples_per_second", "energy_nj")
-"""Figures without a bearing on the order of rows."""
+Time = Literal["training_seconds", "training_cpu_seconds"]
+DIFFERENCE_COLUMNS = ("mean", "low", "high", "n")
 HEADS = ("row", "n", "lr", "validation %", "minus reference", "test %", "minus reference")
+
+
+class TestAccuracy(TypedDict, total=False):
+    """Of a run; in tested rows alone."""
+
+    test_accuracy: float | None
+
+
+class RunLine(TestAccuracy):
+    """A run of a row."""
+
+    run: str
+    """Folder name."""
+    seed: int
+    validation_accuracy: float | None
+    best_epoch: int
+    epochs: int
+    training_seconds: float
+    training_cpu_seconds: float | None
+    samples_per_second: float | None
+    """In training."""
+    energy_nj: float | None
+    """Per recording, estimated."""
+
+
+class Accuracies(TypedDict):
+    """Means and standard deviations (n - 1) over seeds, and differences to the reference; of test in tested rows."""
+
+    validation_accuracy_mean: float | None
+    validation_accuracy_std: float | None
+    validation_difference: NotRequired[DifferenceLine]
+    test_accuracy_mean: NotRequired[float | None]
+    test_accuracy_std: NotRequired[float | None]
+    test_difference: NotRequired[DifferenceLine]
+
+
+class TableLine(Accuracies):
+    """A row at one amount of labelled recordings; costs are means over its runs."""
+
+    row: str
+    """Label."""
+    role: str
+    """`finalist`, `baseline` or empty."""
+    method: str
+    switches: dict[str, Any]
+    protocol: str
+    note: str
+    amount: float
+    """Labelled recordings, in the unit of the grid's axis."""
+    n: int
+    """Finished runs."""
+    learning_rate: float | None
+    runs: list[RunLine]
+    training_seconds_mean: float | None
+    training_cpu_seconds_mean: float | None
+    samples_per_second_mean: float | None
+    energy_nj_mean: float | None
+
+
+class TuningLine(TypedDict):
+    """Mean validation accuracies of a row by learning rate."""
+
+    row: str
+    chosen: float | None
+    validation: dict[str, float | None]
+
+
+class FailureLine(TypedDict):
+    """A run that did not get to its end, as `Failure`."""
+
+    run: str
+    label: str
+    kind: str
+    message: str
+
+
+class ShardSetLine(TypedDict):
+    """A shard set in use."""
+
+    id: str
+    protocol: str
+
+
+class AblationTable(GridDescription):
+    """The content of ablation.json."""
+
+    schema: int
+    grid_sha256: str
+    dataset: str
+    simulated: bool
+    shard_sets: list[ShardSetLine]
+    samples: dict[str, int]
+    """By split."""
+    confidence: float
+    table: list[TableLine]
+    tuning: list[TuningLine]
+    failures: list[FailureLine]
 
 
 @dataclass(frozen=True)
@@ -74,8 +173,8 @@ def table_of(
     tuning: Sequence[Tuning],
     failures: Sequence[Failure],
     *,
-    shard_sets: Sequence[Any],
-) -> dict[str, Any]:
+    shard_sets: Sequence[ShardSet],
+) -> AblationTable:
     """Return the content of ablation.json.
 
     Args:
@@ -109,7 +208,9 @@ def table_of(
             {"row": one.label, "chosen": one.chosen, "validation": {f"{lr:g}": mean for lr, mean in one.means.items()}}
             for one in tuning
         ],
-        "failures": [vars(failure) for failure in failures],
+        "failures": [
+            {"run": one.run, "label": one.label, "kind": one.kind, "message": one.message} for one in failures
+        ],
     }
 
 
@@ -118,13 +219,13 @@ def _row(
     row: Row,
     amount: float,
     own: dict[int, Entry],
-    results: dict[Path, dict[str, Any]],
-    reference: dict[int, dict[str, Any]],
+    results: dict[Path, RunResult],
+    reference: dict[int, RunResult],
     tuning: Tuning,
-) -> dict[str, Any]:
-    found = {seed: results[entry.path] for seed, entry in sorted(own.items())}
-    shown = ("validation", "test") if row.label in grid.tested else ("validation",)
-    line: dict[str, Any] = {
+) -> TableLine:
+    own_results = {seed: results[entry.path] for seed, entry in sorted(own.items())}
+    runs = [_run_line(own[seed], result, tested=row.label in grid.tested) for seed, result in own_results.items()]
+    return {
         "row": row.label,
         "role": "finalist" if row.label == grid.finalist else "baseline" if row.label in grid.baselines else "",
         "method": row.method,
@@ -132,35 +233,51 @@ def _row(
         "protocol": str({**grid.recipe.tables()["shards"], **row.switches}["protocol"]),
         "note": row.note,
         "amount": amount,
-        "n": len(found),
+        "n": len(runs),
         "learning_rate": tuning.chosen,
+        **_accuracies(grid, row, own_results, reference),
+        "runs": runs,
+        "training_seconds_mean": mean_and_std([run["training_seconds"] for run in runs])[0],
+        "training_cpu_seconds_mean": mean_and_std([run["training_cpu_seconds"] for run in runs])[0],
+        "samples_per_second_mean": mean_and_std([run["samples_per_second"] for run in runs])[0],
+        "energy_nj_mean": mean_and_std([run["energy_nj"] for run in runs])[0],
     }
-    for split in shown:
-        key = f"{split}_accuracy"
-        figures = {seed: result[key] for seed, result in found.items()}
-        line[f"{key}_mean"], line[f"{key}_std"] = mean_and_std(list(figures.values()))
-        if row.label != grid.reference:
-            others = {seed: result[key] for seed, result in reference.items()}
-            # A test difference needs a reference whose test accuracy may be shown.
-            if split == "validation" or grid.reference in grid.tested:
-                line[f"{split}_difference"] = difference(figures, others).plain()
-    speeds = {seed: _speed(entry.path) for seed, entry in own.items()}
-    line["runs"] = [
-        {
-            "run": own[seed].path.name,
-            "seed": seed,
-            **{f"{split}_accuracy": result[f"{split}_accuracy"] for split in shown},
-            "best_epoch": result["best_epoch"],
-            "epochs": result["epochs"],
-            "training_seconds": result["training_seconds"],
-            "training_cpu_seconds": result.get("training_cpu_seconds"),
-            "samples_per_second": speeds[seed],
-            "energy_nj": result.get("energy_nj"),
-        }
-        for seed, result in found.items()
-    ]
-    line |= {f"{name}_mean": mean_and_std([run[name] for run in line["runs"]])[0] for name in COSTS}
+
+
+def _accuracies(grid: Grid, row: Row, results: dict[int, RunResult], reference: dict[int, RunResult]) -> Accuracies:
+    """Return means and differences by seed; of the test split only where the grid shows it."""
+
+    def summarize(split: str) -> tuple[float | None, float | None, DifferenceLine]:
+        figures = {seed: accuracy_of(result, split) for seed, result in results.items()}
+        minus = {seed: accuracy_of(result, split) for seed, result in reference.items()}
+        return (*mean_and_std(list(figures.values())), difference(figures, minus).as_dict())
+
+    mean, std, gain = summarize("validation")
+    line: Accuracies = {"validation_accuracy_mean": mean, "validation_accuracy_std": std}
+    if row.label != grid.reference:
+        line["validation_difference"] = gain
+    if row.label in grid.tested:
+        line["test_accuracy_mean"], line["test_accuracy_std"], gain = summarize("test")
+        # A test difference needs a reference whose test accuracy may be shown.
+        if row.label != grid.reference and grid.reference in grid.tested:
+            line["test_difference"] = gain
     return line
+
+
+def _run_line(entry: Entry, result: RunResult, *, tested: bool) -> RunLine:
+    test: TestAccuracy = {"test_accuracy": result["test_accuracy"]} if tested else {}
+    return {
+        "run": entry.path.name,
+        "seed": entry.seed,
+        "validation_accuracy": result["validation_accuracy"],
+        **test,
+        "best_epoch": result["best_epoch"],
+        "epochs": result["epochs"],
+        "training_seconds": result["training_seconds"],
+        "training_cpu_seconds": result.get("training_cpu_seconds"),
+        "samples_per_second": _speed(entry.path),
+        "energy_nj": result.get("energy_nj"),
+    }
 
 
 def _speed(run: Path) -> float | None:
@@ -169,21 +286,33 @@ def _speed(run: Path) -> float | None:
     return len(shares) / sum(shares) if shares else None
 
 
-def write_tables(table: dict[str, Any], out: Path) -> None:
+def write_tables(table: AblationTable, out: Path) -> None:
     """Write ablation.json, ablation.csv (one line per row and amount, numbers in full) and ablation.md."""
     write_atomic(out / "ablation.csv", csv_text([_flat(line) for line in table["table"]]).encode())
     write_atomic(out / "ablation.md", markdown_text(table).encode())
     write_json(out / "ablation.json", table)
 
 
-def _flat(line: dict[str, Any]) -> dict[str, Any]:
+def _flat(line: TableLine) -> dict[str, Any]:
+    """Return the numbers and texts of a line; a difference becomes four columns."""
     flat = {name: value for name, value in line.items() if not isinstance(value, dict | list)}
     flat["switches"] = words(line["switches"])
     for split in ("validation", "test"):
-        for name in ("mean", "low", "high", "n"):
-            if f"{split}_difference" in line:
-                flat[f"{split}_difference_{name}"] = line[f"{split}_difference"][name]
+        if gain := difference_of(line, split):
+            flat |= {f"{split}_difference_{name}": value for name, value in gain.items() if name in DIFFERENCE_COLUMNS}
     return flat
+
+
+def accuracies_of(line: TableLine, split: str) -> tuple[float | None, float | None]:
+    """Return mean and standard deviation of the accuracy on `validation` or `test`; None where it is not shown."""
+    if split == "test":
+        return line.get("test_accuracy_mean"), line.get("test_accuracy_std")
+    return line["validation_accuracy_mean"], line["validation_accuracy_std"]
+
+
+def difference_of(line: TableLine, split: str) -> DifferenceLine | None:
+    """Return the difference to the reference on `validation` or `test`; None where there is none."""
+    return line.get("test_difference") if split == "test" else line.get("validation_difference")
 
 
 def words(switches: dict[str, Any]) -> str:
@@ -200,18 +329,18 @@ def amount_words(axis: str, amount: float) -> str:
     return f"{amount:g} labelled recording{'s' * (amount != 1)} per class" if amount else "all recordings labelled"
 
 
-def amounts_of(table: dict[str, Any]) -> list[float]:
+def amounts_of(table: AblationTable) -> list[float]:
     """Return the amounts of labelled recordings in the table, ascending; 0 (all of them) last."""
     return sorted({line["amount"] for line in table["table"]}, key=lambda amount: (amount == 0, amount))
 
 
-def time_column(table: dict[str, Any]) -> tuple[str, str]:
+def time_column(table: AblationTable) -> tuple[Time, str]:
     """Return key and head of the training time to show: processor time where any run counted it, else the clock's."""
-    counted = any(line.get("training_cpu_seconds_mean") is not None for line in table["table"])
+    counted = any(line["training_cpu_seconds_mean"] is not None for line in table["table"])
     return ("training_cpu_seconds", "CPU s") if counted else ("training_seconds", "seconds")
 
 
-def cells(table: dict[str, Any], amount: float) -> list[tuple[str, ...]]:
+def cells(table: AblationTable, amount: float) -> list[tuple[str, ...]]:
     """Return head and rows for one amount of labelled recordings; columns without any entry are left out."""
     lines = [line for line in table["table"] if line["amount"] == amount]
     time, time_head = time_column(table)
@@ -221,11 +350,12 @@ def cells(table: dict[str, Any], amount: float) -> list[tuple[str, ...]]:
             line["row"] + (" (finalist)" if line["role"] == "finalist" else ""),
             str(line["n"]),
             "–" if line["learning_rate"] is None else f"{line['learning_rate']:g}",
-            spread(line["validation_accuracy_mean"], line["validation_accuracy_std"]) or "–",
+            spread(*accuracies_of(line, "validation")) or "–",
             _minus(table, line, "validation"),
-            spread(line.get("test_accuracy_mean"), line.get("test_accuracy_std")),
+            spread(*accuracies_of(line, "test")),
             _minus(table, line, "test"),
-            _plain(line[f"{time}_mean"], 1) or "–",
+            _plain(line["training_seconds_mean" if time == "training_seconds" else "training_cpu_seconds_mean"], 1)
+            or "–",
             _plain(line["samples_per_second_mean"], 1),
             _plain(line["energy_nj_mean"], 1e-3),
         )
@@ -235,19 +365,19 @@ def cells(table: dict[str, Any], amount: float) -> list[tuple[str, ...]]:
     return [tuple(row[column] for column in filled) for row in (heads, *body)]
 
 
-def _minus(table: dict[str, Any], line: dict[str, Any], split: str) -> str:
-    found = line.get(f"{split}_difference")
-    if found is None or found["mean"] is None:
+def _minus(table: AblationTable, line: TableLine, split: str) -> str:
+    gain = difference_of(line, split)
+    if gain is None or gain["mean"] is None:
         return "reference" if line["row"] == table["reference"] and split == "validation" else ""
-    ends = "" if found["low"] is None else f" [{points(found['low'])}, {points(found['high'])}]"
-    return points(found["mean"]) + ends
+    low, high = gain["low"], gain["high"]
+    return points(gain["mean"]) + ("" if low is None or high is None else f" [{points(low)}, {points(high)}]")
 
 
 def _plain(value: float | None, scale: float) -> str:
     return "" if value is None else f"{scale * value:,.3g}" if scale * value < 100 else f"{scale * value:,.0f}"
 
 
-def facts_of(table: dict[str, Any]) -> list[str]:
+def facts_of(table: AblationTable) -> list[str]:
     """Return what a reader of the table must know, a sentence or two each."""
     samples, sets = table["samples"], table["shard_sets"]
     names = ", ".join(table["baselines"]) or "none"
@@ -264,12 +394,12 @@ def facts_of(table: dict[str, Any]) -> list[str]:
         facts.append(
             "Learning rate: for each row that of "
             + ", ".join(f"{lr:g}" for lr in table["learning_rates"])
-            + f" with the highest mean validation accuracy over seeds {_listed(table['tuning_seeds'])} at "
+            + f" with the highest mean validation accuracy over seeds {_join(table['tuning_seeds'])} at "
             + f"{amount_words(table['axis'], table['tuning_amount'])}; of equals the smallest. Rows: seeds "
-            + f"{_listed(table['seeds'])}."
+            + f"{_join(table['seeds'])}."
         )
     else:
-        facts.append(f"Learning rate: the recipe's, not tuned. Seeds {_listed(table['seeds'])}.")
+        facts.append(f"Learning rate: the recipe's, not tuned. Seeds {_join(table['seeds'])}.")
     if table["simulated"] and any(row["method"].startswith("simulate") for row in table["rows"]):
         facts.append(
             "Methods simulate…: their simulator is not the one that made these recordings, and draws thresholds, noise "
@@ -293,11 +423,11 @@ def facts_of(table: dict[str, Any]) -> list[str]:
     return facts
 
 
-def _listed(values: Iterable[Any]) -> str:
+def _join(values: Iterable[Any]) -> str:
     return ", ".join(map(str, values))
 
 
-def notes_of(table: dict[str, Any]) -> list[tuple[str, str]]:
+def notes_of(table: AblationTable) -> list[tuple[str, str]]:
     """Return each row with its method, switches and note."""
     notes = []
     for row in table["rows"]:
@@ -306,7 +436,7 @@ def notes_of(table: dict[str, Any]) -> list[tuple[str, str]]:
     return notes
 
 
-def tuning_cells(table: dict[str, Any]) -> list[tuple[str, ...]]:
+def tuning_cells(table: AblationTable) -> list[tuple[str, ...]]:
     """Return the mean validation accuracy by learning rate; empty where nothing was tuned."""
     tuned = [one for one in table["tuning"] if one["validation"]]
     if not tuned:
@@ -323,17 +453,17 @@ def tuning_cells(table: dict[str, Any]) -> list[tuple[str, ...]]:
     return [("row", *(f"lr {lr}" for lr in rates), "chosen"), *body]
 
 
-def failure_lines(table: dict[str, Any]) -> list[str]:
+def failure_lines(table: AblationTable) -> list[str]:
     """Return one line for each run that did not get to its end."""
     return [f"{one['run']} {one['kind']}: {one['message'].splitlines()[0]}" for one in table["failures"]]
 
 
-def markdown_text(table: dict[str, Any]) -> str:
+def markdown_text(table: AblationTable) -> str:
     """Format the table as a Markdown document."""
     parts = [f"# {table['summary'] or table['grid']}"]
     for amount in amounts_of(table):
-        parts += [f"## {amount_words(table['axis'], amount)[:1].upper()}{amount_words(table['axis'], amount)[1:]}"]
-        parts += [markdown(cells(table, amount))]
+        title = amount_words(table["axis"], amount)
+        parts += [f"## {title[:1].upper()}{title[1:]}", markdown(cells(table, amount))]
     parts += ["\n".join(f"- {fact}" for fact in facts_of(table))]
     parts += ["## Rows", "\n".join(f"- **{label}**: {note}" for label, note in notes_of(table))]
     if tuned := tuning_cells(table):
@@ -343,7 +473,7 @@ def markdown_text(table: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def terminal_text(table: dict[str, Any]) -> str:
+def terminal_text(table: AblationTable) -> str:
     """Format the table for a terminal."""
     parts = []
     for amount in amounts_of(table):

@@ -6,22 +6,23 @@ import hashlib
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from spikebridge.models import ModelError, TransferNetwork, backends
 from spikebridge.models.published import neuron_constants, read_published_checkpoint
+from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import RunError
 from spikebridge.train.evaluation.energy import held_out_energy_nj
 from spikebridge.train.evaluation.evaluate import open_shards
 from spikebridge.train.evaluation.recalibration import recalibrate
-from spikebridge.train.evaluation.score import score, split_figures, split_frames
+from spikebridge.train.evaluation.score import score, split_frames, split_scores
 from spikebridge.train.networks.build import choose_device, make_network, network_arguments
 from spikebridge.train.runs import checkpoints
 from spikebridge.train.runs.folder import RunFolder, contents_id, read_result, require_shards
+from spikebridge.train.runs.result import Imported, RunResult
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ SELECTION = "imported checkpoint: chosen by whoever trained it, by their rule"
 
 def import_checkpoint(
     file: str | Path,
-    shards: Any,
+    shards: ShardSet | str | Path,
     recipe: Recipe,
     run_dir: str | Path,
     *,
@@ -38,7 +39,7 @@ def import_checkpoint(
     expect: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> RunResult:
     """Make a finished run of a published checkpoint file; the same import again returns it.
 
     The weights are taken and nothing else: no optimiser, no training arguments. Whether the recordings of the shard
@@ -76,13 +77,13 @@ def import_checkpoint(
     if status == "unfinished":
         raise RunError(f"{run.path} holds a run that is being trained; choose another folder, or pass --overwrite")
     if status == "finished":
-        result = read_result(run.path)
-        if (result.get("imported") or {}).get("sha256") != digest:
+        there = read_result(run.path)
+        if "imported" not in there or there["imported"]["sha256"] != digest:
             raise RunError(f"{run.path} holds another run; choose another folder, or pass --overwrite")
         log.info("%s is imported already", run.path)
-        return result
+        return there
 
-    network, taken = _fitted(file, recipe, shards, partial=partial)
+    network, taken = _fitted(file, digest, recipe, shards, partial=partial)
     network.to(chosen).eval()
     batch_size = evaluation_batch(recipe.train)
     if recipe.train.recalibrate:
@@ -101,14 +102,14 @@ def import_checkpoint(
         scores = {name: score(network, split, batch_size=batch_size, device=chosen) for name, split in frames.items()}
     if (test := scores["test"]) is not None:
         run.write_predictions(shards.split("test").keys, test.labels, test.logits, shards.classes)
-    result = {
+    result: RunResult = {
         "schema": 1,
         "method": recipe.train.method,
         "recipe_name": recipe.name,
         "recipe": recipe.tables(),
         "changed_by_method": {},
         "init": None,
-        "imported": {**taken, "sha256": digest},
+        "imported": taken,
         "shard_set": shards.id,
         "contents": contents_id(shards),
         "dataset": shards.settings["dataset"],
@@ -119,8 +120,7 @@ def import_checkpoint(
         "best_epoch": epoch,
         "epochs": 0,
         "steps": 0,
-        **split_figures("", scores),
-        **split_figures("last_", scores),
+        **split_scores(scores, scores),
         "classes": list(shards.classes),
         "confusion": test.confusion() if test else None,
         "firing_rates": test.firing_rates if test else None,
@@ -143,7 +143,9 @@ def import_checkpoint(
     return result
 
 
-def _fitted(file: Path, recipe: Recipe, shards: Any, *, partial: bool) -> tuple[TransferNetwork, dict[str, Any]]:
+def _fitted(
+    file: Path, digest: str, recipe: Recipe, shards: ShardSet, *, partial: bool
+) -> tuple[TransferNetwork, Imported]:
     """The recipe's network with the file's weights, and what was taken of the file.
 
     Raises:
@@ -168,6 +170,7 @@ def _fitted(file: Path, recipe: Recipe, shards: Any, *, partial: bool) -> tuple[
         log.warning("%s: %s; what is missing keeps fresh weights", file, report)
     return network, {
         "file": file.name,
+        "sha256": digest,
         "epoch": published.epoch,
         "arch": published.arch,
         "tensors": len(state),

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import torch
 
 from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.evaluation.energy import held_out_energy_nj
-from spikebridge.train.evaluation.score import Scores, split_figures
+from spikebridge.train.evaluation.score import Scores, split_scores
 from spikebridge.train.networks.precision import tf32
 from spikebridge.train.runs import checkpoints
+from spikebridge.train.runs.result import RunResult
 from spikebridge.train.trainer.epochs import SELECTION, Trainer
 
 log = logging.getLogger(__name__)
 
 
-def build_result(trainer: Trainer, recipe: Recipe) -> dict[str, Any]:
+def build_result(trainer: Trainer, recipe: Recipe) -> RunResult:
     """Write weights and predictions; score the test split with `best` and with `last`, and put it all together.
 
     Args:
@@ -66,8 +66,7 @@ def build_result(trainer: Trainer, recipe: Recipe) -> dict[str, Any]:
         "best_epoch": best_epoch,
         "epochs": at.epoch,
         "steps": at.step,
-        **split_figures("", best),
-        **split_figures("last_", last),
+        **split_scores(best, last),
         "classes": list(classes),
         "confusion": test.confusion() if test else None,
         "firing_rates": test.firing_rates if test else None,

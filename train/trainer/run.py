@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spikebridge.models import backends
+from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.errors import RunError, RunStoppedError
 from spikebridge.train.evaluation.evaluate import open_shards
@@ -22,6 +23,7 @@ from spikebridge.train.networks.initial_weights import (
 )
 from spikebridge.train.runs.checkpoints import CheckpointInterval
 from spikebridge.train.runs.folder import RunFolder, contents_id, read_result, require_shards
+from spikebridge.train.runs.result import RunResult
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer.distributed import Distributed, init_distributed, local_device
 from spikebridge.train.trainer.epochs import Trainer
@@ -37,7 +39,7 @@ BAR = "{desc} {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt}{postfix}"
 
 
 def train(
-    shards: Any,
+    shards: ShardSet | str | Path,
     recipe: Recipe,
     run_dir: str | Path,
     *,
@@ -52,7 +54,7 @@ def train(
     tensorboard: bool = False,
     init: str | Path | None = None,
     backend: str = "auto",
-) -> dict[str, Any]:
+) -> RunResult:
     """Train, validate after each epoch, score the test split once; continue an unfinished run, return a finished one.
 
     On the CPU, and with the same number of threads, an interrupted run ends with the same bits as an uninterrupted one,
@@ -113,7 +115,7 @@ def train(
 
         if distributed.on_main(status) == "finished":
             log.info("%s is finished already", run.path)
-            return dict(distributed.on_main(lambda: read_result(run.path)))
+            return distributed.on_main(lambda: read_result(run.path))
         trainer = Trainer(
             shards,
             recipe.train,
@@ -140,7 +142,7 @@ def train(
                 return found
 
             if distributed.on_main(claim) == "finished":
-                return dict(distributed.on_main(lambda: read_result(run.path)))
+                return distributed.on_main(lambda: read_result(run.path))
             return _work(trainer, recipe, distributed, ran, progress=progress or NullProgress, tensorboard=tensorboard)
 
 
@@ -152,7 +154,7 @@ def _work(
     *,
     progress: Progress,
     tensorboard: bool,
-) -> dict[str, Any]:
+) -> RunResult:
     """Take a claimed run from where it is to its result; `ran` counts layers of neurons by backend."""
     run = trainer.run
     trainer.restore()
@@ -168,15 +170,19 @@ def _work(
     per_step = len(trainer.data) / trainer.data.steps_per_epoch
     display = ProgressDisplay(bar, steps=trainer.steps, samples_per_step=per_step, done=trainer.state.step)
 
-    def finish() -> dict[str, Any]:
-        result = {**build_result(trainer, recipe), "init": recorded_start(run), "backend": "+".join(sorted(ran))}
+    def finish() -> RunResult:
+        result: RunResult = {
+            **build_result(trainer, recipe),
+            "init": recorded_start(run),
+            "backend": "+".join(sorted(ran)),
+        }
         run.finish(result)
         return result
 
     try:
         while trainer.state.epoch < recipe.train.epochs:
             trainer.run_epoch(display)
-        return dict(distributed.on_main(finish))
+        return distributed.on_main(finish)
     except (KeyboardInterrupt, RunStoppedError):
         bar.close()
         log.warning("%s stands at step %d of %d", run.path, trainer.state.step, trainer.steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -21,7 +22,7 @@ def grids() -> None:
     """
 
 
-def _grid_tables(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+def _grid_tables(name: str, overrides: tuple[str, ...] = ()) -> Mapping[str, Any]:
     from spikebridge.train.studies.grids import load_grid
 
     return load_grid(name, overrides=overrides).described()

@@ -8,6 +8,7 @@ import click
 
 from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result
 from spikebridge.train.config.recipes import load_recipe
+from spikebridge.train.runs.result import accuracy_of
 from spikebridge.train.verbs.options import device_option, set_option, shards_option
 
 
@@ -62,7 +63,7 @@ def import_checkpoint(
     lines = [f"{taken['file']}: {taken['fitted']} of {taken['tensors']} tensors fitted"]
     lines += [f"  {kind:20} {', '.join(taken[kind])}" for kind in ("missing", "unexpected", "misfits") if taken[kind]]
     for split in ("test", "validation"):
-        accuracy, label = result[f"{split}_accuracy"], " (SIMULATED)" if result["simulated"] else ""
+        accuracy, label = accuracy_of(result, split), " (SIMULATED)" if result["simulated"] else ""
         if accuracy is not None:
             lines.append(f"  {split + ' accuracy':20} {accuracy:.1%} of {result['samples'][split]:,} recordings{label}")
     text = "\n".join([*lines, f"  run                  {run_path}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -22,7 +23,7 @@ def recipes() -> None:
     """
 
 
-def _recipe_tables(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+def _recipe_tables(name: str, overrides: tuple[str, ...] = ()) -> Mapping[str, Any]:
     return load_recipe(name, overrides=overrides).tables()
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from spikebridge.pipeline.ui.terminal import json_option, note, overwrite_option, path_type, print_result
 from spikebridge.train.errors import TrainError
+
+if TYPE_CHECKING:
+    from spikebridge.pipeline.shards.reader import ShardSet
 
 
 @click.command()
@@ -38,7 +41,7 @@ def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwri
     print_result({"report": str(target)}, f"report: {target}", as_json=as_json)
 
 
-def write_run_report(runs: list[Path], out: Path, shards: Any) -> None:
+def write_run_report(runs: list[Path], out: Path, shards: ShardSet | None) -> None:
     """Write the report of runs; a machine without the packages for pictures still gets its training done."""
     from spikebridge.train.report.write import write_report
 

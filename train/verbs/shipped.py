@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from spikebridge.train.config.shipped import ShippedFiles
 from spikebridge.train.verbs.options import set_option
 
 
-def add_shipped_verbs(group: click.Group, shipped: ShippedFiles, tables: Callable[..., dict[str, Any]]) -> None:
+def add_shipped_verbs(group: click.Group, shipped: ShippedFiles, tables: Callable[..., Mapping[str, Any]]) -> None:
     """Give a group the verbs list, show, copy and validate; `tables` reads and checks one file."""
     verb, kind = group.name, shipped.kind
 

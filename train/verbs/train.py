@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -17,6 +16,7 @@ from spikebridge.pipeline.ui.terminal import (
     progress_bar,
 )
 from spikebridge.train.config.recipes import dump_recipe, load_recipe
+from spikebridge.train.runs.result import RunResult, accuracy_of
 from spikebridge.train.signals import listening
 from spikebridge.train.verbs.options import backend_option, checkpoint_option, device_option, set_option
 from spikebridge.train.verbs.report import write_run_report
@@ -119,14 +119,14 @@ def train(
     print_result(result, result_text(result, run_path), as_json=as_json, then=step)
 
 
-def result_text(result: dict[str, Any], run_path: Path) -> str:
+def result_text(result: RunResult, run_path: Path) -> str:
     """Return the closing lines of a run."""
     samples = result["samples"]
     lines = [result["method"] + " on " + result["dataset"] + (" (SIMULATED recordings)" if result["simulated"] else "")]
     if result["protocol"] == "leaky":
         lines[0] += " (LEAKY protocol: no result)"
     for split in ("test", "validation"):
-        accuracy = result[f"{split}_accuracy"]
+        accuracy = accuracy_of(result, split)
         if accuracy is not None:
             lines.append(f"  {split + ' accuracy':20} {accuracy:.1%} of {samples[split]:,} recordings")
     lines += [
