@@ -1,4 +1,4 @@
-"""What training finds on this machine: torch, GPUs, threads, backends of the neurons, runs."""
+"""The training side of this machine: torch, GPUs, threads, backends of the neurons, runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNTRIED = "; its kernels are tested in Triton's interpreter, never yet on a GPU:
 
 
 def examine(runs: Path) -> dict[str, Any]:
-    """All sections, as plain JSON.
+    """Return all sections, as plain JSON.
 
     Args:
         runs: folder of the runs; need not exist.
@@ -35,27 +35,27 @@ def examine(runs: Path) -> dict[str, Any]:
 
 
 def gpus() -> list[str]:
-    """Name and memory of every CUDA device that torch can use."""
+    """Return name and memory of every CUDA device that torch can use."""
     if not torch.cuda.is_available():
         return []
-    found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    return [f"{device.name}, {device.total_memory / 2**30:,.1f} GiB" for device in found]
+    devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [f"{device.name}, {device.total_memory / 2**30:,.1f} GiB" for device in devices]
 
 
 def fast_paths() -> list[dict[str, Any]]:
-    """What makes training fast: name, whether it is active on this machine, and why not or how."""
+    """List what makes training fast: name, whether it is active on this machine, and why not or how."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x = torch.zeros(1, 1, 1, 1, 1, 1, device=device)
     rule = FiringRule(get_surrogate("QGateGrad"))
-    chosen = choose(x, rule)
+    selected = choose(x, rule)
     paths = []
     for name, obstacle in BACKENDS.items():
         why = obstacle(x, rule)
-        if name == chosen:
+        if name == selected:
             why = f"what train takes on {device}" + UNTRIED * (name == "triton")
         elif not why:
             why = "can run, is slower" if name == "torch" else "can run, where asked for with --backend"
-        paths.append({"path": f"neurons on {name}", "active": name == chosen, "why": why})
+        paths.append({"path": f"neurons on {name}", "active": name == selected, "why": why})
     onednn = torch.backends.mkldnn.is_available()
     return [
         *paths,
@@ -86,7 +86,7 @@ def fast_paths() -> list[dict[str, Any]]:
 
 
 def sixteen_bits() -> str:
-    """What this CPU computes in 16 bits, in words."""
+    """Return what this CPU computes in 16 bits, in words."""
     able = [name for name in ("bf16", "fp16") if cpu_computes(name)]
     return (
         f"this CPU has instructions for {' and '.join(able)}" if able else "this CPU has no instructions for it: slow"
@@ -94,8 +94,8 @@ def sixteen_bits() -> str:
 
 
 def run_folders(runs: Path) -> list[dict[str, Any]]:
-    """Name and state of every run in a folder: finished with its accuracy, or unfinished."""
-    found = []
+    """Return name and state of every run in a folder: finished with its accuracy, or unfinished."""
+    rows = []
     for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
         run = RunFolder(folder)
         if not run.config.exists():
@@ -105,5 +105,5 @@ def run_folders(runs: Path) -> list[dict[str, Any]]:
             state = "finished" if accuracy is None else f"test {accuracy:.1%}"
         except TrainError:
             state = "unfinished"
-        found.append({"name": folder.name, "state": state})
-    return found
+        rows.append({"name": folder.name, "state": state})
+    return rows

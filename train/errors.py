@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class TrainError(Exception):
-    """Something about a recipe, a run folder, a device or a data set that the user can mend; base of the family."""
+    """A recipe, run folder, device or data set is wrong and the user can put it right; base of the family."""
 
 
 class RecipeError(TrainError):
@@ -46,7 +46,7 @@ class NetworkError(TrainError):
 
 
 class ReportError(TrainError):
-    """A report cannot be written: packages for pictures missing, or nothing to show."""
+    """A report cannot be written: packages for figures missing, or nothing to show."""
 
 
 class ExportError(TrainError):

@@ -45,7 +45,7 @@ class StreamOutputs(Protocol):
 
 @dataclass(frozen=True)
 class Mixture:
-    """What makes labels pairs: the second classes of samples, see `train.data.mixing`."""
+    """The second classes of samples whose labels are pairs, see `train.data.mixing`."""
 
     labels: Tensor
     """int64 [B], of what was mixed in."""
@@ -72,12 +72,12 @@ class TransferLoss:
 
 
 def _centred(gram: Tensor) -> Tensor:
-    """Gram matrices [T,B,B] with rows and columns centred."""
+    """Centre the rows and columns of Gram matrices [T,B,B]."""
     return gram - gram.mean(-1, keepdim=True) - gram.mean(-2, keepdim=True) + gram.mean((-2, -1), keepdim=True)
 
 
 def _u_centred(gram: Tensor) -> Tensor:
-    """Gram matrices [T,B,B] centred without their diagonals, which become 0; B of at least 4."""
+    """Centre Gram matrices [T,B,B] without their diagonals, which become 0; B of at least 4."""
     n = gram.shape[-1]
     diagonal = torch.eye(n, dtype=torch.bool, device=gram.device)
     gram = gram.masked_fill(diagonal, 0)
@@ -87,7 +87,7 @@ def _u_centred(gram: Tensor) -> Tensor:
 
 
 def linear_cka(x: Tensor, y: Tensor, *, estimator: str = "biased") -> Tensor:
-    """Linear centred kernel alignment of two sets of features at every time step.
+    """Compute the linear centred kernel alignment of two sets of features at every time step.
 
     Half-precision features are compared in float32. Features without variance give 0, with gradient 0.
 
@@ -120,7 +120,7 @@ def linear_cka(x: Tensor, y: Tensor, *, estimator: str = "biased") -> Tensor:
 
 
 def distillation_loss(logits: Tensor, targets: Tensor, *, temperature: float) -> Tensor:
-    """How far a student's time-averaged predictions are from a teacher's, 0-d, at least 0.
+    """Compute the distance of a student's time-averaged predictions from a teacher's, 0-d, at least 0.
 
     Args:
         logits: of the student [T,B,K].
@@ -135,7 +135,7 @@ def distillation_loss(logits: Tensor, targets: Tensor, *, temperature: float) ->
 
 
 def cross_entropies(logits: Tensor, labels: Tensor, mixture: Mixture | None = None) -> Tensor:
-    """Cross entropy of every sample [B] from logits [B,K]; of a pair of classes the sum of both by their shares."""
+    """Compute the cross entropy of every sample [B] from logits [B,K]; a pair of classes weighs by shares."""
     own = F.cross_entropy(logits, labels, reduction="none")
     if mixture is None:
         return own
@@ -146,7 +146,7 @@ def cross_entropies(logits: Tensor, labels: Tensor, mixture: Mixture | None = No
 def classification_loss(
     logits: Tensor, labels: Tensor, *, tet: bool, weights: Tensor | None = None, mixture: Mixture | None = None
 ) -> Tensor:
-    """Loss of one stream, 0-d.
+    """Compute the loss of one stream, 0-d.
 
     Args:
         logits: [T,B,K].
@@ -170,7 +170,7 @@ def classification_loss(
 
 
 def step_weights(coefficients: Tensor, *, mode: str = "published") -> tuple[Tensor, Tensor]:
-    """Weights [T] of the alignment and of the event stream's TET terms, from the coefficients [T].
+    """Compute the weights [T] of the alignment and of the event stream's TET terms, from the coefficients [T].
 
     With s = sigmoid(coefficients):
 
@@ -198,7 +198,7 @@ def step_weights(coefficients: Tensor, *, mode: str = "published") -> tuple[Tens
 
 
 def domain_loss(cka: Tensor, *, weights: Tensor | None = None, estimator: str = "biased") -> Tensor:
-    """Mean distance of the streams over time, 0-d, from cka [T] and the weights [T] of its steps (None for 1).
+    """Compute the mean distance of the streams over time, 0-d, from cka [T] and weights [T] (None for 1).
 
     Differs: the published `1 - |CKA|` is kept for the biased estimator, which is never negative. The debiased one is:
     there the distance is 1 - CKA, because the absolute value would push dissimilar features further apart.
@@ -220,7 +220,7 @@ def transfer_loss(
     smallest_aligned_batch: int = 0,
     mixture: Mixture | None = None,
 ) -> TransferLoss:
-    """The loss of one batch, with its parts.
+    """Compute the loss of one batch, with its parts.
 
     Regularisation weights the alignment and the event stream's TET terms step by step, see `step_weights`. With one
     stream alone the total is its classification loss with weights 1.

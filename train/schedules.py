@@ -18,7 +18,7 @@ def learning_rate(
     milestones: Sequence[int] = (),
     lr_decay: float = 0.1,
 ) -> float:
-    """Learning rate that holds during one epoch.
+    """Return the learning rate of one epoch.
 
     Warm-up rises linearly from `warmup_lr` at epoch 0 and would reach `lr` at epoch `warmup_epochs`. What follows
     counts epochs from the start of the run, not from the end of the warm-up.
@@ -55,7 +55,7 @@ def learning_rate(
 def replacement_probability(
     step: int, steps: int, *, sliding: str = "power", power: float = 3.0, switch: float = 0.5
 ) -> float:
-    """Probability with which a static sequence gives way to the event sequence of its sample.
+    """Return the probability with which a static sequence gives way to the event sequence of its sample.
 
     Args:
         step: 0-based, over the whole run.
@@ -91,7 +91,7 @@ def replacement_probability(
 
 
 def event_share(probability: float, time_steps: int) -> float:
-    """Expected share of event frames where static frames give way, once and for good, with a probability per step.
+    """Return the expected share of event frames where, with a probability per step, events begin and stay.
 
     Args:
         probability: p in [0, 1] that a step is the first event frame if none was before.
@@ -106,7 +106,7 @@ def event_share(probability: float, time_steps: int) -> float:
 
 
 def switch_probability(share: float, time_steps: int) -> float:
-    """The p whose `event_share` is `share`, by bisection to the last bit; 0 for 0 and 1 for 1.
+    """Return the p whose `event_share` is `share`, by bisection to the last bit; 0 for 0 and 1 for 1.
 
     Raises:
         ValueError: a share outside [0, 1], or no time step.
@@ -122,12 +122,12 @@ def switch_probability(share: float, time_steps: int) -> float:
 
 
 def pretraining_steps(steps: int, share: float) -> int:
-    """Steps of a run before its fine-tuning: `share` of all, rounded; from two steps on there is one of either."""
+    """Return the steps before the fine-tuning: `share` of all, rounded; from two steps on there is one of either."""
     return min(max(round(share * steps), 1), max(steps - 1, 1))
 
 
 def scheduled_coefficient(epoch: int, epochs: int, *, start: float, end: float) -> float:
-    """Coefficient of all time steps during one epoch, linear from `start` in the first to `end` in the last.
+    """Return the coefficient of one epoch, linear from `start` in the first to `end` in the last.
 
     Args:
         epoch: 0-based.

@@ -18,17 +18,17 @@ EXIT_CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SI
 
 
 class StopRequest:
-    """Whether somebody asked for an end; looked at between two steps."""
+    """A request to stop a run, read between two steps; `signal` is 0 without one."""
 
     def __init__(self) -> None:
         self.signal = 0
 
     def ask(self, number: int) -> None:
-        """Ask for an end; the first signal counts."""
+        """Request a stop; the first signal counts."""
         self.signal = self.signal or number
 
     def error(self, number: int = 0) -> RunStoppedError:
-        """What to raise once the checkpoint is written."""
+        """Return the error to raise once the checkpoint is written."""
         number = number or self.signal
         return RunStoppedError(
             f"Stopped by {signal.Signals(number).name} with a checkpoint; the same command continues.", signal=number
@@ -36,19 +36,19 @@ class StopRequest:
 
 
 @contextmanager
-def listening() -> Iterator[StopRequest]:
+def stop_on_signals() -> Iterator[StopRequest]:
     """Turn SIGINT, SIGTERM and SIGUSR1 into a request while the block runs; main thread only.
 
     A second Ctrl-C ends at once with `KeyboardInterrupt`, and the last checkpoint counts. Not under torchrun: there a
     single one arrives twice, from the terminal and passed on by torchrun.
     """
-    request, patient = StopRequest(), "TORCHELASTIC_RUN_ID" in os.environ
+    request, under_torchrun = StopRequest(), "TORCHELASTIC_RUN_ID" in os.environ
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and request.signal and not patient:
+        if number == signal.SIGINT and request.signal and not under_torchrun:
             raise KeyboardInterrupt
         if not request.signal:
-            more = "" if patient or number != signal.SIGINT else "; once more ends at once"
+            more = "" if under_torchrun or number != signal.SIGINT else "; once more ends at once"
             log.warning("%s: finishing the step, then a checkpoint%s", signal.Signals(number).name, more)
         request.ask(number)
 

@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 
 
 def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Mean and standard deviation with n - 1; the latter is None for one value, both without values."""
+    """Return mean and standard deviation with n - 1; the latter is None for one value, both without values."""
     known = [value for value in values if value is not None]
     if not known:
         return None, None
@@ -29,7 +29,7 @@ def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | 
 
 
 def student_share(t: float, freedom: int) -> float:
-    """Probability that |T| <= t >= 0 for Student's T with a whole number of degrees of freedom, at least 1.
+    """Return the probability that |T| <= t >= 0 for Student's T with a whole number of degrees of freedom, at least 1.
 
     Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4: finite sums over powers of the
     cosine of atan(t / sqrt(freedom)).
@@ -46,7 +46,7 @@ def student_share(t: float, freedom: int) -> float:
 
 
 def student_quantile(share: float, freedom: int) -> float:
-    """The t with P(|T| <= t) = share, 0 <= share < 1, by bisection of the angle; to about 12 digits.
+    """Return the t with P(|T| <= t) = share, 0 <= share < 1, by bisection of the angle; to about 12 digits.
 
     Raises:
         ValueError: no degree of freedom, or a share out of range.
@@ -108,7 +108,7 @@ class Difference:
 
 
 def difference(figures: Mapping[int, float | None], minus: Mapping[int, float | None]) -> Difference:
-    """Paired difference over the seeds that both have a figure for."""
+    """Compute the paired difference over the seeds that both have a figure for."""
     seeds = sorted(seed for seed in figures if figures[seed] is not None and minus.get(seed) is not None)
     values = tuple(float(figures[s]) - float(minus[s]) for s in seeds)  # type: ignore[arg-type]
     mean, std = mean_and_std(values)

@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from spikebridge.pipeline.events.framing import to_frames  # noqa: E402
 from spikebridge.pipeline.formats.bin40 import decode_packed  # noqa: E402
 from spikebridge.pipeline.images.decode import to_static  # noqa: E402
-from spikebridge.train.data.simulation import Grid, simulate_frames, simulation_draws  # noqa: E402
+from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws  # noqa: E402
 from spikebridge.train.data.simulation_ranges import LANES, TRIANGLE, Leg, Profile, SimulationRanges  # noqa: E402
 
 T, SIZE, SENSOR = 10, 28, (34, 34)
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     images, real = read(asked.recordings)
-    grid = Grid(SIZE, SENSOR, "sum")
+    grid = SensorGrid(SIZE, SENSOR, "sum")
     draws = simulation_draws(asked.seed, 0, np.arange(len(images)), grid, device=torch.device("cpu"))
 
     def compared(values: NDArray[np.float64]) -> dict[str, float]:

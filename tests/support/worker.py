@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 from fake_shards import FakeShardSet, tiny_recipe  # noqa: E402
 
 from spikebridge.train.errors import RunStoppedError  # noqa: E402
-from spikebridge.train.signals import EXIT_CODES, listening  # noqa: E402
+from spikebridge.train.signals import EXIT_CODES, stop_on_signals  # noqa: E402
 from spikebridge.train.trainer import epochs  # noqa: E402
 from spikebridge.train.trainer import run as loop  # noqa: E402
 
@@ -40,16 +40,16 @@ def main(plan):
 
         epochs.Trainer._step = hold
     if "die_at" in plan:  # the hard way, in the middle of a step
-        before = epochs.Trainer._between_steps
+        before = epochs.Trainer._commit_or_stop
 
         def die(self):
             if self.state.step == plan["die_at"] and os.environ.get("RANK", "0") == str(plan.get("die_rank", 0)):
                 os.kill(os.getpid(), signal.SIGKILL)
             before(self)
 
-        epochs.Trainer._between_steps = die
+        epochs.Trainer._commit_or_stop = die
     shards = FakeShardSet(plan["shards"], **plan.get("sizes", {}))
-    with listening() as stop:
+    with stop_on_signals() as stop:
         loop.train(
             shards,
             tiny_recipe(**plan.get("recipe", {})),

@@ -1,11 +1,11 @@
-"""Photographs to event frames while training: a small model of an event camera, another draw for every use.
+"""Simulates event frames of static images while training: a small event camera, drawn anew for every use.
 
 Axes: B batch, T time bins, K instants per bin, S = T * K instants, C channels, P polarity, H, W of a frame, h, w of the
 sensor grid, L settings. Positions are (x, y), x to the right, y down; times are shares of the recording, 0 to 1.
 
-A photograph moves over a sensor grid; each pixel compares the logarithm of its low-passed light with the level that it
-memorised and counts the contrast thresholds in between, ON above and OFF below. Every setting is drawn anew for every
-sample from a range that is wide on purpose: what a network learns must hold for a camera that was never measured.
+A static image moves over a sensor grid; each pixel compares the logarithm of its low-passed light with the level that
+it memorised and counts the contrast thresholds in between, ON above and OFF below. Every setting is drawn anew for
+every sample from a range that is wide on purpose: a network must learn what holds for cameras never measured.
 
 This is not the simulator that makes the built-in recordings (`pipeline.simulation.camera`), and shares no code or
 settings with it: that one follows single events in microseconds through one calibrated camera; this one has a coarse
@@ -46,7 +46,7 @@ LEG_LANES = 4
 """Uniform numbers per leg of the path: deviation of x and of y, lateness, direction."""
 
 
-class Grid:
+class SensorGrid:
     """How the sensor's pixels make up a frame.
 
     Args:
@@ -65,7 +65,7 @@ class Grid:
         self.columns, self.rows = (_weights(n, size, reduction) for n in (self.width, self.height))  # [S,w], [S,h]
 
     def to_frames(self, counts: Tensor) -> Tensor:
-        """Counts [..., h, w] to frames [..., S, S] in the unit of the shard set."""
+        """Convert counts [..., h, w] to frames [..., S, S] in the unit of the shard set."""
         if self.reduction == "bilinear" or (self.width, self.height) != (self.size, self.size):
             rows, columns = (m.to(counts) for m in (self.rows, self.columns))
             counts = rows @ counts @ columns.mT
@@ -77,7 +77,7 @@ class Grid:
 
 
 def _weights(pixels: int, size: int, reduction: str) -> Tensor:
-    """Weight of every grid pixel in every cell of a frame along one axis, float32 [S,n]."""
+    """Return the weight of every grid pixel in every cell of a frame along one axis, float32 [S,n]."""
     weights = torch.zeros(size, pixels)
     if reduction == "bilinear":
         place = torch.linspace(0, pixels - 1, size)
@@ -102,7 +102,7 @@ class SimulationDraws:
 
 
 def simulation_draws(
-    seed: int, epoch: Epoch, draws: Tensor, grid: Grid, *, device: torch.device, purpose: str = "simulation"
+    seed: int, epoch: Epoch, draws: Tensor, grid: SensorGrid, *, device: torch.device, purpose: str = "simulation"
 ) -> SimulationDraws:
     """Draw the random numbers of samples; a pure function of (seed, epoch, draw position).
 
@@ -121,8 +121,8 @@ def simulation_draws(
     return SimulationDraws(settings=lanes.float().to(device), pixels=fields.to(device))
 
 
-def settings_of(draws: Tensor, ranges: SimulationRanges) -> dict[str, Tensor]:
-    """Every setting's value per sample, float32 [B]; draws [B,L and more]."""
+def scale_settings(draws: Tensor, ranges: SimulationRanges) -> dict[str, Tensor]:
+    """Scale draws [B,L and more] in [0, 1) to every setting's value per sample, float32 [B]."""
     values = {}
     for name, lane in LANES.items():
         low, high = getattr(ranges, name)
@@ -134,11 +134,11 @@ def settings_of(draws: Tensor, ranges: SimulationRanges) -> dict[str, Tensor]:
 
 
 def path(times: Tensor, s: dict[str, Tensor], profile: Profile, draws: Tensor) -> Tensor:
-    """TrainState of the picture in sensor pixels at shares `times` [S] of the recording: [2,B,S], x then y.
+    """Return the position of the image in sensor pixels at shares `times` [S] of the recording: [2,B,S], x then y.
 
     Args:
         times: float32 [S].
-        s: see `settings_of`.
+        s: see `scale_settings`.
         profile: its legs.
         draws: float32 [B, LEG_LANES * MOST_LEGS] in [0, 1).
     """
@@ -164,12 +164,12 @@ def path(times: Tensor, s: dict[str, Tensor], profile: Profile, draws: Tensor) -
 def simulate_frames(
     images: Tensor,
     draws: SimulationDraws,
-    grid: Grid,
+    grid: SensorGrid,
     *,
     time_bins: int,
     profile: Profile,
 ) -> Tensor:
-    """Event frames of photographs, float32 [T,B,2,S,S] in the unit of the shard set, OFF before ON.
+    """Simulate event frames of static images, float32 [T,B,2,S,S] in the unit of the shard set, OFF before ON.
 
     Args:
         images: [B,C,H,W] in [0, 1], any C (averaged) and size; shows what the frame shows.
@@ -178,19 +178,19 @@ def simulate_frames(
         time_bins: T.
         profile: the camera and its movement.
     """
-    s = settings_of(draws.settings, profile.ranges)
+    s = scale_settings(draws.settings, profile.ranges)
     light = _light(images.float().mean(1, keepdim=True), s, profile.inverted)  # [B,1,H,W]
     steps = time_bins * INSTANTS
     times = torch.arange(steps + 1, device=images.device, dtype=torch.float32) / steps  # [S+1]
     places = path(times, s, profile, draws.settings[:, len(LANES) :])  # [2,B,S+1]
-    seen = _look(light, places, s, grid).clamp_(min=0)  # [S+1,B,h,w], light
-    seen += s["dark_level"][:, None, None]
-    counts = _count(seen, draws.pixels, s, time_bins)  # [T,B,2,h,w]
+    pixel_light = _sample_light(light, places, s, grid).clamp_(min=0)  # [S+1,B,h,w]
+    pixel_light += s["dark_level"][:, None, None]
+    counts = _count(pixel_light, draws.pixels, s, time_bins)  # [T,B,2,h,w]
     return grid.to_frames(counts)
 
 
 def _light(grey: Tensor, s: dict[str, Tensor], inverted: bool) -> Tensor:
-    """Light [B,1,H,W] of grey values [B,1,H,W], black at 0, white at 1."""
+    """Return the light [B,1,H,W] of grey values [B,1,H,W], black at 0, white at 1."""
     edge = F.pad(grey, (1, 1, 1, 1), mode="replicate")
     rows = edge[..., 1:-1, :] / 2 + (edge[..., :-2, :] + edge[..., 2:, :]) / 4
     soft = rows[..., 1:-1] / 2 + (rows[..., :-2] + rows[..., 2:]) / 4
@@ -198,8 +198,8 @@ def _light(grey: Tensor, s: dict[str, Tensor], inverted: bool) -> Tensor:
     return (1 - grey if inverted else grey).pow(s["light_gamma"].view(-1, 1, 1, 1))
 
 
-def _look(light: Tensor, places: Tensor, s: dict[str, Tensor], grid: Grid) -> Tensor:
-    """What the pixels see at each instant, [S,B,h,w]: the picture turned, scaled and sheared, then moved."""
+def _sample_light(light: Tensor, places: Tensor, s: dict[str, Tensor], grid: SensorGrid) -> Tensor:
+    """Return the light of each pixel and instant, [S,B,h,w]: the image rotated, scaled, sheared, then moved."""
     B, S = places.shape[1:]
     x = (torch.arange(grid.width, device=light.device) * 2 + 1) / grid.width - 1  # [w] in -1..1
     y = (torch.arange(grid.height, device=light.device) * 2 + 1) / grid.height - 1  # [h]
@@ -207,23 +207,23 @@ def _look(light: Tensor, places: Tensor, s: dict[str, Tensor], grid: Grid) -> Te
     wide, high = s["scale"] * (1 + s["stretch"]), s["scale"] * (1 - s["stretch"])
     a, b = cos / wide, sin / wide + s["shear"] * cos / high
     c, d = -sin / high, cos / high
-    # Moving the picture to the right lets the pixel look further to the left.
+    # Where the image moves to the right, a pixel samples it further to the left.
     moved_x = places[0] * (2 * grid.scale_x / grid.width)  # [B,S]
     moved_y = places[1] * (2 * grid.scale_y / grid.height)
     u = x - moved_x[..., None]  # [B,S,w]
     v = y - moved_y[..., None]  # [B,S,h]
-    look = light.new_empty(B, S, grid.height, grid.width, 2)
-    torch.add((a[:, None, None] * u)[:, :, None], (b[:, None, None] * v)[..., None], out=look[..., 0])
-    torch.add((c[:, None, None] * u)[:, :, None], (d[:, None, None] * v)[..., None], out=look[..., 1])
-    seen = F.grid_sample(
-        light, look.view(B, S * grid.height, grid.width, 2), padding_mode="border", align_corners=False
+    points = light.new_empty(B, S, grid.height, grid.width, 2)
+    torch.add((a[:, None, None] * u)[:, :, None], (b[:, None, None] * v)[..., None], out=points[..., 0])
+    torch.add((c[:, None, None] * u)[:, :, None], (d[:, None, None] * v)[..., None], out=points[..., 1])
+    sampled = F.grid_sample(
+        light, points.view(B, S * grid.height, grid.width, 2), padding_mode="border", align_corners=False
     )
-    return seen.view(B, S, grid.height, grid.width).transpose(0, 1)  # [S,B,h,w]
+    return sampled.view(B, S, grid.height, grid.width).transpose(0, 1)  # [S,B,h,w]
 
 
-def _count(seen: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int) -> Tensor:
-    """Events per bin, polarity and pixel, float32 [T,B,2,h,w], of the light seen [S+1,B,h,w]."""
-    S, B = seen.shape[0] - 1, seen.shape[1]
+def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int) -> Tensor:
+    """Count the events per bin, polarity and pixel, float32 [T,B,2,h,w], of the light [S+1,B,h,w]."""
+    S, B = light.shape[0] - 1, light.shape[1]
     K = S // time_bins
 
     def per_sample(name: str) -> Tensor:
@@ -232,14 +232,14 @@ def _count(seen: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int) -
     spread = per_sample("threshold_spread")
     on = per_sample("threshold_on") * (1 + spread * (2 * pixels[0] - 1))  # [B,h,w]
     off = per_sample("threshold_on") * per_sample("off_ratio") * (1 + spread * (2 * pixels[1] - 1))
-    follow = seen * (per_sample("bandwidth") / S / (1 + per_sample("dark_level")))  # [S+1,B,h,w]
+    follow = light * (per_sample("bandwidth") / S / (1 + per_sample("dark_level")))  # [S+1,B,h,w]
     follow = follow / (1 + follow)  # implicit Euler, stable at any rate
-    level = seen.log()
+    level = light.log()
     rise = per_sample("leak") * on / S  # per instant: a leaking memory acts as a steady rise
     dead = per_sample("dead_time") * S  # in instants
     filtered = level[0].clone()
     difference = pixels[2] * (on + off) - off  # filtered - memorised, between the thresholds
-    counts = seen.new_zeros(time_bins, B, 2, *seen.shape[2:])
+    counts = light.new_zeros(time_bins, B, 2, *light.shape[2:])
     for k in range(1, S + 1):
         step = (level[k] - filtered).mul_(follow[k])
         filtered += step
@@ -258,7 +258,7 @@ def _count(seen: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int) -
 
 
 def _add_noise(counts: Tensor, draws: Tensor, share: Tensor) -> Tensor:
-    """One event more in a share [B] of the pixels, in a bin and of a polarity that the same number decides."""
+    """Add an event in a share [B] of the pixels; the same number decides on bin and polarity."""
     T = counts.shape[0]
     share = share[:, None, None].clamp(min=1e-9)
     slot = (draws / share * (2 * T)).long()  # [B,h,w]; 2T and more where nothing is added
@@ -278,7 +278,7 @@ class Simulator:
         seed: root seed of the run.
 
     Raises:
-        MethodError: the frames are not square pictures of two polarities.
+        MethodError: the frames are not square, or have not two polarities.
     """
 
     def __init__(self, manifest: Mapping[str, Any], sample_shape: tuple[int, ...], *, profile: str, seed: int) -> None:
@@ -286,12 +286,12 @@ class Simulator:
         if polarities != 2 or height != width:
             raise MethodError(f"simulated frames are [T,2,S,S]; this shard set has frames {tuple(sample_shape)}")
         sensor = manifest.get("sensor_size") or (width, height)
-        self.grid = Grid(width, (int(sensor[0]), int(sensor[1])), manifest["settings"]["reduction"])
+        self.grid = SensorGrid(width, (int(sensor[0]), int(sensor[1])), manifest["settings"]["reduction"])
         self.profile, self.seed = PROFILES[profile], seed
 
     @classmethod
-    def of(cls, data: TrainingBatches, settings: TrainSettings) -> Simulator:
-        """The simulator of a run."""
+    def for_run(cls, data: TrainingBatches, settings: TrainSettings) -> Simulator:
+        """Make the simulator of a run."""
         return cls(data.manifest, data.sample_shape, profile=settings.simulation, seed=settings.seed)
 
     def frames(self, images: Tensor, *, epoch: Epoch, draws: Tensor) -> Tensor:

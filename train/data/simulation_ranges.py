@@ -2,7 +2,7 @@
 
 Positions are in sensor pixels, x to the right, y down; times are shares of the recording, 0 to 1.
 
-Source: the middles of the `saccades` are fitted to 20 real N-MNIST recordings and their MNIST photographs, so that the
+Source: the middles of the `saccades` are fitted to 20 real N-MNIST recordings and their MNIST images, so that the
 frames agree cell by cell; the widths are chosen, several times wider than the recordings differ among themselves.
 `smooth` is for cameras and movements that nobody has measured. `mismatched` is wrong on purpose, to see how much the
 settings matter: none of these ranges holds the value of the camera that made the built-in recordings.
@@ -22,7 +22,7 @@ class SimulationRanges:
     dark_level: tuple[float, float] = (0.02, 0.12)
     """Light of black, relative to the span from black to white, drawn by its logarithm."""
     softness: tuple[float, float] = (-0.8, 0.4)
-    """Share of a blur of 0.7 grid pixels; below 0 the picture is sharpened, which undoes the resizes before."""
+    """Share of a blur of 0.7 grid pixels; below 0 the image is sharpened, which undoes the resizes before."""
     threshold_on: tuple[float, float] = (0.14, 0.35)
     """ON contrast threshold, natural logarithm."""
     off_ratio: tuple[float, float] = (0.73, 1.17)
@@ -39,7 +39,7 @@ class SimulationRanges:
     noise: tuple[float, float] = (0.0, 0.035)
     """Share of the pixels that fire once at random."""
     x_start: tuple[float, float] = (-4.1, -1.1)
-    """Where the picture is at the start, sensor pixels to the right of where the photograph shows it."""
+    """Position of the image at the start, sensor pixels to the right of its own."""
     y_start: tuple[float, float] = (-3.2, -0.2)
     """The same, downwards."""
     amplitude: tuple[float, float] = (0.75, 1.25)
@@ -53,13 +53,13 @@ class SimulationRanges:
     pace: tuple[float, float] = (0.85, 1.3)
     """Factor on the duration of each leg."""
     scale: tuple[float, float] = (0.9, 1.12)
-    """Size of the picture relative to the photograph."""
+    """Size of the moving image relative to the static one."""
     stretch: tuple[float, float] = (-0.08, 0.08)
     """Further relative width; the height changes the other way."""
     rotation: tuple[float, float] = (-0.15, 0.15)
-    """Rotation of the picture in radians."""
+    """Rotation of the image in radians."""
     shear: tuple[float, float] = (-0.15, 0.15)
-    """Horizontal shear of the picture."""
+    """Horizontal shear of the image."""
 
 
 LANES = {field.name: lane for lane, field in enumerate(fields(SimulationRanges))}
@@ -90,7 +90,7 @@ class Profile:
     legs: tuple[Leg, ...]
     """Parts of the path; displacements add up. At most `MOST_LEGS`."""
     free: bool = False
-    """Each leg's direction is drawn, and the picture is on average where the photograph shows it."""
+    """Each leg's direction is drawn, and the image is on average at its own position."""
     inverted: bool = False
     """Whether the camera saw the negative: where N-MNIST has ON events, a digit's trailing edge passes."""
 

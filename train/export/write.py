@@ -26,7 +26,7 @@ from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import ExportError
 from spikebridge.train.export.card import model_card
 from spikebridge.train.networks.build import load_network
-from spikebridge.train.runs.checkpoints import weights_file, weights_of, write_atomic
+from spikebridge.train.runs.checkpoints import copy_weights, encode_weights, write_atomic
 from spikebridge.train.runs.folder import RunFolder, read_result
 from spikebridge.train.runs.result import RunResult
 
@@ -178,7 +178,7 @@ def _safetensors(network: TransferNetwork, described: dict[str, Any]) -> tuple[b
         "shard_set": described["shard_set"],
         DESCRIPTION: json.dumps(described),
     }
-    return weights_file(weights_of(network), text), notes
+    return encode_weights(copy_weights(network), text), notes
 
 
 WRITERS: dict[str, Callable[[TransferNetwork, dict[str, Any]], tuple[bytes, tuple[str, ...]]]] = {

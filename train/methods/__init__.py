@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # keeps this module, and with it the names, free of torch
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the network sees at a step, and what the loss has to know about it."""
+    """The inputs of the network at a step, and what the loss needs besides."""
 
     batch: Batch
     """Where it was made from."""
@@ -51,7 +51,7 @@ class Inputs:
 
 
 class Method:
-    """What differs between methods: which streams the network sees, and the loss.
+    """Base of the methods, which differ in the streams that the network sees and in the loss.
 
     Args:
         settings: the `[train]` table.
@@ -70,7 +70,7 @@ class Method:
     """Names of the losses in `TransferLoss.extra`; metrics.jsonl has the mean of each as `loss_NAME`."""
 
     def __init__(self, settings: TrainSettings, *, steps: int) -> None:
-        """See the class; `settings` have gone through `complete`."""
+        """Take settings that have gone through `complete`."""
         self.settings = settings
         self.steps = steps
         self.modules: dict[str, nn.Module] = {}
@@ -78,7 +78,7 @@ class Method:
 
     @classmethod
     def complete(cls, settings: TrainSettings) -> TrainSettings:
-        """The settings that a run with these trains by, network included; what a method must have otherwise differs."""
+        """Return the settings that a run trains by, network included: these, but for what the method fixes."""
         return settings
 
     def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:
@@ -89,7 +89,7 @@ class Method:
         """
 
     def prepare(self, data: TrainingBatches, device: torch.device, on_batch: Callable[[], None]) -> dict[str, Tensor]:
-        """Make what stays fixed during the run, such as the weights of a teacher; empty for most methods.
+        """Make the tensors that stay fixed during the run, such as the weights of a teacher; empty for most methods.
 
         Args:
             data: of the run.
@@ -105,29 +105,29 @@ class Method:
         """Set what is constant during an epoch (0-based), before its first step and again after an interruption."""
 
     def replacement_probability(self, step: int) -> float | None:
-        """Probability of sliding replacement at a step (0-based, over the run); None where there is none."""
+        """Return the probability of sliding replacement at a step (0-based, over the run); None where there is none."""
         return None
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
-        """The streams of a step; `show` makes them of a batch's own samples."""
+        """Return the streams of a step; `make_inputs` makes them of a batch's own samples."""
         raise NotImplementedError
 
     def heads(self, out: TransferOutput, inputs: Inputs) -> dict[str, Tensor]:
-        """What `modules` make of the network's output, by name; with several processes, of this one's samples."""
+        """Apply `modules` to the network's output, by name; with several processes, to this one's samples."""
         return {}
 
     def loss(
         self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
     ) -> TransferLoss:
-        """Loss of the network's output; terms that the method lacks are 0, `cka` zeros where nothing was aligned.
+        """Compute the loss; terms that the method lacks are 0, `cka` zeros where nothing was aligned.
 
         With `synchronize` and several processes the features of `out` are those of all processes together.
         """
         raise NotImplementedError
 
 
-def show(batch: Batch, step: int, *, static: Tensor | None, event: Tensor | None, **extra: Tensor) -> Inputs:
-    """Inputs of a batch's own samples: its labels, dropout seeds and mixture."""
+def make_inputs(batch: Batch, step: int, *, static: Tensor | None, event: Tensor | None, **extra: Tensor) -> Inputs:
+    """Make the inputs of a batch's own samples, with its labels, dropout seeds and mixture."""
     return Inputs(batch, step, static, event, batch.labels, batch.dropout_seeds, extra, batch.mixture)
 
 
@@ -135,7 +135,7 @@ REGISTRY: dict[str, type[Method]] = {}
 
 
 def method(cls: type[Method]) -> type[Method]:
-    """Class decorator that registers a method under the name of its file.
+    """Register a method under the name of its file; a class decorator.
 
     Raises:
         ValueError: the name is taken.
@@ -144,7 +144,7 @@ def method(cls: type[Method]) -> type[Method]:
 
 
 def find_method(name: str) -> type[Method]:
-    """The class of a method.
+    """Return the class of a method.
 
     Raises:
         MethodError: unknown name, with the nearest one.

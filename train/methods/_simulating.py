@@ -29,10 +29,10 @@ class SimulatingMethod(Method):
         Raises:
             MethodError: frames that cannot be simulated.
         """
-        self.data, self.simulator = data, Simulator.of(data, self.settings)
+        self.data, self.simulator = data, Simulator.for_run(data, self.settings)
 
-    def simulated(self, batch: Batch, each: int) -> tuple[Tensor, Tensor, Tensor]:
-        """`each` simulated recordings for every sample of a batch, of images that have nothing to do with it.
+    def simulate(self, batch: Batch, each: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Simulate `each` recordings for every sample of a batch, of images that are drawn independently of it.
 
         Args:
             batch: gives the number and the random numbers.

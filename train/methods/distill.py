@@ -1,9 +1,9 @@
-"""Knowledge transfer with a teacher: an ANN that has learned the photographs, asked during the first part of the run.
+"""Knowledge transfer with a teacher: an ANN trained on the static images, used in the first part of the run.
 
 The teacher has the layers of the network with neurons that do not spike, sees one frame, and is trained before the run
-on the static pool alone (so under protocol `strict` it knows no photograph of a held-out recording), images shifted as
-event frames are by augmentation `crop`. Its softened predictions for the static image of a draw are what the network's
-static and event predictions are held against, until `distill_until` of the run.
+on the static pool alone (so under protocol `strict` it has seen no static image of a held-out recording), its images
+shifted as event frames are by augmentation `crop`. Until `distill_until` of the run, the loss holds the network's
+static and event predictions against its softened predictions for the static image of a draw.
 
 Axes: T time, B batch, n images, P polarity, H, W, K classes.
 
@@ -31,7 +31,7 @@ from spikebridge.train.losses import TransferLoss, distillation_loss
 from spikebridge.train.methods import Inputs, method
 from spikebridge.train.methods.kt import KnowledgeTransfer
 from spikebridge.train.networks.build import make_network
-from spikebridge.train.runs.checkpoints import weights_of
+from spikebridge.train.runs.checkpoints import copy_weights
 
 BATCH = 64
 LEARNING_RATE = 1e-3
@@ -51,48 +51,48 @@ class Distill(KnowledgeTransfer):
         self.teacher = make_network(layers, seed=derived_seed(self.settings.seed, "teacher")).requires_grad_(False)
 
     def prepare(self, data: TrainingBatches, device: torch.device, on_batch: Callable[[], None]) -> dict[str, Tensor]:
-        """Weights of a teacher trained on the static pool of `data`."""
+        """Return the weights of a teacher trained on the static pool of `data`."""
         teacher = self.teacher.to(device).requires_grad_(True)
         with backends.use("auto"):
             right = train_teacher(
                 teacher, data, steps=self.settings.teacher_steps, seed=self.settings.seed, on_batch=on_batch
             )
         log.info("teacher: %d images, %.1f %% of the last ones right", data.pool_images, 100 * right)
-        return weights_of(teacher)
+        return copy_weights(teacher)
 
     def restore(self, prepared: Mapping[str, Tensor], device: torch.device) -> None:
-        """The teacher as it was prepared, frozen."""
+        """Load the teacher's weights and freeze it."""
         self.teacher.load_state_dict(dict(prepared))
         self.teacher.to(device).requires_grad_(False).eval()
 
-    def asked(self, step: int) -> bool:
-        """Whether the teacher plays a part at a step."""
+    def teaches(self, step: int) -> bool:
+        """Return whether the loss of a step contains the teacher."""
         return step < self.settings.distill_until * self.steps
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
-        """Those of `kt`, with the teacher's logits [B,K] for the images while it is asked."""
+        """Return those of `kt`, and while it teaches the teacher's logits [B,K] for the images."""
         plain = super().inputs(batch, step)
-        if not self.asked(step):
+        if not self.teaches(step):
             return plain
         assert batch.images is not None
         with torch.no_grad(), backends.use("auto"):  # the one asked for may know spiking neurons only
-            taught = self.teacher(batch.images[None], None).static_logits  # [1,B,K]
-        return dataclasses.replace(plain, extra={"teacher": taught[0]})
+            targets = self.teacher(batch.images[None], None).static_logits  # [1,B,K]
+        return dataclasses.replace(plain, extra={"teacher": targets[0]})
 
     def loss(
         self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
     ) -> TransferLoss:
-        """The loss of `kt`, plus the distance from the teacher while it is asked."""
+        """Add the distance from the teacher to the loss of `kt`, while it teaches."""
         plain, settings = super().loss(out, inputs, coefficients, heads), self.settings
         if "teacher" not in inputs.extra:
             return dataclasses.replace(plain, extra={"distillation": torch.zeros_like(plain.total)})
         logits = {"static": out.static_logits, "event": out.event_logits}
-        chosen = list(logits) if settings.distill_on == "both" else [settings.distill_on]
-        taught, temperature = inputs.extra["teacher"], settings.distill_temperature
+        streams = list(logits) if settings.distill_on == "both" else [settings.distill_on]
+        targets, temperature = inputs.extra["teacher"], settings.distill_temperature
         parts = [
-            distillation_loss(given, taught, temperature=temperature)
-            for name in chosen
-            if (given := logits[name]) is not None
+            distillation_loss(student, targets, temperature=temperature)
+            for name in streams
+            if (student := logits[name]) is not None
         ]
         distance = torch.stack(parts).mean()
         return dataclasses.replace(
@@ -113,7 +113,7 @@ def train_teacher(
         on_batch: called after every step.
 
     Returns:
-        Share of images classified right before their update, over the last tenth of the steps.
+        Share of images classified correctly before their update, over the last tenth of the steps.
     """
     optimizer = AdamW([p for p in teacher.parameters() if p.requires_grad], lr=LEARNING_RATE)
     teacher.train()

@@ -9,7 +9,7 @@ from torch import Tensor
 from spikebridge.models import TransferOutput
 from spikebridge.train.data.batches import Batch
 from spikebridge.train.losses import TransferLoss, transfer_loss
-from spikebridge.train.methods import Inputs, Method, method, show
+from spikebridge.train.methods import Inputs, Method, make_inputs, method
 
 
 @method
@@ -19,11 +19,11 @@ class EventOnly(Method):
     capturable = True
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
-        """Events alone."""
-        return show(batch, step, static=None, event=batch.events)
+        """Return the events alone."""
+        return make_inputs(batch, step, static=None, event=batch.events)
 
     def loss(
         self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
     ) -> TransferLoss:
-        """The event loss; coefficients and alignment play no part."""
+        """Compute the event loss; coefficients and alignment have no effect."""
         return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet, mixture=inputs.mixture)

@@ -13,7 +13,7 @@ from torch import Tensor
 from spikebridge.models import TransferNetwork, TransferOutput
 from spikebridge.train.data.batches import Batch, static_stream
 from spikebridge.train.losses import TransferLoss, transfer_loss
-from spikebridge.train.methods import Inputs, Method, method, show
+from spikebridge.train.methods import Inputs, Method, make_inputs, method
 from spikebridge.train.schedules import replacement_probability, scheduled_coefficient
 
 SMALLEST_ALIGNED_BATCH = 4
@@ -38,21 +38,21 @@ class KnowledgeTransfer(Method):
             network.coefficients.fill_(value)
 
     def replacement_probability(self, step: int) -> float:
-        """See `schedules.replacement_probability`."""
+        """Return `schedules.replacement_probability` of the recipe's settings."""
         settings = self.settings
         return replacement_probability(
             step, self.steps, sliding=settings.sliding, power=settings.sliding_power, switch=settings.sliding_step
         )
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
-        """Images (some of them replaced by events) and events."""
+        """Return images (some of them replaced by events) and events."""
         static = static_stream(batch, self.replacement_probability(step))
-        return show(batch, step, static=static, event=batch.events)
+        return make_inputs(batch, step, static=static, event=batch.events)
 
     def loss(
         self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
     ) -> TransferLoss:
-        """Static plus event plus weighted domain loss."""
+        """Compute static plus event plus weighted domain loss."""
         settings = self.settings
         return transfer_loss(
             out,

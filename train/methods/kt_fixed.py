@@ -28,7 +28,7 @@ class KnowledgeTransferFixed(KnowledgeTransfer):
 
     @classmethod
     def complete(cls, settings: TrainSettings) -> TrainSettings:
-        """The settings with `FIXES`; without regularisation there are no weights of steps to fix."""
+        """Return the settings with `FIXES`; without regularisation there are no weights of steps to fix."""
         published = {field.name: field.default for field in dataclasses.fields(settings)}
         fixes: dict[str, Any] = {
             name: value for name, value in FIXES.items() if getattr(settings, name) == published[name]

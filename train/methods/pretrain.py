@@ -13,7 +13,7 @@ from torch import Tensor
 from spikebridge.models import TransferOutput
 from spikebridge.train.data.batches import Batch, static_stream
 from spikebridge.train.losses import TransferLoss, transfer_loss
-from spikebridge.train.methods import Inputs, Method, method, show
+from spikebridge.train.methods import Inputs, Method, make_inputs, method
 from spikebridge.train.schedules import pretraining_steps
 
 
@@ -25,13 +25,13 @@ class Pretrain(Method):
     draw_from_pool = True
 
     def replacement_probability(self, step: int) -> float:
-        """0 while images are shown, then 1."""
+        """Return 0 in the steps of images, then 1."""
         return float(step >= pretraining_steps(self.steps, self.settings.pretrain_share))
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
-        """Images with their own labels, repeated over time, or events."""
+        """Return images with their own labels, repeated over time, or events."""
         if self.replacement_probability(step):
-            return show(batch, step, static=None, event=batch.events)
+            return make_inputs(batch, step, static=None, event=batch.events)
         assert batch.image_labels is not None
         still = static_stream(batch, 0.0)
         return Inputs(batch, step, None, still, batch.image_labels, batch.dropout_seeds)
@@ -39,5 +39,5 @@ class Pretrain(Method):
     def loss(
         self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
     ) -> TransferLoss:
-        """The loss of the event head."""
+        """Compute the loss of the event head."""
         return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet, mixture=inputs.mixture)

@@ -1,4 +1,4 @@
-"""Photographs as simulated recordings, beside the real ones, through the event stream; one network, one loss.
+"""Simulated recordings of static images beside the real ones, through the event stream; one network, one loss.
 
 The simulator is `train.data.simulation`, whose settings are drawn from wide ranges. On the built-in data set, whose
 recordings are simulated too, a gain of this method says little about real cameras.
@@ -25,8 +25,8 @@ class Simulate(SimulatingMethod):
     terms = ("simulated",)
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
-        """Recordings, then simulated ones, all in the event stream."""
-        frames, labels, seeds = self.simulated(batch, self.settings.simulated_per_recording)
+        """Return recordings, then simulated ones, all in the event stream."""
+        frames, labels, seeds = self.simulate(batch, self.settings.simulated_per_recording)
         return Inputs(
             batch,
             step,
@@ -39,7 +39,7 @@ class Simulate(SimulatingMethod):
     def loss(
         self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
     ) -> TransferLoss:
-        """Event losses of recordings and of simulated ones, each a mean over its own, weighted against each other."""
+        """Weigh the event losses of recordings and simulated ones, each a mean over its own."""
         assert out.event_logits is not None
         B, settings = len(inputs.batch.labels), self.settings
         mixture = inputs.batch.mixture

@@ -27,10 +27,10 @@ class SimulateKt(KnowledgeTransfer):
         Raises:
             MethodError: frames that cannot be simulated.
         """
-        self.simulator = Simulator.of(data, self.settings)
+        self.simulator = Simulator.for_run(data, self.settings)
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
-        """Simulated recordings (some of them replaced by events) and events."""
+        """Return simulated recordings (some of them replaced by events) and events."""
         assert batch.images is not None
         frames = self.simulator.frames(batch.images, epoch=batch.epoch, draws=batch.draws)  # [T,B,P,H,W]
         return super().inputs(replace(batch, images=frames), step)

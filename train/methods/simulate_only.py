@@ -1,4 +1,4 @@
-"""Photographs as simulated recordings, and no labelled real recording at all; validation and test stay real.
+"""Simulated recordings of static images, and no labelled real recording at all; validation and test stay real.
 
 A step shows as many sequences as one of `simulate`. The training recordings only count the steps.
 """
@@ -21,12 +21,12 @@ class SimulateOnly(SimulatingMethod):
     """Event loss of simulated recordings."""
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
-        """Simulated recordings of images of any class."""
-        frames, labels, seeds = self.simulated(batch, 1 + self.settings.simulated_per_recording)
+        """Return simulated recordings of images of any class."""
+        frames, labels, seeds = self.simulate(batch, 1 + self.settings.simulated_per_recording)
         return Inputs(batch, step, static=None, event=frames, labels=labels, dropout_seeds=seeds)
 
     def loss(
         self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
     ) -> TransferLoss:
-        """The event loss; coefficients and alignment play no part."""
+        """Compute the event loss; coefficients and alignment have no effect."""
         return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet, mixture=inputs.mixture)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spikebridge.train.data.batches import Batch
-from spikebridge.train.methods import Inputs, method, show
+from spikebridge.train.methods import Inputs, make_inputs, method
 from spikebridge.train.methods.simulate_only import SimulateOnly
 
 
@@ -12,7 +12,7 @@ class SimulatePretrain(SimulateOnly):
     """`simulate_only` for the first `pretrain_share` of the steps, `event_only` for the rest."""
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
-        """Simulated recordings, later the batch's own."""
+        """Return simulated recordings, later the batch's own."""
         if step < self.settings.pretrain_share * self.steps:
             return super().inputs(batch, step)
-        return show(batch, step, static=None, event=batch.events)
+        return make_inputs(batch, step, static=None, event=batch.events)

@@ -1,4 +1,4 @@
-"""Time-step mixup: the static stream turns from photograph to recording within every sequence, once.
+"""Time-step mixup: the static stream turns from static image to recording within every sequence, once.
 
 Everything else is `kt`. The expected share of event frames follows the course that is the replacement probability of
 `kt` (`sliding`, `sliding_power`), from which the probability p of a switch at each step follows. Two heads of one layer
@@ -24,14 +24,14 @@ from torch import Tensor, nn
 from spikebridge.models import TransferNetwork, TransferOutput
 from spikebridge.train.data.batches import Batch, TrainingBatches, static_stream
 from spikebridge.train.losses import TransferLoss
-from spikebridge.train.methods import Inputs, method, show
+from spikebridge.train.methods import Inputs, make_inputs, method
 from spikebridge.train.methods.kt import KnowledgeTransfer
 from spikebridge.train.networks.build import feature_count, seeded_weights
 from spikebridge.train.schedules import switch_probability
 
 
 def event_frames(numbers: Tensor, probability: float, time_steps: int) -> Tensor:
-    """Which frames of a mixed sequence are event frames: bool [T,B], never back to static along T.
+    """Return which frames of a mixed sequence are event frames: bool [T,B], never back to static along T.
 
     Args:
         numbers: float64 [B], uniform in [0, 1); the lower, the later the switch.
@@ -49,21 +49,21 @@ class TimeStepMixup(KnowledgeTransfer):
     terms = ("modality", "mix_ratio")
 
     def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:
-        """Both heads, on the features that the alignment compares."""
+        """Build both heads, on the features that the alignment compares."""
         features = feature_count(network)
         with seeded_weights(self.settings.seed, "tsm"):
             self.modules = {name: nn.Linear(features, 1, dtype=network.coefficients.dtype) for name in self.terms}
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
-        """Mixed sequences and events."""
+        """Return mixed sequences and events."""
         still, T = static_stream(batch, 0.0), len(batch.events)
         switch = switch_probability(self.replacement_probability(step), T)
         mixed = event_frames(batch.replacement, switch, T)  # [T,B]
         static = torch.where(mixed[..., None, None, None], batch.events, still)  # [T,B,P,H,W]
-        return show(batch, step, static=static, event=batch.events, event_frames=mixed)
+        return make_inputs(batch, step, static=static, event=batch.events, event_frames=mixed)
 
     def heads(self, out: TransferOutput, inputs: Inputs) -> dict[str, Tensor]:
-        """Logits of "event frame" [T,B], and the share of event frames [B]."""
+        """Return the logits of "event frame" [T,B], and the share of event frames [B]."""
         features = out.static_features
         assert features is not None
         features = features.to(next(self.modules["modality"].parameters()).dtype)  # [T,B,F]
@@ -75,7 +75,7 @@ class TimeStepMixup(KnowledgeTransfer):
     def loss(
         self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
     ) -> TransferLoss:
-        """The loss of `kt` plus those of both heads."""
+        """Add the losses of both heads to that of `kt`."""
         plain, settings = super().loss(out, inputs, coefficients, heads), self.settings
         target = inputs.extra["event_frames"].to(heads["modality"].dtype)  # [T,B]
         modality = F.binary_cross_entropy_with_logits(heads["modality"], target)

@@ -1,4 +1,4 @@
-"""What survives a killed run: weights and optimiser state as safetensors, the rest as plain JSON, all written aside.
+"""Checkpoints: weights and optimiser state as safetensors, the rest as plain JSON, each file written whole or not.
 
 A checkpoint is two files, and a third with the weights of the best epoch. The tensors go first, under names with epoch
 and step; `state.json`, which names them, is the commit. Killed in between, the older files are still whole. Nothing is
@@ -62,24 +62,24 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path}: cannot be read ({error}); expected JSON written by train") from error
 
 
-def weights_of(network: nn.Module) -> dict[str, Tensor]:
-    """Copies of all parameters and buffers on the CPU, by name."""
+def copy_weights(network: nn.Module) -> dict[str, Tensor]:
+    """Copy all parameters and buffers to the CPU, by name."""
     return {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], description: dict[str, str]) -> None:
     """Write a weights file; `description` (text to text) goes into its header."""
-    write_atomic(path, weights_file(tensors, description))
+    write_atomic(path, encode_weights(tensors, description))
 
 
-def weights_file(tensors: dict[str, Tensor], description: dict[str, str]) -> bytes:
-    """The content of a weights file."""
+def encode_weights(tensors: dict[str, Tensor], description: dict[str, str]) -> bytes:
+    """Encode the content of a weights file."""
     content: bytes = _in_order(safetensors.torch.save(tensors, metadata=description))
     return content
 
 
 def _in_order(content: bytes) -> bytes:
-    """The bytes of a safetensors file with its header in order: safetensors writes the metadata in a random one."""
+    """Sort the header of a safetensors file: safetensors writes its metadata in a random order."""
     start = 8 + int.from_bytes(content[:8], "little")
     text = json.dumps(json.loads(content[8:start]), sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8, as the format asks
@@ -87,7 +87,7 @@ def _in_order(content: bytes) -> bytes:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors on the CPU and description of a weights file.
+    """Read tensors (on the CPU) and description of a weights file.
 
     Raises:
         RunError: missing, damaged, or another format.
@@ -100,7 +100,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a file of a checkpoint.
+    """Read a file of a checkpoint.
 
     Raises:
         RunError: missing.
@@ -112,7 +112,7 @@ def read_file(path: Path) -> bytes:
 
 
 def read_tensors(content: bytes, *, source: Path) -> dict[str, Tensor]:
-    """Tensors of the content of a safetensors file.
+    """Decode the tensors of a safetensors file.
 
     Raises:
         RunError: damaged, or another format.
@@ -124,16 +124,16 @@ def read_tensors(content: bytes, *, source: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def tensors_of(
+def collect_tensors(
     network: nn.Module, optimizer: Optimizer, modules: Mapping[str, nn.Module] | None = None
 ) -> dict[str, Tensor]:
-    """Copies on the CPU of everything that training changes.
+    """Copy everything that training changes to the CPU.
 
     They are called `network.NAME`, `optimizer.NUMBER.NAME`, and `method.MODULE.NAME` for a method's own modules.
     """
-    tensors = {f"network.{name}": value for name, value in weights_of(network).items()}
+    tensors = {f"network.{name}": value for name, value in copy_weights(network).items()}
     for module, values in (modules or {}).items():
-        tensors |= {f"method.{module}.{name}": value for name, value in weights_of(values).items()}
+        tensors |= {f"method.{module}.{name}": value for name, value in copy_weights(values).items()}
     for index, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():
             tensors[f"optimizer.{index}.{name}"] = value.detach().cpu().clone().contiguous()
@@ -147,7 +147,7 @@ def save_checkpoint(
 
     Args:
         folder: `checkpoint/` of a run.
-        tensors: from `tensors_of`, and whatever else is to come back; optimiser settings come from the recipe.
+        tensors: from `collect_tensors`, and whatever else is to come back; optimiser settings come from the recipe.
         state: plain JSON with `epoch` and `step`, the number of finished ones.
         best: the best epoch so far and its weights file; written unless it is there.
 
@@ -168,7 +168,7 @@ def save_checkpoint(
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
-    """State of the last checkpoint, or None when nothing was committed yet.
+    """Read the state of the last checkpoint; None when nothing was committed yet.
 
     Raises:
         RunError: damaged, or of another version.
@@ -247,8 +247,8 @@ class CheckpointInterval:
             ) from None
         return cls(value * _UNITS[unit], None) if unit else cls(None, int(value))
 
-    def due(self, *, step: int, elapsed: float, cost: float) -> bool:
-        """Whether to commit after `step` steps, `elapsed` seconds after a commit that took `cost` seconds."""
+    def is_due(self, *, step: int, elapsed: float, cost: float) -> bool:
+        """Return whether to commit after `step` steps, `elapsed` seconds after a commit that took `cost` seconds."""
         if self.steps is not None:
             return step % self.steps == 0
         assert self.seconds is not None

@@ -25,6 +25,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,13 @@ import numpy as np
 
 from spikebridge.pipeline.base.files import FileLock
 from spikebridge.pipeline.base.installation import command
+from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe, differences, dump_recipe, load_recipe
 from spikebridge.train.config.settings import ShardSettings
 from spikebridge.train.errors import RunError, ShardMismatchError
 from spikebridge.train.runs.checkpoints import read_json, read_state, write_atomic, write_json
 from spikebridge.train.runs.result import RunResult
-from spikebridge.train.runs.state import flat
+from spikebridge.train.runs.state import flatten_numbers
 
 OWN_NAMES = (
     "config.toml",
@@ -102,7 +104,7 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def status(self, recipe: Recipe, shard_set: str, *, contents: str = "", overwrite: bool = False) -> str:
-        """Whether a recipe on a shard set may use this folder, and how far it got there; changes nothing.
+        """Check that a recipe on a shard set may use this folder; return how far its run is and change nothing.
 
         Args:
             recipe: what is to be done.
@@ -204,16 +206,16 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"cannot write {self.metrics}: {error.strerror}; the last checkpoint is unharmed") from error
 
-    def cut_metrics(self, length: int) -> None:
+    def truncate_metrics(self, length: int) -> None:
         """Drop what was logged after the last checkpoint: a half line, or an epoch that will be run again.
 
         Raises:
             RunError: the file is shorter than the checkpoint says.
         """
-        found = self.metrics.stat().st_size if self.metrics.exists() else 0
-        if found < length:
-            raise RunError(f"{self.metrics}: {found} bytes, the checkpoint knows of {length}; start with --overwrite")
-        if found > length:
+        size = self.metrics.stat().st_size if self.metrics.exists() else 0
+        if size < length:
+            raise RunError(f"{self.metrics}: {size} bytes, the checkpoint knows of {length}; start with --overwrite")
+        if size > length:
             os.truncate(self.metrics, length)
 
     def write_table(self) -> None:
@@ -221,14 +223,14 @@ class RunFolder:
 
         A checkpoint writes it, so that an interrupted run has it, too.
 
-        Columns are named as in `records.flat` and come in the order of the log.
+        Columns are named as in `runs.state.flatten_numbers` and come in the order of the log.
         """
         columns: dict[str, dict[str, None]] = {}  # by the name in the log, so that a late list takes its place
         rows = []
         for line in read_metrics(self.path):
-            rows.append(flat(line))
+            rows.append(flatten_numbers(line))
             for name, value in line.items():
-                columns.setdefault(name, {}).update(dict.fromkeys(flat({name: value})))
+                columns.setdefault(name, {}).update(dict.fromkeys(flatten_numbers({name: value})))
         text = io.StringIO()
         writer = csv.DictWriter(text, [column for group in columns.values() for column in group], lineterminator="\n")
         writer.writeheader()
@@ -271,7 +273,7 @@ def read_result(run_dir: str | Path) -> RunResult:
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
-    """The finished epochs of a run, in order; empty before the first."""
+    """Read the finished epochs of a run, in order; empty before the first."""
     path = RunFolder(run_dir).metrics
     if not path.exists():
         return []
@@ -279,8 +281,8 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def contents_id(shards: Any) -> str:
-    """Hash of what a shard set holds, whatever its container: settings, source, keys, labels and their order."""
+def contents_id(shards: ShardSet) -> str:
+    """Hash what a shard set holds, whatever its container: settings, source, keys, labels and their order."""
     settings = {name: value for name, value in shards.settings.items() if name not in CONTAINER_SETTINGS}
     source = {name: shards.manifest.get(name) for name in ("listing_sha256", "sample", "pairing")}
     digest = hashlib.sha256(json.dumps([settings, source, list(shards.classes)], sort_keys=True).encode())
@@ -291,12 +293,12 @@ def contents_id(shards: Any) -> str:
     return digest.hexdigest()
 
 
-def require_shards(shards: Any, wanted: ShardSettings, *, expect: str | None = None) -> None:
+def require_shards(shards: ShardSet, expected: ShardSettings, *, expect: str | None = None) -> None:
     """Refuse a shard set that the recipe is not made for, or that is not the one expected.
 
     Args:
         shards: an open shard set.
-        wanted: the recipe's `[shards]` table.
+        expected: the recipe's `[shards]` table.
         expect: ID of the shard set, or at least its first 12 digits.
 
     Raises:
@@ -304,15 +306,14 @@ def require_shards(shards: Any, wanted: ShardSettings, *, expect: str | None = N
     """
     if expect is not None and not (len(expect) >= 12 and shards.id.startswith(expect.lower())):
         raise ShardMismatchError(f"{shards.path}: shard set {shards.id}, expected {expect}")
-    asked = {name: getattr(wanted, name) for name in ShardSettings.__dataclass_fields__}
-    found = {name: shards.settings.get(name) for name in asked}
-    if found != asked:
-        other = [
-            f"  - {name}: {found[name]} there, {asked[name]} in the recipe"
-            for name in asked
-            if found[name] != asked[name]
-        ]
-        options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asked.items())
+    settings = asdict(expected)
+    other = [
+        f"  - {name}: {shards.settings.get(name)} there, {value} in the recipe"
+        for name, value in settings.items()
+        if shards.settings.get(name) != value
+    ]
+    if other:
+        options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
         raise ShardMismatchError(
             f"{shards.path} is not the shard set that the recipe is made for:\n"
             + "\n".join(other)

@@ -1,4 +1,4 @@
-"""What a run remembers: its position, which a checkpoint keeps as JSON, and the sums of the epoch in progress.
+"""The state of a run: its progress, which a checkpoint keeps as JSON, and the sums of the epoch in progress.
 
 Axes: T time, B batch, K classes.
 """
@@ -15,15 +15,15 @@ from torch import Tensor
 from spikebridge.train.losses import TransferLoss
 
 
-def flat(line: Mapping[str, Any]) -> dict[str, float | int]:
-    """The numbers of a line of metrics.jsonl by name: lists as name/0, name/1, tables as name/key, None left out."""
-    found: dict[str, float | int] = {}
+def flatten_numbers(line: Mapping[str, Any]) -> dict[str, float | int]:
+    """Name the numbers of a line of metrics.jsonl: lists as name/0, name/1, tables as name/key, None left out."""
+    numbers: dict[str, float | int] = {}
     for name, value in line.items():
         parts = {f"{name}/{i}": item for i, item in enumerate(value)} if isinstance(value, list) else {name: value}
         if isinstance(value, dict):
             parts = {f"{name}/{key}": item for key, item in value.items()}
-        found |= {key: number for key, number in parts.items() if isinstance(number, int | float)}
-    return found
+        numbers |= {key: number for key, number in parts.items() if isinstance(number, int | float)}
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Best:
     loss: float
     """On the selection split."""
 
-    def beaten_by(self, accuracy: float, loss: float) -> bool:
-        """Higher accuracy, or the same with a lower loss; an equal later epoch does not count."""
+    def is_beaten_by(self, accuracy: float, loss: float) -> bool:
+        """Return whether accuracy is higher, or equal with a lower loss; an equal later epoch does not count."""
         return accuracy > self.accuracy or (accuracy == self.accuracy and loss < self.loss)
 
 
 @dataclass
 class TrainState:
-    """Where a run is; all that changes besides weights and optimiser, and what a checkpoint keeps as JSON."""
+    """Progress of a run: all that changes besides weights and optimiser; a checkpoint keeps it as JSON."""
 
     shard_set: str
     """ID of the shard set."""
@@ -71,11 +71,11 @@ class TrainState:
     metrics_bytes: int = 0
     """Length of metrics.jsonl."""
     best: Best | None = field(default=None)
-    """None before the first look at a selection split."""
+    """None before a selection split was scored."""
 
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> TrainState:
-        """The inverse of `asdict`, ignoring what else the file holds."""
+        """Invert `asdict`, ignoring what else the file holds."""
         state = {"precision": "", "cpu_seconds": None, "epoch_cpu_seconds": 0.0, **state}
         values = {name: state[name] for name in cls.__dataclass_fields__}
         return cls(**{**values, "best": Best(**values["best"]) if values["best"] else None})
@@ -116,7 +116,7 @@ class EpochSums:
         self.vector[-1] += B
 
     def means(self, rows: Tensor) -> dict[str, Any]:
-        """Means per sample by name, from the vectors of all processes [size,len]; empty before the first sample.
+        """Return means per sample by name, from the vectors of all processes [size,len]; empty without samples.
 
         `cka` [T] is the mean over aligned samples, None without any.
         """

@@ -24,7 +24,7 @@ from spikebridge.train.errors import DeviceError
 from spikebridge.train.runs.state import EpochSums
 from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.finite import FiniteWatch
-from spikebridge.train.trainer.memory import ran_out
+from spikebridge.train.trainer.memory import is_out_of_memory
 from spikebridge.train.trainer.step import TrainStep
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ WARM_UP = 3
 def why_not_capturable(
     data: TrainingBatches, method: type, settings: TrainSettings, distributed: Distributed, device: torch.device
 ) -> str | None:
-    """Why the steps of a run cannot be recorded, or None."""
+    """Return why the steps of a run cannot be recorded, or None."""
     reasons = {
         f"the device is {device}, CUDA graphs need CUDA": device.type != "cuda",
         f"the frames are kept elsewhere ({data.frames.residence}), not on the device": not data.on_device,
@@ -49,7 +49,7 @@ def why_not_capturable(
 
 
 class DeviceStep:
-    """Takes full batches; see the module.
+    """Takes the steps of full batches on the device, unrecorded; see the module.
 
     Args:
         train_step: what to do with a batch.
@@ -62,48 +62,48 @@ class DeviceStep:
     def __init__(
         self, train_step: TrainStep, sums: EpochSums, finite: FiniteWatch, *, batch_size: int, device: torch.device
     ) -> None:
-        self._stepper, self._sums, self._finite, self._size = train_step, sums, finite, batch_size
-        self._places, self._device = torch.arange(batch_size, device=device), device
+        self._train_step, self._sums, self._finite, self._size = train_step, sums, finite, batch_size
+        self._positions, self._device = torch.arange(batch_size, device=device), device
         self._epoch, self._index, self._step = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(3))
         self._probability = torch.zeros((), dtype=torch.float64, device=device)
 
-    def takes(self, index: int) -> bool:
-        """Whether batch `index` of an epoch is a full one."""
-        return (index + 1) * self._size <= len(self._stepper.data)
+    def is_full_batch(self, index: int) -> bool:
+        """Return whether batch `index` of an epoch is a full one."""
+        return (index + 1) * self._size <= len(self._train_step.data)
 
     def step(self, epoch: int, index: int, step: int) -> None:
-        """Forward, loss, backward, update; arguments as in `TrainStep.step`.
+        """Take one step: forward, loss, backward, update; arguments as in `TrainStep.step`.
 
         Raises:
-            NonFiniteError: a loss was not finite, see `FiniteWatch.check`.
+            NonFiniteError: a loss was not finite, see `FiniteWatch.check_noted`.
         """
-        self._stepper.data.begin_epoch(epoch)
+        self._train_step.data.begin_epoch(epoch)
         self._epoch.fill_(epoch)
         self._index.fill_(index)
         self._step.fill_(step)
-        self._probability.fill_(self._stepper.method.replacement_probability(step) or 0.0)
+        self._probability.fill_(self._train_step.method.replacement_probability(step) or 0.0)
         self.launch()
-        self._finite.check(step=step)
+        self._finite.check_noted(step=step)
 
     def launch(self) -> None:
         """Start the step's work on the device."""
         self.compute()
 
     def compute(self) -> None:
-        """The step as a function of tensors."""
-        draws = self._index * self._size + self._places
-        batch = self._stepper.data.batch_of(self._epoch, draws, replacement_probability=self._probability)
-        self._stepper.step_on_device(batch, self._step, sums=self._sums, finite=self._finite)
+        """Compute the step as a function of tensors."""
+        draws = self._index * self._size + self._positions
+        batch = self._train_step.data.batch_of(self._epoch, draws, replacement_probability=self._probability)
+        self._train_step.step_on_device(batch, self._step, sums=self._sums, finite=self._finite)
 
     @contextmanager
     def state_restored(self) -> Iterator[None]:
         """Put back, in place, all that steps inside the block change: weights, statistics, optimiser, sums."""
-        train_step = self._stepper
+        train_step = self._train_step
         tensors = [self._sums.vector, self._finite.first]
         for module in (train_step.network, *train_step.method.modules.values()):
             tensors += module.state_dict().values()
         states = train_step.optimizer.state
-        known = {id(value) for state in states.values() for value in state.values() if isinstance(value, Tensor)}
+        earlier = {id(value) for state in states.values() for value in state.values() if isinstance(value, Tensor)}
         tensors += [value for state in states.values() for value in state.values() if isinstance(value, Tensor)]
         before, scale = [tensor.detach().clone() for tensor in tensors], train_step.precision.tensors()
         try:
@@ -114,7 +114,7 @@ class DeviceStep:
                     tensor.copy_(value)
                 for state in states.values():
                     for value in state.values():
-                        if isinstance(value, Tensor) and id(value) not in known:
+                        if isinstance(value, Tensor) and id(value) not in earlier:
                             value.zero_()  # made inside the block; AdamW begins with zeros
             train_step.precision.restore(scale)
             train_step.optimizer.zero_grad(set_to_none=True)
@@ -152,7 +152,7 @@ class CudaGraphStep(DeviceStep):
                 with torch.cuda.graph(graph, stream=aside):  # computes nothing
                     self.compute()
         except (RuntimeError, UserWarning) as error:
-            if ran_out(error):
+            if is_out_of_memory(error):
                 raise
             raise DeviceError(
                 f"the step could not be recorded as a CUDA graph on {self._device}: {error}; --no-graph does without"

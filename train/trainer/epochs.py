@@ -1,4 +1,4 @@
-"""One process's work on a run: epochs, validation and checkpoints; what comes of them is in `train.trainer.result`.
+"""The work of one process on a run: epochs, validation and checkpoints; `train.trainer.result` finishes it.
 
 Axes: T time, B batch, K classes.
 """
@@ -10,11 +10,11 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.settings import TrainSettings, evaluation_batch
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.data.frames import Frames
@@ -31,8 +31,8 @@ from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer.cuda_graph import CudaGraphStep, DeviceStep, why_not_capturable
 from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.finite import FiniteWatch, FiringWatch, require_finite_weights
-from spikebridge.train.trainer.memory import out_of_memory, ran_out
-from spikebridge.train.trainer.preparation import changes, prepare
+from spikebridge.train.trainer.memory import explain_out_of_memory, is_out_of_memory
+from spikebridge.train.trainer.preparation import changed_settings, prepare
 from spikebridge.train.trainer.progress import ProgressDisplay, TensorBoard
 from spikebridge.train.trainer.step import TrainStep
 
@@ -46,16 +46,18 @@ SELECTION = {
 """How `best` is chosen, by the split that it is chosen on."""
 
 
-def selection_split(shards: Any, validation_samples: int, wanted: str) -> str | None:
-    """The split that chooses the best epoch; says aloud when it is not the validation split."""
+def selection_split(shards: ShardSet, validation_samples: int, selection: str) -> str | None:
+    """Return the split that selects the best epoch; warns when it is not the validation split."""
     if shards.settings["protocol"] == "legacy":
         log.warning(
             "protocol legacy: the best epoch is chosen on the TEST split, as published; accuracies are optimistic"
         )
         return "test"
     if shards.settings["protocol"] == "leaky":
-        log.warning("protocol LEAKY: photographs of held-out recordings are in the pool; no accuracy here is a result")
-        if wanted == "test":
+        log.warning(
+            "protocol LEAKY: static images of held-out recordings are in the pool; no accuracy here is a result"
+        )
+        if selection == "test":
             return "test"
     if not validation_samples:
         log.warning("%s: the validation split is empty; the last epoch is used", shards.path)
@@ -64,12 +66,12 @@ def selection_split(shards: Any, validation_samples: int, wanted: str) -> str | 
 
 
 class Trainer:
-    """One process's work on a run: network, optimiser, data, and the position.
+    """Trains a network epoch by epoch, in one process: network, optimiser, data and state.
 
     Args:
         shards: an open shard set.
         settings: the `[train]` table.
-        run: the run folder; the lead alone writes there.
+        run: the run folder; rank 0 alone writes there.
         device: where to compute.
         residence: where event frames are kept.
         graph: record the step as a CUDA graph where that can be, see `train.trainer.cuda_graph`.
@@ -81,7 +83,7 @@ class Trainer:
 
     def __init__(
         self,
-        shards: Any,
+        shards: ShardSet,
         settings: TrainSettings,
         run: RunFolder,
         *,
@@ -94,14 +96,11 @@ class Trainer:
         contents: str = "",
     ) -> None:
         method = find_method(settings.method)
-        self.changed = changes(settings, method.complete(settings))
+        self.changed = changed_settings(settings, method.complete(settings))
         settings = method.complete(settings)
         self.shards, self.settings, self.run, self.device = shards, settings, run, device
-        self.distributed, self.checkpoint_interval, self.stop = (
-            distributed or Distributed(),
-            checkpoint_interval or CheckpointInterval(),
-            stop or StopRequest(),
-        )
+        self.distributed, self.stop = distributed or Distributed(), stop or StopRequest()
+        self.checkpoint_interval = checkpoint_interval or CheckpointInterval()
         self.data = TrainingBatches(
             shards,
             settings,
@@ -155,9 +154,9 @@ class Trainer:
             log.info("%s: %s", settings.method, ", ".join(f"{name} = {value}" for name, value in self.changed.items()))
 
     def restore(self) -> None:
-        """Go to the last checkpoint, or to before the first step; the lead reads, the others are told."""
-        read = self.run.checkpoint
-        state = self.distributed.on_main(lambda: checkpoints.read_state(read))
+        """Restore the last checkpoint, or begin before the first step; rank 0 reads and broadcasts."""
+        folder = self.run.checkpoint
+        saved = self.distributed.on_main(lambda: checkpoints.read_state(folder))
         prepare(
             self.method,
             self.data,
@@ -167,13 +166,13 @@ class Trainer:
             distributed=self.distributed,
             stop=self.stop,
         )
-        if state is None:
+        if saved is None:
             if self.distributed.is_main:
-                self.run.cut_metrics(0)
+                self.run.truncate_metrics(0)
             return
-        self.state = TrainState.from_json(state)
+        self.state = TrainState.from_json(saved)
         self._warn_of_changes()
-        path = read / state["tensors"]
+        path = folder / saved["tensors"]
         content = checkpoints.read_file(path) if self.distributed.is_main else None
         tensors = checkpoints.read_tensors(self.distributed.broadcast_bytes(content), source=path)
         checkpoints.restore_checkpoint(tensors, self.network, self.optimizer, self.method.modules, source=path)
@@ -185,9 +184,9 @@ class Trainer:
             self.sums.vector.copy_(rows.sum(0))
         self._committed = (self.state.epoch, self.state.step)
         if self.distributed.is_main:
-            self.run.cut_metrics(self.state.metrics_bytes)
-            if state["best_tensors"] is not None:
-                self.best_weights = checkpoints.read_file(read / state["best_tensors"])
+            self.run.truncate_metrics(self.state.metrics_bytes)
+            if saved["best_tensors"] is not None:
+                self.best_weights = checkpoints.read_file(folder / saved["best_tensors"])
 
     def _warn_of_changes(self) -> None:
         began, computes = self.state.precision, self.train_step.precision.name
@@ -198,14 +197,9 @@ class Trainer:
             ("processes", self.state.processes, self.distributed.world_size),
         ):
             if before != now:
+                differs = "the last bits" if word == "CPU threads" or self.settings.synchronize else "it"
                 log.warning(
-                    "this run began with %d %s and continues with %d: %s may differ",
-                    *(
-                        before,
-                        word,
-                        now,
-                        "the last bits" if word == "CPU threads" or self.settings.synchronize else "it",
-                    ),
+                    "this run began with %d %s and continues with %d: %s may differ", before, word, now, differs
                 )
 
     def run_epoch(self, display: ProgressDisplay) -> None:
@@ -233,42 +227,40 @@ class Trainer:
         for index in range(self.state.step - epoch * steps, steps):
             self._step(index)
             self.state.step += 1
-            self._book()
+            self._record_time()
             display.advance()
-            if display.due:
+            if display.is_due:
                 display.show(
                     self.sums.means(self.sums.vector[None].cpu()),
                     replacement=self.method.replacement_probability(self.state.step - 1),
                 )
-            self._between_steps()
-        rows = self._rows()
+            self._commit_or_stop()
+        rows = self._gather_sums()
         validated = time.perf_counter(), time.process_time()
         self.distributed.on_main(lambda: self._end_epoch(rate, rows, validated, display))
         if not self.distributed.is_main:
             self.state.epoch, self.state.epoch_seconds, self.state.epoch_cpu_seconds = epoch + 1, 0.0, 0.0
         self.sums.vector.zero_()
         last = self.state.epoch == settings.epochs
-        if self.distributed.all_reduce_max(int(last or self._due()))[0]:
+        if self.distributed.all_reduce_max(int(last or self._checkpoint_due()))[0]:
             self._commit(self.distributed.gather_rows(self.sums.vector))
 
-    def _book(self) -> None:
+    def _record_time(self) -> None:
         """Count the time since the epoch's first step, the sessions before this one included."""
         wall, processor = self._clock
-        self.state.epoch_seconds, self.state.epoch_cpu_seconds = (
-            time.perf_counter() - wall,
-            time.process_time() - processor,
-        )
+        self.state.epoch_seconds = time.perf_counter() - wall
+        self.state.epoch_cpu_seconds = time.process_time() - processor
 
-    def _rows(self) -> Tensor:
-        """`EpochSums` of all processes on the CPU; waits for the device's work on them, which is booked as theirs."""
+    def _gather_sums(self) -> Tensor:
+        """Gather `EpochSums` of all processes on the CPU; waits for the device, whose time counts."""
         rows = self.distributed.gather_rows(self.sums.vector)
-        self._book()
+        self._record_time()
         return rows
 
     def _end_epoch(self, rate: float, rows: Tensor, started: tuple[float, float], display: ProgressDisplay) -> None:
-        """The lead's part: validation, and the epoch's line in the log; began at times of the clock and processor."""
+        """Validate and log the epoch, on rank 0; `started` are the times of clock and processor."""
         step = self.state.step - 1
-        self._settle(step)
+        self._require_finite(step)
         scores, rates = self._validate(self.state.epoch + 1, rows)
         seconds = self.state.epoch_seconds + time.perf_counter() - started[0]
         cpu_seconds = self.state.epoch_cpu_seconds + time.process_time() - started[1]
@@ -294,60 +286,63 @@ class Trainer:
         if self.state.cpu_seconds is not None:
             self.state.cpu_seconds += cpu_seconds
         self.state.epoch_seconds = self.state.epoch_cpu_seconds = 0.0
-        if scores is not None and (self.state.best is None or self.state.best.beaten_by(scores.accuracy, scores.loss)):
+        best = self.state.best
+        if scores is not None and (best is None or best.is_beaten_by(scores.accuracy, scores.loss)):
             self.state.best = Best(self.state.epoch, scores.accuracy, scores.loss)
-            self.best_weights = self.weights_file()
+            self.best_weights = self.encode_weights()
         if rates:
             where = f"the {self.selection} recordings" if self.selection else "a training batch"
-            self.firing.look(rates, epoch=self.state.epoch, step=self.state.step, where=where)
-        display.scored(name, scores.accuracy if scores else None, rates)
+            self.firing.warn(rates, epoch=self.state.epoch, step=self.state.step, where=where)
+        display.set_scores(name, scores.accuracy if scores else None, rates)
         display.show(means, replacement=line["replacement_probability"])
         if self.board is not None:
             self.board.add(line)
 
     def _step(self, index: int) -> None:
-        """One update: batch `index` of the epoch.
+        """Update the network with batch `index` of the epoch.
 
         Raises:
-            NonFiniteError: see `diagnosis.FiniteWatch`.
+            NonFiniteError: see `finite.FiniteWatch`.
             DeviceMemoryError: the batch does not fit.
         """
         train_step, epoch, step = self.train_step, self.state.epoch, self.state.step
         try:
-            if self.graph_step is not None and self.graph_step.takes(index):
+            if self.graph_step is not None and self.graph_step.is_full_batch(index):
                 return self.graph_step.step(epoch, index, step)
             return train_step.step(epoch, index, step, sums=self.sums, finite=self.finite)
         except (MemoryError, RuntimeError) as error:
-            if not ran_out(error):
+            if not is_out_of_memory(error):
                 raise
             # leave this block first: the traceback keeps the step's tensors alive
         self.optimizer.zero_grad(set_to_none=True)
-        raise out_of_memory(
-            (lambda size: train_step.rehearse(epoch, index, step, samples=size))
-            if self.distributed.world_size == 1
-            else None,
+
+        def attempt(size: int) -> None:
+            train_step.try_step(epoch, index, step, samples=size)
+
+        raise explain_out_of_memory(
+            attempt if self.distributed.world_size == 1 else None,
             samples=sum(self.data.sizes(index)),
             parts=self.settings.accumulate,
             step=step,
         )
 
-    def _due(self) -> bool:
+    def _checkpoint_due(self) -> bool:
         elapsed = time.monotonic() - self._commit_ended
-        return self.distributed.is_main and self.checkpoint_interval.due(
+        return self.distributed.is_main and self.checkpoint_interval.is_due(
             step=self.state.step, elapsed=elapsed, cost=self._commit_cost
         )
 
-    def _between_steps(self) -> None:
+    def _commit_or_stop(self) -> None:
         """Commit where that is due, and stop where that was asked of any process."""
         ended = self.state.step % self.data.steps_per_epoch == 0  # the epoch's own commit comes soon
-        stop, due = self.distributed.all_reduce_max(self.stop.signal, int(not ended and self._due()))
+        stop, due = self.distributed.all_reduce_max(self.stop.signal, int(not ended and self._checkpoint_due()))
         if stop or due:
-            self._commit(self._rows())
+            self._commit(self._gather_sums())
         if stop:
             raise self.stop.error(stop)
 
     def _validate(self, epoch: int, rows: Tensor) -> tuple[Scores | None, dict[str, float] | None]:
-        """Scores on the selection split after `epoch` epochs, where they are due, and the firing rates."""
+        """Score the selection split after `epoch` epochs, where that is due; return scores and firing rates."""
         if epoch % self.settings.validate_every and epoch != self.settings.epochs:
             return None, None
         if self.settings.recalibrate:
@@ -360,13 +355,13 @@ class Trainer:
                 raise self.stop.error()
 
         if self.selection is None:
-            return None, self._rates_of_a_batch()
+            return None, self._batch_firing_rates()
         scores = self.score(self.frames[self.selection], on_batch)
         return scores, scores.firing_rates if scores else None
 
     @torch.no_grad()
-    def _rates_of_a_batch(self) -> dict[str, float]:
-        """Firing rates over the epoch's first training batch: where no split is scored, dead layers are still found."""
+    def _batch_firing_rates(self) -> dict[str, float]:
+        """Return firing rates over the epoch's first training batch, to find dead layers where no split is scored."""
         events = self.data.batch(self.state.epoch, 0).events
         self.network.eval()
         self.network.record_firing_rates = True
@@ -381,14 +376,14 @@ class Trainer:
         batch_size = evaluation_batch(self.settings)
         return score(self.network, frames, batch_size=batch_size, device=self.device, on_batch=on_batch)
 
-    def _settle(self, step: int) -> None:
-        """Nothing is written of a network that is broken."""
-        self.finite.settle(step=step)
+    def _require_finite(self, step: int) -> None:
+        """Raise for a loss or weight that is not finite: nothing is written of a broken network."""
+        self.finite.raise_if_broken(step=step)
         for module in (self.network, *self.method.modules.values()):
             require_finite_weights(module, step=step)
 
     def _commit(self, rows: Tensor) -> None:
-        """Make everything up to now durable; only the lead writes.
+        """Write a checkpoint; rank 0 alone writes.
 
         Args:
             rows: `EpochSums` of all processes.
@@ -396,13 +391,13 @@ class Trainer:
         if not self.distributed.is_main or self._committed == (self.state.epoch, self.state.step):
             return
         started = time.monotonic()
-        self._settle(self.state.step - 1)
+        self._require_finite(self.state.step - 1)
         self.run.sync_metrics()
-        tensors = {**checkpoints.tensors_of(self.network, self.optimizer, self.method.modules), "sums": rows}
+        tensors = {**checkpoints.collect_tensors(self.network, self.optimizer, self.method.modules), "sums": rows}
         tensors |= self.train_step.precision.tensors()
-        best = (
-            None if self.state.best is None or self.best_weights is None else (self.state.best.epoch, self.best_weights)
-        )
+        best = None
+        if self.state.best is not None and self.best_weights is not None:
+            best = self.state.best.epoch, self.best_weights
         if self.state.epoch != max(0, self._committed[0]):
             self.run.write_table()
         checkpoints.save_checkpoint(self.run.checkpoint, tensors, asdict(self.state), best=best)
@@ -410,11 +405,11 @@ class Trainer:
         self._commit_ended = time.monotonic()
         self._commit_cost = self._commit_ended - started
 
-    def weights_file(self) -> bytes:
-        """The weights as they are now, as a run keeps them."""
+    def encode_weights(self) -> bytes:
+        """Encode the weights as they are now, as a run keeps them."""
         description = {
             "network": json.dumps(self.network.config),
             "epoch": str(self.state.epoch),
             "shard_set": self.state.shard_set,
         }
-        return checkpoints.weights_file(checkpoints.weights_of(self.network), description)
+        return checkpoints.encode_weights(checkpoints.copy_weights(self.network), description)

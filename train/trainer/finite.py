@@ -1,4 +1,4 @@
-"""What went wrong inside a step: names the loss terms and the layer where numbers stopped being finite."""
+"""Finds what is not finite in a step: names the loss terms and the layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spikebridge.train.errors import NonFiniteError
 
 ADVICE = "Lower lr or add warmup_epochs and train again; the last checkpoint is unharmed"
 CHECK_EVERY = 50
-"""Steps between two looks at the loss where a look makes the host wait for the device."""
+"""Steps between two checks of the loss where a check makes the host wait for the device."""
 SATURATED = 0.99
 """Firing rate from which a layer passes on next to nothing but ones."""
 
@@ -36,29 +36,29 @@ class FiniteWatch:
         self.first = torch.full((), self.NEVER, dtype=torch.int64, device=device)
         """0-d, the first step that was noted."""
 
-    def look(self, loss: Any, streams: tuple[Tensor | None, Tensor | None], *, step: int) -> None:
+    def check_loss(self, loss: Any, streams: tuple[Tensor | None, Tensor | None], *, step: int) -> None:
         """Take note of a step's loss, before its update.
 
         Raises:
-            NonFiniteError: see `require_finite` and `settle`.
+            NonFiniteError: see `require_finite` and `raise_if_broken`.
         """
         if not self._waits:
             return require_finite(loss, self._network, streams, step=step)
         self.note(loss, step)
-        self.check(step=step)
+        self.check_noted(step=step)
 
     def note(self, loss: Any, step: int | Tensor) -> None:
         """Keep the step (0-d int64, or a number) if its loss is not finite; waits for nothing."""
         broken = ~torch.isfinite(loss.total.detach())
         self.first.copy_(torch.minimum(self.first, torch.where(broken, step, self.NEVER)))
 
-    def check(self, *, step: int) -> None:
-        """Look at what was noted, every `CHECK_EVERY` steps; raises as `settle` does."""
+    def check_noted(self, *, step: int) -> None:
+        """Call `raise_if_broken` every `CHECK_EVERY` steps."""
         if (step + 1) % CHECK_EVERY == 0:
-            self.settle(step=step)
+            self.raise_if_broken(step=step)
 
-    def settle(self, *, step: int) -> None:
-        """Look at what was noted so far; needed before anything is written. On a CPU all is known already.
+    def raise_if_broken(self, *, step: int) -> None:
+        """Raise where a loss was noted as not finite; call it before anything is written.
 
         Raises:
             NonFiniteError: with the step, when it was noticed, and the weights that have become NaN since.
@@ -79,7 +79,7 @@ class FiringWatch:
     def __init__(self) -> None:
         self._named: set[tuple[str, str]] = set()
 
-    def look(self, rates: Mapping[str, float], *, epoch: int, step: int, where: str) -> list[tuple[str, str]]:
+    def warn(self, rates: Mapping[str, float], *, epoch: int, step: int, where: str) -> list[tuple[str, str]]:
         """Warn of layers that are dead or saturated and were not named before; returns them with the word for it.
 
         Args:
@@ -88,17 +88,17 @@ class FiringWatch:
             step: finished steps.
             where: recordings that were looked at.
         """
-        found = []
+        warned = []
         for layer, rate in rates.items():
             word = "dead" if rate == 0 else "saturated" if rate >= SATURATED else ""
             if word and (layer, word) not in self._named:
                 self._named.add((layer, word))
-                found.append((layer, word))
+                warned.append((layer, word))
                 log.warning(
                     "after step %d (epoch %d): layer %s is %s, firing rate %.3g over %s",
                     *(step, epoch, layer, word, rate, where),
                 )
-        return found
+        return warned
 
 
 def require_finite(loss: Any, network: nn.Module, streams: tuple[Tensor | None, Tensor | None], *, step: int) -> None:
@@ -140,31 +140,31 @@ def require_finite_weights(network: nn.Module, *, step: int) -> None:
 
 
 def broken_weights(network: nn.Module) -> list[str]:
-    """Names of the parameters and buffers that hold a NaN or infinity, in the order of the layers."""
+    """Return the names of the parameters and buffers that hold a NaN or infinity, in the order of the layers."""
     return [name for name, value in network.state_dict().items() if not bool(torch.isfinite(value).all())]
 
 
 @torch.no_grad()
 def first_broken_layer(network: nn.Module, streams: tuple[Tensor | None, Tensor | None]) -> str:
-    """Name of the first layer whose output is not finite, `the input` or `the loss` where no layer is to blame."""
+    """Return the first layer whose output is not finite, `the input` or `the loss` where no layer is to blame."""
     if any(stream is not None and not bool(torch.isfinite(stream).all()) for stream in streams):
         return "the input frames"
-    found: list[str] = []
+    broken: list[str] = []
 
     def watch(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
-                found.append(name)
+                broken.append(name)
 
         return hook
 
     hooks = [module.register_forward_hook(watch(name)) for name, module in network.named_modules() if name]
-    kept = {name: value.clone() for name, value in network.named_buffers()}
+    buffers = {name: value.clone() for name, value in network.named_buffers()}
     try:
         network(*streams)
     finally:
         for hook in hooks:
             hook.remove()
-        for name, value in network.named_buffers():  # running statistics moved by this second look
-            value.copy_(kept[name])
-    return f"layer {found[0]}" if found else "the loss itself"
+        for name, value in network.named_buffers():  # this second pass moved the running statistics
+            value.copy_(buffers[name])
+    return f"layer {broken[0]}" if broken else "the loss itself"

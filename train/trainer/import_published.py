@@ -83,7 +83,7 @@ def import_checkpoint(
         log.info("%s is imported already", run.path)
         return there
 
-    network, taken = _fitted(file, digest, recipe, shards, partial=partial)
+    network, taken = _load_published(file, digest, recipe, shards, partial=partial)
     network.to(chosen).eval()
     batch_size = evaluation_batch(recipe.train)
     if recipe.train.recalibrate:
@@ -96,7 +96,7 @@ def import_checkpoint(
         "shard_set": shards.id,
     }
     for path in (run.best, run.last):
-        checkpoints.write_weights(path, checkpoints.weights_of(network), description)
+        checkpoints.write_weights(path, checkpoints.copy_weights(network), description)
     frames = {name: split_frames(shards, name, residence="disk") for name in ("validation", "test")}
     with backends.record() as ran:
         scores = {name: score(network, split, batch_size=batch_size, device=chosen) for name, split in frames.items()}
@@ -143,10 +143,10 @@ def import_checkpoint(
     return result
 
 
-def _fitted(
+def _load_published(
     file: Path, digest: str, recipe: Recipe, shards: ShardSet, *, partial: bool
 ) -> tuple[TransferNetwork, Imported]:
-    """The recipe's network with the file's weights, and what was taken of the file.
+    """Build the recipe's network with the file's weights; return it with what was taken of the file.
 
     Raises:
         RunError: unreadable, not all of it fits (unless `partial`), or nothing does.

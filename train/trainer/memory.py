@@ -1,4 +1,4 @@
-"""What to say when a batch does not fit into memory: smaller parts are tried until one fits."""
+"""Explains a batch that does not fit into memory: tries smaller ones until one fits."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ SHORT = (
 """What is in the text of a RuntimeError that says so: for these there is no class."""
 
 
-def ran_out(error: BaseException) -> bool:
-    """Say whether an error tells of too little memory, the device's or the processor's, or was raised through one.
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error, or one it follows, says that memory is short: the device's or the processor's.
 
     A recording that breaks off for want of memory ends in an error of its own, which only follows the first.
     """
-    seen: BaseException | None = error
-    while seen is not None:
-        short = isinstance(seen, torch.OutOfMemoryError | MemoryError)
-        if short or (isinstance(seen, RuntimeError) and any(text in str(seen) for text in SHORT)):
+    cause: BaseException | None = error
+    while cause is not None:
+        short = isinstance(cause, torch.OutOfMemoryError | MemoryError)
+        if short or (isinstance(cause, RuntimeError) and any(text in str(cause) for text in SHORT)):
             return True
-        seen = seen.__cause__ or seen.__context__
+        cause = cause.__cause__ or cause.__context__
     return False
 
 
-def out_of_memory(attempt: Callable[[int], None] | None, *, samples: int, parts: int, step: int) -> DeviceMemoryError:
-    """The error for a step that ran out of memory, with a batch size that fits.
+def explain_out_of_memory(
+    attempt: Callable[[int], None] | None, *, samples: int, parts: int, step: int
+) -> DeviceMemoryError:
+    """Return the error for a step that ran out of memory, with a batch size that fits.
 
-    It is found by trying, and still an estimate: another step may need more. Call it after the `except` block: until
+    The size is tried, and still an estimate: another step may need more. Call it after the `except` block: until
     then the traceback keeps the tensors of the failed step alive.
 
     Args:
@@ -49,7 +51,7 @@ def out_of_memory(attempt: Callable[[int], None] | None, *, samples: int, parts:
         parts: that an update is computed in (recipe key `accumulate`).
         step: 0-based, over the run.
     """
-    found = f"step {step}: out of memory with {-(-samples // parts)} samples at once"
+    problem = f"step {step}: out of memory with {-(-samples // parts)} samples at once"
     tried = parts
     while attempt is not None and tried < samples:
         tried = min(2 * tried, samples)
@@ -57,7 +59,7 @@ def out_of_memory(attempt: Callable[[int], None] | None, *, samples: int, parts:
         try:
             attempt(size)
         except (MemoryError, RuntimeError) as error:
-            if not ran_out(error):
+            if not is_out_of_memory(error):
                 raise
             fits = False
         else:
@@ -66,15 +68,15 @@ def out_of_memory(attempt: Callable[[int], None] | None, *, samples: int, parts:
             torch.cuda.empty_cache()
         if fits:
             return DeviceMemoryError(
-                f"{found}; {size} fit (tried). Take --set accumulate={tried}, which keeps the update of {samples} "
+                f"{problem}; {size} fit (tried). Take --set accumulate={tried}, which keeps the update of {samples} "
                 f"samples (statistics and alignment are then those of {size}), or --set batch_size={size}; "
                 "and a new run folder, as this is another recipe"
             )
     if attempt is not None:
         return DeviceMemoryError(
-            f"{found}, and a single one does not fit either; take a smaller width or another device"
+            f"{problem}, and a single one does not fit either; take a smaller width or another device"
         )
     return DeviceMemoryError(
-        f"{found}; try half of it: --set accumulate={2 * parts}, which keeps the update of {samples} samples, or "
+        f"{problem}; try half of it: --set accumulate={2 * parts}, which keeps the update of {samples} samples, or "
         f"--set batch_size={max(1, samples // 2)}; and a new run folder, as this is another recipe"
     )

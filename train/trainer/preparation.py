@@ -1,4 +1,4 @@
-"""What a method has done before the first step: settings of its own, and what it makes once and keeps."""
+"""Prepares a method before the first step: settings of its own, and tensors that it makes once and keeps."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer.distributed import Distributed
 
 
-def changes(asked: TrainSettings, completed: TrainSettings) -> dict[str, Any]:
-    """Settings that the method has set otherwise than the recipe, by name, with the method's value."""
+def changed_settings(asked: TrainSettings, completed: TrainSettings) -> dict[str, Any]:
+    """Return the settings that the method has changed from the recipe's, by name, with the method's value."""
     return {name: value for name, value in asdict(completed).items() if getattr(asked, name) != value}
 
 
@@ -31,7 +31,7 @@ def prepare(
     distributed: Distributed,
     stop: StopRequest,
 ) -> None:
-    """Give a method what it keeps fixed: read where an earlier session has made it, else made and written by the lead.
+    """Give a method its fixed tensors: read them, or let rank 0 make and write them where there are none.
 
     Args:
         method: after `attach`.

@@ -1,4 +1,4 @@
-"""What is shown of a run while it lasts: the progress bar's figures, and TensorBoard's."""
+"""The display of a run in progress: figures of the progress bar, and TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from spikebridge.pipeline.base.installation import install_command
 from spikebridge.train.errors import ReportError
-from spikebridge.train.runs.state import flat
+from spikebridge.train.runs.state import flatten_numbers
 
 REFRESH_SECONDS = 0.5
 """Between two readings of the running figures: each makes the host wait for the device."""
 
 
 class NullProgress:
-    """Stands in for a progress bar."""
+    """A progress bar that shows nothing."""
 
     disable = True
 
@@ -24,13 +24,13 @@ class NullProgress:
         pass
 
     def update(self, n: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def set_postfix(self, values: dict[str, str]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class ProgressDisplay:
@@ -51,16 +51,16 @@ class ProgressDisplay:
         self._scores: dict[str, str] = {}
 
     def advance(self) -> None:
-        """One step is done."""
+        """Count one more finished step."""
         self._done += 1
         self._bar.update(1)
 
     @property
-    def due(self) -> bool:
-        """Whether anybody would see new figures."""
+    def is_due(self) -> bool:
+        """Whether new figures are due; never where the bar is disabled."""
         return self._shown and time.monotonic() - self._read >= REFRESH_SECONDS
 
-    def scored(self, name: str, accuracy: float | None, rates: Mapping[str, float] | None) -> None:
+    def set_scores(self, name: str, accuracy: float | None, rates: Mapping[str, float] | None) -> None:
         """Keep the last scores of the selection split."""
         if accuracy is not None:
             self._scores[name] = f"{accuracy:.3f}"
@@ -103,8 +103,8 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """All numbers under their names, see `records.flat`."""
-        for name, number in flat(line).items():
+        """Write all numbers under their names, see `runs.state.flatten_numbers`."""
+        for name, number in flatten_numbers(line).items():
             if name not in ("step", "epoch"):
                 self._writer.add_scalar(name, number, line["step"])
         self._writer.flush()

@@ -1,4 +1,4 @@
-"""What a run ends with: its weights, its predictions, and the content of result.json."""
+"""Finishes a run: writes weights and predictions, and builds the content of result.json."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def build_result(trainer: Trainer, recipe: Recipe) -> RunResult:
         RunStoppedError: asked to stop; the run can be finished later.
         RunError: a file cannot be written.
     """
-    run, at, shards = trainer.run, trainer.state, trainer.shards
-    checkpoints.write_atomic(run.last, trainer.weights_file())
+    run, state, shards = trainer.run, trainer.state, trainer.shards
+    checkpoints.write_atomic(run.last, trainer.encode_weights())
     last = _final_scores(trainer)
-    best_epoch = at.best.epoch if at.best else at.epoch
-    if best_epoch == at.epoch:
-        checkpoints.write_atomic(run.best, trainer.weights_file())
+    best_epoch = state.best.epoch if state.best else state.epoch
+    if best_epoch == state.epoch:
+        checkpoints.write_atomic(run.best, trainer.encode_weights())
         best = last
     else:
         assert trainer.best_weights is not None
@@ -56,16 +56,16 @@ def build_result(trainer: Trainer, recipe: Recipe) -> RunResult:
         "recipe_name": recipe.name,
         "recipe": recipe.tables(),
         "changed_by_method": trainer.changed,
-        "shard_set": at.shard_set,
-        "contents": at.contents,
+        "shard_set": state.shard_set,
+        "contents": state.contents,
         "dataset": shards.settings["dataset"],
         "simulated": bool(shards.simulated),
         "protocol": shards.settings["protocol"],
         "selection": SELECTION[trainer.selection],
         "selection_split": trainer.selection,
         "best_epoch": best_epoch,
-        "epochs": at.epoch,
-        "steps": at.step,
+        "epochs": state.epoch,
+        "steps": state.step,
         **split_scores(best, last),
         "classes": list(classes),
         "confusion": test.confusion() if test else None,
@@ -77,11 +77,11 @@ def build_result(trainer: Trainer, recipe: Recipe) -> RunResult:
         "device": str(trainer.device),
         "precision": trainer.train_step.precision.name,
         "tf32": tf32(trainer.device),
-        "threads": at.threads,
-        "processes": at.processes,
+        "threads": state.threads,
+        "processes": state.processes,
         "torch": str(torch.__version__),
-        "training_seconds": at.seconds,
-        "training_cpu_seconds": at.cpu_seconds
+        "training_seconds": state.seconds,
+        "training_cpu_seconds": state.cpu_seconds
         if trainer.device.type == "cpu" and trainer.distributed.world_size == 1
         else None,
         "energy_nj": held_out_energy_nj(

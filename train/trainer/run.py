@@ -103,15 +103,15 @@ def train(
     run = RunFolder(run_dir)
     if run.path.resolve().is_relative_to(Path(shards.path).resolve()):
         raise RunError(f"{run.path} lies inside the shard set {shards.path}, which is read only; choose another folder")
-    chosen = choose_device(local_device(device))
+    target = choose_device(local_device(device))
     start = None if init is None else read_start(init)
-    with init_distributed(chosen) as distributed, backends.use(backend), backends.record() as ran:
+    with init_distributed(target) as distributed, backends.use(backend), backends.record() as ran:
         contents = contents_id(shards)
 
         def status() -> str:
-            found = run.status(recipe, shards.id, contents=contents, overwrite=overwrite)
-            require_same_start(run, start, found)
-            return found
+            state = run.status(recipe, shards.id, contents=contents, overwrite=overwrite)
+            require_same_start(run, start, state)
+            return state
 
         if distributed.on_main(status) == "finished":
             log.info("%s is finished already", run.path)
@@ -120,7 +120,7 @@ def train(
             shards,
             recipe.train,
             run,
-            device=chosen,
+            device=target,
             residence=residence,
             graph=graph,
             distributed=distributed,
@@ -128,25 +128,27 @@ def train(
             stop=stop,
             contents=contents,
         )
-        require_backend(trainer.network, precision=trainer.train_step.precision.name, device=chosen)
+        require_backend(trainer.network, precision=trainer.train_step.precision.name, device=target)
         began = start_from(start, trainer.network, shards.classes) if start else None  # a checkpoint replaces it
         with contextlib.ExitStack() as cleanup:
 
             def claim() -> str:
                 cleanup.enter_context(run.lock())
-                found = status()  # somebody may have been here since
-                if found != "finished":
+                state = status()  # another process may have worked here since
+                if state != "finished":
                     run.claim(recipe, overwrite=overwrite)
-                if found == "new":
+                if state == "new":
                     record_start(run, began)
-                return found
+                return state
 
             if distributed.on_main(claim) == "finished":
                 return distributed.on_main(lambda: read_result(run.path))
-            return _work(trainer, recipe, distributed, ran, progress=progress or NullProgress, tensorboard=tensorboard)
+            return _finish_run(
+                trainer, recipe, distributed, ran, progress=progress or NullProgress, tensorboard=tensorboard
+            )
 
 
-def _work(
+def _finish_run(
     trainer: Trainer,
     recipe: Recipe,
     distributed: Distributed,

@@ -32,13 +32,13 @@ from spikebridge.train.trainer.finite import FiniteWatch
 
 log = logging.getLogger(__name__)
 
-Look = Callable[[TransferLoss, tuple[Tensor | None, Tensor | None]], None]
-"""Looks at a loss and the streams it came from, before the update."""
+InspectLoss = Callable[[TransferLoss, tuple[Tensor | None, Tensor | None]], None]
+"""Inspects a loss and the streams it came from, before the update."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a process computes at once."""
+class MicroBatch:
+    """The samples that a process computes at once."""
 
     batch: Batch
     share: float | None
@@ -48,7 +48,7 @@ class Part:
 
 
 class TrainStep:
-    """Takes updates; see the module.
+    """Takes the updates of one network; see the module.
 
     Args:
         network: in training mode when `step` is called.
@@ -87,10 +87,10 @@ class TrainStep:
                 if isinstance(module, StepNorm):
                     module.partners = self._partners
         if distributed.is_main:
-            _explain(settings, distributed.world_size)
+            _log_parts(settings, distributed.world_size)
 
     def step(self, epoch: int, index: int, step: int, *, sums: EpochSums, finite: FiniteWatch) -> None:
-        """Forward, loss, backward for every part, then the update.
+        """Compute forward, loss and backward of every micro-batch, then update.
 
         Args:
             epoch: 0-based.
@@ -103,74 +103,74 @@ class TrainStep:
             NonFiniteError: a loss is not finite.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        for part in self._split(epoch, index):
-            self._compute(part, step, sums, lambda loss, given: finite.look(loss, given, step=step))
+        for micro in self._split(epoch, index):
+            self._compute(micro, step, sums, lambda loss, given: finite.check_loss(loss, given, step=step))
         self._update()
 
     def step_on_device(self, batch: Batch, step: Tensor, *, sums: EpochSums, finite: FiniteWatch) -> None:
-        """The same from a whole batch and the step's number (0-d int64) on the device, without a look at the host."""
+        """Take a step from a whole batch and its number (0-d int64) on the device; the host waits for nothing."""
         self.optimizer.zero_grad(set_to_none=True)
-        self._compute(Part(batch, None, ()), 0, sums, lambda loss, _: finite.note(loss, step))
+        self._compute(MicroBatch(batch, None, ()), 0, sums, lambda loss, _: finite.note(loss, step))
         self._update()
 
     def _update(self) -> None:
         self.distributed.sum_gradients([self.network, *self.method.modules.values()])
         self.precision.update(self.optimizer)
 
-    def rehearse(self, epoch: int, index: int, step: int, *, samples: int) -> None:
-        """Forward and backward of the first samples of a batch, without an update: does it fit into memory?
+    def try_step(self, epoch: int, index: int, step: int, *, samples: int) -> None:
+        """Try forward and backward of a batch's first samples, without an update: does it fit into memory?
 
         The running statistics move; the run is over.
         """
         self.optimizer.zero_grad(set_to_none=True)
         world = -(-sum(self.data.sizes(index)) // samples)
         batch = self.data.batch(epoch, index, rank=0, world=world)
-        self._compute(Part(batch, None, (len(batch.labels),)), step, None, None)
+        self._compute(MicroBatch(batch, None, (len(batch.labels),)), step, None, None)
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _split(self, epoch: int, index: int) -> Iterator[Part]:
-        """The parts of this process; every process has as many."""
+    def _split(self, epoch: int, index: int) -> Iterator[MicroBatch]:
+        """Yield the micro-batches of this process; every process has as many."""
         rank, world = self.distributed.rank, self.distributed.world_size
         if world * self._parts == 1:
-            yield Part(self.data.batch(epoch, index), None, ())
+            yield MicroBatch(self.data.batch(epoch, index), None, ())
             return
         sizes = self.data.sizes(index, world=world * self._parts)
         for first in range(0, world * self._parts, world):
-            here = tuple(sizes[first : first + world])
-            if not any(here):  # the batch has fewer samples than parts
+            counts = tuple(sizes[first : first + world])
+            if not any(counts):  # the batch has fewer samples than parts
                 return
-            own = here[rank]
+            own = counts[rank]
             # Without a sample, compute on the first process's: its share of 0 keeps it out of everything.
             batch = self.data.batch(epoch, index, rank=first + (rank if own else 0), world=world * self._parts)
-            yield Part(batch, own / sum(sizes), here)
+            yield MicroBatch(batch, own / sum(sizes), counts)
 
-    def _compute(self, part: Part, step: int, sums: EpochSums | None, look: Look | None) -> None:
-        """Forward, loss, backward."""
-        batch = part.batch
+    def _compute(self, micro: MicroBatch, step: int, sums: EpochSums | None, inspect: InspectLoss | None) -> None:
+        """Compute forward, loss and backward."""
+        batch = micro.batch
         inputs = self.method.inputs(batch, step)
         if self._partners is not None:
-            self._partners.counted = part.share != 0
+            self._partners.counted = micro.share != 0
         out: Any = self.precision.forward(self.network, inputs.static, inputs.event, inputs.dropout_seeds)
         heads = self.method.heads(out, inputs)
         gathered = out
         if self._partners is not None and out.static_features is not None and out.event_features is not None:
             several = len(inputs.labels) // len(batch.labels)  # samples shown for each one of the batch
-            sizes = tuple(several * size for size in part.sizes)
+            sizes = tuple(several * size for size in micro.sizes)
             gathered = dataclasses.replace(
                 out,
                 static_features=self.distributed.all_gather(out.static_features, sizes),
                 event_features=self.distributed.all_gather(out.event_features, sizes),
             )
         loss = self.method.loss(gathered, inputs, self.network.coefficients, heads)
-        if look is not None:
-            look(loss, (inputs.static, inputs.event))
-        self.precision.backward(loss.total if part.share is None else loss.total * part.share)
-        if sums is not None and part.share != 0:
+        if inspect is not None:
+            inspect(loss, (inputs.static, inputs.event))
+        self.precision.backward(loss.total if micro.share is None else loss.total * micro.share)
+        if sums is not None and micro.share != 0:
             sums.add(loss, out.event_logits, inputs.labels)
 
 
-def _explain(settings: TrainSettings, processes: int) -> None:
-    """Say what several parts mean for statistics and alignment."""
+def _log_parts(settings: TrainSettings, processes: int) -> None:
+    """Log what several micro-batches mean for statistics and alignment."""
     together = settings.accumulate * (1 if settings.synchronize else processes)
     if settings.accumulate * processes == 1:
         return

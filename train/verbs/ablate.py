@@ -8,7 +8,7 @@ import click
 
 from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print_result, progress_bar
 from spikebridge.train.errors import ReportError
-from spikebridge.train.signals import listening
+from spikebridge.train.signals import stop_on_signals
 from spikebridge.train.verbs.options import (
     backend_option,
     checkpoint_option,
@@ -80,7 +80,7 @@ def ablate(
     from spikebridge.train.studies.workers import begin_worker, usual_workers
 
     processes = workers or usual_workers(device)
-    with listening() as stop:
+    with stop_on_signals() as stop:
         table = run_grid(
             chosen,
             opened,

@@ -8,7 +8,7 @@ import click
 
 from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result, progress_bar
 from spikebridge.train.config.recipes import load_recipe
-from spikebridge.train.signals import listening
+from spikebridge.train.signals import stop_on_signals
 from spikebridge.train.verbs.options import (
     backend_option,
     checkpoint_option,
@@ -63,7 +63,7 @@ def compare(
     from spikebridge.train.studies.compare import format_table
 
     names = [name.strip() for name in methods.split(",")]
-    with listening() as stop:
+    with stop_on_signals() as stop:
         table = run_comparison(
             opened,
             load_recipe(recipe, overrides=overrides),

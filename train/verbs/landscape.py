@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result, progress_bar
-from spikebridge.train.signals import listening
+from spikebridge.train.signals import stop_on_signals
 from spikebridge.train.verbs.options import shards_option
 
 
@@ -61,7 +61,7 @@ def landscape(
     from spikebridge.train.studies.landscape import Grid
     from spikebridge.train.studies.landscape import landscape as look_around
 
-    with listening() as stop:
+    with stop_on_signals() as stop:
         found = look_around(
             run_path,
             shards,

@@ -17,7 +17,7 @@ from spikebridge.pipeline.ui.terminal import (
 )
 from spikebridge.train.config.recipes import dump_recipe, load_recipe
 from spikebridge.train.runs.result import RunResult, accuracy_of
-from spikebridge.train.signals import listening
+from spikebridge.train.signals import stop_on_signals
 from spikebridge.train.verbs.options import backend_option, checkpoint_option, device_option, set_option
 from spikebridge.train.verbs.report import write_run_report
 
@@ -95,7 +95,7 @@ def train(
 
     from spikebridge.train.trainer.run import train as run_training
 
-    with listening() as stop:
+    with stop_on_signals() as stop:
         result = run_training(
             opened,
             chosen,

@@ -19,16 +19,16 @@ from spikebridge.pipeline.images.decode import to_static
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.data.simulation import (
     INSTANTS,
-    Grid,
+    SensorGrid,
     SimulationDraws,
     Simulator,
-    settings_of,
+    scale_settings,
     simulate_frames,
     simulation_draws,
 )
 from spikebridge.train.data.simulation import _count as count
 from spikebridge.train.data.simulation import _light as light_of
-from spikebridge.train.data.simulation import _look as look
+from spikebridge.train.data.simulation import _sample_light as sample_light
 from spikebridge.train.data.simulation import path as path_of
 from spikebridge.train.data.simulation_ranges import LANES, PROFILES, TRIANGLE, Leg, Profile, SimulationRanges
 from spikebridge.train.errors import MethodError
@@ -53,14 +53,14 @@ def photographs(n: int = 4, size: int = 16) -> torch.Tensor:
     return x
 
 
-def draws_of(n: int, grid: Grid, *, seed: int = 0, first: int = 0) -> SimulationDraws:
+def draws_of(n: int, grid: SensorGrid, *, seed: int = 0, first: int = 0) -> SimulationDraws:
     return simulation_draws(seed, 0, torch.arange(first, first + n), grid, device=CPU)
 
 
 def frames_of(
     images: torch.Tensor, ranges: SimulationRanges, *, legs: tuple[Leg, ...] = TRIANGLE, inverted: bool = True
 ) -> torch.Tensor:
-    grid = Grid(images.shape[-1], (images.shape[-1],) * 2, "sum")
+    grid = SensorGrid(images.shape[-1], (images.shape[-1],) * 2, "sum")
     return simulate_frames(
         images, draws_of(len(images), grid), grid, time_bins=T, profile=Profile(ranges, legs, inverted=inverted)
     )
@@ -76,7 +76,7 @@ def test_counts_are_whole_and_differ_from_draw_to_draw() -> None:
 
 
 def test_a_sample_depends_on_its_draw_position_alone() -> None:
-    images, grid = photographs(6), Grid(16, (16, 16), "sum")
+    images, grid = photographs(6), SensorGrid(16, (16, 16), "sum")
     profile = PROFILES["saccades"]
     whole = simulate_frames(images, draws_of(6, grid), grid, time_bins=T, profile=profile)
     some = simulate_frames(images[2:4], draws_of(2, grid, first=2), grid, time_bins=T, profile=profile)
@@ -89,8 +89,8 @@ def test_a_sample_depends_on_its_draw_position_alone() -> None:
 
 @given(st.integers(0, 2**40))
 def test_settings_lie_in_their_ranges(seed: int) -> None:
-    ranges, grid = SimulationRanges(), Grid(4, (4, 4), "sum")
-    values = settings_of(draws_of(20, grid, seed=seed).settings, ranges)
+    ranges, grid = SimulationRanges(), SensorGrid(4, (4, 4), "sum")
+    values = scale_settings(draws_of(20, grid, seed=seed).settings, ranges)
     assert set(values) == set(LANES)
     for name, value in values.items():
         low, high = getattr(ranges, name)
@@ -121,15 +121,15 @@ def test_noise_and_leak_are_as_frequent_as_they_say() -> None:
 def test_events_add_up_to_the_change_of_the_light() -> None:
     """Without dead time and lag, the thresholds of all events sum to the change of the log light."""
     ranges = at_middle(SimulationRanges(), dead_time=0.0, bandwidth=1e12, threshold_on=0.1, off_ratio=1.3)
-    images, grid = photographs(), Grid(16, (16, 16), "sum")
+    images, grid = photographs(), SensorGrid(16, (16, 16), "sum")
     draws = draws_of(4, grid)
-    s = settings_of(draws.settings, ranges)
+    s = scale_settings(draws.settings, ranges)
     times = torch.linspace(0, 1, T * INSTANTS + 1)
     places = path_of(times, s, PROFILES["saccades"], draws.settings[:, len(LANES) :])
-    seen = look(light_of(images, s, True), places, s, grid) + s["dark_level"][:, None, None]
-    counts = count(seen, draws.pixels, s, T)
+    light = sample_light(light_of(images, s, True), places, s, grid) + s["dark_level"][:, None, None]
+    counts = count(light, draws.pixels, s, T)
     change = torch.cumsum(counts[:, :, 1] * 0.1 - counts[:, :, 0] * 0.13, 0)
-    ends = seen[INSTANTS::INSTANTS].log() - seen[0].log()
+    ends = light[INSTANTS::INSTANTS].log() - light[0].log()
     assert float((change - ends).abs().max()) < 0.1 + 0.13
     assert float(change.abs().max()) > 1
 
@@ -160,7 +160,7 @@ def test_a_bright_bar_that_moves_right_is_on_in_front_and_off_behind() -> None:
 
 
 def test_the_frame_is_made_as_the_pipeline_makes_it() -> None:
-    summed, stretched = Grid(28, (34, 34), "sum"), Grid(28, (34, 34), "bilinear")
+    summed, stretched = SensorGrid(28, (34, 34), "sum"), SensorGrid(28, (34, 34), "bilinear")
     columns, rows = cell_tables((34, 34), (0, 0, 34, 34), 28)
     starts, cells, weights = aligned_weights(34, 28)
     for pixel in range(34):
@@ -178,13 +178,13 @@ def test_the_frame_is_made_as_the_pipeline_makes_it() -> None:
 
 def test_other_units_of_frames() -> None:
     counts = torch.tensor([[0.0, 2.0], [4.0, 1.0]])
-    assert Grid(2, (2, 2), "event").to_frames(counts).tolist() == [[0, 1], [1, 1]]
-    assert Grid(2, (2, 2), "frequency").to_frames(counts).tolist() == [[0, 0.5], [1, 0.25]]
-    assert Grid(2, (2, 2), "frequency").to_frames(counts * 0).tolist() == [[0, 0], [0, 0]]
-    large = Grid(48, (240, 180), "sum")  # too large to be simulated pixel by pixel
+    assert SensorGrid(2, (2, 2), "event").to_frames(counts).tolist() == [[0, 1], [1, 1]]
+    assert SensorGrid(2, (2, 2), "frequency").to_frames(counts).tolist() == [[0, 0.5], [1, 0.25]]
+    assert SensorGrid(2, (2, 2), "frequency").to_frames(counts * 0).tolist() == [[0, 0], [0, 0]]
+    large = SensorGrid(48, (240, 180), "sum")  # too large to be simulated pixel by pixel
     assert (large.width, large.height) == (48, 48)
     assert large.gain == pytest.approx(240 * 180 / 48**2)
-    assert Grid(48, (240, 180), "bilinear").gain == 1
+    assert SensorGrid(48, (240, 180), "bilinear").gain == 1
     small = at_middle(SimulationRanges())
     frames = simulate_frames(
         photographs(2, 48), draws_of(2, large), large, time_bins=T, profile=Profile(small, TRIANGLE)
@@ -193,10 +193,10 @@ def test_other_units_of_frames() -> None:
 
 
 def test_a_free_path_goes_anywhere_and_stays_in_the_middle() -> None:
-    grid = Grid(16, (16, 16), "sum")
+    grid = SensorGrid(16, (16, 16), "sum")
     draws = draws_of(400, grid)
     ranges = replace(PROFILES["smooth"].ranges, x_start=(0.0, 0.0), y_start=(0.0, 0.0))
-    s = settings_of(draws.settings, ranges)
+    s = scale_settings(draws.settings, ranges)
     places = path_of(torch.linspace(0, 1, 41), s, PROFILES["smooth"], draws.settings[:, len(LANES) :])  # [2,B,S]
     assert float(places.mean(2).abs().max()) < 1e-4
     travelled = places[:, :, -1] - places[:, :, 0]
@@ -260,7 +260,7 @@ def test_agrees_with_real_recordings() -> None:
         to_static(np.repeat(image[..., None], 3, -1), size=28, encoding="v", canvas=(34, 34), shown_fraction=28 / 34)
         for image in images
     ]
-    photos, grid = torch.from_numpy(np.stack(placed)) / 255, Grid(28, (34, 34), "sum")
+    photos, grid = torch.from_numpy(np.stack(placed)) / 255, SensorGrid(28, (34, 34), "sum")
     draws = simulation_draws(0, 0, torch.arange(len(rows)), grid, device=CPU)
 
     def compared(ranges: SimulationRanges) -> tuple[float, float, float]:

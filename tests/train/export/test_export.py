@@ -18,7 +18,7 @@ from spikebridge.train.evaluation.evaluate import evaluate
 from spikebridge.train.export.read import open_export
 from spikebridge.train.export.write import FORMATS, export
 from spikebridge.train.networks.build import load_network
-from spikebridge.train.runs.checkpoints import read_weights, weights_file
+from spikebridge.train.runs.checkpoints import encode_weights, read_weights
 from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.trainer.run import train
 
@@ -243,7 +243,7 @@ def test_other_files_are_refused(shards, tmp_path, content):
 def test_a_bad_description_is_refused(exports, shards, tmp_path, change, expected):
     tensors, header = read_weights(exports["safetensors"].file)
     header["spikebridge"] = json.dumps({**json.loads(header["spikebridge"]), **change})
-    (tmp_path / "odd").write_bytes(weights_file(tensors, header))
+    (tmp_path / "odd").write_bytes(encode_weights(tensors, header))
     with pytest.raises(ExportError, match=expected):
         evaluate(tmp_path / "odd", shards)
 

@@ -22,7 +22,7 @@ def trained(seed):
 
 
 def save(folder, network, optimizer, state, **more):
-    tensors = checkpoints.tensors_of(network, optimizer)
+    tensors = checkpoints.collect_tensors(network, optimizer)
     checkpoints.save_checkpoint(folder, tensors, {"step": 7 * state["epoch"], **state}, **more)
 
 
@@ -124,11 +124,11 @@ def test_checkpoint_interval_refuses_the_rest(text):
 
 def test_checkpoint_interval_keeps_commits_cheap():
     clock = CheckpointInterval.parse("10s")
-    assert not clock.due(step=1, elapsed=9.9, cost=0.01)
-    assert clock.due(step=1, elapsed=10, cost=0.5)
-    assert not clock.due(step=1, elapsed=19, cost=1)  # a slow disk: 5 % at most
-    assert clock.due(step=1, elapsed=20, cost=1)
-    assert [step for step in range(1, 10) if CheckpointInterval.parse("3").due(step=step, elapsed=0, cost=9)] == [
+    assert not clock.is_due(step=1, elapsed=9.9, cost=0.01)
+    assert clock.is_due(step=1, elapsed=10, cost=0.5)
+    assert not clock.is_due(step=1, elapsed=19, cost=1)  # a slow disk: 5 % at most
+    assert clock.is_due(step=1, elapsed=20, cost=1)
+    assert [step for step in range(1, 10) if CheckpointInterval.parse("3").is_due(step=step, elapsed=0, cost=9)] == [
         3,
         6,
         9,

@@ -18,7 +18,7 @@ from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer import epochs
 from spikebridge.train.trainer.cuda_graph import DeviceStep, why_not_capturable
 from spikebridge.train.trainer.distributed import Distributed
-from spikebridge.train.trainer.memory import ran_out
+from spikebridge.train.trainer.memory import is_out_of_memory
 from spikebridge.train.trainer.run import train
 
 
@@ -190,8 +190,8 @@ def test_a_recording_that_broke_off_for_want_of_memory_says_so(tmp_path, recordi
     ],
 )
 def test_errors_of_libraries_that_tell_of_too_little_memory(text):
-    assert ran_out(RuntimeError(text))
-    assert not ran_out(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))
+    assert is_out_of_memory(RuntimeError(text))
+    assert not is_out_of_memory(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))
 
 
 def test_the_clock_covers_what_the_device_does_behind_the_host(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from interrupted import Stopper
 
 from spikebridge.train.errors import NonFiniteError, ReportError, RunStoppedError
 from spikebridge.train.runs.folder import read_metrics
-from spikebridge.train.runs.state import flat
+from spikebridge.train.runs.state import flatten_numbers
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer import finite as diagnosis
 from spikebridge.train.trainer.finite import FiniteWatch, FiringWatch
@@ -51,7 +51,7 @@ def test_progress_shows_what_matters(tmp_path):
 def test_a_disabled_bar_costs_no_reading():
     display = ProgressDisplay(SimpleNamespace(disable=True, update=lambda n: None), steps=3, samples_per_step=1, done=0)
     display.advance()
-    assert not display.due
+    assert not display.is_due
 
 
 def test_tensorboard_absent_is_said_before_anything_starts(tmp_path, monkeypatch):
@@ -108,7 +108,7 @@ def test_tensorboard_itself_reads_what_was_written(tmp_path):
     found = EventAccumulator(str(run / "tensorboard"))
     found.Reload()
     lines = read_metrics(run)
-    wanted = {(name, line["step"]): value for line in lines for name, value in flat(line).items()}
+    wanted = {(name, line["step"]): value for line in lines for name, value in flatten_numbers(line).items()}
     wanted = {key: value for key, value in wanted.items() if key[0] not in ("epoch", "step")}
     written = {(tag, event.step): event.value for tag in found.Tags()["scalars"] for event in found.Scalars(tag)}
     assert sum(len(found.Scalars(tag)) for tag in found.Tags()["scalars"]) == len(written)
@@ -123,7 +123,9 @@ def table(run):
 def test_the_table_holds_the_log_digit_for_digit(tmp_path):
     train(FakeShardSet(tmp_path / "s"), tiny_recipe(epochs=3, validate_every=2), tmp_path / "run", device="cpu")
     rows, lines = table(tmp_path / "run"), read_metrics(tmp_path / "run")
-    assert [{name: json.loads(cell) for name, cell in row.items() if cell} for row in rows] == [flat(x) for x in lines]
+    assert [{name: json.loads(cell) for name, cell in row.items() if cell} for row in rows] == [
+        flatten_numbers(x) for x in lines
+    ]
     assert rows[0]["firing_rates/node1"] == rows[0]["validation_loss"] == ""
     order = list(rows[0])
     assert order[:3] == ["epoch", "step", "lr"]
@@ -187,7 +189,7 @@ def test_on_a_device_the_loss_is_looked_at_now_and_then(monkeypatch):
         watch.look(bad if step in (12, 15) else good, (None, None), step=step)
     assert not reads
     with pytest.raises(NonFiniteError, match=r"step 12: .*noticed after step 19; not finite by now: weight"):
-        watch.settle(step=19)
+        watch.raise_if_broken(step=19)
     for step in range(20, 49):
         watch.look(good, (None, None), step=step)
     with pytest.raises(NonFiniteError, match="noticed after step 49"):

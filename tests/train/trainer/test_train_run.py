@@ -179,7 +179,7 @@ def test_processor_time_adds_up_over_sittings(tmp_path, shards, monkeypatch):
     same_run(tmp_path / "whole", tmp_path / "old")
 
 
-@pytest.mark.parametrize("moment", ["append_metrics", "_commit", "weights_file", "build_result", "finish"])
+@pytest.mark.parametrize("moment", ["append_metrics", "_commit", "encode_weights", "build_result", "finish"])
 def test_death_at_every_writing_moment_changes_nothing(tmp_path, shards, monkeypatch, moment):
     """Raise in place of, or right after, each step of writing an epoch or the result."""
     recipe = tiny_recipe(epochs=3)
@@ -268,10 +268,10 @@ def test_legacy_selects_on_test_and_says_so(tmp_path, caplog):
 
 def test_best_epoch_rule():
     best = Best(3, 0.5, 1.0)
-    assert best.beaten_by(0.6, 9.0)
-    assert best.beaten_by(0.5, 0.9)
-    assert not best.beaten_by(0.5, 1.0)
-    assert not best.beaten_by(0.4, 0.1)
+    assert best.is_beaten_by(0.6, 9.0)
+    assert best.is_beaten_by(0.5, 0.9)
+    assert not best.is_beaten_by(0.5, 1.0)
+    assert not best.is_beaten_by(0.4, 0.1)
 
 
 def test_rare_validation(tmp_path, shards):
