@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spikebridge.train.errors import NonFiniteError
+from spikebridge.train.losses import TransferLoss
 
 ADVICE = "Lower lr or add warmup_epochs and train again; the last checkpoint is unharmed"
 CHECK_EVERY = 50
@@ -36,7 +37,7 @@ class FiniteWatch:
         self.first = torch.full((), self.NEVER, dtype=torch.int64, device=device)
         """0-d, the first step that was noted."""
 
-    def check_loss(self, loss: Any, streams: tuple[Tensor | None, Tensor | None], *, step: int) -> None:
+    def check_loss(self, loss: TransferLoss, streams: tuple[Tensor | None, Tensor | None], *, step: int) -> None:
         """Take note of a step's loss, before its update.
 
         Raises:
@@ -47,7 +48,7 @@ class FiniteWatch:
         self.note(loss, step)
         self.check_noted(step=step)
 
-    def note(self, loss: Any, step: int | Tensor) -> None:
+    def note(self, loss: TransferLoss, step: int | Tensor) -> None:
         """Keep the step (0-d int64, or a number) if its loss is not finite; waits for nothing."""
         broken = ~torch.isfinite(loss.total.detach())
         self.first.copy_(torch.minimum(self.first, torch.where(broken, step, self.NEVER)))
@@ -101,7 +102,9 @@ class FiringWatch:
         return warned
 
 
-def require_finite(loss: Any, network: nn.Module, streams: tuple[Tensor | None, Tensor | None], *, step: int) -> None:
+def require_finite(
+    loss: TransferLoss, network: nn.Module, streams: tuple[Tensor | None, Tensor | None], *, step: int
+) -> None:
     """Pass a finite loss; otherwise run the batch again and say where it broke.
 
     Args:

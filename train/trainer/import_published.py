@@ -15,18 +15,19 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import RunError
-from spikebridge.train.evaluation.energy import held_out_energy_nj
 from spikebridge.train.evaluation.evaluate import open_shards
 from spikebridge.train.evaluation.recalibration import recalibrate
-from spikebridge.train.evaluation.score import score, split_frames, split_scores
+from spikebridge.train.evaluation.score import score, split_frames
 from spikebridge.train.networks.build import choose_device, make_network, network_arguments
 from spikebridge.train.runs import checkpoints
 from spikebridge.train.runs.folder import RunFolder, contents_id, read_result, require_shards
 from spikebridge.train.runs.result import Imported, RunResult
+from spikebridge.train.runs.state import TrainState
+from spikebridge.train.trainer.result import build_result
 
 log = logging.getLogger(__name__)
 
-SELECTION = "imported checkpoint: chosen by whoever trained it, by their rule"
+SELECTION = "imported checkpoint: target by whoever trained it, by their rule"
 
 
 def import_checkpoint(
@@ -66,7 +67,7 @@ def import_checkpoint(
         NetworkError: the recipe's network cannot be built for it.
         DeviceError: no such device.
     """
-    file, run, chosen = Path(file), RunFolder(run_dir), choose_device(device)
+    file, run, target = Path(file), RunFolder(run_dir), choose_device(device)
     shards = open_shards(shards)
     require_shards(shards, recipe.shards, expect=expect)
     if run.path.resolve().is_relative_to(Path(shards.path).resolve()):
@@ -84,10 +85,10 @@ def import_checkpoint(
         return there
 
     network, taken = _load_published(file, digest, recipe, shards, partial=partial)
-    network.to(chosen).eval()
+    network.to(target).eval()
     batch_size = evaluation_batch(recipe.train)
     if recipe.train.recalibrate:
-        recalibrate(network, split_frames(shards, "train", residence="disk"), batch_size=batch_size, device=chosen)
+        recalibrate(network, split_frames(shards, "train", residence="disk"), batch_size=batch_size, device=target)
     run.claim(recipe, overwrite=overwrite)
     epoch = taken["epoch"] or 0
     description = {
@@ -99,46 +100,25 @@ def import_checkpoint(
         checkpoints.write_weights(path, checkpoints.copy_weights(network), description)
     frames = {name: split_frames(shards, name, residence="disk") for name in ("validation", "test")}
     with backends.record() as ran:
-        scores = {name: score(network, split, batch_size=batch_size, device=chosen) for name, split in frames.items()}
-    if (test := scores["test"]) is not None:
-        run.write_predictions(shards.split("test").keys, test.labels, test.logits, shards.classes)
-    result: RunResult = {
-        "schema": 1,
-        "method": recipe.train.method,
-        "recipe_name": recipe.name,
-        "recipe": recipe.tables(),
-        "changed_by_method": {},
-        "init": None,
-        "imported": taken,
-        "shard_set": shards.id,
-        "contents": contents_id(shards),
-        "dataset": shards.settings["dataset"],
-        "simulated": bool(shards.simulated),
-        "protocol": shards.settings["protocol"],
-        "selection": SELECTION,
-        "selection_split": None,
-        "best_epoch": epoch,
-        "epochs": 0,
-        "steps": 0,
-        **split_scores(scores, scores),
-        "classes": list(shards.classes),
-        "confusion": test.confusion() if test else None,
-        "firing_rates": test.firing_rates if test else None,
-        "samples": {"train": 0, **{name: len(shards.split(name)) for name in scores}},
-        "static_images": 0,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "seed": recipe.train.seed,
-        "device": str(chosen),
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-        "processes": 1,
-        "backend": "+".join(sorted(ran)),
-        "training_seconds": 0.0,
-        "training_cpu_seconds": None,
-        "energy_nj": held_out_energy_nj(
-            network, (frames["test"], frames["validation"]), batch_size=batch_size, device=chosen
-        ),
-    }
+        scores = {name: score(network, split, batch_size=batch_size, device=target) for name, split in frames.items()}
+    result = build_result(
+        recipe,
+        shards,
+        network,
+        frames,
+        run=run,
+        best=scores,
+        last=scores,
+        state=TrainState(shards.id, torch.get_num_threads(), contents_id(shards), cpu_seconds=None),
+        best_epoch=epoch,
+        selection=SELECTION,
+        selection_split=None,
+        changed={},
+        train_samples=0,
+        static_images=0,
+        device=target,
+    )
+    result["init"], result["imported"], result["backend"] = None, taken, "+".join(sorted(ran))
     run.finish(result)
     return result
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
+from spikebridge.models import TransferNetwork
+from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.config.settings import evaluation_batch
+from spikebridge.train.data.frames import Frames
 from spikebridge.train.evaluation.energy import held_out_energy_nj
 from spikebridge.train.evaluation.score import Scores, split_scores
 from spikebridge.train.networks.precision import tf32
 from spikebridge.train.runs import checkpoints
+from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.runs.result import RunResult
+from spikebridge.train.runs.state import TrainState
 from spikebridge.train.trainer.epochs import SELECTION, Trainer
 
 log = logging.getLogger(__name__)
 
 
-def build_result(trainer: Trainer, recipe: Recipe) -> RunResult:
-    """Write weights and predictions; score the test split with `best` and with `last`, and put it all together.
+def finish_training(trainer: Trainer, recipe: Recipe) -> RunResult:
+    """Write weights and predictions; score the test split with `best` and with `last`, and build the result.
 
     Args:
         trainer: trained to its last epoch, which is committed; its network holds the best weights afterwards.
@@ -32,7 +40,7 @@ def build_result(trainer: Trainer, recipe: Recipe) -> RunResult:
         RunStoppedError: asked to stop; the run can be finished later.
         RunError: a file cannot be written.
     """
-    run, state, shards = trainer.run, trainer.state, trainer.shards
+    run, state, device = trainer.run, trainer.state, trainer.device
     checkpoints.write_atomic(run.last, trainer.encode_weights())
     last = _final_scores(trainer)
     best_epoch = state.best.epoch if state.best else state.epoch
@@ -45,50 +53,105 @@ def build_result(trainer: Trainer, recipe: Recipe) -> RunResult:
         weights, _ = checkpoints.read_weights(run.best)
         trainer.network.load_state_dict(weights)
         best = _final_scores(trainer)
-    test, classes = best["test"], shards.classes
-    if test is None:
-        log.warning("%s: the test split is empty; no test accuracy", shards.path)
-    else:
-        run.write_predictions(shards.split("test").keys, test.labels, test.logits, classes)
+    if best["test"] is None:
+        log.warning("%s: the test split is empty; no test accuracy", trainer.shards.path)
+    cpu_seconds = state.cpu_seconds if device.type == "cpu" and trainer.distributed.world_size == 1 else None
+    result = build_result(
+        recipe,
+        trainer.shards,
+        trainer.network,
+        trainer.frames,
+        run=run,
+        best=best,
+        last=last,
+        state=dataclasses.replace(state, cpu_seconds=cpu_seconds),
+        best_epoch=best_epoch,
+        selection=SELECTION[trainer.selection],
+        selection_split=trainer.selection,
+        changed=trainer.changed,
+        train_samples=len(trainer.data),
+        static_images=trainer.data.pool_images,
+        device=device,
+    )
+    result["precision"], result["tf32"] = trainer.train_step.precision.name, tf32(device)
+    return result
+
+
+def build_result(
+    recipe: Recipe,
+    shards: ShardSet,
+    network: TransferNetwork,
+    frames: Mapping[str, Frames],
+    *,
+    run: RunFolder,
+    best: Mapping[str, Scores | None],
+    last: Mapping[str, Scores | None],
+    state: TrainState,
+    best_epoch: int,
+    selection: str,
+    selection_split: str | None,
+    changed: Mapping[str, Any],
+    train_samples: int,
+    static_images: int,
+    device: torch.device,
+) -> RunResult:
+    """Write predictions.csv and build what every result.json holds, of a trained or an imported run.
+
+    Args:
+        recipe: of the run.
+        shards: its shard set.
+        network: with the best weights.
+        frames: of the validation and test splits.
+        run: where the predictions go.
+        best: scores of those splits with the best weights.
+        last: the same with the last weights.
+        state: at the end; `cpu_seconds` None where not measured.
+        best_epoch: epoch of the best weights.
+        selection: how that epoch was selected.
+        selection_split: on which split.
+        changed: settings that the method changed.
+        train_samples: recordings that were trained on.
+        static_images: images of the static pool that were drawn from.
+        device: where it was computed.
+
+    Raises:
+        RunError: the predictions cannot be written.
+    """
+    test = best["test"]
+    if test is not None:
+        run.write_predictions(shards.split("test").keys, test.labels, test.logits, shards.classes)
     return {
         "schema": 1,
-        "method": trainer.settings.method,
+        "method": recipe.train.method,
         "recipe_name": recipe.name,
         "recipe": recipe.tables(),
-        "changed_by_method": trainer.changed,
+        "changed_by_method": dict(changed),
         "shard_set": state.shard_set,
         "contents": state.contents,
         "dataset": shards.settings["dataset"],
         "simulated": bool(shards.simulated),
         "protocol": shards.settings["protocol"],
-        "selection": SELECTION[trainer.selection],
-        "selection_split": trainer.selection,
+        "selection": selection,
+        "selection_split": selection_split,
         "best_epoch": best_epoch,
         "epochs": state.epoch,
         "steps": state.step,
         **split_scores(best, last),
-        "classes": list(classes),
+        "classes": list(shards.classes),
         "confusion": test.confusion() if test else None,
         "firing_rates": test.firing_rates if test else None,
-        "samples": {"train": len(trainer.data), **{name: len(frames) for name, frames in trainer.frames.items()}},
-        "static_images": trainer.data.pool_images,
-        "parameters": sum(p.numel() for p in trainer.network.parameters()),
-        "seed": trainer.settings.seed,
-        "device": str(trainer.device),
-        "precision": trainer.train_step.precision.name,
-        "tf32": tf32(trainer.device),
+        "samples": {"train": train_samples, **{name: len(split) for name, split in frames.items()}},
+        "static_images": static_images,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "seed": recipe.train.seed,
+        "device": str(device),
         "threads": state.threads,
         "processes": state.processes,
         "torch": str(torch.__version__),
         "training_seconds": state.seconds,
-        "training_cpu_seconds": state.cpu_seconds
-        if trainer.device.type == "cpu" and trainer.distributed.world_size == 1
-        else None,
+        "training_cpu_seconds": state.cpu_seconds,
         "energy_nj": held_out_energy_nj(
-            trainer.network,
-            (trainer.frames["test"], trainer.frames["validation"]),
-            batch_size=evaluation_batch(trainer.settings),
-            device=trainer.device,
+            network, (frames["test"], frames["validation"]), batch_size=evaluation_batch(recipe.train), device=device
         ),
     }
 

@@ -28,7 +28,7 @@ from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer.distributed import Distributed, init_distributed, local_device
 from spikebridge.train.trainer.epochs import Trainer
 from spikebridge.train.trainer.progress import NullProgress, ProgressDisplay, TensorBoard, require_tensorboard
-from spikebridge.train.trainer.result import build_result
+from spikebridge.train.trainer.result import finish_training
 
 log = logging.getLogger(__name__)
 
@@ -173,11 +173,8 @@ def _finish_run(
     display = ProgressDisplay(bar, steps=trainer.steps, samples_per_step=per_step, done=trainer.state.step)
 
     def finish() -> RunResult:
-        result: RunResult = {
-            **build_result(trainer, recipe),
-            "init": recorded_start(run),
-            "backend": "+".join(sorted(ran)),
-        }
+        result = finish_training(trainer, recipe)
+        result["init"], result["backend"] = recorded_start(run), "+".join(sorted(ran))
         run.finish(result)
         return result
 

@@ -149,13 +149,13 @@ def test_an_interrupted_run_has_its_table_too(tmp_path):
 def test_dead_and_saturated_layers_are_named_once(caplog):
     watch = FiringWatch()
     rates = {"first": 0.0, "second": 0.3, "third": 0.999}
-    assert watch.look(rates, epoch=1, step=7, where="the validation recordings") == [
+    assert watch.warn(rates, epoch=1, step=7, where="the validation recordings") == [
         ("first", "dead"),
         ("third", "saturated"),
     ]
     assert "after step 7 (epoch 1): layer first is dead, firing rate 0 over the validation recordings" in caplog.text
-    assert watch.look(rates, epoch=2, step=14, where="x") == []
-    assert watch.look({"first": 1.0}, epoch=3, step=21, where="x") == [("first", "saturated")]
+    assert watch.warn(rates, epoch=2, step=14, where="x") == []
+    assert watch.warn({"first": 1.0}, epoch=3, step=21, where="x") == [("first", "saturated")]
 
 
 @pytest.mark.parametrize(("bias", "word"), [(-1e6, "dead"), (1e6, "saturated")])
@@ -186,11 +186,11 @@ def test_on_a_device_the_loss_is_looked_at_now_and_then(monkeypatch):
     monkeypatch.setattr(diagnosis, "broken_weights", lambda _: reads.append(1) or ["weight"])
     good, bad = (SimpleNamespace(total=torch.tensor(value)) for value in (1.0, float("nan")))
     for step in range(20):
-        watch.look(bad if step in (12, 15) else good, (None, None), step=step)
+        watch.check_loss(bad if step in (12, 15) else good, (None, None), step=step)
     assert not reads
     with pytest.raises(NonFiniteError, match=r"step 12: .*noticed after step 19; not finite by now: weight"):
         watch.raise_if_broken(step=19)
     for step in range(20, 49):
-        watch.look(good, (None, None), step=step)
+        watch.check_loss(good, (None, None), step=step)
     with pytest.raises(NonFiniteError, match="noticed after step 49"):
-        watch.look(good, (None, None), step=49)
+        watch.check_loss(good, (None, None), step=49)

@@ -179,12 +179,12 @@ def test_processor_time_adds_up_over_sittings(tmp_path, shards, monkeypatch):
     same_run(tmp_path / "whole", tmp_path / "old")
 
 
-@pytest.mark.parametrize("moment", ["append_metrics", "_commit", "encode_weights", "build_result", "finish"])
+@pytest.mark.parametrize("moment", ["append_metrics", "_commit", "encode_weights", "finish_training", "finish"])
 def test_death_at_every_writing_moment_changes_nothing(tmp_path, shards, monkeypatch, moment):
     """Raise in place of, or right after, each step of writing an epoch or the result."""
     recipe = tiny_recipe(epochs=3)
     train(shards, recipe, tmp_path / "whole", device="cpu")
-    owners = {"append_metrics": epochs.RunFolder, "finish": epochs.RunFolder, "build_result": loop}
+    owners = {"append_metrics": epochs.RunFolder, "finish": epochs.RunFolder, "finish_training": loop}
     owner = owners.get(moment, epochs.Trainer)
     real = getattr(owner, moment)
     for after in (False, True):
@@ -193,7 +193,7 @@ def test_death_at_every_writing_moment_changes_nothing(tmp_path, shards, monkeyp
         def die(first, *args, _after=after):
             nonlocal calls
             calls += 1
-            if calls == (1 if moment in ("build_result", "finish") else 2):
+            if calls == (1 if moment in ("finish_training", "finish") else 2):
                 if _after and moment != "finish":
                     real(first, *args)
                 raise KeyboardInterrupt
