@@ -32,12 +32,12 @@ RESIDENT_BYTES = 2**29
 PARTIAL = "partial.json"
 """Beside the manifest of a set of which only some splits were pulled: names them."""
 
-Need = Callable[[str], None]
+WaitForFile = Callable[[str], None]
 """Called with the name of a file of the set before it is opened; returns when the file is there."""
 
 
-def _here(_name: str) -> None:
-    """The files of a set on this machine are there."""
+def _do_not_wait(_name: str) -> None:
+    """Return at once: the files of a set on this machine are there."""
 
 
 class Split:
@@ -51,7 +51,7 @@ class Split:
         dtype: stored type.
         codec: `raw`, or `gzip`: each sample is unpacked, never to more than the shape says.
         header: what precedes the numbers in an unpacked sample.
-        need: called with the name of a shard before it is opened.
+        wait_for_file: called with the name of a shard before it is opened.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Split:
         dtype: np.dtype[Any],
         codec: str = RAW,
         header: bytes = b"",
-        need: Need = _here,
+        wait_for_file: WaitForFile = _do_not_wait,
     ) -> None:
         self.shards = tuple(shards)
         self.shape, self.dtype = shape, dtype
@@ -72,7 +72,7 @@ class Split:
         self.labels: NDArray[np.int64] = index["label"].astype(np.int64)
         self._keys = index["key"]
         self._places = [np.ascontiguousarray(index[name]) for name in ("offset", "length", "crc32")]
-        self._codec, self._header, self._need = codec, header, need
+        self._codec, self._header, self._wait_for_file = codec, header, wait_for_file
         self._files: dict[int, int] = {}
         self._lock = threading.Lock()
 
@@ -129,7 +129,7 @@ class Split:
     def _file(self, shard: int) -> int:
         with self._lock:
             if shard not in self._files:
-                self._need(self.shards[shard].name)
+                self._wait_for_file(self.shards[shard].name)
                 try:
                     self._files[shard] = os.open(self.shards[shard], os.O_RDONLY | os.O_CLOEXEC)
                 except OSError as error:
@@ -148,14 +148,14 @@ class ShardSet:
 
     Args:
         path: its folder.
-        need: for a set whose files are still coming, see `Need`.
+        wait_for_file: for a set whose files are still coming.
 
     Raises:
         ShardSetError: missing, unfinished, damaged, or of a newer schema.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, need: Need = _here) -> None:
-        self.path, self.need = Path(path), need
+    def __init__(self, path: str | os.PathLike[str], *, wait_for_file: WaitForFile = _do_not_wait) -> None:
+        self.path, self.wait_for_file = Path(path), wait_for_file
         self.manifest = manifests.read(self.path)
         self.id: str = self.manifest["self_sha256"]
         self.settings: dict[str, Any] = self.manifest["settings"]
@@ -203,7 +203,7 @@ class ShardSet:
 
     def static_pool(self) -> StaticImages:
         """The static images that training may draw from: in memory, or where that is too much, read when needed."""
-        self.need(STATIC_FILE)
+        self.wait_for_file(STATIC_FILE)
         static = self.manifest["static"]
         resident = static["images"] * math.prod(static["shape"]) <= RESIDENT_BYTES
         return read_static(self.path / STATIC_FILE, resident=resident).pool()
@@ -232,7 +232,7 @@ class ShardSet:
             dtype=self.dtype,
             codec=self.codec,
             header=npy_header(self.sample_shape, self.dtype) if self._packs_header else b"",
-            need=self.need,
+            wait_for_file=self.wait_for_file,
         )
 
     @property
@@ -247,7 +247,7 @@ class ShardSet:
             ShardSetError: missing, damaged, or with a row that cannot be.
         """
         path = index_path(self.path / name)
-        self.need(path.name)
+        self.wait_for_file(path.name)
         index = read_index(path)
         sample_bytes = math.prod(self.sample_shape) * self.dtype.itemsize
         shard_bytes = np.uint64(self.files[name]["bytes"])

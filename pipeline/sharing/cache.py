@@ -29,8 +29,8 @@ from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import SPLITS, checksums
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.writer import INDEX_EXTENSION
-from spikebridge.pipeline.sharing.locations import Place, masked, open_place
-from spikebridge.pipeline.sharing.publish import AT_ONCE, ID, Found, find
+from spikebridge.pipeline.sharing.locations import RemoteFolder, masked, open_folder
+from spikebridge.pipeline.sharing.publish import ID, MAX_TRANSFERS, PublishedSet, find_set
 from spikebridge.pipeline.sharing.transfer import fetch
 
 FOLDER, LIMIT = "SPIKEBRIDGE_CACHE", "SPIKEBRIDGE_CACHE_GB"
@@ -40,14 +40,14 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where cached sets lie."""
-    if chosen := os.environ.get(FOLDER):
-        return Path(chosen).expanduser()
+    """Return the folder of all cached sets."""
+    if configured := os.environ.get(FOLDER):
+        return Path(configured).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "spikebridge"
 
 
 def cache_bytes() -> int:
-    """How many bytes all cached sets may have together.
+    """Return how many bytes all cached sets may have together.
 
     Raises:
         SettingsError: the limit is no positive number.
@@ -67,26 +67,28 @@ class CachedSet(ShardSet):
 
     Args:
         folder: of the set in the cache, with its manifest.
-        found: where the files are; None when all of them are here.
+        published: where the files are; None when all of them are in the cache.
         lock: keeps the set from being removed.
     """
 
-    def __init__(self, folder: Path, found: Found | None, lock: FileLock) -> None:
+    def __init__(self, folder: Path, published: PublishedSet | None, lock: FileLock) -> None:
         self._lock = lock
-        super().__init__(folder, need=self._wait)
+        super().__init__(folder, wait_for_file=self._wait_for_file)
         self._stop = threading.Event()
-        self._coming: dict[str, Future[None]] = {}
-        if found is None:
+        self._arriving: dict[str, Future[None]] = {}
+        if published is None:
             return
         queue: SimpleQueue[tuple[dict[str, Any], Future[None]]] = SimpleQueue()
-        for entry in sorted(found.manifest["files"], key=_when_needed):
-            self._coming[entry["name"]] = Future()
-            queue.put((entry, self._coming[entry["name"]]))
-        for _ in range(AT_ONCE):  # daemons: a run that ends does not wait for shards that it never read
-            threading.Thread(target=_work, args=(queue, found.place, folder, self._stop), daemon=True).start()
+        for entry in sorted(published.manifest["files"], key=_order_of_use):
+            self._arriving[entry["name"]] = Future()
+            queue.put((entry, self._arriving[entry["name"]]))
+        for _ in range(MAX_TRANSFERS):  # daemons: a run that ends does not wait for shards that it never read
+            threading.Thread(
+                target=_fetch_queued, args=(queue, published.remote, folder, self._stop), daemon=True
+            ).start()
 
-    def _wait(self, name: str) -> None:
-        if future := self._coming.get(name):
+    def _wait_for_file(self, name: str) -> None:
+        if future := self._arriving.get(name):
             future.result()
 
     def close(self) -> None:
@@ -99,22 +101,24 @@ class CachedSet(ShardSet):
             self.close()
 
 
-def _when_needed(entry: dict[str, Any]) -> tuple[int, int, str]:
-    """What every run reads first comes first: images, indexes, then shards, the training ones before the others."""
+def _order_of_use(entry: dict[str, Any]) -> tuple[int, int, str]:
+    """Return the sort key of a file: images, indexes, then shards, those of training before the others."""
     name = entry["name"]
     split = next((i for i, split in enumerate(SPLITS, 1) if name.startswith(f"events-{split}-")), 0)
     return (2 if split and not name.endswith(INDEX_EXTENSION) else min(split, 1)), split, name
 
 
-def _work(queue: SimpleQueue[tuple[dict[str, Any], Future[None]]], place: Place, folder: Path, stop: Event) -> None:
-    """Fetch files until none is left; an error is told to whoever needs the file."""
+def _fetch_queued(
+    queue: SimpleQueue[tuple[dict[str, Any], Future[None]]], remote: RemoteFolder, folder: Path, stop: Event
+) -> None:
+    """Fetch files until none is left; whoever waits for a file gets its error."""
     while not stop.is_set():
         try:
             entry, future = queue.get_nowait()
         except Empty:
             return
         try:
-            fetch(place, entry, folder / entry["name"], stop=stop, moved=lambda count: None)
+            fetch(remote, entry, folder / entry["name"], stop=stop, on_bytes=lambda count: None)
             future.set_result(None)
         except BaseException as error:
             future.set_exception(error)
@@ -131,73 +135,73 @@ def open_published(address: str) -> ShardSet:
         SettingsError: not an address, or a limit that is no number.
     """
     folder = cache_folder()
-    seen = folder / "seen" / hashlib.sha256(address.rstrip("/").encode()).hexdigest()
-    place = open_place(address)
+    last_id = folder / "seen" / hashlib.sha256(address.rstrip("/").encode()).hexdigest()
+    remote = open_folder(address)
     try:
-        found = find(place)
+        published = find_set(remote)
     except ShardSetError as error:
-        chosen = seen.read_text().strip() if seen.is_file() else ""
-        if not ID.fullmatch(chosen) or not _is_whole(folder / chosen):
+        set_id = last_id.read_text().strip() if last_id.is_file() else ""
+        if not ID.fullmatch(set_id) or not _is_complete(folder / set_id):
             raise
-        log.warning("%s; continuing with set %s, which it held last and which is in the cache", error, chosen[:12])
-        return CachedSet(folder / chosen, None, _hold(folder, chosen))
-    chosen = found.manifest["self_sha256"]
-    target = folder / chosen
+        log.warning("%s; continuing with set %s, which it held last and which is in the cache", error, set_id[:12])
+        return CachedSet(folder / set_id, None, _lock_set(folder, set_id))
+    set_id = published.manifest["self_sha256"]
+    target = folder / set_id
     target.mkdir(parents=True, exist_ok=True)
-    lock = _hold(folder, chosen)
+    lock = _lock_set(folder, set_id)
     try:
-        _make_room(folder, found, shown=masked(address))
+        _make_room(folder, published, shown=masked(address))
     except BaseException:
         lock.release()
         raise
     if not (target / manifests.MANIFEST).is_file():
-        write_bytes(target / manifests.CHECKSUMS, checksums(found.manifest["files"]).encode())
-        write_bytes(target / manifests.MANIFEST, found.data)
-    seen.parent.mkdir(exist_ok=True)
-    write_bytes(seen, chosen.encode())
-    return CachedSet(target, None if _is_whole(target) else found, lock)
+        write_bytes(target / manifests.CHECKSUMS, checksums(published.manifest["files"]).encode())
+        write_bytes(target / manifests.MANIFEST, published.data)
+    last_id.parent.mkdir(exist_ok=True)
+    write_bytes(last_id, set_id.encode())
+    return CachedSet(target, None if _is_complete(target) else published, lock)
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether every file of a cached set is there; each was checked when it arrived."""
+def _is_complete(folder: Path) -> bool:
+    """Return whether every file of a cached set is there; each was checked when it arrived."""
     if not (folder / manifests.MANIFEST).is_file():
         return False
     files = manifests.read(folder)["files"]
     return all((p := folder / e["name"]).is_file() and p.stat().st_size == e["bytes"] for e in files)
 
 
-def _hold(folder: Path, chosen: str) -> FileLock:
+def _lock_set(folder: Path, set_id: str) -> FileLock:
     """Keep a set from being removed until the lock is released."""
-    lock = FileLock(folder / f"{chosen}.lock", shared=True)
+    lock = FileLock(folder / f"{set_id}.lock", shared=True)
     os.utime(lock.path)
     return lock
 
 
-def _make_room(folder: Path, found: Found, *, shown: str) -> None:
+def _make_room(folder: Path, published: PublishedSet, *, shown: str) -> None:
     """Remove sets that nobody uses until this one fits."""
-    limit, wanted = cache_bytes(), sum(entry["bytes"] for entry in found.manifest["files"])
-    if wanted > limit:
+    limit, needed = cache_bytes(), sum(entry["bytes"] for entry in published.manifest["files"])
+    if needed > limit:
         raise ShardSetError(
-            f"{shown}: the set has {wanted / 1e9:.3g} GB, the cache {folder} may have {limit / 1e9:.3g} GB. Raise "
+            f"{shown}: the set has {needed / 1e9:.3g} GB, the cache {folder} may have {limit / 1e9:.3g} GB. Raise "
             f"{LIMIT}, or fetch the set with `{command('pull')}` and train from the folder."
         )
     with FileLock(folder / "room.lock"):
         others = [lock for lock in folder.glob("*.lock") if ID.fullmatch(lock.stem)]
-        others = [lock for lock in others if lock.stem != found.manifest["self_sha256"]]
-        sizes = {lock: _size(folder / lock.stem) for lock in others}
+        others = [lock for lock in others if lock.stem != published.manifest["self_sha256"]]
+        sizes = {lock: _folder_bytes(folder / lock.stem) for lock in others}
         for lock in sorted(others, key=lambda path: path.stat().st_mtime):
-            if wanted + sum(sizes.values()) <= limit:
+            if needed + sum(sizes.values()) <= limit:
                 return
             if _remove(folder / lock.stem, lock):
                 del sizes[lock]
-        if wanted + sum(sizes.values()) > limit:
+        if needed + sum(sizes.values()) > limit:
             raise ShardSetError(
-                f"{shown}: the set has {wanted / 1e9:.3g} GB, and sets in use take {sum(sizes.values()) / 1e9:.3g} of "
+                f"{shown}: the set has {needed / 1e9:.3g} GB, and sets in use take {sum(sizes.values()) / 1e9:.3g} of "
                 f"the {limit / 1e9:.3g} GB of the cache {folder}. Raise {LIMIT}, or wait for the other runs."
             )
 
 
-def _size(folder: Path) -> int:
+def _folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*")) if folder.is_dir() else 0
 
 

@@ -28,13 +28,13 @@ CURRENT = "current.json"
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address rather than a path."""
+    """Return whether a text is an address rather than a path."""
     return _SCHEME.match(text) is not None
 
 
 @dataclass(frozen=True)
-class Place:
-    """A folder, near or far.
+class RemoteFolder:
+    """A folder on this machine or elsewhere.
 
     Args:
         protocol: `file`, `http`, `https`, `s3` or `sftp`.
@@ -48,12 +48,12 @@ class Place:
     shown: str
     files: Any
 
-    def below(self, name: str) -> Place:
-        """A folder in this one."""
-        return Place(self.protocol, f"{self.path}/{name}", f"{self.shown}/{name}", self.files)
+    def below(self, name: str) -> RemoteFolder:
+        """Return a folder in this one."""
+        return RemoteFolder(self.protocol, f"{self.path}/{name}", f"{self.shown}/{name}", self.files)
 
     def read(self, name: str, start: int, stop: int) -> bytes:
-        """Bytes start to stop of a file; the whole file where the server knows no ranges.
+        """Read bytes start to stop of a file; the whole file where the server knows no ranges.
 
         Raises:
             FileNotFoundError: no such file.
@@ -67,7 +67,7 @@ class Place:
         return bytes(self.files.cat_file(path, start=start, end=stop))
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None where there is none."""
+        """Return the bytes of a file; None where there is none."""
         try:
             return int(self.files.info(f"{self.path}/{name}")["size"])
         except FileNotFoundError:
@@ -106,8 +106,8 @@ class Place:
             return
 
 
-def open_place(text: str) -> Place:
-    """Open a place by its path or address.
+def open_folder(text: str) -> RemoteFolder:
+    """Open a folder by its path or address.
 
     Raises:
         SettingsError: an address that is none of the known kinds or holds what no folder's address has, or a package
@@ -115,10 +115,10 @@ def open_place(text: str) -> Place:
     """
     if not is_address(text):
         path = str(Path(text).expanduser().absolute())
-        _need("fsspec", "file")
+        _require_package("fsspec", "file")
         import fsspec
 
-        return Place("file", path, text.rstrip("/") or text, fsspec.filesystem("file", auto_mkdir=True))
+        return RemoteFolder("file", path, text.rstrip("/") or text, fsspec.filesystem("file", auto_mkdir=True))
     shown = masked(text)
     try:
         parts = urlsplit(text)
@@ -131,7 +131,7 @@ def open_place(text: str) -> Place:
         raise SettingsError(
             f"{shown}: expected the plain address of a folder, without blanks, wildcards, braces, quotes, `..`, ? or #."
         )
-    _need(NEEDS[parts.scheme], parts.scheme)
+    _require_package(NEEDS[parts.scheme], parts.scheme)
     folder = parts.path.rstrip("/")
     if parts.scheme == "sftp":
         from sshfs import SSHFileSystem
@@ -142,21 +142,21 @@ def open_place(text: str) -> Place:
             files = SSHFileSystem(parts.hostname, **known)
         except Exception as error:  # it connects at once, and asyncssh has errors of its own
             raise unreachable(shown, error) from error
-        return Place("sftp", unquote(folder), shown, files)
+        return RemoteFolder("sftp", unquote(folder), shown, files)
     import fsspec
 
     if parts.scheme == "s3":
         files = fsspec.filesystem("s3", use_listings_cache=False)
-        return Place("s3", f"{parts.netloc}{unquote(folder)}", shown, files)
-    return Place(parts.scheme, text.rstrip("/"), shown, fsspec.filesystem(parts.scheme))
+        return RemoteFolder("s3", f"{parts.netloc}{unquote(folder)}", shown, files)
+    return RemoteFolder(parts.scheme, text.rstrip("/"), shown, fsspec.filesystem(parts.scheme))
 
 
 def masked(text: str) -> str:
-    """An address without user, password and query."""
+    """Return an address without user, password and query."""
     return re.sub(r"\?.*", "?***", re.sub(r"//\S*@", "//***@", text)).rstrip("/")
 
 
-def _need(package: str, protocol: str) -> None:
+def _require_package(package: str, protocol: str) -> None:
     for name in ("fsspec", package):
         if find_spec(name) is None:
             raise SettingsError(
@@ -165,6 +165,6 @@ def _need(package: str, protocol: str) -> None:
 
 
 def unreachable(shown: str, error: Exception) -> ShardSetError:
-    """The error of a place that does not answer as it should."""
+    """Return the error of a folder that does not answer as it should."""
     detail = masked(str(error)).strip() or type(error).__name__
     return ShardSetError(f"{shown}: {type(error).__name__}: {detail}. Check the address, the network and your access.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spikebridge.pipeline.shards.manifest import MANIFEST
 from spikebridge.pipeline.shards.reader import ShardSet
-from spikebridge.pipeline.sharing.locations import CURRENT, is_address, open_place
+from spikebridge.pipeline.sharing.locations import CURRENT, is_address, open_folder
 
 
 def open_set(where: str | os.PathLike[str]) -> ShardSet:
@@ -27,7 +27,7 @@ def open_set(where: str | os.PathLike[str]) -> ShardSet:
         return open_published(where)
     folder = Path(where)
     if (folder / CURRENT).is_file() and not (folder / MANIFEST).exists():
-        from spikebridge.pipeline.sharing.publish import find
+        from spikebridge.pipeline.sharing.publish import find_set
 
-        folder /= find(open_place(str(folder))).manifest["self_sha256"]
+        folder /= find_set(open_folder(str(folder))).manifest["self_sha256"]
     return ShardSet(folder)

@@ -1,13 +1,13 @@
 """Publishing shard sets and fetching them: `push` and `pull`.
 
-    <place>/<ID>/...            one set: its files, the manifest last
-            current.json        the set that readers of <place> get, replaced last of all
+    <folder>/<ID>/...           one set: its files, the manifest last
+            current.json        the set that readers of <folder> get, replaced last of all
             README.md           the card of that set
 
 A set's folder is named after its content, so two people who publish at the same time cannot mix their files: both sets
 are whole, and the last pointer wins. A folder with a manifest in it, however it was copied there, can be pulled too.
-Flat, the files lie in <place> itself, README.md beside them, as a hub repository takes them. Such a place holds one set
-for good.
+Flat, the files lie in <folder> itself, README.md beside them, as a hub repository takes them. Such a folder holds one
+set for good.
 """
 
 from __future__ import annotations
@@ -27,92 +27,93 @@ from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import CARD, SPLITS, checksums
 from spikebridge.pipeline.shards.reader import PARTIAL, ShardSet
-from spikebridge.pipeline.sharing.locations import CURRENT, READ_ONLY, Place, open_place, unreachable
-from spikebridge.pipeline.sharing.transfer import Moved, fetch
+from spikebridge.pipeline.sharing.locations import CURRENT, READ_ONLY, RemoteFolder, open_folder, unreachable
+from spikebridge.pipeline.sharing.transfer import OnBytes, fetch
 
 PULL = ".pull.json"
 """In a folder that is being filled: the ID of the set that is coming."""
-AT_ONCE = 4
+MAX_TRANSFERS = 4
 """Files on their way at a time."""
 MOST_BYTES = 2**26
 """Largest manifest that is read: some 500,000 files."""
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 ID = re.compile(r"[0-9a-f]{64}")
 
-Bar = Callable[[int, str], Moved]
+Bar = Callable[[int, str], OnBytes]
 """Makes a progress bar: (bytes, what)."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """A published set.
+class PublishedSet:
+    """A shard set in its published folder.
 
     Args:
-        place: its folder.
+        remote: its folder.
         manifest: checked.
         data: the manifest's bytes.
     """
 
-    place: Place
+    remote: RemoteFolder
     manifest: dict[str, Any]
     data: bytes
 
 
-def find(place: Place, *, expect: str | None = None) -> Found:
-    """The set that a place offers.
+def find_set(remote: RemoteFolder, *, expect: str | None = None) -> PublishedSet:
+    """Read which set a folder offers.
 
     Args:
-        place: a place with a `current.json`, or the folder of a set.
+        remote: a folder with a `current.json`, or the folder of a set.
         expect: the ID that it must have.
 
     Raises:
-        ShardSetError: nothing published there, an unreachable place, a damaged manifest, or another set.
+        ShardSetError: nothing published there, an unreachable folder, a damaged manifest, or another set.
     """
-    data = _read_small(place, manifests.MANIFEST)
-    if data is None and (pointer := _read_small(place, CURRENT)) is not None:
+    data = _read_small(remote, manifests.MANIFEST)
+    if data is None and (pointer := _read_small(remote, CURRENT)) is not None:
         try:
-            chosen = json.loads(pointer)["id"]
-            place = place.below(chosen if ID.fullmatch(chosen) else "")
+            set_id = json.loads(pointer)["id"]
+            remote = remote.below(set_id if ID.fullmatch(set_id) else "")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ShardSetError(
-                f"{place.shown}/{CURRENT}: not the pointer to a shard set{_looks_like(pointer)}. Is the address right?"
+                f"{remote.shown}/{CURRENT}: not the pointer to a shard set{_describe_page(pointer)}. Is the "
+                "address right?"
             ) from error
-        data = _read_small(place, manifests.MANIFEST)
+        data = _read_small(remote, manifests.MANIFEST)
     if data is None:
         raise ShardSetError(
-            f"{place.shown}: neither {manifests.MANIFEST} nor {CURRENT} found; expected a published shard set. "
+            f"{remote.shown}: neither {manifests.MANIFEST} nor {CURRENT} found; expected a published shard set. "
             f"Publish one with `{command('push')}`."
         )
-    source = f"{place.shown}/{manifests.MANIFEST}"
-    if page := _looks_like(data):
+    source = f"{remote.shown}/{manifests.MANIFEST}"
+    if page := _describe_page(data):
         raise ShardSetError(f"{source}: found{page}; expected the manifest of a shard set. Is the address right?")
     manifest = manifests.parse(data, source=source)
     for entry in manifest["files"]:
         if not FILE_NAME.fullmatch(str(entry.get("name"))) or not ID.fullmatch(str(entry.get("sha256"))):
             raise ShardSetError(f"{source}: names a file {entry.get('name')!r}, which no shard set has. Do not use it.")
     if expect is not None and manifest["self_sha256"] != expect:
-        raise ShardSetError(f"{place.shown}: holds shard set {manifest['self_sha256']}; expected {expect}.")
-    return Found(place, manifest, data)
+        raise ShardSetError(f"{remote.shown}: holds shard set {manifest['self_sha256']}; expected {expect}.")
+    return PublishedSet(remote, manifest, data)
 
 
-def _read_small(place: Place, name: str) -> bytes | None:
+def _read_small(remote: RemoteFolder, name: str) -> bytes | None:
     try:
-        data = place.read(name, 0, MOST_BYTES)
+        data = remote.read(name, 0, MOST_BYTES)
     except FileNotFoundError:
         return None
     except Exception as error:  # each protocol has errors of its own
-        raise unreachable(f"{place.shown}/{name}", error) from error
+        raise unreachable(f"{remote.shown}/{name}", error) from error
     if len(data) >= MOST_BYTES:
-        raise ShardSetError(f"{place.shown}/{name}: larger than any manifest. Is the address right?")
+        raise ShardSetError(f"{remote.shown}/{name}: larger than any manifest. Is the address right?")
     return data
 
 
-def _looks_like(data: bytes) -> str:
+def _describe_page(data: bytes) -> str:
     return " (a web page)" if data[:64].lstrip().lower().startswith((b"<!doctype", b"<html")) else ""
 
 
 def wanted_files(manifest: dict[str, Any], splits: Iterable[str]) -> list[dict[str, Any]]:
-    """The files of a set, without the event shards of other splits than `splits`."""
+    """Return the files of a set, without the event shards of other splits than `splits`."""
     left_out = tuple(f"events-{split}-" for split in SPLITS if split not in splits)
     return [entry for entry in manifest["files"] if not entry["name"].startswith(left_out or ("/",))]
 
@@ -123,7 +124,7 @@ def pull(
     """Fetch a published set, or go on where an earlier call was cut off, or add splits to what is there.
 
     Args:
-        address: of the place.
+        address: of the folder.
         out: folder; missing, empty, or with (a part of) the same set.
         splits: only these splits' event shards; none for all.
         expect: the ID that the set must have.
@@ -138,26 +139,28 @@ def pull(
     """
     if unknown := sorted(set(splits) - set(SPLITS)):
         raise SettingsError(f"no split is called {', '.join(unknown)}; there are {', '.join(SPLITS)}.")
-    found = find(open_place(address), expect=expect)
-    before = _present(out, found.manifest)
-    wanted = tuple(split for split in SPLITS if not splits or split in splits or split in before)
-    _claim(out, found.manifest["self_sha256"])
-    entries = wanted_files(found.manifest, wanted)
+    published = find_set(open_folder(address), expect=expect)
+    before = _splits_here(out, published.manifest)
+    here = tuple(split for split in SPLITS if not splits or split in splits or split in before)
+    _claim_folder(out, published.manifest["self_sha256"])
+    entries = wanted_files(published.manifest, here)
     size = sum(entry["bytes"] for entry in entries)
-    moved = bar(size, "pull") if bar else lambda count: None
-    each(entries, lambda entry, stop: fetch(found.place, entry, out / entry["name"], stop=stop, moved=moved))
-    write_bytes(out / manifests.CHECKSUMS, checksums(found.manifest["files"]).encode())
-    if set(wanted) == set(SPLITS):
+    on_bytes = bar(size, "pull") if bar else lambda count: None
+    transfer_all(
+        entries, lambda entry, stop: fetch(published.remote, entry, out / entry["name"], stop=stop, on_bytes=on_bytes)
+    )
+    write_bytes(out / manifests.CHECKSUMS, checksums(published.manifest["files"]).encode())
+    if set(here) == set(SPLITS):
         (out / PARTIAL).unlink(missing_ok=True)
     else:
-        write_bytes(out / PARTIAL, (json.dumps({"splits": list(wanted)}) + "\n").encode())
-    write_bytes(out / manifests.MANIFEST, found.data)
+        write_bytes(out / PARTIAL, (json.dumps({"splits": list(here)}) + "\n").encode())
+    write_bytes(out / manifests.MANIFEST, published.data)
     (out / PULL).unlink(missing_ok=True)
-    return {"out": str(out), "id": found.manifest["self_sha256"], "bytes": size, "splits": list(wanted)}
+    return {"out": str(out), "id": published.manifest["self_sha256"], "bytes": size, "splits": list(here)}
 
 
-def _present(out: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
-    """Splits that an earlier pull of the same set brought."""
+def _splits_here(out: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
+    """Return the splits that an earlier pull of the same set brought."""
     if not (out / manifests.MANIFEST).is_file():
         return ()
     shards = ShardSet(out)
@@ -169,8 +172,8 @@ def _present(out: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
     return shards.present
 
 
-def _claim(out: Path, chosen: str) -> None:
-    """Make the folder, or see that it is ours."""
+def _claim_folder(out: Path, set_id: str) -> None:
+    """Make the folder, or check that this pull began it."""
     if out.exists() and not out.is_dir():
         raise SettingsError(f"{out} is a file; expected a folder. Choose another.")
     out.mkdir(parents=True, exist_ok=True)
@@ -179,12 +182,12 @@ def _claim(out: Path, chosen: str) -> None:
     entries = sorted(entry.name for entry in out.iterdir())
     if entries and not (out / PULL).is_file():
         raise SettingsError(f"{out} is not empty and holds no pulled set ({', '.join(entries[:5])}). Choose another.")
-    if entries and (before := json.loads((out / PULL).read_bytes()).get("id")) != chosen:
+    if entries and (before := json.loads((out / PULL).read_bytes()).get("id")) != set_id:
         raise SettingsError(
-            f"{out}: a pull of shard set {before} was begun there; the place now offers {chosen}. "
+            f"{out}: a pull of shard set {before} was begun there; the address now offers {set_id}. "
             "Choose another folder, or empty this one."
         )
-    write_bytes(out / PULL, (json.dumps({"id": chosen}) + "\n").encode())
+    write_bytes(out / PULL, (json.dumps({"id": set_id}) + "\n").encode())
 
 
 def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None = None) -> dict[str, Any]:
@@ -192,31 +195,31 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
 
     Args:
         shards_path: its folder; every file is checked before anything is sent.
-        address: of the place.
-        flat: the files lie in the place itself; it must hold no other set.
+        address: of the folder.
+        flat: the files lie in the folder itself; it must hold no other set.
         bar: makes a progress bar.
 
     Returns:
         address (without credentials), id, sent and bytes.
 
     Raises:
-        ShardSetError: the set is partial or damaged, or the place cannot be reached.
-        SettingsError: a place that cannot be written, or a flat one that holds another set.
+        ShardSetError: the set is partial or damaged, or the folder cannot be reached.
+        SettingsError: a folder that cannot be written, or a flat one that holds another set.
     """
-    shards, place = ShardSet(shards_path), open_place(address)
-    if place.protocol in READ_ONLY:
-        raise SettingsError(f"{place.shown}: http places are read only; push to a path, s3:// or sftp:// instead.")
+    shards, remote = ShardSet(shards_path), open_folder(address)
+    if remote.protocol in READ_ONLY:
+        raise SettingsError(f"{remote.shown}: http folders are read only; push to a path, s3:// or sftp:// instead.")
     if set(shards.present) != set(SPLITS):
         raise ShardSetError(f"{shards.path}: only a part of the set was pulled; pull all of it before publishing it.")
     for entry in shards.manifest["files"]:
         path = shards.path / entry["name"]
         if sha256_file(path) != entry["sha256"]:
             raise ShardSetError(f"{path}: changed or damaged. Run `{command('verify', shards.path)}`.")
-    base = place if flat else place.below(shards.id)
+    base = remote if flat else remote.below(shards.id)
     if flat:
-        _require_free(place, shards.id)
+        _require_free(remote, shards.id)
     size = sum(entry["bytes"] for entry in shards.manifest["files"])
-    moved = bar(size, "push") if bar else lambda count: None
+    on_bytes = bar(size, "push") if bar else lambda count: None
     sent: list[str] = []
 
     def send(entry: dict[str, Any], stop: Event) -> None:
@@ -226,48 +229,48 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
             ):  # a hub begins with a card, too
                 base.put(shards.path / entry["name"], entry["name"])
                 sent.append(entry["name"])
-            moved(entry["bytes"])
+            on_bytes(entry["bytes"])
 
     try:
-        each(shards.manifest["files"], send)
+        transfer_all(shards.manifest["files"], send)
         for name in (manifests.CHECKSUMS, manifests.ENVIRONMENT, manifests.MANIFEST):
             if (shards.path / name).is_file():
                 base.put(shards.path / name, name)
         if not flat:
-            place.put((json.dumps({"schema": 1, "id": shards.id}) + "\n").encode(), CURRENT)
-            place.put(shards.path / CARD, CARD)
+            remote.put((json.dumps({"schema": 1, "id": shards.id}) + "\n").encode(), CURRENT)
+            remote.put(shards.path / CARD, CARD)
     except ShardSetError:
         raise
     except Exception as error:  # each protocol has errors of its own
-        raise unreachable(place.shown, error) from error
-    return {"address": place.shown, "id": shards.id, "sent": len(sent), "bytes": size}
+        raise unreachable(remote.shown, error) from error
+    return {"address": remote.shown, "id": shards.id, "sent": len(sent), "bytes": size}
 
 
-def _require_free(place: Place, chosen: str) -> None:
-    """See that a flat place holds no set, or this one.
+def _require_free(remote: RemoteFolder, set_id: str) -> None:
+    """Check that a flat folder holds no set, or this one.
 
     Raises:
         SettingsError: it holds another, or several.
     """
     try:
-        several = place.size(CURRENT) is not None
-        data = _read_small(place, manifests.MANIFEST)
+        several = remote.size(CURRENT) is not None
+        data = _read_small(remote, manifests.MANIFEST)
     except ShardSetError:
         raise
     except Exception as error:  # each protocol has errors of its own
-        raise unreachable(place.shown, error) from error
+        raise unreachable(remote.shown, error) from error
     if several:
-        raise SettingsError(f"{place.shown}: sets are published there in folders of their own; push without --flat.")
+        raise SettingsError(f"{remote.shown}: sets are published there in folders of their own; push without --flat.")
     if data is not None:
-        there = manifests.parse(data, source=f"{place.shown}/{manifests.MANIFEST}")["self_sha256"]
-        if there != chosen:
-            raise SettingsError(f"{place.shown}: holds shard set {there}. Choose another place, or empty this one.")
+        there = manifests.parse(data, source=f"{remote.shown}/{manifests.MANIFEST}")["self_sha256"]
+        if there != set_id:
+            raise SettingsError(f"{remote.shown}: holds shard set {there}. Choose another folder, or empty this one.")
 
 
-def each(entries: Sequence[dict[str, Any]], work: Callable[[dict[str, Any], Event], None]) -> None:
-    """Work on several files at a time; the first failure, or Ctrl-C, stops all of them between two parts."""
+def transfer_all(entries: Sequence[dict[str, Any]], work: Callable[[dict[str, Any], Event], None]) -> None:
+    """Transfer several files at a time; the first failure, or Ctrl-C, stops all of them between two parts."""
     stop = Event()
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(MAX_TRANSFERS) as pool:
         futures = [pool.submit(work, entry, stop) for entry in entries]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)

@@ -1,4 +1,4 @@
-"""One file from a published place to this machine: in parts, resumed where it was cut off, checked on arrival."""
+"""One file from a published folder to this machine: in parts, resumed where it was cut off, checked on arrival."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, sha256_file
-from spikebridge.pipeline.sharing.locations import Place, unreachable
+from spikebridge.pipeline.sharing.locations import RemoteFolder, unreachable
 
 PART_BYTES = 8 * 2**20
 TRIES = 5
@@ -18,50 +18,50 @@ TRIES = 5
 FIRST_PAUSE_S = 0.2
 """Pause after the first failure; each further one doubles it."""
 
-Moved = Callable[[int], None]
+OnBytes = Callable[[int], None]
 """Told how many bytes have arrived."""
 
 
-class Stopped(Exception):  # noqa: N818  (not an error: somebody asked for it)
+class TransferStopped(Exception):  # noqa: N818  (not an error: somebody asked for it)
     """A transfer was asked to stop; what arrived is kept."""
 
 
-def fetch(place: Place, entry: dict[str, Any], target: Path, *, stop: Event, moved: Moved) -> None:
+def fetch(remote: RemoteFolder, entry: dict[str, Any], target: Path, *, stop: Event, on_bytes: OnBytes) -> None:
     """Fetch a file of a shard set, unless it is there already.
 
     What arrives is kept beside the target until it is whole, so that another call goes on where this one was cut off.
 
     Args:
-        place: folder of the set.
+        remote: folder of the set.
         entry: the file as the manifest lists it: name, bytes, sha256.
         target: where it goes.
         stop: set to end all transfers between two parts.
-        moved: told of every part, and of what was there before.
+        on_bytes: told of every part, and of what was there before.
 
     Raises:
         ShardSetError: it is missing, cannot be reached, or is not what the manifest says.
         Stopped: `stop` was set.
     """
     if target.is_file() and target.stat().st_size == entry["bytes"] and sha256_file(target) == entry["sha256"]:
-        return moved(entry["bytes"])
+        return on_bytes(entry["bytes"])
     partial = target.with_name(target.name + PARTIAL_SUFFIX)
     resumed = partial.is_file() and 0 < partial.stat().st_size <= entry["bytes"]
     for again in (resumed, False):
-        _receive(place, entry, partial, stop=stop, moved=moved)
+        _receive(remote, entry, partial, stop=stop, on_bytes=on_bytes)
         if sha256_file(partial) == entry["sha256"]:
             os.replace(partial, target)
             return None
-        moved(-partial.stat().st_size)
+        on_bytes(-partial.stat().st_size)
         partial.unlink()
         if not again:  # else what was kept did not fit what came now: once more, from the start
             break
     raise ShardSetError(
-        f"{place.shown}/{entry['name']}: not the file that the manifest names (SHA-256 differs), so it was changed or "
+        f"{remote.shown}/{entry['name']}: not the file that the manifest names (SHA-256 differs), so it was changed or "
         "damaged there. Nothing of it was kept. Tell whoever published it."
     )
 
 
-def _receive(place: Place, entry: dict[str, Any], partial: Path, *, stop: Event, moved: Moved) -> None:
+def _receive(remote: RemoteFolder, entry: dict[str, Any], partial: Path, *, stop: Event, on_bytes: OnBytes) -> None:
     """Append to the partial file until it has as many bytes as it should."""
     size, name = int(entry["bytes"]), str(entry["name"])
     if partial.is_file() and partial.stat().st_size > size:
@@ -69,39 +69,39 @@ def _receive(place: Place, entry: dict[str, Any], partial: Path, *, stop: Event,
     failures = 0
     with open(partial, "ab") as file:
         position = file.tell()
-        moved(position)
+        on_bytes(position)
         while position < size:
             if stop.is_set():
-                raise Stopped
+                raise TransferStopped
             try:
-                part = _part(place, name, position, min(position + PART_BYTES, size), size)
+                part = _read_part(remote, name, position, min(position + PART_BYTES, size), size)
             except (FileNotFoundError, PermissionError, ShardSetError) as error:
                 raise (
-                    error if isinstance(error, ShardSetError) else unreachable(f"{place.shown}/{name}", error)
+                    error if isinstance(error, ShardSetError) else unreachable(f"{remote.shown}/{name}", error)
                 ) from error
             except Exception as error:  # each protocol has errors of its own
                 failures += 1
                 if failures == TRIES:
-                    raise unreachable(f"{place.shown}/{name}", error) from error
+                    raise unreachable(f"{remote.shown}/{name}", error) from error
                 stop.wait(FIRST_PAUSE_S * 2**failures)
                 continue
             failures = 0
             file.write(part)
             file.flush()
             position += len(part)
-            moved(len(part))
+            on_bytes(len(part))
         os.fsync(file.fileno())
 
 
-def _part(place: Place, name: str, start: int, stop: int, size: int) -> bytes:
+def _read_part(remote: RemoteFolder, name: str, start: int, stop: int, size: int) -> bytes:
     """Bytes `start` to `stop`, or to the end where the server gives all of a file or nothing."""
-    data = place.read(name, start, stop)
+    data = remote.read(name, start, stop)
     if len(data) == stop - start:
         return data
     if len(data) == size:  # a server without ranges
         return data[start:]
     kind = "a web page" if data[:64].lstrip().lower().startswith((b"<!doctype", b"<html")) else f"{len(data):,} bytes"
     raise ShardSetError(
-        f"{place.shown}/{name}: {kind} came back for bytes {start:,} to {stop:,} of {size:,}. Is this the address of a "
-        "published shard set?"
+        f"{remote.shown}/{name}: {kind} came back for bytes {start:,} to {stop:,} of {size:,}. Is this the address of "
+        "a published shard set?"
     )

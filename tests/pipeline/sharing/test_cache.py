@@ -53,7 +53,7 @@ def test_offline_the_cache_serves_what_the_address_held(cache, published, tmp_pa
         online = open_set(address)
         frames = {name: online.split(name).read_all() for name in ("train", "validation", "test")}
         online.static_pool()
-        for future in online._coming.values():
+        for future in online._arriving.values():
             future.result()
     with caplog.at_level(logging.WARNING):
         offline = open_set(address)
@@ -67,7 +67,7 @@ def test_nothing_is_fetched_twice(cache, published, tmp_path):
     with serving("http", published, tmp_path / "log") as (port, _):
         address = f"http://127.0.0.1:{port}"
         shards = open_set(address)
-        for future in shards._coming.values():
+        for future in shards._arriving.values():
             future.result()
         before = (tmp_path / "log").read_text()
         open_set(address).split("train").read_all()
@@ -99,7 +99,7 @@ def test_the_set_used_longest_ago_goes_first(shard_set, cache, tmp_path, monkeyp
 
         def use(number):
             shards = open_published(f"http://127.0.0.1:{port}/{sets[number].parent.name}")
-            for future in shards._coming.values():
+            for future in shards._arriving.values():
                 future.result()
             return shards
 

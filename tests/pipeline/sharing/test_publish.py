@@ -23,9 +23,9 @@ from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.checks.verify import verify
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.sharing import publish as sharing
-from spikebridge.pipeline.sharing.locations import is_address, masked, open_place
+from spikebridge.pipeline.sharing.locations import is_address, masked, open_folder
 from spikebridge.pipeline.sharing.open import open_set
-from spikebridge.pipeline.sharing.publish import CURRENT, find, pull, push
+from spikebridge.pipeline.sharing.publish import CURRENT, find_set, pull, push
 
 
 def contents(folder):
@@ -136,9 +136,9 @@ def test_a_server_that_dies_in_the_middle_costs_only_what_was_missing(shard_set,
 def test_a_client_killed_in_the_middle_goes_on(shard_set, published, tmp_path, verb):
     slow = (
         "import sys, time, pathlib\nfrom spikebridge.pipeline.sharing import locations as places, publish as sharing\n"
-        "read, put = places.Place.read, places.Place.put\n"
+        "read, put = places.RemoteFolder.read, places.RemoteFolder.put\n"
         "def late(call):\n    def wrapped(*a):\n        time.sleep(.15)\n        return call(*a)\n    return wrapped\n"
-        "places.Place.read, places.Place.put = late(read), late(put)\n"
+        "places.RemoteFolder.read, places.RemoteFolder.put = late(read), late(put)\n"
     )
     call = {
         "pull": f"sharing.pull({str(published)!r}, pathlib.Path({str(tmp_path / 'out')!r}))",
@@ -300,18 +300,18 @@ def shared_place(request, tmp_path, monkeypatch):
 
 PUBLISH = """
 import os, pathlib, sys
-from spikebridge.pipeline.sharing.locations import Place
+from spikebridge.pipeline.sharing.locations import RemoteFolder
 from spikebridge.pipeline.sharing.publish import push
 
 last = sys.argv[3]
-put = Place.put
+put = RemoteFolder.put
 
 def put_or_die(self, source, name):
     if name == last:
         os._exit(9)
     put(self, source, name)
 
-Place.put = put_or_die
+RemoteFolder.put = put_or_die
 for _ in range(int(sys.argv[4])):
     push(pathlib.Path(sys.argv[1]), sys.argv[2])
 """
@@ -328,7 +328,7 @@ def test_two_publishers_and_a_reader_never_a_mixture(shard_set, shared_place, tm
     ids = {ShardSet(one).id, ShardSet(other).id}
     push(one, shared_place)
     assert publisher(other, shared_place, dies_at="manifest.json").wait() == 9
-    assert find(open_place(shared_place)).manifest["self_sha256"] == ShardSet(one).id
+    assert find_set(open_folder(shared_place)).manifest["self_sha256"] == ShardSet(one).id
     writers = [publisher(shards, shared_place, times=2) for shards in (one, other)]
     reads = 0
     while any(writer.poll() is None for writer in writers) or reads < 2:
@@ -339,7 +339,7 @@ def test_two_publishers_and_a_reader_never_a_mixture(shard_set, shared_place, tm
     assert [writer.returncode for writer in writers] == [0, 0]
     for last in (other, one):
         push(last, shared_place)
-        assert find(open_place(shared_place)).manifest["self_sha256"] == ShardSet(last).id
+        assert find_set(open_folder(shared_place)).manifest["self_sha256"] == ShardSet(last).id
 
 
 def test_s3(shard_set, tmp_path, monkeypatch):
@@ -375,7 +375,7 @@ def test_sftp(shard_set, tmp_path, monkeypatch):
         watcher.join()
         assert not missing, "readers found nothing while the pointer was replaced"
         with pytest.raises(ShardSetError, match=r"sftp://\*\*\*@127.0.0.1:\d+/x: .*Check the address") as caught:
-            open_place(f"sftp://me:secret@127.0.0.1:{port}/x")
+            open_folder(f"sftp://me:secret@127.0.0.1:{port}/x")
         assert "secret" not in str(caught.value)
 
 
@@ -386,7 +386,7 @@ def test_sftp(shard_set, tmp_path, monkeypatch):
 )  # fmt: skip
 def test_tricks_in_addresses(address):
     with pytest.raises(SettingsError, match="expected"):
-        open_place(address)
+        open_folder(address)
 
 
 def test_what_is_an_address_and_what_a_path(tmp_path):
@@ -395,7 +395,7 @@ def test_what_is_an_address_and_what_a_path(tmp_path):
     assert not is_address("data/shards:old")
     place = tmp_path / "a {b} *"
     place.mkdir()
-    assert open_place(str(place)).path == str(place)
+    assert open_folder(str(place)).path == str(place)
 
 
 def test_credentials_are_never_shown(tmp_path):
@@ -403,7 +403,7 @@ def test_credentials_are_never_shown(tmp_path):
         assert masked(f"a message of sftp://{login}@host/x itself") == "a message of sftp://***@host/x itself"
     for address in ("sftp://me:se/cret@host/x", "sftp://me@host:secret/x"):
         with pytest.raises(SettingsError) as refused:
-            open_place(address)
+            open_folder(address)
         assert "se/cret" not in str(refused.value)
     with pytest.raises(ShardSetError) as caught:
         pull("http://me:secret@127.0.0.1:9/x", tmp_path / "set")
@@ -447,9 +447,9 @@ def test_a_missing_package_is_asked_for(tmp_path, monkeypatch):
 def test_ctrl_c_keeps_what_arrived(published, tmp_path):
     slow = (
         "import time\nfrom spikebridge import cli\n"
-        "from spikebridge.pipeline.sharing import locations as places, transfer\nread = places.Place.read\n"
+        "from spikebridge.pipeline.sharing import locations as places, transfer\nread = places.RemoteFolder.read\n"
         "transfer.PART_BYTES = 2000\n"
-        "def late(*a):\n    time.sleep(.1)\n    return read(*a)\nplaces.Place.read = late\n"
+        "def late(*a):\n    time.sleep(.1)\n    return read(*a)\nplaces.RemoteFolder.read = late\n"
         f"cli.main(['pull', {str(published)!r}, {str(tmp_path / 'set')!r}])\n"
     )
     process = start_interruptible([sys.executable, "-c", slow], cwd=ROOT, stderr=subprocess.PIPE, text=True)
