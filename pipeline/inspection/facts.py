@@ -76,7 +76,7 @@ def summarize_events(events: Events, *, name: str, time_bins: int) -> Facts:
     bins = np.minimum(since * time_bins // max(events.duration_us, 1), time_bins - 1)
     gap = int(np.diff(events.t).max()) if len(events) > 1 else 0
     per_bin = np.bincount(bins, minlength=time_bins)
-    return _summarize(name, pixels, per_bin, duration_us=events.duration_us, gap_us=gap)
+    return _summarize(name, pixels, per_bin, duration_us=events.duration_us, gap_us=gap, anomalies=events.doubts)
 
 
 def summarize_frames(frames: NDArray[Any], *, name: str) -> Facts:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spikebridge.pipeline.base.errors import LayoutError, SettingsError
 from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.inspection import pages, sheets
 from spikebridge.pipeline.inspection.sets import (
     Progress,
@@ -57,6 +58,9 @@ def inspect_path(
     time_bins: int,
     limit: int,
     progress: Progress,
+    columns: tuple[str, ...] = (),
+    group: str = "",
+    time_unit: str = "",
 ) -> Inspection:
     """Inspect a path - recording, raw data set or shard set - or one sample in it.
 
@@ -69,6 +73,9 @@ def inspect_path(
         time_bins: frames of a raw recording.
         limit: recordings of a raw data set that are inspected.
         progress: shows progress.
+        columns: see `pipeline.formats.tables.columns.TableOptions`; this and the following, of recordings.
+        group: likewise.
+        time_unit: likewise.
 
     Raises:
         RecordingError: a recording cannot be used, or there is none of that name.
@@ -77,7 +84,7 @@ def inspect_path(
         SettingsError: options that do not go together.
     """
     if path.is_file():
-        return _inspect_one(view_file(path, time_bins=time_bins))
+        return _inspect_one(view_file(path, time_bins=time_bins, table=TableOptions(columns, group, time_unit)))
     if (path / MANIFEST).exists() or (path / WORK_FOLDER).exists():
         shards = ShardSet(path)
         if sample is not None:
@@ -92,7 +99,7 @@ def inspect_path(
             only,
         )
     if dataset is not None:
-        reader = get_reader(dataset)
+        reader = get_reader(dataset, columns=columns, group=group, time_unit=time_unit)
         try:
             listing = reader.list_pair(path, static or path)
         except LayoutError as error:
@@ -101,6 +108,7 @@ def inspect_path(
             raise LayoutError(f"{error}\nWithout --dataset, the recordings below {path} are shown alone.") from error
     else:
         reader, listing = find_pair(path, static or path)
+        reader = get_reader(reader.name, columns=columns, group=group, time_unit=time_unit)
 
     def view_by_name(name: str) -> RecordingView:
         recording = find_recording(listing, name)

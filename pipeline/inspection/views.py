@@ -19,6 +19,7 @@ from spikebridge.pipeline.base.names import near_names
 from spikebridge.pipeline.datasets.pairs import SIMULATION_NOTE, Listing, PairReader, Recording, find_simulation_note
 from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.formats import recording as recording_files
+from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.inspection.facts import Facts, summarize_events, summarize_frames
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.static_pool import STATIC_FILE, read_static
@@ -58,15 +59,24 @@ class RecordingView:
         return self.facts.name + (" (SIMULATED)" if self.simulated else "")
 
 
-def view_file(path: Path, *, time_bins: int) -> RecordingView:
-    """Read a recording of any format, chosen by the file's ending.
+def view_file(path: Path, *, time_bins: int, table: TableOptions) -> RecordingView:
+    """Read a recording of any format, chosen by its first bytes and its ending.
 
     Raises:
         RecordingError: not a whole recording, or an ending that is not known.
     """
-    events, size = recording_files.read(path), recording_files.sensor_size(path)
+    decoded, size = recording_files.decode(path, table), recording_files.sensor_size(path)
+    events, facts = decoded.annotated(), decoded.facts
+    size = facts.sensor_size or size
     check_events(events, sensor_size=size or LARGEST_SENSOR, source=path.name)
-    origin = {"file": path.name, "bytes": path.stat().st_size, "sensor": f"{size[0]}x{size[1]}" if size else None}
+    origin = {
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "format": facts.format,
+        "sensor": f"{size[0]}x{size[1]}" if size else None,
+        "decided": "; ".join(facts.choices),
+        "passed_over": _count_passed_over(events),
+    }
     simulated = any((folder / SIMULATION_NOTE).is_file() for folder in [*path.absolute().parents][:FOLDERS_ABOVE])
     return _view_events(events, name=path.name, time_bins=time_bins, origin=origin, simulated=simulated)
 
@@ -89,6 +99,7 @@ def view_recording(
         "subset": recording.subset,
         "static": recording.image,
         "sensor": f"{listing.sensor_size[0]}x{listing.sensor_size[1]}",
+        **({"passed_over": _count_passed_over(events)} if events.passed_over else {}),
     }
     note = f"static image {image.name}" if image else ""
     return _view_events(
@@ -100,6 +111,11 @@ def view_recording(
         origin=origin,
         simulated=is_simulated(reader, root),
     )
+
+
+def _count_passed_over(events: Events) -> str:
+    """Return what the file holds that is no event, with counts."""
+    return ", ".join(f"{count:,} {what}" for what, count in events.passed_over)
 
 
 def is_simulated(reader: PairReader, root: Path) -> bool:

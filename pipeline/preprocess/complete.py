@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +17,7 @@ from spikebridge.pipeline.base.files import replacing, sha256_file, write_bytes
 from spikebridge.pipeline.formats.bin40 import OVERFLOW_US
 from spikebridge.pipeline.preprocess.card import dataset_card
 from spikebridge.pipeline.preprocess.prepare import Conversion
-from spikebridge.pipeline.preprocess.tasks import Job, TaskResult
+from spikebridge.pipeline.preprocess.tasks import PASSED_OVER, Job, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import SPLITS
 from spikebridge.pipeline.shards.settings import SCHEMA_VERSION
@@ -52,6 +53,7 @@ def finish(
     text = "".join(json.dumps(line, sort_keys=True, ensure_ascii=True) + "\n" for line in lines)
     write_bytes(job.out / manifests.REJECTS, text.encode())
 
+    notes += _notes_of_recordings(results)
     content = _content(conversion, results, static) | {"rejected": len(rejects), "notes": notes}
     if markers := content["events"].get("overflow_markers"):
         notes.append(
@@ -71,6 +73,28 @@ def finish(
     manifest = manifests.seal(content)
     manifests.write(job.out, manifest)
     return manifest
+
+
+def _notes_of_recordings(results: Sequence[TaskResult]) -> list[str]:
+    """Return what was passed over in all recordings together, and what is doubtful about how many of them."""
+    totals: Counter[str] = Counter()
+    doubtful: dict[str, list[tuple[str, str]]] = {}
+    for result in results:
+        for name, count in result.totals.items():
+            if name.startswith(PASSED_OVER):
+                totals[name.removeprefix(PASSED_OVER)] += count
+        for name, doubt in result.doubts:
+            doubtful.setdefault(re.sub(r"[\d.,]+(e[+-]\d+)?", "#", doubt), []).append((name, doubt))
+    notes = []
+    if totals:
+        notes.append(
+            f"{manifests.PASSED_OVER} {', '.join(f'{count:,} {what}' for what, count in sorted(totals.items()))}"
+        )
+    for cases in doubtful.values():
+        name, doubt = min(cases)
+        more = f" and {len(cases) - 1:,} more recordings" if len(cases) > 1 else ""
+        notes.append(f"{manifests.DOUBTFUL} {name}{more}: {doubt}")
+    return sorted(notes)
 
 
 def _content(conversion: Conversion, results: Sequence[TaskResult], static: StaticImages) -> dict[str, Any]:

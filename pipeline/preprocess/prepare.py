@@ -132,7 +132,7 @@ def prepare(
         LayoutError: a folder does not hold what it should.
         SettingsError: an unknown data set or class, or a bad CSV.
     """
-    reader = get_reader(settings.dataset)
+    reader = get_reader(settings.dataset, **settings.table_options)
     listing = reader.list_pair(events_root.absolute(), static_root.absolute())  # tasks run in other folders, too
     if settings.protocol == "legacy" and splits is None:
         listing = reader.apply_published_split(listing, seed=settings.seed)

@@ -31,6 +31,8 @@ from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.shards.static_parts import write_part
 from spikebridge.pipeline.shards.writer import EXTENSION, Sample, write_shard
 
+PASSED_OVER = "passed_over_"
+"""Before the names of what was passed over, in totals."""
 Item = TypeVar("Item", Recording, StaticImage)
 Content = TypeVar("Content")
 
@@ -74,7 +76,8 @@ class TaskResult:
         rejects: what was dropped: kind, name, reason, message.
         samples: key, source name and hash of the events of every sample stored.
         totals: sums over the samples: events, dropped_events, saturated_cells, saturated_samples; where there are any,
-            filtered_<filter> and overflow_markers.
+            filtered_<filter>, overflow_markers and passed_over_<what>.
+        doubts: recording and sentence, of those that can be read but may be wrong.
     """
 
     name: str
@@ -82,6 +85,7 @@ class TaskResult:
     rejects: list[dict[str, str]] = field(default_factory=list)
     samples: list[tuple[str, str, str]] = field(default_factory=list)
     totals: dict[str, int] = field(default_factory=dict)
+    doubts: list[tuple[str, str]] = field(default_factory=list)
 
     def save(self, work: Path) -> None:
         """Write the result, whole or not at all: from then on the task is done."""
@@ -138,7 +142,7 @@ def convert_task(job: Job, task: Task, deadly: frozenset[str] = NONE) -> TaskRes
 
 def rehearse_task(job: Job, task: Task) -> None:
     """All that a task does but store its result: who survives it, survives the task."""
-    reader, result = get_reader(job.settings.dataset), TaskResult(task.name)
+    reader, result = get_reader(job.settings.dataset, **job.settings.table_options), TaskResult(task.name)
     made = (
         _images(job, reader, task, result, NONE)
         if isinstance(task, StaticChunk)
@@ -155,7 +159,7 @@ def _deadly(kind: str, name: str) -> dict[str, str]:
 
 def _convert_static(job: Job, chunk: StaticChunk, result: TaskResult, deadly: frozenset[str]) -> None:
     """Decode, hash, stretch and encode a chunk of images, and write them as `pipeline.shards.static_parts` says."""
-    reader = get_reader(job.settings.dataset)
+    reader = get_reader(job.settings.dataset, **job.settings.table_options)
     for path, samples in write_part(job.work, chunk.name, _images(job, reader, chunk, result, deadly)):
         result.add_file(job.out, path, samples)
 
@@ -178,7 +182,7 @@ def _images(
 
 def _convert_events(job: Job, shard: EventShard, result: TaskResult, deadly: frozenset[str]) -> None:
     """Read, check and frame the recordings of one shard, and write the shard and its index."""
-    reader = get_reader(job.settings.dataset)
+    reader = get_reader(job.settings.dataset, **job.settings.table_options)
     settings = job.settings
     path = job.out / (shard.name + EXTENSION[settings.format])
     written = write_shard(
@@ -203,7 +207,7 @@ def _samples(
             result.rejects.append(_deadly("recording", planned.recording.name))
             continue
         try:
-            sample, digest = _sample(job, reader, planned, totals)
+            sample, digest = _sample(job, reader, planned, result)
         except RecordingError as error:
             result.rejects.append(reject("recording", planned.recording.name, error))
             continue
@@ -211,7 +215,8 @@ def _samples(
         yield sample
 
 
-def _sample(job: Job, reader: PairReader, planned: PlannedSample, totals: dict[str, int]) -> tuple[Sample, str]:
+def _sample(job: Job, reader: PairReader, planned: PlannedSample, result: TaskResult) -> tuple[Sample, str]:
+    totals = result.totals
     recording = planned.recording
     if reader.many_per_file:
         converted = spooled(job.work, recording, lambda: _convert_file(job, reader, recording))
@@ -226,6 +231,8 @@ def _sample(job: Job, reader: PairReader, planned: PlannedSample, totals: dict[s
     rare = {f"filtered_{name}": count for name, count in facts.get("filtered_events", {}).items()}
     if "overflow_markers" in facts:
         rare["overflow_markers"] = facts["overflow_markers"]
+    rare |= {f"{PASSED_OVER}{what}": count for what, count in facts.get("passed_over", {}).items()}
+    result.doubts += [(recording.name, doubt) for doubt in facts.get("doubts", [])]
     for name, count in rare.items():
         totals[name] = totals.get(name, 0) + count
     metadata = {**facts, "source": recording.name, "static": planned.static_key}
@@ -247,6 +254,10 @@ def _convert(job: Job, reader: PairReader, name: str, events: Events | PackedEve
     facts: dict[str, Any] = {"events": len(packed)}
     if packed.overflow_markers:
         facts["overflow_markers"] = packed.overflow_markers
+    if packed.passed_over:
+        facts["passed_over"] = dict(packed.passed_over)
+    if packed.doubts:
+        facts["doubts"] = list(packed.doubts)
     if settings.filters:
         left, facts["filtered_events"] = settings.filters.apply(packed.unpack(), source=name)
         packed = pack(left, sensor_size=job.sensor_size, source=name)
@@ -286,7 +297,7 @@ def _convert_file(
 
 def try_recording(job: Job, recording: Recording) -> int:
     """Convert a recording, or all of its file, and store nothing; returns how many that were (bad ones count too)."""
-    reader = get_reader(job.settings.dataset)
+    reader = get_reader(job.settings.dataset, **job.settings.table_options)
     if reader.many_per_file:
         return max(1, sum(1 for _ in _convert_file(job, reader, recording)))
     with suppress(RecordingError):
@@ -297,7 +308,7 @@ def try_recording(job: Job, recording: Recording) -> int:
 def try_image(job: Job, image: StaticImage) -> int:
     """Convert an image and store nothing; returns 1."""
     with suppress(RecordingError):
-        _static(job, _readable(get_reader(job.settings.dataset).read_image, image))
+        _static(job, _readable(get_reader(job.settings.dataset, **job.settings.table_options).read_image, image))
     return 1
 
 

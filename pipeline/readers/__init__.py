@@ -8,6 +8,8 @@ import pkgutil
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.datasets.pairs import READERS, PairReader
+from spikebridge.pipeline.formats.tables.columns import TableOptions
+from spikebridge.pipeline.readers.folders import Folders
 
 
 def list_readers() -> list[PairReader]:
@@ -17,13 +19,24 @@ def list_readers() -> list[PairReader]:
     return [READERS[name]() for name in sorted(READERS)]
 
 
-def get_reader(name: str) -> PairReader:
+def get_reader(name: str, *, columns: tuple[str, ...] = (), group: str = "", time_unit: str = "") -> PairReader:
     """Return the reader of a data set.
 
+    Args:
+        name: of the data set.
+        columns: see `pipeline.formats.tables.columns.TableOptions`; this and the following, for `folders` alone.
+        group: likewise.
+        time_unit: likewise.
+
     Raises:
-        SettingsError: no such data set; the message lists near matches.
+        SettingsError: no such data set, and the message lists near matches; or options that do not fit it.
     """
     readers = {reader.name: reader for reader in list_readers()}
     if name not in readers:
         raise SettingsError(f"no data set is called {name!r}; known: {', '.join(readers)}{suggest(name, readers)}")
-    return readers[name]
+    reader, table = readers[name], TableOptions(columns, group, time_unit)
+    if isinstance(reader, Folders):
+        reader.table = table
+    elif table != TableOptions():
+        raise SettingsError(f"columns, group and time unit go with data set folders only; {name} knows its own.")
+    return reader

@@ -28,6 +28,7 @@ from spikebridge.pipeline.datasets.pairs import (
 )
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import recording as recording_files
+from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
 
 SENSOR_FILE = "sensor.txt"
@@ -54,6 +55,9 @@ class Folders(PairReader):
         expected={},
         legacy="the same without validation; --splits FILE.csv replaces both",
     )
+
+    table: TableOptions = TableOptions()
+    """What the user says about files whose columns leave their meaning open."""
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
         root = self.find_root(
@@ -87,7 +91,7 @@ class Folders(PairReader):
         return Listing(printable, recordings, images, sensor_size, shown_fraction, pairing, tuple(notes))
 
     def read_events(self, recording: Recording) -> Events:
-        return recording_files.read(recording.path)
+        return recording_files.read(recording.path, self.table)
 
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
         return decode_image(image.path.read_bytes(), source=image.path.name)

@@ -28,6 +28,8 @@ WORK_FOLDER = ".work"
 REQUIRED = ("schema", "dataset", "settings", "classes", "sample", "static", "splits", "files", "pairing", "self_sha256")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+PASSED_OVER, DOUBTFUL = "passed over:", "doubtful:"
+"""Beginnings of notes on what the recordings hold besides events, and on those that may be wrong."""
 SPLITS = ("train", "validation", "test")
 DTYPES = ("|u1", "<u2", "<f2")
 """Types of stored frames."""

@@ -28,8 +28,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": ("uint8", "uint16", "float16"),
     "format": ("webdataset", "hdf5"),
     "codec": ("raw", "gzip"),
+    "time_unit": ("s", "ms", "us", "ns"),
 }
 """Allowed values of the settings that are names."""
+TABLES = ("columns", "group", "time_unit")
+"""Settings of recordings that are tables; where they are not given, no hash and no manifest holds them."""
 DTYPES = {"sum": ("uint8", "uint16"), "bilinear": ("float16",), "frequency": ("float16",), "event": ("uint8",)}
 """Types in which the frames of a reduction are stored, the default first."""
 
@@ -88,6 +91,12 @@ class ConversionSettings:
     """SHA-256 of the CSV that replaces the splits; empty for none."""
     codec: str = setting("raw", choices=CHOICES["codec"])
     """How frames are stored: `raw`, or `gzip`, five to ten times smaller and several times slower to read."""
+    columns: tuple[str, ...] = ()
+    """What the columns of the recordings are, where their files leave it open; empty finds out. Data set `folders`."""
+    group: str = ""
+    """Group, array or variable that holds the events in the recordings; empty searches. Data set `folders`."""
+    time_unit: str = setting("", choices=("", *CHOICES["time_unit"]))
+    """Unit of the recordings' times, where their files leave it open; empty infers it. Data set `folders`."""
 
     def __post_init__(self) -> None:
         if not self.dtype:  # a reduction that is not known is refused below
@@ -131,10 +140,16 @@ class ConversionSettings:
 
         return Binning(self.binning, self.window_us, self.events_per_bin)
 
+    @property
+    def table_options(self) -> dict[str, Any]:
+        """Return what `pipeline.readers.get_reader` hands on to readers of tables."""
+        return {name: getattr(self, name) for name in TABLES}
+
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON-ready values, in the order of their definition."""
-        lists = {name: list(getattr(self, name)) for name in ("classes", "time_window_us")}
-        return {**dataclasses.asdict(self), **lists}
+        lists = {name: list(getattr(self, name)) for name in ("classes", "time_window_us", "columns")}
+        values = {**dataclasses.asdict(self), **lists}
+        return {name: value for name, value in values.items() if value or name not in TABLES}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ConversionSettings:
@@ -145,6 +160,7 @@ class ConversionSettings:
         """
         try:
             lists = {name: tuple(values[name]) for name in ("classes", "time_window_us")}
+            lists |= {"columns": tuple(values["columns"])} if "columns" in values else {}
             settings = cls(**{**values, **lists})
         except (TypeError, KeyError) as error:
             raise SettingsError(f"these are not the settings of this version: {error}.") from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from spikebridge.pipeline.ui.table_options import table_options
 from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print_result, progress_bar
 
 
@@ -21,6 +22,7 @@ from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print
 @click.option("--png", type=path_type(), help="Write an image: frames and plots, or a contact sheet of a set.")
 @click.option("--gif", type=path_type(), help="Write the recording in motion.")
 @click.option("--html", type=path_type(), help="Write one page with all of it.")
+@table_options
 @json_option
 def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, as_json: bool, **options: Any) -> None:
     """Inspect recordings or a set and name anomalies.
@@ -31,11 +33,14 @@ def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, a
     Examples:
       spikebridge inspect N-MNIST/Train/3/00007.bin --png seven.png --gif seven.gif
       spikebridge inspect data/raw/digits --html digits.html
+      spikebridge inspect night.h5 --group davis/right/events --time-unit s
       spikebridge inspect data/shards/digits --png sheet.png
       spikebridge inspect data/shards/digits --sample train-3-00320 --html sample.html
     """
     from spikebridge.pipeline.inspection.inspect import inspect_path
 
+    options["time_unit"] = options["time_unit"] or ""
+    options["columns"] = tuple(options["columns"].split(",")) if options["columns"] else ()
     inspection = inspect_path(path, progress=progress_bar, **options)
     print_result(inspection.values, inspection.text, as_json=as_json)
     for kind, target in (("png", png), ("gif", gif), ("html", html)):

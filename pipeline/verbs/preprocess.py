@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.shards.manifest import DOUBTFUL, PASSED_OVER
 from spikebridge.pipeline.shards.settings import CHOICES, ConversionSettings
+from spikebridge.pipeline.ui.table_options import table_options
 from spikebridge.pipeline.ui.terminal import (
     format_columns,
     json_option,
@@ -61,6 +63,7 @@ DONE_WITH_REJECTS = 3
 @click.option("--seed", type=int, help="Seed of splits and order  [default: 0]")
 @click.option("--limit", type=int, help="Convert at most this many recordings.")
 @click.option("--classes", help="Convert only these classes, separated by commas.")
+@table_options
 @click.option("--max-bad", type=click.IntRange(0), default=0, show_default=True, help="Recordings that may be dropped.")
 @click.option("--dry-run", is_flag=True, help="Say what was found and what would be made; write nothing.")
 @click.option("--settings-hash", is_flag=True, help="Print the hash of the settings and stop.")
@@ -107,6 +110,8 @@ def preprocess(
       spikebridge preprocess --recipe digits --events raw --static raw --out shards --task $SLURM_ARRAY_TASK_ID/8
     """
     flags["classes"] = tuple(classes.split(",")) if classes else None
+    flags |= {name: flags[name] or None for name in ("columns", "group", "time_unit")}
+    flags["columns"] = tuple(flags["columns"].split(",")) if flags["columns"] else None
     flags["time_window_us"] = _time_window(time_window) if time_window else None
     settings = conversion_settings(training, dataset, recipe, flags)
     if settings_hash:
@@ -194,7 +199,9 @@ def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, reci
         text += ": the others were held out, or look like one that was; only event_only can train"
     fitting = training.fitting_recipe(manifest["settings"], wish=recipe) or "FILE.toml"
     step: list[str | Path] = ["train", "--shards", out, "--recipe", fitting, "--run", "RUN"]
-    print_result(result, text, as_json=as_json, then=[] if rejected else step)
+    remarks = [line for line in manifest["notes"] if line.startswith((PASSED_OVER, DOUBTFUL))]
+    text += "".join(f"\n  {line}" for line in remarks)
+    print_result({**result, "notes": manifest["notes"]}, text, as_json=as_json, then=[] if rejected else step)
     if rejected:
         note(f"{rejected} recordings or images were dropped, see {out / 'rejects.jsonl'}")
         click.get_current_context().exit(DONE_WITH_REJECTS)

@@ -127,9 +127,9 @@ def test_recordings_without_the_folders_around_them(tmp_path):
 
 
 def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path):
-    (tmp_path / "a.txt").write_text("no events")
-    with pytest.raises(RecordingError, match=r"a\.txt: no known recording; expected one of \.bin"):
-        inspect(tmp_path / "a.txt")
+    (tmp_path / "a.xyz").write_text("no events")
+    with pytest.raises(RecordingError, match=r"a\.xyz: no known recording; expected one of \.bin"):
+        inspect(tmp_path / "a.xyz")
 
 
 def test_the_odd_recording_of_a_raw_set_comes_first(tmp_path):
