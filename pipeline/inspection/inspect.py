@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from spikebridge.pipeline.base.errors import LayoutError, SettingsError
@@ -90,14 +91,8 @@ def inspect_path(
         if sample is not None:
             return _inspect_one(view_sample(shards, sample))
         stored = summarize_shards(shards, progress=progress)
-        return _inspect_set(
-            stored,
-            path,
-            [],
-            lambda: sheets.make_shard_sheet(shards, stored, only=only),
-            lambda key: view_sample(shards, key),
-            only,
-        )
+        make_sheet = partial(sheets.make_shard_sheet, shards, stored, only=only)
+        return _inspect_set(stored, path, [], make_sheet, partial(view_sample, shards))
     if dataset is not None:
         reader = get_reader(dataset, columns=columns, group=group, time_unit=time_unit)
         try:
@@ -121,7 +116,7 @@ def inspect_path(
     options = ["--dataset", dataset] if dataset else []
     options += ["--static", str(static)] if static else []
     return _inspect_set(
-        raw, path, options, lambda: sheets.make_raw_sheet(reader, listing, raw, only=only), view_by_name, only
+        raw, path, options, partial(sheets.make_raw_sheet, reader, listing, raw, only=only), view_by_name
     )
 
 
@@ -141,9 +136,8 @@ def _inspect_set(
     summary: SetSummary,
     path: Path,
     options: list[str],
-    sheet: Callable[[], sheets.ContactSheet],
+    make_sheet: Callable[[], sheets.ContactSheet],
     view_by_name: Callable[[str], RecordingView],
-    only: str | None,
 ) -> Inspection:
     worst, _ = summary.worst
     words = ["spikebridge", "inspect", str(path), *options, "--sample", worst, "--html", "worst.html"]
@@ -151,12 +145,13 @@ def _inspect_set(
     def write(kind: str, target: Path) -> str:
         if kind == "gif":
             raise SettingsError("a GIF shows one recording; name one with --sample.")
+        sheet = make_sheet()
         if kind == "png":
-            write_bytes(target, sheet().png())
-            return sheets.describe_omission(summary, sheets.SHEET_ROWS, only)
-        cells = sheet().page_cells()
-        pages.write_set_page(summary, cells, view_by_name(worst) if worst else None, shlex.join(words), target)
-        return sheets.describe_omission(summary, sheets.MOST_CELLS, only)
+            write_bytes(target, sheet.png())
+            return sheet.describe_omission(sheets.SHEET_ROWS)
+        view = view_by_name(worst) if worst else None
+        pages.write_set_page(summary, sheet.page_cells(), view, shlex.join(words), target)
+        return sheet.describe_omission(sheets.MOST_CELLS)
 
     text = format_set(summary)
     if worst:

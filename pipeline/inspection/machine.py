@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -187,9 +186,7 @@ def list_fast_paths() -> list[FastPath]:
 
 def list_data_folders(data: Path) -> dict[str, list[DataFolder]]:
     """List raw data and shard sets in raw/ and shards/ of a folder; runs/ is left to training."""
-    raw, shards = (
-        sorted(entry for entry in _list_entries(data / kind) if entry.is_dir()) for kind in ("raw", "shards")
-    )
+    raw, shards = (sorted(path for path in (data / kind).glob("*") if path.is_dir()) for kind in ("raw", "shards"))
     return {"raw": [{"name": folder.name} for folder in raw], "shards": [*map(_describe_shard_set, shards)], "runs": []}
 
 
@@ -210,13 +207,6 @@ def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()
     except OSError:  # not Linux
-        return []
-
-
-def _list_entries(folder: Path) -> Iterable[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
         return []
 
 

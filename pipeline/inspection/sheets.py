@@ -74,6 +74,12 @@ class ContactSheet:
         each = MOST_CELLS if self.only else max(1, min(SHEET_COLUMNS, MOST_CELLS // max(1, len(classes))))
         return [(name, cell) for name in classes for cell in self.cells(self.classes.index(name), each)]
 
+    def describe_omission(self, most: int) -> str:
+        """Say which classes a sheet of up to `most` classes leaves out, or return an empty text."""
+        if self.only or len(self.classes) <= most:
+            return ""
+        return f"the first {most} of {len(self.classes):,} classes; --class NAME shows one"
+
 
 def paint_busiest_bin(frames: NDArray[Any]) -> NDArray[np.uint8]:
     """Paint the time bin with most events of frames [T,P,H,W] as pixels [H,W,3]; all bins together are a blur."""
@@ -126,10 +132,3 @@ def _group_by_class(summary: SetSummary, classes: Sequence[str], names: Sequence
     for name, label in sorted(names, key=lambda item: item[0] not in odd):
         members[label].append(name)
     return members
-
-
-def describe_omission(summary: SetSummary, most: int, only: str | None) -> str:
-    """Say which classes a contact sheet of `most` classes leaves out, or return an empty text."""
-    if only or len(summary.classes) <= most:
-        return ""
-    return f"the first {most} of {len(summary.classes):,} classes; --class NAME shows one"

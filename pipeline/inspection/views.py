@@ -78,7 +78,8 @@ def view_file(path: Path, *, time_bins: int, table: TableOptions) -> RecordingVi
         "passed_over": _count_passed_over(events),
     }
     simulated = any((folder / SIMULATION_NOTE).is_file() for folder in [*path.absolute().parents][:FOLDERS_ABOVE])
-    return _view_events(events, name=path.name, time_bins=time_bins, origin=origin, simulated=simulated)
+    facts, frames = summarize_events(events, name=path.name, time_bins=time_bins), make_full_frames(events, time_bins)
+    return RecordingView(facts, frames, events, None, "", origin, simulated)
 
 
 def view_recording(
@@ -102,15 +103,9 @@ def view_recording(
         **({"passed_over": _count_passed_over(events)} if events.passed_over else {}),
     }
     note = f"static image {image.name}" if image else ""
-    return _view_events(
-        events,
-        name=recording.name,
-        time_bins=time_bins,
-        partner=partner,
-        note=note,
-        origin=origin,
-        simulated=is_simulated(reader, root),
-    )
+    facts = summarize_events(events, name=recording.name, time_bins=time_bins)
+    frames, simulated = make_full_frames(events, time_bins), is_simulated(reader, root)
+    return RecordingView(facts, frames, events, partner, note, origin, simulated)
 
 
 def _count_passed_over(events: Events) -> str:
@@ -121,20 +116,6 @@ def _count_passed_over(events: Events) -> str:
 def is_simulated(reader: PairReader, root: Path) -> bool:
     """Return whether the recordings of a raw data set are known to be simulated."""
     return reader.card.simulated or bool(find_simulation_note(root) or find_simulation_note(root / "events"))
-
-
-def _view_events(
-    events: Events,
-    *,
-    name: str,
-    time_bins: int,
-    origin: Mapping[str, object],
-    simulated: bool,
-    partner: NDArray[np.uint8] | None = None,
-    note: str = "",
-) -> RecordingView:
-    facts = summarize_events(events, name=name, time_bins=time_bins)
-    return RecordingView(facts, make_full_frames(events, time_bins), events, partner, note, origin, simulated)
 
 
 def make_full_frames(events: Events, time_bins: int) -> NDArray[np.int64]:

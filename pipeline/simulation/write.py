@@ -125,15 +125,8 @@ def write_digits(
         )
 
     source = {"images": "scikit-learn digits", "sha256": _sha256(images.tobytes() + labels.tobytes())}
-    return _write(
-        Path(out),
-        [job(i) for i in range(len(labels))],
-        header=_header(source, settings or SimulatorSettings(), seed),
-        settings=settings or SimulatorSettings(),
-        seed=seed,
-        progress=progress,
-        overwrite=overwrite,
-    )
+    jobs, settings = [job(i) for i in range(len(labels))], settings or SimulatorSettings()
+    return _write(Path(out), jobs, source, settings, seed=seed, progress=progress, overwrite=overwrite)
 
 
 def write_images(
@@ -191,15 +184,7 @@ def write_images(
             )
         )
     source = {"images": f"{len(jobs)} image files", "sha256": listing.hexdigest()}
-    return _write(
-        out,
-        jobs,
-        header=_header(source, settings, seed),
-        settings=settings,
-        seed=seed,
-        progress=progress,
-        overwrite=overwrite,
-    )
+    return _write(out, jobs, source, settings, seed=seed, progress=progress, overwrite=overwrite)
 
 
 def luminance(data: bytes, *, source: str) -> NDArray[np.uint8]:
@@ -269,9 +254,18 @@ def _list_class_images(images_dir: Path) -> Iterator[Path]:
         )
 
 
-def _header(source: dict[str, str], settings: SimulatorSettings, seed: int) -> dict[str, Any]:
-    """Return all that decides the bytes of the folder, and `generator`, which names the command that wrote it."""
-    return {
+def _write(
+    out: Path,
+    jobs: list[_Job],
+    source: dict[str, str],
+    settings: SimulatorSettings,
+    *,
+    seed: int,
+    progress: Progress | None,
+    overwrite: bool,
+) -> RawSummary:
+    """Bring the folder to the state that the jobs, their source, settings and seed describe."""
+    decisive = {
         "schema": 1,
         "generator": "spikebridge simulate",
         "model_version": MODEL_VERSION,
@@ -281,20 +275,7 @@ def _header(source: dict[str, str], settings: SimulatorSettings, seed: int) -> d
         "seed": seed,
         "settings": settings.as_dict(),
     }
-
-
-def _write(
-    out: Path,
-    jobs: list[_Job],
-    *,
-    header: dict[str, Any],
-    settings: SimulatorSettings,
-    seed: int,
-    progress: Progress | None,
-    overwrite: bool,
-) -> RawSummary:
-    """Bring the folder to the state that header and jobs describe."""
-    header = json.loads(json.dumps(header))  # as it will read back: tuples become lists
+    header = json.loads(json.dumps(decisive))  # as it will read back: tuples become lists
     if not overwrite and (complete := read_header(out / COMPLETE)) is not None:
         refuse_difference(out, complete, header)
         (out / PARTIAL).unlink(missing_ok=True)
