@@ -57,7 +57,7 @@ def few_digits(monkeypatch):
 
 
 @pytest.fixture
-def images(tmp_path) -> Path:
+def image_folder(tmp_path) -> Path:
     folder = tmp_path / "images"
     rng = np.random.default_rng(0)
     for name in ("cat", "dog"):
@@ -243,48 +243,48 @@ def test_foreign_folders_are_refused(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_images_are_copied_and_simulated(images, tmp_path):
+def test_images_are_copied_and_simulated(image_folder, tmp_path):
     seen = []
-    made = write_images(images, tmp_path / "out", sensor=(64, 48), seed=1, progress=lambda i: seen.extend(i) or seen)
+    made = write_images(image_folder, tmp_path / "out", sensor=(64, 48), seed=1, progress=lambda i: seen.extend(i) or seen)
     assert (made["recordings"], len(seen)) == (6, 6)
     tree = _tree(tmp_path / "out")
-    images = [f"{c}/{i}" for c in ("cat", "dog") for i in range(3)]
+    names = [f"{c}/{i}" for c in ("cat", "dog") for i in range(3)]
     assert sorted(tree) == sorted(
-        [COMPLETE, *(f"events/{n}.bin" for n in images), *(f"static/{n}.png" for n in images)]
+        [COMPLETE, *(f"events/{n}.bin" for n in names), *(f"static/{n}.png" for n in names)]
     )
-    for name in images:
-        assert tree[f"static/{name}.png"] == (images / f"{name}.png").read_bytes()
+    for name in names:
+        assert tree[f"static/{name}.png"] == (image_folder / f"{name}.png").read_bytes()
     events, _ = bin40.decode(tree["events/dog/1.bin"], source="")
     assert 34 < events.x.max() < 64
     assert 34 < events.y.max() < 48
-    assert write_images(images, tmp_path / "out", sensor=(64, 48), seed=1)["up_to_date"]
+    assert write_images(image_folder, tmp_path / "out", sensor=(64, 48), seed=1)["up_to_date"]
     with pytest.raises(SettingsError, match=r"settings.sensor_width_px: 64 there, 34 wanted"):
-        write_images(images, tmp_path / "out", seed=1)
-    (images / "cat" / "0.png").unlink()
+        write_images(image_folder, tmp_path / "out", seed=1)
+    (image_folder / "cat" / "0.png").unlink()
     with pytest.raises(SettingsError, match=r"source\.images: 6 image files there, 5 image files wanted"):
-        write_images(images, tmp_path / "out", sensor=(64, 48), seed=1)
+        write_images(image_folder, tmp_path / "out", sensor=(64, 48), seed=1)
 
 
-def test_image_folders_that_cannot_work_are_refused(images, tmp_path):
+def test_image_folders_that_cannot_work_are_refused(image_folder, tmp_path):
     with pytest.raises(SettingsError, match="at most 256x240"):
-        write_images(images, tmp_path / "out", sensor=(346, 260))
+        write_images(image_folder, tmp_path / "out", sensor=(346, 260))
     with pytest.raises(LayoutError, match="no such folder"):
         write_images(tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(LayoutError, match="no images in class folders"):
-        write_images(images / "cat", tmp_path / "out")
-    for inside in (images / "out", images, tmp_path):
+        write_images(image_folder / "cat", tmp_path / "out")
+    for inside in (image_folder / "out", image_folder, tmp_path):
         with pytest.raises(SettingsError, match="overlaps"):
-            write_images(images, inside)
-    Image.new("L", (4, 4)).save(images / "dog" / "1.bmp")
+            write_images(image_folder, inside)
+    Image.new("L", (4, 4)).save(image_folder / "dog" / "1.bmp")
     with pytest.raises(LayoutError, match=r"dog: 1.bmp and 1.png have the same stem"):
-        write_images(images, tmp_path / "out")
+        write_images(image_folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_damaged_image_stops_the_run_by_name_and_the_rest_is_kept(images, tmp_path):
-    (images / "dog" / "9.png").write_bytes((images / "dog" / "1.png").read_bytes()[:200])
+def test_damaged_image_stops_the_run_by_name_and_the_rest_is_kept(image_folder, tmp_path):
+    (image_folder / "dog" / "9.png").write_bytes((image_folder / "dog" / "1.png").read_bytes()[:200])
     with pytest.raises(RecordingError, match=r"9\.png"):
-        write_images(images, tmp_path / "out")
+        write_images(image_folder, tmp_path / "out")
     assert not (tmp_path / "out" / COMPLETE).exists()
     assert len(list((tmp_path / "out" / "events").rglob("*.bin"))) == 6
 
@@ -321,7 +321,7 @@ def test_luminance_of_every_kind_of_image(tmp_path):
         luminance(b"nonsense", source="nonsense.png")
 
 
-def test_equal_bytes_whatever_the_surroundings(images, tmp_path):
+def test_equal_bytes_whatever_the_surroundings(image_folder, tmp_path):
     code = (
         "import sys, os; from pathlib import Path; from spikebridge.pipeline.simulation.write import write_images; "
         "os.umask(int(sys.argv[3], 8)); write_images(Path(sys.argv[1]), Path(sys.argv[2]), seed=4)"
@@ -330,6 +330,6 @@ def test_equal_bytes_whatever_the_surroundings(images, tmp_path):
     for out, zone, mask, hash_seed in (("a", "UTC", "022", "0"), ("elsewhere/b", "Asia/Kolkata", "077", "123")):
         env = os.environ | {"TZ": zone, "PYTHONHASHSEED": hash_seed, "LC_ALL": "C"}
         target = tmp_path / out
-        subprocess.run([sys.executable, "-c", code, str(images), str(target), mask], check=True, env=env, cwd=ROOT)
+        subprocess.run([sys.executable, "-c", code, str(image_folder), str(target), mask], check=True, env=env, cwd=ROOT)
         trees.append(_tree(target))
     assert trees[0] == trees[1]
