@@ -107,7 +107,7 @@ lint: $(READY) ## style and types
 	@$(VENV)/bin/mypy
 
 test: lint ## lint, types and all tests but the long ones
-	@$(VENV)/bin/pytest -n 2 -m "not long"
+	@$(VENV)/bin/pytest -n 2 --dist worksteal -m "not long"
 
 test-long: lint ## every test, then the fuzzing; writes a summary to docs/results/
 	@$(VENV)/bin/python tests/long_run.py --seconds $(SECONDS) --out docs/results/test-long-$(shell date -u +%F).md

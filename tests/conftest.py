@@ -10,6 +10,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if os.environ.get("SPIKEBRIDGE_TEST_DEVICE") != "cuda":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests, on the same device, whatever the machine has
 
+import fcntl  # noqa: E402
+import hashlib  # noqa: E402
+import shutil  # noqa: E402
+import sys  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -87,25 +91,49 @@ def nmnist_raw(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shard_set(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A factory of complete small shard sets, made once per session and settings; read only."""
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A factory of folders that all processes of the run share: the first that needs one makes it; read only."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name: str, write: Callable[[Path], object]) -> Path:
+        folder = shared / "made-once" / hashlib.sha256(name.encode()).hexdigest()[:16]
+        folder.parent.mkdir(exist_ok=True)
+        with open(f"{folder}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not Path(f"{folder}.made").exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what a test left that failed in the middle
+                folder.mkdir()
+                write(folder)
+                Path(f"{folder}.made").touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shard_set(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Callable[..., Path]:
+    """A factory of complete small shard sets, made once per run and settings; read only."""
     from spikebridge.pipeline.preprocess.prepare import prepare
     from spikebridge.pipeline.preprocess.run import convert
     from spikebridge.pipeline.shards.settings import ConversionSettings
 
-    made: dict[tuple[tuple[str, object], ...], Path] = {}
-
     def make(**settings: object) -> Path:
-        key = tuple(sorted(settings.items()))
-        if key not in made:
-            folder = tmp_path_factory.mktemp("shards")
+        def write(folder: Path) -> None:
             raw = write_digits_raw(folder / "raw", train=8, test=3)
             wanted = ConversionSettings(**{"dataset": "digits", "time_bins": 4, "size": 12, **settings})  # type: ignore[arg-type]
             convert(prepare(wanted, events_root=raw, static_root=raw), folder / "set")
-            made[key] = folder / "set"
-        return made[key]
+
+        return made_once(f"shard set {sorted(settings.items())}", write) / "set"
 
     return make
+
+
+@pytest.fixture
+def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reports behind trainings, which take half their time: in this process and in those that it starts."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT / "without_matplotlib"), os.environ["PYTHONPATH"]]))
 
 
 def unexpected_skips(reporter: pytest.TerminalReporter) -> tuple[int, list[str]]:

@@ -22,6 +22,8 @@ from spikebridge.cli import main
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in ("tutorials", "reference", "adding") for path in (DOCS / folder).glob("*.md"))
+PICTURES = {"comparing", "looking", "reports", "library"}
+"""Pages whose commands need matplotlib for more than the report behind a training."""
 SHOWN_ONLY = {"text", "verbs", "eval", "toctree"}
 QUICK = ["--set", "epochs=1", "--set", "width=0.5"]
 """No page needs a good network."""
@@ -107,8 +109,11 @@ def checkout(folder):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_what_a_page_shows_is_run(page, place, machines, request, tmp_path, monkeypatch):
+def test_what_a_page_shows_is_run(page, place, request, tmp_path, monkeypatch):
     blocks = fenced(page)
+    if page.stem not in PICTURES:
+        request.getfixturevalue("without_matplotlib")
+    machines = request.getfixturevalue("machines")
     if "s3://our-bucket" in page.read_text():
         request.getfixturevalue("bucket")
     for entry in place.iterdir():

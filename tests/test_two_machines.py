@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 from conftest import ROOT, write_digits_raw
 from servers import serving
@@ -29,6 +30,7 @@ def first_batch(shards):
     return TrainingBatches(ShardSet(shards), settings, device=torch.device("cpu"), needs_static=True).batch(0, 0)
 
 
+@pytest.mark.usefixtures("without_matplotlib")
 def test_from_raw_data_on_one_machine_to_a_trained_network_on_another(tmp_path):
     here, there = tmp_path / "Iceland", tmp_path / "Japan"
     raw = write_digits_raw(here / "raw", train=8, test=3)

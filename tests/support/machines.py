@@ -54,7 +54,7 @@ class Machines:
         self.environment = {
             **os.environ,
             "PATH": os.pathsep.join(paths),
-            "PYTHONPATH": f"src{os.pathsep}{ROOT / 'src'}",
+            "PYTHONPATH": f"src{os.pathsep}{os.environ['PYTHONPATH']}",
         }
         self.ports: dict[str, int] = {}
         self.started: list[subprocess.Popen[bytes]] = []

@@ -1,4 +1,4 @@
-"""One process of a training in the tests: `python worker.py PLAN` (JSON); with RANK and WORLD_SIZE one of several."""
+"""A process that trains after one or several plans (JSON); with RANK and WORLD_SIZE it is one of several."""
 
 import json
 import os
@@ -20,11 +20,14 @@ from spikebridge.train.signals import EXIT_CODES, stop_on_signals  # noqa: E402
 from spikebridge.train.trainer import epochs  # noqa: E402
 from spikebridge.train.trainer import run as loop  # noqa: E402
 
+make_network = epochs.make_network
+
 
 def main(plan):
     if plan.get("double"):
-        make = epochs.make_network
-        epochs.make_network = lambda arguments, *, seed: make(arguments, seed=seed).double()
+        epochs.make_network = lambda arguments, *, seed: make_network(arguments, seed=seed).double()
+    if "port" in plan:
+        os.environ["MASTER_PORT"] = plan["port"]
     if "hold_at" in plan:  # in that step, until a signal has come; with `hold_on` until a second one ends it
         real = epochs.Trainer._step
 
@@ -65,7 +68,8 @@ def main(plan):
 
 if __name__ == "__main__":
     try:
-        main(json.loads(sys.argv[1]))
+        for plan in json.loads(sys.argv[1]):
+            main(plan)
     except RunStoppedError as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(EXIT_CODES[stopped.signal])

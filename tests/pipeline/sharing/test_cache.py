@@ -3,13 +3,12 @@
 import json
 import logging
 import shutil
-import subprocess
-import sys
 
 import pytest
-from conftest import ROOT
+from click.testing import CliRunner
 from servers import serving
 
+from spikebridge.cli import main
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.sharing.cache import cache_bytes, open_published
@@ -129,6 +128,7 @@ def test_a_limit_that_is_no_number(monkeypatch, text):
         cache_bytes()
 
 
+@pytest.mark.usefixtures("without_matplotlib")
 def test_training_from_an_address_gives_the_weights_of_the_folder(shard_set, cache, tmp_path):
     shards = shard_set(samples_per_shard=4, size=16)
     push(shards, str(tmp_path / "place"))
@@ -136,20 +136,9 @@ def test_training_from_an_address_gives_the_weights_of_the_folder(shard_set, cac
     options = [word for change in changes for word in ("--set", change)]
 
     def train(where, run):
-        command = [
-            sys.executable,
-            "cli.py",
-            "train",
-            "--shards",
-            where,
-            "--recipe",
-            "digits",
-            "--run",
-            str(run),
-            *options,
-        ]
-        done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        command = ["train", "--shards", where, "--recipe", "digits", "--run", str(run), *options, "--json"]
+        done = CliRunner().invoke(main, command, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
         return json.loads(done.stdout)
 
     near = train(str(shards), tmp_path / "near")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from interrupted import train_in_two_sittings
 from run_folders import same_run
-from several_processes import largest_difference, train_in_double, train_processes
+from several_processes import SHARED, largest_difference, train_in_double, trained_by_two
 
 from spikebridge.train.config.settings import METHODS, MIXING_METHODS
 from spikebridge.train.data.augmentation import augment
@@ -267,12 +267,10 @@ def test_accumulated_parts_take_the_update_of_the_whole(tmp_path, monkeypatch):
     assert largest_difference(tmp_path / "whole", tmp_path / "parts") < 1e-9
 
 
-def test_two_processes_take_the_update_of_one(tmp_path, monkeypatch):
-    recipe = {"method": "event_only", "augmentation": "crop+eventmix", "epochs": 1}
-    codes, said = train_processes(2, tmp_path, "two", double=True, sizes={"train": 21}, recipe=recipe)
-    assert codes == [0, 0], said
-    train_in_double(monkeypatch, tmp_path, "one", recipe, {"train": 21})
-    assert largest_difference(tmp_path / "one", tmp_path / "two") < 1e-9
+def test_two_processes_take_the_update_of_one(made_once, tmp_path, monkeypatch):
+    recipe, sizes = SHARED["eventmix"]
+    train_in_double(monkeypatch, tmp_path, "one", recipe, sizes)
+    assert largest_difference(tmp_path / "one", trained_by_two(made_once) / "eventmix") < 1e-9
 
 
 @pytest.mark.usefixtures("on_device")

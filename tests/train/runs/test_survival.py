@@ -58,7 +58,7 @@ def largest_file(size):
 def worker(tmp_path, run="run", **plan):
     plan = {"shards": str(tmp_path / "shards"), "run": str(tmp_path / run), **plan}
     return start_interruptible(
-        [sys.executable, WORKER, json.dumps(plan)],
+        [sys.executable, WORKER, json.dumps([plan])],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,

@@ -7,44 +7,25 @@ import sys
 
 import pytest
 from conftest import ROOT
-from several_processes import largest_difference, train_in_double, train_processes
+from several_processes import SHARED, largest_difference, train_in_double, train_processes, trained_by_two
 
 from spikebridge.train.runs.folder import read_metrics, read_result
 from spikebridge.train.trainer.distributed import Distributed, local_device
 
 FIGURES = ("loss_total", "loss_static", "loss_event", "loss_domain", "train_accuracy", "cka")
-TSM = {"method": "tsm", "sliding": "linear", "modality_weight": 1.0, "ratio_weight": 1.0, "lr": 1e-2}
-VGG = {"model": "vgg_snn", "width": 0.0625, "epochs": 2, "batch_size": 11}
 
 
-@pytest.mark.parametrize(
-    ("recipe", "sizes", "kill"),
-    [
-        # Two batches of 11 (slices of 6 and 5), and a last one of 1, where the second process has no sample.
-        pytest.param(VGG, {"train": 23}, False, id="vgg"),
-        pytest.param({"epochs": 3, "cka": "debiased"}, {"train": 21}, True, id="scnn, one killed"),
-        # The heads of `tsm` see the slices and sum their gradients.
-        pytest.param({**TSM, "epochs": 2}, {"train": 21}, False, id="tsm"),
-    ],
-)
-def test_two_synchronized_processes_equal_one(tmp_path, monkeypatch, recipe, sizes, kill):
-    plan = {"double": True, "sizes": sizes, "recipe": {**recipe, "synchronize": True}}
-    if kill:
-        codes, said = train_processes(
-            2, tmp_path, "two", die_at=5, die_rank=1, options={"checkpoint_every": "2"}, **plan
-        )
-        assert codes[1] == -9
-        assert codes[0] not in (0, -9), said
-        assert not (tmp_path / "two" / "result.json").exists()
-    codes, said = train_processes(2, tmp_path, "two", **plan)
-    assert codes == [0, 0], said
-    train_in_double(monkeypatch, tmp_path, "one", recipe, sizes)
-    assert largest_difference(tmp_path / "one", tmp_path / "two") < 1e-9
-    for mine, theirs in zip(read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two"), strict=True):
+@pytest.mark.parametrize("name", ["vgg", "scnn, one killed", "tsm"])
+def test_two_synchronized_processes_equal_one(made_once, tmp_path, monkeypatch, name):
+    recipe, sizes = SHARED[name]
+    two = trained_by_two(made_once) / name
+    train_in_double(monkeypatch, tmp_path, "one", {**recipe, "synchronize": False}, sizes)
+    assert largest_difference(tmp_path / "one", two) < 1e-9
+    for mine, theirs in zip(read_metrics(tmp_path / "one"), read_metrics(two), strict=True):
         assert mine["loss_domain"] > 0
-        for name in FIGURES:
-            assert mine[name] == pytest.approx(theirs[name], rel=1e-9), name
-    assert read_result(tmp_path / "two")["processes"] == 2
+        for figure in FIGURES:
+            assert mine[figure] == pytest.approx(theirs[figure], rel=1e-9), figure
+    assert read_result(two)["processes"] == 2
 
 
 @pytest.mark.long
@@ -72,6 +53,7 @@ def test_a_killed_process_ends_the_team_and_the_run_continues(tmp_path, rank):
     assert lines[0] == lines[1]
 
 
+@pytest.mark.usefixtures("without_matplotlib")
 def test_torchrun_from_the_command_line(shard_set, tmp_path):
     # Without the two dashes torchrun takes --run for an abbreviation of its own --run-path.
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--", "cli.py"]
