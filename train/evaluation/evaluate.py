@@ -13,6 +13,7 @@ from spikebridge.train.errors import RunError, ShardMismatchError
 from spikebridge.train.evaluation.score import Scores, same_threads, score, split_frames
 from spikebridge.train.networks.build import choose_device, load_network, require_backend
 from spikebridge.train.runs.folder import RunFolder, contents_id, read_result
+from spikebridge.train.runs.result import RunResult
 
 
 def evaluate(
@@ -53,11 +54,7 @@ def evaluate(
     run, result, chosen = RunFolder(run_dir), read_result(run_dir), choose_device(device)
     if weights not in ("best", "last"):
         raise RunError(f"weights {weights!r}: expected best or last")
-    shards = open_shards(shards)
-    if shards.id != result["shard_set"]:
-        raise ShardMismatchError(
-            f"{run.path} was trained on shard set {result['shard_set']}, {shards.path} is {shards.id}"
-        )
+    shards = open_shards_of(run, result, shards)
     network, _ = load_network(run.best if weights == "best" else run.last, device=chosen)
     settings = recipe_from(result["recipe"], name=str(run.config)).train
     frames = split_frames(shards, split, residence="disk")
@@ -138,3 +135,18 @@ def open_shards(shards: ShardSet | str | Path) -> ShardSet:
 
         return open_set(shards)
     return shards
+
+
+def open_shards_of(run: RunFolder, result: RunResult, shards: ShardSet | str | Path) -> ShardSet:
+    """Open the shard set of a finished run.
+
+    Raises:
+        ShardMismatchError: it is another one.
+        ShardSetError: as `open_shards`.
+    """
+    opened = open_shards(shards)
+    if opened.id != result["shard_set"]:
+        raise ShardMismatchError(
+            f"{run.path} was trained on shard set {result['shard_set']}, {opened.path} is {opened.id}"
+        )
+    return opened

@@ -23,6 +23,7 @@ import numpy as np
 
 from spikebridge.pipeline.base.errors import PipelineError
 from spikebridge.pipeline.base.executors import Workers
+from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe, dump_recipe
 from spikebridge.train.errors import RecipeError, RunError, RunStoppedError, ShardMismatchError, TrainError
 from spikebridge.train.evaluation.evaluate import open_shards
@@ -54,7 +55,7 @@ class Run:
     """Labelled recordings, in the unit of the grid's axis."""
     recipe: Recipe
     """Complete."""
-    shards: Any
+    shards: ShardSet
     """Open shard set that fits the recipe."""
     contents: str
     """Hash of what it holds, see `contents_id`."""
@@ -64,7 +65,7 @@ class Run:
     """Of the whole run."""
 
     def finished(self) -> bool:
-        """Whether the result is there.
+        """Return whether the result is there.
 
         Raises:
             RunError: the folder holds something else.
@@ -83,7 +84,7 @@ class ShardSets:
         ShardMismatchError: they do not hold the same recordings.
     """
 
-    def __init__(self, shards: Sequence[Any]) -> None:
+    def __init__(self, shards: Sequence[ShardSet | str | Path]) -> None:
         self.sets = [open_shards(one) for one in shards]
         if not self.sets:
             raise ShardMismatchError("an ablation needs at least one shard set; none given")
@@ -98,8 +99,8 @@ class ShardSets:
         self.per_class = [int(count) for count in counts]
         self._contents = [contents_id(one) for one in self.sets]
 
-    def fitting(self, recipe: Recipe, *, label: str) -> tuple[Any, str]:
-        """The shard set for a recipe, and the hash of what it holds.
+    def fitting(self, recipe: Recipe, *, label: str) -> tuple[ShardSet, str]:
+        """Return the shard set for a recipe, and the hash of what it holds.
 
         Raises:
             ShardMismatchError: none fits.
@@ -117,7 +118,7 @@ class ShardSets:
 
 def ablate(
     grid: Grid,
-    shards: Sequence[Any],
+    shards: Sequence[ShardSet | str | Path],
     out: str | Path,
     *,
     workers: Callable[[], AbstractContextManager[Workers]],
@@ -159,21 +160,21 @@ def ablate(
         plan.runs(row, grid.learning_rates[0])
     with (
         RunFolder(out).lock(),
-        _Work(
+        _RunPool(
             out,
             workers,
             {"device": device, "backend": backend, "checkpoint_every": checkpoint_every},
             progress or NullProgress,
             stop or StopRequest(),
-        ) as work_on,
+        ) as pool,
     ):
-        work_on.do(tuning_runs, what="learning rates")
-        tuned = {row.slug: _choose(grid, plan, row, work_on.failures) for row in grid.rows}
+        pool.finish(tuning_runs, what="learning rates")
+        tuned = {row.slug: _choose_rate(grid, plan, row, pool.failures) for row in grid.rows}
         runs = {row.slug: plan.runs(row, rate) for row in grid.rows if (rate := tuned[row.slug].chosen) is not None}
         # Seed by seed: what is done early is comparable early.
         ordered = sorted(itertools.chain(*runs.values()), key=lambda run: grid.seeds.index(run.recipe.train.seed))
-        work_on.do(ordered, what="runs")
-        failed = {failure.run for failure in work_on.failures}
+        pool.finish(ordered, what="runs")
+        failed = {failure.run for failure in pool.failures}
         entries = [
             Entry(row.label, run.amount, run.recipe.train.seed, run.path)
             for row in grid.rows
@@ -181,7 +182,7 @@ def ablate(
             if run.path.name not in failed
         ]
         used = list({run.shards.id: run.shards for run in [*tuning_runs, *ordered]}.values())
-        table = table_of(grid, entries, [tuned[row.slug] for row in grid.rows], work_on.failures, shard_sets=used)
+        table = table_of(grid, entries, [tuned[row.slug] for row in grid.rows], pool.failures, shard_sets=used)
         write_tables(table, out)
     return table
 
@@ -192,8 +193,8 @@ class _Plan:
     def __init__(self, grid: Grid, sets: ShardSets, out: Path) -> None:
         self.grid, self.sets, self.out = grid, sets, out
 
-    def run(self, row: Row, amount: float, *, seed: int, lr: float) -> Run:
-        """One run."""
+    def make_run(self, row: Row, amount: float, *, seed: int, lr: float) -> Run:
+        """Return one run with its complete recipe and its folder."""
         recipe = self.grid.recipe_of(row, amount, seed=seed, lr=lr, per_class=self.sets.per_class)
         shards, contents = self.sets.fitting(recipe, label=row.label)
         digest = hashlib.sha256(f"{dump_recipe(recipe)}{contents}".encode()).hexdigest()[:10]
@@ -202,20 +203,20 @@ class _Plan:
         return Run(row, amount, recipe, shards, contents, path, max(1, -(-samples // recipe.train.batch_size)))
 
     def tuning(self, row: Row) -> list[Run]:
-        """The runs that choose a row's learning rate."""
+        """Return the runs that choose a row's learning rate."""
         pairs = itertools.product(self.grid.learning_rates, self.grid.tuning_seeds)
-        return [self.run(row, self.grid.tuning_amount, seed=seed, lr=lr) for lr, seed in pairs]
+        return [self.make_run(row, self.grid.tuning_amount, seed=seed, lr=lr) for lr, seed in pairs]
 
     def runs(self, row: Row, lr: float) -> list[Run]:
-        """The runs of a row."""
+        """Return the runs of a row."""
         pairs = itertools.product(row.amounts, self.grid.seeds)
-        return [self.run(row, amount, seed=seed, lr=lr) for amount, seed in pairs]
+        return [self.make_run(row, amount, seed=seed, lr=lr) for amount, seed in pairs]
 
 
-def _choose(grid: Grid, plan: _Plan, row: Row, failures: Sequence[Failure]) -> Tuning:
-    """The rate with the highest mean validation accuracy over all tuning seeds; of equals the smallest.
+def _choose_rate(grid: Grid, plan: _Plan, row: Row, failures: Sequence[Failure]) -> Tuning:
+    """Choose the rate with the highest mean validation accuracy over all tuning seeds; of equals the smallest.
 
-    A rate with a run that failed or diverged is out. No test figure is looked at.
+    A rate with a run that failed or diverged is out. No test figure is read.
     """
     if not grid.tuning_seeds:
         return Tuning(row.label, grid.learning_rates[0], {})
@@ -230,7 +231,7 @@ def _choose(grid: Grid, plan: _Plan, row: Row, failures: Sequence[Failure]) -> T
     return Tuning(row.label, max(known, key=lambda lr: known[lr]) if known else None, means)
 
 
-class _Work:
+class _RunPool:
     """Runs on their way through workers.
 
     Args:
@@ -238,7 +239,7 @@ class _Work:
         workers: opens the workers.
         options: of every run: device, backend, checkpoint_every.
         progress: tqdm-like.
-        stop: looked at all the time.
+        stop: ends all runs with a checkpoint.
     """
 
     def __init__(
@@ -257,14 +258,14 @@ class _Work:
         self._workers: Workers | None = None
         self._opened = contextlib.ExitStack()
 
-    def __enter__(self) -> _Work:
+    def __enter__(self) -> _RunPool:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._opened.close()
         self.stop_file.unlink(missing_ok=True)
 
-    def do(self, runs: Sequence[Run], *, what: str) -> None:
+    def finish(self, runs: Sequence[Run], *, what: str) -> None:
         """Finish all runs that can be finished; the others are in `failures`.
 
         Raises:

@@ -3,8 +3,8 @@
 A folder made here holds
 
     settings.json     what the figures belong to; another run, split or seed is refused
-    points.jsonl      a line per point of the grid as it is done; what an interrupted command left is kept
-    landscape.json    the grid in order, with settings and the trained loss; written last
+    points.jsonl      a line per point as it is done; what an interrupted command left is kept
+    landscape.json    the losses in order, with settings and the trained loss; written last
     landscape.csv     the same points as a table
     line.png, contour.png, surface.png
 
@@ -16,31 +16,31 @@ directions, normalised filter by filter.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spikebridge.models import TransferNetwork
+from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.data.frames import Frames
 from spikebridge.train.data.order import derived_seed, training_recordings
-from spikebridge.train.errors import RunError, ShardMismatchError
-from spikebridge.train.evaluation.evaluate import open_shards
+from spikebridge.train.errors import RunError
+from spikebridge.train.evaluation.evaluate import open_shards_of
 from spikebridge.train.evaluation.recalibration import recalibrate
 from spikebridge.train.evaluation.score import same_threads, score
 from spikebridge.train.networks.build import load_network
+from spikebridge.train.report.format import csv_text
 from spikebridge.train.runs.checkpoints import read_json, write_atomic, write_json
 from spikebridge.train.runs.folder import LOCK_FILE, RunFolder, read_result
 from spikebridge.train.runs.result import RunResult
@@ -51,22 +51,34 @@ from spikebridge.train.trainer.run import Progress
 LINE_FACTOR = 2
 """Points of the line lie so many times as dense as those of the plane."""
 SETTINGS, POINTS, TABLE, RESULT = "settings.json", "points.jsonl", "landscape.csv", "landscape.json"
-PICTURES = ("line.png", "contour.png", "surface.png")
+PLOTS = ("line.png", "contour.png", "surface.png")
 
-Place = tuple[int, int]
+Offset = tuple[int, int]
 """Whole numbers of steps along both directions."""
+Figure = Literal["loss", "accuracy"]
+FIGURES: tuple[Figure, ...] = ("loss", "accuracy")
+
+
+class Point(TypedDict):
+    """A line of points.jsonl."""
+
+    place: list[int]
+    """Its offset."""
+    loss: float | None
+    """None where it is not finite."""
+    accuracy: float
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Which points are looked at."""
+class LossPoints:
+    """Points at which the loss is computed."""
 
     points: int = 15
     """Points along each axis of the plane, odd, at least 3: the trained network is one of them."""
     radius: float = 1.0
     """Largest distance from the trained weights along an axis; 1 is a step as long as the weights of each filter."""
     plane: bool = True
-    """Whether the plane is looked at, or the line alone."""
+    """Whether the plane is computed too, or the line alone."""
 
     def __post_init__(self) -> None:
         if self.points < 3 or self.points % 2 == 0:
@@ -75,48 +87,48 @@ class Grid:
             raise RunError(f"radius is {self.radius}: expected a positive number")
 
     @property
-    def places(self) -> list[Place]:
-        """Whole-numbered places, in units of radius / half: first the line, then what the plane adds, row by row."""
+    def offsets(self) -> list[Offset]:
+        """Return offsets in units of radius / half: first the line, then what the plane adds, row by row."""
         half = LINE_FACTOR * (self.points - 1) // 2
         line = [(a, 0) for a in range(-half, half + 1)]
         steps = range(-half, half + 1, LINE_FACTOR)
         return line + [(a, b) for b in steps for a in steps if b != 0] if self.plane else line
 
-    def coordinate(self, place: int) -> float:
+    def coordinate(self, offset: int) -> float:
         """Return the distance along an axis."""
-        return self.radius * place / (LINE_FACTOR * (self.points - 1) // 2)
+        return self.radius * offset / (LINE_FACTOR * (self.points - 1) // 2)
 
 
 def landscape(
     run_dir: str | Path,
-    shards: Any,
+    shards: ShardSet | str | Path,
     out: str | Path,
     *,
-    grid: Grid | None = None,
+    points: LossPoints | None = None,
     split: str = "train",
-    most: int = 500,
+    limit: int = 500,
     seed: int = 0,
-    anew: bool = False,
+    recalibrated: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
     stop: StopRequest | None = None,
 ) -> dict[str, Any]:
-    """Compute the grid, continue one that was interrupted, or return a finished one; then draw it.
+    """Compute a landscape, continue an interrupted one, or return a finished one; then draw it.
 
     The loss is the cross entropy of the time-averaged logits of event recordings, unaugmented, in evaluation mode.
     Weights with two or more dimensions move; biases, BatchNorm's gains and biases, neurons' time constants and the
-    coefficients of the loss stay, as in the source. BatchNorm's running statistics stay too, unless `anew`.
+    coefficients of the loss stay, as in the source. BatchNorm's running statistics stay too, unless `recalibrated`.
     On the CPU, with the run's number of threads, equal arguments give equal figures.
 
     Args:
         run_dir: a finished run.
         shards: its shard set, open or as a path.
         out: the folder.
-        grid: which points.
+        points: which points.
         split: `train` (the recordings that the run was trained on), `validation` or `test`.
-        most: recordings that the loss is taken of, spread evenly over the split.
+        limit: recordings that the loss is taken of, spread evenly over the split.
         seed: of the directions.
-        anew: take BatchNorm's running statistics from the split's recordings at every point, see `recalibrate`.
+        recalibrated: take BatchNorm's running statistics from the split's recordings at every point, see `recalibrate`.
         overwrite: replace what is there.
         progress: a tqdm-like callable; silent without.
         stop: end after the point during which a signal arrives.
@@ -128,19 +140,15 @@ def landscape(
         RunError: no finished run, an empty split, or a folder that holds something else.
         ShardMismatchError: another shard set.
         RunStoppedError: `stop` was asked; the points that were done are kept.
-        ReportError: the pictures need a package that is missing.
+        ReportError: the plots need a package that is missing.
     """
     from spikebridge.train.report.write import require_matplotlib
 
-    require_matplotlib("a landscape's pictures need")
-    grid, run, result, out = grid or Grid(), RunFolder(run_dir), read_result(run_dir), Path(out)
-    shards = open_shards(shards)
-    if shards.id != result["shard_set"]:
-        raise ShardMismatchError(
-            f"{run.path} was trained on shard set {result['shard_set']}, {shards.path} is {shards.id}"
-        )
+    require_matplotlib("a landscape's plots need")
+    points, run, result, out = points or LossPoints(), RunFolder(run_dir), read_result(run_dir), Path(out)
+    shards = open_shards_of(run, result, shards)
     network, _ = load_network(run.best, device=torch.device("cpu"))
-    frames = _frames(shards, result, split, most)
+    frames = _frames(shards, result, split, limit)
     settings = {
         "schema": 1,
         "weights_sha256": hashlib.sha256(run.best.read_bytes()).hexdigest(),
@@ -151,21 +159,23 @@ def landscape(
         "split": split,
         "recordings": len(frames),
         "seed": seed,
-        "statistics": "taken anew at every point" if anew else "those of the trained network",
-        **asdict(grid),
+        "statistics": "taken anew at every point" if recalibrated else "those of the trained network",
+        **asdict(points),
     }
     with RunFolder(out).lock():
         if _claim(out, settings, overwrite=overwrite):
             return dict(read_json(out / RESULT))
         batch = evaluation_batch(recipe_from(result["recipe"], name=result.get("recipe_name", "")).train)
-        look = _looker(network, frames, grid, seed=seed, batch_size=batch, anew=anew)
+        score_at = _make_scorer(network, frames, points, seed=seed, batch_size=batch, recalibrated=recalibrated)
         with same_threads(int(result.get("threads", torch.get_num_threads()))):
-            found = _work(out / POINTS, grid, look, progress=progress or NullProgress, stop=stop or StopRequest())
-        return _finish(out, settings, grid, found)
+            scored = _score_points(
+                out / POINTS, points, score_at, progress=progress or NullProgress, stop=stop or StopRequest()
+            )
+        return _finish(out, settings, points, scored)
 
 
-def _frames(shards: Any, result: RunResult, split: str, most: int) -> Frames:
-    """At most so many recordings of a split; of `train` those that the run was trained on.
+def _frames(shards: ShardSet, result: RunResult, split: str, limit: int) -> Frames:
+    """Return at most so many recordings of a split; of `train` those that the run was trained on.
 
     Raises:
         RunError: none, or an unknown split.
@@ -178,8 +188,8 @@ def _frames(shards: Any, result: RunResult, split: str, most: int) -> Frames:
         recipe = recipe_from(result["recipe"], name=result.get("recipe_name", ""))
         positions = training_recordings(recordings, recipe.train)
     if not len(positions):
-        raise RunError(f"{shards.path}: the {split} split is empty; nothing to look at")
-    rows = np.unique(np.linspace(0, len(positions) - 1, min(most, len(positions))).round().astype(np.int64))
+        raise RunError(f"{shards.path}: the {split} split is empty; it has no loss")
+    rows = np.unique(np.linspace(0, len(positions) - 1, min(limit, len(positions))).round().astype(np.int64))
     return Frames(recordings, positions[rows], sample_shape=shards.sample_shape)
 
 
@@ -196,54 +206,54 @@ def filter_normalised(network: nn.Module, *, seed: int, number: int) -> dict[str
         layer all weights of one neuron. A filter of zeros does not move.
     """
     generator = torch.Generator().manual_seed(derived_seed(seed, "landscape", number))
-    found = {}
+    directions = {}
     for name, weight in network.named_parameters():
         if weight.ndim >= 2:
             direction = torch.randn(weight.shape, generator=generator)
             lengths = torch.linalg.vector_norm(weight.detach().float().flatten(1), dim=1)
             own = torch.linalg.vector_norm(direction.flatten(1), dim=1)
-            found[name] = direction * (lengths / own).reshape(-1, *[1] * (weight.ndim - 1))
-    return found
+            directions[name] = direction * (lengths / own).reshape(-1, *[1] * (weight.ndim - 1))
+    return directions
 
 
-def _looker(
-    network: TransferNetwork, frames: Frames, grid: Grid, *, seed: int, batch_size: int, anew: bool
-) -> Callable[[Place], dict[str, Any]]:
-    """A function that scores the network at a place of the grid."""
+def _make_scorer(
+    network: TransferNetwork, frames: Frames, points: LossPoints, *, seed: int, batch_size: int, recalibrated: bool
+) -> Callable[[Offset], Point]:
+    """Return a function that scores the network at an offset."""
     device = torch.device("cpu")
     centre = {name: weight.detach().clone() for name, weight in network.named_parameters()}
     directions = [filter_normalised(network, seed=seed, number=number) for number in range(2)]
 
     @torch.no_grad()
-    def look(place: Place) -> dict[str, Any]:
+    def score_at(offset: Offset) -> Point:
         for name, weight in network.named_parameters():
             moved = centre[name]
-            for step, direction in zip(place, directions, strict=True):
-                moved = moved + grid.coordinate(step) * direction[name] if name in direction else moved
+            for step, direction in zip(offset, directions, strict=True):
+                moved = moved + points.coordinate(step) * direction[name] if name in direction else moved
             weight.copy_(moved)
-        if anew:
+        if recalibrated:
             recalibrate(network, frames, batch_size=batch_size, device=device)
         scores = score(network, frames, batch_size=batch_size, device=device)
         assert scores is not None
         loss = scores.loss if math.isfinite(scores.loss) else None
-        return {"place": list(place), "loss": loss, "accuracy": scores.accuracy}
+        return {"place": list(offset), "loss": loss, "accuracy": scores.accuracy}
 
-    return look
+    return score_at
 
 
-def _work(
-    path: Path, grid: Grid, look: Callable[[Place], dict[str, Any]], *, progress: Progress, stop: StopRequest
-) -> dict[Place, dict[str, Any]]:
-    """All points by place; those in the file are taken from there, the others added to it one by one."""
-    found = _read_points(path, grid)
-    bar = progress(total=len(grid.places), initial=len(found), desc="landscape", unit="point")
+def _score_points(
+    path: Path, points: LossPoints, score_at: Callable[[Offset], Point], *, progress: Progress, stop: StopRequest
+) -> dict[Offset, Point]:
+    """Score all points that the file lacks and add them to it one by one; return all by offset."""
+    scored = _read_points(path, points)
+    bar = progress(total=len(points.offsets), initial=len(scored), desc="landscape", unit="point")
     try:
         with path.open("ab") as file:
-            for place in grid.places:
-                if place in found:
+            for offset in points.offsets:
+                if offset in scored:
                     continue
-                found[place] = look(place)
-                file.write((json.dumps(found[place], allow_nan=False) + "\n").encode())
+                scored[offset] = score_at(offset)
+                file.write((json.dumps(scored[offset], allow_nan=False) + "\n").encode())
                 file.flush()
                 bar.update(1)
                 if stop.signal:
@@ -253,10 +263,10 @@ def _work(
         raise RunError(f"cannot write {path}: {error.strerror}; make room, then give the same command again") from error
     finally:
         bar.close()
-    return found
+    return scored
 
 
-def _read_points(path: Path, grid: Grid) -> dict[Place, dict[str, Any]]:
+def _read_points(path: Path, points: LossPoints) -> dict[Offset, Point]:
     """Read the points that an earlier command left; a half line is cut off.
 
     Raises:
@@ -269,47 +279,47 @@ def _read_points(path: Path, grid: Grid) -> dict[Place, dict[str, Any]]:
     if whole < len(content):
         os.truncate(path, whole)
     try:
-        points = [json.loads(line) for line in content[:whole].splitlines()]
-        found = {(int(a), int(b)): point for point in points for a, b in [point["place"]]}
-        if not set(found) <= set(grid.places) or any(not {"loss", "accuracy"} <= set(point) for point in points):
-            raise ValueError("points of another grid")
+        lines: list[Point] = [json.loads(line) for line in content[:whole].splitlines()]
+        scored = {(int(a), int(b)): point for point in lines for a, b in [point["place"]]}
+        if not set(scored) <= set(points.offsets) or any(not {"loss", "accuracy"} <= set(point) for point in lines):
+            raise ValueError("points of another landscape")
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: damaged ({error}); start again with --overwrite") from error
-    return found
+    return scored
 
 
-def _finish(out: Path, settings: dict[str, Any], grid: Grid, found: dict[Place, dict[str, Any]]) -> dict[str, Any]:
-    """Write the pictures, the table, and last the result."""
-    from spikebridge.train.studies.landscape_figures import pictures
+def _finish(out: Path, settings: dict[str, Any], points: LossPoints, scored: dict[Offset, Point]) -> dict[str, Any]:
+    """Write the plots, the table, and last the result."""
+    from spikebridge.train.studies.landscape_figures import plots
 
-    figures = ("loss", "accuracy")
-    along = sorted({a for a, b in grid.places if b == 0})
-    line = {"a": [grid.coordinate(a) for a in along], **{f: [found[a, 0][f] for a in along] for f in figures}}
-    content = {**settings, "trained": {f: found[0, 0][f] for f in figures}, "line": line, "plane": None}
-    if grid.plane:
-        steps = sorted({b for _, b in grid.places})
-        axis = [grid.coordinate(step) for step in steps]
-        rows = {f: [[found[a, b][f] for a in steps] for b in steps] for f in figures}
+    along = sorted({a for a, b in points.offsets if b == 0})
+    line: dict[str, Any] = {"a": [points.coordinate(a) for a in along]} | {
+        f: [scored[a, 0][f] for a in along] for f in FIGURES
+    }
+    content = {**settings, "trained": {f: scored[0, 0][f] for f in FIGURES}, "line": line, "plane": None}
+    if points.plane:
+        steps = sorted({b for _, b in points.offsets})
+        axis = [points.coordinate(step) for step in steps]
+        rows = {f: [[scored[a, b][f] for a in steps] for b in steps] for f in FIGURES}
         content["plane"] = {"a": axis, "b": axis, **rows}
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["a", "b", *figures])
-    for a, b in sorted(grid.places):
-        writer.writerow([grid.coordinate(a), grid.coordinate(b), *(found[a, b][f] for f in figures)])
-    write_atomic(out / TABLE, table.getvalue().encode())
-    for name, picture in pictures(content).items():
-        write_atomic(out / name, picture)
+    table: list[dict[str, Any]] = [
+        {"a": points.coordinate(a), "b": points.coordinate(b), **{f: scored[a, b][f] for f in FIGURES}}
+        for a, b in sorted(points.offsets)
+    ]
+    write_atomic(out / TABLE, csv_text(table).encode())
+    for name, plot in plots(content).items():
+        write_atomic(out / name, plot)
     write_json(out / RESULT, content)
     return content
 
 
 def _claim(out: Path, settings: dict[str, Any], *, overwrite: bool) -> bool:
-    """Take the folder for these settings; True where a finished landscape with the same ones is there.
+    """Take the folder for these settings; return True where a finished landscape with the same ones is there.
 
     Raises:
         RunError: it holds something else, or a landscape with other settings.
     """
-    own = (SETTINGS, POINTS, TABLE, RESULT, *PICTURES)
+    own = (SETTINGS, POINTS, TABLE, RESULT, *PLOTS)
     if (out / SETTINGS).exists():
         there = read_json(out / SETTINGS)
         if there == settings and not overwrite:

@@ -1,4 +1,4 @@
-"""The pictures of a loss landscape, as PNG: the line, the plane from above, the plane as a surface."""
+"""The plots of a loss landscape, as PNG: the line, the plane from above, the plane as a surface."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SMALLEST_LOSS = 1e-6
 Values = NDArray[np.float64]
 
 
-def pictures(content: dict[str, Any]) -> dict[str, bytes]:
-    """PNG files by name, from the content of landscape.json."""
+def plots(content: dict[str, Any]) -> dict[str, bytes]:
+    """Draw PNG files by name, from the content of landscape.json."""
     with matplotlib.rc_context(MATPLOTLIB):
-        found = {"line.png": _line(content)}
+        files = {"line.png": _line(content)}
         if content["plane"] is not None:
-            found |= {"contour.png": _contour(content), "surface.png": _surface(content)}
-    return found
+            files |= {"contour.png": _contour(content), "surface.png": _surface(content)}
+    return files
 
 
 def _title(content: dict[str, Any]) -> str:
@@ -59,9 +59,9 @@ def _contour(content: dict[str, Any]) -> bytes:
     a, b, loss = _plane(content)
     figure = Figure(figsize=(5.2, 4.4), layout="constrained")
     axes = figure.subplots()
-    shown, label, levels = _scaled(loss)
-    filled = axes.contourf(a, b, shown, levels=levels, cmap=sequential())
-    axes.contour(a, b, shown, levels=levels, colors=[PAPER], linewidths=0.4)
+    scaled, label, levels = _scaled(loss)
+    filled = axes.contourf(a, b, scaled, levels=levels, cmap=sequential())
+    axes.contour(a, b, scaled, levels=levels, colors=[PAPER], linewidths=0.4)
     axes.plot(0, 0, "+", color="#ffffff", markersize=9, markeredgewidth=1.6)
     axes.grid(visible=False)
     axes.set_aspect("equal")
@@ -75,11 +75,11 @@ def _contour(content: dict[str, Any]) -> bytes:
 
 def _surface(content: dict[str, Any]) -> bytes:
     a, b, loss = _plane(content)
-    shown, label, _ = _scaled(loss)
+    scaled, label, _ = _scaled(loss)
     figure = Figure(figsize=(5.2, 4.4))
     axes: Any = figure.add_subplot(projection="3d")
     axes.plot_surface(
-        *np.meshgrid(a, b), shown, cmap=sequential(), rstride=1, cstride=1, linewidth=0.15, edgecolor=PAPER
+        *np.meshgrid(a, b), scaled, cmap=sequential(), rstride=1, cstride=1, linewidth=0.15, edgecolor=PAPER
     )
     axes.set_xlabel("first direction")
     axes.set_ylabel("second direction")
@@ -108,10 +108,10 @@ def _scaled(loss: Values) -> tuple[Values, str, Values]:
     """Return the loss or its logarithm to base 10, what that is called, and levels."""
     known = np.maximum(loss[np.isfinite(loss)], SMALLEST_LOSS)
     wide = len(known) > 0 and known.max() / known.min() > WIDE_RANGE
-    shown = np.log10(np.maximum(loss, SMALLEST_LOSS)) if wide else loss
-    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    scaled = np.log10(np.maximum(loss, SMALLEST_LOSS)) if wide else loss
+    low, high = float(np.nanmin(scaled)), float(np.nanmax(scaled))
     levels = np.array(MaxNLocator(LEVELS).tick_values(low, high if high > low else low + 1e-6), np.float64)
-    return shown, "log10 of the loss in nats" if wide else "loss (nats)", levels
+    return scaled, "log10 of the loss in nats" if wide else "loss (nats)", levels
 
 
 def _png(figure: Figure) -> bytes:

@@ -67,7 +67,7 @@ def ablate(
     """
     from spikebridge.train.studies.grids import load_grid
 
-    chosen = load_grid(grid, overrides=overrides, seeds=whole_numbers(seeds, "--seeds") if seeds else ())
+    loaded = load_grid(grid, overrides=overrides, seeds=whole_numbers(seeds, "--seeds") if seeds else ())
 
     from spikebridge.pipeline.sharing.open import open_set
 
@@ -82,7 +82,7 @@ def ablate(
     processes = workers or usual_workers(device)
     with stop_on_signals() as stop:
         table = run_grid(
-            chosen,
+            loaded,
             opened,
             out,
             workers=lambda: open_workers(processes=processes, scheduler=scheduler, initializer=begin_worker),

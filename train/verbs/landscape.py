@@ -14,7 +14,7 @@ from spikebridge.train.verbs.options import shards_option
 @click.command()
 @click.argument("run_path", metavar="RUN", type=path_type())
 @shards_option
-@click.option("--out", type=path_type(), required=True, help="Folder for the grid, as JSON and CSV, and the pictures.")
+@click.option("--out", type=path_type(), required=True, help="Folder for the losses, as JSON and CSV, and the plots.")
 @click.option("--points", default=15, show_default=True, help="Points along each axis, an odd number.")
 @click.option(
     "--radius", default=1.0, show_default=True, help="Largest distance; 1 is as far as 0 is from the weights."
@@ -58,29 +58,29 @@ def landscape(
       spikebridge landscape data/runs/digits --shards data/shards/digits --out data/runs/digits-landscape
       spikebridge landscape data/runs/digits --shards data/shards/digits --out flat --line --points 51 --split test
     """
-    from spikebridge.train.studies.landscape import Grid
-    from spikebridge.train.studies.landscape import landscape as look_around
+    from spikebridge.train.studies.landscape import LossPoints
+    from spikebridge.train.studies.landscape import landscape as compute_landscape
 
     with stop_on_signals() as stop:
-        found = look_around(
+        content = compute_landscape(
             run_path,
             shards,
             out,
-            grid=Grid(points=points, radius=radius, plane=not line),
+            points=LossPoints(points=points, radius=radius, plane=not line),
             split=split,
-            most=recordings,
+            limit=recordings,
             seed=seed,
-            anew=recalibrate,
+            recalibrated=recalibrate,
             overwrite=overwrite,
             progress=progress_bar,
             stop=stop,
         )
-    losses = [loss for loss in found["line"]["loss"] if loss is not None]
+    losses = [loss for loss in content["line"]["loss"] if loss is not None]
     text = (
-        f"loss {found['trained']['loss']:.3f} of {found['recordings']:,} {split} recordings"
-        f"{' (SIMULATED)' if found['simulated'] else ''}, up to {max(losses):.3f} along the line\n"
-        f"  pictures and grid  {out}: line.png"
+        f"loss {content['trained']['loss']:.3f} of {content['recordings']:,} {split} recordings"
+        f"{' (SIMULATED)' if content['simulated'] else ''}, up to {max(losses):.3f} along the line\n"
+        f"  plots and losses   {out}: line.png"
         + ("" if line else ", contour.png, surface.png")
         + ", landscape.csv, landscape.json"
     )
-    print_result(found, text, as_json=as_json)
+    print_result(content, text, as_json=as_json)

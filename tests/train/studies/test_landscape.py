@@ -18,10 +18,10 @@ from spikebridge.train.networks.build import load_network
 from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.studies import landscape as module
-from spikebridge.train.studies.landscape import Grid, filter_normalised, landscape
+from spikebridge.train.studies.landscape import LossPoints, filter_normalised, landscape
 from spikebridge.train.trainer.run import train
 
-SMALL = Grid(points=3)
+SMALL = LossPoints(points=3)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def run(shards, tmp_path_factory):
 def whole(shards, run, tmp_path_factory):
     """A landscape that nothing interrupted."""
     out = tmp_path_factory.mktemp("landscape") / "whole"
-    return out, landscape(run[0], shards, out, grid=SMALL, split="validation")
+    return out, landscape(run[0], shards, out, points=SMALL, split="validation")
 
 
 def network_of(run):
@@ -65,13 +65,13 @@ def test_directions_have_the_lengths_of_the_filters(run):
         assert not any(torch.equal(found[name], other[name]) for name in found)
 
 
-def test_the_grid():
-    assert Grid(points=3, plane=False).places == [(-2, 0), (-1, 0), (0, 0), (1, 0), (2, 0)]
-    assert SMALL.places[5:] == [(-2, -2), (0, -2), (2, -2), (-2, 2), (0, 2), (2, 2)]
-    assert [Grid(points=5, radius=0.5).coordinate(place) for place in (-4, 1)] == [-0.5, 0.125]
+def test_the_points():
+    assert LossPoints(points=3, plane=False).offsets == [(-2, 0), (-1, 0), (0, 0), (1, 0), (2, 0)]
+    assert SMALL.offsets[5:] == [(-2, -2), (0, -2), (2, -2), (-2, 2), (0, 2), (2, 2)]
+    assert [LossPoints(points=5, radius=0.5).coordinate(offset) for offset in (-4, 1)] == [-0.5, 0.125]
     for wrong in ({"points": 4}, {"points": 1}, {"radius": 0.0}):
         with pytest.raises(RunError, match="expected"):
-            Grid(**wrong)
+            LossPoints(**wrong)
 
 
 def test_points_are_what_they_say(shards, run, whole):
@@ -92,8 +92,8 @@ def test_points_are_what_they_say(shards, run, whole):
 
 
 def test_of_many_recordings_some_are_taken_from_all_over_the_split(shards, run, tmp_path):
-    grid = Grid(points=3, plane=False)
-    found = landscape(run[0], shards, tmp_path / "few", grid=grid, split="validation", most=5)
+    points = LossPoints(points=3, plane=False)
+    found = landscape(run[0], shards, tmp_path / "few", points=points, split="validation", limit=5)
     rows = Frames(shards.split("validation"), np.array([0, 2, 4, 6, 8]), sample_shape=shards.sample_shape)
     batch = evaluation_batch(tiny_recipe().train)
     wanted = score(network_of(run), rows, batch_size=batch, device=torch.device("cpu"))
@@ -116,65 +116,65 @@ def test_table_and_pictures(whole):
 
 @pytest.mark.parametrize("done", [0, 4, 10])
 def test_interrupted_it_ends_with_the_same_bytes(shards, run, whole, tmp_path, monkeypatch, done):
-    stop, out, looked = StopRequest(), tmp_path / "out", []
-    make = module._looker
+    stop, out, scored = StopRequest(), tmp_path / "out", []
+    make = module._make_scorer
 
     def stopping(*arguments, **options):
-        look = make(*arguments, **options)
+        score_at = make(*arguments, **options)
 
-        def once(place):
-            looked.append(place)
-            if len(looked) == done + 1:
+        def once(offset):
+            scored.append(offset)
+            if len(scored) == done + 1:
                 stop.ask(signal.SIGTERM)
-            return look(place)
+            return score_at(offset)
 
         return once
 
-    monkeypatch.setattr(module, "_looker", stopping)
+    monkeypatch.setattr(module, "_make_scorer", stopping)
     with pytest.raises(RunStoppedError):
-        landscape(run[0], shards, out, grid=SMALL, split="validation", stop=stop)
+        landscape(run[0], shards, out, points=SMALL, split="validation", stop=stop)
     assert len((out / "points.jsonl").read_bytes().splitlines()) == done + 1
     assert not (out / "landscape.json").exists()
     with (out / "points.jsonl").open("a") as file:
         file.write('{"place": [0,')  # a kill leaves half a line
-    content = landscape(run[0], shards, out, grid=SMALL, split="validation")
-    assert len(looked) == 11
+    content = landscape(run[0], shards, out, points=SMALL, split="validation")
+    assert len(scored) == 11
     assert content == whole[1]
     assert files(out) == files(whole[0])
-    assert landscape(run[0], shards, out, grid=SMALL, split="validation") == content
-    assert len(looked) == 11
+    assert landscape(run[0], shards, out, points=SMALL, split="validation") == content
+    assert len(scored) == 11
 
 
 def test_training_recordings_are_those_of_the_run(shards, run, tmp_path):
-    content = landscape(run[0], shards, tmp_path / "out", grid=Grid(points=3, plane=False))
+    content = landscape(run[0], shards, tmp_path / "out", points=LossPoints(points=3, plane=False))
     assert content["recordings"] == run[1]["samples"]["train"] == 12
     assert content["plane"] is None
     assert not (tmp_path / "out" / "contour.png").exists()
 
 
 def test_what_is_there_is_not_overwritten(shards, run, tmp_path):
-    line, out = Grid(points=3, plane=False), tmp_path / "out"
-    landscape(run[0], shards, out, grid=line)
+    line, out = LossPoints(points=3, plane=False), tmp_path / "out"
+    landscape(run[0], shards, out, points=line)
     before = files(out)
     with pytest.raises(RunError, match=r"other settings:\n  - seed: 0 there, 1 now\n.*--overwrite"):
-        landscape(run[0], shards, out, grid=line, seed=1)
+        landscape(run[0], shards, out, points=line, seed=1)
     assert files(out) == before
-    assert landscape(run[0], shards, out, grid=line, seed=1, overwrite=True)["seed"] == 1
+    assert landscape(run[0], shards, out, points=line, seed=1, overwrite=True)["seed"] == 1
     assert files(out)["line.png"] != before["line.png"]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(RunError, match=r"holds no landscape \(found thesis.txt\)"):
-            landscape(run[0], shards, tmp_path / "other", grid=line, overwrite=overwrite)
+            landscape(run[0], shards, tmp_path / "other", points=line, overwrite=overwrite)
 
 
 def test_damage_and_absence(shards, run, tmp_path, monkeypatch):
-    line, out = Grid(points=3, plane=False), tmp_path / "out"
-    landscape(run[0], shards, out, grid=line)
+    line, out = LossPoints(points=3, plane=False), tmp_path / "out"
+    landscape(run[0], shards, out, points=line)
     (out / "landscape.json").unlink()
     (out / "points.jsonl").write_text('{"place": [7, 7], "loss": 1, "accuracy": 1}\n')
     with pytest.raises(RunError, match="damaged"):
-        landscape(run[0], shards, out, grid=line)
+        landscape(run[0], shards, out, points=line)
     with pytest.raises(RunError, match="expected train, validation or test"):
         landscape(run[0], shards, tmp_path / "a", split="holdout")
     with pytest.raises(RunError, match="split is empty"):
@@ -195,14 +195,14 @@ def _with_empty_test(tmp_path):
 
 
 def test_statistics_stay_or_are_taken_anew(tmp_path):
-    shards, line = FakeShardSet(tmp_path / "s"), Grid(points=3, plane=False)
+    shards, line = FakeShardSet(tmp_path / "s"), LossPoints(points=3, plane=False)
     train(shards, tiny_recipe(model="vgg_snn", width=0.05), tmp_path / "r", device="cpu")
-    kept = landscape(tmp_path / "r", shards, tmp_path / "kept", grid=line)
-    anew = landscape(tmp_path / "r", shards, tmp_path / "anew", grid=line, anew=True)
+    kept = landscape(tmp_path / "r", shards, tmp_path / "kept", points=line)
+    anew = landscape(tmp_path / "r", shards, tmp_path / "anew", points=line, recalibrated=True)
     assert kept["statistics"] == "those of the trained network"
     assert kept["line"]["loss"] != anew["line"]["loss"]
     with pytest.raises(RunError, match="statistics"):
-        landscape(tmp_path / "r", shards, tmp_path / "kept", grid=line, anew=True)
+        landscape(tmp_path / "r", shards, tmp_path / "kept", points=line, recalibrated=True)
 
 
 def test_the_recordings_are_those_that_the_run_was_trained_on(shards):
