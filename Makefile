@@ -9,7 +9,6 @@ OUT        ?= data
 SECONDS    ?= 60
 PARSERS    ?= aedat2 aedat3 aedat4 bin40 cifar cifar_bin dat event_stream evt hdf5 idx image mat mat_events \
               nomniglot_table npy npz shard_codec shard_hdf5 shard_index shard_manifest shard_static shard_tar text
-SPIKINGJELLY ?=
 PREPROCESS ?=
 TRAIN      ?=
 METHODS    ?= event_only,kt
@@ -22,6 +21,16 @@ ABLATE     ?=
 TODAY := $(shell date -u +%F)
 VENV  := .venv
 READY := $(VENV)/.ready
+# The build of torch: cpu, cuda, or none for the one that the package index gives; the last choice is remembered.
+TORCH ?=
+BUILT := $(shell cat $(READY) 2>/dev/null)
+ifeq ($(strip $(TORCH)),)
+override TORCH := $(BUILT)
+endif
+CUDA  ?= cu130
+BUILD  = $(patsubst cuda,$(CUDA),$(TORCH))
+TORCH_INDEX ?= https://download.pytorch.org/whl/$(BUILD)
+TORCH_PIN = $(shell sed -n 's/^torch==//p' requirements.lock)
 CLI   := $(VENV)/bin/spikebridge
 NAME   = $(notdir $(basename $(RECIPE)))
 
@@ -38,15 +47,28 @@ help: ## list the targets and variables
 	@echo "Variables: DATASET=$(DATASET) EVENTS=$(EVENTS) STATIC=$(STATIC) RECIPE=$(RECIPE) OUT=$(OUT)"
 	@echo "           METHODS=$(METHODS) SEEDS=$(SEEDS) PREPROCESS='more options' TRAIN='more options'"
 	@echo "           GRID=$(GRID) ABLATE='more options'"
+	@echo "           PYTHON=$(PYTHON) TORCH=cpu|cuda CUDA=$(CUDA) TORCH_INDEX='where its builds are'"
 
 setup: $(READY) ## make the environment .venv with everything in it
 
+ifneq ($(TORCH),$(BUILT))
+.PHONY: $(READY)
+endif
 $(READY): requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15) and "Python 3.11 to 3.14 is needed; choose one with PYTHON=")'
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15) and "Python 3.11 to 3.14 is needed; choose one with PYTHON=")'
+	@case "$(TORCH)" in \
+	  cpu) size="0.8 GB" ;; \
+	  cuda) size="3.0 GB" ;; \
+	  "") size="0.8 GB with a CPU build of torch, 3.0 GB with a CUDA build" ;; \
+	  *) echo "TORCH=$(TORCH): expected cpu or cuda, or none for the build that the package index gives" >&2; exit 2 ;; \
+	esac; \
+	echo "Downloading the packages of requirements.lock to $(VENV), about $$size (Linux x86-64)."; \
+	echo "torch $(TORCH_PIN): $(if $(TORCH),build $(BUILD) from $(TORCH_INDEX),the build that the package index gives; TORCH=cpu or TORCH=cuda chooses)"
+	@$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH),@$(VENV)/bin/pip install --quiet --disable-pip-version-check --extra-index-url $(TORCH_INDEX) torch==$(TORCH_PIN)+$(BUILD))
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "$(TORCH)" > $@
 
 raw: $(READY) ## make the built-in raw data (DATASET=digits only)
 ifeq ($(DATASET)$(EVENTS),digitsdata/raw/digits/events)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from spikebridge.train.config.recipes import load_recipe as load_recipe
     from spikebridge.train.data.dataset import ShardDataset as ShardDataset
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "ShardDataset": "train.data.dataset",
     "ShardFrames": "pipeline.interop.tonic_datasets",

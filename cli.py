@@ -20,6 +20,7 @@ if not __package__:  # `python cli.py` in a clone, installed or not: src/spikebr
 
 import click
 
+from spikebridge import __version__
 from spikebridge.pipeline.base.errors import PipelineError
 from spikebridge.pipeline.ui.terminal import StderrHandler, failure, is_main_process
 from spikebridge.train.config.recipes import fitting_recipe, load_recipe
@@ -96,7 +97,7 @@ class Training:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="spikebridge", prog_name="spikebridge")
+@click.version_option(__version__, prog_name="spikebridge")
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Static-to-event transfer training for spiking neural networks.
@@ -111,8 +112,10 @@ def main(ctx: click.Context) -> None:
     Examples of every verb: spikebridge VERB --help. What this machine offers: spikebridge doctor.
     """
     ctx.obj = Training()
-    level = logging.INFO if is_main_process() else logging.ERROR
-    logging.basicConfig(format="%(message)s", handlers=[StderrHandler()], level=level)
+    # What other packages note, such as the fonts that matplotlib looked up, says nothing about the work.
+    others, ours = (logging.WARNING, logging.INFO) if is_main_process() else (logging.ERROR, logging.ERROR)
+    logging.basicConfig(format="%(message)s", handlers=[StderrHandler()], level=others)
+    logging.getLogger("spikebridge").setLevel(ours)
 
 
 for package, names in [*VERBS.items(), ("pipeline", "doctor completion")]:

@@ -1,8 +1,8 @@
-"""Draw the README's picture from a shard set and the table of `make ablate`.
+"""Draw the figure of the first page from a shard set and the table of `make ablate`.
 
     .venv/bin/python docs/pictures.py data/shards/digits-... docs/results/ablation-digits-....json docs/overview.png
 
-Left: photographs of the held-out part and the recordings simulated from them. Right: test accuracy against the number
+Left: static images of the held-out part and the recordings simulated from them. Right: test accuracy against the number
 of labelled recordings per class, mean and standard deviation over the seeds.
 """
 
@@ -22,18 +22,18 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.static_pool import read_static
 
 ON, OFF = np.array([213, 94, 0]) / 255, np.array([0, 114, 178]) / 255  # vermilion and blue: safe for colour-blind eyes
-NAMES = {"event only": "events only", "kt": "with photographs (kt)", "best": "photographs as recordings (best)"}
+NAMES = {"event only": "events only", "kt": "with static images (kt)", "best": "static images as recordings (best)"}
 COLOURS = {"event only": "#767676", "kt": "#0072b2", "best": "#d55e00"}
 
 
-def picture(frame: np.ndarray) -> np.ndarray:
+def paint(frame: np.ndarray) -> np.ndarray:
     """One frame [P,H,W] of counts on white: ON orange, OFF blue."""
     off, on = np.sqrt(frame.astype(float) / max(1, frame.max()))
     return np.clip(1 - on[..., None] * (1 - ON) - off[..., None] * (1 - OFF), 0, 1)
 
 
 def main(shard_path: Path, table_path: Path, out: Path) -> None:
-    """Write the picture."""
+    """Write the figure."""
     shards = ShardSet(shard_path)
     test, static = shards.split("test"), read_static(shard_path / "static.h5")
     figure = plt.figure(figsize=(10, 3.4), dpi=150)
@@ -43,7 +43,7 @@ def main(shard_path: Path, table_path: Path, out: Path) -> None:
         position = int(np.flatnonzero(test.labels == label)[0])
         stem = test.keys[position].rsplit("-", 1)[1]
         image = static.images[static.keys.index(f"static-{label}-test{stem}")]
-        cells = [image[0], *(picture(frame) for frame in test.read([position])[0][steps])]
+        cells = [image[0], *(paint(frame) for frame in test.read([position])[0][steps])]
         for column, cell in enumerate(cells):
             axes = figure.add_subplot(grid[row, column])
             axes.imshow(cell, cmap="gray")
@@ -51,7 +51,7 @@ def main(shard_path: Path, table_path: Path, out: Path) -> None:
             axes.set_yticks([])
             axes.spines[:].set_color("#dddddd")
             if row == 0:
-                axes.set_title("photograph" if column == 0 else f"bin {steps[column - 1] + 1}", fontsize=7)
+                axes.set_title("static image" if column == 0 else f"bin {steps[column - 1] + 1}", fontsize=7)
     axes = figure.add_subplot(grid[:, 8:])
     lines = json.loads(table_path.read_text())["table"]
     numbers = sorted({line["amount"] for line in lines})

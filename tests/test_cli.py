@@ -83,6 +83,18 @@ def test_help_answers_without_torch():
     assert "torch" not in done.stderr
 
 
+def test_notes_of_other_packages_are_not_printed():
+    code = (
+        "import logging; from click.testing import CliRunner; from spikebridge.cli import main\n"
+        "CliRunner().invoke(main, ['datasets'])\n"
+        "logging.getLogger('matplotlib.font_manager').info('fonts')\n"
+        "logging.getLogger('matplotlib').warning('no fonts')\n"
+        "logging.getLogger('spikebridge.train.trainer').info('epochs')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == "no fonts\nepochs\n"
+
+
 def test_datasets():
     facts = json.loads(invoke("datasets", "--json").stdout)
     assert {"digits", "nmnist", "folders"} <= set(facts)

@@ -27,7 +27,12 @@ PICTURES = {"comparing", "looking", "reports", "library"}
 SHOWN_ONLY = {"text", "verbs", "eval", "toctree"}
 QUICK = ["--set", "epochs=1", "--set", "width=0.5"]
 """No page needs a good network."""
-MORE = {"train": QUICK, "compare": [*QUICK, "--seeds", "0"]}
+MORE = {
+    "train": QUICK,
+    "compare": [*QUICK, "--seeds", "0"],
+    "ablate": [*QUICK, "--seeds", "0", "--workers", "1"],
+    "landscape": ["--points", "3"],
+}
 """What is added to the commands of these verbs."""
 NARROWER = {"ncaltech101-legacy": ["--set", "width=0.05", "--set", "warmup_epochs=0"]}
 """What is added besides where this recipe is named: its network is large and its schedule long."""
@@ -168,6 +173,33 @@ def run_command(command: str, code: int, block: Block, machines: Machines) -> No
 def succeed(ended: list[subprocess.CompletedProcess[str]], code: int, block: Block) -> None:
     for done in ended:
         assert done.returncode == code, (block.where, done.args, done.stdout, done.stderr)
+
+
+NAMED = re.compile(r"`((?:data|docs|models|pipeline|tests|train)/[\w./*-]+|\w+\.(?:py|lock))`(?: \(`(\w+)`\))?")
+"""A file of the clone between backquotes, and behind it, in parentheses, what it defines."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    sorted(path for path in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")] if path.name != "CHANGELOG.md"),
+    ids=lambda page: page.stem,
+)
+def test_the_files_that_a_page_names_exist(page):
+    text = page.read_text()
+    made = {block.file for block in fenced(page)} | {"spots.csv"}  # by the page itself
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    if page.name == "how-it-is-built.md":
+        assert len(NAMED.findall(prose)) > 80
+    for name, definition in NAMED.findall(prose):
+        if name in made or name.startswith(("data/shards", "data/runs", "data/raw")):
+            continue
+        if "/" not in name and not (ROOT / name).exists():
+            assert page.parent.name in ("adding", "tutorials"), name  # a file of the reader
+            continue
+        assert list(ROOT.glob(name)), f"{page.name} names {name}, which is not there"
+        if definition:
+            defined = re.search(rf"^\s*(?:def|class) {definition}\b", (ROOT / name).read_text(), re.MULTILINE)
+            assert defined, f"{page.name}: {name} does not define {definition}"
 
 
 def test_external_links_are_well_formed():

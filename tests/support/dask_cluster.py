@@ -10,20 +10,20 @@ from conftest import ROOT
 
 
 @contextmanager
-def dask_cluster(folder, env, *, workers):
+def dask_cluster(folder, env, *, workers, python=sys.executable, cwd=ROOT):
     """Scheduler and workers, each a process; yields the address and the workers."""
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    command = [str(python), "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
     where = folder / "scheduler.json"
     started = []
 
     def start(command):
         log = open(folder / f"log{len(started)}", "w")  # noqa: SIM115  (open as long as the process)
-        started.append((subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log), log))
+        started.append((subprocess.Popen(command, cwd=cwd, env=env, stdout=log, stderr=log), log))
         return started[-1][0]
 
     try:
         start([*command, "--scheduler-file", str(where), "--no-dashboard"])
-        worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(where)]
+        worker = [str(python), "-m", "distributed.cli.dask_worker", "--scheduler-file", str(where)]
         worker += ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--no-dashboard", "--local-directory"]
         wait_for(where.exists)
         crew = [start([*worker, str(folder / f"worker{i}")]) for i in range(workers)]

@@ -97,6 +97,20 @@ def apply_change(block: Block, root: Path) -> None:
     path.write_text(text.replace(old, new))
 
 
+def write_own_data(root: Path) -> None:
+    """What the first page takes for granted: `recordings` and `photos`, two classes of 10 pairs each."""
+    rng = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        for folder in ("recordings", "photos"):
+            (root / folder / label).mkdir(parents=True)
+        for number in range(10):
+            events = make_events(number, size=(64, 48))
+            np.savez(root / "recordings" / label / f"{number:04d}.npz", t=events.t, x=events.x, y=events.y, p=events.p)
+            pixels = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "photos" / label / f"{number:04d}.png")
+    (root / "recordings" / "sensor.txt").write_text("64 48\n")
+
+
 def write_what_readers_have(root: Path, *, photos: int) -> None:
     """What the documents take for granted: raw data of two sets, photographs of two classes, a published checkpoint."""
     nmnist = write_nmnist_raw(root / "nmnist", train=80, test=20, classes=10)

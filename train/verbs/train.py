@@ -75,7 +75,7 @@ def train(
     Examples:
       spikebridge train --shards data/shards/digits --recipe digits --run data/runs/digits
       spikebridge train --shards data/shards/digits --recipe digits --run data/runs/e --set method=event_only --seed 1
-      torchrun --nproc-per-node 2 -- cli.py train --shards SHARDS --recipe digits --run RUN --set synchronize=true
+      torchrun --nproc-per-node 2 -m -- spikebridge train --shards SET --recipe digits --run RUN --set synchronize=true
       spikebridge train --shards data/shards/nmnist --recipe nmnist --run data/runs/fine --init data/runs/digits
     """
     chosen = load_recipe(recipe, overrides=overrides, seed=seed)
