@@ -100,11 +100,11 @@ def apply_change(block: Block, root: Path) -> None:
 def write_own_data(root: Path) -> None:
     """What the first page takes for granted: `recordings` and `photos`, two classes of 10 pairs each."""
     rng = np.random.default_rng(0)
-    for label in ("cat", "dog"):
+    for c, label in enumerate(("cat", "dog")):
         for folder in ("recordings", "photos"):
             (root / folder / label).mkdir(parents=True)
         for number in range(10):
-            events = make_events(number, size=(64, 48))
+            events = make_events(10 * c + number, size=(64, 48))
             np.savez(root / "recordings" / label / f"{number:04d}.npz", t=events.t, x=events.x, y=events.y, p=events.p)
             pixels = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / "photos" / label / f"{number:04d}.png")
