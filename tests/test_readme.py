@@ -55,8 +55,6 @@ def test_make_targets_exist(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-def test_every_page_is_linked():
-    linked = set(re.findall(r"\]\((docs/[^)]+)\)", README))
-    pages = {f"docs/{path.relative_to(ROOT / 'docs')}" for path in (ROOT / "docs").rglob("*.md")}
-    generated = {"docs/index.md", "docs/reference/verbs.md", "docs/reference/api.md"}
-    assert {page for page in pages - linked - generated if not re.search(r"-20\d\d-", page)} == set()
+def test_linked_files_exist():
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert link.startswith("https://") or (ROOT / link).exists(), link
