@@ -25,7 +25,7 @@ def dask_cluster(folder, env, *, workers, python=sys.executable, cwd=ROOT):
         start([*command, "--scheduler-file", str(where), "--no-dashboard"])
         worker = [str(python), "-m", "distributed.cli.dask_worker", "--scheduler-file", str(where)]
         worker += ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--no-dashboard", "--local-directory"]
-        wait_for(where.exists)
+        wait_for(lambda: where.exists() and where.stat().st_size)  # it is made first, and filled then
         crew = [start([*worker, str(folder / f"worker{i}")]) for i in range(workers)]
         yield json.loads(where.read_text())["address"], crew
     finally:
