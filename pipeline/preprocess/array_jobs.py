@@ -1,10 +1,10 @@
-"""A conversion shared out by hand: `preprocess --task i/n` on each machine of a batch queue, then `finish` on any.
+"""A conversion as an array job: `preprocess --task i/n` on each machine of a batch queue, then `finish` on any.
 
 Task i does every n-th chunk of images and every n-th event shard, beginning with the i-th; all write into one folder
 on a shared disk. They may run in any order and at the same time, be killed, and run again, even twice at once: each
 file is put in place whole, and its bytes do not depend on who made it.
 
-Which recordings lost their photograph is known only when all images have been decoded. A task goes by what is known
+Which recordings lost their static image is known only when all images have been decoded. A task goes by what is known
 when it comes to its shards; where an image turns out later to be undecodable, the one shard that it concerns counts as
 missing, and its task has to run again.
 
@@ -23,7 +23,7 @@ from spikebridge.pipeline.base.errors import PipelineError, SettingsError, Shard
 from spikebridge.pipeline.base.executors import open_workers
 from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.base.installation import command
-from spikebridge.pipeline.preprocess.output import PLAN, Outcome, claim_together, find_existing, lock
+from spikebridge.pipeline.preprocess.output import PLAN, ConversionResult, claim_together, find_existing, lock
 from spikebridge.pipeline.preprocess.plan import Task, plan_static
 from spikebridge.pipeline.preprocess.prepare import Conversion, prepare
 from spikebridge.pipeline.preprocess.run import (
@@ -34,7 +34,7 @@ from spikebridge.pipeline.preprocess.run import (
     make_job,
     plan_shards,
     run_tasks,
-    undecodable,
+    undecodable_images,
 )
 from spikebridge.pipeline.preprocess.tasks import Job, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
@@ -44,8 +44,8 @@ SHARED = "shared.json"
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far a shared conversion is.
+class ArrayStatus:
+    """How far all tasks of an array job are.
 
     Args:
         parts: chunks of images and event shards in all.
@@ -58,24 +58,24 @@ class Standing:
     rejects: int
 
     def values(self, share: tuple[int, int]) -> dict[str, Any]:
-        """For programs, with the task that has just been done."""
+        """Return the JSON values, with the task that has just been done."""
         number, tasks = share
         missing = sorted(self.missing)
         return {"task": number, "tasks": tasks, "parts": self.parts, "missing_tasks": missing, "rejected": self.rejects}
 
     def text(self, share: tuple[int, int], out: Path) -> str:
-        """For people, with the task that has just been done."""
+        """Return the lines for the terminal, with the task that has just been done."""
         number, tasks = share
         if not self.missing:
             return f"Task {number} of {tasks} is done, and so are the others: {command('finish', out)}"
         return f"Task {number} of {tasks} is done; of all tasks, {self.describe_missing(tasks)}"
 
     def describe_missing(self, tasks: int) -> str:
-        """Which tasks have to run."""
+        """Name the tasks that must run."""
         parts = [name for names in self.missing.values() for name in names]
         names = ", ".join(parts[:3]) + (", ..." if len(parts) > 3 else "")
-        wanted = ", ".join(f"{number}/{tasks}" for number in sorted(self.missing))
-        return f"{len(parts)} of {self.parts} parts are missing ({names}): run --task {wanted}"
+        numbers = ", ".join(f"{number}/{tasks}" for number in sorted(self.missing))
+        return f"{len(parts)} of {self.parts} parts are missing ({names}): run --task {numbers}"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def convert_share(
     share: tuple[int, int],
     workers: int = 1,
     progress: Progress | None = None,
-) -> Standing:
+) -> ArrayStatus:
     """Do task `share` of a conversion, or what is missing of it.
 
     Args:
@@ -117,26 +117,26 @@ def convert_share(
         progress: shows progress.
 
     Returns:
-        How far all tasks together are.
+        The state of all tasks together.
 
     Raises:
         SettingsError: `out` holds something else, or a process that does not share is writing there.
     """
     number, tasks = share
     if find_existing(conversion, out, overwrite=False):
-        return Standing(0, {}, 0)
+        return ArrayStatus(0, {}, 0)
     job = make_job(conversion, out)
     with lock(job.work, shared=True), open_workers(processes=workers) as pool:
         if find_existing(conversion, out, overwrite=False):  # finished meanwhile
-            return Standing(0, {}, 0)
+            return ArrayStatus(0, {}, 0)
         claim_together(conversion, out)
         paths = {name: str(path.absolute()) if path else None for name, path in vars(sources).items()}
         write_bytes(job.work / SHARED, json.dumps({**paths, "tasks": tasks}).encode())
         chunks = plan_static(conversion.listing)
         run_tasks(pool, job, chunks[number - 1 :: tasks], progress, IMAGES)
-        job, shards = plan_shards(conversion, job, conversion.lost(undecodable(_done(job, chunks))))
+        job, shards = plan_shards(conversion, job, conversion.lost(undecodable_images(_load_results(job, chunks))))
         run_tasks(pool, job, shards[number - 1 :: tasks], progress, SHARDS)
-        return _standing(conversion, job, tasks)
+        return _array_status(conversion, job, tasks)
 
 
 def finish_shares(
@@ -145,7 +145,7 @@ def finish_shares(
     where: Mapping[str, Path | None] | None = None,
     max_bad: int = 0,
     progress: Progress | None = None,
-) -> Outcome:
+) -> ConversionResult:
     """Complete a shard set whose tasks have all been done.
 
     Args:
@@ -161,7 +161,7 @@ def finish_shares(
     work = out / manifests.WORK_FOLDER
     if (out / manifests.MANIFEST).is_file():
         lines = (out / "rejects.jsonl").read_text().splitlines()
-        return Outcome(manifests.read(out), tuple(json.loads(line) for line in lines), up_to_date=True)
+        return ConversionResult(manifests.read(out), tuple(json.loads(line) for line in lines), up_to_date=True)
     try:
         plan, shared = (json.loads((work / name).read_bytes()) for name in (PLAN, SHARED))
     except FileNotFoundError as error:
@@ -176,24 +176,24 @@ def finish_shares(
             f"the raw data in {sources.events} and {sources.static} is not what the tasks found. Put it back, or run "
             "them again into another folder."
         )
-    standing = _standing(conversion, make_job(conversion, out), shared["tasks"])
-    if standing.missing:
-        raise PipelineError(f"{out}: {standing.describe_missing(shared['tasks'])} (again), then finish.")
+    status = _array_status(conversion, make_job(conversion, out), shared["tasks"])
+    if status.missing:
+        raise PipelineError(f"{out}: {status.describe_missing(shared['tasks'])} (again), then finish.")
     return convert(conversion, out, max_bad=max_bad, progress=progress)
 
 
-def _done(job: Job, tasks: Sequence[Task]) -> list[TaskResult]:
-    """Results that are there; their files are not looked at."""
+def _load_results(job: Job, tasks: Sequence[Task]) -> list[TaskResult]:
+    """Load the results that are there, without a check of their files."""
     return [result for task in tasks if (result := TaskResult.load(job.work, task.name, check=False))]
 
 
-def _standing(conversion: Conversion, job: Job, tasks: int) -> Standing:
-    """How far all tasks together are, without a look at what they wrote."""
+def _array_status(conversion: Conversion, job: Job, tasks: int) -> ArrayStatus:
+    """Return how far all tasks together are, without a check of what they wrote."""
     chunks = plan_static(conversion.listing)
-    images = _done(job, chunks)
-    lost = conversion.lost(undecodable(images))
+    images = _load_results(job, chunks)
+    lost = conversion.lost(undecodable_images(images))
     job, shards = plan_shards(conversion, job, lost)
-    results = {result.name: result for result in [*images, *_done(job, shards)]}
+    results = {result.name: result for result in [*images, *_load_results(job, shards)]}
     missing: dict[int, list[str]] = {}
     kinds: tuple[Sequence[Task], ...] = (chunks, shards)
     for parts in kinds:
@@ -201,4 +201,4 @@ def _standing(conversion: Conversion, job: Job, tasks: int) -> Standing:
             if part.name not in results or not results[part.name].covers(part):
                 missing.setdefault(place % tasks + 1, []).append(part.name)
     dropped = sum(len(result.rejects) for result in results.values())
-    return Standing(len(chunks) + len(shards), missing, len(conversion.rejects) + len(lost) + dropped)
+    return ArrayStatus(len(chunks) + len(shards), missing, len(conversion.rejects) + len(lost) + dropped)

@@ -26,7 +26,7 @@ PROTOCOL_TEXT = {
 
 
 def dataset_card(content: dict[str, Any], card: DatasetCard) -> str:
-    """Text of the card; a function of the manifest's content and the reader's facts alone.
+    """Return the text of the card, a function of the manifest's content and the reader's facts alone.
 
     Args:
         content: the manifest before it is sealed.
@@ -85,7 +85,7 @@ Please cite: {card.citation}
 
 
 def size_category(samples: int) -> str:
-    """What hubs call a set of so many samples."""
+    """Return what hubs call a set of so many samples."""
     if samples < 1000:
         return "n<1K"
     bounds = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
@@ -94,7 +94,7 @@ def size_category(samples: int) -> str:
 
 
 def _front_matter(content: dict[str, Any], card: DatasetCard) -> str:
-    """YAML between the lines; JSON strings are YAML strings.
+    """Return the YAML between the lines; JSON strings are YAML strings.
 
     Source: huggingface/hub-docs, datasetcard.md.
     """

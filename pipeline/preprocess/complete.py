@@ -40,7 +40,7 @@ def finish(
         PipelineError: one recording lies in two splits under different names (any protocol but legacy).
     """
     notes = list(conversion.listing.notes)
-    copies = _copies_across_splits(results)
+    copies = _find_copies(results)
     if copies and job.settings.protocol != "legacy":
         raise PipelineError(
             f"{len(copies)} recording(s) are in two splits under different names: {copies[0][0]} and {copies[0][1]} "
@@ -54,7 +54,7 @@ def finish(
     write_bytes(job.out / manifests.REJECTS, text.encode())
 
     notes += _notes_of_recordings(results)
-    content = _content(conversion, results, static) | {"rejected": len(rejects), "notes": notes}
+    content = _describe_content(conversion, results, static) | {"rejected": len(rejects), "notes": notes}
     if markers := content["events"].get("overflow_markers"):
         notes.append(
             f"{markers:,} overflow markers of the recorder were found; events after one are {OVERFLOW_US:,} us later"
@@ -68,7 +68,7 @@ def finish(
         files.append({"name": name, "bytes": path.stat().st_size, "sha256": sha256_file(path), "samples": samples})
     content["files"] = sorted(files, key=lambda entry: entry["name"])
     write_bytes(job.out / manifests.CHECKSUMS, manifests.checksums(content["files"]).encode())
-    tools = {name: _version(name) for name in TOOLS} | {"python": platform.python_version()}
+    tools = {name: _installed_version(name) for name in TOOLS} | {"python": platform.python_version()}
     write_bytes(job.out / manifests.ENVIRONMENT, manifests.dump(tools))
     manifest = manifests.seal(content)
     manifests.write(job.out, manifest)
@@ -97,7 +97,7 @@ def _notes_of_recordings(results: Sequence[TaskResult]) -> list[str]:
     return sorted(notes)
 
 
-def _content(conversion: Conversion, results: Sequence[TaskResult], static: StaticImages) -> dict[str, Any]:
+def _describe_content(conversion: Conversion, results: Sequence[TaskResult], static: StaticImages) -> dict[str, Any]:
     settings, listing = conversion.settings, conversion.listing
     per_class = {name: [0] * len(listing.classes) for name in SPLITS}
     totals: Counter[str] = Counter()
@@ -136,20 +136,20 @@ def _content(conversion: Conversion, results: Sequence[TaskResult], static: Stat
     }
 
 
-def _copies_across_splits(results: Sequence[TaskResult]) -> list[tuple[str, str]]:
-    """Pairs of recordings with equal events in different splits."""
-    seen: dict[str, tuple[str, str]] = {}
+def _find_copies(results: Sequence[TaskResult]) -> list[tuple[str, str]]:
+    """Return pairs of recordings with equal events in different splits."""
+    first_of: dict[str, tuple[str, str]] = {}
     copies = []
     for result in results:
         for key, name, digest in result.samples:
             split = key.split("-", 1)[0]
-            other_split, other = seen.setdefault(digest, (split, name))
+            other_split, other = first_of.setdefault(digest, (split, name))
             if other_split != split:
                 copies.append((other, name))
     return copies
 
 
-def _version(package: str) -> str:
+def _installed_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:

@@ -5,7 +5,7 @@ run anywhere in any order. The first task that needs a file decodes it under a l
 it, and all others find the frames. What is kept depends on the file and the settings alone, so shards do not
 depend on who was first. The folder goes with the work folder at the end of the conversion.
 
-    <work>/spool/<hash of the path>.npy    frames of the recordings that can be used, [R,T,P,H,W]
+    <work>/decoded/<hash of the path>.npy  frames of the recordings that can be used, [R,T,P,H,W]
                                    .json   written last: their names and facts, and the errors of the others
                                    .lock   held while the file is decoded
 """
@@ -27,11 +27,11 @@ from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.base.files import FileLock, replacing, write_bytes
 from spikebridge.pipeline.datasets.pairs import Recording
 
-FOLDER = "spool"
+FOLDER = "decoded"
 
 
 @dataclass(frozen=True)
-class Converted:
+class ConvertedRecording:
     """One recording as frames.
 
     Args:
@@ -44,8 +44,8 @@ class Converted:
 
 
 @dataclass(frozen=True)
-class FileSpool:
-    """What is kept of one file.
+class DecodedFile:
+    """The decoded recordings of one file.
 
     Args:
         frames: path of the array.
@@ -58,22 +58,22 @@ class FileSpool:
     errors: dict[str, tuple[str, str]]
 
 
-Make = Callable[[], Iterable[tuple[str, Converted | RecordingError]]]
+Decode = Callable[[], Iterable[tuple[str, ConvertedRecording | RecordingError]]]
 """Decodes the whole file: name and content of each recording in it."""
 
 
-def spooled(work: Path, recording: Recording, make: Make) -> Converted:
-    """One recording of a file, which is decoded first if nobody has done so.
+def cached_frames(work: Path, recording: Recording, decode: Decode) -> ConvertedRecording:
+    """Return one recording of a file, which is decoded first if nobody has done so.
 
     Args:
         work: the conversion's work folder.
         recording: the one that is wanted.
-        make: decodes the whole file.
+        decode: decodes the whole file.
 
     Raises:
         RecordingError: the recording cannot be used, or is not in the file (`missing`).
     """
-    kept = _spool(work, recording.path, make)
+    kept = _decode_once(work, recording.path, decode)
     if recording.name in kept.errors:
         message, reason = kept.errors[recording.name]
         raise RecordingError(message, reason=reason)
@@ -81,32 +81,32 @@ def spooled(work: Path, recording: Recording, make: Make) -> Converted:
         raise RecordingError(f"{recording.name}: not found in {recording.path.name}.", reason="missing")
     row, facts = kept.rows[recording.name]
     frames = np.load(kept.frames, mmap_mode="r", allow_pickle=False)
-    return Converted(np.array(frames[row]), facts)
+    return ConvertedRecording(np.array(frames[row]), facts)
 
 
-def _spool(work: Path, path: Path, make: Make) -> FileSpool:
-    """Decode a file and keep its recordings, or find them kept."""
+def _decode_once(work: Path, path: Path, decode: Decode) -> DecodedFile:
+    """Decode a file and keep its recordings, unless they are kept already."""
     stem = work / FOLDER / hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
     if (kept := _load(stem)) is not None:
         return kept
     stem.parent.mkdir(exist_ok=True)
     with FileLock(stem.with_suffix(".lock")):
         if (kept := _load(stem)) is None:
-            _write(stem, make())
+            _write(stem, decode())
             kept = _load(stem)
     assert kept is not None
     return kept
 
 
-def _load(stem: Path) -> FileSpool | None:
+def _load(stem: Path) -> DecodedFile | None:
     try:
         content = json.loads(stem.with_suffix(".json").read_bytes())
     except FileNotFoundError:
         return None
-    return FileSpool(stem.with_suffix(".npy"), content["rows"], content["errors"])
+    return DecodedFile(stem.with_suffix(".npy"), content["rows"], content["errors"])
 
 
-def _write(stem: Path, contents: Iterable[tuple[str, Converted | RecordingError]]) -> None:
+def _write(stem: Path, contents: Iterable[tuple[str, ConvertedRecording | RecordingError]]) -> None:
     frames: list[NDArray[Any]] = []
     rows: dict[str, tuple[int, dict[str, Any]]] = {}
     errors: dict[str, tuple[str, str]] = {}

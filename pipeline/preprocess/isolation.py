@@ -28,7 +28,7 @@ class ProcessDiedError(Exception):
 
 
 def attempt(job: Job, task: Task) -> TaskResult:
-    """Do a task, with care if somebody died of it before.
+    """Do a task, in a process of its own if another process died of it before.
 
     Raises:
         PipelineError: the process that does the task dies, whichever recordings are left out.
@@ -37,7 +37,7 @@ def attempt(job: Job, task: Task) -> TaskResult:
         return done  # Dask does a task again when the worker that kept its result dies
     mark = job.work / f"{task.name}.began"
     if mark.exists():
-        result = _carefully(job, task)
+        result = retry_isolated(job, task)
         mark.unlink(missing_ok=True)
         return result
     mark.touch()
@@ -47,13 +47,18 @@ def attempt(job: Job, task: Task) -> TaskResult:
         mark.unlink(missing_ok=True)
 
 
-def _carefully(job: Job, task: Task) -> TaskResult:
+def retry_isolated(job: Job, task: Task) -> TaskResult:
+    """Do a task of which a process died in a process of its own, without the recordings that crash it.
+
+    Raises:
+        PipelineError: the process dies, though its recordings can be read one by one.
+    """
     try:
-        return alone(convert_task, job, task)
+        return run_in_subprocess(convert_task, job, task)
     except ProcessDiedError:
-        deadly = _deadly(job, task)
+        crashing = _find_crashing(job, task)
     try:
-        return alone(convert_task, job, task, frozenset(deadly))
+        return run_in_subprocess(convert_task, job, task, frozenset(crashing))
     except ProcessDiedError as error:
         raise PipelineError(
             f"{task.name}: the process that converts it dies, though its recordings can be read one by one. Is memory "
@@ -61,29 +66,29 @@ def _carefully(job: Job, task: Task) -> TaskResult:
         ) from error
 
 
-def _deadly(job: Job, task: Task) -> list[str]:
-    """Names of the recordings or images of a task, which is known to kill its process, that do so on their own."""
+def _find_crashing(job: Job, task: Task) -> list[str]:
+    """Return the names of the recordings or images that crash a process on their own, of a task that does."""
     count = len(task.names)
     if count <= 1:
         return list(task.names)
-    found = []
+    crashing = []
     for half in (task.part(0, count // 2), task.part(count // 2, count)):
         try:
-            alone(rehearse_task, job, half)
+            run_in_subprocess(rehearse_task, job, half)
         except ProcessDiedError:
-            found += _deadly(job, half)
-    return found
+            crashing += _find_crashing(job, half)
+    return crashing
 
 
-def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a process of its own; what it raises is raised here.
+def run_in_subprocess(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process of its own, and raise here what it raises.
 
     Differs: not by multiprocessing, which refuses to start a process in a worker of Dask.
 
     Raises:
         ProcessDiedError: the process ended without an answer.
     """
-    code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import answer; answer()"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve_call; serve_call()"
     done = subprocess.run(
         [sys.executable, "-c", code], input=pickle.dumps((function, arguments)), stdout=subprocess.PIPE, check=False
     )
@@ -95,8 +100,8 @@ def alone(function: Callable[..., Any], *arguments: Any) -> Any:
     return value
 
 
-def answer() -> None:
-    """The other side of `alone`: function and arguments from stdin, its result to stdout."""
+def serve_call() -> None:
+    """Serve a call of `run_in_subprocess`: read function and arguments from stdin, write the result to stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the caller decides
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # whatever a library prints must not get between

@@ -20,17 +20,17 @@ PLAN = "plan.json"
 _CHOICES = "Use another folder with --out, the same settings as before, or --overwrite to replace it."
 
 
-class Maker(Protocol):
-    """Whatever makes a shard set, from raw data or from another set."""
+class SetSource(Protocol):
+    """What a shard set is made from: raw data, or another set."""
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What one that continues or repeats the work must share with it: settings, listing_sha256."""
+        """Return settings and listing_sha256, which whatever continues or repeats the work must share."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a conversion ended with.
+class ConversionResult:
+    """A complete shard set, and what was dropped on the way.
 
     Args:
         manifest: of the complete shard set.
@@ -43,8 +43,8 @@ class Outcome:
     up_to_date: bool = False
 
 
-def find_existing(conversion: Maker, out: Path, *, overwrite: bool) -> Outcome | None:
-    """Look at what is in `out` before anything is written there.
+def find_existing(conversion: SetSource, out: Path, *, overwrite: bool) -> ConversionResult | None:
+    """Check what is in `out` before anything is written there.
 
     Returns:
         The outcome when the same conversion is already complete there; None when it may begin or continue.
@@ -67,18 +67,17 @@ def find_existing(conversion: Maker, out: Path, *, overwrite: bool) -> Outcome |
         return None
     if unfinished and not (work / PLAN).exists():
         return None  # killed before the first byte of work
-    found, manifest, trouble = _found(out, unfinished=unfinished)
-    if found == conversion.fingerprint:
+    fingerprint, manifest, trouble = _read_existing(out, unfinished=unfinished)
+    if fingerprint == conversion.fingerprint:
         if manifest is None:
             return None
         shutil.rmtree(work, ignore_errors=True)  # of a process that was killed at its very end
         lines = (out / "rejects.jsonl").read_text().splitlines()
-        return Outcome(manifest, tuple(json.loads(line) for line in lines), up_to_date=True)
+        return ConversionResult(manifest, tuple(json.loads(line) for line in lines), up_to_date=True)
     if not overwrite:
         kind = "an unfinished conversion" if unfinished else "another shard set"
-        raise SettingsError(
-            f"{out} already holds {kind}:\n{trouble or _difference(found, conversion.fingerprint)}\n{_CHOICES}"
-        )
+        difference = trouble or _describe_change(fingerprint, conversion.fingerprint)
+        raise SettingsError(f"{out} already holds {kind}:\n{difference}\n{_CHOICES}")
     if unfinished:
         with lock(work):  # refuses while somebody is at work there
             _clear(out)
@@ -87,8 +86,8 @@ def find_existing(conversion: Maker, out: Path, *, overwrite: bool) -> Outcome |
     return None
 
 
-def _found(out: Path, *, unfinished: bool) -> tuple[dict[str, Any], dict[str, Any] | None, str]:
-    """Fingerprint of what is in `out`, its manifest when complete, and what is wrong with it."""
+def _read_existing(out: Path, *, unfinished: bool) -> tuple[dict[str, Any], dict[str, Any] | None, str]:
+    """Return the fingerprint of what is in `out`, its manifest when complete, and what is wrong with it."""
     try:
         if unfinished:
             return json.loads((out / manifests.WORK_FOLDER / PLAN).read_bytes()), None, ""
@@ -98,9 +97,9 @@ def _found(out: Path, *, unfinished: bool) -> tuple[dict[str, Any], dict[str, An
         return {}, None, f"  it is damaged: {error}"
 
 
-def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    lines = describe_difference(found.get("settings", {}), wanted["settings"])
-    if found.get("listing_sha256") != wanted["listing_sha256"]:
+def _describe_change(existing: dict[str, Any], requested: dict[str, Any]) -> str:
+    lines = describe_difference(existing.get("settings", {}), requested["settings"])
+    if existing.get("listing_sha256") != requested["listing_sha256"]:
         lines += ("\n" if lines else "") + "  raw data: the recordings or images found are not the same"
     return lines
 
@@ -113,7 +112,7 @@ def _clear(out: Path) -> None:
 
 
 def make_work_folder(out: Path) -> Path:
-    """The folder of unfinished work below `out`, made if it is missing.
+    """Return the folder of unfinished work below `out`, made if it is missing.
 
     Raises:
         SettingsError: it cannot be made.
@@ -147,7 +146,7 @@ def lock(work: Path, *, shared: bool = False) -> Iterator[None]:
         yield
 
 
-def claim(conversion: Maker, out: Path) -> None:
+def claim(conversion: SetSource, out: Path) -> None:
     """Write down what is being made here, and remove what killed processes left; for a sole owner."""
     remove_partial_files(out)
     write_bytes(out / manifests.WORK_FOLDER / PLAN, manifests.dump(conversion.fingerprint))
@@ -160,8 +159,8 @@ def remove_partial_files(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def claim_together(conversion: Maker, out: Path) -> None:
-    """Write down what is being made here, or see that the others who share the folder make the same.
+def claim_together(conversion: SetSource, out: Path) -> None:
+    """Write down what is being made here, or check that the others who share the folder make the same.
 
     Raises:
         SettingsError: they make something else.
@@ -170,8 +169,6 @@ def claim_together(conversion: Maker, out: Path) -> None:
     with FileLock(plan.with_suffix(".lock")):
         if not plan.exists():
             write_bytes(plan, manifests.dump(conversion.fingerprint))
-    if (found := json.loads(plan.read_bytes())) != json.loads(manifests.dump(conversion.fingerprint)):
-        raise SettingsError(
-            f"{out}: another process began another conversion here:\n{_difference(found, conversion.fingerprint)}\n"
-            f"{_CHOICES}"
-        )
+    if (existing := json.loads(plan.read_bytes())) != json.loads(manifests.dump(conversion.fingerprint)):
+        difference = _describe_change(existing, conversion.fingerprint)
+        raise SettingsError(f"{out}: another process began another conversion here:\n{difference}\n{_CHOICES}")

@@ -52,9 +52,9 @@ class Conversion:
         """The recordings that will be converted."""
         return [r for r in self.listing.recordings if r.name in self.split]
 
-    def lost(self, undecodable: Collection[str]) -> dict[str, str]:
+    def lost(self, undecodable_images: Collection[str]) -> dict[str, str]:
         """Recordings whose photograph is one of these, and the photograph."""
-        return {r.name: r.image for r in self.used if r.image is not None and r.image in undecodable}
+        return {r.name: r.image for r in self.used if r.image is not None and r.image in undecodable_images}
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from spikebridge.pipeline.base.files import HashedFile, file_entry, replacing, s
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.checks.samples import Layout, check_rows, walk_hdf5, walk_tar
 from spikebridge.pipeline.preprocess.card import dataset_card
-from spikebridge.pipeline.preprocess.output import Outcome, claim, find_existing, lock, make_work_folder
+from spikebridge.pipeline.preprocess.output import ConversionResult, claim, find_existing, lock, make_work_folder
 from spikebridge.pipeline.preprocess.run import Progress
 from spikebridge.pipeline.preprocess.tasks import TaskResult
 from spikebridge.pipeline.readers import get_reader
@@ -37,8 +37,8 @@ from spikebridge.pipeline.shards.writer import EXTENSION, Sample, index_path, wr
 
 
 @dataclass(frozen=True)
-class Rewriting:
-    """A source, and the settings of what is made of it.
+class Reformat:
+    """A source set, and the settings of the set that is made of it.
 
     Args:
         source: an open shard set.
@@ -50,11 +50,11 @@ class Rewriting:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """That of a conversion of the raw data with these settings, which would make the same set."""
+        """Return that of a conversion of the raw data with these settings, which would make the same set."""
         return {"settings": self.settings.as_dict(), "listing_sha256": self.source.manifest["listing_sha256"]}
 
 
-def rewrite(
+def reformat(
     source: Path,
     out: Path,
     *,
@@ -62,7 +62,7 @@ def rewrite(
     codec: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Outcome:
+) -> ConversionResult:
     """Write a shard set again in another container or codec.
 
     Args:
@@ -80,8 +80,8 @@ def rewrite(
     shards = ShardSet(source)
     if out.resolve() == source.resolve():
         raise SettingsError(f"{out} is the source itself. Choose another folder with --out.")
-    settings = _settings(shards)
-    work = Rewriting(shards, replace(settings, format=format_ or settings.format, codec=codec or settings.codec))
+    settings = _settings_of(shards)
+    work = Reformat(shards, replace(settings, format=format_ or settings.format, codec=codec or settings.codec))
     if done := find_existing(work, out, overwrite=overwrite):
         return done
     folder = make_work_folder(out)
@@ -91,18 +91,18 @@ def rewrite(
         paths = [(split, path) for split in SPLITS for path in shards.event_shards(split)]
         files = []
         for split, path in show(paths, len(paths), "event shards"):
-            files += _rewrite_shard(work, split, path, out)
+            files += _reformat_shard(work, split, path, out)
         for name in (STATIC_FILE, REJECTS):
             _copy(shards, name, out)
             files.append(shards.files[name])
         manifest = _finish(work, files, out)
         shutil.rmtree(folder)
     lines = (out / REJECTS).read_text().splitlines()
-    return Outcome(manifest, tuple(json.loads(line) for line in lines))
+    return ConversionResult(manifest, tuple(json.loads(line) for line in lines))
 
 
-def _settings(shards: ShardSet) -> ConversionSettings:
-    """The settings that made a set.
+def _settings_of(shards: ShardSet) -> ConversionSettings:
+    """Return the settings that made a set.
 
     Raises:
         ShardSetError: they are not those of this version.
@@ -119,7 +119,7 @@ def _settings(shards: ShardSet) -> ConversionSettings:
     )
 
 
-def _rewrite_shard(work: Rewriting, split: str, path: Path, out: Path) -> list[dict[str, Any]]:
+def _reformat_shard(work: Reformat, split: str, path: Path, out: Path) -> list[dict[str, Any]]:
     """Write one shard, unless an earlier run has; returns its files as the manifest lists them."""
     result = TaskResult(f"rewritten-{path.stem}")
     if done := TaskResult.load(out / manifests.WORK_FOLDER, result.name):
@@ -131,7 +131,7 @@ def _rewrite_shard(work: Rewriting, split: str, path: Path, out: Path) -> list[d
     check_rows(index, split=split, name=path.name)
     written = write_shard(
         out / (path.stem + EXTENSION[settings.format]),
-        _samples(shards, path, index),
+        _read_samples(shards, path, index),
         shape=shards.sample_shape,
         dtype=shards.dtype,
         key_bytes=index.dtype["key"].itemsize,
@@ -142,21 +142,21 @@ def _rewrite_shard(work: Rewriting, split: str, path: Path, out: Path) -> list[d
     return result.files
 
 
-def _samples(shards: ShardSet, path: Path, index: NDArray[Any]) -> Iterator[Sample]:
-    """The samples of a shard, which is known to be whole when the last one has been taken."""
+def _read_samples(shards: ShardSet, path: Path, index: NDArray[Any]) -> Iterator[Sample]:
+    """Yield the samples of a shard, which is known to be whole when the last one has been taken."""
     layout, expected = Layout.of(shards), shards.files[path.name]["sha256"]
     if path.suffix == EXTENSION["webdataset"]:
         with HashedFile(path) as file:
-            yield from _named(walk_tar(file, index, layout, name=path.name), index, layout)
+            yield from _as_samples(walk_tar(file, index, layout, name=path.name), index, layout)
             if file.sha256() != expected:
                 raise _damaged(path)
     else:
         if sha256_file(path) != expected:
             raise _damaged(path)
-        yield from _named(walk_hdf5(path, index, layout), index, layout)
+        yield from _as_samples(walk_hdf5(path, index, layout), index, layout)
 
 
-def _named(walk: Iterable[Any], index: NDArray[Any], layout: Layout) -> Iterator[Sample]:
+def _as_samples(walk: Iterable[Any], index: NDArray[Any], layout: Layout) -> Iterator[Sample]:
     for row, stored in zip(index, walk, strict=True):
         frames = np.frombuffer(stored.numbers, layout.dtype).reshape(layout.shape)
         yield Sample(row["key"].decode(), int(row["label"]), frames, stored.metadata.decode())
@@ -174,8 +174,8 @@ def _copy(shards: ShardSet, name: str, out: Path) -> None:
             raise _damaged(shards.path / name)
 
 
-def _finish(work: Rewriting, files: list[dict[str, Any]], out: Path) -> dict[str, Any]:
-    """Card, checksums, and the manifest that makes the set complete."""
+def _finish(work: Reformat, files: list[dict[str, Any]], out: Path) -> dict[str, Any]:
+    """Write card, checksums, and the manifest that makes the set complete."""
     content = {name: value for name, value in work.source.manifest.items() if name != "self_sha256"}
     content["settings"], content["settings_sha256"] = work.settings.as_dict(), work.settings.sha256
     content["splits"] = {name: content["splits"][name] for name in SPLITS}  # the card shows them in this order

@@ -23,7 +23,7 @@ from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
 from spikebridge.pipeline.preprocess.complete import finish
 from spikebridge.pipeline.preprocess.isolation import attempt
 from spikebridge.pipeline.preprocess.output import (
-    Outcome,
+    ConversionResult,
     claim,
     find_existing,
     lock,
@@ -53,7 +53,7 @@ def convert(
     max_bad: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Outcome:
+) -> ConversionResult:
     """Convert into `out`, or continue there, or find that it is already done.
 
     Args:
@@ -70,16 +70,16 @@ def convert(
         PipelineError: more than `max_bad` rejects, a leak in the raw data, or workers that die without end.
     """
     if done := find_existing(conversion, out, overwrite=overwrite):
-        return _checked(done, max_bad, out)
+        return _check_dropped(done, max_bad, out)
     job = make_job(conversion, out)
     with lock(job.work), open_workers(processes=workers, scheduler=scheduler) as pool:
         if done := find_existing(conversion, out, overwrite=False):  # another process was faster
-            return _checked(done, max_bad, out)
+            return _check_dropped(done, max_bad, out)
         claim(conversion, out)
         chunks = plan_static(conversion.listing)
         results = run_tasks(pool, job, chunks, progress, IMAGES)
         rejects = [*conversion.rejects, *(line for result in results for line in result.rejects)]
-        lost = conversion.lost(undecodable(results))
+        lost = conversion.lost(undecodable_images(results))
         rejects += [
             reject("recording", name, no_static_image(name, f"image {image} cannot be decoded"))
             for name, image in lost.items()
@@ -93,18 +93,18 @@ def convert(
         remove_partial_files(out)  # of workers that died since
         manifest = finish(job, conversion, results=results, rejects=rejects, static=static)
         shutil.rmtree(job.work, ignore_errors=True)  # a worker that was thought dead may still be at work in it
-    return Outcome(manifest, tuple(rejects))
+    return ConversionResult(manifest, tuple(rejects))
 
 
-def _checked(done: Outcome, max_bad: int, out: Path) -> Outcome:
-    """A finished conversion, if it may have lost what it lost."""
+def _check_dropped(done: ConversionResult, max_bad: int, out: Path) -> ConversionResult:
+    """Return a finished conversion if it dropped no more than it may."""
     if len(done.rejects) > max_bad:
-        raise PipelineError(_too_many(done.rejects, max_bad, out / "rejects.jsonl"))
+        raise PipelineError(_describe_rejects(done.rejects, max_bad, out / "rejects.jsonl"))
     return done
 
 
 def make_job(conversion: Conversion, out: Path) -> Job:
-    """The job of a conversion, and its work folder, made if it is missing.
+    """Return the job of a conversion; its work folder is made if it is missing.
 
     Raises:
         SettingsError: the folder cannot be made.
@@ -114,13 +114,13 @@ def make_job(conversion: Conversion, out: Path) -> Job:
     return Job(out.absolute(), conversion.settings, listing.sensor_size, listing.shown_fraction)
 
 
-def undecodable(results: Iterable[TaskResult]) -> set[str]:
-    """Names of the images that tasks rejected."""
+def undecodable_images(results: Iterable[TaskResult]) -> set[str]:
+    """Return the names of the images that tasks rejected."""
     return {line["name"] for result in results for line in result.rejects}
 
 
 def plan_shards(conversion: Conversion, job: Job, lost: Mapping[str, str]) -> tuple[Job, list[EventShard]]:
-    """The event shards, without the recordings that lost their photograph, and the job that knows their keys."""
+    """Return the job that knows the longest key, and the event shards without recordings that lost their image."""
     keys = static_keys(conversion.listing.images)
     shards = plan_events(conversion.used, split=conversion.split, image_keys=keys, settings=conversion.settings)
     longest = max(len(sample.key) for shard in shards for sample in shard.samples)
@@ -160,7 +160,7 @@ def run_tasks(
 
 
 def _static_images(conversion: Conversion, job: Job, chunks: Sequence[str], lost: Mapping[str, str]) -> StaticImages:
-    """The decoded images with their roles."""
+    """Return the decoded images with their roles."""
     settings = conversion.settings
     parts = read_parts(job.work, chunks, shape=(ENCODING_CHANNELS[settings.encoding], settings.size, settings.size))
     by_name = {image.name: image for image in conversion.listing.images}
@@ -192,13 +192,13 @@ def _check_rejects(rejects: Sequence[dict[str, str]], max_bad: int, job: Job) ->
         return
     path = job.work / "rejects.jsonl"
     write_bytes(path, "".join(json.dumps(line, sort_keys=True) + "\n" for line in rejects).encode())
-    raise PipelineError(_too_many(rejects, max_bad, path))
+    raise PipelineError(_describe_rejects(rejects, max_bad, path))
 
 
-def _too_many(rejects: Sequence[dict[str, str]], max_bad: int, path: Path) -> str:
-    shown = "\n".join(f"  {line['reason']}: {line['message']}" for line in rejects[:5])
+def _describe_rejects(rejects: Sequence[dict[str, str]], max_bad: int, path: Path) -> str:
+    first = "\n".join(f"  {line['reason']}: {line['message']}" for line in rejects[:5])
     more = f"\n  and {len(rejects) - 5} more, all of them in {path}" if len(rejects) > 5 else ""
     return (
-        f"{len(rejects)} recordings or images cannot be used, {max_bad} are allowed:\n{shown}{more}\n"
+        f"{len(rejects)} recordings or images cannot be used, {max_bad} are allowed:\n{first}{more}\n"
         f"Mend or remove them, or accept the loss with --max-bad {len(rejects)}."
     )

@@ -23,7 +23,7 @@ from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.framing import to_frames
 from spikebridge.pipeline.events.packing import PackedEvents, pack
 from spikebridge.pipeline.images.decode import hash_pixels, to_static
-from spikebridge.pipeline.preprocess.decoded_files import Converted, spooled
+from spikebridge.pipeline.preprocess.decoded_files import ConvertedRecording, cached_frames
 from spikebridge.pipeline.preprocess.plan import EventShard, PlannedSample, StaticChunk, Task
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.shards.manifest import WORK_FOLDER
@@ -93,7 +93,7 @@ class TaskResult:
 
     @classmethod
     def load(cls, work: Path, name: str, *, check: bool = True) -> TaskResult | None:
-        """The result of a task that is done and, with `check`, whose files are still what it wrote; else None."""
+        """Load the result of a task that is done and, with `check`, whose files are still what it wrote; else None."""
         try:
             result = cls(**json.loads((work / f"{name}.json").read_bytes()))
         except FileNotFoundError:
@@ -105,7 +105,7 @@ class TaskResult:
         return result
 
     def covers(self, task: Task) -> bool:
-        """Whether these recordings, no more and no fewer, were the task's; always so for images."""
+        """Return whether these recordings, no more and no fewer, were the task's; always so for images."""
         if isinstance(task, StaticChunk):
             return True
         return {*(name for _, name, _ in self.samples), *(line["name"] for line in self.rejects)} == set(task.names)
@@ -118,76 +118,76 @@ class TaskResult:
 
 
 def reject(kind: str, name: str, error: RecordingError) -> dict[str, str]:
-    """A line of rejects.jsonl."""
+    """Return a line of rejects.jsonl."""
     return {"kind": kind, "name": name, "reason": error.reason, "message": str(error)}
 
 
 NONE: frozenset[str] = frozenset()
 
 
-def convert_task(job: Job, task: Task, deadly: frozenset[str] = NONE) -> TaskResult:
+def convert_task(job: Job, task: Task, crashing: frozenset[str] = NONE) -> TaskResult:
     """Do a task and write what it makes.
 
     Args:
         job: of the conversion.
         task: chunk of images or event shard.
-        deadly: recordings or images that are rejected unread, because they kill the process that reads them.
+        crashing: recordings or images that are rejected unread, because they kill the process that reads them.
     """
     result = TaskResult(task.name)
     convert = _convert_static if isinstance(task, StaticChunk) else _convert_events
-    convert(job, task, result, deadly)  # type: ignore[arg-type]
+    convert(job, task, result, crashing)  # type: ignore[arg-type]
     result.save(job.work)
     return result
 
 
 def rehearse_task(job: Job, task: Task) -> None:
-    """All that a task does but store its result: who survives it, survives the task."""
+    """Do all that a task does but store its result: a process that survives this survives the task."""
     reader, result = get_reader(job.settings.dataset, **job.settings.table_options), TaskResult(task.name)
     made = (
-        _images(job, reader, task, result, NONE)
+        _decode_images(job, reader, task, result, NONE)
         if isinstance(task, StaticChunk)
-        else _samples(job, reader, task, result, NONE)
+        else _convert_samples(job, reader, task, result, NONE)
     )
     for _ in made:
         pass
 
 
-def _deadly(kind: str, name: str) -> dict[str, str]:
+def _reject_crashing(kind: str, name: str) -> dict[str, str]:
     message = f"{name}: kills the process that reads it, by a crash or for want of memory. Leave it out, or report it."
     return reject(kind, name, RecordingError(message, reason="kills_worker"))
 
 
-def _convert_static(job: Job, chunk: StaticChunk, result: TaskResult, deadly: frozenset[str]) -> None:
+def _convert_static(job: Job, chunk: StaticChunk, result: TaskResult, crashing: frozenset[str]) -> None:
     """Decode, hash, stretch and encode a chunk of images, and write them as `pipeline.shards.static_parts` says."""
     reader = get_reader(job.settings.dataset, **job.settings.table_options)
-    for path, samples in write_part(job.work, chunk.name, _images(job, reader, chunk, result, deadly)):
+    for path, samples in write_part(job.work, chunk.name, _decode_images(job, reader, chunk, result, crashing)):
         result.add_file(job.out, path, samples)
 
 
-def _images(
-    job: Job, reader: PairReader, chunk: StaticChunk, result: TaskResult, deadly: frozenset[str]
+def _decode_images(
+    job: Job, reader: PairReader, chunk: StaticChunk, result: TaskResult, crashing: frozenset[str]
 ) -> Iterator[tuple[str, bytes, NDArray[np.uint8]]]:
-    """Name, hash of the full-size pixels, and encoded image [C,S,S] of every image that can be decoded."""
+    """Yield name, hash of the full-size pixels, and encoded image [C,S,S] of every image that can be decoded."""
     for image in chunk.images:
-        if image.name in deadly:
-            result.rejects.append(_deadly("image", image.name))
+        if image.name in crashing:
+            result.rejects.append(_reject_crashing("image", image.name))
             continue
         try:
-            rgb = _readable(reader.read_image, image)
+            rgb = _read_or_reject(reader.read_image, image)
         except RecordingError as error:
             result.rejects.append(reject("image", image.name, error))
             continue
-        yield image.name, hash_pixels(rgb), _static(job, rgb)
+        yield image.name, hash_pixels(rgb), _encode_static(job, rgb)
 
 
-def _convert_events(job: Job, shard: EventShard, result: TaskResult, deadly: frozenset[str]) -> None:
+def _convert_events(job: Job, shard: EventShard, result: TaskResult, crashing: frozenset[str]) -> None:
     """Read, check and frame the recordings of one shard, and write the shard and its index."""
     reader = get_reader(job.settings.dataset, **job.settings.table_options)
     settings = job.settings
     path = job.out / (shard.name + EXTENSION[settings.format])
     written = write_shard(
         path,
-        _samples(job, reader, shard, result, deadly),
+        _convert_samples(job, reader, shard, result, crashing),
         shape=(settings.time_bins, 2, settings.size, settings.size),
         dtype=np.dtype(settings.dtype).newbyteorder("<"),
         key_bytes=job.key_bytes,
@@ -196,18 +196,18 @@ def _convert_events(job: Job, shard: EventShard, result: TaskResult, deadly: fro
     result.files += written.files
 
 
-def _samples(
-    job: Job, reader: PairReader, shard: EventShard, result: TaskResult, deadly: frozenset[str]
+def _convert_samples(
+    job: Job, reader: PairReader, shard: EventShard, result: TaskResult, crashing: frozenset[str]
 ) -> Iterator[Sample]:
-    """Samples of a shard in their order; rejects and totals go into the result."""
+    """Yield the samples of a shard in their order; rejects and totals go into the result."""
     totals = dict.fromkeys(("events", "dropped_events", "saturated_cells", "saturated_samples"), 0)
     result.totals = totals
     for planned in shard.samples:
-        if planned.recording.name in deadly:
-            result.rejects.append(_deadly("recording", planned.recording.name))
+        if planned.recording.name in crashing:
+            result.rejects.append(_reject_crashing("recording", planned.recording.name))
             continue
         try:
-            sample, digest = _sample(job, reader, planned, result)
+            sample, digest = _convert_sample(job, reader, planned, result)
         except RecordingError as error:
             result.rejects.append(reject("recording", planned.recording.name, error))
             continue
@@ -215,11 +215,11 @@ def _samples(
         yield sample
 
 
-def _sample(job: Job, reader: PairReader, planned: PlannedSample, result: TaskResult) -> tuple[Sample, str]:
+def _convert_sample(job: Job, reader: PairReader, planned: PlannedSample, result: TaskResult) -> tuple[Sample, str]:
     totals = result.totals
     recording = planned.recording
     if reader.many_per_file:
-        converted = spooled(job.work, recording, lambda: _convert_file(job, reader, recording))
+        converted = cached_frames(job.work, recording, lambda: _convert_file(job, reader, recording))
     else:
         converted = _convert(job, reader, recording.name, _read(job, reader, recording))
     facts = dict(converted.facts)
@@ -241,13 +241,13 @@ def _sample(job: Job, reader: PairReader, planned: PlannedSample, result: TaskRe
 
 
 def _read(job: Job, reader: PairReader, recording: Recording) -> Events | PackedEvents:
-    """A recording, packed at once where nothing has to be done to its events before."""
+    """Read a recording, packed at once where nothing has to be done to its events before."""
     if job.settings.filters:
-        return _readable(reader.read_events, recording)
-    return _readable(lambda item: reader.read_packed(item, sensor_size=job.sensor_size), recording)
+        return _read_or_reject(reader.read_events, recording)
+    return _read_or_reject(lambda item: reader.read_packed(item, sensor_size=job.sensor_size), recording)
 
 
-def _convert(job: Job, reader: PairReader, name: str, events: Events | PackedEvents) -> Converted:
+def _convert(job: Job, reader: PairReader, name: str, events: Events | PackedEvents) -> ConvertedRecording:
     """Check, filter and frame the events of one recording."""
     settings = job.settings
     packed = events if isinstance(events, PackedEvents) else pack(events, sensor_size=job.sensor_size, source=name)
@@ -279,14 +279,14 @@ def _convert(job: Job, reader: PairReader, name: str, events: Events | PackedEve
         "duration_us": packed.duration_us,
         "events_sha256": packed.sha256(),
     }
-    return Converted(framed.frames, facts)
+    return ConvertedRecording(framed.frames, facts)
 
 
 def _convert_file(
     job: Job, reader: PairReader, recording: Recording
-) -> Iterator[tuple[str, Converted | RecordingError]]:
+) -> Iterator[tuple[str, ConvertedRecording | RecordingError]]:
     """Check and frame every recording of the file that `recording` lies in."""
-    for name, content in _readable(lambda item: list(reader.read_file(item)), recording):
+    for name, content in _read_or_reject(lambda item: list(reader.read_file(item)), recording):
         try:
             if isinstance(content, RecordingError):
                 raise content
@@ -308,11 +308,13 @@ def try_recording(job: Job, recording: Recording) -> int:
 def try_image(job: Job, image: StaticImage) -> int:
     """Convert an image and store nothing; returns 1."""
     with suppress(RecordingError):
-        _static(job, _readable(get_reader(job.settings.dataset, **job.settings.table_options).read_image, image))
+        _encode_static(
+            job, _read_or_reject(get_reader(job.settings.dataset, **job.settings.table_options).read_image, image)
+        )
     return 1
 
 
-def _static(job: Job, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _encode_static(job: Job, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return to_static(
         rgb,
         size=job.settings.size,
@@ -322,7 +324,7 @@ def _static(job: Job, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     )
 
 
-def _readable(read: Callable[[Item], Content], item: Item) -> Content:
+def _read_or_reject(read: Callable[[Item], Content], item: Item) -> Content:
     """Call a reader's method; a file that the system will not give becomes a reject like any other."""
     try:
         return read(item)

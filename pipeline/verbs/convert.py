@@ -30,9 +30,9 @@ def convert(
       spikebridge convert data/shards/digits --format hdf5 --out data/shards/digits-hdf5
       spikebridge convert data/shards/digits --codec gzip --out data/shards/digits-small
     """
-    from spikebridge.pipeline.preprocess.reformat import rewrite
+    from spikebridge.pipeline.preprocess.reformat import reformat
 
-    outcome = rewrite(shards_path, out, format_=format_, codec=codec, overwrite=overwrite, progress=progress_bar)
+    outcome = reformat(shards_path, out, format_=format_, codec=codec, overwrite=overwrite, progress=progress_bar)
     manifest = outcome.manifest
     size = sum(entry["bytes"] for entry in manifest["files"])
     result = {"out": str(out), "id": manifest["self_sha256"], "bytes": size, "up_to_date": outcome.up_to_date}

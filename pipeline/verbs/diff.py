@@ -14,7 +14,7 @@ from spikebridge.pipeline.ui.terminal import json_option, path_type, print_resul
 @click.argument("second", type=path_type())
 @json_option
 def diff(first: Path, second: Path, as_json: bool) -> None:
-    """Say how two shard sets differ.
+    """Show how two shard sets differ.
 
     Exit code 1 when their samples, classes or images do.
 

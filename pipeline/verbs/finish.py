@@ -30,8 +30,8 @@ def finish(
 ) -> None:
     """Complete a shard set that several jobs made.
 
-    The jobs are those of preprocess --task; which of them have to run (again) is said. Usually that is none: only
-    where an image turned out to be undecodable after another job had gone past it.
+    The jobs are those of preprocess --task. Prints which tasks must run, or run again: that is rare, where an image
+    turned out to be undecodable after another job had gone past it.
 
     \b
     Example:

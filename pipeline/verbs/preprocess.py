@@ -65,7 +65,7 @@ DONE_WITH_REJECTS = 3
 @click.option("--classes", help="Convert only these classes, separated by commas.")
 @table_options
 @click.option("--max-bad", type=click.IntRange(0), default=0, show_default=True, help="Recordings that may be dropped.")
-@click.option("--dry-run", is_flag=True, help="Say what was found and what would be made; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what is there and what would be made; write nothing.")
 @click.option("--settings-hash", is_flag=True, help="Print the hash of the settings and stop.")
 @overwrite_option
 @json_option
@@ -95,11 +95,11 @@ def preprocess(
     Interrupted, it continues where it was; repeated, it finds that nothing is to do. Recordings that cannot be used are
     listed in rejects.jsonl: more than --max-bad of them fail the conversion, fewer end with exit code 3.
 
-    The bytes do not depend on who works. With --scheduler, scheduler and workers of the Dask cluster need spikebridge
-    installed, and see the folders under the same paths. With --task I/N, N jobs share out the work on a shared disk: in
-    any order, on any machine, killed and run again as you like; spikebridge finish, or preprocess without --task, then
-    completes the set. A recording that kills the process that reads it is found and rejected at the next attempt: that
-    of another worker, or with --workers 1 that of the same command run again.
+    The output is byte-identical for any number of workers. With --scheduler, scheduler and workers of the Dask
+    cluster need spikebridge installed, and see the folders under the same paths. With --task I/N, N jobs share out
+    the work on a shared disk: in any order, on any machine, killed and run again as you like; spikebridge finish, or
+    preprocess without --task, then completes the set. A recording that kills the process that reads it is found and
+    rejected at the next attempt: that of another worker, or with --workers 1 that of the same command run again.
 
     \b
     Examples:
@@ -142,8 +142,8 @@ def preprocess(
     workers = workers or usable_processors()
     if task:
         share = parse_share(task)
-        standing = convert_share(conversion, out, sources, share=share, workers=workers, progress=progress_bar)
-        return print_result(standing.values(share), standing.text(share, out), as_json=as_json)
+        status = convert_share(conversion, out, sources, share=share, workers=workers, progress=progress_bar)
+        return print_result(status.values(share), status.text(share, out), as_json=as_json)
     outcome = convert(
         conversion,
         out,

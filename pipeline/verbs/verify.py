@@ -17,7 +17,7 @@ VERIFICATION_FAILED = 4
 def verify(shards_path: Path, as_json: bool) -> None:
     """Check a shard set: bytes, counts, leaks.
 
-    Every byte and every count, and that no held-out photograph is in the pool that training draws from.
+    Checks every byte and every count, and that no held-out static image is in the pool that training draws from.
 
     \b
     Example:

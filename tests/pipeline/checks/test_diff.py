@@ -8,7 +8,7 @@ import pytest
 from shard_files import sign
 
 from spikebridge.pipeline.checks.diff import difference
-from spikebridge.pipeline.preprocess.reformat import rewrite
+from spikebridge.pipeline.preprocess.reformat import reformat
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.static_pool import read_static, write_static
@@ -71,7 +71,7 @@ def test_another_protocol_moves_photographs_between_roles(shard_set):
 
 @pytest.mark.parametrize(("wanted", "setting"), [({"format_": "hdf5"}, "format"), ({"codec": "gzip"}, "codec")])
 def test_another_container_or_codec_holds_the_same(shard_set, tmp_path, wanted, setting):
-    rewrite(shard_set(), tmp_path / "other", **wanted)
+    reformat(shard_set(), tmp_path / "other", **wanted)
     found, text = compared(shard_set(), tmp_path / "other")
     assert found.same_content
     assert not found.identical

@@ -15,7 +15,7 @@ from deadly import environment, sleeper
 from spikebridge.pipeline.base.errors import PipelineError, SettingsError
 from spikebridge.pipeline.base.executors import open_workers
 from spikebridge.pipeline.checks.verify import verify
-from spikebridge.pipeline.preprocess.isolation import ProcessDiedError, alone, attempt
+from spikebridge.pipeline.preprocess.isolation import ProcessDiedError, attempt, run_in_subprocess
 from spikebridge.pipeline.preprocess.plan import plan_static
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.run import convert, make_job, run_tasks
@@ -148,12 +148,12 @@ def test_a_deadly_image_is_found_among_others(digits_raw, tmp_path, monkeypatch)
 
 def test_errors_of_a_process_of_its_own_are_raised_here(digits_raw, tmp_path):
     with pytest.raises(ProcessDiedError, match="exit status 7"):
-        alone(os._exit, 7)
+        run_in_subprocess(os._exit, 7)
     with pytest.raises(ProcessDiedError):
-        alone(os._exit, 0)
+        run_in_subprocess(os._exit, 0)
     with pytest.raises(FileNotFoundError):
-        alone(os.stat, str(tmp_path / "nothing"))
-    assert alone(print, "whatever a library prints") is None
+        run_in_subprocess(os.stat, str(tmp_path / "nothing"))
+    assert run_in_subprocess(print, "whatever a library prints") is None
 
 
 def test_a_task_whose_process_dies_for_no_recordings_sake_is_given_up(digits_raw, tmp_path, monkeypatch):
@@ -168,7 +168,7 @@ def test_a_task_whose_process_dies_for_no_recordings_sake_is_given_up(digits_raw
         if function.__name__ == "convert_task":
             raise ProcessDiedError("exit status -9")
 
-    monkeypatch.setattr("spikebridge.pipeline.preprocess.isolation.alone", dies)
+    monkeypatch.setattr("spikebridge.pipeline.preprocess.isolation.run_in_subprocess", dies)
     with pytest.raises(PipelineError, match="fewer --workers"):
         attempt(job, chunk)
     assert calls == ["convert_task", "rehearse_task", "rehearse_task", "convert_task"]

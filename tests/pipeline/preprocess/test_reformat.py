@@ -15,7 +15,7 @@ from spikebridge import cli
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.checks.verify import verify
 from spikebridge.pipeline.preprocess import reformat as rewriting
-from spikebridge.pipeline.preprocess.reformat import rewrite
+from spikebridge.pipeline.preprocess.reformat import reformat
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.reader import ShardSet
 
@@ -35,14 +35,14 @@ def made(shard_set, stored, **more):
 def test_the_result_is_what_preprocess_makes(shard_set, tmp_path, here, there):
     if here == there:
         return
-    outcome = rewrite(made(shard_set, here), tmp_path / "new", format_=there[0], codec=there[1])
+    outcome = reformat(made(shard_set, here), tmp_path / "new", format_=there[0], codec=there[1])
     assert contents(tmp_path / "new") == contents(made(shard_set, there))
     assert outcome.manifest["self_sha256"] == ShardSet(made(shard_set, there)).id
     assert verify(tmp_path / "new").ok
 
 
 def test_float_frames_travel_too(shard_set, tmp_path):
-    rewrite(shard_set(reduction="bilinear"), tmp_path / "new", format_="hdf5", codec="gzip")
+    reformat(shard_set(reduction="bilinear"), tmp_path / "new", format_="hdf5", codec="gzip")
     assert contents(tmp_path / "new") == contents(shard_set(reduction="bilinear", format="hdf5", codec="gzip"))
 
 
@@ -76,13 +76,13 @@ def test_an_interrupted_run_continues(shard_set, tmp_path, monkeypatch):
 
     monkeypatch.setattr(rewriting, "write_shard", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        rewrite(source, out, format_="hdf5")
+        reformat(source, out, format_="hdf5")
     assert not (out / manifests.MANIFEST).exists()
     with pytest.raises(ShardSetError, match="not finished"):
         ShardSet(out)
     seen = []
     monkeypatch.setattr(rewriting, "write_shard", lambda path, *a, **m: seen.append(path) or whole(path, *a, **m))
-    rewrite(source, out, format_="hdf5")
+    reformat(source, out, format_="hdf5")
     assert written[0] not in seen
     assert seen
     assert contents(out) == contents(made(shard_set, ("hdf5", "raw")))
@@ -95,7 +95,7 @@ def test_a_killed_run_continues(shard_set, tmp_path):
         while len(list(out.glob("events-*.idx.npy"))) < 3 and process.poll() is None:
             time.sleep(0.002)
         os.kill(process.pid, signal.SIGKILL)
-    rewrite(source, out, codec="gzip")
+    reformat(source, out, codec="gzip")
     assert contents(out) == contents(shard_set(samples_per_shard=1, codec="gzip"))
 
 
@@ -110,7 +110,7 @@ def test_a_damaged_source_is_refused(shard_set, tmp_path, stored, name):
     path.write_bytes(data)
     other = {"webdataset": "hdf5", "hdf5": "webdataset"}[stored[0]]
     with pytest.raises(ShardSetError, match=path.name):
-        rewrite(source, tmp_path / "new", format_=other)
+        reformat(source, tmp_path / "new", format_=other)
     assert not (tmp_path / "new" / manifests.MANIFEST).exists()
     assert not list((tmp_path / "new").glob("*.partial"))
 
@@ -121,9 +121,9 @@ def test_settings_of_another_version_are_refused(shard_set, tmp_path):
     manifest = manifests.read(source)
     manifests.write(source, manifests.seal({**manifest, "settings": {**manifest["settings"], "novelty": 1}}))
     with pytest.raises(ShardSetError, match="not those that this version writes"):
-        rewrite(source, tmp_path / "new", codec="gzip")
+        reformat(source, tmp_path / "new", codec="gzip")
 
 
 def test_the_source_is_not_the_target(shard_set):
     with pytest.raises(SettingsError, match="is the source itself"):
-        rewrite(shard_set(), shard_set(), codec="gzip", overwrite=True)
+        reformat(shard_set(), shard_set(), codec="gzip", overwrite=True)

@@ -17,7 +17,7 @@ from spikebridge.pipeline.events.framing import to_frames
 from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats.aedat import aedat4
 from spikebridge.pipeline.preprocess import tasks as convert_tasks
-from spikebridge.pipeline.preprocess.decoded_files import Converted, spooled
+from spikebridge.pipeline.preprocess.decoded_files import ConvertedRecording, cached_frames
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.run import convert
 from spikebridge.pipeline.readers import get_reader, nomniglot
@@ -146,7 +146,7 @@ def test_two_tasks_that_need_one_file_decode_it_once(tmp_path):
     def make():
         made.append(1)
         time.sleep(0.05)  # so that the others come meanwhile
-        yield "a", Converted(np.ones((1, 2, 2, 2), np.uint8), {"events": 1})
+        yield "a", ConvertedRecording(np.ones((1, 2, 2, 2), np.uint8), {"events": 1})
         yield "b", RecordingError("b: no events", reason="empty")
 
     results = []
@@ -154,7 +154,7 @@ def test_two_tasks_that_need_one_file_decode_it_once(tmp_path):
     def ask(name):
         recording = Recording(name, tmp_path / "raw", 0, None, name, None)
         try:
-            results.append(spooled(tmp_path, recording, make).frames.sum())
+            results.append(cached_frames(tmp_path, recording, make).frames.sum())
         except RecordingError as error:
             results.append(error.reason)
 

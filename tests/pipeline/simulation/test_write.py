@@ -245,13 +245,13 @@ def test_foreign_folders_are_refused(tmp_path):
 
 def test_images_are_copied_and_simulated(image_folder, tmp_path):
     seen = []
-    made = write_images(image_folder, tmp_path / "out", sensor=(64, 48), seed=1, progress=lambda i: seen.extend(i) or seen)
+    made = write_images(
+        image_folder, tmp_path / "out", sensor=(64, 48), seed=1, progress=lambda i: seen.extend(i) or seen
+    )
     assert (made["recordings"], len(seen)) == (6, 6)
     tree = _tree(tmp_path / "out")
     names = [f"{c}/{i}" for c in ("cat", "dog") for i in range(3)]
-    assert sorted(tree) == sorted(
-        [COMPLETE, *(f"events/{n}.bin" for n in names), *(f"static/{n}.png" for n in names)]
-    )
+    assert sorted(tree) == sorted([COMPLETE, *(f"events/{n}.bin" for n in names), *(f"static/{n}.png" for n in names)])
     for name in names:
         assert tree[f"static/{name}.png"] == (image_folder / f"{name}.png").read_bytes()
     events, _ = bin40.decode(tree["events/dog/1.bin"], source="")
@@ -330,6 +330,8 @@ def test_equal_bytes_whatever_the_surroundings(image_folder, tmp_path):
     for out, zone, mask, hash_seed in (("a", "UTC", "022", "0"), ("elsewhere/b", "Asia/Kolkata", "077", "123")):
         env = os.environ | {"TZ": zone, "PYTHONHASHSEED": hash_seed, "LC_ALL": "C"}
         target = tmp_path / out
-        subprocess.run([sys.executable, "-c", code, str(image_folder), str(target), mask], check=True, env=env, cwd=ROOT)
+        subprocess.run(
+            [sys.executable, "-c", code, str(image_folder), str(target), mask], check=True, env=env, cwd=ROOT
+        )
         trees.append(_tree(target))
     assert trees[0] == trees[1]
