@@ -275,13 +275,13 @@ def test_limit_classes_and_csv(digits_raw, tmp_path):
     [
         (shutil.rmtree, "does not exist"),
         (lambda raw: [shutil.rmtree(raw / "events"), (raw / "events").mkdir()], "is empty"),
-        (lambda raw: (raw / "events").rename(raw / "recordings"), "expected Train/<digit>"),
+        (lambda raw: (raw / "events").rename(raw / "recordings"), r"expected {Train,Test}/<digit>"),
         (
             lambda raw: (raw / "events" / "Train" / "0").rename(raw / "events" / "Train" / "zero"),
             "not a digit's folder",
         ),
         (lambda raw: (raw / "events" / "Train" / "0" / "stray.dat").write_text("x"), "is no recording"),
-        (lambda raw: (raw / "static").rename(raw / "pictures"), "static folder"),
+        (lambda raw: (raw / "static").rename(raw / "images"), "static folder"),
         (lambda raw: (raw / "static" / "Train" / "0" / "x.jpg").write_bytes(b""), "does not belong here"),
     ],
 )

@@ -86,9 +86,8 @@ def test_real_recordings():
     reader = get_reader("nmnist")
     with open(REAL / "expected.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    from spikebridge.pipeline.readers.nmnist import list_digit_recordings
 
-    recordings, notes = list_digit_recordings(REAL)
+    recordings, notes = get_reader("nmnist").list_recordings(REAL)
     assert notes == ["no folder Test: no test recordings"]
     by_file = {f"{recording.name}.bin": recording for recording in recordings}
     for row in rows:
