@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 PARTIAL_SUFFIX = ".partial"
 """Ending of a file that is still being written; whoever owns the folder may delete such files when it starts."""
@@ -134,13 +134,13 @@ class FileLock:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
     with HashedFile(path) as file:
         return file.sha256()
 
 
 class HashedFile:
-    """A file that is read once from front to back and hashed on the way.
+    """Read a file once from front to back, and hash it on the way.
 
     Args:
         path: the file; use it in a `with` statement.
@@ -166,15 +166,25 @@ class HashedFile:
         return filled
 
     def sha256(self) -> str:
-        """SHA-256 of the whole file, of which the rest is read now."""
+        """Return the SHA-256 of the whole file, of which the rest is read now."""
         part = memoryview(bytearray(min(PART_BYTES, self.size + 1)))
         while self.fill(part):
             pass
         return self._digest.hexdigest()
 
 
-def file_entry(path: Path, samples: int, sha256: str | None = None) -> dict[str, Any]:
-    """A file of a shard set as its manifest lists it; hashed where its `sha256` is not known."""
+class FileEntry(TypedDict):
+    """A file as a manifest lists it."""
+
+    name: str
+    bytes: int
+    sha256: str
+    samples: int
+    """Recordings or images in it."""
+
+
+def file_entry(path: Path, samples: int, sha256: str | None = None) -> FileEntry:
+    """Return a file of a shard set as its manifest lists it; hashed where its `sha256` is not known."""
     return {
         "name": path.name,
         "bytes": path.stat().st_size,

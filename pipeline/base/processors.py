@@ -6,5 +6,5 @@ import os
 
 
 def usable_processors() -> int:
-    """Processors that this process may run on, 1 or more."""
+    """Return how many processors this process may run on, 1 or more."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spikebridge.pipeline.base.errors import PipelineError
-from spikebridge.pipeline.base.files import HashedFile
+from spikebridge.pipeline.base.files import FileEntry, HashedFile
 from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.pipeline.checks.leaks import (
     Photographs,
@@ -149,7 +149,7 @@ def _check_files(shards: ShardSet, recordings: Recordings, found: Verification, 
     return None if damaged else photographs
 
 
-def _check_presence(path: Path, entry: dict[str, Any]) -> str:
+def _check_presence(path: Path, entry: FileEntry) -> str:
     file = path / entry["name"]
     if file.is_symlink() or not file.is_file():
         return f"{entry['name']}: missing"
@@ -184,7 +184,7 @@ def _look_at(shards: ShardSet, name: str, split: str | None) -> tuple[str, Said]
         return file.sha256(), said
 
 
-def _check_listing(path: Path, entries: list[dict[str, Any]]) -> list[str]:
+def _check_listing(path: Path, entries: list[FileEntry]) -> list[str]:
     """Files that nobody listed, and SHA256SUMS against the manifest."""
     problems = []
     known = {entry["name"] for entry in entries}

@@ -66,15 +66,15 @@ def view_file(path: Path, *, time_bins: int, table: TableOptions) -> RecordingVi
         RecordingError: not a whole recording, or an ending that is not known.
     """
     decoded, size = recording_files.decode(path, table), recording_files.sensor_size(path)
-    events, facts = decoded.annotated(), decoded.facts
-    size = facts.sensor_size or size
+    events, recorded = decoded.annotated(), decoded.facts
+    size = recorded.sensor_size or size
     check_events(events, sensor_size=size or LARGEST_SENSOR, source=path.name)
     origin = {
         "file": path.name,
         "bytes": path.stat().st_size,
-        "format": facts.format,
+        "format": recorded.format,
         "sensor": f"{size[0]}x{size[1]}" if size else None,
-        "decided": "; ".join(facts.choices),
+        "decided": "; ".join(recorded.choices),
         "passed_over": _count_passed_over(events),
     }
     simulated = any((folder / SIMULATION_NOTE).is_file() for folder in [*path.absolute().parents][:FOLDERS_ABOVE])

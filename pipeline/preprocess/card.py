@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from spikebridge.pipeline.datasets.pairs import DatasetCard
-from spikebridge.pipeline.shards.manifest import SPLITS
+from spikebridge.pipeline.shards.manifest import SPLITS, Content
 
 PAIRING_TEXT = {
     "exact": "Every recording names the photograph it shows. `spikebridge verify` proves that no photograph of a "
@@ -25,7 +24,7 @@ PROTOCOL_TEXT = {
 }
 
 
-def dataset_card(content: dict[str, Any], card: DatasetCard) -> str:
+def dataset_card(content: Content, card: DatasetCard) -> str:
     """Return the text of the card, a function of the manifest's content and the reader's facts alone.
 
     Args:
@@ -93,7 +92,7 @@ def size_category(samples: int) -> str:
     return f"{bounds[rank]}<n<{bounds[rank + 1]}"
 
 
-def _front_matter(content: dict[str, Any], card: DatasetCard) -> str:
+def _front_matter(content: Content, card: DatasetCard) -> str:
     """Return the YAML between the lines; JSON strings are YAML strings.
 
     Source: huggingface/hub-docs, datasetcard.md.

@@ -8,18 +8,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import numpy as np
 
 from spikebridge.pipeline.base.errors import PipelineError
-from spikebridge.pipeline.base.files import replacing, sha256_file, write_bytes
+from spikebridge.pipeline.base.files import file_entry, replacing, write_bytes
 from spikebridge.pipeline.formats.bin40 import OVERFLOW_US
 from spikebridge.pipeline.preprocess.card import dataset_card
 from spikebridge.pipeline.preprocess.prepare import Conversion
 from spikebridge.pipeline.preprocess.tasks import PASSED_OVER, Job, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
-from spikebridge.pipeline.shards.manifest import SPLITS
+from spikebridge.pipeline.shards.manifest import SPLITS, Content, Manifest
 from spikebridge.pipeline.shards.settings import SCHEMA_VERSION
 from spikebridge.pipeline.shards.static_pool import ROLES, STATIC_FILE, StaticImages, write_static
 
@@ -33,7 +32,7 @@ def finish(
     results: Sequence[TaskResult],
     rejects: Sequence[dict[str, str]],
     static: StaticImages,
-) -> dict[str, Any]:
+) -> Manifest:
     """Write everything that is not an event shard, the manifest last; returns the manifest.
 
     Raises:
@@ -54,7 +53,8 @@ def finish(
     write_bytes(job.out / manifests.REJECTS, text.encode())
 
     notes += _notes_of_recordings(results)
-    content = _describe_content(conversion, results, static) | {"rejected": len(rejects), "notes": notes}
+    content = _describe_content(conversion, results, static)
+    content["rejected"], content["notes"] = len(rejects), notes
     if markers := content["events"].get("overflow_markers"):
         notes.append(
             f"{markers:,} overflow markers of the recorder were found; events after one are {OVERFLOW_US:,} us later"
@@ -64,8 +64,7 @@ def finish(
     )
     files = [entry for result in results for entry in result.files]
     for name, samples in ((STATIC_FILE, len(static)), (manifests.REJECTS, len(rejects)), (manifests.CARD, 0)):
-        path = job.out / name
-        files.append({"name": name, "bytes": path.stat().st_size, "sha256": sha256_file(path), "samples": samples})
+        files.append(file_entry(job.out / name, samples))
     content["files"] = sorted(files, key=lambda entry: entry["name"])
     write_bytes(job.out / manifests.CHECKSUMS, manifests.checksums(content["files"]).encode())
     tools = {name: _installed_version(name) for name in TOOLS} | {"python": platform.python_version()}
@@ -97,7 +96,8 @@ def _notes_of_recordings(results: Sequence[TaskResult]) -> list[str]:
     return sorted(notes)
 
 
-def _describe_content(conversion: Conversion, results: Sequence[TaskResult], static: StaticImages) -> dict[str, Any]:
+def _describe_content(conversion: Conversion, results: Sequence[TaskResult], static: StaticImages) -> Content:
+    """Return the manifest's content; files, rejects and notes are filled in by `finish`."""
     settings, listing = conversion.settings, conversion.listing
     per_class = {name: [0] * len(listing.classes) for name in SPLITS}
     totals: Counter[str] = Counter()
@@ -133,6 +133,9 @@ def _describe_content(conversion: Conversion, results: Sequence[TaskResult], sta
         "simulated": conversion.simulated,
         "pairing": {"kind": listing.pairing, "protocol": settings.protocol},
         "listing_sha256": conversion.fingerprint["listing_sha256"],
+        "rejected": 0,
+        "notes": [],
+        "files": [],
     }
 
 

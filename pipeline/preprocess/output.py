@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileLock, write_bytes
 from spikebridge.pipeline.shards import manifest as manifests
+from spikebridge.pipeline.shards.manifest import Manifest
 from spikebridge.pipeline.shards.settings import describe_difference
 
 PLAN = "plan.json"
@@ -38,7 +39,7 @@ class ConversionResult:
         up_to_date: True when the set was already there and nothing was done.
     """
 
-    manifest: dict[str, Any]
+    manifest: Manifest
     rejects: tuple[dict[str, str], ...]
     up_to_date: bool = False
 
@@ -86,13 +87,14 @@ def find_existing(conversion: SetSource, out: Path, *, overwrite: bool) -> Conve
     return None
 
 
-def _read_existing(out: Path, *, unfinished: bool) -> tuple[dict[str, Any], dict[str, Any] | None, str]:
+def _read_existing(out: Path, *, unfinished: bool) -> tuple[dict[str, Any], Manifest | None, str]:
     """Return the fingerprint of what is in `out`, its manifest when complete, and what is wrong with it."""
     try:
         if unfinished:
             return json.loads((out / manifests.WORK_FOLDER / PLAN).read_bytes()), None, ""
         manifest = manifests.read(out)
-        return {name: manifest[name] for name in ("settings", "listing_sha256")}, manifest, ""
+        fingerprint = {"settings": manifest["settings"], "listing_sha256": manifest["listing_sha256"]}
+        return fingerprint, manifest, ""
     except (ShardSetError, OSError, ValueError, KeyError) as error:
         return {}, None, f"  it is damaged: {error}"
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
-from spikebridge.pipeline.base.files import HashedFile, file_entry, replacing, sha256_file, write_bytes
+from spikebridge.pipeline.base.files import FileEntry, HashedFile, file_entry, replacing, sha256_file, write_bytes
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.checks.samples import Layout, check_rows, walk_hdf5, walk_tar
 from spikebridge.pipeline.preprocess.card import dataset_card
@@ -29,7 +29,7 @@ from spikebridge.pipeline.preprocess.run import Progress
 from spikebridge.pipeline.preprocess.tasks import TaskResult
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.shards import manifest as manifests
-from spikebridge.pipeline.shards.manifest import CARD, REJECTS, SPLITS, checksums
+from spikebridge.pipeline.shards.manifest import CARD, REJECTS, SPLITS, Content, Manifest, checksums
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.shards.static_pool import ROLES, STATIC_FILE
@@ -119,7 +119,7 @@ def _settings_of(shards: ShardSet) -> ConversionSettings:
     )
 
 
-def _reformat_shard(work: Reformat, split: str, path: Path, out: Path) -> list[dict[str, Any]]:
+def _reformat_shard(work: Reformat, split: str, path: Path, out: Path) -> list[FileEntry]:
     """Write one shard, unless an earlier run has; returns its files as the manifest lists them."""
     result = TaskResult(f"rewritten-{path.stem}")
     if done := TaskResult.load(out / manifests.WORK_FOLDER, result.name):
@@ -174,9 +174,9 @@ def _copy(shards: ShardSet, name: str, out: Path) -> None:
             raise _damaged(shards.path / name)
 
 
-def _finish(work: Reformat, files: list[dict[str, Any]], out: Path) -> dict[str, Any]:
+def _finish(work: Reformat, files: list[FileEntry], out: Path) -> Manifest:
     """Write card, checksums, and the manifest that makes the set complete."""
-    content = {name: value for name, value in work.source.manifest.items() if name != "self_sha256"}
+    content: Content = work.source.manifest.copy()  # `seal` replaces its hash
     content["settings"], content["settings_sha256"] = work.settings.as_dict(), work.settings.sha256
     content["splits"] = {name: content["splits"][name] for name in SPLITS}  # the card shows them in this order
     static = content["static"]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.base.files import sha256_file, write_bytes
+from spikebridge.pipeline.base.files import FileEntry, file_entry, sha256_file, write_bytes
 from spikebridge.pipeline.datasets.pairs import PairReader, Recording, StaticImage
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.framing import to_frames
@@ -81,7 +81,7 @@ class TaskResult:
     """
 
     name: str
-    files: list[dict[str, Any]] = field(default_factory=list)
+    files: list[FileEntry] = field(default_factory=list)
     rejects: list[dict[str, str]] = field(default_factory=list)
     samples: list[tuple[str, str, str]] = field(default_factory=list)
     totals: dict[str, int] = field(default_factory=dict)
@@ -112,9 +112,7 @@ class TaskResult:
 
     def add_file(self, out: Path, path: Path, samples: int) -> None:
         """Record a file that the task wrote."""
-        name = path.relative_to(out).as_posix()
-        entry = {"name": name, "bytes": path.stat().st_size, "sha256": sha256_file(path), "samples": samples}
-        self.files.append(entry)
+        self.files.append({**file_entry(path, samples), "name": path.relative_to(out).as_posix()})
 
 
 def reject(kind: str, name: str, error: RecordingError) -> dict[str, str]:

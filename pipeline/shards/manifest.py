@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from spikebridge.pipeline.base.errors import ShardSetError
-from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.base.files import FileEntry, write_bytes
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards.settings import CHOICES, SCHEMA_VERSION
 
@@ -35,24 +35,95 @@ DTYPES = ("|u1", "<u2", "<f2")
 """Types of stored frames."""
 
 
-def seal(content: dict[str, Any]) -> dict[str, Any]:
+class SampleType(TypedDict):
+    """What every stored sample is."""
+
+    axes: str
+    """`TPHW`."""
+    shape: list[int]
+    """(T,P,H,W)."""
+    dtype: str
+    """One of `DTYPES`."""
+
+
+class SplitCounts(TypedDict):
+    """Recordings of a split."""
+
+    samples: int
+    per_class: list[int]
+
+
+class StaticSummary(TypedDict):
+    """What the file of static images holds."""
+
+    file: str
+    shape: list[int]
+    """(C,H,W)."""
+    images: int
+    roles: dict[str, int]
+    """Images by role: pool, held out, ..."""
+    classes_without_pool: list[str]
+
+
+class Pairing(TypedDict):
+    """How recordings belong to static images."""
+
+    kind: str
+    """`exact` or `class`."""
+    protocol: str
+
+
+class Content(TypedDict):
+    """All of a manifest but its own hash."""
+
+    schema: int
+    dataset: str
+    settings: dict[str, Any]
+    """Those of `ConversionSettings.as_dict`."""
+    settings_sha256: str
+    classes: list[str]
+    sensor_size: list[int]
+    """(W,H)."""
+    shown_fraction: float | None
+    sample: SampleType
+    splits: dict[str, SplitCounts]
+    static: StaticSummary
+    events: dict[str, int]
+    """Sums over all recordings, see `pipeline.preprocess.tasks.TaskResult.totals`."""
+    simulated: bool
+    pairing: Pairing
+    listing_sha256: str
+    """Hash of what the raw folders held."""
+    rejected: int
+    notes: list[str]
+    files: list[FileEntry]
+
+
+class Manifest(Content):
+    """A sealed manifest, as `parse` returns it."""
+
+    self_sha256: str
+    """The shard set's ID."""
+
+
+def seal(content: Content) -> Manifest:
     """Add `self_sha256`, the hash of the content's canonical JSON form, replacing any that is there."""
-    body = {name: value for name, value in content.items() if name != "self_sha256"}
+    body: dict[str, Any] = {name: value for name, value in content.items() if name != "self_sha256"}
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return {**body, "self_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return cast(Manifest, {**body, "self_sha256": hashlib.sha256(text.encode()).hexdigest()})
 
 
-def dump(manifest: dict[str, Any]) -> bytes:
-    """The bytes of a manifest file: sorted keys, one value a line."""
-    return (json.dumps(manifest, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
+def dump(values: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a manifest or another JSON file: sorted keys, one value a line."""
+    return (json.dumps(values, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
 
 
-def write(folder: Path, manifest: dict[str, Any]) -> None:
+def write(folder: Path, manifest: Manifest) -> None:
     """Write a sealed manifest, whole or not at all."""
     write_bytes(folder / MANIFEST, dump(manifest))
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> Manifest:
     """Read and check the manifest of a shard set.
 
     Raises:
@@ -68,7 +139,7 @@ def read(folder: Path) -> dict[str, Any]:
     return parse(path.read_bytes(), source=str(path))
 
 
-def parse(data: bytes, *, source: str) -> dict[str, Any]:
+def parse(data: bytes, *, source: str) -> Manifest:
     """Check the bytes of a manifest, wherever they come from.
 
     Raises:
@@ -76,7 +147,7 @@ def parse(data: bytes, *, source: str) -> dict[str, Any]:
     """
     path = source
     try:
-        manifest = json.loads(data)
+        manifest: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ShardSetError(f"{path}: damaged, not JSON ({error}). Convert or copy the shard set again.") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
@@ -87,18 +158,18 @@ def parse(data: bytes, *, source: str) -> dict[str, Any]:
         )
     if missing := [name for name in REQUIRED if name not in manifest]:
         raise ShardSetError(f"{path}: damaged, {', '.join(missing)} missing. Convert or copy the shard set again.")
-    if seal(manifest)["self_sha256"] != manifest["self_sha256"] or dump(manifest) != data:
+    if seal(cast(Manifest, manifest))["self_sha256"] != manifest["self_sha256"] or dump(manifest) != data:
         raise ShardSetError(
             f"{path}: its content does not match its own hash, so it was changed or damaged. "
             "Convert or copy the shard set again."
         )
     if strange := _strange(manifest):
         raise ShardSetError(f"{path}: it has {strange}, which no shard set has. Do not use it; ask who made it.")
-    return manifest
+    return cast(Manifest, manifest)
 
 
 def _strange(manifest: dict[str, Any]) -> str:
-    """What in a manifest with a valid hash cannot be: a name outside the folder, a number that is none, ..."""
+    """Name what in a manifest with a valid hash cannot be: a file outside the folder, a number that is none, ..."""
     try:
         files, settings, sample, splits = (manifest[name] for name in ("files", "settings", "sample", "splits"))
         names = [entry["name"] for entry in files]
@@ -125,6 +196,6 @@ def _counts(*values: Any) -> bool:
     return all(type(value) is int and 0 <= value < 2**53 for value in values)
 
 
-def checksums(files: Sequence[dict[str, Any]]) -> str:
-    """The text of SHA256SUMS, which `sha256sum -c` checks."""
+def checksums(files: Sequence[FileEntry]) -> str:
+    """Return the text of SHA256SUMS, which `sha256sum -c` checks."""
     return "".join(f"{entry['sha256']}  {entry['name']}\n" for entry in sorted(files, key=lambda entry: entry["name"]))

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import ShardSetError
+from spikebridge.pipeline.base.files import FileEntry
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.codec import GZIP, MAX_RATIO, RAW, unpack
@@ -157,21 +158,21 @@ class ShardSet:
     def __init__(self, path: str | os.PathLike[str], *, wait_for_file: WaitForFile = _do_not_wait) -> None:
         self.path, self.wait_for_file = Path(path), wait_for_file
         self.manifest = manifests.read(self.path)
-        self.id: str = self.manifest["self_sha256"]
+        self.id = self.manifest["self_sha256"]
         self.settings: dict[str, Any] = self.manifest["settings"]
         self.present = self._present()
         absent = tuple(f"events-{split}-" for split in self.manifest["splits"] if split not in self.present)
-        self.files: dict[str, dict[str, Any]] = {
+        self.files: dict[str, FileEntry] = {
             entry["name"]: entry for entry in self.manifest["files"] if not entry["name"].startswith(absent or ("/",))
         }
         self.classes: tuple[str, ...] = tuple(self.manifest["classes"])
-        self.simulated: bool = self.manifest["simulated"]
+        self.simulated = self.manifest["simulated"]
         self.sample_shape: tuple[int, ...] = tuple(self.manifest["sample"]["shape"])
         self.dtype: np.dtype[Any] = np.dtype(self.manifest["sample"]["dtype"])
         self.codec: str = self.settings["codec"]
 
     def _present(self) -> tuple[str, ...]:
-        """The splits whose shards are here: all, unless only some were pulled."""
+        """Return the splits whose shards are here: all, unless only some were pulled."""
         splits = tuple(split for split in manifests.SPLITS if split in self.manifest["splits"])
         try:
             named = json.loads((self.path / PARTIAL).read_bytes())["splits"]
@@ -183,11 +184,11 @@ class ShardSet:
 
     @cached_property
     def splits(self) -> dict[str, Split]:
-        """Every split that is here by name; a split without samples is there, with length 0."""
+        """Return every split that is here by name; a split without samples is there, with length 0."""
         return {name: self._open_split(name) for name in self.present}
 
     def split(self, name: str) -> Split:
-        """One split.
+        """Return one split.
 
         Raises:
             ShardSetError: no split of that name.
@@ -202,14 +203,14 @@ class ShardSet:
         return self.splits[name]
 
     def static_pool(self) -> StaticImages:
-        """The static images that training may draw from: in memory, or where that is too much, read when needed."""
+        """Return the static images that training may draw from: in memory, or read when needed."""
         self.wait_for_file(STATIC_FILE)
         static = self.manifest["static"]
         resident = static["images"] * math.prod(static["shape"]) <= RESIDENT_BYTES
         return read_static(self.path / STATIC_FILE, resident=resident).pool()
 
     def event_shards(self, split: str) -> list[Path]:
-        """Event shard files of a split, in order."""
+        """Return the event shard files of a split, in order."""
         extension = EXTENSION[self.settings["format"]]
         return [self.path / n for n in sorted(self.files) if n.startswith(f"events-{split}-") and n.endswith(extension)]
 
@@ -237,11 +238,11 @@ class ShardSet:
 
     @property
     def _packs_header(self) -> bool:
-        """Whether a compressed sample begins with the header of an .npy file."""
+        """Return whether a compressed sample begins with the header of an .npy file."""
         return self.codec == GZIP and self.settings["format"] == "webdataset"
 
     def index(self, name: str) -> NDArray[Any]:
-        """The index of a shard (`name` of its file), its rows inside the shard and of sizes and classes that can be.
+        """Read the index of a shard (`name` of its file), and check that its rows lie inside the shard.
 
         Raises:
             ShardSetError: missing, damaged, or with a row that cannot be.

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.files import file_entry, replacing, reserve, write_bytes
+from spikebridge.pipeline.base.files import FileEntry, file_entry, replacing, reserve, write_bytes
 from spikebridge.pipeline.shards import tar
 from spikebridge.pipeline.shards.codec import GZIP, LEVEL, RAW, deflate, gzip
 
@@ -57,7 +57,7 @@ class WrittenShard:
     """
 
     index: NDArray[Any]
-    files: tuple[dict[str, Any], ...]
+    files: tuple[FileEntry, ...]
 
 
 def index_dtype(key_bytes: int) -> np.dtype[Any]:

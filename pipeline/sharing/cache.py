@@ -20,10 +20,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event
-from typing import Any
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
-from spikebridge.pipeline.base.files import FileLock, write_bytes
+from spikebridge.pipeline.base.files import FileEntry, FileLock, write_bytes
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import SPLITS, checksums
@@ -78,7 +77,7 @@ class CachedSet(ShardSet):
         self._arriving: dict[str, Future[None]] = {}
         if published is None:
             return
-        queue: SimpleQueue[tuple[dict[str, Any], Future[None]]] = SimpleQueue()
+        queue: SimpleQueue[tuple[FileEntry, Future[None]]] = SimpleQueue()
         for entry in sorted(published.manifest["files"], key=_order_of_use):
             self._arriving[entry["name"]] = Future()
             queue.put((entry, self._arriving[entry["name"]]))
@@ -101,7 +100,7 @@ class CachedSet(ShardSet):
             self.close()
 
 
-def _order_of_use(entry: dict[str, Any]) -> tuple[int, int, str]:
+def _order_of_use(entry: FileEntry) -> tuple[int, int, str]:
     """Return the sort key of a file: images, indexes, then shards, those of training before the others."""
     name = entry["name"]
     split = next((i for i, split in enumerate(SPLITS, 1) if name.startswith(f"events-{split}-")), 0)
@@ -109,7 +108,7 @@ def _order_of_use(entry: dict[str, Any]) -> tuple[int, int, str]:
 
 
 def _fetch_queued(
-    queue: SimpleQueue[tuple[dict[str, Any], Future[None]]], remote: RemoteFolder, folder: Path, stop: Event
+    queue: SimpleQueue[tuple[FileEntry, Future[None]]], remote: RemoteFolder, folder: Path, stop: Event
 ) -> None:
     """Fetch files until none is left; whoever waits for a file gets its error."""
     while not stop.is_set():

@@ -22,10 +22,10 @@ from threading import Event
 from typing import Any
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
-from spikebridge.pipeline.base.files import sha256_file, write_bytes
+from spikebridge.pipeline.base.files import FileEntry, sha256_file, write_bytes
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
-from spikebridge.pipeline.shards.manifest import CARD, SPLITS, checksums
+from spikebridge.pipeline.shards.manifest import CARD, SPLITS, Manifest, checksums
 from spikebridge.pipeline.shards.reader import PARTIAL, ShardSet
 from spikebridge.pipeline.sharing.locations import CURRENT, READ_ONLY, RemoteFolder, open_folder, unreachable
 from spikebridge.pipeline.sharing.transfer import OnBytes, fetch
@@ -54,7 +54,7 @@ class PublishedSet:
     """
 
     remote: RemoteFolder
-    manifest: dict[str, Any]
+    manifest: Manifest
     data: bytes
 
 
@@ -112,7 +112,7 @@ def _describe_page(data: bytes) -> str:
     return " (a web page)" if data[:64].lstrip().lower().startswith((b"<!doctype", b"<html")) else ""
 
 
-def wanted_files(manifest: dict[str, Any], splits: Iterable[str]) -> list[dict[str, Any]]:
+def wanted_files(manifest: Manifest, splits: Iterable[str]) -> list[FileEntry]:
     """Return the files of a set, without the event shards of other splits than `splits`."""
     left_out = tuple(f"events-{split}-" for split in SPLITS if split not in splits)
     return [entry for entry in manifest["files"] if not entry["name"].startswith(left_out or ("/",))]
@@ -159,7 +159,7 @@ def pull(
     return {"out": str(out), "id": published.manifest["self_sha256"], "bytes": size, "splits": list(here)}
 
 
-def _splits_here(out: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
+def _splits_here(out: Path, manifest: Manifest) -> tuple[str, ...]:
     """Return the splits that an earlier pull of the same set brought."""
     if not (out / manifests.MANIFEST).is_file():
         return ()
@@ -222,7 +222,7 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
     on_bytes = bar(size, "push") if bar else lambda count: None
     sent: list[str] = []
 
-    def send(entry: dict[str, Any], stop: Event) -> None:
+    def send(entry: FileEntry, stop: Event) -> None:
         if not stop.is_set():
             if base.size(entry["name"]) != entry["bytes"] or (
                 flat and entry["name"] == CARD
@@ -267,7 +267,7 @@ def _require_free(remote: RemoteFolder, set_id: str) -> None:
             raise SettingsError(f"{remote.shown}: holds shard set {there}. Choose another folder, or empty this one.")
 
 
-def transfer_all(entries: Sequence[dict[str, Any]], work: Callable[[dict[str, Any], Event], None]) -> None:
+def transfer_all(entries: Sequence[FileEntry], work: Callable[[FileEntry, Event], None]) -> None:
     """Transfer several files at a time; the first failure, or Ctrl-C, stops all of them between two parts."""
     stop = Event()
     with ThreadPoolExecutor(MAX_TRANSFERS) as pool:

@@ -6,10 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 from spikebridge.pipeline.base.errors import ShardSetError
-from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, sha256_file
+from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, sha256_file
 from spikebridge.pipeline.sharing.locations import RemoteFolder, unreachable
 
 PART_BYTES = 8 * 2**20
@@ -26,7 +25,7 @@ class TransferStopped(Exception):  # noqa: N818  (not an error: somebody asked f
     """A transfer was asked to stop; what arrived is kept."""
 
 
-def fetch(remote: RemoteFolder, entry: dict[str, Any], target: Path, *, stop: Event, on_bytes: OnBytes) -> None:
+def fetch(remote: RemoteFolder, entry: FileEntry, target: Path, *, stop: Event, on_bytes: OnBytes) -> None:
     """Fetch a file of a shard set, unless it is there already.
 
     What arrives is kept beside the target until it is whole, so that another call goes on where this one was cut off.
@@ -61,7 +60,7 @@ def fetch(remote: RemoteFolder, entry: dict[str, Any], target: Path, *, stop: Ev
     )
 
 
-def _receive(remote: RemoteFolder, entry: dict[str, Any], partial: Path, *, stop: Event, on_bytes: OnBytes) -> None:
+def _receive(remote: RemoteFolder, entry: FileEntry, partial: Path, *, stop: Event, on_bytes: OnBytes) -> None:
     """Append to the partial file until it has as many bytes as it should."""
     size, name = int(entry["bytes"]), str(entry["name"])
     if partial.is_file() and partial.stat().st_size > size:

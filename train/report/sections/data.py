@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from spikebridge.pipeline.base.files import FileEntry
+from spikebridge.pipeline.shards.manifest import SPLITS
 from spikebridge.pipeline.ui.html import facts, folded, paragraph, preformatted, table
 
 if TYPE_CHECKING:
@@ -35,21 +37,21 @@ def data(shards: ShardSet) -> str:
         ("List of raw files, SHA-256", str(manifest.get("listing_sha256", ""))),
     )
     wide = ("Pairing", "Shard set ID", "Settings, SHA-256", "List of raw files, SHA-256")
-    splits = manifest.get("splits", {})
+    splits = manifest["splits"]
     rows = [
         (name, f"{split['samples']:,}", f"{min(split['per_class'])} to {max(split['per_class'])}")
-        for name in ("train", "validation", "test")
-        if (split := splits.get(name, {})).get("per_class")
+        for name in SPLITS
+        if (split := splits[name])["per_class"]
     ]
     parts = [facts(pairs, wide=wide), table(("split", "recordings", "per class"), rows)]
-    parts += [folded("Files and their SHA-256", _files(manifest.get("files", [])))]
+    parts += [folded("Files and their SHA-256", _files(manifest["files"]))]
     card = shards.path / "README.md"
     if card.is_file():
         parts.append(folded("The set's own card", preformatted(_without_front_matter(card.read_text("utf-8")))))
     return "\n".join(parts)
 
 
-def _files(files: list[dict[str, Any]]) -> str:
+def _files(files: list[FileEntry]) -> str:
     rows = "\n".join(
         f"<tr><td>{escape(str(file['name']))}</td><td>{file['bytes']:,}</td>"
         f'<td class="hash"><code>{escape(str(file["sha256"]))}</code></td></tr>'
