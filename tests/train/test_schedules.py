@@ -16,11 +16,11 @@ RATE_SETTINGS = ("lr", "schedule", "warmup_epochs", "warmup_lr", "lr_min", "mile
 @pytest.mark.parametrize("ending", ["", "-legacy"])
 @pytest.mark.parametrize("title", sorted(GOLDEN))
 def test_the_recipes_learning_rates_are_the_published_curves(title, ending):
-    wanted = GOLDEN[title]
+    expected = GOLDEN[title]
     settings = load_recipe(title.split()[0] + ending).train
     values = {name: getattr(settings, name) for name in RATE_SETTINGS}
-    found = [learning_rate(epoch, settings.epochs, **values) for epoch in range(settings.epochs)]
-    assert found == pytest.approx(wanted, rel=1e-12, abs=0)
+    rates = [learning_rate(epoch, settings.epochs, **values) for epoch in range(settings.epochs)]
+    assert rates == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 def test_constant_and_no_warmup():
@@ -45,12 +45,12 @@ def test_replacement_rises_from_zero_to_one(sliding, steps, power, switch):
 
 
 def test_courses_of_replacement_at_a_quarter_and_the_middle():
-    found = {name: [replacement_probability(n, 8, sliding=name) for n in (2, 4)] for name in SLIDINGS}
-    assert found["linear"] == [0.25, 0.5]
-    assert found["cosine"] == pytest.approx([(1 - 0.5**0.5) / 2, 0.5])
-    assert found["step"] == [0, 1]
+    rates = {name: [replacement_probability(n, 8, sliding=name) for n in (2, 4)] for name in SLIDINGS}
+    assert rates["linear"] == [0.25, 0.5]
+    assert rates["cosine"] == pytest.approx([(1 - 0.5**0.5) / 2, 0.5])
+    assert rates["step"] == [0, 1]
     assert replacement_probability(4, 8, sliding="step", switch=0.6) == 0
-    assert found["off"] == [0, 0]
+    assert rates["off"] == [0, 0]
 
 
 def test_scheduled_coefficient_is_linear_over_the_epochs():

@@ -44,9 +44,9 @@ def test_shapes_types_and_partial_last_batch(tmp_path):
 def test_events_are_the_stored_frames(tmp_path, dtype):
     shards = FakeShardSet(tmp_path, dtype=dtype)
     data = make(tmp_path, shards=shards, augmentation="none")
-    seen = torch.cat([data.batch(5, i).events for i in range(3)], dim=1)  # [T,n,P,H,W]
+    events = torch.cat([data.batch(5, i).events for i in range(3)], dim=1)  # [T,n,P,H,W]
     stored = torch.from_numpy(shards.split("train").frames.astype(np.float32)).transpose(0, 1)
-    assert torch.equal(seen.sum((0, 2, 3, 4)).sort().values, stored.sum((0, 2, 3, 4)).sort().values)
+    assert torch.equal(events.sum((0, 2, 3, 4)).sort().values, stored.sum((0, 2, 3, 4)).sort().values)
 
 
 def test_partners_have_the_class_of_the_event(tmp_path):

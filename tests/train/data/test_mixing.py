@@ -150,9 +150,9 @@ def test_augmentations_before_see_both_recordings_and_those_behind_the_mixture()
     own = augment("flip", stored, **how, draws=draws)
     partner = augment("flip", stored[partners], **how, draws=partners)
     y, shares = mix("cutmix", own, partner, **how, draws=draws)
-    found = apply("flip+cutmix+drop_time")
-    assert torch.equal(found[0], augment("drop_time", y, **how, draws=draws))
-    assert torch.equal(found[1], shares)
+    augmented = apply("flip+cutmix+drop_time")
+    assert torch.equal(augmented[0], augment("drop_time", y, **how, draws=draws))
+    assert torch.equal(augmented[1], shares)
     assert apply("flip+drop_time")[1] is None
     assert AugmentationPlan.parse("cutmix") == AugmentationPlan("none", "cutmix", "none")
 
@@ -169,10 +169,10 @@ def test_mixing_partners_are_draws_of_the_same_batch(samples, batch_size, seed, 
 
 def test_batches_of_ranks_and_residences_hold_the_same_mixtures(tmp_path):
     shards = FakeShardSet(tmp_path / "shards")
-    chosen = tiny_recipe(method="event_only", augmentation="crop+eventmix").train
+    train_settings = tiny_recipe(method="event_only", augmentation="crop+eventmix").train
 
     def batch(residence="host", **where):
-        data = TrainingBatches(shards, chosen, device=CPU, needs_static=False, residence=residence)
+        data = TrainingBatches(shards, train_settings, device=CPU, needs_static=False, residence=residence)
         return data.batch(1, 0, **where)
 
     whole = batch()
@@ -194,14 +194,14 @@ def test_the_loss_of_a_pair_is_the_sum_by_shares(tet):
     logits = torch.randn(3, 6, 4, generator=generator, dtype=torch.float64)
     first, second = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([3, 1, 0, 2, 2, 0])
     shares = torch.tensor([1.0, 0.5, 0.25, 0.0, 0.9, 0.1], dtype=torch.float64)
-    found = classification_loss(logits, first, tet=tet, mixture=Mixture(second, shares))
+    loss = classification_loss(logits, first, tet=tet, mixture=Mixture(second, shares))
     one_hot = shares[:, None] * F.one_hot(first, 4) + (1 - shares)[:, None] * F.one_hot(second, 4)
     if tet:
         soft = torch.stack([F.cross_entropy(step, one_hot) for step in logits]).mean()
         expected = 0.999 * soft + 0.001 * (logits - 0.5).square().mean()
     else:
         expected = F.cross_entropy(logits.mean(0), one_hot)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(loss, expected)
     own = classification_loss(logits, first, tet=tet)
     torch.testing.assert_close(
         classification_loss(logits, first, tet=tet, mixture=Mixture(second, shares * 0 + 1)), own
@@ -238,11 +238,11 @@ def test_the_loss_of_a_step_is_that_of_its_mixture(tmp_path, name):
     shards = FakeShardSet(tmp_path / "shards")
     for method in ("event_only", "simulate"):
         cls = find_method(method)
-        chosen = tiny_recipe(method=method, augmentation=name).train
+        train_settings = tiny_recipe(method=method, augmentation=name).train
         data = TrainingBatches(
-            shards, chosen, device=CPU, needs_static=cls.needs_static, draw_from_pool=cls.draw_from_pool
+            shards, train_settings, device=CPU, needs_static=cls.needs_static, draw_from_pool=cls.draw_from_pool
         )
-        made = cls(chosen, steps=9)
+        made = cls(train_settings, steps=9)
         made.attach(None, data)
         batch = data.batch(0, 0)
         inputs = made.inputs(batch, 0)
@@ -277,9 +277,9 @@ def test_two_processes_take_the_update_of_one(made_once, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_device_step_mixes_the_same(tmp_path, name):
     shards = FakeShardSet(tmp_path / "shards")
-    chosen = tiny_recipe(method="event_only", augmentation=f"crop+{name}", batch_size=5, epochs=2)
-    train(shards, chosen, tmp_path / "plain", device="cpu", graph=False)
-    train(shards, chosen, tmp_path / "device", device="cpu", residence="device")
+    recipe = tiny_recipe(method="event_only", augmentation=f"crop+{name}", batch_size=5, epochs=2)
+    train(shards, recipe, tmp_path / "plain", device="cpu", graph=False)
+    train(shards, recipe, tmp_path / "device", device="cpu", residence="device")
     assert Watched.taken == (0, 1, 2, 3, 5, 6, 7, 8)
     same_run(tmp_path / "plain", tmp_path / "device")
 

@@ -13,14 +13,14 @@ label_lists = st.lists(st.integers(0, 5), min_size=1, max_size=80).map(lambda va
 
 @given(st.integers(1, 200), st.integers(1, 50), st.integers(1, 5))
 def test_ranks_share_the_global_batches(n, batch_size, world):
-    seen = []
+    taken = []
     for batch in range(order.batch_count(n, batch_size)):
         whole = order.batch_draws(n, batch_size, batch)
         parts = [order.batch_draws(n, batch_size, batch, rank=rank, world=world) for rank in range(world)]
         assert sorted(np.concatenate(parts)) == list(whole)
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
-        seen.extend(whole)
-    assert seen == list(range(n))
+        taken.extend(whole)
+    assert taken == list(range(n))
 
 
 @given(label_lists, st.integers(1, 12), seeds)

@@ -42,11 +42,11 @@ def at_middle(ranges: SimulationRanges, **values: float) -> SimulationRanges:
     """The middle of every range, without anything random from pixel to pixel, and some values of one's own."""
     middle = {name: (sum(getattr(ranges, name)) / 2,) * 2 for name in LANES}
     quiet = dict.fromkeys(("threshold_spread", "leak", "noise", "turn", "delay", "rotation", "shear", "stretch"), 0.0)
-    chosen = {name: (value, value) for name, value in {**quiet, "amplitude_spread": 0.0, **values}.items()}
-    return replace(ranges, **{**middle, **chosen})
+    fixed = {name: (value, value) for name, value in {**quiet, "amplitude_spread": 0.0, **values}.items()}
+    return replace(ranges, **{**middle, **fixed})
 
 
-def photographs(n: int = 4, size: int = 16) -> torch.Tensor:
+def static_images(n: int = 4, size: int = 16) -> torch.Tensor:
     x = torch.zeros(n, 1, size, size)
     for i in range(n):
         x[i, 0, 4 : size - 4, 5 : 7 + i] = 1
@@ -67,7 +67,7 @@ def frames_of(
 
 
 def test_counts_are_whole_and_differ_from_draw_to_draw() -> None:
-    x = frames_of(photographs(1).expand(6, -1, -1, -1), SimulationRanges())
+    x = frames_of(static_images(1).expand(6, -1, -1, -1), SimulationRanges())
     assert x.shape == (T, 6, 2, 16, 16)
     assert x.dtype == torch.float32
     assert torch.equal(x, x.round())
@@ -76,7 +76,7 @@ def test_counts_are_whole_and_differ_from_draw_to_draw() -> None:
 
 
 def test_a_sample_depends_on_its_draw_position_alone() -> None:
-    images, grid = photographs(6), SensorGrid(16, (16, 16), "sum")
+    images, grid = static_images(6), SensorGrid(16, (16, 16), "sum")
     profile = PROFILES["saccades"]
     whole = simulate_frames(images, draws_of(6, grid), grid, time_bins=T, profile=profile)
     some = simulate_frames(images[2:4], draws_of(2, grid, first=2), grid, time_bins=T, profile=profile)
@@ -100,9 +100,9 @@ def test_settings_lie_in_their_ranges(seed: int) -> None:
 
 def test_nothing_moves_nothing_fires() -> None:
     still = at_middle(SimulationRanges(), amplitude=0.0)
-    assert not frames_of(photographs(), still).any()
+    assert not frames_of(static_images(), still).any()
     moving = at_middle(SimulationRanges())
-    assert frames_of(photographs(), moving).any()
+    assert frames_of(static_images(), moving).any()
     assert not frames_of(torch.full((2, 1, 16, 16), 0.4), moving).any(), "no contrast"
 
 
@@ -121,7 +121,7 @@ def test_noise_and_leak_are_as_frequent_as_they_say() -> None:
 def test_events_add_up_to_the_change_of_the_light() -> None:
     """Without dead time and lag, the thresholds of all events sum to the change of the log light."""
     ranges = at_middle(SimulationRanges(), dead_time=0.0, bandwidth=1e12, threshold_on=0.1, off_ratio=1.3)
-    images, grid = photographs(), SensorGrid(16, (16, 16), "sum")
+    images, grid = static_images(), SensorGrid(16, (16, 16), "sum")
     draws = draws_of(4, grid)
     s = scale_settings(draws.settings, ranges)
     times = torch.linspace(0, 1, T * INSTANTS + 1)
@@ -136,7 +136,7 @@ def test_events_add_up_to_the_change_of_the_light() -> None:
 
 def test_thresholds_dead_time_and_bandwidth_take_events_away() -> None:
     def events(**values: float) -> float:
-        return float(frames_of(photographs(), at_middle(SimulationRanges(), **values)).sum())
+        return float(frames_of(static_images(), at_middle(SimulationRanges(), **values)).sum())
 
     assert events(threshold_on=0.4) < events(threshold_on=0.2) < events(threshold_on=0.1)
     assert events(dead_time=0.05) < events(dead_time=0.01) < events(dead_time=0.0)
@@ -154,7 +154,7 @@ def test_a_bright_bar_that_moves_right_is_on_in_front_and_off_behind() -> None:
     off, on = ((x[p] * places).sum() / x[p].sum() for p in (0, 1))
     assert 5 <= off <= 8
     assert 9 <= on <= 12
-    # The negative of the picture, seen as a negative, is the picture.
+    # Inverting the image and the camera's sign changes nothing.
     negative = frames_of(1 - image, ranges, legs=right, inverted=True)[:, 0].sum(0)[:, 8]
     assert torch.equal(x, negative)
 
@@ -187,7 +187,7 @@ def test_other_units_of_frames() -> None:
     assert SensorGrid(48, (240, 180), "bilinear").gain == 1
     small = at_middle(SimulationRanges())
     frames = simulate_frames(
-        photographs(2, 48), draws_of(2, large), large, time_bins=T, profile=Profile(small, TRIANGLE)
+        static_images(2, 48), draws_of(2, large), large, time_bins=T, profile=Profile(small, TRIANGLE)
     )
     assert frames.shape == (T, 2, 2, 48, 48)
 
@@ -233,7 +233,7 @@ def test_the_mismatched_camera_is_not_the_one_of_the_built_in_recordings() -> No
 def test_the_simulator_reads_the_shard_set() -> None:
     manifest = {"sensor_size": [34, 34], "settings": {"reduction": "sum"}}
     simulator = Simulator(manifest, (T, 2, 28, 28), profile="smooth", seed=3)
-    images = photographs(3, 28).expand(-1, 2, -1, -1)
+    images = static_images(3, 28).expand(-1, 2, -1, -1)
     first = simulator.frames(images, epoch=1, draws=torch.tensor([4, 9, 2]))
     assert first.shape == (T, 3, 2, 28, 28)
     assert torch.equal(first, simulator.frames(images, epoch=1, draws=torch.tensor([4, 9, 2])))
@@ -243,7 +243,7 @@ def test_the_simulator_reads_the_shard_set() -> None:
 
 
 def test_agrees_with_real_recordings() -> None:
-    """The 20 photographs against their own N-MNIST recordings; at the middle of the ranges, and drawn from them."""
+    """The 20 static images against their own N-MNIST recordings; at the middle of the ranges, and drawn from them."""
     if not REAL.is_dir():
         pytest.skip("no real recordings here")
     with (REAL / "expected.csv").open() as file:

@@ -52,16 +52,16 @@ def made(shards, **how):
 
 
 def test_the_teacher_is_an_ann_that_learns_the_pool_the_same_way_every_time(shards):
-    found = []
+    weights = []
     for _ in range(2):
         method, network, data = made(shards)
         assert (method.teacher.settings.neuron, method.teacher.settings.time_steps) == ("ReLU", 1)
         assert {n: p.shape for n, p in method.teacher.named_parameters() if n != "coefficients"} == {
             n: p.shape for n, p in network.named_parameters() if n != "coefficients"
         }
-        found.append(method.prepare(data, CPU, lambda: None))
-        method.restore(found[-1], CPU)
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+        weights.append(method.prepare(data, CPU, lambda: None))
+        method.restore(weights[-1], CPU)
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     images = data.images(torch.arange(15))
     logits = method.teacher(images[None], None).static_logits[0]
     assert (logits.argmax(1) == data.image_labels).double().mean() > 0.9

@@ -30,9 +30,9 @@ def test_other_weights_in_closed_form():
         ("bounded", [0.75, 0.875], [0.75, 0.625]),
         ("normalized", [0.8, 1.2], [4 / 3, 2 / 3]),
     ):
-        found = step_weights(c, mode=mode)
-        torch.testing.assert_close(found[0], torch.tensor(up, dtype=torch.float64))
-        torch.testing.assert_close(found[1], torch.tensor(down, dtype=torch.float64))
+        values = step_weights(c, mode=mode)
+        torch.testing.assert_close(values[0], torch.tensor(up, dtype=torch.float64))
+        torch.testing.assert_close(values[1], torch.tensor(down, dtype=torch.float64))
     with pytest.raises(ValueError, match="published, bounded or normalized"):
         step_weights(c, mode="none")
 
@@ -51,11 +51,11 @@ def test_no_coefficients_switch_a_loss_off(c):
 def test_under_huge_coefficients_only_the_published_weights_forget_the_events():
     out, y = outputs(), labels()
     huge = torch.full((3,), 50.0, dtype=torch.float64)
-    found = {mode: transfer_loss(out, y, huge, weights=mode) for mode in ("published", "bounded", "normalized")}
+    values = {mode: transfer_loss(out, y, huge, weights=mode) for mode in ("published", "bounded", "normalized")}
     plain = classification_loss(out.event_logits, y, tet=True)
-    assert float(found["published"].event.detach()) < 1e-12
-    torch.testing.assert_close(found["bounded"].event, plain / 2)
-    torch.testing.assert_close(found["normalized"].event, plain)
+    assert float(values["published"].event.detach()) < 1e-12
+    torch.testing.assert_close(values["bounded"].event, plain / 2)
+    torch.testing.assert_close(values["normalized"].event, plain)
 
 
 def test_equal_coefficients_are_no_weights_once_normalized():

@@ -105,8 +105,8 @@ def test_a_broken_term_is_named(shards, tmp_path, monkeypatch):
 
 def test_pool_draws_cover_the_pool_and_carry_their_own_labels(shards):
     data = TrainingBatches(shards, tiny_recipe().train, device=CPU, needs_static=True, draw_from_pool=True)
-    seen = np.concatenate([data.batch(epoch, index).image_labels for epoch in range(9) for index in range(3)])
-    assert set(seen) == {0, 1, 2}
+    classes = np.concatenate([data.batch(epoch, index).image_labels for epoch in range(9) for index in range(3)])
+    assert set(classes) == {0, 1, 2}
     batch = data.batch(0, 0)
     assert not torch.equal(batch.image_labels, batch.labels)
     bright = batch.images[:, 0].mean(1).view(-1, 4, 4).mean(2).argmax(1)  # the column block that a class lights up

@@ -30,13 +30,13 @@ def test_images_of_the_whole_pool_then_the_events_of_event_only(tmp_path):
     )
     method, batch = cls(settings, steps=10), data.batch(0, 0)
     for step in range(4):
-        shown = method.inputs(batch, step)
-        assert shown.static is None
-        assert torch.equal(shown.event, batch.images.expand(4, -1, -1, -1, -1))
-        assert torch.equal(shown.labels, batch.image_labels)
+        inputs = method.inputs(batch, step)
+        assert inputs.static is None
+        assert torch.equal(inputs.event, batch.images.expand(4, -1, -1, -1, -1))
+        assert torch.equal(inputs.labels, batch.image_labels)
     for step in range(4, 10):
-        shown = method.inputs(batch, step)
-        assert (shown.static, shown.event is batch.events, shown.labels is batch.labels) == (None, True, True)
+        inputs = method.inputs(batch, step)
+        assert (inputs.static, inputs.event is batch.events, inputs.labels is batch.labels) == (None, True, True)
 
 
 def test_the_switch_is_logged_and_a_continued_run_is_the_same(tmp_path):

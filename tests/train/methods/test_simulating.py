@@ -1,4 +1,4 @@
-"""The methods that show photographs as simulated recordings, on the shard set in memory."""
+"""The methods that train on simulated recordings of static images, on the shard set in memory."""
 
 from __future__ import annotations
 

@@ -67,11 +67,11 @@ def test_a_switch_is_recorded_and_leaves_the_log_its_shape(shards, plain, tmp_pa
 
 def first_loss(shards, step=1, **settings):
     """Loss of one batch of a fresh network."""
-    chosen = tiny_recipe(**{**BASE, **settings}).train
-    cls = find_method(chosen.method)
-    data = TrainingBatches(shards, chosen, device=torch.device("cpu"), needs_static=cls.needs_static)
-    method = cls(chosen, steps=chosen.epochs * data.steps_per_epoch)
-    net = make_network(network_arguments(chosen, shards), seed=0)
+    train_settings = tiny_recipe(**{**BASE, **settings}).train
+    cls = find_method(train_settings.method)
+    data = TrainingBatches(shards, train_settings, device=torch.device("cpu"), needs_static=cls.needs_static)
+    method = cls(train_settings, steps=train_settings.epochs * data.steps_per_epoch)
+    net = make_network(network_arguments(train_settings, shards), seed=0)
     method.begin_epoch(net, 0)
     batch = data.batch(0, 0)
     inputs = method.inputs(batch, step)

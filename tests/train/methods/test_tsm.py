@@ -1,4 +1,4 @@
-"""Method `tsm`: sequences that turn from photograph to recording once, and the heads that see it."""
+"""Method `tsm`: sequences that turn from static image to recording once, and the heads that see it."""
 
 import pytest
 import torch
@@ -75,7 +75,7 @@ def made(shards, **how):
 
 def test_frames_of_the_static_stream(shards):
     method, _, batch = made(shards, sliding="linear")
-    seen = set()
+    shares = set()
     for step in (0, 10, 20, 30):
         inputs = method.inputs(batch, step)
         mixed = inputs.extra["event_frames"]
@@ -84,10 +84,10 @@ def test_frames_of_the_static_stream(shards):
             for b in range(10):
                 source = batch.events[t, b] if mixed[t, b] else batch.images[b]
                 assert torch.equal(inputs.static[t, b], source)
-        seen.add(int(mixed.sum()))
-    assert min(seen) == 0
-    assert max(seen) == 40
-    assert len(seen) > 2
+        shares.add(int(mixed.sum()))
+    assert min(shares) == 0
+    assert max(shares) == 40
+    assert len(shares) > 2
 
 
 def test_losses_of_the_heads_in_closed_form(shards):

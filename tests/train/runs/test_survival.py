@@ -93,8 +93,8 @@ def test_kills_at_random_steps_change_nothing(tmp_path, shards, kills):
     for number, step in enumerate(sorted(random.Random(5).sample(range(2, 35), kills))):
         options = {"checkpoint_every": "3", "residence": ("host", "disk")[number % 2]}
         process = worker(tmp_path, recipe=recipe, die_at=step, options=options)
-        said = process.communicate(timeout=300)[1]
-        assert process.returncode == -signal.SIGKILL, said
+        stderr = process.communicate(timeout=300)[1]
+        assert process.returncode == -signal.SIGKILL, stderr
         state = tmp_path / "run" / "checkpoint" / "state.json"
         kept = json.loads(state.read_bytes())["step"] if state.exists() else 0
         assert 0 <= step - kept <= 3
@@ -117,10 +117,10 @@ def test_signals_write_a_checkpoint_and_have_their_own_codes(tmp_path, shards, n
     process = worker(tmp_path, recipe=recipe, hold_at=25, options={"checkpoint_every": "20"})
     wait_for_file(process, tmp_path / "run.held")
     process.send_signal(signal.Signals[number])
-    said = process.communicate(timeout=300)[1]
-    assert process.returncode == code, said
-    assert f"Stopped by {number} with a checkpoint" in said
-    assert "Traceback" not in said
+    stderr = process.communicate(timeout=300)[1]
+    assert process.returncode == code, stderr
+    assert f"Stopped by {number} with a checkpoint" in stderr
+    assert "Traceback" not in stderr
     assert json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_bytes())["step"] == 26
     if number == "SIGUSR1":
         train(shards, tiny_recipe(**recipe), tmp_path / "run", device="cpu")
@@ -135,9 +135,9 @@ def test_a_second_interrupt_ends_at_once(tmp_path, shards):
     wait_for_file(process, tmp_path / "run.heard")
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=300)[1]
-    assert process.returncode in (130, -signal.SIGINT), said
-    assert "KeyboardInterrupt" in said
+    stderr = process.communicate(timeout=300)[1]
+    assert process.returncode in (130, -signal.SIGINT), stderr
+    assert "KeyboardInterrupt" in stderr
 
 
 def test_the_command_line_turns_sigterm_into_its_code(shard_set, tmp_path):
@@ -151,9 +151,9 @@ def test_the_command_line_turns_sigterm_into_its_code(shard_set, tmp_path):
     assert second.returncode == 1
     assert "another process is working on this run" in second.stderr
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=300)[1]
-    assert process.returncode == 143, said
-    assert "the same command continues" in said
+    stderr = process.communicate(timeout=300)[1]
+    assert process.returncode == 143, stderr
+    assert "the same command continues" in stderr
     assert not (tmp_path / "run" / ".lock").exists()
 
 

@@ -31,23 +31,23 @@ def test_two_synchronized_processes_equal_one(made_once, tmp_path, monkeypatch, 
 @pytest.mark.long
 def test_processes_on_their_own_equal_parts_one_after_the_other(tmp_path, monkeypatch):
     """Without `synchronize` a slice is on its own, as a part of an accumulated batch is."""
-    codes, said = train_processes(2, tmp_path, "two", double=True, sizes={"train": 21}, recipe={"epochs": 2})
-    assert codes == [0, 0], said
+    codes, stderr = train_processes(2, tmp_path, "two", double=True, sizes={"train": 21}, recipe={"epochs": 2})
+    assert codes == [0, 0], stderr
     train_in_double(monkeypatch, tmp_path, "parts", {"epochs": 2, "accumulate": 2}, {"train": 21})
     assert largest_difference(tmp_path / "parts", tmp_path / "two") < 1e-9  # the SCNN has no running statistics
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_ends_the_team_and_the_run_continues(tmp_path, rank):
+def test_a_killed_process_ends_the_others_and_the_run_continues(tmp_path, rank):
     plan = {"recipe": {"epochs": 4, "synchronize": True}, "options": {"checkpoint_every": "2"}}
     codes, _ = train_processes(2, tmp_path, "parts", die_at=5, die_rank=rank, **plan)
     assert codes[rank] == -9
     assert codes[1 - rank] not in (0, -9)
     assert not (tmp_path / "parts" / "result.json").exists()
     for run in ("parts", "whole"):
-        codes, said = train_processes(2, tmp_path, run, **plan)
-        assert codes == [0, 0], said
+        codes, stderr = train_processes(2, tmp_path, run, **plan)
+        assert codes == [0, 0], stderr
     assert largest_difference(tmp_path / "parts", tmp_path / "whole") == 0
     lines = [[{n: line[n] for n in FIGURES} for line in read_metrics(tmp_path / run)] for run in ("parts", "whole")]
     assert lines[0] == lines[1]
@@ -70,7 +70,7 @@ def test_torchrun_from_the_command_line(shard_set, tmp_path):
     assert len(read_metrics(tmp_path / "run")) == 2
 
 
-def test_one_process_is_a_team_of_its_own():
+def test_one_process_alone():
     alone = Distributed()
     assert alone.is_main
     assert alone.highest(3, 1) == (3, 1)

@@ -73,8 +73,8 @@ def test_an_imported_run_scores_as_the_network_it_was(tmp_path, shards, file):
     split = shards.split("test")
     frames = torch.from_numpy(split.frames).float().transpose(0, 1)
     with torch.no_grad():
-        wanted = net(None, frames).event_logits.mean(0).argmax(1).numpy()
-    assert result["test_accuracy"] == (wanted == split.labels).mean()
+        predictions = net(None, frames).event_logits.mean(0).argmax(1).numpy()
+    assert result["test_accuracy"] == (predictions == split.labels).mean()
     again = evaluate(tmp_path / "run", shards, device="cpu")
     assert (again["accuracy"], again["loss"]) == (result["test_accuracy"], result["test_loss"])
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
@@ -107,7 +107,11 @@ def test_what_does_not_fit_is_named_and_refused_or_left_out(tmp_path, shards, ca
     del state["feature.1.bn.weight"]
     state["fc3.weight"] = torch.zeros(2)
     path = timm_file(tmp_path / "a.pth.tar", state)
-    words = ("missing (1): feature.1.bn.weight", "unexpected (1): fc3.weight", "dvs_fc.1.bias: found [7], expected [3]")
+    words = (
+        "missing (1): feature.1.bn.weight",
+        "unexpected (1): fc3.weight",
+        "dvs_fc.1.bias: checkpoint [7], expected [3]",
+    )
     with pytest.raises(RunError) as caught:
         import_checkpoint(path, shards, tiny_recipe(**RECIPE), tmp_path / "run", device="cpu")
     assert all(word in str(caught.value) for word in (*words, "--partial"))
@@ -159,8 +163,8 @@ def test_files_that_hold_no_tensors_are_refused(tmp_path, shards):
         with pytest.raises(RunError, match=words):
             import_checkpoint(tmp_path / "x.pth.tar", shards, tiny_recipe(**RECIPE), tmp_path / "run", device="cpu")
     torch.save({"state_dict": {"a": torch.ones(1)}, "epoch": "x"}, tmp_path / "y.pth.tar")
-    found = read_published_checkpoint(tmp_path / "y.pth.tar")
-    assert (found.epoch, found.arch) == (None, None)
+    checkpoint = read_published_checkpoint(tmp_path / "y.pth.tar")
+    assert (checkpoint.epoch, checkpoint.arch) == (None, None)
 
 
 def test_command_line(tmp_path, shard_set):

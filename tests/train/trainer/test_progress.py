@@ -13,7 +13,7 @@ from spikebridge.train.errors import NonFiniteError, ReportError, RunStoppedErro
 from spikebridge.train.runs.folder import read_metrics
 from spikebridge.train.runs.state import flatten_numbers
 from spikebridge.train.signals import StopRequest
-from spikebridge.train.trainer import finite as diagnosis
+from spikebridge.train.trainer import finite
 from spikebridge.train.trainer.finite import FiniteWatch, FiringWatch
 from spikebridge.train.trainer.progress import ProgressDisplay
 from spikebridge.train.trainer.run import train
@@ -105,14 +105,16 @@ def test_tensorboard_itself_reads_what_was_written(tmp_path):
     with pytest.raises(RunStoppedError):
         train(shards, recipe, run, device="cpu", tensorboard=True, stop=stop, progress=StoppingBar)
     train(shards, recipe, run, device="cpu", tensorboard=True)
-    found = EventAccumulator(str(run / "tensorboard"))
-    found.Reload()
+    accumulator = EventAccumulator(str(run / "tensorboard"))
+    accumulator.Reload()
     lines = read_metrics(run)
-    wanted = {(name, line["step"]): value for line in lines for name, value in flatten_numbers(line).items()}
-    wanted = {key: value for key, value in wanted.items() if key[0] not in ("epoch", "step")}
-    written = {(tag, event.step): event.value for tag in found.Tags()["scalars"] for event in found.Scalars(tag)}
-    assert sum(len(found.Scalars(tag)) for tag in found.Tags()["scalars"]) == len(written)
-    assert written == pytest.approx(wanted, rel=1e-6)
+    expected = {(name, line["step"]): value for line in lines for name, value in flatten_numbers(line).items()}
+    expected = {key: value for key, value in expected.items() if key[0] not in ("epoch", "step")}
+    written = {
+        (tag, event.step): event.value for tag in accumulator.Tags()["scalars"] for event in accumulator.Scalars(tag)
+    }
+    assert sum(len(accumulator.Scalars(tag)) for tag in accumulator.Tags()["scalars"]) == len(written)
+    assert written == pytest.approx(expected, rel=1e-6)
 
 
 def table(run):
@@ -177,13 +179,13 @@ def test_a_run_with_a_dead_layer_says_so(tmp_path, monkeypatch, caplog, bias, wo
     json.loads((tmp_path / "run" / "result.json").read_text())
 
 
-def test_on_a_device_the_loss_is_looked_at_now_and_then(monkeypatch):
-    """The rule for CUDA, run on the CPU: nothing is read between two looks, and the first bad step is known."""
+def test_on_a_device_the_loss_is_checked_now_and_then(monkeypatch):
+    """The rule for CUDA, run on the CPU: nothing is read between two checks, and the first bad step is known."""
     network = torch.nn.Linear(1, 1)
     watch = FiniteWatch(network, torch.device("cpu"))
     watch._waits = True
     reads = []
-    monkeypatch.setattr(diagnosis, "broken_weights", lambda _: reads.append(1) or ["weight"])
+    monkeypatch.setattr(finite, "broken_weights", lambda _: reads.append(1) or ["weight"])
     good, bad = (SimpleNamespace(total=torch.tensor(value)) for value in (1.0, float("nan")))
     for step in range(20):
         watch.check_loss(bad if step in (12, 15) else good, (None, None), step=step)

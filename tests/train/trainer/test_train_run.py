@@ -92,9 +92,9 @@ def test_evaluate_reproduces_the_result_and_writes_nothing(finished):
     shards, run = finished
     result = json.loads((run / "result.json").read_text())
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
-    found = evaluate(run, shards, device="cpu")
-    assert (found["accuracy"], found["loss"]) == (result["test_accuracy"], result["test_loss"])
-    assert (found["split"], found["samples"], found["confusion"]) == ("test", 12, result["confusion"])
+    scores = evaluate(run, shards, device="cpu")
+    assert (scores["accuracy"], scores["loss"]) == (result["test_accuracy"], result["test_loss"])
+    assert (scores["split"], scores["samples"], scores["confusion"]) == ("test", 12, result["confusion"])
     last = evaluate(run, shards, split="validation", weights="last", device="cpu")
     assert last["accuracy"] == result["last_validation_accuracy"]
     assert last["loss"] == result["last_validation_loss"]
@@ -168,8 +168,8 @@ def test_processor_time_adds_up_over_sittings(tmp_path, shards, monkeypatch):
     monkeypatch.setattr(epochs.Trainer, "_step", step)
     recipe = tiny_recipe(method="event_only", epochs=3)
     assert train(shards, recipe, tmp_path / "whole", device="cpu")["training_cpu_seconds"] == 9
-    found = train_in_two_sittings(shards, recipe, tmp_path / "parts", step=5)
-    assert found["training_cpu_seconds"] == 9
+    parts = train_in_two_sittings(shards, recipe, tmp_path / "parts", step=5)
+    assert parts["training_cpu_seconds"] == 9
 
     def older(path):
         return (state := read(path)) and {name: value for name, value in state.items() if "cpu" not in name}
@@ -403,25 +403,25 @@ def test_a_backend_that_cannot_run_leaves_no_folder(tmp_path, shards, monkeypatc
 
 
 def test_progress_counts_steps(tmp_path, shards):
-    seen = []
+    steps_shown = []
 
     class Bar:
         def __init__(self, **options):
-            seen.append(options)
+            steps_shown.append(options)
 
         def update(self, n):
-            seen.append(n)
+            steps_shown.append(n)
 
         def set_postfix(self, values):
-            seen.append(values)
+            steps_shown.append(values)
 
         def close(self):
-            seen.append("closed")
+            steps_shown.append("closed")
 
     train(shards, tiny_recipe(epochs=1), tmp_path / "run", device="cpu", progress=Bar)
-    assert seen[0]["total"] == 3
-    assert seen.count(1) == 3
-    assert seen[-1] == "closed"
+    assert steps_shown[0]["total"] == 3
+    assert steps_shown.count(1) == 3
+    assert steps_shown[-1] == "closed"
 
 
 def test_global_random_state_is_left_alone(tmp_path, shards):
