@@ -27,17 +27,19 @@ _SIGN = -(2**63)
 
 def _shift_right(value: Tensor, bits: int) -> Tensor:
     """Shift right as an unsigned number: zeros come in at the top."""
-    return (value >> bits) & (2 ** (64 - bits) - 1)
+    return (value >> bits).bitwise_and_(2 ** (64 - bits) - 1)
 
 
 def _mix(value: Tensor) -> Tensor:
-    """Spread every input bit over all output bits: the finaliser of SplitMix64, modulo 2**64.
+    """Spread every input bit over all output bits, in place: the finaliser of SplitMix64, modulo 2**64.
 
     Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
-    value = (value ^ _shift_right(value, 30)) * _FIRST
-    value = (value ^ _shift_right(value, 27)) * _SECOND
-    return value ^ _shift_right(value, 31)
+    for bits, factor in ((30, _FIRST), (27, _SECOND)):
+        value ^= _shift_right(value, bits)
+        value *= factor
+    value ^= _shift_right(value, 31)
+    return value
 
 
 def random_words(seed: int, name: str, epoch: Epoch, draws: Tensor, *, lane: int = 0) -> Tensor:
@@ -73,8 +75,8 @@ def many_uniforms(seed: int, name: str, epoch: Epoch, draws: Tensor, count: int)
     """
     steps = torch.arange(1, -(-count // 2) + 1, device=draws.device) * _GOLDEN
     words = _mix(random_words(seed, name, epoch, draws)[:, None] + steps)  # [B, count / 2]
-    halves = torch.stack([words & 0xFFFFFFFF, _shift_right(words, 32)], -1).flatten(1)[:, :count]
-    return (halves >> 8).float() * 2.0**-24
+    halves = words.view(torch.int32)[:, :count]  # the lower one first: torch runs on little-endian machines alone
+    return (halves >> 8).bitwise_and_(2**24 - 1).float().mul_(2.0**-24)
 
 
 def _argsort_words(words: Tensor) -> Tensor:
