@@ -24,7 +24,7 @@ SHOWN = 5
 
 
 @dataclass
-class Part:
+class Comparison:
     """One split, the static images, or the files: what is in one set only, what differs, and how many are equal.
 
     Args:
@@ -52,11 +52,11 @@ class Part:
 
     @property
     def same(self) -> bool:
-        """True when nothing differs."""
+        """Return whether nothing differs."""
         return not (self.only_first or self.only_second or self.changed)
 
     def lines(self, name: str) -> list[str]:
-        """For the terminal; the first keys of each kind are named."""
+        """Return the lines for the terminal; the first keys of each kind are named."""
         reasons = ", ".join(f"{count:,} {what}" for what, count in self.reasons.items())
         counts = {
             "equal": self.equal,
@@ -91,23 +91,23 @@ class Difference:
     bytes: tuple[int, int]
     settings: list[str]
     classes: list[str]
-    parts: dict[str, Part]
+    parts: dict[str, Comparison]
     order: bool
     samples: tuple[str, ...]
-    files: Part
+    files: Comparison
 
     @property
     def identical(self) -> bool:
-        """The same set, byte for byte."""
+        """Return whether the sets are the same, byte for byte."""
         return self.ids[0] == self.ids[1]
 
     @property
     def same_content(self) -> bool:
-        """Equal samples in equal order, classes and static images; settings may differ."""
+        """Return whether samples, their order, classes and static images are equal; settings may differ."""
         return not self.classes and self.order and all(part.same for part in self.parts.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the values as JSON has them."""
         parts = {name: asdict(part) for name, part in self.parts.items()}
         return {
             **vars(self),
@@ -118,7 +118,7 @@ class Difference:
         }
 
     def text(self) -> str:
-        """For the terminal."""
+        """Return the text for the terminal."""
         if self.identical:
             return f"the same shard set, {self.ids[0]}"
         head = "same samples, classes and images" if self.same_content else "different"
@@ -168,7 +168,7 @@ def difference(first: ShardSet, second: ShardSet, *, progress: Progress | None =
 
 
 def _sample(shards: ShardSet) -> str:
-    """The shape and type of a sample."""
+    """Return the shape and type of a sample."""
     return f"{'x'.join(map(str, shards.sample_shape))} {shards.dtype}"
 
 
@@ -183,17 +183,17 @@ def _class_lines(first: Sequence[str], second: Sequence[str]) -> list[str]:
     return lines or ["classes: the same names with other numbers"]
 
 
-def _compare_files(first: ShardSet, second: ShardSet) -> Part:
+def _compare_files(first: ShardSet, second: ShardSet) -> Comparison:
     one, other = ({e["name"]: e["sha256"] for e in shards.manifest["files"]} for shards in (first, second))
-    part = Part(only_first=sorted(one.keys() - other.keys()), only_second=sorted(other.keys() - one.keys()))
+    part = Comparison(only_first=sorted(one.keys() - other.keys()), only_second=sorted(other.keys() - one.keys()))
     common = sorted(one.keys() & other.keys())
     part.take(common, {"bytes": np.array([one[name] != other[name] for name in common], bool)})
     return part
 
 
-def compare_splits(first: Split, second: Split) -> Part:
-    """Samples of two splits by key."""
-    part = Part()
+def compare_splits(first: Split, second: Split) -> Comparison:
+    """Compare the samples of two splits by key."""
+    part = Comparison()
     place = {key: i for i, key in enumerate(second.keys)}
     known = set(first.keys)
     part.only_second = [key for key in second.keys if key not in known]
@@ -210,9 +210,9 @@ def compare_splits(first: Split, second: Split) -> Part:
     return part
 
 
-def _compare_static(first: ShardSet, second: ShardSet) -> Part:
+def _compare_static(first: ShardSet, second: ShardSet) -> Comparison:
     one, other = (read_static(shards.path / STATIC_FILE, resident=False) for shards in (first, second))
-    part = Part()
+    part = Comparison()
     row = {key: i for i, key in enumerate(other.keys)}
     known = set(one.keys)
     part.only_second = [key for key in other.keys if key not in known]

@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.checks.samples import Facts
+from spikebridge.pipeline.checks.samples import SampleMetadata
 from spikebridge.pipeline.shards.manifest import SPLITS
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.static_pool import DUPLICATE, POOL, ROLES, STATIC_FILE, StaticImages, read_static
@@ -30,13 +30,13 @@ class Recordings:
         self._static: list[NDArray[np.bytes_]] = [np.empty(0, "S1")]
         self._events = [np.empty((0, 32), np.uint8)]
 
-    def add(self, split: str, index: NDArray[Any], facts: Facts) -> None:
+    def add(self, split: str, index: NDArray[Any], metadata: SampleMetadata) -> None:
         """Take the samples of one shard."""
         self._splits.append(np.full(len(index), SPLITS.index(split), np.int8))
         self._labels.append(index["label"].astype(np.int32))
         self._keys.append(index["key"].copy())
-        self._static.append(facts.static)
-        self._events.append(facts.events_sha256)
+        self._static.append(metadata.static)
+        self._events.append(metadata.events_sha256)
 
     @property
     def splits(self) -> NDArray[np.int8]:
@@ -55,7 +55,7 @@ class Recordings:
 
     @property
     def static(self) -> NDArray[np.bytes_]:
-        """[n] key of the photograph, empty where there is none."""
+        """[n] key of the static image, empty where there is none."""
         return np.concatenate(self._static)
 
     @property
@@ -64,8 +64,8 @@ class Recordings:
         return np.concatenate(self._events)
 
 
-class Photographs(NamedTuple):
-    """The static images of a set, and what tells equal ones.
+class StaticContent(NamedTuple):
+    """The static images of a set, and the hashes by which equal ones are found.
 
     Args:
         static: the images, which stay in their file.
@@ -76,7 +76,7 @@ class Photographs(NamedTuple):
     stored_crc32: NDArray[np.uint32]
 
     @classmethod
-    def read(cls, path: Path) -> Photographs:
+    def read(cls, path: Path) -> StaticContent:
         """Read and hash every image of a file.
 
         Raises:
@@ -88,12 +88,16 @@ class Photographs(NamedTuple):
 
 
 def check_static(shards: ShardSet, static: StaticImages) -> Iterator[str]:
-    """The static images against the manifest, and their order."""
-    said = shards.manifest["static"]
+    """Compare the static images with the manifest, and check their order."""
+    summary = shards.manifest["static"]
     roles = _roles(static)
     counts = dict(zip(ROLES, np.bincount(roles, minlength=len(ROLES)).tolist(), strict=True))
-    if len(static) != said["images"] or counts != said["roles"] or list(static.images.shape[1:]) != said["shape"]:
-        yield f"{STATIC_FILE}: holds {counts} of shape {static.images.shape[1:]}, the manifest says {said}"
+    if (
+        len(static) != summary["images"]
+        or counts != summary["roles"]
+        or list(static.images.shape[1:]) != summary["shape"]
+    ):
+        yield f"{STATIC_FILE}: holds {counts} of shape {static.images.shape[1:]}, the manifest says {summary}"
     pool_labels = static.labels[: counts[POOL]]
     offsets = np.searchsorted(pool_labels, np.arange(len(shards.classes) + 1))
     ordered: Any = True
@@ -107,57 +111,57 @@ def check_static(shards: ShardSet, static: StaticImages) -> Iterator[str]:
 
 
 def check_counts(shards: ShardSet, recordings: Recordings) -> Iterator[str]:
-    """Samples per split and class against the manifest, and keys that are not unique."""
+    """Compare the samples per split and class with the manifest; name keys that are not unique."""
     splits, labels, keys = recordings.splits, recordings.labels, recordings.keys
     for number, name in enumerate(SPLITS):
         counts = np.bincount(labels[splits == number], minlength=len(shards.classes)).tolist()
-        said = shards.manifest["splits"][name]
-        if name in shards.present and (counts != said["per_class"] or sum(counts) != said["samples"]):
-            yield f"split {name}: {counts} samples per class found, the manifest says {said['per_class']}"
+        summary = shards.manifest["splits"][name]
+        if name in shards.present and (counts != summary["per_class"] or sum(counts) != summary["samples"]):
+            yield f"split {name}: {counts} samples per class found, the manifest says {summary['per_class']}"
     if len({key.lower() for key in keys.tolist()}) != len(keys):
         yield "a sample key stands in the set twice, or twice but for its case"
 
 
 def leak_notes(shards: ShardSet, static: StaticImages, leaked: int) -> Iterator[str]:
-    """What is worth knowing about leaks that are no problem, or cannot be found."""
+    """Return what is worth knowing about leaks that are no problem, or cannot be found."""
     if shards.settings["protocol"] == "legacy":
         yield f"protocol legacy: {leaked} leak(s) between the splits, which are part of the published protocol"
     if shards.settings["protocol"] == "leaky":
-        yield f"protocol LEAKY: {leaked} photograph(s) leak, on purpose; no accuracy reached with this set is a result"
+        yield f"protocol LEAKY: {leaked} static image(s) leak, on purpose; no accuracy of this set is a result"
     if shards.manifest["pairing"]["kind"] != "exact":
         yield (
-            "pairs are known by class only: which photograph a recording shows is not known, so no check can prove the "
-            "absence of leaks"
+            "pairs are known by class only: which static image a recording shows is not known, so no check can prove "
+            "the absence of leaks"
         )
     if copies := static.roles.count(DUPLICATE):
-        yield f"{copies} image(s) equal a held-out photograph and were kept out of the pool"
+        yield f"{copies} image(s) equal a held-out static image and were kept out of the pool"
 
 
 def recording_leaks(recordings: Recordings) -> Iterator[str]:
-    """Recordings in two splits."""
+    """Yield recordings in two splits."""
     keys = recordings.keys
     for one, other in _equal_recordings(recordings.events_sha256, recordings.splits):
         yield f"{keys[one].decode()} and {keys[other].decode()} are one recording in two splits"
 
 
-def photograph_leaks(recordings: Recordings, photographs: Photographs) -> Iterator[str]:
-    """Held-out photographs in the pool or behind a training recording."""
-    static = photographs.static
+def static_leaks(recordings: Recordings, static_content: StaticContent) -> Iterator[str]:
+    """Yield held-out static images in the pool or behind a training recording."""
+    static = static_content.static
     keys, splits = recordings.keys, recordings.splits
     names, rows = _rows_of(recordings.static, static)
     for i in np.flatnonzero(rows == UNKNOWN):
-        yield f"{keys[i].decode()} names the photograph {names[i].decode()}, which is not in {STATIC_FILE}"
+        yield f"{keys[i].decode()} names the static image {names[i].decode()}, which is not in {STATIC_FILE}"
     roles = _roles(static)
     pool, held = roles == ROLES.index(POOL), (roles != ROLES.index(POOL)) & (roles != ROLES.index(DUPLICATE))
     shown_held_out = np.unique(rows[(rows >= 0) & (splits != 0)])
     for row in shown_held_out[pool[shown_held_out]]:
-        yield f"{static.keys[row]}, the photograph of a held-out recording, is in the static pool"
+        yield f"{static.keys[row]}, the static image of a held-out recording, is in the static pool"
     held[shown_held_out] = True
     training = np.flatnonzero((splits == 0) & (rows >= 0))
     for i in training[held[rows[training]]]:
         key, role = static.keys[rows[i]], static.roles[rows[i]]
-        yield f"training recording {keys[i].decode()} shows {key}, a held-out photograph (role {role})"
-    yield from _twins(photographs, held, pool & ~held)
+        yield f"training recording {keys[i].decode()} shows {key}, a held-out static image (role {role})"
+    yield from _twins(static_content, held, pool & ~held)
 
 
 UNKNOWN, NONE = -1, -2
@@ -174,7 +178,7 @@ def _keys(static: StaticImages) -> NDArray[np.bytes_]:
 
 
 def _equal_recordings(digests: NDArray[np.uint8], splits: NDArray[np.int8]) -> Iterator[tuple[int, int]]:
-    """Samples with the events of an earlier one of another split, and that one."""
+    """Return samples with the events of an earlier one of another split, and that one."""
     words = np.ascontiguousarray(digests).view("<u8")  # [n,4]
     by_first = np.argsort(words[:, 0], kind="stable")
     again = np.flatnonzero(words[by_first[1:], 0] == words[by_first[:-1], 0])
@@ -189,15 +193,15 @@ def _equal_recordings(digests: NDArray[np.uint8], splits: NDArray[np.int8]) -> I
 
 
 def _rows_of(names: NDArray[np.bytes_], static: StaticImages) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
-    """Row of every photograph by its key, `UNKNOWN` or `NONE`."""
+    """Return the row of every static image by its key, `UNKNOWN` or `NONE`."""
     row_of = {key: row for row, key in enumerate(static.keys)} | {"": NONE}
     rows = (row_of.get(name.decode("ascii", "backslashreplace"), UNKNOWN) for name in names.tolist())
     return names, np.fromiter(rows, np.int64, len(names))
 
 
-def _twins(photographs: Photographs, held: NDArray[np.bool_], pool: NDArray[np.bool_]) -> Iterator[str]:
-    """Images of the pool that equal a held-out one, full size or as stored."""
-    static, stored = photographs
+def _twins(static_content: StaticContent, held: NDArray[np.bool_], pool: NDArray[np.bool_]) -> Iterator[str]:
+    """Return images of the pool that equal a held-out one, full size or as stored."""
+    static, stored = static_content
     held_rows = np.flatnonzero(held)
     full = np.ascontiguousarray(static.pixels_sha256)
     begins = full.view("<u8")[:, 0]  # [N]; whole hashes and images are compared where these or checksums are equal
@@ -207,8 +211,8 @@ def _twins(photographs: Photographs, held: NDArray[np.bool_], pool: NDArray[np.b
         for twin in held_rows[(begins[held_rows] == begins[i]) | (stored[held_rows] == stored[i])].tolist():
             one, other = static.keys[i], static.keys[twin]
             if np.array_equal(full[i], full[twin]):
-                yield f"{one} in the static pool has the pixels of {other}, a held-out photograph"
+                yield f"{one} in the static pool has the pixels of {other}, a held-out static image"
                 break
             if np.array_equal(image, static.images[twin]):
-                yield f"{one} in the static pool is stored with the same pixels as {other}, a held-out photograph"
+                yield f"{one} in the static pool is stored with the same pixels as {other}, a held-out static image"
                 break

@@ -57,7 +57,7 @@ class Layout:
 
     @classmethod
     def of(cls, shards: ShardSet) -> Layout:
-        """The layout that a shard set's manifest gives."""
+        """Return the layout that a shard set's manifest gives."""
         return cls(shards.sample_shape, shards.dtype, shards.codec)
 
     @cached_property
@@ -83,12 +83,12 @@ class Stored(NamedTuple):
     metadata: bytes
 
 
-class Facts(NamedTuple):
+class SampleMetadata(NamedTuple):
     """What the metadata of a shard's samples say.
 
     Args:
         events_sha256: [n,32] uint8.
-        static: keys of the photographs, empty where there is none.
+        static: keys of the static images, empty where there is none.
     """
 
     events_sha256: NDArray[np.uint8]
@@ -153,12 +153,12 @@ def walk_tar(file: HashedFile, index: NDArray[Any], layout: Layout, *, name: str
 
 
 def _whole_blocks(sizes: Any) -> Any:
-    """Sizes with what pads them to whole blocks of a tar."""
+    """Return sizes with what pads them to whole blocks of a tar."""
     return -(-sizes // tar.BLOCK) * tar.BLOCK
 
 
 def _parts(sizes: NDArray[np.int64]) -> Iterator[slice]:
-    """Rows of samples that are read together."""
+    """Yield the rows of samples that are read together."""
     first, filled = 0, 0
     for i, size in enumerate(sizes.tolist()):
         if filled and filled + size > PART_BYTES:
@@ -224,7 +224,7 @@ def _check_part(
 def _check_numbers(
     stored: memoryview | bytes, crc32: int, layout: Layout, before: bytes, *, name: str, key: bytes
 ) -> memoryview | bytes:
-    """The numbers of a sample, unpacked where they are packed, their checksum compared with that of the index."""
+    """Return the numbers of a sample, unpacked where they are packed; compare their checksum with the index."""
     numbers: memoryview | bytes = stored
     if layout.codec == GZIP:
         try:
@@ -281,7 +281,7 @@ def walk_hdf5(path: Path, index: NDArray[Any], layout: Layout) -> Iterator[Store
 
 
 def _chunks(path: Path, frames: Any, index: NDArray[Any], layout: Layout) -> Iterator[memoryview | bytes]:
-    """Samples as stored: raw ones through HDF5, which checks them; packed ones as they lie in the file."""
+    """Yield samples as stored: raw ones through HDF5, which checks them; packed ones as they lie in the file."""
     if layout.codec == GZIP:
         with open(path, "rb", buffering=0) as file:
             for row in index:
@@ -296,8 +296,8 @@ def _chunks(path: Path, frames: Any, index: NDArray[Any], layout: Layout) -> Ite
         yield from (samples[i * layout.bytes : (i + 1) * layout.bytes] for i in range(count))
 
 
-def facts(samples: Iterable[Stored], index: NDArray[Any], *, name: str) -> Facts:
-    """What the metadata of a shard's samples say, 32 bytes and a key a sample.
+def read_metadata(samples: Iterable[Stored], index: NDArray[Any], *, name: str) -> SampleMetadata:
+    """Read the metadata of a shard's samples: 32 bytes and a key a sample.
 
     Raises:
         ShardSetError: metadata that is no JSON or lacks something, or whatever ends `samples`.
@@ -311,14 +311,14 @@ def facts(samples: Iterable[Stored], index: NDArray[Any], *, name: str) -> Facts
             metadata, end = decode(text)
             if end != len(text):
                 raise ValueError("something follows it")
-            digest, photograph = bytes.fromhex(metadata["events_sha256"]), metadata["static"] or ""
+            digest, image = bytes.fromhex(metadata["events_sha256"]), metadata["static"] or ""
             if len(digest) != 32:
                 raise ValueError("events_sha256 is no SHA-256")
-            static.append(photograph.encode())
+            static.append(image.encode())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _differs(name, key, f"its metadata: {error}") from error
         events += digest
-    return Facts(np.frombuffer(bytes(events), np.uint8).reshape(-1, 32), np.array(static, np.bytes_))
+    return SampleMetadata(np.frombuffer(bytes(events), np.uint8).reshape(-1, 32), np.array(static, np.bytes_))
 
 
 def _differs(name: str, key: bytes, error: object) -> ShardSetError:

@@ -1,6 +1,6 @@
 """Proof that a shard set is whole, says what it holds, and leaks nothing.
 
-Three parts: every byte against the manifest; every index, sample and image against each other; and the photographs of
+Three parts: every byte against the manifest; every index, sample and image against each other; and the static images of
 held-out recordings against the static pool, by key, by the hash of the full-size pixels, and by the stored pixels.
 Not covered: `environment.json`, which is outside the set's identity and names the tools that made it.
 """
@@ -17,15 +17,15 @@ from spikebridge.pipeline.base.errors import PipelineError
 from spikebridge.pipeline.base.files import FileEntry, HashedFile
 from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.pipeline.checks.leaks import (
-    Photographs,
     Recordings,
+    StaticContent,
     check_counts,
     check_static,
     leak_notes,
-    photograph_leaks,
     recording_leaks,
+    static_leaks,
 )
-from spikebridge.pipeline.checks.samples import Facts, Layout, check_rows, facts, walk_hdf5, walk_tar
+from spikebridge.pipeline.checks.samples import Layout, SampleMetadata, check_rows, read_metadata, walk_hdf5, walk_tar
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import checksums
 from spikebridge.pipeline.shards.reader import PARTIAL, ShardSet
@@ -43,7 +43,7 @@ Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 @dataclass
 class Verification:
-    """What `verify` found.
+    """The findings of `verify`.
 
     Args:
         id: the shard set's ID.
@@ -53,7 +53,7 @@ class Verification:
         samples: samples checked.
         images: static images checked.
         bytes: bytes hashed.
-        leaky: the set says of itself that held-out photographs are in its pool (protocol `leaky`).
+        leaky: the set declares that static images of held-out recordings are in its pool (protocol `leaky`).
     """
 
     id: str
@@ -67,14 +67,14 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """True when there is no problem."""
+        """Return whether there is no problem."""
         return not self.problems
 
     @property
     def verdict(self) -> str:
-        """In three words at most."""
+        """Return the verdict, in three words at most."""
         leaks = "LEAKY as declared" if self.leaky else "no leaks"
-        return f"whole, {leaks}" if self.ok else "NOT GOOD"
+        return f"whole, {leaks}" if self.ok else "FAILED"
 
 
 def verify(path: Path, *, progress: Progress | None = None) -> Verification:
@@ -88,65 +88,67 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verification:
         ShardSetError: there is no manifest that could be checked against.
     """
     shards = ShardSet(path)
-    found = Verification(shards.id, leaky=shards.settings["protocol"] == "leaky")
+    report = Verification(shards.id, leaky=shards.settings["protocol"] == "leaky")
     if absent := [split for split in shards.manifest["splits"] if split not in shards.present]:
-        found.notes.append(f"only a part of the set was pulled: {', '.join(absent)} is not here and was not checked")
+        report.notes.append(f"only a part of the set was pulled: {', '.join(absent)} is not here and was not checked")
     recordings = Recordings()
-    photographs = _check_files(shards, recordings, found, progress or (lambda items, total, what: items))
-    found.problems += _check_listing(path, shards.manifest["files"])
-    if photographs is None:
-        return found  # what lies in damaged files says nothing
+    static_content = _check_files(shards, recordings, report, progress or (lambda items, total, what: items))
+    report.problems += _check_listing(path, shards.manifest["files"])
+    if static_content is None:
+        return report  # what lies in damaged files says nothing
     try:
-        static = photographs.static
-        found.images = len(static)
-        found.problems += check_static(shards, static)
-        found.problems += check_counts(shards, recordings)
-        twice, shown = list(recording_leaks(recordings)), list(photograph_leaks(recordings, photographs))
+        static = static_content.static
+        report.images = len(static)
+        report.problems += check_static(shards, static)
+        report.problems += check_counts(shards, recordings)
+        copies, leaked = list(recording_leaks(recordings)), list(static_leaks(recordings, static_content))
         protocol = shards.settings["protocol"]
-        found.notes += leak_notes(shards, static, len(shown) + (len(twice) if protocol == "legacy" else 0))
-        forbidden = {"strict": twice + shown, "leaky": twice, "legacy": []}[protocol]
-        found.problems += [f"leak: {leak}" for leak in forbidden]
+        report.notes += leak_notes(shards, static, len(leaked) + (len(copies) if protocol == "legacy" else 0))
+        forbidden = {"strict": copies + leaked, "leaky": copies, "legacy": []}[protocol]
+        report.problems += [f"leak: {leak}" for leak in forbidden]
     except DAMAGE as error:
-        found.problems.append(str(error))
-    return found
+        report.problems.append(str(error))
+    return report
 
 
-def _check_files(shards: ShardSet, recordings: Recordings, found: Verification, show: Progress) -> Photographs | None:
-    """Hash every file, and look into the shards; returns the static images if every file is what the manifest says."""
+def _check_files(
+    shards: ShardSet, recordings: Recordings, report: Verification, show: Progress
+) -> StaticContent | None:
+    """Hash every file and check the shards; return the static images if every file is what the manifest says."""
     splits = {shard.name: split for split in shards.manifest["splits"] for shard in shards.event_shards(split)}
     absent = {name: _check_presence(shards.path, entry) for name, entry in shards.files.items()}
     damaged: set[str] = set()
-    photographs: Photographs | None = None
+    static_content: StaticContent | None = None
     pool = ThreadPoolExecutor(THREADS)
     try:
         largest_first = sorted(shards.files, key=lambda name: -shards.files[name]["bytes"])  # threads end together
         jobs = {
-            name: pool.submit(_look_at, shards, name, splits.get(name)) for name in largest_first if not absent[name]
+            name: pool.submit(_check_file, shards, name, splits.get(name)) for name in largest_first if not absent[name]
         }
         names = sorted(shards.files, key=lambda name: (name in splits, name))  # indexes before shards
         for name in show(names, len(names), "files"):
-            problem, (sha256, said) = absent[name], jobs[name].result() if name in jobs else ("", None)
+            problem, (sha256, content) = absent[name], jobs[name].result() if name in jobs else ("", None)
             if not problem and sha256 != shards.files[name]["sha256"]:
                 problem = f"{name}: its content was changed or damaged (SHA-256 differs)"
             if problem:
                 damaged.add(name)
-                found.problems.append(problem)
+                report.problems.append(problem)
             elif index_path(Path(name)).name in damaged:
                 pass  # what was compared with it says nothing
-            elif isinstance(said, str):
-                found.problems.append(said)
-            elif isinstance(said, Photographs):
-                photographs = said
-            elif said is not None:
-                recordings.add(splits[name], shards.index(name), said)
-                found.samples += len(said.static)
-            found.files += 1
-            found.bytes += shards.files[name]["bytes"]
+            elif isinstance(content, str):
+                report.problems.append(content)
+            elif isinstance(content, StaticContent):
+                static_content = content
+            elif content is not None:
+                recordings.add(splits[name], shards.index(name), content)
+                report.samples += len(content.static)
+            report.files += 1
+            report.bytes += shards.files[name]["bytes"]
     finally:
         pool.shutdown(cancel_futures=True)
     if STATIC_FILE not in shards.files:
-        found.problems.append(f"{STATIC_FILE}: not in the manifest")
-    return None if damaged else photographs
+        report.problems.append(f"{STATIC_FILE}: not in the manifest")
+    return None if damaged else static_content
 
 
 def _check_presence(path: Path, entry: FileEntry) -> str:
@@ -157,12 +159,12 @@ def _check_presence(path: Path, entry: FileEntry) -> str:
     return "" if size == entry["bytes"] else f"{entry['name']}: {size} bytes found, {entry['bytes']} expected"
 
 
-Said = Facts | Photographs | str | None
-"""What a file says of samples or images; what is wrong with that; None for a file that says nothing."""
+FileContent = SampleMetadata | StaticContent | str | None
+"""What a file holds of samples or images; what is wrong with that; None for any other file."""
 
 
-def _look_at(shards: ShardSet, name: str, split: str | None) -> tuple[str, Said]:
-    """The hash of a file, and what it says; `split` is given for event shards.
+def _check_file(shards: ShardSet, name: str, split: str | None) -> tuple[str, FileContent]:
+    """Return the hash of a file, and its content; `split` is given for event shards.
 
     A tar is read once and looked at while it is hashed; HDF5, which is less robust, opens only what is known to be
     whole.
@@ -174,18 +176,18 @@ def _look_at(shards: ShardSet, name: str, split: str | None) -> tuple[str, Said]
             return file.sha256(), None
         try:
             if split is None:
-                return file.sha256(), Photographs.read(path)
+                return file.sha256(), StaticContent.read(path)
             index, layout = shards.index(name), Layout.of(shards)
             check_rows(index, split=split, name=name)
             samples = walk_tar(file, index, layout, name=name) if tarred else walk_hdf5(path, index, layout)
-            said: Said = facts(samples, index, name=name)
+            content: FileContent = read_metadata(samples, index, name=name)
         except DAMAGE as error:
-            said = str(error)
-        return file.sha256(), said
+            content = str(error)
+        return file.sha256(), content
 
 
 def _check_listing(path: Path, entries: list[FileEntry]) -> list[str]:
-    """Files that nobody listed, and SHA256SUMS against the manifest."""
+    """Compare the folder and SHA256SUMS with the manifest."""
     problems = []
     known = {entry["name"] for entry in entries}
     known |= {manifests.MANIFEST, manifests.CHECKSUMS, manifests.ENVIRONMENT, PARTIAL}

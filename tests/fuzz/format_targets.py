@@ -30,8 +30,8 @@ from PIL import Image
 
 from spikebridge.pipeline.base.errors import PipelineError, ShardSetError
 from spikebridge.pipeline.base.files import HashedFile
-from spikebridge.pipeline.checks.leaks import Photographs
-from spikebridge.pipeline.checks.samples import Layout, facts, walk_hdf5, walk_tar
+from spikebridge.pipeline.checks.leaks import StaticContent
+from spikebridge.pipeline.checks.samples import Layout, read_metadata, walk_hdf5, walk_tar
 from spikebridge.pipeline.checks.verify import DAMAGE
 from spikebridge.pipeline.containers import cifar, idx, mat
 from spikebridge.pipeline.events.arrays import Events
@@ -166,7 +166,7 @@ def walk(path: Path) -> object:
     with HashedFile(path) as file:
         tarred = path.suffix == ".tar"
         samples = walk_tar(file, index, LAYOUT, name=path.name) if tarred else walk_hdf5(path, index, LAYOUT)
-        return facts(samples, index, name=path.name)
+        return read_metadata(samples, index, name=path.name)
 
 
 def static_file() -> bytes:
@@ -268,7 +268,7 @@ TARGETS = {
     "shard_hdf5": Target(in_a_file("b.h5", damaged_is_refused(walk)), (HDF5,)),
     "shard_index": Target(in_a_file("b.idx.npy", read_index), (INDEX,)),
     "shard_manifest": Target(manifest, (manifests.dump(manifests.seal({"schema": 1})),)),
-    "shard_static": Target(in_a_file("static.h5", damaged_is_refused(Photographs.read)), (static_file(),)),
+    "shard_static": Target(in_a_file("static.h5", damaged_is_refused(StaticContent.read)), (static_file(),)),
     "shard_tar": Target(in_a_file("b.tar", walk), (TAR,)),
     "text": Target(decoded("text"), (text_lines(EVENTS), b"x,y,p,t\n1,2,0,5\n3,4,1,9\n")),
 }

@@ -121,7 +121,7 @@ def test_a_recording_moved_from_test_to_training(copy, keep_original):
         counts[name] = {"samples": len(samples), "per_class": per_class}
     sign(copy, splits=counts)
     problems = verify(copy).problems
-    assert any("held-out photograph" in problem for problem in problems)
+    assert any("held-out static image" in problem for problem in problems)
     assert any("one recording in two splits" in problem for problem in problems) == keep_original
 
 
@@ -258,12 +258,12 @@ def test_a_leaky_set_says_so_everywhere_and_passes_only_under_its_name(shard_set
     found = verify(leaky.path)
     assert found.problems == []
     assert found.verdict == "whole, LEAKY as declared"
-    assert any(note.startswith("protocol LEAKY: 12 photograph(s) leak") for note in found.notes)
+    assert any(note.startswith("protocol LEAKY: 12 static image(s) leak") for note in found.notes)
     assert verify(strict.path).verdict == "whole, no leaks"
 
     renamed = tmp_path / "renamed"
     shutil.copytree(leaky.path, renamed)
     sign(renamed, settings={**leaky.settings, "protocol": "strict"})
     found = verify(renamed)
-    assert found.verdict == "NOT GOOD"
+    assert found.verdict == "FAILED"
     assert sum("is in the static pool" in problem for problem in found.problems) == 12
