@@ -25,21 +25,18 @@ SHOWN = 5
 
 @dataclass
 class Comparison:
-    """One split, the static images, or the files: what is in one set only, what differs, and how many are equal.
-
-    Args:
-        only_first: keys that only the first set has.
-        only_second: keys that only the second has.
-        changed: keys with another content, class, or role.
-        equal: number of equal ones.
-        reasons: what the changed ones differ in, and how many do; some in several things.
-    """
+    """One split, the static images, or the files: what is in one set only, what differs, and how many are equal."""
 
     only_first: list[str] = field(default_factory=list)
+    """Keys that only the first set has."""
     only_second: list[str] = field(default_factory=list)
+    """Keys that only the second has."""
     changed: list[str] = field(default_factory=list)
+    """Keys with another content, class, or role."""
     equal: int = 0
+    """Number of equal ones."""
     reasons: dict[str, int] = field(default_factory=dict)
+    """What the changed ones differ in, and how many do; some in several things."""
 
     def take(self, keys: Sequence[str], differs: dict[str, NDArray[np.bool_]]) -> None:
         """Count keys of both sets as equal or changed; each thing says of which keys it differs."""
@@ -74,26 +71,21 @@ class Comparison:
 
 @dataclass
 class Difference:
-    """What differs between two sets.
-
-    Args:
-        ids: of both.
-        bytes: of all files of both.
-        settings: one line each.
-        classes: one line each.
-        parts: by split, and `static`.
-        order: whether the samples of every split come in the same order.
-        samples: shape and type of a sample of both, where they differ, so that no two can be equal.
-        files: by name.
-    """
+    """What differs between two sets."""
 
     ids: tuple[str, str]
+    """Of both sets."""
     bytes: tuple[int, int]
+    """Of all files of both."""
     settings: list[str]
+    """One line each, as for the classes."""
     classes: list[str]
     parts: dict[str, Comparison]
+    """By split, and `static`."""
     order: bool
+    """Whether the samples of every split come in the same order."""
     samples: tuple[str, ...]
+    """Shape and type of a sample of both, where they differ, so that no two can be equal."""
     files: Comparison
 
     @property

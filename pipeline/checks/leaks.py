@@ -65,15 +65,12 @@ class Recordings:
 
 
 class StaticContent(NamedTuple):
-    """The static images of a set, and the hashes by which equal ones are found.
-
-    Args:
-        static: the images, which stay in their file.
-        stored_crc32: [N] checksums of the pixels as stored: images that differ here are not equal.
-    """
+    """The static images of a set, and the hashes by which equal ones are found."""
 
     static: StaticImages
+    """The images, which stay in their file."""
     stored_crc32: NDArray[np.uint32]
+    """[N] checksums of the pixels as stored: images that differ here are not equal."""
 
     @classmethod
     def read(cls, path: Path) -> StaticContent:

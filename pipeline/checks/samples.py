@@ -43,17 +43,14 @@ MAX_METADATA = 2**20
 
 @dataclass(frozen=True)
 class Layout:
-    """What the manifest says of every sample.
-
-    Args:
-        shape: (T,P,H,W).
-        dtype: stored type.
-        codec: `raw` or `gzip`.
-    """
+    """What the manifest says of every sample."""
 
     shape: tuple[int, ...]
+    """(T,P,H,W)."""
     dtype: np.dtype[Any]
+    """Stored type."""
     codec: str
+    """`raw` or `gzip`."""
 
     @classmethod
     def of(cls, shards: ShardSet) -> Layout:
@@ -84,15 +81,12 @@ class Stored(NamedTuple):
 
 
 class SampleMetadata(NamedTuple):
-    """What the metadata of a shard's samples say.
-
-    Args:
-        events_sha256: [n,32] uint8.
-        static: keys of the static images, empty where there is none.
-    """
+    """What the metadata of a shard's samples say."""
 
     events_sha256: NDArray[np.uint8]
+    """[n,32] uint8."""
     static: NDArray[np.bytes_]
+    """Keys of the static images, empty where there is none."""
 
 
 def check_rows(index: NDArray[Any], *, split: str, name: str) -> None:

@@ -43,27 +43,19 @@ Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 @dataclass
 class Verification:
-    """The findings of `verify`.
-
-    Args:
-        id: the shard set's ID.
-        problems: one line each; empty means that the set is whole and free of leaks.
-        notes: what cannot be proved, or is worth knowing.
-        files: files checked.
-        samples: samples checked.
-        images: static images checked.
-        bytes: bytes hashed.
-        leaky: the set declares that static images of held-out recordings are in its pool (protocol `leaky`).
-    """
+    """The findings of `verify`."""
 
     id: str
     problems: list[str] = field(default_factory=list)
+    """One line each; empty means that the set is whole and free of leaks."""
     notes: list[str] = field(default_factory=list)
+    """What cannot be proved, or is worth knowing."""
     files: int = 0
     samples: int = 0
     images: int = 0
     bytes: int = 0
     leaky: bool = False
+    """The set says of itself that held-out static images are in its pool (protocol `leaky`)."""
 
     @property
     def ok(self) -> bool:

@@ -30,70 +30,57 @@ SIMULATION_NOTE = "simulated.json"
 
 @dataclass(frozen=True)
 class Recording:
-    """One event recording on disk.
-
-    Args:
-        name: path below the events root without the ending, unique in the data set.
-        path: its file.
-        label: class index in the reader's own list of classes.
-        subset: official split, `train` or `test`; None where the data set has none. A published split may add `unused`.
-        stem: name unique within (subset, label), for the sample's key.
-        image: name of the static image it shows; None when only the class is known.
-        detail: numbers that the reader needs to find or read it inside its file, and that the listing's hash covers.
-    """
+    """One event recording on disk."""
 
     name: str
+    """Path below the events root without the ending, unique in the data set."""
     path: Path
     label: int
+    """Class index in the reader's own list of classes."""
     subset: str | None
+    """Official split, `train` or `test`; None where the data set has none. A published split may add `unused`."""
     stem: str
+    """Name unique within (subset, label), for the sample's key."""
     image: str | None
+    """Name of the static image it shows; None when only the class is known."""
     detail: tuple[int, ...] = ()
+    """Numbers that the reader needs to find or read it inside its file, and that the listing's hash covers."""
 
 
 @dataclass(frozen=True)
 class StaticImage:
-    """One static image on disk.
-
-    Args:
-        name: unique in the data set; what `Recording.image` refers to.
-        path: its file.
-        label: class index.
-        subset: official split; an image of the `test` subset never enters a strict static pool.
-        stem: name unique within the class, for the image's key.
-        row: position inside `path` when one file holds many images.
-    """
+    """One static image on disk."""
 
     name: str
+    """Unique in the data set; what `Recording.image` refers to."""
     path: Path
     label: int
     subset: str | None
+    """Official split; an image of the `test` subset never enters a strict static pool."""
     stem: str
+    """Name unique within the class, for the image's key."""
     row: int = 0
+    """Position inside `path` when one file holds many images."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Recordings and images below the two roots, in a fixed order.
-
-    Args:
-        classes: class names; a label is an index into them.
-        recordings: sorted by name.
-        images: sorted by name.
-        sensor_size: (W, H) in pixels; events outside are an error, and extent `canvas` stretches it.
-        shown_fraction: where it is known how the camera saw the static images: the share of the sensor that an image
-            fills, centred and with its aspect kept. Extent `canvas` then places the static images likewise.
-        pairing: `exact` when recordings name their static image, `class` when only classes are known.
-        notes: one line each on what is missing or assumed; they stand in the manifest, so a changed word changes IDs.
-    """
+    """Recordings and images below the two roots, in a fixed order."""
 
     classes: tuple[str, ...]
+    """Class names; a label is an index into them."""
     recordings: tuple[Recording, ...]
+    """Sorted by name, as are the images."""
     images: tuple[StaticImage, ...]
     sensor_size: tuple[int, int]
+    """(W, H) in pixels; events outside are an error, and extent `canvas` stretches it."""
     shown_fraction: float | None = None
+    """Where it is known how the camera saw the static images: the share of the sensor that an image fills, centred and
+    with its aspect kept. Extent `canvas` then places the static images likewise."""
     pairing: str = "exact"
+    """`exact` when recordings name their static image, `class` when only classes are known."""
     notes: tuple[str, ...] = ()
+    """One line each on what is missing or assumed; they stand in the manifest, so a changed word changes IDs."""
 
     def sha256(self) -> str:
         """Return the hash of names, labels, subsets and file sizes: equal listings, equal plan, whatever the folder."""
@@ -121,33 +108,26 @@ class DatasetCard:
     """Facts about a data set for `datasets` and for the card of a shard set.
 
     Title, download, licence and citation stand in the card, so a changed word changes the IDs of shard sets.
-
-    Args:
-        title: name in full.
-        events_layout: what the events root holds.
-        static_layout: what the static root holds.
-        download: where the raw data comes from.
-        licence: licence of the raw data.
-        citation: whom to cite.
-        pairing: `exact`, `class`, or how it is decided.
-        expected: recordings per official subset of the whole set; empty where there is no whole.
-        images: static images of the whole set, in words.
-        strict: what the protocol `strict` makes of the subsets, in words; by default what follows from `expected`.
-        legacy: what the protocol `legacy` makes of them.
-        simulated: True when every recording is simulated.
     """
 
     title: str
     events_layout: str
+    """What the events root holds."""
     static_layout: str
+    """What the static root holds."""
     download: str
     licence: str
     citation: str
     pairing: str
+    """`exact`, `class`, or how it is decided."""
     expected: dict[str, int]
+    """Recordings per official subset of the whole set; empty where there is no whole."""
     images: str = "as many as there are"
+    """Static images of the whole set, in words."""
     strict: str = ""
+    """What the protocol `strict` makes of the subsets, in words; by default what follows from `expected`."""
     legacy: str = "the official subsets, nothing validates"
+    """What the protocol `legacy` makes of them."""
     simulated: bool = False
 
     @property

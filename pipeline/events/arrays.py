@@ -16,25 +16,22 @@ from spikebridge.pipeline.base.errors import RecordingError
 
 @dataclass(frozen=True)
 class Events:
-    """Events of one recording, columns of equal length N.
-
-    Args:
-        t: [N] int64, microseconds.
-        x: [N] int32, column.
-        y: [N] int32, row.
-        p: [N] uint8, 0 = OFF, 1 = ON.
-        overflow_markers: records of the clock, not of events, that were taken out (`.bin` files only).
-        passed_over: what else of the file is no event, and how often it occurs.
-        doubts: what may be wrong about the file, one sentence each.
-    """
+    """Events of one recording, columns of equal length N."""
 
     t: NDArray[np.int64]
+    """[N] int64, microseconds."""
     x: NDArray[np.int32]
+    """[N] int32, column."""
     y: NDArray[np.int32]
+    """[N] int32, row."""
     p: NDArray[np.uint8]
+    """[N] uint8, 0 = OFF, 1 = ON."""
     overflow_markers: int = 0
+    """Records of the clock, not of events, that were taken out (`.bin` files only)."""
     passed_over: tuple[tuple[str, int], ...] = ()
+    """What else of the file is no event, and how often it occurs."""
     doubts: tuple[str, ...] = ()
+    """What may be wrong about the file, one sentence each."""
 
     def __len__(self) -> int:
         return len(self.t)

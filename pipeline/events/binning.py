@@ -27,17 +27,14 @@ from spikebridge.pipeline.events.packing import LONGEST_US, TIME_SHIFT, PackedEv
 
 @dataclass(frozen=True)
 class Binning:
-    """A rule that cuts a recording into T time bins.
-
-    Args:
-        mode: `bins`, `window` or `count`.
-        window_us: length of a window in microseconds; `window` only.
-        events_per_bin: events of a bin; 0 shares out the recording's evenly; `count` only.
-    """
+    """A rule that cuts a recording into T time bins."""
 
     mode: str = "bins"
+    """`bins`, `window` or `count`."""
     window_us: int = 0
+    """Length of a window in microseconds; `window` only."""
     events_per_bin: int = 0
+    """Events of a bin; 0 shares out the recording's evenly; `count` only."""
 
     def cuts(
         self, events: PackedEvents, *, time_bins: int, span_us: int | None, rest: bool, source: str

@@ -18,23 +18,20 @@ from spikebridge.pipeline.events.arrays import Events
 class Filters:
     """Rules for the events that are kept; the defaults keep all.
 
-    Args:
-        time_window_us: (start, stop) counted from the first event; start <= t < stop is kept; empty keeps all.
-        hot_pixels: pixels with more than this many times the mean number of events of the pixels with any are left
-            out, both polarities together; 0 keeps all.
-        refractory_us: an event is left out when its pixel had one (kept or not) up to this long before; 0 keeps all.
-        background_us: an event is left out when none of the four pixels beside it had one less than this long before;
-            0 keeps all.
-
     Source: for the last two tonic 1.7 `refractory_period` and `denoise`, after Delbruck 2008, "Frame-free dynamic
     digital vision".
     Differs: tonic drops an event at t = 0 for the refractory period, and keeps every event before t = filter_time.
     """
 
     time_window_us: tuple[int, ...] = ()
+    """(start, stop) counted from the first event; start <= t < stop is kept; empty keeps all."""
     hot_pixels: float = 0.0
+    """Pixels with more than this many times the mean number of events of the pixels with any are left out, both
+    polarities together; 0 keeps all."""
     refractory_us: int = 0
+    """An event is left out when its pixel had one (kept or not) up to this long before; 0 keeps all."""
     background_us: int = 0
+    """An event is left out when none of the four pixels beside it had one less than this long before; 0 keeps all."""
 
     def __bool__(self) -> bool:
         return self != Filters()

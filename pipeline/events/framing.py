@@ -25,17 +25,14 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class RecordingFrames:
-    """One recording as frames.
-
-    Args:
-        frames: [T,P,H,W] uint8, uint16 or float16.
-        dropped_events: events after the last bin or outside the crop.
-        saturated_cells: cells whose count did not fit the type and was set to its maximum.
-    """
+    """One recording as frames."""
 
     frames: NDArray[np.generic]
+    """[T,P,H,W] uint8, uint16 or float16."""
     dropped_events: int
+    """Events after the last bin or outside the crop."""
     saturated_cells: int
+    """Cells whose count did not fit the type and was set to its maximum."""
 
 
 def to_frames(

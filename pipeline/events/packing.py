@@ -25,21 +25,16 @@ LONGEST_US = 2 ** (63 - TIME_SHIFT) - 1
 
 @dataclass(frozen=True)
 class PackedEvents:
-    """A checked recording.
-
-    Args:
-        words: [N] int64, see above; at least one, in order of time.
-        start_us: time of the first event as the file counts it.
-        extent: (W, H), largest coordinates plus one.
-        overflow_markers: see `pipeline.events.arrays.Events`.
-        passed_over: likewise.
-        doubts: likewise.
-    """
+    """A checked recording."""
 
     words: NDArray[np.int64]
+    """[N] int64, see above; at least one, in order of time."""
     start_us: int
+    """Time of the first event as the file counts it."""
     extent: tuple[int, int]
+    """(W, H), largest coordinates plus one."""
     overflow_markers: int = 0
+    """This and the following: see `pipeline.events.arrays.Events`."""
     passed_over: tuple[tuple[str, int], ...] = ()
     doubts: tuple[str, ...] = ()
 

@@ -31,31 +31,27 @@ JSON_KEYS = {"anomalies": "complaints", "inspected": "looked", "total": "of"}
 
 @dataclass(frozen=True)
 class Facts:
-    """One recording or sample in numbers.
-
-    Args:
-        name: recording name or sample key.
-        events: number of events; of a sample whose frames are no counts, the sum of the cells.
-        on_share: share of ON events, 0 to 1; None without events.
-        extent: (left, top, right, bottom) of the pixels with events, right and bottom exclusive; None without.
-        active_pixels: pixels with any event.
-        hot_pixels: (x, y, share of all events), largest first, see `HOT_FACTOR`.
-        events_per_bin: events of each of T time bins.
-        duration_us: first to last event; None for a stored sample, whose frames do not tell.
-        longest_gap_us: longest pause between two events; None likewise.
-        anomalies: one phrase each.
-    """
+    """One recording or sample in numbers."""
 
     name: str
+    """Recording name or sample key."""
     events: float
+    """Number of events; of a sample whose frames are no counts, the sum of the cells."""
     on_share: float | None
+    """Share of ON events, 0 to 1; None without events."""
     extent: tuple[int, int, int, int] | None
+    """(left, top, right, bottom) of the pixels with events, right and bottom exclusive; None without."""
     active_pixels: int
     hot_pixels: tuple[tuple[int, int, float], ...]
+    """(x, y, share of all events), largest first, see `HOT_FACTOR`."""
     events_per_bin: tuple[float, ...]
+    """Events of each of T time bins."""
     duration_us: int | None
+    """First to last event; None for a stored sample, whose frames do not tell."""
     longest_gap_us: int | None
+    """Longest pause between two events; None likewise."""
     anomalies: tuple[str, ...]
+    """One phrase each."""
 
     @property
     def rate_hz(self) -> float | None:

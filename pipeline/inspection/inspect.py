@@ -36,17 +36,13 @@ from spikebridge.pipeline.shards.reader import ShardSet
 
 @dataclass(frozen=True)
 class Inspection:
-    """Result of inspecting a path.
-
-    Args:
-        values: JSON-ready facts.
-        text: for the terminal.
-        write: writes a file of a kind (`png`, `gif`, `html`); returns what that leaves out, or an empty text.
-    """
+    """Result of inspecting a path."""
 
     values: dict[str, object]
+    """JSON-ready facts."""
     text: str
     write: Callable[[str, Path], str]
+    """Writes a file of a kind (`png`, `gif`, `html`); returns what that leaves out, or an empty text."""
 
 
 def inspect_path(

@@ -47,35 +47,29 @@ class ClassCounts:
 
 @dataclass
 class SetSummary:
-    """Content of a set and the anomalies of its recordings.
-
-    Args:
-        kind: `raw data set` or `shard set`.
-        name: data set.
-        about: one line each, for people: ID, settings, pairing, notes.
-        classes: recordings of each class in each split or subset.
-        inspected: recordings that were read; of a raw set larger than the limit, an even sample.
-        total: recordings in the set.
-        events: smallest, median and largest number of events.
-        odd: those with anomalies, worst first: most anomalies, then fewest events.
-        unreadable: name and message of recordings that cannot be used.
-        simulated: whether the recordings are simulated.
-        furthest: name of the recording whose number of events is furthest from its class's median; empty without.
-        how_far: its number of events and that median, in words.
-    """
+    """Content of a set and the anomalies of its recordings."""
 
     kind: str
+    """`raw data set` or `shard set`."""
     name: str
     about: list[str]
+    """One line each, for people: ID, settings, pairing, notes."""
     classes: list[ClassCounts]
+    """Recordings of each class in each split or subset."""
     inspected: int = 0
+    """Recordings that were read; of a raw set larger than the limit, an even sample."""
     total: int = 0
     events: tuple[float, float, float] | None = None
+    """Smallest, median and largest number of events."""
     odd: list[Facts] = field(default_factory=list)
+    """Those with anomalies, worst first: most anomalies, then fewest events."""
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    """Name and message of recordings that cannot be used."""
     simulated: bool = False
     furthest: str = ""
+    """Name of the recording whose number of events is furthest from its class's median; empty without."""
     how_far: str = ""
+    """Its number of events and that median, in words."""
 
     def as_dict(self) -> dict[str, object]:
         """Return the summary, JSON-ready."""

@@ -29,21 +29,16 @@ MOST_CELLS = 320
 
 @dataclass(frozen=True)
 class ContactSheet:
-    """Content of a contact sheet.
-
-    Args:
-        summary: the set.
-        classes: their names.
-        members: names of the recordings of every class, those with anomalies first, else in their order.
-        paint: returns the pixels of a recording, [H,W,3]; None where it cannot be read.
-        only: the one class that is shown; None shows all.
-    """
+    """Content of a contact sheet."""
 
     summary: SetSummary
     classes: Sequence[str]
     members: Sequence[Sequence[str]]
+    """Names of the recordings of every class, those with anomalies first, else in their order."""
     paint: Callable[[str], NDArray[np.uint8] | None]
+    """Returns the pixels of a recording, [H,W,3]; None where it cannot be read."""
     only: str | None
+    """The one class that is shown; None shows all."""
 
     def __post_init__(self) -> None:
         if self.only is not None and self.only not in self.classes:

@@ -33,24 +33,19 @@ FOLDERS_ABOVE = 4
 
 @dataclass(frozen=True)
 class RecordingView:
-    """One recording or sample, and what is known of it.
-
-    Args:
-        facts: in numbers.
-        frames: [T,P,H,W], whole events at the sensor's resolution or the stored frames.
-        events: of a raw recording; None for a stored sample.
-        partner: static image, [H,W] or [H,W,3] uint8; None where none is known.
-        partner_note: name of the partner.
-        simulated: whether it is known to be simulated.
-        origin: other facts from the file or the sample's metadata.
-    """
+    """One recording or sample, and what is known of it."""
 
     facts: Facts
     frames: NDArray[Any]
+    """[T,P,H,W], whole events at the sensor's resolution or the stored frames."""
     events: Events | None
+    """The events of a raw recording; None for a stored sample."""
     partner: NDArray[np.uint8] | None
+    """Static image, [H,W] or [H,W,3] uint8; None where none is known."""
     partner_note: str
+    """Name of the partner."""
     origin: Mapping[str, object]
+    """Other facts from the file or the sample's metadata."""
     simulated: bool = False
 
     @property

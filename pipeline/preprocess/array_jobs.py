@@ -45,17 +45,14 @@ SHARED = "shared.json"
 
 @dataclass(frozen=True)
 class ArrayStatus:
-    """How far all tasks of an array job are.
-
-    Args:
-        parts: chunks of images and event shards in all.
-        missing: those that are not done, by the number of the task that does them.
-        rejects: recordings and images dropped so far.
-    """
+    """How far all tasks of an array job are."""
 
     parts: int
+    """Chunks of images and event shards in all."""
     missing: dict[int, list[str]]
+    """Those that are not done, by the number of the task that does them."""
     rejects: int
+    """Recordings and images dropped so far."""
 
     def values(self, share: tuple[int, int]) -> dict[str, Any]:
         """Return the JSON values, with the task that has just been done."""
@@ -80,17 +77,12 @@ class ArrayStatus:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the raw data of a conversion lies.
-
-    Args:
-        events: folder of the recordings.
-        static: folder of the static images.
-        splits: CSV that replaces the splits, if any.
-    """
+    """Where the raw data of a conversion lies."""
 
     events: Path
     static: Path
     splits: Path | None = None
+    """CSV that replaces the splits, if any."""
 
     def prepare(self, settings: ConversionSettings) -> Conversion:
         """List the raw folders, see `pipeline.preprocess.prepare.prepare`."""

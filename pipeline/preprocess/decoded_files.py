@@ -32,30 +32,24 @@ FOLDER = "decoded"
 
 @dataclass(frozen=True)
 class ConvertedRecording:
-    """One recording as frames.
-
-    Args:
-        frames: [T,P,H,W].
-        facts: JSON-ready: events, dropped_events, saturated_cells, duration_us, events_sha256.
-    """
+    """One recording as frames."""
 
     frames: NDArray[Any]
+    """[T,P,H,W]."""
     facts: dict[str, Any]
+    """JSON-ready: events, dropped_events, saturated_cells, duration_us, events_sha256."""
 
 
 @dataclass(frozen=True)
 class DecodedFile:
-    """The decoded recordings of one file.
-
-    Args:
-        frames: path of the array.
-        rows: row in it and facts, by recording.
-        errors: message and reason of the recordings that cannot be used.
-    """
+    """The decoded recordings of one file."""
 
     frames: Path
+    """Path of the array."""
     rows: dict[str, tuple[int, dict[str, Any]]]
+    """Row in it and facts, by recording."""
     errors: dict[str, tuple[str, str]]
+    """Message and reason of the recordings that cannot be used."""
 
 
 Decode = Callable[[], Iterable[tuple[str, ConvertedRecording | RecordingError]]]

@@ -31,17 +31,13 @@ class SetSource(Protocol):
 
 @dataclass(frozen=True)
 class ConversionResult:
-    """A complete shard set, and what was dropped on the way.
-
-    Args:
-        manifest: of the complete shard set.
-        rejects: every recording or image that was dropped.
-        up_to_date: True when the set was already there and nothing was done.
-    """
+    """A complete shard set, and what was dropped on the way."""
 
     manifest: Manifest
     rejects: tuple[dict[str, str], ...]
+    """Every recording or image that was dropped."""
     up_to_date: bool = False
+    """True when the set was already there and nothing was done."""
 
 
 def find_existing(conversion: SetSource, out: Path, *, overwrite: bool) -> ConversionResult | None:

@@ -23,15 +23,12 @@ IMAGES_PER_CHUNK = 4096
 
 @dataclass(frozen=True)
 class StaticChunk:
-    """Images that one task decodes.
-
-    Args:
-        name: `static-<number>`.
-        images: in the order of the listing.
-    """
+    """Images that one task decodes."""
 
     name: str
+    """`static-<number>`."""
     images: tuple[StaticImage, ...]
+    """In the order of the listing."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,15 +51,12 @@ class PlannedSample:
 
 @dataclass(frozen=True)
 class EventShard:
-    """Samples that one task converts.
-
-    Args:
-        name: `events-<split>-<number>`, the file's name without its ending.
-        samples: in the order in which they are stored.
-    """
+    """Samples that one task converts."""
 
     name: str
+    """`events-<split>-<number>`, the file's name without its ending."""
     samples: tuple[PlannedSample, ...]
+    """In the order in which they are stored."""
 
     @property
     def names(self) -> tuple[str, ...]:

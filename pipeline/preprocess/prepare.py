@@ -29,22 +29,16 @@ TRIED = 8
 
 @dataclass(frozen=True)
 class Conversion:
-    """Everything that decides a conversion: the raw data as found, and the settings.
-
-    Args:
-        settings: of the conversion.
-        reader: of the data set.
-        listing: recordings and images, already cut down to the wanted classes and number.
-        rejects: recordings whose photograph is missing.
-        split: split by recording name; recordings that are not in it are not used.
-        simulated: True when the recordings are simulated.
-    """
+    """Everything that decides a conversion: the raw data as found, and the settings."""
 
     settings: ConversionSettings
     reader: PairReader
     listing: Listing
+    """Recordings and images, already cut down to the wanted classes and number."""
     rejects: tuple[dict[str, str], ...]
+    """Recordings whose static image is missing."""
     split: Mapping[str, str]
+    """Split by recording name; recordings that are not in it are not used."""
     simulated: bool
 
     @property

@@ -38,15 +38,11 @@ from spikebridge.pipeline.shards.writer import EXTENSION, Sample, index_path, wr
 
 @dataclass(frozen=True)
 class Reformat:
-    """A source set, and the settings of the set that is made of it.
-
-    Args:
-        source: an open shard set.
-        settings: the source's but for format and codec.
-    """
+    """A source set, and the settings of the set that is made of it."""
 
     source: ShardSet
     settings: ConversionSettings
+    """Those of the source but for format and codec."""
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:

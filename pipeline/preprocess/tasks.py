@@ -39,21 +39,16 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class Job:
-    """What every task of a conversion needs to know.
-
-    Args:
-        out: folder of the shard set.
-        settings: of the conversion.
-        sensor_size: (W, H) of the recordings.
-        shown_fraction: see `pipeline.datasets.pairs.Listing`.
-        key_bytes: longest sample key.
-    """
+    """What every task of a conversion needs to know."""
 
     out: Path
     settings: ConversionSettings
     sensor_size: tuple[int, int]
+    """(W, H) of the recordings."""
     shown_fraction: float | None
+    """See `pipeline.datasets.pairs.Listing`."""
     key_bytes: int = 1
+    """Length of the longest sample key."""
 
     @property
     def canvas(self) -> tuple[int, int] | None:
@@ -68,24 +63,20 @@ class Job:
 
 @dataclass
 class TaskResult:
-    """What a task did, as kept in the work folder.
-
-    Args:
-        name: the task's.
-        files: name below `out`, bytes, sha256 and samples of every file written.
-        rejects: what was dropped: kind, name, reason, message.
-        samples: key, source name and hash of the events of every sample stored.
-        totals: sums over the samples: events, dropped_events, saturated_cells, saturated_samples; where there are any,
-            filtered_<filter>, overflow_markers and passed_over_<what>.
-        doubts: recording and sentence, of those that can be read but may be wrong.
-    """
+    """What a task did, as kept in the work folder."""
 
     name: str
     files: list[FileEntry] = field(default_factory=list)
+    """Name below `out`, bytes, sha256 and samples of every file written."""
     rejects: list[dict[str, str]] = field(default_factory=list)
+    """What was dropped: kind, name, reason, message."""
     samples: list[tuple[str, str, str]] = field(default_factory=list)
+    """Key, source name and hash of the events of every sample stored."""
     totals: dict[str, int] = field(default_factory=dict)
+    """Sums over the samples: events, dropped_events, saturated_cells, saturated_samples; where there are any,
+    filtered_<filter>, overflow_markers and passed_over_<what>."""
     doubts: list[tuple[str, str]] = field(default_factory=list)
+    """Recording and sentence, of those that can be read but may be wrong."""
 
     def save(self, work: Path) -> None:
         """Write the result, whole or not at all: from then on the task is done."""

@@ -57,19 +57,15 @@ def _rows(digests: list[bytes]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class StaticParts:
-    """The decoded images of a conversion, in the order of the listing.
-
-    Args:
-        names: N names.
-        pixels_sha256: [N,32] uint8, of the full-size pixels.
-        stored_sha256: [N,32] uint8, of the encoded pixels.
-        images: N images, on the disk.
-    """
+    """The decoded images of a conversion, in the order of the listing."""
 
     names: list[str]
     pixels_sha256: NDArray[np.uint8]
+    """[N,32] uint8, of the full-size pixels."""
     stored_sha256: NDArray[np.uint8]
+    """[N,32] uint8, of the encoded pixels."""
     images: PartImages
+    """N images, on the disk."""
 
 
 class PartImages:

@@ -35,23 +35,20 @@ subset; kept out because it equals one of those."""
 
 @dataclass(frozen=True)
 class StaticImages:
-    """Images of a shard set with what is known of each.
-
-    Args:
-        images: [N,C,H,W] uint8: an array, `StoredImages`, or `PartImages` while a set is made.
-        labels: [N] int64.
-        keys: N strings.
-        roles: N strings, see `ROLES`.
-        pixels_sha256: [N,32] uint8.
-        class_offsets: [K+1] int64, row ranges of the classes in the pool.
-    """
+    """Images of a shard set with what is known of each."""
 
     images: Any
+    """[N,C,H,W] uint8: an array, `StoredImages`, or `PartImages` while a set is made."""
     labels: NDArray[np.int64]
+    """[N] int64."""
     keys: tuple[str, ...]
+    """N keys."""
     roles: tuple[str, ...]
+    """N strings, see `ROLES`."""
     pixels_sha256: NDArray[np.uint8]
+    """[N,32] uint8."""
     class_offsets: NDArray[np.int64]
+    """[K+1] int64, row ranges of the classes in the pool."""
 
     def __len__(self) -> int:
         return len(self.keys)

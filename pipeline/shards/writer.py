@@ -32,32 +32,25 @@ MEMBERS = {RAW: ("cls", "frames.npy", "json"), GZIP: ("cls", "frames.npy.gz", "j
 
 @dataclass(frozen=True)
 class Sample:
-    """One recording as frames, ready to be stored.
-
-    Args:
-        key: `<split>-<class index>-<stem>`.
-        label: class index.
-        frames: [T,P,H,W].
-        metadata: JSON text: source recording, events, duration, static partner.
-    """
+    """One recording as frames, ready to be stored."""
 
     key: str
+    """`<split>-<class index>-<stem>`."""
     label: int
     frames: NDArray[Any]
+    """[T,P,H,W]."""
     metadata: str
+    """JSON text: source recording, events, duration, static partner."""
 
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """What `write_shard` wrote.
-
-    Args:
-        index: a structured array of `index_dtype`.
-        files: shard and index as a manifest lists them, see `pipeline.base.files.file_entry`.
-    """
+    """What `write_shard` wrote."""
 
     index: NDArray[Any]
+    """A structured array of `index_dtype`."""
     files: tuple[FileEntry, ...]
+    """Shard and index as a manifest lists them, see `pipeline.base.files.file_entry`."""
 
 
 def index_dtype(key_bytes: int) -> np.dtype[Any]:

@@ -34,19 +34,16 @@ def is_address(text: str) -> bool:
 
 @dataclass(frozen=True)
 class RemoteFolder:
-    """A folder on this machine or elsewhere.
-
-    Args:
-        protocol: `file`, `http`, `https`, `s3` or `sftp`.
-        path: of the folder, as its file system wants it, without a slash at the end.
-        shown: the same for people, without credentials.
-        files: fsspec's file system.
-    """
+    """A folder on this machine or elsewhere."""
 
     protocol: str
+    """`file`, `http`, `https`, `s3` or `sftp`."""
     path: str
+    """As its file system wants it, without a slash at the end."""
     shown: str
+    """The path for people, without credentials."""
     files: Any
+    """The file system of fsspec."""
 
     def below(self, name: str) -> RemoteFolder:
         """Return a folder in this one."""

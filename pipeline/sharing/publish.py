@@ -45,17 +45,12 @@ Bar = Callable[[int, str], OnBytes]
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """A shard set in its published folder.
-
-    Args:
-        remote: its folder.
-        manifest: checked.
-        data: the manifest's bytes.
-    """
+    """A shard set in its published folder."""
 
     remote: RemoteFolder
     manifest: Manifest
     data: bytes
+    """The manifest's bytes as published."""
 
 
 def find_set(remote: RemoteFolder, *, expect: str | None = None) -> PublishedSet:
