@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 class PipelineError(Exception):
-    """Something about the data or the settings that the user can mend; base of the family."""
+    """Something about the data or the settings that the user can put right; base of the family."""
 
 
 class LayoutError(PipelineError):
@@ -32,7 +32,7 @@ class ShardSetError(PipelineError):
     """A shard set is missing, incomplete, damaged, or written by a newer version."""
 
 
-def few(names: Sequence[str], *, most: int = 10) -> str:
-    """Names in a message; of many the first, and how many more there are."""
+def shorten(names: Sequence[str], *, most: int = 10) -> str:
+    """Join names for a message: of many the first, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from spikebridge.pipeline.base.errors import LayoutError, few
+from spikebridge.pipeline.base.errors import LayoutError, shorten
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -137,7 +137,7 @@ def find_root(root: Path, *, below: Sequence[str], holds: Callable[[Path], bool]
             return fitting[0]
     names = sorted(entry.name for entry in root.iterdir())
     raise LayoutError(
-        f"{what} folder {root} {'holds ' + few(names, most=6) if names else 'is empty'}; expected {layout}. "
+        f"{what} folder {root} {'holds ' + shorten(names, most=6) if names else 'is empty'}; expected {layout}. "
         f"Give the right folder with --{what}."
     )
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from spikebridge.pipeline.base.errors import SettingsError, few
+from spikebridge.pipeline.base.errors import SettingsError, shorten
 from spikebridge.pipeline.datasets.pairs import Listing, Recording, StaticImage
 from spikebridge.pipeline.shards.manifest import SPLITS
 from spikebridge.pipeline.shards.static_pool import DUPLICATE, POOL
@@ -40,7 +40,7 @@ def select(listing: Listing, *, classes: Sequence[str], limit: int) -> Listing:
         SettingsError: a class that the data set does not have.
     """
     if unknown := [name for name in classes if name not in listing.classes]:
-        raise SettingsError(f"no class is called {few(unknown)}; known: {few(listing.classes)}.")
+        raise SettingsError(f"no class is called {shorten(unknown)}; known: {shorten(listing.classes)}.")
     recordings, images, names = listing.recordings, listing.images, listing.classes
     if classes:
         names = tuple(name for name in names if name in set(classes))

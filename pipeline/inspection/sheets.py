@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import RecordingError, SettingsError, few
+from spikebridge.pipeline.base.errors import RecordingError, SettingsError, shorten
 from spikebridge.pipeline.datasets.pairs import Listing, PairReader
 from spikebridge.pipeline.inspection.pages import require_matplotlib
 from spikebridge.pipeline.inspection.sets import SetSummary
@@ -42,7 +42,7 @@ class ContactSheet:
 
     def __post_init__(self) -> None:
         if self.only is not None and self.only not in self.classes:
-            raise SettingsError(f"no class is called {self.only!r}; there are {few(self.classes, most=20)}.")
+            raise SettingsError(f"no class is called {self.only!r}; there are {shorten(self.classes, most=20)}.")
 
     def cells(self, label: int, most: int) -> list[Cell]:
         """Return up to `most` recordings of a class, with their pixels and whether they have anomalies."""

@@ -32,11 +32,11 @@ class StaticChunk:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the images."""
+        """Return the names of the images."""
         return tuple(image.name for image in self.images)
 
     def part(self, start: int, stop: int) -> StaticChunk:
-        """The same with some of its images."""
+        """Return the chunk with some of its images."""
         return replace(self, images=self.images[start:stop])
 
 
@@ -60,15 +60,15 @@ class EventShard:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the recordings."""
+        """Return the names of the recordings."""
         return tuple(sample.recording.name for sample in self.samples)
 
     def part(self, start: int, stop: int) -> EventShard:
-        """The same with some of its samples."""
+        """Return the shard with some of its samples."""
         return replace(self, samples=self.samples[start:stop])
 
     def without(self, names: Collection[str]) -> EventShard:
-        """The same without some recordings; what else it holds stays."""
+        """Return the shard without some recordings; what else it holds stays."""
         return replace(self, samples=tuple(s for s in self.samples if s.recording.name not in names))
 
 
@@ -83,7 +83,7 @@ def plan_static(listing: Listing) -> list[StaticChunk]:
 
 
 def static_keys(images: Sequence[StaticImage]) -> dict[str, str]:
-    """Key of every image, by name: `static-<class index>-<stem>`.
+    """Return the key of every image, by name: `static-<class index>-<stem>`.
 
     Raises:
         LayoutError: two names that give one key.

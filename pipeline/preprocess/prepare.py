@@ -43,7 +43,7 @@ class Conversion:
 
     @property
     def used(self) -> list[Recording]:
-        """The recordings that will be converted."""
+        """Return the recordings that will be converted."""
         return [r for r in self.listing.recordings if r.name in self.split]
 
     def lost(self, undecodable_images: Collection[str]) -> dict[str, str]:
@@ -52,7 +52,7 @@ class Conversion:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What a conversion that continues or repeats another must share with it."""
+        """Return what a conversion that continues or repeats another must share with it."""
         return {"settings": self.settings.as_dict(), "listing_sha256": self.listing.sha256()}
 
     def report(self) -> Iterator[str]:
@@ -94,7 +94,7 @@ class Conversion:
         }
 
     def _seconds(self) -> float:
-        """Seconds of work for one process, from a few recordings and images converted on the spot."""
+        """Estimate the seconds of work for one process from a few recordings and images that are converted now."""
         recordings, images = self.used, self.listing.images
         settings = self.settings
         job = Job(Path(), settings, self.listing.sensor_size, self.listing.shown_fraction)

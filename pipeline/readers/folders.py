@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import LayoutError, RecordingError, few
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError, shorten
 from spikebridge.pipeline.datasets.layout import (
     find_child,
     is_litter,
@@ -84,7 +84,7 @@ class Folders(PairReader):
         if not exact:
             recordings = tuple(replace(r, image=None) for r in recordings)
         unused = sorted({path.parent.name for path in image_paths} - set(classes))
-        notes = [f"no recordings of the image classes {few(unused)}"] if unused else []
+        notes = [f"no recordings of the image classes {shorten(unused)}"] if unused else []
         sensor_size, shown_fraction = _find_sensor(root, paths, notes)
         pairing = "exact" if exact else "class"
         printable = tuple(name.encode("utf-8", "backslashreplace").decode() for name in classes)  # may be no UTF-8

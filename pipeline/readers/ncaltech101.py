@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from spikebridge.pipeline.base.errors import few
+from spikebridge.pipeline.base.errors import shorten
 from spikebridge.pipeline.datasets.layout import list_entries, list_folders, number_files
 from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
 from spikebridge.pipeline.datasets.splits import split_by_first_share
@@ -142,7 +142,7 @@ def _make_notes(
         notes.append(f"no recordings in the folders {', '.join(empty)}")
     without = {name: len(files) for name, files in image_files.items() if files and name not in classes}
     if set(without) - {"Faces"}:
-        notes.append(f"no recordings of the image classes {few(sorted(without))}")
+        notes.append(f"no recordings of the image classes {shorten(sorted(without))}")
     elif without:
         notes.append(f"the {without['Faces']} images of Faces are not used: N-Caltech101 has no recordings of them")
     return tuple(notes)

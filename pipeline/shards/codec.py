@@ -20,19 +20,19 @@ _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 
 
 def gzip(data: bytes) -> bytes:
-    """A gzip file of `data`: what a tar member holds."""
+    """Return a gzip file of `data`: what a tar member holds."""
     deflate = zlib.compressobj(LEVEL, wbits=-zlib.MAX_WBITS)
     ending = zlib.crc32(data).to_bytes(4, "little") + (len(data) % 2**32).to_bytes(4, "little")
     return b"".join((_GZIP_HEADER, deflate.compress(data), deflate.flush(), ending))
 
 
 def deflate(data: bytes) -> bytes:
-    """A zlib stream of `data`: what the HDF5 filter `gzip` makes of a chunk."""
+    """Return a zlib stream of `data`: what the HDF5 filter `gzip` makes of a chunk."""
     return zlib.compress(data, LEVEL)
 
 
 def unpack(data: bytes, size: int) -> bytes:
-    """The content of a gzip file or zlib stream that must hold exactly `size` bytes; never unpacks more.
+    """Return the content of a gzip file or zlib stream that must hold exactly `size` bytes; never unpacks more.
 
     Raises:
         ValueError: damaged, cut, of another size, or followed by something.

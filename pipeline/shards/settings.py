@@ -146,14 +146,14 @@ class ConversionSettings:
         return {name: getattr(self, name) for name in TABLES}
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON-ready values, in the order of their definition."""
+        """Return the settings as JSON-ready values, in the order of their definition."""
         lists = {name: list(getattr(self, name)) for name in ("classes", "time_window_us", "columns")}
         values = {**dataclasses.asdict(self), **lists}
         return {name: value for name, value in values.items() if value or name not in TABLES}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ConversionSettings:
-        """The settings that `as_dict` gave.
+        """Return the settings that `as_dict` gave.
 
         Raises:
             SettingsError: they are not those of this version.
@@ -170,13 +170,13 @@ class ConversionSettings:
 
     @property
     def sha256(self) -> str:
-        """Hash of the settings and the schema version: what `make` puts into a folder's name."""
+        """Return the hash of settings and schema version: what `make` puts into a folder's name."""
         text = json.dumps({"schema": SCHEMA_VERSION, **self.as_dict()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def describe_difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """One line per setting that differs, `name: found there, wanted here`; empty when equal."""
+    """Return one line per setting that differs, `name: found there, wanted here`; empty when equal."""
     return "\n".join(
         f"  {name}: {found.get(name, 'absent')} there, {wanted.get(name, 'absent')} wanted"
         for name in sorted({*found, *wanted})

@@ -89,7 +89,7 @@ class PartImages:
         return self.shape[0]
 
     def reordered(self, order: Sequence[int]) -> PartImages:
-        """The same images in another order; nothing is read."""
+        """Return the same images in another order; nothing is read."""
         return PartImages(self._parts, self.shape[1:], self._order[np.asarray(order, np.int64)])
 
     def __getitem__(self, rows: slice) -> NDArray[np.uint8]:

@@ -81,7 +81,7 @@ class StaticImages:
         )
 
     def pool(self) -> StaticImages:
-        """The rows that training may draw: those of the role `pool`."""
+        """Return the rows that training may draw: those of the role `pool`."""
         n = int(self.class_offsets[-1])
         if isinstance(self.images, StoredImages):
             images: Any = StoredImages(self.images.path, (n, *self.images.shape[1:]))
@@ -126,7 +126,7 @@ class StoredImages:
         return out
 
     def blocks(self) -> Iterator[NDArray[np.uint8]]:
-        """All images in order, a few at a time, read and checked by HDF5."""
+        """Yield all images in order, a few at a time, read and checked by HDF5."""
         import h5py
 
         with h5py.File(self.path, "r") as file:

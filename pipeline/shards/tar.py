@@ -33,7 +33,7 @@ _CONSTANT_SUM = sum(_OWNER + _TIME + _NO_CHECKSUM + _REST)
 
 
 def header(name: bytes, size: int) -> bytes:
-    """The block before a member.
+    """Return the block before a member.
 
     Args:
         name: ASCII, without a slash.
@@ -81,7 +81,7 @@ def sizes(blocks: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _octal(values: NDArray[Any], digits: int) -> NDArray[np.int64]:
-    """ASCII digits [n,digits] of numbers [n]."""
+    """Return the ASCII digits [n,digits] of numbers [n]."""
     return (values.astype(np.int64)[:, None] >> np.arange(3 * digits - 3, -1, -3) & 7) + ord("0")
 
 
@@ -93,7 +93,7 @@ def _of_size(size: int) -> tuple[bytes, int]:
 
 
 def padding(size: int) -> bytes:
-    """Zeros from the end of a member of this size to the next whole block."""
+    """Return zeros from the end of a member of this size to the next whole block."""
     return _BLOCK_OF_ZEROS[: -size % BLOCK]
 
 

@@ -64,7 +64,7 @@ def index_dtype(key_bytes: int) -> np.dtype[Any]:
 
 
 def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
-    """The header that precedes the raw numbers of an array of this shape in an .npy file."""
+    """Return the header that precedes the raw numbers of an array of this shape in an .npy file."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
     return file.getvalue()
@@ -104,7 +104,7 @@ def write_shard(
 
 
 def index_path(shard: Path) -> Path:
-    """The index file of a shard file."""
+    """Return the index file of a shard file."""
     return shard.with_name(shard.stem + INDEX_EXTENSION)
 
 
@@ -202,7 +202,7 @@ def _fill_hdf5(
 
 
 def hdf5_bound(data: int, *columns: NDArray[Any], chunks: int) -> int:
-    """An upper bound of the bytes of an HDF5 file: its numbers, and what the library adds to a chunk and to a file."""
+    """Return an upper bound of the bytes of an HDF5 file: its numbers, and what the library adds."""
     return data + sum(column.nbytes for column in columns) + 64 * chunks + 2**16
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikebridge.pipeline.base.errors import few
+from spikebridge.pipeline.base.errors import shorten
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.static_pool import StaticImages
 from spikebridge.train.config.settings import TrainSettings
@@ -168,7 +168,7 @@ class TrainingBatches:
         empty = [shards.classes[c] for c in present if not self._draw_from_pool and counts[c] < 1]
         if empty:
             raise MethodError(
-                f"{shards.path}: no static images for the classes {few(empty)}; method {settings.method} "
+                f"{shards.path}: no static images for the classes {shorten(empty)}; method {settings.method} "
                 "needs at least one each: add images, preprocess without these classes, or train with event_only"
             )
         _, P, H, W = shards.sample_shape
