@@ -1,7 +1,6 @@
 """N-Omniglot: files in the true layout become the right samples, and no file is decoded twice."""
 
 import threading
-import time
 from collections import Counter
 from dataclasses import replace
 
@@ -145,13 +144,14 @@ def test_two_tasks_that_need_one_file_decode_it_once(tmp_path):
 
     def make():
         made.append(1)
-        time.sleep(0.05)  # so that the others come meanwhile
         yield "a", ConvertedRecording(np.ones((1, 2, 2, 2), np.uint8), {"events": 1})
         yield "b", RecordingError("b: no events", reason="empty")
 
     results = []
+    together = threading.Barrier(8)
 
     def ask(name):
+        together.wait()
         recording = Recording(name, tmp_path / "raw", 0, None, name, None)
         try:
             results.append(cached_frames(tmp_path, recording, make).frames.sum())

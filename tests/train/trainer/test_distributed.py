@@ -53,6 +53,7 @@ def test_a_killed_process_ends_the_others_and_the_run_continues(tmp_path, rank):
     assert lines[0] == lines[1]
 
 
+@pytest.mark.long  # every day the page on several machines does so, see test_docs.py
 @pytest.mark.usefixtures("without_matplotlib")
 def test_torchrun_from_the_command_line(shard_set, tmp_path):
     # Without the two dashes torchrun takes --run for an abbreviation of its own --run-path.
