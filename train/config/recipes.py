@@ -48,8 +48,8 @@ def fitting_recipe(settings: Mapping[str, Any], *, wish: str | None = None) -> s
     """
     shipped = sorted(RECIPES.names(), key=lambda name: (name != settings["dataset"], name))
     for name in [wish, *shipped] if wish else shipped:
-        wanted = load_recipe(name).tables()["shards"]
-        if all(settings.get(key) == value for key, value in wanted.items()):
+        shards = load_recipe(name).tables()["shards"]
+        if all(settings.get(key) == value for key, value in shards.items()):
             return name
     return None
 
@@ -110,11 +110,12 @@ def recipe_from(
     ]
     merged: dict[str, dict[str, Any]] = {}
     for table in TABLES:
-        found = tables.get(table, {})
-        if not isinstance(found, Mapping):
+        content = tables.get(table, {})
+        if isinstance(content, Mapping):
+            merged[table] = dict(content)
+        else:
             problems.append(f"{table}: found a value, expected a table [{table}]")
-            found = {}
-        merged[table] = dict(found)
+            merged[table] = {}
     for text in overrides:
         try:
             table, key, value = parse_override(text)
@@ -141,19 +142,19 @@ def recipe_from(
     return Recipe(ShardSettings(**_typed(values["shards"])), TrainSettings(**_typed(values["train"])), name=name)
 
 
-def _known_values(table: str, kind: type, found: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+def _known_values(table: str, kind: type, given: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """Keep the known keys; unknown and missing ones become problems."""
     names = [setting.name for setting in fields(kind)]
-    for key in found:
+    for key in given:
         if key not in names:
             if key in _HOME:
                 problems.append(f"[{table}] {key}: belongs in [{_HOME[key]}]")
             else:
                 problems.append(f"[{table}] {key}: unknown key{suggest(key, names)}")
     for setting in fields(kind):
-        if setting.default is MISSING and setting.name not in found:
+        if setting.default is MISSING and setting.name not in given:
             problems.append(f"[{table}] {setting.name}: missing")
-    return {key: value for key, value in found.items() if key in names}
+    return {key: value for key, value in given.items() if key in names}
 
 
 def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,11 +196,11 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         ) from None
 
 
-def differences(found: Recipe, asked: Recipe) -> list[str]:
+def differences(recorded: Recipe, asked: Recipe) -> list[str]:
     """Return the settings that differ, one sentence each: `lr: 0.001 there, 0.002 asked for`."""
     lines = []
     for table in TABLES:
-        there, here = _plain(getattr(found, table)), _plain(getattr(asked, table))
+        there, here = _plain(getattr(recorded, table)), _plain(getattr(asked, table))
         lines += [f"{key}: {there[key]!r} there, {here[key]!r} asked for" for key in there if there[key] != here[key]]
     return lines
 

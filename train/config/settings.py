@@ -38,7 +38,7 @@ AUGMENTATIONS = (
 )  # fmt: skip
 MIXINGS = ("cutmix", "eventmix")
 MIXING_METHODS = ("event_only", "pretrain", "simulate", "simulate_only", "simulate_pretrain")
-"""Methods whose loss takes recordings of two classes each: those without a photograph beside the recording."""
+"""Methods whose loss takes recordings of two classes each: those without a static image beside the recording."""
 JOIN = "+"
 """Between the names of several augmentations."""
 
@@ -67,7 +67,7 @@ class ShardSettings:
     """What is kept of a static image."""
     protocol: str = _shard_setting("protocol")
     """`strict`: no leaks, a validation split. `legacy`: the published splits, best epoch picked on the test set.
-    `leaky`: the splits of `strict`, but every photograph in the pool: no result, a measure of what leakage is worth."""
+    `leaky`: the splits of `strict`, but every static image in the pool: no result, but a measure of leakage."""
 
     def __post_init__(self) -> None:
         _refuse(field_problems(type(self), asdict(self)))
@@ -239,7 +239,7 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
     if mixing and values.get("method", MIXING_METHODS[0]) not in MIXING_METHODS:
         problems.append(
             f"augmentation: {mixing[0]} makes recordings of two classes, and method {values['method']} takes "
-            "recordings of one: it pairs each with photographs of its class; leave it out, or use "
+            "recordings of one: it pairs each with static images of its class; leave it out, or use "
             f"{', '.join(MIXING_METHODS)}"
         )
     if values.get("events_per_class") and values.get("events_share", 1.0) != 1.0:

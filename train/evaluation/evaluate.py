@@ -51,16 +51,16 @@ def evaluate(
         if backend != "auto":
             raise RunError(f"{run_dir}: an exported network brings its own code; leave --backend out")
         return evaluate_export(run_dir, shards, split=split, device=device, trust=trust)
-    run, result, chosen = RunFolder(run_dir), read_result(run_dir), choose_device(device)
+    run, result, torch_device = RunFolder(run_dir), read_result(run_dir), choose_device(device)
     if weights not in ("best", "last"):
         raise RunError(f"weights {weights!r}: expected best or last")
     shards = open_shards_of(run, result, shards)
-    network, _ = load_network(run.best if weights == "best" else run.last, device=chosen)
+    network, _ = load_network(run.best if weights == "best" else run.last, device=torch_device)
     settings = recipe_from(result["recipe"], name=str(run.config)).train
     frames = split_frames(shards, split, residence="disk")
     with same_threads(result["threads"]), backends.use(backend), backends.record() as ran:
-        require_backend(network, precision="fp32", device=chosen)
-        scores = score(network, frames, batch_size=evaluation_batch(settings), device=chosen)
+        require_backend(network, precision="fp32", device=torch_device)
+        scores = score(network, frames, batch_size=evaluation_batch(settings), device=torch_device)
     return _summary(scores, shards, split) | {"weights": weights, "backend": "+".join(sorted(ran))}
 
 
@@ -90,15 +90,15 @@ def evaluate_export(
     """
     from spikebridge.train.export.read import open_export
 
-    chosen, shards = choose_device(device), open_shards(shards)
-    network, described, format = open_export(file, device=chosen, trust=trust)
+    torch_device, shards = choose_device(device), open_shards(shards)
+    network, described, format = open_export(file, device=torch_device, trust=trust)
     if shards.id != described["shard_set"] and contents_id(shards) != described["contents"]:
         raise ShardMismatchError(
             f"{file} belongs to shard set {described['shard_set']}, {shards.path} is {shards.id} with other samples"
         )
     frames = split_frames(shards, split, residence="disk")
     with same_threads(described["threads"]):
-        scores = score(network, frames, batch_size=described["batch_size"], device=chosen)
+        scores = score(network, frames, batch_size=described["batch_size"], device=torch_device)
     recorded = described.get(f"{split}_accuracy")
     return _summary(scores, shards, split) | {"weights": described["weights"], "format": format, "recorded": recorded}
 

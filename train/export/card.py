@@ -45,14 +45,14 @@ def model_card(described: dict[str, Any], file: str, *, format: str, notes: Sequ
     simulated = "\n**Trained and scored on SIMULATED event recordings.**\n" if described["simulated"] else ""
     if described.get("protocol") == "leaky":
         simulated += (
-            "\n**LEAKY: photographs of held-out recordings were in the static pool; no accuracy is a result.**\n"
+            "\n**LEAKY: static images of held-out recordings were in the static pool; no accuracy is a result.**\n"
         )
     scores = "\n".join(
         f"| {split} | {described[f'{split}_accuracy']:.1%} | {described['samples'][split]:,} |"
         for split in ("test", "validation")
         if described[f"{split}_accuracy"] is not None
     )
-    told = "\n".join(f"- {note}" for note in notes)
+    note_lines = "\n".join(f"- {note}" for note in notes)
     preprocessing = "\n".join(f"| {name} | {value} |" for name, value in described["preprocessing"].items())
     use = USE[format].format(file=file, dt=described.get("time_step_seconds", 0.0))
     undecided = " (not decided; that of the data may bind too)" if licence == "other" else ""
@@ -76,7 +76,7 @@ Shard set: `{described["shard_set"]}`.
 ## Use
 
 {use}
-{told}
+{note_lines}
 
 `spikebridge evaluate {file} --shards SHARDS` scores it again.
 

@@ -133,9 +133,9 @@ def require_same_start(run: RunFolder, start: Start | None, status: str) -> None
     """
     if start is None or status == "new":
         return
-    began = recorded_start(run)
-    if began is None or began["sha256"] != start.sha256:
-        where = "fresh weights" if began is None else f"other weights ({began['run']})"
+    recorded = recorded_start(run)
+    if recorded is None or recorded["sha256"] != start.sha256:
+        where = "fresh weights" if recorded is None else f"other weights ({recorded['run']})"
         raise RunError(f"{run.path} began from {where}, not from {start.run}; choose a new folder, or pass --overwrite")
 
 

@@ -113,7 +113,7 @@ def analyse(run: RunFolder, result: RunResult, shards: ShardSet) -> Analysis:
         compared = positions[:POINTS]
         events = torch.from_numpy(split.read(compared).astype(np.float32)).transpose(0, 1)  # [T,m,P,H,W]
         images, image_labels = _static_images(shards, limit=POINTS)
-        began = make_network(description["network"], seed=int(result.get("seed", 0))).eval()
+        initial = make_network(description["network"], seed=int(result.get("seed", 0))).eval()
         fresh = not result.get("init") and not result.get("imported")
         return Analysis(
             recordings=len(positions),
@@ -125,7 +125,7 @@ def analyse(run: RunFolder, result: RunResult, shards: ShardSet) -> Analysis:
             cost=counter.cost(recordings=len(positions), steps=len(right)),
             static_labels=image_labels,
             event_labels=np.asarray(split.labels, np.int64)[compared],
-            before=_domain_features(began, images, events) if fresh and images is not None else None,
+            before=_domain_features(initial, images, events) if fresh and images is not None else None,
             after=_domain_features(network, images, events) if images is not None else None,
         )
 

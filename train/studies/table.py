@@ -143,7 +143,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a row got its learning rate."""
+    """The learning rate of a row, and how it was chosen."""
 
     label: str
     """Row."""
@@ -185,7 +185,7 @@ def table_of(
         shard_sets: open ones, in use.
     """
     results = {entry.path: read_result(entry.path) for entry in entries}
-    chosen = {one.label: one for one in tuning}
+    tuned = {one.label: one for one in tuning}
     rows = []
     for amount in dict.fromkeys(amount for row in grid.rows for amount in row.amounts):
         here = [entry for entry in entries if entry.amount == amount]
@@ -193,7 +193,7 @@ def table_of(
         for row in grid.rows:
             if amount in row.amounts:
                 own = {entry.seed: entry for entry in here if entry.label == row.label}
-                rows.append(_row(grid, row, amount, own, results, reference, chosen[row.label]))
+                rows.append(_row(grid, row, amount, own, results, reference, tuned[row.label]))
     return {
         "schema": 1,
         **grid.described(),

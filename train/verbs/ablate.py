@@ -55,9 +55,9 @@ def ablate(
     """Train a grid of methods and switches over several seeds, and write one table with confidence intervals.
 
     Each row gets its learning rate from the same small list, chosen on the validation split. Test accuracies are shown
-    for the baselines and the finalist that the grid names, and for no other row. Finished runs are kept and unfinished
-    ones continue, killed or stopped wherever; signals end it as they end train. A run that fails is named, costs the
-    others nothing, and makes the exit code 1.
+    for the baselines and the finalist that the grid names, and for no other row. Running it again keeps
+    finished runs and continues unfinished ones; signals end it as they end train. It names a run that fails, finishes
+    the others, and ends with exit code 1.
 
     \b
     Examples:

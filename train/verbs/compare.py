@@ -47,7 +47,8 @@ def compare(
 ) -> None:
     """Train several methods over several seeds; one table.
 
-    All see the same recordings. Finished runs are kept, unfinished ones continue; signals end it as they end train.
+    All train on the same recordings. Running it again keeps finished runs and continues unfinished ones; signals end it
+    as they end train.
 
     \b
     Example:

@@ -20,10 +20,10 @@ from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path
 def export(run_path: Path, form: str, out: str, weights: str, licence: str, overwrite: bool, as_json: bool) -> None:
     """Write a trained network for other tools.
 
-    What is written is its event path in evaluation mode. nir: the interchange format of the spiking field
-    (snnTorch, SpikingJelly and others read it). torch: a torch.export program, frames [T,B,P,H,W] to logits
-    [T,B,K]. safetensors: weights. Each says what it was trained on and how its input is made. What a format cannot
-    express is refused by name; what was folded or left out is said.
+    Writes its event path in evaluation mode. nir: the interchange format of the spiking field (snnTorch, SpikingJelly
+    and others read it). torch: a torch.export program, frames [T,B,P,H,W] to logits [T,B,K]. safetensors: weights. Each
+    names the training data and how its input is made. Refuses by name what a format cannot express, and prints what
+    was folded or left out.
 
     With a folder as --out (one that exists, or a name ending in /) it gets the file and README.md, the card: what a hub
     repository takes as it is.
@@ -36,9 +36,23 @@ def export(run_path: Path, form: str, out: str, weights: str, licence: str, over
     """
     from spikebridge.train.export.write import export as write
 
-    made = write(run_path, out, format=form, weights=weights, licence=licence, overwrite=overwrite)
-    lines = [f"{made.file}: {form}, {made.file.stat().st_size / 1e6:,.1f} MB", *(f"  {note}" for note in made.notes)]
-    lines += [f"{made.card}: its model card, the README.md of a hub repository"]
-    step: list[str | Path] = ["evaluate", made.file, "--shards", "SHARDS", *(["--trust"] if form == "torch" else [])]
-    values = {"file": str(made.file), "card": str(made.card), "format": form, "description": made.description}
+    exported = write(run_path, out, format=form, weights=weights, licence=licence, overwrite=overwrite)
+    lines = [
+        f"{exported.file}: {form}, {exported.file.stat().st_size / 1e6:,.1f} MB",
+        *(f"  {note}" for note in exported.notes),
+    ]
+    lines += [f"{exported.card}: its model card, the README.md of a hub repository"]
+    step: list[str | Path] = [
+        "evaluate",
+        exported.file,
+        "--shards",
+        "SHARDS",
+        *(["--trust"] if form == "torch" else []),
+    ]
+    values = {
+        "file": str(exported.file),
+        "card": str(exported.card),
+        "format": form,
+        "description": exported.description,
+    }
     print_result(values, "\n".join(lines), as_json=as_json, then=step)

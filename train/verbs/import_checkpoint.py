@@ -37,8 +37,8 @@ def import_checkpoint(
 ) -> None:
     """Make a run of a published checkpoint, and score it.
 
-    FILE is a .pth.tar of timm. Weights alone are taken; nothing in FILE is executed. What does not fit is named and
-    refused, or left out with --partial. Recipe and shard set say what the network is: classes, time steps, size.
+    FILE is a .pth.tar of timm. Takes weights alone and executes nothing in FILE. Names and refuses what does not fit,
+    or leaves it out with --partial. Recipe and shard set define the network: classes, time steps, size.
     The run is finished: evaluate scores it again, report shows it, train --init starts from it.
 
     \b
@@ -59,9 +59,11 @@ def import_checkpoint(
         device=device,
         overwrite=overwrite,
     )
-    taken = result["imported"]
-    lines = [f"{taken['file']}: {taken['fitted']} of {taken['tensors']} tensors fitted"]
-    lines += [f"  {kind:20} {', '.join(taken[kind])}" for kind in ("missing", "unexpected", "misfits") if taken[kind]]
+    imported = result["imported"]
+    lines = [f"{imported['file']}: {imported['fitted']} of {imported['tensors']} tensors fitted"]
+    lines += [
+        f"  {kind:20} {', '.join(imported[kind])}" for kind in ("missing", "unexpected", "misfits") if imported[kind]
+    ]
     for split in ("test", "validation"):
         accuracy, label = accuracy_of(result, split), " (SIMULATED)" if result["simulated"] else ""
         if accuracy is not None:

@@ -51,7 +51,7 @@ def landscape(
     Directions are normalised filter by filter (Li et al., NeurIPS 2018). The loss is that of event recordings in
     evaluation mode; train means the recordings that the run was trained on. Biases, and BatchNorm with its running
     statistics, stay as trained; with --recalibrate the statistics are those of the recordings at every point.
-    What an interrupted command left is kept: the same command continues.
+    After an interruption the same command continues.
 
     \b
     Examples:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=path_type())
 @click.option("--out", type=path_type(), help="HTML file  [default: RUN/report.html]")
-@click.option("--shards", metavar="PATH|ADDRESS", help="Shard set, for pictures of samples.")
+@click.option("--shards", metavar="PATH|ADDRESS", help="Shard set, to show samples.")
 @overwrite_option
 @json_option
 def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwrite: bool, as_json: bool) -> None:
@@ -42,7 +42,7 @@ def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwri
 
 
 def write_run_report(runs: list[Path], out: Path, shards: ShardSet | None) -> None:
-    """Write the report of runs; a machine without the packages for pictures still gets its training done."""
+    """Write the report of runs; a machine without the packages for plots still gets its training done."""
     from spikebridge.train.report.write import write_report
 
     try:

@@ -65,11 +65,11 @@ def train(
 ) -> None:
     """Train a network, score it once, write a report.
 
-    An unfinished run continues, killed or stopped at whatever step; of a finished one the result is printed.
+    An unfinished run continues, killed or stopped at whatever step; of a finished one it prints the result.
     Ctrl-C (exit code 130; twice ends at once), SIGTERM (143) and SIGUSR1 (138) finish the step and write a checkpoint.
     With torchrun several processes train one network; batch_size counts the samples of all.
-    With --init the network begins with the weights of another run of the same architecture; what does not fit (other
-    classes, another number of time steps) is named and begins fresh.
+    With --init the network begins with the weights of another run of the same architecture; it names what does not
+    fit (other classes, another number of time steps), which begins fresh.
 
     \b
     Examples:
@@ -78,27 +78,27 @@ def train(
       torchrun --nproc-per-node 2 -m -- spikebridge train --shards SET --recipe digits --run RUN --set synchronize=true
       spikebridge train --shards data/shards/nmnist --recipe nmnist --run data/runs/fine --init data/runs/digits
     """
-    chosen = load_recipe(recipe, overrides=overrides, seed=seed)
+    loaded = load_recipe(recipe, overrides=overrides, seed=seed)
     if settings_hash:
-        began = b""
+        start = b""
         if init is not None:
             from spikebridge.train.networks.initial_weights import read_start
 
-            began = read_start(init).sha256.encode()
-        return click.echo(hashlib.sha256(dump_recipe(chosen).encode() + began).hexdigest()[:12])
+            start = read_start(init).sha256.encode()
+        return click.echo(hashlib.sha256(dump_recipe(loaded).encode() + start).hexdigest()[:12])
     if shards is None or run_path is None:
         raise click.UsageError(f"Missing option {'--shards' if shards is None else '--run'}.")
 
     from spikebridge.pipeline.sharing.open import open_set
 
-    opened = open_set(shards)  # before torch, which is slow to import: a wrong path is said at once
+    opened = open_set(shards)  # before torch, which is slow to import: a wrong path fails at once
 
     from spikebridge.train.trainer.run import train as run_training
 
     with stop_on_signals() as stop:
         result = run_training(
             opened,
-            chosen,
+            loaded,
             run_path,
             device=device,
             expect=expect,

@@ -34,7 +34,7 @@ from spikebridge.train.report.records import Predictions
 from spikebridge.train.report.run import duration, wilson
 from spikebridge.train.report.sections import gradcam as report_gradcam
 from spikebridge.train.report.sections.domains import embed, neighbours
-from spikebridge.train.report.sections.gradcam import looks
+from spikebridge.train.report.sections.gradcam import explain_classes
 from spikebridge.train.report.sections.samples import most_confidently_right, most_confidently_wrong, typical_right
 from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.trainer.run import train
@@ -354,7 +354,7 @@ def test_gradcam_is_what_its_definition_says(shards, runs):
     network, _ = load_network(RunFolder(runs["kt", 0]).best, device=torch.device("cpu"))
     frames = shards.split("test").read([0, 1, 2])
     targets = np.array([0, 1, 1])
-    found = looks(network, frames, targets)
+    found = explain_classes(network, frames, targets)
     kept = []
     handle = network.feature["3"].register_forward_hook(lambda _layer, _x, out: kept.append(out))
     scores = network(None, torch.from_numpy(frames).float().transpose(0, 1)).event_logits.mean(0)

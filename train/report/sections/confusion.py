@@ -1,4 +1,4 @@
-"""Who is taken for whom: confusion matrix and per-class table. Axes: K classes; rows are labels."""
+"""Confusion matrix and per-class table. Axes: K classes; rows are labels."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def confusion(record: RunRecord, *, prefix: str) -> str:
         note = "Upper number: samples. Lower, and the colour: per cent of the row."
         return f'<div class="scroll">{_cells(matrix, classes)}</div>' + paragraph(note, note=True)
     drawing = Drawing(f"{prefix}-confusion", "Confusion matrix", size=(5.6, 5.0))
-    picture = figure(shares(drawing, _row_shares(matrix), names=classes), title="Confusion.", caption=caption)
-    return f'<div class="single">{picture}</div><h3>Commonest confusions</h3>' + _commonest(matrix, classes)
+    plot = figure(shares(drawing, _row_shares(matrix), names=classes), title="Confusion.", caption=caption)
+    return f'<div class="single">{plot}</div><h3>Commonest confusions</h3>' + _commonest(matrix, classes)
 
 
 def per_class(record: RunRecord) -> str:
@@ -65,13 +65,13 @@ def per_class(record: RunRecord) -> str:
 def _class_table(rows: list[str]) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("class", "n", "right", "recall %", "precision %", ""))
     body = "\n".join(rows)
-    listed = f'<table class="per-class"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
-    return f'<div class="scroll">{listed}</div>'
+    table_html = f'<table class="per-class"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
+    return f'<div class="scroll">{table_html}</div>'
 
 
 def _counts(record: RunRecord) -> NDArray[np.int64] | None:
-    found = record.result.get("confusion")
-    return None if not found else np.array(found, np.int64)
+    counts = record.result.get("confusion")
+    return np.array(counts, np.int64) if counts else None
 
 
 def _row_shares(matrix: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -23,63 +23,66 @@ def curves(record: RunRecord, *, prefix: str) -> str:
     """
     if not record.metrics:
         return paragraph("metrics.jsonl holds no epochs.")
-    shown = (_losses, _accuracies, _schedules, _coefficients, _alignment, _firing_rates)
+    panels = (_losses, _accuracies, _schedules, _coefficients, _alignment, _firing_rates)
     notes = []
     coefficients = record.rows("coefficients")
     if coefficients is not None and not _changes(coefficients):
         notes.append(
             paragraph("The coefficients per time step were not trained: this method does not use them.", note=True)
         )
-    return figures(html for panel in shown if (html := panel(record, prefix))) + "".join(notes)
+    return figures(html for panel in panels if (html := panel(record, prefix))) + "".join(notes)
 
 
 def _losses(record: RunRecord, prefix: str) -> str:
-    known = {key for line in record.metrics for key in line if key.startswith("loss_")}
-    further = {key.removeprefix("loss_").replace("_", " "): key for key in sorted(known - set(LOSSES.values()))}
-    found = {name: record.column(key) for name, key in (LOSSES | further).items()}
-    found = {name: values for name, values in found.items() if np.nansum(np.abs(values)) > 0}
+    names = {key for line in record.metrics for key in line if key.startswith("loss_")}
+    further = {key.removeprefix("loss_").replace("_", " "): key for key in sorted(names - set(LOSSES.values()))}
+    curves = {name: record.column(key) for name, key in (LOSSES | further).items()}
+    curves = {name: values for name, values in curves.items() if np.nansum(np.abs(values)) > 0}
     split = record.result.get("selection_split") or "validation"
     checked = record.column(f"{split}_loss")
-    if {"event", "total"} <= set(found) and np.array_equal(found["event"], found["total"]):
-        del found["event"]  # one stream alone: its loss is the total
+    if {"event", "total"} <= set(curves) and np.array_equal(curves["event"], curves["total"]):
+        del curves["event"]  # one stream alone: its loss is the total
     if np.isfinite(checked).any():
-        found[split] = checked
-    if not found:
+        curves[split] = checked
+    if not curves:
         return ""
     drawing = Drawing(f"{prefix}-losses", "Losses over epochs")
-    svg = lines(drawing, record.epochs, found, label="loss (nats)", dashed=[split])
-    parts = ", ".join(name for name in found if name not in ("total", split))
+    svg = lines(drawing, record.epochs, curves, label="loss (nats)", dashed=[split])
+    parts = ", ".join(name for name in curves if name not in ("total", split))
     caption = f"Training, mean over the samples of an epoch{f': total, and its parts {parts}' if parts else ''}."
-    if {"static", "domain"} <= set(found):
+    if {"static", "domain"} <= set(curves):
         weight = record.result.get("recipe", {}).get("train", {}).get("domain_coefficient")
         caption += f" The domain loss enters the total times {weight}." if weight is not None else ""
-    if split in found:
+    if split in curves:
         caption += f" Dashed: cross entropy on the {split} split."
     return figure(svg, title="Losses.", caption=caption)
 
 
 def _accuracies(record: RunRecord, prefix: str) -> str:
     names = {"train": "train_accuracy", "validation": "validation_accuracy", "test": "test_accuracy"}
-    found = {name: 100 * record.column(key) for name, key in names.items()}
-    found = {name: values for name, values in found.items() if np.isfinite(values).any()}
-    if not found:
+    curves = {name: 100 * record.column(key) for name, key in names.items()}
+    curves = {name: values for name, values in curves.items() if np.isfinite(values).any()}
+    if not curves:
         return ""
     chance = {"chance": 100 / len(record.result["classes"])}
     drawing = Drawing(f"{prefix}-accuracy", "Accuracy over epochs")
-    svg = lines(drawing, record.epochs, found, label="accuracy in %", limits=(0, 102), marks=chance)
+    svg = lines(drawing, record.epochs, curves, label="accuracy in %", limits=(0, 102), marks=chance)
     best = record.result.get("best_epoch")
     caption = "Training accuracy is taken on augmented batches, before each update."
     return figure(svg, title="Accuracy.", caption=caption + (f" Chosen: epoch {best}." if best is not None else ""))
 
 
 def _schedules(record: RunRecord, prefix: str) -> str:
-    found = {"replacement\nprobability": record.column("replacement_probability"), "learning rate": record.column("lr")}
-    found = {name: values for name, values in found.items() if np.isfinite(values).any()}
-    if not found:
+    curves = {
+        "replacement\nprobability": record.column("replacement_probability"),
+        "learning rate": record.column("lr"),
+    }
+    curves = {name: values for name, values in curves.items() if np.isfinite(values).any()}
+    if not curves:
         return ""
-    drawing = Drawing(f"{prefix}-schedules", "Schedules over epochs", rows=len(found))
-    svg = schedules(drawing, record.epochs, found)
-    replaced = "replacement\nprobability" in found
+    drawing = Drawing(f"{prefix}-schedules", "Schedules over epochs", rows=len(curves))
+    svg = schedules(drawing, record.epochs, curves)
+    replaced = "replacement\nprobability" in curves
     caption = (
         "Probability at the epoch's last step that a static sequence is replaced by an event sequence; learning rate."
         if replaced

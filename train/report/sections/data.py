@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 MOST_FILES = 60
 """Files whose hashes are listed."""
 PAIRING = {
-    "exact": "each recording names the photograph it shows; no photograph of a held-out recording is in the pool",
-    "class": "recordings and photographs share classes only",
+    "exact": "each recording names the static image it shows; no static image of a held-out recording is in the pool",
+    "class": "recordings and static images share classes only",
 }
 
 

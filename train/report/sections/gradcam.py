@@ -26,7 +26,9 @@ def available() -> bool:
     return find_spec("captum") is not None
 
 
-def looks(network: TransferNetwork, frames: NDArray[np.generic], targets: NDArray[np.int64]) -> NDArray[np.float32]:
+def explain_classes(
+    network: TransferNetwork, frames: NDArray[np.generic], targets: NDArray[np.int64]
+) -> NDArray[np.float32]:
     """Compute what speaks for a class, in time and space.
 
     The map of the last convolution: its channels weighted by the mean over space of the class score's gradient, at
@@ -47,9 +49,9 @@ def looks(network: TransferNetwork, frames: NDArray[np.generic], targets: NDArra
     maps = []
     for start in range(0, len(frames), BATCH):
         events = torch.from_numpy(frames[start : start + BATCH].astype(np.float32))  # [B,T,P,H,W]
-        wanted = torch.from_numpy(targets[start : start + BATCH])
-        found = explain.attribute(events, target=wanted, relu_attributions=True)  # [B*T,1,h,w]
-        sized = F.interpolate(found.detach(), size=events.shape[-2:], mode="bilinear", align_corners=False)
+        classes = torch.from_numpy(targets[start : start + BATCH])
+        attribution = explain.attribute(events, target=classes, relu_attributions=True)  # [B*T,1,h,w]
+        sized = F.interpolate(attribution.detach(), size=events.shape[-2:], mode="bilinear", align_corners=False)
         sized = sized.unflatten(0, events.shape[:2])[:, :, 0]  # [B,T,H,W]
         maps.append(sized / sized.amax((1, 2, 3), keepdim=True).clamp(min=1e-30))
     return torch.cat(maps).numpy() if maps else np.zeros((0, *np.array(frames.shape)[[1, 3, 4]]), np.float32)

@@ -1,4 +1,4 @@
-"""The samples section: which test recordings are shown, and what they look like.
+"""The samples section: the worst, the best and ordinary test recordings as images.
 
 Axes: T time bins, P polarity (0 OFF, 1 ON), C channels, H, W pixels.
 """
@@ -39,23 +39,24 @@ def samples(record: RunRecord, shards: ShardSet, *, in_depth: bool) -> str:
     """
     if record.predictions is None:
         return paragraph("No predictions: the test split is empty or predictions.csv is missing.")
-    found = record.predictions
-    right = int((found.predicted == found.labels).sum())
+    predictions = record.predictions
+    right = int((predictions.predicted == predictions.labels).sum())
+    wrong = len(predictions.keys) - right
     groups = {
-        f"Worst: wrong with the highest confidence ({{}} of {len(found.keys) - right})": most_confidently_wrong(found),
-        f"Best: right with the highest confidence, a class each ({{}} of {right})": most_confidently_right(found),
-        f"Right, of middling confidence ({{}} of {right})": typical_right(found),
+        f"Worst: wrong with the highest confidence ({{}} of {wrong})": most_confidently_wrong(predictions),
+        f"Best: right with the highest confidence, a class each ({{}} of {right})": most_confidently_right(predictions),
+        f"Right, of middling confidence ({{}} of {right})": typical_right(predictions),
     }
     order = {key: position for position, key in enumerate(shards.split("test").keys)}
-    known = [i for group in groups.values() for i in group if found.keys[i] in order]
-    frames = shards.split("test").read([order[found.keys[i]] for i in known])  # [m,T,P,H,W]
-    heats, why = _looks(record, frames, found.predicted[known]) if in_depth and known else (None, "")
-    pictures = {i: (frames[row], None if heats is None else heats[row]) for row, i in enumerate(known)}
+    known = [i for group in groups.values() for i in group if predictions.keys[i] in order]
+    frames = shards.split("test").read([order[predictions.keys[i]] for i in known])  # [m,T,P,H,W]
+    heats, why = _explain(record, frames, predictions.predicted[known]) if in_depth and known else (None, "")
+    images = {i: (frames[row], None if heats is None else heats[row]) for row, i in enumerate(known)}
     parts = [_legend(looked=heats is not None), *([paragraph(why, note=True)] if why else [])]
     pool = shards.static_pool()
     for title, positions in groups.items():
         parts.append(f"<h3>{escape(title.format(len(positions)))}</h3>")
-        parts += [_sample(record, shards, pool, i, pictures.get(i)) for i in positions]
+        parts += [_sample(record, shards, pool, i, images.get(i)) for i in positions]
         if not positions:
             parts.append(paragraph("There is none."))
     return "\n".join(parts)
@@ -76,17 +77,17 @@ def _legend(*, looked: bool) -> str:
     )
 
 
-def _looks(
+def _explain(
     record: RunRecord, frames: NDArray[Any], predicted: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32] | None, str]:
     """Compute Grad-CAM [m,T,H,W] of the predicted classes; or None, and why."""
-    from spikebridge.train.report.sections.gradcam import available, looks
+    from spikebridge.train.report.sections.gradcam import available, explain_classes
 
     if not available():
         return None, f"Where the network looks (Grad-CAM) needs captum: {install_command('report')}."
     network, _ = load_network(RunFolder(record.path).best, device=torch.device("cpu"))
     with same_threads(int(record.result.get("threads", 1))):
-        return looks(network, frames, predicted), ""
+        return explain_classes(network, frames, predicted), ""
 
 
 def most_confidently_wrong(predictions: Predictions) -> list[int]:
@@ -110,13 +111,13 @@ def typical_right(predictions: Predictions) -> list[int]:
     classes = np.unique(predictions.labels[right])
     if not len(classes):
         return []
-    chosen = np.unique(np.linspace(0, len(classes) - 1, RIGHT).round().astype(int))
-    found = []
-    for k in classes[chosen]:
+    spread = np.unique(np.linspace(0, len(classes) - 1, RIGHT).round().astype(int))
+    positions = []
+    for k in classes[spread]:
         of_class = right[predictions.labels[right] == k]
         order = np.argsort(predictions.confidence[of_class], kind="stable")
-        found.append(int(of_class[order[(len(order) - 1) // 2]]))
-    return found
+        positions.append(int(of_class[order[(len(order) - 1) // 2]]))
+    return positions
 
 
 def _sample(
@@ -124,12 +125,12 @@ def _sample(
     shards: ShardSet,
     pool: StaticImages,
     position: int,
-    pictures: tuple[NDArray[Any], NDArray[np.float32] | None] | None,
+    images: tuple[NDArray[Any], NDArray[np.float32] | None] | None,
 ) -> str:
     predictions, classes = record.predictions, record.result["classes"]
     assert predictions is not None
     key, label, predicted = predictions.keys[position], predictions.labels[position], predictions.predicted[position]
-    if pictures is None:
+    if images is None:
         return paragraph(f"{key}: not in the test split of this shard set.")
     verdict = "right" if label == predicted else "wrong"
     text = (
@@ -137,7 +138,7 @@ def _sample(
         f"{escape(classes[predicted])}</span>, label {escape(classes[label])}, confidence "
         f"{100 * predictions.confidence[position]:.1f} % <code>{escape(key)}</code></p>"
     )
-    frames, heat = pictures
+    frames, heat = images
     rows = [_strip(event_pixels(frames), f"{key}, time bin", numbered=True)]
     if heat is not None:
         rows.append(_strip(heat_pixels(frames, heat), f"{key}, Grad-CAM of class {classes[predicted]}, time bin"))
@@ -148,12 +149,12 @@ def _sample(
 def _strip(pixels: NDArray[np.uint8], description: str, *, numbered: bool = False) -> str:
     """Show frames [T,H,W,3] in a row, or in several where there are many."""
     T = len(pixels)
-    shown = [
-        f"<figure>{image(png(picture), description=f'{description} {t}')}"
+    figures = [
+        f"<figure>{image(png(frame), description=f'{description} {t}')}"
         f"{f'<figcaption>{t}</figcaption>' if numbered else ''}</figure>"
-        for t, picture in enumerate(pixels, 1)
+        for t, frame in enumerate(pixels, 1)
     ]
-    return f'<div class="frames" style="--wide:{_columns(T, 10)};--narrow:{_columns(T, 5)}">{"".join(shown)}</div>'
+    return f'<div class="frames" style="--wide:{_columns(T, 10)};--narrow:{_columns(T, 5)}">{"".join(figures)}</div>'
 
 
 def _columns(count: int, most: int) -> int:
@@ -166,6 +167,6 @@ def _partner(record: RunRecord, shards: ShardSet, pool: StaticImages, label: int
     first, end = (int(row) for row in pool.class_offsets[label : label + 2])
     if first == end:
         return f"<figure><figcaption>no static image of class {escape(name)}</figcaption></figure>"
-    picture = static_pixels(pool.images[first], encoding=str(shards.settings.get("encoding", "v")))
-    shown = image(png(picture), description=f"static image {pool.keys[first]} of class {name}")
-    return f"<figure>{shown}<figcaption>static, {escape(name)}</figcaption></figure>"
+    pixels = static_pixels(pool.images[first], encoding=str(shards.settings.get("encoding", "v")))
+    element = image(png(pixels), description=f"static image {pool.keys[first]} of class {name}")
+    return f"<figure>{element}<figcaption>static, {escape(name)}</figcaption></figure>"
