@@ -37,6 +37,7 @@ EXTRAS = {
     "distributed": (("distributed",), "conversion on several machines"),
     "docs": (("sphinx", "myst-parser", "furo"), "make docs"),
     "export": (("nir",), "export --format nir"),
+    "formats": (("hdf5plugin",), "HDF5 files with compression of their own"),
     "report": (("matplotlib", "captum"), "plots, reports"),
     "sharing": (("fsspec", "aiohttp", "s3fs", "sshfs"), "shard sets on other machines"),
     "tensorboard": (("tensorboard",), "train --tensorboard"),
