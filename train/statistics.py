@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypedDict
 
 CONFIDENCE = 0.95
@@ -65,21 +64,8 @@ def student_quantile(share: float, freedom: int) -> float:
     return math.sqrt(freedom) * math.tan((low + high) / 2)
 
 
-class DifferenceLine(TypedDict):
-    """A `Difference` in JSON, with the confidence of its interval."""
-
-    mean: float | None
-    std: float | None
-    low: float | None
-    high: float | None
-    n: int
-    values: list[float]
-    confidence: float
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Figures of one method minus those of another, seed by seed."""
+class Difference(TypedDict):
+    """Figures of one method minus those of another, seed by seed, as tables in JSON hold them."""
 
     mean: float | None
     """None without a common seed."""
@@ -91,28 +77,26 @@ class Difference:
     """Upper end."""
     n: int
     """Common seeds."""
-    values: tuple[float, ...]
+    values: list[float]
     """By seed, ascending."""
-
-    def as_dict(self) -> DifferenceLine:
-        """Return the difference as JSON-ready values."""
-        return {
-            "mean": self.mean,
-            "std": self.std,
-            "low": self.low,
-            "high": self.high,
-            "n": self.n,
-            "values": list(self.values),
-            "confidence": CONFIDENCE,
-        }
+    confidence: float
 
 
 def difference(figures: Mapping[int, float | None], minus: Mapping[int, float | None]) -> Difference:
     """Compute the paired difference over the seeds that both have a figure for."""
     seeds = sorted(seed for seed in figures if figures[seed] is not None and minus.get(seed) is not None)
-    values = tuple(float(figures[s]) - float(minus[s]) for s in seeds)  # type: ignore[arg-type]
+    values = [float(figures[s]) - float(minus[s]) for s in seeds]  # type: ignore[arg-type]
     mean, std = mean_and_std(values)
-    if mean is None or std is None:
-        return Difference(mean, std, None, None, len(values), values)
-    half = student_quantile(CONFIDENCE, len(values) - 1) * std / math.sqrt(len(values))
-    return Difference(mean, std, mean - half, mean + half, len(values), values)
+    low = high = None
+    if mean is not None and std is not None:
+        half = student_quantile(CONFIDENCE, len(values) - 1) * std / math.sqrt(len(values))
+        low, high = mean - half, mean + half
+    return {
+        "mean": mean,
+        "std": std,
+        "low": low,
+        "high": high,
+        "n": len(values),
+        "values": values,
+        "confidence": CONFIDENCE,
+    }

@@ -29,18 +29,18 @@ def test_intervals_are_those_of_the_paired_t_test(pairs):
     ours, theirs = dict(enumerate(a for a, _ in pairs)), dict(enumerate(b for _, b in pairs))
     paired = difference(ours, theirs)
     gains = [a - b for a, b in pairs]
-    assert paired.mean == pytest.approx(math.fsum(gains) / len(gains), abs=1e-12)
-    if paired.std < 1e-9:
+    assert paired["mean"] == pytest.approx(math.fsum(gains) / len(gains), abs=1e-12)
+    if paired["std"] < 1e-9:
         return
     interval = stats.ttest_rel(list(ours.values()), list(theirs.values())).confidence_interval(0.95)
-    assert (paired.low, paired.high) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
-    assert paired.n == len(pairs)
+    assert (paired["low"], paired["high"]) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
+    assert paired["n"] == len(pairs)
 
 
 def test_only_common_seeds_count():
     paired = difference({0: 0.5, 1: 0.7, 3: None, 4: 0.1}, {1: 0.6, 0: 0.3, 3: 0.2})
-    assert paired.n == 2
-    assert paired.values == pytest.approx((0.2, 0.1))
+    assert paired["n"] == 2
+    assert paired["values"] == pytest.approx([0.2, 0.1])
     one = difference({0: 0.5}, {0: 0.25, 7: 1.0})
-    assert (one.mean, one.std, one.low, one.high, one.n) == (0.25, None, None, None, 1)
-    assert difference({0: 0.5}, {1: 0.5}).mean is None
+    assert (one["mean"], one["std"], one["low"], one["high"], one["n"]) == (0.25, None, None, None, 1)
+    assert difference({0: 0.5}, {1: 0.5})["mean"] is None

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikebridge.pipeline.base.names import register
 from spikebridge.train.config.settings import JOIN
 from spikebridge.train.data.draws import Epoch, many_uniforms, uniforms
 
@@ -50,9 +51,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {}
 def _register(numbers: int, *, cells: bool = False, purpose: str = "") -> Callable[..., Callable[..., Tensor]]:
     def add(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
         name = function.__name__
-        if name in AUGMENTATIONS:
-            raise ValueError(f"augmentation {name} is registered twice")
-        AUGMENTATIONS[name] = Augmentation(function, numbers, cells, purpose or f"augmentation {name}")
+        register(AUGMENTATIONS, name, Augmentation(function, numbers, cells, purpose or f"augmentation {name}"))
         return function
 
     return add

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikebridge.pipeline.base.names import register
 from spikebridge.train.config.settings import JOIN
 from spikebridge.train.data.augmentation import augment, inside
 from spikebridge.train.data.draws import Epoch, uniforms
@@ -48,9 +49,7 @@ MIXINGS: dict[str, Mixing] = {}
 
 def _register(numbers: int) -> Callable[..., Callable[..., tuple[Tensor, Tensor]]]:
     def add(function: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
-        if function.__name__ in MIXINGS:
-            raise ValueError(f"mixing {function.__name__} is registered twice")
-        MIXINGS[function.__name__] = Mixing(function, numbers)
+        register(MIXINGS, function.__name__, Mixing(function, numbers))
         return function
 
     return add

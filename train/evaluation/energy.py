@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -75,31 +75,19 @@ def energy_nj(accumulates: float, multiplies: float) -> float:
     return (accumulates * ACCUMULATE_PJ + multiplies * MULTIPLY_ACCUMULATE_PJ) / 1000
 
 
-@dataclass
-class Counter:
-    """Counts of a pass in progress."""
-
-    layers: dict[str, LayerCost] = field(default_factory=dict)
-    """By name, in the order of computation."""
-
-    def cost(self, *, recordings: int, steps: int) -> Cost:
-        """Return the means per recording."""
-        return Cost(steps, self.layers, recordings)
-
-
 @contextmanager
-def counting(network: nn.Module) -> Iterator[Counter]:
-    """Count the operations of every convolution and linear layer that runs inside the block.
+def counting(network: nn.Module) -> Iterator[dict[str, LayerCost]]:
+    """Count the operations of every convolution and linear layer that runs inside the block, by name in running order.
 
     The first layer reads the frames themselves: it multiplies, and all of its inputs count, zeros included. A later
     layer whose inputs are spikes needs one accumulation per spike and connection; behind an average over 2x2 neurons
     each of their spikes counts. A later layer with any other input multiplies, too.
     """
-    counter = Counter()
+    layers: dict[str, LayerCost] = {}
 
-    def look(name: str, layer: nn.Conv2d | nn.Linear, x: Tensor) -> None:
-        first = not counter.layers or next(iter(counter.layers)) == name
-        cost = counter.layers.setdefault(name, LayerCost())
+    def count(name: str, layer: nn.Conv2d | nn.Linear, x: Tensor) -> None:
+        first = not layers or next(iter(layers)) == name
+        cost = layers.setdefault(name, LayerCost())
         cost.dense += _connections(layer, torch.ones_like(x[:1]), padded=True) * len(x)
         quarters = x * 4
         cost.spiking &= not first and bool(((quarters == quarters.round()) & (x >= 0) & (x <= 1)).all())
@@ -108,7 +96,7 @@ def counting(network: nn.Module) -> Iterator[Counter]:
             cost.accumulates += _connections(layer, quarters if averaged else x, padded=False)
 
     def hook(name: str) -> object:
-        return lambda layer, inputs: look(name, layer, inputs[0].detach())
+        return lambda layer, inputs: count(name, layer, inputs[0].detach())
 
     handles = [
         layer.register_forward_pre_hook(hook(name))  # type: ignore[arg-type]
@@ -116,7 +104,7 @@ def counting(network: nn.Module) -> Iterator[Counter]:
         if isinstance(layer, nn.Conv2d | nn.Linear)
     ]
     try:
-        yield counter
+        yield layers
     finally:
         for handle in handles:
             handle.remove()
@@ -128,11 +116,11 @@ def measured_energy_nj(network: nn.Module, events: Tensor) -> float:
     training = network.training
     network.eval()
     try:
-        with counting(network) as counter:
+        with counting(network) as layers:
             network(None, events)
     finally:
         network.train(training)
-    return counter.cost(recordings=events.shape[1], steps=len(events)).energy_nj
+    return Cost(len(events), layers, events.shape[1]).energy_nj
 
 
 def held_out_energy_nj(

@@ -116,14 +116,14 @@ class Method:
         """Apply `modules` to the network's output, by name; with several processes, to this one's samples."""
         return {}
 
-    def loss(
-        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
-    ) -> TransferLoss:
-        """Compute the loss; terms that the method lacks are 0, `cka` zeros where nothing was aligned.
+    def loss(self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: dict[str, Tensor]) -> TransferLoss:
+        """Compute the loss, here of one stream alone; terms that the method lacks are 0, `cka` zeros without alignment.
 
         With `synchronize` and several processes the features of `out` are those of all processes together.
         """
-        raise NotImplementedError
+        from spikebridge.train.losses import transfer_loss
+
+        return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet, mixture=inputs.mixture)
 
 
 def make_inputs(batch: Batch, step: int, *, static: Tensor | None, event: Tensor | None, **extra: Tensor) -> Inputs:

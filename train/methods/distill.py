@@ -79,9 +79,7 @@ class Distill(KnowledgeTransfer):
             targets = self.teacher(batch.images[None], None).static_logits  # [1,B,K]
         return dataclasses.replace(plain, extra={"teacher": targets[0]})
 
-    def loss(
-        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
-    ) -> TransferLoss:
+    def loss(self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: dict[str, Tensor]) -> TransferLoss:
         """Add the distance from the teacher to the loss of `kt`, while it teaches."""
         plain, settings = super().loss(out, inputs, coefficients, heads), self.settings
         if "teacher" not in inputs.extra:

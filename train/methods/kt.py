@@ -5,8 +5,6 @@ Source: He et al., AAAI 2024.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -49,9 +47,7 @@ class KnowledgeTransfer(Method):
         static = static_stream(batch, self.replacement_probability(step))
         return make_inputs(batch, step, static=static, event=batch.events)
 
-    def loss(
-        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
-    ) -> TransferLoss:
+    def loss(self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: dict[str, Tensor]) -> TransferLoss:
         """Compute static plus event plus weighted domain loss."""
         settings = self.settings
         return transfer_loss(

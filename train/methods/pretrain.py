@@ -6,13 +6,7 @@ pool, whatever the recordings at hand show; the fine-tuning sees what `event_onl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
-from spikebridge.models import TransferOutput
 from spikebridge.train.data.batches import Batch, static_stream
-from spikebridge.train.losses import TransferLoss, transfer_loss
 from spikebridge.train.methods import Inputs, Method, make_inputs, method
 from spikebridge.train.schedules import pretraining_steps
 
@@ -35,9 +29,3 @@ class Pretrain(Method):
         assert batch.image_labels is not None
         still = static_stream(batch, 0.0)
         return Inputs(batch, step, None, still, batch.image_labels, batch.dropout_seeds)
-
-    def loss(
-        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
-    ) -> TransferLoss:
-        """Compute the loss of the event head."""
-        return transfer_loss(out, inputs.labels, coefficients, tet=self.settings.tet, mixture=inputs.mixture)

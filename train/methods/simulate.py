@@ -6,8 +6,6 @@ recordings are simulated too, a gain of this method says little about real camer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -36,9 +34,7 @@ class Simulate(SimulatingMethod):
             dropout_seeds=torch.cat([batch.dropout_seeds, seeds]),
         )
 
-    def loss(
-        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
-    ) -> TransferLoss:
+    def loss(self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: dict[str, Tensor]) -> TransferLoss:
         """Weigh the event losses of recordings and simulated ones, each a mean over its own."""
         assert out.event_logits is not None
         B, settings = len(inputs.batch.labels), self.settings

@@ -15,7 +15,6 @@ the classification losses; the course is the published one of sliding training.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -72,9 +71,7 @@ class TimeStepMixup(KnowledgeTransfer):
             "mix_ratio": self.modules["mix_ratio"](features.mean(0)).squeeze(-1).sigmoid(),
         }
 
-    def loss(
-        self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: Mapping[str, Tensor]
-    ) -> TransferLoss:
+    def loss(self, out: TransferOutput, inputs: Inputs, coefficients: Tensor, heads: dict[str, Tensor]) -> TransferLoss:
         """Add the losses of both heads to that of `kt`."""
         plain, settings = super().loss(out, inputs, coefficients, heads), self.settings
         target = inputs.extra["event_frames"].to(heads["modality"].dtype)  # [T,B]

@@ -103,7 +103,7 @@ def analyse(run: RunFolder, result: RunResult, shards: ShardSet) -> Analysis:
         frames = Frames(split, positions, sample_shape=shards.sample_shape, residence="disk")
         right, rates = np.zeros(shards.sample_shape[0]), dict[str, float]()
         network.record_firing_rates = True
-        with counting(network) as counter:
+        with counting(network) as layers:
             for events, labels in frames.batches(BATCH, device):
                 out = network(None, events)
                 right += _count_right(out.event_logits, labels)
@@ -122,7 +122,7 @@ def analyse(run: RunFolder, result: RunResult, shards: ShardSet) -> Analysis:
             spiking=all(module.rule.spiking for module in network.modules() if isinstance(module, Neuron)),
             rates={layer: total / len(positions) for layer, total in rates.items()},
             neurons=network.neuron_counts,
-            cost=counter.cost(recordings=len(positions), steps=len(right)),
+            cost=Cost(len(right), layers, len(positions)),
             static_labels=image_labels,
             event_labels=np.asarray(split.labels, np.int64)[compared],
             before=_domain_features(initial, images, events) if fresh and images is not None else None,
@@ -132,9 +132,9 @@ def analyse(run: RunFolder, result: RunResult, shards: ShardSet) -> Analysis:
 
 def _spread_positions(network: TransferNetwork, split: Split, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """Return the positions of all recordings, or of as many as the network's size permits, evenly spaced."""
-    with counting(network) as counter:
+    with counting(network) as layers:
         network(None, torch.zeros(shape[0], 1, *shape[1:]))
-    each = sum(layer.dense for layer in counter.layers.values())
+    each = sum(layer.dense for layer in layers.values())
     count = min(len(split), MOST_RECORDINGS, max(FEWEST_RECORDINGS, MULTIPLIES // max(each, 1)))
     return np.unique(np.linspace(0, len(split) - 1, count).round().astype(np.int64))
 

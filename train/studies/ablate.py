@@ -170,11 +170,11 @@ def ablate(
     ):
         pool.finish(tuning_runs, what="learning rates")
         tuned = {row.slug: _choose_rate(grid, plan, row, pool.failures) for row in grid.rows}
-        runs = {row.slug: plan.runs(row, rate) for row in grid.rows if (rate := tuned[row.slug].chosen) is not None}
+        runs = {row.slug: plan.runs(row, rate) for row in grid.rows if (rate := tuned[row.slug]["chosen"]) is not None}
         # Seed by seed: what is done early is comparable early.
         ordered = sorted(itertools.chain(*runs.values()), key=lambda run: grid.seeds.index(run.recipe.train.seed))
         pool.finish(ordered, what="runs")
-        failed = {failure.run for failure in pool.failures}
+        failed = {failure["run"] for failure in pool.failures}
         entries = [
             Entry(row.label, run.amount, run.recipe.train.seed, run.path)
             for row in grid.rows
@@ -219,8 +219,8 @@ def _choose_rate(grid: Grid, plan: _Plan, row: Row, failures: Sequence[Failure])
     A rate with a run that failed or diverged is out. No test figure is read.
     """
     if not grid.tuning_seeds:
-        return Tuning(row.label, grid.learning_rates[0], {})
-    failed = {failure.run for failure in failures}
+        return {"row": row.label, "chosen": grid.learning_rates[0], "validation": {}}
+    failed = {failure["run"] for failure in failures}
     means: dict[float, float | None] = {}
     for lr in sorted(grid.learning_rates):
         runs = [run for run in plan.tuning(row) if run.recipe.train.lr == lr]
@@ -228,7 +228,11 @@ def _choose_rate(grid: Grid, plan: _Plan, row: Row, failures: Sequence[Failure])
         accuracies = [read_result(run.path)["validation_accuracy"] for run in runs] if whole else []
         means[lr] = mean_and_std(accuracies)[0]
     known = {lr: mean for lr, mean in means.items() if mean is not None}
-    return Tuning(row.label, max(known, key=lambda lr: known[lr]) if known else None, means)
+    return {
+        "row": row.label,
+        "chosen": max(known, key=lambda lr: known[lr]) if known else None,
+        "validation": {f"{lr:g}": mean for lr, mean in means.items()},
+    }
 
 
 class _RunPool:
@@ -332,5 +336,7 @@ class _RunPool:
         return RunSpec(shards, run.recipe, str(run.path.resolve()), stop_file, **self.options)
 
     def _fail(self, run: Run, outcome: RunOutcome) -> None:
-        self.failures.append(Failure(run.path.name, run.row.label, outcome.kind, outcome.message))
+        self.failures.append(
+            {"run": run.path.name, "label": run.row.label, "kind": outcome.kind, "message": outcome.message}
+        )
         log.warning("%s %s: %s", run.path.name, outcome.kind, outcome.message.splitlines()[0])

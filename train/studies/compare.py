@@ -133,11 +133,11 @@ def paired(results: dict[str, list[dict[str, Any]]], first: str, second: str) ->
     return {
         "minus": first,
         "method": second,
-        "test_accuracy_mean": gain.mean,
-        "test_accuracy_std": gain.std,
-        "test_accuracy_interval": None if gain.low is None else [gain.low, gain.high],
-        "n": gain.n,
-        "values": list(gain.values),
+        "test_accuracy_mean": gain["mean"],
+        "test_accuracy_std": gain["std"],
+        "test_accuracy_interval": None if gain["low"] is None else [gain["low"], gain["high"]],
+        "n": gain["n"],
+        "values": gain["values"],
     }
 
 

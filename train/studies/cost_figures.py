@@ -72,12 +72,11 @@ def cost_figures(content: AblationTable, amount: float) -> str:
 
 def _draw_points(name: str, description: str, points: Mapping[str, Point], label: str, rows: Sequence[str]) -> str:
     """Draw rows as points; a row has the same colour and marker in every plot, whichever others are there."""
-    from spikebridge.train.report.plots.drawing import PANEL, Drawing, draw, legend_columns
+    from spikebridge.train.report.plots.drawing import PANEL, Drawing, house_style, legend_columns
 
     lines = -(-len(points) // legend_columns(list(points)))
     drawing = Drawing(name, description, size=(PANEL[0], PANEL[1] + 0.17 * max(0, lines - 2)))
-
-    def paint(drawing: Drawing) -> None:
+    with house_style():
         axes = drawing.axes[0]
         for row, point in points.items():
             turn, colour = divmod(rows.index(row), len(CATEGORIES))
@@ -96,5 +95,4 @@ def _draw_points(name: str, description: str, points: Mapping[str, Point], label
         axes.set_xlabel(label)
         axes.set_ylabel("validation accuracy in %")
         drawing.legend()
-
-    return draw(paint, drawing)
+    return drawing.svg()

@@ -154,12 +154,11 @@ def curves(content: AblationTable, split: str) -> dict[str, Curve]:
 
 def _draw_curves(content: AblationTable, rows: Mapping[str, Curve], split: str) -> Drawing:
     """Draw the few-data curve: accuracy over labelled recordings on a logarithmic axis."""
-    from spikebridge.train.report.plots.drawing import Drawing, painted
+    from spikebridge.train.report.plots.drawing import Drawing, house_style
 
     share = content["axis"] == AXES[1]
     drawing = Drawing(f"few-data-{split}", f"{split.capitalize()} accuracy over labelled recordings")
-
-    def paint(drawing: Drawing) -> None:
+    with house_style():
         axes = drawing.axes[0]
         for index, (label, curve) in enumerate(rows.items()):
             colour, shift = CATEGORIES[index % len(CATEGORIES)], 1 + 0.015 * (index - (len(rows) - 1) / 2)
@@ -172,8 +171,7 @@ def _draw_curves(content: AblationTable, rows: Mapping[str, Curve], split: str) 
         axes.set_xlabel("labelled recordings in % of each class" if share else "labelled recordings per class")
         axes.set_ylabel(f"{split} accuracy in %")
         drawing.legend()
-
-    return painted(paint, drawing)
+    return drawing
 
 
 def _single(content: AblationTable) -> str:

@@ -16,7 +16,7 @@ from spikebridge.train.report.format import aligned, csv_text, markdown, points,
 from spikebridge.train.runs.checkpoints import write_atomic, write_json
 from spikebridge.train.runs.folder import read_metrics, read_result
 from spikebridge.train.runs.result import RunResult, accuracy_of
-from spikebridge.train.statistics import CONFIDENCE, DifferenceLine, difference, mean_and_std
+from spikebridge.train.statistics import CONFIDENCE, Difference, difference, mean_and_std
 from spikebridge.train.studies.grids import AXES, Grid, GridDescription, Row
 
 FORMULA = (
@@ -58,10 +58,10 @@ class Accuracies(TypedDict):
 
     validation_accuracy_mean: float | None
     validation_accuracy_std: float | None
-    validation_difference: NotRequired[DifferenceLine]
+    validation_difference: NotRequired[Difference]
     test_accuracy_mean: NotRequired[float | None]
     test_accuracy_std: NotRequired[float | None]
-    test_difference: NotRequired[DifferenceLine]
+    test_difference: NotRequired[Difference]
 
 
 class TableLine(Accuracies):
@@ -87,21 +87,28 @@ class TableLine(Accuracies):
     energy_nj_mean: float | None
 
 
-class TuningLine(TypedDict):
-    """Mean validation accuracies of a row by learning rate."""
+class Tuning(TypedDict):
+    """How a row got its learning rate."""
 
     row: str
+    """Label."""
     chosen: float | None
+    """None where no rate went through."""
     validation: dict[str, float | None]
+    """Mean validation accuracy by rate; None where a run failed or diverged; empty where nothing was to choose."""
 
 
-class FailureLine(TypedDict):
-    """A run that did not get to its end, as `Failure`."""
+class Failure(TypedDict):
+    """A run that did not get to its end."""
 
     run: str
+    """Folder name."""
     label: str
+    """Row."""
     kind: str
+    """`diverged` or `failed`."""
     message: str
+    """Of the error."""
 
 
 class ShardSetLine(TypedDict):
@@ -123,8 +130,8 @@ class AblationTable(GridDescription):
     """By split."""
     confidence: float
     table: list[TableLine]
-    tuning: list[TuningLine]
-    failures: list[FailureLine]
+    tuning: list[Tuning]
+    failures: list[Failure]
 
 
 @dataclass(frozen=True)
@@ -139,32 +146,6 @@ class Entry:
     """Of the run."""
     path: Path
     """Run folder."""
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """The learning rate of a row, and how it was chosen."""
-
-    label: str
-    """Row."""
-    chosen: float | None
-    """None where no rate went through."""
-    means: dict[float, float | None]
-    """Mean validation accuracy by rate; None where a run failed or diverged; empty where nothing was to choose."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A run that did not get to its end."""
-
-    run: str
-    """Folder name."""
-    label: str
-    """Row."""
-    kind: str
-    """`diverged` or `failed`."""
-    message: str
-    """Of the error."""
 
 
 def table_of(
@@ -185,7 +166,7 @@ def table_of(
         shard_sets: open ones, in use.
     """
     results = {entry.path: read_result(entry.path) for entry in entries}
-    tuned = {one.label: one for one in tuning}
+    tuned = {one["row"]: one for one in tuning}
     rows = []
     for amount in dict.fromkeys(amount for row in grid.rows for amount in row.amounts):
         here = [entry for entry in entries if entry.amount == amount]
@@ -204,13 +185,8 @@ def table_of(
         "samples": {name: len(shard_sets[0].split(name)) for name in ("train", "validation", "test")},
         "confidence": CONFIDENCE,
         "table": rows,
-        "tuning": [
-            {"row": one.label, "chosen": one.chosen, "validation": {f"{lr:g}": mean for lr, mean in one.means.items()}}
-            for one in tuning
-        ],
-        "failures": [
-            {"run": one.run, "label": one.label, "kind": one.kind, "message": one.message} for one in failures
-        ],
+        "tuning": list(tuning),
+        "failures": list(failures),
     }
 
 
@@ -234,7 +210,7 @@ def _row(
         "note": row.note,
         "amount": amount,
         "n": len(runs),
-        "learning_rate": tuning.chosen,
+        "learning_rate": tuning["chosen"],
         **_accuracies(grid, row, own_results, reference),
         "runs": runs,
         "training_seconds_mean": mean_and_std([run["training_seconds"] for run in runs])[0],
@@ -247,10 +223,10 @@ def _row(
 def _accuracies(grid: Grid, row: Row, results: dict[int, RunResult], reference: dict[int, RunResult]) -> Accuracies:
     """Return means and differences by seed; of the test split only where the grid shows it."""
 
-    def summarize(split: str) -> tuple[float | None, float | None, DifferenceLine]:
+    def summarize(split: str) -> tuple[float | None, float | None, Difference]:
         figures = {seed: accuracy_of(result, split) for seed, result in results.items()}
         minus = {seed: accuracy_of(result, split) for seed, result in reference.items()}
-        return (*mean_and_std(list(figures.values())), difference(figures, minus).as_dict())
+        return (*mean_and_std(list(figures.values())), difference(figures, minus))
 
     mean, std, gain = summarize("validation")
     line: Accuracies = {"validation_accuracy_mean": mean, "validation_accuracy_std": std}
@@ -310,7 +286,7 @@ def accuracies_of(line: TableLine, split: str) -> tuple[float | None, float | No
     return line["validation_accuracy_mean"], line["validation_accuracy_std"]
 
 
-def difference_of(line: TableLine, split: str) -> DifferenceLine | None:
+def difference_of(line: TableLine, split: str) -> Difference | None:
     """Return the difference to the reference on `validation` or `test`; None where there is none."""
     return line.get("test_difference") if split == "test" else line.get("validation_difference")
 

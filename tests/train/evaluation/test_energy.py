@@ -30,9 +30,9 @@ def spikes(*places, shape=(1, 1, 4, 4)):
 def test_convolutions_count_connections():
     first, same, halving = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(1, 5, 3, 2, 1)
     corner, middle = (0, 0, 0, 0), (0, 0, 1, 1)
-    with counting(net := Layers(first, same, halving)) as counter:
+    with counting(net := Layers(first, same, halving)) as layers:
         net(spikes(middle), spikes(corner, middle), spikes(corner))
-    cost = counter.cost(recordings=1, steps=1)
+    cost = Cost(1, layers, 1)
     assert list(cost.layers) == ["layers.0", "layers.1", "layers.2"]
     assert [cost.dense(name) for name in cost.layers] == [16 * 9 * 2, 16 * 9 * 2, 4 * 9 * 5]
     assert [cost.accumulates(name) for name in cost.layers] == [0, (4 + 9) * 2, 1 * 5]
@@ -41,14 +41,14 @@ def test_convolutions_count_connections():
 
 def test_linear_layers_and_what_is_no_spike():
     first, averaged, graded = nn.Linear(4, 3), nn.Linear(4, 7), nn.Linear(4, 5)
-    with counting(net := Layers(first, averaged, graded)) as counter:
+    with counting(net := Layers(first, averaged, graded)) as layers:
         for _ in range(2):
             net(
                 torch.tensor([[1.0, 0, 1, 0]]),
                 torch.tensor([[[0.25, 0, 1, 0.5]]]),  # means over 2x2: 1, 4 and 2 spikes
                 torch.tensor([[0.3, 0, 0, 0]]),
             )
-    cost = counter.cost(recordings=2, steps=1)
+    cost = Cost(1, layers, 2)
     assert [cost.dense(name) for name in cost.layers] == [12, 28, 20]
     assert [cost.accumulates(name) for name in cost.layers] == [0, 7 * 7, 0]
     assert [cost.multiplies(name) for name in cost.layers] == [12, 0, 20]
@@ -60,19 +60,19 @@ def test_a_network_of_neurons_that_do_not_spike_multiplies_everywhere():
     for neuron in ("LIF", "ReLU"):
         torch.manual_seed(0)
         net = build_model("scnn", num_classes=3, time_steps=2, input_size=16, width=0.3, neuron=neuron).eval()
-        with torch.no_grad(), counting(net) as counter:
+        with torch.no_grad(), counting(net) as layers:
             net(None, 3 * frames)
-        costs[neuron] = counter.cost(recordings=3, steps=2)
+        costs[neuron] = Cost(2, layers, 3)
     assert costs["LIF"].energy_nj < costs["LIF"].dense_energy_nj == costs["ReLU"].dense_energy_nj
     assert costs["ReLU"].energy_nj == costs["ReLU"].dense_energy_nj
 
 
 def test_hooks_are_gone_afterwards():
     net = Layers(nn.Linear(4, 3))
-    with counting(net) as counter:
+    with counting(net) as layers:
         net(torch.ones(2, 4))
     net(torch.ones(2, 4))
-    assert counter.layers["layers.0"].dense == 2 * 12
+    assert layers["layers.0"].dense == 2 * 12
 
 
 def test_what_cannot_be_counted_is_refused():

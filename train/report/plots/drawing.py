@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from html import escape
+from typing import Concatenate, ParamSpec
 
 import matplotlib
 import numpy as np
@@ -17,11 +20,17 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.ui.style import CATEGORIES, FONT, INK, MATPLOTLIB, SEQUENTIAL_END
 
+P = ParamSpec("P")
 Values = NDArray[np.float64]
 PANEL = (4.3, 2.7)
 """Inches; shown at about 440 pixels, so 8 points are 11 pixels there and 9 on a phone."""
 LEGEND_LETTERS = 75
 """Letters of a legend's line in a panel, a handle counted as five."""
+
+
+def house_style() -> AbstractContextManager[None]:
+    """Put the house settings in force; matplotlib reads some when an artist is made, some when it is drawn."""
+    return matplotlib.rc_context(MATPLOTLIB)
 
 
 class Drawing:
@@ -36,7 +45,7 @@ class Drawing:
 
     def __init__(self, name: str, description: str, *, rows: int = 1, size: tuple[float, float] = PANEL) -> None:
         self.name, self.description = name, description
-        with matplotlib.rc_context(MATPLOTLIB):
+        with house_style():
             self.figure = Figure(figsize=size, layout="constrained")
             self.axes: list[Axes] = list(self.figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
 
@@ -44,14 +53,14 @@ class Drawing:
         """Put names above the panels, where they hide nothing, in as many columns as fit."""
         handles, labels = self.axes[0].get_legend_handles_labels()
         if handles:
-            with matplotlib.rc_context(MATPLOTLIB):
+            with house_style():
                 self.figure.legend(handles, labels, loc="outside upper left", ncols=legend_columns(labels))
 
     def file(self, kind: str) -> bytes:
         """Return the figure as a file of its own, `svg` or `png`, on white."""
         data = io.BytesIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type")) if kind == "svg" else {"Software": None}
-        with matplotlib.rc_context(MATPLOTLIB):
+        with house_style():
             self.figure.savefig(data, format=kind, dpi=200, facecolor="white", metadata=nothing)
         return data.getvalue()
 
@@ -59,7 +68,7 @@ class Drawing:
         """Return the figure as an `<svg>` element that scales with its container."""
         text = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        with matplotlib.rc_context(MATPLOTLIB):
+        with house_style():
             self.figure.savefig(text, format="svg", metadata=nothing)
         svg = text.getvalue()
         svg = svg[svg.index("<svg") :].strip()
@@ -77,16 +86,16 @@ def legend_columns(labels: Sequence[str]) -> int:
     return max(1, min(len(labels), int(LEGEND_LETTERS / (max(map(len, labels)) + 5))))
 
 
-def painted(paint: Callable[[Drawing], None], drawing: Drawing) -> Drawing:
-    """Paint with the house settings in force; matplotlib reads some when an artist is made, some when it is drawn."""
-    with matplotlib.rc_context(MATPLOTLIB):
-        paint(drawing)
-    return drawing
+def painter(paint: Callable[Concatenate[Drawing, P], None]) -> Callable[Concatenate[Drawing, P], str]:
+    """Make a function that paints an empty drawing return it as an `<svg>` element, painted in the house style."""
 
+    @functools.wraps(paint)
+    def painted(drawing: Drawing, /, *args: P.args, **options: P.kwargs) -> str:
+        with house_style():
+            paint(drawing, *args, **options)
+        return drawing.svg()
 
-def draw(paint: Callable[[Drawing], None], drawing: Drawing) -> str:
-    """Paint, and the figure as an `<svg>` element."""
-    return painted(paint, drawing).svg()
+    return painted
 
 
 def sequential() -> Colormap:

@@ -11,12 +11,13 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from spikebridge.pipeline.ui.style import CATEGORIES, MUTED
-from spikebridge.train.report.plots.drawing import Drawing, Values, colour_bar, colours, draw, sequential
+from spikebridge.train.report.plots.drawing import Drawing, Values, colour_bar, colours, painter, sequential
 
 FEW_LAYERS = 8
 """More layers than this are told apart by a colour bar instead of a legend."""
 
 
+@painter
 def lines(
     drawing: Drawing,
     epochs: Values,
@@ -26,7 +27,7 @@ def lines(
     dashed: Sequence[str] = (),
     limits: tuple[float, float] | None = None,
     marks: Mapping[str, float] | None = None,
-) -> str:
+) -> None:
     """Draw named curves over epochs.
 
     Args:
@@ -38,90 +39,78 @@ def lines(
         limits: of the vertical axis.
         marks: horizontal lines by name, e.g. the level of chance.
     """
-
-    def paint(drawing: Drawing) -> None:
-        axes = drawing.axes[0]
-        for (name, values), colour in zip(curves.items(), colours(len(curves)), strict=True):
-            style = {"color": MUTED, "linestyle": "--"} if name in dashed else {"color": colour}
-            curve(axes, epochs, values, label=name, **style)
-        for name, level in (marks or {}).items():
-            axes.axhline(level, color=MUTED, linewidth=0.8, linestyle=":", label=name)
-        epoch_axis(axes, epochs)
-        axes.set_ylabel(label)
-        if limits:
-            axes.set_ylim(*limits)
-        drawing.legend()
-
-    return draw(paint, drawing)
+    axes = drawing.axes[0]
+    for (name, values), colour in zip(curves.items(), colours(len(curves)), strict=True):
+        style = {"color": MUTED, "linestyle": "--"} if name in dashed else {"color": colour}
+        curve(axes, epochs, values, label=name, **style)
+    for name, level in (marks or {}).items():
+        axes.axhline(level, color=MUTED, linewidth=0.8, linestyle=":", label=name)
+    epoch_axis(axes, epochs)
+    axes.set_ylabel(label)
+    if limits:
+        axes.set_ylim(*limits)
+    drawing.legend()
 
 
-def schedules(drawing: Drawing, epochs: Values, curves: Mapping[str, Values]) -> str:
+@painter
+def schedules(drawing: Drawing, epochs: Values, curves: Mapping[str, Values]) -> None:
     """Draw one small panel per curve, above each other; the key is the label of its vertical axis."""
-
-    def paint(drawing: Drawing) -> None:
-        for axes, (label, values) in zip(drawing.axes, curves.items(), strict=True):
-            curve(axes, epochs, values, color=CATEGORIES[0])
-            axes.set_ylabel(label)
-            axes.margins(y=0.12)
-            axes.yaxis.set_major_locator(MaxNLocator(4))
-        epoch_axis(drawing.axes[-1], epochs)
-
-    return draw(paint, drawing)
+    for axes, (label, values) in zip(drawing.axes, curves.items(), strict=True):
+        curve(axes, epochs, values, color=CATEGORIES[0])
+        axes.set_ylabel(label)
+        axes.margins(y=0.12)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+    epoch_axis(drawing.axes[-1], epochs)
 
 
-def graded(drawing: Drawing, epochs: Values, rows: Values, *, names: Sequence[str], label: str, scale: str) -> str:
+@painter
+def graded(drawing: Drawing, epochs: Values, rows: Values, *, names: Sequence[str], label: str, scale: str) -> None:
     """Draw curves [E,R] of an ordered family (time steps, layers), dark to light; of many, with a colour bar."""
-
-    def paint(drawing: Drawing) -> None:
-        axes, ramp = drawing.axes[0], sequential()
-        count = rows.shape[1]
-        for k in range(count):
-            curve(axes, epochs, rows[:, k], color=ramp(k / max(count - 1, 1)), label=names[k], linewidth=1.1)
-        epoch_axis(axes, epochs)
-        axes.set_ylabel(label)
-        if count <= FEW_LAYERS:
-            drawing.legend()
-        else:
-            colour_bar(drawing, ramp, Normalize(1, count), scale)
-
-    return draw(paint, drawing)
+    axes, ramp = drawing.axes[0], sequential()
+    count = rows.shape[1]
+    for k in range(count):
+        curve(axes, epochs, rows[:, k], color=ramp(k / max(count - 1, 1)), label=names[k], linewidth=1.1)
+    epoch_axis(axes, epochs)
+    axes.set_ylabel(label)
+    if count <= FEW_LAYERS:
+        drawing.legend()
+    else:
+        colour_bar(drawing, ramp, Normalize(1, count), scale)
 
 
-def heat_map(drawing: Drawing, epochs: Values, rows: Values, *, label: str, scale: str) -> str:
+@painter
+def heat_map(drawing: Drawing, epochs: Values, rows: Values, *, label: str, scale: str) -> None:
     """Draw values [E,T] as colours, epochs to the right, time steps upwards from 1."""
-
-    def paint(drawing: Drawing) -> None:
-        axes, ramp = drawing.axes[0], sequential()
-        known = rows[np.isfinite(rows)]
-        low, high = float(known.min()), float(known.max())
-        span = Normalize(low, high if high > low else low + 1e-6)
-        edges = (float(epochs[0]) - 0.5, float(epochs[-1]) + 0.5, 0.5, rows.shape[1] + 0.5)
-        axes.imshow(
-            np.ma.masked_invalid(rows.T),
-            extent=edges,
-            origin="lower",
-            aspect="auto",
-            cmap=ramp,
-            norm=span,
-            interpolation="none",
-        )
-        axes.grid(visible=False)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        colour_bar(drawing, ramp, span, scale)
-
-    return draw(paint, drawing)
+    axes, ramp = drawing.axes[0], sequential()
+    known = rows[np.isfinite(rows)]
+    low, high = float(known.min()), float(known.max())
+    span = Normalize(low, high if high > low else low + 1e-6)
+    edges = (float(epochs[0]) - 0.5, float(epochs[-1]) + 0.5, 0.5, rows.shape[1] + 0.5)
+    axes.imshow(
+        np.ma.masked_invalid(rows.T),
+        extent=edges,
+        origin="lower",
+        aspect="auto",
+        cmap=ramp,
+        norm=span,
+        interpolation="none",
+    )
+    axes.grid(visible=False)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    colour_bar(drawing, ramp, span, scale)
 
 
+@painter
 def bundles(
     drawing: Drawing,
     groups: Mapping[str, Sequence[tuple[Values, Values]]],
     *,
     label: str,
     limits: tuple[float, float] | None = None,
-) -> str:
+) -> None:
     """Draw curves of several runs: a thin line per run, a thick one for the mean of a group of more than one.
 
     Args:
@@ -130,23 +119,19 @@ def bundles(
         label: of the vertical axis, with its unit.
         limits: of the vertical axis.
     """
-
-    def paint(drawing: Drawing) -> None:
-        axes = drawing.axes[0]
-        for (name, runs), colour in zip(groups.items(), colours(len(groups)), strict=True):
-            alone = len(runs) == 1
-            for epochs, values in runs:
-                width = {"label": name} if alone else {"linewidth": 0.6, "alpha": 0.55}
-                curve(axes, epochs, values, color=colour, **width)
-            if not alone:
-                curve(axes, *mean_curve(runs), color=colour, label=name, linewidth=2.0)
-        epoch_axis(axes, np.concatenate([epochs for runs in groups.values() for epochs, _ in runs]))
-        axes.set_ylabel(label)
-        if limits:
-            axes.set_ylim(*limits)
-        drawing.legend()
-
-    return draw(paint, drawing)
+    axes = drawing.axes[0]
+    for (name, runs), colour in zip(groups.items(), colours(len(groups)), strict=True):
+        alone = len(runs) == 1
+        for epochs, values in runs:
+            width = {"label": name} if alone else {"linewidth": 0.6, "alpha": 0.55}
+            curve(axes, epochs, values, color=colour, **width)
+        if not alone:
+            curve(axes, *mean_curve(runs), color=colour, label=name, linewidth=2.0)
+    epoch_axis(axes, np.concatenate([epochs for runs in groups.values() for epochs, _ in runs]))
+    axes.set_ylabel(label)
+    if limits:
+        axes.set_ylim(*limits)
+    drawing.legend()
 
 
 def curve(axes: Axes, epochs: Values, values: Values, **style: Any) -> None:

@@ -71,7 +71,7 @@ class _MeanScores(nn.Module):
 
 
 def _last_convolution(network: TransferNetwork, frames: NDArray[np.generic]) -> nn.Module:
-    with torch.no_grad(), counting(network) as counter:
+    with torch.no_grad(), counting(network) as layers:
         network(None, torch.zeros(frames.shape[1], 1, *frames.shape[2:]))
-    names = [name for name in counter.layers if isinstance(network.get_submodule(name), nn.Conv2d)]
+    names = [name for name in layers if isinstance(network.get_submodule(name), nn.Conv2d)]
     return network.get_submodule(names[-1])
