@@ -23,7 +23,8 @@ class SplitFrames:
     """Recordings of one split in the order of the shard set: frames [T,P,H,W] as stored (numpy), and class index (int).
 
     Samples are read from disk at every turn and their checksums compared. Files are opened by the process that reads,
-    so a `DataLoader` may have any number of workers, forked or spawned.
+    so a `DataLoader` may have any number of workers, forked or spawned. A process that finds another set in the folder
+    by then refuses it.
 
     Args:
         shards: folder of the shard set.
@@ -49,6 +50,8 @@ class SplitFrames:
     ) -> None:
         self.path, self.split = Path(shards).absolute(), split
         self.transform, self.target_transform, self.transforms = transform, target_transform, transforms
+        self._id: str | None = None
+        self._id = self.shards.id  # what every other process must find
         P, H, W = self.shards.sample_shape[1:]
         self.sensor_size: tuple[int, int, int] = (W, H, P)
         """Of the frames, (W, H, P) as tonic has it."""
@@ -64,7 +67,7 @@ class SplitFrames:
     @cached_property
     def shards(self) -> ShardSet:
         """The shard set; `shards.id`, `shards.settings` and `shards.static_pool()` belong to it."""
-        return ShardSet(self.path)
+        return ShardSet(self.path, expect=self._id)
 
     @cached_property
     def _split(self) -> Split:

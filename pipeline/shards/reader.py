@@ -12,7 +12,7 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class Split:
         codec: `raw`, or `gzip`: each sample is unpacked, never to more than the shape says.
         header: what precedes the numbers in an unpacked sample.
         wait_for_file: called with the name of a shard before it is opened.
+        reopen: opens the split again; what a copy of it in another process is made of.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Split:
         codec: str = RAW,
         header: bytes = b"",
         wait_for_file: WaitForFile = _do_not_wait,
+        reopen: Callable[[], Split],
     ) -> None:
         self.shards = tuple(shards)
         self.shape, self.dtype = shape, dtype
@@ -73,12 +75,15 @@ class Split:
         self.labels: NDArray[np.int64] = index["label"].astype(np.int64)
         self._keys = index["key"]
         self._places = [np.ascontiguousarray(index[name]) for name in ("offset", "length", "crc32")]
-        self._codec, self._header, self._wait_for_file = codec, header, wait_for_file
+        self._codec, self._header, self._wait_for_file, self._reopen = codec, header, wait_for_file, reopen
         self._files: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._reopen, ()
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -107,7 +112,7 @@ class Split:
             if not fill(files[shard], target, offset, length) or zlib.crc32(target) != crc32:
                 raise ShardSetError(
                     f"{self.shards[shard]}: sample {self._keys[chosen[i]].decode()} is damaged or cut (checksum "
-                    "differs). Run `{command('verify', self.shards[0].parent)}`, then convert or copy it again."
+                    f"differs). Run `{command('verify', self.shards[0].parent)}`, then convert or copy it again."
                 )
         return out
 
@@ -144,21 +149,42 @@ class Split:
             os.close(file)
 
 
+def _reopen_split(reopen: Callable[[], ShardSet], name: str) -> Split:
+    return reopen().split(name)
+
+
 class ShardSet:
     """A complete shard set, read only.
 
+    A copy in another process (of the set, of a split) opens it again by its address, and is refused where another set
+    lies there by then.
+
     Args:
         path: its folder.
+        expect: the ID that it must have.
         wait_for_file: for a set whose files are still coming.
 
     Raises:
-        ShardSetError: missing, unfinished, damaged, or of a newer schema.
+        ShardSetError: missing, unfinished, damaged, of a newer schema, or another one than expected.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, wait_for_file: WaitForFile = _do_not_wait) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        expect: str | None = None,
+        wait_for_file: WaitForFile = _do_not_wait,
+    ) -> None:
         self.path, self.wait_for_file = Path(path), wait_for_file
         self.manifest = manifests.read(self.path)
         self.id = self.manifest["self_sha256"]
+        if expect is not None and self.id != expect:
+            raise ShardSetError(
+                f"{self.path}: holds shard set {self.id}; expected {expect}. Was the folder replaced meanwhile? "
+                "Give the set that is meant, or start again with this one."
+            )
+        self.address: str = str(self.path.absolute())
+        """What opens the set in any process, with its ID as `expect`; see `pipeline.sharing.open.open_set`."""
         self.settings: dict[str, Any] = self.manifest["settings"]
         self.present = self._present()
         absent = tuple(f"events-{split}-" for split in self.manifest["splits"] if split not in self.present)
@@ -181,6 +207,13 @@ class ShardSet:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ShardSetError(f"{self.path / PARTIAL}: cannot be read ({error}). Pull the set again.") from error
         return tuple(split for split in splits if split in named)
+
+    def _reopen(self) -> Callable[[], ShardSet]:
+        """Return what opens this set again, or refuses what lies there by then; it survives pickling."""
+        return partial(ShardSet, self.address, expect=self.id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._reopen(), ()
 
     @cached_property
     def splits(self) -> dict[str, Split]:
@@ -234,6 +267,7 @@ class ShardSet:
             codec=self.codec,
             header=npy_header(self.sample_shape, self.dtype) if self._packs_header else b"",
             wait_for_file=self.wait_for_file,
+            reopen=partial(_reopen_split, self._reopen(), name),
         )
 
     @property

@@ -16,7 +16,9 @@ import logging
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event
@@ -65,14 +67,16 @@ class CachedSet(ShardSet):
     """A published set that is fetched while it is used; opening it needs the manifest alone.
 
     Args:
-        folder: of the set in the cache, with its manifest.
+        folder: of the set in the cache, named after its ID, with its manifest.
+        address: where the set is published.
         published: where the files are; None when all of them are in the cache.
         lock: keeps the set from being removed.
     """
 
-    def __init__(self, folder: Path, published: PublishedSet | None, lock: FileLock) -> None:
+    def __init__(self, folder: Path, address: str, published: PublishedSet | None, lock: FileLock) -> None:
         self._lock = lock
-        super().__init__(folder, wait_for_file=self._wait_for_file)
+        super().__init__(folder, expect=folder.name, wait_for_file=self._wait_for_file)
+        self.address = address
         self._stop = threading.Event()
         self._arriving: dict[str, Future[None]] = {}
         if published is None:
@@ -85,6 +89,9 @@ class CachedSet(ShardSet):
             threading.Thread(
                 target=_fetch_queued, args=(queue, published.remote, folder, self._stop), daemon=True
             ).start()
+
+    def _reopen(self) -> Callable[[], ShardSet]:
+        return partial(open_published, self.address, expect=self.id)
 
     def _wait_for_file(self, name: str) -> None:
         if future := self._arriving.get(name):
@@ -123,14 +130,15 @@ def _fetch_queued(
             future.set_exception(error)
 
 
-def open_published(address: str) -> ShardSet:
+def open_published(address: str, *, expect: str | None = None) -> ShardSet:
     """Open a published set for training, through the cache.
 
     Args:
         address: as for `pull`.
+        expect: the ID that the set must have.
 
     Raises:
-        ShardSetError: nothing there, unreachable and not in the cache, or larger than the cache may be.
+        ShardSetError: nothing there, unreachable and not in the cache, larger than the cache may be, or another set.
         SettingsError: not an address, or a limit that is no number.
     """
     folder = cache_folder()
@@ -139,12 +147,17 @@ def open_published(address: str) -> ShardSet:
     try:
         published = find_set(remote)
     except ShardSetError as error:
-        set_id = last_id.read_text().strip() if last_id.is_file() else ""
-        if not ID.fullmatch(set_id) or not _is_complete(folder / set_id):
+        set_id = expect or last_id.read_text().strip() if last_id.is_file() else ""
+        if not ID.fullmatch(set_id) or not _is_complete(folder / set_id, set_id):
             raise
         log.warning("%s; continuing with set %s, which it held last and which is in the cache", error, set_id[:12])
-        return CachedSet(folder / set_id, None, _lock_set(folder, set_id))
+        return CachedSet(folder / set_id, address, None, _lock_set(folder, set_id))
     set_id = published.manifest["self_sha256"]
+    if expect is not None and set_id != expect:
+        raise ShardSetError(
+            f"{remote.shown}: holds shard set {set_id}; expected {expect}. Was another set published meanwhile? "
+            "Give the address of the set that is meant, or start again with this one."
+        )
     target = folder / set_id
     target.mkdir(parents=True, exist_ok=True)
     lock = _lock_set(folder, set_id)
@@ -153,19 +166,24 @@ def open_published(address: str) -> ShardSet:
     except BaseException:
         lock.release()
         raise
-    if not (target / manifests.MANIFEST).is_file():
+    manifest = target / manifests.MANIFEST
+    ours = manifest.is_file() and manifest.read_bytes() == published.data
+    if not ours:  # every file is compared with its hash, too, before it is used
         write_bytes(target / manifests.CHECKSUMS, checksums(published.manifest["files"]).encode())
         write_bytes(target / manifests.MANIFEST, published.data)
     last_id.parent.mkdir(exist_ok=True)
     write_bytes(last_id, set_id.encode())
-    return CachedSet(target, None if _is_complete(target) else published, lock)
+    return CachedSet(target, address, None if ours and _is_complete(target, set_id) else published, lock)
 
 
-def _is_complete(folder: Path) -> bool:
+def _is_complete(folder: Path, set_id: str) -> bool:
     """Return whether every file of a cached set is there; each was checked when it arrived."""
     if not (folder / manifests.MANIFEST).is_file():
         return False
-    files = manifests.read(folder)["files"]
+    manifest = manifests.read(folder)
+    if manifest["self_sha256"] != set_id:
+        return False
+    files = manifest["files"]
     return all((p := folder / e["name"]).is_file() and p.stat().st_size == e["bytes"] for e in files)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event
 
 from spikebridge.pipeline.base.errors import ShardSetError
-from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, sha256_file
+from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, FileLock, sha256_file
 from spikebridge.pipeline.sharing.locations import RemoteFolder, unreachable
 
 PART_BYTES = 8 * 2**20
@@ -16,6 +16,9 @@ TRIES = 5
 """Failures in a row, without a byte in between, after which a transfer is given up."""
 FIRST_PAUSE_S = 0.2
 """Pause after the first failure; each further one doubles it."""
+
+POLL_S = 0.1
+"""Between two looks whether the process that receives the same file is done."""
 
 OnBytes = Callable[[int], None]
 """Told how many bytes have arrived."""
@@ -29,6 +32,7 @@ def fetch(remote: RemoteFolder, entry: FileEntry, target: Path, *, stop: Event, 
     """Fetch a file of a shard set, unless it is there already.
 
     What arrives is kept beside the target until it is whole, so that another call goes on where this one was cut off.
+    Of several calls for one target, in any processes of this machine, one receives it and the others wait.
 
     Args:
         remote: folder of the set.
@@ -39,32 +43,55 @@ def fetch(remote: RemoteFolder, entry: FileEntry, target: Path, *, stop: Event, 
 
     Raises:
         ShardSetError: it is missing, cannot be reached, or is not what the manifest says.
-        Stopped: `stop` was set.
+        TransferStopped: `stop` was set.
     """
-    if target.is_file() and target.stat().st_size == entry["bytes"] and sha256_file(target) == entry["sha256"]:
+    if _is_whole(target, entry):
         return on_bytes(entry["bytes"])
     partial = target.with_name(target.name + PARTIAL_SUFFIX)
-    resumed = partial.is_file() and 0 < partial.stat().st_size <= entry["bytes"]
-    for again in (resumed, False):
-        _receive(remote, entry, partial, stop=stop, on_bytes=on_bytes)
-        if sha256_file(partial) == entry["sha256"]:
-            os.replace(partial, target)
-            return None
-        on_bytes(-partial.stat().st_size)
+    with _lock(partial, stop):
+        if _is_whole(target, entry):  # another process, or thread, brought it meanwhile
+            partial.unlink()
+            return on_bytes(entry["bytes"])
+        resumed = 0 < partial.stat().st_size <= entry["bytes"]
+        for again in (resumed, False):
+            _receive(remote, entry, partial, stop=stop, on_bytes=on_bytes)
+            if sha256_file(partial) == entry["sha256"]:
+                os.replace(partial, target)
+                return None
+            on_bytes(-partial.stat().st_size)
+            os.truncate(partial, 0)  # not removed: whoever waits for it has it open
+            if not again:  # else what was kept did not fit what came now: once more, from the start
+                break
         partial.unlink()
-        if not again:  # else what was kept did not fit what came now: once more, from the start
-            break
     raise ShardSetError(
         f"{remote.shown}/{entry['name']}: not the file that the manifest names (SHA-256 differs), so it was changed or "
         "damaged there. Nothing of it was kept. Tell whoever published it."
     )
 
 
+def _is_whole(target: Path, entry: FileEntry) -> bool:
+    return target.is_file() and target.stat().st_size == entry["bytes"] and sha256_file(target) == entry["sha256"]
+
+
+def _lock(partial: Path, stop: Event) -> FileLock:
+    """Make the partial file and lock it, so that one process at a time writes it; the others wait.
+
+    Raises:
+        TransferStopped: `stop` was set meanwhile.
+    """
+    while True:
+        try:
+            return FileLock(partial, wait=False)
+        except BlockingIOError:
+            if stop.wait(POLL_S):
+                raise TransferStopped from None
+
+
 def _receive(remote: RemoteFolder, entry: FileEntry, partial: Path, *, stop: Event, on_bytes: OnBytes) -> None:
     """Append to the partial file until it has as many bytes as it should."""
     size, name = int(entry["bytes"]), str(entry["name"])
-    if partial.is_file() and partial.stat().st_size > size:
-        partial.unlink()
+    if partial.stat().st_size > size:
+        os.truncate(partial, 0)
     failures = 0
     with open(partial, "ab") as file:
         position = file.tell()

@@ -332,8 +332,10 @@ class _RunPool:
                 end(spec, outcome)
 
     def _spec(self, run: Run) -> RunSpec:
-        shards, stop_file = str(Path(run.shards.path).resolve()), str(self.stop_file.resolve())
-        return RunSpec(shards, run.recipe, str(run.path.resolve()), stop_file, **self.options)
+        stop_file = str(self.stop_file.resolve())
+        return RunSpec(
+            run.shards.address, run.shards.id, run.recipe, str(run.path.resolve()), stop_file, **self.options
+        )
 
     def _fail(self, run: Run, outcome: RunOutcome) -> None:
         self.failures.append(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spikebridge.pipeline.base.errors import PipelineError
 from spikebridge.pipeline.base.executors import worker_number
 from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.train.config.recipes import Recipe
@@ -31,8 +32,10 @@ POLL_S = 0.2
 class RunSpec:
     """One run, by names that mean the same in every process."""
 
-    shards: str
+    shards: str = field(repr=False)  # an address may hold a password
     """Path or address."""
+    shard_set: str
+    """The ID that it must have; something else may lie there by the time a worker opens it."""
     recipe: Recipe
     """What to do."""
     run: str
@@ -90,11 +93,11 @@ def begin_worker() -> None:
 
 
 @cache
-def _open_once(address: str) -> ShardSet:
+def _open_once(address: str, shard_set: str) -> ShardSet:
     """Open a shard set, once per process."""
     from spikebridge.pipeline.sharing.open import open_set
 
-    return open_set(address)
+    return open_set(address, expect=shard_set)
 
 
 def train_run(spec: RunSpec) -> RunOutcome:
@@ -111,7 +114,7 @@ def train_run(spec: RunSpec) -> RunOutcome:
 
         torch.set_num_threads(1)
         train(
-            _open_once(spec.shards),
+            _open_once(spec.shards, spec.shard_set),
             spec.recipe,
             spec.run,
             device=device_of_worker(spec.device),
@@ -124,7 +127,7 @@ def train_run(spec: RunSpec) -> RunOutcome:
         return RunOutcome("stopped", str(stopped))
     except NonFiniteError as error:
         return RunOutcome("diverged", str(error))
-    except TrainError as error:
+    except (TrainError, PipelineError) as error:
         return RunOutcome("failed", str(error))
     except Exception as error:  # one broken run must not take the others along
         return RunOutcome("failed", f"{type(error).__name__}: {error}")

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
@@ -73,6 +74,20 @@ def test_nothing_is_fetched_twice(cache, published, tmp_path):
         later = (tmp_path / "log").read_text()[len(before) :]
     assert ".tar" not in later
     assert "static.h5" not in later
+
+
+def test_several_readers_of_a_cold_cache_share_what_comes(cache, published, shard_set, tmp_path):
+    whole = ShardSet(shard_set(samples_per_shard=4))
+    with serving("http", published, tmp_path / "log") as (port, _), ThreadPoolExecutor(4) as pool:
+        readers = list(pool.map(open_set, [f"http://127.0.0.1:{port}"] * 4))
+        for frames in pool.map(lambda shards: shards.split("train").read_all(), readers):
+            assert (frames == whole.split("train").read_all()).all()
+        for reader in readers:
+            for future in reader._arriving.values():
+                future.result()
+    received = [line.split()[0] for line in (tmp_path / "log").read_text().splitlines() if ".tar" in line]
+    assert len(received) == len(set(received))
+    assert not list((cache / whole.id).glob("*.partial"))
 
 
 def test_a_damaged_remote_shard_is_refused_when_it_is_needed(cache, published, tmp_path):

@@ -1,6 +1,7 @@
 """A shard set as a stock data set: the same samples, tonic's transforms, and workers that open their own files."""
 
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -89,6 +90,17 @@ def test_a_copy_opens_its_own_files(shard_set, tmp_path, monkeypatch):
     assert len(content) < 10_000  # no files, no frames
     monkeypatch.chdir(tmp_path)
     np.testing.assert_array_equal(pickle.loads(content)[0][0], frames)
+
+
+def test_a_spawned_worker_never_reads_another_set_under_the_old_targets(shard_set, tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(shard_set(), folder)
+    data = ShardDataset(folder, "train")
+    shutil.rmtree(folder)
+    shutil.copytree(shard_set(seed=1), folder)
+    loader = DataLoader(data, batch_size=5, num_workers=1, multiprocessing_context="spawn")
+    with pytest.raises(ShardSetError, match="expected " + data.shards.id):
+        list(loader)
 
 
 def test_the_three_lines_of_its_docstring_run(shard_set, tmp_path, monkeypatch):

@@ -18,9 +18,11 @@ from browser import chromium
 from click.testing import CliRunner
 from conftest import ROOT
 from dask_cluster import dask_cluster
+from servers import serving
 
 from spikebridge import cli
 from spikebridge.pipeline.base.executors import Workers
+from spikebridge.pipeline.sharing.publish import push
 from spikebridge.train.errors import RunStoppedError, ShardMismatchError, TrainError
 from spikebridge.train.evaluation.evaluate import open_shards
 from spikebridge.train.report.analysis import analyse
@@ -32,6 +34,7 @@ from spikebridge.train.studies.cost_figures import cost_points
 from spikebridge.train.studies.grids import load_grid
 from spikebridge.train.studies.report import ablation_page, curves, write_ablation_report
 from spikebridge.train.studies.table import cells, markdown_text, time_column
+from spikebridge.train.studies.workers import RunOutcome
 
 GRID = """# Two methods on random recordings
 recipe = "digits"
@@ -371,6 +374,25 @@ def test_the_backend_reaches_every_run(tmp_path, shards, grid):
     table = ablate(grid(text), [shards], tmp_path / "out", backend="torch", **options)
     assert not table["failures"]
     assert [read_result(run)["backend"] for run in (tmp_path / "out" / "runs").iterdir()] == ["torch", "torch"]
+
+
+def test_workers_get_the_id_and_the_address_that_waits_for_files(tmp_path, shards, grid, monkeypatch):
+    text = GRID.replace("learning_rates = [0.01, 0.001]\ntuning_seeds = [5]\n", "")
+    given = []
+
+    def refuse(spec):
+        given.append(spec)
+        return RunOutcome("failed", "enough")
+
+    monkeypatch.setattr(ablation, "train_run", refuse)
+    monkeypatch.setenv("SPIKEBRIDGE_CACHE", str(tmp_path / "cache"))
+    push(shards, str(tmp_path / "place"))
+    with serving("http", tmp_path / "place", tmp_path / "log") as (port, _):
+        address = f"http://127.0.0.1:{port}"
+        for place in (address, shards):
+            ablate(grid(text), [place], tmp_path / "out", workers=lambda: nullcontext(Inline()), device="cpu")
+    assert {spec.shards for spec in given} == {address, str(shards)}
+    assert {spec.shard_set for spec in given} == {open_shards(shards).id}
 
 
 def test_the_command_hands_its_options_on(tmp_path, shards, grid, monkeypatch):
