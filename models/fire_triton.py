@@ -37,12 +37,26 @@ TILE = 65536 if INTERPRETED else 1024
 WIDEST = TILE if INTERPRETED else 64
 """Channels of one program that has several pixels: whole cache lines."""
 
+NARROW = 64 if INTERPRETED else 8
+"""Channels of one program that looks at all steps of them."""
+
 WARPS = 4
 BACKWARD_WARPS = 8
-"""Compiled for sm_90, T=10, backward takes 90-128 registers a thread so, and 190 with half the warps; none spill."""
+"""Backward holds T steps of its tile: with 512 neurons a program 80 to 128 registers a thread, three blocks or two of
+eight warps on a multiprocessor."""
 
-PROGRAMS = 2048
-"""Programs that the statistics are shared among, about; a few for each multiprocessor of a large card."""
+MOST_WIDE = 10
+"""T up to which the pass for the sums holds 1,024 neurons a program: as many registers as `LIMITED` allows."""
+
+LIMITED: dict[str, int] = {} if INTERPRETED or torch.version.hip else {"maxnreg": 128}
+"""Registers a thread of that pass, so that two blocks fit on a multiprocessor; AMD's compiler takes no such limit."""
+
+PROGRAMS = 4096
+"""Programs that the statistics are shared among, about: several waves of a large card, so that the last, which is never
+full, costs little."""
+
+AHEAD = 4
+"""Tiles of a program of `moments` whose loads are under way together; a power of two."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,10 @@ class Norm:
     """[S,T,C]."""
     inverse_deviation: Tensor
     """[S,T,C]."""
+    scale: Tensor
+    """[S,T,C], weight times inverse deviation."""
+    shift: Tensor
+    """[S,T,C], bias minus mean times scale."""
     pooled_over: tuple[int, ...] | None
     """Axes of [B,S,T,C] that the statistics were taken over; None where they are constants (evaluation)."""
 
@@ -78,11 +96,16 @@ def _sizes(x: Tensor, plan: Plan) -> tuple[int, int, int]:
     return 1, 1, math.prod(x.shape[3:])
 
 
-def _blocks(pixels: int, channels: int) -> dict[str, int]:
+def _blocks(pixels: int, channels: int, tile: int) -> dict[str, int]:
     """Tile of a program: channels first, then pixels."""
-    wide = min(triton.next_power_of_2(channels), WIDEST if pixels > 1 else TILE)
-    high = min(triton.next_power_of_2(pixels), max(1, TILE // wide))
+    wide = min(triton.next_power_of_2(channels), WIDEST if pixels > 1 else tile)
+    high = min(triton.next_power_of_2(pixels), max(1, tile // wide))
     return {"BLOCK_P": high, "BLOCK_C": wide}
+
+
+def _grid(sequences: int, pixels: int, channels: int, blocks: dict[str, int]) -> tuple[int, int]:
+    """Programs that backward is shared among."""
+    return sequences * triton.cdiv(pixels, blocks["BLOCK_P"]), triton.cdiv(channels, blocks["BLOCK_C"])
 
 
 def _rule(k: Tensor | float, rule: FiringRule) -> dict[str, Any]:
@@ -96,14 +119,14 @@ def _rule(k: Tensor | float, rule: FiringRule) -> dict[str, Any]:
     }
 
 
-def _affine(weight: Tensor | None, bias: Tensor | None, norm: Norm | None, like: Tensor) -> tuple[Tensor, ...]:
+def _affine(norm: Norm | None, like: Tensor) -> tuple[Tensor, ...]:
     """Scale, shift and mean [S,T,C] of a layer's normalisation; stand-ins that nobody reads without."""
-    if norm is None:
-        return like, like, like
-    assert weight is not None
-    assert bias is not None
-    scale = weight.detach().to(norm.mean.dtype) * norm.inverse_deviation
-    return scale.contiguous(), (bias.detach() - norm.mean * scale).contiguous(), norm.mean.contiguous()
+    return (like, like, like) if norm is None else (norm.scale, norm.shift, norm.mean)
+
+
+def _steps_and_channels(S: int, T: int, C: int) -> dict[str, int]:
+    """Tile of a program that looks at all steps of some channels."""
+    return {"STEPS": triton.next_power_of_2(S * T), "BLOCK_C": min(triton.next_power_of_2(C), NARROW)}
 
 
 class FusedFire(torch.autograd.Function):
@@ -119,9 +142,9 @@ class FusedFire(torch.autograd.Function):
         shape = (*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2) if plan.pool else x.shape
         spikes = empty_channels_last(x, shape, x.dtype)
         after = empty_channels_last(x, x.shape, _accumulator(x)) if plan.potential else None
-        scale, shift, _ = _affine(weight, bias, plan.norm, x)
+        scale, shift, _ = _affine(plan.norm, x)
         places = -(-H // 2) * -(-W // 2) if plan.pool else H * W
-        blocks = _blocks(4 * places if plan.pool else places, C)
+        blocks = _blocks(4 * places if plan.pool else places, C, TILE)
         if plan.pool:  # a program holds four pixels of each of its places
             blocks["BLOCK_P"] = max(1, blocks["BLOCK_P"] // 2)
         grid = (R * triton.cdiv(places, blocks["BLOCK_P"]), triton.cdiv(C, blocks["BLOCK_C"]))
@@ -147,17 +170,15 @@ class FusedFire(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor | None, grad_after: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients of x, of the normalisation's weight and bias, and of a learned k."""
-        x, weight, bias, learned_k = ctx.saved_tensors
+        x, weight, _, learned_k = ctx.saved_tensors
         plan: Plan = ctx.plan
         k: Tensor | float = ctx.k if learned_k is None else learned_k
         H, W, C = _sizes(x, plan)
         B, S, T = x.shape[:3]
-        scale, shift, mean = _affine(weight, bias, plan.norm, x)
+        R = B * S
+        scale, shift, mean = _affine(plan.norm, x)
         grad_spikes = None if grad_spikes is None else channels_last(grad_spikes)
         grad_after = None if grad_after is None else channels_last(grad_after)
-        blocks = _blocks(H * W, C)
-        tiles = triton.cdiv(H * W, blocks["BLOCK_P"])
-        grid = (B * S * tiles, triton.cdiv(C, blocks["BLOCK_C"]))
         grad_x = empty_channels_last(x, x.shape, x.dtype)
         constants = {
             "T": T,
@@ -170,57 +191,61 @@ class FusedFire(torch.autograd.Function):
             "ALPHA": plan.rule.surrogate.alpha,
             "num_warps": BACKWARD_WARPS,
             **_rule(k, plan.rule),
-            **blocks,
         }
+        # a wider tile halves the partial sums; the last layer's holds a third tensor, and is small
+        half = TILE // 2
+        summing = _blocks(H * W, C, half if grad_after is not None or T > MOST_WIDE else TILE)
+        tiles = triton.cdiv(H * W, summing["BLOCK_P"])
 
-        def launch(gain: Tensor, slant: Tensor, offset: Tensor, sums: Tensor, grad_k: Tensor, **which: bool) -> None:
-            kernels.backward[grid](
+        def launch(gain: Tensor, slant: Tensor, offset: Tensor, sums: Tensor, grad_k: Tensor, **which: Any) -> None:
+            blocks = summing if which["SUMS"] else _blocks(H * W, C, half)
+            kernels.backward[_grid(R, H * W, C, blocks)](
                 *(x, scale, shift, mean, gain, slant, offset, x if learned_k is None else learned_k),
                 *(x if grad_spikes is None else grad_spikes, x if grad_after is None else grad_after),
                 *(grad_x, sums, grad_k, S, H, W, C),
                 **constants,
                 **which,
+                **blocks,
             )
 
+        grid = _grid(R, H * W, C, summing)
         grad_weight = grad_bias = grad_k = None
         gain = slant = offset = x
         if plan.norm is not None or learned_k is not None:
             accumulator = _accumulator(x)
             sums = x.new_empty((2, grid[0], T, C) if plan.norm is not None else (1,), dtype=accumulator)
             partial_k = x.new_empty(grid, dtype=accumulator)
-            launch(x, x, x, sums, partial_k, SUMS=True, GRAD_X=False)
+            launch(x, x, x, sums, partial_k, SUMS=True, GRAD_X=False, **LIMITED)
             if learned_k is not None:
                 grad_k = partial_k.sum(dtype=torch.float64).to(learned_k.dtype)
             if plan.norm is not None:
                 assert weight is not None
                 totals = sums.view(2, B, S, tiles, T, C).sum((1, 3), dtype=torch.float64)  # [2,S,T,C]
-                gain, slant, offset, grad_weight, grad_bias = _through_norm(x, totals, scale, plan.norm)
-                grad_weight, grad_bias = grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
+                gain, slant, offset, grad_weight, grad_bias = _through_norm(x, totals, weight, plan.norm)
         launch(gain, slant, offset, x, x, SUMS=False, GRAD_X=True)
         return grad_x, grad_weight, grad_bias, grad_k, None
 
 
-def _through_norm(x: Tensor, totals: Tensor, scale: Tensor, norm: Norm) -> tuple[Tensor, ...]:
-    """Gain, slant and offset [S,T,C], and the gradients of weight and bias [C].
+def _through_norm(x: Tensor, totals: Tensor, weight: Tensor, norm: Norm) -> tuple[Tensor, ...]:
+    """Gain, slant and offset [S,T,C], and the gradients of weight and bias [C], of sums [2,S,T,C] in float64.
 
-    gain g + slant x + offset leads from the gradient g behind the normalisation to the one before it. `totals`
-    [2,S,T,C] float64: sums over batch and pixels of g, and of g times the centred input.
+    See the kernel.
     """
-    plain, centred = totals
-    normalized = centred * norm.inverse_deviation
-    gain = scale.double()
-    slant, offset = torch.zeros_like(gain), torch.zeros_like(gain)
-    if norm.pooled_over is not None:  # the statistics are functions of x
-        sizes, axes = x.shape[:4], [axis for axis in norm.pooled_over if axis]
-        count = x[0, 0, 0, 0].numel() * math.prod(sizes[axis] for axis in norm.pooled_over)
-        mean_plain, mean_normalized = (
-            (part.sum([axis - 1 for axis in axes], keepdim=True) if axes else part) / count
-            for part in (plain, normalized)
-        )
-        slant = -gain * mean_normalized * norm.inverse_deviation
-        offset = -gain * mean_plain - slant * norm.mean
-    parts = [part.to(scale.dtype).contiguous() for part in (gain, slant, offset)]
-    return *parts, normalized.sum((0, 1)), plain.sum((0, 1))
+    S, T, C = norm.mean.shape
+    gain, slant, offset = norm.mean.new_empty((3, S, T, C))
+    grad_weight, grad_bias = weight.new_empty((2, C))
+    over = norm.pooled_over or ()
+    blocks = _steps_and_channels(S, T, C)
+    kernels.through_norm[(triton.cdiv(C, blocks["BLOCK_C"]),)](
+        *(totals, norm.scale, norm.mean, norm.inverse_deviation, gain, slant, offset, grad_weight, grad_bias),
+        *(S, C, x[0, 0, 0, 0].numel() * math.prod(x.shape[axis] for axis in over)),
+        T=T,
+        CONSTANT=norm.pooled_over is None,
+        POOLED=2 in over,
+        **blocks,
+        num_warps=WARPS,
+    )
+    return gain, slant, offset, grad_weight, grad_bias
 
 
 def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:
@@ -229,14 +254,16 @@ def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:
     accumulator = _accumulator(x)
     if not norm.training:
         mean, variance = (part[:, None].expand(S, T, C).to(accumulator) for part in norm.running(streams))
-        return Norm(mean, (variance + norm.eps).rsqrt(), None)
+        inverse = (variance + norm.eps).rsqrt()
+        scale = norm.weight.detach().to(accumulator) * inverse
+        return Norm(mean.contiguous(), inverse, scale, norm.bias.detach() - mean * scale, None)
     norm.check_count(x)
     pixels = B * H * W
     block_c = min(triton.next_power_of_2(C), WIDEST)
     block_n = min(triton.next_power_of_2(pixels), TILE // block_c)
     lanes = S * T * triton.cdiv(C, block_c)
     # a power of two, because the kernel is compiled for the number
-    tiles = triton.next_power_of_2(max(4, pixels * lanes // (PROGRAMS * block_n)))
+    tiles = triton.next_power_of_2(max(AHEAD, pixels * lanes // (PROGRAMS * block_n)))
     chunk = tiles * block_n
     chunks = triton.cdiv(pixels, chunk)
     means, squares = x.new_empty((2, chunks, S, T, C), dtype=accumulator)
@@ -245,20 +272,34 @@ def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:
         T=T,
         ACC=tl.float64 if x.dtype == torch.float64 else tl.float32,
         TILES=tiles,
+        AHEAD=AHEAD,
         BLOCK_N=block_n,
         BLOCK_C=block_c,
         num_warps=WARPS,
     )
-    counts = means.new_full((chunks, 1, 1, 1), chunk, dtype=torch.float64)
-    counts[-1].fill_(pixels - (chunks - 1) * chunk)
-    over = (0, 2) if norm.statistics == "pooled" else (0,)  # of [chunks,S,T,C]
-    count = pixels * (T if norm.statistics == "pooled" else 1)
-    mean = (means * counts).sum(over, keepdim=True) / count  # [1,S,T or 1,C]
-    spread = (squares + counts * (means - mean).square()).sum(over, keepdim=True)
-    mean, spread = mean.squeeze(0), spread.squeeze(0)
-    norm.update_running(mean, spread / (count - 1), streams)
-    inverse = (spread / count + norm.eps).rsqrt()
-    return Norm(mean.to(accumulator).expand(S, T, C), inverse.to(accumulator).expand(S, T, C), over)
+    pooled = norm.statistics == "pooled"
+    diverted = norm.divert is not None
+    mean, inverse, variance, scale, shift = x.new_empty((5, S, T, C), dtype=accumulator)
+    blocks = _steps_and_channels(S, T, C)
+    kernels.finish[(triton.cdiv(C, blocks["BLOCK_C"]),)](
+        *(means, squares, norm.weight.detach(), norm.bias.detach(), norm.running_mean, norm.running_var),
+        *(norm.num_batches_tracked, mean, inverse, variance, scale, shift, B, S, H * W, C, chunks, chunk),
+        T=T,
+        EPS=norm.eps,
+        MOMENTUM=norm.momentum,
+        LOG_LEFT=math.log1p(-norm.momentum),
+        POOLED=pooled,
+        FIRST_ROW=streams[0] if norm.statistics == "domain" else -1,
+        MOVE=not diverted,
+        KEEP=diverted,
+        BLOCK_K=triton.next_power_of_2(chunks) if INTERPRETED else min(8, triton.next_power_of_2(chunks)),
+        **blocks,
+        num_warps=WARPS,
+    )
+    if diverted:
+        known = 1 if pooled else T
+        norm.update_running(mean[:, :known], variance[:, :known], streams)
+    return Norm(mean, inverse, scale, shift, (0, 2) if pooled else (0,))
 
 
 def fire(

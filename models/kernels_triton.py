@@ -67,6 +67,12 @@ def slope(u, KIND: tl.constexpr, ALPHA: tl.constexpr):
 
 
 @triton.jit
+def add_pairs(a, b, c, d):
+    """Add two pairs, member by member: the operation of a reduction of two tensors at once."""
+    return a + c, b + d
+
+
+@triton.jit
 def one_step(
     frame, after, pixels, channels, inside, C, v, k, a, d,
     ACC: tl.constexpr, POTENTIAL: tl.constexpr, LEAKY: tl.constexpr, HARD: tl.constexpr,
@@ -83,7 +89,7 @@ def one_step(
     return v, tl.where(fires, 1.0, 0.0).to(ACC)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["S", "H", "W"])
 def forward(
     x, scale, shift, learned_k, spikes, after, S, H, W, C,
     T: tl.constexpr, K: tl.constexpr, ACC: tl.constexpr, NORM: tl.constexpr, POOL: tl.constexpr,
@@ -150,7 +156,7 @@ def forward(
             tl.store(out, spike.to(spikes.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["S", "H", "W"])
 def backward(
     x, scale, shift, mean, gain, slant, offset, learned_k, grad_spikes, grad_after, grad_x, sums, grad_k, S, H, W, C,
     T: tl.constexpr, K: tl.constexpr, ACC: tl.constexpr, NORM: tl.constexpr, POOL: tl.constexpr,
@@ -186,10 +192,20 @@ def backward(
         from_pixels, pooled_places, from_frame, from_size = inside, places, frame, P * C
         share: tl.constexpr = 1.0
 
+    # every load of memory comes before the first store, behind which none could move: one wait instead of T
+    raws, from_s, from_a = (), (), ()
+    for t in tl.static_range(T):
+        raws = raws + (tl.load(x + frame + t * P * C + places, mask=inside, other=0.0),)  # noqa: RUF005
+        if FROM_SPIKES:
+            at = grad_spikes + from_frame + t * from_size + pooled_places
+            from_s = from_s + (tl.load(at, mask=from_pixels, other=0.0),)  # noqa: RUF005
+        if FROM_AFTER:
+            at = grad_after + frame + t * P * C + places
+            from_a = from_a + (tl.load(at, mask=inside, other=0.0),)  # noqa: RUF005
     befores = ()
     v = tl.zeros((BLOCK_P, BLOCK_C), ACC)
     for t in tl.static_range(T):
-        y = tl.load(x + frame + t * P * C + places, mask=inside, other=0.0).to(ACC)
+        y = raws[t].to(ACC)
         if NORM:
             a = tl.load(scale + row + t * C, mask=in_c, other=0.0)[None, :]
             y = y * a + tl.load(shift + row + t * C, mask=in_c, other=0.0)[None, :]
@@ -203,21 +219,20 @@ def backward(
         before = befores[t]
         u = before - THRESHOLD
         if FROM_AFTER:
-            carried += tl.load(grad_after + frame + t * P * C + places, mask=inside, other=0.0).to(ACC)
+            carried += from_a[t].to(ACC)
         if HARD:
             g = tl.where(crosses(u, AT_THRESHOLD), 0.0, carried).to(ACC)
         else:
             g = carried
         if FROM_SPIKES:
-            from_spikes = grad_spikes + from_frame + t * from_size + pooled_places
-            g += tl.load(from_spikes, mask=from_pixels, other=0.0).to(ACC) * share * slope(u, KIND, ALPHA)
+            g += from_s[t].to(ACC) * share * slope(u, KIND, ALPHA)
         if LEAKY:
             carried = g - g * k
         else:
             carried = g
         grad = g * k
         if NORM or (SUMS and K == 0.0):
-            raw = tl.load(x + frame + t * P * C + places, mask=inside, other=0.0).to(ACC)
+            raw = raws[t].to(ACC)
         if SUMS and K == 0.0:
             y = raw
             if NORM:
@@ -231,8 +246,9 @@ def backward(
             m = tl.load(mean + row + t * C, mask=in_c, other=0.0)[None, :]
             kept = pid.to(tl.int64) * T * C + t * C + c
             far = tl.num_programs(0).to(tl.int64) * T * C
-            tl.store(sums + kept, tl.sum(grad, 0), mask=in_c)
-            tl.store(sums + far + kept, tl.sum(grad * tl.where(inside, raw - m, 0.0), 0), mask=in_c)
+            plain, centred = tl.reduce((grad, grad * tl.where(inside, raw - m, 0.0)), 0, add_pairs)
+            tl.store(sums + kept, plain, mask=in_c)
+            tl.store(sums + far + kept, centred, mask=in_c)
         if GRAD_X:
             if NORM:
                 grad = grad * tl.load(gain + row + t * C, mask=in_c, other=0.0)[None, :]
@@ -243,10 +259,11 @@ def backward(
         tl.store(grad_k + pid * tl.num_programs(1) + tl.program_id(1), tl.sum(tl.sum(total_k, 1), 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["B", "S", "P"])
 def moments(
     x, means, squares, B, S, P, C,
-    T: tl.constexpr, ACC: tl.constexpr, TILES: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
+    T: tl.constexpr, ACC: tl.constexpr, TILES: tl.constexpr, AHEAD: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Mean [chunks,S,T,C] and sum of squares about it, of chunks of TILES * BLOCK_N pixels of a (stream, step).
 
@@ -267,17 +284,173 @@ def moments(
 
     total = tl.zeros((BLOCK_N, BLOCK_C), ACC)
     square = tl.zeros((BLOCK_N, BLOCK_C), ACC)
-    for number in range(TILES):
-        n = first + number * BLOCK_N + tl.arange(0, BLOCK_N)
-        frame = ((n // P).to(tl.int64) * S + s) * T + t
-        places = (frame * P + n % P)[:, None] * C + c[None, :]
-        inside = (n < last)[:, None] & in_c[None, :]
-        tile = tl.load(x + places, mask=inside, other=0.0).to(ACC)
-        far = tl.where(inside, tile - centre[None, :], 0.0)
-        total += far
-        square += far * far
+    for number in range(0, TILES, AHEAD):
+        tiles, insides = (), ()
+        for ahead in tl.static_range(AHEAD):  # all of these loads are under way before the first is needed
+            n = first + (number + ahead) * BLOCK_N + tl.arange(0, BLOCK_N)
+            frame = ((n // P).to(tl.int64) * S + s) * T + t
+            places = (frame * P + n % P)[:, None] * C + c[None, :]
+            inside = (n < last)[:, None] & in_c[None, :]
+            tiles = tiles + (tl.load(x + places, mask=inside, other=0.0),)  # noqa: RUF005
+            insides = insides + (inside,)  # noqa: RUF005
+        for ahead in tl.static_range(AHEAD):
+            far = tl.where(insides[ahead], tiles[ahead].to(ACC) - centre[None, :], 0.0)
+            total += far
+            square += far * far
     count = (last - first).to(ACC)
     off = tl.sum(total, 0) / count
     kept = (tl.program_id(1) * tl.num_programs(0) + step) * C + c
     tl.store(means + kept, centre + off, mask=in_c)
     tl.store(squares + kept, tl.maximum(tl.sum(square, 0) - off * off * count, 0.0), mask=in_c)
+
+
+@triton.jit
+def over(values, AXIS: tl.constexpr):
+    """Sum a tensor in float64 along an axis, which stays with length 1."""
+    return tl.expand_dims(tl.sum(values, AXIS), AXIS)
+
+
+@triton.jit(do_not_specialize=["B", "S", "P", "chunks", "chunk"])
+def finish(
+    means, squares, weight, bias, running_mean, running_variance, tracked, mean, inverse, variance, scale, shift,
+    B, S, P, C, chunks, chunk,
+    T: tl.constexpr, EPS: tl.constexpr, MOMENTUM: tl.constexpr, LOG_LEFT: tl.constexpr, POOLED: tl.constexpr,
+    FIRST_ROW: tl.constexpr, MOVE: tl.constexpr, KEEP: tl.constexpr,
+    STEPS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Make a layer's normalisation of the moments of its chunks, and move its running statistics; one launch.
+
+    From means and squares [chunks,S,T,C] of `moments`, the last of whose chunks may be shorter than `chunk` pixels:
+    mean and inverse deviation [S,T,C], and scale and shift [S,T,C] of weight and bias [C]. With KEEP the unbiased
+    variance [S,T,C], too. With MOVE, running_mean and running_variance move in closed form, as `StepNorm` describes,
+    and `tracked` counts. FIRST_ROW -1 says that all streams share the row [C]; otherwise the streams have the rows
+    [2,C] from FIRST_ROW on. Arithmetic is in float64.
+
+    A program holds BLOCK_K chunks of all S * T steps (padded to STEPS, a power of two) of BLOCK_C channels.
+    """
+    k = tl.arange(0, BLOCK_K)
+    step = tl.arange(0, STEPS)
+    c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    in_c, in_steps = c < C, step < S * T
+    known = in_steps[:, None] & in_c[None, :]  # [STEPS,BLOCK_C]
+    places = step[:, None] * C + c[None, :]
+    pixels = (B * P).to(tl.float64)
+
+    sums = tl.zeros((STEPS, BLOCK_C), tl.float64)
+    for start in range(0, chunks, BLOCK_K):
+        number = start + k
+        counts = tl.minimum(B * P - number * chunk, chunk).to(tl.float64)[:, None, None]
+        at = number.to(tl.int64)[:, None, None] * S * T * C + places[None]
+        inside = (number < chunks)[:, None, None] & known[None]
+        sums += tl.sum(tl.load(means + at, mask=inside, other=0.0).to(tl.float64) * counts, 0)
+    if POOLED:  # over the steps of a stream
+        total = pixels * T
+        centre = tl.zeros((STEPS, BLOCK_C), tl.float64)
+        for s in range(S):
+            of_stream = (step // T == s)[:, None]
+            centre += tl.where(of_stream, over(tl.where(of_stream, sums, 0.0), 0), 0.0)
+        centre = centre / total
+    else:
+        total = pixels
+        centre = sums / total
+
+    spread = tl.zeros((STEPS, BLOCK_C), tl.float64)
+    for start in range(0, chunks, BLOCK_K):
+        number = start + k
+        counts = tl.minimum(B * P - number * chunk, chunk).to(tl.float64)[:, None, None]
+        at = number.to(tl.int64)[:, None, None] * S * T * C + places[None]
+        inside = (number < chunks)[:, None, None] & known[None]
+        far = tl.load(means + at, mask=inside, other=0.0).to(tl.float64) - centre[None]
+        here = tl.load(squares + at, mask=inside, other=0.0).to(tl.float64) + counts * far * far
+        spread += tl.sum(tl.where(inside, here, 0.0), 0)
+    if POOLED:
+        within = spread
+        spread = tl.zeros((STEPS, BLOCK_C), tl.float64)
+        for s in range(S):
+            of_stream = (step // T == s)[:, None]
+            spread += tl.where(of_stream, over(tl.where(of_stream, within, 0.0), 0), 0.0)
+
+    found = 1.0 / tl.sqrt(spread / total + EPS)
+    w = tl.load(weight + c, mask=in_c, other=0.0).to(tl.float64)[None, :]
+    b = tl.load(bias + c, mask=in_c, other=0.0).to(tl.float64)[None, :]
+    kind = mean.dtype.element_ty
+    tl.store(mean + places, centre.to(kind), mask=known)
+    tl.store(inverse + places, found.to(kind), mask=known)
+    tl.store(scale + places, (w * found).to(kind), mask=known)
+    tl.store(shift + places, (b - centre * w * found).to(kind), mask=known)
+    unbiased = spread / (total - 1)
+    if KEEP:
+        tl.store(variance + places, unbiased.to(kind), mask=known)
+
+    if MOVE:
+        if POOLED:  # one move per stream: that of its first step stands for all
+            moves, behind, counted = (step % T == 0) & in_steps, step // T, S
+        else:
+            moves, behind, counted = in_steps, step, S * T
+        if FIRST_ROW < 0:
+            left = tl.where(moves, MOMENTUM * tl.exp((counted - 1 - behind).to(tl.float64) * LOG_LEFT), 0.0)[:, None]
+            kept = tl.exp(tl.zeros((BLOCK_C,), tl.float64) + counted * LOG_LEFT)
+            move_row(running_mean + c, in_c, kept, tl.sum(left * centre, 0))
+            move_row(running_variance + c, in_c, kept, tl.sum(left * unbiased, 0))
+        else:
+            kept = tl.exp(tl.zeros((BLOCK_C,), tl.float64) + T * LOG_LEFT)
+            for s in range(S):
+                those = moves & (step // T == s)
+                left = tl.where(those, MOMENTUM * tl.exp((T - 1 - step % T).to(tl.float64) * LOG_LEFT), 0.0)[:, None]
+                row = (FIRST_ROW + s) * C + c
+                move_row(running_mean + row, in_c, kept, tl.sum(left * centre, 0))
+                move_row(running_variance + row, in_c, kept, tl.sum(left * unbiased, 0))
+        if tl.program_id(0) == 0:
+            tl.store(tracked, tl.load(tracked) + counted)
+
+
+@triton.jit
+def move_row(at, inside, kept, moved):
+    """Replace what lies at some places by `kept` of it plus `moved`."""
+    before = tl.load(at, mask=inside, other=0.0)
+    tl.store(at, (before.to(tl.float64) * kept + moved).to(before.dtype), mask=inside)
+
+
+@triton.jit(do_not_specialize=["S", "count"])
+def through_norm(
+    totals, scale, mean, inverse, gain, slant, offset, grad_weight, grad_bias, S, C, count,
+    T: tl.constexpr, CONSTANT: tl.constexpr, POOLED: tl.constexpr, STEPS: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Gain, slant and offset [S,T,C], and the gradients of weight and bias [C]; one launch.
+
+    gain g + slant x + offset leads from the gradient g behind the normalisation to the one before it. totals [2,S,T,C]
+    float64: sums over batch and pixels of g, and of g times the centred input. count: values that each statistic was
+    taken over; with CONSTANT the statistics are no functions of x. Arithmetic is in float64.
+    """
+    step = tl.arange(0, STEPS)
+    c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    in_c = c < C
+    known = (step < S * T)[:, None] & in_c[None, :]
+    places = step[:, None] * C + c[None, :]
+    plain = tl.load(totals + places, mask=known, other=0.0)
+    centred = tl.load(totals + S * T * C + places, mask=known, other=0.0)
+    inv = tl.load(inverse + places, mask=known, other=0.0).to(tl.float64)
+    g = tl.load(scale + places, mask=known, other=0.0).to(tl.float64)
+    normalized = centred * inv
+    kind = gain.dtype.element_ty
+    tl.store(gain + places, g.to(kind), mask=known)
+    tl.store(grad_weight + c, tl.sum(normalized, 0).to(grad_weight.dtype.element_ty), mask=in_c)
+    tl.store(grad_bias + c, tl.sum(plain, 0).to(grad_bias.dtype.element_ty), mask=in_c)
+    bent, moved = tl.zeros((STEPS, BLOCK_C), tl.float64), tl.zeros((STEPS, BLOCK_C), tl.float64)
+    if not CONSTANT:
+        mean_normalized, mean_plain = normalized, plain
+        if POOLED:
+            mean_normalized, mean_plain = bent, moved
+            for s in range(S):
+                of_stream = (step // T == s)[:, None]
+                sum_normalized, sum_plain = (
+                    over(tl.where(of_stream, normalized, 0.0), 0),
+                    over(tl.where(of_stream, plain, 0.0), 0),
+                )
+                mean_normalized += tl.where(of_stream, sum_normalized, 0.0)
+                mean_plain += tl.where(of_stream, sum_plain, 0.0)
+        m = tl.load(mean + places, mask=known, other=0.0).to(tl.float64)
+        bent = -g * (mean_normalized / count) * inv
+        moved = -g * (mean_plain / count) - bent * m
+    tl.store(slant + places, bent.to(kind), mask=known)
+    tl.store(offset + places, moved.to(kind), mask=known)

@@ -136,6 +136,7 @@ class TrainingBatches:
         self._labels = self._lookup(self.frames.labels)  # [n]
         self._shards = self._lookup(split.shard_of[positions]) if settings.sampling == "windowed" else None  # [n]
         self._sequence, self._epoch = torch.empty_like(self._labels), -1  # samples [n] of an epoch's draws
+        self._numbers = random.EpochNumbers(settings.seed, len(positions), device) if self.on_device else None
         self._class_offsets = self._lookup(np.zeros(len(shards.classes) + 1))  # [K+1], of the static pool
         self._partner_class = self._lookup(np.arange(len(shards.classes)))  # [K]
         self._pool: Any = None
@@ -230,6 +231,8 @@ class TrainingBatches:
                 window=self._settings.sampling_window,
             )
             self._sequence.copy_(sequence)
+            if self._numbers is not None:
+                self._numbers.begin(epoch)
             self._epoch = epoch
 
     def batch_of(self, epoch: Tensor, draws: Tensor, *, replacement_probability: Tensor | None = None) -> Batch:
@@ -241,15 +244,16 @@ class TrainingBatches:
             replacement_probability: see `Batch`.
         """
         seed, device = self._settings.seed, self._device
+        numbers: random.Epoch = epoch if self._numbers is None else self._numbers
         labels = self._labels[self._sequence[draws]]
         partners = draws
         if self._augmentation.mixing is not None:
             batch_size = self._settings.batch_size
-            partners = random.mixing_partners(len(self), batch_size, seed=seed, epoch=epoch, draws=draws)
+            partners = random.mixing_partners(len(self), batch_size, seed=seed, epoch=numbers, draws=draws)
         frames, shares = self._augmentation.apply(
             lambda positions: self.frames.take(self._sequence[positions]).to(device),
             seed=seed,
-            epoch=epoch,
+            epoch=numbers,
             draws=draws,
             partners=partners,
         )
@@ -259,10 +263,10 @@ class TrainingBatches:
         images = image_labels = None
         if self._pool is not None:
             if self._draw_from_pool:
-                rows = random.pool_rows(self.pool_images, seed=seed, epoch=epoch, draws=draws)
+                rows = random.pool_rows(self.pool_images, seed=seed, epoch=numbers, draws=draws)
             else:
                 classes = self._partner_class[labels]
-                rows = random.static_partners(classes, self._class_offsets, seed=seed, epoch=epoch, draws=draws)
+                rows = random.static_partners(classes, self._class_offsets, seed=seed, epoch=numbers, draws=draws)
             images = self.images(rows)  # [B,P,H,W]
             image_labels = (torch.searchsorted(self._class_offsets, rows, right=True) - 1).to(device)
         return Batch(
@@ -270,8 +274,8 @@ class TrainingBatches:
             images=images,
             image_labels=image_labels,
             labels=labels.to(device),
-            replacement=random.uniform(seed, "replacement", epoch, draws).to(device),
-            dropout_seeds=random.random_words(seed, "dropout", epoch, draws).to(device),
+            replacement=random.uniform(seed, "replacement", numbers, draws).to(device),
+            dropout_seeds=random.random_words(seed, "dropout", numbers, draws).to(device),
             seed=seed,
             epoch=epoch,
             draws=draws,

@@ -17,9 +17,6 @@ from torch import Tensor
 
 from spikebridge.train.data.order import derived_seed
 
-Epoch = int | Tensor
-"""0-based; a 0-d int64 tensor on the device of the draws, or a number."""
-
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
 _SIGN = -(2**63)
@@ -42,6 +39,49 @@ def _mix(value: Tensor) -> Tensor:
     return value
 
 
+class EpochNumbers:
+    """Words and numbers of all draws of an epoch: made once at its start, and looked up by draw in the steps.
+
+    A step that made them itself would launch some 30 tiny operations for each. Their memory stays the same from epoch
+    to epoch, so that a recorded step finds those of the epoch at hand.
+
+    Args:
+        seed: root seed of the run.
+        draws: of an epoch.
+        device: where.
+    """
+
+    def __init__(self, seed: int, draws: int, device: torch.device) -> None:
+        self.seed, self._draws = seed, torch.arange(draws, device=device)
+        self._epoch = torch.zeros((), dtype=torch.int64, device=device)
+        self._words: dict[tuple[str, int], Tensor] = {}
+        self._numbers: dict[tuple[str, int], Tensor] = {}
+
+    def begin(self, epoch: int) -> None:
+        """Make those that were asked for before anew, for an epoch."""
+        self._epoch.fill_(epoch)
+        for (name, lane), held in self._words.items():
+            held.copy_(random_words(self.seed, name, self._epoch, self._draws, lane=lane))
+        for (name, lane), held in self._numbers.items():
+            held.copy_(uniform(self.seed, name, self._epoch, self._draws, lane=lane))
+
+    def words(self, name: str, lane: int, draws: Tensor) -> Tensor:
+        """Return the words of draws [B], int64."""
+        if (name, lane) not in self._words:
+            self._words[name, lane] = random_words(self.seed, name, self._epoch, self._draws, lane=lane)
+        return self._words[name, lane][draws]
+
+    def numbers(self, name: str, lane: int, draws: Tensor) -> Tensor:
+        """Return the numbers in [0, 1) of draws [B], float64."""
+        if (name, lane) not in self._numbers:
+            self._numbers[name, lane] = uniform(self.seed, name, self._epoch, self._draws, lane=lane)
+        return self._numbers[name, lane][draws]
+
+
+Epoch = int | Tensor | EpochNumbers
+"""0-based; a 0-d int64 tensor on the device of the draws, a number, or the words of the epoch, made before."""
+
+
 def random_words(seed: int, name: str, epoch: Epoch, draws: Tensor, *, lane: int = 0) -> Tensor:
     """Return one 64-bit word per draw position, int64, shape of `draws`.
 
@@ -52,6 +92,9 @@ def random_words(seed: int, name: str, epoch: Epoch, draws: Tensor, *, lane: int
         draws: int64 positions within the epoch, from 0 on; any order, repeats allowed.
         lane: tells several words of one draw apart.
     """
+    if isinstance(epoch, EpochNumbers):
+        assert epoch.seed == seed
+        return epoch.words(name, lane, draws)
     state = _mix((torch.as_tensor(epoch, device=draws.device) ^ derived_seed(seed, name)) + _GOLDEN)
     state = _mix((state ^ lane) + _GOLDEN)
     return _mix((state ^ draws) + _GOLDEN)
@@ -59,6 +102,9 @@ def random_words(seed: int, name: str, epoch: Epoch, draws: Tensor, *, lane: int
 
 def uniform(seed: int, name: str, epoch: Epoch, draws: Tensor, *, lane: int = 0) -> Tensor:
     """Return one number in [0, 1) per draw position, float64 with 53 random bits; arguments as in `random_words`."""
+    if isinstance(epoch, EpochNumbers):
+        assert epoch.seed == seed
+        return epoch.numbers(name, lane, draws)
     return _shift_right(random_words(seed, name, epoch, draws, lane=lane), 11).double() * 2.0**-53
 
 

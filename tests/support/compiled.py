@@ -1,0 +1,115 @@
+"""Compile the Triton kernels of a traced step for GPUs that are not there, and print what the machine code takes.
+
+    python compiled.py NETWORK PRECISION T B WIDTH TARGET...      e.g. vgg_snn bf16 10 120 1.0 sm_90 gfx942
+
+Each launch is compiled with the specialisation that the just-in-time compiler would choose (integers that are 1 or
+divisible by 16, pointers as aligned as torch's), once per distinct launch and target. A line of JSON for each: kernel,
+what tells its variants apart, target, registers, stack, shared memory and, on NVIDIA, barriers. A process of its own,
+because the interpreter that other tests ask for defines the kernels otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "0"
+
+import torch
+import triton
+from pretended_device import Launch, PretendedShards, take_step
+from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import MockTensor
+
+from spikebridge.models import kernels_triton
+from spikebridge.train.config.settings import TrainSettings
+
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+SIZES = {"vgg_snn": (48, 101), "resnet18_snn": (48, 20), "scnn": (28, 1623), "nmnist_snn": (34, 10)}
+TELLING = ("NORM", "POOL", "POTENTIAL", "FROM_AFTER", "SUMS", "GRAD_X")
+
+
+class Driver:
+    """What the compiler asks a GPU for."""
+
+    def __init__(self, target: str) -> None:
+        cuda = target.startswith("sm_")
+        self.target = GPUTarget("cuda", int(target[3:]), 32) if cuda else GPUTarget("hip", target, 64)
+
+    def get_current_device(self) -> str:
+        """Tells targets apart in the compiler's cache."""
+        return str(self.target)
+
+    def get_current_stream(self, device: Any) -> int:
+        """None that matters."""
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        """What to compile for."""
+        return self.target
+
+
+def resources(binary: bytes) -> dict[str, int]:
+    """Registers, stack, shared memory and barriers of an NVIDIA kernel."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary)
+        file.flush()
+        usage = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+        code = subprocess.run([CUOBJDUMP, "-sass", file.name], capture_output=True, text=True, check=True).stdout
+    found = {name.lower(): int(value) for name, value in re.findall(r"(REG|STACK|SHARED):(\d+)", usage)}
+    operations = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+\s+)?([A-Z][A-Z0-9_.]*)", code, flags=re.M)
+    first = next((i for i, name in enumerate(operations) if name.startswith("STG")), len(operations))
+    # what is read through the constant path is small and in the cache: rows of a layer's normalisation
+    late = sum(name.startswith("LDG") and ".CONSTANT" not in name for name in operations[first:])
+    return found | {
+        "barriers": sum(name.startswith("BAR") for name in operations),
+        "instructions": len(operations),
+        "loads_after_store": late,
+    }
+
+
+def compile_launch(launch: Launch, target: str, seen: list[Any]) -> dict[str, Any] | None:
+    """What one launch takes on a target; None where its code was seen before."""
+    constants = dict(launch.constants)
+    if not target.startswith("sm_"):
+        constants.pop("maxnreg", None)
+    given = [MockTensor(each[1]) if isinstance(each, tuple) else each for each in launch.arguments]
+    triton.runtime.driver.set_active(Driver(target))
+    done = getattr(kernels_triton, launch.kernel).run(*given, grid=(1,), warmup=True, **constants)
+    if done in seen:
+        return None
+    seen.append(done)
+    found = {"kernel": launch.kernel, "variant": [name for name in TELLING if constants.get(name)], "target": target}
+    if target.startswith("sm_"):
+        return found | resources(done.asm["cubin"])
+    registers = re.search(r"\.vgpr_count:\s+(\d+)", done.asm["amdgcn"])
+    spilled = re.search(r"\.vgpr_spill_count:\s+(\d+)", done.asm["amdgcn"])
+    assert registers
+    assert spilled
+    return found | {"reg": int(registers[1]), "stack": int(spilled[1])}
+
+
+def main() -> None:
+    """Trace, compile, print."""
+    network, precision, T, B, width, *targets = sys.argv[1:]
+    size, K = SIZES[network]
+    settings = TrainSettings(
+        method="kt", model=network, epochs=10, batch_size=int(B), lr=1e-3, precision=precision, width=float(width)
+    )
+    trace = take_step(settings, PretendedShards(T=int(T), size=size, K=K, samples=2 * int(B), images=K))
+    for target in targets:
+        seen: list[Any] = []
+        for launch in dict.fromkeys(trace.launches):
+            if found := compile_launch(launch, target, seen):
+                print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

@@ -1,0 +1,190 @@
+"""The whole step of a device without the device: fake tensors, Triton launches that are noted and not made.
+
+A fake tensor has shape, type and strides, and no numbers: whatever looks at a number on the host, or makes a shape from
+one, raises. What is left is the list of operations, the launches with their arguments, and the life of every storage.
+
+Axes: T time, B batch, P polarity, H, W, K classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from spikebridge.models import backends, fire_triton
+from spikebridge.models.normalization import StepNorm
+from spikebridge.train.data.batches import TrainingBatches
+from spikebridge.train.methods import find_method
+from spikebridge.train.networks.build import make_network, network_arguments
+from spikebridge.train.runs.state import EpochSums
+from spikebridge.train.trainer.cuda_graph import DeviceStep
+from spikebridge.train.trainer.distributed import Distributed
+from spikebridge.train.trainer.finite import FiniteWatch
+from spikebridge.train.trainer.step import TrainStep
+
+CPU = torch.device("cpu")
+FREE = {
+    "_record_function_enter_new", "_record_function_exit", "_unsafe_view", "alias", "as_strided", "chunk", "detach",
+    "device", "diagonal", "empty", "empty_like", "empty_strided", "expand", "is_same_size", "lift_fresh", "mT",
+    "new_empty", "new_empty_strided", "permute", "reshape", "select", "slice", "split", "split_with_sizes",
+    "squeeze", "squeeze_", "t", "transpose", "unbind", "unfold", "unsqueeze", "view", "view_as",
+}  # fmt: skip
+"""Operations that launch nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """One launch of a Triton kernel."""
+
+    kernel: str
+    arguments: tuple[Any, ...]
+    """Of the kernel in order: ("tensor", dtype) or a number."""
+    constants: tuple[tuple[str, Any], ...]
+    """Constants and `num_warps`, by name."""
+
+
+@dataclasses.dataclass
+class Trace:
+    """What a step did."""
+
+    operations: list[str] = dataclasses.field(default_factory=list)
+    """Names of those that launch something, Triton's among them."""
+    launches: list[Launch] = dataclasses.field(default_factory=list)
+    peak_bytes: int = 0
+    """Of live storages, what was there before included."""
+
+
+class _Kernel:
+    def __init__(self, name: str, trace: Trace) -> None:
+        self.name, self.trace = name, trace
+
+    def __getitem__(self, grid: Any) -> _Kernel:
+        return self
+
+    def __call__(self, *given: Any, **constants: Any) -> None:
+        arguments = tuple(("tensor", each.dtype) if isinstance(each, torch.Tensor) else each for each in given)
+        self.trace.launches.append(Launch(self.name, arguments, tuple(sorted(constants.items(), key=lambda c: c[0]))))
+        self.trace.operations.append(f"triton.{self.name}")
+
+
+class Watch(TorchDispatchMode):
+    """Notes operations and storages; the fused optimiser, which has no fake form, counts as one and does nothing."""
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self.trace, self._live, self._alive = trace, {}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name not in FREE:
+            self.trace.operations.append(name)
+        if name == "_fused_adamw_":
+            return None
+        found = func(*args, **(kwargs or {}))
+        for part in torch.utils._pytree.tree_leaves(found):
+            if isinstance(part, torch.Tensor):
+                self.keep(part)
+        return found
+
+    def keep(self, tensor: torch.Tensor) -> None:
+        """Count a storage for as long as it lives."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self._live:
+            size = storage.nbytes()
+            self._live[key] = size
+            self._alive += size
+            self.trace.peak_bytes = max(self.trace.peak_bytes, self._alive)
+            weakref.finalize(storage, self._free, key)
+
+    def _free(self, key: int) -> None:
+        self._alive -= self._live.pop(key)
+
+
+class PretendedShards:
+    """A shard set of zeros of any size, with a static pool."""
+
+    def __init__(self, *, T: int, size: int, K: int, samples: int, images: int) -> None:
+        self.path, self.sample_shape, self.manifest = "pretended", (T, 2, size, size), {}
+        self.classes, self.settings = tuple(map(str, range(K))), {"encoding": "v"}
+        labels = np.arange(samples) % K
+        frame = np.zeros((1, *self.sample_shape), np.uint8)
+        self._split = SimpleNamespace(
+            labels=labels,
+            keys=tuple(map(str, range(samples))),
+            shard_of=labels // 5,
+            read=lambda rows: np.broadcast_to(frame, (len(rows), *frame.shape[1:])),
+        )
+        offsets = np.searchsorted(np.sort(np.arange(images) % K), np.arange(K + 1))
+        self._pool = SimpleNamespace(images=np.zeros((images, 1, size, size), np.uint8), class_offsets=offsets)
+
+    def split(self, name: str) -> Any:
+        """The same for every split."""
+        return self._split
+
+    def static_pool(self) -> Any:
+        """One channel."""
+        return self._pool
+
+
+@contextmanager
+def pretended(trace: Trace) -> Iterator[FakeTensorMode]:
+    """Inside the block tensors are fake, and neurons are Triton's, whose launches go into the trace."""
+    kernels, obstacle = fire_triton.kernels, backends.BACKENDS["triton"]
+    names = [name for name in vars(kernels) if not name.startswith("_")]
+    fire_triton.kernels = SimpleNamespace(**{name: _Kernel(name, trace) for name in names})
+    backends.BACKENDS["triton"] = lambda x, rule: backends._rule_obstacle(rule, "triton")
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            yield mode
+    finally:
+        fire_triton.kernels, backends.BACKENDS["triton"] = kernels, obstacle
+
+
+def take_step(settings: Any, shards: Any, *, method: str | None = None) -> Trace:
+    """Trace one whole step of a recipe as a CUDA graph would hold it.
+
+    Args:
+        settings: the `[train]` table.
+        shards: see `PretendedShards`.
+        method: of the trace; that of the settings by default.
+    """
+    trace = Trace()
+    kind = find_method(method or settings.method)
+    settings = kind.complete(settings)
+    with ExitStack() as stack:
+        mode = stack.enter_context(pretended(trace))
+        data = TrainingBatches(
+            shards, settings, device=CPU, needs_static=kind.needs_static, draw_from_pool=kind.draw_from_pool,
+            residence="device",
+        )  # fmt: skip
+        chosen = kind(settings, steps=100)
+        net = make_network(network_arguments(settings, shards), seed=0).train()
+        chosen.attach(net, data)
+        parameters = [p for module in (net, *chosen.modules.values()) for p in module.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=torch.tensor(1e-3), fused=True)
+        update = TrainStep(net, optimizer, chosen, data, settings, Distributed(), CPU)
+        sums, finite = EpochSums(shards.sample_shape[0], CPU, chosen.terms), FiniteWatch(net, CPU)
+        step = DeviceStep(update, sums, finite, batch_size=settings.batch_size, device=CPU)
+        data.begin_on_device(0)
+        for module in net.modules():
+            if isinstance(module, StepNorm):
+                module.check_count = lambda x: None
+        watch = Watch(trace)
+        for tensor in [*net.state_dict().values(), *parameters]:
+            watch.keep(mode.from_tensor(tensor))
+        watch.trace.peak_bytes = 0
+        with watch, backends.use("triton"):
+            step.compute()
+            trace.launches, trace.operations, watch.trace.peak_bytes = [], [], 0  # AdamW's state is made in the first
+            step.compute()
+    return trace
