@@ -39,7 +39,7 @@ SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET
 RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup raw preprocess verify train evaluate compare ablate leak report bench bench-pipeline bench-train bench-gpu fuzz docs lint test test-long clean distclean
+.PHONY: help setup raw preprocess verify train evaluate compare ablate leak report bench bench-pipeline bench-train bench-gpu check-gpu fuzz docs lint test test-long clean distclean
 
 help: ## list the targets and variables
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
@@ -113,6 +113,9 @@ bench-train: $(READY) ## speed and memory of training on the CPU beside SPIKINGJ
 
 bench-gpu: ## speed and memory of training on a CUDA machine; GPU_PYTHON=python whose torch has CUDA
 	@$(GPU_PYTHON) tests/bench/bench_gpu.py --json docs/results/bench-gpu-$(TODAY).json
+
+check-gpu: ## whether training works on this machine's GPU: a verdict a line; GPU_PYTHON=python whose torch has CUDA
+	@$(GPU_PYTHON) tests/bench/check_gpu.py --json docs/results/bench-gpu-$(TODAY).json
 
 fuzz: $(READY) ## add atheris, and feed PARSERS damaged files for SECONDS each
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check 'atheris>=3.0'

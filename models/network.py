@@ -152,9 +152,11 @@ class TransferNetwork(nn.Module):
         hidden, features = self.encode(x, streams, dropout_seeds)
         logits: list[Tensor | None] = [None, None]
         aligned: list[Tensor | None] = [None, None]
-        for row, stream in enumerate(streams):
-            logits[stream] = self.classify(hidden[:, row], stream).transpose(0, 1)  # [T,B,K]
-            aligned[stream] = features[:, row].transpose(0, 1).flatten(2)  # [T,B,F]
+        # taken apart at once: backward then writes the streams' gradients side by side, where a selection of each would
+        # fill a tensor of both with zeros and add them up
+        for stream, own, feature in zip(streams, hidden.unbind(1), features.unbind(1), strict=True):
+            logits[stream] = self.classify(own, stream).transpose(0, 1)  # [T,B,K]
+            aligned[stream] = feature.transpose(0, 1).flatten(2)  # [T,B,F]
         rates = {name: node.rate for name, node in self._nodes().items() if node.rate is not None}
         return TransferOutput(logits[0], logits[1], aligned[0], aligned[1], rates if self._record else {})
 

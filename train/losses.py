@@ -10,17 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 TET_LAMBDA = 1e-3  # share of the pull of every logit towards TET_TARGET
 TET_TARGET = 0.5
 CKA_EPS = 1e-7
 SMALLEST_BATCH = {"biased": 3, "debiased": 4}
 """CKA estimators, and the batch below which each is constant or undefined."""
+FUSED_ON = {"cuda"}
+"""Kinds of device that compute CKA in fewer, larger operations; elsewhere runs keep their last bits."""
 
 
 class StreamOutputs(Protocol):
@@ -71,6 +74,21 @@ class TransferLoss:
     """Further terms of a method by name, unweighted 0-d tensors; part of the total with weights of the method's own."""
 
 
+class _Gram(torch.autograd.Function):
+    """x x^T [T,B,B] of x [T,B,F]; its gradient is one product, not the two that autograd makes of a product."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x @ x.mT
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return (grad + grad.mT) @ x
+
+
 def _centred(gram: Tensor) -> Tensor:
     """Centre the rows and columns of Gram matrices [T,B,B]."""
     return gram - gram.mean(-1, keepdim=True) - gram.mean(-2, keepdim=True) + gram.mean((-2, -1), keepdim=True)
@@ -113,7 +131,10 @@ def linear_cka(x: Tensor, y: Tensor, *, estimator: str = "biased") -> Tensor:
         x, y = x.float(), y.float()
     centre = _centred if estimator == "biased" else _u_centred
     with torch.autocast(x.device.type, enabled=False):
-        k, m = centre(x @ x.mT), centre(y @ y.mT)  # [T,B,B]
+        if x.device.type in FUSED_ON:
+            k, m = centre(torch.stack([_Gram.apply(x), _Gram.apply(y)])).unbind()
+        else:
+            k, m = centre(x @ x.mT), centre(y @ y.mT)  # [T,B,B]
     # vector_norm has gradient 0 at 0, where a written-out square root has none
     norms = torch.linalg.vector_norm(k, dim=(-2, -1)) * torch.linalg.vector_norm(m, dim=(-2, -1))
     return (k * m).sum((-2, -1)) / (norms + CKA_EPS)

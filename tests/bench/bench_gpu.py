@@ -45,7 +45,7 @@ from step_by_step import StepByStep
 from torch import Tensor
 from training import DOMAIN, Case, check_equal, stepper
 
-from spikebridge.models import backends
+from spikebridge.models import TransferNetwork, backends
 from spikebridge.models.neurons import FiringRule
 from spikebridge.models.surrogates import get_surrogate
 from spikebridge.pipeline.shards.reader import ShardSet
@@ -113,9 +113,15 @@ class FirstBatch(TrainingBatches):
 
 
 def our_step(
-    case: Case, shards: ShardSet, data_class: type[TrainingBatches], *, precision: str, device: torch.device
-) -> Callable[[int], None]:
-    """A whole step of method kt as a run takes it."""
+    case: Case,
+    shards: ShardSet,
+    data_class: type[TrainingBatches],
+    *,
+    precision: str,
+    device: torch.device,
+    kind: type[DeviceStep] | None = None,
+) -> OurStep:
+    """A whole step of method kt as a run takes it; `kind` is recorded on CUDA unless given."""
     settings = TrainSettings(
         method="kt", model=case.name, epochs=100, batch_size=case.B, lr=1e-3, width=case.width, precision=precision,
         augmentation="crop",
@@ -125,20 +131,33 @@ def our_step(
     net = make_network(network_arguments(settings, shards), seed=0).to(device).train()
     optimizer = make_optimizer(net, settings, device=device)
     update = TrainStep(net, optimizer, method, data, settings, Distributed(), device)
-    kind = CudaGraphStep if device.type == "cuda" else DeviceStep
+    kind = kind or (CudaGraphStep if device.type == "cuda" else DeviceStep)
     sums, finite = EpochSums(case.T, device), FiniteWatch(net, device)
     step = kind(update, sums, finite, batch_size=case.B, device=device)
-    full, taken = len(data) // case.B, 0
     if isinstance(data, FirstBatch):
         data.begin_epoch(0)
         data.batch_of(torch.zeros((), dtype=torch.int64, device=device), torch.arange(case.B, device=device))
+    return OurStep(net, step, full=len(data) // case.B, epochs=settings.epochs)
 
-    def run(_: int) -> None:
-        nonlocal taken
-        step.step(taken // full % settings.epochs, taken % full, taken)
-        taken += 1
 
-    return run
+class OurStep:
+    """Takes one step of a run after the other.
+
+    Args:
+        network: what is trained.
+        step: of it.
+        full: full batches of an epoch.
+        epochs: after which the run begins again.
+    """
+
+    def __init__(self, network: TransferNetwork, step: DeviceStep, *, full: int, epochs: int) -> None:
+        self.network, self._step, self._full, self._epochs, self._taken = network, step, full, epochs, 0
+
+    def __call__(self, _: int) -> None:
+        """Take the next step; the argument is ignored."""
+        taken = self._taken
+        self._step.step(taken // self._full % self._epochs, taken % self._full, taken)
+        self._taken += 1
 
 
 def their_step(case: Case, *, precision: str, device: torch.device) -> Callable[[int], None]:

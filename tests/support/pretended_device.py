@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikebridge.models import backends, fire_triton
 from spikebridge.models.normalization import StepNorm
+from spikebridge.train import losses
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.methods import find_method
 from spikebridge.train.networks.build import make_network, network_arguments
@@ -143,10 +144,12 @@ def pretended(trace: Trace) -> Iterator[FakeTensorMode]:
     names = [name for name in vars(kernels) if not name.startswith("_")]
     fire_triton.kernels = SimpleNamespace(**{name: _Kernel(name, trace) for name in names})
     backends.BACKENDS["triton"] = lambda x, rule: backends._rule_obstacle(rule, "triton")
+    losses.FUSED_ON.add("cpu")
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:
             yield mode
     finally:
+        losses.FUSED_ON.remove("cpu")
         fire_triton.kernels, backends.BACKENDS["triton"] = kernels, obstacle
 
 
@@ -175,7 +178,7 @@ def take_step(settings: Any, shards: Any, *, method: str | None = None) -> Trace
         update = TrainStep(net, optimizer, chosen, data, settings, Distributed(), CPU)
         sums, finite = EpochSums(shards.sample_shape[0], CPU, chosen.terms), FiniteWatch(net, CPU)
         step = DeviceStep(update, sums, finite, batch_size=settings.batch_size, device=CPU)
-        data.begin_on_device(0)
+        data.begin_epoch(0)
         for module in net.modules():
             if isinstance(module, StepNorm):
                 module.check_count = lambda x: None

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_outputs import labels, outputs
 
+from spikebridge.train import losses
 from spikebridge.train.losses import classification_loss, linear_cka, transfer_loss
 
 
@@ -131,3 +132,17 @@ def test_refusals():
         transfer_loss(nothing, labels(), torch.ones(3))
     with pytest.raises(ValueError, match="biased, debiased"):
         transfer_loss(outputs(), labels(), torch.ones(3), cka="kernel")
+
+
+@pytest.mark.parametrize("estimator", ["biased", "debiased"])
+def test_cka_with_a_gradient_of_its_own_equals_the_written_out_one(estimator, monkeypatch):
+    torch.manual_seed(0)
+    found = []
+    for kinds in (set(), {"cpu"}):
+        monkeypatch.setattr(losses, "FUSED_ON", kinds)
+        x, y = (torch.linspace(-1, 2, 3 * 6 * 5, dtype=torch.float64).view(3, 6, 5).sin().mul(k) for k in (3, 7))
+        x, y = x.sin().requires_grad_(), y.cos().requires_grad_()
+        value = linear_cka(x, y, estimator=estimator)
+        (value * torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)).sum().backward()
+        found.append((value, x.grad, y.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-12)

@@ -104,16 +104,16 @@ class EpochSums:
         """Add a batch: its losses, and how many samples the event head got right before the update."""
         B, names, fixed = len(labels), len(self.names), len(self.NAMES)
         parts = [part.detach() for part in (loss.total, loss.static, loss.event, loss.domain)]
-        self.vector[: fixed - 1] += torch.stack(parts).double() * B
+        self.vector[: fixed - 1].add_(torch.stack(parts).double() * B)
         if event_logits is not None:
-            self.vector[fixed - 1] += (event_logits.detach().mean(0).argmax(1) == labels).sum()
+            self.vector[fixed - 1].add_((event_logits.detach().mean(0).argmax(1) == labels).sum())
         if self.terms:
             extra = torch.stack([loss.extra[term].detach() for term in self.terms])
-            self.vector[fixed:names] += extra.double() * B
+            self.vector[fixed:names].add_(extra.double() * B)
         aligned = loss.cka.detach().ne(0).any().double() * B  # zeros: alignment was skipped
-        self.vector[names:-2] += loss.cka.detach().double() * aligned
-        self.vector[-2] += aligned
-        self.vector[-1] += B
+        self.vector[names:-2].add_(loss.cka.detach().double() * aligned)
+        self.vector[-2].add_(aligned)
+        self.vector[-1].add_(B)
 
     def means(self, rows: Tensor) -> dict[str, Any]:
         """Return means per sample by name, from the vectors of all processes [size,len]; empty without samples.

@@ -50,8 +50,8 @@ class FiniteWatch:
 
     def note(self, loss: TransferLoss, step: int | Tensor) -> None:
         """Keep the step (0-d int64, or a number) if its loss is not finite; waits for nothing."""
-        broken = ~torch.isfinite(loss.total.detach())
-        self.first.copy_(torch.minimum(self.first, torch.where(broken, step, self.NEVER)))
+        finite = loss.total.detach().abs() < torch.inf  # not of a NaN either
+        self.first.copy_(torch.minimum(self.first, torch.where(finite, self.NEVER, step)))
 
     def check_noted(self, *, step: int) -> None:
         """Call `raise_if_broken` every `CHECK_EVERY` steps."""

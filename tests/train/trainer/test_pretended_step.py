@@ -1,0 +1,134 @@
+"""The whole device step without a device: nothing in it waits or depends on numbers, and it stays as small as it is.
+
+Operations, live memory, and registers of the compiled kernels are ratchets: lower a figure when a step gets smaller.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, SUPPORT
+from fake_shards import tiny_recipe
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+from pretended_device import PretendedShards, Watch, take_step
+
+from spikebridge.train.config.settings import AUGMENTATIONS, JOIN, METHODS, MIXINGS, MODELS, TrainSettings
+from spikebridge.train.methods import find_method
+
+SIZES = {"vgg_snn": 16, "resnet18_snn": 12, "resnet34_snn": 12, "scnn": 16, "nmnist_snn": 8}
+CAPTURABLE = [name for name in METHODS if vars(find_method(name)).get("capturable", False)]
+
+
+def step_of(model="scnn", *, T=2, precision="bf16", **recipe):
+    settings = tiny_recipe(model=model, width=0.1, batch_size=6, precision=precision, **recipe).train
+    return take_step(settings, PretendedShards(T=T, size=SIZES[model], K=3, samples=18, images=9))
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    from spikebridge.train.networks import precision
+
+    monkeypatch.setattr(precision, "cpu_computes", lambda _: True)
+
+
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=pytest.mark.long if name == "resnet34_snn" else ()) for name in MODELS]
+)
+@pytest.mark.parametrize("method", CAPTURABLE)
+def test_no_step_looks_at_a_number(method, model):
+    """A look raises under fake tensors: item, nonzero, a branch on a value."""
+    trace = step_of(model, method=method)
+    assert {"triton.forward", "triton.backward", "_fused_adamw_"} <= set(trace.operations)
+
+
+@pytest.mark.parametrize("names", [JOIN.join(AUGMENTATIONS), *(f"crop+{name}+flip" for name in MIXINGS)])
+def test_no_augmentation_looks_at_a_number(names):
+    assert step_of(method="event_only", augmentation=names).operations
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"cka": "debiased", "feature": "before_reset"},
+        {"tet": False, "regularization": False},
+        {"feature": "spikes", "step_weights": "normalized"},
+        {"sliding": "step", "coefficient": "scheduled", "coefficient_end": 0.0},
+        {"partners": "shuffled", "neuron": "PLIF"},
+        {"precision": "fp32", "reset": "soft", "surrogate": "SigmoidGrad"},
+    ],
+    ids="-".join,
+)
+def test_no_switch_looks_at_a_number(switch):
+    assert step_of(**switch).operations
+
+
+def test_a_look_is_found():
+    class Looking(Watch):
+        pass
+
+    x = torch.zeros(3)
+    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+    with FakeTensorMode() as mode, Looking(step_of()), pytest.raises(DataDependentOutputException):
+        float(mode.from_tensor(x).sum())
+
+
+BUDGETS = {"vgg_snn": (48, 101, 10, 120), "resnet18_snn": (48, 20, 6, 120), "scnn": (28, 1623, 12, 16)}
+"""Size, K, T and B of the published cases."""
+
+
+def published(model, *, T=None, B=None, width=1.0):
+    size, K, most_steps, samples = BUDGETS[model]
+    settings = TrainSettings(
+        method="kt", model=model, epochs=100, batch_size=B or samples, lr=1e-3, precision="bf16", augmentation="crop",
+        width=width,
+    )  # fmt: skip
+    shards = PretendedShards(T=T or most_steps, size=size, K=K, samples=2 * (B or samples), images=2 * K)
+    return take_step(settings, shards)
+
+
+@pytest.mark.parametrize(("model", "most"), [("vgg_snn", 321), ("resnet18_snn", 493), ("scnn", 244)])
+def test_operations_of_a_step(model, most):
+    """Whatever T, B and width are: the number of launches does not depend on them."""
+    assert len(published(model, T=2, B=4, width=0.1).operations) <= most
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("model", "most", "megabytes"), [("vgg_snn", 321, 7800), ("resnet18_snn", 493, 8420), ("scnn", 244, 36)]
+)
+def test_operations_and_memory_of_a_whole_step(model, most, megabytes):
+    trace = published(model)
+    assert len(trace.operations) <= most
+    assert trace.peak_bytes / 1e6 <= megabytes
+
+
+def compiled(tmp_path, *arguments):
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(SUPPORT)])
+    command = [sys.executable, SUPPORT / "compiled.py", *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {each["kernel"] for each in found} == {"forward", "backward", "moments", "finish", "through_norm"}
+    return found
+
+
+def test_kernels_of_a_short_step_compile_as_they_are_launched(tmp_path):
+    """With the compiler's own specialisation; two time steps compile in seconds."""
+    for each in compiled(tmp_path, "vgg_snn", "bf16", 2, 4, 1.0, "sm_90"):
+        assert each["reg"] <= 96, each
+        assert each["stack"] == 0, each
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("target", ["sm_75", "sm_90", "sm_120", "gfx942"])
+def test_registers_and_stack_of_every_kernel(tmp_path, target):
+    for each in compiled(tmp_path, "vgg_snn", "fp16" if target == "sm_75" else "bf16", 10, 120, 1.0, target):
+        assert each["reg"] <= 128, each
+        assert each["stack"] <= 64 * ("SUMS" in each["variant"]), each
