@@ -23,7 +23,7 @@ CKA_EPS = 1e-7
 SMALLEST_BATCH = {"biased": 3, "debiased": 4}
 """CKA estimators, and the batch below which each is constant or undefined."""
 FUSED_ON = {"cuda"}
-"""Kinds of device that compute CKA in fewer, larger operations; elsewhere runs keep their last bits."""
+"""Kinds of device that compute the loss in fewer, larger operations; elsewhere runs keep their last bits."""
 
 
 class StreamOutputs(Protocol):
@@ -182,12 +182,17 @@ def classification_loss(
         return (
             F.cross_entropy(averaged, labels) if mixture is None else cross_entropies(averaged, labels, mixture).mean()
         )
+    terms = _tet_terms(logits, labels, mixture)
+    return (terms if weights is None else weights * terms).mean()
+
+
+def _tet_terms(logits: Tensor, labels: Tensor, mixture: Mixture | None = None) -> Tensor:
+    """Compute the TET loss of every step, [T]; arguments as in `classification_loss`."""
     T, B, _ = logits.shape
     repeated = None if mixture is None else Mixture(mixture.labels.repeat(T), mixture.shares.repeat(T))
     crossed = cross_entropies(logits.flatten(0, 1), labels.repeat(T), repeated).view(T, B).mean(1)  # [T]
     pulled = (logits - TET_TARGET).square().mean((1, 2))  # [T]
-    terms = (1 - TET_LAMBDA) * crossed + TET_LAMBDA * pulled
-    return (terms if weights is None else weights * terms).mean()
+    return (1 - TET_LAMBDA) * crossed + TET_LAMBDA * pulled
 
 
 def step_weights(coefficients: Tensor, *, mode: str = "published") -> tuple[Tensor, Tensor]:
@@ -279,8 +284,12 @@ def transfer_loss(
     if mixture is not None:
         raise ValueError("Mixed samples with two streams: a sample of two classes has no static partner to align.")
     aligning, classifying = step_weights(coefficients, mode=weights) if regularization else (None, None)  # [T]
-    static = classification_loss(out.static_logits, labels, tet=tet)
-    event = classification_loss(out.event_logits, labels, tet=tet, weights=classifying)
+    if tet and out.static_logits.device.type in FUSED_ON:
+        terms = _tet_terms(torch.cat([out.static_logits, out.event_logits]), labels).chunk(2)  # two of [T]
+        static, event = terms[0].mean(), (terms[1] if classifying is None else classifying * terms[1]).mean()
+    else:
+        static = classification_loss(out.static_logits, labels, tet=tet)
+        event = classification_loss(out.event_logits, labels, tet=tet, weights=classifying)
     assert out.static_features is not None
     assert out.event_features is not None
     # Features may come from more samples than the labels: those of all processes.

@@ -203,8 +203,8 @@ for sums in (True, False):
     tensors = dict(affine, x=half, grad_spikes=half, grad_after=full, grad_x=half, sums=full, grad_k=full)
     check(kernels.backward, tensors, "SHWC", FROM_SPIKES=True, FROM_AFTER=True, SUMS=sums, GRAD_X=not sums,
           KIND=0, ALPHA=2.0, **rule)
-check(kernels.moments, dict(x=half, means=full, squares=full), "BSPC", T=10, ACC=tl.float32, TILES=4, AHEAD=4, BLOCK_N=16,
-      BLOCK_C=64)
+check(kernels.moments, dict(x=half, means=full, squares=full), "BSPC", T=10, ACC=tl.float32, TILES=4, AHEAD=4,
+      BLOCK_N=16, BLOCK_C=64)
 """
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.getcwd()}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

@@ -134,6 +134,27 @@ def test_refusals():
         transfer_loss(outputs(), labels(), torch.ones(3), cka="kernel")
 
 
+@pytest.mark.parametrize("how", [{}, {"regularization": False}, {"tet": False}, {"cka": "debiased"}], ids=str)
+def test_the_loss_of_a_gpu_equals_that_of_a_cpu(how, monkeypatch):
+    found = []
+    for kinds in (set(), {"cpu"}):
+        monkeypatch.setattr(losses, "FUSED_ON", kinds)
+        torch.manual_seed(0)
+        parts = [torch.randn(3, 6, width, dtype=torch.float64, requires_grad=True) for width in (4, 4, 5, 5)]
+        coefficients = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
+        names = ("static_logits", "event_logits", "static_features", "event_features")
+        target = torch.tensor([0, 1, 2, 3, 0, 1])
+        loss = transfer_loss(SimpleNamespace(**dict(zip(names, parts, strict=True))), target, coefficients, **how)
+        loss.total.backward()
+        found.append(
+            [loss.total, loss.static, loss.event, loss.domain, *(part.grad for part in parts), coefficients.grad]
+        )
+    for a, b in zip(*found, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("estimator", ["biased", "debiased"])
 def test_cka_with_a_gradient_of_its_own_equals_the_written_out_one(estimator, monkeypatch):
     torch.manual_seed(0)

@@ -34,7 +34,8 @@ class FiniteWatch:
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         self._network, self._waits = network, device.type != "cpu"
-        self.first = torch.full((), self.NEVER, dtype=torch.int64, device=device)
+        self._never = torch.full((), self.NEVER, dtype=torch.int64, device=device)
+        self.first = self._never.clone()
         """0-d, the first step that was noted."""
 
     def check_loss(self, loss: TransferLoss, streams: tuple[Tensor | None, Tensor | None], *, step: int) -> None:
@@ -51,7 +52,7 @@ class FiniteWatch:
     def note(self, loss: TransferLoss, step: int | Tensor) -> None:
         """Keep the step (0-d int64, or a number) if its loss is not finite; waits for nothing."""
         finite = loss.total.detach().abs() < torch.inf  # not of a NaN either
-        self.first.copy_(torch.minimum(self.first, torch.where(finite, self.NEVER, step)))
+        self.first.copy_(torch.minimum(self.first, torch.where(finite, self._never, step)))
 
     def check_noted(self, *, step: int) -> None:
         """Call `raise_if_broken` every `CHECK_EVERY` steps."""
