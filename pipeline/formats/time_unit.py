@@ -5,6 +5,8 @@ Axes: N events.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,7 +31,7 @@ COARSE_US = 1.0
 """Steps of float32 seconds from which microseconds are lost."""
 
 
-def to_microseconds(t: NDArray[np.generic], unit: str, *, source: str) -> NDArray[np.int64]:
+def to_microseconds(t: NDArray[Any], unit: str, *, source: str) -> NDArray[np.int64]:
     """Convert time stamps [N] of a unit to whole microseconds, rounded to the nearest.
 
     Raises:
@@ -45,8 +47,9 @@ def to_microseconds(t: NDArray[np.generic], unit: str, *, source: str) -> NDArra
         )
     if t.dtype.kind == "f":
         return np.rint(t.astype(np.float64) * factor).astype(np.int64)
-    whole = t.astype(np.int64)
-    return (whole + 500) // 1000 if unit == "ns" else whole * int(factor)
+    if unit == "ns":
+        return (t // 1000).astype(np.int64) + (t % 1000 >= 500)
+    return t.astype(np.int64) * int(factor)
 
 
 def infer_unit(t: NDArray[np.generic], *, active_pixels: int, source: str) -> str:

@@ -230,8 +230,9 @@ def events_of_columns(
     check_shapes(flat, source)
     said, doubted = list(choices), list[str]()
     t, known = flat["t"], options.time_unit or unit
-    if t.dtype.kind in "iufb" and {flat[name].dtype.kind for name in "xy"} <= set("iufb"):
-        taken = known or infer_unit(t, active_pixels=active_pixels(flat["x"], flat["y"]), source=source)
+    x, y = (_whole(flat[name], name, source, 2**31 - 1, "Give pixels.") for name in "xy")
+    if t.dtype.kind in "iufb":
+        taken = known or infer_unit(t, active_pixels=active_pixels(x, y), source=source)
         times = to_microseconds(t, taken, source=source)
     else:
         taken, times = "us", t  # `from_columns` says what is wrong
@@ -241,7 +242,7 @@ def events_of_columns(
     if polarity.dtype.kind in "iuf" and polarity.size and polarity.max() == 2 and polarity.min() >= 1:
         polarity = polarity - 1
         said.append("polarity 1 is OFF, 2 is ON")
-    events = from_columns(times, flat["x"], flat["y"], polarity, source=source)
+    events = from_columns(times, x, y, polarity, source=source)
     doubted += float32_doubt(t, taken)
     if not known:
         doubted += doubts(events, unit=taken)

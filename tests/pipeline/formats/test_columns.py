@@ -36,6 +36,8 @@ def test_columns_and_fields(tmp_path, ending):
         ({"t": EVENTS.t.astype("S9")}, "fractional"),
         ({"t": np.full(500, 2**63, np.uint64)}, "out_of_range"),
         ({"x": EVENTS.x + 0.5}, "fractional"),
+        ({"x": np.full(500, np.nan), "t": EVENTS.t / 1e6}, "fractional"),
+        ({"y": np.full(500, np.inf), "t": EVENTS.t / 1e6}, "fractional"),
         ({"x": EVENTS.x.astype(np.int64) + 2**40}, "out_of_range"),
         ({"x": EVENTS.x - 400}, "out_of_range"),
         ({"y": np.append(EVENTS.y[1:], np.int32(-1))}, "out_of_range"),

@@ -7,6 +7,7 @@ from conftest import make_events
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats.recording import decode, read
+from spikebridge.pipeline.formats.tables.columns import TableOptions
 
 USUAL = make_events(4, count=3000, size=(60, 40))
 
@@ -70,3 +71,9 @@ def test_formats_that_state_their_unit_are_never_doubted(tmp_path):
     fast = Events(USUAL.t // 1000, USUAL.x, USUAL.y, USUAL.p)
     (tmp_path / "a.raw").write_bytes(EVT3_HEADER + evt3(fast))
     assert decode(tmp_path / "a.raw").facts.doubts == ()
+
+
+def test_nanoseconds_beyond_63_bits(tmp_path):
+    t = np.uint64(2**63) + USUAL.t.astype(np.uint64) * np.uint64(1000)
+    found = read(saved(tmp_path / "a.npz", t), TableOptions(time_unit="ns"))
+    np.testing.assert_array_equal(found.t - found.t[0], USUAL.t - USUAL.t[0])
