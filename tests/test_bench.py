@@ -109,6 +109,37 @@ def test_the_gpu_benchmark_survives_what_fails(tmp_path):
     assert all(row["what"] in done.stdout for row in found["rows"])
 
 
+CHECK = [sys.executable, ROOT / "tests" / "bench" / "check_gpu.py", "--device", "cpu", "--small"]
+
+
+def test_the_check_of_a_gpu_gives_a_verdict_for_every_item():
+    command = [*CHECK, "--item", "probe", "--item", "kernel tests"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    probe, kernels, last = done.stdout.splitlines()
+    assert probe.startswith("PASSED  probe")
+    assert kernels == "SKIPPED kernel tests   needs a CUDA device"
+    assert last.startswith("nothing failed")
+
+
+def test_an_item_that_fails_is_named_and_the_others_still_run(tmp_path):
+    """Without h5py there are no shards."""
+    (tmp_path / "h5py.py").write_text("raise ImportError('there is no h5py')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [*CHECK, "--item", "stop and go", "--item", "kernel tests"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["FAILED", "SKIPPED", "FAILED:"]
+    assert "there is no h5py" in done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("item", ["golden torch", "replays", "layers", "stop and go"])
+def test_the_items_of_the_check_that_a_cpu_can_run(item):
+    done = subprocess.run([*CHECK, "--item", item], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 ONLY = """
 import importlib.abc, pathlib, sys, tempfile
 root = pathlib.Path(sys.argv[1])
