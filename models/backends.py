@@ -2,8 +2,9 @@
 
 Fused are normalisation, neurons and pooling. Without a choice, numba runs on the CPU (in float32 or float64) and Triton
 on CUDA, where each is installed and knows the neurons, else torch. The Triton kernels agree with the others in Triton's
-interpreter and compile for sm_90, but were never run on a GPU; `use("torch")` does without them. Triton's interpreter
-runs only where it is asked for. A backend asked for runs or raises; nothing falls back in silence.
+interpreter and compile for sm_75, sm_90, sm_120 and gfx942 with 128 registers at most (T=10), but were never run on a
+GPU; `use("torch")` does without them. Triton's interpreter runs only where it is asked for. A backend asked for runs or
+raises; nothing falls back in silence.
 """
 
 from __future__ import annotations
