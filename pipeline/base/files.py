@@ -7,8 +7,10 @@ import hashlib
 import logging
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TypedDict
 
@@ -17,6 +19,9 @@ PARTIAL_SUFFIX = ".partial"
 
 PART_BYTES = 2**18
 """What is read of a file at a time to be hashed: it stays in the cache of a core."""
+
+SETTLED_NS = 2 * 10**9
+"""Age of a file's last change from which on its stamps tell changes apart."""
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +142,24 @@ def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
     with HashedFile(path) as file:
         return file.sha256()
+
+
+def sha256_once(path: Path) -> str:
+    """Return the SHA-256 of a file, which is read once per process while it stays the same file, unchanged.
+
+    The kernel stamps every change of a file; a file that was changed just now is read every time, for the stamps are
+    coarse.
+    """
+    status = path.stat()
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) <= SETTLED_NS:
+        return sha256_file(path)
+    return _sha256_of(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _sha256_of(path: Path, *_status: int) -> str:
+    """Hash a file; its status takes part in the key of what is remembered."""
+    return sha256_file(path)
 
 
 class HashedFile:

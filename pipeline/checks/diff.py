@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.shards.reader import ShardSet, Split
 from spikebridge.pipeline.shards.settings import describe_difference
-from spikebridge.pipeline.shards.static_pool import STATIC_FILE, read_static
 
 CHUNK = 256
 """Samples in memory at a time, of each set."""
@@ -203,7 +202,7 @@ def compare_splits(first: Split, second: Split) -> Comparison:
 
 
 def _compare_static(first: ShardSet, second: ShardSet) -> Comparison:
-    one, other = (read_static(shards.path / STATIC_FILE, resident=False) for shards in (first, second))
+    one, other = (shards.static_images(resident=False) for shards in (first, second))
     part = Comparison()
     row = {key: i for i, key in enumerate(other.keys)}
     known = set(one.keys)

@@ -2,11 +2,13 @@
 
 Three parts: every byte against the manifest; every index, sample and image against each other; and the static images of
 held-out recordings against the static pool, by key, by the hash of the full-size pixels, and by the stored pixels.
-Not covered: `environment.json`, which is outside the set's identity and names the tools that made it.
+Not covered: `environment.json`, which is outside the set's identity and names the tools that made it; only its form is.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spikebridge.pipeline.base.errors import PipelineError
-from spikebridge.pipeline.base.files import FileEntry, HashedFile
+from spikebridge.pipeline.base.files import FileEntry, HashedFile, sha256_file
 from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.pipeline.checks.leaks import (
     Recordings,
@@ -38,6 +40,8 @@ THREADS = min(8, usable_processors())
 DAMAGE = (PipelineError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 """What a shard or a static file that is not what it should be may raise; most of them are HDF5's."""
 
+MOST_ENVIRONMENT_BYTES = 2**16
+
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
@@ -54,6 +58,10 @@ class Verification:
     samples: int = 0
     images: int = 0
     bytes: int = 0
+    unchecked: list[str] = field(default_factory=list)
+    """Files that are here and that no hash covers."""
+    partial: bool = False
+    """Only some splits were pulled; the others were not checked."""
     leaky: bool = False
     """The set says of itself that held-out static images are in its pool (protocol `leaky`)."""
 
@@ -63,10 +71,15 @@ class Verification:
         return not self.problems
 
     @property
+    def state(self) -> str:
+        """Return `whole`, `partial` (no problem in what was pulled) or `failed`."""
+        return ("partial" if self.partial else "whole") if self.ok else "failed"
+
+    @property
     def verdict(self) -> str:
-        """Return the verdict, in three words at most."""
+        """Return the verdict, in four words at most."""
         leaks = "LEAKY as declared" if self.leaky else "no leaks"
-        return f"whole, {leaks}" if self.ok else "FAILED"
+        return f"{self.state}, {leaks}" if self.ok else "FAILED"
 
 
 def verify(path: Path, *, progress: Progress | None = None) -> Verification:
@@ -80,12 +93,16 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verification:
         ShardSetError: there is no manifest that could be checked against.
     """
     shards = ShardSet(path)
-    report = Verification(shards.id, leaky=shards.settings["protocol"] == "leaky")
+    report = Verification(shards.id, partial=shards.partial, leaky=shards.settings["protocol"] == "leaky")
     if absent := [split for split in shards.manifest["splits"] if split not in shards.present]:
         report.notes.append(f"only a part of the set was pulled: {', '.join(absent)} is not here and was not checked")
     recordings = Recordings()
     static_content = _check_files(shards, recordings, report, progress or (lambda items, total, what: items))
+    report.problems += _check_absent(shards)
     report.problems += _check_listing(path, shards.manifest["files"])
+    if os.path.lexists(path / manifests.ENVIRONMENT):
+        report.unchecked.append(manifests.ENVIRONMENT)
+        report.problems += _check_environment(path / manifests.ENVIRONMENT)
     if static_content is None:
         return report  # what lies in damaged files says nothing
     try:
@@ -141,6 +158,33 @@ def _check_files(
     if STATIC_FILE not in shards.files:
         report.problems.append(f"{STATIC_FILE}: not in the manifest")
     return None if damaged else static_content
+
+
+def _check_absent(shards: ShardSet) -> list[str]:
+    """Compare the files that are here of splits that were not pulled: naming a part hides no damage."""
+    here = (
+        entry
+        for entry in shards.manifest["files"]
+        if entry["name"] not in shards.files and os.path.lexists(shards.path / entry["name"])
+    )
+    return [
+        _check_presence(shards.path, entry) or f"{entry['name']}: its content was changed or damaged (SHA-256 differs)"
+        for entry in here
+        if _check_presence(shards.path, entry) or sha256_file(shards.path / entry["name"]) != entry["sha256"]
+    ]
+
+
+def _check_environment(path: Path) -> list[str]:
+    """Check that a file names versions of tools; which ones, nothing can tell."""
+    problem = f"{path.name}: no list of tools and their versions"
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_ENVIRONMENT_BYTES:
+        return [problem]
+    try:
+        tools = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        return [f"{problem} ({error})"]
+    good = isinstance(tools, dict) and all(isinstance(version, str) for version in tools.values())
+    return [] if good else [problem]
 
 
 def _check_presence(path: Path, entry: FileEntry) -> str:

@@ -22,7 +22,6 @@ from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.inspection.facts import Facts, summarize_events, summarize_frames
 from spikebridge.pipeline.shards.reader import ShardSet
-from spikebridge.pipeline.shards.static_pool import STATIC_FILE, read_static
 from spikebridge.pipeline.ui.paint import static_pixels
 
 LARGEST_SENSOR = (1 << 14, 1 << 14)
@@ -136,7 +135,7 @@ def view_sample(shards: ShardSet, key: str) -> RecordingView:
     position = split.keys.index(key)
     frames = split.read([position])[0]
     metadata = _read_metadata(shards, split.shards[int(split.shard_of[position])], key)
-    static = read_static(shards.path / STATIC_FILE)
+    static = shards.static_images()
     partner, note = None, ""
     if metadata.get("static") in static.keys:
         row = static.keys.index(metadata["static"])

@@ -5,6 +5,7 @@ Axes: n samples, T time bins, P polarity, H and W pixels, K classes.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import ShardSetError
-from spikebridge.pipeline.base.files import FileEntry
+from spikebridge.pipeline.base.files import FileEntry, sha256_once
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.codec import GZIP, MAX_RATIO, RAW, unpack
@@ -32,6 +33,8 @@ RESIDENT_BYTES = 2**29
 
 PARTIAL = "partial.json"
 """Beside the manifest of a set of which only some splits were pulled: names them."""
+
+MOST_PARTIAL_BYTES = 2**12
 
 WaitForFile = Callable[[str], None]
 """Called with the name of a file of the set before it is opened; returns when the file is there."""
@@ -153,6 +156,31 @@ def _reopen_split(reopen: Callable[[], ShardSet], name: str) -> Split:
     return reopen().split(name)
 
 
+def _named_splits(path: Path, set_id: str) -> list[str]:
+    """Read which splits of a set were pulled; a file of version 0.1.0 does not say of which set.
+
+    Raises:
+        ShardSetError: it names something else, or a part of another set.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MOST_PARTIAL_BYTES + 1)
+        content: Any = json.loads(data) if len(data) <= MOST_PARTIAL_BYTES else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ShardSetError(f"{path}: cannot be read ({error}). Pull the set again.") from error
+    found: dict[str, Any] = content if isinstance(content, dict) else {}
+    splits = found.get("splits")
+    known = isinstance(splits, list) and all(isinstance(s, str) and s in manifests.SPLITS for s in splits)
+    if not splits or not known or len(set(splits)) < len(splits) or not set(found) <= {"id", "splits"}:
+        raise ShardSetError(
+            f"{path}: names no splits of a shard set; expected its ID and some of {', '.join(manifests.SPLITS)}. "
+            "Pull the set again."
+        )
+    if found.get("id", set_id) != set_id:
+        raise ShardSetError(f"{path}: names a part of another set than {set_id}. Pull the set again.")
+    return splits
+
+
 class ShardSet:
     """A complete shard set, read only.
 
@@ -186,6 +214,8 @@ class ShardSet:
         self.address: str = str(self.path.absolute())
         """What opens the set in any process, with its ID as `expect`; see `pipeline.sharing.open.open_set`."""
         self.settings: dict[str, Any] = self.manifest["settings"]
+        self.partial = os.path.lexists(self.path / PARTIAL)
+        """Whether only some splits were pulled; such a set is not called whole, whatever lies in its folder."""
         self.present = self._present()
         absent = tuple(f"events-{split}-" for split in self.manifest["splits"] if split not in self.present)
         self.files: dict[str, FileEntry] = {
@@ -199,14 +229,8 @@ class ShardSet:
 
     def _present(self) -> tuple[str, ...]:
         """Return the splits whose shards are here: all, unless only some were pulled."""
-        splits = tuple(split for split in manifests.SPLITS if split in self.manifest["splits"])
-        try:
-            named = json.loads((self.path / PARTIAL).read_bytes())["splits"]
-        except FileNotFoundError:
-            return splits
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ShardSetError(f"{self.path / PARTIAL}: cannot be read ({error}). Pull the set again.") from error
-        return tuple(split for split in splits if split in named)
+        named = _named_splits(self.path / PARTIAL, self.id) if self.partial else manifests.SPLITS
+        return tuple(split for split in manifests.SPLITS if split in named)
 
     def _reopen(self) -> Callable[[], ShardSet]:
         """Return what opens this set again, or refuses what lies there by then; it survives pickling."""
@@ -236,11 +260,39 @@ class ShardSet:
         return self.splits[name]
 
     def static_pool(self) -> StaticImages:
-        """Return the static images that training may draw from: in memory, or read when needed."""
-        self.wait_for_file(STATIC_FILE)
+        """Return the static images that training may draw from: in memory, or read when needed.
+
+        Raises:
+            ShardSetError: as `static_images`.
+        """
         static = self.manifest["static"]
-        resident = static["images"] * math.prod(static["shape"]) <= RESIDENT_BYTES
-        return read_static(self.path / STATIC_FILE, resident=resident).pool()
+        return self.static_images(resident=static["images"] * math.prod(static["shape"]) <= RESIDENT_BYTES).pool()
+
+    def static_images(self, *, resident: bool = True) -> StaticImages:
+        """Read all static images of the set, whose file is compared with its hash once per process.
+
+        Args:
+            resident: read the images into memory; otherwise they stay in their file.
+
+        Raises:
+            ShardSetError: missing, changed or damaged.
+        """
+        self.wait_for_file(STATIC_FILE)
+        path = self.path / STATIC_FILE
+        try:
+            sha256 = sha256_once(path)
+        except OSError as error:
+            raise ShardSetError(f"{path}: cannot be read ({error}). Convert or copy the set again.") from error
+        self._compare(path, sha256)
+        return read_static(path, resident=resident)
+
+    def _compare(self, path: Path, sha256: str) -> None:
+        """Refuse a file whose hash is not the manifest's."""
+        if path.name not in self.files or self.files[path.name]["sha256"] != sha256:
+            raise ShardSetError(
+                f"{path}: changed or damaged, its content is not what the manifest says (SHA-256 differs). "
+                "Convert or copy the set again."
+            )
 
     def event_shards(self, split: str) -> list[Path]:
         """Return the event shard files of a split, in order."""
@@ -276,14 +328,14 @@ class ShardSet:
         return self.codec == GZIP and self.settings["format"] == "webdataset"
 
     def index(self, name: str) -> NDArray[Any]:
-        """Read the index of a shard (`name` of its file), and check that its rows lie inside the shard.
+        """Read the index of a shard (`name` of its file); compare it with its hash, and its rows with the shard.
 
         Raises:
             ShardSetError: missing, damaged, or with a row that cannot be.
         """
         path = index_path(self.path / name)
         self.wait_for_file(path.name)
-        index = read_index(path)
+        index = read_index(path, compare=partial(self._compare, path))
         sample_bytes = math.prod(self.sample_shape) * self.dtype.itemsize
         shard_bytes = np.uint64(self.files[name]["bytes"])
         inside = (index["offset"] <= shard_bytes) & (index["length"] <= shard_bytes - index["offset"])
@@ -298,14 +350,23 @@ class ShardSet:
         return index
 
 
-def read_index(path: Path) -> NDArray[Any]:
+def read_index(path: Path, *, compare: Callable[[str], None] | None = None) -> NDArray[Any]:
     """Read the index of a shard; objects are refused, and never more memory is taken than the file has bytes.
+
+    Args:
+        path: of the index.
+        compare: refuses bytes by their SHA-256 before anything is read from them.
 
     Raises:
         ShardSetError: missing, damaged, or not an index.
     """
     try:
         data = path.read_bytes()
+    except OSError as error:
+        raise ShardSetError(f"{path}: cannot be read ({error}). Convert or copy the set again.") from error
+    if compare is not None:
+        compare(hashlib.sha256(data).hexdigest())
+    try:
         file = io.BytesIO(data)
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError("another version of the format")

@@ -24,7 +24,7 @@ from queue import Empty, SimpleQueue
 from threading import Event
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
-from spikebridge.pipeline.base.files import FileEntry, FileLock, write_bytes
+from spikebridge.pipeline.base.files import FileEntry, FileLock, sha256_once, write_bytes
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import SPLITS, checksums
@@ -177,14 +177,26 @@ def open_published(address: str, *, expect: str | None = None) -> ShardSet:
 
 
 def _is_complete(folder: Path, set_id: str) -> bool:
-    """Return whether every file of a cached set is there; each was checked when it arrived."""
+    """Return whether every file of a cached set is there.
+
+    Each was checked when it arrived. What labels and orders the samples is checked again; with that, the samples are
+    when they are read.
+    """
     if not (folder / manifests.MANIFEST).is_file():
         return False
     manifest = manifests.read(folder)
     if manifest["self_sha256"] != set_id:
         return False
-    files = manifest["files"]
-    return all((p := folder / e["name"]).is_file() and p.stat().st_size == e["bytes"] for e in files)
+    shards = tuple(f"events-{split}-" for split in SPLITS)
+    return all(
+        (path := folder / entry["name"]).is_file()
+        and path.stat().st_size == entry["bytes"]
+        and (
+            (path.name.startswith(shards) and not path.name.endswith(INDEX_EXTENSION))
+            or sha256_once(path) == entry["sha256"]
+        )
+        for entry in manifest["files"]
+    )
 
 
 def _lock_set(folder: Path, set_id: str) -> FileLock:

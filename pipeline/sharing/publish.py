@@ -148,7 +148,9 @@ def pull(
     if set(here) == set(SPLITS):
         (out / PARTIAL).unlink(missing_ok=True)
     else:
-        write_bytes(out / PARTIAL, (json.dumps({"splits": list(here)}) + "\n").encode())
+        write_bytes(
+            out / PARTIAL, (json.dumps({"id": published.manifest["self_sha256"], "splits": list(here)}) + "\n").encode()
+        )
     write_bytes(out / manifests.MANIFEST, published.data)
     (out / PULL).unlink(missing_ok=True)
     return {"out": str(out), "id": published.manifest["self_sha256"], "bytes": size, "splits": list(here)}
@@ -204,7 +206,7 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
     shards, remote = ShardSet(shards_path), open_folder(address)
     if remote.protocol in READ_ONLY:
         raise SettingsError(f"{remote.shown}: http folders are read only; push to a path, s3:// or sftp:// instead.")
-    if set(shards.present) != set(SPLITS):
+    if shards.partial:
         raise ShardSetError(f"{shards.path}: only a part of the set was pulled; pull all of it before publishing it.")
     for entry in shards.manifest["files"]:
         path = shards.path / entry["name"]

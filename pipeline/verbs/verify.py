@@ -35,7 +35,8 @@ def verify(shards_path: Path, as_json: bool) -> None:
         f"{found.files} files, {found.samples:,} samples, {found.images:,} static images, {found.bytes / 1e6:,.1f} MB"
     )
     lines = [*(f"problem: {problem}" for problem in found.problems), *(f"note: {note}" for note in found.notes)]
+    lines += [f"not checked: {name} (outside the set's ID; no hash covers it)" for name in found.unchecked]
     text = "\n".join([f"{found.verdict}: {head}", *lines])
-    print_result({**vars(found), "ok": found.ok}, text, as_json=as_json)
+    print_result({**vars(found), "ok": found.ok, "state": found.state}, text, as_json=as_json)
     if not found.ok:
         click.get_current_context().exit(VERIFICATION_FAILED)

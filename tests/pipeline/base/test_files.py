@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from spikebridge.pipeline.base.files import FileLock, replacing, write_bytes
+from spikebridge.pipeline.base import files
+from spikebridge.pipeline.base.files import FileLock, replacing, sha256_file, write_bytes
 
 
 @pytest.mark.parametrize("sole_writer", [False, True])
@@ -99,3 +100,30 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, caplog)
     with FileLock(tmp_path / "lock", wait=False) as lock:
         assert not lock.held
     assert "no locks (No locks available)" in caplog.text
+
+
+def test_a_file_is_hashed_once_until_it_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "SETTLED_NS", -1)
+    hashed = []
+
+    def count(path):
+        hashed.append(path)
+        return sha256_file(path)
+
+    monkeypatch.setattr(files, "sha256_file", count)
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    first = files.sha256_once(path)
+    assert files.sha256_once(path) == first == sha256_file(path)
+    assert len(hashed) == 1
+    path.unlink()
+    path.write_bytes(b"three")
+    assert files.sha256_once(path) == sha256_file(path) != first
+    assert len(hashed) == 2
+
+
+def test_a_file_that_was_just_written_is_hashed_every_time(tmp_path):
+    path = tmp_path / "a"
+    for content in (b"one", b"two", b"six"):  # faster than the clock of a file system ticks
+        path.write_bytes(content)
+        assert files.sha256_once(path) == sha256_file(path)
