@@ -14,7 +14,7 @@ from shard_files import sign
 
 from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.checks.verify import verify
-from spikebridge.pipeline.preprocess.reformat import rewrite
+from spikebridge.pipeline.preprocess.reformat import reformat
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards import tar
 from spikebridge.pipeline.shards.reader import ShardSet, read_index
@@ -501,7 +501,7 @@ def test_hdf5_shards_that_lie(copy, change):
     found = problems(folder)
     assert any(shard(folder).stem in problem for problem in found), found
     with pytest.raises(ShardSetError):
-        rewrite(folder, folder.parent / "new", format_="webdataset")
+        reformat(folder, folder.parent / "new", format_="webdataset")
     assert not (folder.parent / "new" / manifests.MANIFEST).exists()
 
 
