@@ -48,49 +48,33 @@ def fast_paths() -> list[dict[str, Any]]:
     x = torch.zeros(1, 1, 1, 1, 1, 1, device=device)
     rule = FiringRule(get_surrogate("QGateGrad"))
     selected = choose(x, rule)
-    paths = []
+    paths: list[tuple[str, bool, str]] = []
     for name, obstacle in BACKENDS.items():
         why = obstacle(x, rule)
         if name == selected:
             why = f"what train takes on {device}" + UNTRIED * (name == "triton")
         elif not why:
             why = "can run, is slower" if name == "torch" else "can run, where asked for with --backend"
-        paths.append({"path": f"neurons on {name}", "active": name == selected, "why": why})
-    onednn = torch.backends.mkldnn.is_available()
-    return [
-        *paths,
-        {
-            "path": "frames and batches on the device",
-            "active": device == "cuda",
-            "why": "on CUDA, for sets up to a quarter of its memory"
-            if device == "cuda"
-            else "for CUDA; here in memory",
-        },
-        {
-            "path": "the step as one CUDA graph",
-            "active": device == "cuda",
-            "why": "one process, whole batches, methods that allow it" if device == "cuda" else "needs CUDA",
-        },
-        {
-            "path": "training in 16 bits",
-            "active": device == "cuda" or any(map(cpu_computes, ("bf16", "fp16"))),
-            "why": "where the recipe says so (precision)" if device == "cuda" else sixteen_bits(),
-        },
-        {
-            "path": "channels-last frames",
-            "active": True,
-            "why": "in convolutions and fused neurons",
-        },
-        {"path": "convolutions by oneDNN", "active": onednn, "why": "CPU" if onednn else "torch was built without it"},
-    ]
-
-
-def sixteen_bits() -> str:
-    """Return what this CPU computes in 16 bits, in words."""
+        paths.append((f"neurons on {name}", name == selected, why))
+    cuda, onednn = device == "cuda", torch.backends.mkldnn.is_available()
     able = [name for name in ("bf16", "fp16") if cpu_computes(name)]
-    return (
+    in_16_bits = (
         f"this CPU has instructions for {' and '.join(able)}" if able else "this CPU has no instructions for it: slow"
     )
+    resident = "on CUDA, for sets up to a quarter of its memory" if cuda else "for CUDA; here in memory"
+    graph = "one process, whole batches, methods that allow it" if cuda else "needs CUDA"
+    paths += [
+        ("frames and batches on the device", cuda, resident),
+        ("the step as one CUDA graph", cuda, graph),
+        (
+            "training in 16 bits",
+            cuda or bool(able),
+            "where the recipe says so (precision)" if cuda else f"this CPU has {in_16_bits}",
+        ),
+        ("channels-last frames", True, "in convolutions and fused neurons"),
+        ("convolutions by oneDNN", onednn, "CPU" if onednn else "torch was built without it"),
+    ]
+    return [{"path": path, "active": active, "why": why} for path, active, why in paths]
 
 
 def run_folders(runs: Path) -> list[dict[str, Any]]:

@@ -27,6 +27,11 @@ class StopRequest:
         """Request a stop; the first signal counts."""
         self.signal = self.signal or number
 
+    def check(self) -> None:
+        """Raise the error where a stop was requested."""
+        if self.signal:
+            raise self.error()
+
     def error(self, number: int = 0) -> RunStoppedError:
         """Return the error to raise once the checkpoint is written."""
         number = number or self.signal

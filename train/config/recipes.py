@@ -66,30 +66,16 @@ def load_recipe(name_or_path: str | Path, *, overrides: Iterable[str] = (), seed
         RecipeError: every problem of file and overrides at once.
     """
     name, tables = RECIPES.read(name_or_path)
-    return recipe_from(tables, name=name, overrides=overrides, seed=seed)
+    return recipe_from(tables, name=name, overrides=overrides, settings={} if seed is None else {"seed": seed})
 
 
-def override(recipe: Recipe, overrides: Iterable[str] = (), *, seed: int | None = None, **train: Any) -> Recipe:
-    """Return the recipe with other settings; keywords replace keys of `[train]` and win over `overrides`.
-
-    Raises:
-        RecipeError: every problem at once.
-    """
-    tables = recipe.tables()
-    extra = {**train, **({} if seed is None else {"seed": seed})}
-    return recipe_from(tables, name=recipe.name, overrides=overrides, train=extra)
-
-
-def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with other settings, each key in the table where it belongs.
+def override(recipe: Recipe, overrides: Iterable[str] = (), /, **settings: Any) -> Recipe:
+    """Return the recipe with other settings, each in the table where it belongs; keywords win over `overrides`.
 
     Raises:
         RecipeError: every problem at once.
     """
-    tables = recipe.tables()
-    for key, value in settings.items():
-        tables[_HOME.get(key, "train")][key] = value
-    return recipe_from(tables, name=recipe.name)
+    return recipe_from(recipe.tables(), name=recipe.name, overrides=overrides, settings=settings)
 
 
 def recipe_from(
@@ -97,10 +83,9 @@ def recipe_from(
     *,
     name: str = "recipe",
     overrides: Iterable[str] = (),
-    seed: int | None = None,
-    train: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """Check plain tables and make them a recipe; order of precedence: seed and `train`, overrides, tables.
+    """Check plain tables and make them a recipe; order of precedence: `settings` by key, overrides, tables.
 
     Raises:
         RecipeError: every problem at once.
@@ -123,9 +108,8 @@ def recipe_from(
             problems.extend(error.problems)
         else:
             merged[table][key] = value
-    merged["train"].update(train or {})
-    if seed is not None:
-        merged["train"]["seed"] = seed
+    for key, value in (settings or {}).items():
+        merged[_HOME.get(key, "train")][key] = value
     values = {}
     for table, kind in TABLES.items():
         known = _known_values(table, kind, merged[table], problems)

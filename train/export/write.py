@@ -25,8 +25,8 @@ from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import ExportError
 from spikebridge.train.export.card import model_card
-from spikebridge.train.networks.build import load_network
-from spikebridge.train.runs.checkpoints import copy_weights, encode_weights, write_atomic
+from spikebridge.train.networks.build import encode_network, load_network
+from spikebridge.train.runs.checkpoints import write_atomic
 from spikebridge.train.runs.folder import RunFolder, read_result
 from spikebridge.train.runs.result import RunResult
 
@@ -171,14 +171,8 @@ def _program(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes
 def _safetensors(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
     notes = ("all parameters and buffers, those of the static stream included; the network is built from `network`",)
     described |= {"notes": notes}
-    text = {
-        "format": "pt",
-        "network": json.dumps(network.config),
-        "epoch": str(described["epoch"]),
-        "shard_set": described["shard_set"],
-        DESCRIPTION: json.dumps(described),
-    }
-    return encode_weights(copy_weights(network), text), notes
+    text = {"format": "pt", DESCRIPTION: json.dumps(described)}
+    return encode_network(network, epoch=described["epoch"], shard_set=described["shard_set"], **text), notes
 
 
 WRITERS: dict[str, Callable[[TransferNetwork, dict[str, Any]], tuple[bytes, tuple[str, ...]]]] = {

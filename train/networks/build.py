@@ -20,7 +20,7 @@ from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data.order import derived_seed
 from spikebridge.train.errors import DeviceError, NetworkError, RunError
 from spikebridge.train.networks.precision import TYPES, set_up_cuda
-from spikebridge.train.runs.checkpoints import read_weights
+from spikebridge.train.runs.checkpoints import copy_weights, encode_weights, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +128,12 @@ def require_backend(network: TransferNetwork, *, precision: str, device: torch.d
     except BackendError as error:
         raise NetworkError(str(error)) from error
     return chosen
+
+
+def encode_network(network: TransferNetwork, *, epoch: int, shard_set: str, **description: str) -> bytes:
+    """Encode the weights as they are now as a file that `load_network` reads, with further `description` as text."""
+    described = {"network": json.dumps(network.config), "epoch": str(epoch), "shard_set": shard_set, **description}
+    return encode_weights(copy_weights(network), described)
 
 
 def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, dict[str, Any]]:

@@ -73,13 +73,8 @@ def write_weights(path: Path, tensors: dict[str, Tensor], description: dict[str,
 
 
 def encode_weights(tensors: dict[str, Tensor], description: dict[str, str]) -> bytes:
-    """Encode the content of a weights file."""
-    content: bytes = _in_order(safetensors.torch.save(tensors, metadata=description))
-    return content
-
-
-def _in_order(content: bytes) -> bytes:
-    """Sort the header of a safetensors file: safetensors writes its metadata in a random order."""
+    """Encode the content of a weights file, its header sorted: safetensors writes metadata in a random order."""
+    content: bytes = safetensors.torch.save(tensors, metadata=description)
     start = 8 + int.from_bytes(content[:8], "little")
     text = json.dumps(json.loads(content[8:start]), sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8, as the format asks

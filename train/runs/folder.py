@@ -41,19 +41,6 @@ from spikebridge.train.runs.checkpoints import read_json, read_state, write_atom
 from spikebridge.train.runs.result import RunResult
 from spikebridge.train.runs.state import flatten_numbers
 
-OWN_NAMES = (
-    "config.toml",
-    "init.json",
-    "metrics.jsonl",
-    "prepared.safetensors",
-    "metrics.csv",
-    "checkpoint",
-    "weights",
-    "predictions.csv",
-    "result.json",
-    "report.html",
-    "tensorboard",
-)
 LOCK_FILE = ".lock"
 CONTAINER_SETTINGS = ("format", "codec", "samples_per_shard")
 """Settings of a shard set that change its files but neither samples nor their order."""
@@ -158,8 +145,8 @@ class RunFolder:
         """
         if overwrite and self.config.exists():
             self.result.unlink(missing_ok=True)  # first: a half-cleared run must not look finished
-            for name in OWN_NAMES:
-                entry = self.path / name
+            own = (self.config, self.init, self.metrics, self.prepared, self.table, self.checkpoint, self.best.parent)
+            for entry in (*own, self.predictions, self.path / "report.html", self.tensorboard):
                 if entry.is_dir():
                     shutil.rmtree(entry)
                 else:

@@ -32,7 +32,7 @@ from typing import Any, NotRequired, TypedDict
 
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.base.settings import field_problems, setting
-from spikebridge.train.config.recipes import Recipe, changed, load_recipe, parse_override
+from spikebridge.train.config.recipes import Recipe, load_recipe, override, parse_override
 from spikebridge.train.config.settings import METHODS
 from spikebridge.train.config.shipped import GRIDS
 from spikebridge.train.errors import RecipeError
@@ -181,7 +181,7 @@ class Grid:
         if self.validations and "validate_every" not in fixed:
             epochs = int(values.get("epochs", self.recipe.train.epochs))
             values["validate_every"] = max(1, epochs // self.validations)
-        return changed(self.recipe, values)
+        return override(self.recipe, **values)
 
     def samples(self, amount: float, per_class: Sequence[int]) -> int:
         """Count the labelled recordings in all."""
@@ -294,7 +294,7 @@ def _checked(name: str, summary: str, content: Mapping[str, Any], overrides: Ite
         problems.append("learning_rates and tuning_seeds: several rates need tuning seeds, and the other way round")
     if problems:
         raise RecipeError(name, problems, what="grid")
-    base = changed(load_recipe(content["recipe"]), settings)
+    base = override(load_recipe(content["recipe"]), **settings)
     grid = Grid(
         name=name,
         summary=summary,

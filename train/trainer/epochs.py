@@ -5,7 +5,6 @@ Axes: T time, B batch, K classes.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -21,7 +20,13 @@ from spikebridge.train.data.frames import Frames
 from spikebridge.train.evaluation.recalibration import recalibrate
 from spikebridge.train.evaluation.score import Scores, score, split_frames
 from spikebridge.train.methods import Method, find_method
-from spikebridge.train.networks.build import make_network, make_optimizer, network_arguments, set_learning_rate
+from spikebridge.train.networks.build import (
+    encode_network,
+    make_network,
+    make_optimizer,
+    network_arguments,
+    set_learning_rate,
+)
 from spikebridge.train.runs import checkpoints
 from spikebridge.train.runs.checkpoints import CheckpointInterval
 from spikebridge.train.runs.folder import RunFolder
@@ -32,7 +37,6 @@ from spikebridge.train.trainer.cuda_graph import CudaGraphStep, DeviceStep, why_
 from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.finite import FiniteWatch, FiringWatch, require_finite_weights
 from spikebridge.train.trainer.memory import explain_out_of_memory, is_out_of_memory
-from spikebridge.train.trainer.preparation import changed_settings, prepare
 from spikebridge.train.trainer.progress import ProgressDisplay, TensorBoard
 from spikebridge.train.trainer.step import TrainStep
 
@@ -96,8 +100,9 @@ class Trainer:
         contents: str = "",
     ) -> None:
         method = find_method(settings.method)
-        self.changed = changed_settings(settings, method.complete(settings))
-        settings = method.complete(settings)
+        recipe, settings = asdict(settings), method.complete(settings)
+        self.changed = {name: value for name, value in asdict(settings).items() if recipe[name] != value}
+        """Settings that the method has changed from the recipe's, with the method's value."""
         self.shards, self.settings, self.run, self.device = shards, settings, run, device
         self.distributed, self.stop = distributed or Distributed(), stop or StopRequest()
         self.checkpoint_interval = checkpoint_interval or CheckpointInterval()
@@ -157,15 +162,7 @@ class Trainer:
         """Restore the last checkpoint, or begin before the first step; rank 0 reads and broadcasts."""
         folder = self.run.checkpoint
         saved = self.distributed.on_main(lambda: checkpoints.read_state(folder))
-        prepare(
-            self.method,
-            self.data,
-            self.run.prepared,
-            contents=self.state.contents,
-            device=self.device,
-            distributed=self.distributed,
-            stop=self.stop,
-        )
+        self._prepare_method()
         if saved is None:
             if self.distributed.is_main:
                 self.run.truncate_metrics(0)
@@ -187,6 +184,25 @@ class Trainer:
             self.run.truncate_metrics(self.state.metrics_bytes)
             if saved["best_tensors"] is not None:
                 self.best_weights = checkpoints.read_file(folder / saved["best_tensors"])
+
+    def _prepare_method(self) -> None:
+        """Give the method its fixed tensors: read them, or let rank 0 make and write them where there are none.
+
+        What was made from another shard set is made again; an interrupted preparation starts again.
+        """
+        path, contents = self.run.prepared, self.state.contents
+
+        def make() -> None:
+            if path.exists() and checkpoints.read_weights(path)[1].get("contents") == contents:
+                return
+            path.unlink(missing_ok=True)
+            if tensors := self.method.prepare(self.data, self.device, self.stop.check):
+                checkpoints.write_weights(path, tensors, {"method": self.settings.method, "contents": contents})
+
+        self.distributed.on_main(make)
+        content = checkpoints.read_file(path) if self.distributed.is_main and path.exists() else b""
+        if content := self.distributed.broadcast_bytes(content):
+            self.method.restore(checkpoints.read_tensors(content, source=path), self.device)
 
     def _warn_of_changes(self) -> None:
         began, computes = self.state.precision, self.train_step.precision.name
@@ -407,9 +423,4 @@ class Trainer:
 
     def encode_weights(self) -> bytes:
         """Encode the weights as they are now, as a run keeps them."""
-        description = {
-            "network": json.dumps(self.network.config),
-            "epoch": str(self.state.epoch),
-            "shard_set": self.state.shard_set,
-        }
-        return checkpoints.encode_weights(checkpoints.copy_weights(self.network), description)
+        return encode_network(self.network, epoch=self.state.epoch, shard_set=self.state.shard_set)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from spikebridge.train.errors import RunError
 from spikebridge.train.evaluation.evaluate import open_shards
 from spikebridge.train.evaluation.recalibration import recalibrate
 from spikebridge.train.evaluation.score import score, split_frames
-from spikebridge.train.networks.build import choose_device, make_network, network_arguments
+from spikebridge.train.networks.build import choose_device, encode_network, make_network, network_arguments
 from spikebridge.train.runs import checkpoints
 from spikebridge.train.runs.folder import RunFolder, contents_id, read_result, require_shards
 from spikebridge.train.runs.result import Imported, RunResult
@@ -91,13 +90,8 @@ def import_checkpoint(
         recalibrate(network, split_frames(shards, "train", residence="disk"), batch_size=batch_size, device=target)
     run.claim(recipe, overwrite=overwrite)
     epoch = taken["epoch"] or 0
-    description = {
-        "network": json.dumps(network.config),
-        "epoch": str(epoch),
-        "shard_set": shards.id,
-    }
     for path in (run.best, run.last):
-        checkpoints.write_weights(path, checkpoints.copy_weights(network), description)
+        checkpoints.write_atomic(path, encode_network(network, epoch=epoch, shard_set=shards.id))
     frames = {name: split_frames(shards, name, residence="disk") for name in ("validation", "test")}
     with backends.record() as ran:
         scores = {name: score(network, split, batch_size=batch_size, device=target) for name, split in frames.items()}

@@ -157,8 +157,5 @@ def build_result(
 
 
 def _final_scores(trainer: Trainer) -> dict[str, Scores | None]:
-    def on_batch() -> None:
-        if trainer.stop.signal:
-            raise trainer.stop.error()  # the last epoch is committed
-
-    return {name: trainer.score(frames, on_batch) for name, frames in trainer.frames.items()}
+    # A stop needs no commit here: the last epoch is committed.
+    return {name: trainer.score(frames, trainer.stop.check) for name, frames in trainer.frames.items()}

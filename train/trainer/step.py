@@ -70,13 +70,8 @@ class TrainStep:
         distributed: Distributed,
         device: torch.device,
     ) -> None:
-        self.network, self.optimizer, self.method, self.data, self.distributed = (
-            network,
-            optimizer,
-            method,
-            data,
-            distributed,
-        )
+        self.network, self.optimizer, self.method = network, optimizer, method
+        self.data, self.distributed = data, distributed
         self.precision = Precision(settings.precision, device)
         self._parts = settings.accumulate
         self._partners = (

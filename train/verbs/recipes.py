@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import click
 
 from spikebridge.train.config.recipes import load_recipe
@@ -23,8 +20,4 @@ def recipes() -> None:
     """
 
 
-def _recipe_tables(name: str, overrides: tuple[str, ...] = ()) -> Mapping[str, Any]:
-    return load_recipe(name, overrides=overrides).tables()
-
-
-add_shipped_verbs(recipes, RECIPES, _recipe_tables)
+add_shipped_verbs(recipes, RECIPES, lambda name, overrides=(): load_recipe(name, overrides=overrides).tables())

@@ -215,13 +215,17 @@ def test_settings_check_themselves():
 
 def test_precedence_of_seed_and_overrides():
     recipe = recipes.recipe_from(
-        {**GOOD, "train": {**GOOD["train"], "seed": 1}}, overrides=["seed=2", "lr=1", "size=32"], seed=3
+        {**GOOD, "train": {**GOOD["train"], "seed": 1}}, overrides=["seed=2", "lr=1", "size=32"], settings={"seed": 3}
     )
     assert recipe.train.seed == 3
     assert recipe.train.lr == 1.0
     assert isinstance(recipe.train.lr, float)
     assert recipe.shards.size == 32
     assert recipes.override(recipe, ["train.epochs=9"], seed=4, method="event_only").train.method == "event_only"
+    assert recipes.override(recipe, size=48, lr=2.0) == recipes.override(recipe, ["size=48", "lr=2.0"])
+    for name in ("recipe", "overrides"):
+        with pytest.raises(RecipeError, match=f"{name}: unknown key"):
+            recipes.override(recipe, **{name: 1})
 
 
 @pytest.mark.parametrize(
