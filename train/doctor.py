@@ -58,19 +58,14 @@ def fast_paths() -> list[dict[str, Any]]:
         paths.append((f"neurons on {name}", name == selected, why))
     cuda, onednn = device == "cuda", torch.backends.mkldnn.is_available()
     able = [name for name in ("bf16", "fp16") if cpu_computes(name)]
-    in_16_bits = (
-        f"this CPU has instructions for {' and '.join(able)}" if able else "this CPU has no instructions for it: slow"
-    )
+    instructions = f"instructions for {' and '.join(able)}" if able else "no instructions for it: slow"
+    precision = "where the recipe says so (precision)" if cuda else f"this CPU has {instructions}"
     resident = "on CUDA, for sets up to a quarter of its memory" if cuda else "for CUDA; here in memory"
     graph = "one process, whole batches, methods that allow it" if cuda else "needs CUDA"
     paths += [
         ("frames and batches on the device", cuda, resident),
         ("the step as one CUDA graph", cuda, graph),
-        (
-            "training in 16 bits",
-            cuda or bool(able),
-            "where the recipe says so (precision)" if cuda else f"this CPU has {in_16_bits}",
-        ),
+        ("training in 16 bits", cuda or bool(able), precision),
         ("channels-last frames", True, "in convolutions and fused neurons"),
         ("convolutions by oneDNN", onednn, "CPU" if onednn else "torch was built without it"),
     ]
