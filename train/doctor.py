@@ -18,11 +18,7 @@ UNTRIED = "; its kernels are tested in Triton's interpreter, never yet on a GPU:
 
 
 def examine(runs: Path) -> dict[str, Any]:
-    """Return all sections, as plain JSON.
-
-    Args:
-        runs: folder of the runs; need not exist.
-    """
+    """Return all sections, as plain JSON; the folder of the runs need not exist."""
     built = "with CUDA " + str(torch.version.cuda) if torch.version.cuda else "without CUDA"
     count = torch.get_num_threads()
     threads = f"{count} thread{'' if count == 1 else 's'}, {torch.backends.cpu.get_cpu_capability()}"

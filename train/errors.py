@@ -10,13 +10,7 @@ class TrainError(Exception):
 
 
 class RecipeError(TrainError):
-    """A recipe, an override or a grid is wrong; carries every problem found, not only the first.
-
-    Args:
-        source: name or path of the file.
-        problems: one sentence each.
-        what: what the file is.
-    """
+    """A recipe, an override or a grid is wrong; carries every problem, one sentence each, not only the first."""
 
     def __init__(self, source: str, problems: Sequence[str], *, what: str = "recipe") -> None:
         self.source = source
@@ -66,12 +60,7 @@ class DistributedError(TrainError):
 
 
 class RunStoppedError(TrainError):
-    """A signal ended the run early, with a checkpoint.
-
-    Args:
-        message: one sentence.
-        signal: its number.
-    """
+    """A signal, whose number it carries, ended the run early, with a checkpoint."""
 
     def __init__(self, message: str, *, signal: int) -> None:
         self.signal = signal

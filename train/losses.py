@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from spikebridge.models.output import TransferOutput
 
 TET_LAMBDA = 1e-3  # share of the pull of every logit towards TET_TARGET
 TET_TARGET = 0.5
@@ -24,26 +26,6 @@ SMALLEST_BATCH = {"biased": 3, "debiased": 4}
 """CKA estimators, and the batch below which each is constant or undefined."""
 FUSED_ON = {"cuda"}
 """Kinds of device that compute the loss in fewer, larger operations; elsewhere runs keep their last bits."""
-
-
-class StreamOutputs(Protocol):
-    """What the loss reads of a network's output; what belongs to a stream that was not given is None."""
-
-    @property
-    def static_logits(self) -> Tensor | None:
-        """[T,B,K]."""
-
-    @property
-    def event_logits(self) -> Tensor | None:
-        """[T,B,K]."""
-
-    @property
-    def static_features(self) -> Tensor | None:
-        """[T,B,F]."""
-
-    @property
-    def event_features(self) -> Tensor | None:
-        """[T,B,F]."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +216,7 @@ def domain_loss(cka: Tensor, *, weights: Tensor | None = None, estimator: str = 
 
 
 def transfer_loss(
-    out: StreamOutputs,
+    out: TransferOutput,
     labels: Tensor,
     coefficients: Tensor,
     *,

@@ -7,6 +7,9 @@ Tensors alone: nothing waits for the device or copies from the host where the ep
 can hold it, except `epoch_order` with sampling `class_balanced` or `windowed`, which is called once an epoch.
 torch computes with signed 64-bit integers, which wrap like unsigned ones; only shifts and comparisons differ.
 
+Everywhere `seed` is the root seed of the run, and `draws` are int64 positions within the epoch, from 0 on, in any order
+and repeated where wanted.
+
 Axes: n samples of the split, B draws, K classes.
 """
 
@@ -85,12 +88,7 @@ Epoch = int | Tensor | EpochNumbers
 def random_words(seed: int, name: str, epoch: Epoch, draws: Tensor, *, lane: int = 0) -> Tensor:
     """Return one 64-bit word per draw position, int64, shape of `draws`.
 
-    Args:
-        seed: root seed of the run.
-        name: what the words are for; two names give unrelated words.
-        epoch: see `Epoch`.
-        draws: int64 positions within the epoch, from 0 on; any order, repeats allowed.
-        lane: tells several words of one draw apart.
+    Two names give unrelated words; `lane` tells several words of one draw apart.
     """
     if isinstance(epoch, EpochNumbers):
         assert epoch.seed == seed
@@ -175,12 +173,7 @@ def epoch_order(
 def static_partners(classes: Tensor, class_offsets: Tensor, *, seed: int, epoch: Epoch, draws: Tensor) -> Tensor:
     """Draw a static image of a class for each draw, uniform over the pool of that class: int64 [B] of pool rows.
 
-    Args:
-        classes: int64 [B], class of each draw's image; every one has images.
-        class_offsets: int64 [K+1]; pool rows of class c are class_offsets[c] to class_offsets[c+1].
-        seed: root seed of the run.
-        epoch: see `Epoch`.
-        draws: int64 [B] positions within the epoch.
+    Every one of the `classes` int64 [B] has images: pool rows class_offsets[c] to class_offsets[c+1], int64 [K+1].
 
     Source: He et al., AAAI 2024, batch composition.
     """
@@ -196,12 +189,7 @@ def pool_rows(images: int, *, seed: int, epoch: Epoch, draws: Tensor) -> Tensor:
 def mixing_partners(samples: int, batch_size: int, *, seed: int, epoch: Epoch, draws: Tensor) -> Tensor:
     """Draw one of the draws of its batch for each draw, uniform, itself too: int64, shape of `draws`.
 
-    Args:
-        samples: draws of an epoch.
-        batch_size: of all processes and parts together.
-        seed: root seed of the run.
-        epoch: see `Epoch`.
-        draws: positions within the epoch.
+    An epoch has `samples` draws; `batch_size` is that of all processes and parts together.
     """
     first = draws // batch_size * batch_size
     size = (samples - first).clamp(max=batch_size)
@@ -209,14 +197,9 @@ def mixing_partners(samples: int, batch_size: int, *, seed: int, epoch: Epoch, d
 
 
 def shuffle_classes(classes: Tensor, *, seed: int) -> Tensor:
-    """Assign another class to each class, the same one throughout a run: a cycle through them in a seeded order.
+    """Assign another class to each of distinct classes int64 [n]: a cycle through them in a seeded order.
 
-    Args:
-        classes: int64 [n] of distinct classes.
-        seed: root seed of the run.
-
-    Returns:
-        int64 [n], a permutation of `classes` that leaves none in its place; a single class stays.
+    Returns a permutation int64 [n], the same throughout a run, that leaves none in its place; a single class stays.
     """
     cycle = _argsort_words(random_words(seed, "shuffled_classes", 0, classes))
     other = torch.empty_like(classes)

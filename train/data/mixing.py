@@ -87,12 +87,7 @@ class AugmentationPlan:
     ) -> tuple[Tensor, Tensor | None]:
         """Return augmented frames [B,T,P,H,W] of draws, and the shares [B] of their own classes; None without mixing.
 
-        Args:
-            take: returns the stored frames of draws.
-            seed: root seed of the run.
-            epoch: see `draws.Epoch`.
-            draws: int64 [B].
-            partners: int64 [B] draws of the same epoch; used with a mixing only.
+        `take` returns the stored frames of draws; `partners`, int64 [B] of the same epoch, count with mixing only.
         """
         frames = augment(self.before, take(draws), seed=seed, epoch=epoch, draws=draws)
         if self.mixing is None:
@@ -103,15 +98,7 @@ class AugmentationPlan:
 
 
 def mix(name: str, own: Tensor, partner: Tensor, *, seed: int, epoch: Epoch, draws: Tensor) -> tuple[Tensor, Tensor]:
-    """Mix half of the samples with their partners; a pure function of its arguments.
-
-    Args:
-        name: one of `MIXINGS`.
-        own: [B,T,P,H,W], any dtype.
-        partner: the same for the partner of each sample.
-        seed: root seed of the run.
-        epoch: see `draws.Epoch`.
-        draws: int64 [B] of the samples.
+    """Mix half of the samples `own` [B,T,P,H,W] of any dtype with their partners; a pure function of its arguments.
 
     Returns:
         Frames as `own`, and float64 [B] in [0, 1], the share of the own class in the label; the partner's has the rest.

@@ -27,12 +27,7 @@ def derived_seed(seed: int, *names: str | int) -> int:
 
 
 def training_recordings(split: Split, settings: TrainSettings) -> Ints:
-    """Return the positions within split `train` of the recordings that a run trains on, ascending int64.
-
-    Args:
-        split: the training split.
-        settings: of the run; `events_per_class`, `events_share` and `seed` decide.
-    """
+    """Return the positions within split `train` of the recordings that a run trains on, ascending int64."""
     return select_recordings(
         split.keys, split.labels, settings.events_per_class, seed=settings.seed, share=settings.events_share
     )

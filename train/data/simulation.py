@@ -102,21 +102,12 @@ class SimulationDraws:
 
 
 def simulation_draws(
-    seed: int, epoch: Epoch, draws: Tensor, grid: SensorGrid, *, device: torch.device, purpose: str = "simulation"
+    seed: int, epoch: Epoch, draws: Tensor, grid: SensorGrid, *, device: torch.device
 ) -> SimulationDraws:
-    """Draw the random numbers of samples; a pure function of (seed, epoch, draw position).
-
-    Args:
-        seed: root seed of the run.
-        epoch: see `draws.Epoch`.
-        draws: int64 [B] positions within the epoch.
-        grid: gives the number of pixels.
-        device: where to put them.
-        purpose: two purposes give unrelated numbers.
-    """
-    lanes = uniforms(seed, purpose, epoch, draws, len(LANES) + LEG_LANES * MOST_LEGS)  # [B,L + LEGS]
+    """Draw the random numbers of samples, on a device; a pure function of (seed, epoch, draw position)."""
+    lanes = uniforms(seed, "simulation", epoch, draws, len(LANES) + LEG_LANES * MOST_LEGS)  # [B,L + LEGS]
     pixels = PIXEL_FIELDS * grid.height * grid.width
-    fields = many_uniforms(seed, f"{purpose} pixels", epoch, draws, pixels)  # [B,4hw]
+    fields = many_uniforms(seed, "simulation pixels", epoch, draws, pixels)  # [B,4hw]
     fields = fields.view(len(draws), PIXEL_FIELDS, grid.height, grid.width).transpose(0, 1).contiguous()
     return SimulationDraws(settings=lanes.float().to(device), pixels=fields.to(device))
 
@@ -162,21 +153,11 @@ def path(times: Tensor, s: dict[str, Tensor], profile: Profile, draws: Tensor) -
 
 @torch.no_grad()
 def simulate_frames(
-    images: Tensor,
-    draws: SimulationDraws,
-    grid: SensorGrid,
-    *,
-    time_bins: int,
-    profile: Profile,
+    images: Tensor, draws: SimulationDraws, grid: SensorGrid, *, time_bins: int, profile: Profile
 ) -> Tensor:
     """Simulate event frames of static images, float32 [T,B,2,S,S] in the unit of the shard set, OFF before ON.
 
-    Args:
-        images: [B,C,H,W] in [0, 1], any C (averaged) and size; shows what the frame shows.
-        draws: of as many samples, see `simulation_draws`.
-        grid: the sensor.
-        time_bins: T.
-        profile: the camera and its movement.
+    The images [B,C,H,W] in [0, 1], of any C (averaged) and size, show what the frame shows.
     """
     s = scale_settings(draws.settings, profile.ranges)
     light = _light(images.float().mean(1, keepdim=True), s, profile.inverted)  # [B,1,H,W]

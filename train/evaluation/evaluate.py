@@ -72,12 +72,8 @@ def evaluate_export(
     safetensors gives the same bits; a torch.export program computes the same operations; NIR runs step by step in
     float32 with folded BatchNorm, whose roundings can move a spike that is within 1e-7 of the threshold.
 
-    Args:
-        file: written by `train.export.write.export`.
-        shards: the shard set it was trained on, or the same samples in another container, open or as a path.
-        split: `test`, `validation` or `train`.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        trust: open a torch.export program, which can run any code.
+    The file is one of `train.export.write.export`, the other arguments are those of `evaluate`; the shard set may hold
+    the same samples in another container.
 
     Returns:
         As `evaluate`, and `format` and `recorded`: the accuracy that the file states (None for `train`).

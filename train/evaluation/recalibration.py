@@ -27,16 +27,10 @@ def recalibrate(network: TransferNetwork, frames: Frames, *, batch_size: int, de
     part in it. With statistics "domain" the static row stays. Weights and the mode of the network are untouched, and
     training, which never reads running statistics, goes on as it would have.
 
-    Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021 (PreciseBN).
-
-    Args:
-        network: on `device`.
-        frames: event training recordings; nothing happens without any.
-        batch_size: samples at a time.
-        device: where to compute.
-
     Returns:
-        The number of BatchNorm layers; 0 for a network without.
+        The number of BatchNorm layers; 0 for a network without. Without recordings nothing happens.
+
+    Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021 (PreciseBN).
     """
     norms = [module for module in network.modules() if isinstance(module, StepNorm)]
     if not norms or not len(frames):

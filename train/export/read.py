@@ -27,11 +27,7 @@ MAX_DESCRIPTION = 2**24
 
 
 class ExportedNetwork(nn.Module):
-    """A function from event frames to logits that is scored as a network is.
-
-    Args:
-        function: [T,B,P,H,W] -> [T,B,K].
-    """
+    """A function from event frames [T,B,P,H,W] to logits [T,B,K] that is scored as a network is."""
 
     record_firing_rates = False  # set while scoring; an exported function reports no rates
 

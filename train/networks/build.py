@@ -137,11 +137,7 @@ def encode_network(network: TransferNetwork, *, epoch: int, shard_set: str, **de
 
 
 def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, dict[str, Any]]:
-    """Rebuild the network of a weights file in evaluation mode.
-
-    Args:
-        path: `weights/best.safetensors` or `weights/last.safetensors` of a run.
-        device: where to put it.
+    """Rebuild the network of a weights file (`best` or `last` of a run) on a device, in evaluation mode.
 
     Returns:
         The network, and the file's description: `network` (arguments of `build_model`), `epoch`, `shard_set`.

@@ -85,11 +85,6 @@ class Analysis:
 def analyse(run: RunFolder, result: RunResult, shards: ShardSet) -> Analysis:
     """Run the best network of a finished run on test recordings once more, on the CPU; writes nothing.
 
-    Args:
-        run: the run's folder.
-        result: its result.json.
-        shards: its shard set, open.
-
     Raises:
         RunError: no test recordings, or weights missing or damaged.
     """

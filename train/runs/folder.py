@@ -47,11 +47,7 @@ CONTAINER_SETTINGS = ("format", "codec", "samples_per_shard")
 
 
 class RunFolder:
-    """Paths and files of one run.
-
-    Args:
-        path: the folder; need not exist.
-    """
+    """Paths and files of one run; the folder need not exist."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -281,12 +277,7 @@ def contents_id(shards: ShardSet) -> str:
 
 
 def require_shards(shards: ShardSet, expected: ShardSettings, *, expect: str | None = None) -> None:
-    """Refuse a shard set that the recipe is not made for, or that is not the one expected.
-
-    Args:
-        shards: an open shard set.
-        expected: the recipe's `[shards]` table.
-        expect: ID of the shard set, or at least its first 12 digits.
+    """Refuse a shard set that the recipe is not made for, or whose ID does not begin with `expect` (12 digits or more).
 
     Raises:
         ShardMismatchError: with the differences and the command that makes the right set.

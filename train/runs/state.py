@@ -85,12 +85,8 @@ class EpochSums:
     """Sums over an epoch's samples, on the device, so that a step need not wait for them.
 
     They are one vector: a sum per name, one per time step for the alignment, then the numbers of aligned and of all
-    samples; a checkpoint keeps it, and with several processes every one has its own.
-
-    Args:
-        time_steps: T.
-        device: of the losses.
-        terms: names of the method's further losses.
+    samples; a checkpoint keeps it, and with several processes every one has its own. `terms` names the method's further
+    losses.
     """
 
     NAMES = ("loss_total", "loss_static", "loss_event", "loss_domain", "train_accuracy")

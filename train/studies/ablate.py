@@ -77,9 +77,6 @@ class Run:
 class ShardSets:
     """The shard sets of an ablation; their held-out and training recordings must be the same.
 
-    Args:
-        shards: open, or as paths.
-
     Raises:
         ShardMismatchError: they do not hold the same recordings.
     """
@@ -128,18 +125,11 @@ def ablate(
     checkpoint_every: str = "10s",
     stop: StopRequest | None = None,
 ) -> AblationTable:
-    """Do what a grid says, or what is left of it, and write ablation.json, .csv and .md.
+    """Do what a grid says, or what is left of it, and write ablation.json, .csv and .md to the folder of the runs.
 
-    Args:
-        grid: what to do.
-        shards: shard sets, open or as paths; a row takes the first that fits its `[shards]` settings.
-        out: folder of the runs and tables.
-        workers: opens the workers that train, when the first run needs them.
-        device: as in `train`.
-        backend: as in `train`.
-        progress: a tqdm-like callable, shown over the steps of all runs that are left.
-        checkpoint_every: as in `train`.
-        stop: as in `train`; runs end after their step with a checkpoint.
+    A row takes the first of the shard sets, open or as paths, that fits its `[shards]` settings. `workers` opens the
+    workers that train, when the first run needs them; progress is that of all runs that are left, in steps. The other
+    arguments are as in `train`.
 
     Returns:
         The table; see `studies.table`. Runs that failed are named in it and leave gaps.
@@ -236,15 +226,7 @@ def _choose_rate(grid: Grid, plan: _Plan, row: Row, failures: Sequence[Failure])
 
 
 class _RunPool:
-    """Runs on their way through workers.
-
-    Args:
-        out: folder of the stop file.
-        workers: opens the workers.
-        options: of every run: device, backend, checkpoint_every.
-        progress: tqdm-like.
-        stop: ends all runs with a checkpoint.
-    """
+    """Runs on their way through workers; `options` are those of every run: device, backend, checkpoint_every."""
 
     def __init__(
         self,

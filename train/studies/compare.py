@@ -39,22 +39,9 @@ def compare(
 ) -> dict[str, Any]:
     """Train every method with every seed into `out/<method>-seed<k>`; finished runs are kept, unfinished continued.
 
-    Nothing is chosen here, so test accuracies are reported.
-
-    Args:
-        shards: shard set, open or as a path.
-        recipe: its `method` and `seed` are replaced.
-        methods: names, each once.
-        seeds: each once; with one seed standard deviations are null.
-        out: folder of the runs and of compare.json.
-        device: as in `train`.
-        backend: as in `train`.
-        overrides: texts `key=value` for all runs alike.
-        progress: a tqdm-like callable.
-        expect: as in `train`.
-        overwrite: start all runs again.
-        checkpoint_every: as in `train`.
-        stop: as in `train`.
+    Nothing is chosen here, so test accuracies are reported. `overrides` (texts `key=value`) hold for all runs alike,
+    methods and seeds, each given once, replace those of the recipe; with one seed standard deviations are null. The
+    other arguments are as in `train`.
 
     Returns:
         The content of compare.json.
@@ -119,7 +106,7 @@ def _excerpt(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation of every figure over the runs of one method, and the runs themselves."""
+    """Return mean and standard deviation of every figure over the runs of one method, and the runs themselves."""
     figures: dict[str, Any] = {}
     for name in FIGURES:
         figures[f"{name}_mean"], figures[f"{name}_std"] = mean_and_std([run[name] for run in runs])

@@ -33,11 +33,7 @@ class Point:
 def cost_points(content: AblationTable, amount: float, cost: Cost, scale: float) -> dict[str, Point]:
     """Return rows with an accuracy and a cost at one amount of labelled recordings, in the order of the table.
 
-    Args:
-        content: of ablation.json.
-        amount: one of its amounts.
-        cost: key of the cost in its runs.
-        scale: factor from there to the unit of the axis.
+    `scale` is the factor from the costs of runs to the unit of the axis.
     """
     points = {}
     for line in content["table"]:

@@ -48,12 +48,7 @@ class Curve:
 def write_ablation_report(content: AblationTable, out: Path) -> list[Path]:
     """Write report.html, and few-data.svg and few-data.png where rows have several amounts of labelled recordings.
 
-    Args:
-        content: of ablation.json.
-        out: the folder.
-
-    Returns:
-        What was written.
+    Returns the files written.
 
     Raises:
         ReportError: matplotlib is not installed.

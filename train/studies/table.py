@@ -156,15 +156,7 @@ def table_of(
     *,
     shard_sets: Sequence[ShardSet],
 ) -> AblationTable:
-    """Return the content of ablation.json.
-
-    Args:
-        grid: what was asked for.
-        entries: finished runs.
-        tuning: one per row.
-        failures: of runs.
-        shard_sets: open ones, in use.
-    """
+    """Return the content of ablation.json, from finished runs, a tuning per row, and the shard sets in use."""
     results = {entry.path: read_result(entry.path) for entry in entries}
     tuned = {one["row"]: one for one in tuning}
     rows = []

@@ -61,11 +61,7 @@ class RunOutcome:
 
 
 def usual_workers(device: str) -> int:
-    """Return how many workers a machine is given: one per processor, on CUDA one per GPU that the runs may use.
-
-    Args:
-        device: as in `train`.
-    """
+    """Return how many workers a machine is given: one per processor, on CUDA one per GPU that the runs may use."""
     import torch
 
     if device.startswith("cuda:"):

@@ -31,10 +31,7 @@ TIMEOUT = timedelta(hours=2)
 class Distributed:
     """The collective operations of one process; all processes call them in the same order.
 
-    Args:
-        rank: of this process, from 0 on.
-        world_size: number of processes.
-        cpu_group: process group for tensors on the CPU; None for the default group, which takes the device's tensors.
+    `cpu_group` takes tensors on the CPU; it is None where the default group, which takes the device's tensors, does.
     """
 
     def __init__(self, rank: int = 0, world_size: int = 1, cpu_group: Any = None) -> None:

@@ -72,17 +72,8 @@ def selection_split(shards: ShardSet, validation_samples: int, selection: str) -
 class Trainer:
     """Trains a network epoch by epoch, in one process: network, optimiser, data and state.
 
-    Args:
-        shards: an open shard set.
-        settings: the `[train]` table.
-        run: the run folder; rank 0 alone writes there.
-        device: where to compute.
-        residence: where event frames are kept.
-        graph: record the step as a CUDA graph where that can be, see `train.trainer.cuda_graph`.
-        distributed: the processes that train together.
-        checkpoint_interval: how often to commit.
-        stop: looked at after every step.
-        contents: of the shard set, see `runs.contents_id`.
+    Arguments are as in `train.trainer.run.train`, `contents` as in `runs.contents_id`. Rank 0 alone writes to the run
+    folder; a stop is looked for after every step.
     """
 
     def __init__(
@@ -399,11 +390,7 @@ class Trainer:
             require_finite_weights(module, step=step)
 
     def _commit(self, rows: Tensor) -> None:
-        """Write a checkpoint; rank 0 alone writes.
-
-        Args:
-            rows: `EpochSums` of all processes.
-        """
+        """Write a checkpoint with the `EpochSums` of all processes; rank 0 alone writes."""
         if not self.distributed.is_main or self._committed == (self.state.epoch, self.state.step):
             return
         started = time.monotonic()

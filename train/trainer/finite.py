@@ -23,12 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class FiniteWatch:
-    """Finds the first step whose loss is not finite: at once on a CPU, every `CHECK_EVERY` steps on a device.
-
-    Args:
-        network: whose weights are named.
-        device: where the losses are.
-    """
+    """Finds the first step whose loss is not finite: at once on a CPU, every `CHECK_EVERY` steps on a device."""
 
     NEVER = 2**62
 
@@ -84,11 +79,7 @@ class FiringWatch:
     def warn(self, rates: Mapping[str, float], *, epoch: int, step: int, where: str) -> list[tuple[str, str]]:
         """Warn of layers that are dead or saturated and were not named before; returns them with the word for it.
 
-        Args:
-            rates: spikes per neuron and time step, by layer, over the recordings `where`.
-            epoch: finished epochs.
-            step: finished steps.
-            where: recordings that were looked at.
+        The rates are spikes per neuron and time step, by layer, over the recordings `where`.
         """
         warned = []
         for layer, rate in rates.items():
@@ -106,13 +97,9 @@ class FiringWatch:
 def require_finite(
     loss: TransferLoss, network: nn.Module, streams: tuple[Tensor | None, Tensor | None], *, step: int
 ) -> None:
-    """Pass a finite loss; otherwise run the batch again and say where it broke.
+    """Pass a finite loss; otherwise run the batch (static and event frames) again and say where it broke.
 
-    Args:
-        loss: terms `.total .static .event .domain .extra`.
-        network: in training mode; its weights are not changed.
-        streams: static and event frames of the batch.
-        step: 0-based, over the run.
+    The network is in training mode, and its weights are not changed.
 
     Raises:
         NonFiniteError: with the step, the terms, and the first layer whose weights or output are not finite.
@@ -131,10 +118,6 @@ def require_finite(
 
 def require_finite_weights(network: nn.Module, *, step: int) -> None:
     """Refuse weights that are not finite: a NaN never crosses a threshold, so the loss of a later layer hides it.
-
-    Args:
-        network: parameters and buffers are looked at.
-        step: the last one taken, 0-based, over the run.
 
     Raises:
         NonFiniteError: with the step and the names.

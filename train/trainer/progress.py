@@ -36,11 +36,7 @@ class NullProgress:
 class ProgressDisplay:
     """A progress bar with samples/s, losses, replacement probability, accuracies, firing rate and time left.
 
-    Args:
-        bar: tqdm-like.
-        steps: of the run.
-        samples_per_step: mean over an epoch.
-        done: steps finished before this session.
+    The bar is tqdm-like; of the run's steps, `done` were finished before this session.
     """
 
     def __init__(self, bar: Any, *, steps: int, samples_per_step: float, done: int) -> None:

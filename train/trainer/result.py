@@ -97,22 +97,8 @@ def build_result(
 ) -> RunResult:
     """Write predictions.csv and build what every result.json holds, of a trained or an imported run.
 
-    Args:
-        recipe: of the run.
-        shards: its shard set.
-        network: with the best weights.
-        frames: of the validation and test splits.
-        run: where the predictions go.
-        best: scores of those splits with the best weights.
-        last: the same with the last weights.
-        state: at the end; `cpu_seconds` None where not measured.
-        best_epoch: epoch of the best weights.
-        selection: how that epoch was selected.
-        selection_split: on which split.
-        changed: settings that the method changed.
-        train_samples: recordings that were trained on.
-        static_images: images of the static pool that were drawn from.
-        device: where it was computed.
+    The network has the best weights; `best` and `last` are its scores, and those of the last weights, on the splits of
+    `frames`. In `state` `cpu_seconds` is None where it was not measured.
 
     Raises:
         RunError: the predictions cannot be written.

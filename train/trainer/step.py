@@ -48,17 +48,7 @@ class MicroBatch:
 
 
 class TrainStep:
-    """Takes the updates of one network; see the module.
-
-    Args:
-        network: in training mode when `step` is called.
-        optimizer: of its parameters.
-        method: which streams, which loss.
-        data: where batches come from.
-        settings: the `[train]` table.
-        distributed: the processes that train together.
-        device: of the network.
-    """
+    """Takes the updates of one network, which is in training mode when `step` is called; see the module."""
 
     def __init__(
         self,
@@ -85,14 +75,9 @@ class TrainStep:
             _log_parts(settings, distributed.world_size)
 
     def step(self, epoch: int, index: int, step: int, *, sums: EpochSums, finite: FiniteWatch) -> None:
-        """Compute forward, loss and backward of every micro-batch, then update.
+        """Compute forward, loss and backward of every micro-batch of batch `index` of an epoch, then update.
 
-        Args:
-            epoch: 0-based.
-            index: of the batch within the epoch.
-            step: 0-based, over the run.
-            sums: takes in the losses.
-            finite: looks at them.
+        All count from 0, `step` over the run.
 
         Raises:
             NonFiniteError: a loss is not finite.

@@ -28,16 +28,10 @@ def lines(
     limits: tuple[float, float] | None = None,
     marks: Mapping[str, float] | None = None,
 ) -> None:
-    """Draw named curves over epochs.
+    """Draw named curves [E] over epochs [E] from 1; NaN where a value is absent.
 
-    Args:
-        drawing: an empty one with a panel.
-        epochs: [E], from 1.
-        curves: [E] each; NaN where a value is absent.
-        label: of the vertical axis, with its unit.
-        dashed: curves on other data than the rest.
-        limits: of the vertical axis.
-        marks: horizontal lines by name, e.g. the level of chance.
+    Curves on other data than the rest are dashed; `marks` are horizontal lines by name, e.g. the level of chance. The
+    label is that of the vertical axis, with its unit.
     """
     axes = drawing.axes[0]
     for (name, values), colour in zip(curves.items(), colours(len(curves)), strict=True):
@@ -111,13 +105,9 @@ def bundles(
     label: str,
     limits: tuple[float, float] | None = None,
 ) -> None:
-    """Draw curves of several runs: a thin line per run, a thick one for the mean of a group of more than one.
+    """Draw curves of groups of runs, each run a pair of epochs [E] and values [E].
 
-    Args:
-        drawing: an empty one with a panel.
-        groups: by name, pairs of epochs [E] and values [E].
-        label: of the vertical axis, with its unit.
-        limits: of the vertical axis.
+    A run is a thin line, the mean of a group of more than one a thick one.
     """
     axes = drawing.axes[0]
     for (name, runs), colour in zip(groups.items(), colours(len(groups)), strict=True):

@@ -22,13 +22,7 @@ LONGEST_MARK = 2
 
 @painter
 def over_steps(drawing: Drawing, groups: Mapping[str, Sequence[Values]], *, chance: float) -> None:
-    """Draw accuracies in % [T] of runs in groups: a thin line per run, a thick one for the mean.
-
-    Args:
-        drawing: an empty one with a panel.
-        groups: by name.
-        chance: level of guessing, in %.
-    """
+    """Draw accuracies in % [T] of runs in groups, and that of chance: a thin line per run, a thick one for the mean."""
     axes = drawing.axes[0]
     for k, (name, runs) in enumerate(groups.items()):
         colour, alone = CATEGORIES[k % len(CATEGORIES)], len(runs) == 1
@@ -49,13 +43,7 @@ def over_steps(drawing: Drawing, groups: Mapping[str, Sequence[Values]], *, chan
 
 @painter
 def scatter(drawing: Drawing, sets: Mapping[str, tuple[Values, NDArray[np.int64]]], *, names: Sequence[str]) -> None:
-    """Draw sets of points [m,2] with classes [m]: a colour per set, short class names as marks.
-
-    Args:
-        drawing: an empty one with a panel.
-        sets: by name.
-        names: of the classes.
-    """
+    """Draw sets of points [m,2] with classes [m]: a colour per set, short class names as marks."""
     short = max(map(len, names)) <= LONGEST_MARK
     axes = drawing.axes[0]
     for (name, (points, labels)), colour, shape in zip(sets.items(), CATEGORIES, "os^", strict=False):
@@ -81,13 +69,7 @@ def scatter(drawing: Drawing, sets: Mapping[str, tuple[Values, NDArray[np.int64]
 
 @painter
 def dots(drawing: Drawing, groups: Mapping[str, tuple[Sequence[float], float, float | None]], *, label: str) -> None:
-    """Draw one row per group: a ring per run, and the mean with its standard deviation beneath.
-
-    Args:
-        drawing: an empty one with a panel.
-        groups: by name: values of the runs, their mean, their standard deviation or None.
-        label: of the horizontal axis, with its unit.
-    """
+    """Draw one row per group (values of its runs, mean, standard deviation or None): rings, the mean beneath them."""
     axes = drawing.axes[0]
     for row, ((values, mean, std), colour) in enumerate(zip(groups.values(), colours(len(groups)), strict=True)):
         axes.plot(values, [row - 0.13] * len(values), "o", mfc="none", mec=colour, markersize=5, clip_on=False)

@@ -15,12 +15,7 @@ LOSSES = {"total": "loss_total", "static": "loss_static", "event": "loss_event",
 
 
 def curves(record: RunRecord, *, prefix: str) -> str:
-    """Draw everything in metrics.jsonl over epochs; what a run has not recorded is left out.
-
-    Args:
-        record: the run.
-        prefix: letters, digits and `-`; unique in the page.
-    """
+    """Draw everything in metrics.jsonl over epochs; what a run has not recorded is left out."""
     if not record.metrics:
         return paragraph("metrics.jsonl holds no epochs.")
     panels = (_losses, _accuracies, _schedules, _coefficients, _alignment, _firing_rates)

@@ -32,10 +32,7 @@ RIGHT, WRONG = 4, 6
 def samples(record: RunRecord, shards: ShardSet, *, in_depth: bool) -> str:
     """Show the worst, the best and a few ordinary test samples, or return a sentence that says why not.
 
-    Args:
-        record: the run.
-        shards: its shard set.
-        in_depth: show where the network looked, too.
+    In depth, show where the network looked, too.
     """
     if record.predictions is None:
         return paragraph("No predictions: the test split is empty or predictions.csv is missing.")
