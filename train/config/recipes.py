@@ -28,7 +28,6 @@ class Recipe:
     shards: ShardSettings
     """The shard set it is made for."""
     train: TrainSettings
-    """How to train."""
     name: str = field(default="recipe", compare=False)
     """Where it came from; two recipes with the same settings are the same recipe."""
 

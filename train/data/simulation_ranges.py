@@ -86,7 +86,6 @@ class Profile:
     """A camera and its movement, as far as they are known."""
 
     ranges: SimulationRanges
-    """Of the settings."""
     legs: tuple[Leg, ...]
     """Parts of the path; displacements add up. At most `MOST_LEGS`."""
     free: bool = False

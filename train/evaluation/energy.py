@@ -39,7 +39,6 @@ class Cost:
     """What one recording costs, on average."""
 
     steps: int
-    """Time steps."""
     layers: Mapping[str, LayerCost]
     """By name, in the order of computation."""
     recordings: int

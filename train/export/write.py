@@ -48,9 +48,7 @@ class Exported:
     """What was written."""
 
     file: Path
-    """The exported network."""
     card: Path
-    """Its model card."""
     notes: tuple[str, ...]
     """What became of parts of the network for which the format has no word, a sentence each."""
     description: dict[str, Any]

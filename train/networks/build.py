@@ -119,15 +119,15 @@ def require_backend(network: TransferNetwork, *, precision: str, device: torch.d
     x = torch.zeros((1, 1, network.settings.time_steps, 1), dtype=TYPES[precision] or torch.float32, device=device)
     node = network.make_node()
     try:
-        chosen = backends.choose(x, node.rule)
-        if chosen == "triton" and device.type == "cuda":
+        backend = backends.choose(x, node.rule)
+        if backend == "triton" and device.type == "cuda":
             from spikebridge.models.fire_triton import try_triton
 
             try_triton(node, device=device, dtype=x.dtype)
             log.info("neurons by Triton: its kernels are compiled in the first steps, and kept for later runs")
     except BackendError as error:
         raise NetworkError(str(error)) from error
-    return chosen
+    return backend
 
 
 def encode_network(network: TransferNetwork, *, epoch: int, shard_set: str, **description: str) -> bytes:

@@ -33,9 +33,6 @@ class Start:
     """Another run's best weights."""
 
     run: Path
-    """The run folder."""
-    sha256: str
-    """Of its weights file."""
     network: dict[str, Any]
     """Arguments of `build_model`."""
     classes: tuple[str, ...]
@@ -55,16 +52,14 @@ def read_start(run_dir: str | Path) -> Start:
     run, result = RunFolder(run_dir), read_result(run_dir)
     tensors, description = read_weights(run.best)
     try:
-        digest = hashlib.sha256(run.best.read_bytes()).hexdigest()
         return Start(
             run=run.path,
-            sha256=digest,
             network=json.loads(description["network"]),
             classes=tuple(result["classes"]),
             tensors=tensors,
             record={
                 "run": run.path.resolve().name,
-                "sha256": digest,
+                "sha256": hashlib.sha256(run.best.read_bytes()).hexdigest(),
                 "shard_set": description["shard_set"],
                 "epoch": int(description["epoch"]),
             },
@@ -134,7 +129,7 @@ def require_same_start(run: RunFolder, start: Start | None, status: str) -> None
     if start is None or status == "new":
         return
     recorded = recorded_start(run)
-    if recorded is None or recorded["sha256"] != start.sha256:
+    if recorded is None or recorded["sha256"] != start.record["sha256"]:
         where = "fresh weights" if recorded is None else f"other weights ({recorded['run']})"
         raise RunError(f"{run.path} began from {where}, not from {start.run}; choose a new folder, or pass --overwrite")
 

@@ -64,16 +64,16 @@ def resolve_precision(name: str, device: torch.device) -> str:
             log.info("precision fp32 on %s: 16 bits are faster there, --set precision=auto", card)
         return name
     if on_cuda:
-        found = "bf16" if capability >= BF16_FROM else "fp16" if capability >= FP16_FROM else "fp32"
+        fast = "bf16" if capability >= BF16_FROM else "fp16" if capability >= FP16_FROM else "fp32"
         why = card
     else:
         units = _cpu_has(MATRIX_UNITS)
-        found = "bf16" if units and torch.bfloat16 in backends.NUMBA_TYPES else "fp32"
+        fast = "bf16" if units and torch.bfloat16 in backends.NUMBA_TYPES else "fp32"
         why = "this CPU has matrix units for bf16" if units else "this CPU has no matrix units for bf16"
-        if units and found == "fp32":
+        if units and fast == "fp32":
             why += ", the neurons' fast kernels do not take it"
-    log.info("precision auto: %s (%s)", found, why)
-    return found
+    log.info("precision auto: %s (%s)", fast, why)
+    return fast
 
 
 def set_up_cuda(device: torch.device) -> None:

@@ -65,7 +65,6 @@ class Analysis:
     neurons: Mapping[str, int]
     """By layer."""
     cost: Cost
-    """Operations."""
     static_labels: NDArray[np.int64]
     """Class of each static image whose features are compared, [m]."""
     event_labels: NDArray[np.int64]

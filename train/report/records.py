@@ -40,13 +40,10 @@ class RunRecord:
     """A finished run as its folder tells it."""
 
     name: str
-    """The folder's name."""
     result: RunResult
-    """result.json."""
     metrics: list[dict[str, Any]]
     """metrics.jsonl, one per epoch."""
     config: str
-    """config.toml."""
     predictions: Predictions | None
     """None where the test split is empty or the file is absent."""
     path: Path

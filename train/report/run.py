@@ -28,7 +28,6 @@ class ReportedRun:
     """A run, and what its report may show besides its files."""
 
     record: RunRecord
-    """The run."""
     shards: ShardSet | None
     """Its shard set; None where it is not at hand."""
     analysis: Analysis | None

@@ -50,7 +50,6 @@ class Run:
     """One run of the grid."""
 
     row: Row
-    """Its row."""
     amount: float
     """Labelled recordings, in the unit of the grid's axis."""
     recipe: Recipe
@@ -60,7 +59,6 @@ class Run:
     contents: str
     """Hash of what it holds, see `contents_id`."""
     path: Path
-    """Run folder."""
     steps: int
     """Of the whole run."""
 

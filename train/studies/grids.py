@@ -99,9 +99,7 @@ class Row:
     """One row of the table."""
 
     label: str
-    """Its name."""
     method: str
-    """Training method."""
     switches: Mapping[str, Any]
     """Settings that differ from the base recipe."""
     note: str

@@ -143,9 +143,7 @@ class Entry:
     amount: float
     """Labelled recordings, in the unit of the grid's axis."""
     seed: int
-    """Of the run."""
     path: Path
-    """Run folder."""
 
 
 def table_of(

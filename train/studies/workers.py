@@ -30,24 +30,19 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run, by names that mean the same in every process."""
+    """One run, by names that mean the same in every process; options are as in `train`."""
 
     shards: str = field(repr=False)  # an address may hold a password
     """Path or address."""
     shard_set: str
     """The ID that it must have; something else may lie there by the time a worker opens it."""
     recipe: Recipe
-    """What to do."""
     run: str
-    """Run folder."""
     stop_file: str
     """Its appearance asks for an end; it holds the signal's number."""
     device: str
-    """As in `train`."""
     backend: str
-    """As in `train`."""
     checkpoint_every: str
-    """As in `train`."""
 
 
 @dataclass(frozen=True)

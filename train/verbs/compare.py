@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -39,11 +40,8 @@ def compare(
     seeds: str,
     out: Path,
     overrides: tuple[str, ...],
-    device: str,
-    backend: str,
-    checkpoint_every: str,
-    overwrite: bool,
     as_json: bool,
+    **options: Any,  # of `studies.compare.compare`, by the same names
 ) -> None:
     """Train several methods over several seeds; one table.
 
@@ -71,12 +69,9 @@ def compare(
             names,
             numbers,
             out,
-            device=device,
-            backend=backend,
             progress=progress_bar,
-            overwrite=overwrite,
-            checkpoint_every=checkpoint_every,
             stop=stop,
+            **options,
         )
     runs = [out / run["run"] for method in table["methods"].values() for run in method["runs"]]
     write_run_report(runs, out / "report.html", opened)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,11 +30,8 @@ def import_checkpoint(
     recipe: str,
     run_path: Path,
     overrides: tuple[str, ...],
-    partial: bool,
-    expect: str | None,
-    device: str,
-    overwrite: bool,
     as_json: bool,
+    **options: Any,  # of `import_published.import_checkpoint`, by the same names
 ) -> None:
     """Make a run of a published checkpoint, and score it.
 
@@ -49,16 +47,7 @@ def import_checkpoint(
     from spikebridge.pipeline.sharing.open import open_set
     from spikebridge.train.trainer.import_published import import_checkpoint as make_run
 
-    result = make_run(
-        file,
-        open_set(shards),
-        load_recipe(recipe, overrides=overrides),
-        run_path,
-        partial=partial,
-        expect=expect,
-        device=device,
-        overwrite=overwrite,
-    )
+    result = make_run(file, open_set(shards), load_recipe(recipe, overrides=overrides), run_path, **options)
     imported = result["imported"]
     lines = [f"{imported['file']}: {imported['fitted']} of {imported['tensors']} tensors fitted"]
     lines += [

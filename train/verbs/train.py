@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -51,17 +52,11 @@ def train(
     run_path: Path | None,
     overrides: tuple[str, ...],
     seed: int | None,
-    device: str,
-    expect: str | None,
-    checkpoint_every: str,
-    residence: str,
-    backend: str,
-    graph: bool,
-    tensorboard: bool,
     init: Path | None,
     settings_hash: bool,
     overwrite: bool,
     as_json: bool,
+    **options: Any,  # of `trainer.run.train`, by the same names
 ) -> None:
     """Train a network, score it once, write a report.
 
@@ -84,7 +79,7 @@ def train(
         if init is not None:
             from spikebridge.train.networks.initial_weights import read_start
 
-            start = read_start(init).sha256.encode()
+            start = read_start(init).record["sha256"].encode()
         return click.echo(hashlib.sha256(dump_recipe(loaded).encode() + start).hexdigest()[:12])
     if shards is None or run_path is None:
         raise click.UsageError(f"Missing option {'--shards' if shards is None else '--run'}.")
@@ -100,17 +95,11 @@ def train(
             opened,
             loaded,
             run_path,
-            device=device,
-            expect=expect,
             progress=progress_bar,
             overwrite=overwrite,
-            residence=residence,
-            backend=backend,
-            graph=graph,
-            checkpoint_every=checkpoint_every,
             stop=stop,
-            tensorboard=tensorboard,
             init=init,
+            **options,
         )
     report_path = run_path / "report.html"
     if is_main_process() and (overwrite or not report_path.exists()):

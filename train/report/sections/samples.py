@@ -49,7 +49,7 @@ def samples(record: RunRecord, shards: ShardSet, *, in_depth: bool) -> str:
     frames = shards.split("test").read([order[predictions.keys[i]] for i in known])  # [m,T,P,H,W]
     heats, why = _explain(record, frames, predictions.predicted[known]) if in_depth and known else (None, "")
     images = {i: (frames[row], None if heats is None else heats[row]) for row, i in enumerate(known)}
-    parts = [_legend(looked=heats is not None), *([paragraph(why, note=True)] if why else [])]
+    parts = [_legend(explained=heats is not None), *([paragraph(why, note=True)] if why else [])]
     pool = shards.static_pool()
     for title, positions in groups.items():
         parts.append(f"<h3>{escape(title.format(len(positions)))}</h3>")
@@ -59,7 +59,7 @@ def samples(record: RunRecord, shards: ShardSet, *, in_depth: bool) -> str:
     return "\n".join(parts)
 
 
-def _legend(*, looked: bool) -> str:
+def _legend(*, explained: bool) -> str:
     looking = (
         f'<span><span class="short"><i style="background:{HEAT}"></i>where</span> and when the network found what '
         "spoke for its prediction (Grad-CAM of the last convolution over the same frames in grey, each sample on a "
@@ -68,7 +68,7 @@ def _legend(*, looked: bool) -> str:
     return (
         '<p class="note key">Events per pixel and time bin, on a square-root scale of each sample: '
         f'<span class="short"><i style="background:{ON}"></i>ON (brighter)</span> '
-        f'<span class="short"><i style="background:{OFF}"></i>OFF (darker).</span> {looking if looked else ""}'
+        f'<span class="short"><i style="background:{OFF}"></i>OFF (darker).</span> {looking if explained else ""}'
         "Numbers are time bins. The image on the left is one of the same class from the static pool, not the one that "
         "was recorded. Confidence is the softmax of the scores averaged over time.</p>"
     )
