@@ -50,7 +50,7 @@ def test_a_run_begins_where_the_other_ended(source, shards, tmp_path, monkeypatc
     assert all(torch.equal(weights[name], seen[name]) for name in weights)
     began = result["init"]
     assert (began["run"], began["left_out"]) == ("run", [])
-    assert began["sha256"] == read_start(source).sha256
+    assert began["sha256"] == read_start(source).record["sha256"]
     assert began == json.loads((tmp_path / "run" / "init.json").read_text())
     fresh = train(shards, tiny_recipe(**SMALL, seed=7), tmp_path / "fresh", device="cpu")
     assert fresh["init"] is None
