@@ -9,19 +9,31 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_any
 from typing import Any, TypeVar
 
-from spikebridge.pipeline.base.cluster import Cluster, WorkerDiedError
-from spikebridge.pipeline.base.errors import PipelineError
+from spikebridge.pipeline.base.errors import PipelineError, SettingsError
+from spikebridge.pipeline.base.installation import install_command
 
 POLL_S = 5.0
 """Pause between two checks of workers from which nothing comes."""
+TIMEOUT_S = 60.0
+"""How long a cluster may be without any worker."""
+_KEPT = "What is finished is kept: the same command continues."
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -193,8 +205,14 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
+class WorkerDiedError(BrokenExecutor):
+    """A task has taken along as many workers as Dask lets it."""
+
+
 class DaskWorkers(Workers):
-    """The workers of a Dask cluster, see `pipeline.base.cluster`.
+    """The workers of a Dask cluster, whose processes have this package and see the folders under the same paths.
+
+    Dask itself gives the tasks of a dead worker to others, until a task has taken some of them along.
 
     Args:
         address: of the scheduler, for example `tcp://host:8786`.
@@ -206,7 +224,22 @@ class DaskWorkers(Workers):
     lost = (WorkerDiedError,)
 
     def __init__(self, address: str) -> None:
-        self._cluster = Cluster(address)
+        try:
+            from distributed import Client, KilledWorker
+        except ImportError as error:
+            raise SettingsError(
+                f"--scheduler needs the package distributed, which is not installed; {install_command('distributed')}"
+            ) from error
+        try:
+            self._client: Any = Client(address, timeout="10s", set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"no Dask scheduler answers at {address} ({error}). Start one with `dask scheduler`, and give the "
+                "address that it prints, for example tcp://host:8786."
+            ) from error
+        self._killed = KilledWorker
+        self._theirs: set[Any] = set()
+        self._threads, self._last_alive, self._next_poll = 0, time.monotonic(), 0.0
 
     def run(self, *args: Any, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
         """Call a function with every task, see `Workers.run`.
@@ -223,20 +256,68 @@ class DaskWorkers(Workers):
             ) from error
 
     def submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
-        """Have a worker of the cluster call the function."""
-        return self._cluster.submit(function, task)
+        """Have a worker of the cluster call the function.
+
+        Differs from `Client.get_executor`: the future always ends. There it never does when the worker that holds the
+        result dies before the result is fetched, and the task is given up (distributed 2026.8).
+
+        Returns:
+            A future of the function's result or error, of `WorkerDiedError`, or of a `PipelineError` when the scheduler
+            is gone.
+        """
+        ours: Future[Result] = Future()
+        theirs = self._client.submit(function, task, pure=False)
+        self._theirs.add(theirs)
+
+        def settle(theirs: Any) -> None:
+            self._theirs.discard(theirs)
+            try:
+                ours.set_result(theirs.result())
+            except self._killed as error:
+                ours.set_exception(WorkerDiedError(str(error)))
+            except Exception as error:
+                ours.set_exception(error)
+            except BaseException:  # asyncio's CancelledError
+                ours.set_exception(PipelineError(f"the Dask scheduler is gone. {_KEPT}"))
+
+        theirs.add_done_callback(settle)
+        return ours
 
     def max_in_flight(self) -> int:
         """Return enough that no worker waits, and few enough that the scheduler need not keep the whole plan."""
-        return max(16, 2 * self._cluster.threads())
+        return max(16, 2 * self._count_threads())
+
+    def _count_threads(self) -> int:
+        """Return the threads of all workers, as they were at most `POLL_S` ago.
+
+        Raises:
+            PipelineError: the scheduler does not answer.
+        """
+        now = time.monotonic()
+        if now >= self._next_poll:
+            self._next_poll = now + POLL_S
+            try:
+                self._threads = sum(self._client.nthreads().values())
+            except (OSError, TimeoutError) as error:
+                raise PipelineError(f"the Dask scheduler does not answer ({error}). {_KEPT}") from error
+            if self._threads:
+                self._last_alive = now
+        return self._threads
 
     def check_alive(self) -> None:
-        """Raise if no worker has been there for long."""
-        self._cluster.check_alive()
+        """Raise if nothing will come any more.
+
+        Raises:
+            PipelineError: no worker has been there for long, or the scheduler does not answer.
+        """
+        absent_s = time.monotonic() - self._last_alive
+        if not self._count_threads() and absent_s > TIMEOUT_S:
+            raise PipelineError(f"the Dask cluster has had no worker for {absent_s:.0f} s. Start some. {_KEPT}")
 
     def close(self) -> None:
         """Cancel what is not done, and leave the cluster."""
-        self._cluster.shutdown()
+        self._client.cancel(list(self._theirs))
+        self._client.close()
 
 
 @contextmanager

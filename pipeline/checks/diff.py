@@ -18,6 +18,7 @@ from spikebridge.pipeline.shards.settings import describe_difference
 
 CHUNK = 256
 """Samples in memory at a time, of each set."""
+Rows = NDArray[np.int64]
 SHOWN = 5
 """Keys named in the text."""
 
@@ -184,39 +185,39 @@ def _compare_files(first: ShardSet, second: ShardSet) -> Comparison:
 
 def compare_splits(first: Split, second: Split) -> Comparison:
     """Compare the samples of two splits by key."""
-    part = Comparison()
-    place = {key: i for i, key in enumerate(second.keys)}
-    known = set(first.keys)
-    part.only_second = [key for key in second.keys if key not in known]
-    part.only_first = [key for key in first.keys if key not in place]
-    pairs = [(i, place[key]) for i, key in enumerate(first.keys) if key in place]
     comparable = first.shape == second.shape and first.dtype == second.dtype
-    for start in range(0, len(pairs), CHUNK):
-        some = np.array(pairs[start : start + CHUNK])
-        keys, content = [first.keys[i] for i in some[:, 0]], np.ones(len(some), bool)
-        if comparable:
-            one, other = first.read(some[:, 0]), second.read(some[:, 1])
-            content = (one != other).reshape(len(some), -1).any(1)
-        part.take(keys, {"frames": content, "class": first.labels[some[:, 0]] != second.labels[some[:, 1]]})
-    return part
+
+    def compare(here: Rows, there: Rows) -> dict[str, NDArray[np.bool_]]:
+        frames = _rows_differ(first.read(here), second.read(there)) if comparable else np.ones(len(here), bool)
+        return {"frames": frames, "class": first.labels[here] != second.labels[there]}
+
+    return _compare_by_key(first.keys, second.keys, compare)
 
 
 def _compare_static(first: ShardSet, second: ShardSet) -> Comparison:
     one, other = (shards.static_images(resident=False) for shards in (first, second))
-    part = Comparison()
-    row = {key: i for i, key in enumerate(other.keys)}
-    known = set(one.keys)
-    part.only_second = [key for key in other.keys if key not in known]
-    part.only_first = [key for key in one.keys if key not in row]
-    pairs = [(i, row[key]) for i, key in enumerate(one.keys) if key in row]
     comparable = one.images.shape[1:] == other.images.shape[1:]
+
+    def compare(here: Rows, there: Rows) -> dict[str, NDArray[np.bool_]]:
+        pixels = _rows_differ(one.images[here], other.images[there]) if comparable else np.ones(len(here), bool)
+        roles = np.array([one.roles[i] != other.roles[j] for i, j in zip(here, there, strict=True)])
+        return {"pixels": pixels, "class": one.labels[here] != other.labels[there], "role": roles}
+
+    return _compare_by_key(one.keys, other.keys, compare)
+
+
+def _compare_by_key(
+    first: Sequence[str], second: Sequence[str], compare: Callable[[Rows, Rows], dict[str, NDArray[np.bool_]]]
+) -> Comparison:
+    """Compare rows of equal keys, a part at a time; `compare` returns in what which of them differ."""
+    row, known = {key: i for i, key in enumerate(second)}, set(first)
+    part = Comparison([key for key in first if key not in row], [key for key in second if key not in known])
+    pairs = [(i, row[key]) for i, key in enumerate(first) if key in row]
     for start in range(0, len(pairs), CHUNK):
-        some = np.array(pairs[start : start + CHUNK])
-        here, there = some[:, 0], some[:, 1]
-        pixels = np.ones(len(some), bool)
-        if comparable:
-            pixels = (one.images[here] != other.images[there]).reshape(len(some), -1).any(1)
-        roles = np.array([one.roles[i] != other.roles[j] for i, j in some.tolist()])
-        keys = [one.keys[i] for i in here]
-        part.take(keys, {"pixels": pixels, "class": one.labels[here] != other.labels[there], "role": roles})
+        here, there = np.array(pairs[start : start + CHUNK]).T
+        part.take([first[i] for i in here], compare(here, there))
     return part
+
+
+def _rows_differ(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
+    return (one != other).reshape(len(one), -1).any(1)

@@ -1,12 +1,12 @@
 """What the files of a shard set say of each other: counts, static images, and leaks between the splits.
 
 Axes: n samples, N static images.
-Kept in columns: some 100 bytes a sample or image, no picture.
+Kept in columns: some 100 bytes a sample or image, no pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -20,48 +20,33 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.static_pool import DUPLICATE, POOL, ROLES, STATIC_FILE, StaticImages, read_static
 
 
-class Recordings:
-    """Columns over all samples of a shard set, filled shard by shard."""
+class Recordings(NamedTuple):
+    """Columns over samples."""
 
-    def __init__(self) -> None:
-        self._splits = [np.empty(0, np.int8)]
-        self._labels = [np.empty(0, np.int32)]
-        self._keys: list[NDArray[np.bytes_]] = [np.empty(0, "S1")]
-        self._static: list[NDArray[np.bytes_]] = [np.empty(0, "S1")]
-        self._events = [np.empty((0, 32), np.uint8)]
+    splits: NDArray[np.int8]
+    """[n] position in `SPLITS`."""
+    labels: NDArray[np.int32]
+    """[n]."""
+    keys: NDArray[np.bytes_]
+    """[n]."""
+    static: NDArray[np.bytes_]
+    """[n] key of the static image, empty where there is none."""
+    events_sha256: NDArray[np.uint8]
+    """[n,32]."""
 
-    def add(self, split: str, index: NDArray[Any], metadata: SampleMetadata) -> None:
-        """Take the samples of one shard."""
-        self._splits.append(np.full(len(index), SPLITS.index(split), np.int8))
-        self._labels.append(index["label"].astype(np.int32))
-        self._keys.append(index["key"].copy())
-        self._static.append(metadata.static)
-        self._events.append(metadata.events_sha256)
+    @classmethod
+    def of_shard(cls, split: str, index: NDArray[Any], metadata: SampleMetadata) -> Recordings:
+        """Return the samples of one shard."""
+        splits = np.full(len(index), SPLITS.index(split), np.int8)
+        return cls(
+            splits, index["label"].astype(np.int32), index["key"].copy(), metadata.static, metadata.events_sha256
+        )
 
-    @property
-    def splits(self) -> NDArray[np.int8]:
-        """[n] position in `SPLITS`."""
-        return np.concatenate(self._splits)
-
-    @property
-    def labels(self) -> NDArray[np.int32]:
-        """[n]."""
-        return np.concatenate(self._labels)
-
-    @property
-    def keys(self) -> NDArray[np.bytes_]:
-        """[n]."""
-        return np.concatenate(self._keys)
-
-    @property
-    def static(self) -> NDArray[np.bytes_]:
-        """[n] key of the static image, empty where there is none."""
-        return np.concatenate(self._static)
-
-    @property
-    def events_sha256(self) -> NDArray[np.uint8]:
-        """[n,32]."""
-        return np.concatenate(self._events)
+    @classmethod
+    def join(cls, shards: Iterable[Recordings]) -> Recordings:
+        """Return the samples of all shards; empty columns without any."""
+        empty = (np.empty(0, np.int8), np.empty(0, np.int32), *(np.empty(0, "S1"),) * 2, np.empty((0, 32), np.uint8))
+        return cls(*map(np.concatenate, zip(empty, *shards, strict=True)))
 
 
 class StaticContent(NamedTuple):

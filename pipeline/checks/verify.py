@@ -96,8 +96,8 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verification:
     report = Verification(shards.id, partial=shards.partial, leaky=shards.settings["protocol"] == "leaky")
     if absent := [split for split in shards.manifest["splits"] if split not in shards.present]:
         report.notes.append(f"only a part of the set was pulled: {', '.join(absent)} is not here and was not checked")
-    recordings = Recordings()
-    static_content = _check_files(shards, recordings, report, progress or (lambda items, total, what: items))
+    shard_recordings: list[Recordings] = []
+    static_content = _check_files(shards, shard_recordings, report, progress or (lambda items, total, what: items))
     report.problems += _check_absent(shards)
     report.problems += _check_listing(path, shards.manifest["files"])
     if os.path.lexists(path / manifests.ENVIRONMENT):
@@ -106,7 +106,7 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verification:
     if static_content is None:
         return report  # what lies in damaged files says nothing
     try:
-        static = static_content.static
+        static, recordings = static_content.static, Recordings.join(shard_recordings)
         report.images = len(static)
         report.problems += check_static(shards, static)
         report.problems += check_counts(shards, recordings)
@@ -121,7 +121,7 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verification:
 
 
 def _check_files(
-    shards: ShardSet, recordings: Recordings, report: Verification, show: Progress
+    shards: ShardSet, recordings: list[Recordings], report: Verification, show: Progress
 ) -> StaticContent | None:
     """Hash every file and check the shards; return the static images if every file is what the manifest says."""
     splits = {shard.name: split for split in shards.manifest["splits"] for shard in shards.event_shards(split)}
@@ -149,7 +149,7 @@ def _check_files(
             elif isinstance(content, StaticContent):
                 static_content = content
             elif content is not None:
-                recordings.add(splits[name], shards.index(name), content)
+                recordings.append(Recordings.of_shard(splits[name], shards.index(name), content))
                 report.samples += len(content.static)
             report.files += 1
             report.bytes += shards.files[name]["bytes"]

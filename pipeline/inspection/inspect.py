@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from spikebridge.pipeline.base.errors import LayoutError, SettingsError
 from spikebridge.pipeline.base.files import write_bytes
@@ -55,9 +56,7 @@ def inspect_path(
     time_bins: int,
     limit: int,
     progress: Progress,
-    columns: tuple[str, ...] = (),
-    group: str = "",
-    time_unit: str = "",
+    **options: Any,
 ) -> Inspection:
     """Inspect a path - recording, raw data set or shard set - or one sample in it.
 
@@ -70,9 +69,7 @@ def inspect_path(
         time_bins: frames of a raw recording.
         limit: recordings of a raw data set that are inspected.
         progress: shows progress.
-        columns: see `pipeline.formats.tables.columns.TableOptions`; this and the following, of recordings.
-        group: likewise.
-        time_unit: likewise.
+        options: of recordings, see `pipeline.formats.tables.columns.TableOptions`.
 
     Raises:
         RecordingError: a recording cannot be used, or there is none of that name.
@@ -81,7 +78,7 @@ def inspect_path(
         SettingsError: options that do not go together.
     """
     if path.is_file():
-        return _inspect_one(view_file(path, time_bins=time_bins, table=TableOptions(columns, group, time_unit)))
+        return _inspect_one(view_file(path, time_bins=time_bins, table=TableOptions(**options)))
     if (path / MANIFEST).exists() or (path / WORK_FOLDER).exists():
         shards = ShardSet(path)
         if sample is not None:
@@ -90,7 +87,7 @@ def inspect_path(
         make_sheet = partial(sheets.make_shard_sheet, shards, stored, only=only)
         return _inspect_set(stored, path, [], make_sheet, partial(view_sample, shards))
     if dataset is not None:
-        reader = get_reader(dataset, columns=columns, group=group, time_unit=time_unit)
+        reader = get_reader(dataset, **options)
         try:
             listing = reader.list_pair(path, static or path)
         except LayoutError as error:
@@ -99,7 +96,7 @@ def inspect_path(
             raise LayoutError(f"{error}\nWithout --dataset, the recordings below {path} are shown alone.") from error
     else:
         reader, listing = find_pair(path, static or path)
-        reader = get_reader(reader.name, columns=columns, group=group, time_unit=time_unit)
+        reader = get_reader(reader.name, **options)
 
     def view_by_name(name: str) -> RecordingView:
         recording = find_recording(listing, name)
@@ -109,11 +106,9 @@ def inspect_path(
         return _inspect_one(view_by_name(sample))
     raw = summarize_raw(reader, listing, limit=limit, time_bins=time_bins, progress=progress)
     raw.simulated = is_simulated(reader, path)
-    options = ["--dataset", dataset] if dataset else []
-    options += ["--static", str(static)] if static else []
-    return _inspect_set(
-        raw, path, options, partial(sheets.make_raw_sheet, reader, listing, raw, only=only), view_by_name
-    )
+    words = ["--dataset", dataset] if dataset else []
+    words += ["--static", str(static)] if static else []
+    return _inspect_set(raw, path, words, partial(sheets.make_raw_sheet, reader, listing, raw, only=only), view_by_name)
 
 
 def _inspect_one(view: RecordingView) -> Inspection:

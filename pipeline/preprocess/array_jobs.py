@@ -152,8 +152,7 @@ def finish_shares(
     """
     work = out / manifests.WORK_FOLDER
     if (out / manifests.MANIFEST).is_file():
-        lines = (out / "rejects.jsonl").read_text().splitlines()
-        return ConversionResult(manifests.read(out), tuple(json.loads(line) for line in lines), up_to_date=True)
+        return ConversionResult.read(out, manifests.read(out), up_to_date=True)
     try:
         plan, shared = (json.loads((work / name).read_bytes()) for name in (PLAN, SHARED))
     except FileNotFoundError as error:

@@ -39,6 +39,12 @@ class ConversionResult:
     up_to_date: bool = False
     """True when the set was already there and nothing was done."""
 
+    @classmethod
+    def read(cls, out: Path, manifest: Manifest, *, up_to_date: bool) -> ConversionResult:
+        """Return the result of the complete shard set in `out`."""
+        lines = (out / manifests.REJECTS).read_text().splitlines()
+        return cls(manifest, tuple(json.loads(line) for line in lines), up_to_date)
+
 
 def find_existing(conversion: SetSource, out: Path, *, overwrite: bool) -> ConversionResult | None:
     """Check what is in `out` before anything is written there.
@@ -69,8 +75,7 @@ def find_existing(conversion: SetSource, out: Path, *, overwrite: bool) -> Conve
         if manifest is None:
             return None
         shutil.rmtree(work, ignore_errors=True)  # of a process that was killed at its very end
-        lines = (out / "rejects.jsonl").read_text().splitlines()
-        return ConversionResult(manifest, tuple(json.loads(line) for line in lines), up_to_date=True)
+        return ConversionResult.read(out, manifest, up_to_date=True)
     if not overwrite:
         kind = "an unfinished conversion" if unfinished else "another shard set"
         difference = trouble or _describe_change(fingerprint, conversion.fingerprint)

@@ -136,7 +136,6 @@ def prepare(
     images = {image.name for image in listing.images}
     wanted = [r for r in listing.recordings if r.subset != UNUSED]
     orphans = [r for r in wanted if r.image is not None and r.image not in images]
-    rejects = tuple(reject("recording", r.name, no_static_image(r.name, f"expected image {r.image}")) for r in orphans)
     lost = {r.name for r in orphans}
     usable = [r for r in listing.recordings if r.name not in lost]
     if splits is None:

@@ -8,7 +8,6 @@ into shards is kept, because where recordings were dropped the set does not say 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -93,8 +92,7 @@ def reformat(
             files.append(shards.files[name])
         manifest = _finish(work, files, out)
         shutil.rmtree(folder)
-    lines = (out / REJECTS).read_text().splitlines()
-    return ConversionResult(manifest, tuple(json.loads(line) for line in lines))
+    return ConversionResult.read(out, manifest, up_to_date=False)
 
 
 def _settings_of(shards: ShardSet) -> ConversionSettings:

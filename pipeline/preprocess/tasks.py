@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,6 +55,11 @@ class Job:
     def canvas(self) -> tuple[int, int] | None:
         """(W, H) that frames show, or None where each recording's own extent is stretched."""
         return self.sensor_size if self.settings.extent == "canvas" else None
+
+    @cached_property
+    def reader(self) -> PairReader:
+        """Return the reader of the data set."""
+        return get_reader(self.settings.dataset, **self.settings.table_options)
 
     @property
     def work(self) -> Path:
@@ -131,13 +137,9 @@ def convert_task(job: Job, task: Task, crashing: frozenset[str] = NONE) -> TaskR
 
 def rehearse_task(job: Job, task: Task) -> None:
     """Do all that a task does but store its result: a process that survives this survives the task."""
-    reader, result = get_reader(job.settings.dataset, **job.settings.table_options), TaskResult(task.name)
-    made = (
-        _decode_images(job, reader, task, result, NONE)
-        if isinstance(task, StaticChunk)
-        else _convert_samples(job, reader, task, result, NONE)
-    )
-    for _ in made:
+    result = TaskResult(task.name)
+    convert = _decode_images if isinstance(task, StaticChunk) else _convert_samples
+    for _ in convert(job, task, result, NONE):  # type: ignore[arg-type]
         pass
 
 
@@ -148,13 +150,12 @@ def _reject_crashing(kind: str, name: str) -> dict[str, str]:
 
 def _convert_static(job: Job, chunk: StaticChunk, result: TaskResult, crashing: frozenset[str]) -> None:
     """Decode, hash, stretch and encode a chunk of images, and write them as `pipeline.shards.static_parts` says."""
-    reader = get_reader(job.settings.dataset, **job.settings.table_options)
-    for path, samples in write_part(job.work, chunk.name, _decode_images(job, reader, chunk, result, crashing)):
+    for path, samples in write_part(job.work, chunk.name, _decode_images(job, chunk, result, crashing)):
         result.add_file(job.out, path, samples)
 
 
 def _decode_images(
-    job: Job, reader: PairReader, chunk: StaticChunk, result: TaskResult, crashing: frozenset[str]
+    job: Job, chunk: StaticChunk, result: TaskResult, crashing: frozenset[str]
 ) -> Iterator[tuple[str, bytes, NDArray[np.uint8]]]:
     """Yield name, hash of the full-size pixels, and encoded image [C,S,S] of every image that can be decoded."""
     for image in chunk.images:
@@ -162,7 +163,7 @@ def _decode_images(
             result.rejects.append(_reject_crashing("image", image.name))
             continue
         try:
-            rgb = _read_or_reject(reader.read_image, image)
+            rgb = _read_or_reject(job.reader.read_image, image)
         except RecordingError as error:
             result.rejects.append(reject("image", image.name, error))
             continue
@@ -171,12 +172,10 @@ def _decode_images(
 
 def _convert_events(job: Job, shard: EventShard, result: TaskResult, crashing: frozenset[str]) -> None:
     """Read, check and frame the recordings of one shard, and write the shard and its index."""
-    reader = get_reader(job.settings.dataset, **job.settings.table_options)
     settings = job.settings
-    path = job.out / (shard.name + EXTENSION[settings.format])
     written = write_shard(
-        path,
-        _convert_samples(job, reader, shard, result, crashing),
+        job.out / (shard.name + EXTENSION[settings.format]),
+        _convert_samples(job, shard, result, crashing),
         shape=(settings.time_bins, 2, settings.size, settings.size),
         dtype=np.dtype(settings.dtype).newbyteorder("<"),
         key_bytes=job.key_bytes,
@@ -185,9 +184,7 @@ def _convert_events(job: Job, shard: EventShard, result: TaskResult, crashing: f
     result.files += written.files
 
 
-def _convert_samples(
-    job: Job, reader: PairReader, shard: EventShard, result: TaskResult, crashing: frozenset[str]
-) -> Iterator[Sample]:
+def _convert_samples(job: Job, shard: EventShard, result: TaskResult, crashing: frozenset[str]) -> Iterator[Sample]:
     """Yield the samples of a shard in their order; rejects and totals go into the result."""
     totals = dict.fromkeys(("events", "dropped_events", "saturated_cells", "saturated_samples"), 0)
     result.totals = totals
@@ -196,7 +193,7 @@ def _convert_samples(
             result.rejects.append(_reject_crashing("recording", planned.recording.name))
             continue
         try:
-            sample, digest = _convert_sample(job, reader, planned, result)
+            sample, digest = _convert_sample(job, planned, result)
         except RecordingError as error:
             result.rejects.append(reject("recording", planned.recording.name, error))
             continue
@@ -204,13 +201,13 @@ def _convert_samples(
         yield sample
 
 
-def _convert_sample(job: Job, reader: PairReader, planned: PlannedSample, result: TaskResult) -> tuple[Sample, str]:
+def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tuple[Sample, str]:
     totals = result.totals
     recording = planned.recording
-    if reader.many_per_file:
-        converted = cached_frames(job.work, recording, lambda: _convert_file(job, reader, recording))
+    if job.reader.many_per_file:
+        converted = cached_frames(job.work, recording, lambda: _convert_file(job, recording))
     else:
-        converted = _convert(job, reader, recording.name, _read(job, reader, recording))
+        converted = _convert(job, recording.name, _read(job, recording))
     facts = dict(converted.facts)
     saturated = facts.pop("saturated_cells")
     totals["events"] += facts["events"]
@@ -229,14 +226,14 @@ def _convert_sample(job: Job, reader: PairReader, planned: PlannedSample, result
     return sample, facts["events_sha256"]
 
 
-def _read(job: Job, reader: PairReader, recording: Recording) -> Events | PackedEvents:
+def _read(job: Job, recording: Recording) -> Events | PackedEvents:
     """Read a recording, packed at once where nothing has to be done to its events before."""
     if job.settings.filters:
-        return _read_or_reject(reader.read_events, recording)
-    return _read_or_reject(lambda item: reader.read_packed(item, sensor_size=job.sensor_size), recording)
+        return _read_or_reject(job.reader.read_events, recording)
+    return _read_or_reject(lambda item: job.reader.read_packed(item, sensor_size=job.sensor_size), recording)
 
 
-def _convert(job: Job, reader: PairReader, name: str, events: Events | PackedEvents) -> ConvertedRecording:
+def _convert(job: Job, name: str, events: Events | PackedEvents) -> ConvertedRecording:
     """Check, filter and frame the events of one recording."""
     settings = job.settings
     packed = events if isinstance(events, PackedEvents) else pack(events, sensor_size=job.sensor_size, source=name)
@@ -258,8 +255,8 @@ def _convert(job: Job, reader: PairReader, name: str, events: Events | PackedEve
         dtype=settings.dtype,
         canvas=job.canvas,
         source=name,
-        crop=reader.crop,
-        span_us=reader.span_us,
+        crop=job.reader.crop,
+        span_us=job.reader.span_us,
         binning=settings.binning_rule,
     )
     facts |= {
@@ -271,35 +268,30 @@ def _convert(job: Job, reader: PairReader, name: str, events: Events | PackedEve
     return ConvertedRecording(framed.frames, facts)
 
 
-def _convert_file(
-    job: Job, reader: PairReader, recording: Recording
-) -> Iterator[tuple[str, ConvertedRecording | RecordingError]]:
+def _convert_file(job: Job, recording: Recording) -> Iterator[tuple[str, ConvertedRecording | RecordingError]]:
     """Check and frame every recording of the file that `recording` lies in."""
-    for name, content in _read_or_reject(lambda item: list(reader.read_file(item)), recording):
+    for name, content in _read_or_reject(lambda item: list(job.reader.read_file(item)), recording):
         try:
             if isinstance(content, RecordingError):
                 raise content
-            yield name, _convert(job, reader, name, content)
+            yield name, _convert(job, name, content)
         except RecordingError as error:
             yield name, error
 
 
 def try_recording(job: Job, recording: Recording) -> int:
     """Convert a recording, or all of its file, and store nothing; returns how many that were (bad ones count too)."""
-    reader = get_reader(job.settings.dataset, **job.settings.table_options)
-    if reader.many_per_file:
-        return max(1, sum(1 for _ in _convert_file(job, reader, recording)))
+    if job.reader.many_per_file:
+        return max(1, sum(1 for _ in _convert_file(job, recording)))
     with suppress(RecordingError):
-        _convert(job, reader, recording.name, _read(job, reader, recording))
+        _convert(job, recording.name, _read(job, recording))
     return 1
 
 
 def try_image(job: Job, image: StaticImage) -> int:
     """Convert an image and store nothing; returns 1."""
     with suppress(RecordingError):
-        _encode_static(
-            job, _read_or_reject(get_reader(job.settings.dataset, **job.settings.table_options).read_image, image)
-        )
+        _encode_static(job, _read_or_reject(job.reader.read_image, image))
     return 1
 
 

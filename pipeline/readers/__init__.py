@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from typing import Any
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.names import suggest
@@ -19,14 +20,8 @@ def list_readers() -> list[PairReader]:
     return [READERS[name]() for name in sorted(READERS)]
 
 
-def get_reader(name: str, *, columns: tuple[str, ...] = (), group: str = "", time_unit: str = "") -> PairReader:
-    """Return the reader of a data set.
-
-    Args:
-        name: of the data set.
-        columns: see `pipeline.formats.tables.columns.TableOptions`; this and the following, for `folders` alone.
-        group: likewise.
-        time_unit: likewise.
+def get_reader(name: str, **options: Any) -> PairReader:
+    """Return the reader of a data set; `options`, for `folders` alone, are those of `TableOptions`.
 
     Raises:
         SettingsError: no such data set, and the message lists near matches; or options that do not fit it.
@@ -34,7 +29,7 @@ def get_reader(name: str, *, columns: tuple[str, ...] = (), group: str = "", tim
     readers = {reader.name: reader for reader in list_readers()}
     if name not in readers:
         raise SettingsError(f"no data set is called {name!r}; known: {', '.join(readers)}{suggest(name, readers)}")
-    reader, table = readers[name], TableOptions(columns, group, time_unit)
+    reader, table = readers[name], TableOptions(**options)
     if isinstance(reader, Folders):
         reader.table = table
     elif table != TableOptions():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -194,6 +194,12 @@ def _strange(manifest: dict[str, Any]) -> str:
 
 def _counts(*values: Any) -> bool:
     return all(type(value) is int and 0 <= value < 2**53 for value in values)
+
+
+def files_of(manifest: Manifest, splits: Iterable[str]) -> list[FileEntry]:
+    """Return the files of a set, without the event shards of other splits than `splits`."""
+    others = tuple(f"events-{split}-" for split in SPLITS if split not in splits)
+    return [entry for entry in manifest["files"] if not entry["name"].startswith(others)]
 
 
 def checksums(files: Sequence[FileEntry]) -> str:

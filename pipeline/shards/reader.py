@@ -217,10 +217,8 @@ class ShardSet:
         self.partial = os.path.lexists(self.path / PARTIAL)
         """Whether only some splits were pulled; such a set is not called whole, whatever lies in its folder."""
         self.present = self._present()
-        absent = tuple(f"events-{split}-" for split in self.manifest["splits"] if split not in self.present)
-        self.files: dict[str, FileEntry] = {
-            entry["name"]: entry for entry in self.manifest["files"] if not entry["name"].startswith(absent or ("/",))
-        }
+        files = manifests.files_of(self.manifest, self.present)
+        self.files: dict[str, FileEntry] = {entry["name"]: entry for entry in files}
         self.classes: tuple[str, ...] = tuple(self.manifest["classes"])
         self.simulated = self.manifest["simulated"]
         self.sample_shape: tuple[int, ...] = tuple(self.manifest["sample"]["shape"])

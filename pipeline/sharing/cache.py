@@ -27,11 +27,11 @@ from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import FileEntry, FileLock, sha256_once, write_bytes
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
-from spikebridge.pipeline.shards.manifest import SPLITS, checksums
+from spikebridge.pipeline.shards.manifest import SHA256, SPLITS, checksums
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.writer import INDEX_EXTENSION
 from spikebridge.pipeline.sharing.locations import RemoteFolder, masked, open_folder
-from spikebridge.pipeline.sharing.publish import ID, MAX_TRANSFERS, PublishedSet, find_set
+from spikebridge.pipeline.sharing.publish import MAX_TRANSFERS, PublishedSet, find_set
 from spikebridge.pipeline.sharing.transfer import fetch
 
 FOLDER, LIMIT = "SPIKEBRIDGE_CACHE", "SPIKEBRIDGE_CACHE_GB"
@@ -148,7 +148,7 @@ def open_published(address: str, *, expect: str | None = None) -> ShardSet:
         published = find_set(remote)
     except ShardSetError as error:
         set_id = expect or last_id.read_text().strip() if last_id.is_file() else ""
-        if not ID.fullmatch(set_id) or not _is_complete(folder / set_id, set_id):
+        if not SHA256.fullmatch(set_id) or not _is_complete(folder / set_id, set_id):
             raise
         log.warning("%s; continuing with set %s, which it held last and which is in the cache", error, set_id[:12])
         return CachedSet(folder / set_id, address, None, _lock_set(folder, set_id))
@@ -215,7 +215,7 @@ def _make_room(folder: Path, published: PublishedSet, *, shown: str) -> None:
             f"{LIMIT}, or fetch the set with `{command('pull')}` and train from the folder."
         )
     with FileLock(folder / "room.lock"):
-        others = [lock for lock in folder.glob("*.lock") if ID.fullmatch(lock.stem)]
+        others = [lock for lock in folder.glob("*.lock") if SHA256.fullmatch(lock.stem)]
         others = [lock for lock in others if lock.stem != published.manifest["self_sha256"]]
         sizes = {lock: _folder_bytes(folder / lock.stem) for lock in others}
         for lock in sorted(others, key=lambda path: path.stat().st_mtime):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -159,6 +161,22 @@ def _require_package(package: str, protocol: str) -> None:
             raise SettingsError(
                 f"{protocol} addresses need the package {name}, which is not installed; {install_command('sharing')}"
             )
+
+
+def is_page(data: bytes) -> bool:
+    """Return whether bytes begin as a web page does, which some servers send instead of a file."""
+    return data[:64].lstrip().lower().startswith((b"<!doctype", b"<html"))
+
+
+@contextmanager
+def reaching(shown: str) -> Iterator[None]:
+    """Turn the errors of any protocol into a ShardSetError that names the folder or file."""
+    try:
+        yield
+    except ShardSetError:
+        raise
+    except Exception as error:  # each protocol has errors of its own
+        raise unreachable(shown, error) from error
 
 
 def unreachable(shown: str, error: Exception) -> ShardSetError:

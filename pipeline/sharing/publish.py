@@ -13,8 +13,7 @@ set for good.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,9 @@ from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import FileEntry, sha256_file, write_bytes
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
-from spikebridge.pipeline.shards.manifest import CARD, SPLITS, Manifest, checksums
+from spikebridge.pipeline.shards.manifest import CARD, SHA256, SPLITS, Manifest, checksums
 from spikebridge.pipeline.shards.reader import PARTIAL, ShardSet
-from spikebridge.pipeline.sharing.locations import CURRENT, READ_ONLY, RemoteFolder, open_folder, unreachable
+from spikebridge.pipeline.sharing.locations import CURRENT, READ_ONLY, RemoteFolder, is_page, open_folder, reaching
 from spikebridge.pipeline.sharing.transfer import OnBytes, fetch
 
 PULL = ".pull.json"
@@ -36,8 +35,6 @@ MAX_TRANSFERS = 4
 """Files on their way at a time."""
 MOST_BYTES = 2**26
 """Largest manifest that is read: some 500,000 files."""
-FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-ID = re.compile(r"[0-9a-f]{64}")
 
 Bar = Callable[[int, str], OnBytes]
 """Makes a progress bar: (bytes, what)."""
@@ -67,7 +64,7 @@ def find_set(remote: RemoteFolder, *, expect: str | None = None) -> PublishedSet
     if data is None and (pointer := _read_small(remote, CURRENT)) is not None:
         try:
             set_id = json.loads(pointer)["id"]
-            remote = remote.below(set_id if ID.fullmatch(set_id) else "")
+            remote = remote.below(set_id if SHA256.fullmatch(set_id) else "")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ShardSetError(
                 f"{remote.shown}/{CURRENT}: not the pointer to a shard set{_describe_page(pointer)}. Is the "
@@ -83,34 +80,24 @@ def find_set(remote: RemoteFolder, *, expect: str | None = None) -> PublishedSet
     if page := _describe_page(data):
         raise ShardSetError(f"{source}: found{page}; expected the manifest of a shard set. Is the address right?")
     manifest = manifests.parse(data, source=source)
-    for entry in manifest["files"]:
-        if not FILE_NAME.fullmatch(str(entry.get("name"))) or not ID.fullmatch(str(entry.get("sha256"))):
-            raise ShardSetError(f"{source}: names a file {entry.get('name')!r}, which no shard set has. Do not use it.")
     if expect is not None and manifest["self_sha256"] != expect:
         raise ShardSetError(f"{remote.shown}: holds shard set {manifest['self_sha256']}; expected {expect}.")
     return PublishedSet(remote, manifest, data)
 
 
 def _read_small(remote: RemoteFolder, name: str) -> bytes | None:
-    try:
-        data = remote.read(name, 0, MOST_BYTES)
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # each protocol has errors of its own
-        raise unreachable(f"{remote.shown}/{name}", error) from error
+    with reaching(f"{remote.shown}/{name}"):
+        try:
+            data = remote.read(name, 0, MOST_BYTES)
+        except FileNotFoundError:
+            return None
     if len(data) >= MOST_BYTES:
         raise ShardSetError(f"{remote.shown}/{name}: larger than any manifest. Is the address right?")
     return data
 
 
 def _describe_page(data: bytes) -> str:
-    return " (a web page)" if data[:64].lstrip().lower().startswith((b"<!doctype", b"<html")) else ""
-
-
-def wanted_files(manifest: Manifest, splits: Iterable[str]) -> list[FileEntry]:
-    """Return the files of a set, without the event shards of other splits than `splits`."""
-    left_out = tuple(f"events-{split}-" for split in SPLITS if split not in splits)
-    return [entry for entry in manifest["files"] if not entry["name"].startswith(left_out or ("/",))]
+    return " (a web page)" if is_page(data) else ""
 
 
 def pull(
@@ -138,7 +125,7 @@ def pull(
     before = _splits_here(out, published.manifest)
     here = tuple(split for split in SPLITS if not splits or split in splits or split in before)
     _claim_folder(out, published.manifest["self_sha256"])
-    entries = wanted_files(published.manifest, here)
+    entries = manifests.files_of(published.manifest, here)
     size = sum(entry["bytes"] for entry in entries)
     on_bytes = bar(size, "pull") if bar else lambda count: None
     transfer_all(
@@ -228,7 +215,7 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
                 sent.append(entry["name"])
             on_bytes(entry["bytes"])
 
-    try:
+    with reaching(remote.shown):
         transfer_all(shards.manifest["files"], send)
         for name in (manifests.CHECKSUMS, manifests.ENVIRONMENT, manifests.MANIFEST):
             if (shards.path / name).is_file():
@@ -236,10 +223,6 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
         if not flat:
             remote.put((json.dumps({"schema": 1, "id": shards.id}) + "\n").encode(), CURRENT)
             remote.put(shards.path / CARD, CARD)
-    except ShardSetError:
-        raise
-    except Exception as error:  # each protocol has errors of its own
-        raise unreachable(remote.shown, error) from error
     return {"address": remote.shown, "id": shards.id, "sent": len(sent), "bytes": size}
 
 
@@ -249,13 +232,9 @@ def _require_free(remote: RemoteFolder, set_id: str) -> None:
     Raises:
         SettingsError: it holds another, or several.
     """
-    try:
+    with reaching(remote.shown):
         several = remote.size(CURRENT) is not None
-        data = _read_small(remote, manifests.MANIFEST)
-    except ShardSetError:
-        raise
-    except Exception as error:  # each protocol has errors of its own
-        raise unreachable(remote.shown, error) from error
+    data = _read_small(remote, manifests.MANIFEST)
     if several:
         raise SettingsError(f"{remote.shown}: sets are published there in folders of their own; push without --flat.")
     if data is not None:

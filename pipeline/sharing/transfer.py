@@ -9,7 +9,7 @@ from threading import Event
 
 from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, FileLock, sha256_file
-from spikebridge.pipeline.sharing.locations import RemoteFolder, unreachable
+from spikebridge.pipeline.sharing.locations import RemoteFolder, is_page, unreachable
 
 PART_BYTES = 8 * 2**20
 TRIES = 5
@@ -126,7 +126,7 @@ def _read_part(remote: RemoteFolder, name: str, start: int, stop: int, size: int
         return data
     if len(data) == size:  # a server without ranges
         return data[start:]
-    kind = "a web page" if data[:64].lstrip().lower().startswith((b"<!doctype", b"<html")) else f"{len(data):,} bytes"
+    kind = "a web page" if is_page(data) else f"{len(data):,} bytes"
     raise ShardSetError(
         f"{remote.shown}/{name}: {kind} came back for bytes {start:,} to {stop:,} of {size:,}. Is this the address of "
         "a published shard set?"

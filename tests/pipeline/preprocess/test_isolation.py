@@ -106,12 +106,11 @@ def test_a_dask_cluster_survives_a_dead_worker_and_a_deadly_recording(with_a_dea
 
 def test_a_cluster_without_workers_is_given_up_and_a_lost_scheduler_is_said(digits_raw, tmp_path):
     code = (
-        "import sys, pathlib\nfrom spikebridge.pipeline.base import cluster\n"
-        "from spikebridge.pipeline.base import executors\n"
+        "import sys, pathlib\nfrom spikebridge.pipeline.base import executors\n"
         "from spikebridge.pipeline.preprocess.run import convert\n"
         "from spikebridge.pipeline.preprocess.prepare import prepare\n"
         "from spikebridge.pipeline.shards.settings import ConversionSettings\n"
-        "cluster.TIMEOUT_S = cluster.POLL_S = executors.POLL_S = 0.1\nraw, out, address = sys.argv[1:]\n"
+        "executors.TIMEOUT_S = executors.POLL_S = 0.1\nraw, out, address = sys.argv[1:]\n"
         "found = prepare(ConversionSettings(dataset='digits'), events_root=pathlib.Path(raw),"
         " static_root=pathlib.Path(raw))\nconvert(found, pathlib.Path(out), scheduler=address)"
     )

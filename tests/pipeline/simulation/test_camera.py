@@ -311,7 +311,7 @@ def test_largest_sensor_and_longest_recording(digit):
         ({"sensor_width_px": 257}, "at most 256x240"),
         ({"sensor_height_px": 241}, "at most 256x240"),
         ({"duration_us": 2**23}, "23-bit"),
-        ({"threshold_on": 0.0}, "threshold_on = 0.0; expected a number from 0.01 to 5"),
+        ({"threshold_on": 0.0}, "threshold_on: 0.0 is too small; expected at least 0.01"),
         ({"refractory_us": 0}, "refractory_us"),
         ({"refractory_us": 1.5}, "whole number"),
         ({"leak_hz": float("nan")}, "leak_hz"),

@@ -217,10 +217,10 @@ def test_a_cluster_without_workers_is_given_up_and_a_lost_scheduler_is_said(tmp_
     pytest.importorskip("distributed")
     grid()
     code = (
-        "import sys\nfrom spikebridge.pipeline.base import cluster\n"
+        "import sys\nfrom spikebridge.pipeline.base import executors\n"
         "from spikebridge.train.studies.ablate import ablate\n"
         "from spikebridge.train.errors import TrainError\nfrom spikebridge.train.studies.grids import load_grid\n"
-        "from spikebridge.pipeline.base.executors import open_workers\ncluster.TIMEOUT_S = cluster.POLL_S = 0.1\n"
+        "from spikebridge.pipeline.base.executors import open_workers\nexecutors.TIMEOUT_S = executors.POLL_S = 0.1\n"
         "grid, shards, out, address = sys.argv[1:]\n"
         "try:\n    ablate(load_grid(grid), [shards], out, workers=lambda: open_workers(scheduler=address),"
         " device='cpu')\n"
