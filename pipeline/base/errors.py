@@ -14,9 +14,7 @@ class LayoutError(PipelineError):
 class RecordingError(PipelineError):
     """One recording or image cannot be used; a conversion counts it as a reject.
 
-    Args:
-        message: what was found, what was expected, what to do.
-        reason: short machine-readable name, written into rejects.jsonl.
+    `reason` is a short machine-readable name, written into rejects.jsonl.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

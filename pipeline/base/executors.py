@@ -141,9 +141,7 @@ class Workers:
 class ProcessPool(Workers):
     """Processes on this machine, started at the first task. One that dies takes the pool along.
 
-    Args:
-        processes: their number.
-        initializer: called first in each of them.
+    `initializer` is called first in each of them.
     """
 
     lost = (BrokenProcessPool, CancelledError)
@@ -324,12 +322,9 @@ class DaskWorkers(Workers):
 def open_workers(
     *, processes: int = 1, scheduler: str | None = None, initializer: Callable[[], None] | None = None
 ) -> Iterator[Workers]:
-    """Open the workers for these settings.
+    """Open the workers of a Dask scheduler at an address, or processes on this machine.
 
-    Args:
-        processes: on this machine; without `initializer`, 1 works in this process.
-        scheduler: address of a Dask scheduler, whose workers are used instead.
-        initializer: called first in each process on this machine.
+    `initializer` is called first in each process; without it, 1 process works in this one.
 
     Raises:
         SettingsError: see `DaskWorkers`.

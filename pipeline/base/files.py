@@ -70,9 +70,7 @@ def reserve(path: Path, size: int) -> None:
     The library behind HDF5 does not survive a disk that is full when it writes: the process ends with a segmentation
     fault when what it could not close is collected. What is claimed here is given back when the library opens the file.
 
-    Args:
-        path: of the file, which is made, or emptied.
-        size: an upper bound of its bytes.
+    The file is made, or emptied; `size` is an upper bound of its bytes.
 
     Raises:
         OSError: there is no room, or a file may not be as large.
@@ -163,11 +161,7 @@ def _sha256_of(path: Path, *_status: int) -> str:
 
 
 class HashedFile:
-    """Read a file once from front to back, and hash it on the way.
-
-    Args:
-        path: the file; use it in a `with` statement.
-    """
+    """Read a file once from front to back, in a `with` statement, and hash it on the way."""
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by __exit__)

@@ -150,7 +150,7 @@ UNKNOWN, NONE = -1, -2
 
 
 def _roles(static: StaticImages) -> NDArray[np.int8]:
-    """[N] position of each image's role in `ROLES`."""
+    """Return the position [N] of each image's role in `ROLES`."""
     numbers = {role: number for number, role in enumerate(ROLES)}
     return np.fromiter(map(numbers.__getitem__, static.roles), np.int8, len(static))
 

@@ -59,17 +59,17 @@ class Layout:
 
     @cached_property
     def header(self) -> bytes:
-        """What precedes the numbers in a tar, before they are compressed."""
+        """Return what precedes the numbers in a tar, before they are compressed."""
         return npy_header(self.shape, self.dtype)
 
     @property
     def lead(self) -> bytes:
-        """What precedes in a member what the index points at."""
+        """Return what precedes in a member what the index points at."""
         return self.header if self.codec == RAW else b""
 
     @cached_property
     def bytes(self) -> int:
-        """Of the numbers of a sample."""
+        """Return the bytes of the numbers of a sample."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -110,11 +110,7 @@ def check_rows(index: NDArray[Any], *, split: str, name: str) -> None:
 def walk_tar(file: HashedFile, index: NDArray[Any], layout: Layout, *, name: str) -> Iterator[Stored]:
     """Read a whole tar and compare it with what its index and the manifest say must be there.
 
-    Args:
-        file: at its beginning; at its end afterwards, if all is well.
-        index: of the shard, its keys checked.
-        layout: of the samples.
-        name: of the shard, for messages.
+    `file` is at its beginning, and at its end afterwards if all is well; the keys of the index have been checked.
 
     Yields:
         The samples in order, each valid until the next.
@@ -168,12 +164,8 @@ def _check_part(
 ) -> tuple[Iterator[Stored], int]:
     """Compare what surrounds the numbers of consecutive samples with what must be there, all samples at once.
 
-    Args:
-        part: their bytes.
-        rows: [n] of the index.
-        sizes: [n] bytes from each sample to the next, the last with whatever follows it.
-        layout: of the samples.
-        name: of the shard, for messages.
+    `part` holds the bytes of n samples; sizes [n] are the bytes from each to the next, the last with whatever follows
+    it.
 
     Returns:
         The samples, whose numbers are compared as they are taken; and the bytes that all of them take.

@@ -85,10 +85,6 @@ class Verification:
 def verify(path: Path, *, progress: Progress | None = None) -> Verification:
     """Check a whole shard set; holds one part of one file at a time, and some 100 bytes a sample.
 
-    Args:
-        path: its folder.
-        progress: shows progress over the files, as in `pipeline.preprocess.run`.
-
     Raises:
         ShardSetError: there is no manifest that could be checked against.
     """

@@ -66,12 +66,8 @@ def number_files(
 ) -> dict[Key, Path]:
     """Return files by the number in their names, in their order.
 
-    Args:
-        paths: the files.
-        pattern: matches the whole name; its first group is the number.
-        key: turns the group into the number; `int` takes 7 and 007 for one.
-        expected: what the names should be, for the message.
-        lenient: leave files of other names out.
+    `pattern` matches the whole name; `key` turns its first group into the number: `int` takes 7 and 007 for one. With
+    `lenient`, files of other names are left out.
 
     Raises:
         LayoutError: a file of another name (and not `lenient`), or two of one number.
@@ -93,10 +89,6 @@ def number_files(
 def refuse_equal_stems(paths: Iterable[Path], *, stem: Callable[[Path], str] = lambda path: path.stem) -> None:
     """Refuse files of one folder that differ by their endings alone, because samples are named after stems.
 
-    Args:
-        paths: of the files.
-        stem: returns a file's name without its ending.
-
     Raises:
         LayoutError: two files of one stem.
     """
@@ -109,12 +101,7 @@ def refuse_equal_stems(paths: Iterable[Path], *, stem: Callable[[Path], str] = l
 def find_root(root: Path, *, below: Sequence[str], holds: Callable[[Path], bool], what: str, layout: str) -> Path:
     """Find the folder that has the right layout: `root` itself or one below it.
 
-    Args:
-        root: what the user gave.
-        below: relative folders to try before all others, in order.
-        holds: returns whether a folder has the layout.
-        what: `events` or `static`, for the message.
-        layout: the layout in words, for the message.
+    The relative folders `below` are tried before all others, in order; `holds` returns whether a folder has the layout.
 
     Raises:
         LayoutError: missing, no folder, empty, of another layout, or several that have the layout equally far below.

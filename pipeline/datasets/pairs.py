@@ -223,9 +223,7 @@ class PairReader:
         deviates from the official subsets, or cannot be known, stands in the notes. The default changes nothing: the
         official subsets are the published ones.
 
-        Args:
-            listing: the whole listing, before classes are selected.
-            seed: replaces an order of files that nobody can know.
+        The listing is whole: classes are selected afterwards. `seed` replaces an order of files that nobody can know.
         """
         return listing
 

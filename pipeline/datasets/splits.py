@@ -112,10 +112,8 @@ def _draw(names: Sequence[str], count: int, seed: int, purpose: str, label: int)
 def read_splits(path: Path, recordings: Sequence[Recording]) -> dict[str, str]:
     """Read a CSV with the columns `recording` and `split` that replaces the rules above.
 
-    Args:
-        path: the file; `recording` is the path below the events root without the ending, `split` one of train,
-            validation, test, unused. Recordings that it does not list are not used.
-        recordings: of the listing.
+    `recording` is the path below the events root without the ending, `split` one of train, validation, test, unused.
+    Recordings that the file does not list are not used.
 
     Raises:
         SettingsError: unreadable, other columns, an unknown recording or split, or a recording listed twice.
@@ -159,14 +157,8 @@ def assign_image_roles(
     recordings; `duplicate` are all others that share a fingerprint with a held-out one. `legacy`: every image of the
     training subset is in the pool, whatever recordings show it. `leaky`: every image is in the pool.
 
-    Args:
-        images: all static images.
-        fingerprints: what makes two images the same, by name: the hash of the decoded full-size pixels, and of the
-            stored ones.
-        recordings: the recordings that are used.
-        split: their split, by name.
-        protocol: `strict`, `legacy` or `leaky`.
-        official: False when a CSV of splits replaces the official subsets.
+    The fingerprints of an image are the hashes of its decoded full-size pixels and of the stored ones. `official` is
+    off where a CSV of splits replaces the official subsets.
     """
     if protocol == "leaky":
         return dict.fromkeys((image.name for image in images), POOL)

@@ -38,17 +38,12 @@ class Events:
 
     @property
     def duration_us(self) -> int:
-        """Time from the first to the last event in microseconds; 0 for none or one."""
+        """Return the time from the first to the last event in microseconds; 0 for none or one."""
         return int(self.t[-1]) - int(self.t[0]) if len(self) else 0
 
 
 def check_events(events: Events, *, sensor_size: tuple[int, int], source: str) -> None:
-    """Refuse events that binning would silently misplace.
-
-    Args:
-        events: the recording.
-        sensor_size: (W, H) in pixels.
-        source: file name for the message.
+    """Refuse events that binning would silently misplace on a sensor of (W, H) pixels.
 
     Raises:
         RecordingError: no events (`empty`), time stamps that go back (`unsorted`), coordinates off the sensor

@@ -43,7 +43,7 @@ class PackedEvents:
 
     @property
     def duration_us(self) -> int:
-        """Time from the first to the last event in microseconds."""
+        """Return the time from the first to the last event in microseconds."""
         return int(self.words[-1]) >> TIME_SHIFT
 
     def sha256(self) -> str:
@@ -62,12 +62,7 @@ class PackedEvents:
 
 
 def pack(events: Events, *, sensor_size: tuple[int, int], source: str) -> PackedEvents:
-    """Check events and pack them, in one compiled pass.
-
-    Args:
-        events: as read.
-        sensor_size: (W, H) in pixels.
-        source: file name for messages.
+    """Check events against a sensor of (W, H) pixels and pack them, in one compiled pass.
 
     Raises:
         RecordingError: see `check_events`; or longer than 6 days (`too_long`).

@@ -33,13 +33,7 @@ def rate_frames(
 
     Bins are floor(duration / T) long; the last takes the rest, and its rate is over duration mod T microseconds more.
 
-    Args:
-        events: a checked recording.
-        start_us: when the first bin begins.
-        duration_us: at least T.
-        time_bins: T.
-        size: S.
-        box: (left, top, right, bottom) of what is resized.
+    T is `time_bins`, S is `size`; `duration_us` is at least T, `box` is (left, top, right, bottom) of what is resized.
 
     Returns:
         [T,P,S,S] float16, from 0 to 1.
@@ -75,12 +69,9 @@ def bin_lengths(duration_us: int, time_bins: int) -> NDArray[np.int64]:
 
 
 def relative_rates(counts: NDArray[np.int32], peaks: NDArray[np.int32], length_us: int) -> NDArray[np.float16]:
-    """Compute counts per microsecond in float16, divided by the largest of the frame.
+    """Compute counts [P,...] per microsecond in float16, divided by the largest of the frame, `peaks` [P,1,1].
 
-    Args:
-        counts: [P,...] events per pixel.
-        peaks: [P,1,1] largest count of each polarity in the whole frame.
-        length_us: of the bin.
+    The peaks are the largest counts of each polarity in the whole frame.
     """
     largest = np.finfo(np.float16).max
     rates: NDArray[np.float16] = np.minimum(counts / length_us, largest).astype(np.float16)

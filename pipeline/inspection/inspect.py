@@ -60,16 +60,9 @@ def inspect_path(
 ) -> Inspection:
     """Inspect a path - recording, raw data set or shard set - or one sample in it.
 
-    Args:
-        path: a recording file, the folder of a raw data set, or the folder of a shard set.
-        dataset: reader of a raw folder; None tries all.
-        static: folder of its static images; None takes `path`.
-        sample: name of one recording, or key of one sample.
-        only: the one class that a contact sheet shows.
-        time_bins: frames of a raw recording.
-        limit: recordings of a raw data set that are inspected.
-        progress: shows progress.
-        options: of recordings, see `pipeline.formats.tables.columns.TableOptions`.
+    `dataset` names the reader of a raw folder (None tries all), `static` the folder of its static images (None takes
+    `path`), `sample` one recording or sample, `only` the one class that a contact sheet shows. Of a raw data set, at
+    most `limit` recordings are inspected, in `time_bins` frames each; `options` are those of `TableOptions`.
 
     Raises:
         RecordingError: a recording cannot be used, or there is none of that name.

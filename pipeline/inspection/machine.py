@@ -103,11 +103,7 @@ class Machine(TypedDict):
 
 
 def examine(data: Path) -> Machine:
-    """Examine this machine.
-
-    Args:
-        data: folder that holds raw/, shards/ and runs/; need not exist.
-    """
+    """Examine this machine, and the folder that holds raw/, shards/ and runs/, which need not exist."""
     return {
         "python": {"version": platform.python_version(), "system": platform.system(), "machine": platform.machine()},
         "processor": describe_processor(),

@@ -112,12 +112,8 @@ def write_set_page(
 ) -> None:
     """Write one page about a set: facts, the worst recording, all anomalies, the contact sheet, classes.
 
-    Args:
-        summary: the set.
-        cells: its contact sheet: a class, and a recording's name, pixels [H,W,3], and whether it has anomalies.
-        worst: its worst recording; None where none can be used.
-        command: that shows more of it.
-        path: of the page.
+    A cell is a class, and a recording's name, pixels [H,W,3], and whether it has anomalies. `worst` is None where no
+    recording can be used; `command` shows more of it.
     """
     require_matplotlib()
     splits = summary.classes[0].counts if summary.classes else {}

@@ -100,13 +100,8 @@ def convert_share(
 ) -> ArrayStatus:
     """Do task `share` of a conversion, or what is missing of it.
 
-    Args:
-        conversion: from `prepare`.
-        out: folder of the shard set on a disk that all tasks share.
-        sources: what the conversion was prepared from, for `finish_shares`.
-        share: (i, n): this task's number, from 1, and the number of tasks.
-        workers: processes; 1 works in this one.
-        progress: shows progress.
+    `share` is (i, n): this task's number, from 1, and the number of tasks. `finish_shares` finds the raw data by
+    `sources`.
 
     Returns:
         The state of all tasks together.
@@ -140,11 +135,7 @@ def finish_shares(
 ) -> ConversionResult:
     """Complete a shard set whose tasks have all been done.
 
-    Args:
-        out: the folder that the tasks wrote into.
-        where: folders of the raw data, see `Sources`, that lie elsewhere than for the task that began last.
-        max_bad: recordings and images that may be dropped.
-        progress: shows progress.
+    `where` names folders of the raw data, see `Sources`, that lie elsewhere than for the task that began last.
 
     Raises:
         ShardSetError: nothing was begun here.

@@ -25,12 +25,7 @@ PROTOCOL_TEXT = {
 
 
 def dataset_card(content: Content, card: DatasetCard) -> str:
-    """Return the text of the card, a function of the manifest's content and the reader's facts alone.
-
-    Args:
-        content: the manifest before it is sealed.
-        card: facts about the data set.
-    """
+    """Return the text of the card, a function of the unsealed manifest and the reader's facts alone."""
     settings, sample = content["settings"], content["sample"]
     simulated = "\n**The event recordings are simulated.**\n" if content["simulated"] else ""
     splits = "\n".join(f"| {name} | {split['samples']:,} |" for name, split in content["splits"].items())

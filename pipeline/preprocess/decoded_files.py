@@ -59,11 +59,6 @@ Decode = Callable[[], Iterable[tuple[str, ConvertedRecording | RecordingError]]]
 def cached_frames(work: Path, recording: Recording, decode: Decode) -> ConvertedRecording:
     """Return one recording of a file, which is decoded first if nobody has done so.
 
-    Args:
-        work: the conversion's work folder.
-        recording: the one that is wanted.
-        decode: decodes the whole file.
-
     Raises:
         RecordingError: the recording cannot be used, or is not in the file (`missing`).
     """

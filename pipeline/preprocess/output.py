@@ -132,9 +132,7 @@ def make_work_folder(out: Path) -> Path:
 def lock(work: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the folder for this process; the system lets go when the process ends, however it ends.
 
-    Args:
-        work: the work folder.
-        shared: let others in that are content to share, too.
+    With `shared`, others that are content to share are let in, too.
 
     Raises:
         SettingsError: another process holds it.

@@ -1,7 +1,7 @@
 """What a conversion will do, worked out before anything is decoded; the same whoever runs it.
 
 Static images go first, in chunks; what they hash to decides the static pool. Then the event shards, whose samples are
-shuffled across classes once, by hash. A recording whose photograph turns out to be undecodable is left out of its
+shuffled across classes once, by hash. A recording whose static image turns out to be undecodable is left out of its
 shard, and no other shard changes: so both kinds of tasks can be planned, and shared out, from the listing alone.
 """
 
@@ -42,7 +42,7 @@ class StaticChunk:
 
 @dataclass(frozen=True)
 class PlannedSample:
-    """A recording, the key it will have, and the key of its photograph (None without one)."""
+    """A recording, the key it will have, and the key of its static image (None without one)."""
 
     key: str
     recording: Recording
@@ -94,7 +94,7 @@ def static_keys(images: Sequence[StaticImage]) -> dict[str, str]:
 
 
 def sample_keys(recordings: Sequence[Recording], split: Mapping[str, str]) -> dict[str, str]:
-    """Key of every recording, by name: `<split>-<class index>-<stem>`, or with the whole name where stems collide.
+    """Make keys of recordings, by name: `<split>-<class index>-<stem>`, or with the whole name where stems collide.
 
     Raises:
         LayoutError: two names that give one key.

@@ -47,7 +47,7 @@ class Conversion:
         return [r for r in self.listing.recordings if r.name in self.split]
 
     def lost(self, undecodable_images: Collection[str]) -> dict[str, str]:
-        """Recordings whose photograph is one of these, and the photograph."""
+        """Return the recordings whose static image is one of these, and that image."""
         return {r.name: r.image for r in self.used if r.image is not None and r.image in undecodable_images}
 
     @cached_property
@@ -56,24 +56,24 @@ class Conversion:
         return {"settings": self.settings.as_dict(), "listing_sha256": self.listing.sha256()}
 
     def report(self) -> Iterator[str]:
-        """Lines for a person: what was found, what a whole data set holds, what is missing."""
+        """Yield lines for a person: what was found, what a whole data set holds, what is missing."""
         yield from self.missing()
         yield from self.listing.notes
         if self.rejects:
             yield f"{len(self.rejects)} recordings have no static image"
 
     def missing(self) -> list[str]:
-        """What the whole data set holds and was not found, one phrase each."""
-        found = Counter(r.subset or "unsplit" for r in self.listing.recordings)
-        found["unsplit"] = len(self.listing.recordings)  # without official subsets: a published split is not one
+        """Return what the whole data set holds and was not found, one phrase each."""
+        counts = Counter(r.subset or "unsplit" for r in self.listing.recordings)
+        counts["unsplit"] = len(self.listing.recordings)  # without official subsets: a published split is not one
         return [
-            f"found {found[subset]:,} of {expected:,} {subset} recordings"
+            f"found {counts[subset]:,} of {expected:,} {subset} recordings"
             for subset, expected in self.reader.card.expected.items()
-            if found[subset] != expected
+            if counts[subset] != expected
         ]
 
     def summary(self, *, workers: int) -> dict[str, Any]:
-        """What would be made, and about how long that would take: for `--dry-run`."""
+        """Return what would be made, and about how long that would take: for `--dry-run`."""
         settings = self.settings
         sample_bytes = settings.time_bins * 2 * settings.size**2 * np.dtype(settings.dtype).itemsize
         image_bytes = ENCODING_CHANNELS[settings.encoding] * settings.size**2
@@ -116,11 +116,7 @@ def prepare(
 ) -> Conversion:
     """List the raw folders and decide who is in which split; decodes nothing.
 
-    Args:
-        settings: of the conversion.
-        events_root: folder of the recordings.
-        static_root: folder of the static images.
-        splits: CSV that replaces the splits, see `pipeline.datasets.splits.read_splits`.
+    `splits` is a CSV that replaces the splits, see `pipeline.datasets.splits.read_splits`.
 
     Raises:
         LayoutError: a folder does not hold what it should.
@@ -134,8 +130,8 @@ def prepare(
     if splits is not None:
         settings = replace(settings, splits_sha256=sha256_file(splits))
     images = {image.name for image in listing.images}
-    wanted = [r for r in listing.recordings if r.subset != UNUSED]
-    orphans = [r for r in wanted if r.image is not None and r.image not in images]
+    candidates = [r for r in listing.recordings if r.subset != UNUSED]
+    orphans = [r for r in candidates if r.image is not None and r.image not in images]
     lost = {r.name for r in orphans}
     usable = [r for r in listing.recordings if r.name not in lost]
     if splits is None:
@@ -156,5 +152,5 @@ def prepare(
 
 
 def no_static_image(name: str, detail: str) -> RecordingError:
-    """The reject of a recording whose photograph is not there."""
+    """Return the error of a recording whose static image is not there."""
     return RecordingError(f"{name}: no static image ({detail}).", reason="no_static_image")

@@ -60,13 +60,8 @@ def reformat(
 ) -> ConversionResult:
     """Write a shard set again in another container or codec.
 
-    Args:
-        source: folder of the set, which is only read.
-        out: folder of the new one: missing, empty, or holding the same set, finished or not.
-        format_: `webdataset` or `hdf5`; None keeps the source's.
-        codec: `raw` or `gzip`; None keeps the source's.
-        overwrite: replace another shard set in `out`.
-        progress: shows progress, as in `pipeline.preprocess.run`.
+    `out` is missing, empty, or holds the same set, finished or not; `overwrite` replaces another shard set there.
+    Without `format_` or `codec`, the source's is kept.
 
     Raises:
         SettingsError: `out` is the source, or holds something else.

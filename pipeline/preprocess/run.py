@@ -56,14 +56,9 @@ def convert(
 ) -> ConversionResult:
     """Convert into `out`, or continue there, or find that it is already done.
 
-    Args:
-        conversion: from `prepare`.
-        out: folder of the shard set; missing, empty, or holding the same conversion, finished or not.
-        workers: processes; 1 works in this one.
-        scheduler: address of a Dask scheduler, whose workers do it instead.
-        max_bad: recordings and images that may be dropped.
-        overwrite: replace another conversion's shard set (never a folder of anything else).
-        progress: shows progress.
+    `out` is missing, empty, or holds the same conversion, finished or not; `overwrite` replaces another conversion's
+    shard set, never a folder of anything else. The workers of a Dask scheduler at an address, or `workers` processes,
+    do the tasks. At most `max_bad` recordings and images may be dropped.
 
     Raises:
         SettingsError: `out` holds something else, or another process is writing there; no Dask, or no scheduler.

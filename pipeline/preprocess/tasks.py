@@ -53,7 +53,7 @@ class Job:
 
     @property
     def canvas(self) -> tuple[int, int] | None:
-        """(W, H) that frames show, or None where each recording's own extent is stretched."""
+        """Return the (W, H) that frames show, or None where each recording's own extent is stretched."""
         return self.sensor_size if self.settings.extent == "canvas" else None
 
     @cached_property
@@ -63,7 +63,7 @@ class Job:
 
     @property
     def work(self) -> Path:
-        """Folder of results and static parts, removed when the conversion is complete."""
+        """Return the folder of results and static parts, removed when the conversion is complete."""
         return self.out / WORK_FOLDER
 
 
@@ -123,10 +123,7 @@ NONE: frozenset[str] = frozenset()
 def convert_task(job: Job, task: Task, crashing: frozenset[str] = NONE) -> TaskResult:
     """Do a task and write what it makes.
 
-    Args:
-        job: of the conversion.
-        task: chunk of images or event shard.
-        crashing: recordings or images that are rejected unread, because they kill the process that reads them.
+    Recordings or images that are `crashing` are rejected unread, because they kill the process that reads them.
     """
     result = TaskResult(task.name)
     convert = _convert_static if isinstance(task, StaticChunk) else _convert_events

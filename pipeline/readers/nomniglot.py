@@ -130,10 +130,7 @@ class NOmniglot(PairReader):
 def list_recordings(path: Path, folder: str, label: int) -> list[Recording]:
     """List the recordings of one `.aedat4` file, from the table beside it.
 
-    Args:
-        path: the file.
-        folder: its folder below the root, for the names.
-        label: class index.
+    `folder` is its folder below the root, for the names.
 
     Returns:
         One for each row of the table; where that is missing or damaged, one for each drawer without `detail`, which
@@ -159,8 +156,7 @@ def find_table(path: Path) -> Path:
 def read_windows(path: Path) -> list[tuple[int, int]]:
     """Read when the recordings of a file begin (inclusive) and end (exclusive), in microseconds, by drawer.
 
-    Args:
-        path: the `.csv` file: a header, then a row for each drawer with index, start and end.
+    The `.csv` file holds a header, then a row for each drawer with index, start and end.
 
     Raises:
         RecordingError: missing (`no_table`); or no table, more than 20 rows, or windows that are empty or go back

@@ -66,7 +66,7 @@ class SplitFrames:
 
     @cached_property
     def shards(self) -> ShardSet:
-        """The shard set; `shards.id`, `shards.settings` and `shards.static_pool()` belong to it."""
+        """Return the shard set; `shards.id`, `shards.settings` and `shards.static_pool()` belong to it."""
         return ShardSet(self.path, expect=self._id)
 
     @cached_property
@@ -77,7 +77,7 @@ class SplitFrames:
         return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        """One sample; negative indices count from the end.
+        """Return one sample; negative indices count from the end.
 
         Raises:
             IndexError: there are not so many.

@@ -90,7 +90,7 @@ class Split:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """Key of every sample."""
+        """Return the key of every sample."""
         return tuple(key.decode("ascii", "backslashreplace") for key in self._keys.tolist())
 
     def read(self, positions: Sequence[int] | NDArray[np.integer]) -> NDArray[Any]:
@@ -102,19 +102,19 @@ class Split:
         Raises:
             ShardSetError: a shard is missing or cut, or a sample's checksum is wrong; names the shard and the key.
         """
-        chosen = np.asarray(positions, dtype=np.int64)
-        out = np.empty((len(chosen), *self.shape), self.dtype)
-        row = out.nbytes // max(1, len(chosen))
+        rows = np.asarray(positions, dtype=np.int64)
+        out = np.empty((len(rows), *self.shape), self.dtype)
+        row = out.nbytes // max(1, len(rows))
         memory = out.reshape(-1).view(np.uint8).data
-        shards = self.shard_of[chosen].tolist()
+        shards = self.shard_of[rows].tolist()
         files = {shard: self._file(shard) for shard in set(shards)}
         fill = self._unpack if self._codec == GZIP else self._copy
-        places = (column[chosen].tolist() for column in self._places)
+        places = (column[rows].tolist() for column in self._places)
         for i, (shard, offset, length, crc32) in enumerate(zip(shards, *places, strict=True)):
             target = memory[i * row : (i + 1) * row]
             if not fill(files[shard], target, offset, length) or zlib.crc32(target) != crc32:
                 raise ShardSetError(
-                    f"{self.shards[shard]}: sample {self._keys[chosen[i]].decode()} is damaged or cut (checksum "
+                    f"{self.shards[shard]}: sample {self._keys[rows[i]].decode()} is damaged or cut (checksum "
                     f"differs). Run `{command('verify', self.shards[0].parent)}`, then convert or copy it again."
                 )
         return out
@@ -132,7 +132,7 @@ class Split:
         return content.startswith(self._header)
 
     def read_all(self) -> NDArray[Any]:
-        """All samples [n,T,P,H,W] in their stored order."""
+        """Read all samples [n,T,P,H,W] in their stored order."""
         return self.read(np.arange(len(self)))
 
     def _file(self, shard: int) -> int:
@@ -182,15 +182,10 @@ def _named_splits(path: Path, set_id: str) -> list[str]:
 
 
 class ShardSet:
-    """A complete shard set, read only.
+    """A complete shard set, read only; `wait_for_file` is for a set whose files are still coming.
 
     A copy in another process (of the set, of a split) opens it again by its address, and is refused where another set
-    lies there by then.
-
-    Args:
-        path: its folder.
-        expect: the ID that it must have.
-        wait_for_file: for a set whose files are still coming.
+    lies there by then. With `expect`, a set of another ID is refused.
 
     Raises:
         ShardSetError: missing, unfinished, damaged, of a newer schema, or another one than expected.

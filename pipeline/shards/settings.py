@@ -48,8 +48,8 @@ class ConversionSettings:
     dataset: str = setting()
     """Name of the reader."""
     protocol: str = setting("strict", choices=CHOICES["protocol"])
-    """`strict`: no held-out photograph in the static pool. `legacy`: the published splits. `leaky`: the splits of
-    `strict`, but every photograph in the pool, to measure what leakage is worth."""
+    """`strict`: no held-out static image in the pool. `legacy`: the published splits. `leaky`: the splits of
+    `strict`, but every static image in the pool, to measure what leakage is worth."""
     time_bins: int = setting(10, low=1, high=1000)
     """T, frames per recording, 1 to 1000."""
     size: int = setting(28, low=1, high=1024)
@@ -128,14 +128,14 @@ class ConversionSettings:
 
     @cached_property
     def filters(self) -> Filters:
-        """What is taken out of a recording before it is binned."""
+        """Return what is taken out of a recording before it is binned."""
         from spikebridge.pipeline.events.filters import Filters
 
         return Filters(self.time_window_us, self.hot_pixels, self.refractory_us, self.background_us)
 
     @cached_property
     def binning_rule(self) -> Binning:
-        """How a recording is cut into time bins."""
+        """Return how a recording is cut into time bins."""
         from spikebridge.pipeline.events.binning import Binning
 
         return Binning(self.binning, self.window_us, self.events_per_bin)

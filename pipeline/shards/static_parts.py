@@ -25,12 +25,7 @@ from spikebridge.pipeline.base.files import replacing, write_bytes
 
 
 def write_part(work: Path, name: str, images: Iterable[tuple[str, bytes, NDArray[np.uint8]]]) -> list[tuple[Path, int]]:
-    """Write the images of one task.
-
-    Args:
-        work: the conversion's work folder.
-        name: of the task.
-        images: name, hash of the full-size pixels, and encoded image [C,S,S] of each.
+    """Write the images of one task: name, hash of the full-size pixels, and encoded image [C,S,S] of each.
 
     Returns:
         The files written, with the number of images in each.
@@ -71,10 +66,8 @@ class StaticParts:
 class PartImages:
     """Encoded images [N,C,S,S] that stay in their parts: a slice of rows reads them, a list of rows only reorders.
 
-    Args:
-        parts: files in the order of the listing, and the images in each.
-        shape: (C,S,S) of one image.
-        order: rows of the listing, in the order wanted; None for all as they are.
+    `parts` are files in the order of the listing, with the images in each; `shape` is (C,S,S) of one image. `order`
+    holds rows of the listing; None takes all as they are.
     """
 
     def __init__(
@@ -94,37 +87,32 @@ class PartImages:
 
     def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
         """Read images [len(rows),C,S,S]."""
-        wanted = self._order[rows]
-        out = np.empty((len(wanted), *self.shape[1:]), np.uint8)
-        part_of = np.searchsorted(self._starts, wanted, side="right") - 1
+        listed = self._order[rows]
+        out = np.empty((len(listed), *self.shape[1:]), np.uint8)
+        part_of = np.searchsorted(self._starts, listed, side="right") - 1
         for part in np.unique(part_of):
             path, count = self._parts[part]
             stored = np.memmap(path, np.uint8, "r", shape=(count, *self.shape[1:]))
             here = part_of == part
-            out[here] = stored[wanted[here] - self._starts[part]]
+            out[here] = stored[listed[here] - self._starts[part]]
         return out
 
 
 def read_parts(work: Path, names: Sequence[str], *, shape: tuple[int, ...]) -> StaticParts:
-    """Read what the tasks left, all but the images themselves.
-
-    Args:
-        work: the conversion's work folder.
-        names: of the tasks, in the order of the listing.
-        shape: (C,S,S) of one image.
+    """Read what the tasks left, in the order of the listing, all but the images [C,S,S] themselves.
 
     Raises:
         PipelineError: no image at all could be decoded.
     """
-    found: list[str] = []
+    image_names: list[str] = []
     pixels, stored, parts = [], [], []
     for name in names:
         with np.load(work / f"{name}.npz", allow_pickle=False) as part:
             if count := len(part["names"]):
-                found += part["names"].tolist()
+                image_names += part["names"].tolist()
                 pixels.append(part["pixels_sha256"])
                 stored.append(part["stored_sha256"])
                 parts.append((work / f"{name}.raw", count))
-    if not found:
+    if not image_names:
         raise PipelineError("none of the static images could be decoded; expected at least one.")
-    return StaticParts(found, np.concatenate(pixels), np.concatenate(stored), PartImages(parts, shape))
+    return StaticParts(image_names, np.concatenate(pixels), np.concatenate(stored), PartImages(parts, shape))

@@ -95,9 +95,7 @@ class StaticImages:
 class StoredImages:
     """Images that stay in their file: read by row, each checked; for pools that are larger than memory.
 
-    Args:
-        path: of `static.h5`.
-        shape: (N,C,H,W) of the first N images.
+    `shape` is (N,C,H,W) of the first N images of the file.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
@@ -108,7 +106,7 @@ class StoredImages:
         return self.shape[0]
 
     def __getitem__(self, rows: int | NDArray[np.integer]) -> NDArray[np.uint8]:
-        """Images [len(rows),C,H,W] by row number, or one of them.
+        """Read images [len(rows),C,H,W] by row number, or one of them.
 
         Raises:
             ShardSetError: the file was changed since it was opened.
@@ -137,7 +135,7 @@ class StoredImages:
 
     @cached_property
     def _places(self) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
-        """[N] first byte in the file, and [N] crc32, of every image."""
+        """Return the first byte in the file [N] and the crc32 [N] of every image."""
         import h5py
 
         with h5py.File(self.path, "r") as file:
@@ -182,11 +180,7 @@ def write_static(path: Path, static: StaticImages) -> None:
 
 
 def read_static(path: Path, *, resident: bool = True) -> StaticImages:
-    """Read the file.
-
-    Args:
-        path: of `static.h5`.
-        resident: read the images into memory; otherwise they are `StoredImages`.
+    """Read `static.h5`; images that are not `resident` stay in the file, as `StoredImages`.
 
     Raises:
         ShardSetError: missing, damaged, or not laid out as above.

@@ -33,11 +33,7 @@ _CONSTANT_SUM = sum(_OWNER + _TIME + _NO_CHECKSUM + _REST)
 
 
 def header(name: bytes, size: int) -> bytes:
-    """Return the block before a member.
-
-    Args:
-        name: ASCII, without a slash.
-        size: of the member, bytes.
+    """Return the block before a member of `size` bytes; its name is ASCII, without a slash.
 
     Raises:
         LayoutError: the format cannot hold the name or the size.
@@ -52,11 +48,7 @@ def header(name: bytes, size: int) -> bytes:
 
 
 def headers(names: NDArray[np.bytes_], sizes: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The blocks [n,512] before many members, each as `header` gives it.
-
-    Args:
-        names: [n] ASCII, without a slash.
-        sizes: [n] of the members, bytes.
+    """Return the blocks [n,512] before many members, each as `header` gives it, from names [n] and sizes [n].
 
     Raises:
         LayoutError: the format cannot hold a name or a size.
@@ -75,7 +67,7 @@ def headers(names: NDArray[np.bytes_], sizes: NDArray[np.int64]) -> NDArray[np.u
 
 
 def sizes(blocks: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The sizes [n] of the members after the headers [n,512]; any number where a field holds something else."""
+    """Return the sizes [n] of the members after the headers [n,512]; any number where a field holds something else."""
     digits = blocks[:, SIZE_AT].astype(np.int64) & 7  # of "0" to "7"
     return (digits << np.arange(30, -1, -3)).sum(axis=1)
 
@@ -87,7 +79,7 @@ def _octal(values: NDArray[Any], digits: int) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=1024)
 def _of_size(size: int) -> tuple[bytes, int]:
-    """The fields between name and checksum, and the sum of all bytes but the name's; the sizes of a shard are few."""
+    """Return the fields between name and checksum, and the sum of all bytes but the name's; a shard has few sizes."""
     digits = b"%011o\0" % size
     return _OWNER + digits + _TIME, _CONSTANT_SUM + sum(digits)
 
@@ -98,5 +90,5 @@ def padding(size: int) -> bytes:
 
 
 def end(size: int) -> bytes:
-    """What closes an archive whose members take `size` bytes: two empty blocks, and zeros to a whole record."""
+    """Return what closes an archive whose members take `size` bytes: two empty blocks, and zeros to a whole record."""
     return bytes(2 * BLOCK + -(size + 2 * BLOCK) % RECORD)

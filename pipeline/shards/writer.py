@@ -54,7 +54,7 @@ class WrittenShard:
 
 
 def index_dtype(key_bytes: int) -> np.dtype[Any]:
-    """Type of an index row: offset and length of what is stored, in bytes; crc32 of the raw numbers; label; key.
+    """Return the type of an index row: offset and length of the stored bytes; crc32 of the raw numbers; label; key.
 
     What is stored are the numbers alone, or with the codec gzip the gzip file (tar) or zlib stream (HDF5).
     """
@@ -81,13 +81,8 @@ def write_shard(
 ) -> WrittenShard:
     """Write one shard and its index, each whole or not at all, the index last; holds one sample at a time.
 
-    Args:
-        path: `.tar` or `.h5` file; the index gets the ending `.idx.npy`.
-        samples: in the order in which they are stored.
-        shape: (T,P,H,W) of every sample.
-        dtype: stored type, little-endian.
-        key_bytes: longest key of the whole set, so that all indexes have one type.
-        codec: `raw` or `gzip`.
+    The index gets the ending `.idx.npy`. Every sample is of `shape` (T,P,H,W) and of `dtype`, little-endian;
+    `key_bytes` is the longest key of the whole set, so that all indexes have one type.
 
     Raises:
         LayoutError: a key is too long for a tar.
@@ -150,7 +145,7 @@ def _append(file: Any, digest: Any, blocks: list[bytes], position: int) -> int:
 def _write_hdf5(
     path: Path, samples: Iterable[Sample], shape: tuple[int, ...], dtype: np.dtype[Any], codec: str
 ) -> tuple[Rows, None]:
-    """Samples wait in a file without a name until their number is known: it decides how HDF5 lays them out."""
+    """Write samples, which wait in a nameless file until their number is known: it decides how HDF5 lays them out."""
     rows: Rows = []
     texts: list[bytes] = []
     with tempfile.TemporaryFile(dir=path.parent) as spool:
@@ -207,12 +202,12 @@ def hdf5_bound(data: int, *columns: NDArray[Any], chunks: int) -> int:
 
 
 def chunk_places(frames: Any) -> NDArray[np.int64]:
-    """Where the chunk of every sample lies in its file: [n,3] first byte, bytes, and mask of the filters left out."""
-    found = np.zeros((len(frames), 3), np.int64)
+    """Return where each sample's chunk lies in its file: [n,3] first byte, bytes, and mask of the filters left out."""
+    places = np.zeros((len(frames), 3), np.int64)
 
     def note(chunk: Any) -> None:
-        found[chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size, chunk.filter_mask
+        places[chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size, chunk.filter_mask
 
     if len(frames):
         frames.id.chunk_iter(note)
-    return found
+    return places

@@ -66,11 +66,8 @@ def cache_bytes() -> int:
 class CachedSet(ShardSet):
     """A published set that is fetched while it is used; opening it needs the manifest alone.
 
-    Args:
-        folder: of the set in the cache, named after its ID, with its manifest.
-        address: where the set is published.
-        published: where the files are; None when all of them are in the cache.
-        lock: keeps the set from being removed.
+    The folder in the cache is named after the set's ID. `published` is None when all files are there; `lock` keeps the
+    set from being removed.
     """
 
     def __init__(self, folder: Path, address: str, published: PublishedSet | None, lock: FileLock) -> None:
@@ -131,11 +128,7 @@ def _fetch_queued(
 
 
 def open_published(address: str, *, expect: str | None = None) -> ShardSet:
-    """Open a published set for training, through the cache.
-
-    Args:
-        address: as for `pull`.
-        expect: the ID that the set must have.
+    """Open a published set for training, through the cache; addresses are those of `pull`, `expect` is an ID.
 
     Raises:
         ShardSetError: nothing there, unreachable and not in the cache, larger than the cache may be, or another set.

@@ -53,9 +53,7 @@ class PublishedSet:
 def find_set(remote: RemoteFolder, *, expect: str | None = None) -> PublishedSet:
     """Read which set a folder offers.
 
-    Args:
-        remote: a folder with a `current.json`, or the folder of a set.
-        expect: the ID that it must have.
+    The folder has a `current.json`, or is that of a set; `expect` is the ID that the set must have.
 
     Raises:
         ShardSetError: nothing published there, an unreachable folder, a damaged manifest, or another set.
@@ -105,12 +103,8 @@ def pull(
 ) -> dict[str, Any]:
     """Fetch a published set, or go on where an earlier call was cut off, or add splits to what is there.
 
-    Args:
-        address: of the folder.
-        out: folder; missing, empty, or with (a part of) the same set.
-        splits: only these splits' event shards; none for all.
-        expect: the ID that the set must have.
-        bar: makes a progress bar.
+    `out` is missing, empty, or holds (a part of) the same set. With `splits`, only their event shards are fetched;
+    `expect` is the ID that the set must have.
 
     Returns:
         out, id, bytes (of all files wanted), splits.
@@ -177,11 +171,8 @@ def _claim_folder(out: Path, set_id: str) -> None:
 def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None = None) -> dict[str, Any]:
     """Publish a whole set; what is there already is not sent again.
 
-    Args:
-        shards_path: its folder; every file is checked before anything is sent.
-        address: of the folder.
-        flat: the files lie in the folder itself; it must hold no other set.
-        bar: makes a progress bar.
+    Every file is checked before anything is sent. With `flat`, the files lie in the folder itself, which must hold no
+    other set.
 
     Returns:
         address (without credentials), id, sent and bytes.

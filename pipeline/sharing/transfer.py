@@ -34,12 +34,7 @@ def fetch(remote: RemoteFolder, entry: FileEntry, target: Path, *, stop: Event, 
     What arrives is kept beside the target until it is whole, so that another call goes on where this one was cut off.
     Of several calls for one target, in any processes of this machine, one receives it and the others wait.
 
-    Args:
-        remote: folder of the set.
-        entry: the file as the manifest lists it: name, bytes, sha256.
-        target: where it goes.
-        stop: set to end all transfers between two parts.
-        on_bytes: told of every part, and of what was there before.
+    `stop` ends all transfers between two parts; `on_bytes` is told of every part, and of what was there before.
 
     Raises:
         ShardSetError: it is missing, cannot be reached, or is not what the manifest says.
@@ -120,7 +115,7 @@ def _receive(remote: RemoteFolder, entry: FileEntry, partial: Path, *, stop: Eve
 
 
 def _read_part(remote: RemoteFolder, name: str, start: int, stop: int, size: int) -> bytes:
-    """Bytes `start` to `stop`, or to the end where the server gives all of a file or nothing."""
+    """Read bytes `start` to `stop`, or to the end where the server gives all of a file or nothing."""
     data = remote.read(name, start, stop)
     if len(data) == stop - start:
         return data

@@ -109,10 +109,6 @@ def simulate(image: NDArray[np.uint8], *, settings: SimulatorSettings, seed: int
 def make_generator(seed: int, name: str) -> np.random.Generator:
     """Return random numbers for one named purpose; different names or seeds give independent streams.
 
-    Args:
-        seed: root seed, 0 or more.
-        name: the purpose.
-
     Returns:
         A fresh generator, the same for the same arguments on every machine.
     """

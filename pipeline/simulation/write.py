@@ -86,12 +86,8 @@ def write_digits(
     `events/{Train,Test}/<digit>/<NNNNN>.bin`; NNNNN is the 1-based index into the digits, unique over both folders.
     A random round(0.2 n) of each digit, decided by the seed, is the test subset.
 
-    Args:
-        out: folder to write into; absent, empty, or of an earlier call.
-        seed: root seed of the split and of everything random in the recordings, 0 or more.
-        settings: the camera; the N-MNIST camera by default.
-        progress: wraps the iterable of recordings.
-        overwrite: replace what an earlier call wrote with other settings.
+    `out` is absent, empty, or of an earlier call; `overwrite` replaces what that wrote with other settings. `seed`, 0
+    or more, decides the split and everything random in the recordings. The default camera is that of N-MNIST.
 
     Returns:
         The summary. A complete folder with the same settings is left alone; an interrupted one is resumed.
@@ -145,14 +141,9 @@ def write_images(
     ones, and folders inside class folders are passed over. An EXIF orientation is not applied, as image readers for
     training do not apply it either; of an animation the first frame counts.
 
-    Args:
-        images_dir: one folder per class, with png, jpg, jpeg, bmp, gif, tif or tiff files.
-        out: folder to write into, outside `images_dir`; absent, empty, or of an earlier call.
-        sensor: (W, H) of the camera in pixels, at most 256x240.
-        seed: root seed of everything random, 0 or more.
-        settings: the camera; the N-MNIST camera by default. `sensor` wins over its sensor size.
-        progress: wraps the iterable of recordings.
-        overwrite: replace what an earlier call wrote with other settings or images.
+    `out` lies outside `images_dir`, and is absent, empty, or of an earlier call; `overwrite` replaces what that wrote
+    with other settings or images. `sensor` is (W, H) in pixels, at most 256x240, and wins over that of `settings`,
+    which are those of the N-MNIST camera by default. `seed`, 0 or more, decides everything random.
 
     Returns:
         The summary. A complete folder with the same settings and images is left alone; an interrupted one resumes.
@@ -190,9 +181,7 @@ def write_images(
 def luminance(data: bytes, *, source: str) -> NDArray[np.uint8]:
     """Decode an image file to the luminance that the simulated display shows.
 
-    Args:
-        data: the whole file: grey, palette, colour, CMYK, 16-bit grey, or transparent (shown on black).
-        source: file name for the message.
+    The file may be grey, palette, colour, CMYK, 16-bit grey, or transparent (shown on black).
 
     Returns:
         [H,W] uint8.

@@ -49,12 +49,8 @@ def print_result(
 ) -> None:
     """Print the result of a verb: JSON for programs, a few lines for people.
 
-    Args:
-        values: for programs.
-        text: for people.
-        as_json: print `values` instead of `text`.
-        verbatim: leave long lines as they are: the text is a file that people may copy.
-        then: words of the command that most people want next; not printed under make, which runs the next step itself.
+    `then` are the words of the command that most people want next; not printed under make, which runs the next step
+    itself. `verbatim` leaves long lines as they are, in a text that people may copy into a file.
     """
     if not is_main_process():
         return
@@ -68,10 +64,7 @@ def wrap_text(text: str, *, first: int = 0, err: bool = False) -> str:
 
     A broken line goes on below the second of two columns, or where the line began.
 
-    Args:
-        text: lines, which stay apart.
-        first: columns that are taken at the start of the first line.
-        err: whether it goes to stderr.
+    Lines stay apart; `first` columns are taken at the start of the first one. `err` says that the text goes to stderr.
     """
     if not (sys.stderr if err else sys.stdout).isatty():
         return text

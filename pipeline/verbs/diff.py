@@ -25,7 +25,7 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
     from spikebridge.pipeline.checks.diff import difference
     from spikebridge.pipeline.shards.reader import ShardSet
 
-    found = difference(ShardSet(first), ShardSet(second), progress=progress_bar)
-    print_result(found.as_dict(), found.text(), as_json=as_json)
-    if not found.same_content:
+    comparison = difference(ShardSet(first), ShardSet(second), progress=progress_bar)
+    print_result(comparison.as_dict(), comparison.text(), as_json=as_json)
+    if not comparison.same_content:
         click.get_current_context().exit(1)

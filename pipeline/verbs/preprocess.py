@@ -157,7 +157,7 @@ def preprocess(
 
 
 def parse_share(text: str) -> tuple[int, int]:
-    """`--task I/N` as two numbers."""
+    """Parse `--task I/N` into two numbers."""
     number, _, tasks = text.partition("/")
     if not (number.isdigit() and tasks.isdigit() and 1 <= int(number) <= int(tasks)):
         raise click.BadParameter(f"{text!r} is no share; expected I/N, for example 1/8 or 8/8", param_hint="--task")
@@ -165,7 +165,7 @@ def parse_share(text: str) -> tuple[int, int]:
 
 
 def plan_text(summary: dict[str, Any]) -> str:
-    """What --dry-run says."""
+    """Return the text of --dry-run."""
     counts = ", ".join(f"{summary[name]:,} {name}" for name in ("train", "validation", "test"))
     lost = summary["no_static_image"]
     rows = {
@@ -182,7 +182,7 @@ def plan_text(summary: dict[str, Any]) -> str:
 
 
 def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, recipe: str | None = None) -> None:
-    """The closing lines of a conversion; where recordings were dropped, the verb ends with its own exit code."""
+    """Print the closing lines of a conversion; where recordings were dropped, the verb ends with its own exit code."""
     manifest, rejected = outcome.manifest, len(outcome.rejects)
     counts = {name: manifest["splits"][name]["samples"] for name in ("train", "validation", "test")}
     result = {"out": str(out), "id": manifest["self_sha256"], "splits": counts, "static": manifest["static"]["roles"]}
@@ -220,13 +220,13 @@ def _time_window(text: str) -> tuple[int, int]:
 def conversion_settings(
     training: Training, dataset: str | None, recipe: str | None, flags: dict[str, Any]
 ) -> ConversionSettings:
-    """Settings from the recipe, flags winning; the default recipe is the one named like the data set, if any."""
+    """Return the settings of the recipe, flags winning; by default of the recipe named like the data set, if any."""
     if dataset is None and recipe is None:
         raise click.UsageError("Missing option --dataset (or --recipe).")
     if recipe is None and dataset in training.recipe_names():
         recipe = dataset
-    chosen = training.recipe_shards(recipe) if recipe else {}
-    if dataset is not None and recipe is not None and chosen["dataset"] != dataset:
-        raise SettingsError(f"recipe {recipe} is made for data set {chosen['dataset']}, not for {dataset}.")
+    table = training.recipe_shards(recipe) if recipe else {}
+    if dataset is not None and recipe is not None and table["dataset"] != dataset:
+        raise SettingsError(f"recipe {recipe} is made for data set {table['dataset']}, not for {dataset}.")
     given = {name: value for name, value in flags.items() if value is not None}
-    return ConversionSettings(**{**chosen, **({"dataset": dataset} if dataset else {}), **given})
+    return ConversionSettings(**{**table, **({"dataset": dataset} if dataset else {}), **given})

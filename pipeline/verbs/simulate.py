@@ -35,15 +35,15 @@ def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, 
             f"{sensor!r} is no size; expected WIDTHxHEIGHT, for example 34x34", param_hint="--sensor"
         )
     size = (int(width), int(height))
-    shown = lambda items: progress_bar(items, desc="simulate")  # noqa: E731
+    progress = lambda items: progress_bar(items, desc="simulate")  # noqa: E731
     if images is None and size != (34, 34):
         raise click.BadParameter(
             "the built-in digits are recorded on 34x34 pixels; use --images", param_hint="--sensor"
         )
     if images is None:
-        made = write_digits(out, seed=seed, progress=shown, overwrite=overwrite)
+        made = write_digits(out, seed=seed, progress=progress, overwrite=overwrite)
     else:
-        made = write_images(images, out, sensor=size, seed=seed, progress=shown, overwrite=overwrite)
+        made = write_images(images, out, sensor=size, seed=seed, progress=progress, overwrite=overwrite)
     text = f"{made['recordings']:,} simulated recordings in {out}" + (" (up to date)" if made["up_to_date"] else "")
     kind = "folders" if images else name
     step: list[str | Path] = ["preprocess", "--dataset", kind, "--events", out, "--static", out, "--out", "SHARDS"]

@@ -27,16 +27,14 @@ def verify(shards_path: Path, as_json: bool) -> None:
     from spikebridge.pipeline.checks.verify import verify as check
 
     try:
-        found = check(shards_path, progress=progress_bar)
+        report = check(shards_path, progress=progress_bar)
     except ShardSetError as error:
         failure(str(error)).show()
         click.get_current_context().exit(VERIFICATION_FAILED)
-    head = (
-        f"{found.files} files, {found.samples:,} samples, {found.images:,} static images, {found.bytes / 1e6:,.1f} MB"
-    )
-    lines = [*(f"problem: {problem}" for problem in found.problems), *(f"note: {note}" for note in found.notes)]
-    lines += [f"not checked: {name} (outside the set's ID; no hash covers it)" for name in found.unchecked]
-    text = "\n".join([f"{found.verdict}: {head}", *lines])
-    print_result({**vars(found), "ok": found.ok, "state": found.state}, text, as_json=as_json)
-    if not found.ok:
+    counts = f"{report.files} files, {report.samples:,} samples, {report.images:,} static images"
+    lines = [*(f"problem: {problem}" for problem in report.problems), *(f"note: {note}" for note in report.notes)]
+    lines += [f"not checked: {name} (outside the set's ID; no hash covers it)" for name in report.unchecked]
+    text = "\n".join([f"{report.verdict}: {counts}, {report.bytes / 1e6:,.1f} MB", *lines])
+    print_result({**vars(report), "ok": report.ok, "state": report.state}, text, as_json=as_json)
+    if not report.ok:
         click.get_current_context().exit(VERIFICATION_FAILED)
