@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import click
 from spikebridge import __version__
 from spikebridge.pipeline.base.errors import PipelineError
 from spikebridge.pipeline.ui.terminal import StderrHandler, failure, is_main_process
+from spikebridge.pipeline.verbs.training import Training
 from spikebridge.train.config.recipes import fitting_recipe, load_recipe
 from spikebridge.train.config.shipped import RECIPES
 from spikebridge.train.errors import RunStoppedError, TrainError
@@ -71,29 +71,13 @@ class Commands(click.Group):
             ctx.exit(INTERRUPTED)
 
 
-class Training:
-    """What verbs of the pipeline ask of training, see `spikebridge.pipeline.verbs.training`."""
-
-    def recipe_names(self) -> tuple[str, ...]:
-        """Return the names of the shipped recipes."""
-        return RECIPES.names()
-
-    def recipe_shards(self, recipe: str) -> dict[str, Any]:
-        """Return the table `[shards]` of a recipe."""
-        shards: dict[str, Any] = load_recipe(recipe).tables()["shards"]
-        return shards
-
-    def fitting_recipe(self, settings: Mapping[str, Any], *, wish: str | None) -> str | None:
-        """Return the name of a recipe that trains on a set with these settings."""
-        return fitting_recipe(settings, wish=wish)
-
-    def examine(self, runs: Path) -> dict[str, Any]:
-        """Return what training finds on this machine; without torch, why it cannot be imported."""
-        try:
-            from spikebridge.train.doctor import examine
-        except ImportError as error:
-            return {"torch": f"cannot be imported: {error}", "gpus": [], "fast_paths": [], "runs": []}
-        return examine(runs)
+def _examine_training(runs: Path) -> dict[str, Any]:
+    """Return what training finds on this machine; without torch, why it cannot be imported."""
+    try:
+        from spikebridge.train.doctor import examine
+    except ImportError as error:
+        return {"torch": f"cannot be imported: {error}", "gpus": [], "fast_paths": [], "runs": []}
+    return examine(runs)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -111,7 +95,12 @@ def main(ctx: click.Context) -> None:
     \b
     Examples of every verb: spikebridge VERB --help. What this machine offers: spikebridge doctor.
     """
-    ctx.obj = Training()
+    ctx.obj = Training(
+        recipe_names=RECIPES.names,
+        recipe_shards=lambda recipe: load_recipe(recipe).tables()["shards"],
+        fitting_recipe=fitting_recipe,
+        examine=_examine_training,
+    )
     # What other packages note, such as the fonts that matplotlib looked up, says nothing about the work.
     others, ours = (logging.WARNING, logging.INFO) if is_main_process() else (logging.ERROR, logging.ERROR)
     logging.basicConfig(format="%(message)s", handlers=[StderrHandler()], level=others)

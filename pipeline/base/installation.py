@@ -10,14 +10,18 @@ from pathlib import Path
 CLONE = Path(__file__).resolve().parents[2]
 
 
+def find_version(package: str) -> str | None:
+    """Return the version of an installed package, or None."""
+    try:
+        return distribution(package).version
+    except PackageNotFoundError:
+        return None
+
+
 @cache
 def is_installed() -> bool:
     """Return whether pip knows this package, as a clone (editable) or as a wheel; else `cli.py` of a clone runs."""
-    try:
-        distribution("spikebridge")
-    except PackageNotFoundError:
-        return False
-    return True
+    return find_version("spikebridge") is not None
 
 
 def command(*words: str | Path) -> str:

@@ -14,13 +14,9 @@ ENCODING_CHANNELS = {"v": 1, "luma": 1, "rgb": 3, "hsv": 3}
 
 
 def rgb_to_hsv(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return hue, saturation and value of colours, equal to `colorsys.rgb_to_hsv`.
+    """Return hue, saturation and value [...,3] of colours [...,3], all in 0 to 1, as `colorsys.rgb_to_hsv` does.
 
-    Args:
-        rgb: [...,3] in 0 to 1.
-
-    Returns:
-        [...,3] float64 in 0 to 1; greys have hue and saturation 0.
+    Greys have hue and saturation 0.
     """
     rgb = np.asarray(rgb, np.float64)
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
@@ -37,14 +33,7 @@ def rgb_to_hsv(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def hsv_to_rgb(hsv: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return colours from hue, saturation and value, equal to `colorsys.hsv_to_rgb`.
-
-    Args:
-        hsv: [...,3] in 0 to 1.
-
-    Returns:
-        [...,3] float64 in 0 to 1.
-    """
+    """Return colours [...,3] of hue, saturation and value [...,3], all in 0 to 1, as `colorsys.hsv_to_rgb` does."""
     hsv = np.asarray(hsv, np.float64)
     hue, saturation, value = hsv[..., 0], hsv[..., 1], hsv[..., 2]
     sector = np.floor(hue * 6.0)
@@ -60,14 +49,9 @@ def hsv_to_rgb(hsv: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def encode(rgb: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
-    """Turn one image into the channels that a static pool stores.
+    """Turn one image [H,W,3] into the channels that a static pool stores, [C,H,W] uint8, 255 meaning 1.
 
-    Args:
-        rgb: [H,W,3] uint8.
-        encoding: `v` (maximum of R, G, B, the published choice), `luma` (ITU-R BT.601 weights), `rgb`, or `hsv`.
-
-    Returns:
-        [C,H,W] uint8, 255 meaning 1.
+    Encodings are `v` (maximum of R, G, B, the published choice), `luma` (ITU-R BT.601 weights), `rgb` and `hsv`.
     """
     if encoding == "v":
         return np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])[None]  # [1,H,W]

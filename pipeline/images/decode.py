@@ -22,16 +22,10 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Decode an image file to RGB.
+    """Decode an image file (PNG, JPEG, BMP, GIF or TIFF) to RGB, [H,W,3] uint8; of an animation, the first frame.
 
     Grey images get three equal channels, palettes are looked up, transparent pixels are shown on black, CMYK goes
     through Pillow's conversion, 16-bit grey keeps its upper byte.
-
-    Args:
-        path: PNG, JPEG, BMP, GIF (first frame) or TIFF.
-
-    Returns:
-        [H,W,3] uint8.
 
     Raises:
         RecordingError: the file is no image that Pillow can decode in full (`unreadable_image`).
@@ -68,14 +62,7 @@ def decode_image(data: bytes, *, source: str) -> NDArray[np.uint8]:
 
 
 def hash_pixels(rgb: NDArray[np.uint8]) -> bytes:
-    """Return the SHA-256 of the decoded full-size pixels: equal for a renamed or losslessly re-encoded copy.
-
-    Args:
-        rgb: [H,W,3] uint8.
-
-    Returns:
-        32 bytes.
-    """
+    """Return the SHA-256, 32 bytes, of full-size pixels [H,W,3]: equal for a renamed or losslessly re-encoded copy."""
     height, width, _ = rgb.shape
     return hashlib.sha256(f"{height}x{width} rgb ".encode() + np.ascontiguousarray(rgb).tobytes()).digest()
 

@@ -5,7 +5,6 @@ Packages are looked up without being imported; nothing is written, and nothing l
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from spikebridge.pipeline.base.errors import ShardSetError
-from spikebridge.pipeline.base.installation import command, install_command
+from spikebridge.pipeline.base.installation import command, find_version, install_command
 from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.pipeline.shards import manifest as manifests
 
@@ -117,14 +116,6 @@ def examine(data: Path) -> Machine:
         "fast_paths": list_fast_paths(),
         "data": list_data_folders(data),
     }
-
-
-def find_version(package: str) -> str | None:
-    """Return the version of an installed package, or None."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def describe_processor() -> Processor:

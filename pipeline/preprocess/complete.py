@@ -7,12 +7,12 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from spikebridge.pipeline.base.errors import PipelineError
 from spikebridge.pipeline.base.files import file_entry, replacing, write_bytes
+from spikebridge.pipeline.base.installation import find_version
 from spikebridge.pipeline.formats.bin40 import OVERFLOW_US
 from spikebridge.pipeline.preprocess.card import dataset_card
 from spikebridge.pipeline.preprocess.prepare import Conversion
@@ -67,7 +67,7 @@ def finish(
         files.append(file_entry(job.out / name, samples))
     content["files"] = sorted(files, key=lambda entry: entry["name"])
     write_bytes(job.out / manifests.CHECKSUMS, manifests.checksums(content["files"]).encode())
-    tools = {name: _installed_version(name) for name in TOOLS} | {"python": platform.python_version()}
+    tools = {name: find_version(name) or "not installed" for name in TOOLS} | {"python": platform.python_version()}
     write_bytes(job.out / manifests.ENVIRONMENT, manifests.dump(tools))
     manifest = manifests.seal(content)
     manifests.write(job.out, manifest)
@@ -150,10 +150,3 @@ def _find_copies(results: Sequence[TaskResult]) -> list[tuple[str, str]]:
             if other_split != split:
                 copies.append((other, name))
     return copies
-
-
-def _installed_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

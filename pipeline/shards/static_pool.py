@@ -28,6 +28,8 @@ from spikebridge.pipeline.shards.writer import chunk_places, hdf5_bound
 
 STATIC_FILE = "static.h5"
 POOL, DUPLICATE = "pool", "duplicate"
+COLUMN_ROWS = 65536
+"""Rows in a chunk of the columns beside the images."""
 ROLES = (POOL, "validation", "test", DUPLICATE)
 """Order of the rows by role: drawn as a partner; shown by a validation or test recording, or in the official test
 subset; kept out because it equals one of those."""
@@ -160,23 +162,28 @@ def write_static(path: Path, static: StaticImages) -> None:
 
     step = min(256, len(static))
     shape = static.images.shape
-    columns = (
-        ("label", static.labels.astype("<i4"), 65536),
-        ("key", np.array([key.encode() for key in static.keys]), 65536),
-        ("role", np.array([role.encode() for role in static.roles], "S10"), 65536),
-        ("pixels_sha256", static.pixels_sha256, 65536),
-        ("class_offsets", static.class_offsets.astype("<i8"), 65536),
-    )
-    whole_chunks = -(-len(static) // step) * step  # the last chunk is stored whole, and so are those of the columns
-    rest = sum(-(-len(v) // min(rows, len(v))) * min(rows, len(v)) * v[:1].nbytes for _, v, rows in columns)
+    columns = {
+        "label": static.labels.astype("<i4"),
+        "key": np.array([key.encode() for key in static.keys]),
+        "role": np.array([role.encode() for role in static.roles], "S10"),
+        "pixels_sha256": static.pixels_sha256,
+        "class_offsets": static.class_offsets.astype("<i8"),
+    }
+    whole_chunks = _whole_chunks(len(static), step)
+    rest = sum(_whole_chunks(len(v), min(COLUMN_ROWS, len(v))) * v[:1].nbytes for v in columns.values())
     reserve(path, hdf5_bound(whole_chunks * math.prod(shape[1:]) + rest, chunks=whole_chunks // step))
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
         images = file.create_dataset("images", shape, np.dtype("u1"), chunks=(step, *shape[1:]), fletcher32=True)
         for first in range(0, len(static), step):
             images[first : first + step] = static.images[first : first + step]
-        for name, values, rows in columns:
-            chunks = (min(rows, len(values)), *values.shape[1:])
+        for name, values in columns.items():
+            chunks = (min(COLUMN_ROWS, len(values)), *values.shape[1:])
             file.create_dataset(name, data=values, chunks=chunks, fletcher32=True)
+
+
+def _whole_chunks(rows: int, step: int) -> int:
+    """Return the rows that are stored: the last chunk is stored whole."""
+    return -(-rows // step) * step
 
 
 def read_static(path: Path, *, resident: bool = True) -> StaticImages:

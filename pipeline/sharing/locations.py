@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,34 +75,26 @@ class RemoteFolder:
     def put(self, source: Path | bytes, name: str) -> None:
         """Write a file, so that readers see the whole file or none."""
         target = f"{self.path}/{name}"
-        aside = (
-            target if self.protocol == "s3" else f"{target}.{secrets.token_hex(4)}.partial"
-        )  # S3 is atomic by itself
-        if self.protocol != "s3":
-            self.files.makedirs(self.path, exist_ok=True)
+        if self.protocol == "s3":  # which is atomic by itself
+            return self._send(source, target)
+        aside = f"{target}.{secrets.token_hex(4)}.partial"
+        self.files.makedirs(self.path, exist_ok=True)
         try:
-            if isinstance(source, bytes):
-                self.files.pipe_file(aside, source)
+            self._send(source, aside)
+            if self.protocol == "file":
+                os.replace(aside, target)
             else:
-                self.files.put_file(str(source), aside)
-            if aside != target:
-                self._move(aside, target)
+                self.files.mv(aside, target)  # OpenSSH's rename replaces at once; where a server lacks it, sshfs copies
         except BaseException:
-            if aside != target:
-                self._remove(aside)
+            with suppress(Exception):  # the first error is the one to tell; a partial file harms nobody
+                self.files.rm_file(aside)
             raise
 
-    def _move(self, aside: str, target: str) -> None:
-        if self.protocol == "file":
-            os.replace(aside, target)
-            return
-        self.files.mv(aside, target)  # OpenSSH's rename replaces at once; where a server lacks it, sshfs copies
-
-    def _remove(self, path: str) -> None:
-        try:
-            self.files.rm_file(path)
-        except Exception:  # the first error is the one to tell; a partial file harms nobody
-            return
+    def _send(self, source: Path | bytes, target: str) -> None:
+        if isinstance(source, bytes):
+            self.files.pipe_file(target, source)
+        else:
+            self.files.put_file(str(source), target)
 
 
 def open_folder(text: str) -> RemoteFolder:

@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -171,7 +172,7 @@ def write_images(
                 key=f"{path.parent.name}/{path.stem}",
                 events_path=f"events/{path.parent.name}/{path.stem}.bin",
                 static_path=f"static/{name}",
-                load=_make_loader(path),
+                load=partial(_load, path),
             )
         )
     source = {"images": f"{len(jobs)} image files", "sha256": listing.hexdigest()}
@@ -209,12 +210,9 @@ def _encode_png(image: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _make_loader(path: Path) -> Callable[[], tuple[bytes, NDArray[np.uint8]]]:
-    def load() -> tuple[bytes, NDArray[np.uint8]]:
-        data = path.read_bytes()
-        return data, luminance(data, source=str(path))
-
-    return load
+def _load(path: Path) -> tuple[bytes, NDArray[np.uint8]]:
+    data = path.read_bytes()
+    return data, luminance(data, source=str(path))
 
 
 def _list_class_images(images_dir: Path) -> Iterator[Path]:

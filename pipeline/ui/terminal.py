@@ -104,6 +104,18 @@ def path_type(**more: Any) -> click.Path:
     return click.Path(path_type=Path, **more)
 
 
+def parse_pair(text: str, sign: str, *, refusal: str, option: str) -> tuple[int, int]:
+    """Parse two whole numbers with a sign between them; a refusal says what was expected.
+
+    Raises:
+        click.BadParameter: the text is something else.
+    """
+    first, _, second = text.partition(sign)
+    if not (first.isdigit() and second.isdigit()):
+        raise click.BadParameter(f"{text!r} {refusal}", param_hint=option)
+    return int(first), int(second)
+
+
 def failure(message: str) -> click.ClickException:
     """Return the exception that ends a verb with code 1 and one paragraph on stderr."""
     return click.ClickException(wrap_text(message, first=len("Error: "), err=True))

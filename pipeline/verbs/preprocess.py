@@ -16,6 +16,7 @@ from spikebridge.pipeline.ui.terminal import (
     json_option,
     note,
     overwrite_option,
+    parse_pair,
     path_type,
     print_result,
     progress_bar,
@@ -112,7 +113,9 @@ def preprocess(
     flags["classes"] = tuple(classes.split(",")) if classes else None
     flags |= {name: flags[name] or None for name in ("columns", "group", "time_unit")}
     flags["columns"] = tuple(flags["columns"].split(",")) if flags["columns"] else None
-    flags["time_window_us"] = _time_window(time_window) if time_window else None
+    refusal = "is no part of a recording; expected START:STOP in microseconds, for example 0:100000"
+    window = parse_pair(time_window, ":", refusal=refusal, option="--time-window") if time_window else None
+    flags["time_window_us"] = window
     settings = conversion_settings(training, dataset, recipe, flags)
     if settings_hash:
         return click.echo(settings.sha256[:12])
@@ -158,10 +161,11 @@ def preprocess(
 
 def parse_share(text: str) -> tuple[int, int]:
     """Parse `--task I/N` into two numbers."""
-    number, _, tasks = text.partition("/")
-    if not (number.isdigit() and tasks.isdigit() and 1 <= int(number) <= int(tasks)):
-        raise click.BadParameter(f"{text!r} is no share; expected I/N, for example 1/8 or 8/8", param_hint="--task")
-    return int(number), int(tasks)
+    refusal = "is no share; expected I/N, for example 1/8 or 8/8"
+    number, tasks = parse_pair(text, "/", refusal=refusal, option="--task")
+    if not 1 <= number <= tasks:
+        raise click.BadParameter(f"{text!r} {refusal}", param_hint="--task")
+    return number, tasks
 
 
 def plan_text(summary: dict[str, Any]) -> str:
@@ -205,16 +209,6 @@ def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, reci
     if rejected:
         note(f"{rejected} recordings or images were dropped, see {out / 'rejects.jsonl'}")
         click.get_current_context().exit(DONE_WITH_REJECTS)
-
-
-def _time_window(text: str) -> tuple[int, int]:
-    start, _, stop = text.partition(":")
-    if not (start.isdigit() and stop.isdigit()):
-        raise click.BadParameter(
-            f"{text!r} is no part of a recording; expected START:STOP in microseconds, for example 0:100000",
-            param_hint="--time-window",
-        )
-    return int(start), int(stop)
 
 
 def conversion_settings(

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result, progress_bar
+from spikebridge.pipeline.ui.terminal import (
+    json_option,
+    overwrite_option,
+    parse_pair,
+    path_type,
+    print_result,
+    progress_bar,
+)
 
 
 @click.command()
@@ -29,12 +36,8 @@ def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, 
     """
     from spikebridge.pipeline.simulation.write import write_digits, write_images
 
-    width, _, height = sensor.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise click.BadParameter(
-            f"{sensor!r} is no size; expected WIDTHxHEIGHT, for example 34x34", param_hint="--sensor"
-        )
-    size = (int(width), int(height))
+    refusal = "is no size; expected WIDTHxHEIGHT, for example 34x34"
+    size = parse_pair(sensor, "x", refusal=refusal, option="--sensor")
     progress = lambda items: progress_bar(items, desc="simulate")  # noqa: E731
     if images is None and size != (34, 34):
         raise click.BadParameter(

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 
-class Training(Protocol):
-    """Recipes, and the state of training on this machine."""
+@dataclass(frozen=True)
+class Training:
+    """Functions that know recipes, and the state of training on this machine."""
 
-    def recipe_names(self) -> tuple[str, ...]:
-        """Return the names of the shipped recipes."""
-
-    def recipe_shards(self, recipe: str) -> dict[str, Any]:
-        """Return the table `[shards]` of a recipe, by name or path.
-
-        Raises:
-            RecipeError: no such recipe, or settings that are not good.
-        """
-
-    def fitting_recipe(self, settings: Mapping[str, Any], *, wish: str | None) -> str | None:
-        """Return the name of a recipe that trains on a set with these settings, `wish` if it does."""
-
-    def examine(self, runs: Path) -> dict[str, Any]:
-        """Return what training finds here: torch, gpus, fast_paths, and the runs in a folder."""
+    recipe_names: Callable[[], tuple[str, ...]]
+    """Returns the names of the shipped recipes."""
+    recipe_shards: Callable[[str], dict[str, Any]]
+    """Returns the table `[shards]` of a recipe, by name or path; raises RecipeError."""
+    fitting_recipe: Callable[..., str | None]
+    """Takes settings and `wish`; returns the name of a recipe that trains on a set with them, `wish` if it does."""
+    examine: Callable[[Path], dict[str, Any]]
+    """Returns what training finds here: torch, gpus, fast_paths, and the runs in a folder."""
