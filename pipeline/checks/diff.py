@@ -6,13 +6,14 @@ shard size hold the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.shards.reader import ShardSet, Split
 from spikebridge.pipeline.shards.settings import describe_difference
 
@@ -129,19 +130,15 @@ class Difference:
         return "\n".join(lines)
 
 
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
-
-
-def difference(first: ShardSet, second: ShardSet, *, progress: Progress | None = None) -> Difference:
+def difference(first: ShardSet, second: ShardSet, *, progress: Progress = no_progress) -> Difference:
     """Compare two sets; of large splits a part at a time.
 
     Raises:
         ShardSetError: a shard is damaged, or one of the sets was pulled in part.
     """
-    show = progress or (lambda items, total, what: items)
     sets = (first, second)
     names = list(first.manifest["splits"])
-    parts = {name: compare_splits(first.split(name), second.split(name)) for name in show(names, len(names), "splits")}
+    parts = {n: compare_splits(first.split(n), second.split(n)) for n in progress(names, len(names), "splits")}
     parts["static"] = _compare_static(first, second)
     order = all(first.split(name).keys == second.split(name).keys for name in names)
     return Difference(

@@ -130,7 +130,7 @@ def static_leaks(recordings: Recordings, static_content: StaticContent) -> Itera
     """Yield held-out static images in the pool or behind a training recording."""
     static = static_content.static
     keys, splits = recordings.keys, recordings.splits
-    names, rows = _rows_of(recordings.static, static)
+    names, rows = recordings.static, _rows_of(recordings.static, static)
     for i in np.flatnonzero(rows == UNKNOWN):
         yield f"{keys[i].decode()} names the static image {names[i].decode()}, which is not in {STATIC_FILE}"
     roles = _roles(static)
@@ -174,11 +174,11 @@ def _equal_recordings(digests: NDArray[np.uint8], splits: NDArray[np.int8]) -> I
             yield one, other
 
 
-def _rows_of(names: NDArray[np.bytes_], static: StaticImages) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
+def _rows_of(names: NDArray[np.bytes_], static: StaticImages) -> NDArray[np.int64]:
     """Return the row of every static image by its key, `UNKNOWN` or `NONE`."""
     row_of = {key: row for row, key in enumerate(static.keys)} | {"": NONE}
     rows = (row_of.get(name.decode("ascii", "backslashreplace"), UNKNOWN) for name in names.tolist())
-    return names, np.fromiter(rows, np.int64, len(names))
+    return np.fromiter(rows, np.int64, len(names))
 
 
 def _twins(static_content: StaticContent, held: NDArray[np.bool_], pool: NDArray[np.bool_]) -> Iterator[str]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from spikebridge.pipeline.base.errors import PipelineError
 from spikebridge.pipeline.base.files import FileEntry, HashedFile, sha256_file
 from spikebridge.pipeline.base.processors import usable_processors
+from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.checks.leaks import (
     Recordings,
     StaticContent,
@@ -41,8 +40,6 @@ DAMAGE = (PipelineError, OSError, ValueError, KeyError, TypeError, AttributeErro
 """What a shard or a static file that is not what it should be may raise; most of them are HDF5's."""
 
 MOST_ENVIRONMENT_BYTES = 2**16
-
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 @dataclass
@@ -82,7 +79,7 @@ class Verification:
         return f"{self.state}, {leaks}" if self.ok else "FAILED"
 
 
-def verify(path: Path, *, progress: Progress | None = None) -> Verification:
+def verify(path: Path, *, progress: Progress = no_progress) -> Verification:
     """Check a whole shard set; holds one part of one file at a time, and some 100 bytes a sample.
 
     Raises:
@@ -93,8 +90,8 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verification:
     if absent := [split for split in shards.manifest["splits"] if split not in shards.present]:
         report.notes.append(f"only a part of the set was pulled: {', '.join(absent)} is not here and was not checked")
     shard_recordings: list[Recordings] = []
-    static_content = _check_files(shards, shard_recordings, report, progress or (lambda items, total, what: items))
-    report.problems += _check_absent(shards)
+MOST_ENVIRONMENT_BYTES = 2**16
+
     report.problems += _check_listing(path, shards.manifest["files"])
     if os.path.lexists(path / manifests.ENVIRONMENT):
         report.unchecked.append(manifests.ENVIRONMENT)
@@ -117,7 +114,7 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verification:
 
 
 def _check_files(
-    shards: ShardSet, recordings: list[Recordings], report: Verification, show: Progress
+    shards: ShardSet, recordings: list[Recordings], report: Verification, progress: Progress
 ) -> StaticContent | None:
     """Hash every file and check the shards; return the static images if every file is what the manifest says."""
     splits = {shard.name: split for split in shards.manifest["splits"] for shard in shards.event_shards(split)}
@@ -131,7 +128,7 @@ def _check_files(
             name: pool.submit(_check_file, shards, name, splits.get(name)) for name in largest_first if not absent[name]
         }
         names = sorted(shards.files, key=lambda name: (name in splits, name))  # indexes before shards
-        for name in show(names, len(names), "files"):
+        for name in progress(names, len(names), "files"):
             problem, (sha256, content) = absent[name], jobs[name].result() if name in jobs else ("", None)
             if not problem and sha256 != shards.files[name]["sha256"]:
                 problem = f"{name}: its content was changed or damaged (SHA-256 differs)"

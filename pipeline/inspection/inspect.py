@@ -11,10 +11,10 @@ from typing import Any
 
 from spikebridge.pipeline.base.errors import LayoutError, SettingsError
 from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.base.progress import Progress
 from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.inspection import pages, sheets
 from spikebridge.pipeline.inspection.sets import (
-    Progress,
     SetSummary,
     find_pair,
     list_recordings_alone,

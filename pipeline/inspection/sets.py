@@ -6,15 +6,15 @@ Axes: n samples, T time bins, P polarity, H and W pixels.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.base.installation import command
+from spikebridge.pipeline.base.progress import Progress
 from spikebridge.pipeline.datasets.pairs import Listing, PairReader, Recording
 from spikebridge.pipeline.events.arrays import check_events
 from spikebridge.pipeline.formats.recording import is_recording, stem
@@ -34,7 +34,6 @@ CHUNK = 256
 """Samples in memory at a time."""
 ORDER = ("pool", "train", "validation", "test")
 """Order of roles, splits and subsets, for people; others follow by name."""
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 @dataclass(frozen=True)

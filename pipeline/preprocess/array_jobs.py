@@ -23,13 +23,13 @@ from spikebridge.pipeline.base.errors import PipelineError, SettingsError, Shard
 from spikebridge.pipeline.base.executors import open_workers
 from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.base.installation import command
+from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.preprocess.output import PLAN, ConversionResult, claim_together, find_existing, lock
 from spikebridge.pipeline.preprocess.plan import Task, plan_static
 from spikebridge.pipeline.preprocess.prepare import Conversion, prepare
 from spikebridge.pipeline.preprocess.run import (
     IMAGES,
     SHARDS,
-    Progress,
     convert,
     make_job,
     plan_shards,
@@ -96,7 +96,7 @@ def convert_share(
     *,
     share: tuple[int, int],
     workers: int = 1,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> ArrayStatus:
     """Do task `share` of a conversion, or what is missing of it.
 
@@ -131,7 +131,7 @@ def finish_shares(
     *,
     where: Mapping[str, Path | None] | None = None,
     max_bad: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> ConversionResult:
     """Complete a shard set whose tasks have all been done.
 

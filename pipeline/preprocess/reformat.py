@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import FileEntry, HashedFile, file_entry, replacing, sha256_file, write_bytes
 from spikebridge.pipeline.base.installation import command
+from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.checks.samples import Layout, check_rows, walk_hdf5, walk_tar
 from spikebridge.pipeline.preprocess.card import dataset_card
 from spikebridge.pipeline.preprocess.output import ConversionResult, claim, find_existing, lock, make_work_folder
-from spikebridge.pipeline.preprocess.run import Progress
 from spikebridge.pipeline.preprocess.tasks import TaskResult
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.shards import manifest as manifests
@@ -56,7 +56,7 @@ def reformat(
     format_: str | None = None,
     codec: str | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> ConversionResult:
     """Write a shard set again in another container or codec.
 
@@ -75,12 +75,11 @@ def reformat(
     if done := find_existing(work, out, overwrite=overwrite):
         return done
     folder = make_work_folder(out)
-    show = progress or (lambda items, total, what: items)
     with lock(folder):
         claim(work, out)
         paths = [(split, path) for split in SPLITS for path in shards.event_shards(split)]
         files = []
-        for split, path in show(paths, len(paths), "event shards"):
+        for split, path in progress(paths, len(paths), "event shards"):
             files += _reformat_shard(work, split, path, out)
         for name in (STATIC_FILE, REJECTS):
             _copy(shards, name, out)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from spikebridge.pipeline.base.errors import PipelineError
 from spikebridge.pipeline.base.executors import Workers, open_workers
 from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.datasets.splits import assign_image_roles
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
 from spikebridge.pipeline.preprocess.complete import finish
@@ -36,8 +36,6 @@ from spikebridge.pipeline.preprocess.tasks import Job, TaskResult, reject
 from spikebridge.pipeline.shards.static_parts import read_parts
 from spikebridge.pipeline.shards.static_pool import StaticImages
 
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
-"""Wraps an iterable to show progress: (items, total, what)."""
 IMAGES, SHARDS = "static images", "event shards"
 """What progress is shown of."""
 MOST_DEATHS = 5
@@ -52,7 +50,7 @@ def convert(
     scheduler: str | None = None,
     max_bad: int = 0,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> ConversionResult:
     """Convert into `out`, or continue there, or find that it is already done.
 
@@ -122,9 +120,7 @@ def plan_shards(conversion: Conversion, job: Job, lost: Mapping[str, str]) -> tu
     return replace(job, key_bytes=longest), [shard.without(lost) for shard in shards]
 
 
-def run_tasks(
-    workers: Workers, job: Job, tasks: Sequence[Task], progress: Progress | None, what: str
-) -> list[TaskResult]:
+def run_tasks(workers: Workers, job: Job, tasks: Sequence[Task], progress: Progress, what: str) -> list[TaskResult]:
     """Do the tasks that are not done yet, and return the results of all in the order of the tasks.
 
     Raises:
@@ -148,7 +144,7 @@ def run_tasks(
         waiting.extendleft(reversed(lost))
 
     coming: Iterable[tuple[Task, TaskResult]] = workers.run(partial(attempt, job), missing, requeue=requeue)
-    for _, result in progress(coming, len(missing), what) if progress else coming:
+    for _, result in progress(coming, len(missing), what):
         deaths = 0
         results[result.name] = result
     return [results[task.name] for task in tasks]
