@@ -90,8 +90,8 @@ def verify(path: Path, *, progress: Progress = no_progress) -> Verification:
     if absent := [split for split in shards.manifest["splits"] if split not in shards.present]:
         report.notes.append(f"only a part of the set was pulled: {', '.join(absent)} is not here and was not checked")
     shard_recordings: list[Recordings] = []
-MOST_ENVIRONMENT_BYTES = 2**16
-
+    static_content = _check_files(shards, shard_recordings, report, progress)
+    report.problems += _check_absent(shards)
     report.problems += _check_listing(path, shards.manifest["files"])
     if os.path.lexists(path / manifests.ENVIRONMENT):
         report.unchecked.append(manifests.ENVIRONMENT)

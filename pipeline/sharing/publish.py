@@ -110,7 +110,7 @@ def pull(
         out, id, bytes (of all files wanted), splits.
 
     Raises:
-        ShardSetError: see `find` and `transfer.fetch`.
+        ShardSetError: see `find_set` and `transfer.fetch`.
         SettingsError: an unknown split, or a folder with something else in it.
     """
     if unknown := sorted(set(splits) - set(SPLITS)):
