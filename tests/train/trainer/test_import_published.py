@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_named_and_refused_or_left_out(tmp_path, shards, ca
     words = (
         "missing (1): feature.1.bn.weight",
         "unexpected (1): fc3.weight",
-        "dvs_fc.1.bias: checkpoint [7], expected [3]",
+        "dvs_fc.1.bias: found [7], expected [3]",
     )
     with pytest.raises(RunError) as caught:
         import_checkpoint(path, shards, tiny_recipe(**RECIPE), tmp_path / "run", device="cpu")
