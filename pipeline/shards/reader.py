@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
-import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from spikebridge.pipeline.base.files import FileEntry, sha256_once
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.codec import GZIP, MAX_RATIO, RAW, unpack
+from spikebridge.pipeline.shards.open_files import MOST_OPEN, OpenFiles
 from spikebridge.pipeline.shards.static_pool import STATIC_FILE, StaticImages, read_static
 from spikebridge.pipeline.shards.writer import EXTENSION, index_dtype, index_path, npy_header
 
@@ -55,7 +57,7 @@ class Split:
         dtype: stored type.
         codec: `raw`, or `gzip`: each sample is unpacked, never to more than the shape says.
         header: what precedes the numbers in an unpacked sample.
-        wait_for_file: called with the name of a shard before it is opened.
+        wait_for_file: called with the name of a shard before it is read.
         reopen: opens the split again; what a copy of it in another process is made of.
     """
 
@@ -79,8 +81,7 @@ class Split:
         self._keys = index["key"]
         self._places = [np.ascontiguousarray(index[name]) for name in ("offset", "length", "crc32")]
         self._codec, self._header, self._wait_for_file, self._reopen = codec, header, wait_for_file, reopen
-        self._files: dict[int, int] = {}
-        self._lock = threading.Lock()
+        self._files = OpenFiles(MOST_OPEN)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -106,17 +107,20 @@ class Split:
         out = np.empty((len(rows), *self.shape), self.dtype)
         row = out.nbytes // max(1, len(rows))
         memory = out.reshape(-1).view(np.uint8).data
-        shards = self.shard_of[rows].tolist()
-        files = {shard: self._file(shard) for shard in set(shards)}
+        shard_of = self.shard_of[rows]
         fill = self._unpack if self._codec == GZIP else self._copy
-        places = (column[rows].tolist() for column in self._places)
-        for i, (shard, offset, length, crc32) in enumerate(zip(shards, *places, strict=True)):
-            target = memory[i * row : (i + 1) * row]
-            if not fill(files[shard], target, offset, length) or zlib.crc32(target) != crc32:
-                raise ShardSetError(
-                    f"{self.shards[shard]}: sample {self._keys[rows[i]].decode()} is damaged or cut (checksum "
-                    f"differs). Run `{command('verify', self.shards[0].parent)}`, then convert or copy it again."
-                )
+        offsets, lengths, checksums = (column[rows].tolist() for column in self._places)
+        by_shard = np.argsort(shard_of, kind="stable").tolist()
+        for shard, of_shard in itertools.groupby(by_shard, key=shard_of.tolist().__getitem__):
+            with self._reading(self.shards[shard]) as file:
+                for i in of_shard:
+                    target = memory[i * row : (i + 1) * row]
+                    if not fill(file, target, offsets[i], lengths[i]) or zlib.crc32(target) != checksums[i]:
+                        key, path = self._keys[rows[i]].decode(), self.shards[shard]
+                        raise ShardSetError(
+                            f"{path}: sample {key} is damaged or cut (checksum differs). "
+                            f"Run `{command('verify', path.parent)}`, then convert or copy it again."
+                        )
         return out
 
     def _copy(self, file: int, target: memoryview, offset: int, length: int) -> bool:
@@ -135,21 +139,17 @@ class Split:
         """Read all samples [n,T,P,H,W] in their stored order."""
         return self.read(np.arange(len(self)))
 
-    def _file(self, shard: int) -> int:
-        with self._lock:
-            if shard not in self._files:
-                self._wait_for_file(self.shards[shard].name)
-                try:
-                    self._files[shard] = os.open(self.shards[shard], os.O_RDONLY | os.O_CLOEXEC)
-                except OSError as error:
-                    raise ShardSetError(
-                        f"{self.shards[shard]}: cannot be opened ({error.strerror}). Convert or copy the set again."
-                    ) from error
-            return self._files[shard]
-
-    def __del__(self) -> None:
-        for file in getattr(self, "_files", {}).values():
-            os.close(file)
+    @contextmanager
+    def _reading(self, path: Path) -> Iterator[int]:
+        """Keep a shard open while the `with` block lasts; yields its descriptor."""
+        self._wait_for_file(path.name)
+        try:
+            with self._files.reading(path) as file:
+                yield file
+        except OSError as error:
+            raise ShardSetError(
+                f"{path}: cannot be opened or read ({error.strerror}). Convert or copy the set again."
+            ) from error
 
 
 def _reopen_split(reopen: Callable[[], ShardSet], name: str) -> Split:
