@@ -30,6 +30,7 @@ def first_batch(shards):
     return TrainingBatches(ShardSet(shards), settings, device=torch.device("cpu"), needs_static=True).batch(0, 0)
 
 
+@pytest.mark.long  # each day the pages on machines and sharing are run, with every step of this one
 @pytest.mark.usefixtures("without_matplotlib")
 def test_from_raw_data_on_one_machine_to_a_trained_network_on_another(tmp_path):
     here, there = tmp_path / "Iceland", tmp_path / "Japan"

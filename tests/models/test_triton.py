@@ -100,13 +100,21 @@ def test_every_rule(neuron, surrogate):
     agree(x, neuron=neuron, surrogate=surrogate, reset=reset, statistics=None, pool=False, potential=True, streams=(1,))
 
 
-def test_many_tiles_and_channels_that_fill_none(monkeypatch):
+@pytest.mark.parametrize(
+    ("shape", "streams", "widest"),
+    [
+        ((2, 2, 2, 19, 11, 9), (0, 1), 16),
+        pytest.param((2, 2, 2, 67, 11, 9), (0, 1), 64, marks=pytest.mark.long),
+        ((6, 1, 1, 3, 21, 20), (1,), 16),
+        pytest.param((40, 1, 1, 3, 21, 20), (1,), 64, marks=pytest.mark.long),
+    ],
+)
+def test_many_tiles_and_channels_that_fill_none(monkeypatch, shape, streams, widest):
     if DEVICE == "cpu":  # the interpreter's own would be one tile
-        monkeypatch.setattr(fire_triton, "TILE", 4096)
-        monkeypatch.setattr(fire_triton, "WIDEST", 64)
+        monkeypatch.setattr(fire_triton, "TILE", 64 * widest)
+        monkeypatch.setattr(fire_triton, "WIDEST", widest)
     how = {"neuron": "PLIF", "surrogate": "QGateGrad", "reset": "hard", "statistics": "per_step", "potential": True}
-    agree(frames((2, 2, 2, 67, 11, 9)), pool=True, **how)
-    agree(frames((40, 1, 1, 3, 21, 20)), pool=False, streams=(1,), **how)
+    agree(frames(shape), pool=len(streams) == 2, streams=streams, **how)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -128,8 +136,15 @@ def test_statistics_far_from_zero_in_float32():
     torch.testing.assert_close(found[-2].double(), exact[-2], rtol=1e-4, atol=0)  # running variance
 
 
-@pytest.mark.parametrize("kind", ["vgg_snn", "resnet18_snn", "scnn"])
-@pytest.mark.parametrize("streams", ["both", "event"])
+LARGE = [("resnet18_snn", "both"), ("resnet18_snn", "event"), ("vgg_snn", "event")]
+NETWORKS = [
+    pytest.param(kind, streams, marks=pytest.mark.long if (kind, streams) in LARGE else ())
+    for kind in ("vgg_snn", "resnet18_snn", "scnn")
+    for streams in ("both", "event")
+]
+
+
+@pytest.mark.parametrize(("kind", "streams"), NETWORKS)
 def test_whole_network_equals_the_oracle(kind, streams):
     net, static, event = draw_case(kind, T=2, B=2, size=9 if kind == "resnet18_snn" else 16, seed=3)
     static = None if streams == "event" else static
@@ -176,7 +191,8 @@ def test_what_it_refuses():
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="triton compiles for the card at hand")
-@pytest.mark.parametrize(("learned", "pool"), [pytest.param(False, True, marks=pytest.mark.long), (True, False)])
+@pytest.mark.parametrize(("learned", "pool"), [(False, True), (True, False)])
+@pytest.mark.long  # each day test_pretended_step compiles the kernels as a step launches them
 def test_kernels_compile_for_a_gpu_that_is_not_there(learned, pool, tmp_path):
     """The interpreter takes more than the compiler does: compile every kernel for sm_90, T=10, fp16 storage."""
     import subprocess

@@ -14,6 +14,7 @@ from deadly import environment, sleeper
 
 from spikebridge.pipeline.base.errors import PipelineError, SettingsError
 from spikebridge.pipeline.base.executors import open_workers
+from spikebridge.pipeline.base.progress import no_progress
 from spikebridge.pipeline.checks.verify import verify
 from spikebridge.pipeline.preprocess.isolation import ProcessDiedError, attempt, run_in_subprocess
 from spikebridge.pipeline.preprocess.plan import plan_static
@@ -180,7 +181,7 @@ def test_workers_that_die_without_end(digits_raw, tmp_path, monkeypatch):
     monkeypatch.setattr("spikebridge.pipeline.preprocess.run.attempt", die)
     job = make_job(conversion, tmp_path / "set")
     with open_workers(processes=2) as workers, pytest.raises(PipelineError, match="2 workers died in a row"):
-        run_tasks(workers, job, chunks, None, "static images")
+        run_tasks(workers, job, chunks, no_progress, "static images")
 
 
 def die(job, task):

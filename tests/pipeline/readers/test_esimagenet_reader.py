@@ -96,7 +96,7 @@ def test_converts_and_verifies(raw, tmp_path):
         ({"pos": np.array([[1e12, 1, 1]])}, "out_of_range"),
         ({"pos": np.array([[1.5, 1, 1]])}, "fractional"),
         ({"pos": np.array([[np.nan, 1, 1]])}, "fractional"),
-        ({"pos": np.array([print], dtype=object)}, "damaged"),
+        ({"pos": np.array([print], dtype=object)}, "pickle"),
     ],
 )
 def test_bad_samples(raw, change, expected):

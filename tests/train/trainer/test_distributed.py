@@ -74,7 +74,7 @@ def test_torchrun_from_the_command_line(shard_set, tmp_path):
 def test_one_process_alone():
     alone = Distributed()
     assert alone.is_main
-    assert alone.highest(3, 1) == (3, 1)
+    assert alone.all_reduce_max(3, 1) == (3, 1)
     assert alone.broadcast_bytes(b"x") == b"x"
     assert alone.on_main(lambda: {"a": 1}) == {"a": 1}
     assert local_device("cpu") == "cpu"
