@@ -66,6 +66,10 @@ def slope(u, KIND: tl.constexpr, ALPHA: tl.constexpr):
     return found.to(u.dtype)
 
 
+TWO_AT_ONCE = tl.constexpr(not triton.knobs.runtime.interpret)
+"""Whether two sums are one reduction; the interpreter adds number by number then, which takes minutes."""
+
+
 @triton.jit
 def add_pairs(a, b, c, d):
     """Add two pairs, member by member: the operation of a reduction of two tensors at once."""
@@ -246,7 +250,11 @@ def backward(
             m = tl.load(mean + row + t * C, mask=in_c, other=0.0)[None, :]
             kept = pid.to(tl.int64) * T * C + t * C + c
             far = tl.num_programs(0).to(tl.int64) * T * C
-            plain, centred = tl.reduce((grad, grad * tl.where(inside, raw - m, 0.0)), 0, add_pairs)
+            weighed = grad * tl.where(inside, raw - m, 0.0)
+            if TWO_AT_ONCE:
+                plain, centred = tl.reduce((grad, weighed), 0, add_pairs)
+            else:
+                plain, centred = tl.sum(grad, 0), tl.sum(weighed, 0)
             tl.store(sums + kept, plain, mask=in_c)
             tl.store(sums + far + kept, centred, mask=in_c)
         if GRAD_X:
