@@ -397,7 +397,7 @@ def finish(
             moves, behind, counted = in_steps, step, S * T
         if FIRST_ROW < 0:
             left = tl.where(moves, MOMENTUM * tl.exp((counted - 1 - behind).to(tl.float64) * LOG_LEFT), 0.0)[:, None]
-            kept = tl.exp(tl.zeros((BLOCK_C,), tl.float64) + counted * LOG_LEFT)
+            kept = tl.exp((tl.zeros((BLOCK_C,), tl.float64) + counted) * LOG_LEFT)  # an int times it is float32
             move_row(running_mean + c, in_c, kept, tl.sum(left * centre, 0))
             move_row(running_variance + c, in_c, kept, tl.sum(left * unbiased, 0))
         else:
