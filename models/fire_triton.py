@@ -2,7 +2,8 @@
 
 Axes: B batch, S streams, R = B*S, T time, C channels, H, W. Memory is channels-last: a layer that comes so is read
 in place and leaves so; another is copied once, and what follows it is channels-last. Kept for backward: the input
-(a convolution's output, in its own type) and [S,T,C] statistics; potential and spikes are computed again.
+(a convolution's output, in its own type) and [S,T,C] statistics; potential and spikes are computed again, those too
+that a convolution behind neurons without pooling would keep, see `models.recomputation`.
 
 Nothing here waits for the device or copies from the host, so that a CUDA graph can hold it.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from spikebridge.models.errors import BackendError
 from spikebridge.models.folding import channels_last, empty_channels_last
 from spikebridge.models.neurons import FiringRule, Neuron
 from spikebridge.models.normalization import StepNorm
+from spikebridge.models.recomputation import offer
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """The interpreter's time goes by operations, whatever their size: there programs are as large as arrays fit a cache."""
@@ -129,6 +131,34 @@ def _steps_and_channels(S: int, T: int, C: int) -> dict[str, int]:
     return {"STEPS": triton.next_power_of_2(S * T), "BLOCK_C": min(triton.next_power_of_2(C), NARROW)}
 
 
+def _launch_forward(x: Tensor, k: Tensor | float, plan: Plan) -> tuple[Tensor, Tensor | None]:
+    """Spikes and potential, see `FusedFire.forward`."""
+    H, W, C = _sizes(x, plan)
+    R, T = x.shape[0] * x.shape[1], x.shape[2]
+    shape = (*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2) if plan.pool else x.shape
+    spikes = empty_channels_last(x, shape, x.dtype)
+    after = empty_channels_last(x, x.shape, _accumulator(x)) if plan.potential else None
+    scale, shift, _ = _affine(plan.norm, x)
+    places = -(-H // 2) * -(-W // 2) if plan.pool else H * W
+    blocks = _blocks(4 * places if plan.pool else places, C, TILE)
+    if plan.pool:  # a program holds four pixels of each of its places
+        blocks["BLOCK_P"] = max(1, blocks["BLOCK_P"] // 2)
+    grid = (R * triton.cdiv(places, blocks["BLOCK_P"]), triton.cdiv(C, blocks["BLOCK_C"]))
+    kernels.forward[grid](
+        *(x, scale, shift, k if isinstance(k, Tensor) else x, spikes, x if after is None else after),
+        *(x.shape[1], H, W, C),
+        T=T,
+        ACC=tl.float64 if x.dtype == torch.float64 else tl.float32,
+        NORM=plan.norm is not None,
+        POOL=plan.pool,
+        POTENTIAL=plan.potential,
+        **_rule(k, plan.rule),
+        **blocks,
+        num_warps=WARPS,
+    )
+    return spikes, after
+
+
 class FusedFire(torch.autograd.Function):
     """Spikes and potential of x [B,S,T,...], channels-last, under a plan."""
 
@@ -137,29 +167,7 @@ class FusedFire(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, k: Tensor | float, plan: Plan
     ) -> tuple[Tensor, Tensor | None]:
         """Spikes (pooled where planned) in the type of x, potential after reset (where planned) in float32 or more."""
-        H, W, C = _sizes(x, plan)
-        R, T = x.shape[0] * x.shape[1], x.shape[2]
-        shape = (*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2) if plan.pool else x.shape
-        spikes = empty_channels_last(x, shape, x.dtype)
-        after = empty_channels_last(x, x.shape, _accumulator(x)) if plan.potential else None
-        scale, shift, _ = _affine(plan.norm, x)
-        places = -(-H // 2) * -(-W // 2) if plan.pool else H * W
-        blocks = _blocks(4 * places if plan.pool else places, C, TILE)
-        if plan.pool:  # a program holds four pixels of each of its places
-            blocks["BLOCK_P"] = max(1, blocks["BLOCK_P"] // 2)
-        grid = (R * triton.cdiv(places, blocks["BLOCK_P"]), triton.cdiv(C, blocks["BLOCK_C"]))
-        kernels.forward[grid](
-            *(x, scale, shift, k if isinstance(k, Tensor) else x, spikes, x if after is None else after),
-            *(x.shape[1], H, W, C),
-            T=T,
-            ACC=tl.float64 if x.dtype == torch.float64 else tl.float32,
-            NORM=plan.norm is not None,
-            POOL=plan.pool,
-            POTENTIAL=plan.potential,
-            **_rule(k, plan.rule),
-            **blocks,
-            num_warps=WARPS,
-        )
+        spikes, after = _launch_forward(x, k, plan)
         learned = isinstance(k, Tensor)
         ctx.save_for_backward(x, weight, bias, k if learned else None)
         ctx.k, ctx.plan = None if learned else k, plan
@@ -315,10 +323,12 @@ def fire(
     with torch.no_grad():
         statistics = None if norm is None else _batch_norm(x, norm, streams)
     weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
-    spikes: tuple[Tensor, Tensor | None] = FusedFire.apply(
-        x, weight, bias, node.gain(), Plan(node.rule, pool, potential, statistics)
-    )
-    return spikes
+    k, plan = node.gain(), Plan(node.rule, pool, potential, statistics)
+    spikes, after = FusedFire.apply(x, weight, bias, k, plan)
+    if x.ndim == 6 and not pool:  # pooled spikes are a quarter as large, and four times as much work to make again
+        again, kept, gain = replace(plan, potential=False), x.detach(), k.detach() if isinstance(k, Tensor) else k
+        offer(spikes, lambda: _launch_forward(kept, gain, again)[0])
+    return spikes, after
 
 
 def try_triton(node: Neuron, *, device: torch.device, dtype: torch.dtype) -> None:

@@ -19,6 +19,17 @@ def fold(sequences: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     return channels_last(torch.stack([frames.transpose(0, 1).to(dtype) for frames in sequences], dim=1))
 
 
+def fold_padded(sequences: Sequence[Tensor], dtype: torch.dtype, *, channels: int) -> Tensor:
+    """`fold` with channels of zeros behind those of the frames, up to a number of `channels`."""
+    T, B, C, H, W = sequences[0].shape
+    folded = empty_channels_last(sequences[0], (B, len(sequences), T, channels, H, W), dtype)
+    if channels > C:
+        folded.zero_()
+    for stream, frames in enumerate(sequences):
+        folded[:, stream, :, :C].copy_(frames.transpose(0, 1))
+    return folded
+
+
 def channels_last(x: Tensor) -> Tensor:
     """Lay [B,S,T,C,H,W] out in memory as [B,S,T,H,W,C], copied unless it is so already; [B,S,T,F] contiguous."""
     if x.ndim != 6:

@@ -67,6 +67,14 @@ def fire(
     return (over_frames(lambda full: F.avg_pool2d(full, 2), spikes) if pool and not whole else spikes), after
 
 
+class FrameConv2d(nn.Conv2d):
+    """A network's first convolution, whose frames may come with further channels of zeros."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        missing = x.shape[1] - weight.shape[1]
+        return super()._conv_forward(x, F.pad(weight, (0, 0, 0, 0, 0, missing)) if missing else weight, bias)
+
+
 _MASK = 0xFFFFFFFF
 
 

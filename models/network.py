@@ -12,13 +12,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from spikebridge.models import backends
 from spikebridge.models.errors import InputShapeError, ModelError
 from spikebridge.models.features import resolve
-from spikebridge.models.folding import fold
+from spikebridge.models.folding import fold, fold_padded
+from spikebridge.models.layers import FrameConv2d
 from spikebridge.models.neurons import Neuron, make_neuron
 from spikebridge.models.normalization import StepNorm
 from spikebridge.models.output import TransferOutput
 from spikebridge.models.published import LoadReport, load_published
+from spikebridge.models.recomputation import recompute_offered
+
+FULL_CHANNELS = 8
+"""What a number of channels is a multiple of where tensor cores multiply 16-bit numbers at full speed."""
 
 
 @dataclass(frozen=True)
@@ -148,17 +154,31 @@ class TransferNetwork(nn.Module):
         given = [(stream, frames) for stream, frames in enumerate((static, event)) if frames is not None]
         self._check_frames([frames for _, frames in given])
         streams = [stream for stream, _ in given]
-        x = fold([frames for _, frames in given], self.coefficients.dtype)  # [B,S,T,C,H,W]
-        hidden, features = self.encode(x, streams, dropout_seeds)
+        sequences = [frames for _, frames in given]
+        if self._runs_on_triton(sequences[0]):
+            with recompute_offered():
+                hidden, features = self.encode(self._fold_for_gpu(sequences), streams, dropout_seeds)
+        else:
+            hidden, features = self.encode(fold(sequences, self.coefficients.dtype), streams, dropout_seeds)
         logits: list[Tensor | None] = [None, None]
-        aligned: list[Tensor | None] = [None, None]
-        # taken apart at once: backward then writes the streams' gradients side by side, where a selection of each would
-        # fill a tensor of both with zeros and add them up
-        for stream, own, feature in zip(streams, hidden.unbind(1), features.unbind(1), strict=True):
+        # taken apart at once, see `TransferOutput`
+        for stream, own in zip(streams, hidden.unbind(1), strict=True):
             logits[stream] = self.classify(own, stream).transpose(0, 1)  # [T,B,K]
-            aligned[stream] = feature.transpose(0, 1).flatten(2)  # [T,B,F]
         rates = {name: node.rate for name, node in self._nodes().items() if node.rate is not None}
-        return TransferOutput(logits[0], logits[1], aligned[0], aligned[1], rates if self._record else {})
+        return TransferOutput(logits[0], logits[1], features, rates if self._record else {})
+
+    def _runs_on_triton(self, frames: Tensor) -> bool:
+        """Whether these frames' neurons will be computed by Triton."""
+        x = frames[:, :, :1, 0, 0].transpose(0, 1)[:, None].to(self.coefficients.dtype)  # [B,1,T,1]
+        return any(backends.choose(x, node.rule) == "triton" for node in self._nodes().values())
+
+    def _fold_for_gpu(self, sequences: Sequence[Tensor]) -> Tensor:
+        """Fold both streams to [B,S,T,C,H,W]; for a `FrameConv2d` in 16 bits, C is what tensor cores are fast with."""
+        kind = sequences[0].device.type
+        if not torch.is_autocast_enabled(kind) or not any(isinstance(each, FrameConv2d) for each in self.modules()):
+            return fold(sequences, self.coefficients.dtype)
+        channels = -(-sequences[0].shape[2] // FULL_CHANNELS) * FULL_CHANNELS
+        return fold_padded(sequences, torch.get_autocast_dtype(kind), channels=channels)
 
     def _check_frames(self, sequences: Sequence[Tensor]) -> None:
         if not sequences:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spikebridge.models.build import network
 from spikebridge.models.features import fire_aligned
 from spikebridge.models.folding import over_frames
-from spikebridge.models.layers import SequenceDropout, fire
+from spikebridge.models.layers import FrameConv2d, SequenceDropout, fire
 from spikebridge.models.network import NetworkSettings, TransferNetwork
 
 VOTERS = 10  # neurons per class
@@ -38,7 +38,7 @@ class NMNISTSNN(TransferNetwork):
         super().__init__(settings)
         channels, hidden = settings.scaled(128), settings.scaled(2048)
         H, W = (side // 4 for side in settings.input_size)
-        self.conv1 = nn.Conv2d(settings.in_channels, channels, 3, padding=1, bias=False)
+        self.conv1 = FrameConv2d(settings.in_channels, channels, 3, padding=1, bias=False)
         self.bn1, self.node1 = self.make_norm(channels), self.make_node()
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2, self.node2 = self.make_norm(channels), self.make_node()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spikebridge.models.build import network
 from spikebridge.models.features import fire_aligned
 from spikebridge.models.folding import over_frames
-from spikebridge.models.layers import fire
+from spikebridge.models.layers import FrameConv2d, fire
 from spikebridge.models.network import NetworkSettings, TransferNetwork
 from spikebridge.models.neurons import Neuron
 from spikebridge.models.normalization import StepNorm
@@ -84,7 +84,7 @@ class SpikingResNet(TransferNetwork):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
         channels = settings.scaled(CHANNELS[0])
-        self.conv1 = conv3x3(settings.in_channels, channels)
+        self.conv1 = FrameConv2d(settings.in_channels, channels, 3, padding=1, bias=False)
         for stage, (published, blocks) in enumerate(zip(CHANNELS, self.blocks, strict=True), start=1):
             wide = settings.scaled(published)
             strides = [1 if stage == 1 else 2] + [1] * (blocks - 1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spikebridge.models.build import network
 from spikebridge.models.features import fire_aligned
 from spikebridge.models.folding import over_frames
-from spikebridge.models.layers import fire
+from spikebridge.models.layers import FrameConv2d, fire
 from spikebridge.models.network import NetworkSettings, TransferNetwork
 
 # (published index, channels); every second one is followed by pooling, which takes the index in between.
@@ -23,9 +23,9 @@ POOLED = (1, 4, 7, 10)
 class SpikingConv(nn.Module):
     """conv3x3 without bias, BN, neurons."""
 
-    def __init__(self, net: TransferNetwork, channels: int, out: int) -> None:
+    def __init__(self, net: TransferNetwork, channels: int, out: int, *, first: bool) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, out, 3, padding=1, bias=False)
+        self.conv = (FrameConv2d if first else nn.Conv2d)(channels, out, 3, padding=1, bias=False)
         self.bn, self.node = net.make_norm(out), net.make_node()
 
     def forward(
@@ -58,7 +58,7 @@ class VGGSNN(TransferNetwork):
         channels = settings.in_channels
         for index, published in CONVOLUTIONS:
             wide = settings.scaled(published)
-            self.feature[str(index)] = SpikingConv(self, channels, wide)
+            self.feature[str(index)] = SpikingConv(self, channels, wide, first=not self.feature)
             channels = wide
         H, W = (side // 16 for side in settings.input_size)
         self.static_head = nn.Linear(channels * H * W, settings.num_classes)

@@ -8,6 +8,7 @@ Domain", AAAI 2024. TET: Deng et al., "Temporal Efficient Training of Spiking Ne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,8 @@ TET_TARGET = 0.5
 CKA_EPS = 1e-7
 SMALLEST_BATCH = {"biased": 3, "debiased": 4}
 """CKA estimators, and the batch below which each is constant or undefined."""
+GRAM_PARTS = 8
+"""Parts that a sum over all features is split in on a GPU, if their number can be divided by it."""
 FUSED_ON = {"cuda"}
 """Kinds of device that compute the loss in fewer, larger operations; elsewhere runs keep their last bits."""
 
@@ -56,19 +59,28 @@ class TransferLoss:
     """Further terms of a method by name, unweighted 0-d tensors; part of the total with weights of the method's own."""
 
 
-class _Gram(torch.autograd.Function):
-    """x x^T [T,B,B] of x [T,B,F]; its gradient is one product, not the two that autograd makes of a product."""
+class _Grams(torch.autograd.Function):
+    """x_n x_n^T [N,B,B] of x [B,N,F] in one product; its gradient is another, not the two that autograd makes of one.
+
+    Both read and write x where it lies. A product of few rows and a long sum leaves most of a GPU idle, so the sum is
+    split in parts.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        return x @ x.mT
+        B, N, F = x.shape
+        parts = math.gcd(F, GRAM_PARTS)
+        split = x.view(B, N * parts, F // parts).transpose(0, 1)
+        return (split @ split.mT).view(N, parts, B, B).sum(1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return (grad + grad.mT) @ x
+        found = torch.empty_like(x)
+        torch.bmm(grad + grad.mT, x.transpose(0, 1), out=found.transpose(0, 1))
+        return found
 
 
 def _centred(gram: Tensor) -> Tensor:
@@ -113,10 +125,24 @@ def linear_cka(x: Tensor, y: Tensor, *, estimator: str = "biased") -> Tensor:
         x, y = x.float(), y.float()
     centre = _centred if estimator == "biased" else _u_centred
     with torch.autocast(x.device.type, enabled=False):
-        if x.device.type in FUSED_ON:
-            k, m = centre(torch.stack([_Gram.apply(x), _Gram.apply(y)])).unbind()
-        else:
-            k, m = centre(x @ x.mT), centre(y @ y.mT)  # [T,B,B]
+        return _alignment(centre(x @ x.mT), centre(y @ y.mT))  # of [T,B,B]
+
+
+def _cka_of_streams(aligned: Tensor, *, estimator: str) -> Tensor:
+    """Compute `linear_cka` of both streams' features [B,2,T,F] or [B,2,T,C,H,W], whose order does not matter."""
+    B, S, T = aligned.shape[:3]
+    if aligned.dtype in (torch.float16, torch.bfloat16):
+        aligned = aligned.float()
+    if aligned.ndim == 6:
+        aligned = aligned.permute(0, 1, 2, 4, 5, 3)  # as it lies in memory
+    centre = _centred if estimator == "biased" else _u_centred
+    with torch.autocast(aligned.device.type, enabled=False):
+        grams: Tensor = _Grams.apply(aligned.reshape(B, S * T, -1))
+        return _alignment(*centre(grams).view(S, T, B, B).unbind())
+
+
+def _alignment(k: Tensor, m: Tensor) -> Tensor:
+    """Alignment [T] of centred Gram matrices [T,B,B]."""
     # vector_norm has gradient 0 at 0, where a written-out square root has none
     norms = torch.linalg.vector_norm(k, dim=(-2, -1)) * torch.linalg.vector_norm(m, dim=(-2, -1))
     return (k * m).sum((-2, -1)) / (norms + CKA_EPS)
@@ -215,6 +241,11 @@ def domain_loss(cka: Tensor, *, weights: Tensor | None = None, estimator: str = 
     return (distance if weights is None else weights * distance).mean()
 
 
+def _given(features: Tensor | None) -> Tensor:
+    assert features is not None
+    return features
+
+
 def transfer_loss(
     out: TransferOutput,
     labels: Tensor,
@@ -265,21 +296,24 @@ def transfer_loss(
 
     if mixture is not None:
         raise ValueError("Mixed samples with two streams: a sample of two classes has no static partner to align.")
+    fused = out.static_logits.device.type in FUSED_ON
     aligning, classifying = step_weights(coefficients, mode=weights) if regularization else (None, None)  # [T]
-    if tet and out.static_logits.device.type in FUSED_ON:
+    if tet and fused:
         terms = _tet_terms(torch.cat([out.static_logits, out.event_logits]), labels).chunk(2)  # two of [T]
         static, event = terms[0].mean(), (terms[1] if classifying is None else classifying * terms[1]).mean()
     else:
         static = classification_loss(out.static_logits, labels, tet=tet)
         event = classification_loss(out.event_logits, labels, tet=tet, weights=classifying)
-    assert out.static_features is not None
-    assert out.event_features is not None
     # Features may come from more samples than the labels: those of all processes.
-    if out.event_features.shape[1] < max(SMALLEST_BATCH[cka], smallest_aligned_batch):
+    samples = len(_given(out.aligned)) if fused else _given(out.event_features).shape[1]
+    if samples < max(SMALLEST_BATCH[cka], smallest_aligned_batch):
         return TransferLoss(total=static + event, static=static, event=event, domain=zero, cka=skipped)
 
     with torch.set_grad_enabled(torch.is_grad_enabled() and domain_coefficient != 0):
-        aligned = linear_cka(out.static_features, out.event_features, estimator=cka)  # [T]
+        if fused:
+            aligned = _cka_of_streams(_given(out.aligned), estimator=cka)  # [T]
+        else:
+            aligned = linear_cka(_given(out.static_features), _given(out.event_features), estimator=cka)
         domain = domain_loss(aligned, weights=aligning, estimator=cka)
     return TransferLoss(
         total=static + event + domain_coefficient * domain,

@@ -68,7 +68,7 @@ def main() -> None:
                 functional.reset_net(self.encoder)
                 logits.append(head(self.encoder(frames).flatten(2)))
                 features.append(self.last.v_seq.flatten(2))
-            return TransferOutput(*logits, *features)
+            return TransferOutput(*logits, torch.stack(features).permute(2, 0, 1, 3))
 
     torch.manual_seed(0)
     net = Network().train()

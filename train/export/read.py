@@ -37,7 +37,7 @@ class ExportedNetwork(nn.Module):
 
     def forward(self, static: None, event: Tensor) -> TransferOutput:
         """Compute event logits; there is no static stream."""
-        return TransferOutput(None, self.function(event), None, None)
+        return TransferOutput(None, self.function(event), None)
 
 
 NEEDED: dict[str, type] = {"shard_set": str, "weights": str, "threads": int, "batch_size": int}

@@ -136,11 +136,8 @@ class TrainStep:
         if self._partners is not None and out.static_features is not None and out.event_features is not None:
             several = len(inputs.labels) // len(batch.labels)  # samples shown for each one of the batch
             sizes = tuple(several * size for size in micro.sizes)
-            gathered = dataclasses.replace(
-                out,
-                static_features=self.distributed.all_gather(out.static_features, sizes),
-                event_features=self.distributed.all_gather(out.event_features, sizes),
-            )
+            of_all = [self.distributed.all_gather(own, sizes) for own in (out.static_features, out.event_features)]
+            gathered = dataclasses.replace(out, aligned=torch.stack(of_all).permute(2, 0, 1, 3))  # [N,S,T,F]
         loss = self.method.loss(gathered, inputs, self.network.coefficients, heads)
         if inspect is not None:
             inspect(loss, (inputs.static, inputs.event))
