@@ -12,7 +12,7 @@ from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import RunError, ShardMismatchError
 from spikebridge.train.evaluation.score import Scores, same_threads, score, split_frames
 from spikebridge.train.networks.build import choose_device, load_network, require_backend
-from spikebridge.train.runs.folder import RunFolder, contents_id, read_result
+from spikebridge.train.runs.folder import RunFolder, contents_id, open_run
 from spikebridge.train.runs.result import RunResult
 
 
@@ -51,7 +51,7 @@ def evaluate(
         if backend != "auto":
             raise RunError(f"{run_dir}: an exported network brings its own code; leave --backend out")
         return evaluate_export(run_dir, shards, split=split, device=device, trust=trust)
-    run, result, torch_device = RunFolder(run_dir), read_result(run_dir), choose_device(device)
+    (run, result), torch_device = open_run(run_dir), choose_device(device)
     if weights not in ("best", "last"):
         raise RunError(f"weights {weights!r}: expected best or last")
     shards = open_shards_of(run, result, shards)

@@ -27,7 +27,7 @@ from spikebridge.train.errors import ExportError
 from spikebridge.train.export.card import model_card
 from spikebridge.train.networks.build import encode_network, load_network
 from spikebridge.train.runs.checkpoints import write_atomic
-from spikebridge.train.runs.folder import RunFolder, read_result
+from spikebridge.train.runs.folder import open_run
 from spikebridge.train.runs.result import RunResult
 
 SCHEMA = 1
@@ -80,7 +80,7 @@ def export(
         RunError: no finished run, or the file cannot be written.
     """
     as_folder = str(out).endswith("/") or Path(out).is_dir()
-    out, run, result = Path(out), RunFolder(run_dir), read_result(run_dir)
+    out, (run, result) = Path(out), open_run(run_dir)
     if format not in WRITERS:
         raise ExportError(f"format {format!r} is not known; expected {', '.join(WRITERS)}")
     if weights not in ("best", "last"):

@@ -20,7 +20,7 @@ from spikebridge.models import TransferNetwork
 from spikebridge.models.normalization import EVENT
 from spikebridge.train.errors import NetworkError, RunError
 from spikebridge.train.runs.checkpoints import read_json, read_weights, write_json
-from spikebridge.train.runs.folder import RunFolder, read_result
+from spikebridge.train.runs.folder import RunFolder, open_run
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def read_start(run_dir: str | Path) -> Start:
     Raises:
         RunError: no run there, an unfinished or a damaged one.
     """
-    run, result = RunFolder(run_dir), read_result(run_dir)
+    run, result = open_run(run_dir)
     tensors, description = read_weights(run.best)
     try:
         return Start(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.train.errors import RunError
-from spikebridge.train.runs.folder import RunFolder, read_metrics, read_result
+from spikebridge.train.runs.folder import open_run, read_metrics
 from spikebridge.train.runs.result import RunResult
 
 
@@ -87,7 +87,7 @@ def load_run(run_dir: Path) -> RunRecord:
     Raises:
         RunError: no run, an unfinished one, or a damaged file.
     """
-    run, result = RunFolder(run_dir), read_result(run_dir)
+    run, result = open_run(run_dir)
     try:
         metrics, config = read_metrics(run_dir), run.config.read_text(encoding="utf-8")
         predictions = _read_predictions(run.predictions, result["classes"]) if run.predictions.exists() else None

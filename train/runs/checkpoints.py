@@ -1,13 +1,16 @@
 """Checkpoints: weights and optimiser state as safetensors, the rest as plain JSON, each file written whole or not.
 
 A checkpoint is two files, and a third with the weights of the best epoch. The tensors go first, under names with epoch
-and step; `state.json`, which names them, is the commit. Killed in between, the older files are still whole. Nothing is
-pickled. A commit can be taken after any step; how often is the caller's `CheckpointInterval`.
+and step; `state.json`, which names them with their sums, is the commit. Killed in between, the older files are still
+whole. The checkpoint before the last one stays, under `before.json`: what a run continues from where the last one is
+damaged. Nothing is pickled. A commit can be taken after any step; how often is the caller's `CheckpointInterval`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +23,13 @@ from torch.optim import Optimizer
 
 from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.train.errors import RunError
+from spikebridge.train.runs.sums import encode_json, require_seal, seal
 
-STATE_FILE = "state.json"
-SCHEMA = 2
-"""Version of the checkpoint's layout."""
+STATE_FILE, BEFORE_FILE = "state.json", "before.json"
+SCHEMA, WITHOUT_SUMS = 3, 2
+"""Versions of the checkpoint's layout that are read."""
+TENSOR_FILE = re.compile(r"(best-\d+|epoch-\d+-step-\d+)\.safetensors")
+"""Names of the files of tensors."""
 LARGEST_SHARE = 20
 """Commits by the clock lie at least so many times their own duration apart: 5 % of the run at most."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -47,7 +53,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with one key per line, atomically; NaN is refused."""
-    write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+    write_atomic(path, encode_json(value))
 
 
 def read_json(path: Path) -> Any:
@@ -136,15 +142,21 @@ def collect_tensors(
 
 
 def save_checkpoint(
-    folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], *, best: tuple[int, bytes] | None = None
+    folder: Path,
+    tensors: dict[str, Tensor],
+    state: dict[str, Any],
+    *,
+    best: tuple[int, bytes] | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> None:
-    """Commit a checkpoint and remove the one before.
+    """Commit a checkpoint; keep the one before and remove those before it.
 
     Args:
         folder: `checkpoint/` of a run.
         tensors: from `collect_tensors`, and whatever else is to come back; optimiser settings come from the recipe.
         state: plain JSON with `epoch` and `step`, the number of finished ones.
         best: the best epoch so far and its weights file; written unless it is there.
+        files: SHA-256 of what the run holds besides, by name below its folder.
 
     Raises:
         RunError: the disk is full; the checkpoint before is unharmed.
@@ -153,30 +165,47 @@ def save_checkpoint(
     name = f"epoch-{state['epoch']:06d}-step-{state['step']:09d}.safetensors"
     best_name = None if best is None else f"best-{best[0]:06d}.safetensors"
     before = read_state(folder) or {}
-    if best is not None and best_name is not None and best_name != before.get("best_tensors"):
-        write_atomic(folder / best_name, best[1])  # unknown to the commit before: a leftover, or not there
-    write_weights(folder / name, tensors, {})
-    write_json(folder / STATE_FILE, {"schema": SCHEMA, **state, "tensors": name, "best_tensors": best_name})
+    sums = dict(files or {})
+    if best is not None and best_name is not None:
+        place = f"{folder.name}/{best_name}"
+        known = before.get("files", {}).get(place) if best_name == before.get("best_tensors") else None
+        sums[place] = known or hashlib.sha256(best[1]).hexdigest()
+        if best_name != before.get("best_tensors"):
+            write_atomic(folder / best_name, best[1])  # unknown to the commit before: a leftover, or not there
+    content = encode_weights(tensors, {})
+    sums[f"{folder.name}/{name}"] = hashlib.sha256(content).hexdigest()
+    write_atomic(folder / name, content)
+    if before:
+        write_atomic(folder / BEFORE_FILE, (folder / STATE_FILE).read_bytes())
+    written = {"schema": SCHEMA, **state, "tensors": name, "best_tensors": best_name, "files": sums}
+    write_json(folder / STATE_FILE, seal(written))
+    kept = {STATE_FILE, name, best_name} | (
+        {BEFORE_FILE, before["tensors"], before["best_tensors"]} if before else set()
+    )
     for other in folder.iterdir():
-        if other.name not in (STATE_FILE, name, best_name):
+        if other.name not in kept:
             other.unlink()
 
 
-def read_state(folder: Path) -> dict[str, Any] | None:
-    """Read the state of the last checkpoint; None when nothing was committed yet.
+def read_state(folder: Path, name: str = STATE_FILE) -> dict[str, Any] | None:
+    """Read the state of the last checkpoint, or of the one before; None when nothing was committed yet.
 
     Raises:
         RunError: damaged, or of another version.
     """
-    path = folder / STATE_FILE
+    path = folder / name
     if not path.exists():
         return None
     state: dict[str, Any] = read_json(path)
-    if state.get("schema") != SCHEMA:
+    require_seal(path, read_file(path), state, schema=SCHEMA)
+    if state.get("schema") not in (SCHEMA, WITHOUT_SUMS):
         raise RunError(
-            f"{path}: a checkpoint of schema {state.get('schema', 1)}, this version reads {SCHEMA}; "
+            f"{path}: a checkpoint of schema {state.get('schema', 1)}, this version reads {WITHOUT_SUMS} and {SCHEMA}; "
             "finish the run with the version that began it, or start again with --overwrite"
         )
+    for key in ("tensors", "best_tensors"):
+        if state[key] is not None and not TENSOR_FILE.fullmatch(state[key]):
+            raise RunError(f"{path}: {key} is {state[key]!r}; expected a name as train gives; start with --overwrite")
     return state
 
 

@@ -7,10 +7,10 @@ A run folder holds
     metrics.jsonl                    one line per epoch
     prepared.safetensors             what the method made before the first step (a teacher); absent for most methods
     metrics.csv                      the same as a table, up to the last checkpoint that ended an epoch
-    checkpoint/                      only while the run is unfinished
+    checkpoint/                      only while the run is unfinished; the last two
     weights/{best,last}.safetensors  parameters and buffers; the header names the network
     predictions.csv                  test samples: key, label, prediction, one score per class
-    result.json                      written last: its presence means finished
+    result.json                      written last: its presence means finished; has the sums of all of the above
     tensorboard/                     on request
     .lock                            while a process works there; whoever finds it locked is refused
 """
@@ -22,6 +22,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -31,15 +32,26 @@ from typing import Any
 
 import numpy as np
 
-from spikebridge.pipeline.base.files import FileLock
+from spikebridge.pipeline.base.files import FileLock, sha256_once
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe, differences, dump_recipe, load_recipe
 from spikebridge.train.config.settings import ShardSettings
 from spikebridge.train.errors import RunError, ShardMismatchError
-from spikebridge.train.runs.checkpoints import read_json, read_state, write_atomic, write_json
-from spikebridge.train.runs.result import RunResult
+from spikebridge.train.runs.checkpoints import (
+    BEFORE_FILE,
+    STATE_FILE,
+    read_file,
+    read_json,
+    read_state,
+    write_atomic,
+    write_json,
+)
+from spikebridge.train.runs.result import SCHEMA, RunResult
 from spikebridge.train.runs.state import flatten_numbers
+from spikebridge.train.runs.sums import require_file, require_seal, seal, sha256_start
+
+log = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
 CONTAINER_SETTINGS = ("format", "codec", "samples_per_shard")
@@ -123,7 +135,7 @@ class RunFolder:
                 + "\nchoose a new folder, give the same settings to continue it, or pass --overwrite to start again"
             )
         finished = self.result.exists()
-        record = read_json(self.result) if finished else read_state(self.checkpoint)
+        record = read_result(self.path) if finished else self._newest_state()
         if record is None:
             return "new"
         if record["shard_set"] != shard_set and (not contents or record.get("contents") != contents):
@@ -149,6 +161,79 @@ class RunFolder:
                     entry.unlink(missing_ok=True)
         if not self.config.exists():
             write_atomic(self.config, f"# recipe: {recipe.name}\n\n{dump_recipe(recipe)}".encode())
+
+    def _newest_state(self) -> dict[str, Any] | None:
+        """Return the state of the last checkpoint, or of the one before where it cannot be read."""
+        try:
+            return read_state(self.checkpoint) or read_state(self.checkpoint, BEFORE_FILE)
+        except RunError:
+            if state := read_state(self.checkpoint, BEFORE_FILE):
+                return state
+            raise
+
+    def open_checkpoint(self) -> dict[str, Any] | None:
+        """Return the state of the last checkpoint, all of whose files are as they were written; None without one.
+
+        Where the last one is damaged, the one before takes its place, with a warning.
+
+        Raises:
+            RunError: damaged, and so is the one before, or there is none.
+        """
+        damage: RunError | None = None
+        for name in (STATE_FILE, BEFORE_FILE):
+            path = self.checkpoint / name
+            try:
+                if (state := read_state(self.checkpoint, name)) is None:
+                    damage = damage or RunError(f"{path}: missing")
+                    continue
+                self._require_committed(state)
+            except RunError as error:
+                damage = damage or error
+                continue
+            if damage is not None:
+                log.warning("%s. The run continues from the checkpoint before, at step %d", damage, state["step"])
+                write_atomic(self.checkpoint / STATE_FILE, read_file(path))
+            return state
+        if damage is not None and self.checkpoint.is_dir() and any(self.checkpoint.glob("*.json")):
+            raise RunError(f"{damage}. No whole checkpoint is left; start again with --overwrite") from damage
+        return None
+
+    def _require_committed(self, state: dict[str, Any]) -> None:
+        """Refuse a checkpoint of which a file is not what it was; one without sums passes."""
+        for name, expected in state.get("files", {}).items():
+            if name == self.metrics.name:
+                if sha256_start(self.metrics, state["metrics_bytes"]) != expected:
+                    raise RunError(f"{self.metrics}: changed in the epochs that the checkpoint knows of")
+            else:
+                require_file(self.path / name, expected)
+
+    def committed_sums(self, metrics_bytes: int) -> dict[str, str]:
+        """Return the SHA-256 of what a checkpoint relies on besides its own files, by name below the folder."""
+        sums = {path.name: sha256_once(path) for path in (self.config, self.init, self.prepared) if path.exists()}
+        return sums | {self.metrics.name: sha256_start(self.metrics, metrics_bytes)}
+
+    @property
+    def _lasting(self) -> tuple[Path, ...]:
+        """Return the files that a finished run consists of, but for its result."""
+        logs = self.config, self.init, self.metrics, self.prepared, self.table
+        return *logs, self.best, self.last, self.predictions
+
+    def require_unchanged(self, result: RunResult) -> None:
+        """Refuse a finished run of which a file is not what it was; absent ones, and a run without sums, pass.
+
+        Raises:
+            RunError: names the file.
+        """
+        sums = result.get("files", {})
+        for path in self._lasting:
+            expected = sums.get(str(path.relative_to(self.path)))
+            if expected is not None and path.exists():
+                try:
+                    require_file(path, expected)
+                except RunError as error:
+                    raise RunError(
+                        f"{error}; put it back from a copy, or train the run again with --overwrite"
+                    ) from error
 
     def append_metrics(self, line: dict[str, Any]) -> int:
         """Add one line to metrics.jsonl; returns the file's new length in bytes. `sync_metrics` makes it durable.
@@ -232,17 +317,24 @@ class RunFolder:
             writer.writerow([key, classes[label], classes[int(np.argmax(row))], *scores])
         write_atomic(self.predictions, text.getvalue().encode())
 
-    def finish(self, result: RunResult) -> None:
-        """Write result.json, which makes the run finished, and drop the checkpoint."""
-        write_json(self.result, result)
+    def finish(self, result: RunResult) -> RunResult:
+        """Write result.json with the sums of all files, which makes the run finished, and drop the checkpoint.
+
+        Returns:
+            What it holds.
+        """
+        sums = {str(path.relative_to(self.path)): sha256_once(path) for path in self._lasting if path.exists()}
+        sealed: RunResult = seal({**result, "files": sums})  # type: ignore[assignment]
+        write_json(self.result, sealed)
         shutil.rmtree(self.checkpoint, ignore_errors=True)
+        return sealed
 
 
 def read_result(run_dir: str | Path) -> RunResult:
     """Read the result of a finished run.
 
     Raises:
-        RunError: no run there, or an unfinished one.
+        RunError: no run there, an unfinished one, or a result that is not as it was written.
     """
     run = RunFolder(run_dir)
     if not run.result.exists():
@@ -252,7 +344,19 @@ def read_result(run_dir: str | Path) -> RunResult:
             raise RunError(f"{run.path}: no such file or folder; expected a run, a folder written by train")
         raise RunError(f"{run.path}: no run here; expected a folder written by train")
     result: RunResult = read_json(run.result)
+    require_seal(run.result, read_file(run.result), result, schema=SCHEMA)
     return result
+
+
+def open_run(run_dir: str | Path) -> tuple[RunFolder, RunResult]:
+    """Open a finished run, all of whose files are as they were written.
+
+    Raises:
+        RunError: as `read_result`, or a file of the run has changed.
+    """
+    run, result = RunFolder(run_dir), read_result(run_dir)
+    run.require_unchanged(result)
+    return run, result
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+SCHEMA = 2
+"""Version of the content; from 2 on it has sums."""
+
 
 class SplitScores(TypedDict):
     """Accuracy (0 to 1) and loss (nats) of splits, with the best weights and with the last; None without samples."""
@@ -83,6 +86,10 @@ class RunResult(SplitScores):
     training_cpu_seconds: NotRequired[float | None]
     energy_nj: NotRequired[float | None]
     """Per recording, estimated."""
+    files: NotRequired[dict[str, str]]
+    """SHA-256 by name below the run folder."""
+    self_sha256: NotRequired[str]
+    """Of result.json itself, see `runs.sums`."""
 
 
 def accuracy_of(result: SplitScores, split: str) -> float | None:

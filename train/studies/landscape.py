@@ -42,7 +42,7 @@ from spikebridge.train.evaluation.score import same_threads, score
 from spikebridge.train.networks.build import load_network
 from spikebridge.train.report.format import csv_text
 from spikebridge.train.runs.checkpoints import read_json, write_atomic, write_json
-from spikebridge.train.runs.folder import LOCK_FILE, RunFolder, read_result
+from spikebridge.train.runs.folder import LOCK_FILE, RunFolder, open_run
 from spikebridge.train.runs.result import RunResult
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer.progress import NullProgress
@@ -145,7 +145,7 @@ def landscape(
     from spikebridge.train.report.write import require_matplotlib
 
     require_matplotlib("a landscape's plots need")
-    points, run, result, out = points or LossPoints(), RunFolder(run_dir), read_result(run_dir), Path(out)
+    points, (run, result), out = points or LossPoints(), open_run(run_dir), Path(out)
     shards = open_shards_of(run, result, shards)
     network, _ = load_network(run.best, device=torch.device("cpu"))
     frames = _frames(shards, result, split, limit)

@@ -14,7 +14,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.report.format import aligned, csv_text, markdown, points, protocol_words, spread
 from spikebridge.train.runs.checkpoints import write_atomic, write_json
-from spikebridge.train.runs.folder import read_metrics, read_result
+from spikebridge.train.runs.folder import open_run, read_metrics
 from spikebridge.train.runs.result import RunResult, accuracy_of
 from spikebridge.train.statistics import CONFIDENCE, Difference, difference, mean_and_std
 from spikebridge.train.studies.grids import AXES, Grid, GridDescription, Row
@@ -155,7 +155,7 @@ def table_of(
     shard_sets: Sequence[ShardSet],
 ) -> AblationTable:
     """Return the content of ablation.json, from finished runs, a tuning per row, and the shard sets in use."""
-    results = {entry.path: read_result(entry.path) for entry in entries}
+    results = {entry.path: open_run(entry.path)[1] for entry in entries}
     tuned = {one["row"]: one for one in tuning}
     rows = []
     for amount in dict.fromkeys(amount for row in grid.rows for amount in row.amounts):

@@ -152,7 +152,7 @@ class Trainer:
     def restore(self) -> None:
         """Restore the last checkpoint, or begin before the first step; rank 0 reads and broadcasts."""
         folder = self.run.checkpoint
-        saved = self.distributed.on_main(lambda: checkpoints.read_state(folder))
+        saved = self.distributed.on_main(self.run.open_checkpoint)
         self._prepare_method()
         if saved is None:
             if self.distributed.is_main:
@@ -173,6 +173,8 @@ class Trainer:
         self._committed = (self.state.epoch, self.state.step)
         if self.distributed.is_main:
             self.run.truncate_metrics(self.state.metrics_bytes)
+            if self.state.epoch:
+                self.run.write_table()
             if saved["best_tensors"] is not None:
                 self.best_weights = checkpoints.read_file(folder / saved["best_tensors"])
 
@@ -403,7 +405,8 @@ class Trainer:
             best = self.state.best.epoch, self.best_weights
         if self.state.epoch != max(0, self._committed[0]):
             self.run.write_table()
-        checkpoints.save_checkpoint(self.run.checkpoint, tensors, asdict(self.state), best=best)
+        files = self.run.committed_sums(self.state.metrics_bytes)
+        checkpoints.save_checkpoint(self.run.checkpoint, tensors, asdict(self.state), best=best, files=files)
         self._committed = (self.state.epoch, self.state.step)
         self._commit_ended = time.monotonic()
         self._commit_cost = self._commit_ended - started

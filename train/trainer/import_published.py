@@ -19,7 +19,7 @@ from spikebridge.train.evaluation.recalibration import recalibrate
 from spikebridge.train.evaluation.score import score, split_frames
 from spikebridge.train.networks.build import choose_device, encode_network, make_network, network_arguments
 from spikebridge.train.runs import checkpoints
-from spikebridge.train.runs.folder import RunFolder, contents_id, read_result, require_shards
+from spikebridge.train.runs.folder import RunFolder, contents_id, open_run, require_shards
 from spikebridge.train.runs.result import Imported, RunResult
 from spikebridge.train.runs.state import TrainState
 from spikebridge.train.trainer.result import build_result
@@ -77,7 +77,7 @@ def import_checkpoint(
     if status == "unfinished":
         raise RunError(f"{run.path} holds a run that is being trained; choose another folder, or pass --overwrite")
     if status == "finished":
-        there = read_result(run.path)
+        _, there = open_run(run.path)
         if "imported" not in there or there["imported"]["sha256"] != digest:
             raise RunError(f"{run.path} holds another run; choose another folder, or pass --overwrite")
         log.info("%s is imported already", run.path)
@@ -113,8 +113,7 @@ def import_checkpoint(
         device=target,
     )
     result["init"], result["imported"], result["backend"] = None, taken, "+".join(sorted(ran))
-    run.finish(result)
-    return result
+    return run.finish(result)
 
 
 def _load_published(

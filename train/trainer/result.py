@@ -19,7 +19,7 @@ from spikebridge.train.evaluation.score import Scores, split_scores
 from spikebridge.train.networks.precision import tf32
 from spikebridge.train.runs import checkpoints
 from spikebridge.train.runs.folder import RunFolder
-from spikebridge.train.runs.result import RunResult
+from spikebridge.train.runs.result import SCHEMA, RunResult
 from spikebridge.train.runs.state import TrainState
 from spikebridge.train.trainer.epochs import SELECTION, Trainer
 
@@ -107,7 +107,7 @@ def build_result(
     if test is not None:
         run.write_predictions(shards.split("test").keys, test.labels, test.logits, shards.classes)
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "method": recipe.train.method,
         "recipe_name": recipe.name,
         "recipe": recipe.tables(),

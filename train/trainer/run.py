@@ -22,7 +22,7 @@ from spikebridge.train.networks.initial_weights import (
     start_from,
 )
 from spikebridge.train.runs.checkpoints import CheckpointInterval
-from spikebridge.train.runs.folder import RunFolder, contents_id, read_result, require_shards
+from spikebridge.train.runs.folder import RunFolder, contents_id, open_run, require_shards
 from spikebridge.train.runs.result import RunResult
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer.distributed import Distributed, init_distributed, local_device
@@ -115,7 +115,7 @@ def train(
 
         if distributed.on_main(status) == "finished":
             log.info("%s is finished already", run.path)
-            return distributed.on_main(lambda: read_result(run.path))
+            return distributed.on_main(lambda: open_run(run.path)[1])
         trainer = Trainer(
             shards,
             recipe.train,
@@ -142,7 +142,7 @@ def train(
                 return state
 
             if distributed.on_main(claim) == "finished":
-                return distributed.on_main(lambda: read_result(run.path))
+                return distributed.on_main(lambda: open_run(run.path)[1])
             return _finish_run(
                 trainer, recipe, distributed, ran, progress=progress or NullProgress, tensorboard=tensorboard
             )
@@ -175,8 +175,7 @@ def _finish_run(
     def finish() -> RunResult:
         result = finish_training(trainer, recipe)
         result["init"], result["backend"] = recorded_start(run), "+".join(sorted(ran))
-        run.finish(result)
-        return result
+        return run.finish(result)
 
     try:
         while trainer.state.epoch < recipe.train.epochs:

@@ -14,6 +14,7 @@ import torch
 from browser import browse, chromium
 from click.testing import CliRunner
 from PIL import Image
+from run_folders import change_result
 
 from spikebridge.cli import main
 from spikebridge.pipeline.events.arrays import Events
@@ -121,11 +122,6 @@ def old(runs, tmp_path):
     return shutil.copytree(runs["event_only", 0], tmp_path / "old")
 
 
-def change(run, **values):
-    path = run / "result.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-
 def opened(*run_dirs, out, shards=None):
     return checked(report.write_report(run_dirs, out / "report.html", shards=shards))
 
@@ -199,7 +195,7 @@ def test_several_runs(runs, written):
 def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(runs, old, tmp_path):
     result = json.loads((old / "result.json").read_text())
     result["recipe"]["train"]["events_per_class"] = 3
-    change(old, recipe=result["recipe"])
+    change_result(old, recipe=result["recipe"])
     page = opened(runs["event_only", 0], old, out=tmp_path)
     assert "event_only, events_per_class 3" in page.words
     assert "±" not in page.words.partition("is the standard deviation")[0].rstrip("± ")
@@ -213,13 +209,13 @@ def test_without_the_shard_set(runs, tmp_path):
 
 
 def test_with_another_shard_set(shards, old, tmp_path):
-    change(old, shard_set="f" * 64)
+    change_result(old, shard_set="f" * 64)
     assert "this run used shard set ffff" in opened(old, out=tmp_path, shards=shards).words
 
 
 def test_names_are_text(shards, old, tmp_path):
     """Class names, keys and recipes come from files; none of them may become markup."""
-    change(old, classes=[NASTY, "1"], recipe_name=NASTY, dataset=NASTY)
+    change_result(old, classes=[NASTY, "1"], recipe_name=NASTY, dataset=NASTY)
     rows = (old / "predictions.csv").read_text().splitlines()
     (old / "predictions.csv").write_text(
         "\n".join([rows[0], *(f"{NASTY.replace(chr(34), '')},1,1,0.1,0.9" for _ in rows[1:])]) + "\n"
@@ -245,13 +241,13 @@ def test_runs_of_older_versions(old, tmp_path):
 
 
 def test_no_test_split(old, tmp_path):
-    change(old, test_accuracy=None, last_test_accuracy=None, confusion=None, samples={"train": 26, "test": 0})
+    change_result(old, test_accuracy=None, last_test_accuracy=None, confusion=None, samples={"train": 26, "test": 0})
     (old / "predictions.csv").unlink()
     assert "The test split is empty" in opened(old, out=tmp_path).words
 
 
 def test_legacy_protocol_is_labelled(old, tmp_path):
-    change(old, protocol="legacy", selection_split="test")
+    change_result(old, protocol="legacy", selection_split="test")
     assert "LEGACY protocol: checkpoint chosen on the test split" in opened(old, out=tmp_path).words
 
 
@@ -260,7 +256,7 @@ def test_many_classes_get_a_picture(old, tmp_path):
     np.fill_diagonal(counts, 5)
     counts[4] = 0
     counts[7, 7] = 0
-    change(old, classes=[f"class number {k}" for k in range(101)], confusion=counts.tolist())
+    change_result(old, classes=[f"class number {k}" for k in range(101)], confusion=counts.tolist())
     (old / "predictions.csv").unlink()
     page = opened(old, out=tmp_path)
     assert page.tags.count("svg") == 5
@@ -277,6 +273,7 @@ def test_errors(runs, old, tmp_path, monkeypatch):
         report.write_report([], out)
     with pytest.raises(RunError, match="no such file or folder; expected a run"):
         report.write_report([tmp_path / "nothing"], out)
+    change_result(old)
     (old / "predictions.csv").write_text("key,label,prediction,score_0\na,unknown,1,x\n")
     with pytest.raises(RunError, match="damaged"):
         report.write_report([old], out)

@@ -46,12 +46,15 @@ def test_round_trip_of_weights_and_moments(tmp_path):
             assert torch.equal(value, second.state_dict()["state"][index][name])
 
 
-def test_only_the_last_checkpoint_stays(tmp_path):
+def test_only_the_last_two_checkpoints_stay(tmp_path):
     network, optimizer = trained(0)
     (tmp_path / ".epoch-000001.safetensors.partial").write_bytes(b"half")
     for epoch in range(3):
         save(tmp_path, network, optimizer, {"epoch": epoch})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-000002-step-000000014.safetensors", "state.json"]
+    tensors = ["epoch-000001-step-000000007.safetensors", "epoch-000002-step-000000014.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["before.json", *tensors, "state.json"]
+    before = checkpoints.read_state(tmp_path, "before.json")
+    assert [state["tensors"] for state in (before, checkpoints.read_state(tmp_path))] == tensors
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_alone(tmp_path, monkeypatch):
@@ -100,12 +103,13 @@ def test_the_best_weights_are_committed_with_the_rest(tmp_path):
     save(tmp_path, network, optimizer, {"epoch": 3}, best=(3, b"third"))
     assert checkpoints.read_state(tmp_path)["best_tensors"] == "best-000003.safetensors"
     assert (tmp_path / "best-000003.safetensors").read_bytes() == b"third"
+    save(tmp_path, network, optimizer, {"epoch": 4}, best=(3, b"third"))
     assert not (tmp_path / "best-000001.safetensors").exists()
 
 
 def test_another_schema_is_refused(tmp_path):
     checkpoints.write_json(tmp_path / "state.json", {"epoch": 1, "tensors": "epoch-000001.safetensors"})
-    with pytest.raises(RunError, match="a checkpoint of schema 1, this version reads 2"):
+    with pytest.raises(RunError, match="a checkpoint of schema 1, this version reads 2 and 3"):
         checkpoints.read_state(tmp_path)
 
 

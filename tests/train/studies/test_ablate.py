@@ -18,6 +18,7 @@ from browser import chromium
 from click.testing import CliRunner
 from conftest import ROOT
 from dask_cluster import dask_cluster
+from run_folders import change_result
 from servers import serving
 
 from spikebridge import cli
@@ -243,22 +244,17 @@ def copied(finished, tmp_path):
     return tmp_path / "copied"
 
 
-def change(run, **values):
-    path = run / "result.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
-
 def test_the_learning_rate_is_chosen_on_validation_alone(copied, shards, grid):
     loaded, executor = grid(), Inline()
     for run in copied.glob("runs/kt-2-lr*-seed5-*"):
         good = "-lr0.001-" in run.name
-        change(run, validation_accuracy=0.9 if good else 0.1, test_accuracy=0.1 if good else 0.9)
+        change_result(run, validation_accuracy=0.9 if good else 0.1, test_accuracy=0.1 if good else 0.9)
     table = ablate(loaded, [shards], copied, workers=lambda: nullcontext(executor), device="cpu")
     tuned = {one["row"]: one for one in table["tuning"]}
     assert tuned["kt"] == {"row": "kt", "chosen": 0.001, "validation": {"0.001": 0.9, "0.01": 0.1}}
     assert {line["row"]: line["learning_rate"] for line in table["table"]}["kt"] == 0.001
     for run in copied.glob("runs/kt-2-lr*-seed5-*"):
-        change(run, validation_accuracy=0.5)
+        change_result(run, validation_accuracy=0.5)
     table = ablate(loaded, [shards], copied, workers=lambda: nullcontext(executor), device="cpu")
     assert table["tuning"][0]["chosen"] == 0.001  # of equals the smallest
 

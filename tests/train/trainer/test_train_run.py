@@ -19,8 +19,7 @@ from spikebridge.train.errors import (
     ShardMismatchError,
 )
 from spikebridge.train.evaluation.evaluate import evaluate
-from spikebridge.train.runs import checkpoints
-from spikebridge.train.runs.folder import read_metrics
+from spikebridge.train.runs.folder import RunFolder, read_metrics
 from spikebridge.train.runs.state import Best
 from spikebridge.train.trainer import epochs
 from spikebridge.train.trainer import run as loop
@@ -158,7 +157,7 @@ def test_processor_time_adds_up_over_sittings(tmp_path, shards, monkeypatch):
         def process_time(self):
             return self.cpu
 
-    clock, real, read = Clock(), epochs.Trainer._step, checkpoints.read_state
+    clock, real, read = Clock(), epochs.Trainer._step, RunFolder.open_checkpoint
 
     def step(self, index):
         real(self, index)
@@ -171,10 +170,10 @@ def test_processor_time_adds_up_over_sittings(tmp_path, shards, monkeypatch):
     parts = train_in_two_sittings(shards, recipe, tmp_path / "parts", step=5)
     assert parts["training_cpu_seconds"] == 9
 
-    def older(path):
-        return (state := read(path)) and {name: value for name, value in state.items() if "cpu" not in name}
+    def older(run):
+        return (state := read(run)) and {name: value for name, value in state.items() if "cpu" not in name}
 
-    monkeypatch.setattr(checkpoints, "read_state", older)  # a run that began before it was counted
+    monkeypatch.setattr(RunFolder, "open_checkpoint", older)  # a run that began before it was counted
     assert train_in_two_sittings(shards, recipe, tmp_path / "old", step=5)["training_cpu_seconds"] is None
     same_run(tmp_path / "whole", tmp_path / "old")
 
