@@ -45,6 +45,8 @@ class Recording:
     """Name of the static image it shows; None when only the class is known."""
     detail: tuple[int, ...] = ()
     """Numbers that the reader needs to find or read it inside its file, and that the listing's hash covers."""
+    sensor_size: tuple[int, int] | None = None
+    """(W, H) in pixels as its file states it, where the recordings of the listing have no size in common."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ class Listing:
     recordings: tuple[Recording, ...]
     """Sorted by name, as are the images."""
     images: tuple[StaticImage, ...]
-    sensor_size: tuple[int, int]
-    """(W, H) in pixels; events outside are an error, and extent `canvas` stretches it."""
+    sensor_size: tuple[int, int] | None
+    """(W, H) in pixels of the sensor of all recordings; events outside are an error, and extent `canvas` stretches it.
+    None where not all files state one size: a conversion then goes by the recordings."""
     shown_fraction: float | None = None
     """Where it is known how the camera saw the static images: the share of the sensor that an image fills, centred and
     with its aspect kept. Extent `canvas` then places the static images likewise."""

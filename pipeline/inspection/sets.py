@@ -26,7 +26,7 @@ from spikebridge.pipeline.inspection.facts import (
     summarize_events,
     summarize_frames,
 )
-from spikebridge.pipeline.inspection.views import LARGEST_SENSOR
+from spikebridge.pipeline.inspection.views import describe_sensor, sensor_of
 from spikebridge.pipeline.readers import get_reader, list_readers
 from spikebridge.pipeline.shards.reader import ShardSet
 
@@ -126,7 +126,7 @@ def list_recordings_alone(root: Path) -> Listing:
         for name, path in zip(names, paths, strict=True)
     )
     note = "no layout of a known data set with its images fits: recordings alone, the class being their folder"
-    return Listing(classes, recordings, (), LARGEST_SENSOR, pairing="none", notes=(note,))
+    return Listing(classes, recordings, (), None, pairing="none", notes=(note,))
 
 
 def sort_splits(names: Iterable[str]) -> list[str]:
@@ -147,8 +147,7 @@ def summarize_raw(
         ClassCounts(name, {subset: counts[label, subset] for subset in subsets})
         for label, name in enumerate(listing.classes)
     ]
-    width, height = listing.sensor_size
-    sensor = "unknown" if listing.sensor_size == LARGEST_SENSOR else f"{width}x{height} pixels"
+    sensor = describe_sensor(listing)
     about = [
         f"sensor {sensor}, {len(listing.images):,} static images, pairs known: {listing.pairing}",
         *listing.notes,
@@ -159,7 +158,7 @@ def summarize_raw(
         recording: Recording = recordings[row]
         try:
             events = reader.read_events(recording)
-            check_events(events, sensor_size=listing.sensor_size, source=recording.name)
+            check_events(events, sensor_size=sensor_of(listing, recording), source=recording.name)
         except RecordingError as error:
             summary.unreadable.append((recording.name, str(error)))
             continue

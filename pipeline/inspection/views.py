@@ -76,6 +76,18 @@ def view_file(path: Path, *, time_bins: int, table: TableOptions) -> RecordingVi
     return RecordingView(facts, frames, events, None, "", origin, simulated)
 
 
+def sensor_of(listing: Listing, recording: Recording) -> tuple[int, int]:
+    """Return (W, H) of the sensor of a recording, or the largest that may be where it is not known."""
+    return recording.sensor_size or listing.sensor_size or LARGEST_SENSOR
+
+
+def describe_sensor(listing: Listing, *recordings: Recording) -> str:
+    """Return the sizes of the sensors of recordings, by default of all, in words."""
+    sizes = {r.sensor_size or listing.sensor_size for r in recordings or listing.recordings}
+    stated = ", ".join(f"{size[0]}x{size[1]}" for size in sorted(size for size in sizes if size))
+    return f"{stated} pixels{' and unknown' if None in sizes else ''}" if stated else "unknown"
+
+
 def view_recording(
     reader: PairReader, listing: Listing, recording: Recording, *, root: Path, time_bins: int
 ) -> RecordingView:
@@ -85,7 +97,7 @@ def view_recording(
         RecordingError: it cannot be used.
     """
     events = reader.read_events(recording)
-    check_events(events, sensor_size=listing.sensor_size, source=recording.name)
+    check_events(events, sensor_size=sensor_of(listing, recording), source=recording.name)
     image = next((image for image in listing.images if image.name == recording.image), None)
     partner = reader.read_image(image) if image else None
     origin = {
@@ -93,7 +105,7 @@ def view_recording(
         "class": listing.classes[recording.label],
         "subset": recording.subset,
         "static": recording.image,
-        "sensor": f"{listing.sensor_size[0]}x{listing.sensor_size[1]}",
+        "sensor": describe_sensor(listing, recording).removesuffix(" pixels"),
         **({"passed_over": _count_passed_over(events)} if events.passed_over else {}),
     }
     note = f"static image {image.name}" if image else ""

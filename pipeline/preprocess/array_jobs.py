@@ -20,22 +20,24 @@ from pathlib import Path
 from typing import Any
 
 from spikebridge.pipeline.base.errors import PipelineError, SettingsError, ShardSetError
-from spikebridge.pipeline.base.executors import open_workers
+from spikebridge.pipeline.base.executors import Workers, open_workers
 from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.preprocess.output import PLAN, ConversionResult, claim_together, find_existing, lock
-from spikebridge.pipeline.preprocess.plan import Task, plan_static
+from spikebridge.pipeline.preprocess.plan import Survey, Task, plan_static
 from spikebridge.pipeline.preprocess.prepare import Conversion, prepare
 from spikebridge.pipeline.preprocess.run import (
     IMAGES,
     SHARDS,
+    SURVEY,
     convert,
     make_job,
     plan_shards,
     run_tasks,
     undecodable_images,
 )
+from spikebridge.pipeline.preprocess.survey import measure_sensor
 from spikebridge.pipeline.preprocess.tasks import Job, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.settings import ConversionSettings
@@ -121,7 +123,9 @@ def convert_share(
         write_bytes(job.work / SHARED, json.dumps({**paths, "tasks": tasks}).encode())
         chunks = plan_static(conversion.listing)
         run_tasks(pool, job, chunks[number - 1 :: tasks], progress, IMAGES)
-        job, shards = plan_shards(conversion, job, conversion.lost(undecodable_images(_load_results(job, chunks))))
+        conversion = measure_sensor(conversion, lambda all_: _survey_together(pool, job, all_, number - 1, progress))
+        lost = conversion.lost(undecodable_images(_load_results(job, chunks)))
+        job, shards = plan_shards(conversion, make_job(conversion, out), lost)
         run_tasks(pool, job, shards[number - 1 :: tasks], progress, SHARDS)
         return _array_status(conversion, job, tasks)
 
@@ -162,6 +166,15 @@ def finish_shares(
     if status.missing:
         raise PipelineError(f"{out}: {status.describe_missing(shared['tasks'])} (again), then finish.")
     return convert(conversion, out, max_bad=max_bad, progress=progress)
+
+
+def _survey_together(
+    pool: Workers, job: Job, tasks: Sequence[Survey], first: int, progress: Progress
+) -> list[TaskResult]:
+    """Do all tasks of a survey, beginning at one of their own: jobs that run at the same time share them out."""
+    start = first % len(tasks)
+    results = run_tasks(pool, job, [*tasks[start:], *tasks[:start]], progress, SURVEY)
+    return [*results[len(tasks) - start :], *results[: len(tasks) - start]]
 
 
 def _load_results(job: Job, tasks: Sequence[Task]) -> list[TaskResult]:

@@ -38,7 +38,7 @@ def finish(
     Raises:
         PipelineError: one recording lies in two splits under different names (any protocol but legacy).
     """
-    notes = list(conversion.listing.notes)
+    notes = list(conversion.notes)
     copies = _find_copies(results)
     if copies and job.settings.protocol != "legacy":
         raise PipelineError(
@@ -114,7 +114,7 @@ def _describe_content(conversion: Conversion, results: Sequence[TaskResult], sta
         "settings": settings.as_dict(),
         "settings_sha256": settings.sha256,
         "classes": list(listing.classes),
-        "sensor_size": list(listing.sensor_size),
+        "sensor_size": list(conversion.sensor_size or listing.sensor_size or ()),
         "shown_fraction": listing.shown_fraction,
         "sample": {
             "axes": "TPHW",

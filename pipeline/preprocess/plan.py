@@ -19,6 +19,7 @@ from spikebridge.pipeline.shards.manifest import SPLITS
 from spikebridge.pipeline.shards.settings import ConversionSettings
 
 IMAGES_PER_CHUNK = 4096
+ITEMS_PER_SURVEY = 32
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,39 @@ class EventShard:
         return replace(self, samples=tuple(s for s in self.samples if s.recording.name not in names))
 
 
-Task = StaticChunk | EventShard
+@dataclass(frozen=True)
+class Survey:
+    """Samples or images of which one task finds a fact that decides how the set is made."""
+
+    name: str
+    """`survey-<fact>-<number>`."""
+    fact: str
+    """A key of `pipeline.preprocess.tasks.FACTS`."""
+    items: tuple[PlannedSample | StaticImage, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the recordings or images."""
+        return tuple(_named(item).name for item in self.items)
+
+    def part(self, start: int, stop: int) -> Survey:
+        """Return the survey of some of the items."""
+        return replace(self, items=self.items[start:stop])
+
+
+def _named(item: PlannedSample | StaticImage) -> Recording | StaticImage:
+    return item.recording if isinstance(item, PlannedSample) else item
+
+
+Task = StaticChunk | EventShard | Survey
+
+
+def plan_survey(fact: str, items: Sequence[PlannedSample | StaticImage]) -> list[Survey]:
+    """Cut items into tasks that find a fact."""
+    starts = range(0, len(items), ITEMS_PER_SURVEY)
+    return [
+        Survey(f"survey-{fact}-{i:05d}", fact, tuple(items[s : s + ITEMS_PER_SURVEY])) for i, s in enumerate(starts)
+    ]
 
 
 def plan_static(listing: Listing) -> list[StaticChunk]:

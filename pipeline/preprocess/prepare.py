@@ -19,8 +19,10 @@ from spikebridge.pipeline.base.files import sha256_file
 from spikebridge.pipeline.datasets.pairs import Listing, PairReader, Recording, find_simulation_note
 from spikebridge.pipeline.datasets.splits import UNUSED, assign_splits, count_splits, read_splits, select
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
+from spikebridge.pipeline.preprocess.sensor import settle_sensor
 from spikebridge.pipeline.preprocess.tasks import Job, reject, try_image, try_recording
 from spikebridge.pipeline.readers import get_reader
+from spikebridge.pipeline.readers.folders import Folders
 from spikebridge.pipeline.shards.settings import ConversionSettings
 
 TRIED = 8
@@ -40,6 +42,10 @@ class Conversion:
     split: Mapping[str, str]
     """Split by recording name; recordings that are not in it are not used."""
     simulated: bool
+    sensor_size: tuple[int, int] | None = None
+    """(W, H) in pixels of the sensor; None until the recordings are measured, which do not state it."""
+    notes: tuple[str, ...] = ()
+    """One line each on what is missing or assumed, for the manifest."""
 
     @property
     def used(self) -> list[Recording]:
@@ -58,7 +64,7 @@ class Conversion:
     def report(self) -> Iterator[str]:
         """Yield lines for a person: what was found, what a whole data set holds, what is missing."""
         yield from self.missing()
-        yield from self.listing.notes
+        yield from self.notes
         if self.rejects:
             yield f"{len(self.rejects)} recordings have no static image"
 
@@ -97,7 +103,7 @@ class Conversion:
         """Estimate the seconds of work for one process from a few recordings and images that are converted now."""
         recordings, images = self.used, self.listing.images
         settings = self.settings
-        job = Job(Path(), settings, self.listing.sensor_size, self.listing.shown_fraction)
+        job = Job(Path(), settings, self.sensor_size, self.listing.shown_fraction)
         each = 0.0
         for items, work in ((recordings, try_recording), (images, try_image)):
             rows = np.unique(np.linspace(0, len(items) - 1, min(len(items), TRIED + 1)).round().astype(int))
@@ -134,6 +140,7 @@ def prepare(
     orphans = [r for r in candidates if r.image is not None and r.image not in images]
     lost = {r.name for r in orphans}
     usable = [r for r in listing.recordings if r.name not in lost]
+    listing = settle_sensor(listing, settings, own_recordings=isinstance(reader, Folders))
     if splits is None:
         split = assign_splits(usable, seed=settings.seed, protocol=settings.protocol)
     else:
@@ -148,7 +155,16 @@ def prepare(
     below = Path(os.path.relpath(listing.recordings[0].path, events_root)).parents
     simulated = reader.card.simulated or any(find_simulation_note(events_root / folder) for folder in below)
     rejects = tuple(reject("recording", r.name, no_static_image(r.name, f"expected image {r.image}")) for r in orphans)
-    return Conversion(settings, reader, listing, rejects, split, simulated)
+    return Conversion(
+        settings,
+        reader,
+        listing,
+        rejects,
+        split,
+        simulated,
+        sensor_size=listing.sensor_size,
+        notes=listing.notes,
+    )
 
 
 def no_static_image(name: str, detail: str) -> RecordingError:

@@ -32,11 +32,12 @@ from spikebridge.pipeline.preprocess.output import (
 )
 from spikebridge.pipeline.preprocess.plan import EventShard, Task, plan_events, plan_static, static_keys
 from spikebridge.pipeline.preprocess.prepare import Conversion, no_static_image
+from spikebridge.pipeline.preprocess.survey import measure_sensor
 from spikebridge.pipeline.preprocess.tasks import Job, TaskResult, reject
 from spikebridge.pipeline.shards.static_parts import read_parts
 from spikebridge.pipeline.shards.static_pool import StaticImages
 
-IMAGES, SHARDS = "static images", "event shards"
+IMAGES, SURVEY, SHARDS = "static images", "recordings looked at", "event shards"
 """What progress is shown of."""
 MOST_DEATHS = 5
 """Deaths of workers in a row, without a task finished in between, after which a conversion gives up."""
@@ -78,7 +79,8 @@ def convert(
             for name, image in lost.items()
         ]
         _check_rejects(rejects, max_bad, job)
-        job, shards = plan_shards(conversion, job, lost)
+        conversion = measure_sensor(conversion, lambda tasks: run_tasks(pool, job, tasks, progress, SURVEY))
+        job, shards = plan_shards(conversion, make_job(conversion, out), lost)
         results = run_tasks(pool, job, shards, progress, SHARDS)
         rejects += [line for result in results for line in result.rejects]
         _check_rejects(rejects, max_bad, job)
@@ -104,7 +106,7 @@ def make_job(conversion: Conversion, out: Path) -> Job:
     """
     make_work_folder(out)
     listing = conversion.listing
-    return Job(out.absolute(), conversion.settings, listing.sensor_size, listing.shown_fraction)
+    return Job(out.absolute(), conversion.settings, conversion.sensor_size, listing.shown_fraction)
 
 
 def undecodable_images(results: Iterable[TaskResult]) -> set[str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,10 +22,10 @@ from spikebridge.pipeline.base.files import FileEntry, file_entry, sha256_file, 
 from spikebridge.pipeline.datasets.pairs import PairReader, Recording, StaticImage
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.framing import to_frames
-from spikebridge.pipeline.events.packing import PackedEvents, pack
+from spikebridge.pipeline.events.packing import LARGEST_SENSOR, PackedEvents, pack
 from spikebridge.pipeline.images.decode import hash_pixels, to_static
 from spikebridge.pipeline.preprocess.decoded_files import ConvertedRecording, cached_frames
-from spikebridge.pipeline.preprocess.plan import EventShard, PlannedSample, StaticChunk, Task
+from spikebridge.pipeline.preprocess.plan import EventShard, PlannedSample, StaticChunk, Survey, Task
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.shards.manifest import WORK_FOLDER
 from spikebridge.pipeline.shards.settings import ConversionSettings
@@ -44,8 +44,8 @@ class Job:
 
     out: Path
     settings: ConversionSettings
-    sensor_size: tuple[int, int]
-    """(W, H) of the recordings."""
+    sensor_size: tuple[int, int] | None
+    """(W, H) of the recordings; None before they are measured: any that fits into a word, and no canvas."""
     shown_fraction: float | None
     """See `pipeline.datasets.pairs.Listing`."""
     key_bytes: int = 1
@@ -55,6 +55,10 @@ class Job:
     def canvas(self) -> tuple[int, int] | None:
         """Return the (W, H) that frames show, or None where each recording's own extent is stretched."""
         return self.sensor_size if self.settings.extent == "canvas" else None
+
+    def facing(self, recording: Recording) -> Job:
+        """Return the job with the sensor of one recording, where the set has several."""
+        return replace(self, sensor_size=recording.sensor_size) if recording.sensor_size else self
 
     @cached_property
     def reader(self) -> PairReader:
@@ -102,8 +106,8 @@ class TaskResult:
         return result
 
     def covers(self, task: Task) -> bool:
-        """Return whether these recordings, no more and no fewer, were the task's; always so for images."""
-        if isinstance(task, StaticChunk):
+        """Return whether these recordings, no more and no fewer, were the task's; always so for images and surveys."""
+        if not isinstance(task, EventShard):
             return True
         return {*(name for _, name, _ in self.samples), *(line["name"] for line in self.rejects)} == set(task.names)
 
@@ -126,8 +130,8 @@ def convert_task(job: Job, task: Task, crashing: frozenset[str] = NONE) -> TaskR
     Recordings or images that are `crashing` are rejected unread, because they kill the process that reads them.
     """
     result = TaskResult(task.name)
-    convert = _convert_static if isinstance(task, StaticChunk) else _convert_events
-    convert(job, task, result, crashing)  # type: ignore[arg-type]
+    convert = {StaticChunk: _convert_static, EventShard: _convert_events, Survey: _survey}[type(task)]
+    convert(job, task, result, crashing)  # type: ignore[operator]
     result.save(job.work)
     return result
 
@@ -135,9 +139,33 @@ def convert_task(job: Job, task: Task, crashing: frozenset[str] = NONE) -> TaskR
 def rehearse_task(job: Job, task: Task) -> None:
     """Do all that a task does but store its result: a process that survives this survives the task."""
     result = TaskResult(task.name)
+    if isinstance(task, Survey):
+        _survey(job, task, result, NONE)
+        return
     convert = _decode_images if isinstance(task, StaticChunk) else _convert_samples
     for _ in convert(job, task, result, NONE):  # type: ignore[arg-type]
         pass
+
+
+def _survey(job: Job, survey: Survey, result: TaskResult, crashing: frozenset[str]) -> None:
+    """Find a fact of all items that can be read; what is wrong with the others is said when they are converted."""
+    for item, name in zip(survey.items, survey.names, strict=True):
+        if name not in crashing:
+            with suppress(RecordingError):
+                FACTS[survey.fact](job, item, result.totals)
+
+
+def _find_extent(job: Job, sample: PlannedSample, totals: dict[str, int]) -> None:
+    """Raise `width` and `height` to what the recording's events reach."""
+    read = partial(job.reader.read_packed, sensor_size=LARGEST_SENSOR)
+    width, height = _read_or_reject(read, sample.recording).extent
+    totals["recordings"] = totals.get("recordings", 0) + 1
+    for name, reach in (("width", width), ("height", height)):
+        totals[name] = max(totals.get(name, 0), reach)
+
+
+FACTS: dict[str, Callable[[Job, Any, dict[str, int]], None]] = {"extent": _find_extent}
+"""What a survey may find, by name; each adds an item's to the totals."""
 
 
 def _reject_crashing(kind: str, name: str) -> dict[str, str]:
@@ -201,6 +229,7 @@ def _convert_samples(job: Job, shard: EventShard, result: TaskResult, crashing: 
 def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tuple[Sample, str]:
     totals = result.totals
     recording = planned.recording
+    job = job.facing(recording)
     if job.reader.many_per_file:
         converted = cached_frames(job.work, recording, lambda: _convert_file(job, recording))
     else:
@@ -227,13 +256,14 @@ def _read(job: Job, recording: Recording) -> Events | PackedEvents:
     """Read a recording, packed at once where nothing has to be done to its events before."""
     if job.settings.filters:
         return _read_or_reject(job.reader.read_events, recording)
-    return _read_or_reject(lambda item: job.reader.read_packed(item, sensor_size=job.sensor_size), recording)
+    sensor_size = job.sensor_size or LARGEST_SENSOR
+    return _read_or_reject(lambda item: job.reader.read_packed(item, sensor_size=sensor_size), recording)
 
 
 def _convert(job: Job, name: str, events: Events | PackedEvents) -> ConvertedRecording:
     """Check, filter and frame the events of one recording."""
-    settings = job.settings
-    packed = events if isinstance(events, PackedEvents) else pack(events, sensor_size=job.sensor_size, source=name)
+    settings, sensor_size = job.settings, job.sensor_size or LARGEST_SENSOR
+    packed = events if isinstance(events, PackedEvents) else pack(events, sensor_size=sensor_size, source=name)
     facts: dict[str, Any] = {"events": len(packed)}
     if packed.overflow_markers:
         facts["overflow_markers"] = packed.overflow_markers
@@ -243,7 +273,7 @@ def _convert(job: Job, name: str, events: Events | PackedEvents) -> ConvertedRec
         facts["doubts"] = list(packed.doubts)
     if settings.filters:
         left, facts["filtered_events"] = settings.filters.apply(packed.unpack(), source=name)
-        packed = pack(left, sensor_size=job.sensor_size, source=name)
+        packed = pack(left, sensor_size=sensor_size, source=name)
     framed = to_frames(
         packed,
         time_bins=settings.time_bins,
@@ -281,7 +311,7 @@ def try_recording(job: Job, recording: Recording) -> int:
     if job.reader.many_per_file:
         return max(1, sum(1 for _ in _convert_file(job, recording)))
     with suppress(RecordingError):
-        _convert(job, recording.name, _read(job, recording))
+        _convert(job.facing(recording), recording.name, _read(job.facing(recording), recording))
     return 1
 
 

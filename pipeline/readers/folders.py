@@ -32,9 +32,6 @@ from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
 
 SENSOR_FILE = "sensor.txt"
-LARGEST_SENSOR = (1280, 720)
-"""In pixels; the largest sensor of an event camera that is sold."""
-
 MOST_PIXELS = 2**14
 """Of a side; a larger size in a header is taken for damage."""
 
@@ -85,7 +82,13 @@ class Folders(PairReader):
             recordings = tuple(replace(r, image=None) for r in recordings)
         unused = sorted({path.parent.name for path in image_paths} - set(classes))
         notes = [f"no recordings of the image classes {shorten(unused)}"] if unused else []
-        sensor_size, shown_fraction = _find_sensor(root, paths, notes)
+        sensor_size, shown_fraction = _find_sensor(root)
+        if sensor_size is None:
+            stated = {path: _stated_size(path) for path in paths}
+            if len(sizes := set(stated.values())) == 1:
+                sensor_size = sizes.pop()
+            else:
+                recordings = tuple(replace(r, sensor_size=stated[r.path]) for r in recordings)
         pairing = "exact" if exact else "class"
         printable = tuple(name.encode("utf-8", "backslashreplace").decode() for name in classes)  # may be no UTF-8
         return Listing(printable, recordings, images, sensor_size, shown_fraction, pairing, tuple(notes))
@@ -119,11 +122,10 @@ def _list_classes(root: Path) -> list[Path]:
     return [find_child(root, folder.name) or folder for folder in list_folders(root)]
 
 
-def _find_sensor(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple[int, int], float | None]:
-    """Return the sensor size, and the shown fraction of simulated recordings.
+def _find_sensor(root: Path) -> tuple[tuple[int, int] | None, float | None]:
+    """Return the sensor size that the folder states, and the shown fraction of simulated recordings.
 
-    The size comes from the simulator's note, from `sensor.txt` (width and height in pixels) beside the class folders,
-    or is the largest that the first recording of each format says; `.bin` gives the largest that it can hold.
+    It comes from the simulator's note, or from `sensor.txt` (width and height in pixels) beside the class folders.
 
     Raises:
         LayoutError: the note is damaged, or `sensor.txt` does not hold two numbers.
@@ -147,19 +149,15 @@ def _find_sensor(root: Path, paths: list[Path], notes: list[str]) -> tuple[tuple
         if min(width, height) < 1:
             raise LayoutError(f"{sensor_file}: expected the sensor's width and height in pixels, such as 346 260.")
         return (width, height), None
-    first = {recording_files.ending(path): path for path in reversed(paths)}
-    sizes = []
-    for path in first.values():
-        try:
-            size = recording_files.sensor_size(path)
-        except RecordingError:
-            size = None  # the recording becomes a reject when it is read
-        sizes.append(size if size and 1 <= min(size) <= max(size) <= MOST_PIXELS else None)
-    known = [size for size in sizes if size is not None]
-    if len(known) < len(sizes):
-        known.append(LARGEST_SENSOR)
-        notes.append(
-            f"the recordings do not say how large their sensor is: taken as {LARGEST_SENSOR[0]}x{LARGEST_SENSOR[1]} "
-            f"pixels. Write width and height into {SENSOR_FILE} beside the class folders, or use --extent recording"
-        )
-    return (max(width for width, _ in known), max(height for _, height in known)), None
+    return None, None
+
+
+def _stated_size(path: Path) -> tuple[int, int] | None:
+    """Return the sensor's size as a recording states it; None where it does not: `.bin` holds no size."""
+    if recording_files.FORMATS.get(recording_files.ending(path)) in recording_files.HEADERLESS:
+        return None
+    try:
+        size = recording_files.sensor_size(path)
+    except (RecordingError, OSError):
+        return None  # the recording becomes a reject when it is read
+    return size if size and 1 <= min(size) <= max(size) <= MOST_PIXELS else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +29,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "format": ("webdataset", "hdf5"),
     "codec": ("raw", "gzip"),
     "time_unit": ("s", "ms", "us", "ns"),
+    "mixed_sensors": ("scale",),
 }
 """Allowed values of the settings that are names."""
 TABLES = ("columns", "group", "time_unit")
-"""Settings of recordings that are tables; where they are not given, no hash and no manifest holds them."""
+"""Settings of recordings that are tables."""
+RARE = (*TABLES, "sensor", "mixed_sensors")
+"""Settings that no hash and no manifest holds where they are not given."""
 DTYPES = {"sum": ("uint8", "uint16"), "bilinear": ("float16",), "frequency": ("float16",), "event": ("uint8",)}
 """Types in which the frames of a reduction are stored, the default first."""
 
@@ -98,9 +101,19 @@ class ConversionSettings:
     time_unit: str = setting("", choices=("", *CHOICES["time_unit"]))
     """Unit of the recordings' times, where their files leave it open; empty infers it. Data set `folders`."""
 
+    sensor: tuple[int, ...] = setting((), low=1, high=2**14)
+    """(W, H) in pixels of the sensor, whatever files say; empty takes what they say, or measures the recordings."""
+    mixed_sensors: str = setting("", choices=("", *CHOICES["mixed_sensors"]))
+    """What becomes of recordings of several sensors: empty refuses them, `scale` stretches each by its own sensor."""
+
+    dtype_open: bool = field(default=False, compare=False, repr=False)
+    """Set where no dtype is given; in no hash."""
+
     def __post_init__(self) -> None:
-        if not self.dtype:  # a reduction that is not known is refused below
-            object.__setattr__(self, "dtype", DTYPES.get(self.reduction, ("uint8",))[0])
+        choices = DTYPES.get(self.reduction, ("uint8",))  # a reduction that is not known is refused below
+        object.__setattr__(self, "dtype_open", not self.dtype or (self.dtype_open and self.dtype == choices[0]))
+        if not self.dtype:
+            object.__setattr__(self, "dtype", choices[0])
         problems = field_problems(type(self), vars(self)) or self._contradictions()
         if problems:
             raise SettingsError("; ".join(problems) + ".")
@@ -119,6 +132,10 @@ class ConversionSettings:
         times = self.time_window_us
         if times and (len(times) != 2 or not 0 <= times[0] < times[1]):
             problems.append(f"time_window_us: found {list(times)}, expected a start from 0 on and a later stop")
+        if self.sensor and len(self.sensor) != 2:
+            problems.append(f"sensor: found {list(self.sensor)}, expected width and height in pixels")
+        if self.sensor and self.mixed_sensors == "scale":
+            problems.append("mixed_sensors: with sensor given there is one; leave one of the two out")
         if self.dtype not in DTYPES[self.reduction]:
             problems.append(
                 f"dtype: {self.dtype} does not go with reduction {self.reduction}, whose frames are stored as "
@@ -147,9 +164,9 @@ class ConversionSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values, in the order of their definition."""
-        lists = {name: list(getattr(self, name)) for name in ("classes", "time_window_us", "columns")}
-        values = {**dataclasses.asdict(self), **lists}
-        return {name: value for name, value in values.items() if value or name not in TABLES}
+        values = {n: list(v) if isinstance(v, tuple) else v for n, v in dataclasses.asdict(self).items()}
+        del values["dtype_open"]
+        return {name: value for name, value in values.items() if value or name not in RARE}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ConversionSettings:
@@ -159,9 +176,8 @@ class ConversionSettings:
             SettingsError: they are not those of this version.
         """
         try:
-            lists = {name: tuple(values[name]) for name in ("classes", "time_window_us")}
-            lists |= {"columns": tuple(values["columns"])} if "columns" in values else {}
-            settings = cls(**{**values, **lists})
+            known: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+            settings = cls(**known)
         except (TypeError, KeyError) as error:
             raise SettingsError(f"these are not the settings of this version: {error}.") from error
         if settings.as_dict() != values:

@@ -43,6 +43,10 @@ DONE_WITH_REJECTS = 3
 @click.option("--background-us", type=int, help="Leave out events without a neighbour's this shortly before.")
 @click.option("--reduction", type=click.Choice(CHOICES["reduction"]), help="How events become cells.")
 @click.option("--extent", type=click.Choice(CHOICES["extent"]), help="Stretch the recording's extent or the sensor.")
+@click.option("--sensor", metavar="WxH", help="Sensor of the recordings  [default: as they state, or measured]")
+@click.option(
+    "--mixed-sensors", type=click.Choice(CHOICES["mixed_sensors"]), help="Stretch each recording by its own sensor."
+)
 @click.option("--encoding", type=click.Choice(CHOICES["encoding"]), help="Channels of the static images.")
 @click.option("--dtype", type=click.Choice(CHOICES["dtype"]), help="Stored type  [default: by the reduction]")
 @click.option(
@@ -89,6 +93,7 @@ def preprocess(
     as_json: bool,
     classes: str | None,
     time_window: str | None,
+    sensor: str | None,
     **flags: Any,
 ) -> None:
     """Turn raw recordings and images into a shard set.
@@ -116,6 +121,8 @@ def preprocess(
     refusal = "is no part of a recording; expected START:STOP in microseconds, for example 0:100000"
     window = parse_pair(time_window, ":", refusal=refusal, option="--time-window") if time_window else None
     flags["time_window_us"] = window
+    refusal = "is no size; expected WIDTHxHEIGHT in pixels, for example 346x260"
+    flags["sensor"] = parse_pair(sensor, "x", refusal=refusal, option="--sensor") if sensor else None
     settings = conversion_settings(training, dataset, recipe, flags)
     if settings_hash:
         return click.echo(settings.sha256[:12])

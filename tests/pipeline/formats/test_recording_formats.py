@@ -86,9 +86,7 @@ def test_a_sensor_of_no_camera_is_not_believed(tmp_path, geometry):
             path.write_bytes(EVT2_HEADER.replace(b"640x480", geometry.encode()) + evt2(make_events(1)))
         else:
             path.unlink()
-    listing = prepare(ConversionSettings(dataset="folders"), events_root=raw, static_root=raw).listing
-    assert listing.sensor_size == (1280, 720)
-    assert "sensor.txt" in listing.notes[0]
+    assert prepare(ConversionSettings(dataset="folders"), events_root=raw, static_root=raw).sensor_size is None
 
 
 @settings(deadline=None, max_examples=20)
@@ -195,12 +193,11 @@ def test_aedat_of_another_version_or_camera(tmp_path, header, expected):
 def test_class_folders_of_every_format_convert(tmp_path):
     raw = write_folders(tmp_path / "raw")
     wanted = ConversionSettings(dataset="folders", time_bins=3, size=10, dtype="uint16")
-    conversion = prepare(wanted, events_root=raw, static_root=raw)
-    assert conversion.listing.pairing == "exact"
-    assert conversion.listing.sensor_size == (1280, 720)
-    assert "sensor.txt" in conversion.listing.notes[0]
+    with pytest.raises(LayoutError, match="recordings of several sensors: "):
+        prepare(wanted, events_root=raw, static_root=raw)
     (raw / "events" / "sensor.txt").write_text("200 150\n")
     conversion = prepare(wanted, events_root=raw, static_root=raw)
+    assert conversion.listing.pairing == "exact"
     assert conversion.listing.sensor_size == (200, 150)
     assert conversion.listing.notes == ()
     done = convert(conversion, tmp_path / "set")
@@ -258,7 +255,7 @@ def test_folders_without_pairs_convert_by_class(tmp_path):
     raw = write_folders(tmp_path / "raw")
     for path in sorted(raw.glob("static/*/*")):
         path.rename(path.with_stem(f"photo{path.stem}"))
-    wanted = ConversionSettings(dataset="folders", time_bins=3, size=10, dtype="uint16")
+    wanted = ConversionSettings(dataset="folders", time_bins=3, size=10, dtype="uint16", mixed_sensors="scale")
     done = convert(prepare(wanted, events_root=raw, static_root=raw), tmp_path / "set")
     assert not done.rejects
     assert done.manifest["pairing"]["kind"] == "class"

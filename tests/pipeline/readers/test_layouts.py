@@ -282,7 +282,7 @@ def test_a_whole_disk_is_not_searched(tmp_path, monkeypatch):
 def test_simulated_recordings_stay_simulated_from_any_folder_above(tmp_path):
     raw = recordings.write_folders(tmp_path / "above" / "raw")
     settings = {"sensor_width_px": 200, "sensor_height_px": 150, "shown_fraction": 0.8}
-    wanted = ConversionSettings(dataset="folders", time_bins=3, size=10)
+    wanted = ConversionSettings(dataset="folders", time_bins=3, size=10, mixed_sensors="scale")
     for folder in (raw / "events", raw, raw.parent, raw.parent.parent):
         assert not prepare(wanted, events_root=folder, static_root=raw).simulated
     (raw / "simulated.json").write_text(json.dumps({"settings": settings}))
