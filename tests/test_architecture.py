@@ -62,7 +62,7 @@ INSTALLED = {
         shards      : h5py numpy
         checks      : h5py numpy
         datasets    : numpy
-        sharing     : fsspec sshfs
+        sharing     : aiohttp fsspec sshfs
         simulation  : PIL numba numpy sklearn
         readers     : numpy
         interop     : numpy tonic

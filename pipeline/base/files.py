@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, TypedDict
+
+from spikebridge.pipeline.base.foreign_json import Count, Pattern, Sha256
 
 PARTIAL_SUFFIX = ".partial"
 """Ending of a file that is still being written; whoever owns the folder may delete such files when it starts."""
@@ -193,10 +195,10 @@ class HashedFile:
 class FileEntry(TypedDict):
     """A file as a manifest lists it."""
 
-    name: str
-    bytes: int
-    sha256: str
-    samples: int
+    name: Annotated[str, Pattern("[A-Za-z0-9_][A-Za-z0-9_.-]*", "a plain name of a file in the same folder")]
+    bytes: Count
+    sha256: Sha256
+    samples: Count
     """Recordings or images in it."""
 
 

@@ -2,8 +2,8 @@
 
 The types are those that the code has anyway: `TypedDict` (other keys than its own may be there), `list`, `dict`,
 `Literal`, unions, `str`, `int`, `float`, `bool`, `None` and `Any`. `Annotated` narrows one of them by a `Range` or a
-`Pattern`. Numbers are finite everywhere, texts can be encoded, no name stands twice in an object, and nothing is nested
-deeper than `MAX_DEPTH`, whatever the type.
+`Pattern`. Numbers are finite everywhere, no name stands twice in an object, and nothing is nested deeper than
+`MAX_DEPTH`, whatever the type. Texts may hold anything: `display` shows them.
 """
 
 from __future__ import annotations
@@ -159,25 +159,14 @@ def _inside(value: Any, place: str) -> Iterator[tuple[Any, str]]:
 
 
 def _check_bounds(value: Any, place: str, depth: int) -> None:
-    """Check what holds for JSON of any type: depth, finite numbers, texts that can be encoded."""
+    """Check what holds for JSON of any type: depth and finite numbers."""
     if isinstance(value, float) and not math.isfinite(value):
         raise _MismatchError(place, "infinite", "a finite number")
-    if isinstance(value, str):
-        _check_text(value, place)
     if isinstance(value, dict | list):
         if not depth:
             raise _MismatchError(show(place), "nested too deeply", f"{MAX_DEPTH} levels at most")
-        for name in value if isinstance(value, dict) else ():
-            _check_text(name, place)
         for inner, inner_place in _inside(value, place):
             _check_bounds(inner, inner_place, depth - 1)
-
-
-def _check_text(text: str, place: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise _MismatchError(place, _found(text), "a text that can be encoded") from None
 
 
 def _check(value: Any, form: Any, place: str) -> None:

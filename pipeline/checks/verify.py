@@ -7,14 +7,14 @@ Not covered: `environment.json`, which is outside the set's identity and names t
 
 from __future__ import annotations
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spikebridge.pipeline.base.errors import PipelineError
+from spikebridge.pipeline.base.errors import PipelineError, ShardSetError
 from spikebridge.pipeline.base.files import FileEntry, HashedFile, sha256_file
+from spikebridge.pipeline.base.foreign_json import read_json
 from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.checks.leaks import (
@@ -169,15 +169,14 @@ def _check_absent(shards: ShardSet) -> list[str]:
 
 def _check_environment(path: Path) -> list[str]:
     """Check that a file names versions of tools; which ones, nothing can tell."""
-    problem = f"{path.name}: no list of tools and their versions"
-    if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_ENVIRONMENT_BYTES:
-        return [problem]
+    if path.is_symlink() or not path.is_file():
+        return [f"{path.name}: no plain file"]
+    expected = "It lists tools and their versions, and nothing else."
     try:
-        tools = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        return [f"{problem} ({error})"]
-    good = isinstance(tools, dict) and all(isinstance(version, str) for version in tools.values())
-    return [] if good else [problem]
+        read_json(path, dict[str, str], error=ShardSetError, remedy=expected, most_bytes=MOST_ENVIRONMENT_BYTES)
+    except ShardSetError as error:
+        return [str(error).removeprefix(f"{path.parent}/")]
+    return []
 
 
 def _check_presence(path: Path, entry: FileEntry) -> str:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Annotated, Any, TypedDict, cast
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.files import FileEntry, write_bytes
+from spikebridge.pipeline.base.foreign_json import MAX_BYTES, Count, Pattern, Range, Sha256, check_json, parse_json
 from spikebridge.pipeline.base.installation import command
-from spikebridge.pipeline.shards.settings import CHOICES, SCHEMA_VERSION
+from spikebridge.pipeline.base.settings import field_problems
+from spikebridge.pipeline.shards.settings import SCHEMA_VERSION, ConversionSettings
 
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
@@ -25,14 +29,14 @@ CARD = "README.md"
 REJECTS = "rejects.jsonl"
 WORK_FOLDER = ".work"
 """Folder of a conversion that is not finished: plan, results and static parts; removed at the end."""
-REQUIRED = ("schema", "dataset", "settings", "classes", "sample", "static", "splits", "files", "pairing", "self_sha256")
-FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 PASSED_OVER, DOUBTFUL = "passed over:", "doubtful:"
 """Beginnings of notes on what the recordings hold besides events, and on those that may be wrong."""
 SPLITS = ("train", "validation", "test")
-DTYPES = ("|u1", "<u2", "<f2")
-"""Types of stored frames."""
+MOST_SAMPLE_BYTES = 2**33
+"""Largest sample that is read, decoded; conversions make up to half of that."""
+Length = Annotated[int, Range(1, 2**16)]
+"""Of an axis."""
 
 
 class SampleType(TypedDict):
@@ -40,27 +44,26 @@ class SampleType(TypedDict):
 
     axes: str
     """`TPHW`."""
-    shape: list[int]
+    shape: list[Length]
     """(T,P,H,W)."""
-    dtype: str
-    """One of `DTYPES`."""
+    dtype: Annotated[str, Pattern(r"\|u1|<u2|<f2", "one of |u1, <u2, <f2")]
 
 
 class SplitCounts(TypedDict):
     """Recordings of a split."""
 
-    samples: int
-    per_class: list[int]
+    samples: Count
+    per_class: list[Count]
 
 
 class StaticSummary(TypedDict):
     """What the file of static images holds."""
 
     file: str
-    shape: list[int]
+    shape: list[Length]
     """(C,H,W)."""
-    images: int
-    roles: dict[str, int]
+    images: Count
+    roles: dict[str, Count]
     """Images by role: pool, held out, ..."""
     classes_without_pool: list[str]
 
@@ -76,13 +79,13 @@ class Pairing(TypedDict):
 class Content(TypedDict):
     """All of a manifest but its own hash."""
 
-    schema: int
+    schema: Annotated[int, Range(1)]
     dataset: str
     settings: dict[str, Any]
     """Those of `ConversionSettings.as_dict`."""
     settings_sha256: str
     classes: list[str]
-    sensor_size: list[int]
+    sensor_size: list[Count]
     """(W,H)."""
     shown_fraction: float | None
     sample: SampleType
@@ -94,7 +97,7 @@ class Content(TypedDict):
     pairing: Pairing
     listing_sha256: str
     """Hash of what the raw folders held."""
-    rejected: int
+    rejected: Count
     notes: list[str]
     files: list[FileEntry]
 
@@ -102,7 +105,7 @@ class Content(TypedDict):
 class Manifest(Content):
     """A sealed manifest, as `parse` returns it."""
 
-    self_sha256: str
+    self_sha256: Sha256
     """The shard set's ID."""
 
 
@@ -136,7 +139,8 @@ def read(folder: Path) -> Manifest:
         if (folder / WORK_FOLDER).exists():
             raise ShardSetError(f"{folder}: the conversion is not finished. Run the same preprocess command again.")
         raise ShardSetError(f"{folder}: no {MANIFEST}; expected a shard set made by `{command('preprocess')}`.")
-    return parse(path.read_bytes(), source=str(path))
+    with open(path, "rb") as file:
+        return parse(file.read(MAX_BYTES + 1), source=str(path))
 
 
 def parse(data: bytes, *, source: str) -> Manifest:
@@ -145,55 +149,42 @@ def parse(data: bytes, *, source: str) -> Manifest:
     Raises:
         ShardSetError: damaged, changed, strange, or of a newer schema.
     """
-    path = source
-    try:
-        manifest: Any = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ShardSetError(f"{path}: damaged, not JSON ({error}). Convert or copy the shard set again.") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
-        raise ShardSetError(f"{path}: no schema number; this is not the manifest of a shard set.")
+    again = "Convert or copy the shard set again."
+    manifest: Any = parse_json(data, dict[str, Any], source=source, error=ShardSetError, remedy=again)
+    if type(manifest.get("schema")) is not int:
+        raise ShardSetError(f"{source}: no schema number; this is not the manifest of a shard set.")
     if manifest["schema"] > SCHEMA_VERSION:
         raise ShardSetError(
-            f"{path}: schema {manifest['schema']}, but this version reads up to {SCHEMA_VERSION}. Update spikebridge."
+            f"{source}: schema {show(str(manifest['schema']))}, but this version reads up to {SCHEMA_VERSION}. Update "
+            "spikebridge."
         )
-    if missing := [name for name in REQUIRED if name not in manifest]:
-        raise ShardSetError(f"{path}: damaged, {', '.join(missing)} missing. Convert or copy the shard set again.")
-    if seal(cast(Manifest, manifest))["self_sha256"] != manifest["self_sha256"] or dump(manifest) != data:
-        raise ShardSetError(
-            f"{path}: its content does not match its own hash, so it was changed or damaged. "
-            "Convert or copy the shard set again."
-        )
-    if strange := _strange(manifest):
-        raise ShardSetError(f"{path}: it has {strange}, which no shard set has. Do not use it; ask who made it.")
-    return cast(Manifest, manifest)
+    if seal(cast(Manifest, manifest))["self_sha256"] != manifest.get("self_sha256") or dump(manifest) != data:
+        raise ShardSetError(f"{source}: its content does not match its own hash, so it was changed or damaged. {again}")
+    ask = "No shard set has that: do not use it, and ask who made it."
+    checked: Manifest = check_json(manifest, Manifest, source=source, error=ShardSetError, remedy=ask)
+    if problem := _find_contradiction(checked):
+        raise ShardSetError(f"{source}: {problem}. {ask}")
+    return checked
 
 
-def _strange(manifest: dict[str, Any]) -> str:
-    """Name what in a manifest with a valid hash cannot be: a file outside the folder, a number that is none, ..."""
-    try:
-        files, settings, sample, splits = (manifest[name] for name in ("files", "settings", "sample", "splits"))
-        names = [entry["name"] for entry in files]
-        checks = (
-            ("a file outside its folder", all(FILE_NAME.fullmatch(name) for name in names)),
-            ("a file that is listed twice", len({name.casefold() for name in names}) == len(names)),
-            ("a file without size", all(_counts(entry["bytes"], entry["samples"]) for entry in files)),
-            ("a file without hash", all(SHA256.fullmatch(entry["sha256"]) for entry in files)),
-            ("an unknown format or codec", all(settings[name] in CHOICES[name] for name in ("format", "codec"))),
-            ("an unknown type of samples", sample["dtype"] in DTYPES and len(sample["shape"]) == 4),
-            ("a shape without cells", _counts(*sample["shape"]) and min(sample["shape"]) > 0),
-            ("a class without name", all(isinstance(name, str) for name in manifest["classes"])),
-            ("an unknown split", tuple(sorted(splits)) == tuple(sorted(SPLITS))),
-            ("a split without counts", all(_counts(s["samples"], *s["per_class"]) for s in splits.values())),
-            ("no word on simulation", type(manifest["simulated"]) is bool),
-            ("no word on pairing", isinstance(manifest["pairing"]["kind"], str)),
-        )
-    except (TypeError, KeyError, AttributeError) as error:
-        return f"something missing or of another kind ({error})"
-    return next((what for what, good in checks if not good), "")
-
-
-def _counts(*values: Any) -> bool:
-    return all(type(value) is int and 0 <= value < 2**53 for value in values)
+def _find_contradiction(manifest: Manifest) -> str:
+    """Return what cannot be in a manifest whose hash and types are right; an empty text where there is nothing."""
+    names = [entry["name"].casefold() for entry in manifest["files"]]
+    shape, classes, splits = manifest["sample"]["shape"], manifest["classes"], manifest["splits"]
+    sizes = math.prod(shape) * int(manifest["sample"]["dtype"][2])
+    settings = field_problems(ConversionSettings, manifest["settings"])
+    settings += [f"{name}: missing" for name in ("codec", "format", "protocol") if name not in manifest["settings"]]
+    checks = (
+        ("a file is listed twice", len(set(names)) == len(names)),
+        ("its settings cannot be: " + show("; ".join(settings), most=300), not settings),
+        ("a sample has not four axes, or is too large", len(shape) == 4 and sizes <= MOST_SAMPLE_BYTES),
+        ("a static image has not three axes", len(manifest["static"]["shape"]) == 3),
+        ("the number of static images in the pool is missing", "pool" in manifest["static"]["roles"]),
+        (f"its splits are not {', '.join(SPLITS)}", sorted(splits) == sorted(SPLITS)),
+        ("a split does not count every class", all(len(s["per_class"]) == len(classes) for s in splits.values())),
+        ("its sensor has not two sizes", len(manifest["sensor_size"]) == 2),
+    )
+    return next((problem for problem, good in checks if not good), "")
 
 
 def files_of(manifest: Manifest, splits: Iterable[str]) -> list[FileEntry]:

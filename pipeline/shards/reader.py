@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-import json
 import math
 import os
 import zlib
@@ -16,13 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.files import FileEntry, sha256_once
+from spikebridge.pipeline.base.foreign_json import Sha256, read_json
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.codec import GZIP, MAX_RATIO, RAW, unpack
@@ -156,28 +156,31 @@ def _reopen_split(reopen: Callable[[], ShardSet], name: str) -> Split:
     return reopen().split(name)
 
 
-def _named_splits(path: Path, set_id: str) -> list[str]:
+class _PulledPart(TypedDict):
+    """The content of partial.json."""
+
+    id: NotRequired[Sha256]
+    """Of the whole set; version 0.1.0 did not write it."""
+    splits: list[Literal["train", "validation", "test"]]
+    """Those that were pulled."""
+
+
+def _named_splits(path: Path, set_id: str) -> Sequence[str]:
     """Read which splits of a set were pulled; a file of version 0.1.0 does not say of which set.
 
     Raises:
         ShardSetError: it names something else, or a part of another set.
     """
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MOST_PARTIAL_BYTES + 1)
-        content: Any = json.loads(data) if len(data) <= MOST_PARTIAL_BYTES else None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ShardSetError(f"{path}: cannot be read ({error}). Pull the set again.") from error
-    found: dict[str, Any] = content if isinstance(content, dict) else {}
-    splits = found.get("splits")
-    known = isinstance(splits, list) and all(isinstance(s, str) and s in manifests.SPLITS for s in splits)
-    if not splits or not known or len(set(splits)) < len(splits) or not set(found) <= {"id", "splits"}:
+    again = "Pull the set again."
+    found = read_json(path, _PulledPart, error=ShardSetError, remedy=again, most_bytes=MOST_PARTIAL_BYTES)
+    splits = found["splits"]
+    if not splits or len(set(splits)) < len(splits) or not set(found) <= {"id", "splits"}:
         raise ShardSetError(
             f"{path}: names no splits of a shard set; expected its ID and some of {', '.join(manifests.SPLITS)}. "
-            "Pull the set again."
+            f"{again}"
         )
     if found.get("id", set_id) != set_id:
-        raise ShardSetError(f"{path}: names a part of another set than {set_id}. Pull the set again.")
+        raise ShardSetError(f"{path}: names a part of another set than {set_id}. {again}")
     return splits
 
 

@@ -140,7 +140,7 @@ def open_published(address: str, *, expect: str | None = None) -> ShardSet:
     try:
         published = find_set(remote)
     except ShardSetError as error:
-        set_id = expect or last_id.read_text().strip() if last_id.is_file() else ""
+        set_id = expect or last_id.read_bytes().decode("ascii", "replace").strip() if last_id.is_file() else ""
         if not SHA256.fullmatch(set_id) or not _is_complete(folder / set_id, set_id):
             raise
         log.warning("%s; continuing with set %s, which it held last and which is in the cache", error, set_id[:12])
@@ -151,22 +151,24 @@ def open_published(address: str, *, expect: str | None = None) -> ShardSet:
             f"{remote.shown}: holds shard set {set_id}; expected {expect}. Was another set published meanwhile? "
             "Give the address of the set that is meant, or start again with this one."
         )
-    target = folder / set_id
-    target.mkdir(parents=True, exist_ok=True)
+    target, manifest = folder / set_id, folder / set_id / manifests.MANIFEST
+    folder.mkdir(parents=True, exist_ok=True)
     lock = _lock_set(folder, set_id)
     try:
-        _make_room(folder, published, shown=masked(address))
+        with FileLock(folder / "room.lock"):  # and nobody else writes what names a set
+            _make_room(folder, published, shown=masked(address))
+            target.mkdir(exist_ok=True)
+            ours = manifest.is_file() and manifest.read_bytes() == published.data
+            if not ours:  # every file is compared with its hash, too, before it is used
+                sums = checksums(published.manifest["files"]).encode()
+                write_bytes(target / manifests.CHECKSUMS, sums, sole_writer=True)
+                write_bytes(manifest, published.data, sole_writer=True)
+            last_id.parent.mkdir(exist_ok=True)
+            write_bytes(last_id, set_id.encode(), sole_writer=True)
+        return CachedSet(target, address, None if ours and _is_complete(target, set_id) else published, lock)
     except BaseException:
         lock.release()
         raise
-    manifest = target / manifests.MANIFEST
-    ours = manifest.is_file() and manifest.read_bytes() == published.data
-    if not ours:  # every file is compared with its hash, too, before it is used
-        write_bytes(target / manifests.CHECKSUMS, checksums(published.manifest["files"]).encode())
-        write_bytes(target / manifests.MANIFEST, published.data)
-    last_id.parent.mkdir(exist_ok=True)
-    write_bytes(last_id, set_id.encode())
-    return CachedSet(target, address, None if ours and _is_complete(target, set_id) else published, lock)
 
 
 def _is_complete(folder: Path, set_id: str) -> bool:
@@ -200,27 +202,26 @@ def _lock_set(folder: Path, set_id: str) -> FileLock:
 
 
 def _make_room(folder: Path, published: PublishedSet, *, shown: str) -> None:
-    """Remove sets that nobody uses until this one fits."""
+    """Remove sets that nobody uses until this one fits; one process at a time."""
     limit, needed = cache_bytes(), sum(entry["bytes"] for entry in published.manifest["files"])
     if needed > limit:
         raise ShardSetError(
             f"{shown}: the set has {needed / 1e9:.3g} GB, the cache {folder} may have {limit / 1e9:.3g} GB. Raise "
             f"{LIMIT}, or fetch the set with `{command('pull')}` and train from the folder."
         )
-    with FileLock(folder / "room.lock"):
-        others = [lock for lock in folder.glob("*.lock") if SHA256.fullmatch(lock.stem)]
-        others = [lock for lock in others if lock.stem != published.manifest["self_sha256"]]
-        sizes = {lock: _folder_bytes(folder / lock.stem) for lock in others}
-        for lock in sorted(others, key=lambda path: path.stat().st_mtime):
-            if needed + sum(sizes.values()) <= limit:
-                return
-            if _remove(folder / lock.stem, lock):
-                del sizes[lock]
-        if needed + sum(sizes.values()) > limit:
-            raise ShardSetError(
-                f"{shown}: the set has {needed / 1e9:.3g} GB, and sets in use take {sum(sizes.values()) / 1e9:.3g} of "
-                f"the {limit / 1e9:.3g} GB of the cache {folder}. Raise {LIMIT}, or wait for the other runs."
-            )
+    others = [lock for lock in folder.glob("*.lock") if SHA256.fullmatch(lock.stem)]
+    others = [lock for lock in others if lock.stem != published.manifest["self_sha256"]]
+    sizes = {lock: _folder_bytes(folder / lock.stem) for lock in others}
+    for lock in sorted(others, key=lambda path: path.stat().st_mtime):
+        if needed + sum(sizes.values()) <= limit:
+            return
+        if _remove(folder / lock.stem, lock):
+            del sizes[lock]
+    if needed + sum(sizes.values()) > limit:
+        raise ShardSetError(
+            f"{shown}: the set has {needed / 1e9:.3g} GB, and sets in use take {sum(sizes.values()) / 1e9:.3g} of "
+            f"the {limit / 1e9:.3g} GB of the cache {folder}. Raise {LIMIT}, or wait for the other runs."
+        )
 
 
 def _folder_bytes(folder: Path) -> int:

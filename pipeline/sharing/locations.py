@@ -6,27 +6,52 @@ in everything that is shown. fsspec and its helpers are imported only for addres
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
+from spikebridge.pipeline.base.errors import PipelineError, SettingsError, ShardSetError
+from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, FileLock
+from spikebridge.pipeline.base.foreign_json import MAX_BYTES
 from spikebridge.pipeline.base.installation import install_command
+from spikebridge.pipeline.sharing import http
 
 NEEDS = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "sftp": "sshfs"}
 """Package that a protocol needs besides fsspec."""
 READ_ONLY = ("http", "https")
+_LEAVING = re.compile(r"(.+)\.[0-9a-f]{8}\.partial")
+"""Unfinished file of a publisher, see `RemoteFolder.put`."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 """Two letters at least: one is a drive of Windows."""
 CURRENT = "current.json"
 """In a folder of published sets: names the one that readers get."""
+PART_BYTES = 2**23
+"""Most bytes of a file in memory at a time."""
+TRIES = 7
+"""Failures in a row, without a byte in between, after which a folder counts as unreachable."""
+FIRST_PAUSE_S = 0.1
+"""Pause after the first failure; each further one doubles it."""
+ABANDONED_S = 24 * 3600
+"""Age of an unfinished file from which on its publisher counts as dead, where no lock can tell."""
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""A disk that is full or takes nothing, rather than a connection that fails."""
+
+Result = TypeVar("Result")
+
+
+class TransferStopped(Exception):  # noqa: N818  (not an error: somebody asked for it)
+    """A transfer was asked to stop; what arrived is kept."""
 
 
 def is_address(text: str) -> bool:
@@ -51,19 +76,61 @@ class RemoteFolder:
         """Return a folder in this one."""
         return RemoteFolder(self.protocol, f"{self.path}/{name}", f"{self.shown}/{name}", self.files)
 
-    def read(self, name: str, start: int, stop: int) -> bytes:
-        """Read bytes start to stop of a file; the whole file where the server knows no ranges.
+    def stream(self, name: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield bytes start to stop of a file, `PART_BYTES` at most at a time; fewer where it ends before.
 
         Raises:
             FileNotFoundError: no such file.
-            OSError: or whatever the protocol raises when the connection fails.
+            OSError: or whatever the protocol raises when the connection fails or stalls.
         """
         path = f"{self.path}/{name}"
-        if self.protocol in ("file", "sftp"):
+        if self.protocol in READ_ONLY:
+            yield from http.stream(self.files, path, start, stop, shown=f"{self.shown}/{name}")
+        elif self.protocol == "s3":
+            while start < stop and (part := self.files.cat_file(path, start=start, end=min(start + PART_BYTES, stop))):
+                yield bytes(part)
+                start = start + len(part) if len(part) == PART_BYTES else stop
+        else:
             with self.files.open(path, "rb") as file:
                 file.seek(start)
-                return bytes(file.read(stop - start))
-        return bytes(self.files.cat_file(path, start=start, end=stop))
+                while start < stop and (part := file.read(min(PART_BYTES, stop - start))):
+                    yield bytes(part)
+                    start += len(part)
+
+    def read_small(self, name: str) -> bytes | None:
+        """Read a file that is no larger than a manifest may be; None where there is none.
+
+        Raises:
+            ShardSetError: it is larger, or the folder cannot be reached.
+        """
+        shown = f"{self.shown}/{name}"
+        try:
+            data = persist(lambda: b"".join(self.stream(name, 0, MAX_BYTES + 1)), shown)
+        except FileNotFoundError:
+            return None
+        if len(data) > MAX_BYTES:
+            raise ShardSetError(f"{shown}: larger than any manifest. Is the address right?")
+        return data
+
+    def holds(self, entry: FileEntry) -> bool:
+        """Return whether a file is there with the size and hash that a manifest gives; it is read to its end.
+
+        Raises:
+            ShardSetError: the folder cannot be reached.
+        """
+
+        def compare() -> bool:
+            if self.size(entry["name"]) != entry["bytes"]:
+                return False
+            digest = hashlib.sha256()
+            for part in self.stream(entry["name"], 0, entry["bytes"]):
+                digest.update(part)
+            return digest.hexdigest() == entry["sha256"]
+
+        try:
+            return persist(compare, f"{self.shown}/{entry['name']}")
+        except FileNotFoundError:
+            return False
 
     def size(self, name: str) -> int | None:
         """Return the bytes of a file; None where there is none."""
@@ -77,18 +144,42 @@ class RemoteFolder:
         target = f"{self.path}/{name}"
         if self.protocol == "s3":  # which is atomic by itself
             return self._send(source, target)
-        aside = f"{target}.{secrets.token_hex(4)}.partial"
+        aside = f"{target}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
         self.files.makedirs(self.path, exist_ok=True)
         try:
-            self._send(source, aside)
-            if self.protocol == "file":
-                os.replace(aside, target)
-            else:
-                self.files.mv(aside, target)  # OpenSSH's rename replaces at once; where a server lacks it, sshfs copies
+            with FileLock(Path(aside)) if self.protocol == "file" else nullcontext():  # it tells that somebody writes
+                self._send(source, aside)
+                if self.protocol == "file":
+                    os.replace(aside, target)
+                else:  # OpenSSH's rename replaces at once; where a server lacks it, sshfs copies
+                    self.files.mv(aside, target)
         except BaseException:
             with suppress(Exception):  # the first error is the one to tell; a partial file harms nobody
                 self.files.rm_file(aside)
             raise
+
+    def remove_leavings(self, names: Collection[str]) -> None:
+        """Remove what publishers that were killed left of these files: unfinished, and written by nobody now."""
+        if self.protocol == "s3" or not self.files.isdir(self.path):
+            return
+        for found in self.files.ls(self.path, detail=True):
+            path = found["name"]
+            match = _LEAVING.fullmatch(path.rpartition("/")[2])
+            if match and match[1] in names and self._is_abandoned(path, found["mtime"]):
+                with suppress(FileNotFoundError):  # another publisher was faster
+                    self.files.rm_file(path)
+
+    def _is_abandoned(self, path: str, changed: Any) -> bool:
+        """Return whether nobody writes an unfinished file: its lock is free, or without locks it is old."""
+        if self.protocol == "file":
+            try:
+                with FileLock(Path(path), wait=False) as lock:
+                    if lock.held:
+                        return True
+            except BlockingIOError:
+                return False
+        seconds: float = changed if isinstance(changed, float | int) else changed.timestamp()
+        return time.time() - seconds > ABANDONED_S
 
     def _send(self, source: Path | bytes, target: str) -> None:
         if isinstance(source, bytes):
@@ -139,7 +230,7 @@ def open_folder(text: str) -> RemoteFolder:
     if parts.scheme == "s3":
         files = fsspec.filesystem("s3", use_listings_cache=False)
         return RemoteFolder("s3", f"{parts.netloc}{unquote(folder)}", shown, files)
-    return RemoteFolder(parts.scheme, text.rstrip("/"), shown, fsspec.filesystem(parts.scheme))
+    return RemoteFolder(parts.scheme, text.rstrip("/"), shown, http.open_files(parts.scheme))
 
 
 def masked(text: str) -> str:
@@ -160,18 +251,55 @@ def is_page(data: bytes) -> bool:
     return data[:64].lstrip().lower().startswith((b"<!doctype", b"<html"))
 
 
+def persist(
+    attempt: Callable[[], Result], shown: str, *, stop: Event | None = None, progress: Callable[[], int] = lambda: 0
+) -> Result:
+    """Try again what fails, with longer and longer pauses, until it has failed `TRIES` times in a row.
+
+    Args:
+        attempt: what is tried; goes on where it failed if it can.
+        shown: the folder or file, for the message.
+        stop: no further attempt begins once it is set.
+        progress: grows whenever an attempt has brought something, after which failures count from 1 again.
+
+    Raises:
+        FileNotFoundError: there is no such file; not tried again.
+        ShardSetError: it cannot be reached, or access is denied.
+        TransferStopped: `stop` was set meanwhile.
+    """
+    failures, before = 0, progress()
+    stop = stop or Event()
+    while True:
+        try:
+            return attempt()
+        except (FileNotFoundError, PipelineError, TransferStopped):
+            raise
+        except Exception as error:  # each protocol has errors of its own
+            failures = 1 if progress() > before else failures + 1
+            before = progress()
+            if failures == TRIES or isinstance(error, PermissionError):
+                raise unreachable(shown, error) from error
+            if stop.wait(FIRST_PAUSE_S * 2 ** (failures - 1)):
+                raise TransferStopped from error
+
+
 @contextmanager
 def reaching(shown: str) -> Iterator[None]:
     """Turn the errors of any protocol into a ShardSetError that names the folder or file."""
     try:
         yield
-    except ShardSetError:
+    except PipelineError:
         raise
     except Exception as error:  # each protocol has errors of its own
         raise unreachable(shown, error) from error
 
 
 def unreachable(shown: str, error: Exception) -> ShardSetError:
-    """Return the error of a folder that does not answer as it should."""
+    """Return the error of a folder that does not answer, or take files, as it should."""
+    if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
+        return ShardSetError(
+            f"{shown}: {error.strerror}. What was sent before is whole and stays; once there is room, the same command "
+            "continues."
+        )
     detail = masked(str(error)).strip() or type(error).__name__
     return ShardSetError(f"{shown}: {type(error).__name__}: {detail}. Check the address, the network and your access.")

@@ -13,18 +13,22 @@ set for good.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TypedDict
 
-from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
-from spikebridge.pipeline.base.files import FileEntry, sha256_file, write_bytes
+from spikebridge.pipeline.base.errors import SettingsError, ShardSetError, shorten
+from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, FileLock, sha256_file, write_bytes
+from spikebridge.pipeline.base.foreign_json import Sha256, parse_json
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
-from spikebridge.pipeline.shards.manifest import CARD, SHA256, SPLITS, Manifest, checksums
+from spikebridge.pipeline.shards.manifest import CARD, SPLITS, Manifest, checksums
 from spikebridge.pipeline.shards.reader import PARTIAL, ShardSet
 from spikebridge.pipeline.sharing.locations import CURRENT, READ_ONLY, RemoteFolder, is_page, open_folder, reaching
 from spikebridge.pipeline.sharing.transfer import OnBytes, fetch
@@ -33,11 +37,11 @@ PULL = ".pull.json"
 """In a folder that is being filled: the ID of the set that is coming."""
 MAX_TRANSFERS = 4
 """Files on their way at a time."""
-MOST_BYTES = 2**26
-"""Largest manifest that is read: some 500,000 files."""
 
 Bar = Callable[[int, str], OnBytes]
 """Makes a progress bar: (bytes, what)."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,12 @@ class PublishedSet:
     """The manifest's bytes as published."""
 
 
+class _Pointer(TypedDict):
+    """The content of current.json, and of the file in a folder that is being filled."""
+
+    id: Sha256
+
+
 def find_set(remote: RemoteFolder, *, expect: str | None = None) -> PublishedSet:
     """Read which set a folder offers.
 
@@ -58,44 +68,27 @@ def find_set(remote: RemoteFolder, *, expect: str | None = None) -> PublishedSet
     Raises:
         ShardSetError: nothing published there, an unreachable folder, a damaged manifest, or another set.
     """
-    data = _read_small(remote, manifests.MANIFEST)
-    if data is None and (pointer := _read_small(remote, CURRENT)) is not None:
-        try:
-            set_id = json.loads(pointer)["id"]
-            remote = remote.below(set_id if SHA256.fullmatch(set_id) else "")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ShardSetError(
-                f"{remote.shown}/{CURRENT}: not the pointer to a shard set{_describe_page(pointer)}. Is the "
-                "address right?"
-            ) from error
-        data = _read_small(remote, manifests.MANIFEST)
+    data = remote.read_small(manifests.MANIFEST)
+    if data is None and (pointer := remote.read_small(CURRENT)) is not None:
+        page = " It is a web page." if is_page(pointer) else ""
+        remedy = f"It is not the pointer to a shard set.{page} Is the address right?"
+        found = parse_json(pointer, _Pointer, source=f"{remote.shown}/{CURRENT}", error=ShardSetError, remedy=remedy)
+        remote = remote.below(found["id"])
+        data = remote.read_small(manifests.MANIFEST)
     if data is None:
         raise ShardSetError(
             f"{remote.shown}: neither {manifests.MANIFEST} nor {CURRENT} found; expected a published shard set. "
             f"Publish one with `{command('push')}`."
         )
     source = f"{remote.shown}/{manifests.MANIFEST}"
-    if page := _describe_page(data):
-        raise ShardSetError(f"{source}: found{page}; expected the manifest of a shard set. Is the address right?")
+    if is_page(data):
+        raise ShardSetError(
+            f"{source}: found (a web page); expected the manifest of a shard set. Is the address right?"
+        )
     manifest = manifests.parse(data, source=source)
     if expect is not None and manifest["self_sha256"] != expect:
         raise ShardSetError(f"{remote.shown}: holds shard set {manifest['self_sha256']}; expected {expect}.")
     return PublishedSet(remote, manifest, data)
-
-
-def _read_small(remote: RemoteFolder, name: str) -> bytes | None:
-    with reaching(f"{remote.shown}/{name}"):
-        try:
-            data = remote.read(name, 0, MOST_BYTES)
-        except FileNotFoundError:
-            return None
-    if len(data) >= MOST_BYTES:
-        raise ShardSetError(f"{remote.shown}/{name}: larger than any manifest. Is the address right?")
-    return data
-
-
-def _describe_page(data: bytes) -> str:
-    return " (a web page)" if is_page(data) else ""
 
 
 def pull(
@@ -116,56 +109,109 @@ def pull(
     if unknown := sorted(set(splits) - set(SPLITS)):
         raise SettingsError(f"no split is called {', '.join(unknown)}; there are {', '.join(SPLITS)}.")
     published = find_set(open_folder(address), expect=expect)
-    before = _splits_here(out, published.manifest)
-    here = tuple(split for split in SPLITS if not splits or split in splits or split in before)
-    _claim_folder(out, published.manifest["self_sha256"])
-    entries = manifests.files_of(published.manifest, here)
-    size = sum(entry["bytes"] for entry in entries)
-    on_bytes = bar(size, "pull") if bar else lambda count: None
-    transfer_all(
-        entries, lambda entry, stop: fetch(published.remote, entry, out / entry["name"], stop=stop, on_bytes=on_bytes)
-    )
-    write_bytes(out / manifests.CHECKSUMS, checksums(published.manifest["files"]).encode())
-    if set(here) == set(SPLITS):
-        (out / PARTIAL).unlink(missing_ok=True)
-    else:
-        write_bytes(
-            out / PARTIAL, (json.dumps({"id": published.manifest["self_sha256"], "splits": list(here)}) + "\n").encode()
+    set_id = published.manifest["self_sha256"]
+    with _claimed(out, set_id):
+        before = _splits_here(out, set_id)
+        here = tuple(split for split in SPLITS if not splits or split in splits or split in before)
+        entries = manifests.files_of(published.manifest, here)
+        size = sum(entry["bytes"] for entry in entries)
+        on_bytes = bar(size, "pull") if bar else lambda count: None
+        transfer_all(
+            entries,
+            lambda entry, stop: fetch(published.remote, entry, out / entry["name"], stop=stop, on_bytes=on_bytes),
         )
-    write_bytes(out / manifests.MANIFEST, published.data)
-    (out / PULL).unlink(missing_ok=True)
-    return {"out": str(out), "id": published.manifest["self_sha256"], "bytes": size, "splits": list(here)}
+        sums = checksums(published.manifest["files"]).encode()
+        write_bytes(out / manifests.CHECKSUMS, sums, sole_writer=True)
+        if set(here) == set(SPLITS):
+            (out / PARTIAL).unlink(missing_ok=True)
+        else:
+            write_bytes(out / PARTIAL, _encode({"id": set_id, "splits": list(here)}), sole_writer=True)
+        write_bytes(out / manifests.MANIFEST, published.data, sole_writer=True)
+        _remove_leavings(out, published.manifest)
+    return {"out": str(out), "id": set_id, "bytes": size, "splits": list(here)}
 
 
-def _splits_here(out: Path, manifest: Manifest) -> tuple[str, ...]:
+def _encode(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values) + "\n").encode()
+
+
+def _splits_here(out: Path, set_id: str) -> tuple[str, ...]:
     """Return the splits that an earlier pull of the same set brought."""
     if not (out / manifests.MANIFEST).is_file():
         return ()
     shards = ShardSet(out)
-    if shards.id != manifest["self_sha256"]:
+    if shards.id != set_id:
         raise SettingsError(
-            f"{out} already holds shard set {shards.id}; the one to be pulled is {manifest['self_sha256']}. "
-            "Choose another folder."
+            f"{out} already holds shard set {shards.id}; the one to be pulled is {set_id}. Choose another folder."
         )
     return shards.present
 
 
-def _claim_folder(out: Path, set_id: str) -> None:
-    """Make the folder, or check that this pull began it."""
+@contextmanager
+def _claimed(out: Path, set_id: str) -> Iterator[None]:
+    """Make the folder of a pull, and keep other pulls out of it while the `with` block lasts.
+
+    A pull that was killed leaves `PULL` behind, unlocked, for the next one to go on.
+
+    Raises:
+        SettingsError: it is a file, or holds something else, or a part of another set.
+    """
     if out.exists() and not out.is_dir():
         raise SettingsError(f"{out} is a file; expected a folder. Choose another.")
     out.mkdir(parents=True, exist_ok=True)
-    if (out / manifests.MANIFEST).is_file():
+    entries = sorted(entry.name for entry in out.iterdir())  # of a pull at work or killed, one of its names is there
+    if entries and manifests.MANIFEST not in entries and not any(name.startswith(PULL) for name in entries):
+        raise SettingsError(f"{out} is not empty and holds no pulled set ({shorten(entries, most=5)}). Choose another.")
+    with _lock(out / PULL):
+        if not (out / manifests.MANIFEST).is_file():
+            _claim(out / PULL, set_id)
+        try:
+            yield
+        finally:
+            if (out / manifests.MANIFEST).is_file():
+                (out / PULL).unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> FileLock:
+    """Lock a file, and say so where another process has to end first."""
+    try:
+        return FileLock(path, wait=False)
+    except BlockingIOError:
+        log.info("%s: another process is pulling into this folder; waiting for it", path.parent)
+        return FileLock(path)
+
+
+def _claim(path: Path, set_id: str) -> None:
+    """Note in the locked file which set is coming, or compare with what an earlier pull noted.
+
+    The file is written in place, for the lock is on this very file.
+
+    Raises:
+        SettingsError: an earlier pull began another set.
+    """
+    begun = path.read_bytes()
+    if begun.strip():
+        remedy = "Empty this folder, or choose another."
+        before = parse_json(begun, _Pointer, source=str(path), error=SettingsError, remedy=remedy)["id"]
+        if before != set_id:
+            raise SettingsError(
+                f"{path.parent}: a pull of shard set {before} was begun there; the address now offers {set_id}. "
+                "Choose another folder, or empty this one."
+            )
         return
-    entries = sorted(entry.name for entry in out.iterdir())
-    if entries and not (out / PULL).is_file():
-        raise SettingsError(f"{out} is not empty and holds no pulled set ({', '.join(entries[:5])}). Choose another.")
-    if entries and (before := json.loads((out / PULL).read_bytes()).get("id")) != set_id:
-        raise SettingsError(
-            f"{out}: a pull of shard set {before} was begun there; the address now offers {set_id}. "
-            "Choose another folder, or empty this one."
-        )
-    write_bytes(out / PULL, (json.dumps({"id": set_id}) + "\n").encode())
+    with open(path, "r+b") as file:
+        file.write(_encode({"id": set_id}))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove_leavings(out: Path, manifest: Manifest) -> None:
+    """Remove what killed pulls left of this set's files; this process is the only one that writes there."""
+    ours = [entry["name"] for entry in manifest["files"]]
+    ours += [manifests.MANIFEST, manifests.CHECKSUMS, PARTIAL, PULL]
+    for path in out.glob(f"*{PARTIAL_SUFFIX}"):
+        if path.name.removeprefix(".").startswith(tuple(ours)):
+            path.unlink()
 
 
 def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None = None) -> dict[str, Any]:
@@ -193,28 +239,35 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
     base = remote if flat else remote.below(shards.id)
     if flat:
         _require_free(remote, shards.id)
+    others = (manifests.CHECKSUMS, manifests.ENVIRONMENT, manifests.MANIFEST)
     size = sum(entry["bytes"] for entry in shards.manifest["files"])
     on_bytes = bar(size, "push") if bar else lambda count: None
     sent: list[str] = []
 
     def send(entry: FileEntry, stop: Event) -> None:
         if not stop.is_set():
-            if base.size(entry["name"]) != entry["bytes"] or (
-                flat and entry["name"] == CARD
-            ):  # a hub begins with a card, too
-                base.put(shards.path / entry["name"], entry["name"])
+            if not base.holds(entry):
+                _put(base, shards.path / entry["name"], entry["name"])
                 sent.append(entry["name"])
             on_bytes(entry["bytes"])
 
     with reaching(remote.shown):
+        base.remove_leavings({*others, *shards.files})
+        remote.remove_leavings({CURRENT, CARD})
         transfer_all(shards.manifest["files"], send)
-        for name in (manifests.CHECKSUMS, manifests.ENVIRONMENT, manifests.MANIFEST):
+        for name in others:
             if (shards.path / name).is_file():
-                base.put(shards.path / name, name)
+                _put(base, shards.path / name, name)
         if not flat:
-            remote.put((json.dumps({"schema": 1, "id": shards.id}) + "\n").encode(), CURRENT)
-            remote.put(shards.path / CARD, CARD)
+            _put(remote, _encode({"schema": 1, "id": shards.id}), CURRENT)
+            _put(remote, shards.path / CARD, CARD)
     return {"address": remote.shown, "id": shards.id, "sent": len(sent), "bytes": size}
+
+
+def _put(remote: RemoteFolder, source: Path | bytes, name: str) -> None:
+    """Write a file, with its name in whatever error comes."""
+    with reaching(f"{remote.shown}/{name}"):
+        remote.put(source, name)
 
 
 def _require_free(remote: RemoteFolder, set_id: str) -> None:
@@ -225,7 +278,7 @@ def _require_free(remote: RemoteFolder, set_id: str) -> None:
     """
     with reaching(remote.shown):
         several = remote.size(CURRENT) is not None
-    data = _read_small(remote, manifests.MANIFEST)
+    data = remote.read_small(manifests.MANIFEST)
     if several:
         raise SettingsError(f"{remote.shown}: sets are published there in folders of their own; push without --flat.")
     if data is not None:

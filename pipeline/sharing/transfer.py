@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
-from spikebridge.pipeline.base.errors import ShardSetError
+from spikebridge.pipeline.base.errors import PipelineError, ShardSetError
 from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, FileLock, sha256_file
-from spikebridge.pipeline.sharing.locations import RemoteFolder, is_page, unreachable
-
-PART_BYTES = 8 * 2**20
-TRIES = 5
-"""Failures in a row, without a byte in between, after which a transfer is given up."""
-FIRST_PAUSE_S = 0.2
-"""Pause after the first failure; each further one doubles it."""
+from spikebridge.pipeline.sharing.locations import RemoteFolder, TransferStopped, is_page, persist, unreachable
 
 POLL_S = 0.1
 """Between two looks whether the process that receives the same file is done."""
 
 OnBytes = Callable[[int], None]
 """Told how many bytes have arrived."""
-
-
-class TransferStopped(Exception):  # noqa: N818  (not an error: somebody asked for it)
-    """A transfer was asked to stop; what arrived is kept."""
 
 
 def fetch(remote: RemoteFolder, entry: FileEntry, target: Path, *, stop: Event, on_bytes: OnBytes) -> None:
@@ -83,46 +74,48 @@ def _lock(partial: Path, stop: Event) -> FileLock:
 
 
 def _receive(remote: RemoteFolder, entry: FileEntry, partial: Path, *, stop: Event, on_bytes: OnBytes) -> None:
-    """Append to the partial file until it has as many bytes as it should."""
-    size, name = int(entry["bytes"]), str(entry["name"])
+    """Append to the partial file until it has as many bytes as it should.
+
+    Raises:
+        ShardSetError: something else comes, or nothing.
+        PipelineError: this disk does not take it.
+        TransferStopped: `stop` was set.
+    """
+    size, name, shown = entry["bytes"], entry["name"], f"{remote.shown}/{entry['name']}"
     if partial.stat().st_size > size:
         os.truncate(partial, 0)
-    failures = 0
-    with open(partial, "ab") as file:
-        position = file.tell()
-        on_bytes(position)
-        while position < size:
-            if stop.is_set():
-                raise TransferStopped
-            try:
-                part = _read_part(remote, name, position, min(position + PART_BYTES, size), size)
-            except (FileNotFoundError, PermissionError, ShardSetError) as error:
-                raise (
-                    error if isinstance(error, ShardSetError) else unreachable(f"{remote.shown}/{name}", error)
-                ) from error
-            except Exception as error:  # each protocol has errors of its own
-                failures += 1
-                if failures == TRIES:
-                    raise unreachable(f"{remote.shown}/{name}", error) from error
-                stop.wait(FIRST_PAUSE_S * 2**failures)
-                continue
-            failures = 0
-            file.write(part)
-            file.flush()
-            position += len(part)
-            on_bytes(len(part))
-        os.fsync(file.fileno())
+    with open(partial, "ab", buffering=0) as file:
+        on_bytes(file.tell())
+
+        def receive() -> None:
+            for part in remote.stream(name, file.tell(), size) if file.tell() < size else ():
+                if stop.is_set():
+                    raise TransferStopped
+                if not file.tell() and is_page(part):
+                    raise ShardSetError(f"{shown}: a web page came back. Is this the address of a published shard set?")
+                with _writing(partial):
+                    rest = memoryview(part)
+                    while rest := rest[file.write(rest) :]:  # a disk that is nearly full takes the beginning
+                        pass
+                on_bytes(len(part))
+            if file.tell() < size:
+                raise EOFError(f"ended after {file.tell():,} of {size:,} bytes")
+
+        try:
+            persist(receive, shown, stop=stop, progress=file.tell)
+        except FileNotFoundError as error:
+            raise unreachable(shown, error) from error
+        with _writing(partial):
+            os.fsync(file.fileno())
 
 
-def _read_part(remote: RemoteFolder, name: str, start: int, stop: int, size: int) -> bytes:
-    """Read bytes `start` to `stop`, or to the end where the server gives all of a file or nothing."""
-    data = remote.read(name, start, stop)
-    if len(data) == stop - start:
-        return data
-    if len(data) == size:  # a server without ranges
-        return data[start:]
-    kind = "a web page" if is_page(data) else f"{len(data):,} bytes"
-    raise ShardSetError(
-        f"{remote.shown}/{name}: {kind} came back for bytes {start:,} to {stop:,} of {size:,}. Is this the address of "
-        "a published shard set?"
-    )
+@contextmanager
+def _writing(partial: Path) -> Iterator[None]:
+    """Tell what this disk refuses from what the network does."""
+    try:
+        yield
+    except OSError as error:
+        target = partial.with_name(partial.name.removesuffix(PARTIAL_SUFFIX))
+        raise PipelineError(
+            f"{target}: {error.strerror}. What arrived is kept; once that is mended, the same command continues."
+        ) from error

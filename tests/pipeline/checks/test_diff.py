@@ -42,7 +42,7 @@ def rewritten(folder, change):
     width = max(len(sample.key) for sample in samples)
     write_shard(path, samples, shape=shards.sample_shape, dtype=shards.dtype, key_bytes=width)
     counts = manifests.read(folder)["splits"]
-    per_class = np.bincount([sample.label for sample in samples], minlength=3).tolist()
+    per_class = np.bincount([sample.label for sample in samples], minlength=10).tolist()
     sign(folder, splits={**counts, "train": {"samples": len(samples), "per_class": per_class}})
 
 

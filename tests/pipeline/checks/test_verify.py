@@ -117,7 +117,7 @@ def test_a_recording_moved_from_test_to_training(copy, keep_original):
         (path,) = shards.event_shards(name)
         width = max(len(sample.key) for sample in samples)
         write_shard(path, samples, shape=shards.sample_shape, dtype=shards.dtype, key_bytes=width)
-        per_class = np.bincount([sample.label for sample in samples], minlength=3).tolist()
+        per_class = np.bincount([sample.label for sample in samples], minlength=10).tolist()
         counts[name] = {"samples": len(samples), "per_class": per_class}
     sign(copy, splits=counts)
     problems = verify(copy).problems
@@ -206,8 +206,8 @@ def test_files_missing_cut_or_added(copy, spoil, expected):
         (lambda text: text.replace('"schema": 1', '"schema": 2'), "Update spikebridge"),
         (lambda text: text.replace('"digits"', '"digit5"'), "does not match its own hash"),
         (lambda text: text[:-30], "not JSON"),
-        (lambda text: "[]", "no schema number"),
-        (lambda text: '{"schema": 1}', "missing"),
+        (lambda text: "[]", "a list of 0; expected an object"),
+        (lambda text: '{"schema": 1}', "does not match its own hash"),
         (lambda text: "[" * 100_000, "not JSON"),
     ],
 )

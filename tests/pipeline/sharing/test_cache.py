@@ -17,6 +17,12 @@ from spikebridge.pipeline.sharing.open import open_set
 from spikebridge.pipeline.sharing.publish import push
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    """What cannot be reached is given up at once."""
+    monkeypatch.setattr("spikebridge.pipeline.sharing.locations.FIRST_PAUSE_S", 0.001)
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIKEBRIDGE_CACHE", str(tmp_path / "cache"))

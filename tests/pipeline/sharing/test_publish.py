@@ -33,6 +33,12 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name != "environment.json"}
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    """What cannot be reached is given up at once."""
+    monkeypatch.setattr("spikebridge.pipeline.sharing.locations.FIRST_PAUSE_S", 0.001)
+
+
 @pytest.fixture(scope="module")
 def published(shard_set, tmp_path_factory):
     """A set published into a folder."""
@@ -72,7 +78,7 @@ def test_flat_into_the_clone_of_a_hub_repository(shard_set, tmp_path):
     assert (clone / "README.md").read_bytes() == card
     pull(str(clone), tmp_path / "set", expect=ShardSet(shards).id)
     assert contents(tmp_path / "set") == contents(shards)
-    assert push(shards, str(clone), flat=True)["sent"] == 1  # the card alone
+    assert push(shards, str(clone), flat=True)["sent"] == 0
     with pytest.raises(SettingsError, match=f"holds shard set {ShardSet(shards).id}"):
         push(shard_set(samples_per_shard=5), str(clone), flat=True)
 
@@ -98,7 +104,7 @@ def test_over_http(shard_set, http, tmp_path):
 
 
 def test_a_server_without_ranges(shard_set, published, tmp_path, monkeypatch):
-    monkeypatch.setattr("spikebridge.pipeline.sharing.transfer.PART_BYTES", 3000)
+    monkeypatch.setattr("spikebridge.pipeline.sharing.locations.PART_BYTES", 3000)
     with serving("http", published, tmp_path / "log", "--no-ranges") as (port, _):
         pull(f"http://127.0.0.1:{port}", tmp_path / "set")
     assert contents(tmp_path / "set") == contents(shard_set(samples_per_shard=4))
@@ -111,8 +117,7 @@ def test_a_plain_folder_of_a_set_can_be_pulled(shard_set, tmp_path):
 
 
 def test_a_server_that_dies_in_the_middle_costs_only_what_was_missing(shard_set, published, tmp_path, monkeypatch):
-    monkeypatch.setattr("spikebridge.pipeline.sharing.transfer.PART_BYTES", 700)
-    monkeypatch.setattr("spikebridge.pipeline.sharing.transfer.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("spikebridge.pipeline.sharing.locations.PART_BYTES", 700)
     half = sum(path.stat().st_size for path in shard_set(samples_per_shard=4).iterdir()) // 2
     with (
         serving("http", published, tmp_path / "log", "--die-after", half) as (port, _),
@@ -136,9 +141,9 @@ def test_a_server_that_dies_in_the_middle_costs_only_what_was_missing(shard_set,
 def test_a_client_killed_in_the_middle_goes_on(shard_set, published, tmp_path, verb):
     slow = (
         "import sys, time, pathlib\nfrom spikebridge.pipeline.sharing import locations as places, publish as sharing\n"
-        "read, put = places.RemoteFolder.read, places.RemoteFolder.put\n"
+        "stream, put = places.RemoteFolder.stream, places.RemoteFolder.put\n"
         "def late(call):\n    def wrapped(*a):\n        time.sleep(.15)\n        return call(*a)\n    return wrapped\n"
-        "places.RemoteFolder.read, places.RemoteFolder.put = late(read), late(put)\n"
+        "places.RemoteFolder.stream, places.RemoteFolder.put = late(stream), late(put)\n"
     )
     call = {
         "pull": f"sharing.pull({str(published)!r}, pathlib.Path({str(tmp_path / 'out')!r}))",
@@ -419,7 +424,7 @@ def test_names_that_lead_elsewhere(shard_set, tmp_path, name):
     manifest["files"][0]["name"] = name
     (tmp_path / "place").mkdir()
     manifests.write(tmp_path / "place", manifests.seal(manifest))
-    with pytest.raises(ShardSetError, match="Do not use it"):
+    with pytest.raises(ShardSetError, match="do not use it"):
         pull(str(tmp_path / "place"), tmp_path / "set")
     assert not (tmp_path / "set").exists()
 
@@ -447,9 +452,10 @@ def test_a_missing_package_is_asked_for(tmp_path, monkeypatch):
 def test_ctrl_c_keeps_what_arrived(published, tmp_path):
     slow = (
         "import time\nfrom spikebridge import cli\n"
-        "from spikebridge.pipeline.sharing import locations as places, transfer\nread = places.RemoteFolder.read\n"
-        "transfer.PART_BYTES = 2000\n"
-        "def late(*a):\n    time.sleep(.1)\n    return read(*a)\nplaces.RemoteFolder.read = late\n"
+        "from spikebridge.pipeline.sharing import locations as places\nstream = places.RemoteFolder.stream\n"
+        "places.PART_BYTES = 2000\n"
+        "def late(*a):\n    for part in stream(*a):\n        time.sleep(.1)\n        yield part\n"
+        "places.RemoteFolder.stream = late\n"
         f"cli.main(['pull', {str(published)!r}, {str(tmp_path / 'set')!r}])\n"
     )
     process = start_interruptible([sys.executable, "-c", slow], cwd=ROOT, stderr=subprocess.PIPE, text=True)
