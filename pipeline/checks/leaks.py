@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.checks.samples import SampleMetadata
+from spikebridge.pipeline.checks.samples import SampleMetadata, index_groups
 from spikebridge.pipeline.shards.manifest import SPLITS
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.static_pool import DUPLICATE, POOL, ROLES, STATIC_FILE, StaticImages, read_static
@@ -33,19 +33,21 @@ class Recordings(NamedTuple):
     """[n] key of the static image, empty where there is none."""
     events_sha256: NDArray[np.uint8]
     """[n,32]."""
+    groups: NDArray[np.bytes_]
+    """[n] subject, source video or session, empty for a group of its own."""
 
     @classmethod
     def of_shard(cls, split: str, index: NDArray[Any], metadata: SampleMetadata) -> Recordings:
         """Return the samples of one shard."""
         splits = np.full(len(index), SPLITS.index(split), np.int8)
-        return cls(
-            splits, index["label"].astype(np.int32), index["key"].copy(), metadata.static, metadata.events_sha256
-        )
+        labels, keys, groups = index["label"].astype(np.int32), index["key"].copy(), index_groups(index).copy()
+        return cls(splits, labels, keys, metadata.static, metadata.events_sha256, groups)
 
     @classmethod
     def join(cls, shards: Iterable[Recordings]) -> Recordings:
         """Return the samples of all shards; empty columns without any."""
-        empty = (np.empty(0, np.int8), np.empty(0, np.int32), *(np.empty(0, "S1"),) * 2, np.empty((0, 32), np.uint8))
+        text, digests = np.empty(0, "S1"), np.empty((0, 32), np.uint8)
+        empty = (np.empty(0, np.int8), np.empty(0, np.int32), text, text, digests, text)
         return cls(*map(np.concatenate, zip(empty, *shards, strict=True)))
 
 
@@ -124,6 +126,17 @@ def recording_leaks(recordings: Recordings) -> Iterator[str]:
     keys = recordings.keys
     for one, other in _equal_recordings(recordings.events_sha256, recordings.splits):
         yield f"{keys[one].decode()} and {keys[other].decode()} are one recording in two splits"
+
+
+def group_leaks(recordings: Recordings) -> Iterator[str]:
+    """Yield groups (subjects, source videos, sessions) with recordings in two splits."""
+    grouped = np.flatnonzero(recordings.groups != b"")
+    groups, numbers = np.unique(recordings.groups[grouped], return_inverse=True)
+    present = np.zeros((len(groups), len(SPLITS)), bool)
+    present[numbers, recordings.splits[grouped]] = True
+    for number in np.flatnonzero(present.sum(axis=1) > 1):
+        splits = " and ".join(name for name, there in zip(SPLITS, present[number], strict=True) if there)
+        yield f"group {groups[number].decode('ascii', 'backslashreplace')} has recordings in {splits}"
 
 
 def static_leaks(recordings: Recordings, static_content: StaticContent) -> Iterator[str]:

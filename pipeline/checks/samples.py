@@ -282,6 +282,11 @@ def _chunks(path: Path, frames: Any, index: NDArray[Any], layout: Layout) -> Ite
         yield from (samples[i * layout.bytes : (i + 1) * layout.bytes] for i in range(count))
 
 
+def index_groups(index: NDArray[Any]) -> NDArray[np.bytes_]:
+    """Return the groups of an index, [n]; empty where it has none."""
+    return index["group"] if "group" in (index.dtype.names or ()) else np.zeros(len(index), "S1")
+
+
 def read_metadata(samples: Iterable[Stored], index: NDArray[Any], *, name: str) -> SampleMetadata:
     """Read the metadata of a shard's samples: 32 bytes and a key a sample.
 
@@ -291,7 +296,7 @@ def read_metadata(samples: Iterable[Stored], index: NDArray[Any], *, name: str) 
     events = bytearray()
     static: list[bytes] = []
     decode = json.JSONDecoder().raw_decode
-    for key, sample in zip(index["key"].tolist(), samples, strict=True):
+    for key, group, sample in zip(index["key"].tolist(), index_groups(index).tolist(), samples, strict=True):
         try:
             text = str(sample.metadata, "utf-8")
             metadata, end = decode(text)
@@ -300,6 +305,8 @@ def read_metadata(samples: Iterable[Stored], index: NDArray[Any], *, name: str) 
             digest, image = bytes.fromhex(metadata["events_sha256"]), metadata["static"] or ""
             if len(digest) != 32:
                 raise ValueError("events_sha256 is no SHA-256")
+            if metadata.get("group", "").encode() != group:
+                raise ValueError("another group")
             static.append(image.encode())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _differs(name, key, f"its metadata: {error}") from error

@@ -1,7 +1,8 @@
 """Proof that a shard set is whole, says what it holds, and leaks nothing.
 
-Three parts: every byte against the manifest; every index, sample and image against each other; and the static images of
-held-out recordings against the static pool, by key, by the hash of the full-size pixels, and by the stored pixels.
+Four parts: every byte against the manifest; every index, sample and image against each other; the static images of
+held-out recordings against the static pool, by key, by the hash of the full-size pixels, and by the stored pixels; and
+the groups (subjects, source videos, sessions), none of which may lie in two splits.
 Not covered: `environment.json`, which is outside the set's identity and names the tools that made it; only its form is.
 """
 
@@ -22,6 +23,7 @@ from spikebridge.pipeline.checks.leaks import (
     StaticContent,
     check_counts,
     check_static,
+    group_leaks,
     leak_notes,
     recording_leaks,
     static_leaks,
@@ -103,7 +105,8 @@ def verify(path: Path, *, progress: Progress = no_progress) -> Verification:
         report.images = len(static)
         report.problems += check_static(shards, static)
         report.problems += check_counts(shards, recordings)
-        copies, leaked = list(recording_leaks(recordings)), list(static_leaks(recordings, static_content))
+        copies = [*recording_leaks(recordings), *group_leaks(recordings)]
+        leaked = list(static_leaks(recordings, static_content))
         protocol = shards.settings["protocol"]
         report.notes += leak_notes(shards, static, len(leaked) + (len(copies) if protocol == "legacy" else 0))
         forbidden = {"strict": copies + leaked, "leaky": copies, "legacy": []}[protocol]

@@ -26,6 +26,8 @@ from spikebridge.pipeline.images.decode import decode_image
 
 SIMULATION_NOTE = "simulated.json"
 """File beside the events and static folders of a simulated data set."""
+UNUSED = "unused"
+"""Subset of the recordings that a published split leaves out."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Recording:
     label: int
     """Class index in the reader's own list of classes."""
     subset: str | None
-    """Official split, `train` or `test`; None where the data set has none. A published split may add `unused`."""
+    """Official split, `train`, `validation` or `test`; None where the data set has none. A published split may add
+    `unused`."""
     stem: str
     """Name unique within (subset, label), for the sample's key."""
     image: str | None
@@ -47,6 +50,10 @@ class Recording:
     """Numbers that the reader needs to find or read it inside its file, and that the listing's hash covers."""
     sensor_size: tuple[int, int] | None = None
     """(W, H) in pixels as its file states it, where the recordings of the listing have no size in common."""
+    group: str = ""
+    """Subject, source video or session: no split parts the recordings of a group. Empty: a group of its own."""
+    interval: tuple[int, int] | None = None
+    """(start, stop) of the part of its file that it is, stop exclusive, see `PairReader.intervals`; None for all."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,8 @@ class Listing:
             digest.update(line.encode("utf-8", "surrogateescape"))
             if isinstance(item, Recording) and item.detail:
                 digest.update(f"{item.detail}\n".encode())
+            if isinstance(item, Recording) and (item.group or item.interval):
+                digest.update(f"group {item.group} {item.interval}\n".encode("utf-8", "surrogateescape"))
         digest.update(f"{self.sensor_size} {self.shown_fraction} {self.classes}".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -131,6 +140,8 @@ class DatasetCard:
     """What the protocol `strict` makes of the subsets, in words; by default what follows from `expected`."""
     legacy: str = "the official subsets, nothing validates"
     """What the protocol `legacy` makes of them."""
+    groups: str = ""
+    """What the groups of recordings are that no split parts, such as `subjects`; empty where there are none."""
     simulated: bool = False
 
     @property
@@ -148,6 +159,8 @@ class PairReader:
         crop: (left, top, right, bottom) in pixels of what frames show, right and bottom exclusive; None for all.
         span_us: see `pipeline.events.framing.to_frames`.
         many_per_file: a file holds several recordings; a conversion then calls `read_file`, once per file.
+        intervals: what the intervals of recordings count: microseconds from the first event of their file
+            (`elapsed_us`), microseconds as the file states them (`file_us`), or `events`.
     """
 
     name: ClassVar[str]
@@ -155,6 +168,7 @@ class PairReader:
     crop: ClassVar[tuple[int, int, int, int] | None] = None
     span_us: ClassVar[int | None] = None
     many_per_file: ClassVar[bool] = False
+    intervals: ClassVar[str] = "elapsed_us"
 
     def describe(self) -> dict[str, str]:
         """Return the facts that `spikebridge datasets NAME` prints."""
@@ -169,6 +183,7 @@ class PairReader:
             "expected": f"recordings: {expected or 'as many as there are'}; images: {card.images}",
             "pairs": card.pairing,
             "splits": card.splits,
+            **({"groups": f"{card.groups}; no split parts one"} if card.groups else {}),
             "licence": card.licence,
             "cite": card.citation,
             "convert": command("preprocess", "--dataset", self.name) + " --events EVENTS --static STATIC --out SHARDS",

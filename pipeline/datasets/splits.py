@@ -1,31 +1,32 @@
 """Splits of the recordings, and the roles of the static images beside them.
 
 Every choice is a rank by a hash of (seed, purpose, class, name): it does not depend on the order of a listing, and a
-recording that is added or removed moves no more than the others' ranks.
+recording that is added or removed moves no more than the others' ranks. Recordings of a group (a subject, a source
+video, a session) are drawn together: no split parts them.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from spikebridge.pipeline.base.errors import SettingsError, shorten
-from spikebridge.pipeline.datasets.pairs import Listing, Recording, StaticImage
+from spikebridge.pipeline.datasets.pairs import UNUSED, Listing, Recording, StaticImage
+from spikebridge.pipeline.datasets.tables import read_csv, refuse_lines
 from spikebridge.pipeline.shards.manifest import SPLITS
 from spikebridge.pipeline.shards.static_pool import DUPLICATE, POOL
 
-UNUSED = "unused"
-"""Subset of the recordings that a published split leaves out."""
 TEST_SHARE = 0.2
 """Share of a class that is tested where the data set has no official test subset."""
 VALIDATION_SHARE = 0.1
 """Share of a class's training recordings that is carved out for choosing the checkpoint."""
 CLASS_SIZE_FOR_VALIDATION = 3
 """A class with at least this many training recordings gives at least one of them to the validation split."""
+FEWEST_GROUPS = {"test": 2, "validation": 3}
+"""With at least so many groups, one of them is drawn even where it is far larger than the share."""
 
 
 def rank(seed: int, purpose: str, *names: str) -> bytes:
@@ -62,29 +63,86 @@ def assign_splits(recordings: Iterable[Recording], *, seed: int, protocol: str) 
     """Assign a split to every recording, by name.
 
     `strict`: the official test subset is kept, or round(.2 n) of each class is drawn where there is none; round(.1 n)
-    of the training recordings of each class validate, at least one where the class has three.
+    of the training recordings of each class validate, at least one where the class has three, unless the data set has
+    an official validation subset.
     `legacy`: the official subsets, or those of `PairReader.apply_published_split`, without a validation split (the
     published code chooses its checkpoint on the test set). A recording of the subset `unused` gets no split.
     `leaky`: as `strict`.
+
+    Groups are drawn whole, in the order of their ranks, each where it brings the classes closer to these numbers.
     """
-    by_class: dict[int, list[Recording]] = defaultdict(list)
+    used = [r for r in recordings if r.subset != UNUSED]
+    validation = {r.name for r in used if r.subset == "validation"}
+    tested = {r.name for r in used if r.subset == "test"}
+    with_tested = {r.group for r in used if r.group and r.subset == "test"}
+    tested |= {r.name for r in used if r.subset is None and r.group in with_tested}
+    drawable = [r for r in used if r.subset is None and r.name not in tested]
+    tested |= _draw_groups(drawable, lambda count: round(TEST_SHARE * count), seed, "test")
+    training = [r for r in used if r.name not in tested]
+    drawn = _draw_groups(training, _validation_count, seed, "validation") if protocol != "legacy" else set()
+    validating, names = validation or drawn, (r.name for r in used)
+    return {name: "test" if name in tested else "validation" if name in validating else "train" for name in names}
+
+
+def _validation_count(training: int) -> int:
+    """Return how many of the training recordings of a class validate."""
+    count = round(VALIDATION_SHARE * training)
+    return max(1, count) if training >= CLASS_SIZE_FOR_VALIDATION else count
+
+
+def _draw_groups(recordings: Sequence[Recording], share: Callable[[int], int], seed: int, purpose: str) -> set[str]:
+    """Draw recordings, those of a group together; `share` returns the number for a class of so many."""
+    missing = {label: share(count) for label, count in Counter(r.label for r in recordings).items()}
+    groups: dict[bytes, list[Recording]] = defaultdict(list)
     for recording in recordings:
-        if recording.subset != UNUSED:
-            by_class[recording.label].append(recording)
-    split: dict[str, str] = {}
-    for label, members in by_class.items():
-        without_subset = [r.name for r in members if r.subset is None]
-        tested = set(_draw(without_subset, round(TEST_SHARE * len(without_subset)), seed, "test", label))
-        tested |= {r.name for r in members if r.subset == "test"}
-        training = [r.name for r in members if r.name not in tested]
-        count = round(VALIDATION_SHARE * len(training))
-        if len(training) >= CLASS_SIZE_FOR_VALIDATION:
-            count = max(1, count)
-        validating = set(_draw(training, count, seed, "validation", label)) if protocol != "legacy" else set()
-        for recording in members:
-            name = recording.name
-            split[name] = "test" if name in tested else "validation" if name in validating else "train"
-    return split
+        names = ("group", "", recording.group) if recording.group else (str(recording.label), recording.name)
+        groups[rank(seed, purpose, *names)].append(recording)
+
+    def gain(members: list[Recording]) -> int:
+        """Return by how many recordings the classes come closer to their shares."""
+        counts = Counter(r.label for r in members)
+        return sum(abs(missing[label]) - abs(missing[label] - count) for label, count in counts.items())
+
+    drawn: set[str] = set()
+    for _, members in sorted(groups.items()):
+        if gain(members) > 0:
+            drawn |= {r.name for r in members}
+            for r in members:
+                missing[r.label] -= 1
+    if not drawn and any(missing.values()) and len(groups) >= FEWEST_GROUPS[purpose]:
+        drawn = {r.name for r in max((members for _, members in sorted(groups.items())), key=gain)}
+    return drawn
+
+
+def leave_out_shared_groups(listing: Listing) -> Listing:
+    """Take recordings out of official subsets that share a group with a later one (train, validation, test); say so."""
+    last: dict[str, int] = {}
+    for recording in listing.recordings:
+        if recording.group and recording.subset in SPLITS:
+            last[recording.group] = max(last.get(recording.group, 0), SPLITS.index(recording.subset))
+    shared = {
+        r.name: r.group
+        for r in listing.recordings
+        if r.group and r.subset in SPLITS and SPLITS.index(r.subset) < last[r.group]
+    }
+    if not shared:
+        return listing
+    recordings = tuple(replace(r, subset=UNUSED) if r.name in shared else r for r in listing.recordings)
+    groups = shorten(sorted(set(shared.values())))
+    note = (
+        f"{len(shared):,} recordings are not used: others of their groups ({groups}) are in the official test or "
+        "validation subset, too"
+    )
+    return replace(listing, recordings=recordings, notes=(*listing.notes, note))
+
+
+def parted_groups(recordings: Iterable[Recording], split: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return the groups that lie in more than one split, and these splits."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for recording in recordings:
+        if recording.group and recording.name in split:
+            splits[recording.group].add(split[recording.name])
+    return {group: names for group, names in splits.items() if len(names) > 1}
 
 
 def split_by_first_share(recordings: Iterable[Recording], share: float, *, seed: int) -> tuple[Recording, ...]:
@@ -118,15 +176,8 @@ def read_splits(path: Path, recordings: Sequence[Recording]) -> dict[str, str]:
     Raises:
         SettingsError: unreadable, other columns, an unknown recording or split, or a recording listed twice.
     """
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SettingsError(f"{path}: cannot be read as a CSV file ({error}).") from error
-    if not rows or {"recording", "split"} - set(rows[0]):
-        raise SettingsError(f"{path}: expected a header with the columns recording and split, and at least one row.")
-    known, split, problems = {recording.name for recording in recordings}, {}, []
-    for line, row in enumerate(rows, start=2):
+    known, split, problems = {recording.name for recording in recordings}, dict[str, str](), list[str]()
+    for line, row in enumerate(read_csv(path, ("recording", "split")), start=2):
         name, value = row["recording"] or "", row["split"] or ""
         if name not in known:
             problems.append(f"line {line}: no recording {name!r}")
@@ -136,9 +187,7 @@ def read_splits(path: Path, recordings: Sequence[Recording]) -> dict[str, str]:
             problems.append(f"line {line}: split {value!r}, expected {', '.join(SPLITS)} or unused")
         else:
             split[name] = value
-    if problems:
-        more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise SettingsError(f"{path}:\n  " + "\n  ".join(problems[:5]) + more)
+    refuse_lines(path, problems)
     return {name: value for name, value in split.items() if value != UNUSED}
 
 
@@ -154,20 +203,26 @@ def assign_image_roles(
     """Assign a role to every image, by name: `pool`, `validation`, `test`, or `duplicate`.
 
     `strict`: held out are the images of the official test subset and the source images of validation and test
-    recordings; `duplicate` are all others that share a fingerprint with a held-out one. `legacy`: every image of the
-    training subset is in the pool, whatever recordings show it. `leaky`: every image is in the pool.
+    recordings, or of others of their group; `duplicate` are all others that share a fingerprint with a held-out one.
+    `legacy`: every image of the training subset is in the pool, whatever recordings show it. `leaky`: every image is in
+    the pool.
 
-    The fingerprints of an image are the hashes of its decoded full-size pixels and of the stored ones. `official` is
+    Recordings without a split are not used. The fingerprints of an image are the hashes of its decoded full-size pixels
+    and of the stored ones. `official` is
     off where a CSV of splits replaces the official subsets.
     """
     if protocol == "leaky":
         return dict.fromkeys((image.name for image in images), POOL)
-    roles = {image.name: "test" if official and image.subset == "test" else POOL for image in images}
+    held_out_subsets = ("validation", "test") if official else ()
+    roles = {i.name: i.subset if i.subset and i.subset in held_out_subsets else POOL for i in images}
     if protocol == "legacy":
         return roles
-    for recording in sorted(recordings, key=lambda r: split[r.name] == "test"):
-        if recording.image in roles and split[recording.name] != "train":
-            roles[recording.image] = split[recording.name]
+    recordings = list(recordings)
+    of_group = {r.group: split[r.name] for r in recordings if r.group and split.get(r.name, "train") != "train"}
+    split_of = {r.name: split.get(r.name) or of_group.get(r.group, "train") for r in recordings}
+    for recording in sorted(recordings, key=lambda r: split_of[r.name] == "test"):
+        if recording.image in roles and split_of[recording.name] != "train":
+            roles[recording.image] = split_of[recording.name]
     held_out = {digest for name, role in roles.items() if role != POOL for digest in fingerprints[name]}
     for name, role in roles.items():
         if role == POOL and not held_out.isdisjoint(fingerprints[name]):

@@ -85,10 +85,14 @@ class Sources:
     static: Path
     splits: Path | None = None
     """CSV that replaces the splits, if any."""
+    labels: Path | None = None
+    class_map: Path | None = None
+    """CSVs about class folders, see `pipeline.datasets.tables.FolderOptions`."""
 
     def prepare(self, settings: ConversionSettings) -> Conversion:
         """List the raw folders, see `pipeline.preprocess.prepare.prepare`."""
-        return prepare(settings, events_root=self.events, static_root=self.static, splits=self.splits)
+        tables = {"splits": self.splits, "labels": self.labels, "class_map": self.class_map}
+        return prepare(settings, events_root=self.events, static_root=self.static, **tables)
 
 
 def convert_share(
@@ -154,7 +158,7 @@ def finish_shares(
         raise ShardSetError(
             f"{out}: no tasks were begun here; expected a folder that `{command('preprocess')} --task 1/n` wrote into."
         ) from error
-    paths = {name: Path(shared[name]) for name in ("events", "static", "splits") if shared[name]}
+    paths = {name: Path(path) for name, path in shared.items() if name != "tasks" and path}
     sources = Sources(**paths | {name: path for name, path in (where or {}).items() if path})
     conversion = sources.prepare(ConversionSettings.from_dict(plan["settings"]))
     if conversion.fingerprint != plan:

@@ -8,9 +8,10 @@ shard, and no other shard changes: so both kinds of tasks can be planned, and sh
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from spikebridge.pipeline.base.errors import LayoutError
 from spikebridge.pipeline.datasets.pairs import Listing, Recording, StaticImage, make_key_part
@@ -48,6 +49,10 @@ class PlannedSample:
     key: str
     recording: Recording
     static_key: str | None
+    group: str = ""
+    """As the index has it."""
+    parts: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False)
+    """Where it is a part of its file: the intervals of all recordings of that file, by name."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,20 @@ def sample_keys(recordings: Sequence[Recording], split: Mapping[str, str]) -> di
     return keys
 
 
+def group_keys(recordings: Iterable[Recording]) -> dict[str, str]:
+    """Return how the index calls every group: letters, digits, `_` and `-`.
+
+    Raises:
+        LayoutError: two groups that give one key.
+    """
+    keys = {group: make_key_part(group) for group in {r.group for r in recordings}}
+    owner: dict[str, str] = {}
+    for group, key in sorted(keys.items()):
+        if (other := owner.setdefault(key, group)) != group:
+            raise LayoutError(f"groups {other} and {group} both give the key {key}. Rename one of them.")
+    return keys
+
+
 def plan_events(
     recordings: Sequence[Recording],
     *,
@@ -152,13 +171,20 @@ def plan_events(
     settings: ConversionSettings,
 ) -> list[EventShard]:
     """Cut every split into shards of `samples_per_shard`, in the seeded order of writing."""
-    keys = sample_keys(recordings, split)
+    keys, groups = sample_keys(recordings, split), group_keys(recordings)
+    parts: dict[Path, dict[str, tuple[int, int]]] = defaultdict(dict)
+    for recording in recordings:
+        if recording.interval:
+            parts[recording.path][recording.name] = recording.interval
     shards = []
     for name in SPLITS:
         members = sorted(
             (r for r in recordings if split[r.name] == name), key=lambda r: rank(settings.seed, "order", keys[r.name])
         )
-        samples = tuple(PlannedSample(keys[r.name], r, image_keys.get(r.image or "")) for r in members)
+        samples = tuple(
+            PlannedSample(keys[r.name], r, image_keys.get(r.image or ""), groups[r.group], parts.get(r.path, {}))
+            for r in members
+        )
         size = settings.samples_per_shard
         for number in range(math.ceil(len(samples) / size)):
             shards.append(EventShard(f"events-{name}-{number:05d}", samples[number * size : (number + 1) * size]))

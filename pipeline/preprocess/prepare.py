@@ -14,10 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from spikebridge.pipeline.base.errors import LayoutError, RecordingError
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
 from spikebridge.pipeline.base.files import sha256_file
-from spikebridge.pipeline.datasets.pairs import Listing, PairReader, Recording, find_simulation_note
-from spikebridge.pipeline.datasets.splits import UNUSED, assign_splits, count_splits, read_splits, select
+from spikebridge.pipeline.datasets.pairs import UNUSED, Listing, PairReader, Recording, find_simulation_note
+from spikebridge.pipeline.datasets.splits import (
+    assign_splits,
+    count_splits,
+    leave_out_shared_groups,
+    parted_groups,
+    read_splits,
+    select,
+)
+from spikebridge.pipeline.datasets.tables import FolderOptions
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
 from spikebridge.pipeline.preprocess.sensor import settle_sensor
 from spikebridge.pipeline.preprocess.tasks import Job, reject, try_image, try_recording
@@ -66,7 +74,10 @@ class Conversion:
         yield from self.missing()
         yield from self.notes
         if self.rejects:
-            yield f"{len(self.rejects)} recordings have no static image"
+            chance = (
+                "; where names agree by chance alone, use --pairing class" if self.settings.dataset == "folders" else ""
+            )
+            yield f"{len(self.rejects)} recordings have no static image{chance}"
 
     def missing(self) -> list[str]:
         """Return what the whole data set holds and was not found, one phrase each."""
@@ -118,23 +129,34 @@ class Conversion:
 
 
 def prepare(
-    settings: ConversionSettings, *, events_root: Path, static_root: Path, splits: Path | None = None
+    settings: ConversionSettings,
+    *,
+    events_root: Path,
+    static_root: Path,
+    splits: Path | None = None,
+    labels: Path | None = None,
+    class_map: Path | None = None,
 ) -> Conversion:
     """List the raw folders and decide who is in which split; decodes nothing.
 
-    `splits` is a CSV that replaces the splits, see `pipeline.datasets.splits.read_splits`.
+    `splits` is a CSV that replaces the splits, see `pipeline.datasets.splits.read_splits`; `labels` and `class_map` are
+    those of `pipeline.datasets.tables.FolderOptions`.
 
     Raises:
         LayoutError: a folder does not hold what it should.
-        SettingsError: an unknown data set or class, or a bad CSV.
+        SettingsError: an unknown data set or class, a bad CSV, or one that parts a group.
     """
-    reader = get_reader(settings.dataset, **settings.table_options)
+    options = FolderOptions(labels, class_map, settings.group_by, settings.pairing)
+    reader = get_reader(settings.dataset, folders=options, **settings.table_options)
     listing = reader.list_pair(events_root.absolute(), static_root.absolute())  # tasks run in other folders, too
     if settings.protocol == "legacy" and splits is None:
         listing = reader.apply_published_split(listing, seed=settings.seed)
     listing = select(listing, classes=settings.classes, limit=settings.limit)
-    if splits is not None:
-        settings = replace(settings, splits_sha256=sha256_file(splits))
+    if settings.protocol != "legacy" and splits is None:
+        listing = leave_out_shared_groups(listing)
+    tables = {"splits_sha256": splits, "labels_sha256": labels, "class_map_sha256": class_map}
+    hashes: dict[str, Any] = {name: sha256_file(path) for name, path in tables.items() if path is not None}
+    settings = replace(settings, **hashes)
     images = {image.name for image in listing.images}
     candidates = [r for r in listing.recordings if r.subset != UNUSED]
     orphans = [r for r in candidates if r.image is not None and r.image not in images]
@@ -147,6 +169,18 @@ def prepare(
         listed = read_splits(splits, listing.recordings)
         orphans = [r for r in orphans if r.name in listed]
         split = {name: part for name, part in listed.items() if name not in lost}
+        if settings.protocol != "legacy" and (parted := parted_groups(listing.recordings, split)):
+            group, names = min(parted.items())
+            raise SettingsError(
+                f"{splits}: {len(parted)} group(s) lie in more than one split; the first is {group}, in "
+                f"{' and '.join(sorted(names))}. Put each into one, or use --protocol legacy where a published list "
+                "does so."
+            )
+    if groups := {r.group for r in listing.recordings if r.group and r.name in split}:
+        parted = parted_groups(listing.recordings, split)
+        how = f"{len(parted):,} lie in more than one split" if parted else "no split parts one"
+        note = f"{len(groups):,} groups of recordings ({reader.card.groups or 'as given'}); {how}"
+        listing = replace(listing, notes=(*listing.notes, note))
     if not split:
         raise LayoutError(
             f"none of the {len(listing.recordings)} recordings below {events_root} has an image below {static_root}; "

@@ -22,7 +22,7 @@ from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import FileEntry, HashedFile, file_entry, replacing, sha256_file, write_bytes
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.progress import Progress, no_progress
-from spikebridge.pipeline.checks.samples import Layout, check_rows, walk_hdf5, walk_tar
+from spikebridge.pipeline.checks.samples import Layout, check_rows, index_groups, walk_hdf5, walk_tar
 from spikebridge.pipeline.preprocess.card import dataset_card
 from spikebridge.pipeline.preprocess.output import ConversionResult, claim, find_existing, lock, make_work_folder
 from spikebridge.pipeline.preprocess.tasks import TaskResult
@@ -123,6 +123,7 @@ def _reformat_shard(work: Reformat, split: str, path: Path, out: Path) -> list[F
         shape=shards.sample_shape,
         dtype=shards.dtype,
         key_bytes=index.dtype["key"].itemsize,
+        group_bytes=index.dtype["group"].itemsize if "group" in (index.dtype.names or ()) else 0,
         codec=settings.codec,
     )
     result.files += written.files
@@ -145,9 +146,9 @@ def _read_samples(shards: ShardSet, path: Path, index: NDArray[Any]) -> Iterator
 
 
 def _as_samples(walk: Iterable[Any], index: NDArray[Any], layout: Layout) -> Iterator[Sample]:
-    for row, stored in zip(index, walk, strict=True):
+    for row, group, stored in zip(index, index_groups(index), walk, strict=True):
         frames = np.frombuffer(stored.numbers, layout.dtype).reshape(layout.shape)
-        yield Sample(row["key"].decode(), int(row["label"]), frames, stored.metadata.decode())
+        yield Sample(row["key"].decode(), int(row["label"]), frames, stored.metadata.decode(), group.decode())
 
 
 def _copy(shards: ShardSet, name: str, out: Path) -> None:

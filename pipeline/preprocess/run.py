@@ -118,8 +118,9 @@ def plan_shards(conversion: Conversion, job: Job, lost: Mapping[str, str]) -> tu
     """Return the job that knows the longest key, and the event shards without recordings that lost their image."""
     keys = static_keys(conversion.listing.images)
     shards = plan_events(conversion.used, split=conversion.split, image_keys=keys, settings=conversion.settings)
-    longest = max(len(sample.key) for shard in shards for sample in shard.samples)
-    return replace(job, key_bytes=longest), [shard.without(lost) for shard in shards]
+    samples = [sample for shard in shards for sample in shard.samples]
+    key_bytes, group_bytes = (max(map(len, texts)) for texts in zip(*((s.key, s.group) for s in samples), strict=True))
+    return replace(job, key_bytes=key_bytes, group_bytes=group_bytes), [shard.without(lost) for shard in shards]
 
 
 def run_tasks(workers: Workers, job: Job, tasks: Sequence[Task], progress: Progress, what: str) -> list[TaskResult]:
@@ -165,7 +166,7 @@ def _static_images(conversion: Conversion, job: Job, chunks: Sequence[str], lost
             name: (full.tobytes(), stored.tobytes())
             for name, full, stored in zip(parts.names, parts.pixels_sha256, parts.stored_sha256, strict=True)
         },
-        recordings=[r for r in conversion.used if r.name not in lost],
+        recordings=[r for r in conversion.listing.recordings if r.name not in lost],
         split=conversion.split,
         protocol=settings.protocol,
         official=not settings.splits_sha256,

@@ -7,7 +7,7 @@ tonic and torch are never imported here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -34,6 +34,12 @@ from spikebridge.pipeline.shards.writer import EXTENSION, Sample, write_shard
 
 PASSED_OVER = "passed_over_"
 """Before the names of what was passed over, in totals."""
+UNITS = {
+    "elapsed_us": "Times are microseconds from its first event",
+    "file_us": "Times are microseconds as the file states them",
+    "events": "The interval counts events",
+}
+"""What an interval counts, as messages say it, see `pipeline.datasets.pairs.PairReader`."""
 Item = TypeVar("Item", Recording, StaticImage)
 Content = TypeVar("Content")
 
@@ -50,6 +56,8 @@ class Job:
     """See `pipeline.datasets.pairs.Listing`."""
     key_bytes: int = 1
     """Length of the longest sample key."""
+    group_bytes: int = 0
+    """Length of the longest group; 0 where there are none."""
 
     @property
     def canvas(self) -> tuple[int, int] | None:
@@ -204,6 +212,7 @@ def _convert_events(job: Job, shard: EventShard, result: TaskResult, crashing: f
         shape=(settings.time_bins, 2, settings.size, settings.size),
         dtype=np.dtype(settings.dtype).newbyteorder("<"),
         key_bytes=job.key_bytes,
+        group_bytes=job.group_bytes,
         codec=settings.codec,
     )
     result.files += written.files
@@ -232,6 +241,8 @@ def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tup
     job = job.facing(recording)
     if job.reader.many_per_file:
         converted = cached_frames(job.work, recording, lambda: _convert_file(job, recording))
+    elif len(planned.parts) > 1:
+        converted = cached_frames(job.work, recording, lambda: _convert_parts(job, recording, planned.parts))
     else:
         converted = _convert(job, recording.name, _read(job, recording))
     facts = dict(converted.facts)
@@ -248,12 +259,17 @@ def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tup
     for name, count in rare.items():
         totals[name] = totals.get(name, 0) + count
     metadata = {**facts, "source": recording.name, "static": planned.static_key}
-    sample = Sample(planned.key, recording.label, converted.frames, json.dumps(metadata, sort_keys=True))
+    metadata |= {"group": planned.group} if planned.group else {}
+    text = json.dumps(metadata, sort_keys=True)
+    sample = Sample(planned.key, recording.label, converted.frames, text, planned.group)
     return sample, facts["events_sha256"]
 
 
 def _read(job: Job, recording: Recording) -> Events | PackedEvents:
     """Read a recording, packed at once where nothing has to be done to its events before."""
+    if recording.interval:
+        events = _read_or_reject(job.reader.read_events, recording)
+        return _cut(events, recording.name, recording.interval, unit=job.reader.intervals)
     if job.settings.filters:
         return _read_or_reject(job.reader.read_events, recording)
     sensor_size = job.sensor_size or LARGEST_SENSOR
@@ -304,6 +320,52 @@ def _convert_file(job: Job, recording: Recording) -> Iterator[tuple[str, Convert
             yield name, _convert(job, name, content)
         except RecordingError as error:
             yield name, error
+
+
+def _convert_parts(
+    job: Job, recording: Recording, parts: Mapping[str, tuple[int, int]]
+) -> Iterator[tuple[str, ConvertedRecording | RecordingError]]:
+    """Check and frame every recording that is a part of the file of `recording`, which is decoded once."""
+    whole: Events | RecordingError
+    try:
+        whole = _read_or_reject(job.reader.read_events, recording)
+    except RecordingError as error:
+        whole = error
+    for name, interval in parts.items():
+        try:
+            if isinstance(whole, RecordingError):
+                raise whole
+            yield name, _convert(job, name, _cut(whole, name, interval, unit=job.reader.intervals))
+            whole = replace(whole, overflow_markers=0, passed_over=(), doubts=())  # told once for a file
+        except RecordingError as error:
+            yield name, error
+
+
+def _cut(events: Events, name: str, interval: tuple[int, int], *, unit: str) -> Events:
+    """Return the events of an interval, with what the whole file passed over and doubted.
+
+    Raises:
+        RecordingError: times that go back (`unsorted`), or no events in it (`empty`).
+    """
+    if len(events) > 1 and bool((events.t[1:] < events.t[:-1]).any()):
+        raise RecordingError(f"{name}: time stamps go back; expected them in order. Copy it again.", reason="unsorted")
+    start = int(events.t[0]) if unit == "elapsed_us" and len(events) else 0
+    first, stop = interval
+    if unit != "events":
+        first, stop = np.searchsorted(events.t, [start + time for time in interval]).tolist()
+    if first >= min(stop, len(events)):
+        reach = f"{int(events.t[0]) - start:,} to {int(events.t[-1]) - start:,} us" if len(events) else "nowhere"
+        raise RecordingError(
+            f"{name}: no events from {interval[0]:,} to {interval[1]:,} {'' if unit == 'events' else 'us'}; the "
+            f"{len(events):,} of its file reach from {reach}. {UNITS[unit]}.",
+            reason="empty",
+        )
+    if unit == "events" and stop > len(events):
+        raise RecordingError(
+            f"{name}: events {first:,} to {stop:,} of {len(events):,}. Are table and recording of one version?",
+            reason="truncated",
+        )
+    return replace(events, **{column: getattr(events, column)[first:stop] for column in "txyp"})
 
 
 def try_recording(job: Job, recording: Recording) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.datasets.pairs import READERS, PairReader
+from spikebridge.pipeline.datasets.tables import DEFAULT, FolderOptions
 from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.readers.folders import Folders
 
@@ -20,8 +21,8 @@ def list_readers() -> list[PairReader]:
     return [READERS[name]() for name in sorted(READERS)]
 
 
-def get_reader(name: str, **options: Any) -> PairReader:
-    """Return the reader of a data set; `options`, for `folders` alone, are those of `TableOptions`.
+def get_reader(name: str, *, folders: FolderOptions = DEFAULT, **options: Any) -> PairReader:
+    """Return the reader of a data set; `folders`, and `options` of `TableOptions`, go with the data set folders alone.
 
     Raises:
         SettingsError: no such data set, and the message lists near matches; or options that do not fit it.
@@ -31,7 +32,10 @@ def get_reader(name: str, **options: Any) -> PairReader:
         raise SettingsError(f"no data set is called {name!r}; known: {', '.join(readers)}{suggest(name, readers)}")
     reader, table = readers[name], TableOptions(**options)
     if isinstance(reader, Folders):
-        reader.table = table
-    elif table != TableOptions():
-        raise SettingsError(f"columns, group and time unit go with data set folders only; {name} knows its own.")
+        reader.table, reader.options = table, folders
+    elif table != TableOptions() or folders != DEFAULT:
+        raise SettingsError(
+            "columns, group, time unit, labels, class map, group-by and pairing go with data set folders only; "
+            f"{name} knows its own."
+        )
     return reader

@@ -13,8 +13,15 @@ from pathlib import Path
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.containers import mat
 from spikebridge.pipeline.datasets.layout import find_child, list_entries, number_files
-from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
-from spikebridge.pipeline.datasets.splits import UNUSED
+from spikebridge.pipeline.datasets.pairs import (
+    UNUSED,
+    DatasetCard,
+    Listing,
+    PairReader,
+    Recording,
+    StaticImage,
+    register,
+)
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats.tables import mat_events
 

@@ -1,19 +1,24 @@
-"""Class folders of recordings with class folders of images: your own data, or what `simulate --images` makes."""
+"""Class folders of recordings with class folders of images: your own data, or what `simulate --images` makes.
+
+Folders `train`, `val` and `test` above the classes are official subsets; a recording or an image may lie in a folder of
+its own. A table of labels takes the place of class folders of recordings.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import LayoutError, RecordingError, shorten
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError, shorten
 from spikebridge.pipeline.datasets.layout import (
     find_child,
     is_litter,
-    list_entries,
     list_folders,
     refuse_equal_stems,
 )
@@ -26,6 +31,15 @@ from spikebridge.pipeline.datasets.pairs import (
     find_simulation_note,
     register,
 )
+from spikebridge.pipeline.datasets.tables import (
+    DEFAULT,
+    FolderOptions,
+    LabelRow,
+    near_matches,
+    read_class_map,
+    read_labels,
+    refuse_lines,
+)
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.formats.tables.columns import TableOptions
@@ -34,6 +48,32 @@ from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
 SENSOR_FILE = "sensor.txt"
 MOST_PIXELS = 2**14
 """Of a side; a larger size in a header is taken for damage."""
+SUBSETS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Official subsets by the names of folders above the classes, in lower case."""
+BY_CHANCE = "use --pairing class where names agree by chance"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recording or an image as it lies in the folders."""
+
+    path: Path
+    label: str
+    """Name of its class folder."""
+    subset: str | None
+    stem: str
+    """Its own name; that of its folder where it lies alone in one."""
+    below: str
+    """What its name begins with: `<class>`, or `<subset folder>/<class>`."""
+
+    @property
+    def name(self) -> str:
+        """Return its path below the root without the ending."""
+        return f"{self.below}/{self.stem}"
 
 
 @register
@@ -48,50 +88,42 @@ class Folders(PairReader):
         download="your own",
         licence="as you say",
         citation="as you say",
-        pairing="exact by class and stem; by class when no stem agrees",
+        pairing="exact by class and stem; by class when no stem agrees, or with --pairing class",
         expected={},
-        legacy="the same without validation; --splits FILE.csv replaces both",
+        strict="train/, val/ and test/ above the classes where they are there; else 20 % of each class test, and 10 % "
+        "of the others validate, by seed; --splits FILE.csv or the column split of --labels FILE.csv replaces both",
+        legacy="the same without a validation that is drawn",
+        groups="what --group-by REGEX finds in the names, or the column group of --labels FILE.csv",
     )
 
     table: TableOptions = TableOptions()
     """What the user says about files whose columns leave their meaning open."""
+    options: FolderOptions = DEFAULT
+    """What the user says about the folders."""
 
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
-        root = self.find_root(
-            events_root, "events", below=("events",), holds=lambda folder: bool(_list_recordings(folder))
-        )
-        image_root = self.find_root(
-            static_root, "static", below=("static",), holds=lambda folder: bool(_list_images(folder))
-        )
-        paths, image_paths = _list_recordings(root), _list_images(image_root)
-        refuse_equal_stems(paths, stem=recording_files.stem)
-        refuse_equal_stems(image_paths)
-        classes = tuple(sorted({path.parent.name for path in paths}))
+        notes = list[str]()
+        if self.options.labels:
+            root, recordings = events_root, _list_labelled(events_root, self.options.labels, notes)
+        else:
+            root, entries = self._find(events_root, "events", recording_files.is_recording, recording_files.stem)
+            recordings = [_as_recording(entry) for entry in _tested_subsets(entries, notes)]
+        image_root, image_entries = self._find(static_root, "static", _is_image, lambda path: path.stem)
+        image_entries = _tested_subsets(image_entries, [])
+        classes = tuple(sorted({label for _, label in recordings}))
+        images = self._list_images(image_entries, classes, notes)
         label = {name: i for i, name in enumerate(classes)}
-        images = tuple(
-            StaticImage(f"{p.parent.name}/{p.stem}", p, label[p.parent.name], None, p.stem)
-            for p in image_paths
-            if p.parent.name in label
-        )
-        known = {image.name for image in images}
-        stems = {path: recording_files.stem(path) for path in paths}
-        names = {path: f"{path.parent.name}/{stems[path]}" for path in paths}
-        recordings = tuple(Recording(names[p], p, label[p.parent.name], None, stems[p], names[p]) for p in paths)
-        exact = any(recording.name in known for recording in recordings)
-        if not exact:
-            recordings = tuple(replace(r, image=None) for r in recordings)
-        unused = sorted({path.parent.name for path in image_paths} - set(classes))
-        notes = [f"no recordings of the image classes {shorten(unused)}"] if unused else []
+        listed = [replace(r, label=label[name], group=self._group_of(r)) for r, name in recordings]
+        listed, pairing = self._join(listed, images, image_root)
         sensor_size, shown_fraction = _find_sensor(root)
         if sensor_size is None:
-            stated = {path: _stated_size(path) for path in paths}
+            stated = {path: _stated_size(path) for path in {r.path for r in listed}}
             if len(sizes := set(stated.values())) == 1:
                 sensor_size = sizes.pop()
             else:
-                recordings = tuple(replace(r, sensor_size=stated[r.path]) for r in recordings)
-        pairing = "exact" if exact else "class"
+                listed = [replace(r, sensor_size=stated[r.path]) for r in listed]
         printable = tuple(name.encode("utf-8", "backslashreplace").decode() for name in classes)  # may be no UTF-8
-        return Listing(printable, recordings, images, sensor_size, shown_fraction, pairing, tuple(notes))
+        return Listing(printable, tuple(listed), tuple(images), sensor_size, shown_fraction, pairing, tuple(notes))
 
     def read_events(self, recording: Recording) -> Events:
         return recording_files.read(recording.path, self.table)
@@ -99,27 +131,251 @@ class Folders(PairReader):
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
         return decode_image(image.path.read_bytes(), source=image.path.name)
 
+    def _find(
+        self, root: Path, side: str, belongs: Callable[[Path], bool], stem: Callable[[Path], str]
+    ) -> tuple[Path, list[Entry]]:
+        """Return the folder that holds class folders, and what lies in them.
 
-def _list_images(root: Path) -> list[Path]:
-    """List the images of class folders, in order."""
-    return [
-        path for folder in _list_classes(root) for path in list_entries(folder) if path.suffix.lower() in EXTENSIONS
-    ]
+        Raises:
+            LayoutError: no such folder, several, or two files of one name.
+        """
+        for alone in (False, True):
+            for folder in (root, root / side):
+                if folder.is_dir() and _list_entries(folder, belongs, stem, alone=alone):
+                    return folder, _list_entries(folder, belongs, stem, alone=True)
+        found = self.find_root(
+            root, side, below=(), holds=lambda folder: bool(_list_entries(folder, belongs, stem, alone=False))
+        )
+        return found, _list_entries(found, belongs, stem, alone=True)
+
+    def _group_of(self, recording: Recording) -> str:
+        """Return the group of a recording: of the table of labels, or found in its name.
+
+        Raises:
+            SettingsError: the pattern does not match.
+        """
+        if not self.options.group_by:
+            return recording.group
+        group = self.options.group_of(recording.name)
+        if group is None:
+            raise SettingsError(
+                f"--group-by {self.options.group_by!r} matches nothing in the recording {recording.name}. Every "
+                "recording needs a group: widen the pattern, or name the groups in a table (--labels)."
+            )
+        return group
+
+    def _list_images(self, entries: list[Entry], classes: tuple[str, ...], notes: list[str]) -> list[StaticImage]:
+        """Return the images of classes that have recordings, as the class map joins them.
+
+        Raises:
+            LayoutError: no class has any, but names are nearly the same.
+            SettingsError: a class map that does not fit.
+        """
+        image_classes = {entry.label for entry in entries}
+        mapping = {name: name for name in image_classes if name in classes}
+        if self.options.class_map:
+            mapping |= read_class_map(self.options.class_map, classes=classes, image_classes=image_classes)
+        near = near_matches(sorted(set(classes) - set(mapping.values())), sorted(image_classes - mapping.keys()))
+        named = ", ".join(f"{other} for {name}" for name, other in near)
+        advice = "where they mean the same, say so with --class-map FILE.csv (header static,event)"
+        if not mapping and near:
+            raise LayoutError(
+                f"the classes of recordings ({shorten(classes)}) and of static images "
+                f"({shorten(sorted(image_classes))}) have no name in common; nearly the same are {named}: {advice}."
+            )
+        if unused := sorted(image_classes - mapping.keys()):
+            notes.append(f"no recordings of the image classes {shorten(unused)}")
+        if near:
+            notes.append(f"class names that are nearly the same: {named}; {advice}")
+        number = {name: i for i, name in enumerate(classes)}
+        return [
+            StaticImage(
+                entry.name,
+                entry.path,
+                number[mapping[entry.label]],
+                entry.subset,
+                # names may begin anew in every subset, and in every folder that the class map joins
+                "-".join(filter(None, (entry.subset, entry.label * (mapping[entry.label] != entry.label), entry.stem))),
+            )
+            for entry in entries
+            if entry.label in mapping
+        ]
+
+    def _join(
+        self, recordings: list[Recording], images: list[StaticImage], image_root: Path
+    ) -> tuple[list[Recording], str]:
+        """Return the recordings with their images, and how they are paired.
+
+        Raises:
+            LayoutError: `--pairing exact` and no names agree, or one image for recordings of two subsets.
+        """
+        by_stem: dict[tuple[int, str], list[StaticImage]] = defaultdict(list)
+        for image in images if self.options.pairing != "class" else ():
+            by_stem[image.label, image.name.rpartition("/")[2]].append(image)
+        showing: dict[str, list[Recording]] = defaultdict(list)
+        for recording in recordings:
+            same = by_stem.get((recording.label, recording.image or ""), [])
+            same = [i for i in same if not i.subset or recording.subset in (None, i.subset)]
+            if len(same) > 1:
+                raise LayoutError(
+                    f"{recording.name}: the static images {same[0].name} and {same[1].name} both have its name. Rename "
+                    f"one, or {BY_CHANCE}."
+                )
+            showing[same[0].name if same else ""].append(recording)
+        alone = showing.pop("", [])
+        if showing:
+            joined = [replace(r, image=r.name) for r in alone]  # no image is called so: they are rejected
+            for image_name, of_image in showing.items():
+                joined += _join_image(image_name, of_image)
+            order = {recording.name: i for i, recording in enumerate(recordings)}
+            return sorted(joined, key=lambda r: order[r.name]), "exact"
+        if self.options.pairing == "exact":
+            raise LayoutError(
+                f"--pairing exact, but no recording has the name of an image below {image_root}; the first are "
+                f"{recordings[0].name} and {images[0].name if images else 'none'}. Rename them, or use --pairing class."
+            )
+        return [replace(recording, image=None) for recording in recordings], "class"
 
 
-def _list_recordings(root: Path) -> list[Path]:
-    """List the recordings of class folders, in order; texts count where they hold lines of numbers."""
-    return [
-        path
-        for folder in _list_classes(root)
-        for path in sorted(folder.iterdir(), key=lambda path: path.name)
-        if recording_files.is_recording(path) and (not is_litter(path) or path.suffix.lower() == recording_files.TEXT)
-    ]
+def _join_image(image: str, recordings: list[Recording]) -> list[Recording]:
+    """Return the recordings of one image, which no split parts.
+
+    Raises:
+        LayoutError: they are of two subsets or groups.
+    """
+    first = recordings[0]
+    for other in recordings:
+        for what, one, two in (("subset", first.subset, other.subset), ("group", first.group, other.group)):
+            if one != two:
+                raise LayoutError(
+                    f"{first.name} and {other.name} pair with the static image {image} and are not of one {what} "
+                    f"({one or 'none'}, {two or 'none'}). Put both into one, or {BY_CHANCE}."
+                )
+    group = first.group or (image if len(recordings) > 1 else "")
+    return [replace(recording, image=image, group=group) for recording in recordings]
 
 
-def _list_classes(root: Path) -> list[Path]:
-    """List the class folders; of a folder that holds nothing but one of its own name, the inner one."""
-    return [find_child(root, folder.name) or folder for folder in list_folders(root)]
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS and not is_litter(path)
+
+
+def _as_recording(entry: Entry) -> tuple[Recording, str]:
+    """Return a recording without label, whose `image` is the stem of the image wanted, and its class."""
+    return Recording(entry.name, entry.path, 0, entry.subset, entry.stem, entry.stem), entry.label
+
+
+def _list_entries(
+    root: Path, belongs: Callable[[Path], bool], stem: Callable[[Path], str], *, alone: bool
+) -> list[Entry]:
+    """List the files of class folders in order; with `alone`, those that lie alone in a folder of their own, too.
+
+    Raises:
+        LayoutError: two files of one name.
+    """
+    entries = []
+    for subset, below, label, folder in _list_classes(root):
+        paths = [path for path in _list_paths(folder) if belongs(path)]
+        refuse_equal_stems(paths, stem=stem)
+        of_class = [Entry(path, label, subset, stem(path), below) for path in paths]
+        for inner in list_folders(folder) if alone else ():
+            if len(inside := [path for path in _list_paths(inner) if belongs(path)]) == 1:
+                of_class.append(Entry(inside[0], label, subset, inner.name, below))
+        if twice := [name for name, count in Counter(entry.stem for entry in of_class).items() if count > 1]:
+            raise LayoutError(
+                f"{folder}: {twice[0]} is a file and a folder with one; expected one of them. Rename one."
+            )
+        entries += sorted(of_class, key=lambda entry: entry.path.name if entry.path.parent == folder else entry.stem)
+    return entries
+
+
+def _list_paths(folder: Path) -> list[Path]:
+    """List the files of a folder in order; texts among them, which may be recordings."""
+    return sorted(
+        (path for path in folder.iterdir() if not is_litter(path) or path.suffix.lower() == recording_files.TEXT),
+        key=lambda path: path.name,
+    )
+
+
+def _list_classes(root: Path) -> Iterator[tuple[str | None, str, str, Path]]:
+    """Yield subset, path below the root, name and folder of every class.
+
+    Of a folder that holds nothing but one of its own name, the inner one counts.
+    """
+    folders = list_folders(root)
+    subsets = [folder for folder in folders if folder.name.casefold() in SUBSETS]
+    if subsets and len(subsets) == len(folders) and any(list_folders(folder) for folder in subsets):
+        for outer in subsets:
+            for folder in list_folders(outer):
+                inner = find_child(outer, folder.name) or folder
+                yield SUBSETS[outer.name.casefold()], f"{outer.name}/{folder.name}", folder.name, inner
+        return
+    for folder in folders:
+        yield None, folder.name, folder.name, find_child(root, folder.name) or folder
+
+
+def _tested_subsets(entries: list[Entry], notes: list[str]) -> list[Entry]:
+    """Take the folder `val` for the test subset where there is no `test`, and say so."""
+    subsets = {entry.subset for entry in entries}
+    if "validation" not in subsets or "test" in subsets:
+        return entries
+    notes.append("there is a folder val and no folder test: its recordings are the test subset")
+    return [replace(e, subset="test") if e.subset == "validation" else e for e in entries]
+
+
+def _list_labelled(root: Path, table: Path, notes: list[str]) -> list[tuple[Recording, str]]:
+    """List the recordings of a table of labels, with their classes; all parts of a file are of one group.
+
+    Raises:
+        LayoutError: no folder of recordings.
+        SettingsError: a file that is not there or outside, is named twice, or whose rows are of two groups or splits.
+    """
+    if not root.is_dir():
+        raise LayoutError(f"{root} is no folder; expected the folder of the recordings that {table} names.")
+    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if recording_files.is_recording(path)}
+    stems: dict[str, list[str]] = defaultdict(list)
+    for name in files:
+        stems[_without_ending(name)].append(name)
+    rows, problems = read_labels(table), list[str]()
+    by_file: dict[str, list[LabelRow]] = defaultdict(list)
+    for row in rows:
+        names = [row.file] if row.file in files else stems.get(row.file, [])
+        if len(names) == 1:
+            by_file[names[0]].append(row)
+        else:
+            found = f"{len(names)} recordings" if names else "no recording"
+            problems.append(f"line {row.line}: {found} {row.file!r} below {root}")
+    recordings = []
+    for name, of_file in by_file.items():
+        for what, values in (("groups", {r.group for r in of_file}), ("splits", {r.subset for r in of_file})):
+            if len(values) > 1:
+                problems.append(f"line {of_file[0].line}: {name} has rows of {len(values)} {what}; expected one")
+        if len({row.interval for row in of_file}) < len(of_file):
+            problems.append(f"line {of_file[0].line}: {name} has two rows of one interval")
+        below, several = _without_ending(name), len(of_file) > 1
+        for row in of_file:
+            part = f"@{row.interval[0]}-{row.interval[1]}" if row.interval else ""
+            own = below.rpartition("/")[2]
+            recording = Recording(
+                below + part,
+                files[name],
+                0,
+                row.subset,
+                own + part,
+                own,
+                (),
+                row.group or (below if several else ""),
+                row.interval,
+            )
+            recordings.append((recording, row.label))
+    refuse_lines(table, problems)
+    if unlisted := len(files) - len(by_file):
+        notes.append(f"{unlisted:,} recordings have no row in the table of labels and are not used")
+    return sorted(recordings, key=lambda pair: pair[0].name)
+
+
+def _without_ending(name: str) -> str:
+    path = Path(name)
+    return (path.parent / recording_files.stem(path)).as_posix()
 
 
 def _find_sensor(root: Path) -> tuple[tuple[int, int] | None, float | None]:

@@ -79,6 +79,7 @@ class Split:
         self.shard_of = shard_of
         self.labels: NDArray[np.int64] = index["label"].astype(np.int64)
         self._keys = index["key"]
+        self._groups = index["group"] if "group" in (index.dtype.names or ()) else np.zeros(len(index), "S1")
         self._places = [np.ascontiguousarray(index[name]) for name in ("offset", "length", "crc32")]
         self._codec, self._header, self._wait_for_file, self._reopen = codec, header, wait_for_file, reopen
         self._files = OpenFiles(MOST_OPEN)
@@ -93,6 +94,11 @@ class Split:
     def keys(self) -> tuple[str, ...]:
         """Return the key of every sample."""
         return tuple(key.decode("ascii", "backslashreplace") for key in self._keys.tolist())
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """Return the group (subject, source video, session) of every sample; empty for a group of its own."""
+        return tuple(group.decode("ascii", "backslashreplace") for group in self._groups.tolist())
 
     def read(self, positions: Sequence[int] | NDArray[np.integer]) -> NDArray[Any]:
         """Read samples by position, each straight into its row and checked there.
@@ -370,7 +376,8 @@ def read_index(path: Path, *, compare: Callable[[str], None] | None = None) -> N
     except Exception as error:  # numpy's parser of headers lets through whatever Python's own raises
         raise ShardSetError(f"{path}: cannot be read ({error}). Convert or copy the set again.") from error
     rows = len(data) - file.tell()
-    known = dtype.names == index_dtype(1).names and dtype == index_dtype(dtype["key"].itemsize)
+    widths = [dtype[name].itemsize if name in (dtype.names or ()) else 0 for name in ("key", "group")]
+    known = dtype == index_dtype(*widths)
     if not known or len(shape) != 1 or shape[0] < 0 or shape[0] * dtype.itemsize != rows:
         raise ShardSetError(f"{path}: not the index of a shard. Convert or copy the set again.")
     return np.frombuffer(data, dtype, count=shape[0], offset=file.tell())

@@ -30,11 +30,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "codec": ("raw", "gzip"),
     "time_unit": ("s", "ms", "us", "ns"),
     "mixed_sensors": ("scale",),
+    "pairing": ("exact", "class"),
 }
 """Allowed values of the settings that are names."""
 TABLES = ("columns", "group", "time_unit")
 """Settings of recordings that are tables."""
-RARE = (*TABLES, "sensor", "mixed_sensors")
+RARE = (*TABLES, "sensor", "mixed_sensors", "group_by", "pairing", "labels_sha256", "class_map_sha256")
 """Settings that no hash and no manifest holds where they are not given."""
 DTYPES = {"sum": ("uint8", "uint16"), "bilinear": ("float16",), "frequency": ("float16",), "event": ("uint8",)}
 """Types in which the frames of a reduction are stored, the default first."""
@@ -100,6 +101,14 @@ class ConversionSettings:
     """Group, array or variable that holds the events in the recordings; empty searches. Data set `folders`."""
     time_unit: str = setting("", choices=("", *CHOICES["time_unit"]))
     """Unit of the recordings' times, where their files leave it open; empty infers it. Data set `folders`."""
+    group_by: str = ""
+    """Regular expression that finds a recording's group in its name; no split parts a group. Data set `folders`."""
+    pairing: str = setting("", choices=("", *CHOICES["pairing"]))
+    """Whether equal names pair recording and static image; empty: where any agree. Data set `folders`."""
+    labels_sha256: str = ""
+    """SHA-256 of the CSV that says what the recordings are; empty for none. Data set `folders`."""
+    class_map_sha256: str = ""
+    """SHA-256 of the CSV that joins classes of other names; empty for none. Data set `folders`."""
 
     sensor: tuple[int, ...] = setting((), low=1, high=2**14)
     """(W, H) in pixels of the sensor, whatever files say; empty takes what they say, or measures the recordings."""

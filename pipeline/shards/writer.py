@@ -41,6 +41,8 @@ class Sample:
     """[T,P,H,W]."""
     metadata: str
     """JSON text: source recording, events, duration, static partner."""
+    group: str = ""
+    """Subject, source video or session, as letters, digits, `_` and `-`; empty for a group of its own."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,15 @@ class WrittenShard:
     """Shard and index as a manifest lists them, see `pipeline.base.files.file_entry`."""
 
 
-def index_dtype(key_bytes: int) -> np.dtype[Any]:
+def index_dtype(key_bytes: int, group_bytes: int = 0) -> np.dtype[Any]:
     """Return the type of an index row: offset and length of the stored bytes; crc32 of the raw numbers; label; key.
 
-    What is stored are the numbers alone, or with the codec gzip the gzip file (tar) or zlib stream (HDF5).
+    What is stored are the numbers alone, or with the codec gzip the gzip file (tar) or zlib stream (HDF5). The group
+    follows where a set has groups (`group_bytes` above 0).
     """
-    return np.dtype(
-        [("offset", "<u8"), ("length", "<u8"), ("crc32", "<u4"), ("label", "<i4"), ("key", f"S{max(1, key_bytes)}")]
-    )
+    numbers = [("offset", "<u8"), ("length", "<u8"), ("crc32", "<u4"), ("label", "<i4")]
+    group = [("group", f"S{group_bytes}")] if group_bytes else []
+    return np.dtype([*numbers, ("key", f"S{max(1, key_bytes)}"), *group])
 
 
 def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
@@ -77,12 +80,13 @@ def write_shard(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     key_bytes: int,
+    group_bytes: int = 0,
     codec: str = RAW,
 ) -> WrittenShard:
     """Write one shard and its index, each whole or not at all, the index last; holds one sample at a time.
 
     The index gets the ending `.idx.npy`. Every sample is of `shape` (T,P,H,W) and of `dtype`, little-endian;
-    `key_bytes` is the longest key of the whole set, so that all indexes have one type.
+    `key_bytes` is the longest key of the whole set, `group_bytes` its longest group, so that all indexes have one type.
 
     Raises:
         LayoutError: a key is too long for a tar.
@@ -90,7 +94,8 @@ def write_shard(
     with replacing(path) as partial:
         write = _write_tar if path.suffix == EXTENSION["webdataset"] else _write_hdf5
         rows, sha256 = write(partial, samples, shape, dtype, codec)
-    index = np.array(rows, dtype=index_dtype(key_bytes))
+    row_type = index_dtype(key_bytes, group_bytes)
+    index = np.array([row[: 6 if group_bytes else 5] for row in rows], dtype=row_type)
     file = io.BytesIO()
     np.lib.format.write_array(file, index, allow_pickle=False)
     write_bytes(index_path(path), file.getvalue())
@@ -103,12 +108,12 @@ def index_path(shard: Path) -> Path:
     return shard.with_name(shard.stem + INDEX_EXTENSION)
 
 
-Rows = list[tuple[int, int, int, int, bytes]]
-"""Rows of an index: offset, length, crc32, label, key."""
+Rows = list[tuple[int, int, int, int, bytes, bytes]]
+"""Rows of an index: offset, length, crc32, label, key, group."""
 
 
-def _row(sample: Sample, numbers: bytes, offset: int, length: int) -> tuple[int, int, int, int, bytes]:
-    return (offset, length, zlib.crc32(numbers), sample.label, sample.key.encode())
+def _row(sample: Sample, numbers: bytes, offset: int, length: int) -> tuple[int, int, int, int, bytes, bytes]:
+    return (offset, length, zlib.crc32(numbers), sample.label, sample.key.encode(), sample.group.encode())
 
 
 def _write_tar(

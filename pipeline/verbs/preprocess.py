@@ -69,6 +69,10 @@ DONE_WITH_REJECTS = 3
 @click.option("--limit", type=int, help="Convert at most this many recordings.")
 @click.option("--classes", help="Convert only these classes, separated by commas.")
 @table_options
+@click.option("--labels", type=path_type(exists=True, dir_okay=False), help="CSV (file,start,end,label,group,split).")
+@click.option("--group-by", metavar="REGEX", help="What in a recording's name no split may part: subject, session ...")
+@click.option("--pairing", type=click.Choice(CHOICES["pairing"]), help="Pair by equal names, or by class alone.")
+@click.option("--class-map", type=path_type(exists=True, dir_okay=False), help="CSV (static,event) of class names.")
 @click.option("--max-bad", type=click.IntRange(0), default=0, show_default=True, help="Recordings that may be dropped.")
 @click.option("--dry-run", is_flag=True, help="Print what is there and what would be made; write nothing.")
 @click.option("--settings-hash", is_flag=True, help="Print the hash of the settings and stop.")
@@ -83,6 +87,8 @@ def preprocess(
     static: Path | None,
     out: Path | None,
     splits: Path | None,
+    labels: Path | None,
+    class_map: Path | None,
     workers: int | None,
     scheduler: str | None,
     task: str | None,
@@ -139,7 +145,7 @@ def preprocess(
 
     assert events is not None
     assert static is not None
-    sources = Sources(events, static, splits)
+    sources = Sources(events, static, splits, labels, class_map)
     conversion = sources.prepare(settings)
     for line in conversion.report():
         note(line)

@@ -1,14 +1,23 @@
 """Splits and the static pool: sizes, stability, and no held-out photograph in the pool."""
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.datasets.pairs import Listing, Recording, StaticImage
-from spikebridge.pipeline.datasets.splits import assign_image_roles, assign_splits, read_splits, select
+from spikebridge.pipeline.datasets.splits import (
+    assign_image_roles,
+    assign_splits,
+    leave_out_shared_groups,
+    parted_groups,
+    read_splits,
+    select,
+)
 
 
 def recording(name, label=0, subset=None, image=None):
@@ -108,3 +117,59 @@ def test_leaky_has_the_splits_of_strict_and_every_photograph_in_the_pool():
     images = [image(f"i{i}") for i in range(20)] + [image("official", subset="test")]
     assert set(roles(images, recordings, split, protocol="leaky").values()) == {"pool"}
     assert "test" in roles(images, recordings, split).values()
+
+
+def grouped(subjects, classes=4, each=3, **fields):
+    """Recordings of subjects, each of whom does everything in all classes."""
+    return [
+        replace(recording(f"{s}-{c}-{i}", label=c, **fields), group=f"subject{s}")
+        for s in subjects
+        for c in range(classes)
+        for i in range(each)
+    ]
+
+
+@settings(max_examples=50)
+@given(st.integers(3, 40), st.integers(1, 6), st.integers(1, 5), st.integers(0, 3), st.booleans())
+def test_no_split_parts_a_group(subjects, classes, each, seed, official):
+    recordings = grouped(range(subjects), classes, each, subset="train" if official else None)
+    recordings += grouped(range(100, 105), classes, each, subset="test") if official else []
+    split = assign_splits(recordings, seed=seed, protocol="strict")
+    assert parted_groups(recordings, split) == {}
+    assert split.keys() == {r.name for r in recordings}
+    counts = Counter(split.values())
+    if not official:
+        assert abs(counts["test"] - 0.2 * len(recordings)) <= max(classes * each, 0.3 * len(recordings))
+        assert 0 < counts["test"] < len(recordings)
+    assert counts["validation"] > 0 or subjects < 4
+
+
+@given(st.permutations(range(12)))
+def test_groups_of_one_are_drawn_like_recordings_without(order):
+    alone = [recording(str(i), label=i % 2) for i in order]
+    some = [replace(r, group="a" if int(r.name) < 4 else "") for r in alone]
+    split = assign_splits(some, seed=1, protocol="strict")
+    assert len({split[str(i)] for i in range(4)}) == 1
+    assert split == assign_splits(sorted(some, key=lambda r: r.name), seed=1, protocol="strict")
+
+
+def test_a_group_with_an_official_test_recording_is_tested_or_left_out():
+    recordings = [*grouped([1], subset="test"), *grouped([1, 2, 3, 4, 5], each=2, subset="train")]
+    recordings = [replace(r, name=f"{r.subset}/{r.name}") for r in recordings]
+    listing = Listing(tuple("abcd"), tuple(recordings), (), (34, 34))
+    left = leave_out_shared_groups(listing)
+    assert [r.subset for r in left.recordings].count("unused") == 8
+    assert left.notes[0].startswith("8 recordings are not used: others of their groups (subject1) are in the official")
+    split = assign_splits(left.recordings, seed=0, protocol="strict")
+    assert parted_groups(recordings, split) == {}
+    assert parted_groups(recordings, assign_splits(recordings, seed=0, protocol="legacy")) == {
+        "subject1": {"train", "test"}
+    }
+    unassigned = [replace(r, subset=None) if r.subset == "train" else r for r in recordings]
+    assert parted_groups(unassigned, assign_splits(unassigned, seed=0, protocol="strict")) == {}
+
+
+def test_images_of_a_held_out_group_stay_out_of_the_pool():
+    images = [image("a"), image("b"), image("c")]
+    recordings = [replace(recording(n, image=n), group=g) for n, g in (("a", "s"), ("b", "s"), ("c", "t"))]
+    assert roles(images, recordings, {"a": "test", "c": "train"}) == {"a": "test", "b": "test", "c": "pool"}

@@ -1,0 +1,158 @@
+"""Tables that a user writes about class folders: what the recordings are, and which class names mean the same."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.datasets.pairs import UNUSED
+from spikebridge.pipeline.shards.manifest import SPLITS
+
+LABEL_COLUMNS = ("file", "label")
+"""Columns that a table of labels must have; `start`, `end`, `group` and `split` may follow."""
+MOST_PROBLEMS = 5
+"""Lines that a message shows."""
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """What a user says about class folders, besides their tables; `folders` only.
+
+    Raises:
+        SettingsError: a regular expression that is none.
+    """
+
+    labels: Path | None = None
+    """CSV of what the recordings are, see `read_labels`."""
+    class_map: Path | None = None
+    """CSV of classes whose static images go by another name, see `read_class_map`."""
+    group_by: str = ""
+    """Regular expression that finds the group in a recording's name."""
+    pairing: str = ""
+    """`exact`, `class`, or empty: exact where names agree."""
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.group_by)
+        except re.error as error:
+            raise SettingsError(f"--group-by {self.group_by!r} is no regular expression ({error}).") from error
+
+    def group_of(self, name: str) -> str | None:
+        """Return the group in a recording's name, empty without a pattern, None where the pattern does not match."""
+        if not self.group_by:
+            return ""
+        match = re.search(self.group_by, name)
+        return "_".join(part or "" for part in match.groups() or (match[0],)) if match else None
+
+
+DEFAULT = FolderOptions()
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """A row of a table of labels."""
+
+    line: int
+    file: str
+    """Path below the events root, with or without its ending."""
+    label: str
+    interval: tuple[int, int] | None
+    """(start, stop) from the first event, stop exclusive; None for the whole file."""
+    group: str
+    subset: str | None
+
+
+def read_labels(path: Path) -> list[LabelRow]:
+    """Read a CSV with the columns `file` and `label`, and where wanted `start`, `end`, `group` and `split`.
+
+    `start` and `end` (exclusive) are whole microseconds from the first event of the file; a row without both is the
+    whole file. `split` is train, validation, test, unused, or empty: drawn.
+
+    Raises:
+        SettingsError: unreadable, columns missing, or rows that cannot be; the message names their lines.
+    """
+    rows, problems = [], list[str]()
+    for line, row in enumerate(read_csv(path, LABEL_COLUMNS), start=2):
+        start, stop, split = (row.get(name) or "" for name in ("start", "end", "split"))
+        interval = None
+        if start or stop:
+            if not (start.isdecimal() and stop.isdecimal() and int(start) < int(stop) < 2**62):
+                problems.append(
+                    f"line {line}: from {start!r} to {stop!r}; expected whole microseconds, start before end"
+                )
+                continue
+            interval = (int(start), int(stop))
+        if not row["file"] or not row["label"]:
+            problems.append(f"line {line}: no file or no label")
+        elif split not in ("", *SPLITS, UNUSED):
+            problems.append(f"line {line}: split {split!r}, expected {', '.join(SPLITS)}, unused or nothing")
+        else:
+            rows.append(LabelRow(line, row["file"], row["label"], interval, row.get("group") or "", split or None))
+    refuse_lines(path, problems)
+    return rows
+
+
+def read_class_map(path: Path, *, classes: Collection[str], image_classes: Collection[str]) -> dict[str, str]:
+    """Read a CSV with the columns `static` and `event`: folders of static images, and the classes they belong to.
+
+    Raises:
+        SettingsError: unreadable, other columns, or a class that is not there.
+    """
+    mapping, problems = dict[str, str](), list[str]()
+    for line, row in enumerate(read_csv(path, ("static", "event")), start=2):
+        static, event = row["static"] or "", row["event"] or ""
+        if static not in image_classes:
+            problems.append(f"line {line}: no class {static!r} of static images")
+        elif event not in classes:
+            problems.append(f"line {line}: no class {event!r} of recordings")
+        elif mapping.setdefault(static, event) != event:
+            problems.append(f"line {line}: {static!r} stands there twice")
+    refuse_lines(path, problems)
+    return mapping
+
+
+def near_matches(classes: Collection[str], image_classes: Collection[str]) -> list[tuple[str, str]]:
+    """Return classes without static images, and image classes that differ in case, spaces or signs alone."""
+
+    def folded(name: str) -> str:
+        return re.sub(r"[\W_]+", "", name.casefold())
+
+    unused = {folded(name): name for name in sorted(image_classes) if name not in classes}
+    return [
+        (name, unused[folded(name)])
+        for name in sorted(classes)
+        if name not in image_classes and folded(name) and folded(name) in unused
+    ]
+
+
+def refuse_lines(path: Path, problems: list[str]) -> None:
+    """Raise the problems of a table's lines, if there are any.
+
+    Raises:
+        SettingsError: there are.
+    """
+    if problems:
+        more = f"\n  and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
+        raise SettingsError(f"{path}:\n  " + "\n  ".join(problems[:MOST_PROBLEMS]) + more)
+
+
+def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str | None]]:
+    """Read the rows of a CSV file that has a header with these columns.
+
+    Raises:
+        SettingsError: unreadable, other columns, or no rows.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SettingsError(f"{path}: cannot be read as a CSV file ({error}).") from error
+    if not rows or set(columns) - set(rows[0]):
+        raise SettingsError(
+            f"{path}: expected a header with the columns {' and '.join(columns)}, and at least one row."
+        )
+    return rows
