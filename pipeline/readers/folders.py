@@ -355,18 +355,9 @@ def _list_labelled(root: Path, table: Path, notes: list[str]) -> list[tuple[Reco
         for row in of_file:
             part = f"@{row.interval[0]}-{row.interval[1]}" if row.interval else ""
             own = below.rpartition("/")[2]
-            recording = Recording(
-                below + part,
-                files[name],
-                0,
-                row.subset,
-                own + part,
-                own,
-                (),
-                row.group or (below if several else ""),
-                row.interval,
-            )
-            recordings.append((recording, row.label))
+            group = row.group or (below if several else "")
+            recording = Recording(below + part, files[name], 0, row.subset, own + part, own)
+            recordings.append((replace(recording, group=group, interval=row.interval), row.label))
     refuse_lines(table, problems)
     if unlisted := len(files) - len(by_file):
         notes.append(f"{unlisted:,} recordings have no row in the table of labels and are not used")
