@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,17 @@ class RecordingFrames:
     """Events after the last bin or outside the crop."""
     saturated_cells: int
     """Cells whose count did not fit the type and was set to its maximum."""
+    clipped_events: int = 0
+    """Events that these cells lack."""
+
+
+def narrow(frames: NDArray[Any], dtype: str) -> tuple[NDArray[Any], int, int]:
+    """Return counts in a type as wide or less, saturated; how many cells saturate, and the events that they lack."""
+    if frames.dtype == dtype:
+        return frames, 0, 0
+    limit = int(np.iinfo(dtype).max)
+    above = frames[frames > limit]
+    return np.minimum(frames, limit).astype(dtype), above.size, int(above.sum(dtype=np.int64)) - limit * above.size
 
 
 def to_frames(
@@ -89,18 +101,21 @@ def to_frames(
         return _compute_rates(events, time_bins, size, box, span_us, source)
     rest = reduction in ("frequency", "event") and binning.mode == "bins"
     cuts = binning.cuts(events, time_bins=time_bins, span_us=span_us, rest=rest, source=source)
-    frames, used, saturated = (_sum_weights if reduction == "bilinear" else _count_events)(
+    frames, used, saturated, clipped = (_sum_weights if reduction == "bilinear" else _count_events)(
         events, cuts, size, box, np.dtype(dtype), reduction == "event"
     )
     if crop and not used:
         _require_inside(events, crop, source)
-    return RecordingFrames(frames, len(events) - used, saturated)
+    return RecordingFrames(frames, len(events) - used, saturated, clipped)
 
 
 def _count_events(
     events: PackedEvents, cuts: NDArray[np.int64], size: int, box: Box, dtype: np.dtype[np.generic], once: bool
-) -> tuple[NDArray[np.generic], int, int]:
-    """Return saturating counts per cell, the events used, and the saturated cells; `once` caps counts at 1."""
+) -> tuple[NDArray[np.generic], int, int, int]:
+    """Return saturating counts per cell, the events used, the saturated cells, and the events that these lack.
+
+    `once` caps counts at 1, which is not counted as saturation.
+    """
     from spikebridge.pipeline.events import framing_kernel as kernel
 
     counts = np.zeros((len(cuts) - 1, 2, size, size), np.uint32)
@@ -109,7 +124,9 @@ def _count_events(
     used = kernel.scatter_counts(events.words, cuts, columns, rows, counts.reshape(-1), 2 * size * size)
     limit = 1 if once else int(np.iinfo(dtype).max)  # type: ignore[type-var]
     saturated = kernel.saturate(counts.reshape(-1), limit, frames.reshape(-1))
-    return frames, used, 0 if once else saturated
+    if once or not saturated:
+        return frames, used, 0, 0
+    return frames, used, saturated, int((counts[counts > limit] - np.uint32(limit)).sum(dtype=np.int64))
 
 
 @lru_cache(maxsize=4096)
@@ -129,8 +146,8 @@ def cell_tables(extent: tuple[int, int], box: Box, size: int) -> tuple[NDArray[n
 
 def _sum_weights(
     events: PackedEvents, cuts: NDArray[np.int64], size: int, box: Box, dtype: np.dtype[np.generic], _once: bool
-) -> tuple[NDArray[np.generic], int, int]:
-    """Return sums of the weights per cell, the events used, and the cells beyond the type."""
+) -> tuple[NDArray[np.generic], int, int, int]:
+    """Return sums of the weights per cell, the events used, the cells beyond the type, and the events they lack."""
     from spikebridge.pipeline.events import framing_kernel as kernel
 
     left, top, right, bottom = box
@@ -139,7 +156,8 @@ def _sum_weights(
     used = kernel.scatter_weights(events.words, cuts, left, top, *axes, weights)
     limit = np.float32(np.finfo(dtype).max)  # type: ignore[type-var]
     saturated = int(np.count_nonzero(weights > limit))
-    return np.minimum(weights, limit).astype(dtype), used, saturated
+    clipped = int((weights[weights > limit] - limit).sum(dtype=np.float64)) if saturated else 0
+    return np.minimum(weights, limit).astype(dtype), used, saturated, clipped
 
 
 def _compute_rates(

@@ -24,7 +24,14 @@ from spikebridge.pipeline.base.executors import Workers, open_workers
 from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.progress import Progress, no_progress
-from spikebridge.pipeline.preprocess.output import PLAN, ConversionResult, claim_together, find_existing, lock
+from spikebridge.pipeline.preprocess.output import (
+    PLAN,
+    ConversionResult,
+    claim_together,
+    find_existing,
+    lock,
+    record_plan,
+)
 from spikebridge.pipeline.preprocess.plan import Survey, Task, plan_static
 from spikebridge.pipeline.preprocess.prepare import Conversion, prepare
 from spikebridge.pipeline.preprocess.run import (
@@ -34,10 +41,10 @@ from spikebridge.pipeline.preprocess.run import (
     convert,
     make_job,
     plan_shards,
+    plan_surveyed,
     run_tasks,
     undecodable_images,
 )
-from spikebridge.pipeline.preprocess.survey import measure_sensor
 from spikebridge.pipeline.preprocess.tasks import Job, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.settings import ConversionSettings
@@ -122,14 +129,16 @@ def convert_share(
     with lock(job.work, shared=True), open_workers(processes=workers) as pool:
         if find_existing(conversion, out, overwrite=False):  # finished meanwhile
             return ArrayStatus(0, {}, 0)
-        claim_together(conversion, out)
+        conversion = conversion.settled(claim_together(conversion, out)["settings"])
         paths = {name: str(path.absolute()) if path else None for name, path in vars(sources).items()}
         write_bytes(job.work / SHARED, json.dumps({**paths, "tasks": tasks}).encode())
         chunks = plan_static(conversion.listing)
         run_tasks(pool, job, chunks[number - 1 :: tasks], progress, IMAGES)
-        conversion = measure_sensor(conversion, lambda all_: _survey_together(pool, job, all_, number - 1, progress))
         lost = conversion.lost(undecodable_images(_load_results(job, chunks)))
-        job, shards = plan_shards(conversion, make_job(conversion, out), lost)
+        conversion, job, shards = plan_surveyed(
+            conversion, out, lost, lambda job, surveys: _survey_together(pool, job, surveys, number - 1, progress)
+        )
+        record_plan(conversion, out)
         run_tasks(pool, job, shards[number - 1 :: tasks], progress, SHARDS)
         return _array_status(conversion, job, tasks)
 

@@ -37,7 +37,7 @@ class ConvertedRecording:
     frames: NDArray[Any]
     """[T,P,H,W]."""
     facts: dict[str, Any]
-    """JSON-ready: events, dropped_events, saturated_cells, duration_us, events_sha256."""
+    """JSON-ready: events, dropped_events, saturated_cells, clipped_events, duration_us, events_sha256."""
 
 
 @dataclass(frozen=True)

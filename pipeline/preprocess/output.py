@@ -71,6 +71,7 @@ def find_existing(conversion: SetSource, out: Path, *, overwrite: bool) -> Conve
     if unfinished and not (work / PLAN).exists():
         return None  # killed before the first byte of work
     fingerprint, manifest, trouble = _read_existing(out, unfinished=unfinished)
+    fingerprint = _comparable(fingerprint, conversion)
     if fingerprint == conversion.fingerprint:
         if manifest is None:
             return None
@@ -98,6 +99,13 @@ def _read_existing(out: Path, *, unfinished: bool) -> tuple[dict[str, Any], Mani
         return fingerprint, manifest, ""
     except (ShardSetError, OSError, ValueError, KeyError) as error:
         return {}, None, f"  it is damaged: {error}"
+
+
+def _comparable(existing: dict[str, Any], conversion: SetSource) -> dict[str, Any]:
+    """Return a fingerprint without settings that the conversion leaves for the recordings to decide."""
+    if not existing or "dtype" in conversion.fingerprint["settings"]:
+        return existing
+    return {**existing, "settings": {n: value for n, value in existing["settings"].items() if n != "dtype"}}
 
 
 def _describe_change(existing: dict[str, Any], requested: dict[str, Any]) -> str:
@@ -147,10 +155,21 @@ def lock(work: Path, *, shared: bool = False) -> Iterator[None]:
         yield
 
 
-def claim(conversion: SetSource, out: Path) -> None:
-    """Write down what is being made here, and remove what killed processes left; for a sole owner."""
+def claim(conversion: SetSource, out: Path) -> dict[str, Any]:
+    """Write down what is being made here, and remove what killed processes left; for a sole owner.
+
+    Returns:
+        What is written down: of a run that continues another, also what that decided.
+    """
     remove_partial_files(out)
-    write_bytes(out / manifests.WORK_FOLDER / PLAN, manifests.dump(conversion.fingerprint))
+    return claim_together(conversion, out)
+
+
+def record_plan(conversion: SetSource, out: Path) -> None:
+    """Write down what is being made here again, now that all is decided."""
+    plan = out / manifests.WORK_FOLDER / PLAN
+    with FileLock(plan.with_suffix(".lock")):
+        write_bytes(plan, manifests.dump(conversion.fingerprint))
 
 
 def remove_partial_files(out: Path) -> None:
@@ -160,8 +179,11 @@ def remove_partial_files(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def claim_together(conversion: SetSource, out: Path) -> None:
+def claim_together(conversion: SetSource, out: Path) -> dict[str, Any]:
     """Write down what is being made here, or check that the others who share the folder make the same.
+
+    Returns:
+        What is written down.
 
     Raises:
         SettingsError: they make something else.
@@ -170,6 +192,9 @@ def claim_together(conversion: SetSource, out: Path) -> None:
     with FileLock(plan.with_suffix(".lock")):
         if not plan.exists():
             write_bytes(plan, manifests.dump(conversion.fingerprint))
-    if (existing := json.loads(plan.read_bytes())) != json.loads(manifests.dump(conversion.fingerprint)):
-        difference = _describe_change(existing, conversion.fingerprint)
+    existing: dict[str, Any] = json.loads(plan.read_bytes())
+    comparable = _comparable(existing, conversion)
+    if comparable != json.loads(manifests.dump(conversion.fingerprint)):
+        difference = _describe_change(comparable, conversion.fingerprint)
         raise SettingsError(f"{out}: another process began another conversion here:\n{difference}\n{_CHOICES}")
+    return existing

@@ -66,8 +66,20 @@ class Conversion:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """Return what a conversion that continues or repeats another must share with it."""
-        return {"settings": self.settings.as_dict(), "listing_sha256": self.listing.sha256()}
+        """Return what a conversion that continues or repeats another must share with it.
+
+        A dtype that the recordings decide is not in it before they have.
+        """
+        settings = self.settings.as_dict()
+        if self.settings.dtype_open:
+            del settings["dtype"]
+        return {"settings": settings, "listing_sha256": self.listing.sha256()}
+
+    def settled(self, found: dict[str, Any]) -> Conversion:
+        """Return the conversion with what an earlier run decided; `found` are the settings of its fingerprint."""
+        if not self.settings.dtype_open or "dtype" not in found:
+            return self
+        return replace(self, settings=replace(self.settings, dtype=found["dtype"], dtype_open=False))
 
     def report(self) -> Iterator[str]:
         """Yield lines for a person: what was found, what a whole data set holds, what is missing."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,11 +28,12 @@ from spikebridge.pipeline.preprocess.output import (
     find_existing,
     lock,
     make_work_folder,
+    record_plan,
     remove_partial_files,
 )
-from spikebridge.pipeline.preprocess.plan import EventShard, Task, plan_events, plan_static, static_keys
+from spikebridge.pipeline.preprocess.plan import EventShard, Survey, Task, plan_events, plan_static, static_keys
 from spikebridge.pipeline.preprocess.prepare import Conversion, no_static_image
-from spikebridge.pipeline.preprocess.survey import measure_sensor
+from spikebridge.pipeline.preprocess.survey import choose_dtype, measure_sensor
 from spikebridge.pipeline.preprocess.tasks import Job, TaskResult, reject
 from spikebridge.pipeline.shards.static_parts import read_parts
 from spikebridge.pipeline.shards.static_pool import StaticImages
@@ -69,7 +70,7 @@ def convert(
     with lock(job.work), open_workers(processes=workers, scheduler=scheduler) as pool:
         if done := find_existing(conversion, out, overwrite=False):  # another process was faster
             return _check_dropped(done, max_bad, out)
-        claim(conversion, out)
+        conversion = conversion.settled(claim(conversion, out)["settings"])
         chunks = plan_static(conversion.listing)
         results = run_tasks(pool, job, chunks, progress, IMAGES)
         rejects = [*conversion.rejects, *(line for result in results for line in result.rejects)]
@@ -79,8 +80,10 @@ def convert(
             for name, image in lost.items()
         ]
         _check_rejects(rejects, max_bad, job)
-        conversion = measure_sensor(conversion, lambda tasks: run_tasks(pool, job, tasks, progress, SURVEY))
-        job, shards = plan_shards(conversion, make_job(conversion, out), lost)
+        conversion, job, shards = plan_surveyed(
+            conversion, out, lost, lambda job, tasks: run_tasks(pool, job, tasks, progress, SURVEY)
+        )
+        record_plan(conversion, out)
         results = run_tasks(pool, job, shards, progress, SHARDS)
         rejects += [line for result in results for line in result.rejects]
         _check_rejects(rejects, max_bad, job)
@@ -121,6 +124,25 @@ def plan_shards(conversion: Conversion, job: Job, lost: Mapping[str, str]) -> tu
     samples = [sample for shard in shards for sample in shard.samples]
     key_bytes, group_bytes = (max(map(len, texts)) for texts in zip(*((s.key, s.group) for s in samples), strict=True))
     return replace(job, key_bytes=key_bytes, group_bytes=group_bytes), [shard.without(lost) for shard in shards]
+
+
+def plan_surveyed(
+    conversion: Conversion,
+    out: Path,
+    lost: Mapping[str, str],
+    run: Callable[[Job, Sequence[Survey]], Sequence[TaskResult]],
+) -> tuple[Conversion, Job, list[EventShard]]:
+    """Look at the recordings as far as must be, and plan the event shards.
+
+    `lost` are recordings that lost their image, `run` does tasks that look at recordings.
+
+    Raises:
+        LayoutError: recordings of several sensors.
+    """
+    conversion = measure_sensor(conversion, partial(run, make_job(conversion, out)))
+    job, shards = plan_shards(conversion, make_job(conversion, out), lost)
+    conversion = choose_dtype(conversion, shards, partial(run, job))
+    return conversion, replace(job, settings=conversion.settings), shards
 
 
 def run_tasks(workers: Workers, job: Job, tasks: Sequence[Task], progress: Progress, what: str) -> list[TaskResult]:

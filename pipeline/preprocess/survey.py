@@ -10,11 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from spikebridge.pipeline.datasets.pairs import StaticImage
-from spikebridge.pipeline.preprocess.plan import PlannedSample, Survey, plan_survey
+from spikebridge.pipeline.datasets.splits import rank
+from spikebridge.pipeline.preprocess.plan import EventShard, PlannedSample, Survey, plan_survey
 from spikebridge.pipeline.preprocess.prepare import Conversion
 from spikebridge.pipeline.preprocess.sensor import measured_sensor
 from spikebridge.pipeline.preprocess.tasks import TaskResult
+from spikebridge.pipeline.shards.settings import DTYPES, ConversionSettings
 
+MOST_CLIPPED = 0.01
+"""Share of a set's events that may be clipped before a wider type is taken."""
+FEWEST_LOOKED_AT, MOST_LOOKED_AT, BYTES_LOOKED_AT = 4, 256, 2**28
+"""Recordings, and bytes of their files, that are looked at to choose the type of a set."""
 RunSurvey = Callable[[Sequence[Survey]], Sequence[TaskResult]]
 """Does tasks, or finds that they are done; returns their results."""
 
@@ -29,8 +35,8 @@ def measure_sensor(conversion: Conversion, run: RunSurvey) -> Conversion:
     """
     if conversion.sensor_size:
         return conversion
-    silent = [PlannedSample(r.name, r, None) for r in conversion.used if r.sensor_size is None]
-    found = _find("extent", silent, run)
+    silent = {r.path: PlannedSample(r.name, r, None) for r in conversion.used if r.sensor_size is None}
+    found = _find("extent", list(silent.values()), run)
     reach = (_most("width", found), _most("height", found)) if found else None
     size, own, note = measured_sensor(
         conversion.used, reach, conversion.settings, measured=sum(totals["recordings"] for totals in found)
@@ -42,6 +48,35 @@ def measure_sensor(conversion: Conversion, run: RunSurvey) -> Conversion:
         sensor_size=size,
         notes=(*conversion.notes, *([note] if note else [])),
     )
+
+
+def choose_dtype(conversion: Conversion, shards: Sequence[EventShard], run: RunSurvey) -> Conversion:
+    """Return the conversion with the type of its frames, where the settings leave it open.
+
+    It is the type that takes the least room, unless that would clip more than `MOST_CLIPPED` of the events. Of a large
+    set a sample is looked at, drawn by hash.
+    """
+    settings = conversion.settings
+    if not settings.dtype_open:
+        return conversion
+    narrowest, *wider = DTYPES[settings.reduction]
+    if wider:
+        found = _find("clipping", _draw([sample for shard in shards for sample in shard.samples], settings), run)
+        events, clipped = (sum(totals[name] for totals in found) for name in ("events", "clipped"))
+        narrowest = wider[-1] if clipped > MOST_CLIPPED * events else narrowest
+    return replace(conversion, settings=replace(settings, dtype=narrowest, dtype_open=False))
+
+
+def _draw(samples: Sequence[PlannedSample], settings: ConversionSettings) -> list[PlannedSample]:
+    """Draw samples by hash until there are `MOST_LOOKED_AT`, or their files hold `BYTES_LOOKED_AT` together."""
+    drawn: list[PlannedSample] = []
+    held = 0
+    for sample in sorted(samples, key=lambda sample: rank(settings.seed, "clipping", sample.key)):
+        if len(drawn) >= MOST_LOOKED_AT or (len(drawn) >= FEWEST_LOOKED_AT and held >= BYTES_LOOKED_AT):
+            break
+        drawn.append(sample)
+        held += sample.recording.path.stat().st_size
+    return drawn
 
 
 def _find(fact: str, items: Sequence[PlannedSample | StaticImage], run: RunSurvey) -> list[dict[str, int]]:

@@ -21,14 +21,14 @@ from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.base.files import FileEntry, file_entry, sha256_file, write_bytes
 from spikebridge.pipeline.datasets.pairs import PairReader, Recording, StaticImage
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.events.framing import to_frames
+from spikebridge.pipeline.events.framing import narrow, to_frames
 from spikebridge.pipeline.events.packing import LARGEST_SENSOR, PackedEvents, pack
 from spikebridge.pipeline.images.decode import hash_pixels, to_static
 from spikebridge.pipeline.preprocess.decoded_files import ConvertedRecording, cached_frames
 from spikebridge.pipeline.preprocess.plan import EventShard, PlannedSample, StaticChunk, Survey, Task
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.shards.manifest import WORK_FOLDER
-from spikebridge.pipeline.shards.settings import ConversionSettings
+from spikebridge.pipeline.shards.settings import DTYPES, ConversionSettings
 from spikebridge.pipeline.shards.static_parts import write_part
 from spikebridge.pipeline.shards.writer import EXTENSION, Sample, write_shard
 
@@ -67,6 +67,12 @@ class Job:
     def facing(self, recording: Recording) -> Job:
         """Return the job with the sensor of one recording, where the set has several."""
         return replace(self, sensor_size=recording.sensor_size) if recording.sensor_size else self
+
+    @cached_property
+    def wide(self) -> Job:
+        """Return the job that keeps counts in the widest type; frames that wait in the work folder are in that."""
+        dtype = DTYPES[self.settings.reduction][-1]
+        return replace(self, settings=replace(self.settings, dtype=dtype))
 
     @cached_property
     def reader(self) -> PairReader:
@@ -172,7 +178,15 @@ def _find_extent(job: Job, sample: PlannedSample, totals: dict[str, int]) -> Non
         totals[name] = max(totals.get(name, 0), reach)
 
 
-FACTS: dict[str, Callable[[Job, Any, dict[str, int]], None]] = {"extent": _find_extent}
+def _find_clipping(job: Job, sample: PlannedSample, totals: dict[str, int]) -> None:
+    """Add the recording's `events`, and those that would be `clipped` in the type that takes the least room."""
+    dtype = DTYPES[job.settings.reduction][0]
+    facts = _convert_planned(replace(job, settings=replace(job.settings, dtype=dtype)), sample).facts
+    for name, count in (("events", facts["events"]), ("clipped", facts["clipped_events"])):
+        totals[name] = totals.get(name, 0) + count
+
+
+FACTS: dict[str, Callable[[Job, Any, dict[str, int]], None]] = {"extent": _find_extent, "clipping": _find_clipping}
 """What a survey may find, by name; each adds an item's to the totals."""
 
 
@@ -238,15 +252,10 @@ def _convert_samples(job: Job, shard: EventShard, result: TaskResult, crashing: 
 def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tuple[Sample, str]:
     totals = result.totals
     recording = planned.recording
-    job = job.facing(recording)
-    if job.reader.many_per_file:
-        converted = cached_frames(job.work, recording, lambda: _convert_file(job, recording))
-    elif len(planned.parts) > 1:
-        converted = cached_frames(job.work, recording, lambda: _convert_parts(job, recording, planned.parts))
-    else:
-        converted = _convert(job, recording.name, _read(job, recording))
+    converted = _convert_planned(job, planned)
     facts = dict(converted.facts)
     saturated = facts.pop("saturated_cells")
+    del facts["clipped_events"]
     totals["events"] += facts["events"]
     totals["dropped_events"] += facts["dropped_events"]
     totals["saturated_cells"] += saturated
@@ -263,6 +272,21 @@ def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tup
     text = json.dumps(metadata, sort_keys=True)
     sample = Sample(planned.key, recording.label, converted.frames, text, planned.group)
     return sample, facts["events_sha256"]
+
+
+def _convert_planned(job: Job, planned: PlannedSample) -> ConvertedRecording:
+    """Convert the recording of a sample, or take it from its file, all of which is converted at once."""
+    recording = planned.recording
+    job = job.facing(recording)
+    if job.reader.many_per_file:
+        kept = cached_frames(job.work, recording, lambda: _convert_file(job.wide, recording))
+    elif len(planned.parts) > 1:
+        kept = cached_frames(job.work, recording, lambda: _convert_parts(job.wide, recording, planned.parts))
+    else:
+        return _convert(job, recording.name, _read(job, recording))
+    frames, saturated, clipped = narrow(kept.frames, job.settings.dtype)
+    facts = {**kept.facts, "clipped_events": kept.facts.get("clipped_events", 0) + clipped}
+    return ConvertedRecording(frames, {**facts, "saturated_cells": max(saturated, facts["saturated_cells"])})
 
 
 def _read(job: Job, recording: Recording) -> Events | PackedEvents:
@@ -305,6 +329,7 @@ def _convert(job: Job, name: str, events: Events | PackedEvents) -> ConvertedRec
     facts |= {
         "dropped_events": framed.dropped_events,
         "saturated_cells": framed.saturated_cells,
+        "clipped_events": framed.clipped_events,
         "duration_us": packed.duration_us,
         "events_sha256": packed.sha256(),
     }

@@ -80,7 +80,8 @@ class ConversionSettings:
     encoding: str = setting("v", choices=CHOICES["encoding"])
     """Channels of the static images: `v` and `luma` one, `rgb` and `hsv` three."""
     dtype: str = setting("", choices=CHOICES["dtype"])
-    """Stored type of the frames; empty chooses uint8 for `sum` and `event`, float16 for the others."""
+    """Stored type of the frames; empty chooses uint8 for `event`, float16 for `bilinear` and `frequency`, and for `sum`
+    uint8, or uint16 where uint8 would clip more than 1 % of a set's events."""
     format: str = setting("webdataset", choices=CHOICES["format"])
     """Container of the event shards: tar (`webdataset`) or `hdf5`."""
     samples_per_shard: int = setting(1000, low=1, high=10**9)
@@ -116,7 +117,7 @@ class ConversionSettings:
     """What becomes of recordings of several sensors: empty refuses them, `scale` stretches each by its own sensor."""
 
     dtype_open: bool = field(default=False, compare=False, repr=False)
-    """Set where no dtype is given; in no hash."""
+    """Set where no dtype is given: a conversion chooses it, see `pipeline.preprocess.survey`. In no hash."""
 
     def __post_init__(self) -> None:
         choices = DTYPES.get(self.reduction, ("uint8",))  # a reduction that is not known is refused below
@@ -189,7 +190,7 @@ class ConversionSettings:
             settings = cls(**known)
         except (TypeError, KeyError) as error:
             raise SettingsError(f"these are not the settings of this version: {error}.") from error
-        if settings.as_dict() != values:
+        if settings.as_dict() != {"dtype": settings.dtype, **values}:
             raise SettingsError("these are not the settings of this version.")
         return settings
 

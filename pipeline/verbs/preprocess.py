@@ -48,7 +48,9 @@ DONE_WITH_REJECTS = 3
     "--mixed-sensors", type=click.Choice(CHOICES["mixed_sensors"]), help="Stretch each recording by its own sensor."
 )
 @click.option("--encoding", type=click.Choice(CHOICES["encoding"]), help="Channels of the static images.")
-@click.option("--dtype", type=click.Choice(CHOICES["dtype"]), help="Stored type  [default: by the reduction]")
+@click.option(
+    "--dtype", type=click.Choice(CHOICES["dtype"]), help="Stored type  [default: the narrowest that clips at most 1 %]"
+)
 @click.option(
     "--protocol",
     type=click.Choice(CHOICES["protocol"]),

@@ -53,7 +53,10 @@ def test_same_bytes_in_another_folder_zone_locale_and_number_of_workers(digits_r
 
 
 def test_no_file_is_decoded_twice(digits_raw, tmp_path, monkeypatch):
-    """Recordings and images alike, also where a conversion goes on after an interruption or is repeated."""
+    """Recordings and images alike, also where a conversion goes on after an interruption or is repeated.
+
+    With the dtype given: to choose it, a bounded number of recordings is looked at before.
+    """
     from spikebridge.pipeline.readers.digits import Digits
 
     decoded, stop = [], [0]
@@ -73,11 +76,12 @@ def test_no_file_is_decoded_twice(digits_raw, tmp_path, monkeypatch):
     counted("read_packed")
     counted("read_image")
     stop[0] = 35  # 21 images, three shards of four, and one recording more
+    settings = replace(SMALL, dtype="uint8", dtype_open=False)
     with pytest.raises(KeyboardInterrupt):
-        run(digits_raw, tmp_path / "set")
+        run(digits_raw, tmp_path / "set", settings)
     del decoded[-1]  # of the shard that was not finished
     for _ in range(2):
-        run(digits_raw, tmp_path / "set")
+        run(digits_raw, tmp_path / "set", settings)
     files = [path for path in digits_raw.rglob("*") if path.suffix in (".bin", ".png")]
     assert sorted(decoded) == sorted(files)
 
