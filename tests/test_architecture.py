@@ -215,3 +215,12 @@ def test_training_imports_nothing_but_what_a_gpu_machine_has():
     code += "import spikebridge.train.studies.compare, spikebridge.pipeline.shards.static_pool"
     missing = {"tonic", "webdataset", "numba", "PIL", "matplotlib", "sklearn", "pandas", "aedat", "distributed"}
     assert not loaded_by(code) & missing
+
+
+def test_a_step_of_training_does_not_import_the_compiler():
+    """Which takes longer than many a training: torch's own AdamW does."""
+    code = "import torch; from spikebridge.train.networks.adamw import AdamW\n"
+    code += "weight = torch.ones(2, requires_grad=True); weight.sum().backward(); optimizer = AdamW([weight])\n"
+    code += "optimizer.step(); optimizer.zero_grad(); optimizer.load_state_dict(optimizer.state_dict())\n"
+    code += "assert 'torch._dynamo' not in sys.modules"
+    assert not loaded_by(code) & {"sympy", "networkx"}

@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim import AdamW
 
 from spikebridge.models import TransferNetwork, TransferOutput, backends
 from spikebridge.train.data.augmentation import augment
@@ -30,6 +29,7 @@ from spikebridge.train.data.order import derived_seed
 from spikebridge.train.losses import TransferLoss, distillation_loss
 from spikebridge.train.methods import Inputs, method
 from spikebridge.train.methods.kt import KnowledgeTransfer
+from spikebridge.train.networks.adamw import AdamW
 from spikebridge.train.networks.build import make_network
 from spikebridge.train.runs.checkpoints import copy_weights
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from spikebridge.models import ModelError, TransferNetwork, backends, build_model
 from spikebridge.models.errors import BackendError
@@ -19,6 +18,7 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data.order import derived_seed
 from spikebridge.train.errors import DeviceError, NetworkError, RunError
+from spikebridge.train.networks.adamw import AdamW
 from spikebridge.train.networks.precision import TYPES, set_up_cuda
 from spikebridge.train.runs.checkpoints import copy_weights, encode_weights, read_weights
 
