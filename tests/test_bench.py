@@ -25,9 +25,7 @@ def test_small_benchmark_runs(script, rows, tmp_path):
     if script == "bench_gpu.py":
         command += ["--device", "cpu"]
     command += ["--json", tmp_path / "rows.json"]
-    # Without the interpreter that another test asks for: it takes minutes for the golden figures.
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     if script == "bench_gpu.py":
         assert "golden figures on cpu by numba: equal" in done.stderr

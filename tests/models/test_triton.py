@@ -29,6 +29,19 @@ from spikebridge.models.layers import fire
 from spikebridge.models.neurons import NEURONS, make_neuron
 from spikebridge.models.normalization import STATISTICS, StepNorm
 
+if DEVICE == "cpu":
+    del os.environ["TRITON_INTERPRET"]  # which processes of other tests would take over
+
+
+@pytest.fixture(scope="module", autouse=True)
+def interpreter():
+    """Kernels run in the interpreter that they were defined for."""
+    with pytest.MonkeyPatch.context() as patch:
+        if DEVICE == "cpu":
+            patch.setenv("TRITON_INTERPRET", "1")
+        yield
+
+
 SPIKING = sorted(name for name, kind in NEURONS.items() if kind.spiking)
 
 
