@@ -18,7 +18,12 @@ from spikebridge.pipeline.simulation.settings import SimulatorSettings
 
 @pytest.mark.parametrize(
     ("script", "rows"),
-    [("bench_pipeline.py", 6), ("bench_train.py", 6), ("bench_gpu.py", 9), ("bench_simulation.py", 2)],
+    [
+        ("bench_pipeline.py", 6),
+        ("bench_gpu.py", 9),
+        pytest.param("bench_train.py", 6, marks=pytest.mark.long),
+        pytest.param("bench_simulation.py", 2, marks=pytest.mark.long),
+    ],
 )
 def test_small_benchmark_runs(script, rows, tmp_path):
     command = [sys.executable, ROOT / "tests" / "bench" / script, "--small", "--rounds", "1"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import boto3
+import click
 import fsspec
 import pytest
 from click.testing import CliRunner
@@ -29,6 +30,7 @@ SHOWN_ONLY = {"text", "verbs", "eval", "toctree"}
 QUICK = ["--set", "epochs=1", "--set", "width=0.5"]
 """No page needs a good network."""
 MORE = {
+    "preprocess": ["--workers", "1"],
     "train": QUICK,
     "compare": [*QUICK, "--seeds", "0"],
     "ablate": [*QUICK, "--seeds", "0", "--workers", "1"],
@@ -116,7 +118,10 @@ def checkout(folder):
     (folder / "src" / "spikebridge").symlink_to("..")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, id=page.stem, marks=pytest.mark.long if page.stem == "machines" else ()) for page in PAGES],
+)
 def test_what_a_page_shows_is_run(page, place, request, tmp_path, monkeypatch):
     blocks = fenced(page)
     if page.stem not in PICTURES:
@@ -159,6 +164,8 @@ def run_command(command: str, code: int, block: Block, machines: Machines) -> No
     target = arguments.pop() if ">" in arguments else ""
     arguments = [word for word in arguments if word != ">"]
     more = [option for verb, options in MORE.items() if verb in arguments for option in options]
+    if "--scheduler" in arguments:
+        more = []  # the workers of a cluster
     more += [option for recipe, options in NARROWER.items() if more and recipe in arguments for option in options]
     if first == "spikebridge":
         result = CliRunner().invoke(main, [*arguments, *more], catch_exceptions=False)
@@ -222,6 +229,19 @@ def test_external_links_are_well_formed():
         assert found.scheme == "https", (page, link)
         assert re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", found.netloc), (page, link)
         assert re.fullmatch(r"[\w./-]*", found.path), (page, link)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_option_that_a_page_shows_is_one(page):
+    """Also of the page on machines, which is run by `make test-long` only."""
+    blocks = [block for block in fenced(page) if block.language == "bash"]
+    for line in [line for block in blocks for line in block.text.replace("\\\n", " ").splitlines()]:
+        words = re.sub(r"[;|>&#\"].*", "", line.partition("spikebridge ")[2]).split()
+        command = main
+        while words and isinstance(command, click.Group) and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        options = {option for one in command.params for option in [*one.opts, *one.secondary_opts]}
+        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, line
 
 
 def test_every_verb_is_shown_on_a_page():

@@ -9,11 +9,12 @@ LONG = (
     ("vgg_tet_only", "numba"),
     ("vgg_plain", "numba"),
     ("vgg_full", "numba"),
+    ("vgg_full", "torch"),
     ("resnet18_full", "torch"),
 )
 
-# VGG's cases differ in their loss, which knows no backend: one of them is enough for every day, and a backend for each
-# network; test_against_oracle has every network on every backend.
+# A case of the VGG takes 12 s: every day has those of the smaller networks, and test_against_oracle has all on each
+# backend.
 RUNS = [
     pytest.param(name, backend, marks=pytest.mark.long if (name, backend) in LONG else ())
     for name in CASES

@@ -290,7 +290,7 @@ def sftp_folder(monkeypatch, tmp_path):
         yield f"sftp://shelf{tmp_path / 'root'}", port
 
 
-@pytest.fixture(params=["folder", "s3", "sftp"])
+@pytest.fixture(params=["folder", "s3", pytest.param("sftp", marks=pytest.mark.long)])  # every day see test_sftp
 def shared_place(request, tmp_path, monkeypatch):
     """An address that several processes write to."""
     if request.param == "folder":

@@ -121,7 +121,7 @@ def compiled(tmp_path, *arguments):
 
 def test_kernels_of_a_short_step_compile_as_they_are_launched(tmp_path):
     """With the compiler's own specialisation; two time steps compile in seconds."""
-    for each in compiled(tmp_path, "vgg_snn", "bf16", 2, 4, 1.0, "sm_90"):
+    for each in compiled(tmp_path, "nmnist_snn", "bf16", 2, 4, 1.0, "sm_90"):
         assert each["reg"] <= 96, each
         assert each["stack"] == 0, each
 
