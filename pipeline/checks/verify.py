@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spikebridge.pipeline.base.errors import PipelineError, ShardSetError
-from spikebridge.pipeline.base.files import FileEntry, HashedFile, sha256_file
+from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, HashedFile, sha256_file
 from spikebridge.pipeline.base.foreign_json import read_json
 from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.pipeline.base.progress import Progress, no_progress
@@ -31,7 +31,7 @@ from spikebridge.pipeline.checks.leaks import (
 from spikebridge.pipeline.checks.samples import Layout, SampleMetadata, check_rows, read_metadata, walk_hdf5, walk_tar
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import checksums
-from spikebridge.pipeline.shards.reader import PARTIAL, ShardSet
+from spikebridge.pipeline.shards.reader import PARTIAL, PULL, ShardSet
 from spikebridge.pipeline.shards.static_pool import STATIC_FILE
 from spikebridge.pipeline.shards.writer import EXTENSION, index_path
 
@@ -222,9 +222,9 @@ def _check_listing(path: Path, entries: list[FileEntry]) -> list[str]:
     problems = []
     known = {entry["name"] for entry in entries}
     known |= {manifests.MANIFEST, manifests.CHECKSUMS, manifests.ENVIRONMENT, PARTIAL}
-    problems += [
-        f"{name}: not part of the shard set" for name in sorted({entry.name for entry in path.iterdir()} - known)
-    ]
+    for name in sorted({entry.name for entry in path.iterdir()} - known):
+        cut = name.endswith(PARTIAL_SUFFIX) or name == PULL
+        problems.append(f"{name}: " + ("of an interrupted pull; run it again" if cut else "not part of the shard set"))
     sums = path / manifests.CHECKSUMS
     if not sums.is_file() or sums.read_bytes() != checksums(entries).encode():
         problems.append(f"{manifests.CHECKSUMS}: missing, or not what the manifest says")

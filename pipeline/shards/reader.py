@@ -36,6 +36,9 @@ RESIDENT_BYTES = 2**29
 PARTIAL = "partial.json"
 """Beside the manifest of a set of which only some splits were pulled: names them."""
 
+PULL = ".pull.json"
+"""In a folder that is being filled by `pull`: the ID of the set that is coming."""
+
 MOST_PARTIAL_BYTES = 2**12
 
 WaitForFile = Callable[[str], None]

@@ -24,7 +24,7 @@ from queue import Empty, SimpleQueue
 from threading import Event
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
-from spikebridge.pipeline.base.files import FileEntry, FileLock, sha256_once, write_bytes
+from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, FileLock, sha256_once, write_bytes
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import SHA256, SPLITS, checksums
@@ -32,7 +32,7 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.writer import INDEX_EXTENSION
 from spikebridge.pipeline.sharing.locations import RemoteFolder, masked, open_folder
 from spikebridge.pipeline.sharing.publish import MAX_TRANSFERS, PublishedSet, find_set
-from spikebridge.pipeline.sharing.transfer import fetch
+from spikebridge.pipeline.sharing.transfer import fetch, remove_abandoned
 
 FOLDER, LIMIT = "SPIKEBRIDGE_CACHE", "SPIKEBRIDGE_CACHE_GB"
 DEFAULT_GB = 50.0
@@ -165,7 +165,10 @@ def open_published(address: str, *, expect: str | None = None) -> ShardSet:
                 write_bytes(manifest, published.data, sole_writer=True)
             last_id.parent.mkdir(exist_ok=True)
             write_bytes(last_id, set_id.encode(), sole_writer=True)
-        return CachedSet(target, address, None if ours and _is_complete(target, set_id) else published, lock)
+        complete = ours and _is_complete(target, set_id)
+        for left in target.glob(f"*{PARTIAL_SUFFIX}") if complete else ():
+            remove_abandoned(left)
+        return CachedSet(target, address, None if complete else published, lock)
     except BaseException:
         lock.release()
         raise

@@ -29,12 +29,10 @@ from spikebridge.pipeline.base.foreign_json import Sha256, parse_json
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import CARD, SPLITS, Manifest, checksums
-from spikebridge.pipeline.shards.reader import PARTIAL, ShardSet
+from spikebridge.pipeline.shards.reader import PARTIAL, PULL, ShardSet
 from spikebridge.pipeline.sharing.locations import CURRENT, READ_ONLY, RemoteFolder, is_page, open_folder, reaching
 from spikebridge.pipeline.sharing.transfer import OnBytes, fetch
 
-PULL = ".pull.json"
-"""In a folder that is being filled: the ID of the set that is coming."""
 MAX_TRANSFERS = 4
 """Files on their way at a time."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 
@@ -31,9 +31,10 @@ def fetch(remote: RemoteFolder, entry: FileEntry, target: Path, *, stop: Event, 
         ShardSetError: it is missing, cannot be reached, or is not what the manifest says.
         TransferStopped: `stop` was set.
     """
-    if _is_whole(target, entry):
-        return on_bytes(entry["bytes"])
     partial = target.with_name(target.name + PARTIAL_SUFFIX)
+    if _is_whole(target, entry):
+        remove_abandoned(partial)
+        return on_bytes(entry["bytes"])
     with _lock(partial, stop):
         if _is_whole(target, entry):  # another process, or thread, brought it meanwhile
             partial.unlink()
@@ -53,6 +54,13 @@ def fetch(remote: RemoteFolder, entry: FileEntry, target: Path, *, stop: Event, 
         f"{remote.shown}/{entry['name']}: not the file that the manifest names (SHA-256 differs), so it was changed or "
         "damaged there. Nothing of it was kept. Tell whoever published it."
     )
+
+
+def remove_abandoned(partial: Path) -> None:
+    """Remove what a process that was killed received of a file that is whole by now."""
+    if partial.exists():
+        with suppress(BlockingIOError), FileLock(partial, wait=False):  # else a live one has it, and removes it
+            partial.unlink(missing_ok=True)
 
 
 def _is_whole(target: Path, entry: FileEntry) -> bool:
