@@ -95,6 +95,12 @@ def choose(x: Tensor, rule: FiringRule) -> str:
     return name
 
 
+def computes_by_triton(device: torch.device) -> bool:
+    """Whether Triton computes on a device what is no neuron: where it is asked for, and by default on CUDA."""
+    chosen = _chosen.get() == "triton" or (_chosen.get() == "auto" and device.type == "cuda")
+    return chosen and importlib.util.find_spec("triton") is not None
+
+
 @contextmanager
 def use(name: str) -> Iterator[None]:
     """Run every spiking layer inside the block on this backend ("auto", "torch", "numba", "triton").

@@ -72,7 +72,7 @@ INSTALLED = {
     """,
     "train": """
         losses      : torch
-        data        : numpy torch
+        data        : numpy torch triton
         runs        : numpy safetensors torch
         networks    : torch
         doctor      : torch

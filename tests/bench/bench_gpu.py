@@ -105,11 +105,11 @@ class FirstBatch(TrainingBatches):
 
     _made: Batch | None = None
 
-    def batch_of(self, epoch: Tensor, draws: Tensor, *, replacement_probability: Tensor | None = None) -> Batch:
+    def batch_of(self, epoch: Tensor, draws: Tensor, *, number: Tensor | None = None) -> Batch:
         """The same batch at every step."""
         if self._made is None:
             self._made = super().batch_of(epoch, draws)
-        return dataclasses.replace(self._made, replacement_probability=replacement_probability)
+        return dataclasses.replace(self._made, number=number)
 
 
 def our_step(

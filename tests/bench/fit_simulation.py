@@ -110,7 +110,7 @@ def main() -> None:
     asked = parser.parse_args()
     images, real = read(asked.recordings)
     grid = SensorGrid(SIZE, SENSOR, "sum")
-    draws = simulation_draws(asked.seed, 0, np.arange(len(images)), grid, device=torch.device("cpu"))
+    draws = simulation_draws(asked.seed, 0, torch.arange(len(images)), grid, device=torch.device("cpu"))
 
     def compared(values: NDArray[np.float64]) -> dict[str, float]:
         made = simulate_frames(images, draws, grid, time_bins=T, profile=profile_of(values))

@@ -1,6 +1,6 @@
 """Compile the Triton kernels of a traced step for GPUs that are not there, and print what the machine code takes.
 
-    python compiled.py NETWORK PRECISION T B WIDTH TARGET...      e.g. vgg_snn bf16 10 120 1.0 sm_90 gfx942
+    python compiled.py NETWORK METHOD PRECISION T B WIDTH TARGET...      e.g. vgg_snn kt bf16 10 120 1.0 sm_90 gfx942
 
 Each launch is compiled with the specialisation that the just-in-time compiler would choose (integers that are 1 or
 divisible by 16, pointers as aligned as torch's), once per distinct launch and target. A line of JSON for each: kernel,
@@ -29,6 +29,7 @@ from triton.runtime.jit import MockTensor
 
 from spikebridge.models import kernels_triton
 from spikebridge.train.config.settings import TrainSettings
+from spikebridge.train.data import kernels_triton as simulating
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 SIZES = {"vgg_snn": (48, 101), "resnet18_snn": (48, 20), "scnn": (28, 1623), "nmnist_snn": (34, 10)}
@@ -81,7 +82,8 @@ def compile_launch(launch: Launch, target: str, seen: list[Any]) -> dict[str, An
         constants.pop("maxnreg", None)
     given = [MockTensor(each[1]) if isinstance(each, tuple) else each for each in launch.arguments]
     triton.runtime.driver.set_active(Driver(target))
-    done = getattr(kernels_triton, launch.kernel).run(*given, grid=(1,), warmup=True, **constants)
+    kernel = getattr(kernels_triton if hasattr(kernels_triton, launch.kernel) else simulating, launch.kernel)
+    done = kernel.run(*given, grid=(1,), warmup=True, **constants)
     if done in seen:
         return None
     seen.append(done)
@@ -97,10 +99,10 @@ def compile_launch(launch: Launch, target: str, seen: list[Any]) -> dict[str, An
 
 def main() -> None:
     """Trace, compile, print."""
-    network, precision, T, B, width, *targets = sys.argv[1:]
+    network, method, precision, T, B, width, *targets = sys.argv[1:]
     size, K = SIZES[network]
     settings = TrainSettings(
-        method="kt", model=network, epochs=10, batch_size=int(B), lr=1e-3, precision=precision, width=float(width)
+        method=method, model=network, epochs=10, batch_size=int(B), lr=1e-3, precision=precision, width=float(width)
     )
     trace = take_step(settings, PretendedShards(T=int(T), size=size, K=K, samples=2 * int(B), images=K))
     for target in targets:

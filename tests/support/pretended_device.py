@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spikebridge.models import backends, fire_triton
 from spikebridge.models.normalization import StepNorm
 from spikebridge.train import losses
+from spikebridge.train.data import simulation_triton
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.methods import find_method
 from spikebridge.train.networks.build import make_network, network_arguments
@@ -115,7 +116,8 @@ class PretendedShards:
     """A shard set of zeros of any size, with a static pool."""
 
     def __init__(self, *, T: int, size: int, K: int, samples: int, images: int) -> None:
-        self.path, self.sample_shape, self.manifest = "pretended", (T, 2, size, size), {}
+        self.path, self.sample_shape = "pretended", (T, 2, size, size)
+        self.manifest = {"settings": {"reduction": "sum"}}
         self.classes, self.settings = tuple(map(str, range(K))), {"encoding": "v"}
         labels = np.arange(samples) % K
         frame = np.zeros((1, *self.sample_shape), np.uint8)
@@ -140,9 +142,10 @@ class PretendedShards:
 @contextmanager
 def pretended(trace: Trace) -> Iterator[FakeTensorMode]:
     """Inside the block tensors are fake, and neurons are Triton's, whose launches go into the trace."""
-    kernels, obstacle = fire_triton.kernels, backends.BACKENDS["triton"]
-    names = [name for name in vars(kernels) if not name.startswith("_")]
-    fire_triton.kernels = SimpleNamespace(**{name: _Kernel(name, trace) for name in names})
+    kernels, obstacle = {room: room.kernels for room in (fire_triton, simulation_triton)}, backends.BACKENDS["triton"]
+    for room, held in kernels.items():
+        names = [name for name in vars(held) if not name.startswith("_")]
+        room.kernels = SimpleNamespace(**{name: _Kernel(name, trace) for name in names})
     backends.BACKENDS["triton"] = lambda x, rule: backends._rule_obstacle(rule, "triton")
     losses.FUSED_ON.add("cpu")
     try:
@@ -150,16 +153,20 @@ def pretended(trace: Trace) -> Iterator[FakeTensorMode]:
             yield mode
     finally:
         losses.FUSED_ON.remove("cpu")
-        fire_triton.kernels, backends.BACKENDS["triton"] = kernels, obstacle
+        backends.BACKENDS["triton"] = obstacle
+        for room, held in kernels.items():
+            room.kernels = held
 
 
-def take_step(settings: Any, shards: Any, *, method: str | None = None) -> Trace:
+def take_step(settings: Any, shards: Any, *, method: str | None = None, number: int = 0, by: str = "triton") -> Trace:
     """Trace one whole step of a recipe as a CUDA graph would hold it.
 
     Args:
         settings: the `[train]` table.
         shards: see `PretendedShards`.
         method: of the trace; that of the settings by default.
+        number: of the step, out of 100; decides about the method's phase.
+        by: what computes the neurons and simulates recordings: "triton" or "torch".
     """
     trace = Trace()
     kind = find_method(method or settings.method)
@@ -172,13 +179,15 @@ def take_step(settings: Any, shards: Any, *, method: str | None = None) -> Trace
         )  # fmt: skip
         chosen = kind(settings, steps=100)
         net = make_network(network_arguments(settings, shards), seed=0).train()
-        chosen.attach(net, data)
+        with backends.use(by):  # some look at a pass
+            chosen.attach(net, data)
+        if hasattr(chosen, "teacher"):
+            chosen.teacher.eval()
         parameters = [p for module in (net, *chosen.modules.values()) for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=torch.tensor(1e-3), fused=True)
         update = TrainStep(net, optimizer, chosen, data, settings, Distributed(), CPU)
         sums, finite = EpochSums(shards.sample_shape[0], CPU, chosen.terms), FiniteWatch(net, CPU)
         step = DeviceStep(update, sums, finite, batch_size=settings.batch_size, device=CPU)
-        data.begin_epoch(0)
         for module in net.modules():
             if isinstance(module, StepNorm):
                 module.check_count = lambda x: None
@@ -186,7 +195,8 @@ def take_step(settings: Any, shards: Any, *, method: str | None = None) -> Trace
         for tensor in [*net.state_dict().values(), *parameters]:
             watch.keep(mode.from_tensor(tensor))
         watch.trace.peak_bytes = 0
-        with watch, backends.use("triton"):
+        step.begin(0, 0, number)
+        with watch, backends.use(by):
             step.compute()
             trace.launches, trace.operations, watch.trace.peak_bytes = [], [], 0  # AdamW's state is made in the first
             step.compute()

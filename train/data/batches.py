@@ -50,8 +50,9 @@ class Batch:
     """int64 [B], draw positions within the epoch; on the device where everything is kept there, else on the CPU."""
     mixture: Mixture | None = None
     """Second classes of the recordings, where the augmentation mixes them."""
-    replacement_probability: Tensor | None = None
-    """0-d float64, in a step that is recorded once and replayed; replaces the number that `static_stream` is given."""
+    number: Tensor | None = None
+    """0-d float64, `Method.number` of the step, in one that is recorded once and replayed; replaces the number that
+    `static_stream` is given."""
 
 
 def static_stream(batch: Batch, probability: float) -> Tensor:
@@ -72,8 +73,8 @@ def static_stream(batch: Batch, probability: float) -> Tensor:
         raise MethodError("this batch has no static images; the method must set needs_static")
     still = batch.images.expand(len(batch.events), -1, -1, -1, -1)  # [T,B,P,H,W], a view
     limit: float | Tensor = probability
-    if batch.replacement_probability is not None:
-        limit = batch.replacement_probability
+    if batch.number is not None:
+        limit = batch.number
     elif probability <= 0:
         return still
     elif probability >= 1:
@@ -188,12 +189,9 @@ class TrainingBatches:
             in_memory = isinstance(pool.images, np.ndarray)
             self._pool = as_tensor(np.ascontiguousarray(pool.images)) if in_memory else pool.images
 
-    @property
-    def image_labels(self) -> Tensor:
-        """Class of every image of the static pool, int64 [pool_images]."""
-        return torch.arange(len(self._partner_class), device=self._lookup_device).repeat_interleave(
-            self._class_offsets.diff()
-        )
+    def image_classes(self, rows: Tensor) -> Tensor:
+        """Return the classes of images of the static pool: int64, shape of `rows`."""
+        return torch.searchsorted(self._class_offsets, rows, right=True) - 1
 
     def images(self, rows: Tensor) -> Tensor:
         """Return images of the static pool: float32 [B,P,H,W] in [0, 1], on the device.
@@ -235,13 +233,13 @@ class TrainingBatches:
                 self._numbers.begin(epoch)
             self._epoch = epoch
 
-    def batch_of(self, epoch: Tensor, draws: Tensor, *, replacement_probability: Tensor | None = None) -> Batch:
+    def batch_of(self, epoch: Tensor, draws: Tensor, *, number: Tensor | None = None) -> Batch:
         """Return the batch of draws after `begin_epoch`; where all is kept on the device, the host waits for nothing.
 
         Args:
             epoch: 0-d int64, the one that was begun.
             draws: int64 [B] positions within it, where the epoch is.
-            replacement_probability: see `Batch`.
+            number: see `Batch`.
         """
         seed, device = self._settings.seed, self._device
         numbers: random.Epoch = epoch if self._numbers is None else self._numbers
@@ -268,7 +266,7 @@ class TrainingBatches:
                 classes = self._partner_class[labels]
                 rows = random.static_partners(classes, self._class_offsets, seed=seed, epoch=numbers, draws=draws)
             images = self.images(rows)  # [B,P,H,W]
-            image_labels = (torch.searchsorted(self._class_offsets, rows, right=True) - 1).to(device)
+            image_labels = self.image_classes(rows).to(device)
         return Batch(
             events=time_first(frames),
             images=images,
@@ -280,5 +278,5 @@ class TrainingBatches:
             epoch=epoch,
             draws=draws,
             mixture=mixture,
-            replacement_probability=replacement_probability,
+            number=number,
         )

@@ -85,31 +85,35 @@ Epoch = int | Tensor | EpochNumbers
 """0-based; a 0-d int64 tensor on the device of the draws, a number, or the words of the epoch, made before."""
 
 
-def random_words(seed: int, name: str, epoch: Epoch, draws: Tensor, *, lane: int = 0) -> Tensor:
+def random_words(seed: int, name: str, epoch: Epoch, draws: Tensor, *, lane: int | Tensor = 0) -> Tensor:
     """Return one 64-bit word per draw position, int64, shape of `draws`.
 
-    Two names give unrelated words; `lane` tells several words of one draw apart.
+    Two names give unrelated words; `lane` tells several words of one draw apart. A tensor of lanes is broadcast.
     """
     if isinstance(epoch, EpochNumbers):
         assert epoch.seed == seed
+        assert isinstance(lane, int)
         return epoch.words(name, lane, draws)
     state = _mix((torch.as_tensor(epoch, device=draws.device) ^ derived_seed(seed, name)) + _GOLDEN)
     state = _mix((state ^ lane) + _GOLDEN)
     return _mix((state ^ draws) + _GOLDEN)
 
 
-def uniform(seed: int, name: str, epoch: Epoch, draws: Tensor, *, lane: int = 0) -> Tensor:
+def uniform(seed: int, name: str, epoch: Epoch, draws: Tensor, *, lane: int | Tensor = 0) -> Tensor:
     """Return one number in [0, 1) per draw position, float64 with 53 random bits; arguments as in `random_words`."""
     if isinstance(epoch, EpochNumbers):
         assert epoch.seed == seed
+        assert isinstance(lane, int)
         return epoch.numbers(name, lane, draws)
     return _shift_right(random_words(seed, name, epoch, draws, lane=lane), 11).double() * 2.0**-53
 
 
 def uniforms(seed: int, name: str, epoch: Epoch, draws: Tensor, count: int) -> Tensor:
     """Return `uniform` of the first `count` lanes, float64 [B,count]."""
-    columns = [uniform(seed, name, epoch, draws, lane=lane) for lane in range(count)]
-    return torch.stack(columns, -1) if columns else draws.new_empty((len(draws), 0), dtype=torch.float64)
+    if isinstance(epoch, EpochNumbers):
+        columns = [uniform(seed, name, epoch, draws, lane=lane) for lane in range(count)]
+        return torch.stack(columns, -1) if columns else draws.new_empty((len(draws), 0), dtype=torch.float64)
+    return uniform(seed, name, epoch, draws[:, None], lane=torch.arange(count, device=draws.device))
 
 
 def many_uniforms(seed: int, name: str, epoch: Epoch, draws: Tensor, count: int) -> Tensor:

@@ -22,28 +22,34 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikebridge.models import backends
 from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.data.draws import Epoch, many_uniforms, uniforms
-from spikebridge.train.data.simulation_ranges import BY_LOGARITHM, LANES, MOST_LEGS, PROFILES, Profile, SimulationRanges
+from spikebridge.train.data.simulation_ranges import (
+    BY_LOGARITHM,
+    INSTANTS,
+    LANES,
+    LATENESS,
+    LEG_LANES,
+    MOST_LEGS,
+    PROFILES,
+    Profile,
+    SimulationRanges,
+)
 from spikebridge.train.errors import MethodError
 
-INSTANTS = 3
-"""Instants per time bin: fine enough for steps below a pixel at the usual ten bins."""
 FINEST_GRID = 1.6
 """A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid."""
 PIXEL_FIELDS = 4
 """Uniform numbers per pixel: ON threshold, OFF threshold, level at the start, noise."""
-LATENESS = 0.02
-"""Largest shift of a leg in time on its own, share of the recording."""
-LEG_LANES = 4
-"""Uniform numbers per leg of the path: deviation of x and of y, lateness, direction."""
 
 
 class SensorGrid:
@@ -67,13 +73,18 @@ class SensorGrid:
     def to_frames(self, counts: Tensor) -> Tensor:
         """Convert counts [..., h, w] to frames [..., S, S] in the unit of the shard set."""
         if self.reduction == "bilinear" or (self.width, self.height) != (self.size, self.size):
-            rows, columns = (m.to(counts) for m in (self.rows, self.columns))
+            rows, columns = self._on(counts.device, counts.dtype)
             counts = rows @ counts @ columns.mT
         if self.reduction == "event":
             return counts.clamp(max=1)
         if self.reduction == "frequency":
             return counts / counts.amax((-2, -1), keepdim=True).clamp(min=1e-5)
         return counts * self.gain if self.gain != 1 else counts
+
+    @cache  # noqa: B019  (a run has one grid; a copy from the host in each step would end a CUDA graph)
+    def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the weights of rows and columns on a device."""
+        return self.rows.to(device, dtype), self.columns.to(device, dtype)
 
 
 def _weights(pixels: int, size: int, reduction: str) -> Tensor:
@@ -240,12 +251,14 @@ def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int) 
 
 def _add_noise(counts: Tensor, draws: Tensor, share: Tensor) -> Tensor:
     """Add an event in a share [B] of the pixels; the same number decides on bin and polarity."""
-    T = counts.shape[0]
+    T, B, _, h, w = counts.shape
     share = share[:, None, None].clamp(min=1e-9)
     slot = (draws / share * (2 * T)).long()  # [B,h,w]; 2T and more where nothing is added
-    b, y, x = torch.nonzero(slot < 2 * T, as_tuple=True)
-    slot = slot[b, y, x]
-    counts[slot // 2, b, slot % 2, y, x] += 1
+    added = slot < 2 * T
+    slot = slot.clamp_(max=2 * T - 1)
+    sample, pixel = torch.arange(B, device=slot.device), torch.arange(h * w, device=slot.device)
+    place = (slot // 2 * B + sample[:, None, None]) * 2 + slot % 2  # [B,h,w] of maps
+    counts.view(-1).scatter_add_(0, (place * (h * w) + pixel.view(h, w)).flatten(), added.flatten().to(counts.dtype))
     return counts
 
 
@@ -276,6 +289,24 @@ class Simulator:
         return cls(data.manifest, data.sample_shape, profile=settings.simulation, seed=settings.seed)
 
     def frames(self, images: Tensor, *, epoch: Epoch, draws: Tensor) -> Tensor:
-        """Simulate event frames float32 [T,B,2,S,S] of images [B,C,H,W], pure in (seed, epoch, draws [B])."""
+        """Simulate event frames float32 [T,B,2,S,S] of images [B,C,H,W], pure in (seed, epoch, draws [B]).
+
+        Triton simulates on a GPU, see `simulation_triton`; the epoch is a tensor there.
+        """
+        if backends.computes_by_triton(images.device):
+            from spikebridge.train.data.simulation_triton import simulate_counts
+
+            grid = self.grid
+            counts = simulate_counts(
+                images,
+                seed=self.seed,
+                epoch=torch.as_tensor(epoch, device=images.device),
+                draws=draws.to(images.device),
+                grid=(grid.height, grid.width),
+                moves=(2 * grid.scale_x / grid.width, 2 * grid.scale_y / grid.height),
+                time_bins=self.time_bins,
+                profile=self.profile,
+            )
+            return grid.to_frames(counts)
         numbers = simulation_draws(self.seed, epoch, draws, self.grid, device=images.device)
         return simulate_frames(images, numbers, self.grid, time_bins=self.time_bins, profile=self.profile)

@@ -62,6 +62,12 @@ class SimulationRanges:
     """Horizontal shear of the image."""
 
 
+INSTANTS = 3
+"""Instants per time bin: fine enough for steps below a pixel at the usual ten bins."""
+LATENESS = 0.02
+"""Largest shift of a leg in time on its own, share of the recording."""
+LEG_LANES = 4
+"""Uniform numbers per leg of the path: deviation of x and of y, lateness, direction."""
 LANES = {field.name: lane for lane, field in enumerate(fields(SimulationRanges))}
 """Which of a sample's numbers decides each setting."""
 BY_LOGARITHM = ("dark_level", "bandwidth")

@@ -63,9 +63,9 @@ class Method:
     draw_from_pool = False
     """Whether these are drawn from the whole pool, whatever the recordings show; see `Batch.image_labels`."""
     capturable = False
-    """Whether a step can be recorded on the device and replayed: it takes all numbers from the batch's tensors (the
-    replacement probability through `static_stream`), looks at none of them on the host, and does the same at every
-    step. Each class says so for itself; a class that derives from one that can is not taken to."""
+    """Whether a step can be recorded on the device and replayed: it takes all numbers from the batch's tensors (what
+    `number` gives through `Batch.number`), looks at none of them on the host, and does the same at every step of a
+    `phase`. Each class says so for itself; a class that derives from one that can is not taken to."""
     terms: tuple[str, ...] = ()
     """Names of the losses in `TransferLoss.extra`; metrics.jsonl has the mean of each as `loss_NAME`."""
 
@@ -107,6 +107,14 @@ class Method:
     def replacement_probability(self, step: int) -> float | None:
         """Return the probability of sliding replacement at a step (0-based, over the run); None where there is none."""
         return None
+
+    def number(self, step: int) -> float:
+        """Return the number by which a step differs from the others of its phase; see `Batch.number`."""
+        return self.replacement_probability(step) or 0.0
+
+    def phase(self, step: int) -> int:
+        """Return the phase of the run that a step belongs to: the steps of one do the same, and are recorded once."""
+        return 0
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
         """Return the streams of a step; `make_inputs` makes them of a batch's own samples."""

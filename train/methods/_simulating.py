@@ -46,4 +46,4 @@ class SimulatingMethod(Method):
         rows = pool_rows(self.data.pool_images, seed=batch.seed, epoch=batch.epoch, draws=draws)
         frames = self.simulator.frames(self.data.images(rows), epoch=batch.epoch, draws=draws)
         seeds = random_words(batch.seed, "simulated dropout", batch.epoch, draws)
-        return frames, self.data.image_labels[rows].to(frames.device), seeds.to(frames.device)
+        return frames, self.data.image_classes(rows).to(frames.device), seeds.to(frames.device)

@@ -44,6 +44,7 @@ class Distill(KnowledgeTransfer):
     """`kt` plus the distance from the teacher's predictions."""
 
     terms = ("distillation",)
+    capturable = True
 
     def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:
         """Build the teacher; its weights come with `restore`."""
@@ -68,6 +69,10 @@ class Distill(KnowledgeTransfer):
     def teaches(self, step: int) -> bool:
         """Return whether the loss of a step contains the teacher."""
         return step < self.settings.distill_until * self.steps
+
+    def phase(self, step: int) -> int:
+        """Return 0 while the teacher teaches, then 1."""
+        return int(not self.teaches(step))
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
         """Return those of `kt`, and while it teaches the teacher's logits [B,K] for the images."""
@@ -123,7 +128,7 @@ def train_teacher(
         rows = pool_rows(data.pool_images, seed=root, epoch=step, draws=draws)
         images = data.images(rows)  # [B,P,H,W]
         images = augment("crop", images[:, None], seed=root, epoch=step, draws=draws)[:, 0]
-        target = data.image_labels[rows].to(images.device)
+        target = data.image_classes(rows).to(images.device)
         seeds = random_words(seed, "teacher_dropout", step, draws).to(images.device)
         logits = teacher(images[None], None, dropout_seeds=seeds).static_logits[0]
         optimizer.zero_grad(set_to_none=True)

@@ -17,10 +17,15 @@ class Pretrain(Method):
 
     needs_static = True
     draw_from_pool = True
+    capturable = True
 
     def replacement_probability(self, step: int) -> float:
         """Return 0 in the steps of images, then 1."""
         return float(step >= pretraining_steps(self.steps, self.settings.pretrain_share))
+
+    def phase(self, step: int) -> int:
+        """Return 0 in the steps of images, then 1."""
+        return int(self.replacement_probability(step))
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
         """Return images with their own labels, repeated over time, or events."""

@@ -21,6 +21,7 @@ class Simulate(SimulatingMethod):
     """Every recording comes with `simulated_per_recording` simulated ones of images of any class."""
 
     terms = ("simulated",)
+    capturable = True
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
         """Return recordings, then simulated ones, all in the event stream."""

@@ -19,6 +19,7 @@ from spikebridge.train.methods.kt import KnowledgeTransfer
 class SimulateKt(KnowledgeTransfer):
     """`kt` with a simulated recording of an image of the same class beside each recording."""
 
+    capturable = True
     simulator: Simulator
 
     def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:

@@ -14,6 +14,8 @@ from spikebridge.train.methods._simulating import SimulatingMethod
 class SimulateOnly(SimulatingMethod):
     """Event loss of simulated recordings."""
 
+    capturable = True
+
     def inputs(self, batch: Batch, step: int) -> Inputs:
         """Return simulated recordings of images of any class."""
         frames, labels, seeds = self.simulate(batch, 1 + self.settings.simulated_per_recording)

@@ -11,8 +11,14 @@ from spikebridge.train.methods.simulate_only import SimulateOnly
 class SimulatePretrain(SimulateOnly):
     """`simulate_only` for the first `pretrain_share` of the steps, `event_only` for the rest."""
 
+    capturable = True
+
+    def phase(self, step: int) -> int:
+        """Return 0 in the steps of simulated recordings, then 1."""
+        return int(step >= self.settings.pretrain_share * self.steps)
+
     def inputs(self, batch: Batch, step: int) -> Inputs:
         """Return simulated recordings, later the batch's own."""
-        if step < self.settings.pretrain_share * self.steps:
+        if self.phase(step) == 0:
             return super().inputs(batch, step)
         return make_inputs(batch, step, static=None, event=batch.events)

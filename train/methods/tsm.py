@@ -29,7 +29,7 @@ from spikebridge.train.networks.build import feature_count, seeded_weights
 from spikebridge.train.schedules import switch_probability
 
 
-def event_frames(numbers: Tensor, probability: float, time_steps: int) -> Tensor:
+def event_frames(numbers: Tensor, probability: float | Tensor, time_steps: int) -> Tensor:
     """Return which frames of a mixed sequence are event frames: bool [T,B], never back to static along T.
 
     Args:
@@ -46,18 +46,22 @@ class TimeStepMixup(KnowledgeTransfer):
     """`kt` with mixed sequences and two heads."""
 
     terms = ("modality", "mix_ratio")
+    capturable = True
 
     def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:
         """Build both heads, on the features that the alignment compares."""
-        features = feature_count(network)
+        features, self.time_steps = feature_count(network), network.settings.time_steps
         with seeded_weights(self.settings.seed, "tsm"):
             self.modules = {name: nn.Linear(features, 1, dtype=network.coefficients.dtype) for name in self.terms}
 
+    def number(self, step: int) -> float:
+        """Return the probability of a switch at each time step."""
+        return switch_probability(self.replacement_probability(step), self.time_steps)
+
     def inputs(self, batch: Batch, step: int) -> Inputs:
         """Return mixed sequences and events."""
-        still, T = static_stream(batch, 0.0), len(batch.events)
-        switch = switch_probability(self.replacement_probability(step), T)
-        mixed = event_frames(batch.replacement, switch, T)  # [T,B]
+        still, T = static_stream(dataclasses.replace(batch, number=None), 0.0), len(batch.events)
+        mixed = event_frames(batch.replacement, self.number(step) if batch.number is None else batch.number, T)  # [T,B]
         static = torch.where(mixed[..., None, None, None], batch.events, still)  # [T,B,P,H,W]
         return make_inputs(batch, step, static=static, event=batch.events, event_frames=mixed)
 

@@ -1,7 +1,7 @@
 """The whole step on the device: batch, forward, loss, backward and update from a few numbers, recorded once.
 
 Small networks and batches are bound by the time it takes to launch their thousands of kernels. A CUDA graph launches
-all of them at once. What changes from step to step (epoch, first draw, step, replacement probability, learning rate)
+all of them at once. What changes from step to step (epoch, first draw, step, the method's number, learning rate)
 lives in tensors that are filled before each replay; the batch is made on the device from them. `DeviceStep` runs on a
 CPU too, unrecorded, and takes the same updates as `TrainStep.step`.
 
@@ -65,7 +65,7 @@ class DeviceStep:
         self._train_step, self._sums, self._finite, self._size = train_step, sums, finite, batch_size
         self._positions, self._device = torch.arange(batch_size, device=device), device
         self._epoch, self._index, self._step = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(3))
-        self._probability = torch.zeros((), dtype=torch.float64, device=device)
+        self._number, self._host_step = torch.zeros((), dtype=torch.float64, device=device), 0
 
     def is_full_batch(self, index: int) -> bool:
         """Return whether batch `index` of an epoch is a full one."""
@@ -77,13 +77,18 @@ class DeviceStep:
         Raises:
             NonFiniteError: a loss was not finite, see `FiniteWatch.check_noted`.
         """
+        self.begin(epoch, index, step)
+        self.launch()
+        self._finite.check_noted(step=step)
+
+    def begin(self, epoch: int, index: int, step: int) -> None:
+        """Fill in the numbers of a step."""
         self._train_step.data.begin_epoch(epoch)
         self._epoch.fill_(epoch)
         self._index.fill_(index)
         self._step.fill_(step)
-        self._probability.fill_(self._train_step.method.replacement_probability(step) or 0.0)
-        self.launch()
-        self._finite.check_noted(step=step)
+        self._number.fill_(self._train_step.method.number(step))
+        self._host_step = step
 
     def launch(self) -> None:
         """Start the step's work on the device."""
@@ -92,8 +97,8 @@ class DeviceStep:
     def compute(self) -> None:
         """Compute the step as a function of tensors."""
         draws = self._index * self._size + self._positions
-        batch = self._train_step.data.batch_of(self._epoch, draws, replacement_probability=self._probability)
-        self._train_step.step_on_device(batch, self._step, sums=self._sums, finite=self._finite)
+        batch = self._train_step.data.batch_of(self._epoch, draws, number=self._number)
+        self._train_step.step_on_device(batch, self._step, like=self._host_step, sums=self._sums, finite=self._finite)
 
     @contextmanager
     def state_restored(self) -> Iterator[None]:
@@ -121,9 +126,10 @@ class DeviceStep:
 
 
 class CudaGraphStep(DeviceStep):
-    """A `DeviceStep` that is recorded at its first launch and replayed from then on."""
+    """A `DeviceStep` that is recorded at the first launch of each phase of the method, and replayed from then on."""
 
     _graph: torch.cuda.CUDAGraph | None = None
+    _phase = 0
 
     def launch(self) -> None:
         """Replay the recording, made first where there is none.
@@ -132,8 +138,10 @@ class CudaGraphStep(DeviceStep):
             torch.OutOfMemoryError: a step does not fit.
             DeviceError: the step cannot be recorded.
         """
-        if self._graph is None:
-            self._graph = self._record()
+        phase = self._train_step.method.phase(self._host_step)
+        if self._graph is None or phase != self._phase:
+            self._graph = None  # its memory goes before the next needs as much
+            self._graph, self._phase = self._record(), phase
         self._graph.replay()
 
     def _record(self) -> torch.cuda.CUDAGraph:

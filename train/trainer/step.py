@@ -87,10 +87,13 @@ class TrainStep:
             self._compute(micro, step, sums, lambda loss, given: finite.check_loss(loss, given, step=step))
         self._update()
 
-    def step_on_device(self, batch: Batch, step: Tensor, *, sums: EpochSums, finite: FiniteWatch) -> None:
-        """Take a step from a whole batch and its number (0-d int64) on the device; the host waits for nothing."""
+    def step_on_device(self, batch: Batch, step: Tensor, *, like: int, sums: EpochSums, finite: FiniteWatch) -> None:
+        """Take a step from a whole batch and its number (0-d int64) on the device; the host waits for nothing.
+
+        `like` is a step of the same phase, see `Method.phase`.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        self._compute(MicroBatch(batch, None, ()), 0, sums, lambda loss, _: finite.note(loss, step))
+        self._compute(MicroBatch(batch, None, ()), like, sums, lambda loss, _: finite.note(loss, step))
         self._update()
 
     def _update(self) -> None:

@@ -31,6 +31,11 @@ from spikebridge.train.trainer.run import train
         pytest.param({"model": "vgg_snn", "width": 0.0625, "sliding": "step"}, id="vgg"),
         pytest.param(DROPOUT, id="dropout"),
         pytest.param({"precision": "fp16"}, id="fp16"),
+        pytest.param({"method": "tsm"}, id="tsm"),
+        pytest.param({"method": "distill", "teacher_steps": 2}, id="distill"),
+        pytest.param({"method": "pretrain"}, id="pretrain"),
+        pytest.param({"method": "simulate_pretrain"}, id="simulate_pretrain"),
+        pytest.param({"method": "simulate_kt"}, id="simulate_kt"),
     ],
 )
 def test_the_device_step_takes_the_same_updates(tmp_path, recipe):
@@ -107,7 +112,7 @@ class FakeCuda:
     """What a recording asks of torch.cuda; `capture` is called at the end of one."""
 
     def __init__(self, monkeypatch, capture=lambda: None):
-        self.streams, self.replays = [], 0
+        self.streams, self.recorded, self.replays = [], 0, 0
         for name in ("Stream", "current_stream", "stream", "graph", "CUDAGraph"):
             monkeypatch.setattr(torch.cuda, name, getattr(self, name))
         self.capture = capture
@@ -127,6 +132,7 @@ class FakeCuda:
     @contextlib.contextmanager
     def graph(self, graph, *, stream):
         assert stream is self
+        self.recorded += 1
         yield
         self.capture()
 
@@ -143,8 +149,9 @@ def recording(monkeypatch):
     return lambda capture=lambda: None: FakeCuda(monkeypatch, capture)
 
 
-def record(tmp_path):
-    train(FakeShardSet(tmp_path / "shards"), tiny_recipe(epochs=1), tmp_path / "run", device="cpu", residence="device")
+def record(tmp_path, **recipe):
+    shards, chosen = FakeShardSet(tmp_path / "shards"), tiny_recipe(**{"epochs": 1, **recipe})
+    train(shards, chosen, tmp_path / "run", device="cpu", residence="device")
 
 
 def test_streams_and_graphs_are_the_devices_own(tmp_path, recording):
@@ -152,6 +159,13 @@ def test_streams_and_graphs_are_the_devices_own(tmp_path, recording):
     record(tmp_path)
     assert set(cuda.streams) == {CPU}
     assert cuda.replays == 2
+
+
+@pytest.mark.parametrize(("method", "phases"), [("kt", 1), ("pretrain", 2), ("distill", 2), ("simulate_pretrain", 2)])
+def test_each_phase_of_a_method_is_recorded_once(tmp_path, recording, method, phases):
+    cuda = recording()
+    record(tmp_path, method=method, epochs=2, **({"teacher_steps": 1} if method == "distill" else {}))
+    assert (cuda.recorded, cuda.replays) == (phases, 4)
 
 
 def test_a_graph_without_work_is_no_training(tmp_path, recording):

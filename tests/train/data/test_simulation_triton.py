@@ -1,0 +1,44 @@
+"""The simulator's Triton kernels give the recordings of its torch code: in Triton's interpreter, or on CUDA."""
+
+import importlib.util
+import os
+
+import pytest
+import torch
+
+from spikebridge.models import backends
+from spikebridge.train.data.simulation import Simulator
+
+if importlib.util.find_spec("triton") is None:
+    pytest.skip("triton is not installed: pip install '.[triton]'", allow_module_level=True)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined: at its first use
+
+
+def photographs(n, size, channels):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(n, 1, size, size, generator=generator)
+    x[:, :, 3:-3, 4:-4] = 1.0
+    return (x * torch.linspace(0.5, 1, channels)[:, None, None]).to(DEVICE)
+
+
+@pytest.mark.parametrize(
+    ("profile", "sensor", "reduction", "channels"),
+    [("saccades", (14, 13), "bilinear", 1), ("smooth", (40, 30), "sum", 2)],
+)
+def test_recordings_are_those_of_torch(profile, sensor, reduction, channels):
+    """Roundings tip a count here and there; random numbers, settings and the path are the same."""
+    simulator = Simulator(
+        {"sensor_size": sensor, "settings": {"reduction": reduction}}, (2, 2, 12, 12), profile=profile, seed=5
+    )
+    images = photographs(3, 12, channels).expand(-1, 2, -1, -1)
+    epoch, draws = torch.tensor(3, device=DEVICE), torch.tensor([7, 0, 2**33], device=DEVICE)
+    with backends.use("triton"):
+        found = simulator.frames(images, epoch=epoch, draws=draws)
+    with backends.use("torch"):
+        expected = simulator.frames(images, epoch=epoch, draws=draws)
+    assert found.shape == expected.shape == (2, 3, 2, 12, 12)
+    assert expected.sum() > 50
+    assert ((found - expected).abs() > 1e-3).float().mean() < 5e-3
+    torch.testing.assert_close(found.sum(), expected.sum(), rtol=5e-3, atol=0)

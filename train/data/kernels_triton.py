@@ -1,0 +1,206 @@
+"""Triton kernels of the training simulator: camera and light of a sample, then the events of a tile of its pixels.
+
+Axes: N samples, L lanes (settings and numbers of the legs), S instants after the first, C channels, H, W of an image,
+h, w of the sensor grid, T time bins. Arithmetic is in float32, as that of `train.data.simulation`, which says what all
+of it means; random words are those of `train.data.draws`. Imported by `simulation_triton` alone.
+"""
+
+# Triton infers the types:
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+GOLDEN = tl.constexpr(0x9E3779B97F4A7C15)
+FIRST, SECOND = tl.constexpr(0xBF58476D1CE4E5B9), tl.constexpr(0x94D049BB133111EB)
+
+
+@triton.jit
+def mix(value):
+    """Spread every bit over all, as `train.data.draws`: the finaliser of SplitMix64."""
+    value = (value ^ (value >> 30)) * FIRST
+    value = (value ^ (value >> 27)) * SECOND
+    return value ^ (value >> 31)
+
+
+@triton.jit
+def words(seed, epoch, lanes, draw):
+    """Words of one draw for a vector of lanes, uint64."""
+    zero = (lanes * 0).to(tl.uint64)
+    state = mix((zero + (tl.load(epoch) ^ seed).to(tl.uint64, bitcast=True)) + GOLDEN)
+    state = mix((state ^ lanes.to(tl.uint64)) + GOLDEN)
+    return mix((state ^ draw.to(tl.uint64, bitcast=True)) + GOLDEN)
+
+
+@triton.jit
+def pick(values, places, place):
+    """One value of a vector."""
+    return tl.sum(tl.where(places == place, values, 0.0), 0)
+
+
+@triton.jit
+def cameras(
+    images, ranges, legs, epoch, draws, seed, settings, places, light, image_stride, channel_stride, C, H, W,
+    move_x, move_y,
+    S: tl.constexpr, LANES: tl.constexpr, SETTINGS: tl.constexpr, LEG_LANES: tl.constexpr, LEGS: tl.constexpr,
+    FREE: tl.constexpr, INVERTED: tl.constexpr, LATENESS: tl.constexpr, AMPLITUDE: tl.constexpr,
+    AMPLITUDE_SPREAD: tl.constexpr, TURN: tl.constexpr, PACE: tl.constexpr, DELAY: tl.constexpr,
+    X_START: tl.constexpr, Y_START: tl.constexpr, SOFTNESS: tl.constexpr, GAMMA: tl.constexpr,
+    BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Settings [N,LANES], places of the image [N,2,S+1] in half widths of the grid, and light [N,H,W] of a sample each.
+
+    ranges [3,LANES]: lowest and highest value, and 1 where they are logarithms. legs [LEGS,4]: displacement to the
+    right and down, start, duration. Names in capitals are lanes, but for the sizes.
+    """
+    n = tl.program_id(0)
+    lanes = tl.arange(0, BLOCK_L)
+    known = lanes < LANES
+    word = words(seed, epoch, lanes, tl.load(draws + n))
+    number = ((word >> 11).to(tl.float64) * 1.1102230246251565e-16).to(tl.float32)  # 2**-53
+    low = tl.load(ranges + lanes, mask=known, other=0.0)
+    value = low + number * (tl.load(ranges + LANES + lanes, mask=known, other=0.0) - low)
+    value = tl.where(tl.load(ranges + 2 * LANES + lanes, mask=known, other=0.0) > 0, tl.exp(value), value)
+    tl.store(settings + n * LANES + lanes, value, mask=known)
+
+    k = tl.arange(0, BLOCK_S)
+    times = k.to(tl.float32) / S
+    x, y = times * 0.0, times * 0.0
+    for leg in tl.static_range(LEGS):
+        first = SETTINGS + leg * LEG_LANES
+        spread = pick(value, lanes, AMPLITUDE_SPREAD)
+        across = 1 + spread * (2 * pick(value, lanes, first) - 1)
+        down = 1 + spread * (2 * pick(value, lanes, first + 1) - 1)
+        amplitude = pick(value, lanes, AMPLITUDE)
+        dx, dy = amplitude * across * tl.load(legs + 4 * leg), amplitude * down * tl.load(legs + 4 * leg + 1)
+        angle = pick(value, lanes, TURN)
+        if FREE:
+            angle += 6.283185307179586 * pick(value, lanes, first + 3)
+        length = tl.load(legs + 4 * leg + 3)
+        duration = length * pick(value, lanes, PACE)
+        late = pick(value, lanes, DELAY) + LATENESS * (2 * pick(value, lanes, first + 2) - 1)
+        middle = tl.load(legs + 4 * leg + 2) + length / 2 + late
+        done = tl.minimum(tl.maximum((times - (middle - duration / 2)) / duration, 0.0), 1.0)
+        done = done - tl.sin(6.283185307179586 * done) / 6.283185307179586
+        x += (tl.cos(angle) * dx - tl.sin(angle) * dy) * done
+        y += (tl.sin(angle) * dx + tl.cos(angle) * dy) * done
+    if FREE:
+        x -= tl.sum(tl.where(k <= S, x, 0.0), 0) / (S + 1)
+        y -= tl.sum(tl.where(k <= S, y, 0.0), 0) / (S + 1)
+    to = places + n * 2 * (S + 1) + k
+    tl.store(to, (x + pick(value, lanes, X_START)) * move_x, mask=k <= S)
+    tl.store(to + S + 1, (y + pick(value, lanes, Y_START)) * move_y, mask=k <= S)
+
+    softness, gamma = pick(value, lanes, SOFTNESS), pick(value, lanes, GAMMA)
+    image = images + n.to(tl.int64) * image_stride
+    for start in range(0, H * W, BLOCK_N):
+        p = start + tl.arange(0, BLOCK_N)
+        inside = p < H * W
+        i, j = p // W, p % W
+        grey, soft = tl.zeros((BLOCK_N,), tl.float32), tl.zeros((BLOCK_N,), tl.float32)
+        for channel in range(C):
+            for di in tl.static_range(-1, 2):
+                for dj in tl.static_range(-1, 2):
+                    row, column = tl.minimum(tl.maximum(i + di, 0), H - 1), tl.minimum(tl.maximum(j + dj, 0), W - 1)
+                    found = tl.load(image + channel * channel_stride + row * W + column, mask=inside, other=0.0)
+                    if di == 0 and dj == 0:
+                        grey += found
+                    soft += found * ((0.5 if di == 0 else 0.25) * (0.5 if dj == 0 else 0.25))
+        grey, soft = grey / C, soft / C
+        grey = tl.minimum(tl.maximum(grey + softness * (soft - grey), 0.0), 1.0)
+        if INVERTED:
+            grey = 1 - grey
+        found = tl.where(grey > 0, tl.exp(gamma * tl.log(tl.where(grey > 0, grey, 1.0))), 0.0)
+        tl.store(light + n.to(tl.int64) * H * W + p, found, mask=inside)
+
+
+@triton.jit
+def tap(image, row, column, weight, inside, H, W):
+    """A neighbour's part of an interpolation; none outside of the image."""
+    there = inside & (row < H) & (column < W)
+    return tl.load(image + row * W + column, mask=there, other=0.0) * weight
+
+
+@triton.jit
+def seen(image, settings, places, k, x, y, inside, H, W, S, SCALE: tl.constexpr, STRETCH: tl.constexpr,
+         ROTATION: tl.constexpr, SHEAR: tl.constexpr, DARK: tl.constexpr):  # fmt: skip
+    """Light of grid pixels at instant k, the dark level included."""
+    rotation, scale, stretch = tl.load(settings + ROTATION), tl.load(settings + SCALE), tl.load(settings + STRETCH)
+    cos, sin = tl.cos(rotation), tl.sin(rotation)
+    wide, high = scale * (1 + stretch), scale * (1 - stretch)
+    u, v = x - tl.load(places + k), y - tl.load(places + S + 1 + k)
+    at_x = (cos / wide) * u + (sin / wide + tl.load(settings + SHEAR) * cos / high) * v
+    at_y = (-sin / high) * u + (cos / high) * v
+    column = tl.minimum(tl.maximum(((at_x + 1) * W - 1) / 2, 0.0), W - 1.0)
+    row = tl.minimum(tl.maximum(((at_y + 1) * H - 1) / 2, 0.0), H - 1.0)
+    left, top = tl.floor(column), tl.floor(row)
+    right_share, low_share = column - left, row - top
+    j, i = left.to(tl.int32), top.to(tl.int32)
+    light = tap(image, i, j, (1 - low_share) * (1 - right_share), inside, H, W)
+    light += tap(image, i, j + 1, (1 - low_share) * right_share, inside, H, W)
+    light += tap(image, i + 1, j, low_share * (1 - right_share), inside, H, W)
+    light += tap(image, i + 1, j + 1, low_share * right_share, inside, H, W)
+    return tl.maximum(light, 0.0) + tl.load(settings + DARK)
+
+
+@triton.jit
+def field(word, index):
+    """Number in [0, 1) of 24 bits: number `index` of the generator that starts at a draw's word."""
+    steps = (index // 2 + 1).to(tl.uint64)
+    half = mix(word + steps * GOLDEN) >> ((index % 2) * 32).to(tl.uint64)
+    return ((half >> 8) & 0xFFFFFF).to(tl.float32) * 5.9604644775390625e-08  # 2**-24
+
+
+@triton.jit
+def events(
+    light, settings, places, epoch, draws, seed, counts, N, H, W, h, w,
+    T: tl.constexpr, INSTANTS: tl.constexpr, LANES: tl.constexpr, THRESHOLD_ON: tl.constexpr, OFF_RATIO: tl.constexpr,
+    THRESHOLD_SPREAD: tl.constexpr, BANDWIDTH: tl.constexpr, DEAD_TIME: tl.constexpr, LEAK: tl.constexpr,
+    NOISE: tl.constexpr, SCALE: tl.constexpr, STRETCH: tl.constexpr, ROTATION: tl.constexpr, SHEAR: tl.constexpr,
+    DARK: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Counts [T,N,2,h,w], OFF before ON, of a tile of grid pixels of one sample, all instants in registers."""
+    S: tl.constexpr = T * INSTANTS
+    n = tl.program_id(0)
+    p = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = p < h * w
+    image, own, path = light + n.to(tl.int64) * H * W, settings + n * LANES, places + n * 2 * (S + 1)
+    x = ((p % w) * 2 + 1).to(tl.float32) / w - 1
+    y = ((p // w) * 2 + 1).to(tl.float32) / h - 1
+
+    word = words(seed, epoch, p * 0, tl.load(draws + n))
+    spread = tl.load(own + THRESHOLD_SPREAD)
+    on = tl.load(own + THRESHOLD_ON) * (1 + spread * (2 * field(word, p) - 1))
+    off = tl.load(own + THRESHOLD_ON) * tl.load(own + OFF_RATIO) * (1 + spread * (2 * field(word, h * w + p) - 1))
+    level = tl.log(seen(image, own, path, 0, x, y, inside, H, W, S, SCALE, STRETCH, ROTATION, SHEAR, DARK))
+    filtered = level
+    difference = field(word, 2 * h * w + p) * (on + off) - off  # filtered - memorised, between the thresholds
+    share = tl.maximum(tl.load(own + NOISE), 1e-9)
+    slot = tl.floor(field(word, 3 * h * w + p) / share * (2 * T))  # 2T and more where nothing is added
+    rise = tl.load(own + LEAK) * on / S
+    dead = tl.load(own + DEAD_TIME) * S
+    speed = tl.load(own + BANDWIDTH) / S / (1 + tl.load(own + DARK))
+    size = h * w
+    for t in range(T):
+        offs, ons = tl.where(slot == 2 * t, 1.0, 0.0), tl.where(slot == 2 * t + 1, 1.0, 0.0)
+        for instant in range(INSTANTS):
+            now = seen(image, own, path, t * INSTANTS + instant + 1, x, y, inside, H, W, S,
+                       SCALE, STRETCH, ROTATION, SHEAR, DARK)  # fmt: skip
+            follow = now * speed
+            follow = follow / (1 + follow)
+            step = (tl.log(now) - filtered) * follow
+            filtered += step
+            difference += step
+            difference += rise
+            lost = tl.abs(step) * dead
+            up, down = on + lost, off + lost
+            ups = tl.floor(tl.maximum(difference / up, 0.0))
+            downs = tl.floor(-tl.minimum(difference / down, 0.0))
+            difference = difference - ups * up + downs * down
+            ons += ups
+            offs += downs
+        to = counts + (t * N + n).to(tl.int64) * 2 * size + p
+        tl.store(to, offs, mask=inside)
+        tl.store(to + size, ons, mask=inside)

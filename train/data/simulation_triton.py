@@ -1,0 +1,120 @@
+"""The training simulator on a GPU: two launches for a batch, and not a number from the host.
+
+Axes: N samples, C channels, H, W of an image, h, w of the sensor grid, T time bins, S = T * INSTANTS instants. The
+figures are those of `train.data.simulation` but for roundings, which tip a count here and there.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+import triton
+from torch import Tensor
+
+from spikebridge.train.data import kernels_triton as kernels
+from spikebridge.train.data.order import derived_seed
+from spikebridge.train.data.simulation_ranges import (
+    BY_LOGARITHM,
+    INSTANTS,
+    LANES,
+    LATENESS,
+    LEG_LANES,
+    MOST_LEGS,
+    Profile,
+)
+
+SETTINGS = len(LANES)
+MOST_PIXELS = 256
+"""Pixels of an image that a program takes at once, at most."""
+TILE = 128
+"""Grid pixels of a program."""
+
+
+def _lanes(**names: str) -> dict[str, int]:
+    """Return the lanes of settings under the names of a kernel's constants."""
+    return {constant: LANES[name] for constant, name in names.items()}
+
+
+PATH = _lanes(
+    AMPLITUDE="amplitude", AMPLITUDE_SPREAD="amplitude_spread", TURN="turn", PACE="pace", DELAY="delay",
+    X_START="x_start", Y_START="y_start", SOFTNESS="softness", GAMMA="light_gamma",
+)  # fmt: skip
+PIXEL = _lanes(
+    THRESHOLD_ON="threshold_on", OFF_RATIO="off_ratio", THRESHOLD_SPREAD="threshold_spread", BANDWIDTH="bandwidth",
+    DEAD_TIME="dead_time", LEAK="leak", NOISE="noise", SCALE="scale", STRETCH="stretch", ROTATION="rotation",
+    SHEAR="shear", DARK="dark_level",
+)  # fmt: skip
+
+
+@cache
+def _tables(profile: Profile, lanes: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the ranges [3,L] and legs [n,4] of a profile on a device, copied once."""
+    rows = []
+    for name in LANES:
+        low, high = getattr(profile.ranges, name)
+        by_logarithm = name in BY_LOGARITHM
+        rows.append((math.log(low), math.log(high), 1.0) if by_logarithm else (low, high, 0.0))
+    rows += [(0.0, 1.0, 0.0)] * (lanes - len(rows))
+    legs = [(leg.x, leg.y, leg.start, leg.duration) for leg in profile.legs]
+    return torch.tensor(rows).t().contiguous().to(device), torch.tensor(legs).to(device)
+
+
+@torch.no_grad()
+def simulate_counts(
+    images: Tensor,
+    *,
+    seed: int,
+    epoch: Tensor,
+    draws: Tensor,
+    grid: tuple[int, int],
+    moves: tuple[float, float],
+    time_bins: int,
+    profile: Profile,
+) -> Tensor:
+    """Count the events of static images on the sensor grid: float32 [T,N,2,h,w], OFF before ON.
+
+    Args:
+        images: float32 [N,C,H,W] in [0, 1], each channel's pixels in a row.
+        seed: root seed of the run.
+        epoch: 0-d int64.
+        draws: int64 [N].
+        grid: (h, w).
+        moves: half widths of the grid in a sensor pixel, along x and y.
+        time_bins: T.
+        profile: camera and movement.
+    """
+    N, C, H, W = images.shape
+    (h, w), S, lanes = grid, time_bins * INSTANTS, SETTINGS + LEG_LANES * MOST_LEGS
+    if images.stride()[2:] != (W, 1):
+        images = images.contiguous()
+    ranges, legs = _tables(profile, lanes, images.device)
+    settings, places = images.new_empty(N, lanes), images.new_empty(N, 2, S + 1)
+    light, counts = images.new_empty(N, H, W), images.new_empty(time_bins, N, 2, h, w)
+    draws = draws.contiguous()
+    kernels.cameras[(N,)](
+        *(images, ranges, legs, epoch, draws, derived_seed(seed, "simulation"), settings, places, light),
+        *(images.stride(0), images.stride(1), C, H, W, *moves),
+        S=S,
+        LANES=lanes,
+        SETTINGS=SETTINGS,
+        LEG_LANES=LEG_LANES,
+        LEGS=len(profile.legs),
+        FREE=profile.free,
+        INVERTED=profile.inverted,
+        LATENESS=LATENESS,
+        BLOCK_L=triton.next_power_of_2(lanes),
+        BLOCK_S=triton.next_power_of_2(S + 1),
+        BLOCK_N=min(MOST_PIXELS, triton.next_power_of_2(H * W)),
+        **PATH,
+    )
+    kernels.events[(N, triton.cdiv(h * w, TILE))](
+        *(light, settings, places, epoch, draws, derived_seed(seed, "simulation pixels"), counts, N, H, W, h, w),
+        T=time_bins,
+        INSTANTS=INSTANTS,
+        LANES=lanes,
+        BLOCK=TILE,
+        **PIXEL,
+    )
+    return counts
