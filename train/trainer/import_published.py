@@ -88,32 +88,37 @@ def import_checkpoint(
     batch_size = evaluation_batch(recipe.train)
     if recipe.train.recalibrate:
         recalibrate(network, split_frames(shards, "train", residence="disk"), batch_size=batch_size, device=target)
-    run.claim(recipe, overwrite=overwrite)
-    epoch = taken["epoch"] or 0
-    for path in (run.best, run.last):
-        checkpoints.write_atomic(path, encode_network(network, epoch=epoch, shard_set=shards.id))
-    frames = {name: split_frames(shards, name, residence="disk") for name in ("validation", "test")}
-    with backends.record() as ran:
-        scores = {name: score(network, split, batch_size=batch_size, device=target) for name, split in frames.items()}
-    result = build_result(
-        recipe,
-        shards,
-        network,
-        frames,
-        run=run,
-        best=scores,
-        last=scores,
-        state=TrainState(shards.id, torch.get_num_threads(), contents_id(shards), cpu_seconds=None),
-        best_epoch=epoch,
-        selection=SELECTION,
-        selection_split=None,
-        changed={},
-        train_samples=0,
-        static_images=0,
-        device=target,
-    )
-    result["init"], result["imported"], result["backend"] = None, taken, "+".join(sorted(ran))
-    return run.finish(result)
+    with run.lock():
+        if run.status(recipe, shards.id, overwrite=overwrite) != status:
+            raise RunError(f"{run.path}: another process has worked on this run meanwhile; give the command again")
+        run.claim(recipe, overwrite=overwrite)
+        epoch = taken["epoch"] or 0
+        for path in (run.best, run.last):
+            checkpoints.write_atomic(path, encode_network(network, epoch=epoch, shard_set=shards.id))
+        frames = {name: split_frames(shards, name, residence="disk") for name in ("validation", "test")}
+        with backends.record() as ran:
+            scores = {
+                name: score(network, split, batch_size=batch_size, device=target) for name, split in frames.items()
+            }
+        result = build_result(
+            recipe,
+            shards,
+            network,
+            frames,
+            run=run,
+            best=scores,
+            last=scores,
+            state=TrainState(shards.id, torch.get_num_threads(), contents_id(shards), cpu_seconds=None),
+            best_epoch=epoch,
+            selection=SELECTION,
+            selection_split=None,
+            changed={},
+            train_samples=0,
+            static_images=0,
+            device=target,
+        )
+        result["init"], result["imported"], result["backend"] = None, taken, "+".join(sorted(ran))
+        return run.finish(result)
 
 
 def _load_published(

@@ -17,6 +17,7 @@ from spikebridge.models.published import neuron_constants, published_names, read
 from spikebridge.train.errors import RunError, ShardMismatchError
 from spikebridge.train.evaluation.evaluate import evaluate
 from spikebridge.train.report.write import write_report
+from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.trainer.import_published import import_checkpoint
 from spikebridge.train.trainer.run import train
 
@@ -96,6 +97,9 @@ def test_the_same_import_again_changes_nothing_and_another_is_refused(tmp_path, 
     other = timm_file(tmp_path / "b.pth.tar", published(seed=1)[1])
     with pytest.raises(RunError, match="holds another run"):
         import_checkpoint(other, shards, recipe, run, device="cpu")
+    with RunFolder(run).lock(), pytest.raises(RunError, match="another process is working on this run"):
+        import_checkpoint(other, shards, recipe, run, device="cpu", overwrite=True)
+    assert (run / "result.json").stat().st_mtime_ns == before
     replaced = import_checkpoint(other, shards, recipe, run, device="cpu", overwrite=True)
     assert replaced["imported"]["sha256"] != result["imported"]["sha256"]
     with pytest.raises(ShardMismatchError):
