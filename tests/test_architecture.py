@@ -28,7 +28,7 @@ PACKAGES = {
         interop     : datasets events formats readers shards
         inspection  : base datasets events formats readers shards ui
         preprocess  : base checks datasets events formats images readers shards
-        verbs       : base checks inspection preprocess readers shards sharing simulation ui
+        verbs       : base checks datasets inspection preprocess readers shards sharing simulation ui
     """,
     "train": """
         errors      :

@@ -35,7 +35,12 @@ def read_npy(path: Path, *, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
 
 
 def read_npz(
-    path: Path, *, names: Collection[str] | None = None, max_bytes: int = MAX_BYTES, objects: list[str] | None = None
+    path: Path,
+    *,
+    names: Collection[str] | None = None,
+    max_bytes: int = MAX_BYTES,
+    objects: list[str] | None = None,
+    content: bytes | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Read the arrays of an `.npz` file, by name.
 
@@ -45,6 +50,7 @@ def read_npz(
         max_bytes: most that the arrays may take, unpacked; nothing is unpacked when the file says more, and unpacking
             stops where it says less than the truth.
         objects: filled with the names of arrays of Python objects, which are left out; None refuses the file.
+        content: the bytes of the file where it lies inside another one; `path` then only names it.
 
     Raises:
         RecordingError: as `read_npy`; also no archive, one that is damaged or encrypted, or two arrays of one name
@@ -52,13 +58,14 @@ def read_npz(
     """
     arrays = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        size = path.stat().st_size if content is None else len(content)
+        with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
             members: dict[str, zipfile.ZipInfo] = {}
             for info in archive.infolist():
                 name = info.filename.removesuffix(".npy")
                 if (names is None or name in names) and members.setdefault(name, info) is not info:
                     raise ValueError(f"array {name} stands there twice")
-            total, most = sum(info.file_size for info in members.values()), min(max_bytes, allowed(path.stat().st_size))
+            total, most = sum(info.file_size for info in members.values()), min(max_bytes, allowed(size))
             if total > most:
                 raise _too_large(path, total, most)
             for name, info in members.items():

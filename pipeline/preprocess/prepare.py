@@ -17,6 +17,7 @@ import numpy as np
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
 from spikebridge.pipeline.base.files import sha256_file
 from spikebridge.pipeline.datasets.pairs import UNUSED, Listing, PairReader, Recording, find_simulation_note
+from spikebridge.pipeline.datasets.published import PUBLISHED, assign_published
 from spikebridge.pipeline.datasets.splits import (
     assign_splits,
     count_splits,
@@ -161,7 +162,9 @@ def prepare(
     options = FolderOptions(labels, class_map, settings.group_by, settings.pairing)
     reader = get_reader(settings.dataset, folders=options, **settings.table_options)
     listing = reader.list_pair(events_root.absolute(), static_root.absolute())  # tasks run in other folders, too
-    if settings.protocol == "legacy" and splits is None:
+    if settings.published:
+        listing, settings = _apply_published(listing, settings, splits)
+    elif settings.protocol == "legacy" and splits is None:
         listing = reader.apply_published_split(listing, seed=settings.seed)
     listing = select(listing, classes=settings.classes, limit=settings.limit)
     if settings.protocol != "legacy" and splits is None:
@@ -211,6 +214,23 @@ def prepare(
         sensor_size=listing.sensor_size,
         notes=listing.notes,
     )
+
+
+def _apply_published(
+    listing: Listing, settings: ConversionSettings, splits: Path | None
+) -> tuple[Listing, ConversionSettings]:
+    """Give the recordings the subsets of a published split, and the settings the hash of its list.
+
+    Raises:
+        SettingsError: there is a CSV of splits, too, or see `pipeline.datasets.published.assign_published`.
+    """
+    if splits is not None:
+        raise SettingsError(f"published split {settings.published} and {splits}: expected one of them.")
+    split, sha256 = assign_published(settings.published, listing, dataset=settings.dataset, seed=settings.seed)
+    recordings = tuple(replace(r, subset=split.get(r.name, UNUSED)) for r in listing.recordings)
+    note = f"split {settings.published}: {PUBLISHED[settings.published].rule}"
+    listing = replace(listing, recordings=recordings, notes=(*listing.notes, note))
+    return listing, replace(settings, splits_sha256=sha256)
 
 
 def no_static_image(name: str, detail: str) -> RecordingError:

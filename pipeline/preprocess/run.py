@@ -191,7 +191,7 @@ def _static_images(conversion: Conversion, job: Job, chunks: Sequence[str], lost
         recordings=[r for r in conversion.listing.recordings if r.name not in lost],
         split=conversion.split,
         protocol=settings.protocol,
-        official=not settings.splits_sha256,
+        official=bool(settings.published) or not settings.splits_sha256,
     )
     return StaticImages.sort(
         parts.images,

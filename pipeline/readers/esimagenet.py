@@ -75,13 +75,13 @@ class ESImageNet(PairReader):
             static_root,
             "static",
             below=("static", "ILSVRC/Data/CLS-LOC", "imagenet"),
-            holds=lambda folder: next(_list_image_files(folder), None) is not None,
+            holds=lambda folder: next(list_image_files(folder), None) is not None,
         )
         notes: list[str] = []
         recordings = [r for folder in SUBSETS for r in _list_subset(root, folder, notes)]
         if not recordings:
             raise LayoutError(f"{root}: no samples found; expected {self.card.events_layout}.")
-        images, names = _list_images(image_root, {r.stem: r.label for r in recordings}, notes)
+        images, names = list_images(image_root, {r.stem: r.label for r in recordings}, notes)
         numbers = sorted({r.label for r in recordings})
         label = {number: i for i, number in enumerate(numbers)}
         return Listing(
@@ -184,7 +184,7 @@ def _list_subset(root: Path, folder: str, notes: list[str]) -> Iterator[Recordin
         notes.append(f"{len(present):,} samples in {folder} have no line in {labels.name} and are not used")
 
 
-def _list_image_files(root: Path) -> Iterator[tuple[str | None, Path]]:
+def list_image_files(root: Path) -> Iterator[tuple[str | None, Path]]:
     """Yield the folder of the class (None where there is none) and the path of every image."""
     for parent, subset in ((root, ""), (find_child(root, "train"), "train"), (find_child(root, "val"), "val")):
         if parent is None:
@@ -196,7 +196,7 @@ def _list_image_files(root: Path) -> Iterator[tuple[str | None, Path]]:
             yield from ((None, path) for path in list_entries(parent) if path.suffix.lower() in EXTENSIONS)
 
 
-def _list_images(root: Path, label_of: dict[str, int], notes: list[str]) -> tuple[list[StaticImage], dict[int, str]]:
+def list_images(root: Path, label_of: dict[str, int], notes: list[str]) -> tuple[list[StaticImage], dict[int, str]]:
     """List images with the numbers of their classes, and return the names of the classes.
 
     A folder's class is that of the samples whose stems lie in it; images of folders without any are left out.
@@ -204,7 +204,7 @@ def _list_images(root: Path, label_of: dict[str, int], notes: list[str]) -> tupl
     Raises:
         LayoutError: a folder with images of two classes, or a class in two folders.
     """
-    files = list(_list_image_files(root))
+    files = list(list_image_files(root))
     number: dict[str, int] = {}
     for folder, path in files:
         label = label_of.get(path.stem)

@@ -122,7 +122,11 @@ class NOmniglot(PairReader):
             events = error
         for sibling in siblings:
             try:
-                yield sibling.name, events if isinstance(events, RecordingError) else cut_recording(events, sibling)
+                if isinstance(events, RecordingError):
+                    yield sibling.name, events
+                    continue
+                yield sibling.name, cut_recording(events, sibling)
+                events = replace(events, passed_over=())  # counted once for a file
             except RecordingError as error:
                 yield sibling.name, error
 
@@ -183,7 +187,7 @@ def read_windows(path: Path) -> list[tuple[int, int]]:
 
 
 def cut_recording(events: Events, recording: Recording) -> Events:
-    """Return the events of one recording of a file.
+    """Return the events of one recording of a file, with what the whole file passed over.
 
     Raises:
         RecordingError: its window is not known (see `read_windows`), or the file's time stamps go back (`unsorted`).
@@ -195,7 +199,7 @@ def cut_recording(events: Events, recording: Recording) -> Events:
             f"{recording.path.name}: time stamps go back; expected them in order. Copy it again.", reason="unsorted"
         )
     first, last = np.searchsorted(events.t, recording.detail)
-    return Events(events.t[first:last], events.x[first:last], events.y[first:last], events.p[first:last])
+    return replace(events, **{column: getattr(events, column)[first:last] for column in "txyp"})
 
 
 def _subset(drawer: int) -> str:

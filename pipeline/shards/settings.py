@@ -35,7 +35,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 """Allowed values of the settings that are names."""
 TABLES = ("columns", "group", "time_unit")
 """Settings of recordings that are tables."""
-RARE = (*TABLES, "sensor", "mixed_sensors", "group_by", "pairing", "labels_sha256", "class_map_sha256")
+RARE = (*TABLES, "sensor", "mixed_sensors", "group_by", "pairing", "labels_sha256", "class_map_sha256", "published")
 """Settings that no hash and no manifest holds where they are not given."""
 DTYPES = {"sum": ("uint8", "uint16"), "bilinear": ("float16",), "frequency": ("float16",), "event": ("uint8",)}
 """Types in which the frames of a reduction are stored, the default first."""
@@ -93,7 +93,7 @@ class ConversionSettings:
     limit: int = setting(0, low=0, high=10**12)
     """Keep at most this many recordings, taken class by class in turn; 0 keeps all."""
     splits_sha256: str = ""
-    """SHA-256 of the CSV that replaces the splits; empty for none."""
+    """SHA-256 of the CSV that replaces the splits, or of the list of a published split; empty for none."""
     codec: str = setting("raw", choices=CHOICES["codec"])
     """How frames are stored: `raw`, or `gzip`, five to ten times smaller and several times slower to read."""
     columns: tuple[str, ...] = ()
@@ -108,6 +108,8 @@ class ConversionSettings:
     """Whether equal names pair recording and static image; empty: where any agree. Data set `folders`."""
     labels_sha256: str = ""
     """SHA-256 of the CSV that says what the recordings are; empty for none. Data set `folders`."""
+    published: str = ""
+    """Name of a published split that takes the place of the official one, see `pipeline.datasets.published`."""
     class_map_sha256: str = ""
     """SHA-256 of the CSV that joins classes of other names; empty for none. Data set `folders`."""
 

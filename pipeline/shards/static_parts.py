@@ -102,7 +102,7 @@ def read_parts(work: Path, names: Sequence[str], *, shape: tuple[int, ...]) -> S
     """Read what the tasks left, in the order of the listing, all but the images [C,S,S] themselves.
 
     Raises:
-        PipelineError: no image at all could be decoded.
+        PipelineError: there are images and none could be decoded.
     """
     image_names: list[str] = []
     pixels, stored, parts = [], [], []
@@ -113,6 +113,9 @@ def read_parts(work: Path, names: Sequence[str], *, shape: tuple[int, ...]) -> S
                 pixels.append(part["pixels_sha256"])
                 stored.append(part["stored_sha256"])
                 parts.append((work / f"{name}.raw", count))
-    if not image_names:
+    if names and not image_names:
         raise PipelineError("none of the static images could be decoded; expected at least one.")
-    return StaticParts(image_names, np.concatenate(pixels), np.concatenate(stored), PartImages(parts, shape))
+    none = np.empty((0, 32), np.uint8)
+    return StaticParts(
+        image_names, np.concatenate([none, *pixels]), np.concatenate([none, *stored]), PartImages(parts, shape)
+    )

@@ -160,11 +160,11 @@ def write_static(path: Path, static: StaticImages) -> None:
     """
     import h5py
 
-    step = min(256, len(static))
+    step = max(1, min(256, len(static)))
     shape = static.images.shape
     columns = {
         "label": static.labels.astype("<i4"),
-        "key": np.array([key.encode() for key in static.keys]),
+        "key": np.array([key.encode() for key in static.keys], np.bytes_),
         "role": np.array([role.encode() for role in static.roles], "S10"),
         "pixels_sha256": static.pixels_sha256,
         "class_offsets": static.class_offsets.astype("<i8"),
@@ -173,17 +173,18 @@ def write_static(path: Path, static: StaticImages) -> None:
     rest = sum(_whole_chunks(len(v), min(COLUMN_ROWS, len(v))) * v[:1].nbytes for v in columns.values())
     reserve(path, hdf5_bound(whole_chunks * math.prod(shape[1:]) + rest, chunks=whole_chunks // step))
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
-        images = file.create_dataset("images", shape, np.dtype("u1"), chunks=(step, *shape[1:]), fletcher32=True)
+        layout = {"chunks": (step, *shape[1:]), "fletcher32": True} if len(static) else {}  # no chunk of no rows
+        images = file.create_dataset("images", shape, np.dtype("u1"), **layout)
         for first in range(0, len(static), step):
             images[first : first + step] = static.images[first : first + step]
         for name, values in columns.items():
             chunks = (min(COLUMN_ROWS, len(values)), *values.shape[1:])
-            file.create_dataset(name, data=values, chunks=chunks, fletcher32=True)
+            file.create_dataset(name, data=values, **({"chunks": chunks, "fletcher32": True} if len(values) else {}))
 
 
 def _whole_chunks(rows: int, step: int) -> int:
     """Return the rows that are stored: the last chunk is stored whole."""
-    return -(-rows // step) * step
+    return -(-rows // max(1, step)) * step
 
 
 def read_static(path: Path, *, resident: bool = True) -> StaticImages:

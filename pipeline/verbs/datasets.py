@@ -20,10 +20,11 @@ def datasets(name: str | None, as_json: bool) -> None:
       spikebridge datasets
       spikebridge datasets nmnist
     """
+    from spikebridge.pipeline.datasets.published import list_published
     from spikebridge.pipeline.readers import get_reader, list_readers
 
     readers = [get_reader(name)] if name else list_readers()
-    facts = {reader.name: reader.describe() for reader in readers}
+    facts = {reader.name: {**reader.describe(), **list_published(reader.name)} for reader in readers}
     if name:
         print_result(
             facts[name], format_columns({f"{key}:": value for key, value in facts[name].items()}), as_json=as_json

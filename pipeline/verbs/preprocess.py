@@ -56,9 +56,7 @@ DONE_WITH_REJECTS = 3
     type=click.Choice(CHOICES["protocol"]),
     help="Splits without leaks, the published ones, or leaks on purpose.",
 )
-@click.option(
-    "--splits", type=path_type(exists=True, dir_okay=False), help="CSV (recording,split) that replaces the splits."
-)
+@click.option("--splits", metavar="FILE|NAME", help="CSV (recording,split), or name of a published split.")
 @click.option("--format", type=click.Choice(CHOICES["format"]), help="Container of the event shards.")
 @click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How frames are stored  [default: raw]")
 @click.option("--samples-per-shard", type=int, help="Samples in a full shard.")
@@ -88,7 +86,7 @@ def preprocess(
     events: Path | None,
     static: Path | None,
     out: Path | None,
-    splits: Path | None,
+    splits: str | None,
     labels: Path | None,
     class_map: Path | None,
     workers: int | None,
@@ -131,7 +129,16 @@ def preprocess(
     flags["time_window_us"] = window
     refusal = "is no size; expected WIDTHxHEIGHT in pixels, for example 346x260"
     flags["sensor"] = parse_pair(sensor, "x", refusal=refusal, option="--sensor") if sensor else None
+    splits_file = Path(splits) if splits and Path(splits).is_file() else None
+    flags["published"] = splits if splits and splits_file is None else None
     settings = conversion_settings(training, dataset, recipe, flags)
+    if settings.published:
+        from spikebridge.pipeline.datasets.published import find_published
+
+        try:
+            find_published(settings.published, settings.dataset)
+        except SettingsError as error:
+            raise click.BadParameter(str(error), param_hint="--splits") from error
     if settings_hash:
         return click.echo(settings.sha256[:12])
     if missing := [option for option, value in (("--events", events), ("--static", static)) if value is None]:
@@ -147,7 +154,7 @@ def preprocess(
 
     assert events is not None
     assert static is not None
-    sources = Sources(events, static, splits, labels, class_map)
+    sources = Sources(events, static, splits_file, labels, class_map)
     conversion = sources.prepare(settings)
     for line in conversion.report():
         note(line)

@@ -32,8 +32,8 @@ UNKNOWN = -1
 
 
 def read(path: Path) -> Events:
-    """Return the events of `decode` alone."""
-    return decode(path).events
+    """Return the events of `decode`, with the counts of what was passed over."""
+    return decode(path).annotated()
 
 
 def decode(path: Path) -> Decoded:

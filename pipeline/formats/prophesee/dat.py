@@ -28,12 +28,13 @@ LARGEST_CD = (2048, 2048)
 MAX_HEADER_LINES = 1000
 
 
-def decode(data: bytes, *, source: str) -> Decoded:
+def decode(data: bytes, *, source: str, sensor_size: tuple[int, int] | None = None) -> Decoded:
     """Decode the bytes of one file.
 
     Args:
         data: the whole file.
         source: file name for messages.
+        sensor_size: (W, H) of the sensor where it is known and the header does not state it.
 
     Returns:
         The events, t as stored; a clock of 32 bits that wraps once is unrolled.
@@ -62,7 +63,7 @@ def decode(data: bytes, *, source: str) -> Decoded:
         )
     raw = np.frombuffer(data, "<u4", offset=start).reshape(-1, 2)  # [N,2]
     words = raw[:, 1]
-    stated = _stated_size(text)
+    stated = _stated_size(text) or sensor_size
     version = re.search(r"^Version +(\d+)", text, re.M | re.I)
     layout, choices = _layout(words, int(version[1]) if version else None, stated, source)
     t, undone = unwrapped(raw[:, 0].astype(np.int64))

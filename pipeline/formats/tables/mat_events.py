@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,25 @@ def decode_table(data: bytes, *, source: str) -> Events:
         )
     t, x, y, p = (table[:, column] for column in TABLE_COLUMNS[table.shape[1]])
     return from_vectors(t, x, y, p, source=source)
+
+
+def decode_upturned(path: Path, *, sensor_size: tuple[int, int]) -> Events:
+    """Decode the vectors ts, x, y and pol of a file whose rows count from the bottom of a sensor of (W, H) pixels.
+
+    Raises:
+        RecordingError: rows beyond the sensor (`out_of_range`), or as `from_vectors` and `pipeline.containers.mat`.
+
+    Source: the layout of Bi et al. 2019 (ASL-DVS, UCF101-DVS, HMDB51-DVS), as their readers turn it.
+    """
+    columns = mat.read(path.read_bytes(), ("ts", "x", "y", "pol"), source=path.name)
+    events = from_vectors(columns["ts"], columns["x"], columns["y"], columns["pol"], source=path.name)
+    if len(events) and not 0 <= int(events.y.min()) <= int(events.y.max()) < sensor_size[1]:
+        raise RecordingError(
+            f"{path.name}: rows {int(events.y.min())} to {int(events.y.max())} on a sensor of "
+            f"{sensor_size[0]}x{sensor_size[1]} pixels. Is this another camera?",
+            reason="out_of_range",
+        )
+    return replace(events, y=np.int32(sensor_size[1] - 1) - events.y)
 
 
 def from_vectors(t: NDArray[Any], x: NDArray[Any], y: NDArray[Any], p: NDArray[Any], *, source: str) -> Events:

@@ -24,15 +24,17 @@ def decode_npy(path: Path, options: TableOptions = DEFAULT) -> Decoded:
     return choose(_candidates("", array), options, format="npy", source=path.name, found=array.dtype.names or ())
 
 
-def decode_npz(path: Path, options: TableOptions = DEFAULT) -> Decoded:
+def decode_npz(path: Path, options: TableOptions = DEFAULT, *, content: bytes | None = None) -> Decoded:
     """Decode an `.npz` file of columns, of an array with fields, or of a table [N,4]; other arrays are passed over.
+
+    `content` holds its bytes where it lies inside another file; `path` then only names it.
 
     Raises:
         RecordingError: no such arrays, or several (`columns`), none but Python objects (`pickle`), or as
             `pipeline.containers.npy` and `columns.choose`.
     """
     objects = list[str]()
-    arrays = read_npz(path, objects=objects)
+    arrays = read_npz(path, objects=objects, content=content)
     groups: dict[str, dict[str, str]] = {}
     for name in arrays:
         group, _, column = name.rpartition("/")
