@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,7 @@ def read_published_checkpoint(path: Path) -> PublishedCheckpoint:
     Raises:
         CheckpointError: not such a file, or one that holds other classes.
     """
+    _require_bounded(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -101,12 +103,40 @@ def read_published_checkpoint(path: Path) -> PublishedCheckpoint:
     strange = [str(name) for name, value in state.items() if not (isinstance(name, str) and torch.is_tensor(value))]
     if strange:
         raise CheckpointError(f"{path}: no tensors under {', '.join(strange[:3])}; expected names and tensors alone.")
+    size = path.stat().st_size
+    large = [name for name, value in state.items() if value.is_sparse or value.numel() * value.element_size() > size]
+    if large:
+        raise CheckpointError(f"{path}: {', '.join(large[:3])} would take more bytes than the file has.")
     epoch, arch = content.get("epoch"), content.get("arch")
     return PublishedCheckpoint(
         state=dict(state),
         epoch=epoch if isinstance(epoch, int) else None,
         arch=arch if isinstance(arch, str) else None,
     )
+
+
+def _require_bounded(path: Path) -> None:
+    """Refuse an archive whose members claim more bytes than the file has; torch stores them unpacked.
+
+    Files of torch before 1.6 are no archives: their storages are read from the file as they lie.
+
+    Raises:
+        CheckpointError: a packed member, or members that lie over each other.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\3\4":
+            return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a published checkpoint: {error}.") from error
+    packed = [one.filename for one in members if one.compress_type != zipfile.ZIP_STORED]
+    if packed or sum(one.file_size for one in members) > path.stat().st_size:
+        raise CheckpointError(
+            f"{path}: cannot be read as a published checkpoint: its members claim more bytes than the file has. "
+            "Expected a .pth.tar file of timm, as torch.save writes it."
+        )
 
 
 def published_names(net: PublishedNetwork) -> dict[str, str]:
@@ -150,8 +180,10 @@ def load_published(net: PublishedNetwork, state: Mapping[str, Tensor], *, strict
     fitting, misfits = {}, []
     for name, value in state.items():
         if name in constants:
-            if value.numel() != 1 or abs(float(value) - constants[name]) > 1e-6:
-                misfits.append(f"{name}: found {value.tolist()}, expected {constants[name]}")
+            if value.numel() != 1:
+                misfits.append(f"{name}: found {list(value.shape)}, expected one number")
+            elif abs(float(value) - constants[name]) > 1e-6:
+                misfits.append(f"{name}: found {float(value)}, expected {constants[name]}")
         elif name in targets:
             shape = targets[name].shape
             if name.endswith(("running_mean", "running_var")) and value.shape == shape[-1:]:

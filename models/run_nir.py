@@ -13,13 +13,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import nir
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spikebridge.models.errors import ExportError
+from spikebridge.models.nir_file import read_values
 
 Step = Callable[[Tensor], Tensor]
+MOST_VALUES = 2**24
+"""What a node may give for a frame; the largest network here gives 2**22, for frames of 256 x 256 pixels."""
 
 
 def read_graph(path: Path) -> nir.NIRGraph:
@@ -29,9 +33,12 @@ def read_graph(path: Path) -> nir.NIRGraph:
         ExportError: not such a file, or one whose graph contradicts itself.
     """
     try:
-        return nir.read(path)
+        graph = nir.dict2NIRNode({**read_values(path), "type_check": True})
     except Exception as error:  # nir and h5py raise several kinds, by content
         raise ExportError(f"{path}: cannot be read as NIR ({error}); export it again") from error
+    if not isinstance(graph, nir.NIRGraph):
+        raise ExportError(f"{path}: holds a {type(graph).__name__}; expected a graph")
+    return graph
 
 
 class NIRProgram:
@@ -67,8 +74,18 @@ class NIRProgram:
             self._order = tuple(graphlib.TopologicalSorter(self._sources).static_order())
         except graphlib.CycleError as error:
             raise ExportError(f"a graph with a cycle ({error.args[1]}); expected layers without feedback") from error
+        for name, node in graph.nodes.items():
+            self._require_bounded(name, node)
         self._last_reader = {source: name for name in self._order for source in self._sources[name]}
         self._nodes = {name: self._translate(name, node) for name, node in graph.nodes.items()}
+
+    @staticmethod
+    def _require_bounded(name: str, node: nir.NIRNode) -> None:
+        """Refuse a node that gives a frame more values than any network needs, such as a padding of millions."""
+        for shape in (node.output_type or {}).values():
+            values = math.prod(int(side) for side in np.atleast_1d(shape))
+            if values > MOST_VALUES:
+                raise ExportError(f"node {name} gives {values:,} values a frame; expected {MOST_VALUES:,} at most")
 
     @torch.no_grad()
     def run(self, events: Tensor) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """The most memory that this process has taken, without what the process that started it had taken before."""
 
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -12,3 +14,15 @@ def peak_bytes() -> int:
     """
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+@contextmanager
+def limited(more: int):
+    """Let this process map so many bytes more than it has mapped now, and no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

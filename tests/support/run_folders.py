@@ -2,13 +2,35 @@
 
 import json
 
+import pytest
 import torch
+from fake_shards import FakeShardSet, tiny_recipe
+from interrupted import Stopper
 from safetensors.torch import load_file
 
+from spikebridge.train.errors import RunStoppedError
 from spikebridge.train.runs.folder import read_metrics
+from spikebridge.train.signals import StopRequest
+from spikebridge.train.trainer.run import train
+
+RECIPE, STEPS = tiny_recipe(width=0.05), 9
+"""Of `whole_and_half`."""
 
 WALL_TIMES = ("seconds", "samples_per_second", "training_seconds", "training_cpu_seconds", "files", "self_sha256")
 """Times, and the sums of the files that hold them."""
+
+
+def whole_and_half(made_once):
+    """A folder with a finished run `whole`, and the same stopped before its last step, `half`; read only."""
+
+    def write(folder):
+        shards, stop = FakeShardSet(folder / "shards"), StopRequest()
+        train(shards, RECIPE, folder / "whole", device="cpu")
+        options = {"checkpoint_every": "1", "progress": Stopper(stop, STEPS - 1)}
+        with pytest.raises(RunStoppedError):
+            train(shards, RECIPE, folder / "half", device="cpu", stop=stop, **options)
+
+    return made_once("whole and half", write)
 
 
 def timeless(value):

@@ -6,21 +6,22 @@ Axes: T time, B batch, P polarity, H, W, K classes.
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from spikebridge.models import ModelError, TransferNetwork, TransferOutput
+from spikebridge.pipeline.base.foreign_json import Range, check_json, parse_json
 from spikebridge.pipeline.base.installation import command, install_command
 from spikebridge.train.errors import ExportError
 from spikebridge.train.export.write import DESCRIPTION, SCHEMA
 from spikebridge.train.networks.build import load_network
 from spikebridge.train.runs.checkpoints import read_weights
+from spikebridge.train.runs.result import Accuracy, Threads
 
 MAX_DESCRIPTION = 2**24
 """Bytes that a description may have."""
@@ -40,10 +41,20 @@ class ExportedNetwork(nn.Module):
         return TransferOutput(None, self.function(event), None)
 
 
-NEEDED: dict[str, type] = {"shard_set": str, "weights": str, "threads": int, "batch_size": int}
-"""What scoring takes from a description, with its type."""
-COUNTS, MOST = ("threads", "batch_size"), 2**16
-"""Which of it are counts, and how large they may be."""
+class Description(TypedDict):
+    """What scoring takes from the description in a file."""
+
+    schema: Literal[1]
+    shard_set: str
+    contents: str
+    weights: Literal["best", "last"]
+    threads: Threads
+    batch_size: Annotated[int, Range(1, 2**16)]
+    test_accuracy: Accuracy | None
+    validation_accuracy: Accuracy | None
+    time_step_seconds: NotRequired[Annotated[float, Range(1e-9, 1e3)]]
+
+
 Opened = tuple[TransferNetwork | ExportedNetwork, dict[str, Any]]
 """A network, and what its file says about itself."""
 
@@ -98,16 +109,16 @@ def open_export(
 
 def _described(path: Path, text: Any) -> dict[str, Any]:
     """Return the description in an exported file."""
-    try:
-        described = json.loads(text)
-    except (TypeError, ValueError):
-        described = None
-    if not isinstance(described, dict) or described.get("schema") != SCHEMA:
-        raise ExportError(f"{path}: no description of schema {SCHEMA} inside; expected a file of `{command('export')}`")
-    wrong = [name for name, kind in NEEDED.items() if not isinstance(described.get(name), kind)]
-    wrong += [name for name in COUNTS if name not in wrong and not 1 <= described[name] <= MOST]
-    if wrong:
-        raise ExportError(f"{path}: the description inside has no good {', '.join(wrong)}; export the run again")
+    missing = f"{path}: no description of schema {SCHEMA} inside; expected a file of `{command('export')}`"
+    if not isinstance(text, str | bytes):
+        raise ExportError(missing)
+    source, remedy = f"{path}, its description", "Export the run again."
+    described = parse_json(
+        text, dict[str, Any], source=source, error=ExportError, remedy=remedy, most_bytes=MAX_DESCRIPTION
+    )
+    if described.get("schema") != SCHEMA:
+        raise ExportError(missing)
+    check_json(described, Description, source=source, error=ExportError, remedy=remedy)
     return described
 
 
@@ -120,9 +131,14 @@ def _open_nir(path: Path, device: torch.device, trust: bool) -> Opened:
         ) from error
     try:
         graph = read_graph(path)
+    except ModelError as error:
+        raise ExportError(str(error)) from error
+    try:
         described = _described(path, graph.metadata.get(DESCRIPTION))
-        program = NIRProgram(graph, time_step=float(described["time_step_seconds"]), device=device)
-    except (ModelError, KeyError, TypeError, ValueError) as error:
+        if "time_step_seconds" not in described:
+            raise ExportError("the description inside names no time step; export the run again")
+        program = NIRProgram(graph, time_step=described["time_step_seconds"], device=device)
+    except (ModelError, LookupError, ArithmeticError, TypeError, ValueError) as error:
         raise ExportError(f"{path}: {error}") from error
     return ExportedNetwork(program), described
 

@@ -7,22 +7,51 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from spikebridge.models import ModelError, TransferNetwork, backends, build_model
 from spikebridge.models.errors import BackendError
+from spikebridge.pipeline.base.display import show
+from spikebridge.pipeline.base.foreign_json import Pattern, Range, parse_json
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data.order import derived_seed
 from spikebridge.train.errors import DeviceError, NetworkError, RunError
 from spikebridge.train.networks.adamw import AdamW
 from spikebridge.train.networks.precision import TYPES, set_up_cuda
-from spikebridge.train.runs.checkpoints import copy_weights, encode_weights, read_weights
+from spikebridge.train.runs.checkpoints import check_form, copy_weights, encode_weights, read_weights
 
 log = logging.getLogger(__name__)
+
+Side = Annotated[int, Range(1, 2**14)]
+
+
+class NetworkArguments(TypedDict):
+    """Arguments of `build_model`, as files that hold weights name them."""
+
+    name: str
+    num_classes: Annotated[int, Range(1, 2**24)]
+    time_steps: Annotated[int, Range(1, 2**16)]
+    in_channels: Annotated[int, Range(1, 2**10)]
+    input_size: list[Side] | Side
+    width: Annotated[float, Range(1e-6, 1e3)]
+    surrogate: str
+    neuron: str
+    reset: str
+    statistics: str
+    feature: NotRequired[str]
+
+
+class _Description(TypedDict):
+    """Header of a weights file."""
+
+    network: str
+    shard_set: str
+    epoch: Annotated[str, Pattern("[0-9]{1,15}", "a whole number in decimal digits")]
 
 
 def choose_device(name: str) -> torch.device:
@@ -136,8 +165,36 @@ def encode_network(network: TransferNetwork, *, epoch: int, shard_set: str, **de
     return encode_weights(copy_weights(network), described)
 
 
+def read_described(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a weights file; return its tensors and its description: `network` (arguments), `epoch`, `shard_set`, ...
+
+    Raises:
+        RunError: missing, damaged, or it does not say what network it is of.
+    """
+    tensors, header = read_weights(path)
+    remedy = "Train the run again with --overwrite."
+    described: Any = check_form(header, _Description, path, remedy=remedy)
+    place = f"{path}, network"
+    arguments = parse_json(described["network"], NetworkArguments, source=place, error=RunError, remedy=remedy)
+    known = {name: value for name, value in arguments.items() if name in NetworkArguments.__annotations__}
+    if set(arguments) != set(known):
+        raise RunError(f"{place}: has settings that this version does not know. {remedy}")
+    return tensors, {**described, "network": arguments}
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Leaves out operations in place: shapes need no initial values, which on `meta` cost the import of a compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__.endswith("_") and not func.__name__.endswith("__"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, dict[str, Any]]:
     """Rebuild the network of a weights file (`best` or `last` of a run) on a device, in evaluation mode.
+
+    What the description asks for takes memory only once its shapes are those of the tensors in the file.
 
     Returns:
         The network, and the file's description: `network` (arguments of `build_model`), `epoch`, `shard_set`.
@@ -145,14 +202,19 @@ def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, 
     Raises:
         RunError: missing, damaged, or weights that do not fit the network they name.
     """
-    tensors, description = read_weights(path)
+    tensors, description = read_described(path)
     try:
-        arguments = json.loads(description["network"])
-        network = make_network(arguments, seed=0)
+        with torch.device("meta"), _WithoutValues():
+            expected = {name: value.shape for name, value in build_model(**description["network"]).state_dict().items()}
+        found = {name: value.shape for name, value in tensors.items()}
+        other = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        if other:
+            raise ValueError(f"{', '.join(map(show, other[:3]))} differ")
+        network = make_network(description["network"], seed=0)
         network.load_state_dict(tensors)
-    except (KeyError, ValueError, RuntimeError, TypeError, NetworkError) as error:
+    except (LookupError, ValueError, ArithmeticError, RuntimeError, TypeError, NetworkError) as error:
         raise RunError(f"{path}: these weights do not fit the network that the file names: {error}") from error
-    return network.to(device).eval(), {**description, "network": arguments}
+    return network.to(device).eval(), description
 
 
 def make_optimizer(

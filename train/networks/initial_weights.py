@@ -5,27 +5,38 @@ The recipe says nothing of it: where a run began stands in its `init.json` and i
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
 
 from spikebridge.models import TransferNetwork
 from spikebridge.models.normalization import EVENT
+from spikebridge.pipeline.base.files import sha256_once
+from spikebridge.pipeline.base.foreign_json import Count, Sha256
 from spikebridge.train.errors import NetworkError, RunError
-from spikebridge.train.runs.checkpoints import read_json, read_weights, write_json
+from spikebridge.train.networks.build import read_described
+from spikebridge.train.runs.checkpoints import read_json, write_json
 from spikebridge.train.runs.folder import RunFolder, open_run
 
 log = logging.getLogger(__name__)
 
 ARCHITECTURE = ("name", "width", "neuron")
 """Settings of a network that must be the same: others change single tensors at most."""
+
+
+class StartRecord(TypedDict):
+    """The content of init.json."""
+
+    run: str
+    sha256: Sha256
+    shard_set: str
+    epoch: Count
+    left_out: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)
@@ -50,22 +61,19 @@ def read_start(run_dir: str | Path) -> Start:
         RunError: no run there, an unfinished or a damaged one.
     """
     run, result = open_run(run_dir)
-    tensors, description = read_weights(run.best)
-    try:
-        return Start(
-            run=run.path,
-            network=json.loads(description["network"]),
-            classes=tuple(result["classes"]),
-            tensors=tensors,
-            record={
-                "run": run.path.resolve().name,
-                "sha256": hashlib.sha256(run.best.read_bytes()).hexdigest(),
-                "shard_set": description["shard_set"],
-                "epoch": int(description["epoch"]),
-            },
-        )
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise RunError(f"{run.best}: does not say what network it is of ({error}); train that run again") from error
+    tensors, description = read_described(run.best)
+    return Start(
+        run=run.path,
+        network=description["network"],
+        classes=tuple(result["classes"]),
+        tensors=tensors,
+        record={
+            "run": run.path.resolve().name,
+            "sha256": sha256_once(run.best),
+            "shard_set": description["shard_set"],
+            "epoch": int(description["epoch"]),
+        },
+    )
 
 
 @torch.no_grad()
@@ -150,5 +158,5 @@ def recorded_start(run: RunFolder) -> dict[str, Any] | None:
     """
     if not run.init.exists():
         return None
-    record: dict[str, Any] = read_json(run.init)
-    return record
+    record = read_json(run.init, StartRecord)
+    return cast(dict[str, Any], record)

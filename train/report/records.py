@@ -87,7 +87,7 @@ def load_run(run_dir: Path) -> RunRecord:
     Raises:
         RunError: no run, an unfinished one, or a damaged file.
     """
-    run, result = open_run(run_dir)
+    run, result = open_run(run_dir, complete=False)
     try:
         metrics, config = read_metrics(run_dir), run.config.read_text(encoding="utf-8")
         predictions = _read_predictions(run.predictions, result["classes"]) if run.predictions.exists() else None

@@ -10,26 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from spikebridge.pipeline.base import foreign_json
 from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.train.errors import RunError
+from spikebridge.train.runs.state import StoredState
 from spikebridge.train.runs.sums import encode_json, require_seal, seal
 
 STATE_FILE, BEFORE_FILE = "state.json", "before.json"
 SCHEMA, WITHOUT_SUMS = 3, 2
 """Versions of the checkpoint's layout that are read."""
-TENSOR_FILE = re.compile(r"(best-\d+|epoch-\d+-step-\d+)\.safetensors")
-"""Names of the files of tensors."""
+AGAIN = "Start again with --overwrite."
+Form = TypeVar("Form")
 LARGEST_SHARE = 20
 """Commits by the clock lie at least so many times their own duration apart: 5 % of the run at most."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -56,16 +57,22 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, encode_json(value))
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON.
+def read_json(path: Path, form: type[Form], *, remedy: str = AGAIN) -> Form:
+    """Read JSON of a form, see `pipeline.base.foreign_json`.
 
     Raises:
-        RunError: missing or damaged.
+        RunError: missing, damaged or of another form.
     """
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); expected JSON written by train") from error
+    return foreign_json.read_json(path, form, error=RunError, remedy=remedy)
+
+
+def check_form(value: Any, form: type[Form], path: Path, *, remedy: str = AGAIN) -> Form:
+    """Hold what a file holds against a form.
+
+    Raises:
+        RunError: it is of another form.
+    """
+    return foreign_json.check_json(value, form, source=str(path), error=RunError, remedy=remedy)
 
 
 def copy_weights(network: nn.Module) -> dict[str, Tensor]:
@@ -164,13 +171,14 @@ def save_checkpoint(
     # Both numbers: after the last step of an epoch, before and after it counts as finished, the content differs.
     name = f"epoch-{state['epoch']:06d}-step-{state['step']:09d}.safetensors"
     best_name = None if best is None else f"best-{best[0]:06d}.safetensors"
-    before = read_state(folder) or {}
+    before = read_state(folder)
     sums = dict(files or {})
     if best is not None and best_name is not None:
         place = f"{folder.name}/{best_name}"
-        known = before.get("files", {}).get(place) if best_name == before.get("best_tensors") else None
-        sums[place] = known or hashlib.sha256(best[1]).hexdigest()
-        if best_name != before.get("best_tensors"):
+        known = before is not None and before["best_tensors"] == best_name
+        kept_sum = before.get("files", {}).get(place) if before and known else None
+        sums[place] = kept_sum or hashlib.sha256(best[1]).hexdigest()
+        if not known:
             write_atomic(folder / best_name, best[1])  # unknown to the commit before: a leftover, or not there
     content = encode_weights(tensors, {})
     sums[f"{folder.name}/{name}"] = hashlib.sha256(content).hexdigest()
@@ -187,7 +195,7 @@ def save_checkpoint(
             other.unlink()
 
 
-def read_state(folder: Path, name: str = STATE_FILE) -> dict[str, Any] | None:
+def read_state(folder: Path, name: str = STATE_FILE) -> StoredState | None:
     """Read the state of the last checkpoint, or of the one before; None when nothing was committed yet.
 
     Raises:
@@ -196,17 +204,14 @@ def read_state(folder: Path, name: str = STATE_FILE) -> dict[str, Any] | None:
     path = folder / name
     if not path.exists():
         return None
-    state: dict[str, Any] = read_json(path)
+    state = read_json(path, dict[str, Any])
     require_seal(path, read_file(path), state, schema=SCHEMA)
     if state.get("schema") not in (SCHEMA, WITHOUT_SUMS):
         raise RunError(
             f"{path}: a checkpoint of schema {state.get('schema', 1)}, this version reads {WITHOUT_SUMS} and {SCHEMA}; "
             "finish the run with the version that began it, or start again with --overwrite"
         )
-    for key in ("tensors", "best_tensors"):
-        if state[key] is not None and not TENSOR_FILE.fullmatch(state[key]):
-            raise RunError(f"{path}: {key} is {state[key]!r}; expected a name as train gives; start with --overwrite")
-    return state
+    return check_form(state, StoredState, path)
 
 
 def restore_checkpoint(
@@ -225,22 +230,26 @@ def restore_checkpoint(
     weights: dict[str, Tensor] = {}
     own: dict[str, dict[str, Tensor]] = {name: {} for name in modules or {}}
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "network":
-            weights[rest] = value
-        elif kind == "method":
-            module, _, field = rest.partition(".")
-            own.setdefault(module, {})[field] = value
-        elif kind == "optimizer":
-            index, _, field = rest.partition(".")
-            moments.setdefault(int(index), {})[field] = value
+    groups = optimizer.state_dict()["param_groups"]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     try:
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "network":
+                weights[rest] = value
+            elif kind == "method":
+                module, _, field = rest.partition(".")
+                own.setdefault(module, {})[field] = value
+            elif kind == "optimizer":
+                index, _, field = rest.partition(".")
+                if value.ndim and value.shape != parameters[int(index)].shape:
+                    raise ValueError(f"{name} is {list(value.shape)}")
+                moments.setdefault(int(index), {})[field] = value
         network.load_state_dict(weights)
         for name, values in own.items():
             (modules or {})[name].load_state_dict(values)
-        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    except (KeyError, ValueError, RuntimeError) as error:
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    except (LookupError, ValueError, RuntimeError) as error:
         raise RunError(f"{source}: does not fit this network: {error}; start again with --overwrite") from error
 
 

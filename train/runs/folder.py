@@ -28,11 +28,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.files import FileLock, sha256_once
+from spikebridge.pipeline.base.foreign_json import parse_json
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe, differences, dump_recipe, load_recipe
@@ -41,14 +43,15 @@ from spikebridge.train.errors import RunError, ShardMismatchError
 from spikebridge.train.runs.checkpoints import (
     BEFORE_FILE,
     STATE_FILE,
+    check_form,
     read_file,
     read_json,
     read_state,
     write_atomic,
     write_json,
 )
-from spikebridge.train.runs.result import SCHEMA, RunResult
-from spikebridge.train.runs.state import flatten_numbers
+from spikebridge.train.runs.result import SCHEMA, AnyResult, RunResult
+from spikebridge.train.runs.state import StoredState, flatten_numbers
 from spikebridge.train.runs.sums import require_file, require_seal, seal, sha256_start
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,15 @@ log = logging.getLogger(__name__)
 LOCK_FILE = ".lock"
 CONTAINER_SETTINGS = ("format", "codec", "samples_per_shard")
 """Settings of a shard set that change its files but neither samples nor their order."""
+RESTORE = "Put the file back from a copy, or train the run again with --overwrite."
+MetricsLine = dict[str, float | bool | list[float | None] | dict[str, float | None] | None]
+"""A line of metrics.jsonl."""
+
+
+class _Home(TypedDict):
+    """What says which shard set a run belongs to."""
+
+    shard_set: str
 
 
 class RunFolder:
@@ -135,9 +147,10 @@ class RunFolder:
                 + "\nchoose a new folder, give the same settings to continue it, or pass --overwrite to start again"
             )
         finished = self.result.exists()
-        record = read_result(self.path) if finished else self._newest_state()
+        record: Any = read_result(self.path) if finished else self._newest_state()
         if record is None:
             return "new"
+        check_form(record, _Home, self.result if finished else self.checkpoint)
         if record["shard_set"] != shard_set and (not contents or record.get("contents") != contents):
             raise ShardMismatchError(
                 f"{self.path} holds a run on another shard set:\n  - there {record['shard_set']}\n"
@@ -162,7 +175,7 @@ class RunFolder:
         if not self.config.exists():
             write_atomic(self.config, f"# recipe: {recipe.name}\n\n{dump_recipe(recipe)}".encode())
 
-    def _newest_state(self) -> dict[str, Any] | None:
+    def _newest_state(self) -> StoredState | None:
         """Return the state of the last checkpoint, or of the one before where it cannot be read."""
         try:
             return read_state(self.checkpoint) or read_state(self.checkpoint, BEFORE_FILE)
@@ -171,7 +184,7 @@ class RunFolder:
                 return state
             raise
 
-    def open_checkpoint(self) -> dict[str, Any] | None:
+    def open_checkpoint(self) -> StoredState | None:
         """Return the state of the last checkpoint, all of whose files are as they were written; None without one.
 
         Where the last one is damaged, the one before takes its place, with a warning.
@@ -198,14 +211,17 @@ class RunFolder:
             raise RunError(f"{damage}. No whole checkpoint is left; start again with --overwrite") from damage
         return None
 
-    def _require_committed(self, state: dict[str, Any]) -> None:
+    def _require_committed(self, state: StoredState) -> None:
         """Refuse a checkpoint of which a file is not what it was; one without sums passes."""
+        own = {f"{self.checkpoint.name}/{name}" for name in (state["tensors"], state["best_tensors"]) if name}
         for name, expected in state.get("files", {}).items():
             if name == self.metrics.name:
                 if sha256_start(self.metrics, state["metrics_bytes"]) != expected:
                     raise RunError(f"{self.metrics}: changed in the epochs that the checkpoint knows of")
-            else:
+            elif name in own or name in (self.config.name, self.init.name, self.prepared.name):
                 require_file(self.path / name, expected)
+            else:
+                raise RunError(f"{self.checkpoint}: names {show(name)}, which no checkpoint relies on")
 
     def committed_sums(self, metrics_bytes: int) -> dict[str, str]:
         """Return the SHA-256 of what a checkpoint relies on besides its own files, by name below the folder."""
@@ -231,9 +247,7 @@ class RunFolder:
                 try:
                     require_file(path, expected)
                 except RunError as error:
-                    raise RunError(
-                        f"{error}; put it back from a copy, or train the run again with --overwrite"
-                    ) from error
+                    raise RunError(f"{error}. {RESTORE}") from error
 
     def append_metrics(self, line: dict[str, Any]) -> int:
         """Add one line to metrics.jsonl; returns the file's new length in bytes. `sync_metrics` makes it durable.
@@ -343,29 +357,48 @@ def read_result(run_dir: str | Path) -> RunResult:
         if not run.path.exists():
             raise RunError(f"{run.path}: no such file or folder; expected a run, a folder written by train")
         raise RunError(f"{run.path}: no run here; expected a folder written by train")
-    result: RunResult = read_json(run.result)
+    result = read_json(run.result, dict[str, Any], remedy=RESTORE)
     require_seal(run.result, read_file(run.result), result, schema=SCHEMA)
-    return result
+    if result.get("schema", SCHEMA) not in range(1, SCHEMA + 1):
+        raise RunError(f"{run.result}: not of a schema that this version reads (1 to {SCHEMA}). {RESTORE}")
+    check_form(result, AnyResult, run.result, remedy=RESTORE)
+    confusion, classes = result.get("confusion"), result.get("classes", [])
+    if confusion and {len(classes)} != {len(confusion), *map(len, confusion)}:
+        raise RunError(f"{run.result}: confusion has not {len(classes)} rows and columns, one a class. {RESTORE}")
+    return cast(RunResult, result)
 
 
-def open_run(run_dir: str | Path) -> tuple[RunFolder, RunResult]:
+def open_run(run_dir: str | Path, *, complete: bool = True) -> tuple[RunFolder, RunResult]:
     """Open a finished run, all of whose files are as they were written.
+
+    Args:
+        run_dir: the run folder.
+        complete: refuse a result of an early version, which lacks something.
 
     Raises:
         RunError: as `read_result`, or a file of the run has changed.
     """
     run, result = RunFolder(run_dir), read_result(run_dir)
+    if complete:
+        check_form(result, RunResult, run.result, remedy=RESTORE)
     run.require_unchanged(result)
     return run, result
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
-    """Read the finished epochs of a run, in order; empty before the first."""
+    """Read the finished epochs of a run, in order; empty before the first.
+
+    Raises:
+        RunError: damaged.
+    """
     path = RunFolder(run_dir).metrics
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # a line being written has no end yet
-    return [json.loads(line) for line in lines]
+    lines = read_file(path).split(b"\n")[:-1]  # a line being written has no end yet
+    return [
+        parse_json(line, MetricsLine, source=f"{path}, line {number}", error=RunError, remedy=RESTORE)
+        for number, line in enumerate(lines, 1)
+    ]
 
 
 def contents_id(shards: ShardSet) -> str:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict, get_type_hints
+
+from spikebridge.pipeline.base.foreign_json import Count, Range, Sha256
 
 SCHEMA = 2
 """Version of the content; from 2 on it has sums."""
 
 
+Accuracy = Annotated[float, Range(0, 1)]
+NotNegative = Annotated[float, Range(0)]
+Threads = Annotated[int, Range(1, 1024)]
+"""CPU threads of torch, which starts them all when it is told so."""
+
+
 class SplitScores(TypedDict):
     """Accuracy (0 to 1) and loss (nats) of splits, with the best weights and with the last; None without samples."""
 
-    test_accuracy: float | None
-    test_loss: float | None
-    validation_accuracy: float | None
-    validation_loss: float | None
-    last_test_accuracy: float | None
-    last_test_loss: float | None
-    last_validation_accuracy: float | None
-    last_validation_loss: float | None
+    test_accuracy: Accuracy | None
+    test_loss: NotNegative | None
+    validation_accuracy: Accuracy | None
+    validation_loss: NotNegative | None
+    last_test_accuracy: Accuracy | None
+    last_test_loss: NotNegative | None
+    last_validation_accuracy: Accuracy | None
+    last_validation_loss: NotNegative | None
 
 
 class Imported(TypedDict):
@@ -28,8 +36,8 @@ class Imported(TypedDict):
     sha256: str
     epoch: int | None
     arch: str | None
-    tensors: int
-    fitted: int
+    tensors: Count
+    fitted: Count
     missing: list[str]
     unexpected: list[str]
     misfits: list[str]
@@ -59,37 +67,41 @@ class RunResult(SplitScores):
     selection: str
     """In words."""
     selection_split: str | None
-    best_epoch: int
-    epochs: int
-    steps: int
+    best_epoch: Count
+    epochs: Count
+    steps: Count
     classes: list[str]
-    confusion: list[list[int]] | None
+    confusion: list[list[Count]] | None
     """[K][K]: row = label, column = prediction."""
     firing_rates: dict[str, float] | None
     """Spikes per neuron and time step, by layer."""
-    samples: dict[str, int]
+    samples: dict[str, Count]
     """By split."""
-    static_images: int
+    static_images: Count
     """In the pool."""
-    parameters: int
+    parameters: Count
     seed: int
     device: str
     precision: NotRequired[str]
     """That training computed in."""
     tf32: NotRequired[dict[str, bool] | None]
     """Whether `convolutions` and `matrix_products` of fp32 were computed in TF32; None on a CPU."""
-    threads: int
-    processes: int
+    threads: Threads
+    processes: Annotated[int, Range(1, 2**20)]
     torch: str
     backend: NotRequired[str]
-    training_seconds: float
-    training_cpu_seconds: NotRequired[float | None]
-    energy_nj: NotRequired[float | None]
+    training_seconds: NotNegative
+    training_cpu_seconds: NotRequired[NotNegative | None]
+    energy_nj: NotRequired[NotNegative | None]
     """Per recording, estimated."""
-    files: NotRequired[dict[str, str]]
-    """SHA-256 by name below the run folder."""
-    self_sha256: NotRequired[str]
+    files: NotRequired[dict[str, Sha256]]
+    """By name below the run folder."""
+    self_sha256: NotRequired[Sha256]
     """Of result.json itself, see `runs.sums`."""
+
+
+AnyResult = TypedDict("AnyResult", get_type_hints(RunResult, include_extras=True), total=False)  # type: ignore[misc]
+"""A result of any version so far: what it has is of the types above, but it may lack anything."""
 
 
 def accuracy_of(result: SplitScores, split: str) -> float | None:

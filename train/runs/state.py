@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 
+from spikebridge.pipeline.base.foreign_json import Count, Pattern, Range, Sha256
 from spikebridge.train.losses import TransferLoss
+from spikebridge.train.runs.result import Accuracy, NotNegative, Threads
 
 
 def flatten_numbers(line: Mapping[str, Any]) -> dict[str, float | int]:
@@ -79,6 +81,37 @@ class TrainState:
         state = {"precision": "", "cpu_seconds": None, "epoch_cpu_seconds": 0.0, **state}
         values = {name: state[name] for name in cls.__dataclass_fields__}
         return cls(**{**values, "best": Best(**values["best"]) if values["best"] else None})
+
+
+class StoredBest(TypedDict):
+    """`Best` as JSON."""
+
+    epoch: Count
+    accuracy: Accuracy
+    loss: NotNegative
+
+
+class StoredState(TypedDict):
+    """The content of a checkpoint's `state.json`: `TrainState`, its files and their sums."""
+
+    schema: int
+    shard_set: str
+    threads: Threads
+    contents: str
+    processes: Annotated[int, Range(1, 2**20)]
+    precision: NotRequired[str]
+    epoch: Count
+    step: Count
+    seconds: NotNegative
+    epoch_seconds: NotNegative
+    cpu_seconds: NotRequired[NotNegative | None]
+    epoch_cpu_seconds: NotRequired[NotNegative]
+    metrics_bytes: Count
+    best: StoredBest | None
+    tensors: Annotated[str, Pattern(r"epoch-\d+-step-\d+\.safetensors", "epoch-NUMBER-step-NUMBER.safetensors")]
+    best_tensors: Annotated[str, Pattern(r"best-\d+\.safetensors", "best-NUMBER.safetensors")] | None
+    files: NotRequired[dict[str, Sha256]]
+    self_sha256: NotRequired[Sha256]
 
 
 class EpochSums:

@@ -164,7 +164,7 @@ def landscape(
     }
     with RunFolder(out).lock():
         if _claim(out, settings, overwrite=overwrite):
-            return dict(read_json(out / RESULT))
+            return read_json(out / RESULT, dict[str, Any])
         batch = evaluation_batch(recipe_from(result["recipe"], name=result.get("recipe_name", "")).train)
         score_at = _make_scorer(network, frames, points, seed=seed, batch_size=batch, recalibrated=recalibrated)
         with same_threads(int(result.get("threads", torch.get_num_threads()))):
@@ -321,7 +321,7 @@ def _claim(out: Path, settings: dict[str, Any], *, overwrite: bool) -> bool:
     """
     own = (SETTINGS, POINTS, TABLE, RESULT, *PLOTS)
     if (out / SETTINGS).exists():
-        there = read_json(out / SETTINGS)
+        there = read_json(out / SETTINGS, dict[str, Any])
         if there == settings and not overwrite:
             return (out / RESULT).exists()
         if not overwrite:

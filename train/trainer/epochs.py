@@ -17,6 +17,7 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.settings import TrainSettings, evaluation_batch
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.data.frames import Frames
+from spikebridge.train.errors import RunError
 from spikebridge.train.evaluation.recalibration import recalibrate
 from spikebridge.train.evaluation.score import Scores, score, split_frames
 from spikebridge.train.methods import Method, find_method
@@ -165,7 +166,9 @@ class Trainer:
         tensors = checkpoints.read_tensors(self.distributed.broadcast_bytes(content), source=path)
         checkpoints.restore_checkpoint(tensors, self.network, self.optimizer, self.method.modules, source=path)
         self.train_step.precision.restore(tensors)
-        rows = tensors["sums"]
+        rows = tensors.get("sums")
+        if rows is None or rows.shape[1:] != self.sums.vector.shape:
+            raise RunError(f"{path}: holds no sums of this run's epoch; start again with --overwrite")
         if len(rows) == self.distributed.world_size:
             self.sums.vector.copy_(rows[self.distributed.rank])
         elif self.distributed.is_main:

@@ -6,34 +6,22 @@ import random
 import shutil
 
 import pytest
-from fake_shards import FakeShardSet, tiny_recipe
-from interrupted import Stopper
-from run_folders import same_run
+from fake_shards import FakeShardSet
+from run_folders import RECIPE, STEPS, same_run, whole_and_half
 
-from spikebridge.train.errors import RunError, RunStoppedError, TrainError
+from spikebridge.train.errors import RunError, TrainError
 from spikebridge.train.evaluation.evaluate import evaluate
 from spikebridge.train.export.write import export
 from spikebridge.train.networks.initial_weights import read_start
 from spikebridge.train.report.records import load_run
-from spikebridge.train.runs.checkpoints import read_json, write_json
+from spikebridge.train.runs.checkpoints import write_json
 from spikebridge.train.runs.folder import open_run, read_result
-from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer.run import train
 
-RECIPE = tiny_recipe(width=0.05)
-STEPS = 9
 
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """A finished run, and the same stopped before its last step; read only."""
-    folder = tmp_path_factory.mktemp("runs")
-    shards, stop = FakeShardSet(folder / "shards"), StopRequest()
-    train(shards, RECIPE, folder / "whole", device="cpu")
-    options = {"checkpoint_every": "1", "progress": Stopper(stop, STEPS - 1)}
-    with pytest.raises(RunStoppedError):
-        train(shards, RECIPE, folder / "half", device="cpu", stop=stop, **options)
-    return folder
+@pytest.fixture
+def folders(made_once):
+    return whole_and_half(made_once)
 
 
 @pytest.fixture
@@ -62,9 +50,9 @@ def go_on(folders, run):
 def test_sums_name_every_file_of_a_run(folders):
     run, result = open_run(folders / "whole")
     assert {folders / "whole" / name for name in result["files"]} | {run.result} == set(files_of(folders / "whole"))
-    state = read_json(folders / "half" / "checkpoint" / "state.json")
+    state = json.loads((folders / "half" / "checkpoint" / "state.json").read_text())
     committed = {*state["files"], "metrics.csv", "checkpoint/state.json", "checkpoint/before.json"}
-    before = read_json(folders / "half" / "checkpoint" / "before.json")
+    before = json.loads((folders / "half" / "checkpoint" / "before.json").read_text())
     assert {str(p.relative_to(folders / "half")) for p in files_of(folders / "half")} == committed | {*before["files"]}
     assert (before["step"], state["step"]) == (STEPS - 2, STEPS - 1)
 
@@ -109,7 +97,7 @@ def test_no_changed_bit_of_an_unfinished_run_is_silent(folders, tmp_path, caplog
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(folders, copied, caplog):
     run = copied("half")
-    newest = run / "checkpoint" / read_json(run / "checkpoint" / "state.json")["tensors"]
+    newest = run / "checkpoint" / json.loads((run / "checkpoint" / "state.json").read_text())["tensors"]
     flip(newest, 8 * newest.stat().st_size - 1)
     go_on(folders, run)
     assert f"{newest}: changed since it was written" in caplog.text
@@ -141,7 +129,7 @@ def test_every_reader_of_a_run_compares_its_files(folders, copied, tmp_path, rea
     run = copied("whole")
     best = run / "weights" / "best.safetensors"
     flip(best, 8 * best.stat().st_size - 1)
-    with pytest.raises(RunError, match=r"best\.safetensors: changed since .*put it back from a copy"):
+    with pytest.raises(RunError, match=r"best\.safetensors: changed since .*Put the file back from a copy"):
         READERS[reader](run, FakeShardSet(folders / "shards"), tmp_path)
 
 
@@ -157,7 +145,7 @@ def test_runs_without_sums_are_taken_as_they_are(folders, copied):
 
 def test_a_checkpoint_without_sums_is_continued(folders, copied):
     run = copied("half")
-    state = read_json(run / "checkpoint" / "state.json")
+    state = json.loads((run / "checkpoint" / "state.json").read_text())
     older = {name: value for name, value in state.items() if name not in ("files", "self_sha256")}
     write_json(run / "checkpoint" / "state.json", {**older, "schema": 2})
     (run / "checkpoint" / "before.json").unlink()
