@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import math
 import re
+import threading
 import zipfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,27 @@ from spikebridge.pipeline.containers.packed import allowed
 
 MAX_BYTES = 2**32
 """Largest size of all arrays of a file together unless a reader says otherwise: 4 GiB."""
+
+
+_ONE_HEADER = threading.Lock()
+
+
+def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, order (true: Fortran's) and type that the header of an `.npy` file states, and stand behind it.
+
+    One thread at a time: numpy evaluates a header as Python's literals, and Python 3.11 can mistake two evaluations at
+    once for a fault of its own (SystemError: AST constructor recursion depth mismatch; not 3.12 and later).
+
+    Raises:
+        ValueError: not of version 1.0 or 2.0. numpy's parser also lets through whatever Python's own raises.
+    """
+    with _ONE_HEADER:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            return np.lib.format.read_array_header_1_0(file)
+        if version == (2, 0):
+            return np.lib.format.read_array_header_2_0(file)
+    raise ValueError(f"version {version} of the format")
 
 
 def read_npy(path: Path, *, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
@@ -90,13 +112,6 @@ def _parse(data: bytes, source: str) -> NDArray[Any]:
     """An array from the bytes of an `.npy` file; a view on them."""
     file = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read_header is None:
-            raise ValueError(f"version {version} of the format")
         shape, fortran_order, dtype = read_header(file)
         if dtype.hasobject:
             raise pickled(source)

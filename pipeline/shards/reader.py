@@ -24,6 +24,7 @@ from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.files import FileEntry, sha256_once
 from spikebridge.pipeline.base.foreign_json import Sha256, read_json
 from spikebridge.pipeline.base.installation import command
+from spikebridge.pipeline.containers import npy
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.codec import GZIP, MAX_RATIO, RAW, unpack
 from spikebridge.pipeline.shards.open_files import MOST_OPEN, OpenFiles
@@ -373,9 +374,7 @@ def read_index(path: Path, *, compare: Callable[[str], None] | None = None) -> N
         compare(hashlib.sha256(data).hexdigest())
     try:
         file = io.BytesIO(data)
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError("another version of the format")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        shape, _, dtype = npy.read_header(file)
     except Exception as error:  # numpy's parser of headers lets through whatever Python's own raises
         raise ShardSetError(f"{path}: cannot be read ({error}). Convert or copy the set again.") from error
     rows = len(data) - file.tell()
