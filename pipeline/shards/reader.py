@@ -353,6 +353,14 @@ class ShardSet:
                 f"{path}: row {row} names a place, size or class that cannot be: {index[row]}. "
                 "Convert or copy the set again."
             )
+        in_file = np.argsort(index["offset"], kind="stable")
+        begins, ends = index["offset"][in_file], (index["offset"] + index["length"])[in_file]
+        if (inner := begins[1:] < ends[:-1]).any():
+            first = int(np.argmax(inner))
+            raise ShardSetError(
+                f"{path}: row {in_file[first + 1]} begins inside row {in_file[first]}; expected bytes of its own. "
+                "Convert or copy the set again."
+            )
         return index
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -98,3 +99,15 @@ def test_real_recordings():
         found = (len(events), events.t[0], events.t[-1], events.x.sum(), events.y.sum(), events.p.sum())
         expected = ("events", "t_min_us", "t_max_us", "x_sum", "y_sum", "on_events")
         assert [int(value) for value in found] == [int(row[name]) for name in expected]
+
+
+@pytest.mark.parametrize("declared", [18, 10**10])
+def test_idx_files_are_unpacked_no_further_than_their_header_says(tmp_path, declared):
+    path = tmp_path / "images.gz"
+    head = b"\0\0\x08\x03" + b"".join(size.to_bytes(4, "big") for size in (declared // 9, 3, 3))
+    path.write_bytes(gzip.compress(head + bytes(2**24)))
+    tracemalloc.start()
+    with pytest.raises(LayoutError, match=r"more bytes behind its header|far more than"):
+        idx.read(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
