@@ -18,13 +18,13 @@ class Watched(DeviceStep):
 
     taken = ()
 
-    def launch(self):
+    def launch(self, samples):
         if not Watched.taken:
             with self.state_restored():
                 for _ in range(3):
-                    self.compute()
+                    self.compute(samples)
         Watched.taken = (*Watched.taken, int(self._step))
-        self.compute()
+        self.compute(samples)
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ def take_step(settings: Any, shards: Any, *, method: str | None = None, number: 
         watch.trace.peak_bytes = 0
         step.begin(0, 0, number)
         with watch, backends.use(by):
-            step.compute()
+            step.compute(settings.batch_size)
             trace.launches, trace.operations, watch.trace.peak_bytes = [], [], 0  # AdamW's state is made in the first
-            step.compute()
+            step.compute(settings.batch_size)
     return trace

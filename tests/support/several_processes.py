@@ -27,11 +27,16 @@ SHARED = {
 """Recipe and sizes of the runs that two processes make once for all tests; see `trained_by_two`."""
 
 
+RECORDED = "vgg, as a graph would hold its steps"
+
+
 def trained_by_two(made_once):
     """A folder with the runs of SHARED, made by two processes, after two others began with one and were killed."""
 
     def write(folder):
         plans = {name: {"double": True, "sizes": sizes, "recipe": recipe} for name, (recipe, sizes) in SHARED.items()}
+        # the last, because the processes then go on that way
+        plans[RECORDED] = {**plans["vgg"], "on_device": True, "options": {"residence": "device"}}
         kill = {"die_at": 5, "die_rank": 1, "options": {"checkpoint_every": "2"}}
         codes, said = train_processes(2, folder, "scnn, one killed", **plans["scnn, one killed"], **kill)
         assert codes[1] == -9

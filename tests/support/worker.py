@@ -19,6 +19,7 @@ from spikebridge.train.errors import RunStoppedError  # noqa: E402
 from spikebridge.train.signals import EXIT_CODES, stop_on_signals  # noqa: E402
 from spikebridge.train.trainer import epochs  # noqa: E402
 from spikebridge.train.trainer import run as loop  # noqa: E402
+from spikebridge.train.trainer.cuda_graph import DeviceStep  # noqa: E402
 
 make_network = epochs.make_network
 
@@ -51,6 +52,8 @@ def main(plan):
             before(self)
 
         epochs.Trainer._commit_or_stop = die
+    if plan.get("on_device"):
+        epochs.why_not_capturable, epochs.CudaGraphStep = lambda *_: None, DeviceStep
     shards = FakeShardSet(plan["shards"], **plan.get("sizes", {}))
     with stop_on_signals() as stop:
         loop.train(

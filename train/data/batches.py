@@ -6,7 +6,7 @@ n samples. Stored frames are [n,T,P,H,W]; a batch is a [T,B,P,H,W] view of sampl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from spikebridge.pipeline.shards.static_pool import StaticImages
 from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data import draws as random
 from spikebridge.train.data import order
-from spikebridge.train.data.frames import Frames, StoredRows, as_tensor, time_first
+from spikebridge.train.data.frames import Frames, StoredRows, as_tensor, time_first, to_device
 from spikebridge.train.data.mixing import AugmentationPlan
 from spikebridge.train.errors import MethodError, ShardMismatchError
 from spikebridge.train.losses import Mixture
@@ -53,6 +53,24 @@ class Batch:
     number: Tensor | None = None
     """0-d float64, `Method.number` of the step, in one that is recorded once and replayed; replaces the number that
     `static_stream` is given."""
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors but `number`."""
+        found = [getattr(self, each.name) for each in fields(self) if each.name != "number"]
+        found += [] if self.mixture is None else [self.mixture.labels, self.mixture.shares]
+        return [each for each in found if isinstance(each, Tensor)]
+
+    def copied(self, device: torch.device) -> Batch:
+        """Copy all tensors to memory of their own on a device."""
+
+        def copy(x: Tensor) -> Tensor:
+            return x.to(device, copy=True, memory_format=torch.contiguous_format)
+
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        found = {name: copy(value) if isinstance(value, Tensor) else value for name, value in found.items()}
+        if self.mixture is not None:
+            found["mixture"] = Mixture(copy(self.mixture.labels), copy(self.mixture.shares))
+        return Batch(**found)
 
 
 def static_stream(batch: Batch, probability: float) -> Tensor:
@@ -203,7 +221,7 @@ class TrainingBatches:
             stored = self._pool[rows.to(self._pool.device)]
         else:
             stored = as_tensor(self._pool[rows.cpu().numpy()])
-        images = stored.to(self._device).float() / 255  # [B,C,H,W]
+        images = to_device(stored, self._device).float() / 255  # [B,C,H,W]
         return images.expand(-1, self.sample_shape[1], -1, -1)  # [B,P,H,W]: one channel serves both polarities
 
     def sizes(self, index: int, *, world: int = 1) -> list[int]:
@@ -249,7 +267,7 @@ class TrainingBatches:
             batch_size = self._settings.batch_size
             partners = random.mixing_partners(len(self), batch_size, seed=seed, epoch=numbers, draws=draws)
         frames, shares = self._augmentation.apply(
-            lambda positions: self.frames.take(self._sequence[positions]).to(device),
+            lambda positions: to_device(self.frames.take(self._sequence[positions]), device),
             seed=seed,
             epoch=numbers,
             draws=draws,

@@ -107,6 +107,13 @@ class Frames:
             yield time_first(self.take(indices).to(device)), labels[indices].to(device)
 
 
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device; to a GPU from pinned memory, so that neither host nor device waits for the copy."""
+    if device.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
+
 class StoredRows:
     """Rows of stored numbers in memory, on any device.
 

@@ -20,6 +20,7 @@ class SimulatingMethod(Method):
 
     needs_static = True
     draw_from_pool = True
+    reads_pool = True
     data: TrainingBatches
     simulator: Simulator
 

@@ -38,6 +38,11 @@ class Distributed:
         self.rank, self.world_size, self.cpu_group = rank, world_size, cpu_group
 
     @property
+    def can_be_recorded(self) -> bool:
+        """Whether a CUDA graph can hold what the processes tell each other; NCCL's operations run on the device."""
+        return self.world_size == 1 or dist.get_backend() == "nccl"
+
+    @property
     def is_main(self) -> bool:
         """Whether this is the process that writes files and logs for all; no collective operation."""
         return self.rank == 0

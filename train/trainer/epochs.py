@@ -319,7 +319,7 @@ class Trainer:
         """
         train_step, epoch, step = self.train_step, self.state.epoch, self.state.step
         try:
-            if self.graph_step is not None and self.graph_step.is_full_batch(index):
+            if self.graph_step is not None and self.graph_step.takes(index):
                 return self.graph_step.step(epoch, index, step)
             return train_step.step(epoch, index, step, sums=self.sums, finite=self.finite)
         except (MemoryError, RuntimeError) as error:

@@ -12,6 +12,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,10 +28,14 @@ from spikebridge.train.losses import TransferLoss
 from spikebridge.train.methods import Method
 from spikebridge.train.networks.precision import Precision
 from spikebridge.train.runs.state import EpochSums
+from spikebridge.train.trainer.ahead import BatchesAhead
 from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.finite import FiniteWatch
 
 log = logging.getLogger(__name__)
+
+READ_AHEAD_FOR = {"cuda"}
+"""Kinds of device beside which the host has nothing to do but read; a CPU's cores are all computing."""
 
 InspectLoss = Callable[[TransferLoss, tuple[Tensor | None, Tensor | None]], None]
 """Inspects a loss and the streams it came from, before the update."""
@@ -62,6 +67,12 @@ class TrainStep:
     ) -> None:
         self.network, self.optimizer, self.method = network, optimizer, method
         self.data, self.distributed = data, distributed
+        self.own_batch: Callable[[int, int], Batch] = partial(
+            data.batch, rank=distributed.rank, world=distributed.world_size
+        )
+        """Return this process's share of batch `index` of an epoch, both 0-based."""
+        if device.type in READ_AHEAD_FOR and not data.on_device:
+            self.own_batch = BatchesAhead(data, device, rank=distributed.rank, world=distributed.world_size).batch
         self.precision = Precision(settings.precision, device)
         self._parts = settings.accumulate
         self._partners = (
@@ -87,13 +98,25 @@ class TrainStep:
             self._compute(micro, step, sums, lambda loss, given: finite.check_loss(loss, given, step=step))
         self._update()
 
-    def step_on_device(self, batch: Batch, step: Tensor, *, like: int, sums: EpochSums, finite: FiniteWatch) -> None:
-        """Take a step from a whole batch and its number (0-d int64) on the device; the host waits for nothing.
+    def step_on_device(
+        self, batch: Batch, step: Tensor, *, like: int, samples: int, sums: EpochSums, finite: FiniteWatch
+    ) -> None:
+        """Take a step on the device from a batch that is there; the host waits for nothing.
 
-        `like` is a step of the same phase, see `Method.phase`.
+        Args:
+            batch: this process's share of it.
+            step: 0-d int64.
+            like: a step of the same phase, see `Method.phase`.
+            samples: of the batch of all processes.
+            sums: takes in the losses.
+            finite: notes losses that are not finite.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        self._compute(MicroBatch(batch, None, ()), like, sums, lambda loss, _: finite.note(loss, step))
+        micro = MicroBatch(batch, None, ())
+        if (world := self.distributed.world_size) > 1:
+            sizes = tuple(len(range(rank, samples, world)) for rank in range(world))
+            micro = MicroBatch(batch, len(batch.labels) / samples, sizes)
+        self._compute(micro, like, sums, lambda loss, _: finite.note(loss, step))
         self._update()
 
     def _update(self) -> None:
@@ -115,7 +138,7 @@ class TrainStep:
         """Yield the micro-batches of this process; every process has as many."""
         rank, world = self.distributed.rank, self.distributed.world_size
         if world * self._parts == 1:
-            yield MicroBatch(self.data.batch(epoch, index), None, ())
+            yield MicroBatch(self.own_batch(epoch, index), None, ())
             return
         sizes = self.data.sizes(index, world=world * self._parts)
         for first in range(0, world * self._parts, world):

@@ -1,7 +1,6 @@
 """The simulator's Triton kernels give the recordings of its torch code: in Triton's interpreter, or on CUDA."""
 
 import importlib.util
-import os
 
 import pytest
 import torch
@@ -13,7 +12,9 @@ if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed: pip install '.[triton]'", allow_module_level=True)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined: at its first use
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")  # read when a kernel is defined
+        importlib.import_module("spikebridge.train.data.simulation_triton")
 
 
 def photographs(n, size, channels):
@@ -27,8 +28,10 @@ def photographs(n, size, channels):
     ("profile", "sensor", "reduction", "channels"),
     [("saccades", (14, 13), "bilinear", 1), ("smooth", (40, 30), "sum", 2)],
 )
-def test_recordings_are_those_of_torch(profile, sensor, reduction, channels):
+def test_recordings_are_those_of_torch(monkeypatch, profile, sensor, reduction, channels):
     """Roundings tip a count here and there; random numbers, settings and the path are the same."""
+    if DEVICE == "cpu":
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
     simulator = Simulator(
         {"sensor_size": sensor, "settings": {"reduction": reduction}}, (2, 2, 12, 12), profile=profile, seed=5
     )

@@ -15,7 +15,7 @@ from spikebridge.train.errors import DeviceError, DeviceMemoryError, NonFiniteEr
 from spikebridge.train.methods import find_method, kt
 from spikebridge.train.runs.folder import read_metrics
 from spikebridge.train.signals import StopRequest
-from spikebridge.train.trainer import epochs
+from spikebridge.train.trainer import epochs, step
 from spikebridge.train.trainer.cuda_graph import DeviceStep, why_not_capturable
 from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.memory import is_out_of_memory
@@ -43,8 +43,21 @@ def test_the_device_step_takes_the_same_updates(tmp_path, recipe):
     train(shards, chosen, tmp_path / "plain", device="cpu", graph=False)
     assert Watched.taken == ()
     train(shards, chosen, tmp_path / "device", device="cpu", residence="device")
-    assert Watched.taken == (0, 1, 2, 3, 5, 6, 7, 8)  # the partial batches are not among them
+    assert Watched.taken == tuple(range(10))  # the partial batches are among them
     same_run(tmp_path / "plain", tmp_path / "device")
+
+
+@pytest.mark.usefixtures("on_device")
+@pytest.mark.parametrize("recipe", [{}, {"method": "event_only", "augmentation": "crop+cutmix"}], ids=str)
+@pytest.mark.parametrize("residence", ["host", "disk"])
+def test_batches_that_are_copied_into_what_a_recording_reads_are_the_same(tmp_path, monkeypatch, residence, recipe):
+    """With the thread that reads ahead."""
+    shards, chosen = FakeShardSet(tmp_path / "shards"), tiny_recipe(**RECIPE, **recipe, epochs=2)
+    train(shards, chosen, tmp_path / "plain", device="cpu", graph=False)
+    monkeypatch.setattr(step, "READ_AHEAD_FOR", {"cpu"})
+    train(shards, chosen, tmp_path / "held", device="cpu", residence=residence)
+    assert Watched.taken == tuple(range(10))
+    same_run(tmp_path / "plain", tmp_path / "held")
 
 
 @pytest.mark.usefixtures("on_device")
@@ -54,8 +67,8 @@ def test_a_run_that_stopped_continues_with_the_same_bits(tmp_path):
     stop = StopRequest()
     compute = Watched.launch
 
-    def asks(self):
-        compute(self)
+    def asks(self, samples):
+        compute(self, samples)
         if Watched.taken[-1] == 6:
             stop.ask(15)
 
@@ -67,7 +80,7 @@ def test_a_run_that_stopped_continues_with_the_same_bits(tmp_path):
         Watched.launch = before
     Watched.taken = ()
     train(shards, chosen, tmp_path / "parts", device="cpu", residence="device")
-    assert Watched.taken == (7, 8)
+    assert Watched.taken == (7, 8, 9)
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -98,12 +111,18 @@ def test_what_keeps_a_step_from_being_recorded(tmp_path):
     class Derived(find_method("kt")):
         pass
 
+    class ByHost(Distributed):
+        can_be_recorded = False
+
     assert reason() is None
     assert reason(method=find_method("event_only")) is None
     assert "need CUDA" in reason(device=CPU)
-    assert "elsewhere (host)" in reason(residence="host")
+    assert reason(residence="host") is None
+    assert "reads images, and they are kept elsewhere (host)" in reason(
+        residence="host", method=find_method("simulate")
+    )
     assert "in parts" in reason(accumulate=2)
-    assert "several processes" in reason(distributed=Distributed(0, 2))
+    assert "not by NCCL" in reason(distributed=ByHost(0, 2))
     assert "no full batch" in reason(batch_size=25)
     assert "method kt" in reason(method=Derived)
 
@@ -112,8 +131,8 @@ class FakeCuda:
     """What a recording asks of torch.cuda; `capture` is called at the end of one."""
 
     def __init__(self, monkeypatch, capture=lambda: None):
-        self.streams, self.recorded, self.replays = [], 0, 0
-        for name in ("Stream", "current_stream", "stream", "graph", "CUDAGraph"):
+        self.streams, self.pools, self.recorded, self.replays = [], 0, 0, 0
+        for name in ("Stream", "current_stream", "stream", "graph", "graph_pool_handle", "CUDAGraph"):
             monkeypatch.setattr(torch.cuda, name, getattr(self, name))
         self.capture = capture
 
@@ -130,11 +149,15 @@ class FakeCuda:
         return contextlib.nullcontext()
 
     @contextlib.contextmanager
-    def graph(self, graph, *, stream):
-        assert stream is self
+    def graph(self, graph, *, pool, stream, capture_error_mode):
+        assert (pool, stream, capture_error_mode) == (self.pools, self, "thread_local")
         self.recorded += 1
         yield
         self.capture()
+
+    def graph_pool_handle(self):
+        self.pools += 1
+        return self.pools
 
     def CUDAGraph(self):  # noqa: N802
         return self
@@ -158,14 +181,15 @@ def test_streams_and_graphs_are_the_devices_own(tmp_path, recording):
     cuda = recording()
     record(tmp_path)
     assert set(cuda.streams) == {CPU}
-    assert cuda.replays == 2
+    assert cuda.replays == 3
 
 
 @pytest.mark.parametrize(("method", "phases"), [("kt", 1), ("pretrain", 2), ("distill", 2), ("simulate_pretrain", 2)])
 def test_each_phase_of_a_method_is_recorded_once(tmp_path, recording, method, phases):
+    """For each size of a batch, in memory that they share: batches of 10, 10 and 4."""
     cuda = recording()
     record(tmp_path, method=method, epochs=2, **({"teacher_steps": 1} if method == "distill" else {}))
-    assert (cuda.recorded, cuda.replays) == (phases, 4)
+    assert (cuda.pools, cuda.recorded, cuda.replays) == (phases, 2 * phases, 6)
 
 
 def test_a_graph_without_work_is_no_training(tmp_path, recording):
@@ -215,15 +239,16 @@ def test_the_clock_covers_what_the_device_does_behind_the_host(tmp_path, monkeyp
     monkeypatch.setattr(epochs.time, "perf_counter", lambda: clock[0])
 
     class Behind(DeviceStep):
-        def launch(self):
-            queue.append(self)
+        def launch(self, samples):
+            queue.append((self, samples))
 
     monkeypatch.setattr(epochs, "CudaGraphStep", Behind)
     rows = Distributed.gather_rows
 
     def wait(self, vector):
         while queue:
-            queue.pop().compute()
+            step, samples = queue.pop()
+            step.compute(samples)
             clock[0] += 8.0
         return rows(self, vector)
 

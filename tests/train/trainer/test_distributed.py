@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from conftest import ROOT
-from several_processes import SHARED, largest_difference, train_in_double, train_processes, trained_by_two
+from several_processes import RECORDED, SHARED, largest_difference, train_in_double, train_processes, trained_by_two
 
 from spikebridge.train.runs.folder import read_metrics, read_result
 from spikebridge.train.trainer.distributed import Distributed, local_device
@@ -26,6 +26,14 @@ def test_two_synchronized_processes_equal_one(made_once, tmp_path, monkeypatch, 
         for figure in FIGURES:
             assert mine[figure] == pytest.approx(theirs[figure], rel=1e-9), figure
     assert read_result(two)["processes"] == 2
+
+
+def test_two_processes_take_the_steps_that_a_graph_would_hold(made_once):
+    """All-reduce, gathered features and shared statistics included; the host is asked for nothing."""
+    runs = trained_by_two(made_once)
+    assert largest_difference(runs / "vgg", runs / RECORDED) == 0
+    lines = [[{n: line[n] for n in FIGURES} for line in read_metrics(runs / name)] for name in ("vgg", RECORDED)]
+    assert lines[0] == lines[1]
 
 
 @pytest.mark.long
