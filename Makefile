@@ -15,6 +15,7 @@ METHODS    ?= event_only,kt
 SEEDS      ?= 0,1,2
 GPU_PYTHON ?= $(PYTHON)
 SPIKINGJELLY ?=
+READERS    ?=
 GRID       ?= $(DATASET)
 ABLATE     ?=
 
@@ -105,8 +106,8 @@ report: train ## write the run's report again
 bench: bench-pipeline bench-train ## speed beside tonic and the published way of training, as ratios; takes SPIKINGJELLY=
 	@$(VENV)/bin/python tests/bench/bench_simulation.py
 
-bench-pipeline: $(READY) ## speed of the pipeline beside tonic, webdataset and SPIKINGJELLY=python; writes docs/results/
-	@$(VENV)/bin/python tests/bench/bench_pipeline.py --json docs/results/bench-pipeline-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY))
+bench-pipeline: $(READY) ## speed of the pipeline beside tonic, webdataset, SPIKINGJELLY=python, READERS=python; writes docs/results/
+	@$(VENV)/bin/python tests/bench/bench_pipeline.py --json docs/results/bench-pipeline-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY)) $(if $(READERS),--readers $(READERS))
 
 bench-train: $(READY) ## speed and memory of training on the CPU beside SPIKINGJELLY=python; writes docs/results/
 	@$(VENV)/bin/python tests/bench/bench_train.py --json docs/results/bench-train-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY))

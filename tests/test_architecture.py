@@ -54,7 +54,7 @@ PACKAGES = {
 INSTALLED = {
     "pipeline": """
         base        : distributed
-        containers  : h5py numpy
+        containers  : h5py llvmlite numba numpy
         events      : numba numpy
         images      : PIL numpy
         ui          : PIL click numpy tqdm

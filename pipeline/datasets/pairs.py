@@ -21,7 +21,7 @@ from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.datasets.layout import find_root
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.events.packing import PackedEvents, pack
+from spikebridge.pipeline.events.packing import CheckedEvents, pack
 from spikebridge.pipeline.images.decode import decode_image
 
 SIMULATION_NOTE = "simulated.json"
@@ -205,7 +205,7 @@ class PairReader:
         """
         raise NotImplementedError
 
-    def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> PackedEvents:
+    def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> CheckedEvents:
         """Read, check and pack one recording; a reader whose format has a faster way replaces this.
 
         Raises:

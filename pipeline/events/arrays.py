@@ -36,10 +36,92 @@ class Events:
     def __len__(self) -> int:
         return len(self.t)
 
+    @classmethod
+    def room(cls, count: int) -> Events:
+        """Return columns of a length whose content is still to be written."""
+        return cls(
+            np.empty(count, np.int64), np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count, np.uint8)
+        )
+
+    @property
+    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]]:
+        """Return t, x, y and p."""
+        return self.t, self.x, self.y, self.p
+
+    def part(self, rows: slice | NDArray[np.bool_]) -> Events:
+        """Return some of the events, without what is attached to all."""
+        return Events(self.t[rows], self.x[rows], self.y[rows], self.p[rows])
+
     @property
     def duration_us(self) -> int:
         """Return the time from the first to the last event in microseconds; 0 for none or one."""
         return int(self.t[-1]) - int(self.t[0]) if len(self) else 0
+
+
+class Checks:
+    """What the checks of a recording find, chunk by chunk."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first_us = self.last_us = 0
+        self.back: tuple[int, int] | None = None
+        """Number of the first event that is earlier than the one before it, and by how many microseconds."""
+        self.steps_back = 0
+        self.lowest = {"x": 2**63, "y": 2**63}
+        self.highest = {"x": -(2**63), "y": -(2**63), "p": 0}
+
+    def add(self, events: Events) -> None:
+        """Look at the next events."""
+        if not len(events):
+            return
+        t = events.t
+        if not self.count:
+            self.first_us = int(t[0])
+        elif int(t[0]) < self.last_us:
+            self._step_back(self.count, self.last_us - int(t[0]))
+        back = np.flatnonzero(t[1:] < t[:-1])  # a difference could wrap
+        if len(back):
+            i = int(back[0])
+            self._step_back(self.count + i + 1, int(t[i]) - int(t[i + 1]), len(back))
+        self.count += len(events)
+        self.last_us = int(t[-1])
+        for name, column in (("x", events.x), ("y", events.y)):
+            self.lowest[name] = min(self.lowest[name], int(column.min()))
+            self.highest[name] = max(self.highest[name], int(column.max()))
+        self.highest["p"] = max(self.highest["p"], int(events.p.max()))
+
+    def _step_back(self, event: int, us: int, steps: int = 1) -> None:
+        self.steps_back += steps
+        self.back = self.back or (event, us)
+
+    def require(self, *, sensor_size: tuple[int, int], source: str) -> None:
+        """Refuse events that binning would silently misplace on a sensor of (W, H) pixels.
+
+        Raises:
+            RecordingError: see `check_events`.
+        """
+        width, height = sensor_size
+        if not self.count:
+            raise RecordingError(f"{source}: no events; expected at least one.", reason="empty")
+        if self.back:
+            event, us = self.back
+            raise RecordingError(
+                f"{source}: event {event} is {us} us earlier than the event before it ({self.steps_back} such steps "
+                "back); expected time stamps in order. Sort or re-export the recording.",
+                reason="unsorted",
+            )
+        for name, limit in (("x", width), ("y", height)):
+            low, high = self.lowest[name], self.highest[name]
+            if low < 0 or high >= limit:
+                raise RecordingError(
+                    f"{source}: {name} runs from {low} to {high}; the sensor of {width}x{height} pixels allows "
+                    f"0 to {limit - 1}. Is this file from another camera?",
+                    reason="out_of_range",
+                )
+        if self.highest["p"] > 1:
+            raise RecordingError(
+                f"{source}: polarity {self.highest['p']} found; expected 0 (OFF) and 1 (ON).", reason="polarity"
+            )
 
 
 def check_events(events: Events, *, sensor_size: tuple[int, int], source: str) -> None:
@@ -49,26 +131,6 @@ def check_events(events: Events, *, sensor_size: tuple[int, int], source: str) -
         RecordingError: no events (`empty`), time stamps that go back (`unsorted`), coordinates off the sensor
             (`out_of_range`), or a polarity other than 0 and 1 (`polarity`).
     """
-    width, height = sensor_size
-    if len(events) == 0:
-        raise RecordingError(f"{source}: no events; expected at least one.", reason="empty")
-    back = np.flatnonzero(events.t[1:] < events.t[:-1])  # a difference could wrap
-    if len(back):
-        i = int(back[0]) + 1
-        raise RecordingError(
-            f"{source}: event {i} is {int(events.t[i - 1]) - int(events.t[i])} us earlier than the event before it "
-            f"({len(back)} such steps back); expected time stamps in order. Sort or re-export the recording.",
-            reason="unsorted",
-        )
-    for name, column, limit in (("x", events.x, width), ("y", events.y, height)):
-        low, high = int(column.min()), int(column.max())
-        if low < 0 or high >= limit:
-            raise RecordingError(
-                f"{source}: {name} runs from {low} to {high}; the sensor of {width}x{height} pixels allows "
-                f"0 to {limit - 1}. Is this file from another camera?",
-                reason="out_of_range",
-            )
-    if int(events.p.max()) > 1:
-        raise RecordingError(
-            f"{source}: polarity {int(events.p.max())} found; expected 0 (OFF) and 1 (ON).", reason="polarity"
-        )
+    checks = Checks()
+    checks.add(events)
+    checks.require(sensor_size=sensor_size, source=source)

@@ -1,6 +1,7 @@
 """Time bins: equal parts of a recording, windows of fixed length, or equal numbers of events.
 
-Axes: N events, T time bins. Bins are given as cuts [T + 1] int64: bin k holds the events cuts[k] to cuts[k + 1].
+Axes: N events, T time bins. Bins are given as cuts [T + 1] int64: bin k holds the events cuts[k] to cuts[k + 1]; of a
+long recording each chunk has its own.
 
     tonic's ToFrame         here                      differs
     n_time_bins=T           binning bins              -
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.events.packing import LONGEST_US, TIME_SHIFT, PackedEvents
+from spikebridge.pipeline.events.packing import LONGEST_US, TIME_SHIFT, CheckedEvents
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,8 @@ class Binning:
     events_per_bin: int = 0
     """Events of a bin; 0 shares out the recording's evenly; `count` only."""
 
-    def cuts(
-        self, events: PackedEvents, *, time_bins: int, span_us: int | None, rest: bool, source: str
-    ) -> NDArray[np.int64]:
-        """Return where the bins begin and end among the events.
+    def edges(self, events: CheckedEvents, *, time_bins: int, span_us: int | None, rest: bool, source: str) -> Edges:
+        """Return where the bins of a recording begin and end.
 
         Args:
             events: the recording.
@@ -61,19 +60,36 @@ class Binning:
                     "counts. Use fewer bins, or remove the recording.",
                     reason="too_short",
                 )
-            cuts = np.minimum(np.arange(time_bins + 1, dtype=np.int64) * each, len(events))
+            return Edges(np.arange(time_bins + 1, dtype=np.int64) * each, of_time=False, rest=rest)
+        length = self.window_us if self.mode == "window" else bin_us(events, time_bins, span_us, source)
+        first = 0 if span_us is None else -events.start_us  # of the first bin, counted from the first event
+        times = first + np.arange(time_bins + 1, dtype=np.int64) * length
+        return Edges(np.minimum(times, LONGEST_US), of_time=True, rest=rest)  # later ones would not fit into a word
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Where the T bins of a recording begin and end."""
+
+    at: NDArray[np.int64]
+    """[T + 1] microseconds from the first event, or numbers of events."""
+    of_time: bool
+    """Which of the two."""
+    rest: bool
+    """The last bin takes all that comes after it."""
+
+    def cuts(self, words: NDArray[np.int64], before: int) -> NDArray[np.int64]:
+        """Return where the bins begin and end [T + 1] among words [N] of the recording, behind `before` others."""
+        if self.of_time:
+            cuts = np.searchsorted(words, self.at << TIME_SHIFT).astype(np.int64)
         else:
-            length = self.window_us if self.mode == "window" else bin_us(events, time_bins, span_us, source)
-            first = 0 if span_us is None else -events.start_us  # of the first bin, counted from the first event
-            edges = first + np.arange(time_bins + 1, dtype=np.int64) * length
-            edges = np.minimum(edges, LONGEST_US)  # later ones would not fit into a word
-            cuts = np.searchsorted(events.words, edges << TIME_SHIFT).astype(np.int64)
-        if rest:
-            cuts[-1] = len(events)
+            cuts = np.clip(self.at - before, 0, len(words))
+        if self.rest:
+            cuts[-1] = len(words)
         return cuts
 
 
-def bin_us(events: PackedEvents, time_bins: int, span_us: int | None, source: str) -> int:
+def bin_us(events: CheckedEvents, time_bins: int, span_us: int | None, source: str) -> int:
     """Return the length of each of T equal bins, floor(duration / T).
 
     Raises:

@@ -5,13 +5,19 @@ Axes: N events. Filters work in the order of `Filters`; each gets the events tha
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.packing import KEPT_EVENTS, CheckedEvents, pack_chunks
+
+Chunks = Callable[[], Iterator[Events]]
+"""Begins a pass over the events of a recording."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,10 @@ class Filters:
     def __bool__(self) -> bool:
         return self != Filters()
 
-    def apply(self, events: Events, *, source: str) -> tuple[Events, dict[str, int]]:
-        """Filter a checked recording.
+    def apply(
+        self, events: CheckedEvents, *, source: str, most: int = KEPT_EVENTS
+    ) -> tuple[CheckedEvents, dict[str, int]]:
+        """Filter a checked recording, in as many passes as the filters in use need.
 
         Returns:
             The events kept, and how many each filter in use took out.
@@ -45,35 +53,49 @@ class Filters:
         Raises:
             RecordingError: no event is left (`filtered`).
         """
-        from spikebridge.pipeline.events import filters_kernel as kernel
-
-        left, taken = events, dict.fromkeys(self.names(), 0)
+        taken = dict.fromkeys(self.names(), 0)
+        chunks: Chunks = events.columns
         for name in taken:
-            if name == "time_window":
-                start, stop = self.time_window_us
-                since = left.t - left.t[0]
-                kept = (since >= start) & (since < stop)
-            elif name == "hot_pixels":
-                kept = ~_find_hot_events(left, self.hot_pixels)
-            else:
-                kept = np.empty(len(left), np.bool_)
-                latest_us = np.full(
-                    (int(left.y.max()) + 3, int(left.x.max()) + 3), NEVER_US, np.int64
-                )  # a pixel of margin
-                if name == "refractory":
-                    kernel.refractory(left.t, left.x, left.y, self.refractory_us, latest_us, kept)
-                else:
-                    kernel.background(left.t, left.x, left.y, self.background_us, latest_us, kept)
-            taken[name] = len(left) - int(np.count_nonzero(kept))
-            left = Events(left.t[kept], left.x[kept], left.y[kept], left.p[kept])
-            if not len(left):
-                counts = ", ".join(f"{name} {count:,}" for name, count in taken.items() if count)
-                raise RecordingError(
-                    f"{source}: no event of {len(events):,} is left after filtering ({counts}). Use milder filters, or "
-                    "remove the recording.",
-                    reason="filtered",
-                )
+            chunks = self._filtered(name, chunks, events, taken)
+        try:
+            left = pack_chunks(chunks, sensor_size=events.extent, source=source, likely=len(events), most=most)
+        except RecordingError as error:
+            counts = ", ".join(f"{name} {count:,}" for name, count in taken.items() if count)
+            raise RecordingError(
+                f"{source}: no event of {len(events):,} is left after filtering ({counts}). Use milder filters, or "
+                "remove the recording.",
+                reason="filtered",
+            ) from error
         return left, taken
+
+    def _filtered(self, name: str, chunks: Chunks, events: CheckedEvents, taken: dict[str, int]) -> Chunks:
+        """Return passes over what a filter keeps of other passes; a pass counts in `taken` what it takes out."""
+        hot = cache(lambda: _find_hot_pixels(chunks(), self.hot_pixels, events.extent))  # [H,W]
+
+        def passes() -> Iterator[Events]:
+            from spikebridge.pipeline.events import filters_kernel as kernel
+
+            latest_us = np.full((events.extent[1] + 2, events.extent[0] + 2), NEVER_US, np.int64)  # a pixel of margin
+            taken[name] = 0
+            for chunk in chunks():
+                if name == "time_window":
+                    start, stop = self.time_window_us
+                    since = chunk.t - events.start_us
+                    kept = (since >= start) & (since < stop)
+                elif name == "hot_pixels":
+                    kept = ~hot()[chunk.y, chunk.x]
+                else:
+                    kept = np.empty(len(chunk), np.bool_)
+                    run, time_us = (
+                        (kernel.refractory, self.refractory_us)
+                        if name == "refractory"
+                        else (kernel.background, self.background_us)
+                    )
+                    run(chunk.t, chunk.x, chunk.y, time_us, latest_us, kept)
+                taken[name] += len(chunk) - int(np.count_nonzero(kept))
+                yield chunk.part(kept)
+
+        return passes
 
     def names(self) -> tuple[str, ...]:
         """Return the filters in use, in their order."""
@@ -90,9 +112,12 @@ NEVER_US = -(2**62)
 """Time of the last event of a pixel that had none."""
 
 
-def _find_hot_events(events: Events, factor: float) -> NDArray[np.bool_]:
-    """Mark events of pixels with more than `factor` times the mean of the pixels with any."""
-    width = int(events.x.max()) + 1
-    pixel = events.y.astype(np.int64) * width + events.x
-    counts = np.bincount(pixel)
-    return (counts > factor * len(events) / np.count_nonzero(counts))[pixel]
+def _find_hot_pixels(chunks: Iterable[Events], factor: float, extent: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mark the pixels [H,W] with more than `factor` times the mean of the pixels with any event."""
+    from spikebridge.pipeline.events import framing_kernel as kernel
+
+    by_polarity = np.zeros((2, extent[1], extent[0]), np.int32)
+    for chunk in chunks:
+        kernel.count_pixels(chunk.x, chunk.y, chunk.p, by_polarity)
+    counts = by_polarity.sum(0)
+    return counts > factor * counts.sum() / max(np.count_nonzero(counts), 1)

@@ -7,6 +7,7 @@ scattered straight into the small frame with its weights, and no frame of the se
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.events.binning import Binning, bin_us
-from spikebridge.pipeline.events.packing import X_MASK, X_SHIFT, Y_MASK, Y_SHIFT, PackedEvents
+from spikebridge.pipeline.events.binning import Binning, Edges, bin_us
+from spikebridge.pipeline.events.packing import X_MASK, X_SHIFT, Y_MASK, Y_SHIFT, CheckedEvents
 from spikebridge.pipeline.events.rates import rate_frames
 from spikebridge.pipeline.events.resize import aligned_weights
 
@@ -48,7 +49,7 @@ def narrow(frames: NDArray[Any], dtype: str) -> tuple[NDArray[Any], int, int]:
 
 
 def to_frames(
-    events: PackedEvents,
+    events: CheckedEvents,
     *,
     time_bins: int,
     size: int,
@@ -100,9 +101,9 @@ def to_frames(
     if reduction == "frequency":
         return _compute_rates(events, time_bins, size, box, span_us, source)
     rest = reduction in ("frequency", "event") and binning.mode == "bins"
-    cuts = binning.cuts(events, time_bins=time_bins, span_us=span_us, rest=rest, source=source)
+    edges = binning.edges(events, time_bins=time_bins, span_us=span_us, rest=rest, source=source)
     frames, used, saturated, clipped = (_sum_weights if reduction == "bilinear" else _count_events)(
-        events, cuts, size, box, np.dtype(dtype), reduction == "event"
+        events, edges, size, box, np.dtype(dtype), reduction == "event"
     )
     if crop and not used:
         _require_inside(events, crop, source)
@@ -110,7 +111,7 @@ def to_frames(
 
 
 def _count_events(
-    events: PackedEvents, cuts: NDArray[np.int64], size: int, box: Box, dtype: np.dtype[np.generic], once: bool
+    events: CheckedEvents, edges: Edges, size: int, box: Box, dtype: np.dtype[np.generic], once: bool
 ) -> tuple[NDArray[np.generic], int, int, int]:
     """Return saturating counts per cell, the events used, the saturated cells, and the events that these lack.
 
@@ -118,15 +119,25 @@ def _count_events(
     """
     from spikebridge.pipeline.events import framing_kernel as kernel
 
-    counts = np.zeros((len(cuts) - 1, 2, size, size), np.uint32)
+    counts = np.zeros((len(edges.at) - 1, 2, size, size), np.uint32)
     frames = np.empty(counts.shape, dtype)
     columns, rows = cell_tables(events.extent, box, size)
-    used = kernel.scatter_counts(events.words, cuts, columns, rows, counts.reshape(-1), 2 * size * size)
+    used = 0
+    for words, cuts in _cut(events, edges):
+        used += kernel.scatter_counts(words, cuts, columns, rows, counts.reshape(-1), 2 * size * size)
     limit = 1 if once else int(np.iinfo(dtype).max)  # type: ignore[type-var]
     saturated = kernel.saturate(counts.reshape(-1), limit, frames.reshape(-1))
     if once or not saturated:
         return frames, used, 0, 0
     return frames, used, saturated, int((counts[counts > limit] - np.uint32(limit)).sum(dtype=np.int64))
+
+
+def _cut(events: CheckedEvents, edges: Edges) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield the words of a recording in chunks, with the cuts of its bins among them."""
+    before = 0
+    for words in events.chunks():
+        yield words, edges.cuts(words, before)
+        before += len(words)
 
 
 @lru_cache(maxsize=4096)
@@ -145,15 +156,17 @@ def cell_tables(extent: tuple[int, int], box: Box, size: int) -> tuple[NDArray[n
 
 
 def _sum_weights(
-    events: PackedEvents, cuts: NDArray[np.int64], size: int, box: Box, dtype: np.dtype[np.generic], _once: bool
+    events: CheckedEvents, edges: Edges, size: int, box: Box, dtype: np.dtype[np.generic], _once: bool
 ) -> tuple[NDArray[np.generic], int, int, int]:
     """Return sums of the weights per cell, the events used, the cells beyond the type, and the events they lack."""
     from spikebridge.pipeline.events import framing_kernel as kernel
 
     left, top, right, bottom = box
-    weights = np.zeros((len(cuts) - 1, 2, size, size), np.float32)
+    weights = np.zeros((len(edges.at) - 1, 2, size, size), np.float32)
     axes = (*aligned_weights(right - left, size), *aligned_weights(bottom - top, size))
-    used = kernel.scatter_weights(events.words, cuts, left, top, *axes, weights)
+    used = 0
+    for words, cuts in _cut(events, edges):
+        used += kernel.scatter_weights(words, cuts, left, top, *axes, weights)
     limit = np.float32(np.finfo(dtype).max)  # type: ignore[type-var]
     saturated = int(np.count_nonzero(weights > limit))
     clipped = int((weights[weights > limit] - limit).sum(dtype=np.float64)) if saturated else 0
@@ -161,7 +174,7 @@ def _sum_weights(
 
 
 def _compute_rates(
-    events: PackedEvents, time_bins: int, size: int, box: Box, span_us: int | None, source: str
+    events: CheckedEvents, time_bins: int, size: int, box: Box, span_us: int | None, source: str
 ) -> RecordingFrames:
     """Return relative rates; the largest is that of the whole sensor, also where a box is cut out."""
     bin_us(events, time_bins, span_us, source)  # refuses what is too short
@@ -169,18 +182,20 @@ def _compute_rates(
     if not inside:
         _require_inside(events, box, source)
     start, duration = (events.start_us, events.duration_us) if span_us is None else (0, span_us)
-    columns = events.unpack()
-    frames = rate_frames(columns, start_us=start, duration_us=duration, time_bins=time_bins, size=size, box=box)
+    frames = rate_frames(events, start_us=start, duration_us=duration, time_bins=time_bins, size=size, box=box)
     return RecordingFrames(frames, len(events) - inside, 0)
 
 
-def _count_inside(events: PackedEvents, box: Box) -> int:
+def _count_inside(events: CheckedEvents, box: Box) -> int:
     left, top, right, bottom = box
-    x, y = events.words >> X_SHIFT & X_MASK, events.words >> Y_SHIFT & Y_MASK
-    return int(np.count_nonzero((x >= left) & (x < right) & (y >= top) & (y < bottom)))
+    inside = 0
+    for words in events.chunks():
+        x, y = words >> X_SHIFT & X_MASK, words >> Y_SHIFT & Y_MASK
+        inside += int(np.count_nonzero((x >= left) & (x < right) & (y >= top) & (y < bottom)))
+    return inside
 
 
-def _require_inside(events: PackedEvents, box: Box, source: str) -> None:
+def _require_inside(events: CheckedEvents, box: Box, source: str) -> None:
     if _count_inside(events, box):
         return
     left, top, right, bottom = box

@@ -7,13 +7,14 @@ it (6.3 days), 12 of x, 11 of y, 1 of polarity. Words in order of time can be cu
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.events.arrays import Events, check_events
+from spikebridge.pipeline.events.arrays import Checks, Events
 
 TIME_SHIFT, X_SHIFT, Y_SHIFT = 24, 12, 1
 X_MASK, Y_MASK = 0xFFF, 0x7FF
@@ -21,6 +22,8 @@ LARGEST_SENSOR = (X_MASK + 1, Y_MASK + 1)
 """(W, H) in pixels that a word has room for."""
 LONGEST_US = 2 ** (63 - TIME_SHIFT) - 1
 """Longest recording that a word has room for, in microseconds."""
+KEPT_EVENTS = 2**24
+"""A recording of more events is not kept in memory (as words: 134 MB)."""
 
 
 @dataclass(frozen=True)
@@ -48,36 +51,170 @@ class PackedEvents:
 
     def sha256(self) -> str:
         """Return the hash of the events: equal for a copy of a recording under another name or with shifted times."""
-        return hashlib.sha256(self.words.astype("<i8", copy=False).tobytes()).hexdigest()
+        return hashlib.sha256(self.words.astype("<i8", copy=False).data).hexdigest()
+
+    def chunks(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the words: all at once."""
+        yield self.words
+
+    def columns(self) -> Iterator[Events]:
+        """Yield the events as columns, their times as the file counts them: all at once."""
+        yield self.unpack()
 
     def unpack(self) -> Events:
         """Return the events as columns, their times as the file counts them."""
-        words = self.words
-        return Events(
-            t=(words >> TIME_SHIFT) + self.start_us,
-            x=(words >> X_SHIFT & X_MASK).astype(np.int32),
-            y=(words >> Y_SHIFT & Y_MASK).astype(np.int32),
-            p=(words & 1).astype(np.uint8),
-        )
+        return _unpack(self.words, self.start_us)
+
+
+@dataclass(frozen=True)
+class LongEvents:
+    """A checked recording that does not lie in memory: it is decoded anew whenever it is gone over."""
+
+    passes: Callable[[], Iterator[NDArray[np.int64]]]
+    """Begins a pass over the words, in chunks, each valid until the next is asked for."""
+    count: int
+    duration_us: int
+    """Time from the first to the last event."""
+    digest: str
+    start_us: int
+    """This and the following: see `PackedEvents`."""
+    extent: tuple[int, int]
+    overflow_markers: int = 0
+    passed_over: tuple[tuple[str, int], ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def sha256(self) -> str:
+        """Return the hash of the events, that of `PackedEvents`."""
+        return self.digest
+
+    def chunks(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the words in chunks."""
+        return self.passes()
+
+    def columns(self) -> Iterator[Events]:
+        """Yield the events as columns, in chunks."""
+        return (_unpack(words, self.start_us) for words in self.passes())
+
+
+CheckedEvents = PackedEvents | LongEvents
+
+
+def _unpack(words: NDArray[np.int64], start_us: int) -> Events:
+    return Events(
+        t=(words >> TIME_SHIFT) + start_us,
+        x=(words >> X_SHIFT & X_MASK).astype(np.int32),
+        y=(words >> Y_SHIFT & Y_MASK).astype(np.int32),
+        p=(words & 1).astype(np.uint8),
+    )
 
 
 def pack(events: Events, *, sensor_size: tuple[int, int], source: str) -> PackedEvents:
-    """Check events against a sensor of (W, H) pixels and pack them, in one compiled pass.
+    """Check events against a sensor of (W, H) pixels and pack them.
 
     Raises:
         RecordingError: see `check_events`; or longer than 6 days (`too_long`).
     """
-    from spikebridge.pipeline.events import packing_kernel as kernel
+    packed = pack_chunks(lambda: iter((events,)), sensor_size=sensor_size, source=source, most=len(events))
+    assert isinstance(packed, PackedEvents)
+    return packed
 
-    words = np.empty(len(events), np.int64)
-    width, height = (min(size, room) for size, room in zip(sensor_size, LARGEST_SENSOR, strict=True))
-    fine, right, bottom = kernel.pack_columns(events.t, events.x, events.y, events.p, width, height, words)
-    if not fine:
-        check_events(events, sensor_size=(width, height), source=source)
-        raise RecordingError(
-            f"{source}: {events.duration_us / 1e6:,.0f} s from the first event to the last; up to "
-            f"{LONGEST_US / 1e6:,.0f} s can be packed. Cut the recording, or correct the unit of its time stamps.",
-            reason="too_long",
+
+def pack_chunks(
+    chunks: Callable[[], Iterator[Events]],
+    *,
+    sensor_size: tuple[int, int],
+    source: str,
+    likely: int = 0,
+    most: int = KEPT_EVENTS,
+) -> CheckedEvents:
+    """Check the events of a recording against a sensor of (W, H) pixels, and pack them.
+
+    Args:
+        chunks: begins a pass over the events; what they are annotated with counts in the last chunk.
+        sensor_size: (W, H) in pixels.
+        source: file name for messages.
+        likely: number of events, as far as it is known before: room is made for it.
+        most: recordings of more events are not kept in memory.
+
+    Raises:
+        RecordingError: as `pack`.
+    """
+    size = (min(sensor_size[0], LARGEST_SENSOR[0]), min(sensor_size[1], LARGEST_SENSOR[1]))
+    packer, digest, chunk = _Packer(size), hashlib.sha256(), None
+    room, count, keeping = np.empty(min(likely, most), np.int64), 0, True
+    for chunk in chunks():
+        if keeping and count + len(chunk) > most:  # from here on the hash is all that is kept
+            digest.update(room[:count].astype("<i8", copy=False).data)
+            room, keeping = np.empty(0, np.int64), False
+        start = count if keeping else 0
+        if start + len(chunk) > len(room):
+            grown = np.empty(min(max(2 * len(room), start + len(chunk)), most) if keeping else len(chunk), np.int64)
+            grown[:start] = room[:start]
+            room = grown
+        words = room[start : start + len(chunk)]
+        if not packer.pack(chunk, words):
+            raise _refusal(chunks, size, source)
+        if not keeping:
+            digest.update(words.astype("<i8", copy=False).data)
+        count += len(chunk)
+    if not count:
+        raise _refusal(chunks, size, source)
+    assert chunk is not None
+    assert packer.start_us is not None
+    about = (packer.start_us, packer.extent, chunk.overflow_markers, chunk.passed_over, chunk.doubts)
+    if keeping:
+        return PackedEvents(room[:count], *about)
+
+    def passes() -> Iterator[NDArray[np.int64]]:
+        again, room = _Packer(size), np.empty(0, np.int64)
+        for chunk in filter(len, chunks()):
+            if len(chunk) > len(room):
+                room = np.empty(len(chunk), np.int64)
+            again.pack(chunk, room[: len(chunk)])
+            yield room[: len(chunk)]
+
+    return LongEvents(passes, count, packer.latest_us - packer.start_us, digest.hexdigest(), *about)
+
+
+class _Packer:
+    """Packs the chunks of a recording one after the other."""
+
+    def __init__(self, sensor_size: tuple[int, int]) -> None:
+        self.sensor_size = sensor_size
+        self.start_us: int | None = None
+        self.latest_us = 0
+        self.extent = (0, 0)
+
+    def pack(self, events: Events, words: NDArray[np.int64]) -> bool:
+        """Fill the words from events; False where a check fails."""
+        from spikebridge.pipeline.events import packing_kernel as kernel
+
+        if not len(events):
+            return True
+        if self.start_us is None:
+            self.start_us = self.latest_us = int(events.t[0])
+        fine, right, bottom = kernel.pack_columns(
+            events.t, events.x, events.y, events.p, *self.sensor_size, self.start_us, self.latest_us, words
         )
-    carried = (events.overflow_markers, events.passed_over, events.doubts)
-    return PackedEvents(words, int(events.t[0]), (right, bottom), *carried)
+        self.latest_us = int(events.t[-1])
+        self.extent = (max(self.extent[0], right), max(self.extent[1], bottom))
+        return bool(fine)
+
+
+def _refusal(chunks: Callable[[], Iterator[Events]], sensor_size: tuple[int, int], source: str) -> RecordingError:
+    """Return the error of a recording that a check refuses, found by looking at all of its events."""
+    checks = Checks()
+    for chunk in chunks():
+        checks.add(chunk)
+    try:
+        checks.require(sensor_size=sensor_size, source=source)
+    except RecordingError as error:
+        return error
+    return RecordingError(
+        f"{source}: {(checks.last_us - checks.first_us) / 1e6:,.0f} s from the first event to the last; up to "
+        f"{LONGEST_US / 1e6:,.0f} s can be packed. Cut the recording, or correct the unit of its time stamps.",
+        reason="too_long",
+    )

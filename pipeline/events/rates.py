@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.packing import CheckedEvents
 from spikebridge.pipeline.events.resize import centred_samples
 
 SMALLEST_RATE = np.float16(1e-5)
@@ -21,7 +21,7 @@ SMALLEST_RATE = np.float16(1e-5)
 
 
 def rate_frames(
-    events: Events,
+    events: CheckedEvents,
     *,
     start_us: int,
     duration_us: int,
@@ -44,19 +44,29 @@ def rate_frames(
     from spikebridge.pipeline.events import framing_kernel as kernel
 
     left, top, right, bottom = box
-    counts = np.zeros(
-        (2, max(bottom, int(events.y.max()) + 1), max(right, int(events.x.max()) + 1)), np.int32
-    )  # [P,H,W]
+    counts = np.zeros((2, max(bottom, events.extent[1]), max(right, events.extent[0])), np.int32)  # [P,H,W]
     lengths = bin_lengths(duration_us, time_bins)
-    inner = np.searchsorted(events.t, start_us + np.arange(1, time_bins) * lengths[0])
-    edges = [0, *inner.tolist(), len(events)]
+    inner = start_us + np.arange(1, time_bins) * lengths[0]
     frames = np.empty((time_bins, 2, size, size), np.float16)
-    for step, length in enumerate(lengths.tolist()):
-        part = slice(edges[step], edges[step + 1])
-        counts[:] = 0
-        kernel.count_pixels(events.x[part], events.y[part], events.p[part], counts)
+
+    def finish(step: int) -> None:
         peaks = counts.max(axis=(1, 2), keepdims=True)  # [P,1,1]
-        frames[step] = _resize_rates(counts[:, top:bottom, left:right], peaks, length, size)
+        frames[step] = _resize_rates(counts[:, top:bottom, left:right], peaks, int(lengths[step]), size)
+        counts[:] = 0
+
+    step = 0
+    for chunk in events.columns():
+        edges = [0, *np.searchsorted(chunk.t, inner).tolist(), len(chunk)]
+        last = int(np.searchsorted(inner, chunk.t[-1], "right"))  # the bin that the next chunk goes on with
+        while True:
+            part = slice(edges[step], edges[step + 1])
+            kernel.count_pixels(chunk.x[part], chunk.y[part], chunk.p[part], counts)
+            if step == last:
+                break
+            finish(step)
+            step += 1
+    for empty in range(step, time_bins):
+        finish(empty)
     return frames
 
 

@@ -17,6 +17,8 @@ from spikebridge.pipeline.base.errors import RecordingError, SettingsError
 from spikebridge.pipeline.events import packing
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import X_SHIFT, Y_SHIFT, PackedEvents
+from spikebridge.pipeline.formats.decoded import Facts, Pass, Stream
+from spikebridge.pipeline.formats.source import Source
 
 RECORD_BYTES = 5
 MAX_TIME_US = 2**23 - 1
@@ -28,36 +30,47 @@ OVERFLOW_US = 2**13
 
 
 def decode(data: bytes, *, source: str) -> tuple[Events, int]:
-    """Decode the bytes of one `.bin` file.
-
-    Args:
-        data: the whole file.
-        source: file name for messages.
+    """Decode all events of a file, `data`, at once; see `stream`.
 
     Returns:
-        The events, overflow markers removed and their time added (t as stored otherwise, not shifted), and the number
-        of markers.
+        The events, and the number of overflow markers, which are also attached to them.
+    """
+    found = stream(Source.of_bytes(data, source)).decoded()
+    return replace(found.events, overflow_markers=found.facts.overflow_markers), found.facts.overflow_markers
+
+
+def stream(source: Source) -> Stream:
+    """Return the events of a file, overflow markers removed and their time added (t as stored otherwise, not shifted).
 
     Raises:
         RecordingError: the file is empty (`empty`) or its length is no multiple of 5 (`truncated`).
     """
-    if not data:
-        raise RecordingError(f"{source}: 0 bytes; expected 5 bytes per event. Copy the file again.", reason="empty")
-    if len(data) % RECORD_BYTES:
+    if not source.size:
         raise RecordingError(
-            f"{source}: {len(data)} bytes is no multiple of 5; expected 5 bytes per event, so the file is truncated. "
-            "Copy it again.",
+            f"{source.name}: 0 bytes; expected 5 bytes per event. Copy the file again.", reason="empty"
+        )
+    if source.size % RECORD_BYTES:
+        raise RecordingError(
+            f"{source.name}: {source.size} bytes is no multiple of 5; expected 5 bytes per event, so the file is "
+            "truncated. Copy it again.",
             reason="truncated",
         )
-    raw = np.frombuffer(data, np.uint8).reshape(-1, RECORD_BYTES)  # [N,5]
-    t = (raw[:, 2] & 0x7F).astype(np.int64) << 16 | raw[:, 3].astype(np.int64) << 8 | raw[:, 4]
-    x, y, p = raw[:, 0].astype(np.int32), raw[:, 1].astype(np.int32), (raw[:, 2] >> 7).astype(np.uint8)
-    marker = y == OVERFLOW_Y
-    markers = int(marker.sum())
-    if markers:
-        t += OVERFLOW_US * np.cumsum(marker)
-        t, x, y, p = t[~marker], x[~marker], y[~marker], p[~marker]
-    return Events(t, x, y, p, markers), markers
+
+    def passes() -> Pass:
+        markers = 0
+        for block in source.blocks(0, "u1", together=RECORD_BYTES):
+            raw = block.reshape(-1, RECORD_BYTES)  # [N,5]
+            t = (raw[:, 2] & 0x7F).astype(np.int64) << 16 | raw[:, 3].astype(np.int64) << 8 | raw[:, 4]
+            x, y, p = raw[:, 0].astype(np.int32), raw[:, 1].astype(np.int32), (raw[:, 2] >> 7).astype(np.uint8)
+            marker = y == OVERFLOW_Y
+            if markers or marker.any():
+                t += OVERFLOW_US * (markers + np.cumsum(marker))
+                markers += int(marker.sum())
+                t, x, y, p = t[~marker], x[~marker], y[~marker], p[~marker]
+            yield Events(t, x, y, p)
+        return Facts("40-bit records", overflow_markers=markers)
+
+    return Stream(passes, likely=source.size // RECORD_BYTES)
 
 
 def decode_packed(data: bytes, *, sensor_size: tuple[int, int], source: str, from_corner: bool = False) -> PackedEvents:

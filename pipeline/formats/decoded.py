@@ -1,9 +1,16 @@
-"""What decoding a recording gives: the events, and what a careful person would want to know about the file."""
+"""What decoding a recording gives: the events, and what a careful person would want to know about the file.
+
+A recording is decoded in passes: a pass yields the events in chunks, and what it learned about the file at its end. So
+a recording of any length takes the memory of a chunk, and whoever wants all events at once gathers them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
 
 from spikebridge.pipeline.events.arrays import Events
 
@@ -18,6 +25,7 @@ class Facts:
         passed_over: number of words, records or packets that are no events, by what they are.
         choices: what was decided where the file left it open: layout, group, columns, unit of time.
         doubts: what may be wrong about the file although it can be read, one sentence each.
+        overflow_markers: records of the clock that were taken out (`.bin` only).
     """
 
     format: str
@@ -25,6 +33,12 @@ class Facts:
     passed_over: Mapping[str, int] = field(default_factory=dict)
     choices: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    overflow_markers: int = 0
+
+    def annotate(self, events: Events) -> Events:
+        """Return events with what was passed over and doubted attached, as a conversion counts it."""
+        passed_over = tuple(sorted((what, count) for what, count in self.passed_over.items() if count))
+        return replace(events, overflow_markers=self.overflow_markers, passed_over=passed_over, doubts=self.doubts)
 
 
 @dataclass(frozen=True)
@@ -36,5 +50,60 @@ class Decoded:
 
     def annotated(self) -> Events:
         """Return the events with what was passed over and doubted attached, as a conversion counts it."""
-        passed_over = tuple(sorted((what, count) for what, count in self.facts.passed_over.items() if count))
-        return replace(self.events, passed_over=passed_over, doubts=self.facts.doubts)
+        return self.facts.annotate(self.events)
+
+
+Pass = Generator[Events, None, Facts]
+"""Yields the events in chunks, each valid until the next is asked for; returns the facts."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A recording that can be gone over any number of times."""
+
+    passes: Callable[[], Pass]
+    """Begins a pass; every pass yields the same."""
+    likely: int = 0
+    """Number of events, as far as the size of the file tells it."""
+    sensor_size: tuple[int, int] | None = None
+    """(W, H) in pixels, where it is known before the first pass."""
+    at_once: Callable[[], Decoded] | None = None
+    """Of a format that is decoded at once."""
+
+    @classmethod
+    def of(cls, decode: Callable[[], Decoded]) -> Stream:
+        """Return the stream of a format that is decoded at once: one chunk, decoded at the first pass and kept."""
+        once = cache(decode)
+
+        def passes() -> Pass:
+            yield once().events
+            return once().facts
+
+        return cls(passes, at_once=once)
+
+    def decoded(self) -> Decoded:
+        """Return all events at once."""
+        if self.at_once:
+            return self.at_once()
+        chunks, found = list[Events](), self.passes()
+        while True:
+            try:
+                chunk = next(found)
+            except StopIteration as end:
+                return Decoded(gathered(chunks), end.value)
+            chunks.append(Events(chunk.t.copy(), chunk.x.copy(), chunk.y.copy(), chunk.p.copy()))
+
+    def annotated(self) -> Iterator[Events]:
+        """Yield the chunks, and at the end one without events that carries what was passed over and doubted."""
+        facts = yield from self.passes()
+        yield facts.annotate(Events.room(0))
+
+
+def gathered(chunks: list[Events]) -> Events:
+    """Return chunks as one."""
+    if len(chunks) == 1:
+        return chunks[0]
+    t, x, y, p = (
+        np.concatenate(columns) for columns in zip(*(c.columns for c in [*chunks, Events.room(0)]), strict=True)
+    )
+    return Events(t, x, y, p)

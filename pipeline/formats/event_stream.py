@@ -12,7 +12,8 @@ import numpy as np
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
+from spikebridge.pipeline.formats.source import Source
 
 MAGIC = b"Event Stream"
 HEADER_BYTES = 20
@@ -22,32 +23,38 @@ EVENT_BYTES = 5
 
 
 def decode(data: bytes, *, source: str) -> Decoded:
-    """Decode the bytes of one file; the exposure measurements of an ATIS are passed over and counted.
+    """Decode all events of a file, `data`, at once; see `stream`."""
+    return stream(Source.of_bytes(data, source)).decoded()
 
-    Args:
-        data: the whole file.
-        source: file name for messages.
 
-    Returns:
-        The events, t in microseconds since the start of the recording.
+def stream(source: Source) -> Stream:
+    """Return the events of a file, t in microseconds since the start of the recording.
+
+    The exposure measurements of an ATIS are passed over and counted.
 
     Raises:
-        RecordingError: no such file, another version, or a stream that holds no events of a DVS or ATIS (`format`), or
-            an event that is cut (`truncated`).
+        RecordingError: no such file, another version, or a stream that holds no events of a DVS or ATIS (`format`); in
+            a pass, an event that is cut (`truncated`).
     """
-    from spikebridge.pipeline.formats import event_stream_kernel as kernel
+    camera, (width, height) = _header(source.head, source.name)
 
-    camera, (width, height) = _header(data, source)
-    raw = np.frombuffer(data, np.uint8, offset=HEADER_BYTES)
-    most = len(raw) // EVENT_BYTES + 1
-    t, p = np.empty(most, np.int64), np.empty(most, np.uint8)
-    x, y = np.empty(most, np.int32), np.empty(most, np.int32)
-    count, exposures, whole = kernel.decode(raw, camera == ATIS, t, x, y, p)
-    if not whole:
-        raise RecordingError(f"{source}: truncated, its last event is cut. Copy it again.", reason="truncated")
-    events = Events(t[:count], x[:count], (height - 1 - y[:count]).astype(np.int32), p[:count])
-    name = f"Event Stream 2, {TYPES[camera]}"
-    return Decoded(events, Facts(name, (width, height), {"exposure measurements": exposures}))
+    def passes() -> Pass:
+        from spikebridge.pipeline.formats import event_stream_kernel as kernel
+
+        state, rest, room = np.zeros(2, np.int64), np.empty(0, np.uint8), Events.room(0)
+        for block in source.blocks(HEADER_BYTES, "u1"):
+            data = np.concatenate([rest, block])
+            if len(data) > EVENT_BYTES * len(room):
+                room = Events.room(len(data) // EVENT_BYTES + 1)
+            count, used = kernel.decode(data, camera == ATIS, height, *room.columns, state)
+            rest = data[used:]
+            yield room.part(slice(count))
+        if len(rest):
+            raise RecordingError(f"{source.name}: truncated, its last event is cut. Copy it again.", reason="truncated")
+        name = f"Event Stream 2, {TYPES[camera]}"
+        return Facts(name, (width, height), {"exposure measurements": int(state[1])})
+
+    return Stream(passes, likely=source.size // EVENT_BYTES)
 
 
 def sensor_size(data: bytes, source: str) -> tuple[int, int]:

@@ -11,45 +11,41 @@ from numpy.typing import NDArray
 def decode(
     data: NDArray[np.uint8],
     atis: bool,
+    height: int,
     t: NDArray[np.int64],
     x: NDArray[np.int32],
     y: NDArray[np.int32],
     p: NDArray[np.uint8],
-) -> tuple[int, int, bool]:
-    """Fill the columns from the bytes behind the header.
+    state: NDArray[np.int64],
+) -> tuple[int, int]:
+    """Fill the columns from bytes that begin with an event; `state[2]` holds the time and the exposure measurements.
 
     The first byte of an event is the time since the last one above its flags (1 bit of a DVS, 2 of an ATIS), or says
     that 127 (ATIS: 1 to 3 times 63) microseconds pass without one; four bytes of x and y follow.
 
     Returns:
-        The events, the exposure measurements of an ATIS, which are none, and whether the last event is whole.
+        The number of events, and the bytes that whole ones took.
     """
-    count, exposures, i = 0, 0, 0
-    time = np.int64(0)
+    count, i = 0, 0
+    time, exposures = state[0], state[1]
     while i < data.size:
         byte = np.int64(data[i])
-        i += 1
-        if atis:
-            if byte & 0xFC == 0xFC:
-                time += 63 * (byte & 3)
-                continue
-            time += byte >> 2
-        else:
-            if byte == 0xFF:
-                time += 127
-                continue
-            if byte == 0xFE:  # start of a transmission
-                continue
-            time += byte >> 1
-        if i + 4 > data.size:
-            return count, exposures, False
+        alone = bool(byte & 0xFC == 0xFC if atis else byte >= 0xFE)  # 0xFE is the start of a transmission
+        if alone:
+            time += 63 * (byte & 3) if atis else 127 * (byte & 1)
+            i += 1
+            continue
+        if i + 5 > data.size:
+            break
+        time += byte >> (2 if atis else 1)
         if atis and byte & 1:
             exposures += 1
         else:
             t[count] = time
-            x[count] = np.int32(data[i]) | np.int32(data[i + 1]) << 8
-            y[count] = np.int32(data[i + 2]) | np.int32(data[i + 3]) << 8
+            x[count] = np.int32(data[i + 1]) | np.int32(data[i + 2]) << 8
+            y[count] = height - 1 - (np.int32(data[i + 3]) | np.int32(data[i + 4]) << 8)  # counted from the top
             p[count] = byte >> 1 & 1 if atis else byte & 1
             count += 1
-        i += 4
-    return count, exposures, True
+        i += 5
+    state[0], state[1] = time, exposures
+    return count, i

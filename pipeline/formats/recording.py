@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from spikebridge.pipeline.base.errors import RecordingError
@@ -14,12 +15,12 @@ from spikebridge.pipeline.containers.packed import allowed
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import bin40, event_stream
 from spikebridge.pipeline.formats.aedat import aedat2, aedat3, aedat4
-from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.decoded import Decoded, Stream
 from spikebridge.pipeline.formats.prophesee import dat, evt
+from spikebridge.pipeline.formats.source import HEAD_BYTES, Source
 from spikebridge.pipeline.formats.tables import hdf5_files, mat_events, numpy_files, text
 from spikebridge.pipeline.formats.tables.columns import DEFAULT, TableOptions
 
-HEAD_BYTES = 2**16
 TEXT = ".txt"
 """Ending of recordings, and of much else."""
 GZIP = b"\x1f\x8b"
@@ -28,32 +29,24 @@ HDF5_STARTS = (0, 512, 1024, 2048)
 """Where the signature of HDF5 may stand, behind what a program puts before it (MATLAB: 512 bytes)."""
 
 
-def _decode_bin40(data: bytes, options: TableOptions, source: str) -> Decoded:
-    events, _ = bin40.decode(data, source=source)
-    return Decoded(events, Facts("40-bit records"))
-
-
-OfBytes = Callable[[bytes, TableOptions, str], Decoded]
-OfPath = Callable[[Path, TableOptions], Decoded]
-
-OF_BYTES: dict[str, OfBytes] = {
-    "bin40": _decode_bin40,
-    "aedat2": lambda data, options, source: aedat2.decode(data, source=source),
-    "aedat3": lambda data, options, source: aedat3.decode(data, source=source),
-    "evt": lambda data, options, source: evt.decode(data, source=source),
-    "dat": lambda data, options, source: dat.decode(data, source=source),
-    "event_stream": lambda data, options, source: event_stream.decode(data, source=source),
-    "text": lambda data, options, source: text.decode(data, options, source=source),
+DECODERS: dict[str, Callable[[Source, TableOptions], Stream]] = {
+    "bin40": lambda source, options: bin40.stream(source),
+    "aedat2": lambda source, options: aedat2.stream(source),
+    "aedat3": lambda source, options: aedat3.stream(source),
+    "evt": lambda source, options: evt.stream(source),
+    "dat": lambda source, options: dat.stream(source),
+    "event_stream": lambda source, options: event_stream.stream(source),
+    "text": lambda source, options: Stream.of(lambda: text.decode(source.read(), options, source=source.name)),
 }
-"""Decoders that take the bytes of a file."""
-OF_PATHS: dict[str, OfPath] = {
-    "aedat4": lambda path, options: aedat4.decode(path),
-    "hdf5": hdf5_files.decode,
-    "mat": mat_events.decode,
-    "npy": numpy_files.decode_npy,
-    "npz": numpy_files.decode_npz,
+"""How the bytes of a recording are decoded, by format."""
+OF_PATHS: dict[str, Callable[[Path, TableOptions], Stream]] = {
+    "aedat4": lambda path, options: aedat4.stream(path),
+    "hdf5": lambda path, options: Stream.of(partial(hdf5_files.decode, path, options)),
+    "mat": lambda path, options: Stream.of(partial(mat_events.decode, path, options)),
+    "npy": lambda path, options: Stream.of(partial(numpy_files.decode_npy, path, options)),
+    "npz": lambda path, options: Stream.of(partial(numpy_files.decode_npz, path, options)),
 }
-"""Decoders that take a path."""
+"""Likewise, of formats whose libraries take a path."""
 FORMATS: dict[str, str] = {
     ".bin": "bin40",
     ".bs2": "bin40",
@@ -78,7 +71,7 @@ FORMATS: dict[str, str] = {
 """Decoder of each ending, in lower case."""
 SIZES: dict[str, Callable[[Path, bytes], tuple[int, int] | None]] = {
     "bin40": lambda path, head: (bin40.MAX_WIDTH, bin40.MAX_HEIGHT),
-    "aedat2": lambda path, head: aedat2.decode(path.read_bytes(), source=path.name).facts.sensor_size,
+    "aedat2": lambda path, head: aedat2.stream(Source.of_file(path)).sensor_size,
     "aedat3": lambda path, head: aedat3.sensor_size(head),
     "aedat4": lambda path, head: aedat4.sensor_size(path),
     "evt": lambda path, head: evt.parse_header(head, path.name).sensor_size,
@@ -137,7 +130,7 @@ def read(path: Path, options: TableOptions = DEFAULT) -> Events:
 
 
 def decode(path: Path, options: TableOptions = DEFAULT) -> Decoded:
-    """Decode a recording: its events, and the facts about its file.
+    """Decode a recording at once: its events, and the facts about its file.
 
     Args:
         path: the file.
@@ -146,22 +139,24 @@ def decode(path: Path, options: TableOptions = DEFAULT) -> Decoded:
     Raises:
         RecordingError: no known format (`format`), or a file that is not a whole recording.
     """
-    with open(path, "rb") as file:
-        head = file.read(HEAD_BYTES)
-    if head.startswith(GZIP) and FORMATS.get(path.suffix.lower()) not in HEADERLESS:
-        data = _unpacked(path)
-        name = kind_of(data[:HEAD_BYTES], path)
-        if name in OF_PATHS:
-            raise RecordingError(f"{path.name}: a {name} file in gzip. Unpack it with gunzip first.", reason="format")
-        return OF_BYTES[name](data, options, path.name)
-    name = kind_of(head, path)
-    if name in OF_PATHS:
-        return OF_PATHS[name](path, options)
-    return OF_BYTES[name](path.read_bytes(), options, path.name)
+    return stream(path, options).decoded()
+
+
+def stream(path: Path, options: TableOptions = DEFAULT) -> Stream:
+    """Return a recording that is decoded in chunks where its format allows it; arguments and errors as `decode`."""
+    source = Source.of_file(path)
+    if source.head.startswith(GZIP) and FORMATS.get(path.suffix.lower()) not in HEADERLESS:
+        source = Source.of_bytes(_unpacked(path), path.name)
+    name = kind_of(source.head, path)
+    if name in DECODERS:
+        return DECODERS[name](source, options)
+    if source.path is None:
+        raise RecordingError(f"{path.name}: a {name} file in gzip. Unpack it with gunzip first.", reason="format")
+    return OF_PATHS[name](path, options)
 
 
 def kind_of(head: bytes, path: Path) -> str:
-    """Return the name of the decoder for a file, a key of `OF_BYTES` or `OF_PATHS`.
+    """Return the name of the decoder for a file, a key of `DECODERS` or `OF_PATHS`.
 
     Args:
         head: its first `HEAD_BYTES` bytes, unpacked.

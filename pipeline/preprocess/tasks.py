@@ -22,7 +22,7 @@ from spikebridge.pipeline.base.files import FileEntry, file_entry, sha256_file, 
 from spikebridge.pipeline.datasets.pairs import PairReader, Recording, StaticImage
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.framing import narrow, to_frames
-from spikebridge.pipeline.events.packing import LARGEST_SENSOR, PackedEvents, pack
+from spikebridge.pipeline.events.packing import LARGEST_SENSOR, CheckedEvents, pack
 from spikebridge.pipeline.images.decode import hash_pixels, to_static
 from spikebridge.pipeline.preprocess.decoded_files import ConvertedRecording, cached_frames
 from spikebridge.pipeline.preprocess.plan import EventShard, PlannedSample, StaticChunk, Survey, Task
@@ -289,21 +289,19 @@ def _convert_planned(job: Job, planned: PlannedSample) -> ConvertedRecording:
     return ConvertedRecording(frames, {**facts, "saturated_cells": max(saturated, facts["saturated_cells"])})
 
 
-def _read(job: Job, recording: Recording) -> Events | PackedEvents:
-    """Read a recording, packed at once where nothing has to be done to its events before."""
+def _read(job: Job, recording: Recording) -> Events | CheckedEvents:
+    """Read a recording, checked and packed where it is all of its file."""
     if recording.interval:
         events = _read_or_reject(job.reader.read_events, recording)
         return _cut(events, recording.name, recording.interval, unit=job.reader.intervals)
-    if job.settings.filters:
-        return _read_or_reject(job.reader.read_events, recording)
     sensor_size = job.sensor_size or LARGEST_SENSOR
     return _read_or_reject(lambda item: job.reader.read_packed(item, sensor_size=sensor_size), recording)
 
 
-def _convert(job: Job, name: str, events: Events | PackedEvents) -> ConvertedRecording:
+def _convert(job: Job, name: str, events: Events | CheckedEvents) -> ConvertedRecording:
     """Check, filter and frame the events of one recording."""
     settings, sensor_size = job.settings, job.sensor_size or LARGEST_SENSOR
-    packed = events if isinstance(events, PackedEvents) else pack(events, sensor_size=sensor_size, source=name)
+    packed = pack(events, sensor_size=sensor_size, source=name) if isinstance(events, Events) else events
     facts: dict[str, Any] = {"events": len(packed)}
     if packed.overflow_markers:
         facts["overflow_markers"] = packed.overflow_markers
@@ -312,8 +310,7 @@ def _convert(job: Job, name: str, events: Events | PackedEvents) -> ConvertedRec
     if packed.doubts:
         facts["doubts"] = list(packed.doubts)
     if settings.filters:
-        left, facts["filtered_events"] = settings.filters.apply(packed.unpack(), source=name)
-        packed = pack(left, sensor_size=sensor_size, source=name)
+        packed, facts["filtered_events"] = settings.filters.apply(packed, source=name)
     framed = to_frames(
         packed,
         time_bins=settings.time_bins,

@@ -41,6 +41,7 @@ from spikebridge.pipeline.datasets.tables import (
     refuse_lines,
 )
 from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.packing import CheckedEvents, pack_chunks
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
@@ -127,6 +128,10 @@ class Folders(PairReader):
 
     def read_events(self, recording: Recording) -> Events:
         return recording_files.read(recording.path, self.table)
+
+    def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> CheckedEvents:
+        stream = recording_files.stream(recording.path, self.table)
+        return pack_chunks(stream.annotated, sensor_size=sensor_size, source=recording.name, likely=stream.likely)
 
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
         return decode_image(image.path.read_bytes(), source=image.path.name)

@@ -1,10 +1,12 @@
 """Speed of the pipeline beside tonic, stock webdataset and SpikingJelly, as ratios of one run.
 
-Command:   make bench-pipeline [SPIKINGJELLY=SJ/bin/python], which writes docs/results/bench-pipeline-<date>.json, .md
-           python tests/bench/bench_pipeline.py [--rounds 5] [--json FILE] [--spikingjelly SJ/bin/python]
+Command:   make bench-pipeline [SPIKINGJELLY=SJ/bin/python] [READERS=READERS/bin/python]
+           (writes docs/results/bench-pipeline-<date>.json, .md)
+           python tests/bench/bench_pipeline.py [--rounds 5] [--json FILE] [--spikingjelly PYTHON] [--readers PYTHON]
 Theirs:    tonic.io.read_mnist_file, Downsample and ToFrame, DiskCachedDataset; webdataset's WebDataset(...).decode();
            SpikingJelly's load_ATIS_bin and integrate_events_by_fixed_frames_number, in an environment of its own:
-           spikingjelly_frames.py says how to make it; without one its row is left out
+           spikingjelly_frames.py says how to make it; without one its row is left out. Decoders of event files
+           likewise, see event_readers.py
 Takes:     about 4 minutes on two quiet cores
 
 Both sides do the same work on the same files, which is asserted before anything is timed (SpikingJelly's frames stay at
@@ -14,6 +16,7 @@ but for verification, which takes a thread a core.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import shutil
@@ -30,6 +33,7 @@ from rounds import Row, arguments, compare, report  # isort: skip  (sets the num
 import numpy as np
 import tonic
 import webdataset
+from decoding import decoding_rows
 from recordings import convert_nmnist, random_events, write_nmnist
 from tonic.io import read_mnist_file
 from tonic.transforms import Compose, Downsample, ToFrame
@@ -57,12 +61,14 @@ class Sizes:
     train: int = 1_000
     test: int = 200
     random_reads: int = 300
+    decoded: int = 10_000_000
     verified: int = 6_000
     """Samples of the set that is verified: several shards, as the sets of real recordings are."""
 
 
 SMALL = Sizes(
-    large_files=1, large_events=3_000, small_files=3, small_events=500, train=30, test=10, random_reads=20, verified=40
+    large_files=1, large_events=3_000, small_files=3, small_events=500, train=30, test=10, random_reads=20, verified=40,
+    decoded=2_000,
 )  # fmt: skip
 
 
@@ -247,41 +253,56 @@ def verify_row(shards: ShardSet, *, rounds: int) -> Row:
     return compare(row, lambda _: verify(shards.path), hashes, rounds=rounds, their_repeats=2, our_repeats=2)
 
 
+def more_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options for what lives in environments of its own."""
+    parser.add_argument("--spikingjelly", metavar="PYTHON", help="of an environment that has it")
+    parser.add_argument("--readers", metavar="PYTHON", help="of an environment that has other decoders")
+    parser.add_argument("--only-readers", action="store_true", help="leave all other rows out")
+
+
+def pipeline_rows(folder: Path, sizes: Sizes, given: argparse.Namespace) -> list[Row]:
+    """All rows but those of other decoders."""
+    rows = [
+        frame_row(
+            folder,
+            f"{events:,} events to 48x48x10",
+            files=files,
+            events=events,
+            sensor=sensor,
+            rounds=given.rounds,
+        )
+        for files, events, sensor in (
+            (sizes.large_files, sizes.large_events, (240, 180)),
+            (sizes.small_files, sizes.small_events, (34, 34)),
+        )
+    ]
+    if given.spikingjelly:
+        large = {"files": sizes.large_files, "events": sizes.large_events}
+        rows.append(spikingjelly_row(folder, given.spikingjelly, **large, rounds=given.rounds))
+    raw = write_nmnist(folder / "raw", train=sizes.train, test=sizes.test, events=sizes.small_events)
+    rows.append(conversion_row(raw, folder, rounds=given.rounds))
+    shards = convert_nmnist(raw, folder / "shards", size=48)
+    rows += read_rows(shards, folder / "hits", reads=sizes.random_reads, rounds=given.rounds)
+    more = write_nmnist(folder / "more", train=5 * sizes.verified // 6, test=sizes.verified // 6, events=500)
+    several = convert_nmnist(more, folder / "several", size=48)
+    rows.append(verify_row(several, rounds=given.rounds))
+    return rows
+
+
 def main() -> None:
     """Make the files, time, print."""
-    given = arguments(
-        "Speed of the pipeline beside tonic, webdataset and SpikingJelly.",
-        lambda parser: parser.add_argument("--spikingjelly", metavar="PYTHON", help="of an environment that has it"),
-    )
+    given = arguments("Speed of the pipeline beside other libraries.", more_arguments)
     sizes = SMALL if given.small else Sizes()
     warnings.filterwarnings("ignore", module="webdataset")
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
-        rows = [
-            frame_row(
-                folder,
-                f"{events:,} events to 48x48x10",
-                files=files,
-                events=events,
-                sensor=sensor,
-                rounds=given.rounds,
-            )
-            for files, events, sensor in (
-                (sizes.large_files, sizes.large_events, (240, 180)),
-                (sizes.small_files, sizes.small_events, (34, 34)),
-            )
-        ]
-        if given.spikingjelly:
-            large = {"files": sizes.large_files, "events": sizes.large_events}
-            rows.append(spikingjelly_row(folder, given.spikingjelly, **large, rounds=given.rounds))
-        raw = write_nmnist(folder / "raw", train=sizes.train, test=sizes.test, events=sizes.small_events)
-        rows.append(conversion_row(raw, folder, rounds=given.rounds))
-        shards = convert_nmnist(raw, folder / "shards", size=48)
-        rows += read_rows(shards, folder / "hits", reads=sizes.random_reads, rounds=given.rounds)
-        more = write_nmnist(folder / "more", train=5 * sizes.verified // 6, test=sizes.verified // 6, events=500)
-        several = convert_nmnist(more, folder / "several", size=48)
-        rows.append(verify_row(several, rounds=given.rounds))
-        report(rows, packages=("numpy", "numba", "h5py", "tonic", "webdataset"), given=given)
+        rows = [] if given.only_readers else pipeline_rows(Path(name), sizes, given)
+        without: dict[str, str] = {}
+        if given.readers:
+            decoded, without = decoding_rows(Path(name), given.readers, events=sizes.decoded, rounds=given.rounds)
+            rows += decoded
+    for what, why in without.items():
+        print(f"no row for {what}: {why}")
+    report(rows, packages=("numpy", "numba", "h5py", "tonic", "webdataset"), given=given)
 
 
 if __name__ == "__main__":

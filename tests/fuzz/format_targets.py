@@ -39,6 +39,7 @@ from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import bin40, recording
 from spikebridge.pipeline.formats.aedat import aedat2, aedat4
 from spikebridge.pipeline.formats.decoded import Decoded
+from spikebridge.pipeline.formats.source import Source
 from spikebridge.pipeline.formats.tables import hdf5_files, mat_events, numpy_files
 from spikebridge.pipeline.images.decode import decode_image
 from spikebridge.pipeline.readers import nomniglot
@@ -89,8 +90,8 @@ def checked(read: Callable[..., Events]) -> Callable[..., object]:
 
 def decoded(kind: str) -> Callable[[bytes], object]:
     """A decoder of bytes, by its name in `recording`, with the checks behind it."""
-    decode = recording.OF_BYTES[kind]
-    return checked(lambda data: decode(data, recording.DEFAULT, "x").annotated())
+    stream = recording.DECODERS[kind]
+    return checked(lambda data: stream(Source.of_bytes(data, "x"), recording.DEFAULT).decoded().annotated())
 
 
 def read_from(decode: Callable[[Path], Decoded]) -> Callable[..., object]:

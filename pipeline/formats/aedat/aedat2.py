@@ -19,6 +19,7 @@ event-stream dataset for object classification", with the readme of its files.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,9 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats.aedat.cameras import DAVIS_SIZES, DVS128_SIZE, sensor_of
-from spikebridge.pipeline.formats.clock import WRAP_US, unwrapped
-from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.clock import WRAP_US, Clock, unwrapped
+from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
+from spikebridge.pipeline.formats.source import Source
 
 RECORD_BYTES = 8
 SIDE = 128
@@ -41,6 +43,8 @@ AS_STORED = b"saveaerdat.m"
 """Names the program whose coordinates are not jAER's."""
 LEAST_ASCII = 0.75
 """Share of a line in other encodings than UTF-8 that must be printable ASCII for it to be text."""
+MOST_HEADER_BYTES = 2**20
+UNWRAPPED = "the clock wrapped once: undone"
 MOST_DOUBTFUL_US = 60_000_000
 """Events behind a header line that may be data must lie within this time, in order, to be taken for data."""
 SPECIAL_DVS128, SPECIAL_DAVIS, ON_DAVIS, SAMPLE = 1 << 15, 1 << 10, 1 << 11, 1 << 31
@@ -50,41 +54,43 @@ UNUSED_DAVIS = 0x3FF
 
 
 def decode(data: bytes, *, source: str) -> Decoded:
-    """Decode the bytes of one file of any of the cameras.
+    """Decode all events of a file, `data`, at once; see `stream`."""
+    return stream(Source.of_bytes(data, source)).decoded()
+
+
+def stream(source: Source) -> Stream:
+    """Return the events of a file of any of the cameras, t as stored; none where the file ends after its header.
 
     The 32-bit clock wraps after 71 minutes: if time stamps fall once, by more than half of its range, that is undone.
-    Any other step back is left as it is, for `pipeline.events.arrays.check_events` to refuse.
-
-    Args:
-        data: the whole file.
-        source: file name for messages.
-
-    Returns:
-        The events, t as stored; none where the file ends after its header.
+    Any other step back is left as it is, for `pipeline.events.arrays.check_events` to refuse. What the addresses are is
+    decided before the first pass, by all of them.
 
     Raises:
         RecordingError: an empty file (`empty`), no header (`damaged`), one of another version, of a camera that is not
             known, or with addresses that fit none (`format`), or a record that is cut (`truncated`).
     """
-    start = _data_start(data, source)
-    address, t = _records(data, start, source)
-    header = data[:start]
+    header = _header(source)
     chip = CHIP.search(header)
     name = chip[1].decode().rsplit(".", 1)[-1] if chip else None
     size = sensor_of(name) if name else None
     if name and size is None:
         raise RecordingError(
-            f"{source}: recorded by {name}, whose addresses are not known; of AEDAT 2.0 those of the DVS128 and the "
-            "DAVIS family are read. Convert it to AEDAT 4 (.aedat4, with dv-processing), or save its columns t, x, y, "
-            "p as .npz.",
+            f"{source.name}: recorded by {name}, whose addresses are not known; of AEDAT 2.0 those of the DVS128 and "
+            "the DAVIS family are read. Convert it to AEDAT 4 (.aedat4, with dv-processing), or save its columns t, x, "
+            "y, p as .npz.",
             reason="format",
         )
     if size == DVS128_SIZE and "DAVIS" not in (name or "").upper():
-        return _decode_dvs128(address, t, "AEDAT 2.0, DVS128", ())
-    if size is None and not (len(address) and int(np.bitwise_or.reduce(address)) >> 16):
-        said = ("no AEChip line: only the 16 address bits of a DVS128 are in use",) if len(address) else ()
-        return _decode_dvs128(address, t, "AEDAT 2.0, DVS128", said)
-    return _decode_davis(address, t, name, size, header, source)
+        return _dvs128(source, len(header), ())
+    if size is None:
+        used = 0
+        for address, _ in _records(source, len(header)):
+            used |= int(np.bitwise_or.reduce(address))
+        if not used >> 16:
+            empty = source.size == len(header)
+            said = () if empty else ("no AEChip line: only the 16 address bits of a DVS128 are in use",)
+            return _dvs128(source, len(header), said)
+    return _davis(source, header, name, size)
 
 
 def decode_dvs128(data: bytes, *, source: str) -> tuple[Events, bool]:
@@ -96,16 +102,17 @@ def decode_dvs128(data: bytes, *, source: str) -> tuple[Events, bool]:
     Raises:
         RecordingError: as `decode`; a header that names another camera is refused (`format`).
     """
-    start = _data_start(data, source)
-    chip = CHIP.search(data[:start])
+    whole = Source.of_bytes(data, source)
+    header = _header(whole)
+    chip = CHIP.search(header)
     if chip is not None and b"DVS128" not in chip[1].upper():
         raise RecordingError(
             f"{source}: recorded by {chip[1].decode()}; expected a recording of a DVS128. Is this the right file?",
             reason="format",
         )
-    address, t = _records(data, start, source)
-    t, undone = unwrapped(t)
-    return _dvs128_events(address, t), undone
+    records = np.frombuffer(data, ">u4", offset=len(header)).reshape(-1, 2)  # [N,2]
+    t, undone = unwrapped(records[:, 1].astype(np.int64))
+    return _dvs128_events(records[:, 0].astype(np.uint32), t), undone
 
 
 def encode(events: Events, *, header: bytes = b"#!AER-DAT2.0\r\n") -> bytes:
@@ -116,16 +123,23 @@ def encode(events: Events, *, header: bytes = b"#!AER-DAT2.0\r\n") -> bytes:
     return header + raw.tobytes()
 
 
-def _records(data: bytes, start: int, source: str) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Addresses [N] and time stamps [N] as stored."""
-    if (len(data) - start) % RECORD_BYTES:
+def _header(source: Source) -> bytes:
+    """Return the bytes before the records."""
+    head = source.read(0, MOST_HEADER_BYTES)
+    start = _data_start(head, source.size, source.name)
+    if (source.size - start) % RECORD_BYTES:
         raise RecordingError(
-            f"{source}: {len(data) - start} bytes after the header is no multiple of 8; expected 8 bytes per event, so "
-            "the file is truncated. Copy it again.",
+            f"{source.name}: {source.size - start} bytes after the header is no multiple of 8; expected 8 bytes per "
+            "event, so the file is truncated. Copy it again.",
             reason="truncated",
         )
-    raw = np.frombuffer(data, ">u4", offset=start).reshape(-1, 2)  # [N,2]
-    return raw[:, 0].astype(np.uint32), raw[:, 1].astype(np.int64)
+    return head[:start]
+
+
+def _records(source: Source, start: int) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.int64]]]:
+    """Yield addresses [N] and time stamps [N] as stored, block by block."""
+    for block in source.blocks(start, ">u4", together=2):
+        yield block[::2].astype(np.uint32), block[1::2].astype(np.int64)
 
 
 def _dvs128_events(address: NDArray[np.uint32], t: NDArray[np.int64]) -> Events:
@@ -134,69 +148,95 @@ def _dvs128_events(address: NDArray[np.uint32], t: NDArray[np.int64]) -> Events:
     return Events(t, x, y, (1 - (address & 1)).astype(np.uint8))
 
 
-def _decode_dvs128(address: NDArray[np.uint32], t: NDArray[np.int64], name: str, choices: tuple[str, ...]) -> Decoded:
-    special = address & SPECIAL_DVS128 != 0
-    t, undone = unwrapped(t[~special])
-    if undone:
-        choices += ("the clock wrapped once: undone",)
-    facts = Facts(name, DVS128_SIZE, {"special events": int(special.sum())}, choices)
-    return Decoded(_dvs128_events(address[~special], t), facts)
+def _dvs128(source: Source, start: int, choices: tuple[str, ...]) -> Stream:
+    clock, specials = Clock(), 0
+    for address, t in _records(source, start):
+        event = address & SPECIAL_DVS128 == 0
+        clock.add(t[event])
+        specials += len(t) - int(event.sum())
+    if clock.wrap is not None:
+        choices += (UNWRAPPED,)
+    facts = Facts("AEDAT 2.0, DVS128", DVS128_SIZE, {"special events": specials}, choices)
+
+    def passes() -> Pass:
+        first = 0
+        for address, t in _records(source, start):
+            event = address & SPECIAL_DVS128 == 0
+            events = _dvs128_events(address[event], clock.unwrap(t[event], first))
+            first += len(events)
+            yield events
+        return facts
+
+    return Stream(passes, likely=(source.size - start) // RECORD_BYTES, sensor_size=DVS128_SIZE)
 
 
-def _decode_davis(
-    address: NDArray[np.uint32],
-    t: NDArray[np.int64],
-    name: str | None,
-    size: tuple[int, int] | None,
-    header: bytes,
-    source: str,
-) -> Decoded:
-    """Decode addresses of a DAVIS; without a name the smallest sensor of the family that holds them is taken."""
-    sample = address & SAMPLE != 0
-    special = ~sample & (address & SPECIAL_DAVIS != 0)
-    imu = sample & (address & IMU_BITS == IMU_BITS)
-    event = ~sample & ~special
-    words, t = address[event], t[event]
-    t, undone = unwrapped(t)
-    x, y = (words >> 12 & 0x3FF).astype(np.int32), (words >> 22 & 0x1FF).astype(np.int32)
-    choices: tuple[str, ...] = ("the clock wrapped once: undone",) if undone else ()
-    right, bottom = (int(column.max(initial=-1)) for column in (x, y))
+def _davis(source: Source, header: bytes, name: str | None, size: tuple[int, int] | None) -> Stream:
+    """Return the events of a DAVIS; without a name the smallest sensor of the family that holds them is taken."""
+    clock, used, highest, right, bottom = Clock(), 0, 0, -1, -1
+    counts = dict.fromkeys(("special events", "samples of frames", "words of the inertial unit"), 0)
+    for address, t in _records(source, len(header)):
+        highest = max(highest, int(address.max()))
+        sample = address & SAMPLE != 0
+        imu = int((sample & (address & IMU_BITS == IMU_BITS)).sum())
+        event = ~sample & (address & SPECIAL_DAVIS == 0)
+        counts["special events"] += len(address) - int(sample.sum()) - int(event.sum())
+        counts["samples of frames"] += int(sample.sum()) - imu
+        counts["words of the inertial unit"] += imu
+        words = address[event]
+        used |= int(np.bitwise_or.reduce(words))
+        x, y = _davis_coordinates(words)
+        right, bottom = max(right, int(x.max(initial=-1))), max(bottom, int(y.max(initial=-1)))
+        clock.add(t[event])
+    choices: tuple[str, ...] = () if clock.wrap is None else (UNWRAPPED,)
     if size is None:
         sizes = [DAVIS_SIZES[number] for number in ("240", "346", "640")]
         size = next((one for one in sizes if right < one[0] and bottom < one[1]), None)
-        if size is None or not len(words) or int(np.bitwise_or.reduce(words)) & UNUSED_DAVIS:
+        if size is None or right < 0 or used & UNUSED_DAVIS:
             raise RecordingError(
-                f"{source}: AEDAT 2.0 without a line that names the camera (# AEChip: ...), with addresses up to "
-                f"{int(address.max()):#x} that fit neither a DVS128 nor a DAVIS. Add the line, or save its columns t, "
-                "x, y, p as .npz.",
+                f"{source.name}: AEDAT 2.0 without a line that names the camera (# AEChip: ...), with addresses up to "
+                f"{highest:#x} that fit neither a DVS128 nor a DAVIS. Add the line, or save its columns t, x, y, p as "
+                ".npz.",
                 reason="format",
             )
         choices += (f"no AEChip line: addresses fit a DAVIS of {size[0]}x{size[1]}, x to {right}, y to {bottom}",)
     elif right >= size[0] or bottom >= size[1]:
         raise RecordingError(
-            f"{source}: x up to {right}, y up to {bottom} in a recording whose header says {name} ({size[0]}x{size[1]} "
-            "pixels). The header or the file is of another camera.",
+            f"{source.name}: x up to {right}, y up to {bottom} in a recording whose header says {name} "
+            f"({size[0]}x{size[1]} pixels). The header or the file is of another camera.",
             reason="out_of_range",
         )
-    if AS_STORED in header:
+    turned = AS_STORED not in header
+    if not turned:
         choices += ("written by saveaerdat.m: coordinates as stored",)
-    else:
-        x, y = (size[0] - 1 - x).astype(np.int32), (size[1] - 1 - y).astype(np.int32)
-    passed_over = {
-        "special events": int(special.sum()),
-        "samples of frames": int(sample.sum()) - int(imu.sum()),
-        "words of the inertial unit": int(imu.sum()),
-    }
-    events = Events(t, x, y, (words >> 11 & 1).astype(np.uint8))
-    return Decoded(events, Facts(f"AEDAT 2.0, {name or 'DAVIS'}", size, passed_over, choices))
+    width, height = size
+    facts = Facts(f"AEDAT 2.0, {name or 'DAVIS'}", size, counts, choices)
+
+    def passes() -> Pass:
+        first = 0
+        for address, t in _records(source, len(header)):
+            event = address & (SAMPLE | SPECIAL_DAVIS) == 0
+            words = address[event]
+            x, y = _davis_coordinates(words)
+            if turned:
+                x, y = width - 1 - x, height - 1 - y
+            events = Events(clock.unwrap(t[event], first), x, y, (words >> 11 & 1).astype(np.uint8))
+            first += len(events)
+            yield events
+        return facts
+
+    return Stream(passes, likely=(source.size - len(header)) // RECORD_BYTES, sensor_size=size)
 
 
-def _data_start(data: bytes, source: str) -> int:
+def _davis_coordinates(words: NDArray[np.uint32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    return (words >> 12 & 0x3FF).astype(np.int32), (words >> 22 & 0x1FF).astype(np.int32)
+
+
+def _data_start(data: bytes, size: int, source: str) -> int:
     """Return where the header ends: behind the last line of text that begins with `#`.
 
     The first byte of data may be `#`, too. Such "lines" are told from text by their bytes (a record holds some that no
     text has, in the address or the time), by their line ending, and, where the length then is no whole number of
-    records, by being plausible as records.
+    records, by being plausible as records. `data` holds the first bytes of a file of `size` bytes.
     """
     if not data:
         raise RecordingError(f"{source}: 0 bytes; expected an AEDAT 2.0 file. Copy the file again.", reason="empty")
@@ -223,9 +263,9 @@ def _data_start(data: bytes, source: str) -> int:
             "dv-processing), or save its columns t, x, y, p as .npz.",
             reason="format",
         )
-    if (len(data) - ends[-1]) % RECORD_BYTES:
+    if (size - ends[-1]) % RECORD_BYTES:
         for end in reversed(ends[1:-1]):
-            if (len(data) - end) % RECORD_BYTES == 0 and _plausible(data[end : ends[-1] + RECORD_BYTES]):
+            if (size - end) % RECORD_BYTES == 0 and _plausible(data[end : ends[-1] + RECORD_BYTES]):
                 return end
     return ends[-1]
 

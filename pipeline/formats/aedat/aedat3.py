@@ -14,11 +14,13 @@ import re
 import struct
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats.aedat.cameras import sensor_of
-from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
+from spikebridge.pipeline.formats.source import Source
 
 MAGIC = b"#!AER-DAT3."
 END_OF_HEADER = re.compile(rb"#!END-HEADER[ \t]*\r?\n")
@@ -30,77 +32,105 @@ MOST_HEADER_BYTES = 2**20
 
 
 def decode(data: bytes, *, source: str) -> Decoded:
-    """Decode the bytes of one file; only valid polarity events are events, all else is counted.
+    """Decode all events of a file, `data`, at once; see `stream`."""
+    return stream(Source.of_bytes(data, source)).decoded()
 
-    Args:
-        data: the whole file.
-        source: file name for messages.
 
-    Returns:
-        The events in the order of the file, t in microseconds with the overflow of the packet's header added.
+def stream(source: Source) -> Stream:
+    """Return the events of a file in its order, t in microseconds with the overflow of the packet's header added.
+
+    Only valid polarity events are events, all else is counted.
 
     Raises:
-        RecordingError: no end of the header, or a packet that cannot be one (`damaged`), packets that are packed in a
-            way that is not read (`format`), the last packet cut (`truncated`), or several cameras (`streams`).
+        RecordingError: no end of the header (`damaged`), or packets that are packed in a way that is not read
+            (`format`); in a pass, a packet that cannot be one (`damaged`), the last packet cut (`truncated`), or
+            several cameras (`streams`).
     """
-    end = END_OF_HEADER.search(data[:MOST_HEADER_BYTES])
+    head = source.read(0, MOST_HEADER_BYTES)
+    end = END_OF_HEADER.search(head)
     if end is None:
         raise RecordingError(
-            f"{source}: AEDAT 3 without the line #!END-HEADER; its header is damaged. Copy it again.", reason="damaged"
+            f"{source.name}: AEDAT 3 without the line #!END-HEADER; its header is damaged. Copy it again.",
+            reason="damaged",
         )
-    header = data[: end.start()]
+    header, first = head[: end.start()], end.end()
     packing = re.search(rb"#Format:\s*([^\r\n]*)", header)
     if packing and packing[1].strip() != b"RAW":
         raise RecordingError(
-            f"{source}: AEDAT 3 whose packets are {packing[1].decode('latin-1')}; only RAW ones are read. Convert it "
-            "to AEDAT 4 (.aedat4, with dv-processing).",
+            f"{source.name}: AEDAT 3 whose packets are {packing[1].decode('latin-1')}; only RAW ones are read. Convert "
+            "it to AEDAT 4 (.aedat4, with dv-processing).",
             reason="format",
         )
-    words, times, passed_over = [], [], dict[str, int]()
-    sources, position = set[int](), end.end()
-    while position < len(data):
-        if position + PACKET_HEADER.size > len(data):
-            raise _truncated(source, position, PACKET_HEADER.size, len(data))
-        kind, camera, size, _, overflow, capacity, number, _ = PACKET_HEADER.unpack_from(data, position)
-        if min(kind, size, overflow, capacity, number) < 0 or number > capacity:
+
+    def passes() -> Pass:
+        from spikebridge.pipeline.formats.aedat import aedat3_kernel as kernel
+
+        found, strange = np.zeros(3 + kernel.KINDS, np.int64), dict[str, int]()
+        found[kernel.CAMERA] = -1
+        position, rest, room = first, np.empty(0, np.uint8), Events.room(0)
+        for block in source.blocks(first, "u1"):
+            data = np.concatenate([rest, block])
+            if len(data) // POLARITY_BYTES > len(room):
+                room = Events.room(len(data) // POLARITY_BYTES)
+            while True:
+                count, used = kernel.decode(data, *room.columns, found)
+                if count:
+                    yield room.part(slice(count))
+                position, data = position + int(used), data[used:]
+                if (passed := _check_packet(data, position, source, strange)) is None:
+                    break
+                position, data = position + passed, data[passed:]
+            rest = data
+        if len(rest):
+            raise _truncated(source.name, position, PACKET_HEADER.size, source.size)
+        if found[kernel.SEVERAL]:
             raise RecordingError(
-                f"{source}: the packet at byte {position} says kind {kind}, {size} bytes an event, {number} of "
-                f"{capacity} events; no packet is like that. The file is damaged. Copy it again.",
-                reason="damaged",
+                f"{source.name}: events of several cameras; expected 1. Export one camera to a file of its own.",
+                reason="streams",
             )
-        start, length = position + PACKET_HEADER.size, capacity * size
-        if start + length > len(data):
-            raise _truncated(source, position, PACKET_HEADER.size + length, len(data))
-        if kind == POLARITY:
-            if size != POLARITY_BYTES:
-                raise RecordingError(
-                    f"{source}: polarity events of {size} bytes at byte {position}; expected 8. The file is damaged. "
-                    "Copy it again.",
-                    reason="damaged",
-                )
-            raw = np.frombuffer(data, "<u4", count=2 * number, offset=start).reshape(-1, 2)  # [N,2]
-            words.append(raw[:, 0])
-            times.append((raw[:, 1] & 0x7FFFFFFF).astype(np.int64) | overflow << 31)
-            sources.add(camera)
-        else:
-            what = KINDS.get(kind, f"events of kind {kind}")
-            passed_over[what] = passed_over.get(what, 0) + number
-        position = start + length
-    if len(sources) > 1:
+        passed_over = dict[str, int]()
+        for kind, number in enumerate(found[3:].tolist()):
+            if number:
+                what = KINDS.get(kind, f"events of kind {kind}")
+                passed_over[what] = passed_over.get(what, 0) + number
+        passed_over["events marked invalid"] = int(found[kernel.INVALID])
+        names = {int(n): name.decode("latin-1") for n, name in re.findall(rb"#Source (\d+): *([^\r\n]*)", header)}
+        camera = max(0, int(found[kernel.CAMERA]))
+        name = (names[min(names)] if len(names) == 1 else names.get(camera, "")).strip()
+        return Facts(f"AEDAT 3.1{', ' + name if name else ''}", sensor_of(name), passed_over | strange)
+
+    return Stream(passes, likely=source.size // POLARITY_BYTES)
+
+
+def _check_packet(data: NDArray[np.uint8], position: int, source: Source, strange: dict[str, int]) -> int | None:
+    """Look at the packet before which the compiled loop stopped; return the bytes to pass over, None for more bytes.
+
+    Raises:
+        RecordingError: it cannot be a packet (`damaged`), or the file ends within it (`truncated`).
+    """
+    if len(data) < PACKET_HEADER.size:
+        return None
+    kind, _, size, _, overflow, capacity, number, _ = PACKET_HEADER.unpack_from(data.data)
+    if min(kind, size, overflow, capacity, number) < 0 or number > capacity:
         raise RecordingError(
-            f"{source}: events of {len(sources)} cameras; expected 1. Export one camera to a file of its own.",
-            reason="streams",
+            f"{source.name}: the packet at byte {position} says kind {kind}, {size} bytes an event, {number} of "
+            f"{capacity} events; no packet is like that. The file is damaged. Copy it again.",
+            reason="damaged",
         )
-    word = np.concatenate(words) if words else np.empty(0, np.uint32)
-    t = np.concatenate(times) if times else np.empty(0, np.int64)
-    valid = word & 1 != 0
-    passed_over["events marked invalid"] = int(len(word) - valid.sum())
-    word, t = word[valid], t[valid]
-    x, y = (word >> 17).astype(np.int32), (word >> 2 & 0x7FFF).astype(np.int32)
-    names = {int(number): name.decode("latin-1") for number, name in re.findall(rb"#Source (\d+): *([^\r\n]*)", header)}
-    name = (names[min(names)] if len(names) == 1 else names.get(min(sources, default=0), "")).strip()
-    events = Events(t, x, y, (word >> 1 & 1).astype(np.uint8))
-    return Decoded(events, Facts(f"AEDAT 3.1{', ' + name if name else ''}", sensor_of(name), passed_over))
+    length = PACKET_HEADER.size + capacity * size
+    if position + length > source.size:
+        raise _truncated(source.name, position, length, source.size)
+    if kind == POLARITY and size != POLARITY_BYTES:
+        raise RecordingError(
+            f"{source.name}: polarity events of {size} bytes at byte {position}; expected 8. The file is damaged. Copy "
+            "it again.",
+            reason="damaged",
+        )
+    if length > len(data):
+        return None
+    what = f"events of kind {kind}"  # a high one, which the compiled loop does not count
+    strange[what] = strange.get(what, 0) + number
+    return length
 
 
 def sensor_size(header: bytes) -> tuple[int, int] | None:

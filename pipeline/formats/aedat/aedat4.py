@@ -1,8 +1,9 @@
-"""AEDAT4 recordings (`.aedat4`) of iniVation's cameras, through the package `aedat`.
+"""AEDAT4 recordings (`.aedat4`) of iniVation's cameras.
 
 A file is a magic line, a header, packets of events, frames, IMU samples or triggers (each compressed with LZ4 or
-Zstandard), and a table of the packets. The decoder says nothing when packets are missing at the end, and a damaged
-header makes it end the process; so the container is walked here first, which reads no packet.
+Zstandard), and a table of the packets. Packets in LZ4, as recorders write them, are unpacked here; all others, and the
+header, through the package `aedat`. That says nothing when packets are missing at the end, and a damaged header makes
+it end the process; so the container is walked here first, which reads no packet.
 
 Source: https://docs.inivation.com, "AEDAT 4.0".
 """
@@ -11,24 +12,41 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.containers.lz4 import HEAD_BYTES, is_plain, unpack
 from spikebridge.pipeline.containers.packed import FREE_BYTES, allowed, unpacked_at_most
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 MAX_HEADER_BYTES = 2**24
 PASSED_OVER = {"frame": "frames", "imus": "samples of the inertial unit", "triggers": "triggers"}
 """What is no event, by the names of the decoder."""
+COLUMNS = {"t": np.int64, "x": np.int32, "y": np.int32, "on": np.uint8}
+"""Names of the decoder, and the types of `Events`."""
+IDENTIFIERS = {"events": b"EVTS", "frame": b"FRME", "imus": b"IMUS", "triggers": b"TRIG"}
+"""What the content of a packet of a kind begins with, behind 8 bytes."""
+EVENT_BYTES = 16
+PACKET_HEADER = struct.Struct("<iI")
+"""Stream, and length of what follows."""
 UNKNOWN = -1
 """Position of the packet table in a file whose recorder was stopped before it could write one."""
+
+
+class Packet(NamedTuple):
+    """Where a packet lies in its file."""
+
+    stream: int
+    start: int
+    length: int
 
 
 def read(path: Path) -> Events:
@@ -37,48 +55,106 @@ def read(path: Path) -> Events:
 
 
 def decode(path: Path) -> Decoded:
-    """Decode all events of a file; frames, IMU samples and triggers are passed over and counted.
+    """Decode all events of a file at once; see `stream`."""
+    return stream(path).decoded()
 
-    Args:
-        path: the file.
 
-    Returns:
-        The events in their order; t as stored, microseconds since 1970.
+def stream(path: Path) -> Stream:
+    """Return the events of a file in their order; t as stored, microseconds since 1970.
+
+    Frames, IMU samples and triggers are passed over and counted.
 
     Raises:
         RecordingError: no AEDAT4 file (`format`), cut off (`truncated`), damaged inside (`damaged`), unpacking to
             far more than its size allows (`too_large`), or with more than one stream of events (`streams`).
     """
-    import aedat
+    packets, plain = _walk(path)
 
-    _check_container(path)
-    passed_over = dict.fromkeys(PASSED_OVER.values(), 0)
-    with _refusing(path):
-        decoder = aedat.Decoder(str(path))
-        streams = [stream for stream in decoder.id_to_stream().values() if stream["type"] == "events"]
-        packets, room = [], allowed(path.stat().st_size)
-        for content in decoder:
-            for name, what in PASSED_OVER.items():
-                if name in content:
-                    passed_over[what] += 1 if name == "frame" else len(content[name])
-            if "events" not in content:
-                continue
+    def passes() -> Pass:
+        import aedat
+
+        passed_over = dict.fromkeys(PASSED_OVER.values(), 0)
+        with _refusing(path):
+            decoder = aedat.Decoder(str(path))
+            streams = decoder.id_to_stream()
+            events = [stream for stream in streams.values() if stream["type"] == "events"]
+            if len(events) != 1:
+                raise RecordingError(
+                    f"{path.name}: {len(events)} streams of events; expected 1. Export one camera to a file of its "
+                    "own.",
+                    reason="streams",
+                )
+            kinds = {number: stream["type"] for number, stream in streams.items()}
+            chunks = _unpack(path, packets, kinds) if plain else _by_package(decoder)
+            room = allowed(path.stat().st_size)
+            for kind, content in chunks:
+                if not isinstance(content, Events):
+                    passed_over[PASSED_OVER[kind]] += content
+                    continue
+                room -= EVENT_BYTES * len(content)
+                if room < 0:
+                    raise _too_large(path)
+                yield content
+        return Facts("AEDAT 4", (events[0]["width"], events[0]["height"]), passed_over)
+
+    return Stream(passes)
+
+
+def _by_package(decoder: Any) -> Iterator[tuple[str, Events | int]]:
+    """Yield the events of each packet, and of other packets their kind and number."""
+    for content in decoder:
+        for kind in PASSED_OVER:
+            if kind in content:
+                yield kind, 1 if kind == "frame" else len(content[kind])
+        if "events" in content:
             packet = content["events"]
-            room -= packet.nbytes
-            if room < 0:
+            t, x, y, p = (packet[name].astype(to) for name, to in COLUMNS.items())
+            yield "events", Events(t, x, y, p)
+
+
+def _unpack(path: Path, packets: Sequence[Packet], kinds: Mapping[int, str]) -> Iterator[tuple[str, Events | int]]:
+    """Yield the same as `_by_package`, of packets that are plain LZ4: twice as fast."""
+    from spikebridge.pipeline.formats.aedat import aedat4_kernel as kernel
+
+    room, columns = np.empty(0, np.uint8), Events.room(0)
+    with open(path, "rb") as file:
+        for packet in packets:
+            kind = kinds[packet.stream]
+            file.seek(packet.start)
+            frame = file.read(packet.length)
+            if unpacked_at_most(frame) > FREE_BYTES:
                 raise _too_large(path)
-            packets.append(packet)
-    if len(streams) != 1:
-        raise RecordingError(
-            f"{path.name}: {len(streams)} streams of events; expected 1. Export one camera to a file of its own.",
-            reason="streams",
-        )
-    parts = [np.concatenate([packet[name] for packet in packets]) if packets else np.empty(0) for name in "txy"]
-    polarity = np.concatenate([packet["on"] for packet in packets]) if packets else np.empty(0)
-    events = Events(
-        parts[0].astype(np.int64), parts[1].astype(np.int32), parts[2].astype(np.int32), polarity.astype(np.uint8)
-    )
-    return Decoded(events, Facts("AEDAT 4", (streams[0]["width"], streams[0]["height"]), passed_over))
+            content, room = unpack(frame, room)
+            if bytes(content[8:12]) != IDENTIFIERS[kind]:
+                raise ValueError(f"a packet of {bytes(content[8:12])!r}, not {IDENTIFIERS[kind]!r}")
+            start, count = (0, 1) if kind == "frame" else _vector(content)
+            if kind != "events":
+                yield kind, count
+                continue
+            if start + EVENT_BYTES * count > len(content):
+                raise ValueError(f"a packet says {count} events and is shorter")
+            if count > len(columns):
+                columns = Events.room(count)
+            words = content[start : start + EVENT_BYTES * count]
+            if words.ctypes.data % 8:
+                words = words.copy()
+            yield kind, columns.part(slice(kernel.split(words.view("<i8"), *columns.columns)))
+
+
+def _vector(content: NDArray[np.uint8]) -> tuple[int, int]:
+    """Return where the items of a packet's content begin, and how many they are: a flatbuffer of one vector.
+
+    Raises:
+        ValueError, struct.error: it is none.
+    """
+    data = content.data
+    table = 4 + struct.unpack_from("<I", data, 4)[0]
+    fields = table - struct.unpack_from("<i", data, table)[0]
+    size, _, first = struct.unpack_from("<3H", data, fields) if fields >= 0 else (0, 0, 0)
+    if size < 6 or not first:
+        return 0, 0
+    at = table + first + struct.unpack_from("<I", data, table + first)[0]
+    return at + 4, struct.unpack_from("<I", data, at)[0]
 
 
 def sensor_size(path: Path) -> tuple[int, int]:
@@ -89,7 +165,7 @@ def sensor_size(path: Path) -> tuple[int, int]:
     """
     import aedat
 
-    _check_container(path)
+    _walk(path)
     with _refusing(path):
         streams = aedat.Decoder(str(path)).id_to_stream()
     sizes = [(s["width"], s["height"]) for _, s in sorted(streams.items()) if s["type"] == "events"]
@@ -109,12 +185,13 @@ def _refusing(path: Path) -> Iterator[None]:
         raise _damaged(path, str(error)) from error
 
 
-def _check_container(path: Path) -> None:
-    """Walk over the packets without unpacking them.
+def _walk(path: Path) -> tuple[list[Packet], bool]:
+    """Return the packets of a file, and whether all are plain LZ4; those that are not are looked at, but not unpacked.
 
     Raises:
-        RecordingError: see `read`.
+        RecordingError: see `stream`.
     """
+    packets, others = list[Packet](), False
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if file.read(len(MAGIC)) != MAGIC:
@@ -126,13 +203,21 @@ def _check_container(path: Path) -> None:
         end = size if table == UNKNOWN else table
         if end > size:
             raise _truncated(path, f"its packets should end at byte {end}, but it has {size}")
-        while (position := file.tell()) < end:
-            head = file.read(8)
-            length = struct.unpack("<iI", head)[1] if len(head) == 8 else end
-            if position + 8 + length > end:
-                raise _truncated(path, f"the packet at byte {position} is not complete")
-            if unpacked_at_most(file.read(length)) > FREE_BYTES:
+        position = file.tell()
+        while position < end:
+            file.seek(position)
+            head = file.read(PACKET_HEADER.size + HEAD_BYTES)
+            stream, length = PACKET_HEADER.unpack_from(head) if len(head) >= PACKET_HEADER.size else (0, end)
+            packets.append(Packet(stream, position + PACKET_HEADER.size, length))
+            position = packets[-1].start + length
+            if position > end:
+                raise _truncated(path, f"the packet at byte {packets[-1].start - PACKET_HEADER.size} is not complete")
+            others |= not is_plain(head[PACKET_HEADER.size :])
+        for packet in packets if others else ():
+            file.seek(packet.start)
+            if unpacked_at_most(file.read(packet.length)) > FREE_BYTES:
                 raise _too_large(path)
+    return packets, not others
 
 
 def _header(file: BinaryIO, path: Path) -> bytes:

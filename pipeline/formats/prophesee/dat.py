@@ -17,61 +17,73 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats.clock import unwrapped
-from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.clock import Clock
+from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
+from spikebridge.pipeline.formats.source import Source
 
 RECORD_BYTES = 8
 TYPES = {0x00: "2D events", 0x0C: "CD events"}
 ATIS_SIZE = (304, 240)
 LARGEST_CD = (2048, 2048)
 """Sensor beyond which no camera of layout 2 goes, in pixels."""
-MAX_HEADER_LINES = 1000
+MAX_HEADER_LINES, MOST_HEADER_BYTES = 1000, 2**20
 
 
 def decode(data: bytes, *, source: str, sensor_size: tuple[int, int] | None = None) -> Decoded:
-    """Decode the bytes of one file.
+    """Decode all events of a file, `data`, at once; see `stream`."""
+    return stream(Source.of_bytes(data, source), sensor_size=sensor_size).decoded()
 
-    Args:
-        data: the whole file.
-        source: file name for messages.
-        sensor_size: (W, H) of the sensor where it is known and the header does not state it.
 
-    Returns:
-        The events, t as stored; a clock of 32 bits that wraps once is unrolled.
+def stream(source: Source, *, sensor_size: tuple[int, int] | None = None) -> Stream:
+    """Return the events of a file, t as stored; a clock of 32 bits that wraps once is unrolled.
+
+    The layout is decided before the first pass, by all events. `sensor_size` is (W, H) of the sensor where it is known
+    and the header does not state it.
 
     Raises:
         RecordingError: no bytes (`empty`), no header or events of another kind (`format`), a record that is cut
             (`truncated`), or events that fit neither layout (`damaged`) or both (`format`).
     """
-    if not data:
-        raise RecordingError(f"{source}: 0 bytes; expected a DAT file. Copy the file again.", reason="empty")
-    text, start = _header(data, source)
-    if start + 2 > len(data):
-        raise RecordingError(f"{source}: truncated, it ends in its header. Copy it again.", reason="truncated")
-    kind, size = data[start], data[start + 1]
+    if not source.size:
+        raise RecordingError(f"{source.name}: 0 bytes; expected a DAT file. Copy the file again.", reason="empty")
+    head = source.read(0, MOST_HEADER_BYTES)
+    text, start = _header(head, source.name)
+    if start + 2 > source.size:
+        raise RecordingError(f"{source.name}: truncated, it ends in its header. Copy it again.", reason="truncated")
+    kind, size = head[start : start + 2]
     if kind not in TYPES or size != RECORD_BYTES:
         raise RecordingError(
-            f"{source}: DAT records of type {kind:#04x} and {size} bytes; only events (type 0x00 or 0x0c, 8 bytes) are "
-            "read. Is this a file of triggers?",
+            f"{source.name}: DAT records of type {kind:#04x} and {size} bytes; only events (type 0x00 or 0x0c, 8 "
+            "bytes) are read. Is this a file of triggers?",
             reason="format",
         )
     start += 2
-    if (len(data) - start) % RECORD_BYTES:
+    if (source.size - start) % RECORD_BYTES:
         raise RecordingError(
-            f"{source}: {len(data) - start} bytes of events, no multiple of 8; the file is truncated. Copy it again.",
+            f"{source.name}: {source.size - start} bytes of events, no multiple of 8; the file is truncated. Copy it "
+            "again.",
             reason="truncated",
         )
-    raw = np.frombuffer(data, "<u4", offset=start).reshape(-1, 2)  # [N,2]
-    words = raw[:, 1]
-    stated = _stated_size(text) or sensor_size
-    version = re.search(r"^Version +(\d+)", text, re.M | re.I)
-    layout, choices = _layout(words, int(version[1]) if version else None, stated, source)
-    t, undone = unwrapped(raw[:, 0].astype(np.int64))
-    if undone:
+    stated, version = _stated_size(text) or sensor_size, re.search(r"^Version +(\d+)", text, re.M | re.I)
+    found, clock = _survey(source, start)
+    layout, choices = _layout(found, int(version[1]) if version else None, stated, source, start)
+    if clock.wrap is not None:
         choices += ("the clock wrapped once: undone",)
-    x, y, p = _columns(words, layout)
-    facts = Facts(f"DAT, layout {layout}", stated, choices=choices)
-    return Decoded(Events(t, x, y, (p > 0).astype(np.uint8)), facts)
+
+    def passes() -> Pass:
+        from spikebridge.pipeline.formats.prophesee import dat_kernel as kernel
+
+        room, first = Events.room(0), 0
+        for words in source.blocks(start, "<u4", together=2):
+            if len(words) > 2 * len(room):
+                room = Events.room(len(words) // 2)
+            events = room.part(slice(kernel.decode(words, layout, *room.columns)))
+            clock.unwrap(events.t, first)
+            first += len(events)
+            yield events
+        return Facts(f"DAT, layout {layout}", stated, choices=choices)
+
+    return Stream(passes, likely=(source.size - start) // RECORD_BYTES)
 
 
 def sensor_size(data: bytes, source: str) -> tuple[int, int] | None:
@@ -106,39 +118,44 @@ def _stated_size(text: str) -> tuple[int, int] | None:
     return (int(width[1]), int(height[1])) if width and height else None
 
 
-def _columns(words: NDArray[np.uint32], layout: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32]]:
-    if layout == 1:
-        x, y, p = words & 0x1FF, words >> 9 & 0xFF, words >> 17 & 1
-    else:
-        x, y, p = words & 0x3FFF, words >> 14 & 0x3FFF, words >> 28
-    return x.astype(np.int32), y.astype(np.int32), p.astype(np.uint32)
+def _survey(source: Source, start: int) -> tuple[NDArray[np.uint32], Clock]:
+    """Return what `dat_kernel.survey` finds in all records, and the clock."""
+    from spikebridge.pipeline.formats.prophesee import dat_kernel as kernel
+
+    found, clock = np.zeros(6, np.uint32), Clock()
+    for words in source.blocks(start, "<u4", together=2):
+        kernel.survey(words, found)
+        clock.add(words[::2])
+    return found, clock
 
 
-def _fits(words: NDArray[np.uint32], layout: int, stated: tuple[int, int] | None) -> bool:
-    """Whether all events are such as a camera of the layout gives."""
-    x, y, p = _columns(words, layout)
+def _fits(found: NDArray[np.uint32], layout: int, stated: tuple[int, int] | None) -> bool:
+    """Return whether all events are such as a camera of the layout gives."""
+    used, x1, y1, x2, y2, p2 = found.tolist()
     width, height = stated or (ATIS_SIZE if layout == 1 else LARGEST_CD)
-    unused = bool((words >> 18).any()) if layout == 1 else bool((p > 1).any())
-    return not unused and int(x.max(initial=0)) < width and int(y.max(initial=0)) < height
+    if layout == 1:
+        return not used >> 18 and x1 < width and y1 < height
+    return p2 <= 1 and x2 < width and y2 < height
 
 
 def _layout(
-    words: NDArray[np.uint32], version: int | None, stated: tuple[int, int] | None, source: str
+    found: NDArray[np.uint32], version: int | None, stated: tuple[int, int] | None, source: Source, start: int
 ) -> tuple[int, tuple[str, ...]]:
-    """Which layout the events have, and how that was decided."""
-    fitting = [layout for layout in (1, 2) if _fits(words, layout, stated)]
+    """Return which layout the events have, and how that was decided."""
+    count = (source.size - start) // RECORD_BYTES
+    fitting = [layout for layout in (1, 2) if _fits(found, layout, stated)]
     if version is not None and version >= 2 and 2 in fitting:
         return 2, ()
-    if not len(words):
+    if not count:
         return (2 if version is None else min(version, 2)), ()
     if len(fitting) == 1:
         said = f"version {version}" if version is not None else "no version"
         meant = None if version is None else 1 if version < 2 else 2
         return fitting[0], () if meant == fitting[0] else (f"{said} in the header: layout {fitting[0]} by the events",)
     if fitting:
-        found = "no version" if version is None else f"version {version}"
+        said = "no version" if version is None else f"version {version}"
         raise RecordingError(
-            f"{source}: both layouts of DAT fit its {len(words):,} events, and {found} in the header does not tell "
+            f"{source.name}: both layouts of DAT fit its {count:,} events, and {said} in the header does not tell "
             "them apart. Write `% Version 2` into its header for Prophesee's layout, or "
             "save its columns t, x, y, p as .npz.",
             reason="format",

@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
+from spikebridge.pipeline.formats.source import Source
 
 WORD_BYTES = {"2.0": 4, "2.1": 8, "3.0": 2}
-MAX_HEADER_LINES = 1000
+MAX_HEADER_LINES, MOST_HEADER_BYTES = 1000, 2**20
 KNOWN_EVT21 = (0, 1, 8, 10, 14, 15)
 """Types of words of EVT 2.1."""
+ORDERS = ("little", "legacy")
+"""Of the halves of its words."""
 PASSED_OVER = ("triggers", "other words", "padding words", "reserved words", "events before the first time stamp")
 """Names of the counts of `evt_kernel`."""
 
@@ -42,54 +45,58 @@ class Header(NamedTuple):
 
 
 def decode(data: bytes, *, source: str) -> Decoded:
-    """Decode all events of a file.
+    """Decode all events of a file, `data`, at once; see `stream`."""
+    return stream(Source.of_bytes(data, source)).decoded()
 
-    Args:
-        data: the whole file.
-        source: file name for messages.
 
-    Returns:
-        The events in their order; t in microseconds of the camera's clock, unrolled where the format's counter wraps.
-        Events before the first time stamp have none and are counted as passed over.
+def stream(source: Source) -> Stream:
+    """Return the events of a file in their order; t in microseconds of the camera's clock, unrolled where it wraps.
+
+    Events before the first time stamp have no time and are counted as passed over.
 
     Raises:
         RecordingError: no header, or another format (`format`), a length that is no whole number of words
-            (`truncated`), or words none of which is a time stamp (`damaged`).
+            (`truncated`); in a pass, words none of which is a time stamp (`damaged`).
     """
-    from spikebridge.pipeline.formats.prophesee import evt_kernel as kernel
-
-    header = parse_header(data, source)
-    width = WORD_BYTES[header.version]
-    if (len(data) - header.length) % width:
+    header = parse_header(source.read(0, MOST_HEADER_BYTES), source.name)
+    width, length = WORD_BYTES[header.version], source.size - header.length
+    if length % width:
         raise RecordingError(
-            f"{source}: {len(data) - header.length} bytes after the header, no multiple of {width}; the file is "
-            "truncated. Copy it again.",
+            f"{source.name}: {length} bytes after the header, no multiple of {width}; the file is truncated. Copy it "
+            "again.",
             reason="truncated",
         )
-    words = np.frombuffer(data, f"<u{width}", offset=header.length)
-    choices: tuple[str, ...] = ()
-    if header.version == "2.1":
-        words, choices = _order_of_halves(words, header, source)
-    counters: dict[str, Callable[..., int]] = {"2.0": len, "2.1": kernel.count_evt21, "3.0": kernel.count_evt3}
-    decoders: dict[str, Callable[..., int]] = {
-        "2.0": kernel.decode_evt2,
-        "2.1": kernel.decode_evt21,
-        "3.0": kernel.decode_evt3,
-    }
-    size = counters[header.version](words)
-    t, p = np.empty(size, np.int64), np.empty(size, np.uint8)
-    x, y = np.empty(size, np.int32), np.empty(size, np.int32)
-    passed = np.zeros(6, np.int64)
-    count = decoders[header.version](words, t, x, y, p, passed)
-    if len(words) and not count and passed[: kernel.TIMELESS + 1].sum():
-        raise RecordingError(
-            f"{source}: {len(words):,} words and no event with a time stamp in them; the file is damaged or of another "
-            f"format than EVT {header.version}. Copy it again.",
-            reason="damaged",
-        )
-    passed_over = dict(zip(PASSED_OVER, passed.tolist()[:5], strict=True))
-    facts = Facts(f"EVT {header.version}", header.sensor_size, passed_over, choices, _doubts(passed, len(words)))
-    return Decoded(Events(t[:count], x[:count], y[:count], p[:count]), facts)
+    exchanged, choices = _order_of_halves(source, header) if header.version == "2.1" else (False, ())
+
+    def passes() -> Pass:
+        from spikebridge.pipeline.formats.prophesee import evt_kernel as kernel
+
+        decoders: dict[str, Callable[..., int]] = {
+            "2.0": kernel.decode_evt2,
+            "2.1": kernel.decode_evt21,
+            "3.0": kernel.decode_evt3,
+        }
+        decode, most = decoders[header.version], kernel.MOST_EVENTS[header.version]
+        state, passed = np.array(kernel.BEGINNING, np.int64), np.zeros(5, np.int64)
+        room, total = Events.room(0), 0
+        for block in source.blocks(header.length, f"<u{width}"):
+            words = _exchange(block) if exchanged else block
+            if len(words) * most > len(room):
+                room = Events.room(len(words) * most)
+            count = decode(words, *room.columns, state, passed)
+            total += count
+            yield room.part(slice(count))
+        if length and not total and passed.sum():
+            raise RecordingError(
+                f"{source.name}: {length // width:,} words and no event with a time stamp in them; the file is damaged "
+                f"or of another format than EVT {header.version}. Copy it again.",
+                reason="damaged",
+            )
+        passed_over = dict(zip(PASSED_OVER, passed.tolist(), strict=True))
+        doubts = _doubts(passed, length // width)
+        return Facts(f"EVT {header.version}", header.sensor_size, passed_over, choices, doubts)
+
+    return Stream(passes, likely=length // width)
 
 
 def parse_header(data: bytes, source: str) -> Header:
@@ -134,27 +141,31 @@ def _text(line: bytes) -> str | None:
     return None
 
 
-def _order_of_halves(
-    words: NDArray[np.uint64], header: Header, source: str
-) -> tuple[NDArray[np.uint64], tuple[str, ...]]:
-    """Bring words of EVT 2.1 into the order of today; the older ("legacy") one has the halves exchanged.
+def _exchange(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return words >> np.uint64(32) | words << np.uint64(32)
+
+
+def _order_of_halves(source: Source, header: Header) -> tuple[bool, tuple[str, ...]]:
+    """Return whether the halves of the words of EVT 2.1 are exchanged (the older order, "legacy"), and the choice.
 
     Raises:
         RecordingError: the header does not say which, and both or none fit (`format`).
     """
-    exchanged = words >> np.uint64(32) | words << np.uint64(32)
-    orders = {"little": words, "legacy": exchanged}
-    if header.endianness in orders:
-        return orders[header.endianness], ()
-    fitting = [name for name, one in orders.items() if np.isin(one >> np.uint64(60), KNOWN_EVT21).all()]
-    if len(fitting) != 1 and len(words):
+    if header.endianness in ORDERS:
+        return header.endianness == "legacy", ()
+    fitting = list(ORDERS)
+    for words in source.blocks(header.length, "<u8"):
+        orders = {"little": words, "legacy": _exchange(words)}
+        fitting = [name for name in fitting if np.isin(orders[name] >> np.uint64(60), KNOWN_EVT21).all()]
+    if len(fitting) != 1 and source.size > header.length:
         raise RecordingError(
-            f"{source}: EVT 2.1 whose header does not say the order of bytes, and {'both' if fitting else 'none'} of "
-            "the two fit. Write endianness=little or endianness=legacy into its line `% format EVT21;...`.",
+            f"{source.name}: EVT 2.1 whose header does not say the order of bytes, and "
+            f"{'both' if fitting else 'none'} of the two fit. Write endianness=little or endianness=legacy into its "
+            "line `% format EVT21;...`.",
             reason="format",
         )
     name = fitting[0] if fitting else "little"
-    return orders[name], (f"order of bytes {name}, by the words themselves",)
+    return name == "legacy", (f"order of bytes {name}, by the words themselves",)
 
 
 def _doubts(passed: NDArray[np.int64], words: int) -> tuple[str, ...]:

@@ -1,7 +1,9 @@
 """The compiled loops of `pipeline.formats.prophesee.evt`: words to events, everything else counted.
 
-A loop returns the number of events and fills `passed[6]`: triggers, words of other kinds, padding, reserved words,
-events before the first time stamp, and steps where the clock wrapped.
+A loop takes a block of words, returns the number of its events, and adds to `passed[5]`: triggers, words of other
+kinds, padding, reserved words, and events before the first time stamp. What holds for the words of the next block is in
+`state[6]`: upper half of the time (-1 before the first), wraps of the clock, and of EVT 3.0 lower half, row (-1 before
+the first), base and polarity of the next vector.
 
 Source: Prophesee, "EVT 2.0 Format", "EVT 2.1 Format" and "EVT 3.0 Format", docs.prophesee.ai.
 """
@@ -12,8 +14,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-TRIGGERS, OTHERS, PADDING, RESERVED, TIMELESS, WRAPS = range(6)
+TRIGGERS, OTHERS, PADDING, RESERVED, TIMELESS = range(5)
 """Places in `passed`."""
+BEGINNING = (-1, 0, 0, -1, 0, 0)
+"""State before the first word."""
+MOST_EVENTS = {"2.0": 1, "2.1": 32, "3.0": 12}
+"""Of a word, by version."""
+_1, _11, _22, _28, _0X3F, _0X7FF, _0XFFFFFFF = (np.uint32(number) for number in (1, 11, 22, 28, 0x3F, 0x7FF, 0xFFFFFFF))
+_ONE = np.uint64(1)
 PADDING_EVT3 = 0x9999
 """Word with which some cameras fill their packets."""
 
@@ -25,53 +33,42 @@ def decode_evt2(
     x: NDArray[np.int32],
     y: NDArray[np.int32],
     p: NDArray[np.uint8],
+    state: NDArray[np.int64],
     passed: NDArray[np.int64],
 ) -> int:
     """Fill the columns from EVT 2.0.
 
     Types (upper 4 bits): 0 and 1 an event, 8 the upper 28 bits of the time, 10 a trigger, 14 and 15 others.
     """
-    count = 0
-    high = np.int64(-1)
-    wraps = np.int64(0)
+    count = np.uint64(0)  # unsigned: no test for indexes counted from the end
+    high, wraps = state[0], state[1]
+    upper = (wraps << 28 | high) << 6 if high >= 0 else np.int64(-1)
     for i in range(words.size):
-        word = np.int64(words[i])
-        kind = word >> 28
-        if kind <= 1:
-            if high >= 0:
-                t[count] = ((wraps << 28 | high) << 6) | (word >> 22 & 0x3F)
-                x[count] = word >> 11 & 0x7FF
-                y[count] = word & 0x7FF
+        word = words[i]
+        kind = word >> _28
+        if kind <= _1:
+            if upper >= 0:
+                t[count] = upper | np.int64(word >> _22 & _0X3F)
+                x[count] = word >> _11 & _0X7FF
+                y[count] = word & _0X7FF
                 p[count] = kind
-                count += 1
+                count += _ONE
             else:
                 passed[TIMELESS] += 1
         elif kind == 8:
-            new = word & 0xFFFFFFF
+            new = np.int64(word & _0XFFFFFFF)
             if new + (1 << 27) < high:
                 wraps += 1
             high = new
+            upper = (wraps << 28 | high) << 6
         elif kind == 10:
             passed[TRIGGERS] += 1
         elif kind >= 14:
             passed[OTHERS] += 1
         else:
             passed[RESERVED] += 1
-    passed[WRAPS] = wraps
-    return count
-
-
-@njit(cache=True, nogil=True)
-def count_evt21(words: NDArray[np.uint64]) -> int:
-    """Return the most events that the words can hold."""
-    count = 0
-    for i in range(words.size):
-        if words[i] >> np.uint64(60) <= 1:
-            bits = words[i] & np.uint64(0xFFFFFFFF)
-            while bits:
-                count += 1
-                bits &= bits - np.uint64(1)
-    return count
+    state[0], state[1] = high, wraps
+    return int(count)
 
 
 @njit(cache=True, nogil=True)
@@ -81,12 +78,12 @@ def decode_evt21(
     x: NDArray[np.int32],
     y: NDArray[np.int32],
     p: NDArray[np.uint8],
+    state: NDArray[np.int64],
     passed: NDArray[np.int64],
 ) -> int:
     """Fill the columns from EVT 2.1: the words of EVT 2.0 above a mask of 32 pixels, the first at bit 0."""
     count = 0
-    high = np.int64(-1)
-    wraps = np.int64(0)
+    high, wraps = state[0], state[1]
     for i in range(words.size):
         word = np.int64(words[i] >> np.uint64(32))
         mask = np.int64(words[i] & np.uint64(0xFFFFFFFF))
@@ -115,23 +112,7 @@ def decode_evt21(
             passed[OTHERS] += 1
         else:
             passed[RESERVED] += 1
-    passed[WRAPS] = wraps
-    return count
-
-
-@njit(cache=True, nogil=True)
-def count_evt3(words: NDArray[np.uint16]) -> int:
-    """Return the most events that the words can hold."""
-    count = 0
-    for i in range(words.size):
-        kind = words[i] >> 12
-        if kind == 2:
-            count += 1
-        elif kind in (4, 5):
-            bits = words[i] & (0xFFF if kind == 4 else 0xFF)
-            while bits:
-                count += 1
-                bits &= bits - 1
+    state[0], state[1] = high, wraps
     return count
 
 
@@ -142,6 +123,7 @@ def decode_evt3(
     x: NDArray[np.int32],
     y: NDArray[np.int32],
     p: NDArray[np.uint8],
+    state: NDArray[np.int64],
     passed: NDArray[np.int64],
 ) -> int:
     """Fill the columns from EVT 3.0.
@@ -150,12 +132,7 @@ def decode_evt3(
     and upper 12 bits of the time, 10 a trigger, 7, 14 and 15 others. The time's 24 bits wrap after 16.8 s.
     """
     count = 0
-    high = np.int64(-1)
-    low = np.int64(0)
-    wraps = np.int64(0)
-    row = np.int64(-1)
-    base = np.int64(0)
-    polarity = np.int64(0)
+    high, wraps, low, row, base, polarity = state[0], state[1], state[2], state[3], state[4], state[5]
     for i in range(words.size):
         word = np.int64(words[i])
         kind = word >> 12
@@ -203,5 +180,5 @@ def decode_evt3(
             passed[PADDING] += 1
         else:
             passed[RESERVED] += 1
-    passed[WRAPS] = wraps
+    state[0], state[1], state[2], state[3], state[4], state[5] = high, wraps, low, row, base, polarity
     return count

@@ -13,6 +13,7 @@ from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.checks.verify import verify
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.filters import Filters
+from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.run import convert
 from spikebridge.pipeline.shards.reader import ShardSet
@@ -28,6 +29,12 @@ def structured(events):
 
 def rows(events):
     return list(zip(*(getattr(events, name).tolist() for name in "txyp"), strict=True))
+
+
+def apply(filters, events):
+    """Filter a recording of a small sensor."""
+    left, taken = filters.apply(pack(events, sensor_size=(64, 64), source="a"), source="a")
+    return left.unpack(), taken
 
 
 def plain_refractory(events, period):
@@ -59,9 +66,9 @@ def test_refractory_and_background_equal_plain_loops(seed, count, us):
     ):
         if not plain:
             with pytest.raises(RecordingError, match="no event"):
-                filters.apply(events, source="a")
+                apply(filters, events)
             continue
-        left, taken = filters.apply(events, source="a")
+        left, taken = apply(filters, events)
         assert rows(left) == plain
         assert sum(taken.values()) == count - len(plain)
 
@@ -76,7 +83,7 @@ def test_equal_to_tonic_where_tonic_is_right():
         (Filters(refractory_us=20_000), refractory_period_numpy(structured(events), 20_000)),
         (Filters(background_us=3_000), denoise_numpy(structured(events), 3_000)),
     ):
-        left, _ = filters.apply(events, source="a")
+        left, _ = apply(filters, events)
         np.testing.assert_array_equal(structured(left), theirs)
         assert 0 < len(left) < len(events)
 
@@ -87,11 +94,11 @@ def test_tonic_is_wrong_near_zero():
         from tonic.functional import denoise_numpy, refractory_period_numpy
     one = Events(np.array([0]), np.array([3]), np.array([3]), np.array([1], np.uint8))
     assert len(refractory_period_numpy(structured(one), 10)) == 0  # its first event came after nothing
-    assert len(Filters(refractory_us=10).apply(one, source="a")[0]) == 1
+    assert len(apply(Filters(refractory_us=10), one)[0]) == 1
     two = Events(np.array([0, 5]), np.array([0, 3]), np.array([0, 3]), np.array([1, 1], np.uint8))
     assert len(denoise_numpy(structured(two), 10)) > 0  # nobody supports either
     with pytest.raises(RecordingError, match=r"no event of 2 is left .*background 2"):
-        Filters(background_us=10).apply(two, source="a")
+        apply(Filters(background_us=10), two)
 
 
 def test_a_hot_pixel_is_taken_out_and_a_time_window_cut():
@@ -99,10 +106,10 @@ def test_a_hot_pixel_is_taken_out_and_a_time_window_cut():
     hot = np.arange(0, 1000, 5)
     events.x[hot], events.y[hot] = 7, 9
     at = (events.x == 7) & (events.y == 9)
-    left, taken = Filters(hot_pixels=20).apply(events, source="a")
+    left, taken = apply(Filters(hot_pixels=20), events)
     assert rows(left) == [row for row, out in zip(rows(events), at, strict=True) if not out]
     assert taken == {"hot_pixels": int(at.sum())}
-    left, taken = Filters((100_000, 200_000)).apply(events, source="a")
+    left, taken = apply(Filters((100_000, 200_000)), events)
     since = events.t - events.t[0]
     assert taken["time_window"] == int(((since < 100_000) | (since >= 200_000)).sum())
     assert len(left) + taken["time_window"] == 1000
@@ -111,9 +118,9 @@ def test_a_hot_pixel_is_taken_out_and_a_time_window_cut():
 def test_filters_work_one_after_the_other():
     events = make_events(4, count=600, size=(8, 8))
     both = Filters(time_window_us=(0, 150_000), refractory_us=2_000)
-    left, taken = both.apply(events, source="a")
-    first, _ = Filters((0, 150_000)).apply(events, source="a")
-    second, _ = Filters(refractory_us=2_000).apply(first, source="a")
+    left, taken = apply(both, events)
+    first, _ = apply(Filters((0, 150_000)), events)
+    second, _ = apply(Filters(refractory_us=2_000), first)
     assert rows(left) == rows(second)
     assert list(taken) == ["time_window", "refractory"]
 

@@ -1,0 +1,72 @@
+"""The compiled loop of `pipeline.formats.aedat.aedat3`: packets to events."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+HEADER_BYTES, POLARITY, POLARITY_BYTES = 28, 1, 8
+INVALID, CAMERA, SEVERAL = range(3)
+"""Places in `found`: events marked invalid, the camera of the events (-1 before the first), whether there are several;
+behind them the numbers of other packets' items, by kind."""
+KINDS = 16
+"""Kinds that are counted here; a packet of a higher one is left to the caller."""
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _word(data: NDArray[np.uint8], at: np.int64) -> np.int64:
+    """Read 32 bits, little endian, with sign."""
+    return np.int64(
+        np.int32(
+            np.uint32(data[at])
+            | np.uint32(data[at + 1]) << np.uint32(8)
+            | np.uint32(data[at + 2]) << np.uint32(16)
+            | np.uint32(data[at + 3]) << np.uint32(24)
+        )
+    )
+
+
+@njit(cache=True, nogil=True)
+def decode(
+    data: NDArray[np.uint8],
+    t: NDArray[np.int64],
+    x: NDArray[np.int32],
+    y: NDArray[np.int32],
+    p: NDArray[np.uint8],
+    found: NDArray[np.int64],
+) -> tuple[np.int64, np.int64]:
+    """Fill the columns from bytes that begin with a packet; stop before one that is not whole or not as it should be.
+
+    Returns:
+        The number of events, and the bytes that were used.
+    """
+    count, at = np.int64(0), np.int64(0)
+    while at + HEADER_BYTES <= data.size:
+        kind = _word(data, at) & 0xFFFF
+        camera = _word(data, at) >> 16
+        size, overflow = _word(data, at + 4), _word(data, at + 12)
+        capacity, number = _word(data, at + 16), _word(data, at + 20)
+        start = at + HEADER_BYTES
+        if size < 0 or overflow < 0 or capacity < 0 or number < 0 or number > capacity or kind >= KINDS:
+            break
+        if size * capacity > data.size - start or (kind == POLARITY and size != POLARITY_BYTES):
+            break
+        if kind == POLARITY:
+            if found[CAMERA] >= 0 and found[CAMERA] != camera & 0xFFFF:
+                found[SEVERAL] = 1
+            found[CAMERA] = camera & 0xFFFF
+            for event in range(number):
+                word = _word(data, start + POLARITY_BYTES * event) & 0xFFFFFFFF
+                if word & 1:
+                    t[count] = (_word(data, start + POLARITY_BYTES * event + 4) & 0x7FFFFFFF) | overflow << 31
+                    x[count] = word >> 17
+                    y[count] = word >> 2 & 0x7FFF
+                    p[count] = word >> 1 & 1
+                    count += 1
+                else:
+                    found[INVALID] += 1
+        else:
+            found[3 + kind] += number
+        at = start + size * capacity
+    return count, at

@@ -1,0 +1,278 @@
+"""Recordings that are decoded in chunks give what decoding at once gives, wherever the chunks part them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import make_events
+from event_files import (
+    EVT2_HEADER,
+    EVT3_HEADER,
+    EVT21_HEADER,
+    aedat3,
+    aedat3_packet,
+    dat,
+    davis_aedat2,
+    event_stream,
+    evt2,
+    evt3,
+    evt21,
+    later,
+    write_aedat4,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from raw_sets.recordings import assert_equal, reason
+
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.containers import lz4
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.binning import Binning
+from spikebridge.pipeline.events.filters import Filters
+from spikebridge.pipeline.events.framing import to_frames
+from spikebridge.pipeline.events.packing import LongEvents, PackedEvents, pack, pack_chunks
+from spikebridge.pipeline.formats import bin40, recording
+from spikebridge.pipeline.formats.aedat import aedat2
+from spikebridge.pipeline.formats.source import Source
+
+EVENTS = make_events(3, count=400, size=(200, 150))
+SMALL = make_events(4, count=300, size=(120, 100))
+WRAPPING = later(SMALL, 2**32 - 150_000)
+VECTORS = np.array([0x8001, 0x6002, 0x0005, 0x3812, 0x4FFF, 0x50FF, 0x4A05, 0xA001, 0x9999, 0x8002, 0x4003], "<u2")
+FILES = {
+    "evt2": ("evt", EVT2_HEADER + evt2(EVENTS)),
+    "evt21": ("evt", EVT21_HEADER.replace(b"little", b"legacy") + evt21(EVENTS, legacy=True)),
+    "evt3": ("evt", EVT3_HEADER + evt3(EVENTS) + VECTORS.tobytes()),
+    "evt3 beyond its clock": ("evt", EVT3_HEADER + evt3(make_events(6, count=200, duration_us=50_000_000))),
+    "dat": ("dat", dat(WRAPPING)),
+    "dat of an ATIS": ("dat", dat(SMALL, layout=1, version=1)),
+    "bin": ("bin40", bin40.encode(SMALL)[:500] + bytes([0, bin40.OVERFLOW_Y, 0, 0, 0]) + bin40.encode(SMALL)[500:]),
+    "aedat2": ("aedat2", aedat2.encode(WRAPPING)),
+    "aedat2 of a DAVIS": ("aedat2", davis_aedat2(WRAPPING, others=True)),
+    "aedat3": (
+        "aedat3",
+        aedat3(EVENTS, packet=30, invalid=(3, 77)) + aedat3_packet(2, 50, bytes(100)) + aedat3_packet(99, 4, bytes(8)),
+    ),
+    "es": ("event_stream", event_stream(EVENTS)),
+    "es of an ATIS": ("event_stream", event_stream(EVENTS, atis=True, exposures=3)),
+}
+"""Decoder and content."""
+
+
+def stream(name):
+    kind, data = FILES[name]
+    return recording.DECODERS[kind](Source.of_bytes(data, "x"), recording.DEFAULT)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_chunks_of_any_size_are_the_whole(name, monkeypatch):
+    whole = stream(name).decoded()
+    for size in (16, 24, 40, 136, 1000):
+        monkeypatch.setattr("spikebridge.pipeline.formats.source.BLOCK_BYTES", size)
+        parts = stream(name)
+        assert sum(1 for _ in parts.passes()) > 1
+        found = parts.decoded()
+        assert_equal(found.events, whole.events)
+        assert found.facts == whole.facts
+
+
+@pytest.mark.parametrize("name", ["evt3", "dat of an ATIS", "aedat3", "es"])
+def test_a_file_is_read_as_its_bytes_are(name, tmp_path, monkeypatch):
+    kind, data = FILES[name]
+    (tmp_path / "x").write_bytes(data)
+    monkeypatch.setattr("spikebridge.pipeline.formats.source.BLOCK_BYTES", 64)
+    found = recording.DECODERS[kind](Source.of_file(tmp_path / "x"), recording.DEFAULT).decoded()
+    assert_equal(found.events, stream(name).decoded().events)
+
+
+def test_what_is_cut_is_refused_wherever_the_chunks_end(monkeypatch):
+    for size in (16, 24, 40, 1000):
+        monkeypatch.setattr("spikebridge.pipeline.formats.source.BLOCK_BYTES", size)
+        for name in ("aedat3", "es"):
+            kind, data = FILES[name]
+            for cut in (1, 3):
+                parts = recording.DECODERS[kind](Source.of_bytes(data[:-cut], "x"), recording.DEFAULT)
+                assert reason(parts.decoded) == "truncated"
+
+
+def chunked(events, sizes):
+    """Begin passes over events in chunks of sizes that come round and round; chunks are overwritten, as decoders do."""
+
+    def passes():
+        at, turn = 0, 0
+        while at < len(events):
+            count = sizes[turn % len(sizes)]
+            chunk = events.part(slice(at, at + count))
+            copy = Events(*(column.copy() for column in chunk.columns))
+            yield copy
+            for column in copy.columns:
+                column[:] = 0
+            at, turn = at + count, turn + 1
+        yield Events(*Events.room(0).columns, passed_over=(("triggers", 3),))
+
+    return passes
+
+
+WAYS = (
+    {"reduction": "sum", "dtype": "uint8"},
+    {"reduction": "event", "dtype": "uint8", "canvas": None},
+    {"reduction": "bilinear", "dtype": "float16"},
+    {"reduction": "frequency", "dtype": "float16"},
+    {"reduction": "sum", "dtype": "uint16", "binning": Binning("count", events_per_bin=37)},
+    {"reduction": "sum", "dtype": "uint16", "binning": Binning("window", window_us=9_000), "crop": (5, 6, 30, 31)},
+    {"reduction": "event", "dtype": "uint8", "span_us": 10**9},
+)
+FILTERS = (
+    Filters(),
+    Filters(time_window_us=(30_000, 200_000), refractory_us=3_000),
+    Filters(hot_pixels=1.5, background_us=40_000),
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.integers(0, 10**6), st.lists(st.integers(1, 90), min_size=1, max_size=4), st.integers(0, 350), st.integers(0, 2)
+)
+def test_a_long_recording_gives_the_frames_of_one_in_memory(seed, sizes, most, which):
+    """In memory at once, in memory after chunks, or decoded anew for each use."""
+    events, filters = make_events(seed, size=(40, 34)), FILTERS[which]
+    whole = pack(events, sensor_size=(40, 34), source="x")
+    parts = pack_chunks(chunked(events, sizes), sensor_size=(40, 34), source="x", most=most)
+    assert isinstance(parts, PackedEvents if most >= len(events) else LongEvents)
+    assert parts.passed_over == (("triggers", 3),)
+    if filters:
+        whole, taken = filters.apply(whole, source="x")
+        parts, also = filters.apply(parts, source="x", most=most // 2)
+        assert taken == also
+    for name in ("start_us", "duration_us", "extent"):
+        assert getattr(parts, name) == getattr(whole, name)
+    assert (len(parts), parts.sha256()) == (len(whole), whole.sha256())
+    for way in WAYS:
+        given = {"time_bins": 5, "size": 12, "canvas": (40, 34), "source": "x", **way}
+        expected, found = to_frames(whole, **given), to_frames(parts, **given)
+        np.testing.assert_array_equal(found.frames, expected.frames)
+        assert (found.dropped_events, found.saturated_cells) == (expected.dropped_events, expected.saturated_cells)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda e: e.t.__setitem__(slice(100, 102), [e.t[99] - 50, e.t[99] - 60]),
+        lambda e: e.x.__setitem__(200, 34),
+        lambda e: e.y.__setitem__(299, -1),
+        lambda e: e.p.__setitem__(150, 2),
+        lambda e: e.t.__setitem__(299, 2**40),
+    ],
+)
+def test_a_check_that_fails_says_the_same(change):
+    events = make_events(1)
+    change(events)
+    messages = []
+    for sizes, most in (([300], 300), ([100], 300), ([7, 50], 0)):
+        with pytest.raises(RecordingError) as caught:
+            pack_chunks(chunked(events, sizes), sensor_size=(34, 34), source="x", most=most)
+        messages.append((str(caught.value), caught.value.reason))
+    assert len(set(messages)) == 1
+
+
+def test_lz4_is_what_the_package_unpacks(tmp_path):
+    """Packets that are plain LZ4 are unpacked here: their events are those of the package `aedat`."""
+    import aedat
+
+    path, events = tmp_path / "a.aedat4", make_events(9, count=3000, size=(346, 260))
+    write_aedat4(path, events, others=True, packet=700)
+    theirs = [packet["events"] for packet in aedat.Decoder(str(path)) if "events" in packet]
+    found = recording.decode(path)
+    for ours, name in zip(found.events.columns, ("t", "x", "y", "on"), strict=True):
+        np.testing.assert_array_equal(ours, np.concatenate([packet[name] for packet in theirs]))
+    assert_equal(found.events, events)
+
+
+def frame(*blocks):
+    """A frame of LZ4 from (stored, bytes)."""
+    parts = [len(data).to_bytes(4, "little")[:3] + (b"\x80" if stored else b"\0") + data for stored, data in blocks]
+    return lz4.LZ4 + b"\x40\x40\xc0" + b"".join(parts) + bytes(4)
+
+
+def test_blocks_of_lz4():
+    """Literals, matches that overlap and reach into the block before, long lengths, stored blocks, and damage."""
+    room = np.empty(0, np.uint8)
+    cases = {
+        b"abc": (True, b"abc"),
+        b"abcabcabcab" + b"wxyz!": (False, b"\x34abc\x03\0" + b"\x50wxyz!"),
+        bytes(300) + b"12345": (False, b"\x1f\0\x01\0\xff" + bytes([300 - 1 - 19 - 255]) + b"\x5012345"),
+        b"q" * 20: (False, b"\xf0\x05" + b"q" * 20),
+    }
+    for expected, block in cases.items():
+        content, room = lz4.unpack(frame(block), room)
+        assert content.tobytes() == expected
+    content, room = lz4.unpack(frame((True, b"0123456789"), (False, b"\x04\x08\0\x5012345")), room)
+    assert content.tobytes() == b"0123456789" + b"23456789" + b"12345"
+    for damaged in (
+        frame((False, b"\x34abc\x04\0\x50wxyz!")),  # before the beginning
+        frame((False, b"\x34abc\0\0\x50wxyz!")),
+        frame((False, b"\xf0")),
+        frame((False, b"\x34abc\x03\0")),  # ends with a match
+        frame((False, b"\x34ab")),
+        frame((True, b"abc"))[:-1],
+        frame((True, b"abc")) + b"x",
+        frame((False, b"\x1f\0\x01\0" + b"\xff" * 300_000)),
+    ):
+        with pytest.raises(ValueError, match="LZ4"):
+            lz4.unpack(damaged, room)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.binary(max_size=80), st.integers(0, 60), st.integers(0, 255))
+def test_no_bytes_make_the_loop_leave_its_room(data, at, byte):
+    """Any bytes behind a good beginning give an error or a content within the bound."""
+    good = bytearray(b"\x34abc\x03\0\x50wxyz!\xf0\x05" + b"q" * 20)
+    good[at % len(good)] = byte
+    room = np.full(70_000, 7, np.uint8)
+    for block in (bytes(good), data, bytes(good) + data):
+        try:
+            content, taken = lz4.unpack(frame((False, block)), room)
+        except ValueError:
+            continue
+        assert taken is room
+        assert len(content) <= 255 * len(block)
+
+
+LIMITED = """
+import resource, sys
+sys.path[:0] = sys.argv[2:]
+from memory import peak_bytes
+from spikebridge.pipeline.events.framing import to_frames
+from spikebridge.pipeline.events.packing import pack_chunks
+from spikebridge.pipeline.formats import recording
+from pathlib import Path
+path = Path(sys.argv[1])
+before = peak_bytes()
+stream = recording.stream(path)
+events = pack_chunks(stream.annotated, sensor_size=(640, 480), source="x", likely=stream.likely, most=2**16)
+to_frames(events, time_bins=10, size=48, reduction="sum", dtype="uint16", canvas=(640, 480), source="x")
+print(len(events), peak_bytes() - before)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["dat", "evt3", "aedat4"])
+def test_a_recording_of_millions_takes_the_memory_of_a_chunk(kind, tmp_path):
+    from conftest import ROOT
+
+    count = 300_000 if kind == "aedat4" else 5_000_000
+    events = make_events(0, count=count, size=(640, 480), duration_us=count)
+    path = tmp_path / {"dat": "a.dat", "evt3": "a.raw", "aedat4": "a.aedat4"}[kind]
+    if kind == "aedat4":
+        write_aedat4(path, events, size=(640, 480), packet=10_000)
+    else:
+        path.write_bytes(dat(events) if kind == "dat" else EVT3_HEADER + evt3(events))
+    folders = [str(ROOT / "src"), str(ROOT / "tests" / "support")]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path), *folders], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found, grown = map(int, done.stdout.split())
+    assert found == count
+    assert grown < 120 * 2**20  # numba alone takes most of it
