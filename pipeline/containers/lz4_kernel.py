@@ -125,10 +125,10 @@ def _unpack_block(  # noqa: PLR0911  (one compiled loop)
         if at + length > room:
             return bad
         if offset >= 8:
-            k: Any = np.int64(0)
-            while k < length:
-                store(out, at + k, load(out, at - offset + k))
-                k += 8
+            copied: Any = np.int64(0)
+            while copied < length:
+                store(out, at + copied, load(out, at - offset + copied))
+                copied += 8
         else:  # what is copied is still being written
             for j in range(length):
                 out[at + j] = out[at - offset + j]
