@@ -40,7 +40,7 @@ SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET
 RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup raw preprocess verify train evaluate compare ablate leak report bench bench-pipeline bench-train bench-gpu check-gpu fuzz docs lint test test-long clean distclean
+.PHONY: help setup raw preprocess verify train evaluate compare ablate leak report bench bench-pipeline bench-train bench-gpu check-gpu fuzz docs lint test pytest test-long clean distclean
 
 help: ## list the targets and variables
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
@@ -132,7 +132,10 @@ lint: $(READY) ## style and types
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
-test: lint ## lint, types and all tests but the long ones
+test: $(READY) ## lint, types and all tests but the long ones
+	@$(MAKE) --no-print-directory --jobs 2 lint pytest
+
+pytest: $(READY)
 	@$(VENV)/bin/pytest -n 2 --dist worksteal -m "not long"
 
 test-long: lint ## every test, then the fuzzing; writes a summary to docs/results/

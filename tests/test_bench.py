@@ -179,6 +179,7 @@ def write_recordings(folder):
     return images
 
 
+@pytest.mark.long
 def test_the_training_simulator_is_fitted_to_recordings(tmp_path):
     write_recordings(tmp_path)
     command = [sys.executable, ROOT / "tests" / "bench" / "fit_simulation.py", "--generations", "1"]
