@@ -37,6 +37,8 @@ class RecordingFrames:
     """Cells whose count did not fit the type and was set to its maximum."""
     clipped_events: int = 0
     """Events that these cells lack."""
+    outside_events: int = 0
+    """Events that were dropped because they lie outside the crop."""
 
 
 def narrow(frames: NDArray[Any], dtype: str) -> tuple[NDArray[Any], int, int]:
@@ -107,7 +109,7 @@ def to_frames(
     )
     if crop and not used:
         _require_inside(events, crop, source)
-    return RecordingFrames(frames, len(events) - used, saturated, clipped)
+    return RecordingFrames(frames, len(events) - used, saturated, clipped, int(cuts[-1] - cuts[0]) - used)
 
 
 def _count_events(
@@ -183,7 +185,7 @@ def _compute_rates(
         _require_inside(events, box, source)
     start, duration = (events.start_us, events.duration_us) if span_us is None else (0, span_us)
     frames = rate_frames(events, start_us=start, duration_us=duration, time_bins=time_bins, size=size, box=box)
-    return RecordingFrames(frames, len(events) - inside, 0)
+    return RecordingFrames(frames, len(events) - inside, 0, 0, len(events) - inside)
 
 
 def _count_inside(events: CheckedEvents, box: Box) -> int:

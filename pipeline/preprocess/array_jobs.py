@@ -148,6 +148,7 @@ def finish_shares(
     *,
     where: Mapping[str, Path | None] | None = None,
     max_bad: int = 0,
+    strict: bool = False,
     progress: Progress = no_progress,
 ) -> ConversionResult:
     """Complete a shard set whose tasks have all been done.
@@ -178,7 +179,7 @@ def finish_shares(
     status = _array_status(conversion, make_job(conversion, out), shared["tasks"])
     if status.missing:
         raise PipelineError(f"{out}: {status.describe_missing(shared['tasks'])} (again), then finish.")
-    return convert(conversion, out, max_bad=max_bad, progress=progress)
+    return convert(conversion, out, max_bad=max_bad, strict=strict, progress=progress)
 
 
 def _survey_together(

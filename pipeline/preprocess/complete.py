@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -16,7 +15,8 @@ from spikebridge.pipeline.base.installation import find_version
 from spikebridge.pipeline.formats.bin40 import OVERFLOW_US
 from spikebridge.pipeline.preprocess.card import dataset_card
 from spikebridge.pipeline.preprocess.prepare import Conversion
-from spikebridge.pipeline.preprocess.tasks import PASSED_OVER, Job, TaskResult
+from spikebridge.pipeline.preprocess.remarks import Remarks, list_warnings, notes_of_recordings
+from spikebridge.pipeline.preprocess.tasks import Job, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import SPLITS, Content, Manifest
 from spikebridge.pipeline.shards.settings import SCHEMA_VERSION
@@ -32,11 +32,13 @@ def finish(
     results: Sequence[TaskResult],
     rejects: Sequence[dict[str, str]],
     static: StaticImages,
-) -> Manifest:
-    """Write everything that is not an event shard, the manifest last; returns the manifest.
+    strict: bool = False,
+) -> tuple[Manifest, Remarks]:
+    """Write everything that is not an event shard, the manifest last; returns it, and the closing remarks.
 
     Raises:
-        PipelineError: one recording lies in two splits under different names (any protocol but legacy).
+        PipelineError: one recording lies in two splits under different names (any protocol but legacy), or there are
+            warnings and `strict`.
     """
     notes = list(conversion.notes)
     copies = _find_copies(results)
@@ -46,15 +48,19 @@ def finish(
             "hold the same events. Remove one of each, or say which is which with --splits."
         )
     notes += [f"{one} and {other} hold the same events" for one, other in copies]
+    notes += notes_of_recordings(results)
+    remarks = Remarks.collect(conversion, results=results, rejects=rejects)
+    notes += [f"{manifests.WARNING} {line}" for line in remarks.warnings()]
     with replacing(job.out / STATIC_FILE) as partial:
         write_static(partial, static)
     lines = sorted(rejects, key=lambda line: (line["kind"], line["name"]))
     text = "".join(json.dumps(line, sort_keys=True, ensure_ascii=True) + "\n" for line in lines)
     write_bytes(job.out / manifests.REJECTS, text.encode())
 
-    notes += _notes_of_recordings(results)
     content = _describe_content(conversion, results, static)
     content["rejected"], content["notes"] = len(rejects), notes
+    if strict:
+        refuse_warnings(content)
     if markers := content["events"].get("overflow_markers"):
         notes.append(
             f"{markers:,} overflow markers of the recorder were found; events after one are {OVERFLOW_US:,} us later"
@@ -71,29 +77,21 @@ def finish(
     write_bytes(job.out / manifests.ENVIRONMENT, manifests.dump(tools))
     manifest = manifests.seal(content)
     manifests.write(job.out, manifest)
-    return manifest
+    return manifest, remarks
 
 
-def _notes_of_recordings(results: Sequence[TaskResult]) -> list[str]:
-    """Return what was passed over in all recordings together, and what is doubtful about how many of them."""
-    totals: Counter[str] = Counter()
-    doubtful: dict[str, list[tuple[str, str]]] = {}
-    for result in results:
-        for name, count in result.totals.items():
-            if name.startswith(PASSED_OVER):
-                totals[name.removeprefix(PASSED_OVER)] += count
-        for name, doubt in result.doubts:
-            doubtful.setdefault(re.sub(r"[\d.,]+(e[+-]\d+)?", "#", doubt), []).append((name, doubt))
-    notes = []
-    if totals:
-        notes.append(
-            f"{manifests.PASSED_OVER} {', '.join(f'{count:,} {what}' for what, count in sorted(totals.items()))}"
+def refuse_warnings(content: Content) -> None:
+    """Refuse a set with warnings.
+
+    Raises:
+        PipelineError: names all of them.
+    """
+    if warnings := list_warnings(content):
+        listed = "\n".join(f"  {line}" for line in warnings)
+        raise PipelineError(
+            f"{len(warnings)} warning(s), and --strict:\n{listed}\nCure them, or complete the set as it is without "
+            "--strict: what is converted is kept."
         )
-    for cases in doubtful.values():
-        name, doubt = min(cases)
-        more = f" and {len(cases) - 1:,} more recordings" if len(cases) > 1 else ""
-        notes.append(f"{manifests.DOUBTFUL} {name}{more}: {doubt}")
-    return sorted(notes)
 
 
 def _describe_content(conversion: Conversion, results: Sequence[TaskResult], static: StaticImages) -> Content:
@@ -114,7 +112,7 @@ def _describe_content(conversion: Conversion, results: Sequence[TaskResult], sta
         "settings": settings.as_dict(),
         "settings_sha256": settings.sha256,
         "classes": list(listing.classes),
-        "sensor_size": list(conversion.sensor_size or listing.sensor_size or ()),
+        "sensor_size": list(conversion.sensor_size or (0, 0)),
         "shown_fraction": listing.shown_fraction,
         "sample": {
             "axes": "TPHW",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +38,8 @@ class ConversionResult:
     """Every recording or image that was dropped."""
     up_to_date: bool = False
     """True when the set was already there and nothing was done."""
+    lines: Mapping[str, str] = field(default_factory=dict)
+    """Closing lines on its recordings, by their heading; none of a set that was already there."""
 
     @classmethod
     def read(cls, out: Path, manifest: Manifest, *, up_to_date: bool) -> ConversionResult:

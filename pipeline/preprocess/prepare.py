@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,15 @@ import numpy as np
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
 from spikebridge.pipeline.base.files import sha256_file
-from spikebridge.pipeline.datasets.pairs import UNUSED, Listing, PairReader, Recording, find_simulation_note
+from spikebridge.pipeline.datasets.endings import count_endings
+from spikebridge.pipeline.datasets.pairs import (
+    SIMULATION_NOTE,
+    UNUSED,
+    Listing,
+    PairReader,
+    Recording,
+    find_simulation_note,
+)
 from spikebridge.pipeline.datasets.published import PUBLISHED, assign_published
 from spikebridge.pipeline.datasets.splits import (
     assign_splits,
@@ -31,7 +39,7 @@ from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
 from spikebridge.pipeline.preprocess.sensor import settle_sensor
 from spikebridge.pipeline.preprocess.tasks import Job, reject, try_image, try_recording
 from spikebridge.pipeline.readers import get_reader
-from spikebridge.pipeline.readers.folders import Folders
+from spikebridge.pipeline.readers.folders import SENSOR_FILE, Folders
 from spikebridge.pipeline.shards.settings import ConversionSettings
 
 TRIED = 8
@@ -55,6 +63,8 @@ class Conversion:
     """(W, H) in pixels of the sensor; None until the recordings are measured, which do not state it."""
     notes: tuple[str, ...] = ()
     """One line each on what is missing or assumed, for the manifest."""
+    passed_over: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Files that are neither recordings nor images, by side (`events`, `static`) and ending."""
 
     @property
     def used(self) -> list[Recording]:
@@ -64,6 +74,17 @@ class Conversion:
     def lost(self, undecodable_images: Collection[str]) -> dict[str, str]:
         """Return the recordings whose static image is one of these, and that image."""
         return {r.name: r.image for r in self.used if r.image is not None and r.image in undecodable_images}
+
+    @property
+    def sensor_source(self) -> str:
+        """Return where the sensor's size comes from, in words."""
+        if self.settings.sensor:
+            return "given with --sensor"
+        if not isinstance(self.reader, Folders):
+            return f"known of {self.settings.dataset}"
+        if self.listing.sensor_size:
+            return "stated by their folder, or by all recordings"
+        return "the commonest of several" if any(r.sensor_size for r in self.used) else "by what recordings reach"
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -166,12 +187,14 @@ def prepare(
         listing, settings = _apply_published(listing, settings, splits)
     elif settings.protocol == "legacy" and splits is None:
         listing = reader.apply_published_split(listing, seed=settings.seed)
+    whole = listing
     listing = select(listing, classes=settings.classes, limit=settings.limit)
     if settings.protocol != "legacy" and splits is None:
         listing = leave_out_shared_groups(listing)
     tables = {"splits_sha256": splits, "labels_sha256": labels, "class_map_sha256": class_map}
     hashes: dict[str, Any] = {name: sha256_file(path) for name, path in tables.items() if path is not None}
     settings = replace(settings, **hashes)
+    passed_over = _count_passed_over(whole, (labels, class_map, splits)) if isinstance(reader, Folders) else {}
     images = {image.name for image in listing.images}
     candidates = [r for r in listing.recordings if r.subset != UNUSED]
     orphans = [r for r in candidates if r.image is not None and r.image not in images]
@@ -213,6 +236,7 @@ def prepare(
         simulated,
         sensor_size=listing.sensor_size,
         notes=listing.notes,
+        passed_over=passed_over,
     )
 
 
@@ -231,6 +255,20 @@ def _apply_published(
     note = f"split {settings.published}: {PUBLISHED[settings.published].rule}"
     listing = replace(listing, recordings=recordings, notes=(*listing.notes, note))
     return listing, replace(settings, splits_sha256=sha256)
+
+
+def _count_passed_over(listing: Listing, tables: Collection[Path | None]) -> dict[str, dict[str, int]]:
+    """Count the files in class folders that are neither recordings nor images nor tables, by side and ending."""
+    sides: dict[str, set[Path]] = {"events": {r.path for r in listing.recordings}}
+    sides["static"] = {image.path for image in listing.images}
+    used = sides["events"] | sides["static"] | {path.absolute() for path in tables if path}
+    counts, seen = {}, set[Path]()
+    for side, paths in sides.items():
+        root = Path(os.path.commonpath([path.parent for path in paths])) if paths else None
+        if root and root not in seen:
+            counts[side] = count_endings(root, but=used, names=(SENSOR_FILE, SIMULATION_NOTE))
+            seen.add(root)
+    return counts
 
 
 def no_static_image(name: str, detail: str) -> RecordingError:

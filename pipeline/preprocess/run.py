@@ -20,7 +20,7 @@ from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.datasets.splits import assign_image_roles
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
-from spikebridge.pipeline.preprocess.complete import finish
+from spikebridge.pipeline.preprocess.complete import finish, refuse_warnings
 from spikebridge.pipeline.preprocess.isolation import attempt
 from spikebridge.pipeline.preprocess.output import (
     ConversionResult,
@@ -52,24 +52,26 @@ def convert(
     scheduler: str | None = None,
     max_bad: int = 0,
     overwrite: bool = False,
+    strict: bool = False,
     progress: Progress = no_progress,
 ) -> ConversionResult:
     """Convert into `out`, or continue there, or find that it is already done.
 
     `out` is missing, empty, or holds the same conversion, finished or not; `overwrite` replaces another conversion's
     shard set, never a folder of anything else. The workers of a Dask scheduler at an address, or `workers` processes,
-    do the tasks. At most `max_bad` recordings and images may be dropped.
+    do the tasks. At most `max_bad` recordings and images may be dropped; with `strict` there may be no warnings.
 
     Raises:
         SettingsError: `out` holds something else, or another process is writing there; no Dask, or no scheduler.
-        PipelineError: more than `max_bad` rejects, a leak in the raw data, or workers that die without end.
+        PipelineError: more than `max_bad` rejects, warnings and `strict`, a leak in the raw data, or workers that die
+            without end.
     """
     if done := find_existing(conversion, out, overwrite=overwrite):
-        return _check_dropped(done, max_bad, out)
+        return _check_dropped(done, max_bad, out, strict=strict)
     job = make_job(conversion, out)
     with lock(job.work), open_workers(processes=workers, scheduler=scheduler) as pool:
         if done := find_existing(conversion, out, overwrite=False):  # another process was faster
-            return _check_dropped(done, max_bad, out)
+            return _check_dropped(done, max_bad, out, strict=strict)
         conversion = conversion.settled(claim(conversion, out)["settings"])
         chunks = plan_static(conversion.listing)
         results = run_tasks(pool, job, chunks, progress, IMAGES)
@@ -89,13 +91,15 @@ def convert(
         _check_rejects(rejects, max_bad, job)
         static = _static_images(conversion, job, [chunk.name for chunk in chunks], lost)
         remove_partial_files(out)  # of workers that died since
-        manifest = finish(job, conversion, results=results, rejects=rejects, static=static)
+        manifest, remarks = finish(job, conversion, results=results, rejects=rejects, static=static, strict=strict)
         shutil.rmtree(job.work, ignore_errors=True)  # a worker that was thought dead may still be at work in it
-    return ConversionResult(manifest, tuple(rejects))
+    return ConversionResult(manifest, tuple(rejects), lines=remarks.lines())
 
 
-def _check_dropped(done: ConversionResult, max_bad: int, out: Path) -> ConversionResult:
-    """Return a finished conversion if it dropped no more than it may."""
+def _check_dropped(done: ConversionResult, max_bad: int, out: Path, *, strict: bool) -> ConversionResult:
+    """Return a finished conversion if it dropped no more than it may, and with `strict` has no warnings."""
+    if strict:
+        refuse_warnings(done.manifest)
     if len(done.rejects) > max_bad:
         raise PipelineError(_describe_rejects(done.rejects, max_bad, out / "rejects.jsonl"))
     return done

@@ -32,8 +32,8 @@ from spikebridge.pipeline.shards.settings import DTYPES, ConversionSettings
 from spikebridge.pipeline.shards.static_parts import write_part
 from spikebridge.pipeline.shards.writer import EXTENSION, Sample, write_shard
 
-PASSED_OVER = "passed_over_"
-"""Before the names of what was passed over, in totals."""
+PASSED_OVER, FILTERED = "passed_over_", "filtered_"
+"""Before the names of what was passed over, and of filters, in totals."""
 UNITS = {
     "elapsed_us": "Times are microseconds from its first event",
     "file_us": "Times are microseconds as the file states them",
@@ -99,6 +99,10 @@ class TaskResult:
     totals: dict[str, int] = field(default_factory=dict)
     """Sums over the samples: events, dropped_events, saturated_cells, saturated_samples; where there are any,
     filtered_<filter>, overflow_markers and passed_over_<what>."""
+    lost: dict[str, int] = field(default_factory=dict)
+    """Sums that the manifest does not hold: clipped_events, outside_events."""
+    shapes: list[tuple[int, int, int]] = field(default_factory=list)
+    """Duration in microseconds, number of polarities, and number of cells in use in any frame, of every sample."""
     doubts: list[tuple[str, str]] = field(default_factory=list)
     """Recording and sentence, of those that can be read but may be wrong."""
 
@@ -255,12 +259,16 @@ def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tup
     converted = _convert_planned(job, planned)
     facts = dict(converted.facts)
     saturated = facts.pop("saturated_cells")
-    del facts["clipped_events"]
+    for name in ("clipped_events", "outside_events"):
+        result.lost[name] = result.lost.get(name, 0) + facts.pop(name)
+    reached = np.any(converted.frames, axis=0)  # [P,H,W]
+    polarities, cells = (int(np.count_nonzero(np.any(reached, axis=axis))) for axis in ((1, 2), 0))
+    result.shapes.append((facts["duration_us"], polarities, cells))
     totals["events"] += facts["events"]
     totals["dropped_events"] += facts["dropped_events"]
     totals["saturated_cells"] += saturated
     totals["saturated_samples"] += saturated > 0
-    rare = {f"filtered_{name}": count for name, count in facts.get("filtered_events", {}).items()}
+    rare = {f"{FILTERED}{name}": count for name, count in facts.get("filtered_events", {}).items()}
     if "overflow_markers" in facts:
         rare["overflow_markers"] = facts["overflow_markers"]
     rare |= {f"{PASSED_OVER}{what}": count for what, count in facts.get("passed_over", {}).items()}
@@ -327,6 +335,7 @@ def _convert(job: Job, name: str, events: Events | CheckedEvents) -> ConvertedRe
         "dropped_events": framed.dropped_events,
         "saturated_cells": framed.saturated_cells,
         "clipped_events": framed.clipped_events,
+        "outside_events": framed.outside_events,
         "duration_us": packed.duration_us,
         "events_sha256": packed.sha256(),
     }

@@ -30,8 +30,8 @@ REJECTS = "rejects.jsonl"
 WORK_FOLDER = ".work"
 """Folder of a conversion that is not finished: plan, results and static parts; removed at the end."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
-PASSED_OVER, DOUBTFUL = "passed over:", "doubtful:"
-"""Beginnings of notes on what the recordings hold besides events, and on those that may be wrong."""
+PASSED_OVER, DOUBTFUL, WARNING = "passed over:", "doubtful:", "warning:"
+"""Beginnings of notes on what the recordings hold besides events, on those that may be wrong, and on all together."""
 SPLITS = ("train", "validation", "test")
 MOST_SAMPLE_BYTES = 2**33
 """Largest sample that is read, decoded; conversions make up to half of that."""

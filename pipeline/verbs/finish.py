@@ -17,6 +17,7 @@ from spikebridge.pipeline.verbs.training import Training
 @click.option("--static", type=path_type(), help="Folder of the static images  [default: as the tasks had it]")
 @click.option("--splits", type=path_type(), help="CSV of the splits  [default: as the tasks had it]")
 @click.option("--max-bad", type=click.IntRange(0), default=0, show_default=True, help="Recordings that may be dropped.")
+@click.option("--strict", is_flag=True, help="Turn warnings into errors.")
 @json_option
 @click.pass_obj
 def finish(
@@ -26,6 +27,7 @@ def finish(
     static: Path | None,
     splits: Path | None,
     max_bad: int,
+    strict: bool,
     as_json: bool,
 ) -> None:
     """Complete a shard set that several jobs made.
@@ -40,5 +42,5 @@ def finish(
     from spikebridge.pipeline.preprocess.array_jobs import finish_shares
 
     where = {"events": events, "static": static, "splits": splits}
-    outcome = finish_shares(shards_path, where=where, max_bad=max_bad, progress=progress_bar)
+    outcome = finish_shares(shards_path, where=where, max_bad=max_bad, strict=strict, progress=progress_bar)
     show_set(training, outcome, shards_path, as_json=as_json)

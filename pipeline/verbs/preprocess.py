@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from spikebridge.pipeline.base.errors import SettingsError
-from spikebridge.pipeline.shards.manifest import DOUBTFUL, PASSED_OVER
+from spikebridge.pipeline.shards.manifest import CARD
 from spikebridge.pipeline.shards.settings import CHOICES, ConversionSettings
 from spikebridge.pipeline.ui.table_options import table_options
 from spikebridge.pipeline.ui.terminal import (
@@ -24,6 +24,8 @@ from spikebridge.pipeline.ui.terminal import (
 from spikebridge.pipeline.verbs.training import Training
 
 DONE_WITH_REJECTS = 3
+MOST_NOTES = 12
+"""Notes of a set that are printed."""
 
 
 @click.command()
@@ -74,6 +76,7 @@ DONE_WITH_REJECTS = 3
 @click.option("--pairing", type=click.Choice(CHOICES["pairing"]), help="Pair by equal names, or by class alone.")
 @click.option("--class-map", type=path_type(exists=True, dir_okay=False), help="CSV (static,event) of class names.")
 @click.option("--max-bad", type=click.IntRange(0), default=0, show_default=True, help="Recordings that may be dropped.")
+@click.option("--strict", is_flag=True, help="Turn warnings into errors.")
 @click.option("--dry-run", is_flag=True, help="Print what is there and what would be made; write nothing.")
 @click.option("--settings-hash", is_flag=True, help="Print the hash of the settings and stop.")
 @overwrite_option
@@ -93,6 +96,7 @@ def preprocess(
     scheduler: str | None,
     task: str | None,
     max_bad: int,
+    strict: bool,
     dry_run: bool,
     settings_hash: bool,
     overwrite: bool,
@@ -176,6 +180,7 @@ def preprocess(
         scheduler=scheduler,
         max_bad=max_bad,
         overwrite=overwrite,
+        strict=strict,
         progress=progress_bar,
     )
     show_set(training, outcome, out, as_json=as_json, recipe=recipe)
@@ -209,6 +214,8 @@ def plan_text(summary: dict[str, Any]) -> str:
 
 def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, recipe: str | None = None) -> None:
     """Print the closing lines of a conversion; where recordings were dropped, the verb ends with its own exit code."""
+    from spikebridge.pipeline.preprocess.remarks import list_warnings
+
     manifest, rejected = outcome.manifest, len(outcome.rejects)
     counts = {name: manifest["splits"][name]["samples"] for name in ("train", "validation", "test")}
     result = {"out": str(out), "id": manifest["self_sha256"], "splits": counts, "static": manifest["static"]["roles"]}
@@ -225,9 +232,13 @@ def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, reci
         text += ": the others were held out, or look like one that was; only event_only can train"
     fitting = training.fitting_recipe(manifest["settings"], wish=recipe) or "FILE.toml"
     step: list[str | Path] = ["train", "--shards", out, "--recipe", fitting, "--run", "RUN"]
-    remarks = [line for line in manifest["notes"] if line.startswith((PASSED_OVER, DOUBTFUL))]
-    text += "".join(f"\n  {line}" for line in remarks)
-    print_result({**result, "notes": manifest["notes"]}, text, as_json=as_json, then=[] if rejected else step)
+    text += "".join(f"\n  {name:10} {line}" for name, line in outcome.lines.items())
+    warnings = list_warnings(manifest)
+    notes = [*manifest["notes"], *(line for line in warnings if line not in manifest["notes"])]
+    text += "".join(f"\n  {line}" for line in notes[:MOST_NOTES])
+    text += f"\n  and {len(notes) - MOST_NOTES:,} more notes, see {out / CARD}" if len(notes) > MOST_NOTES else ""
+    values = {**result, "notes": manifest["notes"], "warnings": warnings, **outcome.lines}
+    print_result(values, text, as_json=as_json, then=[] if rejected else step)
     if rejected:
         note(f"{rejected} recordings or images were dropped, see {out / 'rejects.jsonl'}")
         click.get_current_context().exit(DONE_WITH_REJECTS)

@@ -50,6 +50,9 @@ def test_a_setting_insists_and_little_clipping_is_no_reason(busy, tmp_path):
     insisted = converted(busy, tmp_path / "set", dtype="uint8")
     assert insisted["settings"]["dtype"] == "uint8"
     assert insisted["events"]["saturated_cells"] > 0
+    (note,) = insisted["notes"]
+    assert note.startswith("warning: ")
+    assert note.endswith(" % of the events are clipped by uint8: --dtype uint16")
     calm = write_own(tmp_path / "calm")
     assert converted(calm, tmp_path / "calm-set")["settings"]["dtype"] == "uint8"
     assert converted(busy, tmp_path / "rates", reduction="bilinear")["settings"]["dtype"] == "float16"

@@ -1,0 +1,199 @@
+"""What a careful person would want to know of a set before training: closing lines, and notes on what is doubtful.
+
+Notes stand in the manifest, so they are part of a set's ID: they are written only where there is something to say, and
+a set without has the ID that it had before these remarks were made. Each names the option that cures it.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spikebridge.pipeline.base.errors import shorten
+from spikebridge.pipeline.datasets.endings import advise, describe_counts
+from spikebridge.pipeline.preprocess.prepare import Conversion
+from spikebridge.pipeline.preprocess.sensor import describe
+from spikebridge.pipeline.preprocess.tasks import FILTERED, PASSED_OVER, TaskResult
+from spikebridge.pipeline.shards import manifest as manifests
+from spikebridge.pipeline.shards.manifest import Content
+
+MOST_CLIPPED, MOST_DROPPED, MOST_FILTERED = 0.01, 0.1, 0.5
+"""Shares of a set's events above which clipping, dropping and filtering are warnings."""
+FEW_CELLS = 0.02
+"""Share of a frame's cells; a recording that uses less is suspicious."""
+UNEQUAL = 5.0
+"""Ratio of the longest recording to the shortest above which equal numbers of bins are a warning."""
+LACKING = ("no recordings of the image classes", "class names that are nearly the same")
+"""Beginnings of a reader's notes that are warnings, too."""
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """Facts about all samples of a set, summed up."""
+
+    conversion: Conversion
+    totals: Counter[str]
+    """Those of the manifest, and those that it does not hold: clipped_events, outside_events."""
+    durations: list[int]
+    """Microseconds, ascending; after filtering."""
+    one_polarity: list[str]
+    """Names of recordings with events of one polarity."""
+    few_cells: list[tuple[float, str]]
+    """Share of the frame's cells in use and name, ascending, of those with few."""
+    out_of_range: int
+    """Recordings that were rejected for events outside the sensor."""
+
+    @classmethod
+    def collect(
+        cls,
+        conversion: Conversion,
+        *,
+        results: Sequence[TaskResult],
+        rejects: Sequence[dict[str, str]],
+    ) -> Remarks:
+        """Sum up what the tasks found."""
+        settings = conversion.settings
+        totals: Counter[str] = Counter()
+        durations, one_polarity, few = [], [], []
+        for result in results:
+            totals.update({**result.totals, **result.lost})
+            for (_, name, _), (duration_us, polarities, cells) in zip(result.samples, result.shapes, strict=True):
+                durations.append(duration_us)
+                share = cells / settings.size**2
+                few += [(share, name)] if share < FEW_CELLS else []
+                one_polarity += [name] if polarities < 2 else []
+        return cls(
+            conversion,
+            totals,
+            sorted(durations),
+            sorted(one_polarity),
+            sorted(few),
+            sum(line["reason"] == "out_of_range" for line in rejects),
+        )
+
+    def share(self, name: str) -> float:
+        """Return a total as a share of all events read."""
+        return self.totals[name] / max(1, self.totals["events"])
+
+    def warnings(self) -> list[str]:
+        """Return one sentence each on what may be wrong, with the option that cures it."""
+        settings, lines = self.conversion.settings, []
+        if self.share("clipped_events") > MOST_CLIPPED:
+            cure = "--dtype uint16" if settings.dtype == "uint8" else "more --time-bins or a larger --size"
+            lines.append(
+                f"{_percent(self.share('clipped_events'))} of the events are clipped by {settings.dtype}: {cure}"
+            )
+        late = self.share("dropped_events") - self.share("outside_events")
+        if late > MOST_DROPPED and settings.binning != "bins":
+            cure = "a longer --window-us" if settings.binning == "window" else "larger --events-per-bin"
+            lines.append(f"{_percent(late)} of the events come after the last bin: {cure}, or more --time-bins")
+        for name in self._filters():
+            if (share := self.share(f"{FILTERED}{name}")) > MOST_FILTERED:
+                option = "--time-window" if name == "time_window" else f"--{name.replace('_', '-')}"
+                option += "-us" if name in ("refractory", "background") else ""
+                lines.append(f"{_percent(share)} of the events are left out by {option}: a milder one keeps more")
+        if self.out_of_range:
+            lines.append(
+                f"{self.out_of_range:,} recordings reach outside the sensor of "
+                f"{describe(self.conversion.sensor_size or (0, 0))} and are rejected: --sensor WxH states a larger one"
+            )
+        if self.one_polarity:
+            lines.append(
+                f"{len(self.one_polarity):,} recordings have events of one polarity ({_first(self.one_polarity)}): "
+                "--columns names the polarity; --splits leaves recordings out"
+            )
+        if self.few_cells:
+            names = [f"{name} {_percent(share)}" for share, name in self.few_cells]
+            lines.append(
+                f"{len(names):,} recordings use less than {FEW_CELLS:.0%} of the frame's cells ({_first(names)}): "
+                "--sensor WxH states a smaller sensor, --extent recording stretches what a recording reaches"
+            )
+        if self._unequal():
+            least, most = self.durations[0], self.durations[-1]
+            lines.append(
+                f"the longest recording lasts {most / max(1, least):,.1f} times the shortest ({_seconds(least)} to "
+                f"{_seconds(most)}), and so do its bins: --binning window makes them equal, --time-window cuts"
+            )
+        for side, counts in self.conversion.passed_over.items():
+            if counts:
+                what = {"events": "recordings", "static": "static images"}[side]
+                lines.append(
+                    f"files passed over among the {what}: {describe_counts(counts)} ({advise(counts, side=side)})"
+                )
+        return lines
+
+    def lines(self) -> dict[str, str]:
+        """Return the closing lines by their heading, for people: what there is, doubtful or not."""
+        settings, conversion = self.conversion.settings, self.conversion
+        parts = [f"{self.totals['events']:,} read"]
+        for what, share in (
+            ("after the last bin", self.share("dropped_events") - self.share("outside_events")),
+            ("outside the crop", self.share("outside_events")),
+            (f"clipped by {settings.dtype}", self.share("clipped_events")),
+            *((f"left out by {name.replace('_', ' ')}", self.share(f"{FILTERED}{name}")) for name in self._filters()),
+        ):
+            parts += [f"{_percent(share)} {what}"] if share > 0 else []
+        found = {"events": ", ".join(parts)}
+        if conversion.sensor_size:
+            found = {"sensor": f"{describe(conversion.sensor_size)}, {conversion.sensor_source}", **found}
+        if self.durations:
+            least, middle, most = self.durations[0], statistics.median(self.durations), self.durations[-1]
+            found["durations"] = f"{_seconds(least)} least, {_seconds(middle)} median, {_seconds(most)} most"
+        return found
+
+    def _filters(self) -> list[str]:
+        return sorted(name.removeprefix(FILTERED) for name in self.totals if name.startswith(FILTERED))
+
+    def _unequal(self) -> bool:
+        by_length = self.conversion.settings.binning == "bins" and self.conversion.reader.span_us is None
+        return by_length and len(self.durations) > 1 and self.durations[-1] > UNEQUAL * max(1, self.durations[0])
+
+
+def notes_of_recordings(results: Sequence[TaskResult]) -> list[str]:
+    """Return what was passed over in all recordings together, and what is doubtful about how many of them."""
+    totals: Counter[str] = Counter()
+    doubtful: dict[str, list[tuple[str, str]]] = {}
+    for result in results:
+        for name, count in result.totals.items():
+            if name.startswith(PASSED_OVER):
+                totals[name.removeprefix(PASSED_OVER)] += count
+        for name, doubt in result.doubts:
+            doubtful.setdefault(re.sub(r"[\d.,]+(e[+-]\d+)?", "#", doubt), []).append((name, doubt))
+    notes = []
+    if totals:
+        notes.append(
+            f"{manifests.PASSED_OVER} {', '.join(f'{count:,} {what}' for what, count in sorted(totals.items()))}"
+        )
+    for cases in doubtful.values():
+        name, doubt = min(cases)
+        more = f" and {len(cases) - 1:,} more recordings" if len(cases) > 1 else ""
+        notes.append(f"{manifests.DOUBTFUL} {name}{more}: {doubt}")
+    return sorted(notes)
+
+
+def list_warnings(content: Content) -> list[str]:
+    """Return what `--strict` turns into errors, from a manifest."""
+    lines = [note for note in content["notes"] if note.startswith((manifests.WARNING, manifests.DOUBTFUL, *LACKING))]
+    if empty := content["static"]["classes_without_pool"]:
+        lines.append(
+            f"{manifests.WARNING} no static image in the pool for the classes {shorten(empty)}: add images, choose "
+            "--classes, or train with method event_only"
+        )
+    return lines
+
+
+def _first(names: Sequence[Any]) -> str:
+    return f"such as {names[0]}" if len(names) > 1 else str(names[0])
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent, to two digits that say something."""
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def _seconds(us: float) -> str:
+    return f"{us / 1e6:.3g} s"
