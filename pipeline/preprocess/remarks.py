@@ -40,6 +40,8 @@ class Remarks:
     """Those of the manifest, and those that it does not hold: clipped_events, outside_events."""
     durations: list[int]
     """Microseconds, ascending; after filtering."""
+    sound_durations: list[int]
+    """The same without recordings that are doubtful on their own, as those whose times seem to be in another unit."""
     one_polarity: list[str]
     """Names of recordings with events of one polarity."""
     few_cells: list[tuple[float, str]]
@@ -58,11 +60,13 @@ class Remarks:
         """Sum up what the tasks found."""
         settings = conversion.settings
         totals: Counter[str] = Counter()
-        durations, one_polarity, few = [], [], []
+        durations, sound, one_polarity, few = list[int](), list[int](), list[str](), list[tuple[float, str]]()
         for result in results:
+            doubted = {name for name, _ in result.doubts}
             totals.update({**result.totals, **result.lost})
             for (_, name, _), (duration_us, polarities, cells) in zip(result.samples, result.shapes, strict=True):
                 durations.append(duration_us)
+                sound += [duration_us] if name not in doubted else []
                 share = cells / settings.size**2
                 few += [(share, name)] if share < FEW_CELLS else []
                 one_polarity += [name] if polarities < 2 else []
@@ -70,6 +74,7 @@ class Remarks:
             conversion,
             totals,
             sorted(durations),
+            sorted(sound),
             sorted(one_polarity),
             sorted(few),
             sum(line["reason"] == "out_of_range" for line in rejects),
@@ -113,7 +118,7 @@ class Remarks:
                 "--sensor WxH states a smaller sensor, --extent recording stretches what a recording reaches"
             )
         if self._unequal():
-            least, most = self.durations[0], self.durations[-1]
+            least, most = self.sound_durations[0], self.sound_durations[-1]
             lines.append(
                 f"the longest recording lasts {most / max(1, least):,.1f} times the shortest ({_seconds(least)} to "
                 f"{_seconds(most)}), and so do its bins: --binning window makes them equal, --time-window cuts"
@@ -150,7 +155,8 @@ class Remarks:
 
     def _unequal(self) -> bool:
         by_length = self.conversion.settings.binning == "bins" and self.conversion.reader.span_us is None
-        return by_length and len(self.durations) > 1 and self.durations[-1] > UNEQUAL * max(1, self.durations[0])
+        durations = self.sound_durations
+        return by_length and len(durations) > 1 and durations[-1] > UNEQUAL * max(1, durations[0])
 
 
 def notes_of_recordings(results: Sequence[TaskResult]) -> list[str]:
