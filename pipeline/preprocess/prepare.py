@@ -26,6 +26,7 @@ from spikebridge.pipeline.datasets.pairs import (
     find_simulation_note,
 )
 from spikebridge.pipeline.datasets.published import PUBLISHED, assign_published
+from spikebridge.pipeline.datasets.sensor import settle_sensor
 from spikebridge.pipeline.datasets.splits import (
     assign_splits,
     count_splits,
@@ -36,7 +37,6 @@ from spikebridge.pipeline.datasets.splits import (
 )
 from spikebridge.pipeline.datasets.tables import FolderOptions
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
-from spikebridge.pipeline.preprocess.sensor import settle_sensor
 from spikebridge.pipeline.preprocess.tasks import Job, reject, try_image, try_recording
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.readers.folders import SENSOR_FILE, Folders

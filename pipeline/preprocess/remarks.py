@@ -15,8 +15,8 @@ from typing import Any
 
 from spikebridge.pipeline.base.errors import shorten
 from spikebridge.pipeline.datasets.endings import advise, describe_counts
+from spikebridge.pipeline.datasets.sensor import describe
 from spikebridge.pipeline.preprocess.prepare import Conversion
-from spikebridge.pipeline.preprocess.sensor import describe
 from spikebridge.pipeline.preprocess.tasks import FILTERED, PASSED_OVER, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import Content

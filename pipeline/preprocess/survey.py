@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from spikebridge.pipeline.datasets.pairs import StaticImage
+from spikebridge.pipeline.datasets.sensor import measured_sensor
 from spikebridge.pipeline.datasets.splits import rank
 from spikebridge.pipeline.preprocess.plan import EventShard, PlannedSample, Survey, plan_survey
 from spikebridge.pipeline.preprocess.prepare import Conversion
-from spikebridge.pipeline.preprocess.sensor import measured_sensor
 from spikebridge.pipeline.preprocess.tasks import TaskResult
 from spikebridge.pipeline.shards.settings import DTYPES, ConversionSettings
 
