@@ -104,34 +104,34 @@ def to_frames(
         return _compute_rates(events, time_bins, size, box, span_us, source)
     rest = reduction in ("frequency", "event") and binning.mode == "bins"
     edges = binning.edges(events, time_bins=time_bins, span_us=span_us, rest=rest, source=source)
-    frames, used, saturated, clipped = (_sum_weights if reduction == "bilinear" else _count_events)(
+    framed = (_sum_weights if reduction == "bilinear" else _count_events)(
         events, edges, size, box, np.dtype(dtype), reduction == "event"
     )
-    if crop and not used:
+    if crop and framed.dropped_events == len(events):
         _require_inside(events, crop, source)
-    return RecordingFrames(frames, len(events) - used, saturated, clipped, int(cuts[-1] - cuts[0]) - used)
+    return framed
 
 
 def _count_events(
     events: CheckedEvents, edges: Edges, size: int, box: Box, dtype: np.dtype[np.generic], once: bool
-) -> tuple[NDArray[np.generic], int, int, int]:
-    """Return saturating counts per cell, the events used, the saturated cells, and the events that these lack.
-
-    `once` caps counts at 1, which is not counted as saturation.
-    """
+) -> RecordingFrames:
+    """Return saturating counts per cell; `once` caps them at 1, which is not counted as saturation."""
     from spikebridge.pipeline.events import framing_kernel as kernel
 
     counts = np.zeros((len(edges.at) - 1, 2, size, size), np.uint32)
     frames = np.empty(counts.shape, dtype)
     columns, rows = cell_tables(events.extent, box, size)
-    used = 0
+    used = binned = 0
     for words, cuts in _cut(events, edges):
+        binned += int(cuts[-1] - cuts[0])
         used += kernel.scatter_counts(words, cuts, columns, rows, counts.reshape(-1), 2 * size * size)
     limit = 1 if once else int(np.iinfo(dtype).max)  # type: ignore[type-var]
     saturated = kernel.saturate(counts.reshape(-1), limit, frames.reshape(-1))
+    dropped, outside = len(events) - used, binned - used
     if once or not saturated:
-        return frames, used, 0, 0
-    return frames, used, saturated, int((counts[counts > limit] - np.uint32(limit)).sum(dtype=np.int64))
+        return RecordingFrames(frames, dropped, 0, 0, outside)
+    clipped = int((counts[counts > limit] - np.uint32(limit)).sum(dtype=np.int64))
+    return RecordingFrames(frames, dropped, saturated, clipped, outside)
 
 
 def _cut(events: CheckedEvents, edges: Edges) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -159,20 +159,22 @@ def cell_tables(extent: tuple[int, int], box: Box, size: int) -> tuple[NDArray[n
 
 def _sum_weights(
     events: CheckedEvents, edges: Edges, size: int, box: Box, dtype: np.dtype[np.generic], _once: bool
-) -> tuple[NDArray[np.generic], int, int, int]:
-    """Return sums of the weights per cell, the events used, the cells beyond the type, and the events they lack."""
+) -> RecordingFrames:
+    """Return sums of the weights per cell."""
     from spikebridge.pipeline.events import framing_kernel as kernel
 
     left, top, right, bottom = box
     weights = np.zeros((len(edges.at) - 1, 2, size, size), np.float32)
     axes = (*aligned_weights(right - left, size), *aligned_weights(bottom - top, size))
-    used = 0
+    used = binned = 0
     for words, cuts in _cut(events, edges):
+        binned += int(cuts[-1] - cuts[0])
         used += kernel.scatter_weights(words, cuts, left, top, *axes, weights)
     limit = np.float32(np.finfo(dtype).max)  # type: ignore[type-var]
     saturated = int(np.count_nonzero(weights > limit))
     clipped = int((weights[weights > limit] - limit).sum(dtype=np.float64)) if saturated else 0
-    return np.minimum(weights, limit).astype(dtype), used, saturated, clipped
+    frames = np.minimum(weights, limit).astype(dtype)
+    return RecordingFrames(frames, len(events) - used, saturated, clipped, binned - used)
 
 
 def _compute_rates(
