@@ -20,6 +20,7 @@ SHARED = {
     # Two batches of 11 (slices of 6 and 5), and a last one of 1, where the second process has no sample.
     "vgg": ({**VGG, "synchronize": True}, {"train": 23}),
     "scnn, one killed": ({"epochs": 3, "cka": "debiased", "synchronize": True}, {"train": 21}),
+    "scnn, undisturbed": ({"epochs": 3, "cka": "debiased", "synchronize": True}, {"train": 21}),
     # The heads of `tsm` see the slices and sum their gradients.
     "tsm": ({**TSM, "epochs": 2, "synchronize": True}, {"train": 21}),
     "eventmix": ({"method": "event_only", "augmentation": "crop+eventmix", "epochs": 1}, {"train": 21}),
@@ -41,6 +42,7 @@ def trained_by_two(made_once):
         codes, said = train_processes(2, folder, "scnn, one killed", **plans["scnn, one killed"], **kill)
         assert codes[1] == -9
         assert codes[0] not in (0, -9), said
+        assert "DistributedError: rank 1 of 2 ended without notice" in said[0]
         assert not (folder / "scnn, one killed" / "result.json").exists()
         codes, said = train_one_after_the_other(2, folder, plans)
         assert codes == [0, 0], said

@@ -34,7 +34,7 @@ def main(plan):
 
         def hold(self, index):
             real(self, index)
-            if self.state.step >= plan["hold_at"]:
+            if self.state.step >= plan["hold_at"] and os.environ.get("RANK", "0") == str(plan.get("hold_rank", 0)):
                 Path(f"{plan['run']}.held").touch()
                 while not self.stop.signal:
                     time.sleep(0.01)

@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from spikebridge.train.errors import DeviceError, DistributedError, RunStoppedError, TrainError
+from spikebridge.train.trainer.peers import PeerWatch
 
 TIMEOUT = timedelta(hours=2)
 """How long a process waits for another; rank 0 scores the validation and test splits while the others wait."""
@@ -173,7 +174,7 @@ def init_distributed(device: torch.device) -> Iterator[Distributed]:
     """Join the processes that torchrun started; a process group that is open already is used and left open.
 
     Raises:
-        DistributedError: the processes do not find each other.
+        DistributedError: the processes do not find each other, or one is gone; names its rank.
         DeviceError: this torch cannot talk between processes on that device.
     """
     opened = False
@@ -200,9 +201,18 @@ def init_distributed(device: torch.device) -> Iterator[Distributed]:
         distributed.cpu_group = (
             None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=TIMEOUT)
         )
-        yield distributed
-        if opened:
-            distributed.all_reduce_max(0)  # nobody leaves before all are done; after an error nobody waits
+        if not opened:
+            yield distributed
+            return
+        watch = PeerWatch(distributed.rank, distributed.world_size, distributed.broadcast_bytes)
+        try:
+            with watch:
+                yield distributed
+                distributed.all_reduce_max(0)  # nobody leaves before all are done; after an error nobody waits
+        except RuntimeError as error:  # a collective operation whose partner is gone
+            if not watch.loss:
+                raise
+            raise DistributedError(f"{watch.loss}; once that is mended, the same command continues") from error
     finally:
         if opened:
             distributed.cpu_group = None  # a group lives, and its threads with it, as long as anything refers to it

@@ -15,7 +15,7 @@ from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.data.frames import Frames
 from spikebridge.train.evaluation.energy import held_out_energy_nj
-from spikebridge.train.evaluation.score import Scores, split_scores
+from spikebridge.train.evaluation.score import Scores, same_threads, split_scores
 from spikebridge.train.networks.precision import tf32
 from spikebridge.train.runs import checkpoints
 from spikebridge.train.runs.folder import RunFolder
@@ -143,5 +143,6 @@ def build_result(
 
 
 def _final_scores(trainer: Trainer) -> dict[str, Scores | None]:
-    # A stop needs no commit here: the last epoch is committed.
-    return {name: trainer.score(frames, trainer.stop.check) for name, frames in trainer.frames.items()}
+    # A stop needs no commit here: the last epoch is committed. `evaluate` scores with as many threads.
+    with same_threads(trainer.state.threads):
+        return {name: trainer.score(frames, trainer.stop.check) for name, frames in trainer.frames.items()}

@@ -6,8 +6,10 @@ import random
 import shutil
 
 import pytest
+import torch
 from fake_shards import FakeShardSet
 from run_folders import RECIPE, STEPS, same_run, whole_and_half
+from safetensors.torch import load_file
 
 from spikebridge.train.errors import RunError, TrainError
 from spikebridge.train.evaluation.evaluate import evaluate
@@ -131,6 +133,22 @@ def test_every_reader_of_a_run_compares_its_files(folders, copied, tmp_path, rea
     flip(best, 8 * best.stat().st_size - 1)
     with pytest.raises(RunError, match=r"best\.safetensors: changed since .*Put the file back from a copy"):
         READERS[reader](run, FakeShardSet(folders / "shards"), tmp_path)
+
+
+def test_another_number_of_threads_continues_with_a_warning(folders, copied, caplog):
+    """The last bits may differ; what the result says can be computed again."""
+    run, shards, before = copied("half"), FakeShardSet(folders / "shards"), torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        result = go_on(folders, run)
+    finally:
+        torch.set_num_threads(before)
+    assert f"began with {before} CPU threads and continues with {before + 1}: the last bits may differ" in caplog.text
+    assert result["threads"] == before
+    scored = evaluate(run, shards, device="cpu")
+    assert (scored["accuracy"], scored["loss"]) == (result["test_accuracy"], result["test_loss"])
+    weights = [load_file(path / "weights" / "last.safetensors") for path in (run, folders / "whole")]
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])
 
 
 def test_runs_without_sums_are_taken_as_they_are(folders, copied):

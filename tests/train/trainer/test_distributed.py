@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -11,6 +14,7 @@ from several_processes import RECORDED, SHARED, largest_difference, train_in_dou
 
 from spikebridge.train.runs.folder import read_metrics, read_result
 from spikebridge.train.trainer.distributed import Distributed, local_device
+from spikebridge.train.trainer.peers import PeerWatch
 
 FIGURES = ("loss_total", "loss_static", "loss_event", "loss_domain", "train_accuracy", "cka")
 
@@ -49,9 +53,10 @@ def test_processes_on_their_own_equal_parts_one_after_the_other(tmp_path, monkey
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_the_others_and_the_run_continues(tmp_path, rank):
     plan = {"recipe": {"epochs": 4, "synchronize": True}, "options": {"checkpoint_every": "2"}}
-    codes, _ = train_processes(2, tmp_path, "parts", die_at=5, die_rank=rank, **plan)
+    codes, said = train_processes(2, tmp_path, "parts", die_at=5, die_rank=rank, **plan)
     assert codes[rank] == -9
     assert codes[1 - rank] not in (0, -9)
+    assert f"rank {rank} of 2 ended without notice: killed" in said[1 - rank]
     assert not (tmp_path / "parts" / "result.json").exists()
     for run in ("parts", "whole"):
         codes, stderr = train_processes(2, tmp_path, run, **plan)
@@ -59,6 +64,71 @@ def test_a_killed_process_ends_the_others_and_the_run_continues(tmp_path, rank):
     assert largest_difference(tmp_path / "parts", tmp_path / "whole") == 0
     lines = [[{n: line[n] for n in FIGURES} for line in read_metrics(tmp_path / run)] for run in ("parts", "whole")]
     assert lines[0] == lines[1]
+
+
+def test_a_run_whose_process_was_killed_ends_with_the_same_bits(made_once):
+    folder = trained_by_two(made_once)
+    parts, whole = folder / "scnn, one killed", folder / "scnn, undisturbed"
+    assert largest_difference(parts, whole) == 0
+    lines = [[{n: line[n] for n in FIGURES} for line in read_metrics(run)] for run in (parts, whole)]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.long
+def test_a_process_in_the_middle_of_something_ends_when_another_is_killed(tmp_path):
+    """It is in a step that never ends, so no collective operation tells it."""
+    plan = {"recipe": {"epochs": 4}, "hold_at": 4, "hold_rank": 0, "die_at": 5, "die_rank": 1}
+    codes, said = train_processes(2, tmp_path, "run", **plan)
+    assert codes == [1, -9], said
+    assert "rank 1 of 2 ended without notice: killed, or its machine is gone; this process ends too" in said[0]
+    assert "the same command continues from the last checkpoint" in said[0]
+
+
+def test_an_error_of_one_process_is_no_riddle_to_the_others():
+    """The watch alone, over real connections: a goodbye, an error, and a connection that the kernel closed."""
+    for how, sentence in (("bye", ""), ("error", "ended with an error"), ("killed", "ended without notice")):
+        place = []
+        main = PeerWatch(0, 2, lambda data, place=place: place.append(data) or data)
+        other = PeerWatch(1, 2, lambda _, place=place: place[0])
+        with main:
+            if how == "killed":
+                next(iter(other._peers)).close()
+                other._peers.clear()
+            elif how == "error":
+                with pytest.raises(ValueError, match="mine"), other:
+                    raise ValueError("mine")
+            else:
+                with other:
+                    pass
+            main._lost.wait(60 if sentence else 0.2)
+            assert main.loss.partition(":")[0] == (f"rank 1 of 2 {sentence}" if sentence else "")
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("without_matplotlib")
+def test_a_killed_torchrun_ends_its_processes_with_a_checkpoint(shard_set, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--", "cli.py"]
+    command += ["train", "--shards", str(shard_set(size=16)), "--recipe", "digits", "--run", str(tmp_path / "run")]
+    for setting in ("time_bins=4", "size=16", "epochs=5000", "events_per_class=3"):
+        command += ["--set", setting]
+    state = tmp_path / "run" / "checkpoint" / "state.json"
+    with open(tmp_path / "said", "w+") as said:
+        torchrun = subprocess.Popen(
+            [*command, "--checkpoint-every", "1"], cwd=ROOT, stderr=said, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        while not state.exists():
+            assert torchrun.poll() is None, (tmp_path / "said").read_text()
+            time.sleep(0.05)
+        workers = [int(pid) for pid in Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split()]
+        torchrun.kill()
+        torchrun.wait()
+        while any(Path(f"/proc/{pid}/exe").exists() for pid in workers):
+            time.sleep(0.05)
+        text = (tmp_path / "said").read_text()
+    assert re.search("rank [01] of 2: torchrun has ended", text)  # who notices it first tells the other to stop
+    assert "Stopped by SIGTERM with a checkpoint" in text
+    assert "Traceback" not in text
+    assert json.loads(state.read_text())["step"] > 0
 
 
 @pytest.mark.long  # every day the page on several machines does so, see test_docs.py
