@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base import names
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.base.installation import command
+from spikebridge.pipeline.datasets.intervals import cut
 from spikebridge.pipeline.datasets.layout import find_root
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import CheckedEvents, pack
@@ -198,12 +199,21 @@ class PairReader:
         raise NotImplementedError
 
     def read_events(self, recording: Recording) -> Events:
-        """Read one recording; not yet checked.
+        """Read one recording, where it has an interval all of its file; not yet checked.
 
         Raises:
             RecordingError: the file is not a whole recording.
         """
         raise NotImplementedError
+
+    def read_recording(self, recording: Recording) -> Events:
+        """Read one recording, or the part of its file that it is; not yet checked.
+
+        Raises:
+            RecordingError: as `read_events` and `pipeline.datasets.intervals.cut`.
+        """
+        events = self.read_events(recording)
+        return cut(events, recording.name, recording.interval, unit=self.intervals) if recording.interval else events
 
     def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> CheckedEvents:
         """Read, check and pack one recording; a reader whose format has a faster way replaces this.

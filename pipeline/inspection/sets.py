@@ -157,7 +157,7 @@ def summarize_raw(
     for row in progress(rows, len(rows), "recordings"):
         recording: Recording = recordings[row]
         try:
-            events = reader.read_events(recording)
+            events = reader.read_recording(recording)
             check_events(events, sensor_size=sensor_of(listing, recording), source=recording.name)
         except RecordingError as error:
             summary.unreadable.append((recording.name, str(error)))

@@ -114,7 +114,7 @@ def make_raw_sheet(reader: PairReader, listing: Listing, summary: SetSummary, *,
 
     def paint(name: str) -> NDArray[np.uint8] | None:
         try:
-            return paint_busiest_bin(make_full_frames(reader.read_events(by_name[name]), SHEET_BINS))
+            return paint_busiest_bin(make_full_frames(reader.read_recording(by_name[name]), SHEET_BINS))
         except RecordingError:
             return None  # one beyond the limit, which was not inspected
 

@@ -96,7 +96,7 @@ def view_recording(
     Raises:
         RecordingError: it cannot be used.
     """
-    events = reader.read_events(recording)
+    events = reader.read_recording(recording)
     check_events(events, sensor_size=sensor_of(listing, recording), source=recording.name)
     image = next((image for image in listing.images if image.name == recording.image), None)
     partner = reader.read_image(image) if image else None

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.base.files import FileEntry, file_entry, sha256_file, write_bytes
+from spikebridge.pipeline.datasets.intervals import cut
 from spikebridge.pipeline.datasets.pairs import PairReader, Recording, StaticImage
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.framing import narrow, to_frames
@@ -34,12 +35,6 @@ from spikebridge.pipeline.shards.writer import EXTENSION, Sample, write_shard
 
 PASSED_OVER, FILTERED = "passed_over_", "filtered_"
 """Before the names of what was passed over, and of filters, in totals."""
-UNITS = {
-    "elapsed_us": "Times are microseconds from its first event",
-    "file_us": "Times are microseconds as the file states them",
-    "events": "The interval counts events",
-}
-"""What an interval counts, as messages say it, see `pipeline.datasets.pairs.PairReader`."""
 Item = TypeVar("Item", Recording, StaticImage)
 Content = TypeVar("Content")
 
@@ -300,8 +295,7 @@ def _convert_planned(job: Job, planned: PlannedSample) -> ConvertedRecording:
 def _read(job: Job, recording: Recording) -> Events | CheckedEvents:
     """Read a recording, checked and packed where it is all of its file."""
     if recording.interval:
-        events = _read_or_reject(job.reader.read_events, recording)
-        return _cut(events, recording.name, recording.interval, unit=job.reader.intervals)
+        return _read_or_reject(job.reader.read_recording, recording)
     sensor_size = job.sensor_size or LARGEST_SENSOR
     return _read_or_reject(lambda item: job.reader.read_packed(item, sensor_size=sensor_size), recording)
 
@@ -366,37 +360,10 @@ def _convert_parts(
         try:
             if isinstance(whole, RecordingError):
                 raise whole
-            yield name, _convert(job, name, _cut(whole, name, interval, unit=job.reader.intervals))
+            yield name, _convert(job, name, cut(whole, name, interval, unit=job.reader.intervals))
             whole = replace(whole, overflow_markers=0, passed_over=(), doubts=())  # told once for a file
         except RecordingError as error:
             yield name, error
-
-
-def _cut(events: Events, name: str, interval: tuple[int, int], *, unit: str) -> Events:
-    """Return the events of an interval, with what the whole file passed over and doubted.
-
-    Raises:
-        RecordingError: times that go back (`unsorted`), or no events in it (`empty`).
-    """
-    if len(events) > 1 and bool((events.t[1:] < events.t[:-1]).any()):
-        raise RecordingError(f"{name}: time stamps go back; expected them in order. Copy it again.", reason="unsorted")
-    start = int(events.t[0]) if unit == "elapsed_us" and len(events) else 0
-    first, stop = interval
-    if unit != "events":
-        first, stop = np.searchsorted(events.t, [start + time for time in interval]).tolist()
-    if first >= min(stop, len(events)):
-        reach = f"{int(events.t[0]) - start:,} to {int(events.t[-1]) - start:,} us" if len(events) else "nowhere"
-        raise RecordingError(
-            f"{name}: no events from {interval[0]:,} to {interval[1]:,} {'' if unit == 'events' else 'us'}; the "
-            f"{len(events):,} of its file reach from {reach}. {UNITS[unit]}.",
-            reason="empty",
-        )
-    if unit == "events" and stop > len(events):
-        raise RecordingError(
-            f"{name}: events {first:,} to {stop:,} of {len(events):,}. Are table and recording of one version?",
-            reason="truncated",
-        )
-    return replace(events, **{column: getattr(events, column)[first:stop] for column in "txyp"})
 
 
 def try_recording(job: Job, recording: Recording) -> int:

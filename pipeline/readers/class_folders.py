@@ -96,7 +96,7 @@ class ASLDVS(DescribedReader):
 
     def is_root(self, folder: Path) -> bool:
         return any(
-            path.suffix.lower() == ".mat"
+            re.fullmatch(rf"{letter}_?\d+\.mat", path.name, re.IGNORECASE)
             for letter in self.classes
             if (inner := find_child(folder, letter))
             for path in list_entries(inner)[:1]
@@ -198,7 +198,8 @@ class DailyDVS200(DescribedReader):
     folders = ("DailyDVS-200",)
 
     def is_root(self, folder: Path) -> bool:
-        return any((folder / f"{name}.txt").is_file() for name in DAILY_LISTS)
+        listed = any((folder / f"{name}.txt").is_file() for name in DAILY_LISTS)
+        return listed and any(folder.rglob("*.aedat4"))
 
     def list_recordings(self, root: Path, notes: list[str]) -> Iterator[Labelled]:
         class_of, subset_of = dict[str, str](), dict[str, str]()

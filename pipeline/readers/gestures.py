@@ -18,6 +18,7 @@ from spikebridge.pipeline.datasets.pairs import DatasetCard, Recording, register
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import recording as recording_files
 
+USER = re.compile(r"user\d+", re.IGNORECASE)
 LISTS = {"trials_to_train.txt": "train", "trials_to_test.txt": "test"}
 
 
@@ -29,7 +30,11 @@ class TableReader(DescribedReader):
     """Name of the table of a file; `{}` is the file's stem."""
 
     def is_root(self, folder: Path) -> bool:
-        return bool(_find_tables(folder, self.table_name)) and any(folder.rglob("*.aedat"))
+        tables = _find_tables(folder, self.table_name)
+        return any(
+            USER.match(path.stem) and self.table_name.format(path.stem).casefold() in tables
+            for path in (folder.rglob("*.aedat") if tables else ())
+        )
 
     def list_recordings(self, root: Path, notes: list[str]) -> Iterator[Labelled]:
         tables = _find_tables(root, self.table_name)
@@ -41,7 +46,7 @@ class TableReader(DescribedReader):
             table = tables.get(self.table_name.format(path.stem).casefold())
             for number, interval in _read_table(table, classes=len(self.classes)) if table else ():
                 stem = f"{path.stem}_{number:02d}_{interval[0]}"
-                subject = re.match(r"user\d+", path.stem, re.IGNORECASE)
+                subject = USER.match(path.stem)
                 group = subject[0].lower() if subject else path.stem
                 recording = Recording(stem, path, 0, None, stem, None, group=group, interval=interval)
                 yield recording, self.classes[number - 1]

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from spikebridge.pipeline.base.errors import LayoutError
@@ -46,8 +47,8 @@ class NImageNetReader(PairReader):
         class_of: dict[str, str] = {}
         for path in _sources(root):
             for name, detail in _list_source(path, root):
-                if (placed := _place(name)) is None:
-                    continue
+                placed = _place(name)
+                assert placed is not None
                 part, wnid, stem = placed
                 key = f"{part}/{wnid}/{stem}"
                 file = path if detail else path / name
@@ -124,9 +125,23 @@ class MiniNImageNet(NImageNetReader):
 
 def _sources(root: Path) -> Iterator[Path]:
     """Yield the zips in a folder, and the folder itself where recordings lie in it unpacked."""
-    yield from (path for path in sorted(root.iterdir()) if path.suffix.lower() == ".zip")
+    for path in sorted(root.iterdir()):
+        if path.suffix.lower() == ".zip" and path.is_file():
+            status = path.stat()
+            if _list_zip(path, status.st_size, status.st_mtime_ns):
+                yield path
     if any(TOP.fullmatch(folder.name) for folder in list_folders(root)):
         yield root
+
+
+@lru_cache(maxsize=16)
+def _list_zip(path: Path, _size: int, _changed_ns: int) -> list[tuple[str, tuple[int, ...]]]:
+    """List name and place of every recording in a zip, once for each state of the file.
+
+    Raises:
+        LayoutError: a zip that is not whole.
+    """
+    return [(name, tuple(member)) for name, member in list_members(path) if _place(name)]
 
 
 def _list_source(path: Path, root: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -136,7 +151,8 @@ def _list_source(path: Path, root: Path) -> Iterator[tuple[str, tuple[int, ...]]
         LayoutError: a zip that is not whole.
     """
     if path != root:
-        yield from ((name, tuple(member)) for name, member in list_members(path) if name.endswith(".npz"))
+        status = path.stat()
+        yield from _list_zip(path, status.st_size, status.st_mtime_ns)
         return
     for top in list_folders(root):
         if TOP.fullmatch(top.name):
@@ -147,6 +163,8 @@ def _list_source(path: Path, root: Path) -> Iterator[tuple[str, tuple[int, ...]]
 
 def _place(name: str) -> tuple[str, str, str] | None:
     """Return part, class and stem of a recording by its name in a zip or a folder, or None for other files."""
+    if not name.endswith(".npz"):
+        return None
     parts = PurePosixPath(name).parts
     for i in range(len(parts) - 2):
         if match := TOP.fullmatch(parts[i]):

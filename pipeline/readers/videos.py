@@ -33,7 +33,11 @@ class VideoReader(DescribedReader):
     exact = True
 
     def is_root(self, folder: Path) -> bool:
-        return any(path.suffix.lower() == ".mat" for inner in list_folders(folder) for path in list_entries(inner))
+        return any(
+            path.suffix.lower() == ".mat" and self.group_of(path.stem, inner.name) != path.stem
+            for inner in list_folders(folder)
+            for path in list_entries(inner)[:1]
+        )
 
     def list_recordings(self, root: Path, notes: list[str]) -> Iterator[Labelled]:
         notes.append("rows of the files count from the bottom: y is turned over")
@@ -45,7 +49,7 @@ class VideoReader(DescribedReader):
                     yield Recording(name, path, 0, None, path.stem, path.stem, group=group), folder.name
 
     def group_of(self, video: str, class_name: str) -> str:
-        """Return the source video of a clip."""
+        """Return the source video of a clip; the clip's own name where that is no name of the data set."""
         raise NotImplementedError
 
     def read_events(self, recording: Recording) -> Events:
@@ -112,7 +116,8 @@ class HMDB51DVS(VideoReader):
     folders = ("HMDB_DVS", "HMDB51-DVS")
 
     def group_of(self, video: str, class_name: str) -> str:
-        return re.split(f"_{re.escape(class_name)}_", video, maxsplit=1, flags=re.IGNORECASE)[0]
+        match = re.match(rf"(.+)_{re.escape(class_name)}_\w+_(goo|med|bad)_\d+", video, re.IGNORECASE)
+        return match[1] if match else video
 
     def list_recordings(self, root: Path, notes: list[str]) -> Iterator[Labelled]:
         labelled = list(super().list_recordings(root, notes))

@@ -11,6 +11,7 @@ from spikebridge.pipeline.base.errors import LayoutError, RecordingError, Settin
 from spikebridge.pipeline.checks.verify import verify
 from spikebridge.pipeline.datasets.published import PUBLISHED, assign_published, list_text
 from spikebridge.pipeline.events.packing import pack
+from spikebridge.pipeline.inspection.sets import find_pair
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.run import convert
 from spikebridge.pipeline.readers import get_reader
@@ -260,6 +261,33 @@ def test_published_lists_have_the_hash_that_is_written_down(name):
     tested = {n.rpartition("_")[2] for n, part in split.items() if part == "test" and n.startswith("cat/")}
     assert "999" in tested
     assert ("99" in tested) == name.endswith("names")
+
+
+@pytest.mark.parametrize(
+    "name", ["dvsgesture", "slanimals", "ncars", "asldvs", "ucf101dvs", "hmdb51dvs", "caltech256dvs", "dailydvs200"]
+)
+def test_no_other_reader_takes_the_folder(raw, name):
+    root = raw(name)
+    reader, _ = find_pair(root, root)
+    assert reader.name == name
+
+
+def test_folders_of_mat_files_and_zips_are_no_data_set_that_is_known(tmp_path):
+    for label in ("a", "walk"):
+        raw_sets.write_vectors(tmp_path / "events" / label / "one.mat", raw_sets.small(1))
+        raw_sets.picture(tmp_path / "static" / label / "one.png", 1)
+    (tmp_path / "events" / "rest.zip").write_bytes(b"no zip")
+    reader, _ = find_pair(tmp_path, tmp_path)
+    assert reader.name == "folders"
+
+
+def test_a_part_of_a_file_is_inspected_alone(raw):
+    reader, listing = get_reader("dvsgesture"), listing_of("dvsgesture", raw("dvsgesture"))
+    recording = listing.recordings[0]
+    start, stop = recording.interval
+    events = reader.read_recording(recording)
+    assert 0 < len(events) < 60
+    assert start <= events.t[0] <= events.t[-1] < stop
 
 
 def test_published_splits_say_what_is_wrong(raw):
