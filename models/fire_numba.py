@@ -28,7 +28,8 @@ from spikebridge.models.neurons import FiringRule, Neuron
 from spikebridge.models.normalization import StepNorm
 
 Array = NDArray[Any]
-NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.bfloat16: np.float32}
+"""What frames of each type are computed in."""
 SMALLEST_SHARE = 1 << 16  # elements below which handing a share to a thread costs more than it saves
 
 
@@ -72,10 +73,15 @@ class Plan:
 
 
 def _frames(x: Tensor) -> Array:
-    """[B,S,T,...], which lies channels-last, as [R,T,N] in the order of memory."""
+    """[B,S,T,...], which lies channels-last, as [R,T,N] in the order of memory; bfloat16 as its bits."""
     if x.ndim == 6:
         x = x.permute(0, 1, 2, 4, 5, 3)  # [B,S,T,H,W,C]
-    return x.detach().view(-1, x.shape[2], math.prod(x.shape[3:])).numpy()
+    x = x.detach().view(-1, x.shape[2], math.prod(x.shape[3:]))
+    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def _computed_in(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.dtype == torch.bfloat16 else x.dtype
 
 
 def _row(x: Tensor) -> tuple[int, int]:
@@ -84,17 +90,17 @@ def _row(x: Tensor) -> tuple[int, int]:
     return (C * x.shape[5] if x.ndim == 6 else C), C
 
 
-def _scalars(x: Array, k: Tensor | float, rule: FiringRule) -> tuple[Any, ...]:
-    """k, leak, the potential above which a neuron fires, threshold and soft, in the type of x."""
-    k, leak, threshold, soft = map(x.dtype.type, (float(k), rule.leaky, rule.threshold, not rule.hard_reset))
+def _scalars(kind: type, k: Tensor | float, rule: FiringRule) -> tuple[Any, ...]:
+    """k, leak, the potential above which a neuron fires, threshold and soft, in the type that is computed in."""
+    k, leak, threshold, soft = map(kind, (float(k), rule.leaky, rule.threshold, not rule.hard_reset))
     # where the threshold itself fires, what is above the number before it
-    limit = np.nextafter(threshold, x.dtype.type(0)) if rule.surrogate.fires_at_threshold else threshold
+    limit = np.nextafter(threshold, kind(0)) if rule.surrogate.fires_at_threshold else threshold
     return k, leak, limit, threshold, soft
 
 
 def _across(part: Tensor, x: Tensor) -> Array:
-    """What there is of each channel, [S,T,C], for a whole row of x: [S,T,L] in the type of x."""
-    return part.to(x.dtype).repeat(1, 1, x.shape[5]).numpy()
+    """What there is of each channel, [S,T,C], for a whole row of x: [S,T,L] in the type that is computed in."""
+    return part.to(_computed_in(x)).repeat(1, 1, x.shape[5]).numpy()
 
 
 def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, norm: Norm | None) -> tuple[Tensor, ...]:
@@ -113,18 +119,19 @@ class FusedFire(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, k: Tensor | float, plan: Plan
     ) -> tuple[Tensor, Tensor | None]:
-        """Spikes (pooled where planned) and potential after reset (where planned)."""
-        frames, nothing = _frames(x), np.empty((0, 0, 0), NUMPY[x.dtype])
-        scale = shift = np.empty((x.shape[1], 0, 0), frames.dtype)
+        """Spikes (pooled where planned) in the type of x, potential after reset (where planned) in float32 or more."""
+        frames, kind = _frames(x), NUMPY[x.dtype]
+        nothing = np.empty((0, 0, 0), kind)
+        scale = shift = np.empty((x.shape[1], 0, 0), kind)
         if plan.norm is not None:
             scale, shift, _ = (_across(part, x) for part in _affine(x, weight, bias, plan.norm))
         shape = (*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2) if plan.pool else x.shape
         spikes = empty_channels_last(x, shape)
-        after = empty_channels_last(x, x.shape) if plan.potential else None
+        after = empty_channels_last(x, x.shape, _computed_in(x)) if plan.potential else None
         _share(
             kernels.forward,
             frames,
-            *(scale, shift, *_scalars(frames, k, plan.rule), *_row(x), plan.pool),
+            *(scale, shift, *_scalars(kind, k, plan.rule), *_row(x), plan.pool),
             *(_frames(spikes), nothing if after is None else _frames(after)),
         )
         learned = isinstance(k, Tensor)
@@ -139,21 +146,23 @@ class FusedFire(torch.autograd.Function):
         """Gradients of x, of the normalisation's weight and bias, and of a learned k."""
         x, weight, bias, learned_k = ctx.saved_tensors
         plan: Plan = ctx.plan
-        frames, nothing = _frames(x), np.empty((0, 0, 0), NUMPY[x.dtype])
-        scale = shift = mean = np.empty((x.shape[1], 0, 0), frames.dtype)
+        frames, kind = _frames(x), NUMPY[x.dtype]
+        nothing, no_spikes = np.empty((0, 0, 0), kind), np.empty((0, 0, 0), frames.dtype)
+        scale = shift = mean = np.empty((x.shape[1], 0, 0), kind)
         if plan.norm is not None:
             scale, shift, mean = (_across(part, x) for part in _affine(x, weight, bias, plan.norm))
         k, rule = (ctx.k if learned_k is None else learned_k), plan.rule
-        grad_y = empty_channels_last(x, x.shape)
+        grad_y = empty_channels_last(x, x.shape, _computed_in(x))
         (row, C), (R, T, _) = _row(x), frames.shape
         sums = np.empty((2, R, T, C) if plan.norm else (0, 0, 0, 0))
         grad_k = np.zeros(R if learned_k is not None else 0)
         _share(
             kernels.backward,
             frames,
-            *(scale, shift, mean, *_scalars(frames, k, rule)),
-            *(SURROGATE_CODES[rule.surrogate.name], frames.dtype.type(rule.surrogate.alpha), row, C, plan.pool),
-            *(nothing if grad is None else _frames(channels_last(grad)) for grad in (grad_spikes, grad_after)),
+            *(scale, shift, mean, *_scalars(kind, k, rule)),
+            *(SURROGATE_CODES[rule.surrogate.name], kind(rule.surrogate.alpha), row, C, plan.pool),
+            no_spikes if grad_spikes is None else _frames(channels_last(grad_spikes)),
+            nothing if grad_after is None else _frames(channels_last(grad_after)),
             *(_frames(grad_y), sums, grad_k),
         )
         grad_weight = grad_bias = None
@@ -161,7 +170,7 @@ class FusedFire(torch.autograd.Function):
             scales, _, _ = _affine(x, weight, bias, plan.norm)
             grad_weight, grad_bias = _through_norm(x, grad_y, sums, scales, plan.norm)
         learned_grad = None if learned_k is None else learned_k.new_tensor(grad_k.sum())
-        return grad_y, grad_weight, grad_bias, learned_grad, None
+        return grad_y.to(x.dtype), grad_weight, grad_bias, learned_grad, None
 
 
 def _through_norm(x: Tensor, grad: Tensor, sums: Array, scale: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
@@ -182,7 +191,7 @@ def _through_norm(x: Tensor, grad: Tensor, sums: Array, scale: Tensor, norm: Nor
         slant = -gain * mean_normalized * norm.inverse_deviation
         offset = -gain * mean_plain - slant * norm.mean
     _share(kernels.normalize_backward, _frames(x), _frames(grad), *(_across(p, x) for p in (gain, slant, offset)))
-    return normalized.sum((0, 1, 2)).to(x.dtype), plain.sum((0, 1, 2)).to(x.dtype)
+    return normalized.sum((0, 1, 2)).to(scale.dtype), plain.sum((0, 1, 2)).to(scale.dtype)
 
 
 def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:
@@ -194,7 +203,7 @@ def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:
     norm.check_count(x)
     frames = _frames(x)
     sums, squares = np.empty((2, *frames.shape[:2], C))
-    _share(kernels.moments, frames, W * C, sums, squares)
+    _share(kernels.moments, frames, np.empty(0, NUMPY[x.dtype]), W * C, sums, squares)
     pooled_over = (0, 2) if norm.statistics == "pooled" else (0,)
     totals = torch.from_numpy(sums).view(B, S, T, C)
     spreads = torch.from_numpy(squares).view(B, S, T, C)
@@ -206,13 +215,17 @@ def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:
     mean, spread = mean.squeeze(0), spread.squeeze(0)
     norm.update_running(mean, spread / (count - 1), streams)
     deviation = (spread / count + norm.eps).sqrt()
-    return Norm(mean.to(x.dtype).expand(S, T, C), deviation.reciprocal().to(x.dtype).expand(S, T, C), pooled_over)
+    kind = _computed_in(x)
+    return Norm(mean.to(kind).expand(S, T, C), deviation.reciprocal().to(kind).expand(S, T, C), pooled_over)
 
 
 def fire(
     x: Tensor, node: Neuron, norm: StepNorm | None, *, streams: Sequence[int], pool: bool, potential: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Normalise, fire over all steps, pool: see `models.layers.fire`, whose numba backend this is."""
+    """Normalise, fire over all steps, pool: see `models.layers.fire`, whose numba backend this is.
+
+    bfloat16 is normalised and integrated in float32; its spikes come back in it, the potential in float32.
+    """
     count_launch("numba")
     x = channels_last(x)
     with torch.no_grad():

@@ -8,6 +8,9 @@ threads. Scalars come in the arrays' own type, and so must every literal beside 
 halves the vectors, or ends them. A loop sees five arrays at most: with more, LLVM gives up on proving that none
 overlap.
 
+Frames may be stored in bfloat16, which numba does not know: as uint16 with the upper half of a float32's bits. They are
+computed with in float32, and what is written so are spikes and their averages, which bfloat16 holds exactly.
+
 Imported by `fire_numba` alone, when the first layer runs on it.
 """
 
@@ -20,12 +23,62 @@ import math
 
 import numba
 import numpy as np
+from numba.extending import overload
 
 BAND = 1024
 """Numbers of a band, about: backward keeps T potentials of each."""
 
 _plain = numba.njit(nogil=True, cache=True, error_model="numpy")
 _summing = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})  # vectorised sums
+
+
+def widened(x, scratch):
+    """The numbers x [n] as they are computed with: themselves, or from 16 bits in scratch [n or more]."""
+    raise NotImplementedError
+
+
+@overload(widened)
+def _widened(x, scratch):
+    if not isinstance(x.dtype, numba.types.Integer):
+        return lambda x, scratch: x
+
+    def widen(x, scratch):
+        bits = scratch.view(np.uint32)
+        for p in range(x.shape[0]):
+            bits[p] = np.uint32(x[p]) << np.uint32(16)
+        return scratch[: x.shape[0]]
+
+    return widen
+
+
+def room(out, scratch):
+    """Where numbers for out [n] are computed: there, or for 16 bits in scratch [n or more]; `keep` comes behind."""
+    raise NotImplementedError
+
+
+@overload(room)
+def _room(out, scratch):
+    if not isinstance(out.dtype, numba.types.Integer):
+        return lambda out, scratch: out
+    return lambda out, scratch: scratch[: out.shape[0]]
+
+
+def keep(numbers, out):
+    """Write what was computed in the `room` of out [n]; numbers must be those of bfloat16 where it has 16 bits."""
+    raise NotImplementedError
+
+
+@overload(keep)
+def _keep(numbers, out):
+    if not isinstance(out.dtype, numba.types.Integer):
+        return lambda numbers, out: None
+
+    def narrow(numbers, out):
+        bits = numbers.view(np.uint32)
+        for p in range(out.shape[0]):
+            out[p] = np.uint16(bits[p] >> np.uint32(16))
+
+    return narrow
 
 
 @_plain
@@ -150,13 +203,14 @@ def forward(
 ):  # fmt: skip
     """Spikes [R,T,N or pooled N] and, unless it is empty, the potential after reset [R,T,N].
 
-    x [R,T,N]; scale, shift [S,T,L], with no numbers in them where nothing is normalised; row = L.
+    x [R,T,N]; scale, shift [S,T,L], with no numbers in them where nothing is normalised; row = L. x and spikes may have
+    16 bits; what is computed with has the type of scale.
     """
     T, N = x.shape[1:]
     height = N // row
     rows = band_height(row, height)
-    bands = np.empty((4, rows * row), x.dtype)
-    across = np.empty(row, x.dtype)
+    bands = np.empty((5, rows * row), scale.dtype)
+    across = np.empty(row, scale.dtype)
     small = row // channels // 2 * channels  # numbers of a pooled row
     for r in range(lo, hi):
         s = r % scale.shape[0]
@@ -166,17 +220,23 @@ def forward(
             v, before, full = bands[0, :n], bands[1, :n], bands[2, :n]
             v[:] = 0
             for t in range(T):
-                y = x[r, t, begin:end]
+                y = widened(x[r, t, begin:end], bands[4])
                 if scale.size:
+                    normalize(y, scale[s, t], shift[s, t], bands[3, :n])
                     y = bands[3, :n]
-                    normalize(x[r, t, begin:end], scale[s, t], shift[s, t], y)
                 charge(y, v, k, leak, before)
                 settle(before, limit, threshold, soft, v)
                 if pooled:
                     fire(before, limit, full)
-                    pool(full, row, channels, across, spikes[r, t, top // 2 * small :])
+                    out = spikes[r, t, top // 2 * small : (top // 2 + n // row // 2) * small]
+                    averages = room(out, bands[3])
+                    pool(full, row, channels, across, averages)
+                    keep(averages, out)
                 else:
-                    fire(before, limit, spikes[r, t, begin:end])
+                    out = spikes[r, t, begin:end]
+                    fired = room(out, full)
+                    fire(before, limit, fired)
+                    keep(fired, out)
                 if potential.size:
                     potential[r, t, begin:end] = v
 
@@ -232,15 +292,16 @@ def backward(
 ):  # fmt: skip
     """Gradient of the neurons' input y = x scale + shift [R,T,N]; potential and spikes are computed again.
 
+    x and grad_spikes may have 16 bits, the others have the type of scale, in which everything is computed.
     grad_spikes and grad_after are empty where there is no gradient. sums [2,R,T,C] (of the gradient, and of the
     gradient times x - mean) and grad_k [R] are empty where nobody needs them; both are float64.
     """
     T, N = x.shape[1:]
     height = N // row
     rows = band_height(row, height)
-    before_band, bands = np.empty((T, rows * row), x.dtype), np.empty((4, rows * row), x.dtype)
-    across = np.empty(row, x.dtype)
-    totals = np.empty((2, T, row if sums.size else 0), x.dtype)
+    before_band, bands = np.empty((T, rows * row), scale.dtype), np.empty((5, rows * row), scale.dtype)
+    across = np.empty(row, scale.dtype)
+    totals = np.empty((2, T, row if sums.size else 0), scale.dtype)
     small = row // channels // 2 * channels
     for r in range(lo, hi):
         s = r % scale.shape[0]
@@ -251,10 +312,10 @@ def backward(
             start, push, carried = bands[0, :n], bands[1, :n], bands[2, :n]
             start[:] = 0
             for t in range(T):
-                y = x[r, t, begin:end]
+                y = widened(x[r, t, begin:end], bands[4])
                 if scale.size:
+                    normalize(y, scale[s, t], shift[s, t], bands[3, :n])
                     y = bands[3, :n]
-                    normalize(x[r, t, begin:end], scale[s, t], shift[s, t], y)
                 charge(y, start, k, leak, before_band[t, :n])
                 settle(before_band[t, :n], limit, threshold, soft, start)
             carried[:] = 0
@@ -265,14 +326,17 @@ def backward(
                 else:
                     slope(kind, alpha, threshold, before, push)
                     if pooled:
-                        spread(grad_spikes[r, t, top // 2 * small :], row, channels, across, push)
+                        pairs = n // row // 2
+                        given = grad_spikes[r, t, top // 2 * small : (top // 2 + pairs) * small]
+                        spread(widened(given, bands[4]), row, channels, across, push)
                     else:
-                        multiply(grad_spikes[r, t, begin:end], push)
+                        multiply(widened(grad_spikes[r, t, begin:end], bands[4]), push)
                 if grad_after.size:
                     add(grad_after[r, t, begin:end], carried)
                 step_back(before, push, k, leak, limit, soft, carried, out)
                 if sums.size:
-                    sum_norm(out, x[r, t, begin:end], mean[s, t], totals[0, t], totals[1, t])
+                    values = widened(x[r, t, begin:end], bands[4])
+                    sum_norm(out, values, mean[s, t], totals[0, t], totals[1, t])
                 if grad_k.size:
                     start[:] = 0
                     if t:
@@ -292,23 +356,26 @@ def add_squares(x, mean, out):
 
 
 @_plain
-def moments(x, row, sums, squares, lo, hi):
-    """Per frame and channel the sum [R,T,C] and the sum of squares about the frame's own mean [R,T,C], in float64."""
+def moments(x, like, row, sums, squares, lo, hi):
+    """Per frame and channel the sum [R,T,C] and the sum of squares about the frame's own mean [R,T,C], in float64.
+
+    Rows are added up in the type of `like`.
+    """
     T, N = x.shape[1:]
     C = sums.shape[2]
-    across, centre = np.empty(row, x.dtype), np.empty(row, x.dtype)
+    across, centre, scratch = np.empty(row, like.dtype), np.empty(row, like.dtype), np.empty(row, like.dtype)
     for r in range(lo, hi):
         for t in range(T):
             across[:] = 0
             for start in range(0, N, row):
-                add(x[r, t, start : start + row], across)
+                add(widened(x[r, t, start : start + row], scratch), across)
             by_channel(across, sums[r, t])
             for start in range(0, row, C):
                 for c in range(C):
                     centre[start + c] = sums[r, t, c] * C / N
             across[:] = 0
             for start in range(0, N, row):
-                add_squares(x[r, t, start : start + row], centre, across)
+                add_squares(widened(x[r, t, start : start + row], scratch), centre, across)
             by_channel(across, squares[r, t])
 
 
@@ -317,11 +384,12 @@ def normalize_backward(x, grad, scale, slant, offset, lo, hi):
     """In place: grad [R,T,N] <- scale grad + slant x + offset, the three [S,T,L]."""
     T, N = x.shape[1:]
     L = scale.shape[2]
+    scratch = np.empty(L, scale.dtype)
     for r in range(lo, hi):
         s = r % scale.shape[0]
         for t in range(T):
             a, b, d = scale[s, t], slant[s, t], offset[s, t]
             for start in range(0, N, L):
-                values, out = x[r, t, start : start + L], grad[r, t, start : start + L]
+                values, out = widened(x[r, t, start : start + L], scratch), grad[r, t, start : start + L]
                 for p in range(L):
                     out[p] = out[p] * a[p] + values[p] * b[p] + d[p]

@@ -151,6 +151,32 @@ def test_one_layer_in_float32(seed, T, B, size, neuron, surrogate, reset, normal
             assert normalized or neuron == "PLIF"
 
 
+@pytest.mark.parametrize(
+    ("neuron", "statistics", "pool", "size"),
+    [("LIF", "per_step", True, (6, 6)), ("PLIF", "pooled", False, (3, 5)), ("IF", None, True, (5, 7))],
+)
+def test_numba_computes_bfloat16_in_float32(neuron, statistics, pool, size):
+    """To the bit, and rounds once: the gradient of the input. Spikes and their averages are exact."""
+    torch.manual_seed(0)
+    x, found = torch.randn(2, 2, 3, 4, *size).bfloat16(), []
+    for kind in (torch.bfloat16, torch.float32):
+        node = make_neuron(neuron, surrogate="SigmoidGrad", reset="hard")
+        norm = None if statistics is None else StepNorm(4, statistics=statistics)
+        leaf = x.to(kind, copy=True).requires_grad_()
+        with backends.use("numba"), backends.record() as ran:
+            spikes, potential = fire(leaf, node, norm, streams=(0, 1), pool=pool, potential=True)
+        assert ran == {"numba": 1}
+        assert (spikes.dtype, potential.dtype) == (kind, torch.float32)
+        (spikes.float().sum() * 3 + potential.square().sum()).backward()
+        assert leaf.grad.dtype == kind
+        moved = [] if norm is None else [norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var]
+        moved += [p.grad for p in node.parameters()]
+        found.append([spikes.detach().float(), potential.detach(), leaf.grad.bfloat16(), *moved])
+    assert found[0][0].any()
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+
+
 def test_threads_do_not_change_a_bit(monkeypatch):
     monkeypatch.setattr("spikebridge.models.fire_numba.SMALLEST_SHARE", 1)
     before = torch.get_num_threads()

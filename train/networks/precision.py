@@ -10,7 +10,7 @@ is left out) and doubles after 2,000 updates without. It is part of a checkpoint
 bf16 has the range of fp32 and needs none of it.
 
 `auto` takes what the device is fast in: bf16 on a GPU from compute capability 8.0 on, fp16 on one of 7.5, fp32 on
-others and on a CPU, unless that has matrix units for bf16 and the neurons' fast kernels take it. "fp32" on a GPU means
+others and on a CPU, unless that has matrix units for bf16 (never tried on one). "fp32" on a GPU means
 TF32 (10 bits of mantissa, where the GPU has it) for the products inside convolutions, fp32 for matrix products; both
 are set, whatever torch's defaults are, and stand in result.json.
 """
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from spikebridge.models import TransferNetwork, TransferOutput, backends
+from spikebridge.models import TransferNetwork, TransferOutput
 from spikebridge.train.errors import DeviceError
 
 log = logging.getLogger(__name__)
@@ -68,10 +68,8 @@ def resolve_precision(name: str, device: torch.device) -> str:
         why = card
     else:
         units = _cpu_has(MATRIX_UNITS)
-        fast = "bf16" if units and torch.bfloat16 in backends.NUMBA_TYPES else "fp32"
-        why = "this CPU has matrix units for bf16" if units else "this CPU has no matrix units for bf16"
-        if units and fast == "fp32":
-            why += ", the neurons' fast kernels do not take it"
+        fast = "bf16" if units else "fp32"
+        why = f"this CPU has {'' if units else 'no '}matrix units for bf16"
     log.info("precision auto: %s (%s)", fast, why)
     return fast
 

@@ -69,12 +69,12 @@ def test_precision_auto_is_what_the_card_is_fast_in(card, caplog, capability, fo
     assert f"precision auto: {found} (Card, compute capability {capability[0]}.{capability[1]})" in caplog.text
 
 
-@pytest.mark.parametrize(("units", "kernels", "found"), [(0, 1, "fp32"), (1, 0, "fp32"), (1, 1, "bf16")])
-def test_precision_auto_on_a_cpu(monkeypatch, units, kernels, found):
-    monkeypatch.setattr(precision, "_cpu_has", lambda _: bool(units))
-    if kernels:
-        monkeypatch.setattr(backends, "NUMBA_TYPES", (torch.float32, torch.bfloat16))
-    assert resolve_precision("auto", CPU) == found
+@pytest.mark.parametrize(("flags", "found"), [("avx2", "fp32"), ("avx512_bf16", "fp32"), ("amx_bf16 amx_tile", "bf16")])
+def test_precision_auto_on_a_cpu(monkeypatch, caplog, flags, found):
+    monkeypatch.setattr(precision.Path, "read_text", lambda _: f"processor : 0\nflags : fpu {flags}\n")
+    with caplog.at_level("INFO"):
+        assert resolve_precision("auto", CPU) == found
+    assert f"precision auto: {found} (this CPU has {'' if found == 'bf16' else 'no '}matrix units" in caplog.text
 
 
 def test_a_card_without_bf16_is_refused_by_name(card):
