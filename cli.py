@@ -27,6 +27,7 @@ from spikebridge.train.config.recipes import fitting_recipe, load_recipe
 from spikebridge.train.config.shipped import RECIPES
 from spikebridge.train.errors import RunStoppedError, TrainError
 from spikebridge.train.signals import EXIT_CODES
+from spikebridge.train.verbs.options import point_to_setting
 
 VERBS = {
     "pipeline": "datasets simulate preprocess finish verify inspect convert diff push pull",
@@ -49,8 +50,12 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb."""
+        words = ctx.args  # of which click makes an empty list
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            point_to_setting(error, words)
+            raise
         except RunStoppedError as stopped:
             click.echo(str(stopped), err=True)
             ctx.exit(EXIT_CODES[stopped.signal])

@@ -12,7 +12,7 @@ from typing import Any
 
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.base.settings import field_problems
-from spikebridge.train.config.settings import ShardSettings, TrainSettings, cross_problems
+from spikebridge.train.config.settings import SYNONYMS, ShardSettings, TrainSettings, cross_problems
 from spikebridge.train.config.shipped import RECIPES
 from spikebridge.train.errors import RecipeError
 
@@ -34,6 +34,17 @@ class Recipe:
     def tables(self) -> dict[str, dict[str, Any]]:
         """Return both tables as plain dicts, tuples as lists, in the order of the declaration."""
         return {name: _plain(getattr(self, name)) for name in TABLES}
+
+
+def setting_called(name: str) -> str | None:
+    """Return the setting of this name, or of which the field has this name; None where there is none."""
+    key = name.replace("-", "_")
+    return key if key in _HOME else SYNONYMS.get(key.lower())
+
+
+def _suggest(key: str, names: Iterable[str]) -> str:
+    meant = setting_called(key)
+    return f"; did you mean {meant}?" if meant in names else suggest(key, names)
 
 
 def _plain(settings: Any) -> dict[str, Any]:
@@ -133,7 +144,7 @@ def _known_values(table: str, kind: type, given: Mapping[str, Any], problems: li
             if key in _HOME:
                 problems.append(f"[{table}] {key}: belongs in [{_HOME[key]}]")
             else:
-                problems.append(f"[{table}] {key}: unknown key{suggest(key, names)}")
+                problems.append(f"[{table}] {key}: unknown key{_suggest(key, _HOME)}")
     for setting in fields(kind):
         if setting.default is MISSING and setting.name not in given:
             problems.append(f"[{table}] {setting.name}: missing")
@@ -163,7 +174,7 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         raise RecipeError(text, [f"--set {text}: expected key=value, e.g. --set epochs=10"])
     table, _, short = key.rpartition(".")
     if short not in _HOME or (table and table != _HOME[short]):
-        raise RecipeError(text, [f"--set {key}: unknown key{suggest(short, _HOME)}"])
+        raise RecipeError(text, [f"--set {key}: unknown key{_suggest(short, _HOME)}"])
     table = _HOME[short]
     try:
         parsed = tomllib.loads(f"value = {raw}")

@@ -43,6 +43,19 @@ JOIN = "+"
 """Between the names of several augmentations."""
 
 
+SYNONYMS = {
+    "amp": "precision", "arch": "model", "architecture": "model", "augment": "augmentation",
+    "augmentations": "augmentation", "batch": "batch_size", "batchsize": "batch_size", "bins": "time_bins",
+    "bs": "batch_size", "decay": "weight_decay", "dtype": "precision", "epoch": "epochs", "gamma": "lr_decay",
+    "image_size": "size", "lambda": "domain_coefficient", "learning_rate": "lr", "max_epochs": "epochs",
+    "min_lr": "lr_min", "n_epochs": "epochs", "net": "model", "network": "model", "num_epochs": "epochs",
+    "random_seed": "seed", "resolution": "size", "scheduler": "schedule", "steps": "time_bins", "t": "time_bins",
+    "temperature": "distill_temperature", "time_steps": "time_bins", "timesteps": "time_bins",
+    "warmup": "warmup_epochs", "wd": "weight_decay",
+}  # fmt: skip
+"""What the field calls some settings."""
+
+
 def _shard_setting(name: str) -> Any:
     """Declare a required field with the limits of the conversion's setting of that name."""
     return setting(**ConversionSettings.__dataclass_fields__[name].metadata)

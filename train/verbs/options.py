@@ -1,6 +1,30 @@
 """Options that several verbs have."""
 
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
 import click
+
+from spikebridge.train.config.recipes import setting_called
+
+log = logging.getLogger(__name__)
+
+
+def _name_what_is_given_twice(
+    ctx: click.Context, option: click.Parameter, overrides: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Say which value of a setting counts where several are given."""
+    last: dict[str, str] = {}
+    for text in overrides:
+        key, _, value = text.partition("=")
+        key, value = key.strip().rpartition(".")[2], value.strip()
+        if last.get(key, value) != value:
+            log.warning("--set %s is given twice: %s counts, not %s", key, value, last[key])
+        last[key] = value
+    return overrides
+
 
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 backend_option = click.option(
@@ -11,7 +35,12 @@ backend_option = click.option(
     help="What computes the neurons; auto is numba on a CPU and Triton on CUDA where they are installed, else torch.",
 )
 set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_name_what_is_given_twice,
+    help="Change a setting of the recipe; of two values the later counts.",
 )
 checkpoint_option = click.option(
     "--checkpoint-every",
@@ -23,6 +52,28 @@ checkpoint_option = click.option(
 shards_option = click.option(
     "--shards", required=True, metavar="PATH|ADDRESS", help="Folder of the shard set, or where it is published."
 )
+
+
+def point_to_setting(error: click.NoSuchOption, words: Sequence[str]) -> None:
+    """Complete the message about an option that is a setting: `--epochs 3` is given as `--set epochs=3`.
+
+    Args:
+        error: about an option that its verb does not have.
+        words: of the command line, behind the verb.
+    """
+    if error.ctx is None or "overrides" not in [option.name for option in error.ctx.command.params]:
+        return
+    setting = setting_called(error.option_name.lstrip("-"))
+    if setting is None:
+        return
+    given = next((i for i, word in enumerate(words) if word.partition("=")[0] == error.option_name), None)
+    value = "VALUE"
+    if given is not None:
+        _, equals, value = words[given].partition("=")
+        following = words[given + 1] if given + 1 < len(words) else ""
+        value = value if equals else following if following and not following.startswith("--") else "VALUE"
+    error.message += f" It is a setting of the recipe: --set {setting}={value}"
+    error.possibilities = None
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

@@ -317,3 +317,13 @@ def test_recipes_and_method_names_need_no_torch():
         "assert not {'torch', 'numpy', 'h5py'} & set(sys.modules), 'heavy import'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+def test_a_setting_is_found_by_what_the_field_calls_it():
+    known = {field.name for kind in recipes.TABLES.values() for field in fields(kind)}
+    assert set(settings.SYNONYMS.values()) <= known
+    assert not set(settings.SYNONYMS) & known
+    for name, meant in {**settings.SYNONYMS, "Learning_Rate": "lr", "epochz": "epochs"}.items():
+        said, _ = problems_of(recipes.recipe_from, {**GOOD, "train": {**GOOD["train"], name: 1}})
+        assert f"[train] {name}: unknown key; did you mean {meant}?" in said
+    assert "; did you mean wd" not in problems_of(recipes.recipe_from, GOOD, overrides=["wwd=1"])[0]
