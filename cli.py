@@ -54,8 +54,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.NoSuchOption as error:
-            point_to_setting(error, words)
-            raise
+            raise point_to_setting(error, words) from None
         except RunStoppedError as stopped:
             click.echo(str(stopped), err=True)
             ctx.exit(EXIT_CODES[stopped.signal])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -33,6 +35,18 @@ def command(*words: str | Path) -> str:
 def install_command(extra: str) -> str:
     """Return the command that adds the packages of an extra; pip takes the name for a clone and for a wheel alike."""
     return f'pip install "spikebridge[{extra}]"' if is_installed() else f'pip install -e "{_from_here(CLONE)}[{extra}]"'
+
+
+def find_commit() -> tuple[str, bool] | None:
+    """Return the commit of the clone that runs and whether files of it were changed since; None outside a clone."""
+    git = shutil.which("git")
+    if git is None or not (CLONE / ".git").exists():
+        return None
+    commit, changes = (
+        subprocess.run([git, "-C", str(CLONE), *words], capture_output=True, text=True, check=False)
+        for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    )
+    return None if commit.returncode or changes.returncode else (commit.stdout.strip(), bool(changes.stdout.strip()))
 
 
 def _from_here(path: Path) -> str:

@@ -14,7 +14,7 @@ from typing import NotRequired, TypedDict
 
 from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.installation import command, find_version, install_command
-from spikebridge.pipeline.base.processors import usable_processors
+from spikebridge.pipeline.base.processors import Processor, describe_processor, read_system_file
 from spikebridge.pipeline.shards import manifest as manifests
 
 REQUIRED = {
@@ -43,21 +43,9 @@ EXTRAS = {
     "triton": (("triton",), "neurons on a GPU"),
 }
 """Extra -> its packages, and their purpose."""
-CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
-"""Instructions that numeric libraries make use of, as Linux names them."""
-
 
 Extra = TypedDict("Extra", {"for": str, "packages": dict[str, str | None]})
 """An extra of the project: what it is for, and the versions of its packages, None where one is missing."""
-
-
-class Processor(TypedDict):
-    """The processor; what cannot be learned is None or empty."""
-
-    name: str | None
-    processors: int | None
-    usable: int
-    features: list[str]
 
 
 class Disk(TypedDict):
@@ -118,27 +106,10 @@ def examine(data: Path) -> Machine:
     }
 
 
-def describe_processor() -> Processor:
-    """Return name, processors, those that this process may use, and those of `CPU_FEATURES` that it has."""
-    name, flags = None, set[str]()
-    for line in _read_lines(Path("/proc/cpuinfo")):
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            name = value.strip()
-        elif key.strip().lower() in ("flags", "features"):
-            flags = set(value.split())
-    return {
-        "name": name or platform.processor() or None,
-        "processors": os.cpu_count(),
-        "usable": usable_processors(),
-        "features": [feature for feature in CPU_FEATURES if feature in flags],
-    }
-
-
 def describe_memory() -> dict[str, int | None]:
     """Return bytes of memory, total and available; None where the system does not say."""
     sizes = {}
-    for line in _read_lines(Path("/proc/meminfo")):
+    for line in read_system_file(Path("/proc/meminfo")):
         key, _, value = line.partition(":")
         sizes[key] = int(value.split()[0]) * 1024
     return {"bytes": sizes.get("MemTotal"), "available_bytes": sizes.get("MemAvailable")}
@@ -189,13 +160,6 @@ def _describe_shard_set(folder: Path) -> DataFolder:
         "samples": sum(split["samples"] for split in manifest["splits"].values()),
         "simulated": manifest["simulated"],
     }
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:  # not Linux
-        return []
 
 
 def format_machine(machine: Machine) -> str:

@@ -16,7 +16,9 @@ from spikebridge.train.trainer.run import train
 RECIPE, STEPS = tiny_recipe(width=0.05), 9
 """Of `whole_and_half`."""
 
-WALL_TIMES = ("seconds", "samples_per_second", "training_seconds", "training_cpu_seconds", "files", "self_sha256")
+WALL_TIMES = (
+    "seconds", "samples_per_second", "training_seconds", "training_cpu_seconds", "environment", "files", "self_sha256",
+)  # fmt: skip
 """Times, and the sums of the files that hold them."""
 
 

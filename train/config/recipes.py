@@ -44,7 +44,7 @@ def setting_called(name: str) -> str | None:
 
 def _suggest(key: str, names: Iterable[str]) -> str:
     meant = setting_called(key)
-    return f"; did you mean {meant}?" if meant in names else suggest(key, names)
+    return f"; did you mean {meant}?" if meant else suggest(key, names)
 
 
 def _plain(settings: Any) -> dict[str, Any]:

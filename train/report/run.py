@@ -118,6 +118,7 @@ def summary(record: RunRecord) -> str:
         ("Time in training and validation", duration(seconds) if seconds is not None else ""),
         ("Seed", record.seed),
         ("Computed on", _machine(result)),
+        ("Made with", _origin(result)),
         ("Recipe", str(result.get("recipe_name", ""))),
         ("Checkpoint chosen by", str(result.get("selection", ""))),
         ("Shard set", str(result.get("shard_set", ""))),
@@ -191,6 +192,15 @@ def _training(result: RunResult) -> str:
     count = _count(result.get("samples", {}).get("train"))
     per = result.get("recipe", {}).get("train", {}).get("events_per_class")
     return f"{count} ({per} per class)" if count and per else count
+
+
+def _origin(result: RunResult) -> str:
+    """Name the code and the day of a run."""
+    made = result.get("environment")
+    if made is None:
+        return ""
+    commit = f" (commit {made['commit'][:12]}{', changed since' if made['modified'] else ''})" if made["commit"] else ""
+    return f"spikebridge {made['spikebridge']}{commit}, Python {made['python']}, {made['finished'][:10]}"
 
 
 def _machine(result: RunResult) -> str:

@@ -43,6 +43,23 @@ class Imported(TypedDict):
     misfits: list[str]
 
 
+class Environment(TypedDict):
+    """The versions and the machine that a run was finished with."""
+
+    spikebridge: str
+    commit: str | None
+    """Of the clone; None where an installed package ran."""
+    modified: bool | None
+    """Whether files of the clone differed from the commit."""
+    finished: str
+    """Date and time, UTC, ISO 8601."""
+    python: str
+    system: str
+    packages: dict[str, str]
+    processor: str | None
+    gpu: str | None
+
+
 class RunResult(SplitScores):
     """The content of result.json; keys that runs of earlier versions lack are not required."""
 
@@ -94,6 +111,7 @@ class RunResult(SplitScores):
     training_cpu_seconds: NotRequired[NotNegative | None]
     energy_nj: NotRequired[NotNegative | None]
     """Per recording, estimated."""
+    environment: NotRequired[Environment]
     files: NotRequired[dict[str, Sha256]]
     """By name below the run folder."""
     self_sha256: NotRequired[Sha256]

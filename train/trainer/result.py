@@ -18,6 +18,7 @@ from spikebridge.train.evaluation.energy import held_out_energy_nj
 from spikebridge.train.evaluation.score import Scores, same_threads, split_scores
 from spikebridge.train.networks.precision import tf32
 from spikebridge.train.runs import checkpoints
+from spikebridge.train.runs.environment import describe_environment
 from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.runs.result import SCHEMA, RunResult
 from spikebridge.train.runs.state import TrainState
@@ -134,6 +135,7 @@ def build_result(
         "threads": state.threads,
         "processes": state.processes,
         "torch": str(torch.__version__),
+        "environment": describe_environment(device),
         "training_seconds": state.seconds,
         "training_cpu_seconds": state.cpu_seconds,
         "energy_nj": held_out_energy_nj(

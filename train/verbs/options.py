@@ -54,26 +54,24 @@ shards_option = click.option(
 )
 
 
-def point_to_setting(error: click.NoSuchOption, words: Sequence[str]) -> None:
-    """Complete the message about an option that is a setting: `--epochs 3` is given as `--set epochs=3`.
+def point_to_setting(error: click.NoSuchOption, words: Sequence[str]) -> click.NoSuchOption:
+    """Return the error about an option; where that is a setting, it says so: `--epochs 3` is `--set epochs=3`.
 
     Args:
         error: about an option that its verb does not have.
         words: of the command line, behind the verb.
     """
-    if error.ctx is None or "overrides" not in [option.name for option in error.ctx.command.params]:
-        return
     setting = setting_called(error.option_name.lstrip("-"))
-    if setting is None:
-        return
+    if setting is None or error.ctx is None or "overrides" not in [one.name for one in error.ctx.command.params]:
+        return error
     given = next((i for i, word in enumerate(words) if word.partition("=")[0] == error.option_name), None)
     value = "VALUE"
     if given is not None:
         _, equals, value = words[given].partition("=")
         following = words[given + 1] if given + 1 < len(words) else ""
         value = value if equals else following if following and not following.startswith("--") else "VALUE"
-    error.message += f" It is a setting of the recipe: --set {setting}={value}"
-    error.possibilities = None
+    message = f"{error.message} It is a setting of the recipe: --set {setting}={value}"
+    return click.NoSuchOption(error.option_name, message, ctx=error.ctx)
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

@@ -1,0 +1,31 @@
+"""Where a run comes from: the versions and the machine that made it; no hash covers it."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+
+import torch
+
+from spikebridge import __version__
+from spikebridge.pipeline.base.installation import find_commit, find_version
+from spikebridge.pipeline.base.processors import describe_processor
+from spikebridge.train.runs.result import Environment
+
+PACKAGES = ("torch", "numpy", "h5py", "numba", "triton", "safetensors", "tonic", "webdataset")
+
+
+def describe_environment(device: torch.device) -> Environment:
+    """Return what a run was made with, on a device."""
+    commit = find_commit()
+    return {
+        "spikebridge": __version__,
+        "commit": commit[0] if commit else None,
+        "modified": commit[1] if commit else None,
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {name: version for name in PACKAGES if (version := find_version(name))},
+        "processor": describe_processor()["name"],
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
