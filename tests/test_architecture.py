@@ -26,7 +26,7 @@ PACKAGES = {
         simulation  : base events formats images shards
         readers     : base containers datasets events formats images
         interop     : datasets events formats readers shards
-        inspection  : base datasets events formats readers shards ui
+        inspection  : base containers datasets events formats readers shards ui
         preprocess  : base checks datasets events formats images readers shards
         verbs       : base checks datasets inspection preprocess readers shards sharing simulation ui
     """,

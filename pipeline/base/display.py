@@ -12,7 +12,7 @@ _CONTROLS = (
 _HIDDEN = re.compile(f"[{_CONTROLS}]")
 """What moves the cursor, changes colours or the direction of writing, or cannot be encoded; not tab and line feed."""
 _HIDDEN_IN_NAMES = re.compile(f"[\t\n{_CONTROLS}]")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t")
 """Beginnings that spreadsheets compute.
 
 Source: OWASP, "CSV Injection".
@@ -33,8 +33,12 @@ def show(name: str, *, most: int = MOST_SHOWN) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula: an apostrophe goes before what might be one."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    """Return a text that no spreadsheet takes for a formula: an apostrophe goes before what might be one.
+
+    Control characters, and what cannot be encoded, are escaped: a carriage return alone would end the row.
+    """
+    cell = printable(text)
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def _escape(match: re.Match[str]) -> str:

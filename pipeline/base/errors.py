@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from spikebridge.pipeline.base.display import show
+
 
 class PipelineError(Exception):
     """Something about the data or the settings that the user can put right; base of the family."""
@@ -31,6 +33,6 @@ class ShardSetError(PipelineError):
 
 
 def shorten(names: Sequence[str], *, most: int = 10) -> str:
-    """Join names for a message: of many the first, and how many more there are."""
+    """Join names for a message, each as people may see it: of many the first, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(show, names[:most])) + more

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base.display import show
+from spikebridge.pipeline.base.errors import shorten
 from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.shards.reader import ShardSet, Split
 from spikebridge.pipeline.shards.settings import describe_difference
@@ -65,8 +67,7 @@ class Comparison:
         lines = [f"  {name}: " + (", ".join(f"{n:,} {what}" for what, n in counts.items() if n) or "nothing")]
         for word in ("changed", "only_first", "only_second"):
             if keys := getattr(self, word):
-                more = f" and {len(keys) - SHOWN:,} more" if len(keys) > SHOWN else ""
-                lines.append(f"    {word.replace('_', ' in the ')}: {', '.join(keys[:SHOWN])}{more}")
+                lines.append(f"    {word.replace('_', ' in the ')}: {shorten(keys, most=SHOWN)}")
         return lines
 
 
@@ -118,7 +119,7 @@ class Difference:
         lines = [
             f"{head}: {self.ids[0][:12]} ({self.bytes[0]:,} bytes) and {self.ids[1][:12]} ({self.bytes[1]:,} bytes)"
         ]
-        lines += [f"  setting {line}" for line in self.settings]
+        lines += [f"  setting {show(line, most=400)}" for line in self.settings]
         lines += [f"  {line}" for line in self.classes]
         if self.samples:
             lines.append(f"  samples: {' and '.join(self.samples)}, so that none can be equal")
@@ -167,8 +168,7 @@ def _class_lines(first: Sequence[str], second: Sequence[str]) -> list[str]:
     lines = []
     for which, here, there in (("first", first, second), ("second", second, first)):
         if only := [name for name in here if name not in set(there)]:
-            more = f" and {len(only) - SHOWN:,} more" if len(only) > SHOWN else ""
-            lines.append(f"classes only in the {which}: {', '.join(only[:SHOWN])}{more}")
+            lines.append(f"classes only in the {which}: {shorten(only, most=SHOWN)}")
     return lines or ["classes: the same names with other numbers"]
 
 

@@ -14,6 +14,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.checks.samples import SampleMetadata, index_groups
 from spikebridge.pipeline.shards.manifest import SPLITS
 from spikebridge.pipeline.shards.reader import ShardSet
@@ -145,17 +146,17 @@ def static_leaks(recordings: Recordings, static_content: StaticContent) -> Itera
     keys, splits = recordings.keys, recordings.splits
     names, rows = recordings.static, _rows_of(recordings.static, static)
     for i in np.flatnonzero(rows == UNKNOWN):
-        yield f"{keys[i].decode()} names the static image {names[i].decode()}, which is not in {STATIC_FILE}"
+        yield f"{keys[i].decode()} names the static image {show(names[i].decode())}, which is not in {STATIC_FILE}"
     roles = _roles(static)
     pool, held = roles == ROLES.index(POOL), (roles != ROLES.index(POOL)) & (roles != ROLES.index(DUPLICATE))
     shown_held_out = np.unique(rows[(rows >= 0) & (splits != 0)])
     for row in shown_held_out[pool[shown_held_out]]:
-        yield f"{static.keys[row]}, the static image of a held-out recording, is in the static pool"
+        yield f"{show(static.keys[row])}, the static image of a held-out recording, is in the static pool"
     held[shown_held_out] = True
     training = np.flatnonzero((splits == 0) & (rows >= 0))
     for i in training[held[rows[training]]]:
         key, role = static.keys[rows[i]], static.roles[rows[i]]
-        yield f"training recording {keys[i].decode()} shows {key}, a held-out static image (role {role})"
+        yield f"training recording {keys[i].decode()} shows {show(key)}, a held-out static image (role {role})"
     yield from _twins(static_content, held, pool & ~held)
 
 
@@ -204,7 +205,7 @@ def _twins(static_content: StaticContent, held: NDArray[np.bool_], pool: NDArray
     for i in np.flatnonzero(suspects).tolist():
         image = static.images[i]
         for twin in held_rows[(begins[held_rows] == begins[i]) | (stored[held_rows] == stored[i])].tolist():
-            one, other = static.keys[i], static.keys[twin]
+            one, other = show(static.keys[i]), show(static.keys[twin])
             if np.array_equal(full[i], full[twin]):
                 yield f"{one} in the static pool has the pixels of {other}, a held-out static image"
                 break

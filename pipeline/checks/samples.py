@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.files import HashedFile
 from spikebridge.pipeline.containers.hdf5 import DEFLATE, FLETCHER32, plain_dataset
 from spikebridge.pipeline.shards import tar
 from spikebridge.pipeline.shards.codec import GZIP, RAW, unpack
 from spikebridge.pipeline.shards.reader import ShardSet
-from spikebridge.pipeline.shards.writer import MEMBERS, chunk_places, npy_header
+from spikebridge.pipeline.shards.writer import MAX_METADATA, MEMBERS, chunk_places, npy_header
 
 PART_BYTES = 2**22
 """What is read of a shard at a time."""
@@ -37,8 +38,6 @@ _LETTERS = np.isin(
 _PADDING = -np.triu(np.ones((tar.BLOCK, tar.BLOCK), np.uint8)) * (np.arange(tar.BLOCK) > 0)[:, None]
 """[512,512] by size of a member modulo 512: 255 where its last block holds padding."""
 _ENDINGS = {codec: tuple(f".{member}".encode() for member in members) for codec, members in MEMBERS.items()}
-MAX_METADATA = 2**20
-"""Longest JSON text of a sample, in bytes; those that are written have some hundreds."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def check_rows(index: NDArray[Any], *, split: str, name: str) -> None:
     wrong = ~(plain & np.char.startswith(keys, classes[index["label"]]))
     for i in np.flatnonzero(wrong)[:1]:
         beginning = f"{split}-{index['label'][i]}-"
-        raise ShardSetError(f"{name}: key {keys[i]!r} is no plain name, or does not begin with {beginning}")
+        raise ShardSetError(f"{name}: key {show(repr(keys[i]))} is no plain name, or does not begin with {beginning}")
 
 
 def walk_tar(file: HashedFile, index: NDArray[Any], layout: Layout, *, name: str) -> Iterator[Stored]:
@@ -315,4 +314,5 @@ def read_metadata(samples: Iterable[Stored], index: NDArray[Any], *, name: str) 
 
 
 def _differs(name: str, key: bytes, error: object) -> ShardSetError:
-    return ShardSetError(f"{name}: sample {key.decode()} is not what the index says ({error})")
+    shown = show(key.decode("ascii", "backslashreplace"))
+    return ShardSetError(f"{name}: sample {shown} is not what the index says ({show(str(error), most=400)})")

@@ -17,6 +17,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.inspection.views import RecordingView
 from spikebridge.pipeline.ui.paint import event_pixels
@@ -88,7 +89,7 @@ def label_bin(view: RecordingView, t: int) -> str:
 def _draw_heading(figure: Figure, title: str) -> None:
     """Draw the title at the top left and the colours of the polarities at the right."""
     top = 1 - 0.06 / figure.get_figheight()
-    figure.text(0.02, top, title, ha="left", va="top", fontsize=9)
+    figure.text(0.02, top, show(title), ha="left", va="top", fontsize=9)
     right = 0.985 - 0.5 / figure.get_figwidth()
     figure.text(right, top, "ON", ha="right", va="top", fontsize=9, color=ON, fontweight="bold")
     figure.text(0.985, top, "OFF", ha="right", va="top", fontsize=9, color=OFF, fontweight="bold")
@@ -112,10 +113,12 @@ def draw_contact_sheet(
                 axes = figure.add_subplot(grid[row, column])
                 _draw_pixels(axes, pixels, "")
                 short = name if len(name) <= 16 else "…" + name[-15:]
-                axes.set_title(short, fontsize=6.5, color=ON if odd else MUTED, pad=1.5)
+                axes.set_title(show(short), fontsize=6.5, color=ON if odd else MUTED, pad=1.5)
                 axes.spines[:].set(color=ON if odd else RULE, linewidth=1.6 if odd else 0.6)
                 if column == 0:
-                    axes.text(-0.08, 0.5, label[:14], transform=axes.transAxes, ha="right", va="center", fontsize=8)
+                    axes.text(
+                        -0.08, 0.5, show(label[:14]), transform=axes.transAxes, ha="right", va="center", fontsize=8
+                    )
         return _encode_png(figure)
 
 

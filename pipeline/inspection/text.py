@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.inspection.sets import SetSummary
 from spikebridge.pipeline.inspection.views import RecordingView
 
 SHOWN_ODD, SHOWN_CLASSES = 10, 12
 """Lines at most."""
+MOST_SHOWN = 400
+"""Characters of a note or message."""
 FOR_PROGRAMS = ("events_sha256",)
 """Facts for --json alone."""
 
@@ -15,9 +18,10 @@ def format_view(view: RecordingView) -> str:
     """Format a recording or sample for the terminal."""
     facts = view.facts
     rows = list_facts(view)
-    width = max(len(name) for name, _ in rows)
-    head = [view.title, *(f"  {name:{width}}  {value}" for name, value in rows)]
-    wrong = [f"  looks wrong: {anomaly}" for anomaly in facts.anomalies]
+    width = max(len(show(name)) for name, _ in rows)
+    head = [show(view.title, most=MOST_SHOWN)]
+    head += [f"  {show(name):{width}}  {show(value, most=MOST_SHOWN)}" for name, value in rows]
+    wrong = [f"  looks wrong: {show(anomaly, most=MOST_SHOWN)}" for anomaly in facts.anomalies]
     return "\n".join([*head, *(wrong or ["  nothing looks wrong"])])
 
 
@@ -52,8 +56,10 @@ def list_facts(view: RecordingView) -> list[tuple[str, str]]:
 def format_set(summary: SetSummary) -> str:
     """Format a set for the terminal."""
     marks = " (SIMULATED recordings)" if summary.simulated else ""
-    lines = [f"{summary.kind}: {summary.name}{marks}, {len(summary.classes):,} classes, {summary.total:,} recordings"]
-    lines += [f"  {line}" for line in summary.about]
+    lines = [
+        f"{summary.kind}: {show(summary.name)}{marks}, {len(summary.classes):,} classes, {summary.total:,} recordings"
+    ]
+    lines += [f"  {show(line, most=MOST_SHOWN)}" for line in summary.about]
     lines += [f"  {line}" for line in _format_classes(summary)]
     if summary.events:
         low, median, high = summary.events
@@ -65,22 +71,22 @@ def format_set(summary: SetSummary) -> str:
     )
     worst_first = ", the worst first" if len(summary.odd) > 1 else ""
     lines.append(f"  looks wrong: {len(summary.odd):,} of {summary.inspected:,}{part}{worst_first}")
-    lines += [f"    {facts.name}: {'; '.join(facts.anomalies)}" for facts in summary.odd[:SHOWN_ODD]]
+    lines += [f"    {show(facts.name)}: {'; '.join(facts.anomalies)}" for facts in summary.odd[:SHOWN_ODD]]
     if len(summary.odd) > SHOWN_ODD:
         lines.append(f"    and {len(summary.odd) - SHOWN_ODD:,} more, see --json")
     if summary.unreadable:
         lines.append(f"  cannot be used: {len(summary.unreadable):,}")
-        lines += [f"    {message}" for _, message in summary.unreadable[:SHOWN_ODD]]
+        lines += [f"    {show(message, most=MOST_SHOWN)}" for _, message in summary.unreadable[:SHOWN_ODD]]
     if not summary.odd and summary.furthest:
-        lines.append(f"  furthest from its class: {summary.furthest}, {summary.how_far}")
+        lines.append(f"  furthest from its class: {show(summary.furthest)}, {summary.how_far}")
     return "\n".join(lines)
 
 
 def _format_classes(summary: SetSummary) -> list[str]:
     listed = summary.classes[:SHOWN_CLASSES]
-    width = max((len(row.name) for row in listed), default=0)
+    width = max((len(show(row.name)) for row in listed), default=0)
     lines = [
-        f"{row.name:{width}}  " + ", ".join(f"{count:,} {split}" for split, count in row.counts.items())
+        f"{show(row.name):{width}}  " + ", ".join(f"{count:,} {split}" for split, count in row.counts.items())
         for row in listed
     ]
     more = len(summary.classes) - SHOWN_CLASSES

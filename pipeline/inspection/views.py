@@ -13,15 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.errors import RecordingError, ShardSetError
+from spikebridge.pipeline.base.foreign_json import parse_json
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.names import near_names
+from spikebridge.pipeline.containers.hdf5 import plain_dataset
 from spikebridge.pipeline.datasets.pairs import SIMULATION_NOTE, Listing, PairReader, Recording, find_simulation_note
 from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.inspection.facts import Facts, summarize_events, summarize_frames
 from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.writer import MAX_METADATA
 from spikebridge.pipeline.ui.paint import static_pixels
 
 LARGEST_SENSOR = (1 << 14, 1 << 14)
@@ -159,24 +163,27 @@ def view_sample(shards: ShardSet, key: str) -> RecordingView:
 
 def _read_metadata(shards: ShardSet, shard: Path, key: str) -> dict[str, object]:
     """Read what is stored beside a sample's frames: source, events, duration, static partner."""
-    import json
     import tarfile
 
     import h5py
 
+    again = f"Run `{command('verify', shards.path)}`."
     try:
         if shards.settings["format"] == "webdataset":
             with tarfile.open(shard, "r:") as tar:
                 member = tar.extractfile(f"{key}.json")
                 assert member is not None
-                return dict(json.loads(member.read()))
-        with h5py.File(shard, "r") as file:
-            row = [bytes(name).decode() for name in file["key"][()]].index(key)
-            return dict(json.loads(file["json"][row]))
+                text = member.read(MAX_METADATA + 1)
+        else:
+            with h5py.File(shard, "r") as file:
+                keys, texts = (plain_dataset(file, name, shard, dtype=np.bytes_) for name in ("key", "json"))
+                text = bytes(texts[keys[()].tolist().index(key.encode())])
+        source = f"{shard}, metadata of {show(key)}"
+        return parse_json(
+            text, dict[str, Any], source=source, error=ShardSetError, remedy=again, most_bytes=MAX_METADATA
+        )
     except (OSError, KeyError, ValueError, AssertionError, tarfile.TarError) as error:
-        raise ShardSetError(
-            f"{shard}: the metadata of {key} cannot be read ({error}). Run `{command('verify', shards.path)}`."
-        ) from (error)
+        raise ShardSetError(f"{shard}: the metadata of {show(key)} cannot be read ({error}). {again}") from error
 
 
 def find_recording(listing: Listing, name: str) -> Recording:

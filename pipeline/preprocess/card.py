@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.datasets.pairs import DatasetCard
 from spikebridge.pipeline.shards.manifest import SPLITS, Content
 
@@ -30,16 +31,16 @@ def dataset_card(content: Content, card: DatasetCard) -> str:
     simulated = "\n**The event recordings are simulated.**\n" if content["simulated"] else ""
     splits = "\n".join(f"| {name} | {split['samples']:,} |" for name, split in content["splits"].items())
     roles = "\n".join(f"| {role} | {count:,} |" for role, count in content["static"]["roles"].items())
-    notes = "".join(f"- {note}\n" for note in content["notes"])
+    notes = "".join(f"- {_escape(note)}\n" for note in content["notes"])
     empty = content["static"]["classes_without_pool"]
-    notes += f"- no static image is left in the pool of: {', '.join(empty)}\n" if empty else ""
+    notes += f"- no static image is left in the pool of: {_escape(', '.join(empty))}\n" if empty else ""
     notes += (
         f"- {content['rejected']} recordings or images were dropped, see rejects.jsonl\n" if content["rejected"] else ""
     )
     notes = f"\nNotes:\n\n{notes}" if notes else ""
     shape = "x".join(map(str, sample["shape"]))
     events = content["events"]
-    listed = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+    listed = "\n".join(f"| {name} | {_escape(str(value))} |" for name, value in settings.items())
     return f"""---
 {_front_matter(content, card)}---
 # {card.title}
@@ -78,6 +79,11 @@ Please cite: {card.citation}
 """
 
 
+def _escape(text: str) -> str:
+    """Return what others wrote as a line of the card, whole."""
+    return show(text, most=len(text))
+
+
 def size_category(samples: int) -> str:
     """Return what hubs call a set of so many samples."""
     if samples < 1000:
@@ -99,7 +105,7 @@ def _front_matter(content: Content, card: DatasetCard) -> str:
     lines = [
         f"pretty_name: {json.dumps(card.title)}",
         "license: other",
-        f"license_name: {content['dataset']}-terms",
+        f"license_name: {content['settings']['dataset']}-terms",
         f"license_details: {json.dumps(card.licence)}",
         "task_categories: [image-classification]",
         f"size_categories: [{size_category(sum(samples.values()))}]",

@@ -20,6 +20,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.files import FileEntry, sha256_once
 from spikebridge.pipeline.base.foreign_json import Sha256, read_json
@@ -126,9 +127,9 @@ class Split:
                 for i in of_shard:
                     target = memory[i * row : (i + 1) * row]
                     if not fill(file, target, offsets[i], lengths[i]) or zlib.crc32(target) != checksums[i]:
-                        key, path = self._keys[rows[i]].decode(), self.shards[shard]
+                        key, path = self._keys[rows[i]].decode("ascii", "backslashreplace"), self.shards[shard]
                         raise ShardSetError(
-                            f"{path}: sample {key} is damaged or cut (checksum differs). "
+                            f"{path}: sample {show(key)} is damaged or cut (checksum differs). "
                             f"Run `{command('verify', path.parent)}`, then convert or copy it again."
                         )
         return out

@@ -26,6 +26,8 @@ from spikebridge.pipeline.shards.codec import GZIP, LEVEL, RAW, deflate, gzip
 
 EXTENSION = {"webdataset": ".tar", "hdf5": ".h5"}
 INDEX_EXTENSION = ".idx.npy"
+MAX_METADATA = 2**20
+"""Longest JSON text of a sample that is read, in bytes; those that are written have some hundreds."""
 MEMBERS = {RAW: ("cls", "frames.npy", "json"), GZIP: ("cls", "frames.npy.gz", "json")}
 """Members of a sample in a tar, in their order, by codec."""
 

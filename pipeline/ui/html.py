@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from spikebridge.pipeline.base.display import printable
 from spikebridge.pipeline.ui.style import STYLE_SHEET
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -14,7 +15,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 def page(title: str, body_html: str) -> str:
     """Return a whole document."""
-    return (
+    return printable(
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from spikebridge.pipeline.base.display import printable
 from spikebridge.pipeline.base.installation import command
 
 COLUMNS = re.compile(r" *\S+(?: \S+)*  +(?=\S)")
@@ -30,10 +31,10 @@ def is_main_process() -> bool:
 
 def note(text: str) -> None:
     """Print one line on stderr, above any progress bar."""
-    if (bars := sys.modules.get("tqdm")) is not None:
-        bars.tqdm.write(text, file=sys.stderr)
+    if (bars := sys.modules.get("tqdm")) is not None and sys.stderr is not None:
+        bars.tqdm.write(printable(text), file=sys.stderr)
     else:
-        click.echo(text, err=True)
+        click.echo(printable(text), err=True)
 
 
 class StderrHandler(logging.Handler):
@@ -54,7 +55,10 @@ def print_result(
     """
     if not is_main_process():
         return
-    click.echo(json.dumps(values, indent=1, sort_keys=True) if as_json else text if verbatim else wrap_text(text))
+    if as_json:
+        click.echo(json.dumps(values, indent=1, sort_keys=True).replace("\x7f", r"\u007f"))
+    else:
+        click.echo(printable(text if verbatim else wrap_text(text)))
     if then and not as_json and "MAKELEVEL" not in os.environ:
         note(f"Next: {command(*then)}")
 
@@ -66,7 +70,8 @@ def wrap_text(text: str, *, first: int = 0, err: bool = False) -> str:
 
     Lines stay apart; `first` columns are taken at the start of the first one. `err` says that the text goes to stderr.
     """
-    if not (sys.stderr if err else sys.stdout).isatty():
+    stream = sys.stderr if err else sys.stdout
+    if stream is None or not stream.isatty():  # None: closed before the program began
         return text
     width = max(40, shutil.get_terminal_size().columns)
     lines = []
@@ -118,4 +123,4 @@ def parse_pair(text: str, sign: str, *, refusal: str, option: str) -> tuple[int,
 
 def failure(message: str) -> click.ClickException:
     """Return the exception that ends a verb with code 1 and one paragraph on stderr."""
-    return click.ClickException(wrap_text(message, first=len("Error: "), err=True))
+    return click.ClickException(wrap_text(printable(message), first=len("Error: "), err=True))

@@ -7,7 +7,11 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from spikebridge.pipeline.base.display import csv_cell, show
 from spikebridge.train.statistics import mean_and_std
+
+MOST_SHOWN = 200
+"""Characters of a cell."""
 
 Rows = Sequence[Sequence[str]]
 """The head first."""
@@ -15,6 +19,7 @@ Rows = Sequence[Sequence[str]]
 
 def aligned(rows: Rows) -> str:
     """Format columns beneath each other, two blanks between them."""
+    rows = [[show(cell, most=MOST_SHOWN) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)
@@ -22,7 +27,7 @@ def aligned(rows: Rows) -> str:
 
 def markdown(rows: Rows) -> str:
     """Format a Markdown table, the first column left, the others right; a bar inside a cell is escaped."""
-    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    head, *body = [[show(cell, most=MOST_SHOWN).replace("|", "\\|") for cell in row] for row in rows]
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body))
 
@@ -33,7 +38,9 @@ def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(text, keys, lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(
+        {key: csv_cell(cell) if isinstance(cell, str) else cell for key, cell in row.items()} for row in rows
+    )
     return text.getvalue()
 
 

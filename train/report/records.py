@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base.display import csv_cell
 from spikebridge.train.errors import RunError
 from spikebridge.train.runs.folder import open_run, read_metrics
 from spikebridge.train.runs.result import RunResult
@@ -115,7 +116,7 @@ def load_runs(run_dirs: Sequence[Path]) -> list[RunRecord]:
 
 
 def _read_predictions(path: Path, classes: Sequence[str]) -> Predictions | None:
-    index = {name: k for k, name in enumerate(classes)}
+    index = {cell: k for k, name in enumerate(classes) for cell in (name, csv_cell(name))}  # earlier runs: as it is
     with path.open(encoding="utf-8", newline="") as file:
         _, *rows = csv.reader(file)
     if not rows:

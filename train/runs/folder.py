@@ -32,7 +32,7 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 
-from spikebridge.pipeline.base.display import show
+from spikebridge.pipeline.base.display import csv_cell, show
 from spikebridge.pipeline.base.files import FileLock, sha256_once
 from spikebridge.pipeline.base.foreign_json import parse_json
 from spikebridge.pipeline.base.installation import command
@@ -325,10 +325,11 @@ class RunFolder:
         """Write predictions.csv: key, label, prediction (class names), then the time-averaged logits [n,K]."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["key", "label", "prediction", *(f"score_{name}" for name in classes)])
+        writer.writerow(["key", "label", "prediction", *(csv_cell(f"score_{name}") for name in classes)])
+        cells = [csv_cell(name) for name in classes]
         for key, label, row in zip(keys, labels, logits, strict=True):
             scores = [f"{value:.9g}" for value in row]  # nine digits tell all float32 numbers apart
-            writer.writerow([key, classes[label], classes[int(np.argmax(row))], *scores])
+            writer.writerow([csv_cell(key), cells[label], cells[int(np.argmax(row))], *scores])
         write_atomic(self.predictions, text.getvalue().encode())
 
     def finish(self, result: RunResult) -> RunResult:

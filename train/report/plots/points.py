@@ -13,6 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.ui.style import CATEGORIES, MUTED, RULE
 from spikebridge.train.report.plots.drawing import Drawing, Values, colour_bar, colours, painter
 
@@ -48,12 +49,14 @@ def scatter(drawing: Drawing, sets: Mapping[str, tuple[Values, NDArray[np.int64]
     axes = drawing.axes[0]
     for (name, (points, labels)), colour, shape in zip(sets.items(), CATEGORIES, "os^", strict=False):
         if short:
-            axes.plot([], [], "s", color=colour, label=name)
+            axes.plot([], [], "s", color=colour, label=show(name))
             for (x, y), k in zip(points, labels, strict=True):
-                mark = axes.text(x, y, names[k], color=colour, fontsize=7, ha="center", va="center", weight="bold")
+                mark = axes.text(
+                    x, y, show(names[k], most=20), color=colour, fontsize=7, ha="center", va="center", weight="bold"
+                )
                 mark.set_in_layout(False)  # measuring each takes seconds
         else:
-            axes.plot(*points.T, shape, mfc="none", mec=colour, markersize=3.5, linestyle="none", label=name)
+            axes.plot(*points.T, shape, mfc="none", mec=colour, markersize=3.5, linestyle="none", label=show(name))
     every = np.concatenate([points for points, _ in sets.values()])
     low, high = every.min(0), every.max(0)
     margin = 0.05 * np.maximum(high - low, 1e-9)
