@@ -186,7 +186,8 @@ def compare_splits(first: Split, second: Split) -> Comparison:
 
     def compare(here: Rows, there: Rows) -> dict[str, NDArray[np.bool_]]:
         frames = _rows_differ(first.read(here), second.read(there)) if comparable else np.ones(len(here), bool)
-        return {"frames": frames, "class": first.labels[here] != second.labels[there]}
+        groups = np.array([first.groups[i] != second.groups[j] for i, j in zip(here, there, strict=True)])
+        return {"frames": frames, "class": first.labels[here] != second.labels[there], "group": groups}
 
     return _compare_by_key(first.keys, second.keys, compare)
 

@@ -173,6 +173,7 @@ def plan_events(
     """Cut every split into shards of `samples_per_shard`, in the seeded order of writing."""
     keys, groups = sample_keys(recordings, split), group_keys(recordings)
     parts: dict[Path, dict[str, tuple[int, int]]] = defaultdict(dict)
+    whole: dict[str, tuple[int, int]] = {}  # one for all samples
     for recording in recordings:
         if recording.interval:
             parts[recording.path][recording.name] = recording.interval
@@ -182,7 +183,7 @@ def plan_events(
             (r for r in recordings if split[r.name] == name), key=lambda r: rank(settings.seed, "order", keys[r.name])
         )
         samples = tuple(
-            PlannedSample(keys[r.name], r, image_keys.get(r.image or ""), groups[r.group], parts.get(r.path, {}))
+            PlannedSample(keys[r.name], r, image_keys.get(r.image or ""), groups[r.group], parts.get(r.path, whole))
             for r in members
         )
         size = settings.samples_per_shard

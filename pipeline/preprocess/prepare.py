@@ -149,14 +149,14 @@ class Conversion:
         recordings, images = self.used, self.listing.images
         settings = self.settings
         job = Job(Path(), settings, self.sensor_size, self.listing.shown_fraction)
-        each = 0.0
+        each, parts = 0.0, Counter(r.path for r in recordings if r.interval)
         for items, work in ((recordings, try_recording), (images, try_image)):
             rows = np.unique(np.linspace(0, len(items) - 1, min(len(items), TRIED + 1)).round().astype(int))
             times = []
             for row in rows:
                 started = time.perf_counter()
                 done = work(job, items[row])
-                times.append((time.perf_counter() - started) / done)
+                times.append((time.perf_counter() - started) / max(done, parts[items[row].path]))  # decoded once a file
             # The first one also loads and compiles; storing takes about as long as half of the rest.
             each += 1.5 * float(np.median(times[1:] or times)) * len(items) if times else 0.0
         return each

@@ -84,8 +84,9 @@ class Folders(PairReader):
     name = "folders"
     card = DatasetCard(
         title="class folders of recordings and of images",
-        events_layout=f"<class>/<stem> with one of the endings {', '.join(recording_files.FORMATS)}",
-        static_layout="<class>/<stem>.png (or .jpg, .bmp, .gif, .tif)",
+        events_layout="[train/, val/ or test/]<class>/<stem>, or a folder <stem> with one recording, with one of the "
+        f"endings {', '.join(recording_files.FORMATS)}; or any folders and --labels FILE.csv",
+        static_layout="<class>/<stem>.png (or .jpg, .bmp, .gif, .tif), with or without the same folders above",
         download="your own",
         licence="as you say",
         citation="as you say",

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from spikebridge.pipeline.base.errors import LayoutError
 from spikebridge.pipeline.datasets.described import DescribedReader, Labelled, apply_lists, read_list
-from spikebridge.pipeline.datasets.layout import list_entries
+from spikebridge.pipeline.datasets.layout import is_litter
 from spikebridge.pipeline.datasets.pairs import DatasetCard, Recording, register
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import recording as recording_files
@@ -134,7 +134,7 @@ class SLAnimals(TableReader):
 def _find_tables(root: Path, name: str) -> dict[str, Path]:
     """Return the tables in any folder below a root, by their names in lower case."""
     ending = name.replace("{}", "*")
-    return {path.name.casefold(): path for path in root.rglob(ending) if path in list_entries(path.parent)}
+    return {path.name.casefold(): path for path in root.rglob(ending) if not is_litter(path)}
 
 
 def _read_table(path: Path, *, classes: int) -> list[tuple[int, tuple[int, int]]]:

@@ -11,6 +11,7 @@ from PIL import Image
 from shard_files import sign
 
 from spikebridge.pipeline.base.errors import LayoutError, SettingsError
+from spikebridge.pipeline.checks.diff import difference
 from spikebridge.pipeline.checks.verify import verify
 from spikebridge.pipeline.datasets.tables import FolderOptions
 from spikebridge.pipeline.events.arrays import Events
@@ -208,6 +209,7 @@ def test_no_split_parts_a_group_and_verify_proves_it(subjects, tmp_path):
     np.save(path, index)
     sign(copy)
     assert verify(copy).problems == [f"leak: group {now.item().decode()} has recordings in train and test"]
+    assert difference(shards, ShardSet(copy)).parts["test"].reasons == {"group": len(index)}
     index["group"] = was  # the index alone
     np.save(path, index)
     sign(copy)
