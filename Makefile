@@ -8,7 +8,8 @@ RECIPE     ?= $(DATASET)
 OUT        ?= data
 SECONDS    ?= 60
 PARSERS    ?= aedat2 aedat3 aedat4 bin40 cifar cifar_bin dat event_stream evt hdf5 idx image mat mat_events \
-              nomniglot_table npy npz shard_codec shard_hdf5 shard_index shard_manifest shard_static shard_tar text
+              nomniglot_table npy npz shard_codec shard_hdf5 shard_index shard_manifest shard_static shard_tar text \
+              user_tables zip_members
 PREPROCESS ?=
 TRAIN      ?=
 METHODS    ?= event_only,kt

@@ -56,12 +56,13 @@ def read_member(path: Path, member: Member, *, source: str, max_bytes: int) -> b
     if member.size > max_bytes or member.packed > max_bytes:
         raise RecordingError(f"{source}: {member.size:,} bytes; at most {max_bytes:,} are read.", reason="too_large")
     with open(path, "rb") as file:
-        head = os.pread(file.fileno(), LOCAL_HEADER.size, member.offset)
+        head = os.pread(file.fileno(), LOCAL_HEADER.size, member.offset) if member.offset >= 0 else b""
         if len(head) < LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
             raise _damaged(source, path, "no header stands where it begins")
         *_, name_bytes, extra_bytes = LOCAL_HEADER.unpack(head)
         start = member.offset + LOCAL_HEADER.size + name_bytes + extra_bytes
-        data = os.pread(file.fileno(), member.packed, start)
+        there = max(0, os.fstat(file.fileno()).st_size - start)  # no more room is made than the file has bytes
+        data = os.pread(file.fileno(), min(member.packed, there), start)
     if member.method == DEFLATED:
         try:
             inflate = zlib.decompressobj(-15)

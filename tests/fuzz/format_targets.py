@@ -8,8 +8,10 @@ from __future__ import annotations
 import io
 import tempfile
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,12 +30,13 @@ from event_files import (
 )
 from PIL import Image
 
-from spikebridge.pipeline.base.errors import PipelineError, ShardSetError
+from spikebridge.pipeline.base.errors import PipelineError, SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import HashedFile
 from spikebridge.pipeline.checks.leaks import StaticContent
 from spikebridge.pipeline.checks.samples import Layout, read_metadata, walk_hdf5, walk_tar
 from spikebridge.pipeline.checks.verify import DAMAGE
-from spikebridge.pipeline.containers import cifar, idx, mat
+from spikebridge.pipeline.containers import cifar, idx, mat, zip_members
+from spikebridge.pipeline.datasets.tables import read_class_map, read_labels
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import bin40, recording
@@ -58,6 +61,28 @@ EVENTS = Events(
 COLUMNS = {"t": EVENTS.t, "x": EVENTS.x, "y": EVENTS.y, "p": EVENTS.p}
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
 LAYOUT = Layout((2, 2, 3, 3), np.dtype("u1"), "raw")
+
+
+def zipped(method: int) -> bytes:
+    """A zip of two members, stored (0) or deflated (8)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name in ("a.npz", "b/c.npz"):
+            archive.writestr(name, bytes(50))
+    return buffer.getvalue()
+
+
+def members(path: Path) -> None:
+    """Read every member of a zip."""
+    for name, member in zip_members.list_members(path):
+        zip_members.read_member(path, member, source=name, max_bytes=2**20)
+
+
+def user_tables(path: Path) -> None:
+    """Read a table of labels, and the same file as one of class names."""
+    for read in (read_labels, lambda path: read_class_map(path, classes="ab", image_classes="ab")):
+        with suppress(SettingsError):
+            read(path)
 
 
 class Target(NamedTuple):
@@ -271,6 +296,10 @@ TARGETS = {
     "shard_manifest": Target(manifest, (manifests.dump(manifests.seal({"schema": 1})),)),
     "shard_static": Target(in_a_file("static.h5", damaged_is_refused(StaticContent.read)), (static_file(),)),
     "shard_tar": Target(in_a_file("b.tar", walk), (TAR,)),
+    "user_tables": Target(
+        in_a_file("a.csv", user_tables), (b"file,label,start,end\na,b,0,9\n", b"static,event\na,b\n")
+    ),
+    "zip_members": Target(in_a_file("a.zip", members), (zipped(0), zipped(8))),
     "text": Target(decoded("text"), (text_lines(EVENTS), b"x,y,p,t\n1,2,0,5\n3,4,1,9\n")),
 }
 FRAGILE = ("hdf5", "shard_hdf5", "shard_static")
