@@ -7,6 +7,7 @@ STATIC     ?= data/raw/$(DATASET)/static
 RECIPE     ?= $(DATASET)
 OUT        ?= data
 SECONDS    ?= 60
+SEED       ?= 0
 PARSERS    ?= aedat2 aedat3 aedat4 bin40 cifar cifar_bin dat event_stream evt hdf5 idx image mat mat_events \
               nomniglot_table npy npz shard_codec shard_hdf5 shard_index shard_manifest shard_static shard_tar text \
               user_tables zip_members
@@ -41,7 +42,7 @@ SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET
 RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup raw preprocess verify train evaluate compare ablate leak report bench bench-pipeline bench-train bench-gpu check-gpu fuzz docs lint test pytest test-long clean distclean
+.PHONY: help setup raw preprocess verify train evaluate compare ablate leak report bench bench-pipeline bench-train bench-gpu check-gpu fuzz chaos docs lint test pytest test-long clean distclean
 
 help: ## list the targets and variables
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
@@ -124,6 +125,9 @@ fuzz: $(READY) ## add atheris, and feed PARSERS damaged files for SECONDS each
 	@mkdir -p $(OUT)/runs/fuzz && cd $(OUT)/runs/fuzz && for parser in $(PARSERS); do \
 	  $(abspath $(VENV))/bin/python $(CURDIR)/tests/fuzz/fuzz_formats.py $$parser -max_total_time=$(SECONDS) || exit; done
 
+chaos: $(READY) ## cross random verbs, faults and places for SECONDS; SEED chooses which
+	@$(VENV)/bin/python tests/chaos/crossings.py --seconds $(SECONDS) --seed $(SEED) $(if $(REPORT),--out $(REPORT))
+
 docs: $(READY) ## the documentation, in build/docs; a warning or a broken link fails
 	@$(VENV)/bin/python -m sphinx -W --keep-going --quiet --builder html --doctree-dir build/doctrees docs build/docs
 	@echo "open build/docs/index.html"
@@ -139,7 +143,7 @@ test: $(READY) ## lint, types and all tests but the long ones
 pytest: $(READY)
 	@$(VENV)/bin/pytest -n 2 --dist worksteal -m "not long"
 
-test-long: lint ## every test, then the fuzzing; writes a summary to docs/results/
+test-long: lint ## every test, then fuzzing and random crossings; writes a summary to docs/results/
 	@$(VENV)/bin/python tests/long_run.py --seconds $(SECONDS) --out docs/results/test-long-$(shell date -u +%F).md
 
 clean: ## remove what `make train` made (raw digits, shards, runs), docs and caches

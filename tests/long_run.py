@@ -1,7 +1,7 @@
-"""Everything that does not fit into `make test`: all tests with the long ones, then the fuzzing; and a summary to keep.
+"""Everything that does not fit into `make test`: all tests, the fuzzing, random crossings; and a summary to keep.
 
 Command:   make test-long [SECONDS=60], which calls python tests/long_run.py --seconds 60 --out docs/results/...md
-Exit code: that of pytest, or of the fuzzing; the summary is written in either case.
+Exit code: that of pytest, the fuzzing or the crossings; the summary is written in either case.
 """
 
 from __future__ import annotations
@@ -68,18 +68,29 @@ def run_fuzzing(seconds: int) -> tuple[int, list[str]]:
     return fuzzing.returncode, [*lines, "", f"Exit code {fuzzing.returncode}."]
 
 
+def run_chaos(seconds: int) -> tuple[int, list[str]]:
+    """Run `make chaos`; returns its exit code and lines of the summary."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "chaos.md"
+        command = ["make", "--no-print-directory", "chaos", f"SECONDS={seconds}", f"REPORT={report}"]
+        code = subprocess.run(command, cwd=ROOT).returncode  # noqa: PLW1510
+        lines = report.read_text().splitlines()[4:] if report.exists() else ["No summary."]
+    return code, ["", f"make chaos SECONDS={seconds}:", "", *lines, "", f"Exit code {code}."]
+
+
 def main() -> None:
     """Run both and write the summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=60, help="fuzzing of each parser (default: 60); 0 leaves it out")
+    parser.add_argument("--seconds", type=int, default=60, help="fuzzing of each parser, and all crossings; 0: neither")
     parser.add_argument("--out", type=Path, required=True, help="summary, a .md file")
     parser.add_argument("options", nargs="*", default=["-n", "2"], help="options of pytest after -- (default: -n 2)")
     given = parser.parse_args()
     facts = machine(("numpy", "torch", "pytest", "hypothesis"))
     code, lines = run_tests(given.options)
     if given.seconds:
-        fuzzed, more = run_fuzzing(given.seconds)
-        code, lines = code or fuzzed, lines + more
+        for run in (run_fuzzing, run_chaos):
+            other, more = run(given.seconds)
+            code, lines = code or other, lines + more
     head = "; ".join(f"{name} {value}" for name, value in facts.items())
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text("\n".join(["# make test-long", "", head, "", *lines]) + "\n")

@@ -1,0 +1,438 @@
+"""Random crossings of verbs, faults and places: nothing silent, nothing different, nothing hung, no traceback.
+
+Command:   make chaos SECONDS=600, or python tests/chaos/crossings.py --seconds 600 --seed 0 [--out FILE.md]
+Exit code: 0 when every crossing was good, else 1; each bad one is printed with the options that repeat it.
+
+A crossing runs one verb under one fault, then puts right what the fault broke and gives the same command again. It is
+    silent      when the verb ended with exit code 0 and wrote something else than without the fault
+    different   when the repeated command failed, or its output is not that of an undisturbed command
+    hung        when it did not end in time
+    traceback   when Python's own report of an error reached the terminal
+Places: folders of their own for home and cache, none of either, and a limit on the size of files, as of a full disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import hashlib
+import json
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS.parent / "src"), str(TESTS), *(str(TESTS / room) for room in ("support", "bench", "chaos"))]
+
+from conftest import write_digits_raw  # noqa: E402
+from faulty_http import FAULTS as SERVER_FAULTS  # noqa: E402
+from faulty_http import serving  # noqa: E402
+from program import Ended, Forked, Program, Running, wait_until  # noqa: E402
+from rounds import machine  # noqa: E402
+
+RECIPE = """
+[shards]
+dataset = "digits"
+time_bins = 4
+size = 16
+reduction = "sum"
+extent = "canvas"
+encoding = "v"
+protocol = "strict"
+
+[train]
+method = "kt"
+model = "scnn"
+surrogate = "QGateGrad"
+width = 0.2
+epochs = 4
+batch_size = 8
+lr = 8e-3
+domain_coefficient = 0.5
+"""
+GRID = """
+recipe = "recipe.toml"
+seeds = [0]
+events_per_class = [2]
+steps = 12
+validations = 2
+reference = "kt"
+baselines = ["kt"]
+finalist = "kt"
+
+[[rows]]
+label = "kt"
+method = "kt"
+note = "The published method."
+"""
+CHANGING = ("seconds", "samples_per_second", "cpu", "time", "peak", "duration", "finished", "created", "version")
+"""Parts of JSON keys whose values are measured, not computed."""
+
+
+def digests(path: Path, *, but: tuple[str, ...] = ()) -> dict[str, str]:
+    """SHA-256 of every file below a folder, or of one file."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    named = {str(p.relative_to(path.parent)): p for p in files}
+    hidden = {name: p for name, p in named.items() if any(part.startswith(".") for part in Path(name).parts)}
+    return {
+        name: hashlib.sha256(p.read_bytes()).hexdigest()
+        for name, p in named.items()
+        if name not in hidden and p.name not in but
+    }
+
+
+def computed(value: Any) -> Any:
+    """JSON without what is measured."""
+    if isinstance(value, dict):
+        return {k: computed(v) for k, v in value.items() if not any(word in k for word in CHANGING)}
+    return [computed(one) for one in value] if isinstance(value, list) else value
+
+
+def json_file(name: str) -> Callable[[Path, Ended], Any]:
+    """What a verb wrote into a JSON file."""
+    return lambda folder, _: computed(json.loads((folder / name).read_text()))
+
+
+def answered(folder: Path, ended: Ended) -> Any:
+    """What a verb printed as JSON."""
+    return computed(json.loads(ended.stdout))
+
+
+def tree(name: str, *but: str) -> Callable[[Path, Ended], Any]:
+    """Files that a verb wrote."""
+    return lambda folder, _: digests(folder / name, but=but)
+
+
+def run_of(name: str) -> Callable[[Path, Ended], Any]:
+    """What counts of a run: its weights and its figures."""
+
+    def read(folder: Path, _: Ended) -> Any:
+        result = computed(json.loads((folder / name / "result.json").read_text()))
+        return digests(folder / name / "weights"), {k: v for k, v in result.items() if "accuracy" in k or "loss" in k}
+
+    return read
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command to cross."""
+
+    argv: tuple[str, ...]
+    inputs: tuple[str, ...]
+    """What it reads, below the folder of a crossing."""
+    output: Callable[[Path, Ended], Any]
+    checked: bool = True
+    """Whether every bit of the inputs is covered by a sum; a raw recording with another bit is another recording."""
+    serves: str = ""
+    """Folder that a web server gives out; `URL` in argv is its address."""
+
+
+SET = ("preprocess", "--recipe", "recipe.toml", "--events", "raw", "--static", "raw", "--out", "made", "--workers", "1")
+TRAIN = ("--recipe", "recipe.toml", "--checkpoint-every", "4", "--run")
+MORE = ("--set", "epochs=12")
+VERBS = {
+    "preprocess": Verb(SET, ("raw",), tree("made"), checked=False),
+    "preprocess-hdf5": Verb((*SET, "--format", "hdf5"), ("raw",), tree("made"), checked=False),
+    "convert": Verb(("convert", "shards", "--out", "made", "--codec", "gzip"), ("shards",), tree("made")),
+    "verify": Verb(("verify", "shards", "--json"), ("shards",), answered),
+    "inspect": Verb(("inspect", "shards", "--json"), ("shards",), answered),
+    "diff": Verb(("diff", "shards", "same", "--json"), ("shards", "same"), answered),
+    "push": Verb(("push", "shards", "made"), ("shards",), tree("made")),
+    "pull": Verb(("pull", "published", "made"), ("published",), tree("made")),
+    "pull-http": Verb(("pull", "URL", "made"), (), tree("made"), serves="published"),
+    "train": Verb(("train", "--shards", "shards", *TRAIN, "made"), ("shards",), run_of("made")),
+    "train-http": Verb(("train", "--shards", "URL", *TRAIN, "made"), (), run_of("made"), serves="published"),
+    "resume": Verb(("train", "--shards", "shards", *TRAIN, "half", *MORE), ("shards", "half"), run_of("half")),
+    "evaluate": Verb(("evaluate", "run", "--shards", "shards", "--json"), ("run", "shards"), answered),
+    "export": Verb(
+        ("export", "run", "--format", "nir", "--out", "made.nir", "--overwrite"), ("run",), tree("made.nir")
+    ),
+    "report": Verb(("report", "run", "--out", "made.html"), ("run",), tree("made.html")),
+    "ablate": Verb(
+        ("ablate", "--grid", "grid.toml", "--shards", "shards", "--out", "made", "--workers", "1"),
+        ("shards",),
+        json_file("made/ablation.json"),
+    ),
+}
+WARM = ("preprocess", "convert", "verify", "inspect", "diff", "pull", "evaluate", "export", "report")
+"""Verbs without a backward pass, which the server of forks may run itself."""
+ALWAYS = ("killed", "paused", "interrupted", "terminated", "full disk", "twice", "homeless")
+TOUCHING = ("flipped", "deleted", "replaced")
+INLINE = ("full disk", "homeless", "flipped", *SERVER_FAULTS[1:])
+"""Faults that need no process beside the command's."""
+
+
+@dataclass
+class Ground:
+    """What all crossings begin from, and what their verbs write when nothing disturbs them."""
+
+    folder: Path
+    program: Program
+    expected: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    largest: dict[str, int] = field(default_factory=dict)
+
+    def copy(self, target: Path) -> Path:
+        """Lay a fresh folder."""
+        shutil.copytree(self.folder, target)
+        return target
+
+    def do(self, *argv: str) -> Ended:
+        """Run a command on the ground itself."""
+        ended = self.program.start(list(argv), self.folder).wait()
+        assert ended.code == 0, (argv, ended)
+        return ended
+
+    def prepare(self, work: Path, names: list[str]) -> None:
+        """Make the ground, and run each verb once undisturbed."""
+        self.folder.mkdir(parents=True)
+        (self.folder / "recipe.toml").write_text(RECIPE)
+        (self.folder / "grid.toml").write_text(GRID)
+        write_digits_raw(self.folder / "raw", train=6, test=2)
+        write_digits_raw(self.folder / "other-raw", train=7, test=2)
+        raw = ["preprocess", "--recipe", "recipe.toml", "--workers", "1", "--samples-per-shard", "4"]
+        self.do(*raw, "--events", "raw", "--static", "raw", "--out", "shards")
+        self.do(*raw, "--events", "other-raw", "--static", "other-raw", "--out", "other")
+        shutil.copytree(self.folder / "shards", self.folder / "same")
+        self.do("push", "shards", "published")
+        needed = {source for name in names for source in VERBS[name].inputs}
+        if "run" in needed:
+            self.do("train", "--shards", "shards", *TRAIN, "run")
+        if "half" in needed:
+            self._train_half()
+        if isinstance(self.program, Forked):
+            warming = self.copy(work / "warming")
+            for name in set(WARM) & set(names):
+                self.program.warm(command_of(name, ""), warming)
+        for name in names:
+            folder = self.copy(work / f"undisturbed-{name}")
+            before = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+            with served(folder, name, "none", "0") as address:
+                began = time.monotonic()
+                ended = self.program.start(command_of(name, address), folder, **places(folder)).wait()
+                self.seconds[name] = time.monotonic() - began
+            assert ended.code == 0, (name, ended)
+            self.expected[name] = VERBS[name].output(folder, ended)
+            made = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path not in before]
+            self.largest[name] = max(made, default=0)
+            shutil.rmtree(folder)
+
+    def _train_half(self) -> None:
+        """Begin a run and stop it behind its second checkpoint."""
+        half = self.program.start(["train", "--shards", "shards", *TRAIN, "half", *MORE], self.folder)
+        wait_until((self.folder / "half" / "checkpoint" / "before.json").exists)
+        half.signal(signal.SIGTERM)
+        half.wait()
+
+
+def places(folder: Path) -> dict[str, str]:
+    """Home and cache of a crossing."""
+    return {"HOME": str(folder / "home"), "SPIKEBRIDGE_CACHE": str(folder / "cache")}
+
+
+def served(folder: Path, name: str, fault: str, seed: str) -> AbstractContextManager[str]:
+    """Serve what a verb reads by HTTP, where it does."""
+    verb = VERBS[name]
+    return serving(folder / verb.serves, fault, seed) if verb.serves else nullcontext("")
+
+
+def command_of(name: str, address: str) -> list[str]:
+    """Words of a verb's command."""
+    return [address if word == "URL" else word for word in VERBS[name].argv]
+
+
+class Crossing:
+    """One verb under one fault."""
+
+    def __init__(self, ground: Ground, work: Path, number: int, name: str, fault: str, seed: int) -> None:
+        self.ground, self.number, self.name, self.fault = ground, number, name, fault
+        self.verb, self.rng = VERBS[name], random.Random(f"{seed}-{number}")
+        self.folder = ground.copy(work / f"{number:06d}" / "place")
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+
+    def start(self, address: str, **more: Any) -> Running:
+        """Start the verb."""
+        environment = places(self.folder) | more.pop("environment", {})
+        return self.ground.program.start(command_of(self.name, address), self.folder, **more, **environment)
+
+    def judge(self, ended: Ended, *, last: bool = False) -> None:
+        """Hold what came of a command against what should have."""
+        self.notes.append(f"exit {ended.code}: {(ended.stderr.strip().splitlines() or [''])[-1][:160]}")
+        if ended.hung:
+            self.problems.append("hung")
+        if "Traceback (most recent call last)" in ended.stderr:
+            self.problems.append("traceback")
+        if ended.code == 0 or last:
+            try:
+                right = ended.code == 0 and self.verb.output(self.folder, ended) == self.ground.expected[self.name]
+            except (OSError, ValueError):
+                right = False
+            if not right:
+                self.problems.append("different" if last else "silent")
+
+    def victim(self) -> Path:
+        """Choose a file that the verb reads."""
+        files = [p for name in self.verb.inputs for p in sorted((self.folder / name).rglob("*")) if p.is_file()]
+        files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(self.folder).parts)]
+        return self.rng.choice(files)
+
+    def pause(self) -> None:
+        """Wait for a random moment of the verb's usual time."""
+        time.sleep(self.rng.random() * 1.1 * self.ground.seconds[self.name])
+
+    def disturb(self, address: str) -> None:  # noqa: PLR0911  (a fault each)
+        """Run the verb under the fault."""
+        if self.fault in ("killed", "interrupted", "terminated", "paused"):
+            running = self.start(address)
+            self.pause()
+            signals = {"killed": signal.SIGKILL, "interrupted": signal.SIGINT, "terminated": signal.SIGTERM}
+            running.signal(signals.get(self.fault, signal.SIGSTOP))
+            if self.fault == "paused":
+                self.pause()
+                running.signal(signal.SIGCONT)
+            return self.judge(running.wait())
+        if self.fault == "full disk":
+            limit = self.rng.randrange(self.ground.largest[self.name] + 2)
+            return self.judge(self.start(address, largest_file=limit).wait())
+        if self.fault == "homeless":
+            away = {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/proc/nowhere", "NUMBA_CACHE_DIR": "/proc/nowhere"}
+            return self.judge(self.start(address, environment=away).wait())
+        if self.fault == "twice":
+            both = [self.start(address)]
+            if self.rng.random() < 0.5:
+                self.pause()
+            both.append(self.start(address))
+            for ended in [running.wait() for running in both]:
+                self.judge(ended)
+            return None
+        if self.fault == "flipped":
+            path = self.victim()
+            if content := bytearray(path.read_bytes()):
+                place = self.rng.randrange(len(content) * 8)
+                content[place // 8] ^= 1 << place % 8
+                path.chmod(0o644)
+                path.write_bytes(content)
+                self.notes.append(f"bit {place} of {path.relative_to(self.folder)}")
+            return self.judge(self.start(address).wait())
+        if self.fault in ("deleted", "replaced"):
+            running = self.start(address)
+            self.pause()
+            if self.fault == "deleted":
+                path = self.victim()
+                path.unlink(missing_ok=True)
+                self.notes.append(f"deleted {path.relative_to(self.folder)}")
+            elif "shards" in self.verb.inputs:
+                (self.folder / "shards").rename(self.folder / "away")
+                shutil.copytree(self.folder / "other", self.folder / "shards")
+            return self.judge(running.wait())
+        return self.judge(self.start(address).wait())  # the server's own fault
+
+    def restore(self) -> None:
+        """Put right what the fault broke: inputs as they were; what the verb wrote stays."""
+        for name in self.verb.inputs:
+            if name == "half" and self.fault not in TOUCHING:
+                continue  # what the verb writes is to be continued
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            shutil.copytree(self.ground.folder / name, self.folder / name)
+
+    def run(self) -> list[str]:
+        """Cross, restore and repeat; returns what was bad."""
+        fault = self.fault if self.fault in SERVER_FAULTS else "none"
+        with served(self.folder, self.name, fault, str(self.number)) as address:
+            self.disturb(address)
+        self.restore()
+        with served(self.folder, self.name, "none", "0") as address:
+            self.judge(self.start(address).wait(), last=True)
+        shutil.rmtree(self.folder.parent)
+        return sorted(set(self.problems))
+
+
+def faults_of(name: str) -> tuple[str, ...]:
+    """Faults that make sense for a verb."""
+    verb = VERBS[name]
+    faults = [*ALWAYS, *(SERVER_FAULTS[1:] if verb.serves else ())]
+    if verb.inputs and verb.checked:
+        faults += TOUCHING
+    return tuple(faults)
+
+
+@dataclass
+class Tally:
+    """What crossings came to."""
+
+    tried: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
+    kinds: collections.Counter[str] = field(default_factory=collections.Counter)
+    bad: list[str] = field(default_factory=list)
+
+    def add(self, crossing: Crossing, problems: list[str], seed: int) -> None:
+        """Count a crossing, and print a bad one with the options that repeat it."""
+        self.tried[crossing.name, crossing.fault] += 1
+        self.kinds.update(problems)
+        if problems:
+            what = f"{crossing.name}, {crossing.fault}: {', '.join(problems)}; {'; '.join(crossing.notes)}"
+            self.bad.append(f"--seed {seed} --only {crossing.number}: {what}")
+            print(self.bad[-1], flush=True)
+
+    def lines(self, names: list[str], seed: int) -> list[str]:
+        """Return a table of what was tried and what was bad."""
+        counts = ", ".join(f"{self.kinds[kind]} {kind}" for kind in ("silent", "different", "hung", "traceback"))
+        head = f"{sum(self.tried.values()):,} crossings with seed {seed}: {counts}."
+        lines = [head, "", "| verb | tried | by fault |", "|---|---|---|"]
+        for name in names:
+            row = {fault: count for (verb, fault), count in sorted(self.tried.items()) if verb == name}
+            lines.append(f"| {name} | {sum(row.values())} | {', '.join(f'{f} {c}' for f, c in row.items())} |")
+        return [*lines, "", *(f"- {line}" for line in self.bad)]
+
+
+def main() -> None:
+    """Cross until the time is up, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60, help="begin no crossing after so long (default: 60)")
+    parser.add_argument("--count", type=int, help="end after so many crossings")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of crossings (default: 0)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first crossing (default: 0)")
+    parser.add_argument("--only", type=int, help="run the crossing of this number alone")
+    parser.add_argument("--verbs", default=",".join(VERBS), help="verbs to cross, separated by commas")
+    parser.add_argument("--faults", help="faults to cross, separated by commas (default: all that make sense)")
+    parser.add_argument("--out", type=Path, help="summary, a .md file")
+    given = parser.parse_args()
+    names, tally = given.verbs.split(","), Tally()
+    facts = machine(("numpy", "torch"))
+    with tempfile.TemporaryDirectory(prefix="crossings-") as temporary:
+        work, program = Path(temporary), Forked()
+        ground = Ground(work / "ground", program)
+        started = time.monotonic()
+        ground.prepare(work, names)
+        slowest = ", ".join(f"{name} {seconds:.1f}" for name, seconds in ground.seconds.items())
+        print(f"prepared in {time.monotonic() - started:.0f} s; undisturbed, in seconds: {slowest}", flush=True)
+        began, number = time.monotonic(), given.first if given.only is None else given.only
+        while time.monotonic() - began < given.seconds and (given.count is None or number < given.first + given.count):
+            chooser = random.Random(f"{given.seed}:{number}")
+            name = chooser.choice(names)
+            fault = chooser.choice(given.faults.split(",") if given.faults else faults_of(name))
+            crossing = Crossing(ground, work, number, name, fault, given.seed)
+            tally.add(crossing, crossing.run(), given.seed)
+            number += 1
+            if given.only is not None:
+                break
+        program.close()
+    lines = tally.lines(names, given.seed)
+    print("\n".join(lines))
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        head = ["# make chaos", "", "; ".join(f"{name} {value}" for name, value in facts.items()), ""]
+        given.out.write_text("\n".join([*head, *lines]).rstrip() + "\n")
+    sys.exit(1 if tally.bad else 0)
+
+
+if __name__ == "__main__":
+    main()
