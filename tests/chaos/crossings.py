@@ -164,6 +164,8 @@ VERBS = {
 }
 WARM = ("preprocess", "convert", "verify", "inspect", "diff", "pull", "evaluate", "export", "report")
 """Verbs without a backward pass, which the server of forks may run itself."""
+RARE = {"ablate": 0.25, "report": 0.5}
+"""Share of the slow verbs, of an equal one."""
 ALWAYS = ("killed", "paused", "interrupted", "terminated", "full disk", "twice", "homeless")
 TOUCHING = ("flipped", "deleted", "replaced")
 INLINE = ("full disk", "homeless", "flipped", *SERVER_FAULTS[1:])
@@ -417,7 +419,7 @@ def main() -> None:
         began, number = time.monotonic(), given.first if given.only is None else given.only
         while time.monotonic() - began < given.seconds and (given.count is None or number < given.first + given.count):
             chooser = random.Random(f"{given.seed}:{number}")
-            name = chooser.choice(names)
+            name = chooser.choices(names, [RARE.get(name, 1.0) for name in names])[0]
             fault = chooser.choice(given.faults.split(",") if given.faults else faults_of(name))
             crossing = Crossing(ground, work, number, name, fault, given.seed)
             tally.add(crossing, crossing.run(), given.seed)
