@@ -3,20 +3,9 @@
 import pytest
 from golden import CASES, check
 
-LONG = (
-    ("vgg_tet_only", "torch"),
-    ("vgg_plain", "torch"),
-    ("vgg_tet_only", "numba"),
-    ("vgg_plain", "numba"),
-    ("vgg_full", "numba"),
-    ("vgg_full", "torch"),
-    ("resnet18_full", "torch"),
-)
-
-# A case of the VGG takes 12 s: every day has those of the smaller networks, and test_against_oracle has all on each
-# backend.
+# A case of the large networks takes 10 s: every day has the SCNN's, and test_against_oracle has all on each backend.
 RUNS = [
-    pytest.param(name, backend, marks=pytest.mark.long if (name, backend) in LONG else ())
+    pytest.param(name, backend, marks=() if name.startswith("scnn") else pytest.mark.long)
     for name in CASES
     for backend in ("torch", "numba")
 ]

@@ -154,6 +154,7 @@ def test_statistics_of_every_time_step_are_refused():
         to_nir(net)
 
 
+@pytest.mark.long
 def test_the_importer_script_runs_without_importers():
     script = ROOT / "tests" / "bench" / "nir_importer.py"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
