@@ -1,58 +1,71 @@
-"""Files that a folder holds besides recordings and static images: counted by ending, and what to do with each."""
+"""Files that a folder holds besides what is used: counted by ending, and what to do with each."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from spikebridge.pipeline.datasets.layout import LITTER_NAMES
-
+LITTER_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found", "icon\r"}
+"""What systems leave in folders, in lower case."""
+RECORDINGS = (
+    *(".aedat", ".aedat4", ".bin", ".bs2", ".csv", ".dat", ".es", ".h5", ".hdf5"),
+    *(".mat", ".npy", ".npz", ".raw"),
+)
+IMAGES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Endings, in lower case, of what is read where it lies in the right place."""
+PACKED = "unpack them"
 ADVICE = {
-    **dict.fromkeys((".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".xz", ".bz2"), "unpack them"),
-    **dict.fromkeys((".bag", ".db3", ".mcap"), "convert them: rosbag_to_h5.py of event_utils, or bag_to_raw"),
+    **dict.fromkeys((".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".xz", ".bz2"), PACKED),
+    **dict.fromkeys((".bag", ".db3", ".mcap"), "convert them with rosbag_to_h5.py of event_utils, or bag_to_raw"),
     **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv", ".webm"), "videos: make events of them, for example with v2e"),
-    **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth"), "pickles are not opened: save t, x, y, p with numpy.savez"),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif"), "give with --static"),
-    **dict.fromkeys((".heic", ".jxl", ".jp2", ".svg", ".cr2", ".nef", ".dng", ".raf"), "save them as PNG"),
-    **dict.fromkeys((".txt", ".csv"), "tables need lines of numbers t x y p; give columns with --columns"),
-    **dict.fromkeys((".mat", ".h5", ".hdf5", ".npy", ".npz"), "name the group of their events with --group"),
+    **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth"), "never opened, may run code: save t, x, y, p with numpy.savez"),
+    **dict.fromkeys((".xlsx", ".ods", ".parquet", ".feather", ".arrow"), "save them as CSV with the columns t,x,y,p"),
     **dict.fromkeys((".part", ".crdownload", ".download", ".tmp"), "unfinished downloads: fetch them again"),
-    **dict.fromkeys((".xlsx", ".ods", ".parquet", ".feather", ".arrow"), "save them as CSV with columns t,x,y,p"),
+    **dict.fromkeys((".heic", ".jxl", ".jp2", ".svg", ".cr2", ".nef", ".dng"), "save static images as PNG"),
+    ".txt": "as recordings they need lines of numbers t x y p",
 }
-"""What to do with files of an ending, in lower case."""
-UNKNOWN = "not known: save t, x, y, p with numpy.savez, one file each"
-MOST_FILES = 100_000
-"""No more files are counted."""
+"""What to do with files of an ending, in lower case, wherever they lie."""
+MOST_FILES, MOST_FOLDERS = 20_000, 2_000
+"""No more of them are gone through."""
 
 
 def count_endings(root: Path, *, but: Collection[Path] = (), names: Collection[str] = ()) -> dict[str, int]:
-    """Count the files below a folder by ending, the most frequent first.
+    """Count the files below a folder by ending, the most frequent first; of very many, the first.
 
     Left out are hidden files, what systems leave behind, the files `but`, and those of these `names`.
     """
     counts: Counter[str] = Counter()
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for number, (folder, folders, files) in enumerate(os.walk(root)):
+        folders[:] = sorted(name for name in folders if not _is_left_behind(name))
         for name in files:
-            if name.startswith(".") or name.casefold() in LITTER_NAMES or name in names or Path(folder, name) in but:
-                continue
-            counts[Path(name).suffix.lower() or "no ending"] += 1
-        if counts.total() >= MOST_FILES:
+            if not (_is_left_behind(name) or name in names or Path(folder, name) in but):
+                counts[Path(name).suffix.lower() or "without ending"] += 1
+        if counts.total() >= MOST_FILES or number >= MOST_FOLDERS:
             break
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def describe_counts(counts: Mapping[str, int]) -> str:
-    """Return numbers of files by ending in words: `3 .mp4, 1 .zip`."""
-    return ", ".join(f"{count:,} {ending}" for ending, count in counts.items())
+def _is_left_behind(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in LITTER_NAMES
 
 
-def advise(endings: Iterable[str], *, side: str) -> str:
-    """Return what to do with files of these endings on a side, `events` or `static`, one phrase each."""
-    known = {ending: ADVICE.get(ending, UNKNOWN) for ending in endings}
-    if side == "static":
-        known = {e: "save them as PNG" if ADVICE.get(e, "") not in ("unpack them", "save them as PNG") else a
-                 for e, a in known.items()}  # fmt: skip
-    return "; ".join(f"{ending}: {advice}" for ending, advice in known.items())
+def describe_endings(counts: Mapping[str, int], *, side: str, most: int = 6) -> str:
+    """Return numbers of files by ending with what to do: `3 .mp4 (videos: ...), 1 .zip (unpack them)`.
+
+    `side` is where they lie, `events` or `static`; of many endings the first `most` are named.
+    """
+    named = [f"{count:,} {ending} ({_advise(ending, side)})" for ending, count in list(counts.items())[:most]]
+    rest = sum(list(counts.values())[most:])
+    return ", ".join(named) + (f" and {rest:,} of other endings" if rest else "")
+
+
+def _advise(ending: str, side: str) -> str:
+    here, there = (RECORDINGS, IMAGES) if side == "events" else (IMAGES, RECORDINGS)
+    if ending in here:
+        return f"put them into class folders, <class>/<name>{ending}"
+    if ending in there:
+        return "give their folder with --" + ("static" if side == "events" else "events")
+    other = "save t, x, y, p with numpy.savez, a file each" if side == "events" else "save static images as PNG"
+    return ADVICE.get(ending, other if ending != "without ending" else f"{other}, or give them their ending")

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from spikebridge.pipeline.base.errors import LayoutError, shorten
+from spikebridge.pipeline.datasets.endings import LITTER_NAMES, count_endings, describe_endings
 
 Key = TypeVar("Key", bound=Hashable)
 
-LITTER_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found", "icon\r"}
 LITTER_ENDINGS = {
     *(".txt", ".md", ".pdf", ".html", ".htm", ".url", ".lnk", ".ini", ".log"),  # texts
     *(".md5", ".sha1", ".sha256", ".sfv"),  # checksums
@@ -123,9 +123,11 @@ def find_root(root: Path, *, below: Sequence[str], holds: Callable[[Path], bool]
         if fitting:
             return fitting[0]
     names = sorted(entry.name for entry in root.iterdir())
+    counts = count_endings(root)
+    files = f" Its files: {describe_endings(counts, side=what)}." if counts else ""
     raise LayoutError(
-        f"{what} folder {root} {'holds ' + shorten(names, most=6) if names else 'is empty'}; expected {layout}. "
-        f"Give the right folder with --{what}."
+        f"{what} folder {root} {'holds ' + shorten(names, most=6) if names else 'is empty'}; expected {layout}."
+        f"{files} Give the right folder with --{what}."
     )
 
 

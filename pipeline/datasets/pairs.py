@@ -159,6 +159,7 @@ class PairReader:
         card: facts for people.
         crop: (left, top, right, bottom) in pixels of what frames show, right and bottom exclusive; None for all.
         span_us: see `pipeline.events.framing.to_frames`.
+        image_bits: bits of a pixel in static images of more than 8, see `pipeline.images.decode.decode_image`.
         many_per_file: a file holds several recordings; a conversion then calls `read_file`, once per file.
         intervals: what the intervals of recordings count: microseconds from the first event of their file
             (`elapsed_us`), microseconds as the file states them (`file_us`), or `events`.
@@ -169,6 +170,7 @@ class PairReader:
     crop: ClassVar[tuple[int, int, int, int] | None] = None
     span_us: ClassVar[int | None] = None
     many_per_file: ClassVar[bool] = False
+    image_bits: int = 0
     intervals: ClassVar[str] = "elapsed_us"
 
     def describe(self) -> dict[str, str]:
@@ -233,7 +235,7 @@ class PairReader:
         Raises:
             RecordingError: it cannot be decoded.
         """
-        return decode_image(image.path.read_bytes(), source=f"{image.name}{image.path.suffix}")
+        return decode_image(image.path.read_bytes(), source=f"{image.name}{image.path.suffix}", bits=self.image_bits)
 
     def find_root(self, root: Path, side: str, *, below: Sequence[str], holds: Callable[[Path], bool]) -> Path:
         """Find the folder of one side, `events` or `static`; see `pipeline.datasets.layout.find_root`.

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +18,32 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.images import colour
 
+if TYPE_CHECKING:  # Pillow is imported when an image is decoded
+    from PIL.Image import Image
+
 MAX_PIXELS = 200_000_000
 """Largest image that is decoded: a larger size in a header means an attack or damage."""
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif")
 """Endings, in lower case, that count as images when a folder is listed."""
+DEEP_EXTENSIONS = (".png", ".tif", ".tiff")
+"""Endings of those whose pixels may be integers of more than 8 bits."""
+DEPTHS = (8, 10, 12, 14, 16)
+"""Bits of an integer pixel, of the cameras and scanners that there are."""
+DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+CLEAR_MODES = ("LA", "PA", "RGBA", "La", "RGBa")
+"""Pillow's modes of pixels of more than 8 bits, and of transparent ones."""
+ORIENTATION = 0x0112
+"""Tag of EXIF."""
+BITS_PER_SAMPLE, LARGEST_SAMPLE = 258, 281
+"""Tags of TIFF."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Decode an image file (PNG, JPEG, BMP, GIF or TIFF) to RGB, [H,W,3] uint8; of an animation, the first frame.
+    """Decode an image file (PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF) to RGB, [H,W,3] uint8.
 
-    Grey images get three equal channels, palettes are looked up, transparent pixels are shown on black, CMYK goes
-    through Pillow's conversion, 16-bit grey keeps its upper byte.
+    It is upright as EXIF says; of an animation the first frame counts. Grey images get three equal channels, palettes
+    are looked up, transparent pixels are shown on black, CMYK goes through Pillow's conversion; see `decode_image` for
+    integers of more than 8 bits.
 
     Raises:
         RecordingError: the file is no image that Pillow can decode in full (`unreadable_image`).
@@ -33,32 +51,98 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return decode_image(path.read_bytes(), source=str(path))
 
 
-def decode_image(data: bytes, *, source: str) -> NDArray[np.uint8]:
-    """Decode the bytes of an image file as `read_image` does."""
-    from PIL import Image, UnidentifiedImageError
+def decode_image(data: bytes, *, source: str, bits: int = 0) -> NDArray[np.uint8]:
+    """Decode the bytes of an image file as `read_image` does.
+
+    `bits` says how many of an integer pixel are in use where the file has room for more than 8, as a 12-bit camera's
+    picture in a PNG of 16: 255 is what 2**bits - 1 becomes, larger values saturate. With 0 it is what the file declares
+    or, where it declares its room alone, the least of `DEPTHS` that holds the largest value.
+    """
+    with _reading(data, source) as image:
+        image.load()
+        if image.mode in DEEP_MODES:
+            values = np.asarray(image, np.float64)
+            depth = bits or _declared_bits(image) or _needed_bits(values)
+            grey = np.clip(values * 2.0 ** (8 - depth), 0, 255).astype(np.uint8)
+            return np.repeat(_upright(grey, image)[..., None], 3, -1)  # [H,W,3]
+        shown = _on_black(image) if image.mode in CLEAR_MODES or "transparency" in image.info else image
+        return _upright(np.asarray(shown.convert("RGB"), np.uint8), image)  # [H,W,3]
+
+
+def bits_in_use(data: bytes, *, source: str) -> int:
+    """Return the least of `DEPTHS` that holds the pixels of an image, where its file has room for more than 8 bits.
+
+    0 for other images, and where the file declares the depth.
+
+    Raises:
+        RecordingError: as `decode_image`.
+    """
+    with _reading(data, source) as image:
+        deep = image.mode in DEEP_MODES and not _declared_bits(image)
+        return _needed_bits(np.asarray(image, np.float64)) if deep else 0
+
+
+@contextmanager
+def _reading(data: bytes, source: str) -> Iterator[Image]:
+    """Open an image for a `with` block, whose failures are those of the image.
+
+    Raises:
+        RecordingError: see `decode_image`.
+    """
+    import PIL.Image
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with PIL.Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels is more than {MAX_PIXELS}")
-            image.load()
-            if image.mode.startswith("I") or image.mode == "F":
-                grey = np.clip(np.asarray(image, np.float64), 0, 65535)
-                upper = grey / 256.0 if image.mode != "F" and grey.max(initial=0) > 255 else grey
-                return np.repeat(upper.astype(np.uint8)[..., None], 3, -1)  # [H,W,3]
-            if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-                front = image.convert("RGBA")
-                composite = Image.alpha_composite(Image.new("RGBA", front.size, (0, 0, 0, 255)), front)
-                return np.asarray(composite.convert("RGB"), np.uint8)  # [H,W,3]
-            return np.asarray(image.convert("RGB"), np.uint8)  # [H,W,3]
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            yield image
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         # Pillow's own text for an unknown format holds the address of an object, so it would not be the same twice.
-        detail = "of no known format" if isinstance(error, UnidentifiedImageError) else error
+        detail = "of no known format" if isinstance(error, PIL.UnidentifiedImageError) else error
         raise RecordingError(
-            f"{source}: not an image that can be decoded ({detail}); expected PNG, JPEG, BMP, GIF or TIFF. "
+            f"{source}: not an image that can be decoded ({detail}); expected PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF. "
             "Copy it again, or remove it.",
             reason="unreadable_image",
         ) from error
+
+
+def _on_black(image: Image) -> Image:
+    """Return a transparent image as it looks on black."""
+    import PIL.Image
+
+    front = image.convert("RGBA")
+    return PIL.Image.alpha_composite(PIL.Image.new("RGBA", front.size, (0, 0, 0, 255)), front)
+
+
+def _declared_bits(image: Image) -> int:
+    """Return the depth that a file declares, if it declares more than its room: 12 bits in a TIFF, a largest value."""
+    tags = getattr(image, "tag_v2", None) or {}
+    for tag, to_bits in ((LARGEST_SAMPLE, lambda largest: int(largest).bit_length()), (BITS_PER_SAMPLE, int)):
+        declared = tags.get(tag, 0)
+        value = to_bits(declared[0] if isinstance(declared, tuple) else declared)
+        if 8 < value < 16:
+            return value
+    return 0
+
+
+def _needed_bits(values: NDArray[np.float64]) -> int:
+    largest = float(values.max(initial=0))
+    return next((bits for bits in DEPTHS if largest < 2.0**bits), DEPTHS[-1])
+
+
+def _upright(pixels: NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
+    """Turn and mirror pixels [H,W] or [H,W,3] as EXIF says that viewers show them; damaged EXIF says nothing."""
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow's parser lets through whatever Python raises on damaged bytes
+        return pixels
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def hash_pixels(rgb: NDArray[np.uint8]) -> bytes:

@@ -39,6 +39,7 @@ from spikebridge.pipeline.preprocess.run import (
     SHARDS,
     SURVEY,
     convert,
+    look_at_images,
     make_job,
     plan_shards,
     plan_surveyed,
@@ -130,14 +131,14 @@ def convert_share(
         if find_existing(conversion, out, overwrite=False):  # finished meanwhile
             return ArrayStatus(0, {}, 0)
         conversion = conversion.settled(claim_together(conversion, out)["settings"])
+        look = lambda job, surveys: _survey_together(pool, job, surveys, number - 1, progress)  # noqa: E731
         paths = {name: str(path.absolute()) if path else None for name, path in vars(sources).items()}
         write_bytes(job.work / SHARED, json.dumps({**paths, "tasks": tasks}).encode())
         chunks = plan_static(conversion.listing)
+        conversion, job = look_at_images(conversion, out, chunks, look)
         run_tasks(pool, job, chunks[number - 1 :: tasks], progress, IMAGES)
         lost = conversion.lost(undecodable_images(_load_results(job, chunks)))
-        conversion, job, shards = plan_surveyed(
-            conversion, out, lost, lambda job, surveys: _survey_together(pool, job, surveys, number - 1, progress)
-        )
+        conversion, job, shards = plan_surveyed(conversion, out, lost, look)
         record_plan(conversion, out)
         run_tasks(pool, job, shards[number - 1 :: tasks], progress, SHARDS)
         return _array_status(conversion, job, tasks)

@@ -15,12 +15,12 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from spikebridge.pipeline.base.errors import PipelineError
 from spikebridge.pipeline.preprocess.plan import Task
-from spikebridge.pipeline.preprocess.tasks import Job, TaskResult, convert_task, rehearse_task
+from spikebridge.pipeline.preprocess.tasks import KILLS_WORKER, Job, TaskResult, convert_task, rehearse_task
 
 
 class ProcessDiedError(Exception):
@@ -45,6 +45,14 @@ def attempt(job: Job, task: Task) -> TaskResult:
         return convert_task(job, task)
     finally:
         mark.unlink(missing_ok=True)
+
+
+def expect_death(job: Job, tasks: Sequence[Task], found: Sequence[TaskResult]) -> None:
+    """Have tasks run in processes of their own that hold what killed the process of an earlier task."""
+    deadly = {line["name"] for result in found for line in result.rejects if line["reason"] == KILLS_WORKER}
+    for task in tasks if deadly else ():
+        if not deadly.isdisjoint(task.names):
+            (job.work / f"{task.name}.began").touch()
 
 
 def retry_isolated(job: Job, task: Task) -> TaskResult:

@@ -6,27 +6,28 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
 from spikebridge.pipeline.base.files import sha256_file
-from spikebridge.pipeline.datasets.endings import count_endings
+from spikebridge.pipeline.datasets.endings import count_endings, describe_endings
 from spikebridge.pipeline.datasets.pairs import (
     SIMULATION_NOTE,
     UNUSED,
     Listing,
     PairReader,
     Recording,
+    StaticImage,
     find_simulation_note,
 )
 from spikebridge.pipeline.datasets.published import PUBLISHED, assign_published
-from spikebridge.pipeline.datasets.sensor import settle_sensor
+from spikebridge.pipeline.datasets.sensor import describe, settle_sensor
 from spikebridge.pipeline.datasets.splits import (
     assign_splits,
     count_splits,
@@ -43,7 +44,10 @@ from spikebridge.pipeline.readers.folders import SENSOR_FILE, Folders
 from spikebridge.pipeline.shards.settings import ConversionSettings
 
 TRIED = 8
-"""Recordings and images that are converted to guess how long all will take."""
+"""Recordings and images that are converted to guess how long all will take, besides the first of each class."""
+LONGEST_TRIAL_S = 60.0
+Item = TypeVar("Item", Recording, StaticImage)
+UNMEASURED = "not stated by all recordings: will be measured; --sensor WxH states it"
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Conversion:
     split: Mapping[str, str]
     """Split by recording name; recordings that are not in it are not used."""
     simulated: bool
+    image_bits: int = 0
+    """Bits of the pixels of static images of more than 8; 0 before they are looked at, and where there are none."""
     sensor_size: tuple[int, int] | None = None
     """(W, H) in pixels of the sensor; None until the recordings are measured, which do not state it."""
     notes: tuple[str, ...] = ()
@@ -74,6 +80,11 @@ class Conversion:
     def lost(self, undecodable_images: Collection[str]) -> dict[str, str]:
         """Return the recordings whose static image is one of these, and that image."""
         return {r.name: r.image for r in self.used if r.image is not None and r.image in undecodable_images}
+
+    @property
+    def own_images(self) -> bool:
+        """Return whether the static images are the user's, of any camera."""
+        return isinstance(self.reader, Folders)
 
     @property
     def sensor_source(self) -> str:
@@ -128,7 +139,7 @@ class Conversion:
         settings = self.settings
         sample_bytes = settings.time_bins * 2 * settings.size**2 * np.dtype(settings.dtype).itemsize
         image_bytes = ENCODING_CHANNELS[settings.encoding] * settings.size**2
-        splits = count_splits(self.split)
+        splits, trial = count_splits(self.split), self.try_some()
         return {
             "dataset": settings.dataset,
             "simulated": self.simulated,
@@ -140,26 +151,65 @@ class Conversion:
             "shards": sum(math.ceil(count / settings.samples_per_shard) for count in splits.values()),
             "output_bytes": sum(splits.values()) * sample_bytes + len(self.listing.images) * image_bytes,
             "missing": self.missing(),
-            "about_seconds": round(self._seconds() / workers, 1),
+            "tried": {"recordings": trial.recordings, "images": trial.images},
+            "unusable": list(trial.unusable),
+            "sensor": f"{describe(self.sensor_size)}, {self.sensor_source}" if self.sensor_size else UNMEASURED,
+            "passed_over": describe_passed_over(self.passed_over),
+            "about_seconds": round(trial.seconds / workers, 1),
             "settings_hash": settings.sha256[:12],
         }
 
-    def _seconds(self) -> float:
-        """Estimate the seconds of work for one process from a few recordings and images that are converted now."""
+    def try_some(self) -> Trial:
+        """Convert a recording and an image of every class now, storing nothing, and some more to see how long it takes.
+
+        Of very many classes, as many as can be tried in `LONGEST_TRIAL_S`.
+        """
+        job = Job(Path(), self.settings, self.sensor_size, self.listing.shown_fraction, self.image_bits)
         recordings, images = self.used, self.listing.images
-        settings = self.settings
-        job = Job(Path(), settings, self.sensor_size, self.listing.shown_fraction)
-        each, parts = 0.0, Counter(r.path for r in recordings if r.interval)
-        for items, work in ((recordings, try_recording), (images, try_image)):
-            rows = np.unique(np.linspace(0, len(items) - 1, min(len(items), TRIED + 1)).round().astype(int))
-            times = []
-            for row in rows:
+        parts = Counter(r.path for r in recordings if r.interval)  # decoded once a file
+        tries: dict[str, list[tuple[int, Callable[[], tuple[int, RecordingError | None]]]]] = {
+            "recordings": [
+                (parts[item.path], partial(try_recording, job, item)) for item in _some_of_each_class(recordings)
+            ],
+            "images": [(1, partial(try_image, job, item)) for item in _some_of_each_class(images)],
+        }
+        counts, unusable, seconds = dict[str, int](), list[str](), 0.0
+        began = time.perf_counter()
+        for what, whole in (("recordings", len(recordings)), ("images", len(images))):
+            times = list[float]()
+            for together, attempt in tries[what]:
                 started = time.perf_counter()
-                done = work(job, items[row])
-                times.append((time.perf_counter() - started) / max(done, parts[items[row].path]))  # decoded once a file
+                if times and started - began > LONGEST_TRIAL_S:
+                    break
+                done, error = attempt()
+                times.append((time.perf_counter() - started) / max(done, together))
+                unusable += [str(error)] if error else []
+            counts[what] = len(times)
             # The first one also loads and compiles; storing takes about as long as half of the rest.
-            each += 1.5 * float(np.median(times[1:] or times)) * len(items) if times else 0.0
-        return each
+            seconds += 1.5 * float(np.median(times[1:] or times)) * whole if times else 0.0
+        return Trial(counts["recordings"], counts["images"], tuple(unusable), seconds)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What converting a few recordings and images showed."""
+
+    recordings: int
+    """How many were tried."""
+    images: int
+    unusable: tuple[str, ...]
+    """What is wrong with those that cannot be used, one message each."""
+    seconds: float
+    """Estimate of the work of one process for the whole set."""
+
+
+def _some_of_each_class(items: Sequence[Item]) -> list[Item]:
+    """Return the first item of every class, and a few that are spread evenly, in their order."""
+    first: dict[int, int] = {}
+    for row, item in enumerate(items):
+        first.setdefault(item.label, row)
+    spread: list[int] = np.linspace(0, len(items) - 1, min(len(items), TRIED + 1)).round().astype(int).tolist()
+    return [items[row] for row in sorted({*first.values(), *spread})]
 
 
 def prepare(
@@ -234,6 +284,7 @@ def prepare(
         rejects,
         split,
         simulated,
+        image_bits=settings.image_bits,
         sensor_size=listing.sensor_size,
         notes=listing.notes,
         passed_over=passed_over,
@@ -255,6 +306,16 @@ def _apply_published(
     note = f"split {settings.published}: {PUBLISHED[settings.published].rule}"
     listing = replace(listing, recordings=recordings, notes=(*listing.notes, note))
     return listing, replace(settings, splits_sha256=sha256)
+
+
+def describe_passed_over(passed_over: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return one sentence for each side of a raw data set that holds files of no use, with what to do with them."""
+    what = {"events": "recordings", "static": "static images"}
+    return [
+        f"files passed over among the {what[side]}: {describe_endings(counts, side=side)}"
+        for side, counts in passed_over.items()
+        if counts
+    ]
 
 
 def _count_passed_over(listing: Listing, tables: Collection[Path | None]) -> dict[str, dict[str, int]]:

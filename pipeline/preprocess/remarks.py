@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from spikebridge.pipeline.base.errors import shorten
-from spikebridge.pipeline.datasets.endings import advise, describe_counts
 from spikebridge.pipeline.datasets.sensor import describe
-from spikebridge.pipeline.preprocess.prepare import Conversion
+from spikebridge.pipeline.preprocess.prepare import Conversion, describe_passed_over
 from spikebridge.pipeline.preprocess.tasks import FILTERED, PASSED_OVER, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import Content
@@ -123,12 +122,7 @@ class Remarks:
                 f"the longest recording lasts {most / max(1, least):,.1f} times the shortest ({_seconds(least)} to "
                 f"{_seconds(most)}), and so do its bins: --binning window makes them equal, --time-window cuts"
             )
-        for side, counts in self.conversion.passed_over.items():
-            if counts:
-                what = {"events": "recordings", "static": "static images"}[side]
-                lines.append(
-                    f"files passed over among the {what}: {describe_counts(counts)} ({advise(counts, side=side)})"
-                )
+        lines += describe_passed_over(self.conversion.passed_over)
         return lines
 
     def lines(self) -> dict[str, str]:
@@ -184,7 +178,8 @@ def notes_of_recordings(results: Sequence[TaskResult]) -> list[str]:
 def list_warnings(content: Content) -> list[str]:
     """Return what `--strict` turns into errors, from a manifest."""
     lines = [note for note in content["notes"] if note.startswith((manifests.WARNING, manifests.DOUBTFUL, *LACKING))]
-    if empty := content["static"]["classes_without_pool"]:
+    empty = content["static"]["classes_without_pool"]
+    if empty and content["static"]["images"]:  # a set may be without static images altogether
         lines.append(
             f"{manifests.WARNING} no static image in the pool for the classes {shorten(empty)}: add images, choose "
             "--classes, or train with method event_only"

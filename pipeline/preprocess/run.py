@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.datasets.splits import assign_image_roles
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
 from spikebridge.pipeline.preprocess.complete import finish, refuse_warnings
-from spikebridge.pipeline.preprocess.isolation import attempt
+from spikebridge.pipeline.preprocess.isolation import attempt, expect_death
 from spikebridge.pipeline.preprocess.output import (
     ConversionResult,
     claim,
@@ -33,7 +33,7 @@ from spikebridge.pipeline.preprocess.output import (
 )
 from spikebridge.pipeline.preprocess.plan import EventShard, Survey, Task, plan_events, plan_static, static_keys
 from spikebridge.pipeline.preprocess.prepare import Conversion, no_static_image
-from spikebridge.pipeline.preprocess.survey import choose_dtype, measure_sensor
+from spikebridge.pipeline.preprocess.survey import RunSurvey, choose_dtype, measure_depth, measure_sensor
 from spikebridge.pipeline.preprocess.tasks import Job, TaskResult, reject
 from spikebridge.pipeline.shards.static_parts import read_parts
 from spikebridge.pipeline.shards.static_pool import StaticImages
@@ -73,7 +73,9 @@ def convert(
         if done := find_existing(conversion, out, overwrite=False):  # another process was faster
             return _check_dropped(done, max_bad, out, strict=strict)
         conversion = conversion.settled(claim(conversion, out)["settings"])
+        look = lambda job, tasks: run_tasks(pool, job, tasks, progress, SURVEY)  # noqa: E731
         chunks = plan_static(conversion.listing)
+        conversion, job = look_at_images(conversion, out, chunks, look)
         results = run_tasks(pool, job, chunks, progress, IMAGES)
         rejects = [*conversion.rejects, *(line for result in results for line in result.rejects)]
         lost = conversion.lost(undecodable_images(results))
@@ -81,14 +83,12 @@ def convert(
             reject("recording", name, no_static_image(name, f"image {image} cannot be decoded"))
             for name, image in lost.items()
         ]
-        _check_rejects(rejects, max_bad, job)
-        conversion, job, shards = plan_surveyed(
-            conversion, out, lost, lambda job, tasks: run_tasks(pool, job, tasks, progress, SURVEY)
-        )
+        _check_rejects(rejects, max_bad, job, conversion)
+        conversion, job, shards = plan_surveyed(conversion, out, lost, look)
         record_plan(conversion, out)
         results = run_tasks(pool, job, shards, progress, SHARDS)
         rejects += [line for result in results for line in result.rejects]
-        _check_rejects(rejects, max_bad, job)
+        _check_rejects(rejects, max_bad, job, conversion)
         static = _static_images(conversion, job, [chunk.name for chunk in chunks], lost)
         remove_partial_files(out)  # of workers that died since
         manifest, remarks = finish(job, conversion, results=results, rejects=rejects, static=static, strict=strict)
@@ -113,7 +113,8 @@ def make_job(conversion: Conversion, out: Path) -> Job:
     """
     make_work_folder(out)
     listing = conversion.listing
-    return Job(out.absolute(), conversion.settings, conversion.sensor_size, listing.shown_fraction)
+    sensor, bits = conversion.sensor_size, conversion.image_bits
+    return Job(out.absolute(), conversion.settings, sensor, listing.shown_fraction, bits)
 
 
 def undecodable_images(results: Iterable[TaskResult]) -> set[str]:
@@ -130,23 +131,47 @@ def plan_shards(conversion: Conversion, job: Job, lost: Mapping[str, str]) -> tu
     return replace(job, key_bytes=key_bytes, group_bytes=group_bytes), [shard.without(lost) for shard in shards]
 
 
+Look = Callable[[Job, Sequence[Survey]], Sequence[TaskResult]]
+"""Does tasks that look at recordings or images, or finds that they are done."""
+
+
+def look_at_images(conversion: Conversion, out: Path, chunks: Sequence[Task], look: Look) -> tuple[Conversion, Job]:
+    """Look at the static images as far as must be before `chunks`, the tasks that store them."""
+    found: list[TaskResult] = []
+    job = make_job(conversion, out)
+    conversion = measure_depth(conversion, _watched(look, job, found))
+    expect_death(job, chunks, found)
+    return conversion, make_job(conversion, out)
+
+
 def plan_surveyed(
-    conversion: Conversion,
-    out: Path,
-    lost: Mapping[str, str],
-    run: Callable[[Job, Sequence[Survey]], Sequence[TaskResult]],
+    conversion: Conversion, out: Path, lost: Mapping[str, str], look: Look
 ) -> tuple[Conversion, Job, list[EventShard]]:
     """Look at the recordings as far as must be, and plan the event shards.
 
-    `lost` are recordings that lost their image, `run` does tasks that look at recordings.
+    `lost` are recordings that lost their image.
 
     Raises:
         LayoutError: recordings of several sensors.
     """
-    conversion = measure_sensor(conversion, partial(run, make_job(conversion, out)))
+    found: list[TaskResult] = []
+    conversion = measure_sensor(conversion, _watched(look, make_job(conversion, out), found))
     job, shards = plan_shards(conversion, make_job(conversion, out), lost)
-    conversion = choose_dtype(conversion, shards, partial(run, job))
+    conversion = choose_dtype(conversion, shards, _watched(look, job, found))
+    expect_death(job, shards, found)
     return conversion, replace(job, settings=conversion.settings), shards
+
+
+def _watched(look: Look, job: Job, found: list[TaskResult]) -> RunSurvey:
+    """Return what does surveys, and adds their results to `found`: what killed a process there is expected to again."""
+
+    def run(tasks: Sequence[Survey]) -> Sequence[TaskResult]:
+        expect_death(job, tasks, found)
+        results = look(job, tasks)
+        found.extend(results)
+        return results
+
+    return run
 
 
 def run_tasks(workers: Workers, job: Job, tasks: Sequence[Task], progress: Progress, what: str) -> list[TaskResult]:
@@ -207,16 +232,41 @@ def _static_images(conversion: Conversion, job: Job, chunks: Sequence[str], lost
     )
 
 
-def _check_rejects(rejects: Sequence[dict[str, str]], max_bad: int, job: Job) -> None:
+def _check_rejects(rejects: Sequence[dict[str, str]], max_bad: int, job: Job, conversion: Conversion) -> None:
+    """Refuse more rejects than may be, and rejects of everything, whatever may be."""
+    counts = Counter(line["kind"] for line in rejects)
+    path = job.work / "rejects.jsonl"
+    wholes = {"image": len(conversion.listing.images), "recording": len(conversion.used) + len(conversion.rejects)}
+    for kind, whole in wholes.items():
+        if whole and counts[kind] == whole:
+            _write_rejects(path, rejects)
+            reasons = Counter(line["reason"] for line in rejects if line["kind"] == kind)
+            listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+            raise PipelineError(
+                f"none of the {whole:,} {kind}s can be used ({listed}); all are in {path}:\n"
+                f"{_first_rejects(rejects, kind)}\n"
+                "Mend what they have in common: the format, its options, or the settings of the frames."
+            )
     if len(rejects) <= max_bad:
         return
-    path = job.work / "rejects.jsonl"
-    write_bytes(path, "".join(json.dumps(line, sort_keys=True) + "\n" for line in rejects).encode())
+    _write_rejects(path, rejects)
     raise PipelineError(_describe_rejects(rejects, max_bad, path))
 
 
+def _write_rejects(path: Path, rejects: Sequence[dict[str, str]]) -> None:
+    write_bytes(path, "".join(json.dumps(line, sort_keys=True) + "\n" for line in rejects).encode())
+
+
+def _first_rejects(rejects: Sequence[dict[str, str]], kind: str = "") -> str:
+    """Return the first of each reason, then others, at most five."""
+    lines = [line for line in rejects if kind in ("", line["kind"])]
+    first = {line["reason"]: line for line in reversed(lines)}.values()
+    chosen = [*first, *(line for line in lines if not any(line is other for other in first))][:5]
+    return "\n".join(f"  {line['reason']}: {line['message']}" for line in chosen)
+
+
 def _describe_rejects(rejects: Sequence[dict[str, str]], max_bad: int, path: Path) -> str:
-    first = "\n".join(f"  {line['reason']}: {line['message']}" for line in rejects[:5])
+    first = _first_rejects(rejects)
     more = f"\n  and {len(rejects) - 5} more, all of them in {path}" if len(rejects) > 5 else ""
     return (
         f"{len(rejects)} recordings or images cannot be used, {max_bad} are allowed:\n{first}{more}\n"

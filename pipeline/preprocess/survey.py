@@ -12,15 +12,19 @@ from dataclasses import replace
 from spikebridge.pipeline.datasets.pairs import StaticImage
 from spikebridge.pipeline.datasets.sensor import measured_sensor
 from spikebridge.pipeline.datasets.splits import rank
+from spikebridge.pipeline.images.decode import DEEP_EXTENSIONS
 from spikebridge.pipeline.preprocess.plan import EventShard, PlannedSample, Survey, plan_survey
 from spikebridge.pipeline.preprocess.prepare import Conversion
 from spikebridge.pipeline.preprocess.tasks import TaskResult
+from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.settings import DTYPES, ConversionSettings
 
 MOST_CLIPPED = 0.01
 """Share of a set's events that may be clipped before a wider type is taken."""
 FEWEST_LOOKED_AT, MOST_LOOKED_AT, BYTES_LOOKED_AT = 4, 256, 2**28
 """Recordings, and bytes of their files, that are looked at to choose the type of a set."""
+ROOM = 16
+"""Bits of the pixels in the files that are looked at."""
 RunSurvey = Callable[[Sequence[Survey]], Sequence[TaskResult]]
 """Does tasks, or finds that they are done; returns their results."""
 
@@ -48,6 +52,26 @@ def measure_sensor(conversion: Conversion, run: RunSurvey) -> Conversion:
         sensor_size=size,
         notes=(*conversion.notes, *([note] if note else [])),
     )
+
+
+def measure_depth(conversion: Conversion, run: RunSurvey) -> Conversion:
+    """Return the conversion with the bits of its static images' pixels, where their files leave it open.
+
+    Files of PNG and TIFF have room for 16 bits and rarely say how many a camera filled: the least that holds the
+    largest value of all images counts, so that images stay comparable.
+    """
+    images = [image for image in conversion.listing.images if image.path.suffix.lower() in DEEP_EXTENSIONS]
+    if conversion.image_bits or not conversion.own_images or not images:
+        return conversion
+    found = _find("depth", images, run)
+    if not found:
+        return conversion
+    bits, count = _most("bits", found), sum(totals["images"] for totals in found)
+    note = (
+        f"{manifests.WARNING} {count:,} static images have room for 16 bits and hold none above {bits}: taken for "
+        f"{bits} bits; --image-bits states it"
+    )
+    return replace(conversion, image_bits=bits, notes=(*conversion.notes, *([note] if bits < ROOM else [])))
 
 
 def choose_dtype(conversion: Conversion, shards: Sequence[EventShard], run: RunSurvey) -> Conversion:

@@ -24,7 +24,7 @@ from spikebridge.pipeline.datasets.pairs import PairReader, Recording, StaticIma
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.framing import narrow, to_frames
 from spikebridge.pipeline.events.packing import LARGEST_SENSOR, CheckedEvents, pack
-from spikebridge.pipeline.images.decode import hash_pixels, to_static
+from spikebridge.pipeline.images.decode import bits_in_use, hash_pixels, to_static
 from spikebridge.pipeline.preprocess.decoded_files import ConvertedRecording, cached_frames
 from spikebridge.pipeline.preprocess.plan import EventShard, PlannedSample, StaticChunk, Survey, Task
 from spikebridge.pipeline.readers import get_reader
@@ -49,6 +49,8 @@ class Job:
     """(W, H) of the recordings; None before they are measured: any that fits into a word, and no canvas."""
     shown_fraction: float | None
     """See `pipeline.datasets.pairs.Listing`."""
+    image_bits: int = 0
+    """See `pipeline.preprocess.prepare.Conversion`."""
     key_bytes: int = 1
     """Length of the longest sample key."""
     group_bytes: int = 0
@@ -72,7 +74,9 @@ class Job:
     @cached_property
     def reader(self) -> PairReader:
         """Return the reader of the data set."""
-        return get_reader(self.settings.dataset, **self.settings.table_options)
+        reader = get_reader(self.settings.dataset, **self.settings.table_options)
+        reader.image_bits = self.image_bits
+        return reader
 
     @property
     def work(self) -> Path:
@@ -135,6 +139,8 @@ def reject(kind: str, name: str, error: RecordingError) -> dict[str, str]:
 
 
 NONE: frozenset[str] = frozenset()
+KILLS_WORKER = "kills_worker"
+"""Reason of what kills the process that reads it."""
 
 
 def convert_task(job: Job, task: Task, crashing: frozenset[str] = NONE) -> TaskResult:
@@ -163,7 +169,9 @@ def rehearse_task(job: Job, task: Task) -> None:
 def _survey(job: Job, survey: Survey, result: TaskResult, crashing: frozenset[str]) -> None:
     """Find a fact of all items that can be read; what is wrong with the others is said when they are converted."""
     for item, name in zip(survey.items, survey.names, strict=True):
-        if name not in crashing:
+        if name in crashing:
+            result.rejects.append(_reject_crashing("recording" if isinstance(item, PlannedSample) else "image", name))
+        else:
             with suppress(RecordingError):
                 FACTS[survey.fact](job, item, result.totals)
 
@@ -185,13 +193,25 @@ def _find_clipping(job: Job, sample: PlannedSample, totals: dict[str, int]) -> N
         totals[name] = totals.get(name, 0) + count
 
 
-FACTS: dict[str, Callable[[Job, Any, dict[str, int]], None]] = {"extent": _find_extent, "clipping": _find_clipping}
+def _find_depth(job: Job, image: StaticImage, totals: dict[str, int]) -> None:
+    """Raise `bits` to what the pixels of an image need, and count the `images` that have more than 8 to declare."""
+    data = _read_or_reject(lambda item: item.path.read_bytes(), image)
+    if bits := bits_in_use(data, source=image.name):
+        totals["bits"] = max(totals.get("bits", 0), bits)
+        totals["images"] = totals.get("images", 0) + 1
+
+
+FACTS: dict[str, Callable[[Job, Any, dict[str, int]], None]] = {
+    "extent": _find_extent,
+    "clipping": _find_clipping,
+    "depth": _find_depth,
+}
 """What a survey may find, by name; each adds an item's to the totals."""
 
 
 def _reject_crashing(kind: str, name: str) -> dict[str, str]:
     message = f"{name}: kills the process that reads it, by a crash or for want of memory. Leave it out, or report it."
-    return reject(kind, name, RecordingError(message, reason="kills_worker"))
+    return reject(kind, name, RecordingError(message, reason=KILLS_WORKER))
 
 
 def _convert_static(job: Job, chunk: StaticChunk, result: TaskResult, crashing: frozenset[str]) -> None:
@@ -366,20 +386,31 @@ def _convert_parts(
             yield name, error
 
 
-def try_recording(job: Job, recording: Recording) -> int:
-    """Convert a recording, or all of its file, and store nothing; returns how many that were (bad ones count too)."""
-    if job.reader.many_per_file:
-        return max(1, sum(1 for _ in _convert_file(job, recording)))
-    with suppress(RecordingError):
-        _convert(job.facing(recording), recording.name, _read(job.facing(recording), recording))
-    return 1
+def try_recording(job: Job, recording: Recording) -> tuple[int, RecordingError | None]:
+    """Convert a recording, or all of its file, and store nothing.
+
+    Returns:
+        How many recordings that were, bad ones counted; and what is wrong with the recording, if anything.
+    """
+    try:
+        if job.reader.many_per_file:
+            contents = dict(_convert_file(job, recording))
+            content = contents.get(recording.name)
+            return max(1, len(contents)), content if isinstance(content, RecordingError) else None
+        job = job.facing(recording)
+        _convert(job, recording.name, _read(job, recording))
+    except RecordingError as error:
+        return 1, error
+    return 1, None
 
 
-def try_image(job: Job, image: StaticImage) -> int:
-    """Convert an image and store nothing; returns 1."""
-    with suppress(RecordingError):
+def try_image(job: Job, image: StaticImage) -> tuple[int, RecordingError | None]:
+    """Convert an image and store nothing; returns 1, and what is wrong with it, if anything."""
+    try:
         _encode_static(job, _read_or_reject(job.reader.read_image, image))
-    return 1
+    except RecordingError as error:
+        return 1, error
+    return 1, None
 
 
 def _encode_static(job: Job, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

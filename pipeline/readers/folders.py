@@ -86,7 +86,8 @@ class Folders(PairReader):
         title="class folders of recordings and of images",
         events_layout="[train/, val/ or test/]<class>/<stem>, or a folder <stem> with one recording, with one of the "
         f"endings {', '.join(recording_files.FORMATS)}; or any folders and --labels FILE.csv",
-        static_layout="<class>/<stem>.png (or .jpg, .bmp, .gif, .tif), with or without the same folders above",
+        static_layout="<class>/<stem>.png (or .jpg, .webp, .avif, .bmp, .gif, .tif), with or without the same folders "
+        "above",
         download="your own",
         licence="as you say",
         citation="as you say",
@@ -135,7 +136,7 @@ class Folders(PairReader):
         return pack_chunks(stream.annotated, sensor_size=sensor_size, source=recording.name, likely=stream.likely)
 
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
-        return decode_image(image.path.read_bytes(), source=image.path.name)
+        return decode_image(image.path.read_bytes(), source=image.path.name, bits=self.image_bits)
 
     def _find(
         self, root: Path, side: str, belongs: Callable[[Path], bool], stem: Callable[[Path], str]

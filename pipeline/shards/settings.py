@@ -35,7 +35,17 @@ CHOICES: dict[str, tuple[str, ...]] = {
 """Allowed values of the settings that are names."""
 TABLES = ("columns", "group", "time_unit")
 """Settings of recordings that are tables."""
-RARE = (*TABLES, "sensor", "mixed_sensors", "group_by", "pairing", "labels_sha256", "class_map_sha256", "published")
+RARE = (
+    *TABLES,
+    "sensor",
+    "mixed_sensors",
+    "image_bits",
+    "group_by",
+    "pairing",
+    "labels_sha256",
+    "class_map_sha256",
+    "published",
+)
 """Settings that no hash and no manifest holds where they are not given."""
 DTYPES = {"sum": ("uint8", "uint16"), "bilinear": ("float16",), "frequency": ("float16",), "event": ("uint8",)}
 """Types in which the frames of a reduction are stored, the default first."""
@@ -118,6 +128,9 @@ class ConversionSettings:
     mixed_sensors: str = setting("", choices=("", *CHOICES["mixed_sensors"]))
     """What becomes of recordings of several sensors: empty refuses them, `scale` stretches each by its own sensor."""
 
+    image_bits: int = setting(0, low=0, high=16)
+    """Bits of a pixel in static images that have room for more than 8, 8 to 16; 0 takes what files declare, or the
+    least that holds the largest value of all. Data set `folders`."""
     dtype_open: bool = field(default=False, compare=False, repr=False)
     """Set where no dtype is given: a conversion chooses it, see `pipeline.preprocess.survey`. In no hash."""
 
@@ -144,6 +157,8 @@ class ConversionSettings:
         times = self.time_window_us
         if times and (len(times) != 2 or not 0 <= times[0] < times[1]):
             problems.append(f"time_window_us: found {list(times)}, expected a start from 0 on and a later stop")
+        if 0 < self.image_bits < 8:
+            problems.append(f"image_bits: found {self.image_bits}, expected 8 to 16")
         if self.sensor and len(self.sensor) != 2:
             problems.append(f"sensor: found {list(self.sensor)}, expected width and height in pixels")
         if self.sensor and self.mixed_sensors == "scale":

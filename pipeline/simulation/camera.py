@@ -30,6 +30,8 @@ from spikebridge.pipeline.simulation.settings import SimulatorSettings
 
 MODEL_VERSION = 1
 """Goes up with every change that alters recordings."""
+LARGE_SENSOR = 2**17
+"""Pixels from which room is made for 4 events of a pixel at first, not 16."""
 SUPERSAMPLE = 3
 """Map cells per sensor pixel and axis: fine enough for a smooth edge at blurs of half a pixel and more."""
 _NOISE_DRAWS = 4093
@@ -66,7 +68,7 @@ def simulate(image: NDArray[np.uint8], *, settings: SimulatorSettings, seed: int
         )
     if seed < 0:
         raise SettingsError(f"seed = {seed}; expected 0 or more.")
-    from spikebridge.pipeline.simulation.kernel import TIME_SHIFT, pixel_events
+    from spikebridge.pipeline.simulation.kernel import PIXEL_BITS, TIME_SHIFT, pixel_events
 
     s = settings
     shape = (s.sensor_height_px, s.sensor_width_px)
@@ -84,7 +86,8 @@ def simulate(image: NDArray[np.uint8], *, settings: SimulatorSettings, seed: int
     phase = rng.random(len(theta_on))
     noise = np.clip(s.threshold_noise * rng.standard_normal(_NOISE_DRAWS), -0.9, None)
     shot_start, shot_us, shot_on = _draw_shot_noise(s, duration, rng)
-    capacity = 16 * shape[0] * shape[1] + len(shot_us)
+    pixels = shape[0] * shape[1]
+    capacity = (16 if pixels < LARGE_SENSOR else 4) * pixels + len(shot_us)
     while True:
         packed = np.empty(capacity, np.int64)
         count = pixel_events(
@@ -97,7 +100,7 @@ def simulate(image: NDArray[np.uint8], *, settings: SimulatorSettings, seed: int
     packed = np.sort(packed[:count])  # [N]
     t = packed >> TIME_SHIFT
     keep = t <= duration  # the last sample may lie past the end
-    pixel = (packed >> 1 & 0xFFFF).astype(np.int32)
+    pixel = (packed >> 1 & 2**PIXEL_BITS - 1).astype(np.int32)
     return Events(
         t[keep],
         (pixel % shape[1])[keep],

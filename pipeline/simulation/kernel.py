@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-TIME_SHIFT = 17
-"""Bits below the time stamp in a packed event: 16 for the pixel, 1 for the polarity."""
+PIXEL_BITS = 22
+"""Bits of the pixel's number in a packed event, above the one of the polarity."""
+TIME_SHIFT = PIXEL_BITS + 1
+"""Bits below the time stamp in a packed event."""
 
 
 @njit(cache=True, nogil=True)

@@ -12,7 +12,10 @@ from typing import Any
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.settings import field_problems, setting
-from spikebridge.pipeline.formats.bin40 import MAX_HEIGHT, MAX_TIME_US, MAX_WIDTH
+from spikebridge.pipeline.formats.bin40 import MAX_TIME_US
+
+MOST_PIXELS = 2048
+"""Largest width and height of a sensor."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,10 @@ class SimulatorSettings:
     `tests/pipeline/simulation/test_camera.py` measures the agreement on the same recordings.
     """
 
-    sensor_width_px: int = setting(34, low=1, high=MAX_WIDTH)
-    """Width of the sensor; 1 to 256, the most the .bin format holds."""
-    sensor_height_px: int = setting(34, low=1, high=MAX_HEIGHT)
-    """Height of the sensor; 1 to 240 (the .bin format keeps row 240 for its overflow marker)."""
+    sensor_width_px: int = setting(34, low=1, high=MOST_PIXELS)
+    """Width of the sensor; 1 to 2048. Recordings of more than 256x240 pixels are .dat files, others .bin."""
+    sensor_height_px: int = setting(34, low=1, high=MOST_PIXELS)
+    """Height of the sensor; 1 to 2048."""
     shown_fraction: float = setting(0.825, low=1e-3, high=4)
     """Part of the sensor that the image fills, its aspect kept; above 0, at most 4."""
     x_offset_px: float = setting(-2.70, low=-256, high=256)
@@ -114,11 +117,6 @@ class SimulatorSettings:
 
     def __post_init__(self) -> None:
         """Refuse values outside the ranges above."""
-        if self.sensor_width_px > MAX_WIDTH or self.sensor_height_px > MAX_HEIGHT:
-            raise SettingsError(
-                f"sensor of {self.sensor_width_px}x{self.sensor_height_px} pixels; the .bin format holds at most "
-                f"{MAX_WIDTH}x{MAX_HEIGHT}. Use a smaller sensor."
-            )
         if self.duration_us > MAX_TIME_US:
             raise SettingsError(
                 f"duration_us = {self.duration_us}; the 23-bit time stamps of the .bin format end at {MAX_TIME_US} us. "

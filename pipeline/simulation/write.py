@@ -25,7 +25,9 @@ from PIL import Image
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
 from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.base.processors import usable_processors
-from spikebridge.pipeline.formats.bin40 import RECORD_BYTES, encode
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.formats import bin40
+from spikebridge.pipeline.formats.prophesee import dat
 from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
 from spikebridge.pipeline.simulation.camera import MODEL_VERSION, make_generator, simulate
 from spikebridge.pipeline.simulation.folder import (
@@ -39,6 +41,7 @@ from spikebridge.pipeline.simulation.folder import (
 )
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 
+NONE = Events(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.uint8))
 TEST_FRACTION = 0.2
 STATEMENT = (
     "The recordings in this folder are simulated from still images with a model of an event camera; "
@@ -138,12 +141,12 @@ def write_images(
 ) -> RawSummary:
     """Simulate a recording of every image in a folder of class folders.
 
-    `events/<class>/<stem>.bin`, and `static/<class>/<file>`, a copy of the image file. Files of other types, hidden
-    ones, and folders inside class folders are passed over. An EXIF orientation is not applied, as image readers for
-    training do not apply it either; of an animation the first frame counts.
+    `events/<class>/<stem>.bin`, or `.dat` where the sensor is larger than `.bin` holds (256x240 pixels), and
+    `static/<class>/<file>`, a copy of the image file. Files of other types, hidden ones, and folders inside class
+    folders are passed over. Images are upright as EXIF says; of an animation the first frame counts.
 
     `out` lies outside `images_dir`, and is absent, empty, or of an earlier call; `overwrite` replaces what that wrote
-    with other settings or images. `sensor` is (W, H) in pixels, at most 256x240, and wins over that of `settings`,
+    with other settings or images. `sensor` is (W, H) in pixels, at most 2048x2048, and wins over that of `settings`,
     which are those of the N-MNIST camera by default. `seed`, 0 or more, decides everything random.
 
     Returns:
@@ -170,7 +173,7 @@ def write_images(
         jobs.append(
             _Job(
                 key=f"{path.parent.name}/{path.stem}",
-                events_path=f"events/{path.parent.name}/{path.stem}.bin",
+                events_path=f"events/{path.parent.name}/{path.stem}{_container(settings)}",
                 static_path=f"static/{name}",
                 load=partial(_load, path),
             )
@@ -193,6 +196,24 @@ def luminance(data: bytes, *, source: str) -> NDArray[np.uint8]:
     Source: ITU-R BT.601, the weights of the three colours, as Pillow applies them.
     """
     return np.asarray(Image.fromarray(decode_image(data, source=source)).convert("L"), np.uint8)
+
+
+def _container(settings: SimulatorSettings) -> str:
+    """Return the ending of recordings: `.bin`, or `.dat` where that does not hold the sensor."""
+    fits = settings.sensor_width_px <= bin40.MAX_WIDTH and settings.sensor_height_px <= bin40.MAX_HEIGHT
+    return ".bin" if fits else ".dat"
+
+
+def _encode(events: Events, settings: SimulatorSettings) -> bytes:
+    if _container(settings) == ".bin":
+        return bin40.encode(events)
+    return dat.encode(events, sensor_size=(settings.sensor_width_px, settings.sensor_height_px))
+
+
+def _count_events(path: Path, settings: SimulatorSettings) -> int:
+    """Return the events in a recording, from the size of its file."""
+    record = bin40.RECORD_BYTES if path.suffix == ".bin" else dat.RECORD_BYTES
+    return (path.stat().st_size - len(_encode(NONE, settings))) // record
 
 
 def _check_seed(seed: int) -> None:
@@ -275,7 +296,7 @@ def _write(
         made = threads.map(lambda job: _write_recording(out, job, settings=settings, seed=seed), jobs)
         for job, new in zip(progress(jobs) if progress else jobs, made, strict=True):
             written += new
-            events += (out / job.events_path).stat().st_size // RECORD_BYTES
+            events += _count_events(out / job.events_path, settings)
             folder = job.events_path.removeprefix("events/").rpartition("/")[0]
             per_folder[folder] = per_folder.get(folder, 0) + 1
     counts = {"recordings": len(jobs), "events": events, "per_folder": dict(sorted(per_folder.items()))}
@@ -296,7 +317,7 @@ def _write_recording(out: Path, job: _Job, *, settings: SimulatorSettings, seed:
             "little contrast for these settings: leave it out, or turn the camera's noise on.",
             reason="empty",
         )
-    for path, content in ((static, data), (target, encode(recording))):
+    for path, content in ((static, data), (target, _encode(recording, settings))):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content, sole_writer=True, flush=False)  # flushing would cost more than the simulation
     return True

@@ -104,6 +104,18 @@ def byte_bar(total: int, what: str) -> Callable[[int], None]:
     return update
 
 
+def repeat_options(context: click.Context, *, but: Sequence[str]) -> list[str | Path]:
+    """Return the options that were given to a verb as the words of its command line, without those called `but`."""
+    words: list[str | Path] = []
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in but or source is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[str(option.name)]
+        words += [max(option.opts, key=len)] if value is True else [max(option.opts, key=len), str(value)]
+    return words
+
+
 def path_type(**more: Any) -> click.Path:
     """Return the type of an option that names a path."""
     return click.Path(path_type=Path, **more)

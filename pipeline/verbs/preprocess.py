@@ -12,6 +12,7 @@ from spikebridge.pipeline.shards.manifest import CARD
 from spikebridge.pipeline.shards.settings import CHOICES, ConversionSettings
 from spikebridge.pipeline.ui.table_options import table_options
 from spikebridge.pipeline.ui.terminal import (
+    failure,
     format_columns,
     json_option,
     note,
@@ -20,10 +21,13 @@ from spikebridge.pipeline.ui.terminal import (
     path_type,
     print_result,
     progress_bar,
+    repeat_options,
 )
 from spikebridge.pipeline.verbs.training import Training
 
 DONE_WITH_REJECTS = 3
+MOST_UNUSABLE = 10
+"""Messages of recordings and images that are printed by --dry-run."""
 MOST_NOTES = 12
 """Notes of a set that are printed."""
 
@@ -49,6 +53,7 @@ MOST_NOTES = 12
 @click.option(
     "--mixed-sensors", type=click.Choice(CHOICES["mixed_sensors"]), help="Stretch each recording by its own sensor."
 )
+@click.option("--image-bits", type=int, help="Bits of a pixel in images of more than 8  [default: the fewest that fit]")
 @click.option("--encoding", type=click.Choice(CHOICES["encoding"]), help="Channels of the static images.")
 @click.option(
     "--dtype", type=click.Choice(CHOICES["dtype"]), help="Stored type  [default: the narrowest that clips at most 1 %]"
@@ -77,7 +82,7 @@ MOST_NOTES = 12
 @click.option("--class-map", type=path_type(exists=True, dir_okay=False), help="CSV (static,event) of class names.")
 @click.option("--max-bad", type=click.IntRange(0), default=0, show_default=True, help="Recordings that may be dropped.")
 @click.option("--strict", is_flag=True, help="Turn warnings into errors.")
-@click.option("--dry-run", is_flag=True, help="Print what is there and what would be made; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Try one of each class, print what would be made; write nothing.")
 @click.option("--settings-hash", is_flag=True, help="Print the hash of the settings and stop.")
 @overwrite_option
 @json_option
@@ -164,10 +169,13 @@ def preprocess(
         note(line)
     if dry_run or out is None:
         summary = conversion.summary(workers=workers or usable_processors())
-        given: list[str | Path] = ["--dataset", settings.dataset, "--events", events, "--static", static]
-        return print_result(
-            summary, plan_text(summary), as_json=as_json, then=["preprocess", *given, "--out", "SHARDS"]
-        )
+        words = repeat_options(click.get_current_context(), but=("dry_run", "as_json"))
+        then: list[str | Path] = ["preprocess", *words, *([] if out else ["--out", "SHARDS"])]
+        hopeless = len(summary["unusable"]) == sum(summary["tried"].values())
+        print_result(summary, plan_text(summary), as_json=as_json, then=[] if hopeless else then)
+        if strict and (doubts := [*summary["unusable"], *summary["passed_over"]]):
+            raise failure(f"--strict, and {len(doubts)} of the lines above are warnings.")
+        return None
     workers = workers or usable_processors()
     if task:
         share = parse_share(task)
@@ -205,11 +213,17 @@ def plan_text(summary: dict[str, Any]) -> str:
         "images": f"{summary['static_images']:,}" + (f"; {lost:,} recordings have none" if lost else ""),
         "samples": counts,
         "missing": "; ".join(summary["missing"]),
+        "sensor": summary["sensor"],
+        "tried": ", ".join(f"{count:,} {what}" for what, count in summary["tried"].items())
+        + (f"; {len(summary['unusable']):,} of them cannot be used:" if summary["unusable"] else "; all can be used"),
         "output": f"{summary['shards']:,} shards, about {summary['output_bytes'] / 1e6:,.1f} MB",
         "time": f"about {summary['about_seconds']:,.0f} s",
         "settings": summary["settings_hash"],
     }
-    return format_columns({f"{summary['dataset']}, nothing written": "", **{f"  {k}": v for k, v in rows.items() if v}})
+    text = format_columns({f"{summary['dataset']}, nothing written": "", **{f"  {k}": v for k, v in rows.items() if v}})
+    unusable, shown = summary["unusable"], summary["unusable"][:MOST_UNUSABLE]
+    more = [f"and {len(unusable) - len(shown):,} more, in --json"] if len(unusable) > len(shown) else []
+    return "\n".join([text, *(f"  {line}" for line in [*shown, *more, *summary["passed_over"]])])
 
 
 def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, recipe: str | None = None) -> None:

@@ -20,7 +20,9 @@ from spikebridge.pipeline.ui.terminal import (
 @click.argument("name", type=click.Choice(["digits"]), default="digits")
 @click.option("--out", type=path_type(), required=True, help="Folder for events/ and static/.")
 @click.option("--images", type=path_type(), help="Simulate recordings of these class folders of images instead.")
-@click.option("--sensor", default="34x34", show_default=True, metavar="WxH", help="Sensor in pixels, at most 256x240.")
+@click.option(
+    "--sensor", default="34x34", show_default=True, metavar="WxH", help="Sensor in pixels, such as 346x260 or 1280x720."
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
 @overwrite_option
 @json_option
@@ -33,6 +35,7 @@ def simulate(name: str, out: Path, images: Path | None, sensor: str, seed: int, 
     Examples:
       spikebridge simulate digits --out data/raw/digits
       spikebridge simulate --images photos --sensor 64x48 --out data/raw/photos
+      spikebridge simulate --images photos --sensor 346x260 --out data/raw/davis
     """
     from spikebridge.pipeline.simulation.write import write_digits, write_images
 

@@ -29,6 +29,16 @@ LARGEST_CD = (2048, 2048)
 MAX_HEADER_LINES, MOST_HEADER_BYTES = 1000, 2**20
 
 
+def encode(events: Events, *, sensor_size: tuple[int, int]) -> bytes:
+    """Encode events, whose times are from 0 on and fit into 32 bits, in layout 2, below a header that states (W, H)."""
+    head = f"% Data file containing CD events.\n% Version 2\n% Height {sensor_size[1]}\n% Width {sensor_size[0]}\n"
+    records = np.empty((len(events), 2), "<u4")
+    records[:, 0] = events.t
+    x, y, p = (column.astype(np.uint32) for column in (events.x, events.y, events.p))
+    records[:, 1] = x | y << 14 | p << 28
+    return head.encode() + bytes([0x0C, RECORD_BYTES]) + records.tobytes()
+
+
 def decode(data: bytes, *, source: str, sensor_size: tuple[int, int] | None = None) -> Decoded:
     """Decode all events of a file, `data`, at once; see `stream`."""
     return stream(Source.of_bytes(data, source), sensor_size=sensor_size).decoded()

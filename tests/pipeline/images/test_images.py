@@ -6,10 +6,17 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, features
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.images.decode import decode_image, hash_pixels, read_image, to_static
+from spikebridge.pipeline.images.decode import (
+    EXTENSIONS,
+    bits_in_use,
+    decode_image,
+    hash_pixels,
+    read_image,
+    to_static,
+)
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 
@@ -30,6 +37,58 @@ def test_grey_in_every_mode(mode):
 def test_sixteen_bit_keeps_the_upper_byte():
     data = encoded(Image.fromarray(GREY.astype(np.uint16) * 256 + 7))
     np.testing.assert_array_equal(decode_image(data, source="x")[..., 0], GREY)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_integers_of_any_depth_fill_the_same_range(bits):
+    """As cameras of 12 bits write them into PNG of 16: never nearly black, and the same picture in any depth."""
+    data = encoded(Image.fromarray(np.left_shift(GREY.astype(np.uint16), bits - 8)))
+    np.testing.assert_array_equal(decode_image(data, source="x")[..., 0], GREY)
+    assert bits_in_use(data, source="x") == bits
+    if bits < 16:  # said to be deeper, it is darker; said to be less deep, it saturates and never wraps
+        assert decode_image(data, source="x", bits=bits + 1)[..., 0].max() == GREY.max() // 2
+        assert decode_image(data, source="x", bits=8)[..., 0].max() == min(255, int(GREY.max()) << bits - 8)
+
+
+def test_a_declared_depth_counts_whatever_the_largest_value():
+    dark = (GREY // 4).astype(np.uint16) << 4
+    for tag in ({281: 4095}, {}):
+        data = encoded(Image.fromarray(dark), format="TIFF", tiffinfo=tag)
+        expected = GREY // 4 if tag else decode_image(data, source="x", bits=10)[..., 0]
+        np.testing.assert_array_equal(decode_image(data, source="x")[..., 0], expected)
+        assert bits_in_use(data, source="x") == (0 if tag else 10)
+
+
+@pytest.mark.parametrize("orientation", [*range(1, 9), 99])
+def test_images_are_upright_as_viewers_show_them(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.random.default_rng(1).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(stored), exif=exif)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    upright = decode_image(data, source="x")
+    np.testing.assert_array_equal(upright, shown)
+    assert hash_pixels(upright) == hash_pixels(decode_image(encoded(Image.fromarray(shown)), source="y"))
+
+
+def test_damaged_exif_spoils_no_image():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(GREY), format="JPEG", exif=exif)
+    where = data.index(b"Exif") + 6
+    spoilt = data[:where] + b"\xff" * 8 + data[where + 8 :]
+    assert decode_image(spoilt, source="x").shape == (6, 8, 3)
+
+
+@pytest.mark.parametrize("format_", ["WEBP", "AVIF"])
+def test_newer_formats_where_pillow_reads_them(format_):
+    if not features.check(format_.lower()):
+        with pytest.raises(RecordingError, match="not an image that can be decoded"):
+            decode_image(b"RIFF0000WEBPVP8 ", source="x")
+        return
+    data = encoded(Image.fromarray(np.full((8, 8, 3), 100, np.uint8)), format=format_)
+    assert abs(decode_image(data, source="x").astype(int) - 100).max() <= 2
+    assert f".{format_.lower()}" in EXTENSIONS
 
 
 def test_transparent_is_shown_on_black():

@@ -308,8 +308,8 @@ def test_largest_sensor_and_longest_recording(digit):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sensor_width_px": 257}, "at most 256x240"),
-        ({"sensor_height_px": 241}, "at most 256x240"),
+        ({"sensor_width_px": 2049}, "sensor_width_px: 2049 is too large; expected at most 2048"),
+        ({"sensor_height_px": 2049}, "sensor_height_px: 2049 is too large; expected at most 2048"),
         ({"duration_us": 2**23}, "23-bit"),
         ({"threshold_on": 0.0}, "threshold_on: 0.0 is too small; expected at least 0.01"),
         ({"refractory_us": 0}, "refractory_us"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from PIL import Image
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import bin40
+from spikebridge.pipeline.formats import recording as recording_files
+from spikebridge.pipeline.preprocess.prepare import prepare
+from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.simulation import folder as rawdata_folder
 from spikebridge.pipeline.simulation import write as rawdata
 from spikebridge.pipeline.simulation.camera import simulate
@@ -265,9 +269,30 @@ def test_images_are_copied_and_simulated(image_folder, tmp_path):
         write_images(image_folder, tmp_path / "out", sensor=(64, 48), seed=1)
 
 
+def test_the_sensors_of_larger_cameras_go_into_a_container_that_holds_them(tmp_path):
+    photo = tmp_path / "photos" / "cat" / "0.png"
+    photo.parent.mkdir(parents=True)
+    Image.fromarray(np.random.default_rng(5).integers(0, 256, (20, 30, 3), np.uint8)).save(photo)
+    short = SimulatorSettings(duration_us=20_000, sample_us=4_000, shot_hz=1.0)
+    out = tmp_path / "out"
+    made = write_images(tmp_path / "photos", out, sensor=(346, 260), seed=1, settings=short)
+    path = out / "events" / "cat" / "0.dat"
+    events = recording_files.read(path)
+    assert recording_files.sensor_size(path) == (346, 260)
+    assert made["events"] == len(events) > 100
+    assert 256 < events.x.max() < 346
+    assert 240 < events.y.max() < 260
+    image = luminance(photo.read_bytes(), source="x")
+    settings = replace(short, sensor_width_px=346, sensor_height_px=260)
+    expected = simulate(image, settings=settings, seed=1, key="cat/0")
+    assert all((getattr(events, name) == getattr(expected, name)).all() for name in "txyp")
+    converted = prepare(ConversionSettings(dataset="folders"), events_root=out, static_root=out)
+    assert (converted.sensor_size, converted.simulated) == ((346, 260), True)
+
+
 def test_image_folders_that_cannot_work_are_refused(image_folder, tmp_path):
-    with pytest.raises(SettingsError, match="at most 256x240"):
-        write_images(image_folder, tmp_path / "out", sensor=(346, 260))
+    with pytest.raises(SettingsError, match="sensor_width_px: 2049 is too large"):
+        write_images(image_folder, tmp_path / "out", sensor=(2049, 260))
     with pytest.raises(LayoutError, match="no such folder"):
         write_images(tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(LayoutError, match="no images in class folders"):
