@@ -115,7 +115,7 @@ bench-train: $(READY) ## speed and memory of training on the CPU beside SPIKINGJ
 	@$(VENV)/bin/python tests/bench/bench_train.py --json docs/results/bench-train-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY))
 
 bench-gpu: ## speed and memory of training on a CUDA machine; GPU_PYTHON=python whose torch has CUDA
-	@$(GPU_PYTHON) tests/bench/bench_gpu.py --json docs/results/bench-gpu-$(TODAY).json
+	@$(GPU_PYTHON) tests/bench/bench_gpu.py --json docs/results/bench-gpu-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY))
 
 check-gpu: ## whether training works on this machine's GPU: a verdict a line; GPU_PYTHON=python whose torch has CUDA
 	@$(GPU_PYTHON) tests/bench/check_gpu.py --json docs/results/bench-gpu-$(TODAY).json

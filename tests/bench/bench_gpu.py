@@ -4,7 +4,10 @@ Command:   make bench-gpu
            (python tests/bench/bench_gpu.py [--rounds 5] [--precision bf16] [--json FILE]; under 8 minutes)
 Needs:     torch with CUDA (which brings Triton), numpy, h5py, click, tqdm, safetensors; it makes its own shards
 Ours:      frames and static pool on the device, the whole step one CUDA graph, by Triton where it runs
-Theirs:    `step_by_step.py`, the published way in eager PyTorch, in fp32 and under autocast in the same 16-bit type
+Theirs:    `step_by_step.py`, the published way in eager PyTorch, in fp32 and under autocast in the same 16-bit type;
+           where SpikingJelly is installed (or --spikingjelly names a Python that has it) its multi-step network on
+           recordings alone, as in its own case of CIFAR10-DVS (T=10, batches of 16 and 128), for which it publishes
+           429 samples/s and 15.8 GB on an RTX 4090 by Triton
 
 First the golden figures in float64 on the device by every backend; one that fails is named, left out of what follows,
 and makes the exit code 1. Before each comparison both sides of it in float64. Every row is written as soon as it is
@@ -43,7 +46,7 @@ import torch
 from made_shards import write_shards
 from step_by_step import StepByStep
 from torch import Tensor
-from training import DOMAIN, Case, check_equal, stepper
+from training import DOMAIN, Case, Peer, check_equal, stepper
 
 from spikebridge.models import TransferNetwork, backends
 from spikebridge.models.neurons import FiringRule
@@ -70,6 +73,13 @@ SMALL_CASES = (
     Case("ResNet-18, T=2, B=4, 16x16", "resnet18_snn", K=3, T=2, B=4, size=16, width=0.05),
     Case("SCNN, T=2, B=4, 16x16", "scnn", K=3, T=2, B=4, size=16, width=0.2),
 )
+ONE_STREAM = (
+    Case("VGG-SNN, recordings alone, T=10, B=16, 48x48", "vgg_snn", K=10, T=10, B=16, size=48, width=1.0),
+    Case("VGG-SNN, recordings alone, T=10, B=128, 48x48", "vgg_snn", K=10, T=10, B=128, size=48, width=1.0),
+)
+SMALL_ONE_STREAM = (Case("VGG-SNN, recordings alone, T=2, B=4, 16x16", "vgg_snn", K=3, T=2, B=4, size=16, width=0.05),)
+BARS_ONE_STREAM = 1.5, 1 / 3
+"""To be reached beside SpikingJelly: the ratio of speeds, and the most that ours may need of its memory."""
 BARS: dict[str, tuple[float | None, float]] = {"vgg_snn": (2000, 3), "resnet18_snn": (None, 2.5), "scnn": (None, 30)}
 """To be reached on an H200: samples per second, and the ratio to the published step, which is in fp32."""
 BARRED = "H200"
@@ -120,17 +130,19 @@ def our_step(
     precision: str,
     device: torch.device,
     kind: type[DeviceStep] | None = None,
+    method: str = "kt",
 ) -> OurStep:
-    """A whole step of method kt as a run takes it; `kind` is recorded on CUDA unless given."""
+    """A whole step of a method as a run takes it; `kind` is recorded on CUDA unless given."""
     settings = TrainSettings(
-        method="kt", model=case.name, epochs=100, batch_size=case.B, lr=1e-3, width=case.width, precision=precision,
+        method=method, model=case.name, epochs=100, batch_size=case.B, lr=1e-3, width=case.width, precision=precision,
         augmentation="crop",
     )  # fmt: skip
-    data = data_class(shards, settings, device=device, needs_static=True, residence="device")
-    method = find_method("kt")(settings, steps=settings.epochs * data.steps_per_epoch)
+    chosen = find_method(method)
+    data = data_class(shards, settings, device=device, needs_static=chosen.needs_static, residence="device")
+    made = chosen(settings, steps=settings.epochs * data.steps_per_epoch)
     net = make_network(network_arguments(settings, shards), seed=0).to(device).train()
     optimizer = make_optimizer(net, settings, device=device)
-    update = TrainStep(net, optimizer, method, data, settings, Distributed(), device)
+    update = TrainStep(net, optimizer, made, data, settings, Distributed(), device)
     kind = kind or (CudaGraphStep if device.type == "cuda" else DeviceStep)
     sums, finite = EpochSums(case.T, device), FiniteWatch(net, device)
     step = kind(update, sums, finite, batch_size=case.B, device=device)
@@ -264,10 +276,51 @@ class Bench:
                 )
             self.attempt(f"{case.what}: from memory", lambda: self._against_memory(case, shards, step, how, many))
 
-    def _first(self, case: Case, shards: ShardSet, precision: str) -> tuple[Callable[[int], None], float]:
+    def one_stream(self, case: Case, shards: ShardSet, python: str | None) -> None:
+        """Recordings alone: beside SpikingJelly where there is a Python that has it, and against memory."""
+        precision, device = self.given.precision, self.device
+        backend = next(name for name in runnable(device, TYPES[precision] or torch.float32) if name not in self.failed)
+        with backends.use(backend):
+            first = self.attempt(
+                f"{case.what}: our step", lambda: self._first(case, shards, precision, method="event_only")
+            )
+            if first is None:
+                return
+            how = f"({backend}, {precision}{', graph' if device.type == 'cuda' else ''}, from shards)"
+            many = 1 if self.given.small else repeats_for(first[0], device)
+            if python:
+                self.attempt(f"{case.what}: SpikingJelly", lambda: self._beside(python, case, *first, how, many))
+            else:
+                self.attempt(
+                    f"{case.what}: from memory",
+                    lambda: self._against_memory(case, shards, first[0], how, many, method="event_only"),
+                )
+
+    def _beside(
+        self, python: str, case: Case, ours: Callable[[int], None], our_peak: float, how: str, many: int
+    ) -> None:
+        precision, device = self.given.precision, self.device
+        speed, memory = BARS_ONE_STREAM
+        with Peer(python, case, streams=1, device=device.type, precision=precision) as peer:
+            peer.steps(1)
+            started = time.perf_counter()
+            peer.steps(1)
+            few = 1 if self.given.small else max(1, min(2000, round(SECONDS / (time.perf_counter() - started))))
+            label = f"SpikingJelly ({peer.backend}, {precision})"
+            row = Row(case.what, how, label, "samples", case.B * many, case.B * few, bars=(None, speed))
+            compare(row, timed(ours, device, many), lambda _: peer.steps(few), rounds=self.given.rounds)
+            row.peak = share_of_peak(case, statistics.median(row.speeds[0]), self.facts.get("gpu", ""), streams=1)
+            self.add(row)
+            if device.type == "cuda":
+                quantities = our_peak, peer.megabytes
+                self.add(Row(f"peak memory: {case.what}", "", label, "MB", quantities=quantities, bars=(None, memory)))
+
+    def _first(
+        self, case: Case, shards: ShardSet, precision: str, *, method: str = "kt"
+    ) -> tuple[Callable[[int], None], float]:
         """Our step, taken once, and the peak memory of that."""
         with peak(self.device) as our_peak:
-            step = our_step(case, shards, TrainingBatches, precision=precision, device=self.device)
+            step = our_step(case, shards, TrainingBatches, precision=precision, device=self.device, method=method)
             step(0)
         return step, our_peak[0]
 
@@ -282,7 +335,7 @@ class Bench:
         bars = BARS[case.name] if theirs == "fp32" else (None, None)
         row = Row(case.what, how, label, "samples", case.B * many, B * few, bars=bars)
         compare(row, timed(ours, device, many), timed(step, device, few), rounds=self.given.rounds)
-        row.ours += share_of_peak(case, statistics.median(row.speeds[0]), self.facts.get("gpu", ""))
+        row.peak = share_of_peak(case, statistics.median(row.speeds[0]), self.facts.get("gpu", ""))
         self.add(row)
         if device.type == "cuda" and theirs == "fp32":
             quantities = our_peak, (their_peak - our_share) * case.B / B
@@ -296,10 +349,15 @@ class Bench:
             step(0)
         return step, their_peak[0]
 
-    def _against_memory(self, case: Case, shards: ShardSet, ours: Callable[[int], None], how: str, many: int) -> None:
-        held = our_step(case, shards, FirstBatch, precision=self.given.precision, device=self.device)
+    def _against_memory(
+        self, case: Case, shards: ShardSet, ours: Callable[[int], None], how: str, many: int, *, method: str = "kt"
+    ) -> None:
+        held = our_step(case, shards, FirstBatch, precision=self.given.precision, device=self.device, method=method)
         row = Row(case.what, how, "batches in memory", "samples", case.B * many, bars=(None, 0.95))
-        self.add(compare(row, timed(ours, self.device, many), timed(held, self.device, many), rounds=self.given.rounds))
+        compare(row, timed(ours, self.device, many), timed(held, self.device, many), rounds=self.given.rounds)
+        streams = 2 if method == "kt" else 1
+        row.peak = share_of_peak(case, statistics.median(row.speeds[0]), self.facts.get("gpu", ""), streams=streams)
+        self.add(row)
 
 
 def few_steps(case: Case) -> Case:
@@ -327,13 +385,14 @@ def largest(case: Case, make: Callable[[Case], Made]) -> tuple[int, Made]:
         print(f"{case.what}: out of memory, now with {B} samples", file=sys.stderr)
 
 
-def share_of_peak(case: Case, samples_per_second: float, gpu: str) -> str:
+def share_of_peak(case: Case, samples_per_second: float, gpu: str, *, streams: int = 2) -> str:
     """Which part of the card's arithmetic is used, in words; empty for a card whose peak is not known here."""
     found = next(((card, peak, kind) for card, (peak, kind) in PEAKS.items() if card in gpu), None)
     if found is None or case.name not in GFLOP:
         return ""
     card, teraflops, kind = found
-    return f", {samples_per_second * GFLOP[case.name] / 1e3 / teraflops:.0%} of {teraflops:g} TFLOP/s ({card}, {kind})"
+    reached = samples_per_second * GFLOP[case.name] * streams / 2 / 1e3
+    return f"{reached / teraflops:.0%} of {teraflops:g} TFLOP/s ({card}, {kind})"
 
 
 def failing(device: torch.device, cases: Sequence[str]) -> list[str]:
@@ -354,6 +413,7 @@ def failing(device: torch.device, cases: Sequence[str]) -> list[str]:
 def more_arguments(parser: argparse.ArgumentParser) -> None:
     """What this benchmark has besides."""
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only with --small")
+    parser.add_argument("--spikingjelly", metavar="PYTHON", help="of an environment that has it (default: this one)")
     parser.add_argument("--precision", choices=tuple(TYPES), default="bf16", help="of ours (default: bf16)")
 
 
@@ -374,15 +434,21 @@ def main() -> int:
     for name in bench.failed:
         bench.note(f"golden figures by {name}")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        for case in SMALL_CASES if given.small else CASES:
+        python = given.spikingjelly or (sys.executable if importlib.util.find_spec("spikingjelly") else None)
+        one_stream = SMALL_ONE_STREAM if given.small else ONE_STREAM
+        for number, case in enumerate((*(SMALL_CASES if given.small else CASES), *one_stream)):
             if time.monotonic() - began > LAST_START:
                 bench.note(f"{case.what}: left out, the others took too long")
                 continue
             shards = write_shards(
-                Path(folder) / case.name, recordings=2 * case.K if given.small else max(10 * case.B, case.K),
+                Path(folder) / str(number),
+                recordings=2 * case.K if given.small else max(10 * case.B, case.K),
                 classes=case.K, images=2 * case.K, size=case.size, time_bins=case.T,
             )  # fmt: skip
-            bench.case(case, shards)
+            if case in one_stream:
+                bench.one_stream(case, shards, python)
+            else:
+                bench.case(case, shards)
             if device.type == "cuda":
                 torch.cuda.empty_cache()
             print(f"{case.what}: done after {time.monotonic() - began:.0f} s", file=sys.stderr)

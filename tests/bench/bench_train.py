@@ -14,8 +14,6 @@ Axes: T time, B batch, C channels, H and W pixels, K classes.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -27,7 +25,7 @@ from rounds import Row, arguments, compare, report  # isort: skip  (sets the num
 import torch
 from made_shards import write_shards
 from step_by_step import StepByStep
-from training import DOMAIN, LR, Case, check_equal, kept, our_loss, stepper
+from training import DOMAIN, LR, Case, Peer, check_equal, kept, our_loss, stepper
 
 from spikebridge.models import backends
 from spikebridge.pipeline.shards.reader import ShardSet
@@ -70,45 +68,12 @@ def step_rows(case: Case, *, rounds: int, repeats: int, spikingjelly: str | None
     most = (None, 0.55 if barred else None)
     rows = [row, Row(f"kept for backward: {case.what}", "", "step by step", "MB", quantities=megabytes, bars=most)]
     if spikingjelly and case.name == "vgg_snn":
-        with Peer(spikingjelly, case) as peer:
+        with Peer(spikingjelly, case, threads=1) as peer:
             row = Row(f"step: {case.what}", kernel, "SpikingJelly multi-step", "samples", case.B, bars=(None, 1.0))
             rows.append(compare(row, our_step, peer.step, rounds=rounds, our_repeats=repeats, their_repeats=repeats))
             quantities = megabytes[0], peer.megabytes
             rows.append(Row(f"kept for backward: {case.what}", "", "SpikingJelly", "MB", quantities=quantities))
     return rows
-
-
-class Peer:
-    """SpikingJelly in its own process."""
-
-    def __init__(self, python: str, case: Case) -> None:
-        script = Path(__file__).with_name("spikingjelly_train.py")
-        self._process = subprocess.Popen(
-            [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        task = {name: getattr(case, name) for name in ("B", "T", "K", "size", "width")}
-        self.megabytes = self._ask(json.dumps({**task, "threads": 1}))["bytes"] / 1e6
-
-    def _ask(self, line: str) -> dict[str, float]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise SystemExit("SpikingJelly's process ended: run spikingjelly_train.py by hand to see why")
-        found: dict[str, float] = json.loads(answer)
-        return found
-
-    def step(self, _: int) -> None:
-        """One training step."""
-        self._ask("1")
-
-    def __enter__(self) -> Peer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()
 
 
 def batch_rows(shards: ShardSet, *, steps: int, rounds: int) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def write_shards(
         "settings": settings.as_dict(),
         "settings_sha256": settings.sha256,
         "classes": [f"class {number}" for number in range(classes)],
-        "sensor_size": [size, size, 2],
+        "sensor_size": [size, size],
         "shown_fraction": 1.0,
         "sample": {"axes": "TPHW", "shape": list(shape), "dtype": dtype.str},
         "splits": {
@@ -81,6 +82,9 @@ def write_shards(
         "events": {},
         "simulated": True,
         "pairing": {"kind": "class", "protocol": settings.protocol},
+        "listing_sha256": hashlib.sha256(b"").hexdigest(),  # no raw folder held anything
+        "rejected": 0,
+        "notes": [],
         "files": files,
     }
     manifest.write(folder, manifest.seal(content))

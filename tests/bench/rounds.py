@@ -47,6 +47,8 @@ class Row:
     quantities: tuple[float, float] | None = None
     bars: tuple[float | None, float | None] = (None, None)
     """What is to be reached: units per second, and the ratio; of quantities the most that ours and the ratio may be."""
+    peak: str = ""
+    """Which part of the machine's peak ours reaches, with the peak's name; empty where it is not known."""
 
     @property
     def ratios(self) -> list[float]:
@@ -206,8 +208,7 @@ def _told(
 ) -> tuple[str, list[tuple[str, ...]]]:
     head = "; ".join(f"{name} {value}" for name, value in facts.items())
     head += f"\none thread; rounds in turn: {given.rounds}; medians, and the ratio's quartiles"
-    table: list[tuple[str, ...]] = [("what", "ours", "theirs", "ratio", "bar")]
-    table += [(*row.cells(), row.judged()) for row in rows]
-    if not any(line[4] for line in table[1:]):
-        table = [line[:4] for line in table]
-    return head, table
+    table: list[tuple[str, ...]] = [("what", "ours", "theirs", "ratio", "of the peak", "bar")]
+    table += [(*row.cells(), row.peak, row.judged()) for row in rows]
+    used = [column for column in range(len(table[0])) if column < 4 or any(line[column] for line in table[1:])]
+    return head, [tuple(line[column] for column in used) for line in table]

@@ -2,11 +2,13 @@
 
 Its environment is the one that `spikingjelly_frames.py` describes. The same layers, step mode "m": convolutions see all
 time steps as one batch, neurons run over them in one autograd function of each layer. Its BatchNorm takes statistics
-over time too, so it computes something else; the loss is the published one, all time steps at once.
+over time too, so it computes something else; the loss is the published one, all time steps at once. With one stream it
+classifies recordings alone.
 
-Protocol: first line in, JSON {"B", "T", "K", "size", "width", "threads"}; then a line per round, a number of steps,
-answered by a line of JSON once they are done. The parent takes the time. The answer to the first line holds the bytes
-kept for backward.
+Protocol: first line in, JSON {"B", "T", "K", "size", "width"}, and where wanted "threads", "streams" (2), "device"
+("cpu") and "precision" ("fp32" or "bf16", by autocast); then a line per round, a number of steps, answered by a line of
+JSON once they are done. The parent takes the time. The answer to the first line holds the backend of the neurons, the
+fastest that runs, and the bytes kept for backward, on CUDA those allocated at most in a step.
 """
 
 from __future__ import annotations
@@ -31,11 +33,17 @@ def main() -> None:
 
     from spikebridge.models.output import TransferOutput
     from spikebridge.models.vgg import CONVOLUTIONS, POOLED
-    from spikebridge.train.losses import transfer_loss
+    from spikebridge.train.losses import classification_loss, transfer_loss
 
     task = json.loads(sys.stdin.readline())
-    torch.set_num_threads(task["threads"])
+    if "threads" in task:
+        torch.set_num_threads(task["threads"])
+    device, streams = torch.device(task.get("device", "cpu")), task.get("streams", 2)
+    narrow = {"fp32": None, "bf16": torch.bfloat16}[task.get("precision", "fp32")]
     case = Case("", "vgg_snn", K=task["K"], T=task["T"], B=task["B"], size=task["size"], width=task["width"])
+
+    # on CUDA one that its Triton kernels know
+    slope = surrogate.ATan if device.type == "cuda" else surrogate.PiecewiseQuadratic
 
     class Network(torch.nn.Module):
         def __init__(self) -> None:
@@ -48,8 +56,8 @@ def main() -> None:
                     layer.BatchNorm2d(wide),
                     neuron.LIFNode(
                         tau=2.0, v_threshold=0.5, v_reset=0.0, detach_reset=True,
-                        surrogate_function=surrogate.PiecewiseQuadratic(),
-                        store_v_seq=index == CONVOLUTIONS[-1][0],
+                        surrogate_function=slope(),
+                        store_v_seq=streams == 2 and index == CONVOLUTIONS[-1][0],
                     ),
                 ]  # fmt: skip
                 if index in POOLED:
@@ -62,6 +70,11 @@ def main() -> None:
             self.coefficients = torch.nn.Parameter(torch.ones(case.T))
             functional.set_step_mode(self.encoder, "m")
 
+        def classify(self, event: torch.Tensor) -> torch.Tensor:
+            functional.reset_net(self.encoder)
+            logits: torch.Tensor = self.heads[1](self.encoder(event).flatten(2))
+            return logits
+
         def forward(self, static: torch.Tensor, event: torch.Tensor) -> TransferOutput:
             logits, features = [], []
             for frames, head in zip((static, event), self.heads, strict=True):
@@ -71,20 +84,47 @@ def main() -> None:
             return TransferOutput(*logits, torch.stack(features).permute(2, 0, 1, 3))
 
     torch.manual_seed(0)
-    net = Network().train()
-    static, event, labels = case.batch(case.B, torch.float32)
+    net = Network().train().to(device)
+    static, event, labels = (each.to(device) for each in case.batch(case.B, torch.float32))
 
     def loss() -> torch.Tensor:
-        return transfer_loss(net(static, event), labels, net.coefficients, domain_coefficient=DOMAIN).total
+        with torch.autocast(device.type, dtype=narrow, enabled=narrow is not None):
+            if streams == 2:
+                out = net(static, event)
+                return transfer_loss(out, labels, net.coefficients, domain_coefficient=DOMAIN).total
+            logits = net.classify(event)
+        return classification_loss(logits.float(), labels, tet=True)
 
-    with kept(list(net.parameters())) as held:
-        held_by = loss()
-    print(json.dumps({"bytes": sum(held.values())}), flush=True)
-    del held_by
-    step = stepper(loss, net.parameters())
+    def fastest() -> str:
+        for backend in ("triton", "cupy"):
+            try:
+                functional.set_backend(net, backend)
+                loss().backward()
+            except Exception:  # whatever it lacks, the next one is tried
+                continue
+            return backend
+        functional.set_backend(net, "torch")
+        return "torch"
+
+    backend = fastest() if device.type == "cuda" else "torch"
+    step = stepper(loss, net.parameters(), **({"fused": True} if device.type == "cuda" else {}))
+    if device.type == "cuda":
+        step(0)
+        torch.cuda.reset_peak_memory_stats()
+        step(0)
+        torch.cuda.synchronize()
+        most = torch.cuda.max_memory_allocated()
+    else:
+        with kept(list(net.parameters())) as held:
+            held_by = loss()
+        most = sum(held.values())
+        del held_by
+    print(json.dumps({"bytes": most, "backend": backend}), flush=True)
     for line in sys.stdin:
         for number in range(int(line)):
             step(number)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         print(json.dumps({"done": True}), flush=True)
 
 

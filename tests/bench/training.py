@@ -5,9 +5,13 @@ Axes: T time, B batch, C channels, H and W pixels, K classes.
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from step_by_step import StepByStep
@@ -101,3 +105,47 @@ def kept(parameters: Iterable[nn.Parameter]) -> Iterator[dict[int, int]]:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         yield found
+
+
+class Peer:
+    """SpikingJelly in its own process.
+
+    Args:
+        python: of an environment that has it.
+        case: network and batch.
+        how: more of its task, see `spikingjelly_train.py`.
+    """
+
+    def __init__(self, python: str, case: Case, **how: object) -> None:
+        script = Path(__file__).with_name("spikingjelly_train.py")
+        self._process = subprocess.Popen(
+            [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        task = {name: getattr(case, name) for name in ("B", "T", "K", "size", "width")}
+        found = self._ask(json.dumps({**task, **how}))
+        self.megabytes, self.backend = found["bytes"] / 1e6, found["backend"]
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise ChildProcessError("SpikingJelly's process ended: run spikingjelly_train.py by hand to see why")
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+    def step(self, _: int) -> None:
+        """One training step."""
+        self._ask("1")
+
+    def steps(self, number: int) -> None:
+        """Several, waited for at the end."""
+        self._ask(str(number))
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
