@@ -9,7 +9,9 @@ stands below is what users need most, imported at first use, because torch takes
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,3 +53,9 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """Names for completion."""
     return sorted({*globals(), *_HOMES})
+
+
+if not os.access(os.path.dirname(__file__), os.W_OK):  # before anything imports numba
+    from spikebridge.pipeline.base.places import place_compiled_code
+
+    place_compiled_code(Path(__file__).parent)

@@ -68,8 +68,11 @@ class Commands(click.Group):
             raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            what = f"{where}{error.strerror or error}. Nothing half-written was kept"
-            raise failure(f"{what}; once that is mended, the same command continues.") from error
+            notes = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
+            again = "Once that is mended, the same command continues."
+            raise failure(f"{where}{error.strerror or error}.{notes} {again}") from error
+        except MemoryError as error:
+            raise failure("there is not enough memory for this. What is finished stays.") from error
         except (KeyboardInterrupt, click.Abort):
             click.echo("Interrupted. What is finished stays; the same command continues.", err=True)
             ctx.exit(INTERRUPTED)

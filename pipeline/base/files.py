@@ -22,6 +22,9 @@ PARTIAL_SUFFIX = ".partial"
 PART_BYTES = 2**18
 """What is read of a file at a time to be hashed: it stays in the cache of a core."""
 
+UNHARMED = "Nothing half-written was kept."
+"""Note of the errors of `replacing`."""
+
 SETTLED_NS = 2 * 10**9
 """Age of a file's last change from which on its stamps tell changes apart."""
 
@@ -53,8 +56,13 @@ def replacing(path: Path, *, sole_writer: bool = False, flush: bool = True) -> I
                 _flush(path.parent, os.O_RDONLY)
     except BaseException as error:
         partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say where
-            raise OSError(error.errno, error.strerror, str(path)) from error
+        if not isinstance(error, OSError):
+            raise
+        if error.filename in (None, str(partial)):  # a full disk does not say where
+            named = OSError(error.errno, error.strerror, str(path))
+            named.add_note(UNHARMED)
+            raise named from error
+        error.add_note(UNHARMED)
         raise
 
 

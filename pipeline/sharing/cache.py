@@ -26,6 +26,7 @@ from threading import Event
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, FileLock, sha256_once, write_bytes
 from spikebridge.pipeline.base.installation import command
+from spikebridge.pipeline.base.places import cache_base
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import SHA256, SPLITS, checksums
 from spikebridge.pipeline.shards.reader import ShardSet
@@ -44,7 +45,7 @@ def cache_folder() -> Path:
     """Return the folder of all cached sets."""
     if configured := os.environ.get(FOLDER):
         return Path(configured).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "spikebridge"
+    return cache_base() / "spikebridge"
 
 
 def cache_bytes() -> int:

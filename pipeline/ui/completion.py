@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from spikebridge.pipeline.base.errors import SettingsError
+
 
 def install_completion(shell: str, script: str) -> list[Path]:
     """Install a completion script for fish, bash or zsh and return the files changed.
 
     fish loads it from its own folder; for bash and zsh a line in the start file does.
+
+    Raises:
+        SettingsError: the user has no home folder.
     """
-    home = Path.home()
+    home = Path(os.path.expanduser("~"))
+    if not home.is_absolute():
+        raise SettingsError(
+            "no home folder is known for this user; set HOME, or load what `completion` prints yourself."
+        )
     if shell == "fish":
         target = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "fish" / "completions"
     else:
