@@ -47,7 +47,7 @@ PACKAGES = {
         report      : data errors evaluation networks runs statistics
         trainer     : config data errors evaluation losses methods networks runs schedules signals
         studies     : config data errors evaluation methods networks report runs signals statistics trainer
-        verbs       : config errors evaluation export networks report runs signals studies trainer
+        verbs       : config errors evaluation export networks report runs signals statistics studies trainer
     """,
 }
 """From the ground up: a package, and those of its room that it imports."""

@@ -17,6 +17,16 @@ from typing import TypedDict
 
 CONFIDENCE = 0.95
 """Of every interval in a table."""
+FEW = 30
+"""Fewer held-out recordings than these bear no interval: one of them is worth more than 3 points."""
+
+
+def worth_of_one(count: int, split: str) -> str:
+    """Return what one recording of a small split is worth: `6 test recordings: each is 17 points`; empty for others."""
+    if not 0 < count < 100:
+        return ""
+    points = 100 / count
+    return f"{count} {split} recording{'s' * (count > 1)}: each is {points:.{0 if points >= 10 else 1}f} points"
 
 
 def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | None]:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from spikebridge.train.statistics import difference, student_quantile, student_share
+from spikebridge.train.statistics import difference, student_quantile, student_share, worth_of_one
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 10, 29, 100, 999])
@@ -44,3 +44,9 @@ def test_only_common_seeds_count():
     one = difference({0: 0.5}, {0: 0.25, 7: 1.0})
     assert (one["mean"], one["std"], one["low"], one["high"], one["n"]) == (0.25, None, None, None, 1)
     assert difference({0: 0.5}, {1: 0.5})["mean"] is None
+
+
+def test_what_one_recording_of_a_small_split_is_worth():
+    assert worth_of_one(6, "test") == "6 test recordings: each is 17 points"
+    assert worth_of_one(1, "validation") == "1 validation recording: each is 100 points"
+    assert worth_of_one(0, "test") == worth_of_one(100, "test") == ""

@@ -18,6 +18,7 @@ from spikebridge.train.report.sections.data import data
 from spikebridge.train.report.sections.domains import domains
 from spikebridge.train.report.sections.samples import most_confidently_wrong, samples
 from spikebridge.train.runs.result import RunResult
+from spikebridge.train.statistics import FEW, worth_of_one
 
 if TYPE_CHECKING:
     from spikebridge.pipeline.shards.reader import ShardSet
@@ -94,7 +95,9 @@ def summary(record: RunRecord) -> str:
     result, n = record.result, record.result.get("samples", {})
     test, tested = result.get("test_accuracy"), n.get("test", 0)
     headline = f"<b>{percent(test)}</b><span>test accuracy, {tested:,} samples</span>"
-    if test is not None and tested:
+    if test is not None and 0 < tested < FEW:
+        headline += f'<span class="note">{worth_of_one(tested, "test")}</span>'
+    elif test is not None and tested:
         low, high = wilson(test, tested)
         headline += (
             f'<span class="note">95 % interval {100 * low:.1f} to {100 * high:.1f} % from n alone (Wilson)</span>'

@@ -15,7 +15,7 @@ from spikebridge.train.methods import find_method
 from spikebridge.train.report.format import aligned, protocol_words, spread
 from spikebridge.train.runs.checkpoints import write_json
 from spikebridge.train.signals import StopRequest
-from spikebridge.train.statistics import difference, mean_and_std
+from spikebridge.train.statistics import FEW, difference, mean_and_std, worth_of_one
 from spikebridge.train.trainer.run import Progress, train
 
 FIGURES = ("test_accuracy", "validation_accuracy", "last_test_accuracy", "last_validation_accuracy")
@@ -138,9 +138,10 @@ def format_table(table: dict[str, Any]) -> str:
     for entry in table["differences"]:
         lines.append(
             f"{entry['method']} minus {entry['minus']}, seed by seed: {_cell(entry, 'test_accuracy', sign='+')} points"
-            + interval(entry["test_accuracy_interval"])
+            + (interval(entry["test_accuracy_interval"]) if table["samples"]["test"] >= FEW else "")
         )
     samples = table["samples"]
+    lines += filter(None, (worth_of_one(samples[split], split) for split in ("test", "validation")))
     lines += [
         f"{table['dataset']}{' (simulated events)' if table['simulated'] else ''}, "
         f"protocol {protocol_words(table['protocol'])}, "

@@ -19,6 +19,7 @@ from spikebridge.pipeline.ui.terminal import (
 from spikebridge.train.config.recipes import dump_recipe, load_recipe
 from spikebridge.train.runs.result import RunResult, accuracy_of
 from spikebridge.train.signals import stop_on_signals
+from spikebridge.train.statistics import worth_of_one
 from spikebridge.train.verbs.options import backend_option, checkpoint_option, device_option, set_option
 from spikebridge.train.verbs.report import write_run_report
 
@@ -118,6 +119,8 @@ def result_text(result: RunResult, run_path: Path) -> str:
         accuracy = accuracy_of(result, split)
         if accuracy is not None:
             lines.append(f"  {split + ' accuracy':20} {accuracy:.1%} of {samples[split]:,} recordings")
+            if worth := worth_of_one(samples[split], split):
+                lines.append(f"  {'':20} {worth}")
     lines += [
         f"  checkpoint           epoch {result['best_epoch']}: {result['selection']}",
         f"  run                  {run_path}",

@@ -43,6 +43,8 @@ def test_compare_resumes_and_reports(tmp_path, monkeypatch):
     assert "kt minus event_only" in text
     assert "simulated" in text
     assert "24 training, 9 validation, 12 test" in text
+    assert "12 test recordings: each is 8.3 points" in text
+    assert "interval" not in text  # of 12 recordings it would mean nothing
 
 
 def test_one_seed_has_no_deviation(tmp_path):
