@@ -19,7 +19,7 @@ def test_compare_resumes_and_reports(tmp_path, monkeypatch):
         calls.append(self.path.name)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        real(self, result)
+        return real(self, result)
 
     monkeypatch.setattr(RunFolder, "finish", stop)
     arguments = (shards, recipe, ["event_only", "kt"], [0, 1], out)
