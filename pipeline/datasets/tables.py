@@ -91,7 +91,8 @@ def read_labels(path: Path) -> list[LabelRow]:
         elif split not in ("", *SPLITS, UNUSED):
             problems.append(f"line {line}: split {split!r}, expected {', '.join(SPLITS)}, unused or nothing")
         else:
-            rows.append(LabelRow(line, row["file"], row["label"], interval, row.get("group") or "", split or None))
+            file = (row["file"] or "").replace("\\", "/").removeprefix("./")
+            rows.append(LabelRow(line, file, row["label"] or "", interval, row.get("group") or "", split or None))
     refuse_lines(path, problems)
     return rows
 
@@ -117,16 +118,26 @@ def read_class_map(path: Path, *, classes: Collection[str], image_classes: Colle
 
 def near_matches(classes: Collection[str], image_classes: Collection[str]) -> list[tuple[str, str]]:
     """Return classes without static images, and image classes that differ in case, spaces or signs alone."""
-
-    def folded(name: str) -> str:
-        return re.sub(r"[\W_]+", "", name.casefold())
-
-    unused = {folded(name): name for name in sorted(image_classes) if name not in classes}
+    unused = {_folded(name): name for name in sorted(image_classes) if name not in classes}
     return [
-        (name, unused[folded(name)])
+        (name, unused[_folded(name)])
         for name in sorted(classes)
-        if name not in image_classes and folded(name) and folded(name) in unused
+        if name not in image_classes and _folded(name) and _folded(name) in unused
     ]
+
+
+def near_twins(classes: Collection[str]) -> list[str]:
+    """Return pairs of classes that differ in case, spaces or signs alone: `Cat and cat`."""
+    first: dict[str, str] = {}
+    return [
+        f"{first[_folded(name)]} and {name}"
+        for name in sorted(classes)
+        if first.setdefault(_folded(name), name) != name and _folded(name)
+    ]
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def refuse_lines(path: Path, problems: list[str]) -> None:

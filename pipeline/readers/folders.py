@@ -36,6 +36,7 @@ from spikebridge.pipeline.datasets.tables import (
     FolderOptions,
     LabelRow,
     near_matches,
+    near_twins,
     read_class_map,
     read_labels,
     refuse_lines,
@@ -110,13 +111,17 @@ class Folders(PairReader):
             root, recordings = events_root, _list_labelled(events_root, self.options.labels, notes)
         else:
             root, entries = self._find(events_root, "events", recording_files.is_recording, recording_files.stem)
+            _refuse_crowds(root)
             recordings = [_as_recording(entry) for entry in _tested_subsets(entries, notes)]
         image_root, image_entries = self._find(static_root, "static", _is_image, lambda path: path.stem)
         image_entries = _tested_subsets(image_entries, [])
         classes = tuple(sorted({label for _, label in recordings}))
         images = self._list_images(image_entries, classes, notes)
         label = {name: i for i, name in enumerate(classes)}
+        if twins := near_twins(classes):
+            notes.append(f"class names that are nearly the same, and two classes here: {', '.join(twins)}")
         listed = [replace(r, label=label[name], group=self._group_of(r)) for r, name in recordings]
+        self._refuse_parted_files(listed)
         listed, pairing = self._join(listed, images, image_root)
         sensor_size, shown_fraction = _find_sensor(root)
         if sensor_size is None:
@@ -150,9 +155,14 @@ class Folders(PairReader):
             for folder in (root, root / side):
                 if folder.is_dir() and _list_entries(folder, belongs, stem, alone=alone):
                     return folder, _list_entries(folder, belongs, stem, alone=True)
-        found = self.find_root(
-            root, side, below=(), holds=lambda folder: bool(_list_entries(folder, belongs, stem, alone=False))
-        )
+        try:
+            found = self.find_root(
+                root, side, below=(), holds=lambda folder: bool(_list_entries(folder, belongs, stem, alone=False))
+            )
+        except LayoutError:
+            if side == "events" and root.is_dir():
+                _refuse_crowds(root)
+            raise
         return found, _list_entries(found, belongs, stem, alone=True)
 
     def _group_of(self, recording: Recording) -> str:
@@ -163,6 +173,8 @@ class Folders(PairReader):
         """
         if not self.options.group_by:
             return recording.group
+        if recording.group and not recording.interval:
+            raise SettingsError("--group-by and a column group of --labels: expected one of them.")
         group = self.options.group_of(recording.name)
         if group is None:
             raise SettingsError(
@@ -170,6 +182,20 @@ class Folders(PairReader):
                 "recording needs a group: widen the pattern, or name the groups in a table (--labels)."
             )
         return group
+
+    def _refuse_parted_files(self, recordings: list[Recording]) -> None:
+        """Refuse parts of one file that are of two groups: they share its first event, its light and its noise.
+
+        Raises:
+            SettingsError: there are some.
+        """
+        group_of = dict[Path, Recording]()
+        for recording in recordings:
+            if (other := group_of.setdefault(recording.path, recording)).group != recording.group:
+                raise SettingsError(
+                    f"--group-by {self.options.group_by!r}: {other.name} and {recording.name} are parts of one file "
+                    f"and would be of two groups ({other.group}, {recording.group}). Match what the file's own name says."
+                )
 
     def _list_images(self, entries: list[Entry], classes: tuple[str, ...], notes: list[str]) -> list[StaticImage]:
         """Return the images of classes that have recordings, as the class map joins them.
@@ -293,6 +319,23 @@ def _list_entries(
             )
         entries += sorted(of_class, key=lambda entry: entry.path.name if entry.path.parent == folder else entry.stem)
     return entries
+
+
+def _refuse_crowds(root: Path) -> None:
+    """Refuse a folder of several recordings below a class folder: which are of one sample, nothing says.
+
+    Raises:
+        LayoutError: there is one.
+    """
+    for _, _, _, folder in _list_classes(root):
+        for inner in list_folders(folder):
+            inside = [path.name for path in _list_paths(inner) if recording_files.is_recording(path)]
+            if len(inside) > 1:
+                raise LayoutError(
+                    f"{inner}: {len(inside)} recordings ({shorten(inside, most=3)}); below a class folder there may be "
+                    "a folder for each recording, with one in it. Move the others out, or name recordings and classes "
+                    "in a table with --labels FILE.csv."
+                )
 
 
 def _list_paths(folder: Path) -> list[Path]:

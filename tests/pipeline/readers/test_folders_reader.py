@@ -305,3 +305,35 @@ def test_an_interval_without_events_is_rejected_by_name(tmp_path):
     assert "no events from 9,000 to 9,900 us; the 40 of its file reach from 0 to 3,900 us" in done.rejects[0]["message"]
     lines = [json.loads(line) for line in (tmp_path / "set" / "rejects.jsonl").read_text().splitlines()]
     assert lines[0]["name"] == "day0/session@9000-9900"
+
+
+def test_several_recordings_in_a_folder_below_a_class_are_refused(tmp_path):
+    plain(tmp_path, count=2)
+    write(tmp_path, "cat/old/0000", 5)
+    assert "cat/old" in {r.name for r in listing(tmp_path, pairing="class").recordings}
+    write(tmp_path, "cat/old/0001", 6)
+    with pytest.raises(LayoutError, match=r"cat/old: 2 recordings \(0000\.npz, 0001\.npz\).*--labels"):
+        listing(tmp_path)
+    for name in ("cat", "dog"):
+        for i in range(2):
+            write(tmp_path / "nested", f"{name}/day/{i}", i)
+            photo(tmp_path / "nested", f"{name}/{i}", i)
+    with pytest.raises(LayoutError, match="cat/day: 2 recordings"):
+        listing(tmp_path / "nested")
+
+
+def test_classes_that_are_nearly_the_same_are_named(tmp_path):
+    plain(tmp_path, events=("cat", "Cat", "dog"), static=("cat", "Cat", "dog"), count=1)
+    assert "two classes here: Cat and cat" in listing(tmp_path).notes[0]
+
+
+def test_parts_of_a_file_are_never_of_two_groups(tmp_path):
+    rows = ["day0\\session.npz,0,1000,wave", "./day0/session.npz,1000,2000,clap", "day1/session,,,wave"]
+    table = labelled(tmp_path, rows, "file,start,end,label")
+    found = listing(tmp_path, labels=table, group_by=r"day\d")
+    assert [r.group for r in found.recordings] == ["day0", "day0", "day1"]
+    with pytest.raises(SettingsError, match=r"parts of one file and would be of two groups \(0, 1000\)"):
+        listing(tmp_path, labels=table, group_by=r"@(\d+)|day1")
+    table.write_text("file,label,group\nday0/session,wave,anna\n")
+    with pytest.raises(SettingsError, match="expected one of them"):
+        listing(tmp_path, labels=table, group_by="day")
