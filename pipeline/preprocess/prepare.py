@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
 from spikebridge.pipeline.base.files import sha256_file
 from spikebridge.pipeline.datasets.endings import count_endings, describe_endings
@@ -267,6 +268,12 @@ def prepare(
     if groups := {r.group for r in listing.recordings if r.group and r.name in split}:
         parted = parted_groups(listing.recordings, split)
         how = f"{len(parted):,} lie in more than one split" if parted else "no split parts one"
+        used = [r for r in listing.recordings if r.name in split]
+        if splits is None and len(used) > 1 and len({r.group for r in used}) == 1 and not any(r.subset for r in used):
+            raise LayoutError(
+                f"all {len(used):,} recordings are of one group ({show(min(groups))}), which no split may part, so "
+                f"that nothing could be tested; groups are {reader.card.groups or 'as given'}."
+            )
         note = f"{len(groups):,} groups of recordings ({reader.card.groups or 'as given'}); {how}"
         listing = replace(listing, notes=(*listing.notes, note))
     if not split:

@@ -194,7 +194,7 @@ class Folders(PairReader):
             if (other := group_of.setdefault(recording.path, recording)).group != recording.group:
                 raise SettingsError(
                     f"--group-by {self.options.group_by!r}: {other.name} and {recording.name} are parts of one file "
-                    f"and would be of two groups ({other.group}, {recording.group}). Match what the file's own name says."
+                    f"and would be of two groups ({other.group}, {recording.group}). Match the file's own name."
                 )
 
     def _list_images(self, entries: list[Entry], classes: tuple[str, ...], notes: list[str]) -> list[StaticImage]:

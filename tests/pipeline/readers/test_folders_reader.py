@@ -232,6 +232,8 @@ def test_a_list_of_splits_that_parts_a_group_is_refused(subjects, tmp_path):
 def test_group_by_must_fit(subjects):
     with pytest.raises(SettingsError, match="matches nothing in the recording cat/subject0_0"):
         listing(subjects, group_by="person")
+    with pytest.raises(LayoutError, match=r"all 24 recordings are of one group \(subject\), which no split may part"):
+        prepare(replace(WANTED, group_by="subject"), events_root=subjects / "events", static_root=subjects)
     with pytest.raises(SettingsError, match="no regular expression"):
         listing(subjects, group_by="(")
 
