@@ -76,13 +76,13 @@ BACKENDS = {"numba": _numba_obstacle, "triton": _triton_obstacle, "torch": _torc
 
 
 def _preferred(x: Tensor, rule: FiringRule) -> str:
-    """The first that can run, Triton's interpreter aside."""
+    """Return the first that can run, Triton's interpreter aside."""
     offered = (name for name in BACKENDS if name != "triton" or x.device.type == "cuda")
     return next(name for name in offered if not BACKENDS[name](x, rule))
 
 
 def choose(x: Tensor, rule: FiringRule) -> str:
-    """Name of the backend that will run on `x`.
+    """Return the name of the backend that will run on `x`.
 
     Raises:
         BackendError: the one asked for with `use` cannot.
@@ -96,7 +96,7 @@ def choose(x: Tensor, rule: FiringRule) -> str:
 
 
 def computes_by_triton(device: torch.device) -> bool:
-    """Whether Triton computes on a device what is no neuron: where it is asked for, and by default on CUDA."""
+    """Say whether Triton computes on a device what is no neuron: where it is asked for, and by default on CUDA."""
     chosen = _chosen.get() == "triton" or (_chosen.get() == "auto" and device.type == "cuda")
     return chosen and importlib.util.find_spec("triton") is not None
 
@@ -132,6 +132,6 @@ def record() -> Iterator[Counter[str]]:
 
 
 def count_launch(name: str) -> None:
-    """Called by the kernels' own entry points, so that the count says what ran and not what was planned."""
+    """Count a layer; the kernels' own entry points do, so that the count says what ran and not what was planned."""
     if (counter := _launches.get()) is not None:
         counter[name] += 1

@@ -12,7 +12,7 @@ NETWORKS: dict[str, type[TransferNetwork]] = {}
 
 
 def network(name: str) -> Callable[[type[TransferNetwork]], type[TransferNetwork]]:
-    """Decorator that registers a network class; a name that is taken raises ValueError."""
+    """Register a network class, as a decorator; a name that is taken raises ValueError."""
     return register(NETWORKS, name)
 
 
@@ -30,7 +30,7 @@ def build_model(
     input_size: int | Sequence[int] | None = None,
     feature: str = "published",
 ) -> TransferNetwork:
-    """A network with fresh weights.
+    """Build a network with fresh weights.
 
     Args:
         name: "vgg_snn", "resnet18_snn", "resnet34_snn", "scnn" or "nmnist_snn".

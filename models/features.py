@@ -26,7 +26,7 @@ space of what the network publishes (VGG: of the potential after reset; ResNet: 
 
 
 def resolve(feature: str, *, network: str, published: str, spatial: bool) -> str:
-    """The feature that a network compares.
+    """Return the feature that a network compares.
 
     Args:
         feature: one of `FEATURES`.
@@ -53,7 +53,7 @@ def fire_aligned(
     streams: Sequence[int] = (),
     pool: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """`fire`, and what the alignment compares of these neurons.
+    """Run `fire`, and return what the alignment compares of these neurons too.
 
     The potential before reset is not stored by any kernel: it is charged once more from the potential after the step
     before, so every backend has it, at the price of a normalisation that is not fused.

@@ -73,7 +73,7 @@ class Plan:
 
 
 def _frames(x: Tensor) -> Array:
-    """[B,S,T,...], which lies channels-last, as [R,T,N] in the order of memory; bfloat16 as its bits."""
+    """Return [B,S,T,...], which lies channels-last, as [R,T,N] in the order of memory; bfloat16 as its bits."""
     if x.ndim == 6:
         x = x.permute(0, 1, 2, 4, 5, 3)  # [B,S,T,H,W,C]
     x = x.detach().view(-1, x.shape[2], math.prod(x.shape[3:]))
@@ -85,13 +85,13 @@ def _computed_in(x: Tensor) -> torch.dtype:
 
 
 def _row(x: Tensor) -> tuple[int, int]:
-    """L and C of [B,S,T,C,H,W], or F and F of [B,S,T,F]."""
+    """Return L and C of [B,S,T,C,H,W], or F and F of [B,S,T,F]."""
     C = x.shape[3]
     return (C * x.shape[5] if x.ndim == 6 else C), C
 
 
 def _scalars(kind: type, k: Tensor | float, rule: FiringRule) -> tuple[Any, ...]:
-    """k, leak, the potential above which a neuron fires, threshold and soft, in the type that is computed in."""
+    """Return k, leak, the potential above which a neuron fires, threshold and soft, in the type that is computed in."""
     k, leak, threshold, soft = map(kind, (float(k), rule.leaky, rule.threshold, not rule.hard_reset))
     # where the threshold itself fires, what is above the number before it
     limit = np.nextafter(threshold, kind(0)) if rule.surrogate.fires_at_threshold else threshold
@@ -99,12 +99,12 @@ def _scalars(kind: type, k: Tensor | float, rule: FiringRule) -> tuple[Any, ...]
 
 
 def _across(part: Tensor, x: Tensor) -> Array:
-    """What there is of each channel, [S,T,C], for a whole row of x: [S,T,L] in the type that is computed in."""
+    """Repeat what there is of each channel, [S,T,C], for a row of x: [S,T,L] in the type that is computed in."""
     return part.to(_computed_in(x)).repeat(1, 1, x.shape[5]).numpy()
 
 
 def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, norm: Norm | None) -> tuple[Tensor, ...]:
-    """Scale, shift and mean [S,T,C] of a layer's normalisation."""
+    """Return scale, shift and mean [S,T,C] of a layer's normalisation."""
     assert weight is not None
     assert bias is not None
     assert norm is not None
@@ -119,7 +119,7 @@ class FusedFire(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, k: Tensor | float, plan: Plan
     ) -> tuple[Tensor, Tensor | None]:
-        """Spikes (pooled where planned) in the type of x, potential after reset (where planned) in float32 or more."""
+        """Return spikes (pooled where planned) in the type of x, the potential (where planned) in float32 or more."""
         frames, kind = _frames(x), NUMPY[x.dtype]
         nothing = np.empty((0, 0, 0), kind)
         scale = shift = np.empty((x.shape[1], 0, 0), kind)
@@ -143,7 +143,7 @@ class FusedFire(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor | None, grad_after: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Gradients of x, of the normalisation's weight and bias, and of a learned k."""
+        """Return the gradients of x, of the normalisation's weight and bias, and of a learned k."""
         x, weight, bias, learned_k = ctx.saved_tensors
         plan: Plan = ctx.plan
         frames, kind = _frames(x), NUMPY[x.dtype]
@@ -195,7 +195,7 @@ def _through_norm(x: Tensor, grad: Tensor, sums: Array, scale: Tensor, norm: Nor
 
 
 def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:
-    """Statistics of x [B,S,T,C,H,W], which in training move the running ones."""
+    """Compute the statistics of x [B,S,T,C,H,W], which in training move the running ones."""
     B, S, T, C, H, W = x.shape
     if not norm.training:
         mean, variance = (part[:, None].expand(S, T, C) for part in norm.running(streams))

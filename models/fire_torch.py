@@ -21,14 +21,14 @@ from spikebridge.models.normalization import StepNorm
 
 
 def charge(v: Tensor, x: Tensor, k: Tensor | float, rule: FiringRule) -> Tensor:
-    """Potential before the spike, from the one after the last reset `v` and the input `x` (same shapes)."""
+    """Return the potential before the spike, from the one after the last reset `v` and the input `x` (same shapes)."""
     if not rule.spiking:
         return x
     return v + ((x - v) if rule.leaky else x) * k
 
 
 def reset(v: Tensor, spikes: Tensor, rule: FiringRule) -> Tensor:
-    """Potential after the spike; `spikes` is 0 or 1 in the shape of `v`."""
+    """Return the potential after the spike; `spikes` is 0 or 1 in the shape of `v`."""
     return v * (1 - spikes) if rule.hard_reset else v - rule.threshold * spikes
 
 
@@ -39,7 +39,7 @@ class FireOverTime(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, k: Tensor | float, rule: FiringRule, potential: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Spikes, and the potential after reset where asked for, each in the shape of x [B,S,T,...]."""
+        """Return spikes, and the potential after reset where asked for, each in the shape of x [B,S,T,...]."""
         spikes = torch.empty_like(x)
         after = torch.empty_like(x) if potential else None
         v = torch.zeros_like(x[:, :, 0])
@@ -59,7 +59,7 @@ class FireOverTime(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor | None, grad_after: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Gradients of x, and of k where it is learned."""
+        """Return the gradients of x, and of k where it is learned."""
         x, learned_k = ctx.saved_tensors
         k, rule = (ctx.k if learned_k is None else learned_k), ctx.rule
         befores, spikes, starts = [], [], []

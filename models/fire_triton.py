@@ -92,26 +92,26 @@ def _accumulator(x: Tensor) -> torch.dtype:
 
 
 def _sizes(x: Tensor, plan: Plan) -> tuple[int, int, int]:
-    """H, W and C of a frame as the kernels see it: one row of channels where pixels need not be told apart."""
+    """Return H, W and C of a frame for the kernels: one row of channels where pixels need not be told apart."""
     if x.ndim == 6 and (plan.pool or plan.norm is not None):
         return x.shape[4], x.shape[5], x.shape[3]
     return 1, 1, math.prod(x.shape[3:])
 
 
 def _blocks(pixels: int, channels: int, tile: int) -> dict[str, int]:
-    """Tile of a program: channels first, then pixels."""
+    """Choose the tile of a program: channels first, then pixels."""
     wide = min(triton.next_power_of_2(channels), WIDEST if pixels > 1 else tile)
     high = min(triton.next_power_of_2(pixels), max(1, tile // wide))
     return {"BLOCK_P": high, "BLOCK_C": wide}
 
 
 def _grid(sequences: int, pixels: int, channels: int, blocks: dict[str, int]) -> tuple[int, int]:
-    """Programs that backward is shared among."""
+    """Return the programs that backward is shared among."""
     return sequences * triton.cdiv(pixels, blocks["BLOCK_P"]), triton.cdiv(channels, blocks["BLOCK_C"])
 
 
 def _rule(k: Tensor | float, rule: FiringRule) -> dict[str, Any]:
-    """The neurons' constants; K = 0 says that k lies in memory."""
+    """Return the neurons' constants; K = 0 says that k lies in memory."""
     return {
         "K": 0.0 if isinstance(k, Tensor) else float(k),
         "LEAKY": rule.leaky,
@@ -122,17 +122,17 @@ def _rule(k: Tensor | float, rule: FiringRule) -> dict[str, Any]:
 
 
 def _affine(norm: Norm | None, like: Tensor) -> tuple[Tensor, ...]:
-    """Scale, shift and mean [S,T,C] of a layer's normalisation; stand-ins that nobody reads without."""
+    """Return scale, shift and mean [S,T,C] of a layer's normalisation; stand-ins that nobody reads without."""
     return (like, like, like) if norm is None else (norm.scale, norm.shift, norm.mean)
 
 
 def _steps_and_channels(S: int, T: int, C: int) -> dict[str, int]:
-    """Tile of a program that looks at all steps of some channels."""
+    """Choose the tile of a program that looks at all steps of some channels."""
     return {"STEPS": triton.next_power_of_2(S * T), "BLOCK_C": min(triton.next_power_of_2(C), NARROW)}
 
 
 def _launch_forward(x: Tensor, k: Tensor | float, plan: Plan) -> tuple[Tensor, Tensor | None]:
-    """Spikes and potential, see `FusedFire.forward`."""
+    """Return spikes and potential, see `FusedFire.forward`."""
     H, W, C = _sizes(x, plan)
     R, T = x.shape[0] * x.shape[1], x.shape[2]
     shape = (*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2) if plan.pool else x.shape
@@ -166,7 +166,7 @@ class FusedFire(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, k: Tensor | float, plan: Plan
     ) -> tuple[Tensor, Tensor | None]:
-        """Spikes (pooled where planned) in the type of x, potential after reset (where planned) in float32 or more."""
+        """Return spikes (pooled where planned) in the type of x, the potential (where planned) in float32 or more."""
         spikes, after = _launch_forward(x, k, plan)
         learned = isinstance(k, Tensor)
         ctx.save_for_backward(x, weight, bias, k if learned else None)
@@ -177,7 +177,7 @@ class FusedFire(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor | None, grad_after: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Gradients of x, of the normalisation's weight and bias, and of a learned k."""
+        """Return the gradients of x, of the normalisation's weight and bias, and of a learned k."""
         x, weight, _, learned_k = ctx.saved_tensors
         plan: Plan = ctx.plan
         k: Tensor | float = ctx.k if learned_k is None else learned_k
@@ -235,7 +235,7 @@ class FusedFire(torch.autograd.Function):
 
 
 def _through_norm(x: Tensor, totals: Tensor, weight: Tensor, norm: Norm) -> tuple[Tensor, ...]:
-    """Gain, slant and offset [S,T,C], and the gradients of weight and bias [C], of sums [2,S,T,C] in float64.
+    """Return gain, slant and offset [S,T,C], and gradients of weight and bias [C], of sums [2,S,T,C] in float64.
 
     See the kernel.
     """
@@ -257,7 +257,7 @@ def _through_norm(x: Tensor, totals: Tensor, weight: Tensor, norm: Norm) -> tupl
 
 
 def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:
-    """Statistics of x [B,S,T,C,H,W], channels-last, which in training move the running ones."""
+    """Compute the statistics of x [B,S,T,C,H,W], channels-last, which in training move the running ones."""
     B, S, T, C, H, W = x.shape
     accumulator = _accumulator(x)
     if not norm.training:

@@ -15,12 +15,12 @@ from torch import Tensor
 
 
 def fold(sequences: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """[B,S,T,C,H,W] in `dtype`, channels-last, from S sequences [T,B,C,H,W]."""
+    """Return [B,S,T,C,H,W] in `dtype`, channels-last, from S sequences [T,B,C,H,W]."""
     return channels_last(torch.stack([frames.transpose(0, 1).to(dtype) for frames in sequences], dim=1))
 
 
 def fold_padded(sequences: Sequence[Tensor], dtype: torch.dtype, *, channels: int) -> Tensor:
-    """`fold` with channels of zeros behind those of the frames, up to a number of `channels`."""
+    """Do as `fold`, with channels of zeros behind those of the frames, up to a number of `channels`."""
     T, B, C, H, W = sequences[0].shape
     folded = empty_channels_last(sequences[0], (B, len(sequences), T, channels, H, W), dtype)
     if channels > C:
@@ -38,7 +38,7 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def empty_channels_last(x: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
-    """Memory for [B,S,T,C,H,W] channels-last, or for [B,S,T,F], on the device of x and in its type unless given."""
+    """Make room for [B,S,T,C,H,W] channels-last, or for [B,S,T,F], where x is, and in its type unless given."""
     dtype = x.dtype if dtype is None else dtype
     if len(shape) != 6:
         return x.new_empty(shape, dtype=dtype)

@@ -33,7 +33,7 @@ _summing = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"re
 
 
 def widened(x, scratch):
-    """The numbers x [n] as they are computed with: themselves, or from 16 bits in scratch [n or more]."""
+    """Return the numbers x [n] as they are computed with: themselves, or from 16 bits in scratch [n or more]."""
     raise NotImplementedError
 
 
@@ -52,7 +52,7 @@ def _widened(x, scratch):
 
 
 def room(out, scratch):
-    """Where numbers for out [n] are computed: there, or for 16 bits in scratch [n or more]; `keep` comes behind."""
+    """Return where numbers for out [n] are computed: there, or for 16 bits in scratch [n or more]; then `keep`."""
     raise NotImplementedError
 
 
@@ -83,13 +83,13 @@ def _keep(numbers, out):
 
 @_plain
 def band_height(row, height):
-    """Rows of a band: an even number, so that no pair to be pooled is torn apart, unless there is only one."""
+    """Return the rows of a band: an even number, so that no pair to be pooled is torn apart, or the only one."""
     return min(height, 2 * max(1, BAND // (2 * row)))
 
 
 @_plain
 def normalize(x, scale, shift, y):
-    """Several rows of x [n], times scale plus shift [L], into y [n]."""
+    """Write several rows of x [n], times scale plus shift [L], into y [n]."""
     L = scale.shape[0]
     for start in range(0, x.shape[0], L):
         row, out = x[start : start + L], y[start : start + L]
@@ -99,14 +99,14 @@ def normalize(x, scale, shift, y):
 
 @_plain
 def charge(y, v, k, leak, before):
-    """Potential before reset [n] from the one after the last step `v` and the input `y`; leak 1 leaks, 0 does not."""
+    """Compute the potential before reset [n] from the one after the last step `v` and the input `y`; leak is 1 or 0."""
     for p in range(y.shape[0]):
         before[p] = v[p] + (y[p] - leak * v[p]) * k
 
 
 @_plain
 def fire(before, limit, spikes):
-    """Spikes [n] where the potential is above the limit."""
+    """Write spikes [n] where the potential is above the limit."""
     one, zero = before.dtype.type(1), before.dtype.type(0)
     for p in range(before.shape[0]):
         spikes[p] = one if before[p] > limit else zero
@@ -114,7 +114,7 @@ def fire(before, limit, spikes):
 
 @_plain
 def settle(before, limit, threshold, soft, v):
-    """Potential [n] after reset; soft 1 subtracts the threshold, 0 resets to 0."""
+    """Write the potential [n] after reset; soft 1 subtracts the threshold, 0 resets to 0."""
     for p in range(before.shape[0]):
         v[p] = (before[p] - threshold) * soft if before[p] > limit else before[p]
 
@@ -175,7 +175,7 @@ def add(x, out):
 
 @_plain
 def slope(kind, alpha, threshold, before, out):
-    """Surrogate derivative [n] at the potential before reset; `kind` as in `backends.SURROGATE_CODES`."""
+    """Write the surrogate derivative [n] at the potential before reset; `kind` as in `backends.SURROGATE_CODES`."""
     n = before.shape[0]
     zero, one, half = before.dtype.type(0), before.dtype.type(1), before.dtype.type(0.5)
     if kind == 0:
@@ -201,7 +201,7 @@ def slope(kind, alpha, threshold, before, out):
 def forward(
     x, scale, shift, k, leak, limit, threshold, soft, row, channels, pooled, spikes, potential, lo, hi
 ):  # fmt: skip
-    """Spikes [R,T,N or pooled N] and, unless it is empty, the potential after reset [R,T,N].
+    """Write spikes [R,T,N or pooled N] and, unless it is empty, the potential after reset [R,T,N].
 
     x [R,T,N]; scale, shift [S,T,L], with no numbers in them where nothing is normalised; row = L. x and spikes may have
     16 bits; what is computed with has the type of scale.
@@ -243,7 +243,7 @@ def forward(
 
 @_plain
 def step_back(before, push, k, leak, limit, soft, carried, grad_y):
-    """One step backwards: gradient of the neurons' input y [n], and of the potential they started from (carried [n]).
+    """Go one step back: gradient of the neurons' input y [n], and of the potential they started from (carried [n]).
 
     push [n]: gradient of the spikes times the surrogate derivative. carried [n]: that of the potential after reset,
     whose own derivative is 1, or `soft` where it spiked; the spike in it is a constant.
@@ -268,7 +268,7 @@ def sum_norm(grad_y, x, mean, plain, centred):
 
 @_summing
 def sum_gain(grad_y, before, start, k):
-    """Part of the gradient of k: before = start + (y - leak start) k."""
+    """Return a part of the gradient of k: before = start + (y - leak start) k."""
     total = grad_y.dtype.type(0)
     for p in range(before.shape[0]):
         total += grad_y[p] * (before[p] - start[p])
@@ -277,7 +277,7 @@ def sum_gain(grad_y, before, start, k):
 
 @_plain
 def by_channel(row, out):
-    """Sums over W of a row [W*C] into out [C]."""
+    """Write the sums over W of a row [W*C] into out [C]."""
     C = out.shape[0]
     out[:] = 0
     for start in range(0, row.shape[0], C):
@@ -290,7 +290,7 @@ def backward(
     x, scale, shift, mean, k, leak, limit, threshold, soft, kind, alpha, row, channels, pooled,
     grad_spikes, grad_after, grad_y, sums, grad_k, lo, hi,
 ):  # fmt: skip
-    """Gradient of the neurons' input y = x scale + shift [R,T,N]; potential and spikes are computed again.
+    """Write the gradient of the neurons' input y = x scale + shift [R,T,N]; potential and spikes are computed again.
 
     x and grad_spikes may have 16 bits, the others have the type of scale, in which everything is computed.
     grad_spikes and grad_after are empty where there is no gradient. sums [2,R,T,C] (of the gradient, and of the
@@ -357,7 +357,7 @@ def add_squares(x, mean, out):
 
 @_plain
 def moments(x, like, row, sums, squares, lo, hi):
-    """Per frame and channel the sum [R,T,C] and the sum of squares about the frame's own mean [R,T,C], in float64.
+    """Write each frame's sum [R,T,C], and its sum of squares about its own mean [R,T,C], by channel, in float64.
 
     Rows are added up in the type of `like`.
     """
@@ -381,7 +381,7 @@ def moments(x, like, row, sums, squares, lo, hi):
 
 @_plain
 def normalize_backward(x, grad, scale, slant, offset, lo, hi):
-    """In place: grad [R,T,N] <- scale grad + slant x + offset, the three [S,T,L]."""
+    """Turn in place: grad [R,T,N] <- scale grad + slant x + offset, the three [S,T,L]."""
     T, N = x.shape[1:]
     L = scale.shape[2]
     scratch = np.empty(L, scale.dtype)

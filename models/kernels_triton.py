@@ -20,7 +20,7 @@ import triton.language as tl
 
 @triton.jit
 def charge(v, y, k, LEAKY: tl.constexpr):
-    """Potential before the spike, from the one after the last reset and the input y."""
+    """Return the potential before the spike, from the one after the last reset and the input y."""
     if LEAKY:
         charged = v + (y - v) * k
     else:
@@ -30,7 +30,7 @@ def charge(v, y, k, LEAKY: tl.constexpr):
 
 @triton.jit
 def crosses(u, AT_THRESHOLD: tl.constexpr):
-    """Where the potential minus the threshold spikes."""
+    """Say where the potential minus the threshold spikes."""
     if AT_THRESHOLD:
         fires = u >= 0
     else:
@@ -40,7 +40,7 @@ def crosses(u, AT_THRESHOLD: tl.constexpr):
 
 @triton.jit
 def reset(before, fires, THRESHOLD: tl.constexpr, HARD: tl.constexpr):
-    """Potential after the spike."""
+    """Return the potential after the spike."""
     if HARD:
         after = tl.where(fires, 0.0, before)
     else:
@@ -50,7 +50,7 @@ def reset(before, fires, THRESHOLD: tl.constexpr, HARD: tl.constexpr):
 
 @triton.jit
 def slope(u, KIND: tl.constexpr, ALPHA: tl.constexpr):
-    """Surrogate derivative; KIND as in `backends.SURROGATE_CODES`."""
+    """Return the surrogate derivative; KIND as in `backends.SURROGATE_CODES`."""
     if KIND == 0:
         found = tl.maximum(ALPHA - ALPHA * ALPHA * tl.abs(u), 0.0)
     elif KIND == 1:
@@ -82,7 +82,7 @@ def one_step(
     ACC: tl.constexpr, POTENTIAL: tl.constexpr, LEAKY: tl.constexpr, HARD: tl.constexpr,
     THRESHOLD: tl.constexpr, AT_THRESHOLD: tl.constexpr,
 ):  # fmt: skip
-    """One step of a tile: potential after reset, and spikes (0 outside), in ACC."""
+    """Take one step of a tile: potential after reset, and spikes (0 outside), in ACC."""
     places = pixels[:, None] * C + channels[None, :]
     y = tl.load(frame + places, mask=inside, other=0.0).to(ACC) * a + d
     before = charge(v, y, k, LEAKY)
@@ -100,7 +100,7 @@ def forward(
     POTENTIAL: tl.constexpr, LEAKY: tl.constexpr, HARD: tl.constexpr, THRESHOLD: tl.constexpr,
     AT_THRESHOLD: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Spikes [R,T,P or pooled P,C] and the potential after reset [R,T,P,C].
+    """Write spikes [R,T,P or pooled P,C] and the potential after reset [R,T,P,C].
 
     scale, shift [S,T,C]; K is the share k, or 0 where it is read from learned_k. With POOL a tile's places are 2x2
     windows, those of an odd last row or column included: they have a potential and no pooled value.
@@ -168,7 +168,7 @@ def backward(
     LEAKY: tl.constexpr, HARD: tl.constexpr, THRESHOLD: tl.constexpr, AT_THRESHOLD: tl.constexpr,
     KIND: tl.constexpr, ALPHA: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Backward of a tile, with g = the gradient of y = x scale + shift.
+    """Go backward through a tile, with g = the gradient of y = x scale + shift.
 
     With SUMS, over the tile's pixels and into a row of its own: sums [2,R*tiles,T,C] of g and of g (x - mean) where
     NORM, and grad_k [R*tiles, channel tiles] where k is learned. With GRAD_X, grad_x [R,T,P,C] = gain g + slant x +
@@ -273,7 +273,7 @@ def moments(
     T: tl.constexpr, ACC: tl.constexpr, TILES: tl.constexpr, AHEAD: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Mean [chunks,S,T,C] and sum of squares about it, of chunks of TILES * BLOCK_N pixels of a (stream, step).
+    """Write mean [chunks,S,T,C] and sum of squares about it, of chunks of TILES * BLOCK_N pixels of a (stream, step).
 
     Sums are taken about the mean of the chunk's first tile, so that a mean far from 0 costs no digits.
     """
@@ -424,7 +424,7 @@ def through_norm(
     totals, scale, mean, inverse, gain, slant, offset, grad_weight, grad_bias, S, C, count,
     T: tl.constexpr, CONSTANT: tl.constexpr, POOLED: tl.constexpr, STEPS: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Gain, slant and offset [S,T,C], and the gradients of weight and bias [C]; one launch.
+    """Write gain, slant and offset [S,T,C], and the gradients of weight and bias [C]; one launch.
 
     gain g + slant x + offset leads from the gradient g behind the normalisation to the one before it. totals [2,S,T,C]
     float64: sums over batch and pixels of g, and of g times the centred input. count: values that each statistic was

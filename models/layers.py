@@ -79,7 +79,7 @@ _MASK = 0xFFFFFFFF
 
 
 def _scramble(h: Tensor) -> Tensor:
-    """In place: a bijection of 32-bit integers (kept in int64) that spreads every bit over all.
+    """Apply in place a bijection of 32-bit integers (kept in int64) that spreads every bit over all.
 
     Source: the finaliser of MurmurHash3 (A. Appleby, public domain).
     """
@@ -92,7 +92,7 @@ def _scramble(h: Tensor) -> Tensor:
 
 
 def keep_mask(seeds: Tensor, *, streams: Sequence[int], time_steps: int, features: int, salt: int, p: float) -> Tensor:
-    """Dropout mask [B,S,T,F] (bool, True = kept) as a pure function of every sample's own seed.
+    """Make the dropout mask [B,S,T,F] (bool, True = kept) as a pure function of every sample's own seed.
 
     The mask of a sample depends neither on its place in the batch nor on the other stream's presence nor on the
     device, and every time step has its own.
@@ -132,7 +132,7 @@ class SequenceDropout(nn.Module):
         self.p, self.salt = p, salt
 
     def forward(self, x: Tensor, streams: Sequence[int], seeds: Tensor | None) -> Tensor:
-        """Frames [B,S,T,F] with features dropped in training mode; seeds [B] int64, or None for torch's generator."""
+        """Drop features of [B,S,T,F] in training mode; seeds [B] int64, or None for torch's generator."""
         if seeds is None or not self.training:
             return F.dropout(x, self.p, self.training)
         T, features = x.shape[2:]

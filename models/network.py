@@ -60,7 +60,7 @@ class NetworkSettings:
                 raise ModelError(f"{name} is {getattr(self, name)}; expected a positive number.")
 
     def scaled(self, channels: int) -> int:
-        """A published number of channels times `width`."""
+        """Return a published number of channels times `width`."""
         return max(1, round(channels * self.width))
 
 
@@ -121,26 +121,26 @@ class TransferNetwork(nn.Module):
         return {name: node.count for name, node in self._nodes().items() if node.count}
 
     def make_node(self) -> Neuron:
-        """Neurons as the settings have them."""
+        """Make neurons as the settings have them."""
         return make_neuron(self.settings.neuron, surrogate=self.settings.surrogate, reset=self.settings.reset)
 
     def make_norm(self, channels: int) -> StepNorm:
-        """BatchNorm as the settings have it."""
+        """Make a BatchNorm as the settings have it."""
         return StepNorm(channels, statistics=self.settings.statistics)
 
     def encode(self, x: Tensor, streams: Sequence[int], dropout_seeds: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Input of the heads [B,S,T,...] and alignment features [B,S,T,...] of frames [B,S,T,C,H,W]."""
+        """Return the input of the heads [B,S,T,...] and alignment features [B,S,T,...] of frames [B,S,T,C,H,W]."""
         raise NotImplementedError
 
     def classify(self, hidden: Tensor, stream: int) -> Tensor:
-        """Logits [B,T,K] of one stream from its [B,T,F]."""
+        """Return the logits [B,T,K] of one stream from its [B,T,F]."""
         logits: Tensor = self.get_submodule(("static_head", "event_head")[stream])(hidden)
         return logits
 
     def forward(
         self, static: Tensor | None, event: Tensor | None, *, dropout_seeds: Tensor | None = None
     ) -> TransferOutput:
-        """Both streams in one pass.
+        """Compute both streams in one pass.
 
         Args:
             static: [T,B,C,H,W] of any numeric type, or None.
@@ -168,7 +168,7 @@ class TransferNetwork(nn.Module):
         return TransferOutput(logits[0], logits[1], features, rates if self._record else {})
 
     def _runs_on_triton(self, frames: Tensor) -> bool:
-        """Whether these frames' neurons will be computed by Triton."""
+        """Say whether these frames' neurons will be computed by Triton."""
         x = frames[:, :, :1, 0, 0].transpose(0, 1)[:, None].to(self.coefficients.dtype)  # [B,1,T,1]
         return any(backends.choose(x, node.rule) == "triton" for node in self._nodes().values())
 

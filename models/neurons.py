@@ -63,11 +63,11 @@ class Neuron(nn.Module):
         self.count = 0  # neurons, likewise
 
     def gain(self) -> Tensor | float:
-        """Share k of the input that a step takes in: a number, or a 0-d tensor where it is learned."""
+        """Return the share k of the input that a step takes in: a number, or a 0-d tensor where it is learned."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """Surrogate and reset, for `print(net)`."""
+        """Return surrogate and reset, for `print(net)`."""
         return f"{self.rule.surrogate.name}, reset={'hard' if self.rule.hard_reset else 'soft'}"
 
 
@@ -79,7 +79,7 @@ class LIF(Neuron):
     """Leaky integrate and fire with tau = 2."""
 
     def gain(self) -> float:
-        """1 / tau."""
+        """Return 1 / tau."""
         return 1 / TAU
 
 
@@ -92,7 +92,7 @@ class PLIF(Neuron):
         self.w = nn.Parameter(torch.tensor(-math.log(TAU - 1)))
 
     def gain(self) -> Tensor:
-        """sigmoid(w)."""
+        """Return sigmoid(w)."""
         return self.w.sigmoid()
 
 
@@ -103,7 +103,7 @@ class IF(Neuron):
     leaky = False
 
     def gain(self) -> float:
-        """1."""
+        """Return 1."""
         return 1.0
 
 
@@ -114,16 +114,16 @@ class ReLU(Neuron):
     spiking = False
 
     def gain(self) -> float:
-        """1: all of the input."""
+        """Return 1: all of the input."""
         return 1.0
 
     def extra_repr(self) -> str:
-        """Nothing that matters."""
+        """Return nothing that matters."""
         return ""
 
 
 def make_neuron(name: str, *, surrogate: str, reset: str) -> Neuron:
-    """A neuron by name ("LIF", "PLIF", "IF", "ReLU"), surrogate name and reset ("hard" or "soft").
+    """Make neurons by name ("LIF", "PLIF", "IF", "ReLU"), surrogate name and reset ("hard" or "soft").
 
     Raises:
         UnknownNameError: neuron or surrogate unknown.

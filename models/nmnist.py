@@ -52,7 +52,7 @@ class NMNISTSNN(TransferNetwork):
         self.event_node = self.make_node()
 
     def encode(self, x: Tensor, streams: Sequence[int], dropout_seeds: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Spikes behind the second dropout, and the feature of the hidden layer, [B,S,T,F]."""
+        """Return the spikes behind the second dropout, and the feature of the hidden layer, [B,S,T,F]."""
         x, _ = fire(over_frames(self.conv1, x), self.node1, self.bn1, streams=streams, pool=True)
         x, _ = fire(over_frames(self.conv2, x), self.node2, self.bn2, streams=streams, pool=True)
         x = self.dropout1(x.flatten(3), streams, dropout_seeds)
@@ -60,7 +60,7 @@ class NMNISTSNN(TransferNetwork):
         return self.dropout2(spikes, streams, dropout_seeds), aligned
 
     def classify(self, hidden: Tensor, stream: int) -> Tensor:
-        """Votes [B,T,K] from [B,T,F]."""
+        """Return votes [B,T,K] from [B,T,F]."""
         node = (self.static_node, self.event_node)[stream]
         current = super().classify(hidden, stream)  # [B,T,10K]
         spikes, _ = fire(current.unsqueeze(1), node)  # [B,1,T,10K]

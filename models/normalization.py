@@ -82,7 +82,7 @@ class StepNorm(nn.Module):
         return y
 
     def _normalize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One batch_norm call on [N,G*C,H,W]; at momentum 1 its running statistics are those of this batch."""
+        """Call batch_norm once on [N,G*C,H,W]; at momentum 1 its running statistics are those of this batch."""
         groups = x.shape[1] // len(self.weight)
         if self.partners is not None:
             weight, bias = self.weight.repeat(groups), self.bias.repeat(groups)
@@ -104,7 +104,7 @@ class StepNorm(nn.Module):
             )
 
     def running(self, streams: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Running mean and variance of these streams, [S,C] each."""
+        """Return running mean and variance of these streams, [S,C] each."""
         if self.statistics == "domain":
             return self.running_mean[list(streams)], self.running_var[list(streams)]
         shape = (len(streams), -1)
@@ -132,7 +132,7 @@ class StepNorm(nn.Module):
         self.num_batches_tracked += mean.shape[0] * mean.shape[1]
 
     def _advance(self, running: Tensor, values: Tensor) -> None:
-        """In place: running [C] <- (1-m)^n running + sum_k m (1-m)^(n-1-k) values[k], values [n,C]."""
+        """Move in place: running [C] <- (1-m)^n running + sum_k m (1-m)^(n-1-k) values[k], values [n,C]."""
         n = len(values)
         left = torch.arange(n - 1, -1, -1, device=values.device, dtype=running.dtype)
         weights = self.momentum * (1 - self.momentum) ** left
@@ -140,5 +140,5 @@ class StepNorm(nn.Module):
             running.mul_((1 - self.momentum) ** n).add_(weights @ values.to(running.dtype))
 
     def extra_repr(self) -> str:
-        """Channels and statistics, for `print(net)`."""
+        """Return channels and statistics, for `print(net)`."""
         return f"{len(self.weight)}, statistics={self.statistics}"

@@ -28,17 +28,17 @@ class TransferOutput:
 
     @property
     def static_features(self) -> Tensor | None:
-        """[T,B,F], what the alignment compares."""
+        """Return [T,B,F], what the alignment compares."""
         return None if self.static_logits is None else self._features[0]
 
     @property
     def event_features(self) -> Tensor | None:
-        """[T,B,F], what the alignment compares."""
+        """Return [T,B,F], what the alignment compares."""
         return None if self.event_logits is None else self._features[-1]
 
     @cached_property
     def _features(self) -> tuple[Tensor | None, ...]:
-        """[T,B,F] of each stream that was given.
+        """Return [T,B,F] of each stream that was given.
 
         They are taken apart at once: backward then writes the streams' gradients side by side, where a selection of
         each would fill a tensor of both with zeros and add them up.

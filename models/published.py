@@ -43,7 +43,7 @@ class LoadReport:
     """"NAME: found ..., expected ..." for other shapes, and for neuron constants other than ours."""
 
     def __bool__(self) -> bool:
-        """Whether everything fitted."""
+        """Say whether everything fitted."""
         return not (self.missing or self.unexpected or self.misfits)
 
     def __str__(self) -> str:
@@ -68,12 +68,12 @@ class PublishedCheckpoint:
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
-    """The state dictionary in a published checkpoint file: see `read_published_checkpoint`."""
+    """Read the state dictionary in a published checkpoint file: see `read_published_checkpoint`."""
     return read_published_checkpoint(path).state
 
 
 def read_published_checkpoint(path: Path) -> PublishedCheckpoint:
-    """A published checkpoint file, as timm's saver writes it.
+    """Read a published checkpoint file, as timm's saver writes it.
 
     The file holds its training arguments as an `argparse.Namespace`: that class is allowed for this one load, and
     nothing else that could run code.
@@ -140,7 +140,7 @@ def _require_bounded(path: Path) -> None:
 
 
 def published_names(net: PublishedNetwork) -> dict[str, str]:
-    """Our state-dictionary names -> published ones, without `coefficients` (published one by one)."""
+    """Map our state-dictionary names to published ones, without `coefficients` (published one by one)."""
     names = {}
     for ours in net.state_dict():
         if ours != "coefficients":
@@ -150,7 +150,7 @@ def published_names(net: PublishedNetwork) -> dict[str, str]:
 
 
 def neuron_constants(net: PublishedNetwork) -> dict[str, float]:
-    """Published names of the frozen neuron constants -> the value they have in this network."""
+    """Map published names of the frozen neuron constants to the value they have in this network."""
     constants = {}
     for name, module in net.named_modules():
         if isinstance(module, Neuron):

@@ -12,7 +12,7 @@ Entry = TypeVar("Entry")
 
 
 def register(table: dict[str, Entry], name: str) -> Callable[[Entry], Entry]:
-    """Decorator that enters what it decorates into `table` under `name`.
+    """Enter what is decorated into `table` under `name`.
 
     Raises:
         ValueError: the name is taken.
@@ -28,7 +28,7 @@ def register(table: dict[str, Entry], name: str) -> Callable[[Entry], Entry]:
 
 
 def lookup(table: Mapping[str, Entry], name: str, *, kind: str) -> Entry:
-    """The entry called `name`.
+    """Return the entry called `name`.
 
     Args:
         table: the registry.

@@ -21,7 +21,7 @@ CHANNELS = (64, 128, 256, 512)
 
 
 def conv3x3(channels: int, out: int, *, stride: int = 1) -> nn.Conv2d:
-    """3x3 convolution that keeps the size (divided by `stride`, rounded up), without bias."""
+    """Make a 3x3 convolution that keeps the size (divided by `stride`, rounded up), without bias."""
     return nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False)
 
 
@@ -33,7 +33,7 @@ class Shortcut(nn.ModuleList):
         super().__init__([norm, node, nn.Conv2d(channels, out, 1, stride=stride, bias=False)])
 
     def forward(self, x: Tensor, streams: Sequence[int]) -> Tensor:
-        """[B,S,T,C,H,W] -> [B,S,T,C',H',W']."""
+        """Compute [B,S,T,C,H,W] -> [B,S,T,C',H',W']."""
         norm, node, conv = self
         assert isinstance(norm, StepNorm)
         assert isinstance(node, Neuron)
@@ -53,7 +53,7 @@ class Block(nn.Module):
         self.downsample = Shortcut(net, channels, out, stride=stride) if stride != 1 or channels != out else None
 
     def forward(self, x: Tensor, streams: Sequence[int], *, feature: str = "") -> tuple[Tensor, Tensor | None]:
-        """[B,S,T,C,H,W] -> [B,S,T,C',H',W'], and where one is asked for the feature of the second neurons."""
+        """Compute [B,S,T,C,H,W] -> [B,S,T,C',H',W'], and where one is asked for the feature of the second neurons."""
         aligned: Tensor | None = None
         y, _ = fire(x, self.node1, self.bn1, streams=streams)
         y = over_frames(self.conv1, y)
@@ -101,7 +101,7 @@ class SpikingResNet(TransferNetwork):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def encode(self, x: Tensor, streams: Sequence[int], dropout_seeds: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Pooled vector [B,S,T,C] for the heads, and the feature: that vector, or [B,S,T,C,H,W] of the last neurons."""
+        """Return the pooled vector [B,S,T,C], and as the feature that or the last neurons' [B,S,T,C,H,W]."""
         x = over_frames(self.conv1, x)
         blocks = [b for stage in range(len(self.blocks)) for b in self.get_submodule(f"layer{stage + 1}").children()]
         for block in blocks[:-1]:

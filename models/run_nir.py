@@ -27,7 +27,7 @@ MOST_VALUES = 2**24
 
 
 def read_graph(path: Path) -> nir.NIRGraph:
-    """The graph in a file of NIR (HDF5: nothing in it is executed).
+    """Read the graph in a file of NIR (HDF5: nothing in it is executed).
 
     Raises:
         ExportError: not such a file, or one whose graph contradicts itself.
@@ -89,7 +89,7 @@ class NIRProgram:
 
     @torch.no_grad()
     def run(self, events: Tensor) -> dict[str, Tensor]:
-        """What every node gives at every time step, potentials 0 before the first: name -> [T,B,...].
+        """Compute what every node gives at every time step, potentials 0 before the first: name -> [T,B,...].
 
         Args:
             events: [T,B,P,H,W] of any numeric type.
@@ -98,11 +98,11 @@ class NIRProgram:
 
     @torch.no_grad()
     def __call__(self, events: Tensor) -> Tensor:
-        """Logits [T,B,K] of event frames [T,B,P,H,W]."""
+        """Return the logits [T,B,K] of event frames [T,B,P,H,W]."""
         return self._run(events, keep=frozenset({self._output}))[self._output]
 
     def _run(self, events: Tensor, *, keep: frozenset[str]) -> dict[str, Tensor]:
-        """Node by node; what is not to be kept is let go of behind its last reader."""
+        """Run node by node; what is not to be kept is let go of behind its last reader."""
         values: dict[str, Tensor] = {}
         for name in self._order:
             sources = self._sources[name]
@@ -117,7 +117,7 @@ class NIRProgram:
         return torch.as_tensor(values).to(self._device, self._dtype)
 
     def _translate(self, name: str, node: nir.NIRNode) -> Step:
-        """The function of x [T,B,...] that a node is."""
+        """Return the function of x [T,B,...] that a node is."""
         for kind, make in TRANSLATIONS.items():
             if type(node) is kind:
                 return make(self, node)
@@ -144,12 +144,12 @@ class NIRProgram:
         return lambda x: F.linear(x, weight, bias)
 
     def _lif(self, node: nir.LIF) -> Step:
-        """Tau dv/dt = (v_leak - v) + r x: v moves by dt / tau of the right side."""
+        """Integrate tau dv/dt = (v_leak - v) + r x: v moves by dt / tau of the right side."""
         share, r, leak = self._dt / self._tensor(node.tau), self._tensor(node.r), self._tensor(node.v_leak)
         return self._fire(lambda v, x: v + ((leak - v) + r * x) * share, node)
 
     def _if(self, node: nir.IF) -> Step:
-        """dv/dt = r x."""
+        """Integrate dv/dt = r x."""
         r = self._tensor(node.r) * self._dt
         return self._fire(lambda v, x: v + r * x, node)
 
@@ -187,7 +187,7 @@ def _per_frame(layer: Step) -> Step:
 
 
 def _ints(values: object) -> tuple[int, int]:
-    """A number of NIR for height and width; a single one serves both."""
+    """Read a number of NIR for height and width; a single one serves both."""
     numbers = [int(v) for v in torch.as_tensor(values).reshape(-1)]
     assert math.prod(torch.as_tensor(values).shape) in (1, 2)
     return numbers[0], numbers[-1]

@@ -18,7 +18,7 @@ from spikebridge.models.neurons import Neuron
 
 
 def _halved(side: int) -> int:
-    """Side of a map behind an unpadded 5x5 convolution and pooling."""
+    """Return the side of a map behind an unpadded 5x5 convolution and pooling."""
     return (side - 4) // 2
 
 
@@ -56,7 +56,7 @@ class SCNN(TransferNetwork):
                 nn.init.uniform_(module.weight, -0.1, 0.1)
 
     def encode(self, x: Tensor, streams: Sequence[int], dropout_seeds: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Spikes and feature [B,S,T,F] of the hidden layer."""
+        """Return spikes and feature [B,S,T,F] of the hidden layer."""
         for conv, index in (("0", "1"), ("3", "4")):
             node = self.feature[index]
             assert isinstance(node, Neuron)
@@ -64,6 +64,6 @@ class SCNN(TransferNetwork):
         return fire_aligned(self.fc1(x.flatten(3)), self.node1, feature=self.aligned)
 
     def classify(self, hidden: Tensor, stream: int) -> Tensor:
-        """Logits [B,T,K] from [B,T,F], the same for both streams."""
+        """Return the logits [B,T,K] from [B,T,F], the same for both streams."""
         logits: Tensor = self.fc2(hidden)
         return logits

@@ -30,7 +30,7 @@ class Surrogate:
     """Sharpness, positive; unused by shapes without one."""
 
     def fires(self, u: Tensor) -> Tensor:
-        """Where spikes are: bool, shape of `u`."""
+        """Say where spikes are: bool, shape of `u`."""
         return u >= 0 if self.fires_at_threshold else u > 0
 
 
@@ -40,7 +40,7 @@ SURROGATES: dict[str, Surrogate] = {}
 def surrogate(
     name: str, *, fires_at_threshold: bool = False
 ) -> Callable[[Callable[[Tensor, float], Tensor]], Callable[[Tensor, float], Tensor]]:
-    """Decorator that registers a derivative as the surrogate `name`; a name that is taken raises ValueError."""
+    """Register a derivative as the surrogate `name`, as a decorator; a name that is taken raises ValueError."""
 
     def enter(derivative: Callable[[Tensor, float], Tensor]) -> Callable[[Tensor, float], Tensor]:
         register(SURROGATES, name)(Surrogate(name, derivative, fires_at_threshold))
@@ -50,36 +50,36 @@ def surrogate(
 
 
 def get_surrogate(name: str) -> Surrogate:
-    """The surrogate of that name; an unknown one raises UnknownNameError with near matches."""
+    """Return the surrogate of that name; an unknown one raises UnknownNameError with near matches."""
     return lookup(SURROGATES, name, kind="surrogate")
 
 
 @surrogate("QGateGrad")
 def triangle(u: Tensor, alpha: float) -> Tensor:
-    """Triangle of height alpha and half-width 1 / alpha."""
+    """Compute a triangle of height alpha and half-width 1 / alpha."""
     return (alpha - alpha * alpha * u.abs()).clamp_min(0)
 
 
 @surrogate("BackEIGateGrad")
 def unit_box(u: Tensor, alpha: float) -> Tensor:
-    """Box of height 1 and half-width 0.5, edges excluded; alpha has no part in it."""
+    """Compute a box of height 1 and half-width 0.5, edges excluded; alpha has no part in it."""
     return (u.abs() < 0.5).to(u.dtype)
 
 
 @surrogate("GateGrad")
 def box(u: Tensor, alpha: float) -> Tensor:
-    """Box of height 1 and half-width 1 / alpha, edges excluded."""
+    """Compute a box of height 1 and half-width 1 / alpha, edges excluded."""
     return (u.abs() < 1 / alpha).to(u.dtype)
 
 
 @surrogate("SigmoidGrad", fires_at_threshold=True)
 def sigmoid_slope(u: Tensor, alpha: float) -> Tensor:
-    """Slope of sigmoid(alpha u); the only one whose step includes u = 0."""
+    """Compute the slope of sigmoid(alpha u); the only one whose step includes u = 0."""
     s = torch.sigmoid(alpha * u)
     return alpha * s * (1 - s)
 
 
 @surrogate("AtanGrad")
 def atan_slope(u: Tensor, alpha: float) -> Tensor:
-    """Slope of atan(pi / 2 alpha u) / pi + 1 / 2."""
+    """Compute the slope of atan(pi / 2 alpha u) / pi + 1 / 2."""
     return alpha / 2 / (1 + (math.pi / 2 * alpha * u).square())

@@ -33,7 +33,7 @@ class SynchronizedNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, partners: Partners, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised x, mean [G] and unbiased variance [G]; weight and bias are [G] too.
+        """Return normalised x, mean [G] and unbiased variance [G]; weight and bias are [G] too.
 
         Two sums over the processes: of values and their number, then of squared distances to the common mean, which
         does not cancel as a mean of squares does.
@@ -58,7 +58,7 @@ class SynchronizedNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _mean: Tensor, _variance: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the sum of all processes' losses; those of weight and bias are this process's part of it."""
+        """Return the gradients of the sum of all processes' losses; of weight and bias this process's part of them."""
         x, weight, mean, inverse, count = ctx.saved_tensors
         normalized = (x - mean[:, None]) * inverse[:, None]
         sums = torch.stack([grad.sum((0, 2)), (grad * normalized).sum((0, 2))])  # [2,G]

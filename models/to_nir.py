@@ -69,7 +69,7 @@ class GraphBuilder:
         self.notes[text] = None
 
     def conv(self, name: str, x: Signal, layer: nn.Module, norm: StepNorm | None = None) -> Signal:
-        """Convolution, the BatchNorm behind it folded in."""
+        """Add a convolution, the BatchNorm behind it folded in."""
         assert isinstance(layer, nn.Conv2d)
         weight = _array(layer.weight)
         bias = np.zeros(len(weight)) if layer.bias is None else _array(layer.bias)
@@ -85,13 +85,13 @@ class GraphBuilder:
         return self.add(name, node, x, (len(weight), *sides))
 
     def norm(self, name: str, x: Signal, norm: StepNorm) -> Signal:
-        """BatchNorm with nothing to fold it into: a 1x1 convolution with a diagonal weight, known to all importers."""
+        """Add BatchNorm that has nothing to fold into: a 1x1 convolution with a diagonal weight, which all can read."""
         scale, shift = self._affine(norm)
         node = nir.Conv2d(x.shape[1:], np.diag(scale)[:, :, None, None], (1, 1), (0, 0), 1, 1, shift)
         return self.add(name, node, x, x.shape)
 
     def _affine(self, norm: StepNorm) -> tuple[Array, Array]:
-        """Scale and shift [C] that BatchNorm is to event frames in evaluation mode.
+        """Return scale and shift [C] that BatchNorm is to event frames in evaluation mode.
 
         Raises:
             ExportError: running statistics of another kind, of every time step for example.
@@ -111,7 +111,7 @@ class GraphBuilder:
         return scale, _array(norm.bias) - mean * scale
 
     def fire(self, name: str, x: Signal, node: nn.Module) -> Signal:
-        """Neurons.
+        """Add neurons.
 
         Raises:
             ExportError: a reset or a step that NIR has no neuron for.
@@ -153,17 +153,17 @@ class GraphBuilder:
         return self.add(name, lif, x, x.shape)
 
     def pool(self, name: str, x: Signal, kernel: tuple[int, int] = (2, 2)) -> Signal:
-        """Average over windows that do not overlap; what is left at the edge is dropped."""
+        """Add an average over windows that do not overlap; what is left at the edge is dropped."""
         sides = tuple(side // k for side, k in zip(x.shape[1:], kernel, strict=True))
         node = nir.AvgPool2d(np.array(kernel), np.array(kernel), np.array([0, 0]))
         return self.add(name, node, x, (x.shape[0], *sides))
 
     def flatten(self, name: str, x: Signal) -> Signal:
-        """(C,H,W) to (F,)."""
+        """Flatten (C,H,W) to (F,)."""
         return self.add(name, nir.Flatten(np.array(x.shape), 0, -1), x, (int(np.prod(x.shape)),))
 
     def linear(self, name: str, x: Signal, layer: nn.Module, norm: StepNorm | None = None) -> Signal:
-        """Linear layer, a BatchNorm in front of it folded in."""
+        """Add a linear layer, a BatchNorm in front of it folded in."""
         assert isinstance(layer, nn.Linear)
         weight, bias = _array(layer.weight), _array(layer.bias)
         if norm is not None:
@@ -172,7 +172,7 @@ class GraphBuilder:
         return self.add(name, nir.Affine(weight, bias), x, (len(weight),))
 
     def finish(self, x: Signal) -> nir.NIRGraph:
-        """The graph, with `x` as its output."""
+        """Return the graph, with `x` as its output."""
         self.add("output", nir.Output(np.array(x.shape)), x, x.shape)
         return nir.NIRGraph(self.nodes, self.edges)
 
@@ -260,7 +260,7 @@ TRANSLATED = (
 
 @torch.no_grad()
 def to_nir(network: TransferNetwork) -> tuple[nir.NIRGraph, tuple[str, ...]]:
-    """The event path of a network in evaluation mode, as a graph; weights in float64.
+    """Translate the event path of a network in evaluation mode into a graph; weights in float64.
 
     Args:
         network: any of `models.NETWORKS`; untouched.
@@ -289,7 +289,7 @@ def to_nir(network: TransferNetwork) -> tuple[nir.NIRGraph, tuple[str, ...]]:
 
 
 def nir_file(graph: nir.NIRGraph, metadata: dict[str, str | float | int]) -> bytes:
-    """The content of a file of NIR (HDF5) with a graph and plain values beside it."""
+    """Return the content of a file of NIR (HDF5) with a graph and plain values beside it."""
     graph.metadata = dict(metadata)
     file = io.BytesIO()
     nir.write(file, graph)

@@ -31,7 +31,7 @@ class SpikingConv(nn.Module):
     def forward(
         self, x: Tensor, streams: Sequence[int], *, pool: bool, feature: str = ""
     ) -> tuple[Tensor, Tensor | None]:
-        """Spikes of frames [B,S,T,C,H,W], and the feature where one is asked for, see `fire_aligned`."""
+        """Return the spikes of frames [B,S,T,C,H,W], and the feature where one is asked for, see `fire_aligned`."""
         x = over_frames(self.conv, x)
         if feature:
             return fire_aligned(x, self.node, self.bn, feature=feature, streams=streams, pool=pool)
@@ -65,7 +65,7 @@ class VGGSNN(TransferNetwork):
         self.event_head = nn.Linear(channels * H * W, settings.num_classes)
 
     def encode(self, x: Tensor, streams: Sequence[int], dropout_seeds: Tensor | None) -> tuple[Tensor, Tensor]:
-        """[B,S,T,F] for the heads and the feature of the last layer, [B,S,T,C,H,W] or pooled [B,S,T,C]."""
+        """Return [B,S,T,F] for the heads and the feature of the last layer, [B,S,T,C,H,W] or pooled [B,S,T,C]."""
         aligned: Tensor | None = None
         last, _ = CONVOLUTIONS[-1]
         for index, _ in CONVOLUTIONS:
