@@ -21,7 +21,7 @@ import click
 
 from spikebridge import __version__
 from spikebridge.pipeline.base.errors import PipelineError
-from spikebridge.pipeline.ui.terminal import StderrHandler, failure, is_main_process
+from spikebridge.pipeline.ui.terminal import StderrHandler, complete_writes, failure, is_main_process
 from spikebridge.pipeline.verbs.training import Training
 from spikebridge.train.config.recipes import fitting_recipe, load_recipe
 from spikebridge.train.config.shipped import RECIPES
@@ -102,6 +102,7 @@ def main(ctx: click.Context) -> None:
     \b
     Examples of every verb: spikebridge VERB --help. What this machine offers: spikebridge doctor.
     """
+    sys.stdout = complete_writes(sys.stdout)
     ctx.obj = Training(
         recipe_names=RECIPES.names,
         recipe_shards=lambda recipe: load_recipe(recipe).tables()["shards"],

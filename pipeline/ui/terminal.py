@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -35,6 +36,40 @@ def note(text: str) -> None:
         bars.tqdm.write(printable(text), file=sys.stderr)
     else:
         click.echo(printable(text), err=True)
+
+
+def complete_writes(stream: TextIO) -> TextIO:
+    """Return a stream that writes a text as a whole or raises.
+
+    Without a buffer (PYTHONUNBUFFERED, `python -u`) Python writes what a full disk takes of a text, drops the rest and
+    says nothing.
+    """
+    if not isinstance(getattr(stream, "buffer", None), io.RawIOBase):
+        return stream
+    whole: Any = _WholeWrites(stream)
+    return io.TextIOWrapper(whole, encoding=stream.encoding, errors=stream.errors, write_through=True)
+
+
+class _WholeWrites(io.RawIOBase):
+    """Writes to a stream without a buffer until it has taken all; the stream stays open."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        while left:
+            left = left[self._stream.buffer.write(left) :]
+        return len(data)
 
 
 class StderrHandler(logging.Handler):

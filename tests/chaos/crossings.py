@@ -155,7 +155,7 @@ VERBS = {
     "export": Verb(
         ("export", "run", "--format", "nir", "--out", "made.nir", "--overwrite"), ("run",), tree("made.nir")
     ),
-    "report": Verb(("report", "run", "--out", "made.html"), ("run",), tree("made.html")),
+    "report": Verb(("report", "run", "--out", "made.html", "--overwrite"), ("run",), tree("made.html")),
     "ablate": Verb(
         ("ablate", "--grid", "grid.toml", "--shards", "shards", "--out", "made", "--workers", "1"),
         ("shards",),

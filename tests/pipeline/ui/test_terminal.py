@@ -1,12 +1,15 @@
 """What verbs say fits the terminal, and is left alone where a program listens."""
 
+import errno
 import io
 import logging
 import sys
 
+import pytest
 from tqdm import tqdm
 
 from spikebridge.pipeline.ui import terminal
+from spikebridge.pipeline.ui.terminal import complete_writes
 
 
 class Screen(io.StringIO):
@@ -72,3 +75,30 @@ def test_messages_stand_above_a_bar(monkeypatch):
         terminal.StderrHandler().emit(record)
     lines = screen.getvalue().replace("\r", "\n").splitlines()
     assert "layer node1 is dead" in lines  # on a line of its own
+
+
+class Filling(io.RawIOBase):
+    """A disk that takes ten more bytes."""
+
+    left = 10
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if not self.left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = min(self.left, len(data))
+        self.left -= taken
+        return taken
+
+
+def test_a_result_is_written_as_a_whole_or_not_in_silence():
+    unbuffered = io.TextIOWrapper(Filling(), encoding="utf-8", write_through=True)
+    unbuffered.write("more than ten bytes")  # as Python does with PYTHONUNBUFFERED
+    unbuffered.flush()
+    stream = complete_writes(io.TextIOWrapper(Filling(), encoding="utf-8", write_through=True))
+    with pytest.raises(OSError, match="No space left"):
+        print("more than ten bytes", file=stream, flush=True)
+    buffered = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    assert complete_writes(buffered) is buffered
