@@ -7,9 +7,11 @@ checkpoint (under torchrun, of its workers). Heavy packages are imported inside 
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import sys
+import threading
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,16 @@ class Commands(click.Group):
             ctx.exit(INTERRUPTED)
 
 
+def _interrupt_again(ignored: Any) -> None:
+    """Repeat a Ctrl-C that came while an object was being deleted, where Python prints it and goes on."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        again = threading.Timer(0.01, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(ignored)
+
+
 def _examine_training(runs: Path) -> dict[str, Any]:
     """Return what training finds on this machine; without torch, why it cannot be imported."""
     try:
@@ -103,6 +115,8 @@ def main(ctx: click.Context) -> None:
     Examples of every verb: spikebridge VERB --help. What this machine offers: spikebridge doctor.
     """
     sys.stdout = complete_writes(sys.stdout)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _interrupt_again
     ctx.obj = Training(
         recipe_names=RECIPES.names,
         recipe_shards=lambda recipe: load_recipe(recipe).tables()["shards"],

@@ -5,11 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT, write_digits_raw, write_nmnist_raw
 
+from spikebridge import cli
 from spikebridge.cli import main
 
 SMALL = ["--time-bins", "4", "--size", "20"]
@@ -340,3 +343,14 @@ def test_piped_output_is_quiet_and_results_are_on_stdout(raw, tmp_path):
     assert json.loads(done.stdout)["splits"]["test"] == 30
     assert "%|" not in done.stderr
     assert "\r" not in done.stderr
+
+
+def test_a_ctrl_c_while_something_is_deleted_counts():
+    """Python prints an exception of a destructor and goes on; a Ctrl-C there comes again."""
+
+    def wait():
+        cli._interrupt_again(SimpleNamespace(exc_type=KeyboardInterrupt))
+        threading.Event().wait(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        wait()

@@ -137,6 +137,8 @@ class Verb:
 
 SET = ("preprocess", "--recipe", "recipe.toml", "--events", "raw", "--static", "raw", "--out", "made", "--workers", "1")
 TRAIN = ("--recipe", "recipe.toml", "--checkpoint-every", "4", "--run")
+ENVIRONMENT = "environment.json"
+"""No part of a set, and pushed where it is there."""
 MORE = ("--set", "epochs=12")
 VERBS = {
     "preprocess": Verb(SET, ("raw",), tree("made"), checked=False),
@@ -145,7 +147,7 @@ VERBS = {
     "verify": Verb(("verify", "shards", "--json"), ("shards",), answered),
     "inspect": Verb(("inspect", "shards", "--json"), ("shards",), answered),
     "diff": Verb(("diff", "shards", "same", "--json"), ("shards", "same"), answered),
-    "push": Verb(("push", "shards", "made"), ("shards",), tree("made")),
+    "push": Verb(("push", "shards", "made"), ("shards",), tree("made", ENVIRONMENT)),
     "pull": Verb(("pull", "published", "made"), ("published",), tree("made")),
     "pull-http": Verb(("pull", "URL", "made"), (), tree("made"), serves="published"),
     "train": Verb(("train", "--shards", "shards", *TRAIN, "made"), ("shards",), run_of("made")),
@@ -379,6 +381,8 @@ class Tally:
         """Count a crossing, and print a bad one with the options that repeat it."""
         self.tried[crossing.name, crossing.fault] += 1
         self.kinds.update(problems)
+        if not sum(self.tried.values()) % 50:
+            print(f"{sum(self.tried.values()):,} crossings, {len(self.bad)} bad", flush=True)
         if problems:
             what = f"{crossing.name}, {crossing.fault}: {', '.join(problems)}; {'; '.join(crossing.notes)}"
             self.bad.append(f"--seed {seed} --only {crossing.number}: {what}")

@@ -41,6 +41,7 @@ from spikebridge.train.config.recipes import Recipe, differences, dump_recipe, l
 from spikebridge.train.config.settings import ShardSettings
 from spikebridge.train.errors import RunError, ShardMismatchError
 from spikebridge.train.runs.checkpoints import (
+    AGAIN,
     BEFORE_FILE,
     STATE_FILE,
     check_form,
@@ -192,23 +193,23 @@ class RunFolder:
         Raises:
             RunError: damaged, and so is the one before, or there is none.
         """
-        damage: RunError | None = None
+        damage = ""
         for name in (STATE_FILE, BEFORE_FILE):
             path = self.checkpoint / name
             try:
                 if (state := read_state(self.checkpoint, name)) is None:
-                    damage = damage or RunError(f"{path}: missing")
+                    damage = damage or f"{path}: missing"
                     continue
                 self._require_committed(state)
             except RunError as error:
-                damage = damage or error
+                damage = damage or str(error).removesuffix(AGAIN).rstrip(". ")
                 continue
-            if damage is not None:
+            if damage:
                 log.warning("%s. The run continues from the checkpoint before, at step %d", damage, state["step"])
                 write_atomic(self.checkpoint / STATE_FILE, read_file(path))
             return state
-        if damage is not None and self.checkpoint.is_dir() and any(self.checkpoint.glob("*.json")):
-            raise RunError(f"{damage}. No whole checkpoint is left; start again with --overwrite") from damage
+        if any(self.checkpoint.glob("*.json")):
+            raise RunError(f"{damage}. No whole checkpoint is left; start again with --overwrite")
         return None
 
     def _require_committed(self, state: StoredState) -> None:
