@@ -1,6 +1,6 @@
 """Events to frames: time bins, and a resize fused into the binning.
 
-Axes: N events, T time bins, P polarity (0 = OFF, 1 = ON), H and W pixels of a frame, S the size of a square frame.
+Axes: N events, T time bins, P polarity (0 = OFF, 1 = ON), H and W pixels of a frame, S the side of a square one.
 A frame cell is a sum over events, and the resizes of `sum` and `bilinear` are linear in the counts; so every event is
 scattered straight into the small frame with its weights, and no frame of the sensor's size is made.
 """
@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.fitting import Box, fit_box
 from spikebridge.pipeline.events.binning import Binning, Edges, bin_us
 from spikebridge.pipeline.events.packing import X_MASK, X_SHIFT, Y_MASK, Y_SHIFT, CheckedEvents
 from spikebridge.pipeline.events.rates import rate_frames
 from spikebridge.pipeline.events.resize import aligned_weights
 
-Box = tuple[int, int, int, int]
-"""(left, top, right, bottom) in pixels, right and bottom exclusive."""
+Frame = tuple[int, int]
+"""(W, H) in pixels of what is made."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def to_frames(
     *,
     time_bins: int,
     size: int,
+    width: int = 0,
+    fit: str = "squash",
     reduction: str,
     dtype: str,
     canvas: tuple[int, int] | None,
@@ -63,7 +66,7 @@ def to_frames(
     span_us: int | None = None,
     binning: Binning = Binning(),  # noqa: B008  (immutable)
 ) -> RecordingFrames:
-    """Bin a recording's events into T frames of S x S pixels.
+    """Bin a recording's events into T frames of S x S pixels, or of another width.
 
     Equal bins are (t_last - t_first) // T long. `sum` and `bilinear` drop the events after T whole bins (at least the
     last event), which is the rule of tonic's `ToFrame(n_time_bins=T)`; `frequency` and `event` give them to the last
@@ -72,7 +75,9 @@ def to_frames(
     Args:
         events: a checked recording.
         time_bins: T.
-        size: S.
+        size: S, the height.
+        width: W; 0 for S.
+        fit: what becomes of a canvas or crop of another aspect, see `pipeline.base.fitting`.
         reduction: `sum` adds 1 to the cell (y * S // H, x * S // W); `event` sets that cell to 1; `bilinear` equals
             binning at full resolution and resizing with aligned corners and no antialiasing; `frequency` see
             `pipeline.events.rates`.
@@ -99,32 +104,33 @@ def to_frames(
             f"{source}: times run from {events.start_us} to {last_us} us; expected 0 to {span_us - 1} us.",
             reason="out_of_range",
         )
-    box = crop or (0, 0, *(canvas or events.extent))
+    frame = (width or size, size)
+    box = fit_box(crop or (0, 0, *(canvas or events.extent)), frame, fit)
     if reduction == "frequency":
-        return _compute_rates(events, time_bins, size, box, span_us, source)
+        return _compute_rates(events, time_bins, frame, box, span_us, source)
     rest = reduction in ("frequency", "event") and binning.mode == "bins"
     edges = binning.edges(events, time_bins=time_bins, span_us=span_us, rest=rest, source=source)
     framed = (_sum_weights if reduction == "bilinear" else _count_events)(
-        events, edges, size, box, np.dtype(dtype), reduction == "event"
+        events, edges, frame, box, np.dtype(dtype), reduction == "event"
     )
-    if crop and framed.dropped_events == len(events):
-        _require_inside(events, crop, source)
+    if (crop or fit == "crop") and framed.dropped_events == len(events):
+        _require_inside(events, box, source)
     return framed
 
 
 def _count_events(
-    events: CheckedEvents, edges: Edges, size: int, box: Box, dtype: np.dtype[np.generic], once: bool
+    events: CheckedEvents, edges: Edges, frame: Frame, box: Box, dtype: np.dtype[np.generic], once: bool
 ) -> RecordingFrames:
     """Return saturating counts per cell; `once` caps them at 1, which is not counted as saturation."""
     from spikebridge.pipeline.events import framing_kernel as kernel
 
-    counts = np.zeros((len(edges.at) - 1, 2, size, size), np.uint32)
+    counts = np.zeros((len(edges.at) - 1, 2, frame[1], frame[0]), np.uint32)
     frames = np.empty(counts.shape, dtype)
-    columns, rows = cell_tables(events.extent, box, size)
+    columns, rows = cell_tables(events.extent, box, frame)
     used = binned = 0
     for words, cuts in _cut(events, edges):
         binned += int(cuts[-1] - cuts[0])
-        used += kernel.scatter_counts(words, cuts, columns, rows, counts.reshape(-1), 2 * size * size)
+        used += kernel.scatter_counts(words, cuts, columns, rows, counts.reshape(-1), 2 * frame[0] * frame[1])
     limit = 1 if once else int(np.iinfo(dtype).max)  # type: ignore[type-var]
     saturated = kernel.saturate(counts.reshape(-1), limit, frames.reshape(-1))
     dropped, outside = len(events) - used, binned - used
@@ -143,29 +149,29 @@ def _cut(events: CheckedEvents, edges: Edges) -> Iterator[tuple[NDArray[np.int64
 
 
 @lru_cache(maxsize=4096)
-def cell_tables(extent: tuple[int, int], box: Box, size: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Return tables of the flat cell [P,S,S] of an event: columns[x] + rows[2 y + p]; 2 S S or more for none."""
-    cells = 2 * size * size
+def cell_tables(extent: tuple[int, int], box: Box, frame: Frame) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return tables of the flat cell [P,H,W] of an event: columns[x] + rows[2 y + p]; 2 H W or more for none."""
+    cells = 2 * frame[0] * frame[1]
     tables = []
-    for reach, low, high in ((extent[0], box[0], box[2]), (extent[1], box[1], box[3])):
+    for reach, low, high, size in zip(extent, box[:2], box[2:], frame, strict=True):
         pixel = np.arange(max(reach, high), dtype=np.int64)
         cell = (pixel - low) * size // (high - low)
         tables.append(np.where((pixel >= low) & (pixel < high), cell, -1))
     columns, rows = tables
-    planes = np.array([0, size * size])
-    offsets = np.where(rows[:, None] < 0, cells, rows[:, None] * size + planes)  # [H,P]
+    planes = np.array([0, frame[0] * frame[1]])
+    offsets = np.where(rows[:, None] < 0, cells, rows[:, None] * frame[0] + planes)  # [H,P]
     return np.where(columns < 0, cells, columns).astype(np.uint32), offsets.astype(np.uint32).reshape(-1)
 
 
 def _sum_weights(
-    events: CheckedEvents, edges: Edges, size: int, box: Box, dtype: np.dtype[np.generic], _once: bool
+    events: CheckedEvents, edges: Edges, frame: Frame, box: Box, dtype: np.dtype[np.generic], _once: bool
 ) -> RecordingFrames:
     """Return sums of the weights per cell."""
     from spikebridge.pipeline.events import framing_kernel as kernel
 
     left, top, right, bottom = box
-    weights = np.zeros((len(edges.at) - 1, 2, size, size), np.float32)
-    axes = (*aligned_weights(right - left, size), *aligned_weights(bottom - top, size))
+    weights = np.zeros((len(edges.at) - 1, 2, frame[1], frame[0]), np.float32)
+    axes = (*aligned_weights(right - left, frame[0]), *aligned_weights(bottom - top, frame[1]))
     used = binned = 0
     for words, cuts in _cut(events, edges):
         binned += int(cuts[-1] - cuts[0])
@@ -178,7 +184,7 @@ def _sum_weights(
 
 
 def _compute_rates(
-    events: CheckedEvents, time_bins: int, size: int, box: Box, span_us: int | None, source: str
+    events: CheckedEvents, time_bins: int, frame: Frame, box: Box, span_us: int | None, source: str
 ) -> RecordingFrames:
     """Return relative rates; the largest is that of the whole sensor, also where a box is cut out."""
     bin_us(events, time_bins, span_us, source)  # refuses what is too short
@@ -186,7 +192,7 @@ def _compute_rates(
     if not inside:
         _require_inside(events, box, source)
     start, duration = (events.start_us, events.duration_us) if span_us is None else (0, span_us)
-    frames = rate_frames(events, start_us=start, duration_us=duration, time_bins=time_bins, size=size, box=box)
+    frames = rate_frames(events, start_us=start, duration_us=duration, time_bins=time_bins, frame=frame, box=box)
     return RecordingFrames(frames, len(events) - inside, 0, 0, len(events) - inside)
 
 

@@ -1,6 +1,6 @@
 """The `frequency` frames of N-Omniglot: event rates, each frame and polarity divided by its largest.
 
-Axes: T time bins, P polarity, H and W pixels of the sensor, S the size of a square frame.
+Axes: T time bins, P polarity, H and W pixels of the sensor or of a frame.
 The rate of a pixel is rounded to float16 before it is divided by the largest of the whole sensor, also where a crop
 cuts out a box later. The resize reads at most four pixels a cell, so only those are turned into rates.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base.fitting import Box
 from spikebridge.pipeline.events.packing import CheckedEvents
 from spikebridge.pipeline.events.resize import centred_samples
 
@@ -26,32 +27,32 @@ def rate_frames(
     start_us: int,
     duration_us: int,
     time_bins: int,
-    size: int,
-    box: tuple[int, int, int, int],
+    frame: tuple[int, int],
+    box: Box,
 ) -> NDArray[np.float16]:
-    """Compute relative rates, resized to S x S with pixel centres aligned and no antialiasing.
+    """Compute relative rates, resized to a frame with pixel centres aligned and no antialiasing.
 
     Bins are floor(duration / T) long; the last takes the rest, and its rate is over duration mod T microseconds more.
 
-    T is `time_bins`, S is `size`; `duration_us` is at least T, `box` is (left, top, right, bottom) of what is resized.
+    T is `time_bins`, `frame` is (W, H); `duration_us` is at least T, `box` is what is resized.
 
     Returns:
-        [T,P,S,S] float16, from 0 to 1.
+        [T,P,H,W] float16, from 0 to 1.
 
     Differs: the published resize is torchvision's of its time; which one depends on the version installed, and this is
     the older one, without antialiasing.
     """
     from spikebridge.pipeline.events import framing_kernel as kernel
 
-    left, top, right, bottom = box
+    _, _, right, bottom = box
     counts = np.zeros((2, max(bottom, events.extent[1]), max(right, events.extent[0])), np.int32)  # [P,H,W]
     lengths = bin_lengths(duration_us, time_bins)
     inner = start_us + np.arange(1, time_bins) * lengths[0]
-    frames = np.empty((time_bins, 2, size, size), np.float16)
+    frames = np.empty((time_bins, 2, frame[1], frame[0]), np.float16)
 
     def finish(step: int) -> None:
         peaks = counts.max(axis=(1, 2), keepdims=True)  # [P,1,1]
-        frames[step] = _resize_rates(counts[:, top:bottom, left:right], peaks, int(lengths[step]), size)
+        frames[step] = _resize_rates(_cut_out(counts, box), peaks, int(lengths[step]), frame)
         counts[:] = 0
 
     step = 0
@@ -89,12 +90,21 @@ def relative_rates(counts: NDArray[np.int32], peaks: NDArray[np.int32], length_u
     return np.divide(rates, np.maximum(peak_rates, SMALLEST_RATE), dtype=np.float16)
 
 
+def _cut_out(counts: NDArray[np.int32], box: Box) -> NDArray[np.int32]:
+    """Return a box of counts [P,H,W], with zeros where it reaches beyond them to the left or the top."""
+    left, top, right, bottom = box
+    inside = counts[:, max(top, 0) : bottom, max(left, 0) : right]
+    if left >= 0 and top >= 0:
+        return inside
+    return np.pad(inside, ((0, 0), (max(-top, 0), 0), (max(-left, 0), 0)))
+
+
 def _resize_rates(
-    counts: NDArray[np.int32], peaks: NDArray[np.int32], length_us: int, size: int
+    counts: NDArray[np.int32], peaks: NDArray[np.int32], length_us: int, frame: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Compute relative rates of counts [P,H,W], resized to [P,S,S], at the pixels that the resize reads alone."""
-    rows, next_rows, down = centred_samples(counts.shape[1], size)
-    columns, next_columns, across = centred_samples(counts.shape[2], size)
+    """Compute relative rates of counts [P,H,W], resized to a frame, at the pixels that the resize reads alone."""
+    rows, next_rows, down = centred_samples(counts.shape[1], frame[1])
+    columns, next_columns, across = centred_samples(counts.shape[2], frame[0])
     lines = []
     for row in (rows, next_rows):
         left, right = (

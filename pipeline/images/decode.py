@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.fitting import fit_box
 from spikebridge.pipeline.images import colour
 
 if TYPE_CHECKING:  # Pillow is imported when an image is decoded
@@ -155,34 +156,51 @@ def to_static(
     rgb: NDArray[np.uint8],
     *,
     size: int,
+    width: int = 0,
+    fit: str = "squash",
     encoding: str,
     canvas: tuple[int, int] | None = None,
     shown_fraction: float = 1.0,
 ) -> NDArray[np.uint8]:
-    """Bring an image to a square of S pixels and encode it.
+    """Bring an image to the size of a frame and encode it.
 
-    Without a canvas the whole image is stretched to the square, as published. With one, it is first put where the
-    camera saw it: scaled (aspect kept) to a fraction of the canvas, centred, on black. Frames that are cut from the
-    sensor's canvas then show the same thing at the same place.
+    Without a canvas the whole image is fitted to the frame: stretched, as published, by default. With one, it is first
+    put where the camera saw it: scaled (aspect kept) to a fraction of the canvas, centred, on black. Frames that are
+    cut from the sensor's canvas then show the same thing at the same place.
 
     Args:
         rgb: [H,W,3] uint8.
-        size: S; bilinear, antialiased when shrinking (Pillow), as published for Caltech101 and Omniglot.
+        size: S, the height; bilinear, antialiased when shrinking (Pillow), as published for Caltech101 and Omniglot.
+        width: W; 0 for S.
+        fit: what becomes of an image or canvas of another aspect, see `pipeline.base.fitting`.
         encoding: see `pipeline.images.colour.encode`.
         canvas: (W, H) of the sensor, or None to stretch the image itself.
         shown_fraction: share of the canvas that the image fills, above 0 to 1; ignored without a canvas.
 
     Returns:
-        [C,S,S] uint8.
+        [C,S,W] uint8.
     """
     if canvas is not None:
         scale = shown_fraction * min(canvas[0] / rgb.shape[1], canvas[1] / rgb.shape[0])
-        width, height = (max(1, round(scale * length)) for length in (rgb.shape[1], rgb.shape[0]))
-        left, top = (canvas[0] - width) // 2, (canvas[1] - height) // 2
+        across, down = (max(1, round(scale * length)) for length in (rgb.shape[1], rgb.shape[0]))
+        left, top = (canvas[0] - across) // 2, (canvas[1] - down) // 2
         ground = np.zeros((canvas[1], canvas[0], 3), np.uint8)
-        ground[top : top + height, left : left + width] = _resize(rgb, width, height)
+        ground[top : top + down, left : left + across] = _resize(rgb, across, down)
         rgb = ground
-    return colour.encode(_resize(rgb, size, size), encoding)
+    return colour.encode(_fit(rgb, (width or size, size), fit), encoding)
+
+
+def _fit(rgb: NDArray[np.uint8], frame: tuple[int, int], fit: str) -> NDArray[np.uint8]:
+    """Bring an image [H,W,3] to a frame of (W, H) pixels: squashed, with black stripes, or without those cut off."""
+    height, width, _ = rgb.shape
+    left, top, right, bottom = fit_box((0, 0, width, height), frame, fit)
+    if fit != "pad":
+        return _resize(rgb[top:bottom, left:right], *frame)
+    across, down = max(1, round(frame[0] * width / (right - left))), max(1, round(frame[1] * height / (bottom - top)))
+    ground = np.zeros((frame[1], frame[0], 3), np.uint8)
+    first, upper = (frame[0] - across) // 2, (frame[1] - down) // 2
+    ground[upper : upper + down, first : first + across] = _resize(rgb, across, down)
+    return ground
 
 
 def _resize(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

@@ -116,7 +116,7 @@ def _describe_content(conversion: Conversion, results: Sequence[TaskResult], sta
         "shown_fraction": listing.shown_fraction,
         "sample": {
             "axes": "TPHW",
-            "shape": [settings.time_bins, 2, settings.size, settings.size],
+            "shape": [settings.time_bins, 2, *settings.frame],
             "dtype": np.dtype(settings.dtype).newbyteorder("<").str,
         },
         "splits": {name: {"samples": sum(counts), "per_class": counts} for name, counts in per_class.items()},

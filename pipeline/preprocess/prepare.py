@@ -138,8 +138,8 @@ class Conversion:
     def summary(self, *, workers: int) -> dict[str, Any]:
         """Return what would be made, and about how long that would take: for `--dry-run`."""
         settings = self.settings
-        sample_bytes = settings.time_bins * 2 * settings.size**2 * np.dtype(settings.dtype).itemsize
-        image_bytes = ENCODING_CHANNELS[settings.encoding] * settings.size**2
+        sample_bytes = settings.time_bins * 2 * math.prod(settings.frame) * np.dtype(settings.dtype).itemsize
+        image_bytes = ENCODING_CHANNELS[settings.encoding] * math.prod(settings.frame)
         splits, trial = count_splits(self.split), self.try_some()
         return {
             "dataset": settings.dataset,

@@ -6,6 +6,7 @@ a set without has the ID that it had before these remarks were made. Each names 
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections import Counter
@@ -66,7 +67,7 @@ class Remarks:
             for (_, name, _), (duration_us, polarities, cells) in zip(result.samples, result.shapes, strict=True):
                 durations.append(duration_us)
                 sound += [duration_us] if name not in doubted else []
-                share = cells / settings.size**2
+                share = cells / math.prod(settings.frame)
                 few += [(share, name)] if share < FEW_CELLS else []
                 one_polarity += [name] if polarities < 2 else []
         return cls(

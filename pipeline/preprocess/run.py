@@ -207,7 +207,7 @@ def run_tasks(workers: Workers, job: Job, tasks: Sequence[Task], progress: Progr
 def _static_images(conversion: Conversion, job: Job, chunks: Sequence[str], lost: Mapping[str, str]) -> StaticImages:
     """Return the decoded images with their roles."""
     settings = conversion.settings
-    parts = read_parts(job.work, chunks, shape=(ENCODING_CHANNELS[settings.encoding], settings.size, settings.size))
+    parts = read_parts(job.work, chunks, shape=(ENCODING_CHANNELS[settings.encoding], *settings.frame))
     by_name = {image.name: image for image in conversion.listing.images}
     images = [by_name[name] for name in parts.names]
     keys = static_keys(images)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.base.files import FileEntry, file_entry, sha256_file, write_bytes
+from spikebridge.pipeline.base.fitting import FITS
 from spikebridge.pipeline.datasets.intervals import cut
 from spikebridge.pipeline.datasets.pairs import PairReader, Recording, StaticImage
 from spikebridge.pipeline.events.arrays import Events
@@ -242,7 +243,7 @@ def _convert_events(job: Job, shard: EventShard, result: TaskResult, crashing: f
     written = write_shard(
         job.out / (shard.name + EXTENSION[settings.format]),
         _convert_samples(job, shard, result, crashing),
-        shape=(settings.time_bins, 2, settings.size, settings.size),
+        shape=(settings.time_bins, 2, *settings.frame),
         dtype=np.dtype(settings.dtype).newbyteorder("<"),
         key_bytes=job.key_bytes,
         group_bytes=job.group_bytes,
@@ -337,6 +338,8 @@ def _convert(job: Job, name: str, events: Events | CheckedEvents) -> ConvertedRe
         packed,
         time_bins=settings.time_bins,
         size=settings.size,
+        width=settings.width,
+        fit=settings.fit or FITS[0],
         reduction=settings.reduction,
         dtype=settings.dtype,
         canvas=job.canvas,
@@ -417,6 +420,8 @@ def _encode_static(job: Job, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return to_static(
         rgb,
         size=job.settings.size,
+        width=job.settings.width,
+        fit=job.settings.fit or FITS[0],
         encoding=job.settings.encoding,
         canvas=job.canvas if job.shown_fraction else None,
         shown_fraction=job.shown_fraction or 1.0,

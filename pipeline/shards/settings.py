@@ -30,6 +30,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "codec": ("raw", "gzip"),
     "time_unit": ("s", "ms", "us", "ns"),
     "mixed_sensors": ("scale",),
+    "fit": ("pad", "crop"),
     "pairing": ("exact", "class"),
 }
 """Allowed values of the settings that are names."""
@@ -40,6 +41,8 @@ RARE = (
     "sensor",
     "mixed_sensors",
     "image_bits",
+    "width",
+    "fit",
     "group_by",
     "pairing",
     "labels_sha256",
@@ -131,6 +134,11 @@ class ConversionSettings:
     image_bits: int = setting(0, low=0, high=16)
     """Bits of a pixel in static images that have room for more than 8, 8 to 16; 0 takes what files declare, or the
     least that holds the largest value of all. Data set `folders`."""
+    width: int = setting(0, low=0, high=1024)
+    """Width of a frame and of a static image in pixels; 0 for `size`, which is then both."""
+    fit: str = setting("", choices=("", *CHOICES["fit"]))
+    """What becomes of a sensor or an image whose aspect is not the frame's: empty squashes, as published, `pad` adds
+    empty stripes, `crop` cuts stripes off."""
     dtype_open: bool = field(default=False, compare=False, repr=False)
     """Set where no dtype is given: a conversion chooses it, see `pipeline.preprocess.survey`. In no hash."""
 
@@ -169,6 +177,11 @@ class ConversionSettings:
                 f"{' or '.join(DTYPES[self.reduction])}"
             )
         return problems
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Return (H, W) of a frame and of a static image in pixels."""
+        return self.size, self.width or self.size
 
     @cached_property
     def filters(self) -> Filters:

@@ -39,7 +39,12 @@ MOST_NOTES = 12
 @click.option("--out", type=path_type(), help="Folder of the shard set.")
 @click.option("--recipe", help="Take the settings from this recipe  [default: the one named like the data set]")
 @click.option("--time-bins", type=int, help="Frames per recording, T.")
-@click.option("--size", type=int, help="Height and width of frames and images in pixels.")
+@click.option("--size", metavar="N|WxH", help="Height and width of frames and images in pixels.")
+@click.option(
+    "--fit",
+    type=click.Choice(("squash", *CHOICES["fit"])),
+    help="Sensors and images of another aspect: squashed, with stripes, or cut  [default: squash]",
+)
 @click.option("--binning", type=click.Choice(CHOICES["binning"]), help="Equal bins, windows, or counts of events.")
 @click.option("--window-us", type=int, help="Length of a window (--binning window).")
 @click.option("--events-per-bin", type=int, help="Events of a bin (--binning count)  [default: equal shares]")
@@ -109,6 +114,8 @@ def preprocess(
     classes: str | None,
     time_window: str | None,
     sensor: str | None,
+    size: str | None,
+    fit: str | None,
     **flags: Any,
 ) -> None:
     """Turn raw recordings and images into a shard set.
@@ -140,6 +147,8 @@ def preprocess(
     flags["sensor"] = parse_pair(sensor, "x", refusal=refusal, option="--sensor") if sensor else None
     splits_file = Path(splits) if splits and Path(splits).is_file() else None
     flags["published"] = splits if splits and splits_file is None else None
+    flags |= parse_size(size) if size else {}
+    flags["fit"] = fit if fit != "squash" else ""
     settings = conversion_settings(training, dataset, recipe, flags)
     if settings.published:
         from spikebridge.pipeline.datasets.published import find_published
@@ -192,6 +201,15 @@ def preprocess(
         progress=progress_bar,
     )
     show_set(training, outcome, out, as_json=as_json, recipe=recipe)
+
+
+def parse_size(text: str) -> dict[str, int]:
+    """Parse `--size` into the settings size and width: one number for a square, or WIDTHxHEIGHT."""
+    if text.isdigit():
+        return {"size": int(text), "width": 0}
+    refusal = "is no size; expected one number, or WIDTHxHEIGHT in pixels, for example 28 or 64x48"
+    width, height = parse_pair(text, "x", refusal=refusal, option="--size")
+    return {"size": height, "width": width if width != height else 0}
 
 
 def parse_share(text: str) -> tuple[int, int]:

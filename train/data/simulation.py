@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikebridge.models import backends
+from spikebridge.pipeline.base.fitting import FITS, fit_box
 from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.data.draws import Epoch, many_uniforms, uniforms
@@ -280,6 +281,8 @@ class Simulator:
         if polarities != 2 or height != width:
             raise MethodError(f"simulated frames are [T,2,S,S]; this shard set has frames {tuple(sample_shape)}")
         sensor = manifest.get("sensor_size") or (width, height)
+        left, top, right, bottom = fit_box((0, 0, *sensor), (width, height), manifest["settings"].get("fit") or FITS[0])
+        sensor = (right - left, bottom - top)  # what the frame shows of it
         self.grid = SensorGrid(width, (int(sensor[0]), int(sensor[1])), manifest["settings"]["reduction"])
         self.profile, self.seed = PROFILES[profile], seed
 

@@ -82,13 +82,13 @@ def choose_device(name: str) -> torch.device:
 
 def network_arguments(settings: TrainSettings, shards: ShardSet) -> dict[str, Any]:
     """Return the arguments of `build_model` as plain JSON: name, classes, time steps, channels, size, choices."""
-    T, P, H, _ = shards.sample_shape
+    T, P, H, W = shards.sample_shape
     return {
         "name": settings.model,
         "num_classes": len(shards.classes),
         "time_steps": T,
         "in_channels": P,
-        "input_size": H,
+        "input_size": H if H == W else [H, W],
         "surrogate": settings.surrogate,
         "neuron": settings.neuron,
         "reset": settings.reset,

@@ -1,6 +1,7 @@
 """Frames: equal to tonic where tonic is right, to torch's resizes and to N-Omniglot's frames; counts are conserved."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.fitting import fit_box
 from spikebridge.pipeline.events import framing
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import pack
@@ -193,3 +195,49 @@ def test_span_counts_from_zero_to_its_end():
     with pytest.raises(RecordingError, match="0 to 2999") as caught:
         to_frames(one, time_bins=3, size=1, canvas=(1, 1), span_us=3000, **PLAIN)
     assert caught.value.reason == "out_of_range"
+
+
+@pytest.mark.parametrize("reduction", ["sum", "bilinear", "frequency", "event"])
+def test_a_padded_sensor_is_a_larger_one_and_a_cropped_one_a_smaller(reduction):
+    events = make_events(4, count=600, size=(40, 20))
+    how = {"time_bins": 3, "reduction": reduction, "source": "x"}
+    how["dtype"] = {"sum": "uint16", "event": "uint8"}.get(reduction, "float16")
+    packed = pack(events, sensor_size=(40, 20), source="x")
+    padded = framing.to_frames(packed, size=10, canvas=(40, 20), fit="pad", **how)
+    lower = pack(replace(events, y=events.y + 10), sensor_size=(40, 40), source="x")
+    np.testing.assert_array_equal(padded.frames, framing.to_frames(lower, size=10, canvas=(40, 40), **how).frames)
+    assert padded.outside_events == 0
+    cropped = framing.to_frames(packed, size=10, canvas=(40, 20), fit="crop", **how)
+    expected = framing.to_frames(packed, size=10, canvas=(40, 20), crop=(10, 0, 30, 20), **how)
+    np.testing.assert_array_equal(cropped.frames, expected.frames)
+    assert cropped.outside_events == expected.outside_events > 0
+    wide = framing.to_frames(packed, size=10, width=20, canvas=(40, 20), **how)
+    assert wide.frames.shape == (3, 2, 10, 20)
+    for fit in ("pad", "crop"):  # of the same aspect there is nothing to fit
+        same = framing.to_frames(packed, size=10, width=20, canvas=(40, 20), fit=fit, **how)
+        np.testing.assert_array_equal(same.frames, wide.frames)
+
+
+def test_frames_of_another_width_count_every_event_where_it_lies():
+    events = make_events(5, count=500, size=(30, 20))
+    packed = pack(events, sensor_size=(30, 20), source="x")
+    framed = framing.to_frames(
+        packed, time_bins=1, size=4, width=6, canvas=(30, 20), reduction="sum", dtype="uint16", source="x"
+    )
+    expected = np.zeros((2, 4, 6), int)
+    kept = events.t < events.t[0] + packed.duration_us
+    np.add.at(expected, (events.p[kept], events.y[kept] * 4 // 20, events.x[kept] * 6 // 30), 1)
+    np.testing.assert_array_equal(framed.frames[0], expected)
+
+
+@given(st.tuples(*[st.integers(1, 700)] * 2), st.tuples(*[st.integers(1, 130)] * 2), st.sampled_from(["pad", "crop"]))
+def test_a_fitted_box_is_centred_and_of_the_frames_aspect(size, frame, fit):
+    left, top, right, bottom = fit_box((5, 7, 5 + size[0], 7 + size[1]), frame, fit)
+    width, height = right - left, bottom - top
+    assert min(width, height) >= 1
+    assert (width >= size[0] and height >= size[1]) if fit == "pad" else (width <= size[0] and height <= size[1])
+    assert width == size[0] or height == size[1]
+    assert abs(width / frame[0] - height / frame[1]) <= 1 / min(frame) + 1e-9 or min(width, height) == 1
+    for low, high, first, length in ((left, right, 5, size[0]), (top, bottom, 7, size[1])):
+        assert abs((low + high) - (2 * first + length)) <= 1
+    assert fit_box((0, 0, *size), frame, "squash") == (0, 0, *size)

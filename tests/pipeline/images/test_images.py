@@ -168,3 +168,16 @@ def test_to_static_stretches_to_a_square():
     rgb = np.repeat(GREY[..., None], 3, -1)
     assert to_static(rgb, size=5, encoding="v").shape == (1, 5, 5)
     assert to_static(rgb, size=9, encoding="rgb").shape == (3, 9, 9)
+
+
+@pytest.mark.parametrize(("fit", "rows"), [("squash", slice(0, 8)), ("pad", slice(2, 6)), ("crop", slice(0, 8))])
+def test_an_image_is_fitted_as_frames_are(fit, rows):
+    """A bright image of 16x8 pixels whose middle half is brighter: stripes are black, cuts leave the middle."""
+    rgb = np.full((8, 16, 3), 100, np.uint8)
+    rgb[:, 4:12] = 200
+    image = to_static(rgb, size=8, fit=fit, encoding="v")[0]
+    assert (image[rows] >= 100).all()
+    assert image.sum(dtype=int) == image[rows].sum(dtype=int)
+    assert bool((image[rows] == 200).all()) == (fit == "crop")
+    wide = to_static(rgb, size=8, width=16, fit=fit, encoding="rgb")
+    np.testing.assert_array_equal(wide, np.moveaxis(rgb, -1, 0))

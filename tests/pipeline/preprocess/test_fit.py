@@ -1,0 +1,54 @@
+"""--fit and --size WxH: settings of frames and static images alike, in the manifest only where they are given."""
+
+import json
+from types import SimpleNamespace
+
+import torch
+from click.testing import CliRunner
+from own_folders import write_own
+
+from spikebridge.cli import main
+from spikebridge.pipeline.checks.verify import verify
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.train.config.recipes import recipe_from
+from spikebridge.train.networks.build import make_network, network_arguments
+
+
+def test_a_set_of_wide_padded_frames(tmp_path):
+    raw = write_own(tmp_path / "raw", size=(30, 20))
+    (raw / "events" / "sensor.txt").write_text("30 20\n")
+    options = ["preprocess", "--dataset", "folders", "--events", raw, "--static", raw, "--workers", 1, "--time-bins", 3]
+
+    def manifest(name, *more, code=0):
+        done = CliRunner().invoke(main, [str(a) for a in [*options, "--out", tmp_path / name, *more]])
+        assert done.exit_code == code, done.output
+        return json.loads((tmp_path / name / "manifest.json").read_text()) if code == 0 else done.output
+
+    plain = manifest("plain", "--size", 16, "--fit", "squash")
+    assert not {"fit", "width"} & set(plain["settings"])
+    wide = manifest("wide", "--size", "24x16", "--fit", "pad")
+    assert (wide["settings"]["size"], wide["settings"]["width"], wide["settings"]["fit"]) == (16, 24, "pad")
+    assert wide["sample"]["shape"] == [3, 2, 16, 24]
+    assert wide["static"]["shape"] == [1, 16, 24]
+    assert verify(tmp_path / "wide").ok
+    images = ShardSet(tmp_path / "wide").static_images().images  # square ones: stripes of 4 columns on each side
+    assert not images[..., :4].any()
+    assert not images[..., -4:].any()
+    assert images[..., 4:-4].any()
+    assert "is no size; expected one number, or WIDTHxHEIGHT" in manifest("bad", "--size", "wide", code=2)
+
+
+def test_a_network_takes_frames_that_are_not_square():
+    recipe = recipe_from(
+        {
+            "shards": {"dataset": "folders", "time_bins": 3, "size": 16, "reduction": "sum", "extent": "canvas",
+                       "encoding": "v", "protocol": "strict"},
+            "train": {"method": "kt", "model": "scnn", "epochs": 1, "batch_size": 2, "lr": 1e-3, "width": 0.2},
+        }
+    )  # fmt: skip
+    shards = SimpleNamespace(sample_shape=(3, 2, 16, 24), classes=("cat", "dog"))
+    arguments = network_arguments(recipe.train, shards)
+    assert arguments["input_size"] == [16, 24]
+    network = make_network(json.loads(json.dumps(arguments)), seed=0)
+    logits = network(None, torch.rand(3, 2, 2, 16, 24)).event_logits
+    assert logits.shape == (3, 2, 2)
