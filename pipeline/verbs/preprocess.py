@@ -262,8 +262,10 @@ def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, reci
     )
     if not manifest["static"]["roles"]["pool"]:
         text += ": the others were held out, or look like one that was; only event_only can train"
-    fitting = training.fitting_recipe(manifest["settings"], wish=recipe) or "FILE.toml"
-    step: list[str | Path] = ["train", "--shards", out, "--recipe", fitting, "--run", "RUN"]
+    fitting = training.fitting_recipe(manifest["settings"], wish=recipe)
+    step: list[str | Path] = ["train", "--shards", out, "--recipe", fitting or "", "--run", "RUN"]
+    if not fitting:
+        step = ["recipes", "new", "--shards", out, "mine.toml"]
     text += "".join(f"\n  {name:10} {line}" for name, line in outcome.lines.items())
     warnings = list_warnings(manifest)
     notes = [*manifest["notes"], *(line for line in warnings if line not in manifest["notes"])]
