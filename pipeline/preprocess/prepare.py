@@ -92,10 +92,8 @@ class Conversion:
         """Return where the sensor's size comes from, in words."""
         if self.settings.sensor:
             return "given with --sensor"
-        if not isinstance(self.reader, Folders):
-            return f"known of {self.settings.dataset}"
         if self.listing.sensor_size:
-            return "stated by their folder, or by all recordings"
+            return "stated by their folder, or by all recordings" if self.own_images else f"known of {self.reader.name}"
         return "the commonest of several" if any(r.sensor_size for r in self.used) else "by what recordings reach"
 
     @cached_property

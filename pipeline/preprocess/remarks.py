@@ -24,7 +24,7 @@ from spikebridge.pipeline.shards.manifest import Content
 MOST_CLIPPED, MOST_DROPPED, MOST_FILTERED = 0.01, 0.1, 0.5
 """Shares of a set's events above which clipping, dropping and filtering are warnings."""
 FEW_CELLS = 0.02
-"""Share of a frame's cells; a recording that uses less is suspicious."""
+"""Share of a frame's cells, or of as many cells as there are events; a recording that uses less is suspicious."""
 UNEQUAL = 5.0
 """Ratio of the longest recording to the shortest above which equal numbers of bins are a warning."""
 LACKING = ("no recordings of the image classes", "class names that are nearly the same")
@@ -45,7 +45,7 @@ class Remarks:
     one_polarity: list[str]
     """Names of recordings with events of one polarity."""
     few_cells: list[tuple[float, str]]
-    """Share of the frame's cells in use and name, ascending, of those with few."""
+    """Share of the cells that could be in use and name, ascending, of recordings with few."""
     out_of_range: int
     """Recordings that were rejected for events outside the sensor."""
 
@@ -64,10 +64,11 @@ class Remarks:
         for result in results:
             doubted = {name for name, _ in result.doubts}
             totals.update({**result.totals, **result.lost})
-            for (_, name, _), (duration_us, polarities, cells) in zip(result.samples, result.shapes, strict=True):
+            shapes = zip(result.samples, result.shapes, strict=True)
+            for (_, name, _), (duration_us, polarities, cells, events) in shapes:
                 durations.append(duration_us)
                 sound += [duration_us] if name not in doubted else []
-                share = cells / math.prod(settings.frame)
+                share = cells / min(events, math.prod(settings.frame))
                 few += [(share, name)] if share < FEW_CELLS else []
                 one_polarity += [name] if polarities < 2 else []
         return cls(
@@ -114,8 +115,9 @@ class Remarks:
         if self.few_cells:
             names = [f"{name} {_percent(share)}" for share, name in self.few_cells]
             lines.append(
-                f"{len(names):,} recordings use less than {FEW_CELLS:.0%} of the frame's cells ({_first(names)}): "
-                "--sensor WxH states a smaller sensor, --extent recording stretches what a recording reaches"
+                f"{len(names):,} recordings use less than {FEW_CELLS:.0%} of the cells that they could "
+                f"({_first(names)}): --sensor WxH states a smaller sensor, --extent recording stretches what a "
+                "recording reaches"
             )
         if self._unequal():
             least, most = self.sound_durations[0], self.sound_durations[-1]

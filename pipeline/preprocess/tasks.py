@@ -101,8 +101,8 @@ class TaskResult:
     filtered_<filter>, overflow_markers and passed_over_<what>."""
     lost: dict[str, int] = field(default_factory=dict)
     """Sums that the manifest does not hold: clipped_events, outside_events."""
-    shapes: list[tuple[int, int, int]] = field(default_factory=list)
-    """Duration in microseconds, number of polarities, and number of cells in use in any frame, of every sample."""
+    shapes: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """Duration in microseconds, number of polarities, of cells in use in any frame, and of events, of every sample."""
     doubts: list[tuple[str, str]] = field(default_factory=list)
     """Recording and sentence, of those that can be read but may be wrong."""
 
@@ -279,7 +279,7 @@ def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tup
         result.lost[name] = result.lost.get(name, 0) + facts.pop(name)
     reached = np.any(converted.frames, axis=0)  # [P,H,W]
     polarities, cells = (int(np.count_nonzero(np.any(reached, axis=axis))) for axis in ((1, 2), 0))
-    result.shapes.append((facts["duration_us"], polarities, cells))
+    result.shapes.append((facts["duration_us"], polarities, cells, facts["events"]))
     totals["events"] += facts["events"]
     totals["dropped_events"] += facts["dropped_events"]
     totals["saturated_cells"] += saturated

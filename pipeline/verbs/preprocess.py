@@ -165,6 +165,8 @@ def preprocess(
         raise click.UsageError("Missing option --out.")
     if task and (overwrite or scheduler):
         raise click.UsageError(f"--task does not go with {'--overwrite' if overwrite else '--scheduler'}.")
+    if task and strict:
+        raise click.UsageError("--task does not go with --strict: warnings are known at the end, give it to finish.")
 
     from spikebridge.pipeline.base.processors import usable_processors
     from spikebridge.pipeline.preprocess.array_jobs import Sources, convert_share
@@ -176,16 +178,9 @@ def preprocess(
     conversion = sources.prepare(settings)
     for line in conversion.report():
         note(line)
-    if dry_run or out is None:
-        summary = conversion.summary(workers=workers or usable_processors())
-        words = repeat_options(click.get_current_context(), but=("dry_run", "as_json"))
-        then: list[str | Path] = ["preprocess", *words, *([] if out else ["--out", "SHARDS"])]
-        hopeless = len(summary["unusable"]) == sum(summary["tried"].values())
-        print_result(summary, plan_text(summary), as_json=as_json, then=[] if hopeless else then)
-        if strict and (doubts := [*summary["unusable"], *summary["passed_over"]]):
-            raise failure(f"--strict, and {len(doubts)} of the lines above are warnings.")
-        return None
     workers = workers or usable_processors()
+    if dry_run or out is None:
+        return show_plan(conversion.summary(workers=workers), out, strict=strict, as_json=as_json)
     if task:
         share = parse_share(task)
         status = convert_share(conversion, out, sources, share=share, workers=workers, progress=progress_bar)
@@ -201,6 +196,20 @@ def preprocess(
         progress=progress_bar,
     )
     show_set(training, outcome, out, as_json=as_json, recipe=recipe)
+
+
+def show_plan(summary: dict[str, Any], out: Path | None, *, strict: bool, as_json: bool) -> None:
+    """Print what --dry-run found, and the command that does it.
+
+    Raises:
+        click.ClickException: something is doubtful, and `strict`.
+    """
+    words = repeat_options(click.get_current_context(), but=("dry_run", "as_json"))
+    then: list[str | Path] = ["preprocess", *words, *([] if out else ["--out", "SHARDS"])]
+    hopeless = len(summary["unusable"]) == sum(summary["tried"].values())
+    print_result(summary, plan_text(summary), as_json=as_json, then=[] if hopeless else then)
+    if strict and (doubts := [*summary["unusable"], *summary["passed_over"]]):
+        raise failure(f"--strict, and {len(doubts)} of the lines above are warnings.")
 
 
 def parse_size(text: str) -> dict[str, int]:

@@ -40,7 +40,7 @@ def test_every_doubt_is_a_line_in_manifest_and_card_and_names_its_cure(awkward, 
     expected = {
         "1 recordings reach outside the sensor of 30x20 pixels and are rejected": "--sensor WxH",
         "1 recordings have events of one polarity (cat/r1)": "--columns",
-        "1 recordings use less than 2% of the frame's cells (cat/r2 ": "--extent recording",
+        "1 recordings use less than 2% of the cells that they could (cat/r2 ": "--extent recording",
         "the longest recording lasts 5.4 times": "--binning window",
         "files passed over among the recordings: 2 .mp4 (videos: make events": "1 .zip (unpack them)",
         "files passed over among the static images: 1 .heic (": "PNG",
