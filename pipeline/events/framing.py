@@ -126,7 +126,7 @@ def _count_events(
 
     counts = np.zeros((len(edges.at) - 1, 2, frame[1], frame[0]), np.uint32)
     frames = np.empty(counts.shape, dtype)
-    columns, rows = cell_tables(events.extent, box, frame)
+    columns, rows = cell_tables(events.extent, box, frame[1], frame[0])
     used = binned = 0
     for words, cuts in _cut(events, edges):
         binned += int(cuts[-1] - cuts[0])
@@ -149,13 +149,16 @@ def _cut(events: CheckedEvents, edges: Edges) -> Iterator[tuple[NDArray[np.int64
 
 
 @lru_cache(maxsize=4096)
-def cell_tables(extent: tuple[int, int], box: Box, frame: Frame) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Return tables of the flat cell [P,H,W] of an event: columns[x] + rows[2 y + p]; 2 H W or more for none."""
+def cell_tables(
+    extent: tuple[int, int], box: Box, size: int, width: int = 0
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return tables of the flat cell [P,S,W] of an event: columns[x] + rows[2 y + p]; 2 S W or more for none."""
+    frame = (width or size, size)
     cells = 2 * frame[0] * frame[1]
     tables = []
-    for reach, low, high, size in zip(extent, box[:2], box[2:], frame, strict=True):
+    for reach, low, high, side in zip(extent, box[:2], box[2:], frame, strict=True):
         pixel = np.arange(max(reach, high), dtype=np.int64)
-        cell = (pixel - low) * size // (high - low)
+        cell = (pixel - low) * side // (high - low)
         tables.append(np.where((pixel >= low) & (pixel < high), cell, -1))
     columns, rows = tables
     planes = np.array([0, frame[0] * frame[1]])
