@@ -6,16 +6,17 @@ its own. A table of labels takes the place of class folders of recordings.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError, shorten
+from spikebridge.pipeline.base.foreign_json import Range, read_json
 from spikebridge.pipeline.datasets.layout import (
     find_child,
     is_litter,
@@ -419,6 +420,21 @@ def _without_ending(name: str) -> str:
     return (path.parent / recording_files.stem(path)).as_posix()
 
 
+class _Camera(TypedDict):
+    """What the simulator's settings say of the sensor."""
+
+    sensor_width_px: Annotated[int, Range(1, 2**14)]
+    sensor_height_px: Annotated[int, Range(1, 2**14)]
+    shown_fraction: Annotated[float, Range(0.001, 1000)]
+    """Of the sensor, that shows the image."""
+
+
+class _SimulatorsNote(TypedDict):
+    """What is read of the note beside simulated recordings."""
+
+    settings: _Camera
+
+
 def _find_sensor(root: Path) -> tuple[tuple[int, int] | None, float | None]:
     """Return the sensor size that the folder states, and the shown fraction of simulated recordings.
 
@@ -429,14 +445,9 @@ def _find_sensor(root: Path) -> tuple[tuple[int, int] | None, float | None]:
     """
     note = find_simulation_note(root)
     if note is not None:
-        try:
-            settings = json.loads(note.read_bytes())["settings"]
-            width, height, fraction = (settings[k] for k in ("sensor_width_px", "sensor_height_px", "shown_fraction"))
-            if not (min(width, height) >= 1 and fraction > 0):
-                raise ValueError(f"{width}x{height} pixels, {fraction} shown")
-            return (width, height), fraction
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise LayoutError(f"{note}: not what `spikebridge simulate` wrote ({error}). Simulate again.") from error
+        remedy = "It is not what `spikebridge simulate` wrote. Simulate again."
+        camera = read_json(note, _SimulatorsNote, error=LayoutError, remedy=remedy)["settings"]
+        return (camera["sensor_width_px"], camera["sensor_height_px"]), camera["shown_fraction"]
     sensor_file = root / SENSOR_FILE
     if sensor_file.is_file():
         try:

@@ -9,14 +9,35 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, write_bytes
+from spikebridge.pipeline.base.foreign_json import Count, read_json
 from spikebridge.pipeline.shards.settings import describe_difference
 
 COMPLETE = "simulated.json"
 PARTIAL = "simulated.partial.json"
+
+
+class _BegunHeader(TypedDict):
+    """What is read of `PARTIAL`."""
+
+    settings: dict[str, Any]
+    clearing: bool
+    """Files of another run are being removed."""
+
+
+class _Counts(TypedDict):
+    recordings: Count
+    events: Count
+
+
+class _CompleteHeader(TypedDict):
+    """What is read of `COMPLETE`."""
+
+    settings: dict[str, Any]
+    counts: _Counts
 
 
 def prepare(out: Path, header: dict[str, Any], *, overwrite: bool) -> None:
@@ -69,12 +90,9 @@ def read_header(path: Path) -> dict[str, Any] | None:
     """
     if not path.is_file():
         return None
-    try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(header, dict) or "settings" not in header:
-            raise ValueError("not a header of simulated data")
-    except ValueError as error:
-        raise SettingsError(f"{path}: {error}; expected what this command writes. Choose another folder.") from error
+    form: Any = _CompleteHeader if path.name == COMPLETE else _BegunHeader
+    remedy = "It is not what this command writes. Choose another folder."
+    header: dict[str, Any] = read_json(path, form, error=SettingsError, remedy=remedy)
     return header
 
 

@@ -362,7 +362,13 @@ def test_sftp(shard_set, tmp_path, monkeypatch):
     with sftp_folder(monkeypatch, tmp_path) as (address, port):
         shards = shard_set(samples_per_shard=4)
         push(shards, address)
+        left = [tmp_path / "root" / f"{CURRENT}.{token}.partial" for token in ("0123abcd", "89abcdef")]
+        for path in left:
+            path.touch()
+        os.utime(left[0], (0, 0))  # without locks, what nobody has written to for a day is a dead publisher's
         assert push(shards, address)["sent"] == 0
+        assert [path.exists() for path in left] == [False, True]
+        left[1].unlink()
         pull(address, tmp_path / "set")
         assert contents(tmp_path / "set") == contents(shards)
 

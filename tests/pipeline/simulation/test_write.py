@@ -237,9 +237,10 @@ def test_foreign_folders_are_refused(tmp_path):
         with pytest.raises(SettingsError, match=r"not empty \(thesis.txt\)"):
             write_digits(out, overwrite=overwrite)
     assert (out / "thesis.txt").read_text() == "precious"
-    (out / COMPLETE).write_text("[]")
-    with pytest.raises(SettingsError, match="not a header"):
-        write_digits(out)
+    for text in ("[]", "[" * 10**5, '{"settings": {}}', '{"settings": {}, "counts": {"recordings": NaN}}'):
+        (out / COMPLETE).write_text(text)
+        with pytest.raises(SettingsError, match="not what this command writes"):
+            write_digits(out)
     with pytest.raises(SettingsError, match="is a file"):
         write_digits(out / "thesis.txt")
     with pytest.raises(SettingsError, match="seed"):
