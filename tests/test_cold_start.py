@@ -37,10 +37,11 @@ def serving(folder):
 def start(where, run):
     options = [word for change in CHANGES for word in ("--set", change)]
     command = [sys.executable, "-m", "spikebridge", "train", "--shards", where, "--recipe", "digits", "--run", run]
-    return subprocess.Popen(
-        [*map(str, command), *options, "--checkpoint-every", "1"],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    with open(f"{run}.stderr", "a") as errors:
+        return subprocess.Popen(
+            [*map(str, command), *options, "--checkpoint-every", "1"],
+            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors,
+        )  # fmt: skip
 
 
 def weights(run):
@@ -55,7 +56,7 @@ def test_eight_trainings_with_one_cold_cache_killed_at_random(shard_set, tmp_pat
     shards = ShardSet(shard_set(samples_per_shard=4, size=16))
     push(shards.path, str(tmp_path / "place"))
     undisturbed = start(shards.path, tmp_path / "undisturbed")
-    assert undisturbed.wait(500) == 0, undisturbed.stderr.read()
+    assert undisturbed.wait(500) == 0, Path(f"{tmp_path / 'undisturbed'}.stderr").read_text()
 
     def signs(run: Path) -> int:
         """How far a training and the cache are: files there, lines logged."""
@@ -77,7 +78,7 @@ def test_eight_trainings_with_one_cold_cache_killed_at_random(shard_set, tmp_pat
                     killed += 1
                     at_work[run] = start(address, run), rng.choice([0, 0, 33, 34])
                 elif code is not None:
-                    assert code == 0, process.stderr.read()
+                    assert code == 0, Path(f"{run}.stderr").read_text()
                     del at_work[run]
             time.sleep(0.02)
     assert killed >= 8

@@ -78,6 +78,12 @@ def test_what_is_no_matter_of_writing_does_not_speak_of_it(tmp_path, monkeypatch
     )
 
 
+def test_too_little_memory_is_a_paragraph(tmp_path, monkeypatch):
+    monkeypatch.setattr("spikebridge.pipeline.checks.verify.verify", lambda *_, **__: bytearray(2**62))
+    done = CliRunner().invoke(cli.main, ["verify", str(tmp_path)])
+    assert (done.exit_code, done.output) == (1, "Error: there is not enough memory for this. What is finished stays.\n")
+
+
 VERBS = [
     ["datasets"], ["datasets", "nmnist"], ["verify", "SET"], ["inspect", "SET"], ["diff", "SET", "SET"], ["doctor"],
     ["push", "SET", "OUT/place"], ["pull", "SET", "OUT/pulled"], ["convert", "SET", "--out", "OUT/hdf5"],
