@@ -249,3 +249,11 @@ def test_another_table_is_other_raw_data(tmp_path):
     lines[1] = f"{index},{int(start) + 1},{end}"
     path.write_text("\n".join(lines))
     assert get_reader("nomniglot").list_pair(raw, raw).sha256() != before
+
+
+def test_what_a_file_holds_besides_events_is_counted_once(raw, tmp_path):
+    (path,) = (raw / "events").rglob("0001.aedat4")
+    inside = aedat4.read(path).passed_over
+    assert inside
+    notes = run(raw, tmp_path / "set").manifest["notes"]
+    assert f"passed over: {', '.join(f'{count:,} {what}' for what, count in inside)}" in notes
