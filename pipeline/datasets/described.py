@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -49,6 +50,10 @@ class DescribedReader(PairReader):
         """Return whether a folder holds the data set."""
         raise NotImplementedError
 
+    def group_of(self, stem: str, class_name: str) -> str:
+        """Return the group that the stem of a recording or of its static image names; empty for none."""
+        return ""
+
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
         """List recordings and images, joined by stem where the data set has them in common, else by class.
 
@@ -60,6 +65,9 @@ class DescribedReader(PairReader):
         labelled = sorted(self.list_recordings(root, notes), key=lambda pair: pair[0].name)
         if not labelled:
             raise LayoutError(f"{root}: no recordings found; expected {self.card.events_layout}.")
+        for (one, _), (other, _) in pairwise(labelled):
+            if one.name == other.name:
+                raise LayoutError(f"{one.path} and {other.path} both hold {one.name}; expected it once. Remove one.")
         present = {name for _, name in labelled}
         if self.classes and (unknown := sorted(present - set(self.classes))):
             raise LayoutError(f"{root}: no class is called {shorten(unknown)}; expected {shorten(self.classes)}.")
@@ -99,7 +107,8 @@ class DescribedReader(PairReader):
                 for path, stem in _list_pictures(find_child(parent, folder.name) or folder):
                     below = f"{subset}/{name}" if subset else name
                     key = f"{subset}-{stem}" if subset else stem
-                    yield StaticImage(f"{below}/{stem}", path, label[name], subset, key)
+                    group = self.group_of(stem, name) if self.exact else ""
+                    yield StaticImage(f"{below}/{stem}", path, label[name], subset, key, group=group)
 
 
 def _subset_folders(root: Path) -> list[Path]:

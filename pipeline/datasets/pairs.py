@@ -71,6 +71,8 @@ class StaticImage:
     """Name unique within the class, for the image's key."""
     row: int = 0
     """Position inside `path` when one file holds many images."""
+    group: str = ""
+    """As `Recording.group`, where its name says it: an image of a held-out group stays out of the pool."""
 
 
 @dataclass(frozen=True)

@@ -223,6 +223,7 @@ def assign_image_roles(
     for recording in sorted(recordings, key=lambda r: split_of[r.name] == "test"):
         if recording.image in roles and split_of[recording.name] != "train":
             roles[recording.image] = split_of[recording.name]
+    roles |= {i.name: of_group[i.group] for i in images if i.group in of_group and roles[i.name] == POOL}
     held_out = {digest for name, role in roles.items() if role != POOL for digest in fingerprints[name]}
     for name, role in roles.items():
         if role == POOL and not held_out.isdisjoint(fingerprints[name]):

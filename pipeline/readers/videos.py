@@ -34,7 +34,7 @@ class VideoReader(DescribedReader):
 
     def is_root(self, folder: Path) -> bool:
         return any(
-            path.suffix.lower() == ".mat" and self.group_of(path.stem, inner.name) != path.stem
+            path.suffix.lower() == ".mat" and self.group_of(path.stem, inner.name)
             for inner in list_folders(folder)
             for path in list_entries(inner)[:1]
         )
@@ -47,10 +47,6 @@ class VideoReader(DescribedReader):
                     group = self.group_of(path.stem, folder.name)
                     name = f"{folder.name}/{path.stem}"
                     yield Recording(name, path, 0, None, path.stem, path.stem, group=group), folder.name
-
-    def group_of(self, video: str, class_name: str) -> str:
-        """Return the source video of a clip; the clip's own name where that is no name of the data set."""
-        raise NotImplementedError
 
     def read_events(self, recording: Recording) -> Events:
         return mat_events.decode_upturned(recording.path, sensor_size=self.sensor_size)
@@ -80,9 +76,9 @@ class UCF101DVS(VideoReader):
     )
     folders = ("UCF101_DVS", "UCF101-DVS")
 
-    def group_of(self, video: str, class_name: str) -> str:
-        match = UCF_NAME.match(video)
-        return f"{match[1]}_{match[2]}" if match else video
+    def group_of(self, stem: str, class_name: str) -> str:
+        match = UCF_NAME.match(stem)
+        return f"{match[1]}_{match[2]}" if match else ""
 
     def list_recordings(self, root: Path, notes: list[str]) -> Iterator[Labelled]:
         notes.append("split 1 of UCF101: source videos 1 to 7 of each class are tested")
@@ -115,9 +111,9 @@ class HMDB51DVS(VideoReader):
     )
     folders = ("HMDB_DVS", "HMDB51-DVS")
 
-    def group_of(self, video: str, class_name: str) -> str:
-        match = re.match(rf"(.+)_{re.escape(class_name)}_\w+_(goo|med|bad)_\d+", video, re.IGNORECASE)
-        return match[1] if match else video
+    def group_of(self, stem: str, class_name: str) -> str:
+        match = re.match(rf"(.+)_{re.escape(class_name)}_\w+_(goo|med|bad)_\d+", stem, re.IGNORECASE)
+        return match[1] if match else ""
 
     def list_recordings(self, root: Path, notes: list[str]) -> Iterator[Labelled]:
         labelled = list(super().list_recordings(root, notes))

@@ -85,6 +85,14 @@ def test_dvsgesture_without_lists_draws_subjects(raw, tmp_path):
         plan("dvsgesture", tmp_path / "raw")
 
 
+def test_a_recording_that_is_there_twice_is_refused(raw, tmp_path):
+    shutil.copytree(raw("dvsgesture"), tmp_path / "raw")
+    (tmp_path / "raw" / "DvsGesture" / "copy").mkdir()
+    shutil.copy(tmp_path / "raw" / "DvsGesture" / "user01_led.aedat", tmp_path / "raw" / "DvsGesture" / "copy")
+    with pytest.raises(LayoutError, match=r"both hold user01_led_01_80000000; expected it once"):
+        listing_of("dvsgesture", tmp_path / "raw")
+
+
 def test_slanimals_counts_events(raw):
     found = listing_of("slanimals", raw("slanimals"))
     assert found.classes == ("sign_01", "sign_19")
@@ -144,6 +152,20 @@ def test_ucf101dvs_pairs_by_video_and_splits_by_source(raw):
     image = next(i for i in conversion.listing.images if i.name == recording.image)
     assert image.path.name == "00001.jpg"  # the middle frame
     assert_reads(recording, "ucf101dvs", raw_sets.small(182))
+
+
+def test_frames_of_a_tested_source_video_stay_out_of_the_pool(raw, tmp_path):
+    root = raw("ucf101dvs")
+    (tmp_path / "raw").mkdir()
+    shutil.copytree(root, tmp_path / "raw", dirs_exist_ok=True)
+    for path in (tmp_path / "raw").rglob("v_Archery_g01_c02.mat"):
+        path.unlink()
+    done = convert(plan("ucf101dvs", tmp_path / "raw", published="ucf101dvs-1"), tmp_path / "set")
+    static = ShardSet(tmp_path / "set").static_images()
+    roles = dict(zip(static.keys, static.roles, strict=True))
+    assert roles["static-0-v_Archery_g01_c02"] == "test"
+    assert roles["static-0-v_Archery_g25_c02"] in ("pool", "validation")
+    assert not done.rejects
 
 
 def test_hmdb51dvs_takes_the_official_lists(raw, tmp_path):
