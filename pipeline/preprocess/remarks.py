@@ -17,7 +17,7 @@ from typing import Any
 from spikebridge.pipeline.base.errors import shorten
 from spikebridge.pipeline.datasets.sensor import describe
 from spikebridge.pipeline.preprocess.prepare import Conversion, describe_passed_over
-from spikebridge.pipeline.preprocess.tasks import FILTERED, PASSED_OVER, TaskResult
+from spikebridge.pipeline.preprocess.tasks import BEYOND_UINT8, FILTERED, PASSED_OVER, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import Content
 
@@ -139,6 +139,8 @@ class Remarks:
             *((f"left out by {name.replace('_', ' ')}", self.share(f"{FILTERED}{name}")) for name in self._filters()),
         ):
             parts += [f"{_percent(share)} {what}"] if share > 0 else []
+        if settings.dtype == "uint16":
+            parts += [f"stored as uint16 (uint8 would clip {_percent(self.share(BEYOND_UINT8))})"]
         found = {"events": ", ".join(parts)}
         if conversion.sensor_size:
             found = {"sensor": f"{describe(conversion.sensor_size)}, {conversion.sensor_source}", **found}

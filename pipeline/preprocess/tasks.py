@@ -100,7 +100,7 @@ class TaskResult:
     """Sums over the samples: events, dropped_events, saturated_cells, saturated_samples; where there are any,
     filtered_<filter>, overflow_markers and passed_over_<what>."""
     lost: dict[str, int] = field(default_factory=dict)
-    """Sums that the manifest does not hold: clipped_events, outside_events."""
+    """Sums that the manifest does not hold: clipped_events, outside_events, and `BEYOND_UINT8`."""
     shapes: list[tuple[int, int, int, int]] = field(default_factory=list)
     """Duration in microseconds, number of polarities, of cells in use in any frame, and of events, of every sample."""
     doubts: list[tuple[str, str]] = field(default_factory=list)
@@ -139,6 +139,8 @@ def reject(kind: str, name: str, error: RecordingError) -> dict[str, str]:
     return {"kind": kind, "name": name, "reason": error.reason, "message": str(error)}
 
 
+BEYOND_UINT8 = "beyond_uint8"
+"""Events that cells of uint8 would not hold, where cells are wider."""
 NONE: frozenset[str] = frozenset()
 KILLS_WORKER = "kills_worker"
 """Reason of what kills the process that reads it."""
@@ -277,6 +279,8 @@ def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tup
     saturated = facts.pop("saturated_cells")
     for name in ("clipped_events", "outside_events"):
         result.lost[name] = result.lost.get(name, 0) + facts.pop(name)
+    if converted.frames.dtype == np.uint16:
+        result.lost[BEYOND_UINT8] = result.lost.get(BEYOND_UINT8, 0) + narrow(converted.frames, "uint8")[2]
     reached = np.any(converted.frames, axis=0)  # [P,H,W]
     polarities, cells = (int(np.count_nonzero(np.any(reached, axis=axis))) for axis in ((1, 2), 0))
     result.shapes.append((facts["duration_us"], polarities, cells, facts["events"]))

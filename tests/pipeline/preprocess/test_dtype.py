@@ -38,6 +38,9 @@ def test_the_set_is_uint16_whoever_converts_it(busy, tmp_path):
     assert manifest["settings"]["dtype"] == "uint16"
     assert manifest["sample"]["dtype"] == "<u2"
     assert manifest["events"]["saturated_cells"] == 0
+    done = convert(planned(busy), tmp_path / "again")
+    assert ", stored as uint16 (uint8 would clip 7." in done.lines["events"]
+    assert done.manifest["self_sha256"] == manifest["self_sha256"]
     assert max(split.read_all().max() for split in ShardSet(tmp_path / "set").splits.values() if len(split)) >= 600
     sources = Sources(busy, busy)
     for number in (2, 1):
