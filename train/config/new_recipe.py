@@ -7,14 +7,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields
 
-from spikebridge.pipeline.shards.manifest import Manifest
+from spikebridge.pipeline.shards.manifest import SPLITS, Manifest
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import ShardSettings
 
 STEPS = 2000
 """Optimiser steps that the number of epochs aims at."""
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 200
-LARGEST_BATCH = 64
+SMALLEST_BATCH, LARGEST_BATCH = 8, 64
 BATCHES = 10
 """Batches that a small training split is cut into."""
 SMALL, MEDIUM = 16, 34
@@ -37,7 +37,7 @@ def new_recipe(manifest: Manifest, *, name: str) -> str:
     trained = {name for name, n in zip(manifest["classes"], splits["train"]["per_class"], strict=True) if n}
     paired = not trained & set(static["classes_without_pool"]) and static["images"] and static["shape"][0] == 1
     side = min(sample["shape"][2:])
-    batch = min(LARGEST_BATCH, max(1, math.ceil(count / BATCHES)))
+    batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, math.ceil(count / BATCHES)), max(1, count))
     epochs = round(STEPS / max(1, math.ceil(count / batch)))
     method = "kt" if paired else "event_only"
     train = {
@@ -50,7 +50,7 @@ def new_recipe(manifest: Manifest, *, name: str) -> str:
     }
     recipe_from({"shards": shards, "train": train}, name=name)
     simulated = ", SIMULATED" if manifest["simulated"] else ""
-    counts = ", ".join(f"{split['samples']:,} {part}" for part, split in splits.items())
+    counts = ", ".join(f"{splits[part]['samples']:,} {part}" for part in SPLITS if part in splits)
     return f"""# Recipe for {name}: a start, tuned on nothing.
 #
 # Data:    shard set {manifest["self_sha256"][:12]} ({settings["dataset"]}{simulated}), {counts}

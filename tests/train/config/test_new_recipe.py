@@ -46,7 +46,7 @@ def test_it_fits_the_set(tmp_path, found, method, model):
     recipe = load_recipe(path)
     shards = recipe.tables()["shards"]
     assert shards == {name: found["settings"][name] for name in shards}
-    assert (recipe.train.method, recipe.train.model, recipe.train.batch_size) == (method, model, 3)
+    assert (recipe.train.method, recipe.train.model, recipe.train.batch_size) == (method, model, 8)
     assert "24 train, 6 test" in path.read_text()
 
 
