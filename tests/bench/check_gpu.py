@@ -81,7 +81,7 @@ def golden_figures(given: argparse.Namespace, backend: str) -> int:
 
 
 def kernel_tests(given: argparse.Namespace) -> int:
-    """tests/models/test_triton.py on the GPU."""
+    """The tests of the Triton kernels, on the GPU."""
     absent = [name for name in ("pytest", "hypothesis", "triton") if importlib.util.find_spec(name) is None]
     if given.device != "cuda":
         return skip("needs a CUDA device")
@@ -89,7 +89,8 @@ def kernel_tests(given: argparse.Namespace) -> int:
         return skip(f"{' and '.join(absent)} not installed")
     environment = {**os.environ, "SPIKEBRIDGE_TEST_DEVICE": "cuda"}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not long"]
-    return subprocess.run([*command, "tests/models/test_triton.py"], cwd=ROOT, env=environment, check=False).returncode
+    files = ["tests/models/test_triton.py", "tests/train/data/test_simulation_triton.py"]
+    return subprocess.run([*command, *files], cwd=ROOT, env=environment, check=False).returncode
 
 
 def replays(given: argparse.Namespace) -> int:
