@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
+from collections.abc import Iterator, Mapping
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.arrays import check_events
+from spikebridge.pipeline.events.packing import LONGEST_US, CheckedEvents, PackedEvents
+from spikebridge.pipeline.events.parts import parts_of
 
 UNITS = {
     "elapsed_us": "Times are microseconds from its first event",
@@ -15,30 +15,62 @@ UNITS = {
     "events": "The interval counts events",
 }
 """What an interval counts, as messages say it."""
+Interval = tuple[int, int]
 
 
-def cut(events: Events, name: str, interval: tuple[int, int], *, unit: str) -> Events:
-    """Return the events of an interval, with what the whole file passed over and doubted.
+def cut(
+    whole: CheckedEvents, intervals: Mapping[str, Interval], *, unit: str, sensor_size: tuple[int, int]
+) -> Iterator[tuple[str, PackedEvents | RecordingError]]:
+    """Yield the parts of a file by name, in one pass: their events, or why they cannot be used.
 
-    Raises:
-        RecordingError: times that go back (`unsorted`), or no events in it (`empty`).
+    What the whole file passed over and doubted goes with the first part.
+
+    Args:
+        whole: all of the file, checked against any sensor.
+        intervals: (start, stop), stop exclusive, by name.
+        unit: what they count, a key of `UNITS`.
+        sensor_size: (W, H) in pixels.
+
+    The errors: no events in an interval (`empty`), a file of fewer events (`truncated`), or events beyond the sensor
+    (`out_of_range`).
     """
-    if len(events) > 1 and bool((events.t[1:] < events.t[:-1]).any()):
-        raise RecordingError(f"{name}: time stamps go back; expected them in order. Copy it again.", reason="unsorted")
-    start = int(events.t[0]) if unit == "elapsed_us" and len(events) else 0
-    first, stop = interval
-    if unit != "events":
-        first, stop = np.searchsorted(events.t, [start + time for time in interval]).tolist()
-    if first >= min(stop, len(events)):
-        reach = f"{int(events.t[0]) - start:,} to {int(events.t[-1]) - start:,} us" if len(events) else "nowhere"
+    names = list(intervals)
+    offset = whole.start_us if unit == "file_us" else 0
+    within = [(_bounded(intervals[name][0] - offset), _bounded(intervals[name][1] - offset)) for name in names]
+    for number, part in parts_of(whole, within, of_time=unit != "events"):
+        name = names[number]
+        try:
+            yield name, _require(part, whole, name, intervals[name], unit, sensor_size)
+        except RecordingError as error:
+            yield name, error
+
+
+def _bounded(time: int) -> int:
+    """Return a time as far as a word has room for it, or one before the beginning."""
+    return min(max(time, -1), LONGEST_US)
+
+
+def _require(
+    part: PackedEvents | None,
+    whole: CheckedEvents,
+    name: str,
+    interval: Interval,
+    unit: str,
+    sensor_size: tuple[int, int],
+) -> PackedEvents:
+    if part is None:
+        start = whole.start_us if unit == "file_us" else 0
         raise RecordingError(
             f"{name}: no events from {interval[0]:,} to {interval[1]:,} {'' if unit == 'events' else 'us'}; the "
-            f"{len(events):,} of its file reach from {reach}. {UNITS[unit]}.",
+            f"{len(whole):,} of its file reach from {start:,} to {start + whole.duration_us:,} us. {UNITS[unit]}.",
             reason="empty",
         )
-    if unit == "events" and stop > len(events):
+    if unit == "events" and interval[1] > len(whole):
         raise RecordingError(
-            f"{name}: events {first:,} to {stop:,} of {len(events):,}. Are table and recording of one version?",
+            f"{name}: events {interval[0]:,} to {interval[1]:,} of {len(whole):,}. Are table and recording of one "
+            "version?",
             reason="truncated",
         )
-    return replace(events, **{column: getattr(events, column)[first:stop] for column in "txyp"})
+    if part.extent[0] > sensor_size[0] or part.extent[1] > sensor_size[1]:
+        check_events(part.unpack(), sensor_size=sensor_size, source=name)
+    return part

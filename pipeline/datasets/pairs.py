@@ -22,7 +22,7 @@ from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.datasets.intervals import cut
 from spikebridge.pipeline.datasets.layout import find_root
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.events.packing import CheckedEvents, pack
+from spikebridge.pipeline.events.packing import LARGEST_SENSOR, CheckedEvents, pack
 from spikebridge.pipeline.images.decode import decode_image
 
 SIMULATION_NOTE = "simulated.json"
@@ -210,22 +210,28 @@ class PairReader:
         """
         raise NotImplementedError
 
-    def read_recording(self, recording: Recording) -> Events:
-        """Read one recording, or the part of its file that it is; not yet checked.
-
-        Raises:
-            RecordingError: as `read_events` and `pipeline.datasets.intervals.cut`.
-        """
-        events = self.read_events(recording)
-        return cut(events, recording.name, recording.interval, unit=self.intervals) if recording.interval else events
-
     def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> CheckedEvents:
-        """Read, check and pack one recording; a reader whose format has a faster way replaces this.
+        """Read, check and pack one recording, all of its file; a reader with a faster way replaces this.
 
         Raises:
             RecordingError: the file is not a whole recording, or a check fails.
         """
         return pack(self.read_events(recording), sensor_size=sensor_size, source=recording.name)
+
+    def read_recording(self, recording: Recording, *, sensor_size: tuple[int, int]) -> CheckedEvents:
+        """Read, check and pack one recording, or the part of its file that it is.
+
+        Raises:
+            RecordingError: as `read_packed` and `pipeline.datasets.intervals.cut`.
+        """
+        if recording.interval is None:
+            return self.read_packed(recording, sensor_size=sensor_size)
+        whole = self.read_packed(recording, sensor_size=LARGEST_SENSOR)
+        parts = cut(whole, {recording.name: recording.interval}, unit=self.intervals, sensor_size=sensor_size)
+        ((_, part),) = parts
+        if isinstance(part, RecordingError):
+            raise part
+        return part
 
     def read_file(self, recording: Recording) -> Iterator[tuple[str, Events | RecordingError]]:
         """Decode the file of a recording once; yield the name of every recording in it, and its events or its error."""

@@ -48,7 +48,7 @@ class Events:
         """Return t, x, y and p."""
         return self.t, self.x, self.y, self.p
 
-    def part(self, rows: slice | NDArray[np.bool_]) -> Events:
+    def part(self, rows: slice | NDArray[np.bool_] | NDArray[np.int64]) -> Events:
         """Return some of the events, without what is attached to all."""
         return Events(self.t[rows], self.x[rows], self.y[rows], self.p[rows])
 

@@ -69,6 +69,7 @@ class Stream:
     """(W, H) in pixels, where it is known before the first pass."""
     at_once: Callable[[], Decoded] | None = None
     """Of a format that is decoded at once."""
+    _facts: list[Facts] = field(default_factory=list)
 
     @classmethod
     def of(cls, decode: Callable[[], Decoded]) -> Stream:
@@ -96,7 +97,13 @@ class Stream:
     def annotated(self) -> Iterator[Events]:
         """Yield the chunks, and at the end one without events that carries what was passed over and doubted."""
         facts = yield from self.passes()
+        self._facts[:] = [facts]
         yield facts.annotate(Events.room(0))
+
+    @property
+    def facts(self) -> Facts:
+        """Return the facts, which are known when `annotated` has come to its end."""
+        return self._facts[0]
 
 
 def gathered(chunks: list[Events]) -> Events:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.packing import CheckedEvents
 
 HOT_FACTOR = 20.0
 """A pixel is hot when it has more than this many times the mean of the pixels with any event."""
@@ -63,16 +64,24 @@ class Facts:
         return {**{JSON_KEYS.get(name, name): value for name, value in vars(self).items()}, "rate_hz": self.rate_hz}
 
 
-def summarize_events(events: Events, *, name: str, time_bins: int) -> Facts:
-    """Return facts about checked events; the time bins are equal parts of the duration."""
-    width, height = int(events.x.max()) + 1, int(events.y.max()) + 1
-    cells = (events.p.astype(np.int64) * height + events.y) * width + events.x
-    pixels = np.bincount(cells, minlength=2 * height * width).reshape(2, height, width)
-    since = events.t - events.t[0]
-    bins = np.minimum(since * time_bins // max(events.duration_us, 1), time_bins - 1)
-    gap = int(np.diff(events.t).max()) if len(events) > 1 else 0
-    per_bin = np.bincount(bins, minlength=time_bins)
+def summarize_events(events: CheckedEvents, *, name: str, time_bins: int) -> Facts:
+    """Return facts about a recording; the time bins are equal parts of the duration."""
+    from spikebridge.pipeline.events import framing_kernel as kernel
+
+    pixels = np.zeros((2, events.extent[1], events.extent[0]), np.int32)
+    per_bin, gap, latest = np.zeros(time_bins, np.int64), 0, events.start_us
+    for chunk in events.columns():
+        kernel.count_pixels(chunk.x, chunk.y, chunk.p, pixels)
+        per_bin += np.bincount(bins_of(chunk, events, time_bins), minlength=time_bins)
+        gap = max(gap, int(chunk.t[0]) - latest, int(np.diff(chunk.t).max(initial=0)))
+        latest = int(chunk.t[-1])
     return _summarize(name, pixels, per_bin, duration_us=events.duration_us, gap_us=gap, anomalies=events.doubts)
+
+
+def bins_of(chunk: Events, events: CheckedEvents, time_bins: int) -> NDArray[np.int64]:
+    """Return the time bin of each event of a chunk; the last bin takes the last event of the recording, too."""
+    since = chunk.t - events.start_us
+    return np.minimum(since * time_bins // max(events.duration_us, 1), time_bins - 1)
 
 
 def summarize_frames(frames: NDArray[Any], *, name: str) -> Facts:

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.display import show
-from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.packing import CheckedEvents
 from spikebridge.pipeline.inspection.views import RecordingView
 from spikebridge.pipeline.ui.paint import event_pixels
 from spikebridge.pipeline.ui.style import MATPLOTLIB, MUTED, OFF, ON, RULE
@@ -137,13 +137,19 @@ def _draw_partner(axes: Axes, view: RecordingView) -> None:
     axes.set_axis_off()
 
 
-def _draw_cloud(axes: Any, events: Events) -> None:
+def _draw_cloud(axes: Any, events: CheckedEvents) -> None:
     """Draw events in x, y and time, on axes with three dimensions."""
     rows = np.unique(np.linspace(0, len(events) - 1, CLOUD_EVENTS).round().astype(int))
-    t_ms = (events.t[rows] - events.t[0]) / 1000
+    before, parts = 0, []
+    for chunk in events.columns():
+        first, stop = np.searchsorted(rows, (before, before + len(chunk)))
+        parts.append(chunk.part(rows[first:stop] - before))
+        before += len(chunk)
+    t, x, y, p = (np.concatenate(column) for column in zip(*(part.columns for part in parts), strict=True))
+    t_ms = (t - events.start_us) / 1000
     for polarity, colour in ((0, OFF), (1, ON)):
-        of = events.p[rows] == polarity
-        axes.scatter(t_ms[of], events.x[rows][of], -events.y[rows][of], s=1.2, c=colour, linewidths=0, alpha=0.7)
+        of = p == polarity
+        axes.scatter(t_ms[of], x[of], -y[of], s=1.2, c=colour, linewidths=0, alpha=0.7)
     axes.set_xlabel("time (ms)", labelpad=-6, fontsize=7)
     axes.tick_params(labelsize=6, pad=-3)
     axes.set(yticks=[], zticks=[])
@@ -155,16 +161,17 @@ def _draw_cloud(axes: Any, events: Events) -> None:
     axes.set_title(f"events in x, y and time{share}", fontsize=8, pad=-4)
 
 
-def _draw_time_surface(axes: Axes, events: Events) -> None:
+def _draw_time_surface(axes: Axes, events: CheckedEvents) -> None:
     """Draw the time surface at the end of the recording: exp(-(age of the pixel's last event) / tau), sign by polarity.
 
     Source: Lagorce et al. 2017, "HOTS: a hierarchy of event-based time-surfaces for pattern recognition", TPAMI 39.
     """
     duration = max(events.duration_us, 1)
     tau = SURFACE_SHARE * duration
-    surface = np.zeros((int(events.y.max()) + 1, int(events.x.max()) + 1))
-    sign = np.where(events.p == 1, 1.0, -1.0)
-    surface[events.y, events.x] = sign * np.exp((events.t - events.t[-1]) / tau)  # later events overwrite earlier ones
+    surface = np.zeros((events.extent[1], events.extent[0]))
+    for chunk in events.columns():
+        age = events.start_us + events.duration_us - chunk.t
+        surface[chunk.y, chunk.x] = np.where(chunk.p == 1, 1.0, -1.0) * np.exp(-age / tau)  # later events overwrite
     colours = matplotlib.colors.LinearSegmentedColormap.from_list("polarity", (OFF, "#ffffff", ON))
     surface_image = axes.imshow(surface, cmap=colours, vmin=-1, vmax=1, interpolation="nearest")
     axes.grid(visible=False)
@@ -176,13 +183,15 @@ def _draw_time_surface(axes: Axes, events: Events) -> None:
     bar.outline.set_visible(False)
 
 
-def _draw_rate(axes: Axes, events: Events) -> None:
+def _draw_rate(axes: Axes, events: CheckedEvents) -> None:
     """Draw events per millisecond of each polarity."""
     edges = np.linspace(0, max(events.duration_us, 1) / 1000, RATE_BINS + 1)
-    t_ms = (events.t - events.t[0]) / 1000
+    counts = np.zeros((2, RATE_BINS), np.int64)  # [P,bins]
+    for chunk in events.columns():
+        t_ms = (chunk.t - events.start_us) / 1000
+        counts += np.stack([np.histogram(t_ms[chunk.p == polarity], edges)[0] for polarity in (0, 1)])
     for polarity, colour, name in ((1, ON, "ON"), (0, OFF, "OFF")):
-        counts, _ = np.histogram(t_ms[events.p == polarity], edges)
-        axes.stairs(counts / np.diff(edges), edges, color=colour, label=name)
+        axes.stairs(counts[polarity] / np.diff(edges), edges, color=colour, label=name)
     axes.set(xlabel="time (ms)", ylabel="events per ms", xlim=(0, edges[-1]))
     _draw_legend(axes)
     axes.set_title("event rate", fontsize=8)

@@ -16,7 +16,6 @@ from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.progress import Progress
 from spikebridge.pipeline.datasets.pairs import Listing, PairReader, Recording
-from spikebridge.pipeline.events.arrays import check_events
 from spikebridge.pipeline.formats.recording import is_recording, stem
 from spikebridge.pipeline.inspection.facts import (
     JSON_KEYS,
@@ -157,8 +156,7 @@ def summarize_raw(
     for row in progress(rows, len(rows), "recordings"):
         recording: Recording = recordings[row]
         try:
-            events = reader.read_recording(recording)
-            check_events(events, sensor_size=sensor_of(listing, recording), source=recording.name)
+            events = reader.read_recording(recording, sensor_size=sensor_of(listing, recording))
         except RecordingError as error:
             summary.unreadable.append((recording.name, str(error)))
             continue

@@ -16,7 +16,7 @@ from spikebridge.pipeline.base.errors import RecordingError, SettingsError, shor
 from spikebridge.pipeline.datasets.pairs import Listing, PairReader
 from spikebridge.pipeline.inspection.pages import require_matplotlib
 from spikebridge.pipeline.inspection.sets import SetSummary
-from spikebridge.pipeline.inspection.views import make_full_frames
+from spikebridge.pipeline.inspection.views import make_full_frames, sensor_of
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.ui.paint import event_pixels
 
@@ -114,7 +114,11 @@ def make_raw_sheet(reader: PairReader, listing: Listing, summary: SetSummary, *,
 
     def paint(name: str) -> NDArray[np.uint8] | None:
         try:
-            return paint_busiest_bin(make_full_frames(reader.read_recording(by_name[name]), SHEET_BINS))
+            return paint_busiest_bin(
+                make_full_frames(
+                    reader.read_recording(by_name[name], sensor_size=sensor_of(listing, by_name[name])), SHEET_BINS
+                )
+            )
         except RecordingError:
             return None  # one beyond the limit, which was not inspected
 

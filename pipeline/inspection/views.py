@@ -20,10 +20,10 @@ from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.names import near_names
 from spikebridge.pipeline.containers.hdf5 import plain_dataset
 from spikebridge.pipeline.datasets.pairs import SIMULATION_NOTE, Listing, PairReader, Recording, find_simulation_note
-from spikebridge.pipeline.events.arrays import Events, check_events
+from spikebridge.pipeline.events.packing import CheckedEvents, pack_chunks
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.formats.tables.columns import TableOptions
-from spikebridge.pipeline.inspection.facts import Facts, summarize_events, summarize_frames
+from spikebridge.pipeline.inspection.facts import Facts, bins_of, summarize_events, summarize_frames
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.writer import MAX_METADATA
 from spikebridge.pipeline.ui.paint import static_pixels
@@ -41,7 +41,7 @@ class RecordingView:
     facts: Facts
     frames: NDArray[Any]
     """[T,P,H,W], whole events at the sensor's resolution or the stored frames."""
-    events: Events | None
+    events: CheckedEvents | None
     """The events of a raw recording; None for a stored sample."""
     partner: NDArray[np.uint8] | None
     """Static image, [H,W] or [H,W,3] uint8; None where none is known."""
@@ -63,10 +63,12 @@ def view_file(path: Path, *, time_bins: int, table: TableOptions) -> RecordingVi
     Raises:
         RecordingError: not a whole recording, or an ending that is not known.
     """
-    decoded, size = recording_files.decode(path, table), recording_files.sensor_size(path)
-    events, recorded = decoded.annotated(), decoded.facts
+    stream, size = recording_files.stream(path, table), recording_files.sensor_size(path)
+    events = pack_chunks(stream.annotated, sensor_size=size or LARGEST_SENSOR, source=path.name, likely=stream.likely)
+    recorded = stream.facts
     size = recorded.sensor_size or size
-    check_events(events, sensor_size=size or LARGEST_SENSOR, source=path.name)
+    if size and (events.extent[0] > size[0] or events.extent[1] > size[1]):
+        pack_chunks(stream.annotated, sensor_size=size, source=path.name)  # says what is wrong
     origin = {
         "file": path.name,
         "bytes": path.stat().st_size,
@@ -100,8 +102,7 @@ def view_recording(
     Raises:
         RecordingError: it cannot be used.
     """
-    events = reader.read_recording(recording)
-    check_events(events, sensor_size=sensor_of(listing, recording), source=recording.name)
+    events = reader.read_recording(recording, sensor_size=sensor_of(listing, recording))
     image = next((image for image in listing.images if image.name == recording.image), None)
     partner = reader.read_image(image) if image else None
     origin = {
@@ -118,7 +119,7 @@ def view_recording(
     return RecordingView(facts, frames, events, partner, note, origin, simulated)
 
 
-def _count_passed_over(events: Events) -> str:
+def _count_passed_over(events: CheckedEvents) -> str:
     """Return what the file holds that is no event, with counts."""
     return ", ".join(f"{count:,} {what}" for what, count in events.passed_over)
 
@@ -128,12 +129,17 @@ def is_simulated(reader: PairReader, root: Path) -> bool:
     return reader.card.simulated or bool(find_simulation_note(root) or find_simulation_note(root / "events"))
 
 
-def make_full_frames(events: Events, time_bins: int) -> NDArray[np.int64]:
+def make_full_frames(events: CheckedEvents, time_bins: int) -> NDArray[np.int32]:
     """Count events into frames [T,P,H,W] at full resolution over the extent; the last bin takes the last event too."""
-    width, height = int(events.x.max()) + 1, int(events.y.max()) + 1
-    bins = np.minimum((events.t - events.t[0]) * time_bins // max(events.duration_us, 1), time_bins - 1)
-    cells = ((bins * 2 + events.p) * height + events.y) * width + events.x
-    return np.bincount(cells, minlength=time_bins * 2 * height * width).reshape(time_bins, 2, height, width)
+    from spikebridge.pipeline.events import framing_kernel as kernel
+
+    frames = np.zeros((time_bins, 2, events.extent[1], events.extent[0]), np.int32)
+    for chunk in events.columns():
+        bins = bins_of(chunk, events, time_bins)
+        for step in range(int(bins[0]), int(bins[-1]) + 1):
+            part = chunk.part(slice(*np.searchsorted(bins, (step, step + 1))))
+            kernel.count_pixels(part.x, part.y, part.p, frames[step])
+    return frames
 
 
 def view_sample(shards: ShardSet, key: str) -> RecordingView:

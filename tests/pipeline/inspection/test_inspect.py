@@ -12,6 +12,7 @@ from PIL import Image
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError, ShardSetError
 from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.formats.aedat import aedat2
 from spikebridge.pipeline.inspection.facts import (
@@ -40,8 +41,14 @@ def columns(t, x, y, p):
     return Events(np.array(t, np.int64), np.array(x, np.int32), np.array(y, np.int32), np.array(p, np.uint8))
 
 
+def packed(events):
+    return pack(events, sensor_size=(640, 480), source="a")
+
+
 def test_facts_of_a_recording_counted_by_hand():
-    facts = summarize_events(columns([0, 10, 20, 100], [2, 2, 3, 5], [1, 1, 1, 4], [0, 1, 1, 1]), name="a", time_bins=2)
+    facts = summarize_events(
+        packed(columns([0, 10, 20, 100], [2, 2, 3, 5], [1, 1, 1, 4], [0, 1, 1, 1])), name="a", time_bins=2
+    )
     assert facts.events == 4
     assert facts.on_share == 0.75
     assert facts.extent == (2, 1, 6, 5)
@@ -53,14 +60,14 @@ def test_facts_of_a_recording_counted_by_hand():
 
 
 def test_an_ordinary_recording_has_no_anomaly():
-    assert summarize_events(make_events(0, count=2000), name="a", time_bins=10).anomalies == ()
+    assert summarize_events(packed(make_events(0, count=2000)), name="a", time_bins=10).anomalies == ()
 
 
 def test_a_hot_pixel_is_named_with_its_place():
     events = make_events(1, count=2000)
     hot = np.arange(0, 2000, 4)
     events.x[hot], events.y[hot] = 7, 9
-    facts = summarize_events(events, name="a", time_bins=10)
+    facts = summarize_events(packed(events), name="a", time_bins=10)
     assert facts.hot_pixels[0][:2] == (7, 9)
     assert "x=7 y=9 with 25 %" in facts.anomalies[0]
 
@@ -69,7 +76,7 @@ def test_one_polarity_and_empty_bins_are_named():
     events = make_events(2, count=500)
     events.p[:] = 1
     events.t[events.t > 100_000] += 200_000  # leaves bins 3 to 6 of 10 nearly without events
-    anomalies = " ".join(summarize_events(events, name="a", time_bins=10).anomalies)
+    anomalies = " ".join(summarize_events(packed(events), name="a", time_bins=10).anomalies)
     assert "100 % ON" in anomalies
     assert "time bins are empty" in anomalies
 
@@ -90,7 +97,7 @@ def test_unusual_counts_are_relative_to_the_class():
 
 def test_frames_at_full_resolution_hold_every_event():
     events = make_events(3)
-    frames = make_full_frames(events, 7)
+    frames = make_full_frames(packed(events), 7)
     assert frames.sum() == len(events)
     assert frames[:, 1].sum() == events.p.sum()
 
