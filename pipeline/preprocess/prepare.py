@@ -39,6 +39,7 @@ from spikebridge.pipeline.datasets.splits import (
 )
 from spikebridge.pipeline.datasets.tables import FolderOptions
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
+from spikebridge.pipeline.preprocess.cuts import cut_recordings
 from spikebridge.pipeline.preprocess.tasks import Job, reject, try_image, try_recording
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.readers.folders import SENSOR_FILE, Folders
@@ -220,7 +221,7 @@ def prepare(
     labels: Path | None = None,
     class_map: Path | None = None,
 ) -> Conversion:
-    """List the raw folders and decide who is in which split; decodes nothing.
+    """List the raw folders and decide who is in which split; decodes nothing, but recordings that are cut.
 
     `splits` is a CSV that replaces the splits, see `pipeline.datasets.splits.read_splits`; `labels` and `class_map` are
     those of `pipeline.datasets.tables.FolderOptions`.
@@ -263,6 +264,8 @@ def prepare(
                 f"{' and '.join(sorted(names))}. Put each into one, or use --protocol legacy where a published list "
                 "does so."
             )
+    if settings.cut_us or settings.pauses_us:
+        listing, split = cut_recordings(listing, split, settings, reader)
     if groups := {r.group for r in listing.recordings if r.group and r.name in split}:
         parted = parted_groups(listing.recordings, split)
         how = f"{len(parted):,} lie in more than one split" if parted else "no split parts one"

@@ -317,12 +317,10 @@ def _convert_planned(job: Job, planned: PlannedSample) -> ConvertedRecording:
     return ConvertedRecording(frames, {**facts, "saturated_cells": max(saturated, facts["saturated_cells"])})
 
 
-def _read(job: Job, recording: Recording) -> Events | CheckedEvents:
-    """Read a recording, checked and packed where it is all of its file."""
-    if recording.interval:
-        return _read_or_reject(job.reader.read_recording, recording)
+def _read(job: Job, recording: Recording) -> CheckedEvents:
+    """Read, check and pack a recording, or the part of its file that it is."""
     sensor_size = job.sensor_size or LARGEST_SENSOR
-    return _read_or_reject(lambda item: job.reader.read_packed(item, sensor_size=sensor_size), recording)
+    return _read_or_reject(lambda item: job.reader.read_recording(item, sensor_size=sensor_size), recording)
 
 
 def _convert(job: Job, name: str, events: Events | CheckedEvents) -> ConvertedRecording:
@@ -378,17 +376,17 @@ def _convert_parts(
     job: Job, recording: Recording, parts: Mapping[str, tuple[int, int]]
 ) -> Iterator[tuple[str, ConvertedRecording | RecordingError]]:
     """Check and frame every recording that is a part of the file of `recording`, which is decoded once."""
-    whole: Events | RecordingError
     try:
-        whole = _read_or_reject(job.reader.read_events, recording)
+        whole = _read_or_reject(lambda item: job.reader.read_packed(item, sensor_size=LARGEST_SENSOR), recording)
     except RecordingError as error:
-        whole = error
-    for name, interval in parts.items():
+        yield from ((name, error) for name in parts)
+        return
+    sensor_size = job.sensor_size or LARGEST_SENSOR
+    for name, part in cut(whole, parts, unit=job.reader.intervals, sensor_size=sensor_size):
         try:
-            if isinstance(whole, RecordingError):
-                raise whole
-            yield name, _convert(job, name, cut(whole, name, interval, unit=job.reader.intervals))
-            whole = replace(whole, overflow_markers=0, passed_over=(), doubts=())  # told once for a file
+            if isinstance(part, RecordingError):
+                raise part
+            yield name, _convert(job, name, part)
         except RecordingError as error:
             yield name, error
 

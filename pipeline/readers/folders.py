@@ -43,7 +43,7 @@ from spikebridge.pipeline.datasets.tables import (
     refuse_lines,
 )
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.events.packing import CheckedEvents, pack_chunks
+from spikebridge.pipeline.events.packing import KEPT_EVENTS, CheckedEvents, pack_chunks
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
@@ -139,7 +139,9 @@ class Folders(PairReader):
 
     def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> CheckedEvents:
         stream = recording_files.stream(recording.path, self.table)
-        return pack_chunks(stream.annotated, sensor_size=sensor_size, source=recording.name, likely=stream.likely)
+        return pack_chunks(
+            stream.annotated, sensor_size=sensor_size, source=recording.name, likely=stream.likely, most=KEPT_EVENTS
+        )
 
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
         return decode_image(image.path.read_bytes(), source=image.path.name, bits=self.image_bits)

@@ -48,6 +48,9 @@ RARE = (
     "labels_sha256",
     "class_map_sha256",
     "published",
+    "cut_us",
+    "overlap_us",
+    "pauses_us",
 )
 """Settings that no hash and no manifest holds where they are not given."""
 DTYPES = {"sum": ("uint8", "uint16"), "bilinear": ("float16",), "frequency": ("float16",), "event": ("uint8",)}
@@ -139,6 +142,13 @@ class ConversionSettings:
     fit: str = setting("", choices=("", *CHOICES["fit"]))
     """What becomes of a sensor or an image whose aspect is not the frame's: empty squashes, as published, `pad` adds
     empty stripes, `crop` cuts stripes off."""
+    cut_us: int = setting(0, low=0, high=10**12)
+    """Length of the parts into which recordings are cut, in microseconds; 0 leaves them whole."""
+    overlap_us: int = setting(0, low=0, high=10**12)
+    """Microseconds that a part has in common with the one before; with `cut_us` only."""
+    pauses_us: int = setting(0, low=0, high=10**12)
+    """Cut recordings where no event comes for longer than this, in microseconds; 0 does not."""
+
     dtype_open: bool = field(default=False, compare=False, repr=False)
     """Set where no dtype is given: a conversion chooses it, see `pipeline.preprocess.survey`. In no hash."""
 
@@ -167,6 +177,10 @@ class ConversionSettings:
             problems.append(f"time_window_us: found {list(times)}, expected a start from 0 on and a later stop")
         if 0 < self.image_bits < 8:
             problems.append(f"image_bits: found {self.image_bits}, expected 8 to 16")
+        if self.cut_us and self.pauses_us:
+            problems.append("pauses_us: recordings are cut by length (cut_us) or at pauses; leave one of the two out")
+        if self.overlap_us and not self.overlap_us < self.cut_us:
+            problems.append(f"overlap_us: {self.overlap_us} found; expected less than cut_us, which is {self.cut_us}")
         if self.sensor and len(self.sensor) != 2:
             problems.append(f"sensor: found {list(self.sensor)}, expected width and height in pixels")
         if self.sensor and self.mixed_sensors == "scale":

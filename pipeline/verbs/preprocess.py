@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from spikebridge.pipeline.verbs.training import Training
 DONE_WITH_REJECTS = 3
 MOST_UNUSABLE = 10
 """Messages of recordings and images that are printed by --dry-run."""
+PAUSES = "pauses:"
+"""Before the time, where recordings are cut at pauses."""
 MOST_NOTES = 12
 """Notes of a set that are printed."""
 
@@ -49,6 +52,8 @@ MOST_NOTES = 12
 @click.option("--window-us", type=int, help="Length of a window (--binning window).")
 @click.option("--events-per-bin", type=int, help="Events of a bin (--binning count)  [default: equal shares]")
 @click.option("--time-window", metavar="START:STOP", help="Part of a recording that is used, in microseconds.")
+@click.option("--cut", metavar="TIME", help="Cut recordings into parts of 300ms, or at pauses:50ms (ms, us or s).")
+@click.option("--overlap", metavar="TIME", help="What a part has in common with the one before, for example 100ms.")
 @click.option("--hot-pixels", type=float, help="Leave out pixels with more than this many times the mean events.")
 @click.option("--refractory-us", type=int, help="Leave out events this soon after their pixel's last.")
 @click.option("--background-us", type=int, help="Leave out events without a neighbour's this shortly before.")
@@ -116,6 +121,8 @@ def preprocess(
     sensor: str | None,
     size: str | None,
     fit: str | None,
+    cut: str | None,
+    overlap: str | None,
     **flags: Any,
 ) -> None:
     """Turn raw recordings and images into a shard set.
@@ -145,6 +152,11 @@ def preprocess(
     flags["time_window_us"] = window
     refusal = "is no size; expected WIDTHxHEIGHT in pixels, for example 346x260"
     flags["sensor"] = parse_pair(sensor, "x", refusal=refusal, option="--sensor") if sensor else None
+    pauses = cut is not None and cut.startswith(PAUSES)
+    flags["pauses_us" if pauses else "cut_us"] = (
+        parse_time((cut or "").removeprefix(PAUSES), option="--cut") if cut else None
+    )
+    flags["overlap_us"] = parse_time(overlap, option="--overlap") if overlap else None
     splits_file = Path(splits) if splits and Path(splits).is_file() else None
     flags["published"] = splits if splits and splits_file is None else None
     flags |= parse_size(size) if size else {}
@@ -219,6 +231,19 @@ def parse_size(text: str) -> dict[str, int]:
     refusal = "is no size; expected one number, or WIDTHxHEIGHT in pixels, for example 28 or 64x48"
     width, height = parse_pair(text, "x", refusal=refusal, option="--size")
     return {"size": height, "width": width if width != height else 0}
+
+
+def parse_time(text: str, *, option: str) -> int:
+    """Parse a time such as 300ms, 50us or 1.5s into whole microseconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)", text.strip())
+    time_us = float(found[1]) * {"us": 1, "ms": 1e3, "s": 1e6}[found[2]] if found else 0.0
+    if time_us < 1 or time_us != int(time_us):
+        raise click.BadParameter(
+            f"{text!r} is no time; expected a number of us, ms or s, for example 300ms"
+            + (", or pauses:50ms to cut at pauses" if option == "--cut" else ""),
+            param_hint=option,
+        )
+    return int(time_us)
 
 
 def parse_share(text: str) -> tuple[int, int]:

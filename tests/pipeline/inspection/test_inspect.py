@@ -12,7 +12,7 @@ from PIL import Image
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError, ShardSetError
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.events.packing import pack
+from spikebridge.pipeline.events.packing import pack, pack_chunks
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.formats.aedat import aedat2
 from spikebridge.pipeline.inspection.facts import (
@@ -21,8 +21,9 @@ from spikebridge.pipeline.inspection.facts import (
     summarize_events,
     summarize_frames,
 )
+from spikebridge.pipeline.inspection.figures import draw_plots
 from spikebridge.pipeline.inspection.inspect import inspect_path
-from spikebridge.pipeline.inspection.views import make_full_frames
+from spikebridge.pipeline.inspection.views import RecordingView, make_full_frames
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.ui.paint import CAPTION_PIXELS, event_pixels, gif
 
@@ -295,3 +296,23 @@ def test_simulated_recordings_are_called_so(tmp_path, shard_set):
     (raw / "simulated.json").write_text("{}")  # what the simulator leaves there
     assert inspect(path).text.startswith(f"{path.name} (SIMULATED)")
     assert inspect(shard_set(), sample=ShardSet(shard_set()).split("test").keys[0]).values["simulated"] is True
+
+
+def test_a_long_recording_looks_like_one_in_memory():
+    """Facts, frames and plots of a recording that is decoded anew whenever it is gone over."""
+    events = make_events(8, count=900, size=(60, 40))
+    whole = packed(events)
+
+    def passes():
+        for start in range(0, 900, 70):
+            yield events.part(slice(start, start + 70))
+
+    long = pack_chunks(passes, sensor_size=(640, 480), source="a", most=0)
+    assert summarize_events(long, name="a", time_bins=7) == summarize_events(whole, name="a", time_bins=7)
+    views = []
+    for recording in (whole, long):
+        frames = make_full_frames(recording, 7)
+        facts = summarize_events(recording, name="a", time_bins=7)
+        views.append(RecordingView(facts, frames, recording, None, "", {}))
+    np.testing.assert_array_equal(views[0].frames, views[1].frames)
+    assert draw_plots(views[0]) == draw_plots(views[1])
