@@ -307,7 +307,7 @@ def test_a_part_of_a_file_is_inspected_alone(raw):
     reader, listing = get_reader("dvsgesture"), listing_of("dvsgesture", raw("dvsgesture"))
     recording = listing.recordings[0]
     start, stop = recording.interval
-    events = reader.read_recording(recording)
+    events = reader.read_recording(recording, sensor_size=(128, 128)).unpack()
     assert 0 < len(events) < 60
     assert start <= events.t[0] <= events.t[-1] < stop
 
