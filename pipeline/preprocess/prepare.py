@@ -17,6 +17,7 @@ import numpy as np
 from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
 from spikebridge.pipeline.base.files import sha256_file
+from spikebridge.pipeline.datasets.cuts import cut_recordings
 from spikebridge.pipeline.datasets.endings import count_endings, describe_endings
 from spikebridge.pipeline.datasets.pairs import (
     SIMULATION_NOTE,
@@ -39,7 +40,6 @@ from spikebridge.pipeline.datasets.splits import (
 )
 from spikebridge.pipeline.datasets.tables import FolderOptions
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
-from spikebridge.pipeline.preprocess.cuts import cut_recordings
 from spikebridge.pipeline.preprocess.tasks import Job, reject, try_image, try_recording
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.readers.folders import SENSOR_FILE, Folders
