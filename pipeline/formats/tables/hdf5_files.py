@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from spikebridge.pipeline.containers.npy import MAX_BYTES
 from spikebridge.pipeline.containers.packed import allowed
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.tables import ecf
 from spikebridge.pipeline.formats.tables.columns import DEFAULT, Candidate, TableOptions, choose, spelled, upright
 
 PACKAGE = "hdf5plugin"
@@ -32,7 +34,7 @@ FILTERS = {
     32008: ("bitshuffle", PACKAGE),
     32000: ("LZF", PACKAGE),
     307: ("bzip2", PACKAGE),
-    36559: ("Prophesee's ECF", ""),
+    ecf.NUMBER: ("Prophesee's ECF", ""),
 }
 """Filters by their registered number: name, and the package that brings them."""
 EXTRA = "spikebridge[formats]"
@@ -103,6 +105,9 @@ def _candidates(file: Any, path: Path) -> list[Candidate]:
             names = tuple(str(name) for name in node)
             if len(spelled(names)) >= 2:
                 found.append(Candidate(place, names, lambda name, node=node: _load(node, name, path)))  # type: ignore[misc]
+        elif ecf.is_packed(node) and not h5py.h5z.filter_avail(ecf.NUMBER):
+            unpacked = cache(lambda node=node: ecf.read(_require_small(node, path)))
+            found.append(Candidate(place, tuple("txyp"), lambda name, unpacked=unpacked: unpacked()[name]))  # type: ignore[misc]
         elif node.dtype.names:
             found.append(Candidate(place, node.dtype.names, lambda name, node=node: _load(node, name, path)))  # type: ignore[misc]
         elif node.ndim == 2 and 4 in node.shape and node.dtype.kind in "iufb" and max(node.shape) > 4:
@@ -146,12 +151,17 @@ def _load(node: Any, name: str, path: Path) -> NDArray[Any]:
     column = node if inside else None if outside else node[name]
     if column is None or column.is_virtual or column.external:
         raise ValueError(f"{name} lies in another file")
+    _check_filters(_require_small(column, path), path)
+    return column[name] if inside and name else column[()]
+
+
+def _require_small(column: Any, path: Path) -> Any:
+    """Return a data set that takes no more memory than a recording may."""
     if column.nbytes > (most := min(MAX_BYTES, allowed(path.stat().st_size))):
         raise RecordingError(
             f"{path.name}: {column.nbytes:,} bytes in {column.name}; at most {most:,} are read.", reason="too_large"
         )
-    _check_filters(column, path)
-    return column[name] if inside and name else column[()]
+    return column
 
 
 def _check_filters(column: Any, path: Path) -> None:
@@ -165,10 +175,10 @@ def _check_filters(column: Any, path: Path) -> None:
         name, package = FILTERS.get(number, (f"number {number}", ""))
         if package:
             advice = f'Install it: pip install {package}, or pip install "{EXTRA}"'
-        elif number == 36559:
+        elif number == ecf.NUMBER:
             advice = (
-                "It comes with Prophesee's OpenEB or Metavision SDK: set HDF5_PLUGIN_PATH to the folder of its plugin, "
-                "or convert the file there with metavision_file_to_csv or to .raw"
+                "Data sets of fields x, y, p, t are read without it. For others, OpenEB and the Metavision SDK have "
+                "it: set HDF5_PLUGIN_PATH to the folder of its plugin"
             )
         else:
             advice = "Install a plugin for it, or write the file again without it"
