@@ -8,10 +8,13 @@ Source: Prophesee, `hdf5_ecf`: the codec and its tests.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spikebridge.pipeline.events.arrays import Events
 
 NUMBER = 36559
 """Of the filter in HDF5's pipeline (0x8ECF)."""
@@ -33,22 +36,18 @@ def read(node: Any) -> dict[str, NDArray[Any]]:
     from spikebridge.pipeline.formats.tables import ecf_kernel as kernel
 
     count, size = len(node), node.chunks[0]
-    columns = {"t": np.empty(count, np.int64), "x": np.empty(count, np.int32)}
-    columns |= {"y": np.empty(count, np.int32), "p": np.empty(count, np.uint8)}
-    room = [np.zeros(size, column.dtype) for column in columns.values()]
+    found, room = Events.room(count), Events.room(size)
     for start in range(0, count, size):
         skipped, data = node.id.read_direct_chunk((start,))
         wanted = min(size, count - start)
+        parts: Sequence[NDArray[Any]] = room.columns
         if skipped & 1:
             if len(data) < wanted * node.dtype.itemsize:
                 raise ValueError(f"the chunk at event {start:,} is cut")
             plain = np.frombuffer(data, node.dtype, count=wanted)
-            for name, column in columns.items():
-                column[start : start + wanted] = plain[name]
-            continue
-        found = kernel.decode(np.frombuffer(data, np.uint8), *room)
-        if found < wanted:
+            parts = [plain[name] for name in "txyp"]
+        elif kernel.decode(np.frombuffer(data, np.uint8), *room.columns) < wanted:
             raise ValueError(f"the chunk at event {start:,} is damaged")
-        for column, part in zip(columns.values(), room, strict=True):
+        for column, part in zip(found.columns, parts, strict=True):
             column[start : start + wanted] = part[:wanted]
-    return columns
+    return dict(zip("txyp", found.columns, strict=True))
