@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import RecordingError
 
 
+class StartOver(Exception):  # noqa: N818  (no error)
+    """What a pass over a recording took for granted does not hold; the next one knows. Whoever began it begins again."""
+
+
 @dataclass(frozen=True)
 class Events:
     """Events of one recording, columns of equal length N."""

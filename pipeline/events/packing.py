@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.events.arrays import Checks, Events
+from spikebridge.pipeline.events.arrays import Checks, Events, StartOver
 
 TIME_SHIFT, X_SHIFT, Y_SHIFT = 24, 12, 1
 X_MASK, Y_MASK = 0xFFF, 0x7FF
@@ -143,6 +143,15 @@ def pack_chunks(
         RecordingError: as `pack`.
     """
     size = (min(sensor_size[0], LARGEST_SENSOR[0]), min(sensor_size[1], LARGEST_SENSOR[1]))
+    try:
+        return _pack_chunks(chunks, size, source, likely, most)
+    except StartOver:
+        return _pack_chunks(chunks, size, source, likely, most)
+
+
+def _pack_chunks(
+    chunks: Callable[[], Iterator[Events]], size: tuple[int, int], source: str, likely: int, most: int
+) -> CheckedEvents:
     packer, digest, chunk = _Packer(size), hashlib.sha256(), None
     room, count, keeping = np.empty(min(likely, most), np.int64), 0, True
     for chunk in chunks():

@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.arrays import Events, StartOver
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,8 @@ class Stream:
                 chunk = next(found)
             except StopIteration as end:
                 return Decoded(gathered(chunks), end.value)
+            except StartOver:
+                return self.decoded()
             chunks.append(Events(chunk.t.copy(), chunk.x.copy(), chunk.y.copy(), chunk.p.copy()))
 
     def annotated(self) -> Iterator[Events]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 HEAD_BYTES = 2**16
 """Bytes at the beginning that tell what a file is, and hold its header."""
-BLOCK_BYTES = 2**18
+BLOCK_BYTES = 2**19
 """Bytes of a block: with the columns of its events about what the cache of a core holds."""
 
 

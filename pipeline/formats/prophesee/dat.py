@@ -11,12 +11,13 @@ Source: Prophesee, "DAT file format", docs.prophesee.ai; Posch et al. 2011 for t
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.arrays import Events, StartOver
 from spikebridge.pipeline.formats.clock import Clock
 from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
 from spikebridge.pipeline.formats.source import Source
@@ -47,8 +48,9 @@ def decode(data: bytes, *, source: str, sensor_size: tuple[int, int] | None = No
 def stream(source: Source, *, sensor_size: tuple[int, int] | None = None) -> Stream:
     """Return the events of a file, t as stored; a clock of 32 bits that wraps once is unrolled.
 
-    The layout is decided before the first pass, by all events. `sensor_size` is (W, H) of the sensor where it is known
-    and the header does not state it.
+    The layout is decided by all events: with a header of version 2 or later in the first pass, which starts over where
+    it turns out otherwise, else before it. `sensor_size` is (W, H) of the sensor where it is known and the header does
+    not state it.
 
     Raises:
         RecordingError: no bytes (`empty`), no header or events of another kind (`format`), a record that is cut
@@ -74,17 +76,26 @@ def stream(source: Source, *, sensor_size: tuple[int, int] | None = None) -> Str
             "again.",
             reason="truncated",
         )
-    stated, version = _stated_size(text) or sensor_size, re.search(r"^Version +(\d+)", text, re.M | re.I)
-    found, clock = _survey(source, start)
-    layout, choices = _layout(found, int(version[1]) if version else None, stated, source, start)
-    if clock.wrap is not None:
-        choices += ("the clock wrapped once: undone",)
+    stated, found = _stated_size(text) or sensor_size, re.search(r"^Version +(\d+)", text, re.M | re.I)
+    version = int(found[1]) if found else None
+    likely = (source.size - start) // RECORD_BYTES
+    settle = cache(lambda: _survey(source, start, version, stated))
+    settled = version is None or version < 2
+    if settled:
+        settle()
 
     def passes() -> Pass:
         from spikebridge.pipeline.formats.prophesee import dat_kernel as kernel
 
-        room, first = Events.room(0), 0
+        nonlocal settled
+        layout, choices, clock = settle() if settled else (2, (), Clock())
+        room, first, latest = Events.room(0), 0, 0
         for words in source.blocks(start, "<u4", together=2):
+            if not settled:
+                if not kernel.fits(words, latest, *(stated or LARGEST_CD)):
+                    settled = True
+                    raise StartOver
+                latest = int(words[-2])
             if len(words) > 2 * len(room):
                 room = Events.room(len(words) // 2)
             events = room.part(slice(kernel.decode(words, layout, *room.columns)))
@@ -93,7 +104,7 @@ def stream(source: Source, *, sensor_size: tuple[int, int] | None = None) -> Str
             yield events
         return Facts(f"DAT, layout {layout}", stated, choices=choices)
 
-    return Stream(passes, likely=(source.size - start) // RECORD_BYTES)
+    return Stream(passes, likely=likely)
 
 
 def sensor_size(data: bytes, source: str) -> tuple[int, int] | None:
@@ -128,15 +139,24 @@ def _stated_size(text: str) -> tuple[int, int] | None:
     return (int(width[1]), int(height[1])) if width and height else None
 
 
-def _survey(source: Source, start: int) -> tuple[NDArray[np.uint32], Clock]:
-    """Return what `dat_kernel.survey` finds in all records, and the clock."""
+def _survey(
+    source: Source, start: int, version: int | None, stated: tuple[int, int] | None
+) -> tuple[int, tuple[str, ...], Clock]:
+    """Return the layout of all records, what was decided, and the clock.
+
+    Raises:
+        RecordingError: they fit neither layout (`damaged`) or both (`format`).
+    """
     from spikebridge.pipeline.formats.prophesee import dat_kernel as kernel
 
     found, clock = np.zeros(6, np.uint32), Clock()
     for words in source.blocks(start, "<u4", together=2):
         kernel.survey(words, found)
         clock.add(words[::2])
-    return found, clock
+    layout, choices = _layout(found, version, stated, source, start)
+    if clock.wrap is not None:
+        choices += ("the clock wrapped once: undone",)
+    return layout, choices, clock
 
 
 def _fits(found: NDArray[np.uint32], layout: int, stated: tuple[int, int] | None) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+WRAP = np.int64(1) << 31
+"""A time that falls by more than this has wrapped."""
 USED, X1, Y1, X2, Y2, P2 = range(6)
 """Places in what `survey` finds: all bits in use, largest x and y of layout 1, largest x, y and p of layout 2."""
 
@@ -26,6 +28,20 @@ def survey(words: NDArray[np.uint32], found: NDArray[np.uint32]) -> None:
         y2 = max(y2, word >> np.uint32(14) & np.uint32(0x3FFF))
         p2 = max(p2, word >> np.uint32(28))
     found[0], found[1], found[2], found[3], found[4], found[5] = used, x1, y1, x2, y2, p2
+
+
+@njit(cache=True, nogil=True)
+def fits(words: NDArray[np.uint32], latest: int, width: int, height: int) -> bool:
+    """Return whether a block of words [2N] is of layout 2 on a sensor, and no time wraps, from `latest` before it on."""
+    x, y, p, back = np.uint32(0), np.uint32(0), np.uint32(0), words[0] + WRAP < latest
+    for i in range(words.size // 2):
+        word = words[2 * i + 1]
+        x = max(x, word & np.uint32(0x3FFF))
+        y = max(y, word >> np.uint32(14) & np.uint32(0x3FFF))
+        p |= word >> np.uint32(28)
+    for i in range(1, words.size // 2):
+        back |= np.int64(words[2 * i]) + WRAP < np.int64(words[2 * i - 2])
+    return x < width and y < height and p <= 1 and not back
 
 
 @njit(cache=True, nogil=True)
