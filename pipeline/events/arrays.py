@@ -15,7 +15,7 @@ from spikebridge.pipeline.base.errors import RecordingError
 
 
 class StartOver(Exception):  # noqa: N818  (no error)
-    """What a pass over a recording took for granted does not hold; the next one knows. Whoever began it begins again."""
+    """What a pass over a recording took for granted does not hold; the next one knows. Whoever began it starts over."""
 
 
 @dataclass(frozen=True)

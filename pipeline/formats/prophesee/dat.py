@@ -91,14 +91,14 @@ def stream(source: Source, *, sensor_size: tuple[int, int] | None = None) -> Str
         layout, choices, clock = settle() if settled else (2, (), Clock())
         room, first, latest = Events.room(0), 0, 0
         for words in source.blocks(start, "<u4", together=2):
-            if not settled:
-                if not kernel.fits(words, latest, *(stated or LARGEST_CD)):
-                    settled = True
-                    raise StartOver
-                latest = int(words[-2])
             if len(words) > 2 * len(room):
                 room = Events.room(len(words) // 2)
             events = room.part(slice(kernel.decode(words, layout, *room.columns)))
+            if not settled:
+                if not kernel.fits(*events.columns, latest, *(stated or LARGEST_CD)):
+                    settled = True
+                    raise StartOver
+                latest = int(events.t[-1])
             clock.unwrap(events.t, first)
             first += len(events)
             yield events

@@ -31,17 +31,25 @@ def survey(words: NDArray[np.uint32], found: NDArray[np.uint32]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def fits(words: NDArray[np.uint32], latest: int, width: int, height: int) -> bool:
-    """Return whether a block of words [2N] is of layout 2 on a sensor, and no time wraps, from `latest` before it on."""
-    x, y, p, back = np.uint32(0), np.uint32(0), np.uint32(0), words[0] + WRAP < latest
-    for i in range(words.size // 2):
-        word = words[2 * i + 1]
-        x = max(x, word & np.uint32(0x3FFF))
-        y = max(y, word >> np.uint32(14) & np.uint32(0x3FFF))
-        p |= word >> np.uint32(28)
-    for i in range(1, words.size // 2):
-        back |= np.int64(words[2 * i]) + WRAP < np.int64(words[2 * i - 2])
-    return x < width and y < height and p <= 1 and not back
+def fits(
+    t: NDArray[np.int64],
+    x: NDArray[np.int32],
+    y: NDArray[np.int32],
+    p: NDArray[np.uint8],
+    latest: int,
+    width: int,
+    height: int,
+) -> bool:
+    """Return whether events lie on a sensor, polarities are 0 and 1, and no time wraps, from `latest` on."""
+    back = t[0] + WRAP < latest
+    for i in range(1, t.size):
+        back |= t[i] + WRAP < t[i - 1]
+    right, bottom, sign = x[0], y[0], p[0]
+    for i in range(t.size):
+        right = max(right, x[i])
+        bottom = max(bottom, y[i])
+        sign = max(sign, p[i])
+    return right < width and bottom < height and sign <= 1 and not back
 
 
 @njit(cache=True, nogil=True)
@@ -68,5 +76,5 @@ def decode(
             t[i] = words[2 * i]
             x[i] = word & np.uint32(0x3FFF)
             y[i] = word >> np.uint32(14) & np.uint32(0x3FFF)
-            p[i] = (word >> np.uint32(28)) != 0
+            p[i] = word >> np.uint32(28)
     return count

@@ -36,7 +36,8 @@ def read(node: Any) -> dict[str, NDArray[Any]]:
     from spikebridge.pipeline.formats.tables import ecf_kernel as kernel
 
     count, size = len(node), node.chunks[0]
-    found, room = Events.room(count), Events.room(size)
+    room = Events.room(size)
+    columns: Sequence[NDArray[Any]] = Events.room(count).columns
     for start in range(0, count, size):
         skipped, data = node.id.read_direct_chunk((start,))
         wanted = min(size, count - start)
@@ -48,6 +49,6 @@ def read(node: Any) -> dict[str, NDArray[Any]]:
             parts = [plain[name] for name in "txyp"]
         elif kernel.decode(np.frombuffer(data, np.uint8), *room.columns) < wanted:
             raise ValueError(f"the chunk at event {start:,} is damaged")
-        for column, part in zip(found.columns, parts, strict=True):
+        for column, part in zip(columns, parts, strict=True):
             column[start : start + wanted] = part[:wanted]
-    return dict(zip("txyp", found.columns, strict=True))
+    return dict(zip("txyp", columns, strict=True))
