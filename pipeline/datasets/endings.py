@@ -15,6 +15,11 @@ RECORDINGS = (
 )
 IMAGES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Endings, in lower case, of what is read where it lies in the right place."""
+DOCUMENTS = (
+    *(".md", ".rst", ".pdf", ".html", ".htm", ".url", ".lnk", ".ini", ".log"),
+    *(".md5", ".sha1", ".sha256", ".sfv"),
+)
+"""Endings, in lower case, of what people and archives put beside data."""
 PACKED = "unpack them"
 ADVICE = {
     **dict.fromkeys((".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".xz", ".bz2"), PACKED),
@@ -34,7 +39,7 @@ MOST_FILES, MOST_FOLDERS = 20_000, 2_000
 def count_endings(root: Path, *, but: Collection[Path] = (), names: Collection[str] = ()) -> dict[str, int]:
     """Count the files below a folder by ending, the most frequent first; of very many, the first.
 
-    Left out are hidden files, what systems leave behind, the files `but`, and those of these `names`.
+    Left out are hidden files, documents, what systems leave behind, the files `but`, and those of these `names`.
     """
     counts: Counter[str] = Counter()
     for number, (folder, folders, files) in enumerate(os.walk(root)):
@@ -48,7 +53,8 @@ def count_endings(root: Path, *, but: Collection[Path] = (), names: Collection[s
 
 
 def _is_left_behind(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in LITTER_NAMES
+    lower = name.casefold()
+    return lower.startswith(".") or lower in LITTER_NAMES or lower.endswith(DOCUMENTS)
 
 
 def describe_endings(counts: Mapping[str, int], *, side: str, most: int = 6) -> str:

@@ -40,7 +40,7 @@ from spikebridge.pipeline.datasets.splits import (
 )
 from spikebridge.pipeline.datasets.tables import FolderOptions
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
-from spikebridge.pipeline.preprocess.tasks import Job, reject, try_image, try_recording
+from spikebridge.pipeline.preprocess.tasks import Job, name_first, reject, try_image, try_recording
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.readers.folders import SENSOR_FILE, Folders
 from spikebridge.pipeline.shards.settings import ConversionSettings
@@ -167,23 +167,23 @@ class Conversion:
         job = Job(Path(), self.settings, self.sensor_size, self.listing.shown_fraction, self.image_bits)
         recordings, images = self.used, self.listing.images
         parts = Counter(r.path for r in recordings if r.interval)  # decoded once a file
-        tries: dict[str, list[tuple[int, Callable[[], tuple[int, RecordingError | None]]]]] = {
+        tries: dict[str, list[tuple[str, int, Callable[[], tuple[int, RecordingError | None]]]]] = {
             "recordings": [
-                (parts[item.path], partial(try_recording, job, item)) for item in _some_of_each_class(recordings)
+                (r.name, parts[r.path], partial(try_recording, job, r)) for r in _some_of_each_class(recordings)
             ],
-            "images": [(1, partial(try_image, job, item)) for item in _some_of_each_class(images)],
+            "images": [(image.name, 1, partial(try_image, job, image)) for image in _some_of_each_class(images)],
         }
         counts, unusable, seconds = dict[str, int](), list[str](), 0.0
         began = time.perf_counter()
         for what, whole in (("recordings", len(recordings)), ("images", len(images))):
             times = list[float]()
-            for together, attempt in tries[what]:
+            for name, together, attempt in tries[what]:
                 started = time.perf_counter()
                 if times and started - began > LONGEST_TRIAL_S:
                     break
                 done, error = attempt()
                 times.append((time.perf_counter() - started) / max(done, together))
-                unusable += [str(error)] if error else []
+                unusable += [name_first(name, str(error))] if error else []
             counts[what] = len(times)
             # The first one also loads and compiles; storing takes about as long as half of the rest.
             seconds += 1.5 * float(np.median(times[1:] or times)) * whole if times else 0.0

@@ -34,7 +34,7 @@ from spikebridge.pipeline.preprocess.output import (
 from spikebridge.pipeline.preprocess.plan import EventShard, Survey, Task, plan_events, plan_static, static_keys
 from spikebridge.pipeline.preprocess.prepare import Conversion, no_static_image
 from spikebridge.pipeline.preprocess.survey import RunSurvey, choose_dtype, measure_depth, measure_sensor
-from spikebridge.pipeline.preprocess.tasks import Job, TaskResult, reject
+from spikebridge.pipeline.preprocess.tasks import Job, TaskResult, name_first, reject
 from spikebridge.pipeline.shards.static_parts import read_parts
 from spikebridge.pipeline.shards.static_pool import StaticImages
 
@@ -262,7 +262,7 @@ def _first_rejects(rejects: Sequence[dict[str, str]], kind: str = "") -> str:
     lines = [line for line in rejects if kind in ("", line["kind"])]
     first = {line["reason"]: line for line in reversed(lines)}.values()
     chosen = [*first, *(line for line in lines if not any(line is other for other in first))][:5]
-    return "\n".join(f"  {line['reason']}: {line['message']}" for line in chosen)
+    return "\n".join(f"  {line['reason']}: {name_first(line['name'], line['message'])}" for line in chosen)
 
 
 def _describe_rejects(rejects: Sequence[dict[str, str]], max_bad: int, path: Path) -> str:

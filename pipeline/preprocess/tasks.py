@@ -134,6 +134,11 @@ class TaskResult:
         self.files.append({**file_entry(path, samples), "name": path.relative_to(out).as_posix()})
 
 
+def name_first(name: str, message: str) -> str:
+    """Return a message about a recording or an image with its whole name, where it names its file alone."""
+    return message if name in message else f"{name}: {message}"
+
+
 def reject(kind: str, name: str, error: RecordingError) -> dict[str, str]:
     """Return a line of rejects.jsonl."""
     return {"kind": kind, "name": name, "reason": error.reason, "message": str(error)}

@@ -26,7 +26,7 @@ def awkward(tmp_path):
     put_recording(raw / "events" / "cat" / "r2.npz", still)
     put_recording(raw / "events" / "dog" / "r3.npz", make_events(102, size=(30, 20), duration_us=1_600_000))
     put_recording(raw / "events" / "dog" / "r4.npz", make_events(103, size=(31, 20)))
-    for name in ("clip.mp4", "rest.zip", "two.mp4", "notes.txt", ".hidden", "Thumbs.db"):
+    for name in ("clip.mp4", "rest.zip", "two.mp4", "notes.txt", ".hidden", "Thumbs.db", "READ.md"):
         (raw / "events" / "cat" / name).write_bytes(b"no numbers")
     (raw / "static" / "dog" / "r9.heic").write_bytes(b"")
     (raw / "static" / "cow").mkdir()

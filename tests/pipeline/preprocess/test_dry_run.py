@@ -31,7 +31,7 @@ def test_what_cannot_be_read_is_said_before_and_the_next_line_repeats_the_option
     options = ["--dataset", "folders", "--events", raw, "--static", raw, "--time-bins", 3, "--size", 10, "--max-bad", 3]
     dry = said("preprocess", *options, "--dry-run")
     assert "of them cannot be used:" in dry.stdout
-    assert "r0.npz" in dry.stdout
+    assert "dog/r0: r0.npz" in dry.stdout
     assert "r0.png: not an image that can be decoded" in dry.stdout
     assert "not stated by all recordings: will be measured; --sensor WxH states it" in dry.stdout
     (next_line,) = [line for line in dry.stderr.splitlines() if line.startswith("Next: ")]
@@ -84,4 +84,4 @@ def test_a_folder_that_cannot_be_read_says_which_endings_it_holds_and_what_to_do
 def test_the_endings_are_those_that_are_read():
     assert {*endings.RECORDINGS, ".txt"} == {ending for ending in FORMATS if not ending.endswith(".gz")}
     assert set(endings.IMAGES) >= set(EXTENSIONS)
-    assert not set(endings.ADVICE) & {*endings.RECORDINGS, *endings.IMAGES}
+    assert not set(endings.ADVICE) & {*endings.RECORDINGS, *endings.IMAGES, *endings.DOCUMENTS}
