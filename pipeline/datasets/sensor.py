@@ -69,8 +69,8 @@ def measured_sensor(
         return usual, {}, note if reach else ""
     own = [replace(r, sensor_size=r.sensor_size or reach) for r in recordings]
     _require_scaling(own, settings)
-    note = f"recordings of several sensors, each stretched by its own: {count_sizes(own)}"
-    note += f"; that of {count} is measured" if reach else ""
+    note = f"recordings of several sensors, each stretched by its own: {count_sizes(recordings)}"
+    note += f", and {count} of {describe(reach)} as measured" if reach else ""
     return usual, {r.name: r.sensor_size for r in own if r.sensor_size}, note
 
 

@@ -266,11 +266,11 @@ def plan_text(summary: dict[str, Any]) -> str:
         "samples": counts,
         "missing": "; ".join(summary["missing"]),
         "sensor": summary["sensor"],
-        "tried": ", ".join(f"{count:,} {what}" for what, count in summary["tried"].items())
-        + (f"; {len(summary['unusable']):,} of them cannot be used:" if summary["unusable"] else "; all can be used"),
         "output": f"{summary['shards']:,} shards, about {summary['output_bytes'] / 1e6:,.1f} MB",
         "time": f"about {summary['about_seconds']:,.0f} s",
         "settings": summary["settings_hash"],
+        "tried": ", ".join(f"{count:,} {what}" for what, count in summary["tried"].items())
+        + (f"; {len(summary['unusable']):,} of them cannot be used:" if summary["unusable"] else "; all can be used"),
     }
     text = format_columns({f"{summary['dataset']}, nothing written": "", **{f"  {k}": v for k, v in rows.items() if v}})
     unusable, shown = summary["unusable"], summary["unusable"][:MOST_UNUSABLE]

@@ -96,7 +96,8 @@ def test_a_recording_that_states_no_size_fits_into_that_of_the_others_or_is_anot
     put_recording(silent, make_events(3, size=(31, 20)))
     with pytest.raises(LayoutError, match=r"9 of 30x20 pixels .*1 of 31x20 pixels \(such as cat/r0\)"):
         converted(raw, tmp_path / "refused")
-    converted(raw, tmp_path / "scaled", mixed_sensors="scale")
+    (note,) = converted(raw, tmp_path / "scaled", mixed_sensors="scale")["notes"]
+    assert note.endswith("by its own: 9 of 30x20 pixels, and 1 recording of 31x20 pixels as measured")
 
 
 def test_the_options(tmp_path):
