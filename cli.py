@@ -37,6 +37,8 @@ VERBS = {
 }
 """By package, in the order of the work."""
 INTERRUPTED = 130
+NO_MEMORY = ("can't allocate memory", "can't start new thread")
+"""Words of a RuntimeError, from torch and from threading, that is one of memory."""
 
 # Torch's OpenMP threads spin for milliseconds behind every operation, on the cores that the kernels' threads need. This
 # is looked up when torch is first imported.
@@ -73,11 +75,13 @@ class Commands(click.Group):
             notes = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
             again = "Once that is mended, the same command continues."
             raise failure(f"{where}{error.strerror or error}.{notes} {again}") from error
-        except MemoryError as error:
-            raise failure("there is not enough memory for this. What is finished stays.") from error
         except (KeyboardInterrupt, click.Abort):
             click.echo("Interrupted. What is finished stays; the same command continues.", err=True)
             ctx.exit(INTERRUPTED)
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
+                raise
+            raise failure("there is not enough memory for this. What is finished stays.") from error
 
 
 def _interrupt_again(ignored: Any) -> None:

@@ -345,6 +345,17 @@ def test_piped_output_is_quiet_and_results_are_on_stdout(raw, tmp_path):
     assert "\r" not in done.stderr
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_too_little_memory_is_a_paragraph(monkeypatch, error):
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr(main.commands["datasets"], "callback", fail)
+    done = CliRunner().invoke(main, ["datasets"])
+    assert done.exit_code == 1
+    assert "not enough memory for this" in done.output
+
+
 def test_a_ctrl_c_while_something_is_deleted_counts():
     """Python prints an exception of a destructor and goes on; a Ctrl-C there comes again."""
 

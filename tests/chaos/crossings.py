@@ -131,6 +131,8 @@ class Verb:
     output: Callable[[Path, Ended], Any]
     checked: bool = True
     """Whether every bit of the inputs is covered by a sum; a raw recording with another bit is another recording."""
+    makes: str = ""
+    """What it writes and continues where it was killed."""
     serves: str = ""
     """Folder that a web server gives out; `URL` in argv is its address."""
 
@@ -138,21 +140,23 @@ class Verb:
 SET = ("preprocess", "--recipe", "recipe.toml", "--events", "raw", "--static", "raw", "--out", "made", "--workers", "1")
 TRAIN = ("--recipe", "recipe.toml", "--checkpoint-every", "4", "--run")
 ENVIRONMENT = "environment.json"
-"""No part of a set, and pushed where it is there."""
+"""No part of a set; taken along where it is there, as it is."""
 MORE = ("--set", "epochs=12")
 VERBS = {
-    "preprocess": Verb(SET, ("raw",), tree("made"), checked=False),
+    "preprocess": Verb(SET, ("raw",), tree("made"), checked=False, makes="made"),
     "preprocess-hdf5": Verb((*SET, "--format", "hdf5"), ("raw",), tree("made"), checked=False),
-    "convert": Verb(("convert", "shards", "--out", "made", "--codec", "gzip"), ("shards",), tree("made")),
+    "convert": Verb(("convert", "shards", "--out", "made", "--codec", "gzip"), ("shards",), tree("made", ENVIRONMENT)),
     "verify": Verb(("verify", "shards", "--json"), ("shards",), answered),
     "inspect": Verb(("inspect", "shards", "--json"), ("shards",), answered),
     "diff": Verb(("diff", "shards", "same", "--json"), ("shards", "same"), answered),
     "push": Verb(("push", "shards", "made"), ("shards",), tree("made", ENVIRONMENT)),
-    "pull": Verb(("pull", "published", "made"), ("published",), tree("made")),
+    "pull": Verb(("pull", "published", "made"), ("published",), tree("made"), makes="made"),
     "pull-http": Verb(("pull", "URL", "made"), (), tree("made"), serves="published"),
-    "train": Verb(("train", "--shards", "shards", *TRAIN, "made"), ("shards",), run_of("made")),
+    "train": Verb(("train", "--shards", "shards", *TRAIN, "made"), ("shards",), run_of("made"), makes="made"),
     "train-http": Verb(("train", "--shards", "URL", *TRAIN, "made"), (), run_of("made"), serves="published"),
-    "resume": Verb(("train", "--shards", "shards", *TRAIN, "half", *MORE), ("shards", "half"), run_of("half")),
+    "resume": Verb(
+        ("train", "--shards", "shards", *TRAIN, "half", *MORE), ("shards", "half"), run_of("half"), makes="half"
+    ),
     "evaluate": Verb(("evaluate", "run", "--shards", "shards", "--json"), ("run", "shards"), answered),
     "export": Verb(
         ("export", "run", "--format", "nir", "--out", "made.nir", "--overwrite"), ("run",), tree("made.nir")
@@ -168,7 +172,7 @@ WARM = ("preprocess", "convert", "verify", "inspect", "diff", "pull", "evaluate"
 """Verbs without a backward pass, which the server of forks may run itself."""
 RARE = {"ablate": 0.25, "report": 0.5}
 """Share of the slow verbs, of an equal one."""
-ALWAYS = ("killed", "paused", "interrupted", "terminated", "full disk", "twice", "homeless")
+ALWAYS = ("killed", "paused", "interrupted", "terminated", "full disk", "little memory", "twice", "homeless")
 TOUCHING = ("flipped", "deleted", "replaced")
 INLINE = ("full disk", "homeless", "flipped", *SERVER_FAULTS[1:])
 """Faults that need no process beside the command's."""
@@ -181,6 +185,8 @@ class Ground:
     folder: Path
     program: Program
     expected: dict[str, Any] = field(default_factory=dict)
+    of_other: dict[str, Any] = field(default_factory=dict)
+    """What a verb writes of the set that takes the place of `shards` under the fault `replaced`."""
     seconds: dict[str, float] = field(default_factory=dict)
     largest: dict[str, int] = field(default_factory=dict)
 
@@ -228,6 +234,16 @@ class Ground:
             made = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path not in before]
             self.largest[name] = max(made, default=0)
             shutil.rmtree(folder)
+            if "shards" in VERBS[name].inputs and isinstance(self.program, Forked):
+                self._see_other(self.copy(work / f"other-{name}"), name)
+
+    def _see_other(self, folder: Path, name: str) -> None:
+        """Run a verb with the other set in the place of its own; some refuse it."""
+        replace(folder)
+        ended = self.program.start(command_of(name, ""), folder, **places(folder)).wait()
+        if ended.code == 0:
+            self.of_other[name] = VERBS[name].output(folder, ended)
+        shutil.rmtree(folder)
 
     def _train_half(self) -> None:
         """Begin a run and stop it behind its second checkpoint."""
@@ -235,6 +251,12 @@ class Ground:
         wait_until((self.folder / "half" / "checkpoint" / "before.json").exists)
         half.signal(signal.SIGTERM)
         half.wait()
+
+
+def replace(folder: Path) -> None:
+    """Put the other set in the place of `shards`."""
+    (folder / "shards").rename(folder / "away")
+    shutil.copytree(folder / "other", folder / "shards")
 
 
 def places(folder: Path) -> dict[str, str]:
@@ -277,7 +299,10 @@ class Crossing:
             self.problems.append("traceback")
         if ended.code == 0 or last:
             try:
-                right = ended.code == 0 and self.verb.output(self.folder, ended) == self.ground.expected[self.name]
+                output = self.verb.output(self.folder, ended)
+                right = ended.code == 0 and output == self.ground.expected[self.name]
+                if self.fault == "replaced" and not last:  # one set or the other, and nothing between them
+                    right = right or (self.name in self.ground.of_other and output == self.ground.of_other[self.name])
             except (OSError, ValueError):
                 right = False
             if not right:
@@ -288,6 +313,15 @@ class Crossing:
         files = [p for name in self.verb.inputs for p in sorted((self.folder / name).rglob("*")) if p.is_file()]
         files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(self.folder).parts)]
         return self.rng.choice(files)
+
+    def flip(self, path: Path) -> None:
+        """Change a bit of a file."""
+        if content := bytearray(path.read_bytes()):
+            place = self.rng.randrange(len(content) * 8)
+            content[place // 8] ^= 1 << place % 8
+            path.chmod(0o644)
+            path.write_bytes(content)
+            self.notes.append(f"bit {place} of {path.relative_to(self.folder)}")
 
     def pause(self) -> None:
         """Wait for a random moment of the verb's usual time."""
@@ -310,6 +344,20 @@ class Crossing:
         if self.fault == "homeless":
             away = {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/proc/nowhere", "NUMBA_CACHE_DIR": "/proc/nowhere"}
             return self.judge(self.start(address, environment=away).wait())
+        if self.fault == "little memory":
+            limit = self.rng.randrange(2**22, 2**28)
+            return self.judge(self.start(address, most_memory=limit).wait())
+        if self.fault == "tampered":
+            running = self.start(address)
+            self.pause()
+            running.signal(signal.SIGKILL)
+            running.wait()
+            folder = self.folder / self.verb.makes
+            made = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+            whole = (folder / "manifest.json").exists() and "pull" not in self.name  # a whole set is for `verify`
+            if made and not whole:
+                self.flip(self.rng.choice(made))
+            return self.judge(self.start(address).wait())
         if self.fault == "twice":
             both = [self.start(address)]
             if self.rng.random() < 0.5:
@@ -319,31 +367,27 @@ class Crossing:
                 self.judge(ended)
             return None
         if self.fault == "flipped":
-            path = self.victim()
-            if content := bytearray(path.read_bytes()):
-                place = self.rng.randrange(len(content) * 8)
-                content[place // 8] ^= 1 << place % 8
-                path.chmod(0o644)
-                path.write_bytes(content)
-                self.notes.append(f"bit {place} of {path.relative_to(self.folder)}")
+            self.flip(self.victim())
             return self.judge(self.start(address).wait())
         if self.fault in ("deleted", "replaced"):
-            running = self.start(address)
+            path, running = self.victim(), self.start(address)
             self.pause()
             if self.fault == "deleted":
-                path = self.victim()
                 path.unlink(missing_ok=True)
                 self.notes.append(f"deleted {path.relative_to(self.folder)}")
             elif "shards" in self.verb.inputs:
-                (self.folder / "shards").rename(self.folder / "away")
-                shutil.copytree(self.folder / "other", self.folder / "shards")
+                replace(self.folder)
             return self.judge(running.wait())
         return self.judge(self.start(address).wait())  # the server's own fault
 
     def restore(self) -> None:
         """Put right what the fault broke: inputs as they were; what the verb wrote stays."""
+        if self.fault == "tampered":
+            shutil.rmtree(self.folder / self.verb.makes, ignore_errors=True)
+        if self.fault == "replaced":  # of the other set, which the repeated command rightly refuses
+            shutil.rmtree(self.folder / "made", ignore_errors=True)
         for name in self.verb.inputs:
-            if name == "half" and self.fault not in TOUCHING:
+            if name == "half" and self.fault not in (*TOUCHING, "tampered"):
                 continue  # what the verb writes is to be continued
             shutil.rmtree(self.folder / name, ignore_errors=True)
             shutil.copytree(self.ground.folder / name, self.folder / name)
@@ -364,6 +408,8 @@ def faults_of(name: str) -> tuple[str, ...]:
     """Faults that make sense for a verb."""
     verb = VERBS[name]
     faults = [*ALWAYS, *(SERVER_FAULTS[1:] if verb.serves else ())]
+    if verb.makes:
+        faults.append("tampered")
     if verb.inputs and verb.checked:
         faults += TOUCHING
     return tuple(faults)

@@ -1,6 +1,7 @@
 """A process that has imported the program and forks for every command, because importing torch takes seconds.
 
-stdin   one JSON object a line: argv, cwd, environment (changes), largest_file (bytes or null), stdout, stderr (paths);
+stdin   one JSON object a line: argv, cwd, environment (changes), largest_file and most_memory (bytes
+        or null), stdout, stderr (paths);
         with `warm` the server runs argv itself and says nothing
 stdout  one JSON object a line: {"started": pid} for a command, {"ended": pid, "status": exit code or -signal}
 """
@@ -30,6 +31,10 @@ def run(command: dict[str, Any]) -> None:
     os.environ.update(command["environment"])
     if command["largest_file"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (command["largest_file"],) * 2)
+    if command["most_memory"] is not None:
+        with open("/proc/self/statm") as statm:
+            mapped = int(statm.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + command["most_memory"],) * 2)
     if command["argv"][0] in ("train", "ablate"):
         sys.modules["matplotlib"] = None  # type: ignore[assignment]  # no report behind each: `report` is crossed itself
     code = 1

@@ -43,8 +43,19 @@ class Running(Protocol):
 class Program(Protocol):
     """Starts commands."""
 
-    def start(self, argv: list[str], cwd: Path, *, largest_file: int | None = None, **environment: str) -> Running:
-        """Start a command in a folder; no file that it writes may grow beyond `largest_file` bytes."""
+    def start(
+        self,
+        argv: list[str],
+        cwd: Path,
+        *,
+        largest_file: int | None = None,
+        most_memory: int | None = None,
+        **environment: str,
+    ) -> Running:
+        """Start a command in a folder.
+
+        No file that it writes may grow beyond `largest_file` bytes, and it may map `most_memory` more than it has.
+        """
 
 
 class Forked:
@@ -76,12 +87,22 @@ class Forked:
                     self.ended[message["ended"]] = message["status"]
                     self.changed.notify_all()
 
-    def start(self, argv: list[str], cwd: Path, *, largest_file: int | None = None, **environment: str) -> Running:
-        """Start a command in a folder."""
+    def start(
+        self,
+        argv: list[str],
+        cwd: Path,
+        *,
+        largest_file: int | None = None,
+        most_memory: int | None = None,
+        **environment: str,
+    ) -> Running:
+        """Start a command in a folder, see `Program`."""
         self._commands += 1
         names = {end: f"{cwd.parent / f'said-{self._commands}'}.{end}" for end in ("stdout", "stderr")}
-        command = {"argv": argv, "cwd": str(cwd), "environment": environment, "largest_file": largest_file, **names}
-        self._send(command)
+        for name in names.values():
+            Path(name).touch()  # a command that is killed at once makes none
+        limits = {"largest_file": largest_file, "most_memory": most_memory}
+        self._send({"argv": argv, "cwd": str(cwd), "environment": environment, **limits, **names})
         return _Process(self, self._started.get(), names)
 
     def warm(self, argv: list[str], cwd: Path) -> None:
@@ -126,8 +147,17 @@ class _Process:
 class Inline:
     """Commands in this process, one after the other, for faults that need no second one."""
 
-    def start(self, argv: list[str], cwd: Path, *, largest_file: int | None = None, **environment: str) -> Running:
+    def start(
+        self,
+        argv: list[str],
+        cwd: Path,
+        *,
+        largest_file: int | None = None,
+        most_memory: int | None = None,
+        **environment: str,
+    ) -> Running:
         """Run a command in a folder to its end."""
+        assert most_memory is None, "a limit for this process would be one for all tests"
         import traceback
 
         from click.testing import CliRunner
