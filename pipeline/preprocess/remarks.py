@@ -192,6 +192,21 @@ def list_warnings(content: Content) -> list[str]:
     return lines
 
 
+def lines_of(content: Content) -> dict[str, str]:
+    """Return the closing lines that a manifest alone gives: of a set that was already there."""
+    totals, dtype = content["events"], content["settings"]["dtype"]
+    named = {"dropped_events": "after the last bin or outside the crop"}
+    named |= {
+        name: f"left out by {name.removeprefix(FILTERED).replace('_', ' ')}" for name in totals if FILTERED in name
+    }
+    parts = [f"{totals['events']:,} read"]
+    parts += [f"{_percent(totals[n] / max(1, totals['events']))} {what}" for n, what in named.items() if totals[n]]
+    if cells := totals["saturated_cells"]:
+        parts.append(f"{cells:,} cells of {totals['saturated_samples']:,} samples clipped by {dtype}")
+    width, height = content["sensor_size"]
+    return {"sensor": f"{width}x{height} pixels", "events": ", ".join(parts)}
+
+
 def _first(names: Sequence[Any]) -> str:
     return f"such as {names[0]}" if len(names) > 1 else str(names[0])
 

@@ -280,7 +280,7 @@ def plan_text(summary: dict[str, Any]) -> str:
 
 def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, recipe: str | None = None) -> None:
     """Print the closing lines of a conversion; where recordings were dropped, the verb ends with its own exit code."""
-    from spikebridge.pipeline.preprocess.remarks import list_warnings
+    from spikebridge.pipeline.preprocess.remarks import lines_of, list_warnings
 
     manifest, rejected = outcome.manifest, len(outcome.rejects)
     counts = {name: manifest["splits"][name]["samples"] for name in ("train", "validation", "test")}
@@ -300,12 +300,13 @@ def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, reci
     step: list[str | Path] = ["train", "--shards", out, "--recipe", fitting or "", "--run", "RUN"]
     if not fitting:
         step = ["recipes", "new", "--shards", out, "mine.toml"]
-    text += "".join(f"\n  {name:10} {line}" for name, line in outcome.lines.items())
+    lines = outcome.lines or lines_of(manifest)
+    text += "".join(f"\n  {name:10} {line}" for name, line in lines.items())
     warnings = list_warnings(manifest)
     notes = [*manifest["notes"], *(line for line in warnings if line not in manifest["notes"])]
     text += "".join(f"\n  {line}" for line in notes[:MOST_NOTES])
     text += f"\n  and {len(notes) - MOST_NOTES:,} more notes, see {out / CARD}" if len(notes) > MOST_NOTES else ""
-    values = {**result, "notes": manifest["notes"], "warnings": warnings, **outcome.lines}
+    values = {**result, "notes": manifest["notes"], "warnings": warnings, **lines}
     print_result(values, text, as_json=as_json, then=[] if rejected else step)
     if rejected:
         note(f"{rejected} recordings or images were dropped, see {out / 'rejects.jsonl'}")

@@ -81,6 +81,9 @@ def test_the_terminal_and_json_say_what_the_events_became(tmp_path):
     assert "  events     4,800 read, 0." in text
     assert "  durations  0.29" in text
     assert "warning" not in text
+    again = said("--out", tmp_path / "plain")
+    assert "is up to date" in again
+    assert "  sensor     30x20 pixels\n  events     4,800 read, 0." in again
     cut = ["--binning", "window", "--window-us", 10_000, "--time-window", "0:80000", "--json"]
     found = json.loads(said("--out", tmp_path / "cut", *cut))
     assert "after the last bin" in found["events"]
