@@ -121,7 +121,7 @@ class ConversionSettings:
     group_by: str = ""
     """Regular expression that finds a recording's group in its name; no split parts a group. Data set `folders`."""
     pairing: str = setting("", choices=("", *CHOICES["pairing"]))
-    """Whether equal names pair recording and static image; empty: where any agree. Data set `folders`."""
+    """Whether equal names pair recording and static image; empty pairs where any agree. Data set `folders`."""
     labels_sha256: str = ""
     """SHA-256 of the CSV that says what the recordings are; empty for none. Data set `folders`."""
     published: str = ""
@@ -132,7 +132,7 @@ class ConversionSettings:
     sensor: tuple[int, ...] = setting((), low=1, high=2**14)
     """(W, H) in pixels of the sensor, whatever files say; empty takes what they say, or measures the recordings."""
     mixed_sensors: str = setting("", choices=("", *CHOICES["mixed_sensors"]))
-    """What becomes of recordings of several sensors: empty refuses them, `scale` stretches each by its own sensor."""
+    """With `scale`, recordings of several sensors are stretched each by its own; empty refuses them."""
 
     image_bits: int = setting(0, low=0, high=16)
     """Bits of a pixel in static images that have room for more than 8, 8 to 16; 0 takes what files declare, or the
