@@ -5,6 +5,7 @@ import re
 import shutil
 import tarfile
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from shard_files import sign
@@ -13,6 +14,8 @@ from spikebridge import cli
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.writer import Sample, write_shard
+from spikebridge.train.report.records import _read_predictions
+from spikebridge.train.runs.folder import RunFolder
 
 SPOOF = "whole, no leaks: trust me"
 HARMFUL = [
@@ -50,75 +53,66 @@ def hostile(shard_set, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def said(hostile, shard_set, tmp_path_factory):
-    """What every verb says of the set, by name: exit code, output, and the exception if one came through."""
-    out = tmp_path_factory.mktemp("out")
-    changes = ["time_bins=4", "size=16", "epochs=1", "events_per_class=2", "extent='canvas'", "width=0.25"]
-    train = ["--shards", hostile, "--recipe", "digits", *(word for change in changes for word in ("--set", change))]
+def of_the_set(hostile, other, out):
+    """Commands about the set itself, by name."""
     sample = ShardSet(hostile).split("test").keys[0]
-    commands = {
+    return {
         "verify": ["verify", hostile],
         "inspect": ["inspect", hostile, "--png", out / "a.png", "--html", out / "a.html"],
         "inspect one": ["inspect", hostile, "--sample", sample, "--html", out / "b.html"],
         "inspect none": ["inspect", hostile, "--sample", HARMFUL[1]],
         "inspect class": ["inspect", hostile, "--class", "none", "--png", out / "c.png"],
         "convert": ["convert", hostile, "--out", out / "hdf5", "--format", "hdf5"],
-        "diff": ["diff", hostile, shard_set(samples_per_shard=4, size=16)],
+        "diff": ["diff", hostile, other],
         "push": ["push", hostile, out / "place"],
         "pull": ["pull", out / "place", out / "pulled"],
         "refused": ["train", "--shards", hostile, "--recipe", "nmnist", "--run", out / "none"],
-        "train": ["train", *train, "--run", out / "run"],
-        "evaluate": ["evaluate", out / "run", "--shards", hostile],
-        "report": ["report", out / "run", "--shards", hostile, "--out", out / "report.html", "--overwrite"],
-        "export": [
-            "export",
-            out / "run",
-            "--format",
-            "safetensors",
-            "--out",
-            out / "exported.safetensors",
-            "--overwrite",
-        ],
-        "compare": ["compare", *train, "--methods", "event_only", "--seeds", "0", "--out", out / "compare"],
         "doctor": ["doctor", "--data", hostile.parent],
     }
-    outcomes = {}
-    for name, words in commands.items():
-        for more in ([], ["--json"]) if name in ("verify", "inspect", "diff", "evaluate") else ([],):
-            done = CliRunner().invoke(cli.main, [*map(str, words), *more])
-            outcomes[" ".join([name, *more])] = done
-    return outcomes, out
 
 
-def test_no_verb_passes_names_on_as_they_are(said):
-    outcomes, _ = said
-    for name, done in outcomes.items():
-        assert done.exception is None or isinstance(done.exception, SystemExit), (name, done.exception)
-        assert not RAW.search(done.output), (name, RAW.search(done.output), done.output[:2000])
-        assert SPOOF not in [line.strip() for line in done.output.splitlines()], name
-        if "--json" not in name:
-            assert max(map(len, done.output.splitlines()), default=0) < 3000, name
-    assert {name: done.exit_code for name, done in outcomes.items() if done.exit_code} == {
-        "diff": 1,
-        "diff --json": 1,
-        "inspect none": 1,
-        "inspect class": 1,
-        "refused": 1,
+def of_runs(hostile, _other, out):
+    """Commands about runs on the set, by name."""
+    changes = ["time_bins=4", "size=16", "epochs=1", "events_per_class=2", "extent='canvas'", "width=0.25"]
+    train = ["--shards", hostile, "--recipe", "digits", *(word for change in changes for word in ("--set", change))]
+    return {
+        "train": ["train", *train, "--run", out / "run"],
+        "evaluate": ["evaluate", out / "run", "--shards", hostile],
+        "report": ["report", out / "run", "--shards", hostile, "--out", out / "report.html"],
+        "export": ["export", out / "run", "--format", "safetensors", "--out", out / "a.safetensors"],
+        "compare": ["compare", *train, "--methods", "event_only", "--seeds", "0", "--out", out / "compare"],
     }
 
 
-def test_no_cell_of_a_csv_file_begins_a_formula(said):
-    _, out = said
-    tables = list(out.rglob("*.csv"))
-    assert tables
-    for table in tables:
-        cells = [cell for row in csv.reader(table.read_text("utf-8", "surrogateescape").splitlines()) for cell in row]
-        harmful = [cell for cell in cells if cell.startswith(("=", "+", "@"))]
-        assert not harmful, table
+@pytest.mark.parametrize("commands", [of_the_set, pytest.param(of_runs, marks=pytest.mark.long)])
+def test_no_verb_passes_names_on_as_they_are(hostile, shard_set, tmp_path, commands):
+    codes = {}
+    for name, words in commands(hostile, shard_set(samples_per_shard=4, size=16), tmp_path).items():
+        for more in ([], ["--json"]) if name in ("verify", "inspect", "diff", "evaluate") else ([],):
+            done = CliRunner().invoke(cli.main, [*map(str, words), *more])
+            assert done.exception is None or isinstance(done.exception, SystemExit), (name, done.exception)
+            assert not RAW.search(done.output), (name, RAW.search(done.output), done.output[:2000])
+            assert SPOOF not in [line.strip() for line in done.output.splitlines()], name
+            assert more or max(map(len, done.output.splitlines()), default=0) < 3000, name
+            codes[name] = done.exit_code
+    refused = {"diff": 1, "inspect none": 1, "inspect class": 1, "refused": 1} if commands is of_the_set else {}
+    assert {name: code for name, code in codes.items() if code} == refused
+    for table in tmp_path.rglob("*.csv"):
+        require_harmless(table)
+    for page in tmp_path.rglob("*.html"):
+        assert "<script>alert(1)" not in page.read_text(), page
 
 
-def test_pages_hold_no_script_of_others(said):
-    _, out = said
-    for page in out.rglob("*.html"):
-        assert "<script>alert(1)" not in page.read_text("utf-8", "surrogateescape"), page
+def require_harmless(table):
+    cells = [cell for row in csv.reader(table.read_text().splitlines()) for cell in row]
+    assert cells
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "@"))], table
+
+
+def test_predictions_come_back_whatever_the_classes_are_called(tmp_path):
+    run, n = RunFolder(tmp_path), len(HARMFUL)
+    run.write_predictions([f"test-{k}-x" for k in range(n)], np.arange(n), np.eye(n)[::-1], HARMFUL)
+    require_harmless(run.predictions)
+    back = _read_predictions(run.predictions, HARMFUL)
+    assert back.labels.tolist() == list(range(n))
+    assert back.predicted.tolist() == list(range(n))[::-1]
