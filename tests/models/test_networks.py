@@ -135,13 +135,14 @@ def test_a_surrogate_without_a_kernel_runs_on_torch():
         del SURROGATES["flat"]
 
 
-def test_half_precision_runs_on_torch():
+@pytest.mark.parametrize(("kind", "backend"), [(torch.bfloat16, "numba"), (torch.float16, "torch")])
+def test_what_computes_half_precision_on_a_cpu(kind, backend):
     net = small("vgg_snn")
-    with torch.autocast("cpu", dtype=torch.bfloat16), backends.record() as ran:
+    with torch.autocast("cpu", dtype=kind), backends.record() as ran:
         out = net(frames(net, 4), frames(net, 4, seed=1))
         loss = transfer_loss(out, torch.tensor([0, 1, 2, 0]), net.coefficients).total
     loss.backward()
-    assert ran == {"torch": 8}
+    assert ran == {backend: 8}
     assert loss.isfinite()
 
 
