@@ -234,6 +234,9 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
         path = shards.path / entry["name"]
         if sha256_file(path) != entry["sha256"]:
             raise ShardSetError(f"{path}: changed or damaged. Run `{command('verify', shards.path)}`.")
+    sums = shards.path / manifests.CHECKSUMS
+    if sums.is_file() and sums.read_bytes() != checksums(shards.manifest["files"]).encode():
+        raise ShardSetError(f"{sums}: not what the manifest says. Run `{command('verify', shards.path)}`.")
     base = remote if flat else remote.below(shards.id)
     if flat:
         _require_free(remote, shards.id)

@@ -68,6 +68,15 @@ def test_there_and_back_through_a_folder(shard_set, published, tmp_path):
     assert push(shards, str(published))["sent"] == 0  # nothing is sent twice
 
 
+def test_damaged_sums_are_not_published(shard_set, tmp_path):
+    path = shutil.copytree(shard_set(), tmp_path / "set")
+    sums = path / "SHA256SUMS"
+    sums.write_text(sums.read_text().replace("a", "b", 1))
+    with pytest.raises(ShardSetError, match="SHA256SUMS: not what the manifest says"):
+        push(path, str(tmp_path / "published"))
+    assert not list(tmp_path.glob("published/*"))
+
+
 def test_flat_into_the_clone_of_a_hub_repository(shard_set, tmp_path):
     shards, clone = shard_set(samples_per_shard=4), tmp_path / "clone"
     (clone / ".git").mkdir(parents=True)
