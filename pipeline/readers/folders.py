@@ -98,7 +98,7 @@ class Folders(PairReader):
         strict="train/, val/ and test/ above the classes where they are there; else 20 % of each class test, and 10 % "
         "of the others validate, by seed; --splits FILE.csv or the column split of --labels FILE.csv replaces both",
         legacy="the same without a validation that is drawn",
-        groups="what --group-by REGEX finds in the names, or the column group of --labels FILE.csv",
+        groups="by --group-by REGEX or the column group of --labels; parts of one file, recordings of one image",
     )
 
     table: TableOptions = TableOptions()

@@ -225,7 +225,7 @@ def test_a_list_of_splits_that_parts_a_group_is_refused(subjects, tmp_path):
     with pytest.raises(SettingsError, match=r"4 group\(s\) lie in more than one split; the first is 0, in test and tr"):
         prepare(GROUPED, **roots, splits=table)
     legacy = prepare(replace(GROUPED, protocol="legacy"), **roots, splits=table)
-    assert "4 groups of recordings (what --group-by" in legacy.listing.notes[-1]
+    assert "4 groups of recordings (by --group-by" in legacy.listing.notes[-1]
     assert legacy.listing.notes[-1].endswith("4 lie in more than one split")
 
 
