@@ -21,6 +21,9 @@ from spikebridge.pipeline.formats.tables.columns import DEFAULT, Candidate, Tabl
 
 MOST_HEAD_BYTES = 2**16
 MOST_COLUMNS = 64
+LEAST_DECIMALS, MOST_DECIMALS = -60, 120
+"""Of a number in scientific notation, as `text_kernel` lets them through."""
+POWERS = 10.0 ** np.arange(LEAST_DECIMALS, MOST_DECIMALS + 1).astype(np.float64)
 
 
 def looks_like_text(data: bytes) -> bool:
@@ -144,7 +147,8 @@ def _numbers(
 
     raw = np.frombuffer(data, np.uint8, offset=start)
     lines = kernel.count_lines(raw)
-    digits, decimals = np.empty((lines, columns), np.int64), np.empty((lines, columns), np.int8)
+    # column by column in memory: what follows takes one column at a time
+    digits, decimals = np.empty((lines, columns), np.int64, "F"), np.empty((lines, columns), np.int8, "F")
     how, rows, where = kernel.parse(raw, columns, digits, decimals)
     if how != kernel.FINE:
         line = data.count(b"\n", 0, start + where) + 1
@@ -158,7 +162,9 @@ def _numbers(
         )
     digits, decimals = digits[:rows], decimals[:rows]
     exact = {i: digits[:, i].copy() for i in range(columns) if not decimals[:, i].any()}
-    table = np.empty((rows, columns), np.float64)
+    table = np.empty((rows, columns), np.float64, "F")
     for i in range(columns):
-        table[:, i] = digits[:, i] / 10.0 ** decimals[:, i].astype(np.float64)
+        table[:, i] = (
+            digits[:, i] if i in exact else digits[:, i] / POWERS[decimals[:, i].astype(np.intp) - LEAST_DECIMALS]
+        )
     return table, exact

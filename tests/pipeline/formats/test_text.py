@@ -131,3 +131,12 @@ def test_notes_beside_recordings_are_none(tmp_path):
         (tmp_path / name).write_text(content)
         assert not is_recording(tmp_path / name)
     assert np.dtype(np.int64) == EVENTS.t.dtype
+
+
+def test_numbers_of_any_power_are_the_quotients():
+    """Digits divided by a power of ten, as numpy divides them, over the whole range of powers."""
+    lines = "".join(f"{n} 3 4 1 {n + 1}e{power}\n" for n, power in enumerate(range(-100, 60, 7)))
+    table, exact = text._numbers(lines.encode(), 0, 5, "x")
+    digits = np.arange(1, len(table) + 1)
+    np.testing.assert_array_equal(table[:, 4], digits / 10.0 ** -np.arange(-100.0, 60, 7))
+    assert set(exact) == {0, 1, 2, 3}
