@@ -6,10 +6,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.containers.lz4_kernel import load
+
 HEADER_BYTES, POLARITY, POLARITY_BYTES = 28, 1, 8
 INVALID, CAMERA, SEVERAL = range(3)
 """Places in `found`: events marked invalid, the camera of the events (-1 before the first), whether there are several;
 behind them the numbers of other packets' items, by kind."""
+_32, _0XFFFFFFFF, _0X7FFFFFFF = np.uint64(32), np.uint64(0xFFFFFFFF), np.uint64(0x7FFFFFFF)
 KINDS = 16
 """Kinds that are counted here; a packet of a higher one is left to the caller."""
 
@@ -57,9 +60,10 @@ def decode(
                 found[SEVERAL] = 1
             found[CAMERA] = camera & 0xFFFF
             for event in range(number):
-                word = _word(data, start + POLARITY_BYTES * event) & 0xFFFFFFFF
+                record = load(data, start + POLARITY_BYTES * event)  # within the packet, whose end was looked at
+                word = np.int64(record & _0XFFFFFFFF)
                 if word & 1:
-                    t[count] = (_word(data, start + POLARITY_BYTES * event + 4) & 0x7FFFFFFF) | overflow << 31
+                    t[count] = np.int64(record >> _32 & _0X7FFFFFFF) | overflow << 31
                     x[count] = word >> 17
                     y[count] = word >> 2 & 0x7FFF
                     p[count] = word >> 1 & 1
