@@ -234,13 +234,16 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
         path = shards.path / entry["name"]
         if sha256_file(path) != entry["sha256"]:
             raise ShardSetError(f"{path}: changed or damaged. Run `{command('verify', shards.path)}`.")
-    sums = shards.path / manifests.CHECKSUMS
-    if sums.is_file() and sums.read_bytes() != checksums(shards.manifest["files"]).encode():
-        raise ShardSetError(f"{sums}: not what the manifest says. Run `{command('verify', shards.path)}`.")
+    # Read now: what somebody deletes meanwhile must not be missing from a set that is pointed to.
+    beside = {name: shards.path / name for name in (manifests.CHECKSUMS, manifests.ENVIRONMENT, manifests.MANIFEST)}
+    others = {name: path.read_bytes() for name, path in beside.items() if name == manifests.MANIFEST or path.is_file()}
+    sums = checksums(shards.manifest["files"]).encode()
+    if others.get(manifests.CHECKSUMS, sums) != sums:
+        where = beside[manifests.CHECKSUMS]
+        raise ShardSetError(f"{where}: not what the manifest says. Run `{command('verify', shards.path)}`.")
     base = remote if flat else remote.below(shards.id)
     if flat:
         _require_free(remote, shards.id)
-    others = (manifests.CHECKSUMS, manifests.ENVIRONMENT, manifests.MANIFEST)
     size = sum(entry["bytes"] for entry in shards.manifest["files"])
     on_bytes = bar(size, "push") if bar else lambda count: None
     sent: list[str] = []
@@ -253,12 +256,11 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
             on_bytes(entry["bytes"])
 
     with reaching(remote.shown):
-        base.remove_leavings({*others, *shards.files})
+        base.remove_leavings({*beside, *shards.files})
         remote.remove_leavings({CURRENT, CARD})
         transfer_all(shards.manifest["files"], send)
-        for name in others:
-            if (shards.path / name).is_file():
-                _put(base, shards.path / name, name)
+        for name, content in others.items():
+            _put(base, content, name)
         if not flat:
             _put(remote, _encode({"schema": 1, "id": shards.id}), CURRENT)
             _put(remote, shards.path / CARD, CARD)

@@ -77,6 +77,18 @@ def test_damaged_sums_are_not_published(shard_set, tmp_path):
     assert not list(tmp_path.glob("published/*"))
 
 
+def test_a_manifest_that_is_deleted_meanwhile_is_published(shard_set, tmp_path, monkeypatch):
+    path, real = shutil.copytree(shard_set(), tmp_path / "set"), sharing.transfer_all
+
+    def delete(*arguments):
+        real(*arguments)
+        (path / "manifest.json").unlink()
+
+    monkeypatch.setattr(sharing, "transfer_all", delete)
+    set_id = push(path, str(tmp_path / "published"))["id"]
+    assert open_set(tmp_path / "published" / set_id).id == set_id
+
+
 def test_flat_into_the_clone_of_a_hub_repository(shard_set, tmp_path):
     shards, clone = shard_set(samples_per_shard=4), tmp_path / "clone"
     (clone / ".git").mkdir(parents=True)
