@@ -19,7 +19,7 @@ from spikebridge.pipeline.simulation.settings import SimulatorSettings
 @pytest.mark.parametrize(
     ("script", "rows"),
     [
-        ("bench_pipeline.py", 6),
+        pytest.param("bench_pipeline.py", 6, marks=pytest.mark.long),
         ("bench_gpu.py", 10),
         pytest.param("bench_train.py", 6, marks=pytest.mark.long),
         pytest.param("bench_simulation.py", 2, marks=pytest.mark.long),
@@ -125,6 +125,7 @@ def test_the_check_of_a_gpu_gives_a_verdict_for_every_item():
     assert last.startswith("nothing failed")
 
 
+@pytest.mark.long
 def test_an_item_that_fails_is_named_and_the_others_still_run(tmp_path):
     """Without h5py there are no shards."""
     (tmp_path / "h5py.py").write_text("raise ImportError('there is no h5py')")

@@ -250,6 +250,7 @@ def test_compare_prints_its_table(shards, tmp_path):
     assert json.loads((tmp_path / "c" / "kt-seed0" / "result.json").read_text())["backend"] == "torch"
 
 
+@pytest.mark.usefixtures("without_matplotlib")
 def test_nmnist_needs_no_settings(tmp_path):
     raw = write_nmnist_raw(tmp_path / "raw", train=60, test=20, classes=10)
     out, run = tmp_path / "set", tmp_path / "run"

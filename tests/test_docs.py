@@ -26,6 +26,8 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in ("tutorials", "reference", "adding") for path in (DOCS / folder).glob("*.md"))
 PICTURES = {"comparing", "looking", "reports", "library", "session"}
 """Pages whose commands need matplotlib for more than the report behind a training."""
+SLOW = {"machines", "neuron", "loss"}
+"""Pages that start many processes; of those on adding to the project, two others are run every day."""
 SHOWN_ONLY = {"text", "verbs", "eval", "toctree"}
 QUICK = ["--set", "epochs=1", "--set", "width=0.5"]
 """No page needs a good network."""
@@ -121,7 +123,7 @@ def checkout(folder):
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, id=page.stem, marks=pytest.mark.long if page.stem == "machines" else ()) for page in PAGES],
+    [pytest.param(page, id=page.stem, marks=pytest.mark.long if page.stem in SLOW else ()) for page in PAGES],
 )
 def test_what_a_page_shows_is_run(page, place, request, tmp_path, monkeypatch):
     blocks = fenced(page)
@@ -167,7 +169,9 @@ def run_command(command: str, code: int, block: Block, machines: Machines) -> No
     more = [option for verb, options in MORE.items() if verb in arguments for option in options]
     if "--scheduler" in arguments:
         more = []  # the workers of a cluster
-    more += [option for recipe, options in NARROWER.items() if more and recipe in arguments for option in options]
+    more += [
+        option for recipe, options in NARROWER.items() if QUICK[0] in more and recipe in arguments for option in options
+    ]
     if first == "spikebridge":
         result = CliRunner().invoke(main, [*arguments, *more], catch_exceptions=False)
         assert result.exit_code == code, (block.where, command, result.output)
@@ -234,7 +238,7 @@ def test_external_links_are_well_formed():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_option_that_a_page_shows_is_one(page):
-    """Also of the page on machines, which is run by `make test-long` only."""
+    """Also of the pages that are run by `make test-long` only."""
     blocks = [block for block in fenced(page) if block.language == "bash"]
     for line in [line for block in blocks for line in block.text.replace("\\\n", " ").splitlines()]:
         words = re.sub(r"[;|>&#\"].*", "", line.partition("spikebridge ")[2]).split()

@@ -9,7 +9,7 @@ from conftest import make_events, write_digits_raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.errors import PipelineError, RecordingError
 from spikebridge.pipeline.checks.verify import verify
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.filters import Filters
@@ -143,7 +143,7 @@ def test_a_conversion_counts_what_was_filtered(tmp_path):
 def test_a_recording_that_is_all_noise_is_a_reject(tmp_path):
     raw = write_digits_raw(tmp_path / "raw")
     wanted = ConversionSettings(dataset="digits", time_bins=4, size=12, background_us=1)
-    outcome = convert(prepare(wanted, events_root=raw, static_root=raw), tmp_path / "set", max_bad=21)
-    assert {line["reason"] for line in outcome.rejects} <= {"filtered", "too_short"}
-    assert len(outcome.rejects) > 0
-    assert json.loads((tmp_path / "set" / "rejects.jsonl").read_text().splitlines()[0])["reason"]
+    with pytest.raises(PipelineError, match=r"none of the 21 recordings can be used \(21 filtered\)"):
+        convert(prepare(wanted, events_root=raw, static_root=raw), tmp_path / "set", max_bad=21)
+    rejects = (tmp_path / "set" / ".work" / "rejects.jsonl").read_text().splitlines()
+    assert [json.loads(line)["reason"] for line in rejects] == ["filtered"] * 21

@@ -311,7 +311,8 @@ def sftp_folder(monkeypatch, tmp_path):
         yield f"sftp://shelf{tmp_path / 'root'}", port
 
 
-@pytest.fixture(params=["folder", "s3", pytest.param("sftp", marks=pytest.mark.long)])  # every day see test_sftp
+# every day see test_s3 and test_sftp, too
+@pytest.fixture(params=["folder", *(pytest.param(name, marks=pytest.mark.long) for name in ("s3", "sftp"))])
 def shared_place(request, tmp_path, monkeypatch):
     """An address that several processes write to."""
     if request.param == "folder":
@@ -401,7 +402,7 @@ def test_sftp(shard_set, tmp_path, monkeypatch):
 
         watcher = Thread(target=watch)
         watcher.start()
-        for _ in range(5):
+        for _ in range(2):
             push(shards, address)
         done.set()
         watcher.join()

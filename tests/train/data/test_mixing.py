@@ -280,7 +280,7 @@ def test_the_device_step_mixes_the_same(tmp_path, name):
     recipe = tiny_recipe(method="event_only", augmentation=f"crop+{name}", batch_size=5, epochs=2)
     train(shards, recipe, tmp_path / "plain", device="cpu", graph=False)
     train(shards, recipe, tmp_path / "device", device="cpu", residence="device")
-    assert Watched.taken == (0, 1, 2, 3, 5, 6, 7, 8)
+    assert Watched.taken == tuple(range(10))  # partial batches have a graph of their own
     same_run(tmp_path / "plain", tmp_path / "device")
 
 
