@@ -7,6 +7,8 @@ import os
 for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+for variable in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS"):  # below make, verbs do not say what comes next
+    os.environ.pop(variable, None)
 if os.environ.get("SPIKEBRIDGE_TEST_DEVICE") != "cuda":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests, on the same device, whatever the machine has
 

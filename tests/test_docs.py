@@ -26,8 +26,8 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in ("tutorials", "reference", "adding") for path in (DOCS / folder).glob("*.md"))
 PICTURES = {"comparing", "looking", "reports", "library", "session"}
 """Pages whose commands need matplotlib for more than the report behind a training."""
-SLOW = {"machines", "neuron", "loss"}
-"""Pages that start many processes; of those on adding to the project, two others are run every day."""
+SLOW = {"machines", "session", "comparing", "dataset", "neuron", "loss"}
+"""Pages that train or start many times over: run by `make test-long`; of the others each kind is run every day."""
 SHOWN_ONLY = {"text", "verbs", "eval", "toctree"}
 QUICK = ["--set", "epochs=1", "--set", "width=0.5"]
 """No page needs a good network."""
