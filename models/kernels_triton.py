@@ -199,13 +199,13 @@ def backward(
     # every load of memory comes before the first store, behind which none could move: one wait instead of T
     raws, from_s, from_a = (), (), ()
     for t in tl.static_range(T):
-        raws = raws + (tl.load(x + frame + t * P * C + places, mask=inside, other=0.0),)  # noqa: RUF005
+        raws = raws + (tl.load(x + frame + t * P * C + places, mask=inside, other=0.0),)
         if FROM_SPIKES:
             at = grad_spikes + from_frame + t * from_size + pooled_places
-            from_s = from_s + (tl.load(at, mask=from_pixels, other=0.0),)  # noqa: RUF005
+            from_s = from_s + (tl.load(at, mask=from_pixels, other=0.0),)
         if FROM_AFTER:
             at = grad_after + frame + t * P * C + places
-            from_a = from_a + (tl.load(at, mask=inside, other=0.0),)  # noqa: RUF005
+            from_a = from_a + (tl.load(at, mask=inside, other=0.0),)
     befores = ()
     v = tl.zeros((BLOCK_P, BLOCK_C), ACC)
     for t in tl.static_range(T):
@@ -215,7 +215,7 @@ def backward(
             y = y * a + tl.load(shift + row + t * C, mask=in_c, other=0.0)[None, :]
         before = charge(v, y, k, LEAKY)
         v = reset(before, crosses(before - THRESHOLD, AT_THRESHOLD), THRESHOLD, HARD)
-        befores = befores + (before,)  # noqa: RUF005  (Triton adds tuples, and unpacks none)
+        befores = befores + (before,)
 
     carried = tl.zeros((BLOCK_P, BLOCK_C), ACC)  # gradient of the potential after this step's reset
     total_k = tl.zeros((BLOCK_P, BLOCK_C), ACC)
@@ -299,8 +299,8 @@ def moments(
             frame = ((n // P).to(tl.int64) * S + s) * T + t
             places = (frame * P + n % P)[:, None] * C + c[None, :]
             inside = (n < last)[:, None] & in_c[None, :]
-            tiles = tiles + (tl.load(x + places, mask=inside, other=0.0),)  # noqa: RUF005
-            insides = insides + (inside,)  # noqa: RUF005
+            tiles = tiles + (tl.load(x + places, mask=inside, other=0.0),)
+            insides = insides + (inside,)
         for ahead in tl.static_range(AHEAD):
             far = tl.where(insides[ahead], tiles[ahead].to(ACC) - centre[None, :], 0.0)
             total += far
