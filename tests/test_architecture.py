@@ -180,7 +180,8 @@ def test_folders_are_small_and_names_say_something():
         assert path.stem not in vague, name
         assert path.stem != path.parent.name, name
     crowded = {str(folder): len(stems) for folder, stems in folders.items() if len(stems) - 1 > LARGEST_FOLDER}
-    assert set(crowded) <= {"models"}, crowded
+    verbs = {f"{room}/verbs" for room in PACKAGES}  # one file a verb, however many there are
+    assert set(crowded) <= {"models", *verbs}, crowded
 
 
 def test_every_verb_is_in_a_file_of_its_name():

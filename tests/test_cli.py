@@ -36,6 +36,7 @@ VERBS = [
     "push",
     "recipes",
     "report",
+    "runs",
     "simulate",
     "train",
     "verify",
@@ -236,6 +237,15 @@ def test_a_finished_run_prints_its_result(trained, shards):
     assert "SIMULATED" in invoke(*options).stdout
     refused = invoke(*options, "--set", "epochs=3", code=1)
     assert "epochs" in refused.stderr
+
+
+def test_train_ends_with_the_best_earlier_run(trained, shards, tmp_path):
+    for name in ("earlier", "run"):
+        shutil.copytree(trained, tmp_path / name)
+    config = tmp_path / "earlier" / "config.toml"
+    config.write_text(config.read_text().replace("\nlr = ", "\nlr = 9"))
+    done = invoke("train", "--shards", shards, "--recipe", "digits", "--run", tmp_path / "run", *RECIPE)
+    assert f"validation +0.0 points, test +0.0 points against {tmp_path / 'earlier'} (lr 9" in done.stdout
 
 
 def test_compare_prints_its_table(shards, tmp_path):

@@ -81,6 +81,8 @@ def of_runs(hostile, _other, out):
         "report": ["report", out / "run", "--shards", hostile, "--out", out / "report.html"],
         "export": ["export", out / "run", "--format", "safetensors", "--out", out / "a.safetensors"],
         "compare": ["compare", *train, "--methods", "event_only", "--seeds", "0", "--out", out / "compare"],
+        "runs": ["runs", out],
+        "runs diff": ["runs", "diff", out / "run", out / "compare" / "event_only-seed0"],
     }
 
 

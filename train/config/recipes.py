@@ -190,13 +190,18 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         ) from None
 
 
+def changed_settings(first: Recipe, second: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that differ, each with both values, in the order of the declaration."""
+    changed: dict[str, tuple[Any, Any]] = {}
+    for there, here in zip(first.tables().values(), second.tables().values(), strict=True):
+        changed |= {key: (there[key], here[key]) for key in there if there[key] != here[key]}
+    return changed
+
+
 def differences(recorded: Recipe, asked: Recipe) -> list[str]:
     """Return the settings that differ, one sentence each: `lr: 0.001 there, 0.002 asked for`."""
-    lines = []
-    for table in TABLES:
-        there, here = _plain(getattr(recorded, table)), _plain(getattr(asked, table))
-        lines += [f"{key}: {there[key]!r} there, {here[key]!r} asked for" for key in there if there[key] != here[key]]
-    return lines
+    changed = changed_settings(recorded, asked)
+    return [f"{key}: {there!r} there, {here!r} asked for" for key, (there, here) in changed.items()]
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
 def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwrite: bool, as_json: bool) -> None:
     """Write one HTML file about a run, or about several.
 
+    RUN may be a list that `runs --json` printed, or - for one that is piped in.
+
     \b
     Examples:
       spikebridge report data/runs/digits --shards data/shards/digits
       spikebridge report data/runs/compare/kt-seed0 data/runs/compare/event_only-seed0 --out compare.html
+      spikebridge runs data/runs --where method=kt --json | spikebridge report - --out kt.html
     """
-    if out is None and len(runs) > 1:
+    runs = tuple(path for word in runs for path in _runs_of(word))
+    if out is None and len(runs) != 1:
         raise click.UsageError("Missing option --out: several runs need a place for their report.")
     if out is not None and out.exists() and not overwrite:
         raise click.UsageError(f"{out} exists; choose another file, or replace it with --overwrite.")
@@ -39,6 +44,19 @@ def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwri
     target = out or runs[0] / "report.html"
     write_report(list(runs), target, shards=open_set(shards) if shards else None)
     print_result({"report": str(target)}, f"report: {target}", as_json=as_json)
+
+
+def _runs_of(word: Path) -> list[Path]:
+    """Return a run folder as it is, and the finished runs of a list."""
+    if word.is_dir() or (str(word) != "-" and not word.is_file()):
+        return [word]
+    from spikebridge.train.report.listing import read_list
+
+    data = sys.stdin.read() if str(word) == "-" else word.read_bytes()
+    finished, left_out = read_list(data, str(word))
+    for sentence in left_out:
+        note(sentence)
+    return finished
 
 
 def write_run_report(runs: list[Path], out: Path, shards: ShardSet | None) -> None:

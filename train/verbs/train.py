@@ -61,7 +61,8 @@ def train(
 ) -> None:
     """Train a network, score it once, write a report.
 
-    An unfinished run continues, killed or stopped at whatever step; of a finished one it prints the result.
+    An unfinished run continues, killed or stopped at whatever step; of a finished one it prints the result, and the
+    difference to the best earlier run beside it of the same recipe and set.
     Ctrl-C (exit code 130; twice ends at once), SIGTERM (143) and SIGUSR1 (138) finish the step and write a checkpoint.
     With torchrun several processes train one network; batch_size counts the samples of all.
     With --init the network begins with the weights of another run of the same architecture; it names what does not
@@ -105,8 +106,26 @@ def train(
     report_path = run_path / "report.html"
     if is_main_process() and (overwrite or not report_path.exists()):
         write_run_report([run_path], report_path, opened)
+    found = best_before(run_path)
+    text = result_text(result, run_path)
+    values: dict[str, object] = {**result}
+    if found is not None:
+        values["best_earlier"], sentence = found
+        text += f"\n  best earlier run     {sentence}"
     step = ["compare", "--shards", shards, "--recipe", recipe, "--out", "DIR"]
-    print_result(result, result_text(result, run_path), as_json=as_json, then=step)
+    print_result(values, text, as_json=as_json, then=step)
+
+
+def best_before(run_path: Path) -> tuple[dict[str, object], str] | None:
+    """Return the best earlier run beside this one, of the same recipe and set, for JSON and as a sentence."""
+    from spikebridge.train.report.listing import earlier_text
+    from spikebridge.train.runs.listing import best_earlier
+
+    if not is_main_process() or (found := best_earlier(run_path)) is None:
+        return None
+    row = found[1].row()
+    kept = ("run", "method", "validation_accuracy", "test_accuracy", "changed")
+    return {name: row[name] for name in kept}, earlier_text(*found)
 
 
 def result_text(result: RunResult, run_path: Path) -> str:
