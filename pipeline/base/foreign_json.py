@@ -1,9 +1,9 @@
 """JSON that others wrote: bounded when it is parsed, and held against declared types before a value of it is used.
 
 The types are those that the code has anyway: `TypedDict` (other keys than its own may be there), `list`, `dict`,
-`Literal`, unions, `str`, `int`, `float`, `bool`, `None` and `Any`. `Annotated` narrows one of them by a `Range` or a
-`Pattern`. Numbers are finite everywhere, no name stands twice in an object, and nothing is nested deeper than
-`MAX_DEPTH`, whatever the type. Texts may hold anything: `display` shows them.
+`tuple` (a list of that many values), `Literal`, unions, `str`, `int`, `float`, `bool`, `None` and `Any`. `Annotated`
+narrows one of them by a `Range` or a `Pattern`. Numbers are finite everywhere, no name stands twice in an object, and
+nothing is nested deeper than `MAX_DEPTH`, whatever the type. Texts may hold anything: `display` shows them.
 """
 
 from __future__ import annotations
@@ -186,6 +186,11 @@ def _check(value: Any, form: Any, place: str) -> None:
         _require(value, origin or form, form, place)
         for inner, inner_place in _inside(value, place) if arguments else ():
             _check(inner, arguments[-1], inner_place)
+    elif origin is tuple:
+        if type(value) is not list or len(value) != len(arguments):
+            raise _MismatchError(place, _found(value), _words(form))
+        for (inner, inner_place), one in zip(_inside(value, place), arguments, strict=True):
+            _check(inner, one, inner_place)
     elif form is not Any:
         kinds = (int, float) if form is float else (NoneType,) if form is None else (form,)
         if type(value) not in kinds:
@@ -270,6 +275,8 @@ def _words(form: Any) -> str:
         return f"one of {', '.join(json.dumps(one) for one in arguments)}"
     if is_typeddict(form) or (origin or form) is dict:
         return "an object"
+    if origin is tuple:
+        return f"a list of {len(arguments)}"
     kinds: dict[Any, str] = {None: "null", NoneType: "null", Any: "a value", list: "a list"}
     kinds |= {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
     return kinds[origin or form]

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -97,6 +98,11 @@ class Listing:
 
     def sha256(self) -> str:
         """Return the hash of names, labels, subsets and file sizes: equal listings, equal plan, whatever the folder."""
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
+        """Return the hash of a listing, as its files were when it was first asked for."""
         digest = hashlib.sha256()
         sizes: dict[Path, int] = {}
         items: list[Recording | StaticImage] = [*self.recordings, *self.images]

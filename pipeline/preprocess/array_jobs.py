@@ -13,23 +13,23 @@ missing, and its task has to run again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from spikebridge.pipeline.base.errors import PipelineError, SettingsError, ShardSetError
 from spikebridge.pipeline.base.executors import Workers, open_workers
-from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.base.foreign_json import Range
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.progress import Progress, no_progress
+from spikebridge.pipeline.base.sealed_json import read_sealed, write_sealed
 from spikebridge.pipeline.preprocess.output import (
-    PLAN,
     ConversionResult,
     claim_together,
     find_existing,
     lock,
+    read_plan,
     record_plan,
 )
 from spikebridge.pipeline.preprocess.plan import Survey, Task, plan_static
@@ -51,6 +51,17 @@ from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.settings import ConversionSettings
 
 SHARED = "shared.json"
+
+
+class SharedSources(TypedDict):
+    """The file `shared.json`: paths of `Sources`, and the number of tasks."""
+
+    events: str
+    static: str
+    splits: str | None
+    labels: str | None
+    class_map: str | None
+    tasks: Annotated[int, Range(1)]
 
 
 @dataclass(frozen=True)
@@ -133,7 +144,7 @@ def convert_share(
         conversion = conversion.settled(claim_together(conversion, out)["settings"])
         look = lambda job, surveys: _survey_together(pool, job, surveys, number - 1, progress)  # noqa: E731
         paths = {name: str(path.absolute()) if path else None for name, path in vars(sources).items()}
-        write_bytes(job.work / SHARED, json.dumps({**paths, "tasks": tasks}).encode())
+        write_sealed(job.work / SHARED, {**paths, "tasks": tasks})
         chunks = plan_static(conversion.listing)
         conversion, job = look_at_images(conversion, out, chunks, look)
         run_tasks(pool, job, chunks[number - 1 :: tasks], progress, IMAGES)
@@ -164,12 +175,14 @@ def finish_shares(
     if (out / manifests.MANIFEST).is_file():
         return ConversionResult.read(out, manifests.read(out), up_to_date=True)
     try:
-        plan, shared = (json.loads((work / name).read_bytes()) for name in (PLAN, SHARED))
+        plan = read_plan(out)
+        remedy = f"Run any task again (`{command('preprocess')} --task i/n`), then finish."
+        shared = read_sealed(work / SHARED, SharedSources, error=ShardSetError, remedy=remedy)
     except FileNotFoundError as error:
         raise ShardSetError(
             f"{out}: no tasks were begun here; expected a folder that `{command('preprocess')} --task 1/n` wrote into."
         ) from error
-    paths = {name: Path(path) for name, path in shared.items() if name != "tasks" and path}
+    paths = {name: Path(path) for name, path in shared.items() if isinstance(path, str) and path}
     sources = Sources(**paths | {name: path for name, path in (where or {}).items() if path})
     conversion = sources.prepare(ConversionSettings.from_dict(plan["settings"]))
     if conversion.fingerprint != plan:
@@ -194,7 +207,7 @@ def _survey_together(
 
 def _load_results(job: Job, tasks: Sequence[Task]) -> list[TaskResult]:
     """Load the results that are there, without a check of their files."""
-    return [result for task in tasks if (result := TaskResult.load(job.work, task.name, check=False))]
+    return [result for task in tasks if (result := TaskResult.load(job, task, check=False))]
 
 
 def _array_status(conversion: Conversion, job: Job, tasks: int) -> ArrayStatus:
@@ -208,7 +221,7 @@ def _array_status(conversion: Conversion, job: Job, tasks: int) -> ArrayStatus:
     kinds: tuple[Sequence[Task], ...] = (chunks, shards)
     for parts in kinds:
         for place, part in enumerate(parts):
-            if part.name not in results or not results[part.name].covers(part):
+            if part.name not in results:
                 missing.setdefault(place % tasks + 1, []).append(part.name)
     dropped = sum(len(result.rejects) for result in results.values())
     return ArrayStatus(len(chunks) + len(shards), missing, len(conversion.rejects) + len(lost) + dropped)

@@ -16,7 +16,7 @@ from spikebridge.pipeline.formats.bin40 import OVERFLOW_US
 from spikebridge.pipeline.preprocess.card import dataset_card
 from spikebridge.pipeline.preprocess.prepare import Conversion
 from spikebridge.pipeline.preprocess.remarks import Remarks, list_warnings, notes_of_recordings
-from spikebridge.pipeline.preprocess.tasks import Job, TaskResult
+from spikebridge.pipeline.preprocess.tasks import Job, Reject, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import SPLITS, Content, Manifest
 from spikebridge.pipeline.shards.settings import SCHEMA_VERSION
@@ -30,7 +30,7 @@ def finish(
     conversion: Conversion,
     *,
     results: Sequence[TaskResult],
-    rejects: Sequence[dict[str, str]],
+    rejects: Sequence[Reject],
     static: StaticImages,
     strict: bool = False,
 ) -> tuple[Manifest, Remarks]:

@@ -33,7 +33,7 @@ def attempt(job: Job, task: Task) -> TaskResult:
     Raises:
         PipelineError: the process that does the task dies, whichever recordings are left out.
     """
-    if (done := TaskResult.load(job.work, task.name)) and done.covers(task):
+    if done := TaskResult.load(job, task):
         return done  # Dask does a task again when the worker that kept its result dies
     mark = job.work / f"{task.name}.began"
     if mark.exists():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
-from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileLock, write_bytes
+from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileLock
+from spikebridge.pipeline.base.foreign_json import Sha256, parse_json
+from spikebridge.pipeline.base.sealed_json import read_sealed, write_sealed
+from spikebridge.pipeline.preprocess.tasks import Reject
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import Manifest
 from spikebridge.pipeline.shards.settings import describe_difference
@@ -29,12 +31,30 @@ class SetSource(Protocol):
         """Return settings and listing_sha256, which whatever continues or repeats the work must share."""
 
 
+class Plan(TypedDict):
+    """The file `plan.json`."""
+
+    settings: dict[str, Any]
+    listing_sha256: Sha256
+
+
+def read_plan(out: Path) -> dict[str, Any]:
+    """Read the fingerprint of the conversion that is going on in `out`.
+
+    Raises:
+        FileNotFoundError: none is.
+        ShardSetError: the file is damaged.
+    """
+    remedy = "Begin again, in another folder with --out or with --overwrite."
+    return dict(read_sealed(out / manifests.WORK_FOLDER / PLAN, Plan, error=ShardSetError, remedy=remedy))
+
+
 @dataclass(frozen=True)
 class ConversionResult:
     """A complete shard set, and what was dropped on the way."""
 
     manifest: Manifest
-    rejects: tuple[dict[str, str], ...]
+    rejects: tuple[Reject, ...]
     """Every recording or image that was dropped."""
     up_to_date: bool = False
     """True when the set was already there and nothing was done."""
@@ -44,8 +64,10 @@ class ConversionResult:
     @classmethod
     def read(cls, out: Path, manifest: Manifest, *, up_to_date: bool) -> ConversionResult:
         """Return the result of the complete shard set in `out`."""
-        lines = (out / manifests.REJECTS).read_text().splitlines()
-        return cls(manifest, tuple(json.loads(line) for line in lines), up_to_date)
+        path, again = out / manifests.REJECTS, "Convert or copy the shard set again."
+        lines = path.read_bytes().splitlines()
+        rejects = [parse_json(line, Reject, source=str(path), error=ShardSetError, remedy=again) for line in lines]
+        return cls(manifest, tuple(rejects), up_to_date)
 
 
 def find_existing(conversion: SetSource, out: Path, *, overwrite: bool) -> ConversionResult | None:
@@ -95,7 +117,7 @@ def _read_existing(out: Path, *, unfinished: bool) -> tuple[dict[str, Any], Mani
     """Return the fingerprint of what is in `out`, its manifest when complete, and what is wrong with it."""
     try:
         if unfinished:
-            return json.loads((out / manifests.WORK_FOLDER / PLAN).read_bytes()), None, ""
+            return read_plan(out), None, ""
         manifest = manifests.read(out)
         fingerprint = {"settings": manifest["settings"], "listing_sha256": manifest["listing_sha256"]}
         return fingerprint, manifest, ""
@@ -171,7 +193,7 @@ def record_plan(conversion: SetSource, out: Path) -> None:
     """Write down what is being made here again, now that all is decided."""
     plan = out / manifests.WORK_FOLDER / PLAN
     with FileLock(plan.with_suffix(".lock")):
-        write_bytes(plan, manifests.dump(conversion.fingerprint))
+        write_sealed(plan, conversion.fingerprint)
 
 
 def remove_partial_files(out: Path) -> None:
@@ -193,10 +215,10 @@ def claim_together(conversion: SetSource, out: Path) -> dict[str, Any]:
     plan = out / manifests.WORK_FOLDER / PLAN
     with FileLock(plan.with_suffix(".lock")):
         if not plan.exists():
-            write_bytes(plan, manifests.dump(conversion.fingerprint))
-    existing: dict[str, Any] = json.loads(plan.read_bytes())
+            write_sealed(plan, conversion.fingerprint)
+        existing = read_plan(out)
     comparable = _comparable(existing, conversion)
-    if comparable != json.loads(manifests.dump(conversion.fingerprint)):
+    if comparable != conversion.fingerprint:
         difference = _describe_change(comparable, conversion.fingerprint)
         raise SettingsError(f"{out}: another process began another conversion here:\n{difference}\n{_CHOICES}")
     return existing

@@ -40,7 +40,7 @@ from spikebridge.pipeline.datasets.splits import (
 )
 from spikebridge.pipeline.datasets.tables import FolderOptions
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
-from spikebridge.pipeline.preprocess.tasks import Job, name_first, reject, try_image, try_recording
+from spikebridge.pipeline.preprocess.tasks import Job, Reject, name_first, reject, try_image, try_recording
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.readers.folders import SENSOR_FILE, Folders
 from spikebridge.pipeline.shards.settings import ConversionSettings
@@ -60,7 +60,7 @@ class Conversion:
     reader: PairReader
     listing: Listing
     """Recordings and images, already cut down to the wanted classes and number."""
-    rejects: tuple[dict[str, str], ...]
+    rejects: tuple[Reject, ...]
     """Recordings whose static image is missing."""
     split: Mapping[str, str]
     """Split by recording name; recordings that are not in it are not used."""

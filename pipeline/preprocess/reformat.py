@@ -25,7 +25,7 @@ from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.checks.samples import Layout, check_rows, index_groups, walk_hdf5, walk_tar
 from spikebridge.pipeline.preprocess.card import dataset_card
 from spikebridge.pipeline.preprocess.output import ConversionResult, claim, find_existing, lock, make_work_folder
-from spikebridge.pipeline.preprocess.tasks import TaskResult
+from spikebridge.pipeline.preprocess.tasks import TaskResult, hash_conversion
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import CARD, REJECTS, SPLITS, Content, Manifest, checksums
@@ -110,9 +110,10 @@ def _settings_of(shards: ShardSet) -> ConversionSettings:
 def _reformat_shard(work: Reformat, split: str, path: Path, out: Path) -> list[FileEntry]:
     """Write one shard, unless an earlier run has; returns its files as the manifest lists them."""
     result = TaskResult(f"rewritten-{path.stem}")
-    if done := TaskResult.load(out / manifests.WORK_FOLDER, result.name):
-        return done.files
     shards, settings = work.source, work.settings
+    conversion = hash_conversion(settings.as_dict(), shards.id, dtype=True)
+    if done := TaskResult.read(out / manifests.WORK_FOLDER, result.name, conversion):
+        return done.files
     if sha256_file(index_path(path)) != shards.files[index_path(path).name]["sha256"]:
         raise _damaged(index_path(path))
     index = shards.index(path.name)
@@ -127,7 +128,7 @@ def _reformat_shard(work: Reformat, split: str, path: Path, out: Path) -> list[F
         codec=settings.codec,
     )
     result.files += written.files
-    result.save(out / manifests.WORK_FOLDER)
+    result.save(out / manifests.WORK_FOLDER, conversion)
     return result.files
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from spikebridge.pipeline.base.errors import shorten
 from spikebridge.pipeline.datasets.sensor import describe
 from spikebridge.pipeline.preprocess.prepare import Conversion, describe_passed_over
-from spikebridge.pipeline.preprocess.tasks import BEYOND_UINT8, FILTERED, PASSED_OVER, TaskResult
+from spikebridge.pipeline.preprocess.tasks import BEYOND_UINT8, FILTERED, PASSED_OVER, Reject, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import Content
 
@@ -55,7 +55,7 @@ class Remarks:
         conversion: Conversion,
         *,
         results: Sequence[TaskResult],
-        rejects: Sequence[dict[str, str]],
+        rejects: Sequence[Reject],
     ) -> Remarks:
         """Sum up what the tasks found."""
         settings = conversion.settings

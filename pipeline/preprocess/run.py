@@ -34,7 +34,7 @@ from spikebridge.pipeline.preprocess.output import (
 from spikebridge.pipeline.preprocess.plan import EventShard, Survey, Task, plan_events, plan_static, static_keys
 from spikebridge.pipeline.preprocess.prepare import Conversion, no_static_image
 from spikebridge.pipeline.preprocess.survey import RunSurvey, choose_dtype, measure_depth, measure_sensor
-from spikebridge.pipeline.preprocess.tasks import Job, TaskResult, name_first, reject
+from spikebridge.pipeline.preprocess.tasks import Job, Reject, TaskResult, name_first, reject
 from spikebridge.pipeline.shards.static_parts import read_parts
 from spikebridge.pipeline.shards.static_pool import StaticImages
 
@@ -114,7 +114,8 @@ def make_job(conversion: Conversion, out: Path) -> Job:
     make_work_folder(out)
     listing = conversion.listing
     sensor, bits = conversion.sensor_size, conversion.image_bits
-    return Job(out.absolute(), conversion.settings, sensor, listing.shown_fraction, bits)
+    listed = conversion.fingerprint["listing_sha256"]
+    return Job(out.absolute(), conversion.settings, sensor, listing.shown_fraction, bits, listing_sha256=listed)
 
 
 def undecodable_images(results: Iterable[TaskResult]) -> set[str]:
@@ -182,7 +183,7 @@ def run_tasks(workers: Workers, job: Job, tasks: Sequence[Task], progress: Progr
     """
     results: dict[str, TaskResult] = {}
     for task in tasks:
-        if (result := TaskResult.load(job.work, task.name)) and result.covers(task):
+        if result := TaskResult.load(job, task):
             results[task.name] = result
     missing = [task for task in tasks if task.name not in results]
     deaths = 0
@@ -232,7 +233,7 @@ def _static_images(conversion: Conversion, job: Job, chunks: Sequence[str], lost
     )
 
 
-def _check_rejects(rejects: Sequence[dict[str, str]], max_bad: int, job: Job, conversion: Conversion) -> None:
+def _check_rejects(rejects: Sequence[Reject], max_bad: int, job: Job, conversion: Conversion) -> None:
     """Refuse more rejects than may be, and rejects of everything, whatever may be."""
     counts = Counter(line["kind"] for line in rejects)
     path = job.work / "rejects.jsonl"
@@ -253,11 +254,11 @@ def _check_rejects(rejects: Sequence[dict[str, str]], max_bad: int, job: Job, co
     raise PipelineError(_describe_rejects(rejects, max_bad, path))
 
 
-def _write_rejects(path: Path, rejects: Sequence[dict[str, str]]) -> None:
+def _write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     write_bytes(path, "".join(json.dumps(line, sort_keys=True) + "\n" for line in rejects).encode())
 
 
-def _first_rejects(rejects: Sequence[dict[str, str]], kind: str = "") -> str:
+def _first_rejects(rejects: Sequence[Reject], kind: str = "") -> str:
     """Return the first of each reason, then others, at most five."""
     lines = [line for line in rejects if kind in ("", line["kind"])]
     first = {line["reason"]: line for line in reversed(lines)}.values()
@@ -265,7 +266,7 @@ def _first_rejects(rejects: Sequence[dict[str, str]], kind: str = "") -> str:
     return "\n".join(f"  {line['reason']}: {name_first(line['name'], line['message'])}" for line in chosen)
 
 
-def _describe_rejects(rejects: Sequence[dict[str, str]], max_bad: int, path: Path) -> str:
+def _describe_rejects(rejects: Sequence[Reject], max_bad: int, path: Path) -> str:
     first = _first_rejects(rejects)
     more = f"\n  and {len(rejects) - 5} more, all of them in {path}" if len(rejects) > 5 else ""
     return (

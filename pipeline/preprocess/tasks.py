@@ -7,19 +7,22 @@ tonic and torch are never imported here.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.base.files import FileEntry, file_entry, sha256_file, write_bytes
+from spikebridge.pipeline.base.errors import PipelineError, RecordingError
+from spikebridge.pipeline.base.files import FileEntry, file_entry, sha256_file
 from spikebridge.pipeline.base.fitting import FITS
+from spikebridge.pipeline.base.foreign_json import Count, Pattern, Range, Sha256
+from spikebridge.pipeline.base.sealed_json import hash_json, read_sealed, write_sealed
 from spikebridge.pipeline.datasets.intervals import cut
 from spikebridge.pipeline.datasets.pairs import PairReader, Recording, StaticImage
 from spikebridge.pipeline.events.arrays import Events
@@ -36,6 +39,7 @@ from spikebridge.pipeline.shards.writer import EXTENSION, Sample, write_shard
 
 PASSED_OVER, FILTERED = "passed_over_", "filtered_"
 """Before the names of what was passed over, and of filters, in totals."""
+log = logging.getLogger(__name__)
 Item = TypeVar("Item", Recording, StaticImage)
 Content = TypeVar("Content")
 
@@ -56,6 +60,8 @@ class Job:
     """Length of the longest sample key."""
     group_bytes: int = 0
     """Length of the longest group; 0 where there are none."""
+    listing_sha256: str = ""
+    """Hash of what the raw folders hold."""
 
     @property
     def canvas(self) -> tuple[int, int] | None:
@@ -84,6 +90,53 @@ class Job:
         """Return the folder of results and static parts, removed when the conversion is complete."""
         return self.out / WORK_FOLDER
 
+    def conversion_of(self, task: Task | None = None) -> str:
+        """Return the hash of settings and raw data that a work file carries, of a task or of what many tasks use."""
+        return hash_conversion(self.settings.as_dict(), self.listing_sha256, dtype=isinstance(task, EventShard))
+
+
+def hash_conversion(settings: Mapping[str, Any], listing_sha256: str, *, dtype: bool) -> str:
+    """Return the hash of settings and raw data, by which a work file knows its conversion.
+
+    Without `dtype` the type of the frames is left out: what is done before it is chosen does not depend on it.
+    """
+    named = {name: value for name, value in settings.items() if dtype or name != "dtype"}
+    return hash_json({"settings": named, "listing_sha256": listing_sha256})
+
+
+class Reject(TypedDict):
+    """A line of rejects.jsonl."""
+
+    kind: str
+    """`recording` or `image`."""
+    name: str
+    reason: str
+    message: str
+
+
+class WrittenFile(TypedDict):
+    """A file that a task wrote."""
+
+    name: Annotated[str, Pattern(r"(\.work/)?[A-Za-z0-9_][A-Za-z0-9_.-]*", "a plain name, or one in the work folder")]
+    bytes: Count
+    sha256: Sha256
+    samples: Count
+
+
+class StoredResult(TypedDict):
+    """The file of a `TaskResult`."""
+
+    conversion: Sha256
+    """See `Job.conversion_of`."""
+    name: str
+    files: list[WrittenFile]
+    rejects: list[Reject]
+    samples: list[tuple[str, str, str]]
+    totals: dict[str, Count]
+    lost: dict[str, Count]
+    shapes: list[tuple[Count, Annotated[int, Range(0, 2)], Count, Count]]
+    doubts: list[tuple[str, str]]
+
 
 @dataclass
 class TaskResult:
@@ -92,7 +145,7 @@ class TaskResult:
     name: str
     files: list[FileEntry] = field(default_factory=list)
     """Name below `out`, bytes, sha256 and samples of every file written."""
-    rejects: list[dict[str, str]] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
     """What was dropped: kind, name, reason, message."""
     samples: list[tuple[str, str, str]] = field(default_factory=list)
     """Key, source name and hash of the events of every sample stored."""
@@ -106,28 +159,52 @@ class TaskResult:
     doubts: list[tuple[str, str]] = field(default_factory=list)
     """Recording and sentence, of those that can be read but may be wrong."""
 
-    def save(self, work: Path) -> None:
+    def save(self, work: Path, conversion: str) -> None:
         """Write the result, whole or not at all: from then on the task is done."""
-        write_bytes(work / f"{self.name}.json", json.dumps(vars(self)).encode())
+        write_sealed(work / f"{self.name}.json", {"conversion": conversion, **vars(self)})
 
     @classmethod
-    def load(cls, work: Path, name: str, *, check: bool = True) -> TaskResult | None:
-        """Load the result of a task that is done and, with `check`, whose files are still what it wrote; else None."""
+    def read(cls, work: Path, name: str, conversion: str, *, check: bool = True) -> TaskResult | None:
+        """Read a result and, with `check`, compare the files that it names; None without one that holds.
+
+        One that is damaged or of another conversion is removed, with a warning: it counts as none.
+        """
+        path = work / f"{name}.json"
         try:
-            result = cls(**json.loads((work / f"{name}.json").read_bytes()))
+            stored = read_sealed(path, StoredResult, error=PipelineError, remedy="The task is done again.")
+            if (stored["conversion"], stored["name"]) != (conversion, name):
+                raise PipelineError(f"{path}: of another conversion or task. The task is done again.")
         except FileNotFoundError:
             return None
+        except PipelineError as error:
+            log.warning("%s", error)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            return None
+        values: Any = {name: value for name, value in stored.items() if name != "conversion"}
+        result = cls(**values)
         for entry in result.files if check else ():
             written = work.parent / entry["name"]
             if not written.is_file() or sha256_file(written) != entry["sha256"]:
                 return None
         return result
 
-    def covers(self, task: Task) -> bool:
-        """Return whether these recordings, no more and no fewer, were the task's; always so for images and surveys."""
-        if not isinstance(task, EventShard):
-            return True
-        return {*(name for _, name, _ in self.samples), *(line["name"] for line in self.rejects)} == set(task.names)
+    @classmethod
+    def load(cls, job: Job, task: Task, *, check: bool = True) -> TaskResult | None:
+        """Load the result of a task that is done, see `read`; None where its items are not the task's."""
+        result = cls.read(job.work, task.name, job.conversion_of(task), check=check)
+        return result if result and result._covers(task) else None
+
+    def _covers(self, task: Task) -> bool:
+        """Return whether what the result says is of this task's items, and for an event shard of all of them."""
+        rejected = {line["name"] for line in self.rejects}
+        if isinstance(task, EventShard):
+            stored = {(key, name) for key, name, _ in self.samples}
+            planned = {(sample.key, sample.recording.name) for sample in task.samples}
+            whole = {name for _, name in stored} | rejected == set(task.names)
+            return stored <= planned and whole and len(self.shapes) == len(self.samples)
+        facts = isinstance(task, StaticChunk) or not self.totals or self.totals.keys() == FACTS[task.fact].totals
+        return facts and rejected <= set(task.names)
 
     def add_file(self, out: Path, path: Path, samples: int) -> None:
         """Record a file that the task wrote."""
@@ -139,7 +216,7 @@ def name_first(name: str, message: str) -> str:
     return message if name in message else f"{name}: {message}"
 
 
-def reject(kind: str, name: str, error: RecordingError) -> dict[str, str]:
+def reject(kind: str, name: str, error: RecordingError) -> Reject:
     """Return a line of rejects.jsonl."""
     return {"kind": kind, "name": name, "reason": error.reason, "message": str(error)}
 
@@ -159,7 +236,7 @@ def convert_task(job: Job, task: Task, crashing: frozenset[str] = NONE) -> TaskR
     result = TaskResult(task.name)
     convert = {StaticChunk: _convert_static, EventShard: _convert_events, Survey: _survey}[type(task)]
     convert(job, task, result, crashing)  # type: ignore[operator]
-    result.save(job.work)
+    result.save(job.work, job.conversion_of(task))
     return result
 
 
@@ -181,7 +258,7 @@ def _survey(job: Job, survey: Survey, result: TaskResult, crashing: frozenset[st
             result.rejects.append(_reject_crashing("recording" if isinstance(item, PlannedSample) else "image", name))
         else:
             with suppress(RecordingError):
-                FACTS[survey.fact](job, item, result.totals)
+                FACTS[survey.fact].find(job, item, result.totals)
 
 
 def _find_extent(job: Job, sample: PlannedSample, totals: dict[str, int]) -> None:
@@ -209,15 +286,23 @@ def _find_depth(job: Job, image: StaticImage, totals: dict[str, int]) -> None:
         totals["images"] = totals.get("images", 0) + 1
 
 
-FACTS: dict[str, Callable[[Job, Any, dict[str, int]], None]] = {
-    "extent": _find_extent,
-    "clipping": _find_clipping,
-    "depth": _find_depth,
+class Fact(NamedTuple):
+    """What a survey may find."""
+
+    find: Callable[[Job, Any, dict[str, int]], None]
+    """Adds what an item says to the totals."""
+    totals: set[str]
+
+
+FACTS = {
+    "extent": Fact(_find_extent, {"recordings", "width", "height"}),
+    "clipping": Fact(_find_clipping, {"events", "clipped"}),
+    "depth": Fact(_find_depth, {"bits", "images"}),
 }
-"""What a survey may find, by name; each adds an item's to the totals."""
+"""What a survey may find, by name."""
 
 
-def _reject_crashing(kind: str, name: str) -> dict[str, str]:
+def _reject_crashing(kind: str, name: str) -> Reject:
     message = f"{name}: kills the process that reads it, by a crash or for want of memory. Leave it out, or report it."
     return reject(kind, name, RecordingError(message, reason=KILLS_WORKER))
 
@@ -312,9 +397,10 @@ def _convert_planned(job: Job, planned: PlannedSample) -> ConvertedRecording:
     recording = planned.recording
     job = job.facing(recording)
     if job.reader.many_per_file:
-        kept = cached_frames(job.work, recording, lambda: _convert_file(job.wide, recording))
+        kept = cached_frames(job.work, recording, job.conversion_of(), partial(_convert_file, job.wide, recording))
     elif len(planned.parts) > 1:
-        kept = cached_frames(job.work, recording, lambda: _convert_parts(job.wide, recording, planned.parts))
+        convert = partial(_convert_parts, job.wide, recording, planned.parts)
+        kept = cached_frames(job.work, recording, job.conversion_of(), convert)
     else:
         return _convert(job, recording.name, _read(job, recording))
     frames, saturated, clipped = narrow(kept.frames, job.settings.dtype)

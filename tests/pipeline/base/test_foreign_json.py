@@ -57,6 +57,10 @@ def test_what_fits_comes_back_as_it_is():
         assert parse(json.dumps(good)) == good
     assert parse("[3]", list[int]) == [3]
     assert parse("null", Any) is None
+    assert parse('[["a", 1]]', list[tuple[str, Count]]) == [["a", 1]]
+    for text in ('[["a"]]', '[["a", 1, 2]]', '[["a", -1]]', '[{"a": 1}]'):
+        with pytest.raises(ShardSetError, match=r"\[0\].* expected (a list of 2|from 0)"):
+            parse(text, list[tuple[str, Count]])
 
 
 @pytest.mark.parametrize(

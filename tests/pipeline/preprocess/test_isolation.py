@@ -154,7 +154,7 @@ def test_a_deadly_image_is_found_among_others(digits_raw, tmp_path, monkeypatch)
     (line,) = result.rejects
     assert (line["kind"], line["name"], line["reason"]) == ("image", chunk.images[1].name, "kills_worker")
     assert not (job.work / f"{chunk.name}.began").exists()
-    assert TaskResult.load(job.work, chunk.name) == result
+    assert TaskResult.load(job, chunk) == result
 
 
 def test_errors_of_a_process_of_its_own_are_raised_here(digits_raw, tmp_path):
