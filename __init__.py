@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from spikebridge.pipeline.sharing.open import open_set as open_set
     from spikebridge.train.config.recipes import load_recipe as load_recipe
     from spikebridge.train.data.dataset import ShardDataset as ShardDataset
+    from spikebridge.train.evaluation.predict import predict as predict
 
 __version__ = "0.1.0"
 
@@ -31,10 +32,11 @@ _HOMES = {
     "build_model": "models",
     "load_recipe": "train.config.recipes",
     "open_set": "pipeline.sharing.open",
+    "predict": "train.evaluation.predict",
 }
 """Module of each name, below this package."""
 
-__all__ = ["ShardDataset", "ShardFrames", "ShardSet", "build_model", "load_recipe", "open_set"]
+__all__ = ["ShardDataset", "ShardFrames", "ShardSet", "build_model", "load_recipe", "open_set", "predict"]
 
 
 def __getattr__(name: str) -> Any:

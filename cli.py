@@ -33,7 +33,7 @@ from spikebridge.train.verbs.options import point_to_setting
 
 VERBS = {
     "pipeline": "datasets simulate preprocess finish verify inspect convert diff push pull",
-    "train": "import_checkpoint train evaluate export compare ablate runs report landscape recipes grids",
+    "train": "import_checkpoint train evaluate predict export compare ablate runs report landscape recipes grids",
 }
 """By package, in the order of the work."""
 INTERRUPTED = 130

@@ -28,6 +28,7 @@ PACKAGES = {
         interop     : datasets events formats readers shards
         inspection  : base containers datasets events formats readers shards ui
         preprocess  : base checks datasets events formats images readers shards
+        prediction  : base datasets formats preprocess readers shards
         verbs       : base checks datasets inspection preprocess readers shards sharing simulation ui
     """,
     "train": """
@@ -89,7 +90,7 @@ INSTALLED = {
 ALLOWED = {
     "pipeline": (),
     "models": (),
-    "train": ("models", "pipeline.base", "pipeline.ui", "pipeline.shards", "pipeline.sharing"),
+    "train": ("models", "pipeline.base", "pipeline.ui", "pipeline.shards", "pipeline.sharing", "pipeline.prediction"),
 }
 """What the rooms may import of each other."""
 LONGEST_CHAIN = 9

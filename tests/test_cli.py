@@ -31,6 +31,7 @@ VERBS = [
     "import-checkpoint",
     "grids",
     "inspect",
+    "predict",
     "preprocess",
     "pull",
     "push",

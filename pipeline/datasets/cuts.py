@@ -36,7 +36,7 @@ def cut_recordings(
         parts = [recording]
         if recording.name in split:
             try:
-                parts, lost = _cut(recording, settings, reader)
+                parts, lost = cut_recording(recording, settings, reader)
                 left_out += lost
             except (RecordingError, OSError):
                 pass
@@ -53,8 +53,14 @@ def cut_recordings(
     return replace(listing, recordings=tuple(samples), notes=(*listing.notes, note)), splits
 
 
-def _cut(recording: Recording, settings: ConversionSettings, reader: PairReader) -> tuple[list[Recording], int]:
-    """Return the parts of a recording with events, and the microseconds that lie in none."""
+def cut_recording(
+    recording: Recording, settings: ConversionSettings, reader: PairReader
+) -> tuple[list[Recording], int]:
+    """Return the parts of a recording with events, and the microseconds that lie in none.
+
+    Raises:
+        RecordingError: it cannot be read.
+    """
     events = reader.read_packed(recording, sensor_size=LARGEST_SENSOR)
     offset = events.start_us if reader.intervals == "file_us" else 0
     start, stop = 0, events.duration_us + 1

@@ -482,22 +482,27 @@ def _convert_parts(
             yield name, error
 
 
+def convert_alone(job: Job, recording: Recording) -> Iterator[tuple[str, ConvertedRecording | RecordingError]]:
+    """Convert a recording, or all of its file, and store nothing; yield names with frames or with what is wrong."""
+    try:
+        if job.reader.many_per_file:
+            yield from _convert_file(job, recording)
+        else:
+            job = job.facing(recording)
+            yield recording.name, _convert(job, recording.name, _read(job, recording))
+    except RecordingError as error:
+        yield recording.name, error
+
+
 def try_recording(job: Job, recording: Recording) -> tuple[int, RecordingError | None]:
     """Convert a recording, or all of its file, and store nothing.
 
     Returns:
         How many recordings that were, bad ones counted; and what is wrong with the recording, if anything.
     """
-    try:
-        if job.reader.many_per_file:
-            contents = dict(_convert_file(job, recording))
-            content = contents.get(recording.name)
-            return max(1, len(contents)), content if isinstance(content, RecordingError) else None
-        job = job.facing(recording)
-        _convert(job, recording.name, _read(job, recording))
-    except RecordingError as error:
-        return 1, error
-    return 1, None
+    contents = dict(convert_alone(job, recording))
+    content = contents.get(recording.name)
+    return max(1, len(contents)), content if isinstance(content, RecordingError) else None
 
 
 def try_image(job: Job, image: StaticImage) -> tuple[int, RecordingError | None]:

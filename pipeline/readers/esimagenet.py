@@ -94,6 +94,11 @@ class ESImageNet(PairReader):
 
     def read_events(self, recording: Recording) -> Events:
         arrays = read_npz(recording.path, names=("pos", "neg"), max_bytes=MAX_BYTES)
+        if not recording.detail:
+            raise RecordingError(
+                f"{recording.name}: its size stands in the lists of ES-ImageNet; expected one of the whole set.",
+                reason="unlisted",
+            )
         height, width = recording.detail
         cells = []
         for polarity, name in enumerate(("neg", "pos")):

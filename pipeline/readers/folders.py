@@ -126,7 +126,7 @@ class Folders(PairReader):
         listed, pairing = self._join(listed, images, image_root)
         sensor_size, shown_fraction = _find_sensor(root)
         if sensor_size is None:
-            stated = {path: _stated_size(path) for path in {r.path for r in listed}}
+            stated = {path: stated_size(path) for path in {r.path for r in listed}}
             if len(sizes := set(stated.values())) == 1:
                 sensor_size = sizes.pop()
             else:
@@ -462,7 +462,7 @@ def _find_sensor(root: Path) -> tuple[tuple[int, int] | None, float | None]:
     return None, None
 
 
-def _stated_size(path: Path) -> tuple[int, int] | None:
+def stated_size(path: Path) -> tuple[int, int] | None:
     """Return the sensor's size as a recording states it; None where it does not: `.bin` holds no size."""
     if recording_files.FORMATS.get(recording_files.ending(path)) in recording_files.HEADERLESS:
         return None

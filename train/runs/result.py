@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, TypedDict, get_type_hints
 
 from spikebridge.pipeline.base.foreign_json import Count, Range, Sha256
@@ -60,6 +61,20 @@ class Environment(TypedDict):
     gpu: str | None
 
 
+class FramesOfSet(TypedDict):
+    """How the frames of a shard set were made: what new recordings need to be shown to its network."""
+
+    settings: dict[str, Any]
+    """Of the conversion, as the manifest has them."""
+    sensor_size: list[Count]
+    """(W, H) in pixels; (0, 0) where the set has none."""
+
+
+def frames_of(manifest: Mapping[str, Any]) -> FramesOfSet:
+    """Return how frames were made, of the manifest of their set."""
+    return {"settings": dict(manifest["settings"]), "sensor_size": list(manifest.get("sensor_size", (0, 0)))}
+
+
 class RunResult(SplitScores):
     """The content of result.json; keys that runs of earlier versions lack are not required."""
 
@@ -79,6 +94,8 @@ class RunResult(SplitScores):
     contents: str
     """See `contents_id`."""
     dataset: str
+    frames: NotRequired[FramesOfSet]
+    """How those of the shard set were made."""
     simulated: bool
     protocol: str
     selection: str

@@ -20,7 +20,7 @@ from spikebridge.train.networks.precision import tf32
 from spikebridge.train.runs import checkpoints
 from spikebridge.train.runs.environment import describe_environment
 from spikebridge.train.runs.folder import RunFolder
-from spikebridge.train.runs.result import SCHEMA, RunResult
+from spikebridge.train.runs.result import SCHEMA, RunResult, frames_of
 from spikebridge.train.runs.state import TrainState
 from spikebridge.train.trainer.epochs import SELECTION, Trainer
 
@@ -116,6 +116,7 @@ def build_result(
         "shard_set": state.shard_set,
         "contents": state.contents,
         "dataset": shards.settings["dataset"],
+        "frames": frames_of(shards.manifest),
         "simulated": bool(shards.simulated),
         "protocol": shards.settings["protocol"],
         "selection": selection,

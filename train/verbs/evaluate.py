@@ -15,12 +15,21 @@ from spikebridge.train.verbs.options import backend_option, device_option, shard
 @shards_option
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@click.option("--foreign", is_flag=True, help="Score on another set with the same classes; the result says so.")
 @click.option("--trust", is_flag=True, help="Open a torch.export program, which can run any code.")
 @device_option
 @backend_option
 @json_option
 def evaluate(
-    run_path: Path, shards: str, split: str, weights: str, trust: bool, device: str, backend: str, as_json: bool
+    run_path: Path,
+    shards: str,
+    split: str,
+    weights: str,
+    foreign: bool,
+    trust: bool,
+    device: str,
+    backend: str,
+    as_json: bool,
 ) -> None:
     """Score a finished run or an exported file again.
 
@@ -31,12 +40,15 @@ def evaluate(
     Examples:
       spikebridge evaluate data/runs/digits --shards data/shards/digits --split test --json
       spikebridge evaluate digits.nir --shards data/shards/digits
+      spikebridge evaluate data/runs/simulated --shards data/shards/recorded --foreign
     """
     from spikebridge.train.evaluation.evaluate import evaluate as score
 
-    result = score(run_path, shards, split=split, weights=weights, device=device, trust=trust, backend=backend)
+    options = {"split": split, "weights": weights, "device": device, "backend": backend}
+    result = score(run_path, shards, trust=trust, foreign=foreign, **options)
     text = f"{split} accuracy {result['accuracy']:.1%} of {result['samples']:,} recordings"
     text += " (SIMULATED)" if result["simulated"] else ""
+    text += " (FOREIGN set: the network was trained on another)" if result["foreign"] else ""
     text += " (LEAKY protocol: no result)" if result["protocol"] == "leaky" else ""
     if result.get("recorded") is not None:
         text += f"; the file says {result['recorded']:.1%}"
