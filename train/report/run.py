@@ -60,7 +60,9 @@ def run_sections(run: ReportedRun) -> str:
             section("Classes", per_class(record), name="classes"),
             section(
                 "Test samples",
-                samples(record, shards, in_depth=run.in_depth and analysis is not None) if shards else because,
+                samples(record, shards, in_depth=run.in_depth and analysis is not None)
+                if shards and record.result.get("tested", True)
+                else because,
                 name="samples",
             ),
             section(
@@ -95,6 +97,8 @@ def summary(record: RunRecord) -> str:
     result, n = record.result, record.result.get("samples", {})
     test, tested = result.get("test_accuracy"), n.get("test", 0)
     headline = f"<b>{percent(test)}</b><span>test accuracy, {tested:,} samples</span>"
+    if result.get("tested") is False:
+        headline = f"<b>{percent(result['validation_accuracy'])}</b><span>validation accuracy; test not scored</span>"
     if test is not None and 0 < tested < FEW:
         headline += f'<span class="note">{worth_of_one(tested, "test")}</span>'
     elif test is not None and tested:

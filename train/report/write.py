@@ -72,6 +72,9 @@ def _reported(record: RunRecord, shards: ShardSet | None, *, prefix: str, in_dep
     if shards.id != shard_set:
         missing = f"Nothing to show: this run used shard set {shard_set}, the one given is {shards.id}."
         return ReportedRun(record, None, None, missing, prefix, in_depth)
+    if record.result.get("tested") is False:
+        missing = "Not shown: this run did not score its test split (--no-test), and this would look at it."
+        return ReportedRun(record, shards, None, missing, prefix, in_depth)
     try:
         return ReportedRun(record, shards, analyse(RunFolder(record.path), record.result, shards), "", prefix, in_depth)
     except TrainError as error:

@@ -101,6 +101,8 @@ class RunResult(SplitScores):
     selection: str
     """In words."""
     selection_split: str | None
+    tested: NotRequired[bool]
+    """Whether the test split may be scored; not in runs of `train --no-test`, and of sweeps."""
     best_epoch: Count
     epochs: Count
     steps: Count

@@ -151,7 +151,7 @@ def ablate(
         _RunPool(
             out,
             workers,
-            {"device": device, "backend": backend, "checkpoint_every": checkpoint_every},
+            {"device": device, "backend": backend, "checkpoint_every": checkpoint_every, "test": not grid.sweep},
             progress or NullProgress,
             stop or StopRequest(),
         ) as pool,
@@ -207,7 +207,7 @@ def _choose_rate(grid: Grid, plan: _Plan, row: Row, failures: Sequence[Failure])
     A rate with a run that failed or diverged is out. No test figure is read.
     """
     if not grid.tuning_seeds:
-        return {"row": row.label, "chosen": grid.learning_rates[0], "validation": {}}
+        return {"row": row.label, "chosen": row.lr or grid.learning_rates[0], "validation": {}}
     failed = {failure["run"] for failure in failures}
     means: dict[float, float | None] = {}
     for lr in sorted(grid.learning_rates):
@@ -224,13 +224,13 @@ def _choose_rate(grid: Grid, plan: _Plan, row: Row, failures: Sequence[Failure])
 
 
 class _RunPool:
-    """Runs on their way through workers; `options` are those of every run: device, backend, checkpoint_every."""
+    """Runs on their way through workers; `options` are those of every run, see `RunSpec`."""
 
     def __init__(
         self,
         out: Path,
         workers: Callable[[], AbstractContextManager[Workers]],
-        options: dict[str, str],
+        options: dict[str, Any],
         progress: Progress,
         stop: StopRequest,
     ) -> None:

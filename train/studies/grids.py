@@ -17,22 +17,31 @@ method = "kt"
 switches = { feature = "spikes" } # of this row, as --set; also of [shards]: such a row needs a shard set of its own
 note = ""                         # shown beneath the table
 events_per_class = [3, 10, 30]    # instead of the grid's
+
+A sweep takes every combination of some values; `rows`, `reference` and the labelled recordings may be left out:
+
+recipe = "digits"
+seeds = [0]
+[sweep]                           # no run scores the test split: the table is made to choose from
+lr = [1e-3, 2e-3]
+sliding_power = [1.0, 3.0]
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.base.settings import field_problems, setting
-from spikebridge.train.config.recipes import Recipe, load_recipe, override, parse_override
+from spikebridge.train.config.recipes import Recipe, load_recipe, override, parse_override, setting_called
 from spikebridge.train.config.settings import METHODS
 from spikebridge.train.config.shipped import GRIDS
 from spikebridge.train.errors import RecipeError
@@ -47,8 +56,8 @@ class GridFile:
     """Keys of a grid file with plain values, and their limits; meanings stand above."""
 
     recipe: str = setting()
-    reference: str = setting()
     seeds: tuple[int, ...] = setting(low=0, distinct=True)
+    reference: str = setting("")
     baselines: tuple[str, ...] = setting(())
     finalist: str = setting("")
     tuning_seeds: tuple[int, ...] = setting((), low=0, distinct=True)
@@ -59,7 +68,7 @@ class GridFile:
     validations: int = setting(0, low=0)
 
 
-KEYS = (*GridFile.__dataclass_fields__, "settings", "rows")
+KEYS = (*GridFile.__dataclass_fields__, "settings", "rows", "sweep")
 ROW_KEYS = ("label", "method", "switches", "note", *AXES)
 
 
@@ -92,6 +101,8 @@ class GridDescription(TypedDict):
     baselines: list[str]
     finalist: str
     rows: list[RowDescription]
+    sweep: NotRequired[dict[str, list[Any]]]
+    """Of a sweep: what its rows are the product of."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,12 @@ class Row:
     def slug(self) -> str:
         """Return the label as a part of folder names."""
         return slug(self.label)
+
+    @property
+    def lr(self) -> float | None:
+        """Return the learning rate of this row of a sweep; None where the grid has it."""
+        rate: float | None = self.switches.get("lr")
+        return rate
 
 
 @dataclass(frozen=True)
@@ -147,6 +164,9 @@ class Grid:
     """Labels of rows with test accuracies."""
     finalist: str
     """Label of the row that was chosen beforehand; empty for none."""
+    sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Settings and their values, of which the rows are the product; empty where the file names the rows alone. No run
+    of a sweep scores the test split."""
 
     @property
     def tested(self) -> tuple[str, ...]:
@@ -168,7 +188,7 @@ class Grid:
         Raises:
             RecipeError: every problem at once.
         """
-        values = {**row.switches, "method": row.method, "seed": seed, "lr": lr, self.axis: amount}
+        values = {"lr": lr, **row.switches, "method": row.method, "seed": seed, self.axis: amount}
         if self.axis == "events_share":
             values["events_per_class"] = 0
         fixed = self.fixed | set(row.switches)
@@ -187,7 +207,7 @@ class Grid:
 
     def described(self) -> GridDescription:
         """Return everything that decides what is run and shown, for JSON."""
-        return {
+        described: GridDescription = {
             "grid": Path(self.name).stem,
             "summary": self.summary,
             "recipe_name": self.recipe.name,
@@ -204,6 +224,9 @@ class Grid:
             "finalist": self.finalist,
             "rows": [self._describe(row) for row in self.rows],
         }
+        if self.sweep:
+            described["sweep"] = {key: list(values) for key, values in self.sweep.items()}
+        return described
 
     def _describe(self, row: Row) -> RowDescription:
         described: RowDescription = {
@@ -249,20 +272,73 @@ def load_grid(name_or_path: str, *, overrides: Iterable[str] = (), seeds: Sequen
     """
     name, content = GRIDS.read(name_or_path)
     problems = [f"{key}: unknown key{suggest(key, KEYS)}" for key in content if key not in KEYS]
-    problems += [f"{key}: missing" for key in ("recipe", "reference", "seeds", "rows") if key not in content]
+    required = ("recipe", "seeds") if "sweep" in content else ("recipe", "reference", "seeds", "rows")
+    problems += [f"{key}: missing" for key in required if key not in content]
     if seeds:
         content["seeds"] = list(seeds)
     problems += field_problems(GridFile, content)
     axes = [axis for axis in AXES if axis in content]
-    if len(axes) != 1:
+    if len(axes) != 1 and not (not axes and "sweep" in content):
         problems.append(f"{' and '.join(AXES)}: expected one of them, found {len(axes)}")
-    problems += [f"{key}: expected a table" for key in ("settings",) if not isinstance(content.get(key, {}), dict)]
-    rows = content.get("rows", [])
+    tables = [key for key in ("settings", "sweep") if not isinstance(content.get(key, {}), dict)]
+    problems += [f"{key}: expected a table" for key in tables]
+    if "sweep" in content and not tables:
+        problems += _sweep_problems(content)
+    rows = content.get("rows", [{}] if "sweep" in content else [])
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         problems.append("rows: expected at least one [[rows]]")
     if problems:
         raise RecipeError(name, problems, what="grid")
+    if "sweep" in content:
+        content = _with_defaults(content)
     return _checked(name, GRIDS.summary(name_or_path), content, overrides)
+
+
+def _sweep_problems(content: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the table of a sweep, but for values that a recipe refuses."""
+    sweep, problems = content["sweep"], []
+    if not sweep:
+        problems.append("sweep: expected at least one setting, e.g. lr = [1e-3, 2e-3]")
+    for key, values in sweep.items():
+        if key in ("seed", *AXES):
+            problems.append(f"sweep: {key}: decided by the grid itself; it has a key of its own, seeds or {AXES[0]}")
+        elif (meant := setting_called(key)) != key:
+            problems.append(f"sweep: {key}: unknown key" + (f"; did you mean {meant}?" if meant else ""))
+        elif not isinstance(values, list) or not values or any(values.count(value) > 1 for value in values):
+            problems.append(f"sweep: {key}: expected a list of values, none twice")
+    lacks = [key for key in ("baselines", "finalist") if content.get(key)]
+    problems += [f"{key}: a sweep is there to choose from and shows no test accuracy; leave it out" for key in lacks]
+    if "lr" in sweep:
+        rates = [key for key in ("learning_rates", "tuning_seeds") if content.get(key)]
+        problems += [f"{key}: lr is swept; leave one of the two out" for key in rates]
+    return problems
+
+
+def _with_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a sweep with what it may leave out: one row with the recipe's method, its recordings."""
+    train = load_recipe(content["recipe"]).train
+    content = dict(content)
+    if not any(axis in content for axis in AXES):
+        axis = AXES[1] if train.events_share != 1.0 else AXES[0]
+        content[axis] = [getattr(train, axis)]
+    content.setdefault("rows", [{"method": train.method}])
+    return content
+
+
+def _swept(rows: Iterable[Row], sweep: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:
+    """Return every row with every combination of the values, the last setting changing fastest."""
+    made = []
+    for row, values in itertools.product(rows, itertools.product(*sweep.values())):
+        switches = {**row.switches, **dict(zip(sweep, values, strict=True))}
+        named = ", ".join(f"{key}={_value_text(switches[key])}" for key in sweep)
+        label = f"{row.label}, {named}" if row.label else named
+        method = str(switches.pop("method", row.method))
+        made.append(replace(row, label=label, method=method, switches=switches))
+    return tuple(made)
+
+
+def _value_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _checked(name: str, summary: str, content: Mapping[str, Any], overrides: Iterable[str]) -> Grid:
@@ -278,11 +354,19 @@ def _checked(name: str, summary: str, content: Mapping[str, Any], overrides: Ite
     problems += [f"{key}: decided by the grid itself, not by [settings] or --set" for key in OWNED if key in settings]
     axis = next(axis for axis in AXES if axis in content)
     amounts = tuple(content[axis])
-    rows = tuple(_row(number, row, axis, amounts, problems) for number, row in enumerate(content["rows"], start=1))
+    sweep = content.get("sweep", {})
+    alone = bool(sweep) and len(content["rows"]) == 1
+    rows = tuple(
+        _row(number, row, axis, amounts, problems, nameless=alone)
+        for number, row in enumerate(content["rows"], start=1)
+    )
+    problems += [f"{key}: is swept; leave it out of [settings], --set and switches" for key in sweep if key in settings]
+    problems += [f"row {row.label!r}: {key} is swept" for row in rows for key in sweep if key in row.switches]
+    rows = _swept(rows, sweep) if sweep and not problems else rows
     labels = [row.label for row in rows]
     problems += [f"rows: {label!r} is given twice" for label, count in Counter(map(slug, labels)).items() if count > 1]
     pointers = {
-        "reference": [content["reference"]],
+        "reference": [content["reference"]] if content.get("reference") else [],
         "finalist": [content["finalist"]] if content.get("finalist") else [],
     }
     for key, named in {**pointers, "baselines": content.get("baselines", [])}.items():
@@ -306,18 +390,27 @@ def _checked(name: str, summary: str, content: Mapping[str, Any], overrides: Ite
         tuning_amount=amounts[0],
         steps=content.get("steps", 0),
         validations=content.get("validations", 0),
-        reference=content["reference"],
+        reference=content.get("reference") or labels[0],
         baselines=tuple(content.get("baselines", ())),
         finalist=content.get("finalist", ""),
+        sweep=sweep,
     )
     _require_sound_rows(grid)
     return grid
 
 
-def _row(number: int, content: Mapping[str, Any], axis: str, amounts: tuple[float, ...], problems: list[str]) -> Row:
+def _row(
+    number: int,
+    content: Mapping[str, Any],
+    axis: str,
+    amounts: tuple[float, ...],
+    problems: list[str],
+    *,
+    nameless: bool,
+) -> Row:
     label = str(content.get("label", ""))
     where = f"row {label!r}" if slug(label) else f"row {number}"
-    if not slug(label):
+    if not slug(label) and not nameless:
         problems.append(f"{where}: label: expected a name with at least a letter or digit")
     problems += [f"{where}: {key}: unknown key{suggest(key, ROW_KEYS)}" for key in content if key not in ROW_KEYS]
     method, switches, own = content.get("method", ""), content.get("switches", {}), content.get(axis, list(amounts))
@@ -344,7 +437,7 @@ def _require_sound_rows(grid: Grid) -> None:
     for row in grid.rows:
         try:
             for amount in dict.fromkeys([*row.amounts, grid.tuning_amount]):
-                for lr in grid.learning_rates:
+                for lr in grid.learning_rates:  # a row of a sweep may have its own
                     recipe = grid.recipe_of(row, amount, seed=grid.seeds[0], lr=lr)
             if recipe in labels:
                 problems.append(f"row {row.label!r}: the same settings as row {labels[recipe]!r}")

@@ -346,15 +346,12 @@ def _plain(value: float | None, scale: float) -> str:
 def facts_of(table: AblationTable) -> list[str]:
     """Return what a reader of the table must know, a sentence or two each."""
     samples, sets = table["samples"], table["shard_sets"]
-    names = ", ".join(table["baselines"]) or "none"
     facts = [
         f"{table['dataset']}{' (SIMULATED recordings)' if table['simulated'] else ''}, "
         + " and ".join(f"protocol {protocol_words(one['protocol'])} (shard set {one['id'][:12]})" for one in sets)
         + f": {samples['validation']:,} validation and {samples['test']:,} test recordings.",
         "± is the standard deviation over seeds (n − 1). " + FORMULA,
-        f"Test accuracies: the baselines ({names}) and the finalist ({table['finalist'] or 'none'}), both named in the "
-        f"grid before it ran (grid {table['grid']}, sha256 {table['grid_sha256'][:12]}); all other rows show the "
-        "validation split alone, on which each run also chose its checkpoint.",
+        _tested_words(table),
     ]
     if table["tuning_seeds"]:
         facts.append(
@@ -364,6 +361,8 @@ def facts_of(table: AblationTable) -> list[str]:
             + f"{amount_words(table['axis'], table['tuning_amount'])}; of equals the smallest. Rows: seeds "
             + f"{_join(table['seeds'])}."
         )
+    elif "lr" in table.get("sweep", {}):
+        facts.append(f"Learning rate: the row's. Seeds {_join(table['seeds'])}.")
     else:
         facts.append(f"Learning rate: the recipe's, not tuned. Seeds {_join(table['seeds'])}.")
     if table["simulated"] and any(row["method"].startswith("simulate") for row in table["rows"]):
@@ -387,6 +386,18 @@ def facts_of(table: AblationTable) -> list[str]:
     else:
         facts.append("Seconds: training with validation, of one run on one thread where runs share a machine.")
     return facts
+
+
+def _tested_words(table: AblationTable) -> str:
+    """Return which rows show test accuracies, and who decided that."""
+    if table.get("sweep"):
+        return "A sweep: no run scored the test split."
+    return (
+        f"Test accuracies: the baselines ({', '.join(table['baselines']) or 'none'}) and the finalist "
+        f"({table['finalist'] or 'none'}), both named in the grid before it ran (grid {table['grid']}, sha256 "
+        f"{table['grid_sha256'][:12]}); all other rows show the validation split alone, on which each run also chose "
+        "its checkpoint."
+    )
 
 
 def _join(values: Iterable[Any]) -> str:
@@ -439,6 +450,18 @@ def markdown_text(table: AblationTable) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def best_of_sweep(table: AblationTable) -> str:
+    """Return the row of a sweep with the highest mean validation accuracy, as one trains it; empty for other tables."""
+    lines = [line for line in table["table"] if line["validation_accuracy_mean"] is not None]
+    if not table.get("sweep") or not lines:
+        return ""
+    best = max(lines, key=lambda line: line["validation_accuracy_mean"] or 0.0)
+    options = {"method": best["method"], **best["switches"], table["axis"]: best["amount"]}
+    settings = " ".join(f"--set {words({key: value})}" for key, value in options.items())
+    mean = spread(*accuracies_of(best, "validation"))
+    return f"best on validation, {mean} %: train --recipe {table['recipe_name']} {settings} (and the grid's [settings])"
+
+
 def terminal_text(table: AblationTable) -> str:
     """Format the table for a terminal."""
     parts = []
@@ -450,4 +473,5 @@ def terminal_text(table: AblationTable) -> str:
         f"{table['dataset']}{marks}, protocol {protocols}; ± is the standard deviation (n - 1), [] the "
         f"{CONFIDENCE:.0%} confidence interval of the difference to {table['reference']}, seed by seed"
     ]
+    parts += [sentence] if (sentence := best_of_sweep(table)) else []
     return "\n".join([*parts, *(f"FAILED {line}" for line in failure_lines(table))])

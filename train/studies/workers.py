@@ -43,6 +43,7 @@ class RunSpec:
     device: str
     backend: str
     checkpoint_every: str
+    test: bool = True
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def train_run(spec: RunSpec) -> RunOutcome:
             backend=spec.backend,
             checkpoint_every=spec.checkpoint_every,
             stop=stop,
+            test=spec.test,
         )
         return RunOutcome("done")
     except RunStoppedError as stopped:

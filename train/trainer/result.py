@@ -27,12 +27,13 @@ from spikebridge.train.trainer.epochs import SELECTION, Trainer
 log = logging.getLogger(__name__)
 
 
-def finish_training(trainer: Trainer, recipe: Recipe) -> RunResult:
+def finish_training(trainer: Trainer, recipe: Recipe, *, test: bool = True) -> RunResult:
     """Write weights and predictions; score the test split with `best` and with `last`, and build the result.
 
     Args:
         trainer: trained to its last epoch, which is committed; its network holds the best weights afterwards.
         recipe: of the run.
+        test: score the test split; without, no figure of it is computed.
 
     Returns:
         result.json, but for what the caller knows: the weights it began from and the backend.
@@ -43,7 +44,7 @@ def finish_training(trainer: Trainer, recipe: Recipe) -> RunResult:
     """
     run, state, device = trainer.run, trainer.state, trainer.device
     checkpoints.write_atomic(run.last, trainer.encode_weights())
-    last = _final_scores(trainer)
+    last = _final_scores(trainer, test=test)
     best_epoch = state.best.epoch if state.best else state.epoch
     if best_epoch == state.epoch:
         checkpoints.write_atomic(run.best, trainer.encode_weights())
@@ -53,8 +54,8 @@ def finish_training(trainer: Trainer, recipe: Recipe) -> RunResult:
         checkpoints.write_atomic(run.best, trainer.best_weights)
         weights, _ = checkpoints.read_weights(run.best)
         trainer.network.load_state_dict(weights)
-        best = _final_scores(trainer)
-    if best["test"] is None:
+        best = _final_scores(trainer, test=test)
+    if best["test"] is None and test:
         log.warning("%s: the test split is empty; no test accuracy", trainer.shards.path)
     cpu_seconds = state.cpu_seconds if device.type == "cpu" and trainer.distributed.world_size == 1 else None
     result = build_result(
@@ -73,6 +74,7 @@ def finish_training(trainer: Trainer, recipe: Recipe) -> RunResult:
         train_samples=len(trainer.data),
         static_images=trainer.data.pool_images,
         device=device,
+        tested=test,
     )
     result["precision"], result["tf32"] = trainer.train_step.precision.name, tf32(device)
     return result
@@ -95,11 +97,13 @@ def build_result(
     train_samples: int,
     static_images: int,
     device: torch.device,
+    tested: bool = True,
 ) -> RunResult:
     """Write predictions.csv and build what every result.json holds, of a trained or an imported run.
 
     The network has the best weights; `best` and `last` are its scores, and those of the last weights, on the splits of
-    `frames`. In `state` `cpu_seconds` is None where it was not measured.
+    `frames`. In `state` `cpu_seconds` is None where it was not measured. `tested` says whether the test split may be
+    looked at.
 
     Raises:
         RunError: the predictions cannot be written.
@@ -121,6 +125,7 @@ def build_result(
         "protocol": shards.settings["protocol"],
         "selection": selection,
         "selection_split": selection_split,
+        "tested": tested,
         "best_epoch": best_epoch,
         "epochs": state.epoch,
         "steps": state.step,
@@ -140,12 +145,18 @@ def build_result(
         "training_seconds": state.seconds,
         "training_cpu_seconds": state.cpu_seconds,
         "energy_nj": held_out_energy_nj(
-            network, (frames["test"], frames["validation"]), batch_size=evaluation_batch(recipe.train), device=device
+            network,
+            [frames[name] for name in ("test", "validation") if tested or name != "test"],
+            batch_size=evaluation_batch(recipe.train),
+            device=device,
         ),
     }
 
 
-def _final_scores(trainer: Trainer) -> dict[str, Scores | None]:
+def _final_scores(trainer: Trainer, *, test: bool) -> dict[str, Scores | None]:
     # A stop needs no commit here: the last epoch is committed. `evaluate` scores with as many threads.
     with same_threads(trainer.state.threads):
-        return {name: trainer.score(frames, trainer.stop.check) for name, frames in trainer.frames.items()}
+        return {
+            name: trainer.score(frames, trainer.stop.check) if test or name != "test" else None
+            for name, frames in trainer.frames.items()
+        }

@@ -54,6 +54,7 @@ def train(
     tensorboard: bool = False,
     init: str | Path | None = None,
     backend: str = "auto",
+    test: bool = True,
 ) -> RunResult:
     """Train, validate after each epoch, score the test split once; continue an unfinished run, return a finished one.
 
@@ -78,6 +79,7 @@ def train(
         tensorboard: write the figures of metrics.jsonl to RUN/tensorboard too.
         init: begin with the best weights of this finished run, where they fit; see `train.networks.initial_weights`.
         backend: what computes the neurons, `auto`, `numba`, `triton` or `torch`; see `models.backends`.
+        test: score the test split at the end; without, no figure of it is in the result.
 
     Returns:
         The content of result.json.
@@ -100,6 +102,11 @@ def train(
     checkpoint_interval = CheckpointInterval.parse(checkpoint_every)
     shards = open_shards(shards)
     require_shards(shards, recipe.shards, expect=expect)
+    if not test and (shards.settings["protocol"] == "legacy" or recipe.train.selection == "test"):
+        raise RunError(
+            f"{shards.path}: the test split is not to be scored, but it chooses the best epoch (protocol "
+            f"{shards.settings['protocol']}); leave --no-test out, or train on a set of protocol strict"
+        )
     run = RunFolder(run_dir)
     if run.path.resolve().is_relative_to(Path(shards.path).resolve()):
         raise RunError(f"{run.path} lies inside the shard set {shards.path}, which is read only; choose another folder")
@@ -144,7 +151,7 @@ def train(
             if distributed.on_main(claim) == "finished":
                 return distributed.on_main(lambda: open_run(run.path)[1])
             return _finish_run(
-                trainer, recipe, distributed, ran, progress=progress or NullProgress, tensorboard=tensorboard
+                trainer, recipe, distributed, ran, progress=progress or NullProgress, tensorboard=tensorboard, test=test
             )
 
 
@@ -156,6 +163,7 @@ def _finish_run(
     *,
     progress: Progress,
     tensorboard: bool,
+    test: bool,
 ) -> RunResult:
     """Take a claimed run from where it is to its result; `ran` counts layers of neurons by backend."""
     run = trainer.run
@@ -173,7 +181,7 @@ def _finish_run(
     display = ProgressDisplay(bar, steps=trainer.steps, samples_per_step=per_step, done=trainer.state.step)
 
     def finish() -> RunResult:
-        result = finish_training(trainer, recipe)
+        result = finish_training(trainer, recipe, test=test)
         result["init"], result["backend"] = recorded_start(run), "+".join(sorted(ran))
         return run.finish(result)
 

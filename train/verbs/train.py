@@ -42,6 +42,7 @@ from spikebridge.train.verbs.report import write_run_report
 )
 @backend_option
 @click.option("--graph/--no-graph", default=True, help="On CUDA, record each step once and replay it.")
+@click.option("--test/--no-test", default=True, help="Score the test split at the end; without, choose freely.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs to RUN/tensorboard too.")
 @click.option("--init", type=path_type(), metavar="RUN", help="Begin with the best weights of this finished run.")
 @click.option("--settings-hash", is_flag=True, help="Print the hash of the complete recipe and stop.")
@@ -140,6 +141,8 @@ def result_text(result: RunResult, run_path: Path) -> str:
             lines.append(f"  {split + ' accuracy':20} {accuracy:.1%} of {samples[split]:,} recordings")
             if worth := worth_of_one(samples[split], split):
                 lines.append(f"  {'':20} {worth}")
+    if result.get("tested") is False:
+        lines.append("  test accuracy        not scored; evaluate does it once the choice is made")
     lines += [
         f"  checkpoint           epoch {result['best_epoch']}: {result['selection']}",
         f"  run                  {run_path}",

@@ -34,7 +34,7 @@ from spikebridge.train.studies.ablate import ablate
 from spikebridge.train.studies.cost_figures import cost_points
 from spikebridge.train.studies.grids import load_grid
 from spikebridge.train.studies.report import ablation_page, curves, write_ablation_report
-from spikebridge.train.studies.table import cells, markdown_text, time_column
+from spikebridge.train.studies.table import cells, markdown_text, terminal_text, time_column
 from spikebridge.train.studies.workers import RunOutcome
 
 GRID = """# Two methods on random recordings
@@ -162,6 +162,20 @@ def test_killed_or_stopped_and_continued_to_the_same_table(tmp_path, shards, gri
     assert not (out / ".stop").exists()
     assert ablate(loaded, [shards], out, workers=lambda: nullcontext(executor), device="cpu") == table
     assert len(executor.done) == 8 - len(kept)
+
+
+def test_a_sweep_scores_no_test_split_and_names_the_best(tmp_path, shards, grid):
+    settings = GRID.partition("[settings]")[2].partition("[[rows]]")[0].replace("epochs = 3", "epochs = 1")
+    loaded = grid(f'recipe = "digits"\nseeds = [0]\n[sweep]\nlr = [0.01, 0.001]\n[settings]{settings}')
+    table = ablate(loaded, [shards], tmp_path / "out", workers=lambda: nullcontext(Inline()), device="cpu")
+    results = [read_result(path) for path in sorted((tmp_path / "out" / "runs").iterdir())]
+    assert [(one["test_accuracy"], one["tested"]) for one in results] == [(None, False)] * 2
+    assert sorted(one["recipe"]["train"]["lr"] for one in results) == [0.001, 0.01]
+    assert [line["learning_rate"] for line in table["table"]] == [0.01, 0.001]
+    assert "test %" not in cells(table, table["table"][0]["amount"])[0]
+    best = max(table["table"], key=lambda line: line["validation_accuracy_mean"])
+    assert f"--set lr={best['learning_rate']:g} " in terminal_text(table)
+    assert "no run scored the test split" in markdown_text(table)
 
 
 @pytest.fixture(scope="module")

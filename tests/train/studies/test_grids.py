@@ -140,3 +140,50 @@ def test_every_rows_recipe_is_checked(grid):
     same = GOOD.replace("switches = { domain_coefficient = 0.0 }", "").replace('method = "kt"', 'method = "event_only"')
     assert "row 'b': the same settings as row 'a'" in problems(grid, same)
     assert "no shipped grid" in problems(load_grid, "digit")
+
+
+SWEEP = """# a sweep
+recipe = "digits"
+seeds = [0]
+[sweep]
+lr = [1e-3, 2e-3]
+sliding_power = [1.0, 3.0]
+"""
+
+
+def test_a_sweep_is_the_product_of_its_values(grid):
+    loaded = grid(SWEEP)
+    assert [row.label for row in loaded.rows] == [
+        *("lr=0.001, sliding_power=1", "lr=0.001, sliding_power=3"),
+        *("lr=0.002, sliding_power=1", "lr=0.002, sliding_power=3"),
+    ]
+    made = [loaded.recipe_of(row, 3, seed=7, lr=9.0).train for row in loaded.rows]
+    assert [(one.lr, one.sliding_power) for one in made] == [(0.001, 1.0), (0.001, 3.0), (0.002, 1.0), (0.002, 3.0)]
+    assert {(one.method, one.seed, one.events_per_class) for one in made} == {("kt", 7, 3)}
+    assert (loaded.axis, loaded.rows[0].amounts, loaded.reference, loaded.tested) == (
+        *("events_per_class", (3,), loaded.rows[0].label, ()),
+    )
+    assert loaded.described()["sweep"] == {"lr": [1e-3, 2e-3], "sliding_power": [1.0, 3.0]}
+    rows = GOOD.replace('baselines = ["a"]\n', "").replace('reference = "a"', "[sweep]\ntet = [true, false]")
+    assert [row.label for row in grid(rows).rows] == ["a, tet=true", "a, tet=false", "b, tet=true", "b, tet=false"]
+    methods = grid(SWEEP.replace("lr = [1e-3, 2e-3]", 'method = ["kt", "event_only"]')).rows
+    assert [row.method for row in methods] == ["kt", "kt", "event_only", "event_only"]
+
+
+def test_what_is_wrong_with_a_sweep_is_said_at_once(grid):
+    bad = SWEEP.replace("lr = [1e-3, 2e-3]", "lr = 1e-3\nseed = [1]\nlearning_rate = [1]\ntet = [true, true]\nxyz = []")
+    said = problems(grid, 'baselines = ["a"]\nfinalist = "a"\ntuning_seeds = [1]\n' + bad)
+    for part in (
+        "sweep: lr: expected a list of values, none twice",
+        "sweep: seed: decided by the grid itself",
+        "learning_rate: unknown key; did you mean lr?",
+        "sweep: tet: expected a list",
+        "xyz: unknown key",
+        "baselines: a sweep is there to choose from",
+        "finalist: a sweep",
+        "tuning_seeds: lr is swept",
+    ):
+        assert part in said
+    assert "sliding_power: is swept" in problems(grid, SWEEP, overrides=["sliding_power=2"])
+    assert "sliding_power: -1.0 is too small" in problems(grid, SWEEP.replace("[1.0, 3.0]", "[-1.0, 3.0]"))
+    assert "at least one setting" in problems(grid, SWEEP.partition("lr =")[0])

@@ -10,6 +10,7 @@ from fake_shards import FakeShardSet, tiny_recipe
 from interrupted import train_in_two_sittings
 from run_folders import same_run
 
+from spikebridge.train.config.recipes import override
 from spikebridge.train.errors import (
     DeviceError,
     MethodError,
@@ -19,11 +20,14 @@ from spikebridge.train.errors import (
     ShardMismatchError,
 )
 from spikebridge.train.evaluation.evaluate import evaluate
+from spikebridge.train.report.records import load_run
+from spikebridge.train.report.run import summary
 from spikebridge.train.runs.folder import RunFolder, read_metrics
 from spikebridge.train.runs.state import Best
 from spikebridge.train.trainer import epochs
 from spikebridge.train.trainer import run as loop
 from spikebridge.train.trainer.run import train
+from spikebridge.train.verbs.train import result_text
 
 
 @pytest.fixture
@@ -62,6 +66,22 @@ def test_run_folder_holds_what_is_promised(finished):
     assert line["loss_total"] == pytest.approx(parts, rel=1e-5)
     assert line["firing_rates"]
     assert all(0 <= rate <= 1 for rate in line["firing_rates"].values())
+
+
+def test_without_the_test_split_nothing_of_it_is_read(shards, tmp_path):
+    result = train(shards, tiny_recipe(epochs=1), tmp_path / "run", device="cpu", test=False)
+    assert shards.split("test").reads == 0
+    assert result["tested"] is False
+    assert {result[name] for name in ("test_accuracy", "last_test_loss", "confusion", "firing_rates")} == {None}
+    assert result["validation_accuracy"] is not None
+    assert not (tmp_path / "run" / "predictions.csv").exists()
+    assert "not scored" in result_text(result, tmp_path)
+    assert evaluate(tmp_path / "run", shards)["samples"] == 12
+    assert "validation accuracy; test not scored" in summary(load_run(tmp_path / "run"))
+    legacy = FakeShardSet(tmp_path / "legacy", protocol="legacy")
+    recipe = override(tiny_recipe(), protocol="legacy")
+    with pytest.raises(RunError, match="chooses the best epoch"):
+        train(legacy, recipe, tmp_path / "other", device="cpu", test=False)
 
 
 def test_result_and_predictions_agree(finished):
@@ -189,14 +209,14 @@ def test_death_at_every_writing_moment_changes_nothing(tmp_path, shards, monkeyp
     for after in (False, True):
         calls = 0
 
-        def die(first, *args, _after=after):
+        def die(first, *args, _after=after, **options):
             nonlocal calls
             calls += 1
             if calls == (1 if moment in ("finish_training", "finish") else 2):
                 if _after and moment != "finish":
-                    real(first, *args)
+                    real(first, *args, **options)
                 raise KeyboardInterrupt
-            return real(first, *args)
+            return real(first, *args, **options)
 
         with monkeypatch.context() as patched:
             patched.setattr(owner, moment, die)
