@@ -32,7 +32,7 @@ from spikebridge.train.signals import EXIT_CODES
 from spikebridge.train.verbs.options import point_to_setting
 
 VERBS = {
-    "pipeline": "datasets simulate preprocess finish verify inspect convert diff push pull",
+    "pipeline": "datasets simulate preprocess finish verify inspect convert combine subset diff push pull",
     "train": "import_checkpoint train evaluate predict export compare ablate runs report landscape recipes grids",
 }
 """By package, in the order of the work."""

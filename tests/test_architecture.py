@@ -29,7 +29,8 @@ PACKAGES = {
         inspection  : base containers datasets events formats readers shards ui
         preprocess  : base checks datasets events formats images readers shards
         prediction  : base datasets formats preprocess readers shards
-        verbs       : base checks datasets inspection preprocess readers shards sharing simulation ui
+        derive      : base checks datasets preprocess shards
+        verbs       : base checks datasets derive inspection preprocess readers shards sharing simulation ui
     """,
     "train": """
         errors      :
@@ -69,6 +70,7 @@ INSTALLED = {
         interop     : numpy tonic
         inspection  : h5py matplotlib numpy
         preprocess  : numpy
+        derive      : numpy
         verbs       : click
     """,
     "train": """

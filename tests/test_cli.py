@@ -19,6 +19,7 @@ SMALL = ["--time-bins", "4", "--size", "20"]
 RECIPE = ["--set", "time_bins=4", "--set", "size=20", "--set", "epochs=2", "--set", "events_per_class=3"]
 VERBS = [
     "ablate",
+    "combine",
     "compare",
     "completion",
     "convert",
@@ -39,6 +40,7 @@ VERBS = [
     "report",
     "runs",
     "simulate",
+    "subset",
     "train",
     "verify",
 ]

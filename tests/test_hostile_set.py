@@ -63,6 +63,8 @@ def of_the_set(hostile, other, out):
         "inspect none": ["inspect", hostile, "--sample", HARMFUL[1]],
         "inspect class": ["inspect", hostile, "--class", "none", "--png", out / "c.png"],
         "convert": ["convert", hostile, "--out", out / "hdf5", "--format", "hdf5"],
+        "subset": ["subset", hostile, "--to", out / "part", "--split", "test"],
+        "combine": ["combine", hostile, other, "--to", out / "both"],
         "diff": ["diff", hostile, other],
         "push": ["push", hostile, out / "place"],
         "pull": ["pull", out / "place", out / "pulled"],

@@ -160,6 +160,17 @@ def static_leaks(recordings: Recordings, static_content: StaticContent) -> Itera
     yield from _twins(static_content, held, pool & ~held)
 
 
+def find_leaks(recordings: Recordings, static_content: StaticContent) -> tuple[list[str], list[str]]:
+    """Return recordings and groups in two splits, and held-out static images that training sees; one line each."""
+    copies = [*recording_leaks(recordings), *group_leaks(recordings)]
+    return copies, list(static_leaks(recordings, static_content))
+
+
+def forbidden_leaks(protocol: str, copies: list[str], shown: list[str]) -> list[str]:
+    """Return which of the two lists of `find_leaks` a protocol forbids."""
+    return {"strict": copies + shown, "leaky": copies, "legacy": []}[protocol]
+
+
 UNKNOWN, NONE = -1, -2
 
 

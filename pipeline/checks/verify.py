@@ -23,10 +23,9 @@ from spikebridge.pipeline.checks.leaks import (
     StaticContent,
     check_counts,
     check_static,
-    group_leaks,
+    find_leaks,
+    forbidden_leaks,
     leak_notes,
-    recording_leaks,
-    static_leaks,
 )
 from spikebridge.pipeline.checks.samples import Layout, SampleMetadata, check_rows, read_metadata, walk_hdf5, walk_tar
 from spikebridge.pipeline.shards import manifest as manifests
@@ -105,12 +104,10 @@ def verify(path: Path, *, progress: Progress = no_progress) -> Verification:
         report.images = len(static)
         report.problems += check_static(shards, static)
         report.problems += check_counts(shards, recordings)
-        copies = [*recording_leaks(recordings), *group_leaks(recordings)]
-        leaked = list(static_leaks(recordings, static_content))
+        copies, leaked = find_leaks(recordings, static_content)
         protocol = shards.settings["protocol"]
         report.notes += leak_notes(shards, static, len(leaked) + (len(copies) if protocol == "legacy" else 0))
-        forbidden = {"strict": copies + leaked, "leaky": copies, "legacy": []}[protocol]
-        report.problems += [f"leak: {leak}" for leak in forbidden]
+        report.problems += [f"leak: {leak}" for leak in forbidden_leaks(protocol, copies, leaked)]
     except DAMAGE as error:
         report.problems.append(str(error))
     return report

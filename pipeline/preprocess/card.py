@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.datasets.pairs import DatasetCard
-from spikebridge.pipeline.shards.manifest import SPLITS, Content
+from spikebridge.pipeline.readers import get_reader
+from spikebridge.pipeline.shards.manifest import SPLITS, Content, Derivation
 
+JOIN = "+"
+"""Between the names of data sets whose recordings one set holds."""
 PAIRING_TEXT = {
     "exact": "Every recording names the photograph it shows. `spikebridge verify` proves that no photograph of a "
     "held-out recording is in the static pool, by name and by the hash of its pixels.",
@@ -62,7 +67,7 @@ as {settings["dtype"]} frames [T,P,H,W] = [{shape}] (P: 0 = OFF, 1 = ON).
 {events["events"]:,} events were read; {events["dropped_events"]:,} after the last whole time bin were dropped;
 {events["saturated_cells"]:,} cells in {events["saturated_samples"]:,} samples reached the
 largest count that the type holds.
-{notes}
+{notes}{_history(content)}
 ## Settings
 
 | setting | value |
@@ -77,6 +82,44 @@ Licence: {card.licence}
 
 Please cite: {card.citation}
 """
+
+
+def dataset_facts(dataset: str) -> DatasetCard:
+    """Return the facts of a data set by name, or those of several, whose names are joined by `JOIN`, together.
+
+    Raises:
+        SettingsError: an unknown data set.
+    """
+    cards = [get_reader(name).card for name in dataset.split(JOIN)]
+    if len(cards) == 1:
+        return cards[0]
+    titles = " and ".join(card.title for card in cards)
+    several: dict[str, Any] = {
+        name: "\n\n".join(f"{card.title}: {getattr(card, name)}" for card in cards)
+        for name in ("download", "licence", "citation")
+    }
+    return replace(cards[0], title=titles, simulated=any(card.simulated for card in cards), **several)
+
+
+def _history(content: Content) -> str:
+    """Return the lines on the sets that a set was made of; empty where it was made of raw data."""
+    lines = []
+    for step in content.get("made_from", []):
+        asked = "".join(f"; {name.replace('_', ' ')}: {_words(value)}" for name, value in _selection(step))
+        sets = ", ".join(
+            f"`{one['id']}` ({_escape(one['dataset'])}, {one['samples']:,} samples)" for one in step["sets"]
+        )
+        gave = f", which gave `{step['gave']}`" if "gave" in step else ""
+        lines.append(f"- `{step['verb']}` of {sets}{asked}{gave}\n")
+    return "\nMade of other sets:\n\n" + "".join(lines) if lines else ""
+
+
+def _selection(step: Derivation) -> list[tuple[str, Any]]:
+    return sorted(step.get("selection", {}).items())
+
+
+def _words(value: Any) -> str:
+    return _escape(value if isinstance(value, str) else json.dumps(value, sort_keys=True))
 
 
 def _escape(text: str) -> str:

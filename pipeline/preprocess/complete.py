@@ -6,19 +6,21 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from spikebridge.pipeline.base.errors import PipelineError
-from spikebridge.pipeline.base.files import file_entry, replacing, write_bytes
+from spikebridge.pipeline.base.files import FileEntry, file_entry, replacing, write_bytes
 from spikebridge.pipeline.base.installation import find_version
+from spikebridge.pipeline.datasets.pairs import DatasetCard
 from spikebridge.pipeline.formats.bin40 import OVERFLOW_US
 from spikebridge.pipeline.preprocess.card import dataset_card
 from spikebridge.pipeline.preprocess.prepare import Conversion
 from spikebridge.pipeline.preprocess.remarks import Remarks, list_warnings, notes_of_recordings
 from spikebridge.pipeline.preprocess.tasks import Job, Reject, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
-from spikebridge.pipeline.shards.manifest import SPLITS, Content, Manifest
+from spikebridge.pipeline.shards.manifest import SPLITS, Content, Manifest, StaticSummary
 from spikebridge.pipeline.shards.settings import SCHEMA_VERSION
 from spikebridge.pipeline.shards.static_pool import ROLES, STATIC_FILE, StaticImages, write_static
 
@@ -65,19 +67,33 @@ def finish(
         notes.append(
             f"{markers:,} overflow markers of the recorder were found; events after one are {OVERFLOW_US:,} us later"
         )
-    write_bytes(
-        job.out / manifests.CARD, dataset_card(content, conversion.reader.card).encode("utf-8", "backslashreplace")
-    )
     files = [entry for result in results for entry in result.files]
-    for name, samples in ((STATIC_FILE, len(static)), (manifests.REJECTS, len(rejects)), (manifests.CARD, 0)):
+    for name, samples in ((STATIC_FILE, len(static)), (manifests.REJECTS, len(rejects))):
         files.append(file_entry(job.out / name, samples))
-    content["files"] = sorted(files, key=lambda entry: entry["name"])
-    write_bytes(job.out / manifests.CHECKSUMS, manifests.checksums(content["files"]).encode())
+    return seal_set(job.out, content, files, conversion.reader.card, environment=describe_environment()), remarks
+
+
+def describe_environment() -> bytes:
+    """Return the content of environment.json: the tools of this machine, by version."""
     tools = {name: find_version(name) or "not installed" for name in TOOLS} | {"python": platform.python_version()}
-    write_bytes(job.out / manifests.ENVIRONMENT, manifests.dump(tools))
+    return manifests.dump(tools)
+
+
+def seal_set(
+    out: Path, content: Content, files: Sequence[FileEntry], facts: DatasetCard, *, environment: bytes | None
+) -> Manifest:
+    """Write card, checksums, environment.json (unless it is None), and the manifest that makes the set complete.
+
+    `files` are all others of the set.
+    """
+    write_bytes(out / manifests.CARD, dataset_card(content, facts).encode("utf-8", "backslashreplace"))
+    content["files"] = sorted([*files, file_entry(out / manifests.CARD, 0)], key=lambda entry: entry["name"])
+    write_bytes(out / manifests.CHECKSUMS, manifests.checksums(content["files"]).encode())
+    if environment is not None:
+        write_bytes(out / manifests.ENVIRONMENT, environment)
     manifest = manifests.seal(content)
-    manifests.write(job.out, manifest)
-    return manifest, remarks
+    manifests.write(out, manifest)
+    return manifest
 
 
 def refuse_warnings(content: Content) -> None:
@@ -104,8 +120,6 @@ def _describe_content(conversion: Conversion, results: Sequence[TaskResult], sta
         for key, _, _ in result.samples:
             split, label, _ = key.split("-", 2)
             per_class[split][int(label)] += 1
-    roles = Counter(static.roles)
-    pool_sizes = np.diff(static.class_offsets)
     return {
         "schema": SCHEMA_VERSION,
         "dataset": settings.dataset,
@@ -120,13 +134,7 @@ def _describe_content(conversion: Conversion, results: Sequence[TaskResult], sta
             "dtype": np.dtype(settings.dtype).newbyteorder("<").str,
         },
         "splits": {name: {"samples": sum(counts), "per_class": counts} for name, counts in per_class.items()},
-        "static": {
-            "file": STATIC_FILE,
-            "shape": list(static.images.shape[1:]),
-            "images": len(static),
-            "roles": {role: roles[role] for role in ROLES},
-            "classes_without_pool": [name for name, size in zip(listing.classes, pool_sizes, strict=True) if not size],
-        },
+        "static": describe_static(static, listing.classes),
         "events": {name: int(value) for name, value in sorted(totals.items())},
         "simulated": conversion.simulated,
         "pairing": {"kind": listing.pairing, "protocol": settings.protocol},
@@ -134,6 +142,18 @@ def _describe_content(conversion: Conversion, results: Sequence[TaskResult], sta
         "rejected": 0,
         "notes": [],
         "files": [],
+    }
+
+
+def describe_static(static: StaticImages, classes: Sequence[str]) -> StaticSummary:
+    """Return what the manifest says of the static images."""
+    roles, pool_sizes = Counter(static.roles), np.diff(static.class_offsets)
+    return {
+        "file": STATIC_FILE,
+        "shape": list(static.images.shape[1:]),
+        "images": len(static),
+        "roles": {role: roles[role] for role in ROLES},
+        "classes_without_pool": [name for name, size in zip(classes, pool_sizes, strict=True) if not size],
     }
 
 

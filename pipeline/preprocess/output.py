@@ -64,10 +64,18 @@ class ConversionResult:
     @classmethod
     def read(cls, out: Path, manifest: Manifest, *, up_to_date: bool) -> ConversionResult:
         """Return the result of the complete shard set in `out`."""
-        path, again = out / manifests.REJECTS, "Convert or copy the shard set again."
-        lines = path.read_bytes().splitlines()
-        rejects = [parse_json(line, Reject, source=str(path), error=ShardSetError, remedy=again) for line in lines]
-        return cls(manifest, tuple(rejects), up_to_date)
+        return cls(manifest, tuple(read_rejects(out)), up_to_date)
+
+
+def read_rejects(folder: Path) -> list[Reject]:
+    """Read what was dropped when a shard set was made.
+
+    Raises:
+        ShardSetError: damaged.
+    """
+    path, again = folder / manifests.REJECTS, "Convert or copy the shard set again."
+    lines = path.read_bytes().splitlines()
+    return [parse_json(line, Reject, source=str(path), error=ShardSetError, remedy=again) for line in lines]
 
 
 def find_existing(conversion: SetSource, out: Path, *, overwrite: bool) -> ConversionResult | None:

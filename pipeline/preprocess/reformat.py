@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
-from spikebridge.pipeline.base.files import FileEntry, HashedFile, file_entry, replacing, sha256_file, write_bytes
+from spikebridge.pipeline.base.files import FileEntry, HashedFile, replacing, sha256_file
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.checks.samples import Layout, check_rows, index_groups, walk_hdf5, walk_tar
-from spikebridge.pipeline.preprocess.card import dataset_card
+from spikebridge.pipeline.preprocess.card import dataset_facts
+from spikebridge.pipeline.preprocess.complete import seal_set
 from spikebridge.pipeline.preprocess.output import ConversionResult, claim, find_existing, lock, make_work_folder
 from spikebridge.pipeline.preprocess.tasks import TaskResult, hash_conversion
-from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.shards import manifest as manifests
-from spikebridge.pipeline.shards.manifest import CARD, REJECTS, SPLITS, Content, Manifest, checksums
+from spikebridge.pipeline.shards.manifest import REJECTS, SPLITS, Content, Manifest
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.shards.static_pool import ROLES, STATIC_FILE
@@ -70,7 +70,7 @@ def reformat(
     shards = ShardSet(source)
     if out.resolve() == source.resolve():
         raise SettingsError(f"{out} is the source itself. Choose another folder with --out.")
-    settings = _settings_of(shards)
+    settings = settings_of(shards)
     work = Reformat(shards, replace(settings, format=format_ or settings.format, codec=codec or settings.codec))
     if done := find_existing(work, out, overwrite=overwrite):
         return done
@@ -89,8 +89,8 @@ def reformat(
     return ConversionResult.read(out, manifest, up_to_date=False)
 
 
-def _settings_of(shards: ShardSet) -> ConversionSettings:
-    """Return the settings that made a set.
+def settings_of(shards: ShardSet) -> ConversionSettings:
+    """Return the settings that made a set, for a set that is made of it.
 
     Raises:
         ShardSetError: they are not those of this version.
@@ -115,12 +115,12 @@ def _reformat_shard(work: Reformat, split: str, path: Path, out: Path) -> list[F
     if done := TaskResult.read(out / manifests.WORK_FOLDER, result.name, conversion):
         return done.files
     if sha256_file(index_path(path)) != shards.files[index_path(path).name]["sha256"]:
-        raise _damaged(index_path(path))
+        raise damaged(index_path(path))
     index = shards.index(path.name)
     check_rows(index, split=split, name=path.name)
     written = write_shard(
         out / (path.stem + EXTENSION[settings.format]),
-        _read_samples(shards, path, index),
+        read_samples(shards, path, index),
         shape=shards.sample_shape,
         dtype=shards.dtype,
         key_bytes=index.dtype["key"].itemsize,
@@ -132,17 +132,17 @@ def _reformat_shard(work: Reformat, split: str, path: Path, out: Path) -> list[F
     return result.files
 
 
-def _read_samples(shards: ShardSet, path: Path, index: NDArray[Any]) -> Iterator[Sample]:
+def read_samples(shards: ShardSet, path: Path, index: NDArray[Any]) -> Iterator[Sample]:
     """Yield the samples of a shard, which is known to be whole when the last one has been taken."""
     layout, expected = Layout.of(shards), shards.files[path.name]["sha256"]
     if path.suffix == EXTENSION["webdataset"]:
         with HashedFile(path) as file:
             yield from _as_samples(walk_tar(file, index, layout, name=path.name), index, layout)
             if file.sha256() != expected:
-                raise _damaged(path)
+                raise damaged(path)
     else:
         if sha256_file(path) != expected:
-            raise _damaged(path)
+            raise damaged(path)
         yield from _as_samples(walk_hdf5(path, index, layout), index, layout)
 
 
@@ -161,7 +161,7 @@ def _copy(shards: ShardSet, name: str, out: Path) -> None:
                 digest.update(part)
                 target.write(part)
         if digest.hexdigest() != shards.files[name]["sha256"]:
-            raise _damaged(shards.path / name)
+            raise damaged(shards.path / name)
 
 
 def _finish(work: Reformat, files: list[FileEntry], out: Path) -> Manifest:
@@ -171,18 +171,18 @@ def _finish(work: Reformat, files: list[FileEntry], out: Path) -> Manifest:
     content["splits"] = {name: content["splits"][name] for name in SPLITS}  # the card shows them in this order
     static = content["static"]
     content["static"] = {**static, "roles": {role: static["roles"][role] for role in ROLES}}
-    write_bytes(out / CARD, dataset_card(content, get_reader(work.settings.dataset).card).encode())
-    content["files"] = sorted([*files, file_entry(out / CARD, 0)], key=lambda entry: entry["name"])
-    write_bytes(out / manifests.CHECKSUMS, checksums(content["files"]).encode())
     tools = work.source.path / manifests.ENVIRONMENT
-    if tools.is_file():
-        write_bytes(out / manifests.ENVIRONMENT, tools.read_bytes())
-    manifest = manifests.seal(content)
-    manifests.write(out, manifest)
-    return manifest
+    return seal_set(
+        out,
+        content,
+        files,
+        dataset_facts(work.settings.dataset),
+        environment=tools.read_bytes() if tools.is_file() else None,
+    )
 
 
-def _damaged(path: Path) -> ShardSetError:
+def damaged(path: Path) -> ShardSetError:
+    """Return the error of a file of a source that is not what its manifest says."""
     return ShardSetError(
         f"{path}: its content was changed or damaged (SHA-256 differs). Run `{command('verify', path.parent)}`, then "
         "copy or preprocess it again."

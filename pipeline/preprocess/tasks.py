@@ -37,6 +37,8 @@ from spikebridge.pipeline.shards.settings import DTYPES, ConversionSettings
 from spikebridge.pipeline.shards.static_parts import write_part
 from spikebridge.pipeline.shards.writer import EXTENSION, Sample, write_shard
 
+TOTALS = ("events", "dropped_events", "saturated_cells", "saturated_samples")
+"""Sums over samples that every set has."""
 PASSED_OVER, FILTERED = "passed_over_", "filtered_"
 """Before the names of what was passed over, and of filters, in totals."""
 log = logging.getLogger(__name__)
@@ -346,8 +348,7 @@ def _convert_events(job: Job, shard: EventShard, result: TaskResult, crashing: f
 
 def _convert_samples(job: Job, shard: EventShard, result: TaskResult, crashing: frozenset[str]) -> Iterator[Sample]:
     """Yield the samples of a shard in their order; rejects and totals go into the result."""
-    totals = dict.fromkeys(("events", "dropped_events", "saturated_cells", "saturated_samples"), 0)
-    result.totals = totals
+    result.totals = dict.fromkeys(TOTALS, 0)
     for planned in shard.samples:
         if planned.recording.name in crashing:
             result.rejects.append(_reject_crashing("recording", planned.recording.name))
@@ -361,9 +362,20 @@ def _convert_samples(job: Job, shard: EventShard, result: TaskResult, crashing: 
         yield sample
 
 
+def add_totals(totals: dict[str, int], facts: Mapping[str, Any], *, saturated: int) -> None:
+    """Add a sample to the sums: its facts as its metadata has them, and how many of its cells are saturated."""
+    counts = {"events": facts["events"], "dropped_events": facts["dropped_events"]}
+    counts |= {"saturated_cells": saturated, "saturated_samples": int(saturated > 0)}
+    counts |= {f"{FILTERED}{name}": count for name, count in facts.get("filtered_events", {}).items()}
+    if "overflow_markers" in facts:
+        counts["overflow_markers"] = facts["overflow_markers"]
+    counts |= {f"{PASSED_OVER}{what}": count for what, count in facts.get("passed_over", {}).items()}
+    for name, count in counts.items():
+        totals[name] = totals.get(name, 0) + count
+
+
 def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tuple[Sample, str]:
-    totals = result.totals
-    recording = planned.recording
+    totals, recording = result.totals, planned.recording
     converted = _convert_planned(job, planned)
     facts = dict(converted.facts)
     saturated = facts.pop("saturated_cells")
@@ -374,17 +386,8 @@ def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tup
     reached = np.any(converted.frames, axis=0)  # [P,H,W]
     polarities, cells = (int(np.count_nonzero(np.any(reached, axis=axis))) for axis in ((1, 2), 0))
     result.shapes.append((facts["duration_us"], polarities, cells, facts["events"]))
-    totals["events"] += facts["events"]
-    totals["dropped_events"] += facts["dropped_events"]
-    totals["saturated_cells"] += saturated
-    totals["saturated_samples"] += saturated > 0
-    rare = {f"{FILTERED}{name}": count for name, count in facts.get("filtered_events", {}).items()}
-    if "overflow_markers" in facts:
-        rare["overflow_markers"] = facts["overflow_markers"]
-    rare |= {f"{PASSED_OVER}{what}": count for what, count in facts.get("passed_over", {}).items()}
+    add_totals(totals, facts, saturated=saturated)
     result.doubts += [(recording.name, doubt) for doubt in facts.get("doubts", [])]
-    for name, count in rare.items():
-        totals[name] = totals.get(name, 0) + count
     metadata = {**facts, "source": recording.name, "static": planned.static_key}
     metadata |= {"group": planned.group} if planned.group else {}
     text = json.dumps(metadata, sort_keys=True)

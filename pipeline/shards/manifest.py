@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, cast
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
 
 from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.errors import ShardSetError
@@ -76,6 +76,27 @@ class Pairing(TypedDict):
     protocol: str
 
 
+class SourceSet(TypedDict):
+    """A shard set that another one was made of."""
+
+    id: Sha256
+    dataset: str
+    listing_sha256: str
+    settings_sha256: str
+    samples: Count
+
+
+class Derivation(TypedDict):
+    """One step by which a set was made of others."""
+
+    verb: Literal["combine", "subset"]
+    sets: list[SourceSet]
+    selection: NotRequired[dict[str, Any]]
+    """What `subset` kept, as it was asked for."""
+    gave: NotRequired[Sha256]
+    """ID of the set that the step made; absent from the last step, whose set this is."""
+
+
 class Content(TypedDict):
     """All of a manifest but its own hash."""
 
@@ -100,6 +121,8 @@ class Content(TypedDict):
     rejected: Count
     notes: list[str]
     files: list[FileEntry]
+    made_from: NotRequired[list[Derivation]]
+    """Of a set made of other sets: the steps, the oldest first."""
 
 
 class Manifest(Content):

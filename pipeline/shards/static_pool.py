@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.files import reserve
 from spikebridge.pipeline.containers.hdf5 import plain_dataset
-from spikebridge.pipeline.shards.static_parts import PartImages
 from spikebridge.pipeline.shards.writer import chunk_places, hdf5_bound
 
 STATIC_FILE = "static.h5"
@@ -40,7 +39,7 @@ class StaticImages:
     """Images of a shard set with what is known of each."""
 
     images: Any
-    """[N,C,H,W] uint8: an array, `StoredImages`, or `PartImages` while a set is made."""
+    """[N,C,H,W] uint8: an array, `StoredImages`, or while a set is made `static_parts.PartImages`."""
     labels: NDArray[np.int64]
     """[N] int64."""
     keys: tuple[str, ...]
@@ -58,7 +57,7 @@ class StaticImages:
     @classmethod
     def sort(
         cls,
-        images: NDArray[np.uint8] | PartImages,
+        images: Any,
         *,
         labels: Sequence[int],
         keys: Sequence[str],
@@ -68,13 +67,13 @@ class StaticImages:
     ) -> StaticImages:
         """Put rows that come in any order into the order (role, label, key) and find the classes of the pool.
 
-        Images that lie in parts stay where they are.
+        Images that are no array, as `PartImages`, stay where they are: `reordered` is asked of them.
         """
         order = sorted(range(len(keys)), key=lambda i: (ROLES.index(roles[i]), labels[i], keys[i]))
         sorted_labels = np.array([labels[i] for i in order], np.int64)
         pool_size = sum(role == POOL for role in roles)
         return cls(
-            images=images.reordered(order) if isinstance(images, PartImages) else images[order],
+            images=images[order] if isinstance(images, np.ndarray) else images.reordered(order),
             labels=sorted_labels,
             keys=tuple(keys[i] for i in order),
             roles=tuple(roles[i] for i in order),

@@ -1,0 +1,1 @@
+"""Shard sets made of shard sets: several together, or a part of one."""

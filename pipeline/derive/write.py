@@ -1,0 +1,236 @@
+"""Writing a set that is made of others: event shards one by one, static images, and the manifest last.
+
+What is finished stays: an interrupted run reads its sources again and continues with the shards that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.base.files import FileEntry, file_entry, replacing, write_bytes
+from spikebridge.pipeline.base.progress import Progress
+from spikebridge.pipeline.datasets.splits import rank
+from spikebridge.pipeline.derive.join import Joined
+from spikebridge.pipeline.preprocess.card import dataset_facts
+from spikebridge.pipeline.preprocess.complete import describe_environment, describe_static, seal_set
+from spikebridge.pipeline.preprocess.output import (
+    ConversionResult,
+    claim,
+    find_existing,
+    lock,
+    make_work_folder,
+    read_rejects,
+)
+from spikebridge.pipeline.preprocess.tasks import TOTALS, Reject, TaskResult, add_totals, hash_conversion
+from spikebridge.pipeline.shards import manifest as manifests
+from spikebridge.pipeline.shards.manifest import REJECTS, SPLITS, Content, Derivation, Manifest, SourceSet
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.settings import ConversionSettings
+from spikebridge.pipeline.shards.static_pool import STATIC_FILE, write_static
+from spikebridge.pipeline.shards.writer import EXTENSION, Sample, write_shard
+
+OF_SET = " (of set "
+"""Before the beginning of the ID of the set that a note was made for."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is made of which sets."""
+
+    verb: str
+    sources: Sequence[ShardSet]
+    settings: ConversionSettings
+    classes: tuple[str, ...]
+    selection: dict[str, Any]
+    """What was asked for, as the manifest keeps it."""
+
+    @cached_property
+    def made_from(self) -> list[Derivation]:
+        """Return the steps behind the set: those of its sources, and this one."""
+        steps = list[Derivation]()
+        for source in self.sources:
+            for step in source.manifest.get("made_from", []):
+                known: Derivation = {"gave": source.id, **step}
+                steps += [known] if known not in steps else []
+        sets: list[SourceSet] = [
+            {
+                "id": source.id,
+                "dataset": source.manifest["dataset"],
+                "listing_sha256": source.manifest["listing_sha256"],
+                "settings_sha256": source.manifest["settings_sha256"],
+                "samples": sum(split["samples"] for split in source.manifest["splits"].values()),
+            }
+            for source in self.sources
+        ]
+        last: Derivation = {"verb": self.verb, "sets": sets}  # type: ignore[typeddict-item]
+        if self.selection:
+            last["selection"] = self.selection
+        return [*steps, last]
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what a run that continues or repeats this one shares with it."""
+        text = json.dumps([self.verb, [source.id for source in self.sources], self.selection], sort_keys=True)
+        return {"settings": self.settings.as_dict(), "listing_sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def derive(
+    plan: Plan, out: Path, read: Callable[[Path], Joined], *, overwrite: bool, progress: Progress
+) -> ConversionResult:
+    """Make the set, or continue, or find that it is there; `read` joins the sources, with a folder for what waits.
+
+    Raises:
+        SettingsError: `out` is a source, or holds something else.
+        ShardSetError: see `read`.
+    """
+    if any(out.resolve() == source.path.resolve() for source in plan.sources):
+        raise SettingsError(f"{out} is one of the sources. Choose another folder.")
+    if done := find_existing(plan, out, overwrite=overwrite):
+        return done
+    work = make_work_folder(out)
+    with lock(work):
+        claim(plan, out)
+        joined = read(work)
+        shards = _plan_shards(plan, joined)
+        results = [
+            _write_shard(plan, joined, name, rows, out) for name, rows in progress(shards, len(shards), "event shards")
+        ]
+        manifest = _complete(plan, joined, results, out)
+        shutil.rmtree(work)
+    return ConversionResult.read(out, manifest, up_to_date=False)
+
+
+def _plan_shards(plan: Plan, joined: Joined) -> list[tuple[str, list[int]]]:
+    """Cut every split into shards, in the seeded order of writing; returns names, and rows of the columns."""
+    keys, size, shards = joined.recordings.keys.tolist(), plan.settings.samples_per_shard, list[tuple[str, list[int]]]()
+    for number, split in enumerate(SPLITS):
+        rows = np.flatnonzero(joined.recordings.splits == number).tolist()
+        rows.sort(key=lambda row: rank(plan.settings.seed, "order", keys[row].decode()))
+        cut = range(0, len(rows), size)
+        shards += [(f"events-{split}-{i:05d}", rows[start : start + size]) for i, start in enumerate(cut)]
+    return shards
+
+
+def _write_shard(plan: Plan, joined: Joined, name: str, rows: Sequence[int], out: Path) -> TaskResult:
+    """Write one shard, unless an earlier run has."""
+    result = TaskResult(f"derived-{name}", totals=dict.fromkeys(TOTALS, 0))
+    made = hash_conversion(plan.settings.as_dict(), plan.fingerprint["listing_sha256"], dtype=True)
+    if done := TaskResult.read(out / manifests.WORK_FOLDER, result.name, made):
+        return done
+    shards, columns = plan.sources[0], joined.recordings
+    written = write_shard(
+        out / (name + EXTENSION[plan.settings.format]),
+        _samples(joined, rows, result),
+        shape=shards.sample_shape,
+        dtype=shards.dtype,
+        key_bytes=columns.keys.itemsize,
+        group_bytes=columns.groups.itemsize if (columns.groups != b"").any() else 0,
+        codec=plan.settings.codec,
+    )
+    result.files += written.files
+    result.save(out / manifests.WORK_FOLDER, made)
+    return result
+
+
+def _samples(joined: Joined, rows: Sequence[int], result: TaskResult) -> Iterator[Sample]:
+    """Yield samples with their new names; totals go into the result."""
+    columns = joined.recordings
+    for row in rows:
+        number, place = joined.places[row].tolist()
+        source = joined.sources[number]
+        frames, metadata = source.read_frames(place), source.texts[place]
+        add_totals(result.totals, metadata, saturated=_saturated(source.shards, frames))
+        static, group = columns.static[row].decode(), columns.groups[row].decode()
+        metadata |= {"static": static or None, **({"group": group} if group else {})}
+        text = json.dumps(metadata, sort_keys=True)
+        yield Sample(columns.keys[row].decode(), int(columns.labels[row]), frames, text, group)
+
+
+def _saturated(shards: ShardSet, frames: NDArray[Any]) -> int:
+    """Return how many cells of a sample hold the largest count of their type, in a set that clipped any.
+
+    Differs: a conversion counts those that lack events, which their frames do not tell from those that just fit.
+    """
+    if not shards.manifest["events"].get("saturated_cells"):
+        return 0
+    limit = np.iinfo(frames.dtype).max if frames.dtype.kind == "u" else np.finfo(frames.dtype).max
+    return int(np.count_nonzero(frames == limit))
+
+
+def _totals(joined: Joined, results: Sequence[TaskResult]) -> dict[str, int]:
+    """Return the sums over all samples; of sources that are here whole, as their manifests have them."""
+    if len(joined.places) == sum(len(source.rows) for source in joined.sources):
+        totals = [source.shards.manifest["events"] for source in joined.sources]
+    else:
+        totals = [result.totals for result in results]
+    sums: Counter[str] = Counter()
+    for part in totals:
+        sums.update(part)
+    return {name: int(count) for name, count in sorted(sums.items())}
+
+
+def _complete(plan: Plan, joined: Joined, results: Sequence[TaskResult], out: Path) -> Manifest:
+    """Write static images, rejects, card and manifest."""
+    first, columns = plan.sources[0].manifest, joined.recordings
+    with replacing(out / STATIC_FILE) as partial:
+        write_static(partial, joined.static)
+    rejects = sorted((line for source in plan.sources for line in read_rejects(source.path)), key=_order_of_rejects)
+    write_bytes(out / REJECTS, "".join(json.dumps(line, sort_keys=True) + "\n" for line in rejects).encode())
+    files: list[FileEntry] = [entry for result in results for entry in result.files]
+    files += [file_entry(out / STATIC_FILE, len(joined.static)), file_entry(out / REJECTS, len(rejects))]
+    counts = {
+        split: np.bincount(columns.labels[columns.splits == number], minlength=len(plan.classes)).tolist()
+        for number, split in enumerate(SPLITS)
+    }
+    notes = [_of_set(note, source) for source in plan.sources for note in source.manifest["notes"]]
+    notes = list(dict.fromkeys(notes))
+    if joined.repeated:
+        notes.append(
+            f"{joined.repeated:,} recordings stand in several of the sets that this one was made of, and once here"
+        )
+    content: Content = {
+        "schema": first["schema"],
+        "dataset": plan.settings.dataset,
+        "settings": plan.settings.as_dict(),
+        "settings_sha256": plan.settings.sha256,
+        "classes": list(plan.classes),
+        "sensor_size": [max(sizes) for sizes in zip(*(s.manifest["sensor_size"] for s in plan.sources), strict=True)],
+        "shown_fraction": first["shown_fraction"],
+        "sample": first["sample"],
+        "splits": {split: {"samples": sum(of), "per_class": of} for split, of in counts.items()},
+        "static": describe_static(joined.static, plan.classes),
+        "events": _totals(joined, results),
+        "simulated": any(source.simulated for source in plan.sources),
+        "pairing": {
+            "kind": "exact" if all(s.manifest["pairing"]["kind"] == "exact" for s in plan.sources) else "class",
+            "protocol": plan.settings.protocol,
+        },
+        "listing_sha256": plan.fingerprint["listing_sha256"],
+        "rejected": len(rejects),
+        "notes": notes,
+        "files": [],
+        "made_from": plan.made_from,
+    }
+    facts = dataset_facts(plan.settings.dataset)
+    return seal_set(out, content, files, facts, environment=describe_environment())
+
+
+def _of_set(note: str, source: ShardSet) -> str:
+    """Return a note of a source for the set made of it; it may hold for the source alone."""
+    return note if OF_SET in note else f"{note}{OF_SET}{source.id[:12]})"
+
+
+def _order_of_rejects(line: Reject) -> tuple[str, str]:
+    return line["kind"], line["name"]
