@@ -1,4 +1,4 @@
-"""The verbs `grids list`, `show`, `copy` and `validate`."""
+"""The verbs `grids list`, `show`, `copy`, `schema` and `validate`."""
 
 from __future__ import annotations
 
@@ -28,4 +28,10 @@ def _grid_tables(name: str, overrides: tuple[str, ...] = ()) -> Mapping[str, Any
     return load_grid(name, overrides=overrides).described()
 
 
-add_shipped_verbs(grids, GRIDS, _grid_tables)
+def _schema() -> Mapping[str, Any]:
+    from spikebridge.train.studies.grid_schema import grid_schema
+
+    return grid_schema()
+
+
+add_shipped_verbs(grids, GRIDS, _grid_tables, _schema)

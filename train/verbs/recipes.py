@@ -1,4 +1,4 @@
-"""The verbs `recipes list`, `show`, `copy`, `new` and `validate`."""
+"""The verbs `recipes list`, `show`, `copy`, `new`, `schema` and `validate`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result
 from spikebridge.train.config.new_recipe import new_recipe
 from spikebridge.train.config.recipes import load_recipe
+from spikebridge.train.config.schema import recipe_schema
 from spikebridge.train.config.shipped import RECIPES
 from spikebridge.train.errors import RecipeError
 from spikebridge.train.verbs.shipped import add_shipped_verbs
@@ -26,7 +27,9 @@ def recipes() -> None:
     """
 
 
-add_shipped_verbs(recipes, RECIPES, lambda name, overrides=(): load_recipe(name, overrides=overrides).tables())
+add_shipped_verbs(
+    recipes, RECIPES, lambda name, overrides=(): load_recipe(name, overrides=overrides).tables(), recipe_schema
+)
 
 
 @recipes.command("new")

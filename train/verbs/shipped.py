@@ -1,7 +1,8 @@
-"""The verbs list, show, copy and validate of shipped files, for `recipes` and `grids`."""
+"""The verbs list, show, copy, validate and schema of shipped files, for `recipes` and `grids`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,16 @@ from spikebridge.train.config.shipped import ShippedFiles
 from spikebridge.train.verbs.options import set_option
 
 
-def add_shipped_verbs(group: click.Group, shipped: ShippedFiles, tables: Callable[..., Mapping[str, Any]]) -> None:
-    """Give a group the verbs list, show, copy and validate; `tables` reads and checks one file."""
+def add_shipped_verbs(
+    group: click.Group,
+    shipped: ShippedFiles,
+    tables: Callable[..., Mapping[str, Any]],
+    schema: Callable[[], Mapping[str, Any]],
+) -> None:
+    """Give a group the verbs list, show, copy, validate and schema.
+
+    `tables` reads and checks one file; `schema` returns the JSON schema of all.
+    """
     verb, kind = group.name, shipped.kind
 
     def example(text: str, line: str) -> str:
@@ -52,3 +61,11 @@ def add_shipped_verbs(group: click.Group, shipped: ShippedFiles, tables: Callabl
     def validate(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
         tables(name, overrides)
         print_result({kind: name, "ok": True}, f"{name}: good", as_json=as_json)
+
+    prints = f"Print the JSON schema of {kind}s, by which editors complete and check them."
+
+    @group.command("schema", help=example(prints, f"schema > {kind}.schema.json"))
+    @json_option
+    def show_schema(as_json: bool) -> None:
+        values = schema()
+        print_result(values, json.dumps(values, indent=1), as_json=as_json, verbatim=True)
