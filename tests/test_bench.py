@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT
+from forked import run_forked
 
 from spikebridge.cli import main
 from spikebridge.pipeline.formats.bin40 import encode
@@ -30,7 +31,7 @@ def test_small_benchmark_runs(script, rows, tmp_path):
     if script == "bench_gpu.py":
         command += ["--device", "cpu"]
     command += ["--json", tmp_path / "rows.json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_forked(command, cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr
     if script == "bench_gpu.py":
         assert "golden figures on cpu by numba: equal" in done.stderr
@@ -99,7 +100,7 @@ def test_the_gpu_benchmark_survives_what_fails(tmp_path):
     """A reference that does not fit gets a smaller batch; what differs is in the report, and in the exit code."""
     command = [sys.executable, "-c", SCARCE, ROOT, "--small", "--rounds", "1", "--device", "cpu"]
     command += ["--json", tmp_path / "rows.json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_forked(command, cwd=tmp_path, capture_output=True)
     assert done.returncode == 1, done.stderr
     found = json.loads((tmp_path / "rows.json").read_text())
     assert found["machine"]["failed"].endswith("equal in float64: AssertionError: they differ")
@@ -117,7 +118,7 @@ CHECK = [sys.executable, ROOT / "tests" / "bench" / "check_gpu.py", "--device", 
 
 def test_the_check_of_a_gpu_gives_a_verdict_for_every_item():
     command = [*CHECK, "--item", "probe", "--item", "kernel tests"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_forked(command, capture_output=True)
     assert done.returncode == 0, done.stderr
     probe, kernels, last = done.stdout.splitlines()
     assert probe.startswith("PASSED  probe")
@@ -140,7 +141,7 @@ def test_an_item_that_fails_is_named_and_the_others_still_run(tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("item", ["golden torch", "replays", "layers", "stop and go"])
 def test_the_items_of_the_check_that_a_cpu_can_run(item):
-    done = subprocess.run([*CHECK, "--item", item], capture_output=True, text=True, check=False)
+    done = run_forked([*CHECK, "--item", item], capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -184,7 +185,7 @@ def write_recordings(folder):
 def test_the_training_simulator_is_fitted_to_recordings(tmp_path):
     write_recordings(tmp_path)
     command = [sys.executable, ROOT / "tests" / "bench" / "fit_simulation.py", "--generations", "1"]
-    done = subprocess.run([*command, "--recordings", tmp_path], capture_output=True, text=True, check=False)
+    done = run_forked([*command, "--recordings", tmp_path], capture_output=True)
     assert done.returncode == 0, done.stderr
     first, *settings = done.stdout.splitlines()
     assert float(first.split("'correlation': ")[1].split(",")[0]) > 0.6
@@ -201,7 +202,7 @@ def test_the_stand_in_for_n_mnist_is_read_as_n_mnist(tmp_path):
         (tmp_path / f"{digit}.json").write_text(json.dumps({"data": values}))
     tool = [sys.executable, ROOT / "tests" / "bench" / "nmnist_stand_in.py"]
     made = [*tool, "make", "--digits", tmp_path, "--recordings", tmp_path, "--out", tmp_path / "made"]
-    subprocess.run([*made, "--train", "1", "--test", "1"], check=True, capture_output=True)
+    run_forked([*made, "--train", "1", "--test", "1"], check=True, capture_output=True)
     events, static = tmp_path / "made" / "N-MNIST", tmp_path / "made" / "MNIST"
     for label in (0, 1):
         assert (events / "Test" / str(label) / f"{label + 1:05d}.bin").read_bytes() == (

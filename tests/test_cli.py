@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT, write_digits_raw, write_nmnist_raw
+from forked import run_forked
 
 from spikebridge import cli
 from spikebridge.cli import main
@@ -353,7 +355,7 @@ def test_simulated_images_become_a_shard_set(tmp_path):
 def test_piped_output_is_quiet_and_results_are_on_stdout(raw, tmp_path):
     command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
     command += ["--static", str(raw), "--out", str(tmp_path / "s"), "--workers", "1", "--json", *SMALL]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "80"})
+    done = run_forked(command, capture_output=True, check=True, env={**os.environ, "COLUMNS": "80"})
     assert json.loads(done.stdout)["splits"]["test"] == 30
     assert "%|" not in done.stderr
     assert "\r" not in done.stderr
@@ -370,6 +372,15 @@ def test_too_little_memory_is_a_paragraph(monkeypatch, error):
     assert "not enough memory for this" in done.output
 
 
+@pytest.fixture
+def hears_ctrl_c():
+    """Also where the tests run in the background, and inherit SIGINT as ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_a_ctrl_c_while_something_is_deleted_counts():
     """Python prints an exception of a destructor and goes on; a Ctrl-C there comes again."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from forked import Forked
 from servers import Files
 
 from spikebridge.pipeline.shards.reader import ShardSet
@@ -38,7 +39,7 @@ def start(where, run):
     options = [word for change in CHANGES for word in ("--set", change)]
     command = [sys.executable, "-m", "spikebridge", "train", "--shards", where, "--recipe", "digits", "--run", run]
     with open(f"{run}.stderr", "a") as errors:
-        return subprocess.Popen(
+        return Forked(
             [*map(str, command), *options, "--checkpoint-every", "1"],
             cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors,
         )  # fmt: skip

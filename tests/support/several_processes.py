@@ -8,6 +8,7 @@ import sys
 
 from conftest import SUPPORT
 from fake_shards import FakeShardSet, tiny_recipe
+from forked import Forked
 from safetensors.torch import load_file
 
 from spikebridge.train.trainer import epochs
@@ -67,11 +68,10 @@ def train_one_after_the_other(size, folder, plans):
     steps = [{**places, "run": str(folder / run), "port": str(free_port()), **plan} for run, plan in plans.items()]
     place = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": str(size)}
     processes = [
-        subprocess.Popen(
+        Forked(
             [sys.executable, WORKER, json.dumps(steps)],
-            env={**os.environ, **place, "OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
-            text=True,
         )
         for rank in range(size)
     ]

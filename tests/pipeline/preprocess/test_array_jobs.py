@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import ROOT, write_digits_raw
 from deadly import environment, sleeper
+from forked import Forked
 
 from spikebridge.cli import main
 from spikebridge.pipeline.base.errors import SettingsError
@@ -96,7 +97,7 @@ def test_two_processes_with_the_same_task_one_of_them_killed(raw, whole, tmp_pat
     out, start = tmp_path / "set", tmp_path / "start"
     env = environment(start, slow="00001.bin")
     line = [sys.executable, str(ROOT / "cli.py"), *map(str, command(raw, out, "--task", "1/1"))]
-    one, other = (subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL) for _ in range(2))
+    one, other = (Forked(line, env=env, stdout=subprocess.DEVNULL) for _ in range(2))
     try:
         assert sleeper(start) in (one.pid, other.pid)
         asleep, awake = (one, other) if sleeper(start) == one.pid else (other, one)
@@ -119,7 +120,7 @@ def test_two_processes_with_the_same_task_one_of_them_killed(raw, whole, tmp_pat
 def test_two_processes_at_once_on_their_own_tasks(raw, whole, tmp_path):
     out = tmp_path / "set"
     lines = [[sys.executable, str(ROOT / "cli.py"), *map(str, command(raw, out, "--task", f"{i}/2"))] for i in (1, 2)]
-    processes = [subprocess.Popen(line, stdout=subprocess.DEVNULL) for line in lines]
+    processes = [Forked(line, stdout=subprocess.DEVNULL) for line in lines]
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
     finish_shares(out)
     assert contents(out) == contents(whole)

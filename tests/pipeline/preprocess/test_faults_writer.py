@@ -3,7 +3,6 @@
 import os
 import re
 import resource
-import shlex
 import signal
 import stat
 import subprocess
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, write_digits_raw
 from conversions import SMALL, contents, run
+from forked import Forked, run_forked
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.files import replacing
@@ -54,9 +54,8 @@ def test_killed_at_random_moments_and_continued_to_the_same_bytes(tmp_path, kill
     interrupted = 0
     for number, goal in enumerate(goals):
         options = ["--samples-per-shard", "1", "--format", format_, "--workers", str(1 + number % 2)]
-        process = subprocess.Popen(
-            command(raw, tmp_path / "set", *options), stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        words = command(raw, tmp_path / "set", *options)
+        process = Forked(words, stderr=subprocess.DEVNULL, start_new_session=True)
         if number % 4 == 3:  # anywhere, also before anything is written
             time.sleep(rng.uniform(0, 2))
         else:
@@ -69,7 +68,7 @@ def test_killed_at_random_moments_and_continued_to_the_same_bytes(tmp_path, kill
         interrupted += process.wait() == -signal.SIGKILL
     assert interrupted >= kills // 2
     options = ["--samples-per-shard", "1", "--format", format_, "--workers", "1"]
-    done = subprocess.run(command(raw, tmp_path / "set", *options), capture_output=True, text=True, check=False)
+    done = run_forked(command(raw, tmp_path / "set", *options), capture_output=True)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "whole") == contents(tmp_path / "set")
     assert not (tmp_path / "set" / ".work").exists()
@@ -80,8 +79,7 @@ def test_a_full_disk_in_an_hdf5_shard(tmp_path):
     raw = write_digits_raw(tmp_path / "raw", train=60, test=10)
     options = ["--format", "hdf5", "--size", "48", "--time-bins", "10", "--samples-per-shard", "200", "--workers", "1"]
     words = command(raw, tmp_path / "set", *options)
-    limited = ["bash", "-c", f"ulimit -f 1000; exec {shlex.join(words)}"]
-    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    done = run_forked(words, largest_file=1000 * 1024, capture_output=True)
     assert done.returncode == 1, done.stderr
     assert re.search(r"Error: .*events-(train|test)-00000\.h5.*the same command continues", done.stderr), done.stderr
     assert "Traceback" not in done.stderr

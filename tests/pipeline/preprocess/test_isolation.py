@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 from dask_cluster import dask_cluster
 from deadly import environment, sleeper
+from forked import Forked, run_forked
 
 from spikebridge.pipeline.base.errors import PipelineError, SettingsError
 from spikebridge.pipeline.base.executors import open_workers
@@ -36,7 +37,7 @@ def preprocess(raw, out, *options, env):
     command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
     command += ["--static", str(raw), "--out", str(out), "--time-bins", "4", "--size", "12", "--samples-per-shard", "4"]
     command += ["--max-bad", "1", *options]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Forked(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def ended(process, seconds=300):
@@ -129,7 +130,7 @@ def test_a_cluster_without_workers_is_given_up_and_a_lost_scheduler_is_said(digi
 
     def run(address):
         command = [sys.executable, "-c", code, str(digits_raw), str(tmp_path / "set"), address]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False).stderr
+        return run_forked(command, cwd=ROOT, capture_output=True, timeout=120).stderr
 
     with dask_cluster(tmp_path, dict(os.environ), workers=0) as (address, _):
         assert "has had no worker" in run(address)

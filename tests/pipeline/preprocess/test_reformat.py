@@ -1,8 +1,6 @@
 """`convert`: another container or codec, the very bytes that preprocessing would have made, no trust in the source."""
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -10,6 +8,7 @@ import time
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT
+from forked import Forked
 
 from spikebridge import cli
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
@@ -91,10 +90,11 @@ def test_an_interrupted_run_continues(shard_set, tmp_path, monkeypatch):
 def test_a_killed_run_continues(shard_set, tmp_path):
     source, out = shard_set(samples_per_shard=1), tmp_path / "new"
     command = [sys.executable, str(ROOT / "cli.py"), "convert", str(source), "--out", str(out), "--codec", "gzip"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-        while len(list(out.glob("events-*.idx.npy"))) < 3 and process.poll() is None:
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
+    process = Forked(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    while len(list(out.glob("events-*.idx.npy"))) < 3 and process.poll() is None:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
     reformat(source, out, codec="gzip")
     assert contents(out) == contents(shard_set(samples_per_shard=1, codec="gzip"))
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, write_digits_raw, write_nmnist_raw
 from conversions import SMALL, contents, run
-from interruptible import start_interruptible
+from forked import Forked, run_forked
 
 from spikebridge.pipeline.base.errors import LayoutError, PipelineError, SettingsError
 from spikebridge.pipeline.checks.verify import verify
@@ -128,7 +127,7 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path):
     command += ["--static", str(raw), "--out", str(tmp_path / "set"), "--time-bins", "4", "--size", "12"]
     command += ["--samples-per-shard", "1", "--workers", "1"]
     for shards in (3, 9):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = Forked(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 300
         while len(list(tmp_path.glob("set/events-*.idx.npy"))) < shards and process.poll() is None:
             assert time.monotonic() < deadline
@@ -136,7 +135,7 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not (tmp_path / "set" / "manifest.json").exists()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_forked(command, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "whole") == contents(tmp_path / "set")
 
@@ -145,7 +144,7 @@ def test_interrupt_keeps_finished_shards_and_says_so(tmp_path):
     raw = write_digits_raw(tmp_path / "raw", train=150, test=20)
     command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
     command += ["--static", str(raw), "--out", str(tmp_path / "set"), "--samples-per-shard", "1", "--workers", "2"]
-    process = start_interruptible(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = Forked(command, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 300
     while len(list(tmp_path.glob("set/events-*.idx.npy"))) < 2 and process.poll() is None:
         assert time.monotonic() < deadline
@@ -164,14 +163,13 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, workers):
     raw = write_digits_raw(tmp_path / "raw", train=40, test=20)
     command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
     command += ["--static", str(raw), "--out", str(tmp_path / "set"), "--workers", workers]
-    limited = ["bash", "-c", f"ulimit -f 300; exec {shlex.join(command)}"]  # 300 KiB a file: a shard is larger
-    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    done = run_forked(command, largest_file=300 * 1024, capture_output=True)  # a shard is larger
     assert done.returncode == 1
     assert re.search(r"events-(train|test)-00000\.tar: File too large", done.stderr)  # whichever came first
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("set/events-t*"))
     assert not list(tmp_path.glob("set/*.partial"))
-    subprocess.run(command, capture_output=True, check=True)
+    run_forked(command, capture_output=True, check=True)
     assert verify(tmp_path / "set").ok
 
 

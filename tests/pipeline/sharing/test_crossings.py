@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, SUPPORT
+from forked import run_forked
 from servers import Files
 
 from spikebridge.pipeline.base.errors import SettingsError
@@ -72,7 +73,7 @@ def test_killed_at_any_operation_the_next_process_goes_on_and_leaves_nothing(
     with answering(published, Files) as address:
         numbers = map(str, (every, readers, seed))
         command = [sys.executable, SUPPORT / "sudden_death.py", shards, address, tmp_path / "folder", *numbers]
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=1500)
+        done = run_forked(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=1500)
     assert not any(json.loads(done.stdout).values()), done.stdout
 
 

@@ -15,7 +15,7 @@ from threading import Event, Thread
 import fsspec
 import pytest
 from conftest import ROOT
-from interruptible import start_interruptible
+from forked import Forked
 from servers import serving
 from sshfs import SSHFileSystem
 
@@ -170,7 +170,7 @@ def test_a_client_killed_in_the_middle_goes_on(shard_set, published, tmp_path, v
         "pull": f"sharing.pull({str(published)!r}, pathlib.Path({str(tmp_path / 'out')!r}))",
         "push": f"sharing.push(pathlib.Path({str(shard_set(samples_per_shard=4))!r}), {str(tmp_path / 'out')!r})",
     }[verb]
-    process = subprocess.Popen([sys.executable, "-c", slow + call], cwd=ROOT)
+    process = Forked([sys.executable, "-c", slow + call], cwd=ROOT)
     deadline = time.monotonic() + 300
     while len([p for p in tmp_path.rglob("events-*") if p.is_file()]) < 3:
         assert time.monotonic() < deadline
@@ -347,7 +347,7 @@ for _ in range(int(sys.argv[4])):
 
 def publisher(shards, address, *, dies_at="", times=1):
     command = [sys.executable, "-c", PUBLISH, str(shards), address, dies_at, str(times)]
-    return subprocess.Popen(command, cwd=ROOT)
+    return Forked(command, cwd=ROOT)
 
 
 def test_two_publishers_and_a_reader_never_a_mixture(shard_set, shared_place, tmp_path):
@@ -486,7 +486,7 @@ def test_ctrl_c_keeps_what_arrived(published, tmp_path):
         "places.RemoteFolder.stream = late\n"
         f"cli.main(['pull', {str(published)!r}, {str(tmp_path / 'set')!r}])\n"
     )
-    process = start_interruptible([sys.executable, "-c", slow], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = Forked([sys.executable, "-c", slow], cwd=ROOT, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("set/events*")) and process.poll() is None:
         assert time.monotonic() < deadline

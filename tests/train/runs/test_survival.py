@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import random
 import resource
 import shutil
@@ -17,7 +16,7 @@ import torch
 from click.testing import CliRunner
 from conftest import ROOT, SUPPORT
 from fake_shards import FakeShardSet, tiny_recipe
-from interruptible import start_interruptible
+from forked import Forked
 from run_folders import same_run
 from safetensors.torch import load_file
 
@@ -57,12 +56,7 @@ def largest_file(size):
 
 def worker(tmp_path, run="run", **plan):
     plan = {"shards": str(tmp_path / "shards"), "run": str(tmp_path / run), **plan}
-    return start_interruptible(
-        [sys.executable, WORKER, json.dumps([plan])],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Forked([sys.executable, WORKER, json.dumps([plan])], stderr=subprocess.PIPE)
 
 
 def wait_for_file(process, path):
@@ -145,7 +139,7 @@ def test_the_command_line_turns_sigterm_into_its_code(shard_set, tmp_path):
     command += ["--run", str(tmp_path / "run"), "--checkpoint-every", "1"]
     for setting in ("time_bins=4", "size=16", "epochs=5000", "events_per_class=3"):
         command += ["--set", setting]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = Forked(command, cwd=ROOT, stderr=subprocess.PIPE)
     wait_for_step(process, tmp_path / "run", 2)
     second = CliRunner().invoke(cli.main, command[2:])
     assert second.exit_code == 1

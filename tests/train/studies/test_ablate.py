@@ -18,6 +18,7 @@ from browser import chromium
 from click.testing import CliRunner
 from conftest import ROOT
 from dask_cluster import dask_cluster
+from forked import Forked, run_forked
 from run_folders import change_result
 from servers import serving
 
@@ -117,7 +118,7 @@ def started(tmp_path, shards):
     command = [sys.executable, "cli.py", "ablate", "--grid", str(tmp_path / "grid.toml"), "--shards", str(shards)]
     command += ["--out", str(out), "--workers", "2", "--device", "cpu", "--checkpoint-every", "1"]
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    process = Forked(command, cwd=ROOT, stdout=pipe, stderr=pipe, start_new_session=True)
     try:
         deadline = time.monotonic() + 900
         while not list(out.glob("runs/*/result.json")) and process.poll() is None:
@@ -213,7 +214,7 @@ def test_a_dask_cluster_makes_the_same_table_though_a_worker_dies(finished, tmp_
     command += ["--out", str(tmp_path / "out"), "--device", "cpu", "--checkpoint-every", "1", "--json"]
     pipe = subprocess.PIPE
     with dask_cluster(tmp_path, env, workers=2) as (address, crew):
-        process = subprocess.Popen([*command, "--scheduler", address], cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+        process = Forked([*command, "--scheduler", address], cwd=ROOT, stdout=pipe, stderr=pipe)
         try:
             worker, run = caught_in_a_run(crew, tmp_path / "out")
             assert not (run / "result.json").exists()
@@ -245,7 +246,7 @@ def test_a_cluster_without_workers_is_given_up_and_a_lost_scheduler_is_said(tmp_
 
     def run(address):
         command = [sys.executable, "-c", code, str(tmp_path / "grid.toml"), str(shards), str(tmp_path / "out"), address]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False).stdout
+        return run_forked(command, cwd=ROOT, capture_output=True, timeout=120).stdout
 
     with dask_cluster(tmp_path, dict(os.environ), workers=0) as (address, _):
         assert "has had no worker" in run(address)
