@@ -114,12 +114,12 @@ def derive(
 
 def _plan_shards(plan: Plan, joined: Joined) -> list[tuple[str, list[int]]]:
     """Cut every split into shards, in the seeded order of writing; returns names, and rows of the columns."""
-    keys, size, shards = joined.recordings.keys.tolist(), plan.settings.samples_per_shard, list[tuple[str, list[int]]]()
+    keys, shards = joined.recordings.keys.tolist(), list[tuple[str, list[int]]]()
     for number, split in enumerate(SPLITS):
         rows = np.flatnonzero(joined.recordings.splits == number).tolist()
         rows.sort(key=lambda row: rank(plan.settings.seed, "order", keys[row].decode()))
-        cut = range(0, len(rows), size)
-        shards += [(f"events-{split}-{i:05d}", rows[start : start + size]) for i, start in enumerate(cut)]
+        cut = plan.settings.cut_into_shards(len(rows))
+        shards += [(f"events-{split}-{i:05d}", rows[start:stop]) for i, (start, stop) in enumerate(cut)]
     return shards
 
 

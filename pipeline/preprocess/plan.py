@@ -7,7 +7,6 @@ shard, and no other shard changes: so both kinds of tasks can be planned, and sh
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -170,7 +169,7 @@ def plan_events(
     image_keys: Mapping[str, str],
     settings: ConversionSettings,
 ) -> list[EventShard]:
-    """Cut every split into shards of `samples_per_shard`, in the seeded order of writing."""
+    """Cut every split into shards, in the seeded order of writing."""
     keys, groups = sample_keys(recordings, split), group_keys(recordings)
     parts: dict[Path, dict[str, tuple[int, int]]] = defaultdict(dict)
     whole: dict[str, tuple[int, int]] = {}  # one for all samples
@@ -186,9 +185,8 @@ def plan_events(
             PlannedSample(keys[r.name], r, image_keys.get(r.image or ""), groups[r.group], parts.get(r.path, whole))
             for r in members
         )
-        size = settings.samples_per_shard
-        for number in range(math.ceil(len(samples) / size)):
-            shards.append(EventShard(f"events-{name}-{number:05d}", samples[number * size : (number + 1) * size]))
+        for number, (start, stop) in enumerate(settings.cut_into_shards(len(samples))):
+            shards.append(EventShard(f"events-{name}-{number:05d}", samples[start:stop]))
     return shards
 
 

@@ -148,7 +148,7 @@ class Conversion:
             "static_images": len(self.listing.images),
             "no_static_image": len(self.rejects),
             **splits,
-            "shards": sum(math.ceil(count / settings.samples_per_shard) for count in splits.values()),
+            "shards": sum(len(settings.cut_into_shards(count)) for count in splits.values()),
             "output_bytes": sum(splits.values()) * sample_bytes + len(self.listing.images) * image_bytes,
             "missing": self.missing(),
             "tried": {"recordings": trial.recordings, "images": trial.images},

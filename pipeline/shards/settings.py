@@ -41,6 +41,7 @@ RARE = (
     "sensor",
     "mixed_sensors",
     "image_bits",
+    "min_shards",
     "width",
     "fit",
     "group_by",
@@ -55,6 +56,9 @@ RARE = (
 """Settings that no hash and no manifest holds where they are not given."""
 DTYPES = {"sum": ("uint8", "uint16"), "bilinear": ("float16",), "frequency": ("float16",), "event": ("uint8",)}
 """Types in which the frames of a reduction are stored, the default first."""
+
+USUAL_SHARDS, FEWEST_SAMPLES = 8, 250
+"""Shards that a split gets at least, where each of them holds so many samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +106,8 @@ class ConversionSettings:
     """Container of the event shards: tar (`webdataset`) or `hdf5`."""
     samples_per_shard: int = setting(1000, low=1, high=10**9)
     """Samples in a full shard, at least 1."""
+    min_shards: int = setting(0, low=0, high=10**6)
+    """Shards of a split, at least, as far as it has samples; 0 makes 8 where each holds 250 samples or more."""
     seed: int = setting(0, low=0, high=2**32 - 1)
     """Seed of the splits and of the order at writing, 0 to 2**32 - 1."""
     classes: tuple[str, ...] = ()
@@ -196,6 +202,19 @@ class ConversionSettings:
     def frame(self) -> tuple[int, int]:
         """Return (H, W) of a frame and of a static image in pixels."""
         return self.size, self.width or self.size
+
+    def cut_into_shards(self, samples: int) -> list[tuple[int, int]]:
+        """Return the (start, stop) of each shard of a split of so many samples.
+
+        Shards are full but for the last, unless that gives fewer than `min_shards`: then all are of one size, to a
+        sample. Several readers share a split by shards, and the stock reader fails with fewer shards than workers.
+        """
+        full = -(-samples // self.samples_per_shard)
+        usual = USUAL_SHARDS if samples >= USUAL_SHARDS * FEWEST_SAMPLES else 0
+        wanted = min(self.min_shards, samples) or usual
+        if full >= wanted:
+            return [(i * self.samples_per_shard, min((i + 1) * self.samples_per_shard, samples)) for i in range(full)]
+        return [(i * samples // wanted, (i + 1) * samples // wanted) for i in range(wanted)]
 
     @cached_property
     def filters(self) -> Filters:

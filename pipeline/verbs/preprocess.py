@@ -77,6 +77,7 @@ MOST_NOTES = 12
 @click.option("--format", type=click.Choice(CHOICES["format"]), help="Container of the event shards.")
 @click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How frames are stored  [default: raw]")
 @click.option("--samples-per-shard", type=int, help="Samples in a full shard.")
+@click.option("--min-shards", type=int, help="Shards of a split, at least  [default: 8 where each holds 250 samples]")
 @click.option("--workers", type=click.IntRange(1), help="Processes  [default: one per processor]")
 @click.option(
     "--scheduler", metavar="ADDRESS", help="Use the workers of this Dask cluster, for example tcp://host:8786."

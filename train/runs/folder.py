@@ -58,7 +58,7 @@ from spikebridge.train.runs.sums import require_file, require_seal, seal, sha256
 log = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
-CONTAINER_SETTINGS = ("format", "codec", "samples_per_shard")
+CONTAINER_SETTINGS = ("format", "codec", "samples_per_shard", "min_shards")
 """Settings of a shard set that change its files but neither samples nor their order."""
 RESTORE = "Put the file back from a copy, or train the run again with --overwrite."
 MetricsLine = dict[str, float | bool | list[float | None] | dict[str, float | None] | None]
