@@ -8,6 +8,7 @@ RECIPE     ?= $(DATASET)
 OUT        ?= data
 SECONDS    ?= 60
 SEED       ?= 0
+AT_ONCE    ?= 1
 PARSERS    ?= aedat2 aedat3 aedat4 bin40 cifar cifar_bin dat event_stream evt hdf5 idx image mat mat_events \
               nomniglot_table npy npz shard_codec shard_hdf5 shard_index shard_manifest shard_static shard_tar text \
               user_tables zip_members
@@ -125,8 +126,8 @@ fuzz: $(READY) ## add atheris, and feed PARSERS damaged files for SECONDS each
 	@mkdir -p $(OUT)/runs/fuzz && cd $(OUT)/runs/fuzz && for parser in $(PARSERS); do \
 	  $(abspath $(VENV))/bin/python $(CURDIR)/tests/fuzz/fuzz_formats.py $$parser -max_total_time=$(SECONDS) || exit; done
 
-chaos: $(READY) ## cross random verbs, faults and places for SECONDS; SEED chooses which
-	@$(VENV)/bin/python tests/chaos/crossings.py --seconds $(SECONDS) --seed $(SEED) $(if $(REPORT),--out $(REPORT))
+chaos: $(READY) ## cross random verbs, faults and places for SECONDS, AT_ONCE at a time; SEED chooses which
+	@$(VENV)/bin/python tests/chaos/crossings.py --seconds $(SECONDS) --seed $(SEED) --at-once $(AT_ONCE) $(if $(REPORT),--out $(REPORT))
 
 docs: $(READY) ## the documentation, in build/docs; a warning or a broken link fails
 	@$(VENV)/bin/python -m sphinx -W --keep-going --quiet --builder html --doctree-dir build/doctrees docs build/docs

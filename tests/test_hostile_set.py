@@ -1,6 +1,7 @@
 """A shard set whose names are made to harm: whatever a verb says of it, a terminal and a spreadsheet stay safe."""
 
 import csv
+import json
 import re
 import shutil
 import tarfile
@@ -30,6 +31,26 @@ HARMFUL = [
     "<script>alert(1)</script>",
     "+1|-1\t\x00\u2028",
 ]
+GRID = """
+recipe = "digits"
+seeds = [0]
+events_per_class = [2]
+reference = {label}
+baselines = [{label}]
+finalist = {label}
+
+[settings]
+time_bins = 4
+size = 16
+epochs = 1
+extent = "canvas"
+width = 0.25
+
+[[rows]]
+label = {label}
+method = "event_only"
+note = {note}
+"""
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2028\ud800-\udfff]")
 
 
@@ -77,12 +98,18 @@ def of_runs(hostile, _other, out):
     """Commands about runs on the set, by name."""
     changes = ["time_bins=4", "size=16", "epochs=1", "events_per_class=2", "extent='canvas'", "width=0.25"]
     train = ["--shards", hostile, "--recipe", "digits", *(word for change in changes for word in ("--set", change))]
+    grid = out / "\x1b[31mgrid.toml"
+    grid.parent.mkdir(exist_ok=True)
+    texts = {"label": HARMFUL[2] + HARMFUL[0], "note": HARMFUL[1] + HARMFUL[6] + HARMFUL[8]}
+    grid.write_text(GRID.format(**{name: json.dumps(text, ensure_ascii=False) for name, text in texts.items()}))
     return {
         "train": ["train", *train, "--run", out / "run"],
         "evaluate": ["evaluate", out / "run", "--shards", hostile],
         "report": ["report", out / "run", "--shards", hostile, "--out", out / "report.html"],
         "export": ["export", out / "run", "--format", "safetensors", "--out", out / "a.safetensors"],
         "compare": ["compare", *train, "--methods", "event_only", "--seeds", "0", "--out", out / "compare"],
+        "landscape": ["landscape", out / "run", "--shards", hostile, "--out", out / "flat", "--points", "3", "--line"],
+        "ablate": ["ablate", "--grid", grid, "--shards", hostile, "--out", out / "ablation", "--workers", "1"],
         "runs": ["runs", out],
         "runs diff": ["runs", "diff", out / "run", out / "compare" / "event_only-seed0"],
     }

@@ -25,7 +25,7 @@ from spikebridge.pipeline.base.errors import PipelineError, SettingsError, Shard
 from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, FileLock
 from spikebridge.pipeline.base.foreign_json import MAX_BYTES
 from spikebridge.pipeline.base.installation import install_command
-from spikebridge.pipeline.sharing import http
+from spikebridge.pipeline.sharing import http, sftp
 
 NEEDS = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "sftp": "sshfs"}
 """Package that a protocol needs besides fsspec."""
@@ -86,6 +86,8 @@ class RemoteFolder:
         path = f"{self.path}/{name}"
         if self.protocol in READ_ONLY:
             yield from http.stream(self.files, path, start, stop, shown=f"{self.shown}/{name}")
+        elif self.protocol == "sftp":
+            yield from sftp.stream(self.files, path, start, stop)
         elif self.protocol == "s3":
             while start < stop and (part := self.files.cat_file(path, start=start, end=min(start + PART_BYTES, stop))):
                 yield bytes(part)
@@ -135,7 +137,7 @@ class RemoteFolder:
     def size(self, name: str) -> int | None:
         """Return the bytes of a file; None where there is none."""
         try:
-            return int(self.files.info(f"{self.path}/{name}")["size"])
+            return int(self.files.info(f"{self.path}/{name}", **self._limits)["size"])
         except FileNotFoundError:
             return None
 
@@ -145,29 +147,34 @@ class RemoteFolder:
         if self.protocol == "s3":  # which is atomic by itself
             return self._send(source, target)
         aside = f"{target}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
-        self.files.makedirs(self.path, exist_ok=True)
+        self.files.makedirs(self.path, exist_ok=True, **self._limits)
         try:
             with FileLock(Path(aside)) if self.protocol == "file" else nullcontext():  # it tells that somebody writes
                 self._send(source, aside)
                 if self.protocol == "file":
                     os.replace(aside, target)
                 else:  # OpenSSH's rename replaces at once; where a server lacks it, sshfs copies
-                    self.files.mv(aside, target)
+                    self.files.mv(aside, target, **self._limits)
         except BaseException:
             with suppress(Exception):  # the first error is the one to tell; a partial file harms nobody
-                self.files.rm_file(aside)
+                self.files.rm_file(aside, **self._limits)
             raise
 
     def remove_leavings(self, names: Collection[str]) -> None:
         """Remove what publishers that were killed left of these files: unfinished, and written by nobody now."""
-        if self.protocol == "s3" or not self.files.isdir(self.path):
+        if self.protocol == "s3" or not self.files.isdir(self.path, **self._limits):
             return
-        for found in self.files.ls(self.path, detail=True):
+        for found in self.files.ls(self.path, detail=True, **self._limits):
             path = found["name"]
             match = _LEAVING.fullmatch(path.rpartition("/")[2])
             if match and match[1] in names and self._is_abandoned(path, found["mtime"]):
                 with suppress(FileNotFoundError):  # another publisher was faster
-                    self.files.rm_file(path)
+                    self.files.rm_file(path, **self._limits)
+
+    @property
+    def _limits(self) -> dict[str, float]:
+        """Return the options that bound the time of a call, where the server may stall."""
+        return {"timeout": sftp.STALL_S} if self.protocol == "sftp" else {}
 
     def _is_abandoned(self, path: str, changed: Any) -> bool:
         """Return whether nobody writes an unfinished file: its lock is free, or without locks it is old."""
@@ -182,7 +189,9 @@ class RemoteFolder:
         return time.time() - seconds > ABANDONED_S
 
     def _send(self, source: Path | bytes, target: str) -> None:
-        if isinstance(source, bytes):
+        if self.protocol == "sftp":
+            sftp.send(self.files, source, target)
+        elif isinstance(source, bytes):
             self.files.pipe_file(target, source)
         else:
             self.files.put_file(str(source), target)
@@ -216,12 +225,10 @@ def open_folder(text: str) -> RemoteFolder:
     _require_package(NEEDS[parts.scheme], parts.scheme)
     folder = parts.path.rstrip("/")
     if parts.scheme == "sftp":
-        from sshfs import SSHFileSystem
-
         login = {"username": parts.username, "password": unquote(parts.password) if parts.password else None}
         known = {name: value for name, value in {**login, "port": port}.items() if value is not None}
         try:
-            files = SSHFileSystem(parts.hostname, **known)
+            files = sftp.open_files(parts.hostname, **known)
         except Exception as error:  # it connects at once, and asyncssh has errors of its own
             raise unreachable(shown, error) from error
         return RemoteFolder("sftp", unquote(folder), shown, files)
@@ -302,4 +309,6 @@ def unreachable(shown: str, error: Exception) -> ShardSetError:
             "continues."
         )
     detail = masked(str(error)).strip() or type(error).__name__
+    if type(error).__name__ == "HostKeyNotVerifiable":
+        detail += " (log in once with `ssh`, which asks and adds it to ~/.ssh/known_hosts)"
     return ShardSetError(f"{shown}: {type(error).__name__}: {detail}. Check the address, the network and your access.")

@@ -8,7 +8,8 @@ A crossing runs one verb under one fault, then puts right what the fault broke a
     different   when the repeated command failed, or its output is not that of an undisturbed command
     hung        when it did not end in time
     traceback   when Python's own report of an error reached the terminal
-Places: folders of their own for home and cache, none of either, and a limit on the size of files, as of a full disk.
+Places: folders of their own for home and cache, none of either, a limit on the size of files, as of a full disk, a
+/dev/shm of 1 MB (for root alone: left out with a word elsewhere), and recipes and grids under odd paths.
 """
 
 from __future__ import annotations
@@ -20,21 +21,30 @@ import json
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS.parent / "src"), str(TESTS), *(str(TESTS / room) for room in ("support", "bench", "chaos"))]
 
+import odd_inputs  # noqa: E402
+from certificates import make_certificate, server_context  # noqa: E402
 from conftest import write_digits_raw  # noqa: E402
-from faulty_http import FAULTS as SERVER_FAULTS  # noqa: E402
+from crew import Crew  # noqa: E402
+from faulty_http import FAULTS as HTTP_FAULTS  # noqa: E402
 from faulty_http import serving  # noqa: E402
+from faulty_sftp import FAULTS as SFTP_FAULTS  # noqa: E402
+from faulty_sftp import SFTP  # noqa: E402
 from program import Ended, Forked, Program, Running, wait_until  # noqa: E402
 from rounds import machine  # noqa: E402
 
@@ -75,6 +85,8 @@ note = "The published method."
 """
 CHANGING = ("seconds", "samples_per_second", "cpu", "time", "peak", "duration", "finished", "created", "version")
 """Parts of JSON keys whose values are measured, not computed."""
+NAMED = ("recipe_name", "grid", "grid_sha256")
+"""JSON keys whose values say what files are called."""
 
 
 def digests(path: Path, *, but: tuple[str, ...] = ()) -> dict[str, str]:
@@ -85,14 +97,14 @@ def digests(path: Path, *, but: tuple[str, ...] = ()) -> dict[str, str]:
     return {
         name: hashlib.sha256(p.read_bytes()).hexdigest()
         for name, p in named.items()
-        if name not in hidden and p.name not in but
+        if name not in hidden and p.name not in but and p.suffix not in but
     }
 
 
 def computed(value: Any) -> Any:
     """JSON without what is measured."""
     if isinstance(value, dict):
-        return {k: computed(v) for k, v in value.items() if not any(word in k for word in CHANGING)}
+        return {k: computed(v) for k, v in value.items() if not any(word in k for word in CHANGING) and k not in NAMED}
     return [computed(one) for one in value] if isinstance(value, list) else value
 
 
@@ -134,16 +146,21 @@ class Verb:
     makes: str = ""
     """What it writes and continues where it was killed."""
     serves: str = ""
-    """Folder that a web server gives out; `URL` in argv is its address."""
+    """Folder that a server gives out; `URL` in argv is its address."""
+    by: str = "http"
+    """Protocol of the server; `dask` has no folder, and its address is a scheduler's."""
 
 
 SET = ("preprocess", "--recipe", "recipe.toml", "--events", "raw", "--static", "raw", "--out", "made", "--workers", "1")
 TRAIN = ("--recipe", "recipe.toml", "--checkpoint-every", "4", "--run")
 ENVIRONMENT = "environment.json"
 """No part of a set; taken along where it is there, as it is."""
+UNFINISHED = ".partial"
+"""Ending of what a dead publisher left on a server without locks, where it stays for a day."""
 MORE = ("--set", "epochs=12")
 VERBS = {
     "preprocess": Verb(SET, ("raw",), tree("made"), checked=False, makes="made"),
+    "preprocess-workers": Verb((*SET[:-1], "2"), ("raw",), tree("made"), checked=False, makes="made"),
     "preprocess-hdf5": Verb((*SET, "--format", "hdf5"), ("raw",), tree("made"), checked=False),
     "convert": Verb(("convert", "shards", "--out", "made", "--codec", "gzip"), ("shards",), tree("made", ENVIRONMENT)),
     "verify": Verb(("verify", "shards", "--json"), ("shards",), answered),
@@ -152,6 +169,13 @@ VERBS = {
     "push": Verb(("push", "shards", "made"), ("shards",), tree("made", ENVIRONMENT)),
     "pull": Verb(("pull", "published", "made"), ("published",), tree("made"), makes="made"),
     "pull-http": Verb(("pull", "URL", "made"), (), tree("made"), serves="published"),
+    "pull-https": Verb(("pull", "URL", "made"), (), tree("made"), serves="published", by="https"),
+    "push-sftp": Verb(
+        ("push", "shards", "URL"), ("shards",), tree("made", ENVIRONMENT, UNFINISHED), serves="made", by="sftp"
+    ),
+    "pull-sftp": Verb(
+        ("pull", "URL", "made"), ("published",), tree("made"), makes="made", serves="published", by="sftp"
+    ),
     "train": Verb(("train", "--shards", "shards", *TRAIN, "made"), ("shards",), run_of("made"), makes="made"),
     "train-http": Verb(("train", "--shards", "URL", *TRAIN, "made"), (), run_of("made"), serves="published"),
     "resume": Verb(
@@ -167,14 +191,31 @@ VERBS = {
         ("shards",),
         json_file("made/ablation.json"),
     ),
+    "ablate-dask": Verb(
+        ("ablate", "--grid", "grid.toml", "--shards", "shards", "--out", "made", "--scheduler", "URL"),
+        ("shards",),
+        json_file("made/ablation.json"),
+        serves=".",
+        by="dask",
+    ),
 }
 WARM = ("preprocess", "convert", "verify", "inspect", "diff", "pull", "evaluate", "export", "report")
 """Verbs without a backward pass, which the server of forks may run itself."""
-RARE = {"ablate": 0.25, "report": 0.5}
+RARE = {"ablate": 0.25, "ablate-dask": 0.5, "preprocess-workers": 0.5, "report": 0.5}
 """Share of the slow verbs, of an equal one."""
 ALWAYS = ("killed", "paused", "interrupted", "terminated", "full disk", "little memory", "twice", "homeless")
 TOUCHING = ("flipped", "deleted", "replaced")
-INLINE = ("full disk", "homeless", "flipped", *SERVER_FAULTS[1:])
+SERVER_FAULTS = {
+    "http": HTTP_FAULTS[1:],
+    "https": (*HTTP_FAULTS[1:], "impostor"),
+    "sftp": (*SFTP_FAULTS[1:], "impostor"),
+    "dask": ("workers killed",),
+}
+SHARING_MEMORY = ("preprocess-workers", "train", "evaluate", "ablate", "ablate-dask")
+"""Verbs that are tried with a /dev/shm of 1 MB."""
+WITH_WORKERS = ("preprocess-workers", "ablate")
+"""Verbs whose worker processes are tried with little memory."""
+INLINE = ("full disk", "homeless", "flipped", *HTTP_FAULTS[1:])
 """Faults that need no process beside the command's."""
 
 
@@ -189,6 +230,9 @@ class Ground:
     """What a verb writes of the set that takes the place of `shards` under the fault `replaced`."""
     seconds: dict[str, float] = field(default_factory=dict)
     largest: dict[str, int] = field(default_factory=dict)
+    certificates: dict[str, Path] = field(default_factory=dict)
+    sftp: SFTP | None = None
+    crew: Crew | None = None
 
     def copy(self, target: Path) -> Path:
         """Lay a fresh folder."""
@@ -204,6 +248,7 @@ class Ground:
     def prepare(self, work: Path, names: list[str]) -> None:
         """Make the ground, and run each verb once undisturbed."""
         self.folder.mkdir(parents=True)
+        self._open_servers(work, {VERBS[name].by for name in names if VERBS[name].serves})
         (self.folder / "recipe.toml").write_text(RECIPE)
         (self.folder / "grid.toml").write_text(GRID)
         write_digits_raw(self.folder / "raw", train=6, test=2)
@@ -225,7 +270,7 @@ class Ground:
         for name in names:
             folder = self.copy(work / f"undisturbed-{name}")
             before = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-            with served(folder, name, "none", "0") as address:
+            with self.served(folder, name, "none", "0") as address:
                 began = time.monotonic()
                 ended = self.program.start(command_of(name, address), folder, **places(folder)).wait()
                 self.seconds[name] = time.monotonic() - began
@@ -237,10 +282,56 @@ class Ground:
             if "shards" in VERBS[name].inputs and isinstance(self.program, Forked):
                 self._see_other(self.copy(work / f"other-{name}"), name)
 
+    def _open_servers(self, work: Path, kinds: set[str]) -> None:
+        """Open the servers that last for all crossings."""
+        self.certificates = {name: work / f"{name}.pem" for name in ("own", "impostor")}
+        if "https" in kinds:
+            for name in self.certificates:
+                make_certificate(work / f"{name}.pem")
+        if "sftp" in kinds:
+            self.sftp = SFTP(work / "sftp")
+            self.sftp.write_home(self.folder / "home")
+        if "dask" in kinds:
+            assert isinstance(self.program, Forked)
+            self.crew = Crew(self.program, work / "crew")
+
+    def close(self) -> None:
+        """Close the servers."""
+        if self.sftp:
+            self.sftp.close()
+        if self.crew:
+            self.crew.close()
+
+    @contextmanager
+    def served(self, folder: Path, name: str, fault: str, seed: str) -> Iterator[str]:
+        """Serve what a verb reads or writes at an address, where it does."""
+        verb = VERBS[name]
+        if not verb.serves:
+            yield ""
+        elif verb.by == "dask":
+            assert self.crew
+            yield self.crew.address
+        elif verb.by == "sftp":
+            assert self.sftp
+            self.sftp.fault, self.sftp.rng = fault, random.Random(seed)
+            config = folder / "home" / ".ssh" / "config"
+            if fault == "impostor":
+                (config.parent / "others").write_text(OTHER_HOST.format(self.sftp.port))
+                config.write_text(config.read_text().replace(str(self.sftp.known_hosts), str(config.parent / "others")))
+            yield f"sftp://shelf{folder / verb.serves}"
+            self.sftp.fault = "none"
+            shutil.copy(self.folder / "home" / ".ssh" / "config", config)
+        else:
+            mine = "impostor" if fault == "impostor" else "own"
+            context = server_context(self.certificates[mine]) if verb.by == "https" else None
+            with serving(folder / verb.serves, fault, seed, context=context) as address:
+                yield address
+
     def _see_other(self, folder: Path, name: str) -> None:
         """Run a verb with the other set in the place of its own; some refuse it."""
         replace(folder)
-        ended = self.program.start(command_of(name, ""), folder, **places(folder)).wait()
+        with self.served(folder, name, "none", "0") as address:
+            ended = self.program.start(command_of(name, address), folder, **places(folder)).wait()
         if ended.code == 0:
             self.of_other[name] = VERBS[name].output(folder, ended)
         shutil.rmtree(folder)
@@ -259,15 +350,13 @@ def replace(folder: Path) -> None:
     shutil.copytree(folder / "other", folder / "shards")
 
 
+OTHER_HOST = "[127.0.0.1]:{} ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ\n"
+"""Line of known hosts with a key that the server does not have."""
+
+
 def places(folder: Path) -> dict[str, str]:
     """Home and cache of a crossing."""
     return {"HOME": str(folder / "home"), "SPIKEBRIDGE_CACHE": str(folder / "cache")}
-
-
-def served(folder: Path, name: str, fault: str, seed: str) -> AbstractContextManager[str]:
-    """Serve what a verb reads by HTTP, where it does."""
-    verb = VERBS[name]
-    return serving(folder / verb.serves, fault, seed) if verb.serves else nullcontext("")
 
 
 def command_of(name: str, address: str) -> list[str]:
@@ -288,7 +377,8 @@ class Crossing:
     def start(self, address: str, **more: Any) -> Running:
         """Start the verb."""
         environment = places(self.folder) | more.pop("environment", {})
-        return self.ground.program.start(command_of(self.name, address), self.folder, **more, **environment)
+        argv = more.pop("argv", command_of(self.name, address))
+        return self.ground.program.start(argv, self.folder, **more, **environment)
 
     def judge(self, ended: Ended, *, last: bool = False) -> None:
         """Hold what came of a command against what should have."""
@@ -297,6 +387,8 @@ class Crossing:
             self.problems.append("hung")
         if "Traceback (most recent call last)" in ended.stderr:
             self.problems.append("traceback")
+        if ended.code == 0 and self.fault == "impostor" and not last:
+            self.problems.append("silent")
         if ended.code == 0 or last:
             try:
                 output = self.verb.output(self.folder, ended)
@@ -322,6 +414,38 @@ class Crossing:
             path.chmod(0o644)
             path.write_bytes(content)
             self.notes.append(f"bit {place} of {path.relative_to(self.folder)}")
+
+    def spoil(self, path: Path) -> None:
+        """Change a bit of a file, or a value where it is JSON."""
+        if path.suffix != ".json" or self.rng.random() < 0.25:
+            return self.flip(path)
+        path.write_bytes(odd_inputs.change_json(path.read_bytes(), self.rng))
+        return self.notes.append(f"a value of {path.relative_to(self.folder)}")
+
+    def go_astray(self, address: str) -> None:
+        """Run the verb with its recipe or grid under an odd path, or with one that is none."""
+        argv = command_of(self.name, address)
+        given = next(word for word in argv if word in ("recipe.toml", "grid.toml"))
+        kind = self.rng.choice(odd_inputs.NONE if self.rng.random() < 0.4 else odd_inputs.NAMES)
+        self.notes.append(repr(kind))
+        good = kind in odd_inputs.NAMES
+        if good:
+            (self.folder / kind).mkdir(parents=True)
+            for name in ("recipe.toml", "grid.toml"):
+                shutil.copy(self.folder / name, self.folder / kind)
+            path = f"{kind}/{given}"
+        else:
+            path = odd_inputs.lay_none(self.folder, kind)
+        if given == "grid.toml" and self.rng.random() < 0.5 and "\udcff" not in path:
+            grid = GRID.replace('"recipe.toml"', json.dumps(path.replace(given, "recipe.toml")))
+            (self.folder / "odd.toml").write_text(grid)
+            path = "odd.toml"
+        ended = self.start(address, argv=[path if word == given else word for word in argv], most_memory=2**31).wait()
+        self.judge(ended, last=good)
+        if (self.folder / "MARK").exists():
+            self.problems.append("silent")
+        if good:
+            shutil.rmtree(self.folder / "made", ignore_errors=True)
 
     def pause(self) -> None:
         """Wait for a random moment of the verb's usual time."""
@@ -356,8 +480,23 @@ class Crossing:
             made = [path for path in sorted(folder.rglob("*")) if path.is_file()]
             whole = (folder / "manifest.json").exists() and "pull" not in self.name  # a whole set is for `verify`
             if made and not whole:
-                self.flip(self.rng.choice(made))
+                self.spoil(self.rng.choice(made))
             return self.judge(self.start(address).wait())
+        if self.fault == "small shm":
+            return self.judge(self.start(address, small_shm=True).wait())
+        if self.fault == "poor workers":
+            running = self.start(address)
+            running.limit_workers(self.rng.randrange(2**26, 2**32))
+            return self.judge(running.wait())
+        if self.fault == "workers killed":
+            assert self.ground.crew
+            running = self.start(address)
+            for _ in range(self.rng.randrange(1, 4)):
+                self.pause()
+                self.ground.crew.kill_workers()
+            return self.judge(running.wait())
+        if self.fault == "odd path":
+            return self.go_astray(address)
         if self.fault == "twice":
             both = [self.start(address)]
             if self.rng.random() < 0.5:
@@ -394,20 +533,34 @@ class Crossing:
 
     def run(self) -> list[str]:
         """Cross, restore and repeat; returns what was bad."""
-        fault = self.fault if self.fault in SERVER_FAULTS else "none"
-        with served(self.folder, self.name, fault, str(self.number)) as address:
+        fault = self.fault if self.verb.serves and self.fault in SERVER_FAULTS[self.verb.by] else "none"
+        with self.ground.served(self.folder, self.name, fault, str(self.number)) as address:
             self.disturb(address)
         self.restore()
-        with served(self.folder, self.name, "none", "0") as address:
+        with self.ground.served(self.folder, self.name, "none", "0") as address:
             self.judge(self.start(address).wait(), last=True)
-        shutil.rmtree(self.folder.parent)
+        shutil.rmtree(self.folder.parent, ignore_errors=self.verb.by == "dask")
         return sorted(set(self.problems))
+
+
+@cache
+def shm_shrinks() -> bool:
+    """Return whether this machine lets a process mount a /dev/shm of its own."""
+    code = "import fork_server; fork_server.shrink_shm()"
+    here = str(Path(__file__).parent)
+    return not subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, check=False).returncode
 
 
 def faults_of(name: str) -> tuple[str, ...]:
     """Faults that make sense for a verb."""
     verb = VERBS[name]
-    faults = [*ALWAYS, *(SERVER_FAULTS[1:] if verb.serves else ())]
+    faults = [*ALWAYS, *(SERVER_FAULTS[verb.by] if verb.serves else ())]
+    if {"recipe.toml", "grid.toml"} & {*verb.argv} and "half" not in verb.inputs:
+        faults.append("odd path")
+    if name in SHARING_MEMORY and shm_shrinks():
+        faults.append("small shm")
+    if name in WITH_WORKERS:
+        faults.append("poor workers")
     if verb.makes:
         faults.append("tampered")
     if verb.inputs and verb.checked:
@@ -449,6 +602,7 @@ def main() -> None:
     """Cross until the time is up, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60, help="begin no crossing after so long (default: 60)")
+    parser.add_argument("--at-once", type=int, default=1, help="crossings that run at the same time (default: 1)")
     parser.add_argument("--count", type=int, help="end after so many crossings")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of crossings (default: 0)")
     parser.add_argument("--first", type=int, default=0, help="number of the first crossing (default: 0)")
@@ -460,23 +614,44 @@ def main() -> None:
     names, tally = given.verbs.split(","), Tally()
     facts = machine(("numpy", "torch"))
     with tempfile.TemporaryDirectory(prefix="crossings-") as temporary:
-        work, program = Path(temporary), Forked()
+        work = Path(temporary)
+        program = Forked(SSL_CERT_FILE=str(work / "own.pem"))
         ground = Ground(work / "ground", program)
         started = time.monotonic()
         ground.prepare(work, names)
         slowest = ", ".join(f"{name} {seconds:.1f}" for name, seconds in ground.seconds.items())
         print(f"prepared in {time.monotonic() - started:.0f} s; undisturbed, in seconds: {slowest}", flush=True)
-        began, number = time.monotonic(), given.first if given.only is None else given.only
-        while time.monotonic() - began < given.seconds and (given.count is None or number < given.first + given.count):
+        began, first = time.monotonic(), given.first if given.only is None else given.only
+        last = first + 1 if given.only is not None else first + given.count if given.count else sys.maxsize
+        numbers, taking = iter(range(first, last)), Lock()
+
+        def cross() -> None:
+            """Run one crossing after the other until the time is up."""
+            while time.monotonic() - began < given.seconds:
+                with taking:
+                    number = next(numbers, None)
+                if number is None:
+                    return
+                cross_one(number)
+
+        def cross_one(number: int) -> None:
             chooser = random.Random(f"{given.seed}:{number}")
             name = chooser.choices(names, [RARE.get(name, 1.0) for name in names])[0]
             fault = chooser.choice(given.faults.split(",") if given.faults else faults_of(name))
-            crossing = Crossing(ground, work, number, name, fault, given.seed)
-            tally.add(crossing, crossing.run(), given.seed)
-            number += 1
-            if given.only is not None:
-                break
+            with alone[VERBS[name].by] if VERBS[name].serves else nullcontext():
+                crossing = Crossing(ground, work, number, name, fault, given.seed)
+                problems = crossing.run()
+            with adding:
+                tally.add(crossing, problems, given.seed)
+
+        adding, alone = Lock(), {"sftp": Lock(), "dask": Lock(), "http": nullcontext(), "https": nullcontext()}
+        with ThreadPoolExecutor(given.at_once) as pool:
+            for done in [pool.submit(cross) for _ in range(given.at_once)]:
+                done.result()
+        ground.close()
         program.close()
+    if not shm_shrinks():
+        print("left out: a /dev/shm of 1 MB, which only root may mount")
     lines = tally.lines(names, given.seed)
     print("\n".join(lines))
     if given.out:

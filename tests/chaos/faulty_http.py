@@ -8,6 +8,7 @@ that go on for ever).
 from __future__ import annotations
 
 import random
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,14 +90,16 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(folder: Path, fault: str, seed: str) -> Iterator[str]:
-    """Give out a folder; yields the address."""
+def serving(folder: Path, fault: str, seed: str, *, context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Give out a folder, with `context` by HTTPS; yields the address."""
     closing = threading.Event()
     members = {"root": folder, "fault": fault, "rng": random.Random(seed), "closing": closing}
     with _Server(("127.0.0.1", 0), type("Handler", (_Handler,), members)) as server:
+        if context:
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"http{'s' if context else ''}://127.0.0.1:{server.server_address[1]}"
         finally:
             closing.set()
             server.shutdown()

@@ -1,13 +1,15 @@
 """A process that has imported the program and forks for every command, because importing torch takes seconds.
 
 stdin   one JSON object a line: argv, cwd, environment (changes), largest_file and most_memory (bytes
-        or null), stdout, stderr (paths);
+        or null), small_shm (whether /dev/shm holds 1 MB), stdout, stderr (paths); argv is one of this
+        program, or begins with `dask scheduler` or `dask worker`;
         with `warm` the server runs argv itself and says nothing
 stdout  one JSON object a line: {"started": pid} for a command, {"ended": pid, "status": exit code or -signal}
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -15,6 +17,8 @@ import select
 import signal
 import sys
 from typing import Any
+
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
 
 
 def run(command: dict[str, Any]) -> None:
@@ -29,6 +33,8 @@ def run(command: dict[str, Any]) -> None:
         os.dup2(os.open(command[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
     os.chdir(command["cwd"])
     os.environ.update(command["environment"])
+    if command["small_shm"]:
+        shrink_shm()
     if command["largest_file"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (command["largest_file"],) * 2)
     if command["most_memory"] is not None:
@@ -39,9 +45,7 @@ def run(command: dict[str, Any]) -> None:
         sys.modules["matplotlib"] = None  # type: ignore[assignment]  # no report behind each: `report` is crossed itself
     code = 1
     try:
-        from spikebridge.cli import main
-
-        main(command["argv"], prog_name="spikebridge")
+        main_of(command["argv"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:
@@ -55,6 +59,39 @@ def run(command: dict[str, Any]) -> None:
             except OSError:
                 code = code or 1
         os._exit(code)
+
+
+def main_of(argv: list[str]) -> None:
+    """Run a command line."""
+    if argv[0] == "dask scheduler":
+        from distributed.cli.dask_scheduler import main
+
+        main(argv[1:])
+    elif argv[0] == "dask worker":
+        from distributed.cli.dask_worker import main
+
+        main(argv[1:])
+    else:
+        from spikebridge.cli import main
+
+        main(argv, prog_name="spikebridge")
+
+
+def shrink_shm() -> None:
+    """Mount a /dev/shm of 1 MB for this process alone and what it starts; only root may.
+
+    Raises:
+        OSError: it is not allowed here.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    calls = (
+        lambda: libc.unshare(CLONE_NEWNS),
+        lambda: libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None),
+        lambda: libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", ctypes.c_ulong(0), b"size=1m"),
+    )
+    for call in calls:
+        if call():
+            raise OSError(ctypes.get_errno(), "a small /dev/shm cannot be mounted")
 
 
 def warm(command: dict[str, Any]) -> None:
@@ -77,12 +114,14 @@ def serve() -> None:
     import spikebridge.models.to_nir
     import spikebridge.pipeline.preprocess.run
     import spikebridge.pipeline.sharing.http
+    import spikebridge.pipeline.sharing.sftp
     import spikebridge.train.report.write
     import spikebridge.train.studies.ablate
     import spikebridge.train.trainer.run
 
     torch.set_num_threads(1)
     spikebridge.pipeline.sharing.http.STALL_S = 2.0  # a server that stalls costs seconds here, not minutes
+    spikebridge.pipeline.sharing.sftp.STALL_S = 2.0
     children, wake = os.pipe()
     os.set_blocking(children, False)
     os.set_blocking(wake, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import queue
@@ -11,7 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +39,9 @@ class Running(Protocol):
     def signal(self, number: int) -> None:
         """Send a signal to the command and to what it started."""
 
+    def limit_workers(self, most_memory: int) -> None:
+        """Let no process that the command started map more than so many bytes, until the command has ended."""
+
     def wait(self, seconds: float = HUNG_S) -> Ended:
         """Wait for its end; a command that hangs is killed."""
 
@@ -50,28 +56,30 @@ class Program(Protocol):
         *,
         largest_file: int | None = None,
         most_memory: int | None = None,
+        small_shm: bool = False,
         **environment: str,
     ) -> Running:
         """Start a command in a folder.
 
-        No file that it writes may grow beyond `largest_file` bytes, and it may map `most_memory` more than it has.
+        No file that it writes may grow beyond `largest_file` bytes, and it may map `most_memory` more than it has. With
+        `small_shm` its /dev/shm holds 1 MB.
         """
 
 
 class Forked:
     """Commands in processes of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, **more: str) -> None:
         server = [sys.executable, str(Path(__file__).with_name("fork_server.py"))]
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-        environment |= {"NUMBA_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg", "MAKELEVEL": "1"}
+        environment |= {"NUMBA_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg", "MAKELEVEL": "1", **more}
         self._server = subprocess.Popen(
             server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True, bufsize=1
         )
         self._started: queue.Queue[int] = queue.Queue()
         self.ended: dict[int, int] = {}
         self.changed = threading.Condition()
-        self._commands = 0
+        self._numbers, self._starting = itertools.count(), threading.Lock()
         assert self._server.stdout is not None
         json.loads(self._server.stdout.readline())
         threading.Thread(target=self._listen, daemon=True).start()
@@ -94,16 +102,17 @@ class Forked:
         *,
         largest_file: int | None = None,
         most_memory: int | None = None,
+        small_shm: bool = False,
         **environment: str,
     ) -> Running:
         """Start a command in a folder, see `Program`."""
-        self._commands += 1
-        names = {end: f"{cwd.parent / f'said-{self._commands}'}.{end}" for end in ("stdout", "stderr")}
+        names = {end: f"{cwd.parent / f'said-{next(self._numbers)}'}.{end}" for end in ("stdout", "stderr")}
         for name in names.values():
             Path(name).touch()  # a command that is killed at once makes none
-        limits = {"largest_file": largest_file, "most_memory": most_memory}
-        self._send({"argv": argv, "cwd": str(cwd), "environment": environment, **limits, **names})
-        return _Process(self, self._started.get(), names)
+        limits = {"largest_file": largest_file, "most_memory": most_memory, "small_shm": small_shm}
+        with self._starting:
+            self._send({"argv": argv, "cwd": str(cwd), "environment": environment, **limits, **names})
+            return _Process(self, self._started.get(), names)
 
     def warm(self, argv: list[str], cwd: Path) -> None:
         """Let the server itself run a command, so that what it imports and compiles is there in every fork."""
@@ -125,12 +134,24 @@ class _Process:
     program: Forked
     pid: int
     names: dict[str, str]
+    over: threading.Event = field(default_factory=threading.Event)
 
     def signal(self, number: int) -> None:
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
             return
+
+    def limit_workers(self, most_memory: int) -> None:
+        def limit() -> None:
+            limited = {self.pid}
+            while not self.over.wait(0.02):
+                for pid in set(members(self.pid)) - limited:
+                    limited.add(pid)
+                    with suppress(ProcessLookupError):
+                        resource.prlimit(pid, resource.RLIMIT_AS, (most_memory, most_memory))
+
+        threading.Thread(target=limit, daemon=True).start()
 
     def wait(self, seconds: float = HUNG_S) -> Ended:
         with self.program.changed:
@@ -139,6 +160,7 @@ class _Process:
             self.signal(signal.SIGKILL)
             with self.program.changed:
                 self.program.changed.wait_for(lambda: self.pid in self.program.ended)
+        self.over.set()
         self.signal(signal.SIGKILL)  # what it left running
         texts = [Path(self.names[name]).read_text(errors="replace") for name in ("stdout", "stderr")]
         return Ended(self.program.ended.pop(self.pid), *texts, hung=hung)
@@ -154,10 +176,12 @@ class Inline:
         *,
         largest_file: int | None = None,
         most_memory: int | None = None,
+        small_shm: bool = False,
         **environment: str,
     ) -> Running:
         """Run a command in a folder to its end."""
         assert most_memory is None, "a limit for this process would be one for all tests"
+        assert not small_shm
         import traceback
 
         from click.testing import CliRunner
@@ -186,8 +210,20 @@ class _Done:
     def signal(self, number: int) -> None:
         raise AssertionError("it has ended")
 
+    def limit_workers(self, most_memory: int) -> None:
+        raise AssertionError("it has ended")
+
     def wait(self, seconds: float = HUNG_S) -> Ended:
         return self.ended
+
+
+def members(group: int) -> Iterator[int]:
+    """Yield the processes of a group."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError, IndexError):  # it ended meanwhile
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[2]) == group:
+                    yield int(entry.name)
 
 
 def wait_until(true: Any) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.train.errors import RecipeError
 
+MOST_BYTES = 2**20
+"""Longest recipe or grid that is read."""
 DATA = Path(__file__).resolve().parents[2] / "data"
 
 
@@ -62,9 +64,28 @@ class ShippedFiles:
         path = self.find(name_or_path)
         name = path.stem if path.parent == self.folder else str(path)
         try:
-            return name, tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RecipeError(name, [f"not valid TOML: {error}"], what=self.kind) from error
+            return name, tomllib.loads(self._text(path))
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise RecipeError(name, [f"not valid TOML: {what}"], what=self.kind) from error
+
+    def _text(self, path: Path) -> str:
+        """Return the text of a file.
+
+        Raises:
+            RecipeError: it cannot be read, is longer than any recipe, or no text.
+        """
+        problem = f"longer than {MOST_BYTES:,} bytes; expected a {self.kind}"
+        try:
+            with open(path, "rb") as file:
+                data = file.read(MOST_BYTES + 1)
+            if len(data) <= MOST_BYTES:
+                return data.decode("utf-8").replace("\r\n", "\n")
+        except UnicodeDecodeError as error:
+            problem = f"not valid TOML: {error}"
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+        raise RecipeError(str(path), [problem], what=self.kind)
 
     def catalogue(self) -> list[CatalogueEntry]:
         """Return the shipped files with their first comment lines."""
@@ -85,7 +106,7 @@ class ShippedFiles:
         Raises:
             RecipeError: no such file.
         """
-        return self.find(name_or_path).read_text(encoding="utf-8")
+        return self._text(self.find(name_or_path))
 
     def copy(self, name: str, destination: str | Path, *, overwrite: bool = False) -> Path:
         """Copy a file into a file or folder and return the new one.
@@ -99,7 +120,7 @@ class ShippedFiles:
         if target.exists() and not overwrite:
             raise RecipeError(name, [f"{target} exists; choose another name or pass --overwrite"], what=self.kind)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        target.write_text(self._text(source), encoding="utf-8")
         return target
 
 

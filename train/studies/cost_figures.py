@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.ui.html import figure, figures
 from spikebridge.pipeline.ui.style import CATEGORIES
 from spikebridge.train.statistics import mean_and_std
@@ -85,7 +86,7 @@ def _draw_points(name: str, description: str, points: Mapping[str, Point], label
                 color=CATEGORIES[colour],
                 markersize=5,
                 elinewidth=0.8,
-                label=row,
+                label=show(row),
             )
         axes.set_xlim(left=0)
         axes.set_xlabel(label)

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.ui.html import facts, figure, figures, paragraph, section, table, tags
 from spikebridge.pipeline.ui.style import CATEGORIES
 from spikebridge.train.report.format import protocol_words
@@ -158,7 +159,7 @@ def _draw_curves(content: AblationTable, rows: Mapping[str, Curve], split: str) 
         for index, (label, curve) in enumerate(rows.items()):
             colour, shift = CATEGORIES[index % len(CATEGORIES)], 1 + 0.015 * (index - (len(rows) - 1) / 2)
             amounts = [x * shift for x in curve.amounts]
-            axes.errorbar(amounts, curve.means, curve.stds, color=colour, marker="o", capsize=3, label=label)
+            axes.errorbar(amounts, curve.means, curve.stds, color=colour, marker="o", capsize=3, label=show(label))
         axes.set_xscale("log")
         ticks = sorted({x for curve in rows.values() for x in curve.amounts})
         axes.set_xticks(ticks, [f"{x:g}" for x in ticks])

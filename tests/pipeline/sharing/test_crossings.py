@@ -64,7 +64,7 @@ def answering(folder, handler, **attributes):
 
 @pytest.mark.parametrize(
     ("every", "readers", "seed"),
-    [(83, 3, 0), pytest.param(5, 0, 0, marks=pytest.mark.long)]
+    [(83, 3, 0), pytest.param(1, 0, 0, marks=pytest.mark.long)]
     + [pytest.param(0, 8, seed, marks=pytest.mark.long) for seed in range(12)],
 )
 def test_killed_at_any_operation_the_next_process_goes_on_and_leaves_nothing(

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import tomllib
@@ -305,9 +306,21 @@ def test_find_copy_and_show(tmp_path):
     RECIPES.copy("digits", copied, overwrite=True)
     text, _ = problems_of(recipes.load_recipe, "digit")
     assert "did you mean digits?" in text
-    (tmp_path / "broken.toml").write_text("[train\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"[train\n", "not valid TOML"),
+        (b"a = " + b"[" * 100_000, "not valid TOML: nested too deeply"),
+        (b"\xff\xfe", "not valid TOML: .* codec"),
+        (b" " * (2**20 + 1), "longer than 1,048,576 bytes; expected a recipe"),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path, content, expected):
+    (tmp_path / "broken.toml").write_bytes(content)
     text, _ = problems_of(recipes.load_recipe, tmp_path / "broken.toml")
-    assert "not valid TOML" in text
+    assert re.search(expected, text)
 
 
 def test_recipes_and_method_names_need_no_torch():

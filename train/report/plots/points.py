@@ -77,7 +77,7 @@ def dots(drawing: Drawing, groups: Mapping[str, tuple[Sequence[float], float, fl
     for row, ((values, mean, std), colour) in enumerate(zip(groups.values(), colours(len(groups)), strict=True)):
         axes.plot(values, [row - 0.13] * len(values), "o", mfc="none", mec=colour, markersize=5, clip_on=False)
         axes.errorbar(mean, row + 0.17, xerr=std, fmt="D", color=colour, markersize=5, capsize=3, linewidth=1.4)
-    axes.set_yticks(range(len(groups)), list(groups))
+    axes.set_yticks(range(len(groups)), [show(name) for name in groups])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
@@ -94,7 +94,8 @@ def shares(drawing: Drawing, matrix: Values, *, names: Sequence[str]) -> None:
     axes.imshow(100 * matrix, cmap=ramp, norm=span, interpolation="none")
     step = -(-K // 25)
     ticks = list(range(0, K, step))
-    short = [names[k] if len(names[k]) <= 16 else f"{names[k][:15]}…" for k in ticks]  # the margin holds no more
+    shown = [show(names[k]) for k in ticks]
+    short = [name if len(name) <= 16 else f"{name[:15]}…" for name in shown]  # the margin holds no more
     axes.set_xticks(ticks, short, rotation=90, fontsize=6)
     axes.set_yticks(ticks, short, fontsize=6)
     axes.grid(visible=False)
