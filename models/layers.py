@@ -56,6 +56,11 @@ def fire(
         x, norm = norm(x.float() if frame_type in (torch.float16, torch.bfloat16) else x, streams), None
         spikes, after = launch(x, node, None, streams=streams, pool=pool, potential=potential)
         return spikes.to(frame_type), after
+    if node.watch:
+        spikes, after = launch(x, node, norm, streams=streams, pool=False, potential=True)
+        node.work = count_work(spikes.detach(), after.detach() if node.rule.spiking and after is not None else None)
+        shown = over_frames(lambda full: F.avg_pool2d(full, 2), spikes) if pool else spikes
+        return shown, after if potential else None
     if not node.record:
         return launch(x, node, norm, streams=streams, pool=pool, potential=potential)
     # Pooled spikes have the same mean as all of them, unless some are dropped, or not spikes.
@@ -65,6 +70,23 @@ def fire(
     node.rate = spikes_or_not.mean()  # of neurons that do not spike: the share that is above 0
     node.count = x[0, 0, 0].numel()
     return (over_frames(lambda full: F.avg_pool2d(full, 2), spikes) if pool and not whole else spikes), after
+
+
+def count_work(outputs: Tensor, after: Tensor | None) -> Tensor:
+    """Count what neurons did, int64 [3]: outputs, outputs that are not 0, and updates of membrane potentials.
+
+    An update is a potential that a step leaves at another value; in the first step each counts.
+
+    Args:
+        outputs: [B,S,T,...].
+        after: their potentials after reset, of the same shape; None for neurons without.
+
+    Source: neurobench 2.3, `ActivationSparsity` and `MembraneUpdates`.
+    """
+    updates = outputs.new_zeros((), dtype=torch.int64)
+    if after is not None:
+        updates = (after[:, :, 1:] != after[:, :, :-1]).sum() + after[:, :, 0].numel()
+    return torch.stack([torch.full_like(updates, outputs.numel()), outputs.count_nonzero(), updates])
 
 
 class FrameConv2d(nn.Conv2d):

@@ -61,6 +61,8 @@ class Neuron(nn.Module):
         self.record = False
         self.rate: Tensor | None = None  # of the last pass, when `record` is set
         self.count = 0  # neurons, likewise
+        self.watch = False
+        self.work: Tensor | None = None  # of the last pass, when `watch` is set: see `models.layers.count_work`
 
     def gain(self) -> Tensor | float:
         """Return the share k of the input that a step takes in: a number, or a 0-d tensor where it is learned."""

@@ -28,6 +28,7 @@ from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.containers import npy
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.codec import GZIP, MAX_RATIO, RAW, unpack
+from spikebridge.pipeline.shards.metadata import parse_metadata, read_metadata
 from spikebridge.pipeline.shards.open_files import MOST_OPEN, OpenFiles
 from spikebridge.pipeline.shards.static_pool import STATIC_FILE, StaticImages, read_static
 from spikebridge.pipeline.shards.writer import EXTENSION, index_dtype, index_path, npy_header
@@ -149,6 +150,24 @@ class Split:
     def read_all(self) -> NDArray[Any]:
         """Read all samples [n,T,P,H,W] in their stored order."""
         return self.read(np.arange(len(self)))
+
+    def durations_us(self, positions: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
+        """Read how long the recordings of some samples last, in microseconds [len(positions)], from their metadata.
+
+        Raises:
+            ShardSetError: a shard is missing or cut, or metadata is damaged.
+        """
+        rows = np.asarray(positions, dtype=np.int64)
+        first = np.searchsorted(self.shard_of, np.arange(len(self.shards)))  # samples lie shard by shard
+        found = []
+        for row in rows.tolist():
+            path = self.shards[self.shard_of[row]]
+            end = int(self._places[0][row]) + int(self._places[1][row])
+            source = f"{path}, metadata of sample {row}"
+            with self._reading(path) as file:
+                text = read_metadata(path, file, end=end, row=row - int(first[self.shard_of[row]]), source=source)
+            found.append(parse_metadata(text, source=source)["duration_us"])
+        return np.array(found, np.int64)
 
     @contextmanager
     def _reading(self, path: Path) -> Iterator[int]:

@@ -27,6 +27,9 @@ class FakeSplit:
     def __len__(self):
         return len(self.labels)
 
+    def durations_us(self, positions):
+        return np.full(len(positions), 200_000)
+
     def read(self, positions):
         self.reads += 1
         return self.frames[np.asarray(positions, dtype=np.int64)]

@@ -5,15 +5,13 @@ Axes: N frames (samples times time steps), C channels, H, W pixels, F features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from spikebridge.train.data.frames import Frames
 
 ACCUMULATE_PJ, MULTIPLY_ACCUMULATE_PJ = 0.9, 4.6
 """Energy in picojoule of a 32-bit floating-point addition, and of a multiplication (3.7) with addition, in 45 nm.
@@ -87,12 +85,12 @@ def counting(network: nn.Module) -> Iterator[dict[str, LayerCost]]:
     def count(name: str, layer: nn.Conv2d | nn.Linear, x: Tensor) -> None:
         first = not layers or next(iter(layers)) == name
         cost = layers.setdefault(name, LayerCost())
-        cost.dense += _connections(layer, torch.ones_like(x[:1]), padded=True) * len(x)
+        cost.dense += count_connections(layer, torch.ones_like(x[:1]), padded=True) * len(x)
         quarters = x * 4
         cost.spiking &= not first and bool(((quarters == quarters.round()) & (x >= 0) & (x <= 1)).all())
         if cost.spiking:
             averaged = bool((x != x.round()).any())
-            cost.accumulates += _connections(layer, quarters if averaged else x, padded=False)
+            cost.accumulates += count_connections(layer, quarters if averaged else x, padded=False)
 
     def hook(name: str) -> object:
         return lambda layer, inputs: count(name, layer, inputs[0].detach())
@@ -109,31 +107,7 @@ def counting(network: nn.Module) -> Iterator[dict[str, LayerCost]]:
             handle.remove()
 
 
-@torch.no_grad()
-def measured_energy_nj(network: nn.Module, events: Tensor) -> float:
-    """Measure the nanojoules per recording on recordings [T,B,P,H,W] in evaluation mode; see `Cost`."""
-    training = network.training
-    network.eval()
-    try:
-        with counting(network) as layers:
-            network(None, events)
-    finally:
-        network.train(training)
-    return Cost(len(events), layers, events.shape[1]).energy_nj
-
-
-def held_out_energy_nj(
-    network: nn.Module, splits: Sequence[Frames], *, batch_size: int, device: torch.device
-) -> float | None:
-    """Measure the energy on the first batch of the first split that has recordings; None where none has."""
-    for frames in splits:
-        if len(frames):
-            events, _ = next(frames.batches(batch_size, device))
-            return measured_energy_nj(network, events)
-    return None
-
-
-def _connections(layer: nn.Conv2d | nn.Linear, x: Tensor, *, padded: bool) -> int:
+def count_connections(layer: nn.Conv2d | nn.Linear, x: Tensor, *, padded: bool) -> int:
     """Sum over the inputs [N,C,H,W] or [...,F] of value times connections; with `padded`, padding counts as inputs."""
     if isinstance(layer, nn.Linear):
         return round(float(x.sum(dtype=torch.float64)) * layer.out_features)

@@ -16,10 +16,11 @@ from spikebridge.train.errors import RunError
 from spikebridge.train.report.format import aligned, percent, points
 from spikebridge.train.report.records import load_run
 from spikebridge.train.runs.listing import ListedRun, setting_changes
+from spikebridge.train.runs.result import NEUROBENCH
 
 ONE_RUN = "One run of each proves nothing: seeds move accuracies, too."
 FIGURES = ("validation_accuracy", "test_accuracy", "last_validation_accuracy", "last_test_accuracy")
-AMOUNTS = ("best_epoch", "epochs", "steps", "parameters", "training_seconds", "energy_nj")
+AMOUNTS = ("best_epoch", "epochs", "steps", "parameters", "training_seconds", *NEUROBENCH, "energy_nj")
 DATA = ("dataset", "shard_set", "contents", "protocol", "simulated", "samples", "static_images", "classes")
 ORIGIN = ("device", "threads", "processes", "precision", "backend", "torch", "init")
 ENVIRONMENT = ("spikebridge", "commit", "modified", "python", "processor", "gpu")
@@ -114,7 +115,7 @@ def _facts(run: ListedRun) -> dict[str, Any]:
         "epochs": run.epoch,
         "dataset": run.recipe.shards.dataset if run.recipe else None,
     }
-    return {**result, **(result.get("environment") or {})}
+    return {**result, **(result.get("environment") or {}), **(result.get("neurobench") or {})}
 
 
 def _decisions(first: ListedRun, second: ListedRun) -> dict[str, int] | None:

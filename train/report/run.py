@@ -12,7 +12,7 @@ from spikebridge.train.report.analysis import Analysis
 from spikebridge.train.report.format import percent
 from spikebridge.train.report.records import RunRecord
 from spikebridge.train.report.sections.confusion import confusion, per_class
-from spikebridge.train.report.sections.cost import early_exit, spikes_and_energy
+from spikebridge.train.report.sections.cost import early_exit, neurobench, spikes_and_energy
 from spikebridge.train.report.sections.curves import curves
 from spikebridge.train.report.sections.data import data
 from spikebridge.train.report.sections.domains import domains
@@ -70,7 +70,11 @@ def run_sections(run: ReportedRun) -> str:
                 features or (first_only if analysis else because),
                 name="domains",
             ),
-            section("Spikes and energy", spikes_and_energy(analysis) if analysis else because, name="energy"),
+            section(
+                "Spikes and energy",
+                neurobench(record) + (spikes_and_energy(analysis) if analysis else because),
+                name="energy",
+            ),
             section("Data", (data(shards) if run.in_depth else first_only) if shards else because, name="data"),
             section("Settings", preformatted(record.config), name="settings"),
             section("Reproduce", reproduce(record, shards), name="reproduce"),

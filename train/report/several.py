@@ -17,7 +17,7 @@ from spikebridge.train.report.plots.epochs import bundles
 from spikebridge.train.report.plots.points import dots, over_steps
 from spikebridge.train.report.records import RunRecord, group_runs
 from spikebridge.train.report.run import ReportedRun
-from spikebridge.train.report.sections.cost import energies
+from spikebridge.train.report.sections.cost import energies, neurobench_of_groups
 from spikebridge.train.statistics import mean_and_std
 
 Figure = Literal["test_accuracy", "validation_accuracy", "last_test_accuracy"]
@@ -43,6 +43,8 @@ def comparison_sections(reported: Sequence[ReportedRun]) -> str:
     if energy:
         energy = "<h3>Spikes and energy</h3>" + energy
         energy += paragraph("Estimates; the formula stands in every run's section on spikes and energy.", note=True)
+    if costs := neurobench_of_groups(groups):
+        energy += "<h3>Cost by NeuroBench's definitions, means over runs</h3>" + costs
     tables = _table(groups) + _differences(groups) + _notes(groups) + energy
     return "\n".join(
         (

@@ -75,6 +75,35 @@ def frames_of(manifest: Mapping[str, Any]) -> FramesOfSet:
     return {"settings": dict(manifest["settings"]), "sensor_size": list(manifest.get("sensor_size", (0, 0)))}
 
 
+class NeuroBench(TypedDict):
+    """Cost by the definitions of NeuroBench, see `train.evaluation.neurobench`; operations per recording."""
+
+    version: str
+    """Of the definitions."""
+    recordings: Count
+    """That were measured."""
+    footprint: Count
+    """Bytes of parameters and buffers."""
+    connection_sparsity: Accuracy
+    """Share of weights that are 0."""
+    activation_sparsity: Accuracy
+    """Share of the neurons' outputs that are 0."""
+    effective_macs: NotNegative
+    """Multiply-accumulates of inputs and weights that are not 0, of layers whose inputs are not all -1, 0 or 1."""
+    effective_acs: NotNegative
+    """Accumulates, of the other layers."""
+    dense: NotNegative
+    """Synaptic operations, zeros included."""
+    membrane_updates: NotNegative
+    """Membrane potentials that a step changed."""
+    execution_rate: NotNegative | None
+    """Time steps per second of data, Hz; None where the recordings' durations are not known."""
+
+
+NEUROBENCH = tuple(name for name in NeuroBench.__annotations__ if name not in ("version", "recordings"))
+"""Names of the figures."""
+
+
 class RunResult(SplitScores):
     """The content of result.json; keys that runs of earlier versions lack are not required."""
 
@@ -130,6 +159,8 @@ class RunResult(SplitScores):
     training_cpu_seconds: NotRequired[NotNegative | None]
     energy_nj: NotRequired[NotNegative | None]
     """Per recording, estimated."""
+    neurobench: NotRequired[NeuroBench | None]
+    """None where nothing was held out."""
     environment: NotRequired[Environment]
     files: NotRequired[dict[str, Sha256]]
     """By name below the run folder."""

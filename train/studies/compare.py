@@ -102,7 +102,7 @@ def _repeated(values: Sequence[Any]) -> set[Any]:
 
 def _excerpt(result: Mapping[str, Any]) -> dict[str, Any]:
     names = (*FIGURES, "best_epoch", "epochs", "selection", "samples", "static_images", "training_seconds", "device")
-    return {name: result[name] for name in names}
+    return {name: result[name] for name in names} | {"neurobench": result.get("neurobench")}
 
 
 def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.report.format import aligned, csv_text, markdown, points, protocol_words, spread
 from spikebridge.train.runs.checkpoints import write_atomic, write_json
 from spikebridge.train.runs.folder import open_run, read_metrics
-from spikebridge.train.runs.result import RunResult, accuracy_of
+from spikebridge.train.runs.result import NEUROBENCH, NeuroBench, RunResult, accuracy_of
 from spikebridge.train.statistics import CONFIDENCE, Difference, difference, mean_and_std
 from spikebridge.train.studies.grids import AXES, Grid, GridDescription, Row
 
@@ -51,6 +51,7 @@ class RunLine(TestAccuracy):
     """In training."""
     energy_nj: float | None
     """Per recording, estimated."""
+    neurobench: NeuroBench | None
 
 
 class Accuracies(TypedDict):
@@ -85,6 +86,8 @@ class TableLine(Accuracies):
     training_cpu_seconds_mean: float | None
     samples_per_second_mean: float | None
     energy_nj_mean: float | None
+    neurobench_mean: dict[str, float | None]
+    """By the names of `NEUROBENCH`; empty where no run has them."""
 
 
 class Tuning(TypedDict):
@@ -207,6 +210,7 @@ def _row(
         "training_cpu_seconds_mean": mean_and_std([run["training_cpu_seconds"] for run in runs])[0],
         "samples_per_second_mean": mean_and_std([run["samples_per_second"] for run in runs])[0],
         "energy_nj_mean": mean_and_std([run["energy_nj"] for run in runs])[0],
+        "neurobench_mean": _neurobench_means(runs),
     }
 
 
@@ -243,7 +247,13 @@ def _run_line(entry: Entry, result: RunResult, *, tested: bool) -> RunLine:
         "training_cpu_seconds": result.get("training_cpu_seconds"),
         "samples_per_second": _speed(entry.path),
         "energy_nj": result.get("energy_nj"),
+        "neurobench": result.get("neurobench"),
     }
+
+
+def _neurobench_means(runs: Sequence[RunLine]) -> dict[str, float | None]:
+    known = [dict(figures) for run in runs if (figures := run["neurobench"])]
+    return {name: mean_and_std([one[name] for one in known])[0] for name in NEUROBENCH} if known else {}  # type: ignore[misc]
 
 
 def _speed(run: Path) -> float | None:
@@ -263,6 +273,7 @@ def _flat(line: TableLine) -> dict[str, Any]:
     """Return the numbers and texts of a line; a difference becomes four columns."""
     flat = {name: value for name, value in line.items() if not isinstance(value, dict | list)}
     flat["switches"] = words(line["switches"])
+    flat |= {f"{name}_mean": value for name, value in line["neurobench_mean"].items()}
     for split in ("validation", "test"):
         if gain := difference_of(line, split):
             flat |= {f"{split}_difference_{name}": value for name, value in gain.items() if name in DIFFERENCE_COLUMNS}

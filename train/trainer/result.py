@@ -14,7 +14,7 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.data.frames import Frames
-from spikebridge.train.evaluation.energy import held_out_energy_nj
+from spikebridge.train.evaluation.held_out import held_out_cost
 from spikebridge.train.evaluation.score import Scores, same_threads, split_scores
 from spikebridge.train.networks.precision import tf32
 from spikebridge.train.runs import checkpoints
@@ -109,6 +109,14 @@ def build_result(
         RunError: the predictions cannot be written.
     """
     test = best["test"]
+    energy_nj, neurobench = held_out_cost(
+        network,
+        shards,
+        frames,
+        [name for name in ("test", "validation") if tested or name != "test"],
+        batch_size=evaluation_batch(recipe.train),
+        device=device,
+    )
     if test is not None:
         run.write_predictions(shards.split("test").keys, test.labels, test.logits, shards.classes)
     return {
@@ -144,12 +152,8 @@ def build_result(
         "environment": describe_environment(device),
         "training_seconds": state.seconds,
         "training_cpu_seconds": state.cpu_seconds,
-        "energy_nj": held_out_energy_nj(
-            network,
-            [frames[name] for name in ("test", "validation") if tested or name != "test"],
-            batch_size=evaluation_batch(recipe.train),
-            device=device,
-        ),
+        "energy_nj": energy_nj,
+        "neurobench": neurobench,
     }
 
 

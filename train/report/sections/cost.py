@@ -11,6 +11,8 @@ from spikebridge.train.report.format import mean_text
 from spikebridge.train.report.plots.drawing import Drawing
 from spikebridge.train.report.plots.points import over_steps
 from spikebridge.train.report.records import RunRecord
+from spikebridge.train.runs.result import NEUROBENCH, NeuroBench
+from spikebridge.train.statistics import mean_and_std
 
 FORMULA = (
     f"Energy = {ACCUMULATE_PJ} pJ × accumulations + {MULTIPLY_ACCUMULATE_PJ} pJ × multiply-accumulations: a 32-bit "
@@ -24,6 +26,17 @@ FORMULA = (
 )
 
 
+MEANINGS = {
+    "footprint": "bytes of parameters and buffers",
+    "connection_sparsity": "share of weights that are 0",
+    "activation_sparsity": "share of the neurons' outputs that are 0",
+    "effective_macs": "multiply-accumulates per recording, zeros left out",
+    "effective_acs": "accumulates per recording, zeros left out",
+    "dense": "synaptic operations per recording, zeros included",
+    "membrane_updates": "membrane potentials changed per recording",
+    "execution_rate": "time steps per second of data, Hz",
+}
+"""Of the figures of NeuroBench, with their units."""
 FIRING = ("neurons of", "neurons", "spikes per neuron and step", "spikes")
 
 
@@ -88,6 +101,47 @@ def spikes_and_energy(analysis: Analysis) -> str:
         + table(("layer", "accumulate", "multiply", f"ANN, {cost.steps} frames", "µJ"), operations)
         + paragraph(f"Means over {recordings_text(analysis)}. {FORMULA}", note=True)
     )
+
+
+def neurobench(record: RunRecord) -> str:
+    """Return the figures of NeuroBench in result.json, and the energy estimate; empty for a run without."""
+    figures, energy = record.result.get("neurobench"), record.result.get("energy_nj")
+    if figures is None:
+        return ""
+    rows = [(name, figure_text(figures, name), MEANINGS[name]) for name in NEUROBENCH]
+    if energy is not None:
+        rows.append(("energy, derived", f"{micro(energy)} µJ", "estimate per recording, by the formula below"))
+    text = (
+        f"Names and definitions of NeuroBench {figures['version']}, counted over {figures['recordings']:,} recordings. "
+        "Operations count as accumulates where all inputs of a layer are -1, 0 or 1; behind a 2×2 average they are "
+        f"not. {FORMULA}"
+    )
+    return table(("", "", "what it is"), rows) + paragraph(text, note=True)
+
+
+def figure_text(figures: NeuroBench | dict[str, float | None], name: str) -> str:
+    """Format a figure of NeuroBench: shares with four digits, counts in full, a dash for none."""
+    value = dict(figures).get(name)
+    if not isinstance(value, int | float):
+        return "–"
+    return (
+        f"{value:.4f}"
+        if name.endswith("sparsity")
+        else f"{value:,.1f}"
+        if name == "execution_rate"
+        else f"{value:,.0f}"
+    )
+
+
+def neurobench_of_groups(groups: Mapping[str, Sequence[RunRecord]]) -> str:
+    """Return a table of NeuroBench's figures of groups of runs, their means; empty where no run has any."""
+    rows = []
+    for name, runs in groups.items():
+        known = [figures for run in runs if (figures := run.result.get("neurobench"))]
+        means = {one: mean_and_std([dict(figures)[one] for figures in known])[0] for one in NEUROBENCH}  # type: ignore[misc]
+        if known:
+            rows.append((name, str(len(known)), *(figure_text(means, one) for one in NEUROBENCH)))
+    return table(("method", "runs", *NEUROBENCH), rows) if rows else ""
 
 
 def energies(groups: Mapping[str, Sequence[Analysis]]) -> str:
