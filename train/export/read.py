@@ -18,10 +18,11 @@ from spikebridge.models import ModelError, TransferNetwork, TransferOutput
 from spikebridge.pipeline.base.foreign_json import Range, check_json, parse_json
 from spikebridge.pipeline.base.installation import command, install_command
 from spikebridge.train.errors import ExportError
-from spikebridge.train.export.write import DESCRIPTION, SCHEMA
+from spikebridge.train.export.write import DESCRIPTION, SCHEMA, SUM, hash_members
 from spikebridge.train.networks.build import load_network
 from spikebridge.train.runs.checkpoints import read_weights
 from spikebridge.train.runs.result import Accuracy, Threads
+from spikebridge.train.runs.sums import SEAL, require_digest
 
 MAX_DESCRIPTION = 2**24
 """Bytes that a description may have."""
@@ -135,6 +136,8 @@ def _open_nir(path: Path, device: torch.device, trust: bool) -> Opened:
         raise ExportError(str(error)) from error
     try:
         described = _described(path, graph.metadata.get(DESCRIPTION))
+        if (digest := described.pop(SEAL, None)) is not None:
+            require_digest(path, path.read_bytes(), digest)
         if "time_step_seconds" not in described:
             raise ExportError("the description inside names no time step; export the run again")
         program = NIRProgram(graph, time_step=described["time_step_seconds"], device=device)
@@ -155,6 +158,11 @@ def _open_program(path: Path, device: torch.device, trust: bool) -> Opened:
             if not names or archive.getinfo(names[0]).file_size > MAX_DESCRIPTION:
                 raise ExportError(f"{path}: no description inside; expected a file of `{command('export')}`")
             described = _described(path, archive.read(names[0]))
+            sums = [archive.read(name).decode("ascii") for name in archive.namelist() if name.endswith(f"/{SUM}")]
+        if sums and sums != [hash_members(path)]:
+            raise ExportError(
+                f"{path}: damaged; its content has another SHA-256 than it carries. Export the run again."
+            )
         program = torch.export.load(io.BytesIO(path.read_bytes()))
         if device.type != "cpu":
             from torch.export.passes import move_to_device_pass

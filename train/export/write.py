@@ -8,12 +8,14 @@ Axes: T time, B batch, P polarity, H, W, K classes.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +31,16 @@ from spikebridge.train.networks.build import encode_network, load_network
 from spikebridge.train.runs.checkpoints import write_atomic
 from spikebridge.train.runs.folder import open_run
 from spikebridge.train.runs.result import RunResult
+from spikebridge.train.runs.sums import BLANK, SEAL, seal_file
 
 SCHEMA = 1
 """Version of the description inside an exported file."""
 DESCRIPTION = "spikebridge"
 """Key of the description in the metadata of NIR and safetensors; in a torch.export program the file NAME.json."""
+SUM = "self_sha256"
+"""Member of a torch.export program with the sum of the others."""
+UNSUMMED = (f"/{SUM}", "/.data/serialization_id")
+"""Members without part in the sum: itself, and torch's number for the names of all."""
 TRACED_BATCH = 2
 """Samples of the batch that a program is traced with; it runs with any number."""
 ENDINGS = {"nir": "nir", "torch": "pt2", "safetensors": "safetensors"}
@@ -134,7 +141,8 @@ def _nir(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes, tu
     described |= {"time_step_seconds": TIME_STEP, "notes": notes}
     # Beside the description, what a reader without JSON wants first.
     plain = {"dt": TIME_STEP, "time_steps": network.settings.time_steps}
-    return nir_file(graph, {DESCRIPTION: json.dumps(described), **plain}), notes
+    text = json.dumps({**described, SEAL: BLANK})
+    return seal_file(nir_file(graph, {DESCRIPTION: text, **plain})), notes
 
 
 class EventPath(nn.Module):
@@ -161,16 +169,32 @@ def _program(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes
             node.meta.pop(trace, None)
     notes = ("plain torch operations, unrolled over the time steps; any batch size",)
     described |= {"notes": notes, "torch": str(torch.__version__)}
-    file = io.BytesIO()
-    torch.export.save(program, file, extra_files={f"{DESCRIPTION}.json": json.dumps(described)})
+    text = json.dumps(described)
+    sums: dict[str, str] = {}
+    for _ in range(2):  # the second file holds the sum of the first one's other members, which are the same
+        file = io.BytesIO()
+        torch.export.save(program, file, extra_files={f"{DESCRIPTION}.json": text, **sums})
+        sums = {SUM: hash_members(file)}
     return file.getvalue(), notes
+
+
+def hash_members(file: str | Path | IO[bytes]) -> str:
+    """Return the SHA-256 of names and contents of a program's members, but for `UNSUMMED`."""
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(file) as archive:
+        for name in sorted(archive.namelist()):
+            if not name.endswith(UNSUMMED):
+                content = archive.read(name)
+                digest.update(f"{name}\n{len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _safetensors(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
     notes = ("all parameters and buffers, those of the static stream included; the network is built from `network`",)
     described |= {"notes": notes}
-    text = {"format": "pt", DESCRIPTION: json.dumps(described)}
-    return encode_network(network, epoch=described["epoch"], shard_set=described["shard_set"], **text), notes
+    text = {"format": "pt", DESCRIPTION: json.dumps(described), SEAL: BLANK}
+    content = encode_network(network, epoch=described["epoch"], shard_set=described["shard_set"], **text)
+    return seal_file(content), notes
 
 
 WRITERS: dict[str, Callable[[TransferNetwork, dict[str, Any]], tuple[bytes, tuple[str, ...]]]] = {

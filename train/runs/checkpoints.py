@@ -24,7 +24,7 @@ from spikebridge.pipeline.base import foreign_json
 from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.train.errors import RunError
 from spikebridge.train.runs.state import StoredState
-from spikebridge.train.runs.sums import encode_json, require_seal, seal
+from spikebridge.train.runs.sums import SEAL, encode_json, require_digest, require_seal, seal
 
 STATE_FILE, BEFORE_FILE = "state.json", "before.json"
 SCHEMA, WITHOUT_SUMS = 3, 2
@@ -95,14 +95,18 @@ def encode_weights(tensors: dict[str, Tensor], description: dict[str, str]) -> b
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors (on the CPU) and description of a weights file.
+    """Read tensors (on the CPU) and description of a weights file, and compare the sum of one that carries it.
 
     Raises:
         RunError: missing, damaged, or another format.
     """
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            description = dict(file.metadata() or {})
+        if (digest := description.pop(SEAL, None)) is not None:
+            require_digest(path, path.read_bytes(), digest)
+        return tensors, description
     except (OSError, safetensors.SafetensorError) as error:
         raise RunError(f"{path}: cannot be read as safetensors ({error}); train the run again") from error
 

@@ -2,13 +2,15 @@
 
 The two files of JSON that say what a run is, `checkpoint/state.json` and `result.json`, name the SHA-256 of every other
 file that counts (`files`), and carry one of their own: `self_sha256` is that of the file's bytes with 64 zeros in place
-of its digits. Runs of earlier schemas carry none, and nothing of theirs is compared.
+of its digits. Runs of earlier schemas carry none, and nothing of theirs is compared. Exported files carry theirs in the
+same manner, see `seal_file`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,9 +48,24 @@ def require_seal(path: Path, content: bytes, value: Mapping[str, Any], *, schema
     digest, version = value.get(SEAL), value.get("schema", 1)
     if digest is None and isinstance(version, int) and version < schema:
         return
+    require_digest(path, content, digest)
+
+
+def require_digest(path: Path, content: bytes, digest: Any) -> None:
+    """Refuse a file whose bytes do not have the SHA-256 that stands in them, with zeros in its place.
+
+    Raises:
+        RunError: they have another.
+    """
     blank = content.replace(str(digest).encode(), BLANK.encode())
     if len(str(digest)) != len(BLANK) or hashlib.sha256(blank).hexdigest() != digest:
         raise RunError(f"{path}: damaged; its content has another SHA-256 than it carries")
+
+
+def seal_file(content: bytes) -> bytes:
+    """Return the content of a file with its SHA-256 in the place of the zeros behind `self_sha256`, of any format."""
+    (place,) = re.finditer(rb"%s\W{1,8}(%s)" % (SEAL.encode(), BLANK.encode()), content)
+    return content[: place.start(1)] + hashlib.sha256(content).hexdigest().encode() + content[place.end(1) :]
 
 
 def require_file(path: Path, expected: str) -> None:
