@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,8 +33,11 @@ from spikebridge.pipeline.inspection.views import (
     view_sample,
 )
 from spikebridge.pipeline.readers import get_reader
-from spikebridge.pipeline.shards.manifest import MANIFEST, WORK_FOLDER
+from spikebridge.pipeline.shards.manifest import MANIFEST, SPLITS, WORK_FOLDER
 from spikebridge.pipeline.shards.reader import ShardSet
+
+PART_OF_SET = re.compile(rf"events-({'|'.join(SPLITS)})-\d{{5}}\.(tar|h5|idx\.npy)")
+"""Name of a file that only a shard set has."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def inspect_path(
     """
     if path.is_file():
         return _inspect_one(view_file(path, time_bins=time_bins, table=TableOptions(**options)))
-    if (path / MANIFEST).exists() or (path / WORK_FOLDER).exists():
+    if is_shard_set(path):
         shards = ShardSet(path)
         if sample is not None:
             return _inspect_one(view_sample(shards, sample))
@@ -102,6 +107,13 @@ def inspect_path(
     words = ["--dataset", dataset] if dataset else []
     words += ["--static", str(static)] if static else []
     return _inspect_set(raw, path, words, partial(sheets.make_raw_sheet, reader, listing, raw, only=only), view_by_name)
+
+
+def is_shard_set(path: Path) -> bool:
+    """Return whether a folder is a shard set, or a part of one: without its manifest it is no raw data set either."""
+    if (path / MANIFEST).exists() or (path / WORK_FOLDER).exists():
+        return True
+    return path.is_dir() and any(PART_OF_SET.fullmatch(name) for name in os.listdir(path))
 
 
 def _inspect_one(view: RecordingView) -> Inspection:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -316,3 +317,12 @@ def test_a_long_recording_looks_like_one_in_memory():
         views.append(RecordingView(facts, frames, recording, None, "", {}))
     np.testing.assert_array_equal(views[0].frames, views[1].frames)
     assert draw_plots(views[0]) == draw_plots(views[1])
+
+
+@pytest.mark.parametrize("kept", ["events-test-00000.idx.npy", "events-train-00000.tar"])
+def test_a_part_of_a_shard_set_is_no_raw_data_set(shard_set, tmp_path, kept):
+    """As while a set is copied or replaced: its manifest is not there yet."""
+    (tmp_path / "set").mkdir()
+    shutil.copy(shard_set() / kept, tmp_path / "set")
+    with pytest.raises(ShardSetError, match=r"no manifest\.json"):
+        inspect(tmp_path / "set")
