@@ -27,9 +27,10 @@ PACKAGES = {
         readers     : base containers datasets events formats images
         interop     : datasets events formats readers shards
         inspection  : base containers datasets events formats readers shards ui
-        preprocess  : base checks datasets events formats images readers shards
+        cards       : base datasets readers shards
+        preprocess  : base cards checks datasets events formats images readers shards
         prediction  : base datasets formats preprocess readers shards
-        derive      : base checks datasets preprocess shards
+        derive      : base cards checks datasets preprocess shards
         verbs       : base checks datasets derive inspection preprocess readers shards sharing simulation ui
     """,
     "train": """

@@ -3,7 +3,8 @@
 Four parts: every byte against the manifest; every index, sample and image against each other; the static images of
 held-out recordings against the static pool, by key, by the hash of the full-size pixels, and by the stored pixels; and
 the groups (subjects, source videos, sessions), none of which may lie in two splits.
-Not covered: `environment.json`, which is outside the set's identity and names the tools that made it; only its form is.
+Not covered: `environment.json` and `croissant.json`, which are outside the set's identity: the tools that made it, and
+a rendering of its manifest. Of them, only the form is checked, and that the latter names the set.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from spikebridge.pipeline.base.errors import PipelineError, ShardSetError
 from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, HashedFile, sha256_file
@@ -97,6 +99,9 @@ def verify(path: Path, *, progress: Progress = no_progress) -> Verification:
     if os.path.lexists(path / manifests.ENVIRONMENT):
         report.unchecked.append(manifests.ENVIRONMENT)
         report.problems += _check_environment(path / manifests.ENVIRONMENT)
+    if os.path.lexists(path / manifests.CROISSANT):
+        report.unchecked.append(manifests.CROISSANT)
+        report.problems += _check_croissant(path / manifests.CROISSANT, shards.id)
     if static_content is None:
         return report  # what lies in damaged files says nothing
     try:
@@ -179,6 +184,18 @@ def _check_environment(path: Path) -> list[str]:
     return []
 
 
+def _check_croissant(path: Path, set_id: str) -> list[str]:
+    """Check that a file describes this set; what it says of it, another version may word otherwise."""
+    if path.is_symlink() or not path.is_file():
+        return [f"{path.name}: no plain file"]
+    expected = "It describes this set to catalogues; delete it, or copy the set again."
+    try:
+        found = read_json(path, dict[str, Any], error=ShardSetError, remedy=expected)
+    except ShardSetError as error:
+        return [str(error).removeprefix(f"{path.parent}/")]
+    return [] if found.get("identifier") == set_id else [f"{path.name}: describes another set. {expected}"]
+
+
 def _check_presence(path: Path, entry: FileEntry) -> str:
     file = path / entry["name"]
     if file.is_symlink() or not file.is_file():
@@ -218,7 +235,7 @@ def _check_listing(path: Path, entries: list[FileEntry]) -> list[str]:
     """Compare the folder and SHA256SUMS with the manifest."""
     problems = []
     known = {entry["name"] for entry in entries}
-    known |= {manifests.MANIFEST, manifests.CHECKSUMS, manifests.ENVIRONMENT, PARTIAL}
+    known |= {manifests.MANIFEST, manifests.CHECKSUMS, *manifests.OUTSIDE, PARTIAL}
     for name in sorted({entry.name for entry in path.iterdir()} - known):
         cut = name.endswith(PARTIAL_SUFFIX) or name == PULL
         problems.append(f"{name}: " + ("of an interrupted pull; run it again" if cut else "not part of the shard set"))

@@ -11,10 +11,10 @@ import numpy as np
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.progress import Progress, no_progress
+from spikebridge.pipeline.cards.card import JOIN
 from spikebridge.pipeline.derive.join import join
 from spikebridge.pipeline.derive.sources import open_source, read_source
 from spikebridge.pipeline.derive.write import Plan, derive
-from spikebridge.pipeline.preprocess.card import JOIN
 from spikebridge.pipeline.preprocess.output import ConversionResult
 from spikebridge.pipeline.preprocess.reformat import settings_of
 from spikebridge.pipeline.shards.reader import ShardSet

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import ShardSetError
+from spikebridge.pipeline.cards.card import JOIN
 from spikebridge.pipeline.checks.leaks import Recordings, StaticContent, find_leaks, forbidden_leaks
 from spikebridge.pipeline.datasets.pairs import Recording, StaticImage, make_key_part
 from spikebridge.pipeline.datasets.splits import assign_image_roles
 from spikebridge.pipeline.derive.sources import JoinedImages, Source
-from spikebridge.pipeline.preprocess.card import JOIN
 from spikebridge.pipeline.shards.manifest import SPLITS
 from spikebridge.pipeline.shards.static_pool import DUPLICATE, POOL, StaticImages
 

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.files import FileEntry, file_entry, replacing, write_bytes
 from spikebridge.pipeline.base.progress import Progress
+from spikebridge.pipeline.cards.card import dataset_facts
 from spikebridge.pipeline.datasets.splits import rank
 from spikebridge.pipeline.derive.join import Joined
-from spikebridge.pipeline.preprocess.card import dataset_facts
 from spikebridge.pipeline.preprocess.complete import describe_environment, describe_static, seal_set
 from spikebridge.pipeline.preprocess.output import (
     ConversionResult,

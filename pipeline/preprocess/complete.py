@@ -13,9 +13,10 @@ import numpy as np
 from spikebridge.pipeline.base.errors import PipelineError
 from spikebridge.pipeline.base.files import FileEntry, file_entry, replacing, write_bytes
 from spikebridge.pipeline.base.installation import find_version
+from spikebridge.pipeline.cards.card import dataset_card
+from spikebridge.pipeline.cards.croissant import describe_set
 from spikebridge.pipeline.datasets.pairs import DatasetCard
 from spikebridge.pipeline.formats.bin40 import OVERFLOW_US
-from spikebridge.pipeline.preprocess.card import dataset_card
 from spikebridge.pipeline.preprocess.prepare import Conversion
 from spikebridge.pipeline.preprocess.remarks import Remarks, list_warnings, notes_of_recordings
 from spikebridge.pipeline.preprocess.tasks import Job, Reject, TaskResult
@@ -82,7 +83,7 @@ def describe_environment() -> bytes:
 def seal_set(
     out: Path, content: Content, files: Sequence[FileEntry], facts: DatasetCard, *, environment: bytes | None
 ) -> Manifest:
-    """Write card, checksums, environment.json (unless it is None), and the manifest that makes the set complete.
+    """Write cards, checksums, environment.json (unless it is None), and the manifest that makes the set complete.
 
     `files` are all others of the set.
     """
@@ -92,6 +93,7 @@ def seal_set(
     if environment is not None:
         write_bytes(out / manifests.ENVIRONMENT, environment)
     manifest = manifests.seal(content)
+    write_bytes(out / manifests.CROISSANT, manifests.dump(describe_set(manifest, facts)))
     manifests.write(out, manifest)
     return manifest
 

@@ -22,8 +22,8 @@ from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import FileEntry, HashedFile, replacing, sha256_file
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.progress import Progress, no_progress
+from spikebridge.pipeline.cards.card import dataset_facts
 from spikebridge.pipeline.checks.samples import Layout, check_rows, index_groups, walk_hdf5, walk_tar
-from spikebridge.pipeline.preprocess.card import dataset_facts
 from spikebridge.pipeline.preprocess.complete import seal_set
 from spikebridge.pipeline.preprocess.output import ConversionResult, claim, find_existing, lock, make_work_folder
 from spikebridge.pipeline.preprocess.tasks import TaskResult, hash_conversion

@@ -33,6 +33,8 @@ from spikebridge.pipeline.shards.reader import PARTIAL, PULL, ShardSet
 from spikebridge.pipeline.sharing.locations import CURRENT, READ_ONLY, RemoteFolder, is_page, open_folder, reaching
 from spikebridge.pipeline.sharing.transfer import OnBytes, fetch
 
+BESIDE = (manifests.CHECKSUMS, *manifests.OUTSIDE, manifests.MANIFEST)
+"""Files of a set that its manifest does not list, in the order in which they are published."""
 MAX_TRANSFERS = 4
 """Files on their way at a time."""
 
@@ -235,7 +237,7 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
         if sha256_file(path) != entry["sha256"]:
             raise ShardSetError(f"{path}: changed or damaged. Run `{command('verify', shards.path)}`.")
     # Read now: what somebody deletes meanwhile must not be missing from a set that is pointed to.
-    beside = {name: shards.path / name for name in (manifests.CHECKSUMS, manifests.ENVIRONMENT, manifests.MANIFEST)}
+    beside = {name: shards.path / name for name in BESIDE}
     others = {name: path.read_bytes() for name, path in beside.items() if name == manifests.MANIFEST or path.is_file()}
     sums = checksums(shards.manifest["files"]).encode()
     if others.get(manifests.CHECKSUMS, sums) != sums:

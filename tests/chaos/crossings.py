@@ -153,8 +153,8 @@ class Verb:
 
 SET = ("preprocess", "--recipe", "recipe.toml", "--events", "raw", "--static", "raw", "--out", "made", "--workers", "1")
 TRAIN = ("--recipe", "recipe.toml", "--checkpoint-every", "4", "--run")
-ENVIRONMENT = "environment.json"
-"""No part of a set; taken along where it is there, as it is."""
+OUTSIDE = ("environment.json", "croissant.json")
+"""No part of a set; taken along where they are there, as they are."""
 UNFINISHED = ".partial"
 """Ending of what a dead publisher left on a server without locks, where it stays for a day."""
 MORE = ("--set", "epochs=12")
@@ -162,16 +162,16 @@ VERBS = {
     "preprocess": Verb(SET, ("raw",), tree("made"), checked=False, makes="made"),
     "preprocess-workers": Verb((*SET[:-1], "2"), ("raw",), tree("made"), checked=False, makes="made"),
     "preprocess-hdf5": Verb((*SET, "--format", "hdf5"), ("raw",), tree("made"), checked=False),
-    "convert": Verb(("convert", "shards", "--out", "made", "--codec", "gzip"), ("shards",), tree("made", ENVIRONMENT)),
+    "convert": Verb(("convert", "shards", "--out", "made", "--codec", "gzip"), ("shards",), tree("made", *OUTSIDE)),
     "verify": Verb(("verify", "shards", "--json"), ("shards",), answered),
     "inspect": Verb(("inspect", "shards", "--json"), ("shards",), answered),
     "diff": Verb(("diff", "shards", "same", "--json"), ("shards", "same"), answered),
-    "push": Verb(("push", "shards", "made"), ("shards",), tree("made", ENVIRONMENT)),
+    "push": Verb(("push", "shards", "made"), ("shards",), tree("made", *OUTSIDE)),
     "pull": Verb(("pull", "published", "made"), ("published",), tree("made"), makes="made"),
     "pull-http": Verb(("pull", "URL", "made"), (), tree("made"), serves="published"),
     "pull-https": Verb(("pull", "URL", "made"), (), tree("made"), serves="published", by="https"),
     "push-sftp": Verb(
-        ("push", "shards", "URL"), ("shards",), tree("made", ENVIRONMENT, UNFINISHED), serves="made", by="sftp"
+        ("push", "shards", "URL"), ("shards",), tree("made", *OUTSIDE, UNFINISHED), serves="made", by="sftp"
     ),
     "pull-sftp": Verb(
         ("pull", "URL", "made"), ("published",), tree("made"), makes="made", serves="published", by="sftp"

@@ -18,6 +18,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from spikebridge.pipeline.shards.manifest import OUTSIDE
+
 DIED = 9
 OPERATIONS = {
     "open",
@@ -70,7 +72,7 @@ def content(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in paths
-        if path.name != "environment.json" and path.parent.name != "seen"
+        if path.name not in OUTSIDE and path.parent.name != "seen"
     }
 
 

@@ -50,7 +50,7 @@ def flipped(folder, seed, flips):
     """Flip a random bit of a random file at a time; yields the file and the bit, and puts the file right again."""
     rng = np.random.default_rng(seed)
     names = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size]
-    names = [path for path in names if path.name != manifests.ENVIRONMENT]  # which `verify` names as unchecked
+    names = [path for path in names if path.name not in manifests.OUTSIDE]  # which `verify` names as unchecked
     for number in range(flips):
         path = names[number % len(names)] if number < len(names) else names[rng.integers(len(names))]
         good = path.read_bytes()

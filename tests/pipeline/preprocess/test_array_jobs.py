@@ -20,6 +20,7 @@ from spikebridge.pipeline.preprocess.array_jobs import Sources, convert_share, f
 from spikebridge.pipeline.preprocess.output import lock
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.run import convert
+from spikebridge.pipeline.shards.manifest import OUTSIDE
 from spikebridge.pipeline.shards.settings import ConversionSettings
 
 SMALL = ConversionSettings(dataset="digits", time_bins=4, size=12, samples_per_shard=4)
@@ -28,7 +29,7 @@ OPTIONS = ["--time-bins", "4", "--size", "12", "--samples-per-shard", "4", "--wo
 
 def contents(folder):
     """Bytes of every file that is part of the set."""
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name != "environment.json"}
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name not in OUTSIDE}
 
 
 def command(raw, out, *options):

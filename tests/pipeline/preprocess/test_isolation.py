@@ -22,6 +22,7 @@ from spikebridge.pipeline.preprocess.plan import plan_static
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.run import convert, make_job, run_tasks
 from spikebridge.pipeline.preprocess.tasks import TaskResult
+from spikebridge.pipeline.shards.manifest import OUTSIDE
 from spikebridge.pipeline.shards.settings import ConversionSettings
 
 SMALL = ConversionSettings(dataset="digits", time_bins=4, size=12, samples_per_shard=4)
@@ -30,7 +31,7 @@ DEADLY, SLOW = "00007.bin", "00001.bin"  # in different shards, the deadly one i
 
 def contents(folder):
     """Bytes of every file that is part of the set."""
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name != "environment.json"}
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name not in OUTSIDE}
 
 
 def preprocess(raw, out, *options, env):

@@ -160,9 +160,10 @@ def test_naming_a_part_hides_no_damaged_shard(folder):
 
 def test_what_no_hash_covers_is_named(folder):
     found = verify(folder)
-    assert found.unchecked == ["environment.json"]
+    assert found.unchecked == ["environment.json", "croissant.json"]
     assert "not checked: environment.json" in CliRunner().invoke(main, ["verify", str(folder)]).stdout
-    (folder / manifests.ENVIRONMENT).unlink()  # as in the cache
+    for name in manifests.OUTSIDE:  # as in the cache
+        (folder / name).unlink()
     assert verify(folder).unchecked == []
 
 
@@ -177,3 +178,12 @@ def test_a_link_in_place_of_the_versions_is_a_problem(folder):
     (folder / manifests.ENVIRONMENT).unlink()
     (folder / manifests.ENVIRONMENT).symlink_to("/etc/hostname")
     assert any(problem.startswith("environment.json:") for problem in verify(folder).problems)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"identifier": "another"}'])
+def test_what_describes_another_set_is_a_problem(folder, text):
+    (folder / manifests.CROISSANT).write_text(text)
+    assert any(problem.startswith("croissant.json:") for problem in verify(folder).problems)
+    (folder / manifests.CROISSANT).unlink()
+    (folder / manifests.CROISSANT).symlink_to("/etc/hostname")
+    assert verify(folder).problems == ["croissant.json: no plain file"]

@@ -11,6 +11,7 @@ from servers import serving
 
 from spikebridge.cli import main
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
+from spikebridge.pipeline.shards.manifest import OUTSIDE
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.sharing.cache import cache_bytes, open_published
 from spikebridge.pipeline.sharing.open import open_set
@@ -48,9 +49,7 @@ def test_an_open_address_is_the_set(shard_set, cache, published, tmp_path):
         for name in ("train", "validation", "test"):
             assert (shards.split(name).read_all() == whole.split(name).read_all()).all()
         assert (shards.static_pool().images == whole.static_pool().images).all()
-    assert {p.name for p in (cache / whole.id).iterdir()} >= {p.name for p in whole.path.iterdir()} - {
-        "environment.json"
-    }
+    assert {p.name for p in (cache / whole.id).iterdir()} >= {p.name for p in whole.path.iterdir()} - {*OUTSIDE}
 
 
 def test_offline_the_cache_serves_what_the_address_held(cache, published, tmp_path, caplog):

@@ -19,6 +19,7 @@ from servers import Files
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.checks.verify import verify
+from spikebridge.pipeline.shards.manifest import OUTSIDE
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.sharing import publish
 from spikebridge.pipeline.sharing.open import open_set
@@ -43,7 +44,7 @@ def published(shards, tmp_path_factory):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name != "environment.json"}
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name not in OUTSIDE}
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from sshfs import SSHFileSystem
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.checks.verify import verify
+from spikebridge.pipeline.shards.manifest import OUTSIDE
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.sharing import publish as sharing
 from spikebridge.pipeline.sharing.locations import is_address, masked, open_folder
@@ -30,7 +31,7 @@ from spikebridge.pipeline.sharing.publish import CURRENT, find_set, pull, push
 
 def contents(folder):
     """Bytes of every file but the one that no hash covers."""
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name != "environment.json"}
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name not in OUTSIDE}
 
 
 @pytest.fixture(autouse=True)

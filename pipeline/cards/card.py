@@ -84,6 +84,18 @@ Please cite: {card.citation}
 """
 
 
+def split_by_shards(content: Content) -> str:
+    """Return how the stock WebDataset reader shares the splits among workers; empty where there are no tars."""
+    shards = {name: sum(e["name"].startswith(f"events-{name}-") for e in content["files"]) // 2 for name in SPLITS}
+    if content["settings"]["format"] != "webdataset":
+        return ""
+    counts = ", ".join(f"{count:,} {name}" for name, count in shards.items())
+    return (
+        f"Tars: {counts}; the stock WebDataset reader shares a split among as many workers, or more with "
+        "empty_check=False."
+    )
+
+
 def dataset_facts(dataset: str) -> DatasetCard:
     """Return the facts of a data set by name, or those of several, whose names are joined by `JOIN`, together.
 

@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from spikebridge.pipeline.preprocess.card import dataset_card, size_category
+from spikebridge.pipeline.cards.card import dataset_card, size_category
 from spikebridge.pipeline.readers import list_readers
 from spikebridge.pipeline.shards.reader import ShardSet
 
