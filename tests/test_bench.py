@@ -48,7 +48,7 @@ def test_small_benchmark_runs(script, rows, tmp_path):
 
 def test_the_gpu_benchmark_says_that_there_is_no_gpu():
     command = [sys.executable, ROOT / "tests" / "bench" / "bench_gpu.py"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_forked(command, capture_output=True)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == "bench-gpu needs a CUDA device that torch can use, and this machine has none.\n"

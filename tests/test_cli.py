@@ -219,7 +219,14 @@ def test_evaluate_reproduces_the_result(trained, shards):
     assert again["samples"] == 30
 
 
-@pytest.mark.parametrize("name", ["digits.nir", "digits.pt2", "digits.safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "digits.nir",
+        pytest.param("digits.pt2", marks=pytest.mark.long),  # each day by the page on exporting, see test_docs.py
+        "digits.safetensors",
+    ],
+)
 def test_an_exported_run_scores_the_same(trained, shards, tmp_path, name):
     form = {".nir": "nir", ".pt2": "torch", ".safetensors": "safetensors"}[(tmp_path / name).suffix]
     made = json.loads(invoke("export", trained, "--format", form, "--out", tmp_path / name, "--json").stdout)
@@ -253,14 +260,17 @@ def test_train_ends_with_the_best_earlier_run(trained, shards, tmp_path):
     assert f"validation +0.0 points, test +0.0 points against {tmp_path / 'earlier'} (lr 9" in done.stdout
 
 
-def test_compare_prints_its_table(shards, tmp_path):
-    options = ["compare", "--shards", shards, "--recipe", "digits", "--seeds", "0,1", "--out", tmp_path / "c", *RECIPE]
+def test_compare_prints_its_table(shards, tmp_path, monkeypatch):
+    options = ["compare", "--shards", shards, "--recipe", "digits", "--out", tmp_path / "c", *RECIPE]
     options += ["--backend", "torch"]
-    table = json.loads(invoke(*options, "--json").stdout)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "matplotlib", None)  # the report below is of fewer runs
+        table = json.loads(invoke(*options, "--seeds", "0,1", "--json").stdout)
     assert table["methods"]["kt"]["n"] == 2
     assert len(table["methods"]["event_only"]["runs"]) == 2
     assert table["methods"]["kt"]["test_accuracy_std"] >= 0
-    assert "kt minus event_only" in invoke(*options).stdout
+    assert not (tmp_path / "c" / "report.html").exists()
+    assert "kt minus event_only" in invoke(*options, "--seeds", "0").stdout
     assert (tmp_path / "c" / "report.html").exists()
     assert json.loads((tmp_path / "c" / "kt-seed0" / "result.json").read_text())["backend"] == "torch"
 

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import ROOT, write_digits_raw
 from documents import Block, apply_change, fenced, write_what_readers_have
+from forked import run_forked
 from machines import Machines
 from servers import serving
 
@@ -26,8 +27,8 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in ("tutorials", "reference", "adding") for path in (DOCS / folder).glob("*.md"))
 PICTURES = {"comparing", "looking", "reports", "library", "session"}
 """Pages whose commands need matplotlib for more than the report behind a training."""
-SLOW = {"machines", "session", "comparing", "dataset", "neuron", "loss"}
-"""Pages that train or start many times over: run by `make test-long`; of the others each kind is run every day."""
+SLOW = {"machines", "session", "comparing", "reports", "dataset", "neuron", "loss"}
+"""Pages that train, start or draw many times over: run by `make test-long`; of the others each kind runs every day."""
 SHOWN_ONLY = {"text", "verbs", "eval", "toctree"}
 QUICK = ["--set", "epochs=1", "--set", "width=0.5"]
 """No page needs a good network."""
@@ -47,7 +48,7 @@ NARROWER = {"ncaltech101-legacy": ["--set", "width=0.05", "--set", "warmup_epoch
 def test_it_builds_without_a_warning(tmp_path, builder, end):
     pytest.importorskip("sphinx")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", builder, DOCS, tmp_path / "made"]
-    done = subprocess.run([*command, "-d", tmp_path / "trees"], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = run_forked([*command, "-d", tmp_path / "trees"], capture_output=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     verbs = (tmp_path / "made" / "reference" / f"verbs.{end}").read_text()
     for name in main.commands:
@@ -61,7 +62,7 @@ def test_a_broken_link_fails_the_build(tmp_path):
     (tmp_path / "source" / "conf.py").write_text('extensions = ["myst_parser"]\n')
     (tmp_path / "source" / "index.md").write_text("# Title\n\n[somewhere](absent.md)\n")
     command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", tmp_path / "source", tmp_path / "html"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_forked(command, capture_output=True)
     assert done.returncode == 1
     assert "absent.md" in done.stderr
 

@@ -142,6 +142,9 @@ def become(command: dict[str, Any], before: list[str]) -> None:
     first, *words = command["words"]
     head = {"-c": "", "-m": os.getcwd()}.get(first, os.path.dirname(os.path.abspath(first)))
     sys.path[:] = [head, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *before]
+    if command["own_code"]:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "spikebridge"]:
+            del sys.modules[name]
     sys.modules.pop("sitecustomize", None)
     with contextlib.suppress(ModuleNotFoundError):
         import sitecustomize  # noqa: F401  (of a test)

@@ -1,6 +1,6 @@
 """Processes of the program that start at once: forks of one that has imported torch and the rest, see `fork_server`.
 
-As `subprocess`, for commands `[sys.executable, ...]` of this clone. What Python and the libraries read once, when they
+As `subprocess`, for commands `[sys.executable, ...]`. What Python and the libraries read once, when they
 start, is that of the tests: a process whose hash seed or locale matters is a `subprocess`.
 """
 
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO
 
 SERVER = Path(__file__).with_name("fork_server.py")
-READ_AT_THE_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "NUMBA_", "CUDA_", "TRITON_", "MPL")
-"""How the names of environment variables begin that libraries read once. PYTHONPATH is obeyed all the same."""
+READ_AT_THE_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "NUMBA_", "CUDA_", "MPL")
+"""How the names of environment variables begin that are read once. PYTHONPATH is obeyed all the same."""
 
 
 @functools.cache
@@ -51,6 +51,7 @@ class Forked:
     Args:
         command: `sys.executable`, then a script, `-m` and a module or `-c` and code, then arguments.
         largest_file: bytes beyond which no file may grow that it writes, as on a full disk.
+        own_code: import spikebridge anew, from where the command finds it: perhaps in a changed copy of the clone.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Forked:
         umask: int | None = None,
         start_new_session: bool = False,
         largest_file: int | None = None,
+        own_code: bool = False,
         stdin: int | None = None,
         stdout: int | IO[str] | None = None,
         stderr: int | IO[str] | None = None,
@@ -76,7 +78,7 @@ class Forked:
                 assert environment.get(name) == os.environ.get(name), f"{name} is read when a process starts"
         self.args, self.returncode = [python, *words], None
         message = {"words": words, "cwd": str(cwd or Path.cwd()), "environment": environment, "umask": umask}
-        message |= {"start_new_session": start_new_session, "largest_file": largest_file}
+        message |= {"start_new_session": start_new_session, "largest_file": largest_file, "own_code": own_code}
         self._report, report = os.pipe()
         ours = [report]
         files = [os.open(os.devnull, os.O_RDONLY) if stdin is None else stdin]

@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from conftest import ROOT
+from forked import Forked
 
 SBATCH = r"""#!/bin/bash
 # Slurm as far as the pages use it: an array's script, once for every number, last one first; or one command.
@@ -76,9 +78,8 @@ class Machines:
     def run(self, command: list[str], *, times: int = 1) -> list[subprocess.CompletedProcess[str]]:
         """Run a program to its end, as often as said at once."""
         pipe = subprocess.PIPE
-        running = [
-            subprocess.Popen(command, env=self.environment, stdout=pipe, stderr=pipe, text=True) for _ in range(times)
-        ]
+        start = partial(Forked, own_code=True) if command[0] == sys.executable else subprocess.Popen
+        running = [start(command, env=self.environment, stdout=pipe, stderr=pipe, text=True) for _ in range(times)]
         said = [one.communicate(timeout=600) for one in running]
         return [
             subprocess.CompletedProcess(command, one.returncode, *both) for one, both in zip(running, said, strict=True)

@@ -5,13 +5,13 @@ Operations, live memory, and registers of the compiled kernels are ratchets: low
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
 import torch
 from conftest import ROOT, SUPPORT
 from fake_shards import tiny_recipe
+from forked import run_forked
 
 pytest.importorskip("triton", reason="triton is not installed")
 
@@ -131,7 +131,7 @@ def compiled(tmp_path, *arguments):
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(SUPPORT)])
     command = [sys.executable, SUPPORT / "compiled.py", *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = run_forked(command, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert {each["kernel"] for each in found} >= {"forward", "backward", "moments", "finish", "through_norm"}
