@@ -247,6 +247,8 @@ def test_a_finished_run_prints_its_result(trained, shards):
     assert "test accuracy" in invoke(*options).stdout
     assert (trained / "result.json").stat().st_mtime_ns == before
     assert "SIMULATED" in invoke(*options).stdout
+    assert "Next: " in invoke(*options).stderr
+    assert invoke(*options, "--quiet").stderr == ""
     refused = invoke(*options, "--set", "epochs=3", code=1)
     assert "epochs" in refused.stderr
 

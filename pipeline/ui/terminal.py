@@ -18,9 +18,12 @@ import click
 
 from spikebridge.pipeline.base.display import printable
 from spikebridge.pipeline.base.installation import command
+from spikebridge.pipeline.ui.lines import LineProgress
 
 COLUMNS = re.compile(r" *\S+(?: \S+)*  +(?=\S)")
 """A line's first column, with the gap of two or more spaces behind it."""
+QUIET = "spikebridge.quiet"
+"""Key in the context's `meta`."""
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what an earlier command made there.")
 
@@ -94,7 +97,7 @@ def print_result(
         click.echo(json.dumps(values, indent=1, sort_keys=True).replace("\x7f", r"\u007f"))
     else:
         click.echo(printable(text if verbatim else wrap_text(text)))
-    if then and not as_json and "MAKELEVEL" not in os.environ:
+    if then and not as_json and "MAKELEVEL" not in os.environ and not is_quiet():
         note(f"Next: {command(*then)}")
 
 
@@ -127,10 +130,40 @@ def format_columns(rows: Mapping[str, str]) -> str:
 def progress_bar(
     items: Iterable[Any] | None = None, total: int | None = None, desc: str | None = None, **more: Any
 ) -> Any:
-    """Return a tqdm bar on stderr that is silent when piped."""
+    """Return a tqdm bar on stderr; where that is no terminal, lines half a minute apart; with --quiet, neither."""
+    if is_quiet() or sys.stderr is None:
+        return tqdm_bar(items, total, desc, disable=True, **more)
+    if not sys.stderr.isatty():
+        return LineProgress(items, total, desc, write=note, **more)
+    return tqdm_bar(items, total, desc, disable=False, **more)
+
+
+def tqdm_bar(items: Iterable[Any] | None, total: int | None, desc: str | None, **more: Any) -> Any:
+    """Return a bar of tqdm that goes when it is done, as wide as the terminal at most."""
     from tqdm import tqdm
 
-    return tqdm(items, total=total, desc=desc, disable=None, leave=False, dynamic_ncols=True, **more)
+    return tqdm(items, total=total, desc=desc, leave=False, dynamic_ncols=True, **more)
+
+
+def _be_quiet(ctx: click.Context, _: click.Parameter, quiet: bool) -> None:
+    if quiet:
+        ctx.find_root().meta[QUIET] = True
+        logging.getLogger("spikebridge").setLevel(logging.WARNING)
+
+
+quiet_option = click.option(
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_be_quiet,
+    help="No progress and no notes on standard error, only warnings and errors.",
+)
+
+
+def is_quiet() -> bool:
+    """Return whether the verb that runs was given --quiet."""
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and bool(ctx.find_root().meta.get(QUIET))
 
 
 def byte_bar(total: int, what: str) -> Callable[[int], None]:

@@ -34,7 +34,7 @@ class NullProgress:
 
 
 class ProgressDisplay:
-    """A progress bar with samples/s, losses, replacement probability, accuracies, firing rate and time left.
+    """A progress bar with accuracy, time left, losses, samples/s, firing rate and replacement probability.
 
     The bar is tqdm-like; of the run's steps, `done` were finished before this session.
     """
@@ -42,6 +42,7 @@ class ProgressDisplay:
     def __init__(self, bar: Any, *, steps: int, samples_per_step: float, done: int) -> None:
         self._bar, self._steps, self._per_step = bar, steps, samples_per_step
         self._shown = not getattr(bar, "disable", False)
+        self._refresh = getattr(bar, "interval_s", REFRESH_SECONDS)
         self._started, self._done, self._first = time.monotonic(), done, done
         self._read = 0.0
         self._scores: dict[str, str] = {}
@@ -54,7 +55,7 @@ class ProgressDisplay:
     @property
     def is_due(self) -> bool:
         """Whether new figures are due; never where the bar is disabled."""
-        return self._shown and time.monotonic() - self._read >= REFRESH_SECONDS
+        return self._shown and time.monotonic() - self._read >= self._refresh
 
     def set_scores(self, name: str, accuracy: float | None, rates: Mapping[str, float] | None) -> None:
         """Keep the last scores of the selection split."""
@@ -68,12 +69,16 @@ class ProgressDisplay:
         self._read = time.monotonic()
         per_step = (self._read - self._started) / max(1, self._done - self._first)
         minutes, seconds = divmod(round(per_step * (self._steps - self._done)), 60)
-        values = {"left": f"{minutes}:{seconds:02d}", "samples/s": f"{self._per_step / max(per_step, 1e-9):.0f}"}
+        scores = dict(self._scores)
+        firing = scores.pop("firing", None)
+        values = {**scores, "left": f"{minutes}:{seconds:02d}"}
         if means.get("loss_total") is not None:
             values["loss"] = f"{means['loss_total']:.3f}"
         if "train_accuracy" in means:
             values["train"] = f"{means['train_accuracy']:.3f}"
-        values |= self._scores
+        values["samples/s"] = f"{self._per_step / max(per_step, 1e-9):.0f}"
+        if firing is not None:
+            values["firing"] = firing
         if replacement is not None:
             values["replaced"] = f"{replacement:.2f}"
         terms = {name.removeprefix("loss_"): value for name, value in means.items() if name.startswith("loss_")}

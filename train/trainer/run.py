@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[..., Any]
 """Called as tqdm is, with total, initial, desc, unit and bar_format; gives what has update, set_postfix and close."""
-BAR = "{desc} {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt}{postfix}"
+BAR = "{desc} {percentage:3.0f}%|{bar:8}| {n_fmt}/{total_fmt}{postfix}"
 """A short bar: what it says besides has the time left, and is cut at the end of the terminal's line."""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print_result, progress_bar
+from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print_result, progress_bar, quiet_option
 from spikebridge.train.errors import ReportError
 from spikebridge.train.signals import stop_on_signals
 from spikebridge.train.verbs.options import (
@@ -38,6 +38,7 @@ from spikebridge.train.verbs.options import (
 @device_option
 @backend_option
 @checkpoint_option
+@quiet_option
 @json_option
 def ablate(
     grid: str,

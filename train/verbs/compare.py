@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result, progress_bar
+from spikebridge.pipeline.ui.terminal import (
+    json_option,
+    overwrite_option,
+    path_type,
+    print_result,
+    progress_bar,
+    quiet_option,
+)
 from spikebridge.train.config.recipes import load_recipe
 from spikebridge.train.signals import stop_on_signals
 from spikebridge.train.verbs.options import (
@@ -32,6 +39,7 @@ from spikebridge.train.verbs.report import write_run_report
 @backend_option
 @checkpoint_option
 @overwrite_option
+@quiet_option
 @json_option
 def compare(
     shards: str,

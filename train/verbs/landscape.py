@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result, progress_bar
+from spikebridge.pipeline.ui.terminal import (
+    json_option,
+    overwrite_option,
+    path_type,
+    print_result,
+    progress_bar,
+    quiet_option,
+)
 from spikebridge.train.signals import stop_on_signals
 from spikebridge.train.verbs.options import shards_option
 
@@ -31,6 +38,7 @@ from spikebridge.train.verbs.options import shards_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the directions.")
 @click.option("--recalibrate", is_flag=True, help="Take BatchNorm's running statistics anew at every point.")
 @overwrite_option
+@quiet_option
 @json_option
 def landscape(
     run_path: Path,

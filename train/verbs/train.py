@@ -15,6 +15,7 @@ from spikebridge.pipeline.ui.terminal import (
     path_type,
     print_result,
     progress_bar,
+    quiet_option,
 )
 from spikebridge.train.config.recipes import dump_recipe, load_recipe
 from spikebridge.train.runs.result import RunResult, accuracy_of
@@ -47,6 +48,7 @@ from spikebridge.train.verbs.report import write_run_report
 @click.option("--init", type=path_type(), metavar="RUN", help="Begin with the best weights of this finished run.")
 @click.option("--settings-hash", is_flag=True, help="Print the hash of the complete recipe and stop.")
 @overwrite_option
+@quiet_option
 @json_option
 def train(
     shards: str | None,

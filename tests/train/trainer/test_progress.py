@@ -1,5 +1,7 @@
 import csv
+import io
 import json
+import re
 import signal
 import sys
 from types import ModuleType, SimpleNamespace
@@ -8,6 +10,7 @@ import pytest
 import torch
 from fake_shards import FakeShardSet, tiny_recipe
 from interrupted import Stopper
+from tqdm import tqdm
 
 from spikebridge.train.errors import NonFiniteError, ReportError, RunStoppedError
 from spikebridge.train.runs.folder import read_metrics
@@ -16,7 +19,7 @@ from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer import finite
 from spikebridge.train.trainer.finite import FiniteWatch, FiringWatch
 from spikebridge.train.trainer.progress import ProgressDisplay
-from spikebridge.train.trainer.run import train
+from spikebridge.train.trainer.run import BAR, train
 
 
 class Bar:
@@ -43,9 +46,24 @@ def test_progress_shows_what_matters(tmp_path):
     train(FakeShardSet(tmp_path / "s"), tiny_recipe(epochs=2), tmp_path / "run", device="cpu", progress=make)
     last = bars[0].shown[-1]
     assert list(last) == [
-        *("left", "samples/s", "loss", "train", "validation", "firing", "replaced", "static", "event", "domain")
+        *("validation", "left", "loss", "train", "samples/s", "firing", "replaced", "static", "event", "domain")
     ]
     assert last["left"] == "0:00"
+
+
+def test_the_bar_fits_80_columns_and_keeps_what_matters():
+    written = io.StringIO()
+    bar = tqdm(
+        *(None, "simulate_pretrain seed 123", 120_000),
+        **{"file": written, "ncols": 80, "bar_format": BAR, "unit": "step", "initial": 60_000, "mininterval": 0},
+    )
+    display = ProgressDisplay(bar, steps=120_000, samples_per_step=64, done=60_000)
+    display.set_scores("validation", 0.912, {"a": 0.1})
+    display.show({"loss_total": 0.5, "train_accuracy": 0.7}, replacement=0.2)
+    bar.close()
+    lines = [line for line in re.split(r"[\r\n]", written.getvalue()) if line.strip()]
+    assert max(map(len, lines)) <= 80
+    assert "validation=0.912" in lines[-1]
 
 
 def test_a_disabled_bar_costs_no_reading():

@@ -19,7 +19,7 @@ from spikebridge.train.verbs.train import train as train_verb
 )
 def test_every_option_finds_its_parameter(verb, function):
     named = inspect.signature(verb.callback).parameters
-    passed_on = {option.name for option in verb.params} - set(named)
+    passed_on = {option.name for option in verb.params if option.expose_value} - set(named)
     assert passed_on
     assert "options" in named
     assert passed_on <= set(inspect.signature(function).parameters)
