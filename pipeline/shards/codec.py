@@ -14,6 +14,8 @@ RAW, GZIP = "raw", "gzip"
 LEVEL = 4
 MAX_RATIO = 1040
 """DEFLATE cannot shrink anything further."""
+PART_BYTES = 2**22
+"""Most that is unpacked at a time."""
 _GZIP_HEADER = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
 """DEFLATE, no name, no time, unknown system."""
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
@@ -45,3 +47,26 @@ def unpack(data: bytes, size: int) -> bytes:
     if len(content) != size or not inflate.eof or inflate.unused_data:
         raise ValueError(f"does not hold {size} bytes")
     return content
+
+
+def unpack_into(data: bytes, target: memoryview, *, header: bytes) -> None:
+    """Fill `target` from a gzip file or zlib stream that must hold `header` and exactly as many bytes; never more.
+
+    Besides the memory of the sample it takes a few times `PART_BYTES`.
+
+    Raises:
+        ValueError: damaged, cut, of another size or beginning, or followed by something.
+    """
+    inflate, filled, rest = zlib.decompressobj(_ZLIB_OR_GZIP), -len(header), data
+    try:
+        while not inflate.eof and filled <= len(target):
+            content = inflate.decompress(rest, min(PART_BYTES, len(target) - filled) + 1)
+            begin = max(0, -filled)
+            if not content.startswith(header[:begin]) or filled + len(content) > len(target) or not content:
+                break
+            target[filled + begin : filled + len(content)] = memoryview(content)[begin:]
+            filled, rest = filled + len(content), inflate.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if filled != len(target) or not inflate.eof or inflate.unused_data:
+        raise ValueError(f"does not hold {len(target)} bytes")

@@ -20,6 +20,7 @@ from spikebridge.pipeline.base.files import FileEntry, write_bytes
 from spikebridge.pipeline.base.foreign_json import MAX_BYTES, Count, Pattern, Range, Sha256, check_json, parse_json
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.settings import field_problems
+from spikebridge.pipeline.shards.codec import MAX_RATIO, RAW
 from spikebridge.pipeline.shards.settings import SCHEMA_VERSION, ConversionSettings
 
 MANIFEST = "manifest.json"
@@ -37,8 +38,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 PASSED_OVER, DOUBTFUL, WARNING = "passed over:", "doubtful:", "warning:"
 """Beginnings of notes on what the recordings hold besides events, on those that may be wrong, and on all together."""
 SPLITS = ("train", "validation", "test")
-MOST_SAMPLE_BYTES = 2**33
-"""Largest sample that is read, decoded; conversions make up to half of that."""
+MOST_SAMPLE_BYTES = 2**32
+"""Largest sample that is read, decoded; the settings allow none beyond."""
 Length = Annotated[int, Range(1, 2**16)]
 """Of an axis."""
 
@@ -198,13 +199,15 @@ def _find_contradiction(manifest: Manifest) -> str:
     """Return what cannot be in a manifest whose hash and types are right; an empty text where there is nothing."""
     names = [entry["name"].casefold() for entry in manifest["files"]]
     shape, classes, splits = manifest["sample"]["shape"], manifest["classes"], manifest["splits"]
-    sizes = math.prod(shape) * int(manifest["sample"]["dtype"][2])
+    sample_bytes = math.prod(shape) * int(manifest["sample"]["dtype"][2])
     settings = field_problems(ConversionSettings, manifest["settings"])
     settings += [f"{name}: missing" for name in ("codec", "format", "protocol") if name not in manifest["settings"]]
+    small = _find_small_shard(manifest, sample_bytes)
     checks = (
         ("a file is listed twice", len(set(names)) == len(names)),
         ("its settings cannot be: " + show("; ".join(settings), most=300), not settings),
-        ("a sample has not four axes, or is too large", len(shape) == 4 and sizes <= MOST_SAMPLE_BYTES),
+        ("a sample has not four axes, or is too large", len(shape) == 4 and sample_bytes <= MOST_SAMPLE_BYTES),
+        (small, not small),
         ("a static image has not three axes", len(manifest["static"]["shape"]) == 3),
         ("the number of static images in the pool is missing", "pool" in manifest["static"]["roles"]),
         (f"its splits are not {', '.join(SPLITS)}", sorted(splits) == sorted(SPLITS)),
@@ -212,6 +215,20 @@ def _find_contradiction(manifest: Manifest) -> str:
         ("its sensor has not two sizes", len(manifest["sensor_size"]) == 2),
     )
     return next((problem for problem, good in checks if not good), "")
+
+
+def _find_small_shard(manifest: Manifest, sample_bytes: int) -> str:
+    """Return which shard has too few bytes for its samples; an empty text where none has.
+
+    Raw samples take as many bytes as they have, and DEFLATE cannot shrink them beyond `MAX_RATIO`: so the memory that a
+    set asks for is bounded by its files, whatever shape it declares.
+    """
+    ratio = 1 if manifest["settings"].get("codec") == RAW else MAX_RATIO
+    for entry in manifest["files"]:
+        is_shard = entry["name"].startswith("events-") and not entry["name"].endswith(".npy")
+        if is_shard and entry["samples"] * sample_bytes > entry["bytes"] * ratio:
+            return f"{entry['name']} has {entry['bytes']:,} bytes, too few for {entry['samples']:,} of its samples"
+    return ""
 
 
 def files_of(manifest: Manifest, splits: Iterable[str]) -> list[FileEntry]:

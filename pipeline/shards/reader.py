@@ -27,7 +27,7 @@ from spikebridge.pipeline.base.foreign_json import Sha256, read_json
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.containers import npy
 from spikebridge.pipeline.shards import manifest as manifests
-from spikebridge.pipeline.shards.codec import GZIP, MAX_RATIO, RAW, unpack
+from spikebridge.pipeline.shards.codec import GZIP, MAX_RATIO, RAW, unpack_into
 from spikebridge.pipeline.shards.metadata import parse_metadata, read_metadata
 from spikebridge.pipeline.shards.open_files import MOST_OPEN, OpenFiles
 from spikebridge.pipeline.shards.static_pool import STATIC_FILE, StaticImages, read_static
@@ -139,13 +139,11 @@ class Split:
         return length == len(target) == os.preadv(file, [target], offset)
 
     def _unpack(self, file: int, target: memoryview, offset: int, length: int) -> bool:
-        begin = len(self._header)
         try:
-            content = unpack(os.pread(file, length, offset), begin + len(target))
+            unpack_into(os.pread(file, length, offset), target, header=self._header)
         except ValueError:
             return False
-        target[:] = memoryview(content)[begin:]
-        return content.startswith(self._header)
+        return True
 
     def read_all(self) -> NDArray[Any]:
         """Read all samples [n,T,P,H,W] in their stored order."""

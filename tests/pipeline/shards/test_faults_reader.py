@@ -11,6 +11,7 @@ import zlib
 import h5py
 import numpy as np
 import pytest
+from memory import limited
 from shard_files import sign
 
 from spikebridge.pipeline.base.errors import ShardSetError
@@ -407,6 +408,23 @@ def test_a_shape_that_no_shard_could_hold(copy, stored):
     assert problems(folder)
     with pytest.raises(ShardSetError, match=r"sample\.shape\[0\] is the number 1048576"):
         ShardSet(folder)
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_a_sample_is_no_larger_than_its_file_can_hold(copy, stored):
+    """Gigabytes that the settings would allow, in files of kilobytes: refused before a sample takes memory."""
+    folder, large = copy(*stored), {"time_bins": 1000, "size": 1024}
+    manifest = manifests.read(folder)
+    manifest["sample"]["shape"] = [1000, 2, 1024, 1024]
+    manifest["settings"] |= large
+    manifests.write(folder, manifests.seal(manifest))
+    with limited(2**27), pytest.raises(ShardSetError, match=r"has [\d,]+ bytes, too few for \d+ of its samples"):
+        ShardSet(folder)
+    for entry in manifest["files"]:
+        entry["samples"] = 0
+    manifests.write(folder, manifests.seal(manifest))
+    with limited(2**27), pytest.raises(ShardSetError, match=r"\.idx\.npy: row 0 names a place, size or class"):
+        ShardSet(folder).split("train")
 
 
 # --- lies of HDF5
