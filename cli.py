@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import logging
 import os
+import re
 import sys
 import threading
 from importlib import import_module
@@ -37,8 +38,11 @@ VERBS = {
 }
 """By package, in the order of the work."""
 INTERRUPTED = 130
-NO_MEMORY = ("can't allocate memory", "can't start new thread")
-"""Words of a RuntimeError, from torch and from threading, that is one of memory."""
+NO_MEMORY = re.compile(
+    "can't allocate memory|can't start new thread|bad_alloc"
+    "|could not (create|execute) an? (primitive|memory object|stream|engine)$"
+)
+"""Words of a RuntimeError, from torch, its oneDNN and threading, that is one of memory."""
 
 # Torch's OpenMP threads spin for milliseconds behind every operation, on the cores that the kernels' threads need. This
 # is looked up when torch is first imported.
@@ -79,7 +83,7 @@ class Commands(click.Group):
             click.echo("Interrupted. What is finished stays; the same command continues.", err=True)
             ctx.exit(INTERRUPTED)
         except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
+            if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
                 raise
             raise failure("there is not enough memory for this. What is finished stays.") from error
 

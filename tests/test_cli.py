@@ -373,7 +373,14 @@ def test_piped_output_is_quiet_and_results_are_on_stdout(raw, tmp_path):
     assert "\r" not in done.stderr
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("could not create a primitive"),
+    ],
+)
 def test_too_little_memory_is_a_paragraph(monkeypatch, error):
     def fail(**_):
         raise error
