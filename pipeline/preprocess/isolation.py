@@ -3,7 +3,7 @@
 A process that dies takes its task along and leaves a mark. Whoever does the task next - another worker, another
 machine, the same command again - finds the mark and works in a process of its own, which may die without harm. If it
 does, halves of the task are tried in further processes until the recordings are known that kill on their own; they
-become rejects with the reason `kills_worker`, and the rest is converted.
+become rejects with the reason `kills_worker`, and the rest is converted. The next command gives them another chance.
 
     <work>/<task>.began    there while the task is at work, and for good when its process died
 """
@@ -45,6 +45,18 @@ def attempt(job: Job, task: Task) -> TaskResult:
         return convert_task(job, task)
     finally:
         mark.unlink(missing_ok=True)
+
+
+def is_final(job: Job, task: Task, result: TaskResult) -> bool:
+    """Return whether the result of an earlier command stands: not where something killed the process of its task.
+
+    Memory may have been short then. The task is done again, in a process of its own.
+    """
+    if all(line["reason"] != KILLS_WORKER for line in result.rejects):
+        return True
+    (job.work / f"{task.name}.began").touch()
+    (job.work / f"{task.name}.json").unlink(missing_ok=True)
+    return False
 
 
 def expect_death(job: Job, tasks: Sequence[Task], found: Sequence[TaskResult]) -> None:

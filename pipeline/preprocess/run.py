@@ -21,7 +21,7 @@ from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.datasets.splits import assign_image_roles
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
 from spikebridge.pipeline.preprocess.complete import finish, refuse_warnings
-from spikebridge.pipeline.preprocess.isolation import attempt, expect_death
+from spikebridge.pipeline.preprocess.isolation import attempt, expect_death, is_final
 from spikebridge.pipeline.preprocess.output import (
     ConversionResult,
     claim,
@@ -183,7 +183,7 @@ def run_tasks(workers: Workers, job: Job, tasks: Sequence[Task], progress: Progr
     """
     results: dict[str, TaskResult] = {}
     for task in tasks:
-        if result := TaskResult.load(job, task):
+        if (result := TaskResult.load(job, task)) and is_final(job, task, result):
             results[task.name] = result
     missing = [task for task in tasks if task.name not in results]
     deaths = 0

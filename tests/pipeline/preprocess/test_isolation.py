@@ -157,6 +157,11 @@ def test_a_deadly_image_is_found_among_others(digits_raw, tmp_path, monkeypatch)
     assert (line["kind"], line["name"], line["reason"]) == ("image", chunk.images[1].name, "kills_worker")
     assert not (job.work / f"{chunk.name}.began").exists()
     assert TaskResult.load(job, chunk) == result
+    monkeypatch.setenv("DEADLY", "")  # as when memory was short, and is not any more
+    with open_workers() as workers:
+        (again,) = run_tasks(workers, job, [chunk], no_progress, "images")
+    assert not again.rejects
+    assert again.files
 
 
 def test_errors_of_a_process_of_its_own_are_raised_here(digits_raw, tmp_path):
