@@ -47,7 +47,7 @@ PACKAGES = {
         export      : config errors networks runs
         methods     : config data errors losses networks runs schedules
         evaluation  : config data errors export networks runs
-        report      : data errors evaluation networks runs statistics
+        report      : config data errors evaluation networks runs statistics
         trainer     : config data errors evaluation losses methods networks runs schedules signals
         studies     : config data errors evaluation methods networks report runs signals statistics trainer
         verbs       : config errors evaluation export networks report runs signals statistics studies trainer

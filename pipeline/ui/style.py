@@ -22,6 +22,7 @@ SEQUENTIAL_END = 0.88
 MATPLOTLIB: Any = {  # not dict[str, Any]: newer matplotlib types its keys, older does not
     "svg.hashsalt": "spikebridge",  # equal figures get equal bytes
     "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
+    "pdf.fonttype": 42,  # TrueType, which publishers take; matplotlib's own choice is Type 3
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # only measures; it is wider than the fonts that browsers put in its place
     "font.size": 8,

@@ -7,7 +7,10 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from spikebridge.pipeline.ui.html import facts, paragraph, preformatted, section, tags
+from spikebridge.pipeline.ui.html import facts, paragraph, preformatted, section, table, tags
+from spikebridge.train.config.recipes import changed_settings, load_recipe, recipe_from
+from spikebridge.train.config.shipped import RECIPES
+from spikebridge.train.errors import RecipeError
 from spikebridge.train.report.analysis import Analysis
 from spikebridge.train.report.format import percent
 from spikebridge.train.report.records import RunRecord
@@ -76,10 +79,34 @@ def run_sections(run: ReportedRun) -> str:
                 name="energy",
             ),
             section("Data", (data(shards) if run.in_depth else first_only) if shards else because, name="data"),
-            section("Settings", preformatted(record.config), name="settings"),
+            section("Settings", changed(record) + preformatted(record.config), name="settings"),
             section("Reproduce", reproduce(record, shards), name="reproduce"),
         )
     )
+
+
+def one_run(record: RunRecord) -> str:
+    """Return the sentence that one run proves nothing, and the command that compares."""
+    recipe, method = str(record.result.get("recipe_name", "RECIPE")), record.method
+    methods = "event_only,kt" if method in ("event_only", "kt") else f"event_only,{method}"
+    command = f"spikebridge compare --shards SHARDS --recipe {shlex.quote(recipe)} --methods {methods} --out DIR"
+    why = "One run proves nothing about a method: the seed alone moves its accuracy. This compares over several seeds:"
+    return paragraph(f"{why} {command}", note=True)
+
+
+def changed(record: RunRecord) -> str:
+    """Return the settings in which a run differs from the shipped recipe that it began with; empty for others."""
+    name = str(record.result.get("recipe_name", ""))
+    if name not in RECIPES.names():
+        return ""
+    try:
+        recipe, own = load_recipe(name), recipe_from(record.result["recipe"])
+    except (RecipeError, KeyError):
+        return ""  # of a version whose recipes had other settings
+    rows = [(key, str(there), str(here)) for key, (there, here) in changed_settings(recipe, own).items()]
+    if not rows:
+        return paragraph(f"As in recipe {name}:")
+    return table(("changed", f"recipe {name}", "this run"), rows) + paragraph("All settings:")
 
 
 def labels(result: RunResult) -> str:

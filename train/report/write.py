@@ -10,6 +10,7 @@ format     tables and figures as text
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +24,16 @@ from spikebridge.train.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from spikebridge.pipeline.shards.reader import ShardSet
+    from spikebridge.train.report.plots.drawing import Drawing
     from spikebridge.train.report.run import ReportedRun
 
 
-def write_report(run_dirs: Sequence[Path], out: Path, *, shards: ShardSet | None = None) -> Path:
+FIGURE_KINDS = ("pdf", "svg")
+
+
+def write_report(
+    run_dirs: Sequence[Path], out: Path, *, shards: ShardSet | None = None, figures: Path | None = None
+) -> Path:
     """Write the report of finished runs; equal runs and shard set give equal bytes.
 
     Args:
@@ -34,6 +41,7 @@ def write_report(run_dirs: Sequence[Path], out: Path, *, shards: ShardSet | None
         out: the HTML file; replaced where it exists.
         shards: the shard set of the runs, for all that needs recordings; without it, or with another, the report says
             what is missing.
+        figures: folder that gets every plot as PDF and SVG, one column of a paper wide; made where it is missing.
 
     Returns:
         `out`.
@@ -45,9 +53,20 @@ def write_report(run_dirs: Sequence[Path], out: Path, *, shards: ShardSet | None
     """
     require_matplotlib("a report needs")
     records = load_runs(run_dirs)
-    html = _one(records[0], shards) if len(records) == 1 else _several(records, shards)
+    with _collecting(figures) as drawings:
+        html = _one(records[0], shards) if len(records) == 1 else _several(records, shards)
     write_atomic(Path(out), html.encode())
+    for drawing in drawings if figures else ():
+        drawing.fit_column()
+        for kind in FIGURE_KINDS:
+            write_atomic(Path(figures or ".") / f"{drawing.name}.{kind}", drawing.file(kind))
     return Path(out)
+
+
+def _collecting(figures: Path | None) -> AbstractContextManager[list[Drawing]]:
+    from spikebridge.train.report.plots.drawing import collecting
+
+    return collecting() if figures else nullcontext([])
 
 
 def require_matplotlib(who: str) -> None:
@@ -83,11 +102,11 @@ def _reported(record: RunRecord, shards: ShardSet | None, *, prefix: str, in_dep
 
 
 def _one(record: RunRecord, shards: ShardSet | None) -> str:
-    from spikebridge.train.report.run import labels, run_sections
+    from spikebridge.train.report.run import labels, one_run, run_sections
 
     title = f"{record.method} on {record.result.get('dataset', 'unknown')}, seed {record.seed}"
     run = _reported(record, shards, prefix="run", in_depth=True)
-    return page(title, _heading(title, labels(record.result)) + run_sections(run))
+    return page(title, _heading(title, labels(record.result)) + one_run(record) + run_sections(run))
 
 
 def _several(records: Sequence[RunRecord], shards: ShardSet | None) -> str:

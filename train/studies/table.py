@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from spikebridge.pipeline.shards.reader import ShardSet
-from spikebridge.train.report.format import aligned, csv_text, markdown, points, protocol_words, spread
+from spikebridge.train.report.format import (
+    LATEX,
+    aligned,
+    booktabs,
+    csv_text,
+    latex,
+    markdown,
+    points,
+    protocol_words,
+    spread,
+)
 from spikebridge.train.runs.checkpoints import write_atomic, write_json
 from spikebridge.train.runs.folder import open_run, read_metrics
 from spikebridge.train.runs.result import NEUROBENCH, NeuroBench, RunResult, accuracy_of
@@ -263,9 +273,10 @@ def _speed(run: Path) -> float | None:
 
 
 def write_tables(table: AblationTable, out: Path) -> None:
-    """Write ablation.json, ablation.csv (one line per row and amount, numbers in full) and ablation.md."""
+    """Write ablation.json, .csv (one line per row and amount, numbers in full), .md and .tex."""
     write_atomic(out / "ablation.csv", csv_text([_flat(line) for line in table["table"]]).encode())
     write_atomic(out / "ablation.md", markdown_text(table).encode())
+    write_atomic(out / "ablation.tex", latex_text(table).encode())
     write_json(out / "ablation.json", table)
 
 
@@ -471,6 +482,16 @@ def best_of_sweep(table: AblationTable) -> str:
     settings = " ".join(f"--set {words({key: value})}" for key, value in options.items())
     mean = spread(*accuracies_of(best, "validation"))
     return f"best on validation, {mean} %: train --recipe {table['recipe_name']} {settings} (and the grid's [settings])"
+
+
+def latex_text(table: AblationTable) -> str:
+    """Format the tables as LaTeX to be included in a paper that uses booktabs; what must be known stands beneath."""
+    parts = [r"% \usepackage{booktabs}", f"% {latex(table['summary'] or table['grid'])}"]
+    for amount in amounts_of(table):
+        title = amount_words(table["axis"], amount)
+        parts += [f"% {latex(title)}", booktabs(cells(table, amount)), ""]
+    facts = "\n".join(fact.translate(LATEX) for fact in facts_of(table)[:2])
+    return "\n".join([*parts, rf"\par\smallskip{{\footnotesize {facts}}}"]) + "\n"
 
 
 def terminal_text(table: AblationTable) -> str:

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=path_type())
 @click.option("--out", type=path_type(), help="HTML file  [default: RUN/report.html]")
 @click.option("--shards", metavar="PATH|ADDRESS", help="Shard set, to show samples.")
+@click.option("--figures", type=path_type(), metavar="DIR", help="Also every plot as PDF and SVG, a column wide.")
 @overwrite_option
 @json_option
-def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwrite: bool, as_json: bool) -> None:
+def report(
+    runs: tuple[Path, ...], out: Path | None, shards: str | None, figures: Path | None, overwrite: bool, as_json: bool
+) -> None:
     """Write one HTML file about a run, or about several.
 
     RUN may be a list that `runs --json` printed, or - for one that is piped in.
@@ -29,6 +32,7 @@ def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwri
     \b
     Examples:
       spikebridge report data/runs/digits --shards data/shards/digits
+      spikebridge report data/runs/digits --out paper/digits.html --figures paper/figures
       spikebridge report data/runs/compare/kt-seed0 data/runs/compare/event_only-seed0 --out compare.html
       spikebridge runs data/runs --where method=kt --json | spikebridge report - --out kt.html
     """
@@ -37,13 +41,18 @@ def report(runs: tuple[Path, ...], out: Path | None, shards: str | None, overwri
         raise click.UsageError("Missing option --out: several runs need a place for their report.")
     if out is not None and out.exists() and not overwrite:
         raise click.UsageError(f"{out} exists; choose another file, or replace it with --overwrite.")
+    if figures is not None and figures.exists() and not overwrite and (figures.is_file() or any(figures.iterdir())):
+        raise click.UsageError(
+            f"{figures} is not empty; choose another folder, or replace its figures with --overwrite."
+        )
 
     from spikebridge.pipeline.sharing.open import open_set
     from spikebridge.train.report.write import write_report
 
     target = out or runs[0] / "report.html"
-    write_report(list(runs), target, shards=open_set(shards) if shards else None)
-    print_result({"report": str(target)}, f"report: {target}", as_json=as_json)
+    write_report(list(runs), target, shards=open_set(shards) if shards else None, figures=figures)
+    text = f"report: {target}" + (f"\nfigures: {figures}" if figures else "")
+    print_result({"report": str(target), "figures": str(figures) if figures else None}, text, as_json=as_json)
 
 
 def _runs_of(word: Path) -> list[Path]:

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -25,14 +26,15 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.ui.paint import png, static_pixels
 from spikebridge.pipeline.ui.style import ramp
-from spikebridge.train.config.recipes import recipe_from
+from spikebridge.train.config.recipes import load_recipe, recipe_from
 from spikebridge.train.errors import RunError, TrainError
 from spikebridge.train.networks.build import load_network, make_network
 from spikebridge.train.report import write as report
 from spikebridge.train.report.analysis import DomainFeatures, _count_right, analyse
+from spikebridge.train.report.plots.drawing import Drawing, collecting, house_style, legend_columns
 from spikebridge.train.report.plots.epochs import mean_curve
-from spikebridge.train.report.records import Predictions
-from spikebridge.train.report.run import duration, wilson
+from spikebridge.train.report.records import Predictions, load_run
+from spikebridge.train.report.run import changed, duration, wilson
 from spikebridge.train.report.sections import gradcam as report_gradcam
 from spikebridge.train.report.sections.domains import embed, neighbours
 from spikebridge.train.report.sections.gradcam import explain_classes
@@ -420,3 +422,59 @@ def test_opens_in_a_browser_and_fits_its_window(written, tmp_path):
     measured = [tuple(map(int, pair.split(" of "))) for pair in found[1].split(",")]
     assert [inner for _, inner in measured] == [390, 1280]
     assert all(whole <= inner for whole, inner in measured), "the page scrolls sideways"
+
+
+def test_a_figure_for_a_paper_is_a_column_wide_and_has_no_date():
+    drawing = Drawing("one", "One")
+    with house_style():
+        for name in ("total", "static", "event", "domain", "validation"):
+            drawing.axes[0].plot([0, 1], label=name)
+    drawing.legend()
+    drawing.fit_column()
+    pdf = drawing.file("pdf")
+    assert b"/MediaBox [ 0 0 252 " in pdf  # 3.5 inches of 72 points
+    assert b"/Type3" not in pdf
+    assert b"/CreationDate" not in pdf
+    assert drawing.figure.legends[0]._ncols < legend_columns(["total", "static", "event", "domain", "validation"])
+    with collecting() as drawings:
+        drawing.svg()
+    assert drawings == [drawing]
+
+
+@pytest.mark.long
+def test_every_plot_is_a_figure_for_a_paper(runs, tmp_path):
+    options = ["--out", tmp_path / "page.html", "--figures", tmp_path / "figures"]
+    words = [str(word) for word in ["report", runs["kt", 0], *options]]
+    assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
+    page = (tmp_path / "page.html").read_text()
+    names = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert {"run-losses", "run-confusion"} <= names
+    assert len(list((tmp_path / "figures").iterdir())) == 2 * len(names)
+    for name in names:
+        pdf = (tmp_path / "figures" / f"{name}.pdf").read_bytes()
+        assert b"/MediaBox [ 0 0 252 " in pdf  # 3.5 inches of 72 points
+        assert b"/Type3" not in pdf
+        svg = (tmp_path / "figures" / f"{name}.svg").read_text()
+        assert 'width="252pt"' in svg
+    assert "#0072b2" in (tmp_path / "figures" / "run-losses.svg").read_text()  # of Okabe and Ito
+    drawn = page.count('<svg role="img"')
+    assert len(names) == drawn + 1  # the page shows the confusion matrix as a table
+    (tmp_path / "page.html").unlink()
+    refused = CliRunner().invoke(main, words)
+    assert refused.exit_code == 2
+    assert "--overwrite" in refused.stderr
+
+
+def test_the_page_warns_of_one_run_and_names_changed_settings_first(runs, written):
+    one, several = (path.read_text() for path in written)
+    assert "One run proves nothing" in one
+    assert "spikebridge compare --shards SHARDS" in one
+    assert "One run proves nothing" not in several
+    record = load_run(runs["event_only", 1])
+    assert changed(record) == ""  # its recipe is no shipped one
+    table = changed(replace(record, result={**record.result, "recipe_name": "digits"}))
+    assert "<td>method</td><td>kt</td><td>event_only</td>" in table
+    assert "<td>seed</td><td>0</td><td>1</td>" in table
+    assert "<td>tet</td>" not in table
+    plain = {**record.result, "recipe_name": "digits", "recipe": load_recipe("digits").tables()}
+    assert "As in recipe digits" in changed(replace(record, result=plain))

@@ -282,6 +282,11 @@ def test_the_energy_estimate_is_that_of_the_report(finished, shards):
     assert run["energy_nj"] > 0
     assert run["energy_nj"] == pytest.approx(seen.cost.energy_nj)
     assert "µJ" in (out / "ablation.md").read_text()
+    tex = (out / "ablation.tex").read_text()
+    assert tex.count(r"\toprule") == tex.count(r"\bottomrule") == 1
+    assert r"no transfer & 2 & " in tex
+    assert r"validation \% &" in tex
+    assert "recordings" in tex.partition(r"\footnotesize")[2]
 
 
 def test_costs_are_columns_and_pictures(finished):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import io
 import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from html import escape
 from typing import Concatenate, ParamSpec
 
@@ -24,8 +25,35 @@ P = ParamSpec("P")
 Values = NDArray[np.float64]
 PANEL = (4.3, 2.7)
 """Inches; shown at about 440 pixels, so 8 points are 11 pixels there and 9 on a phone."""
+NOT_WRITTEN = {
+    "svg": ("Date", "Creator", "Format", "Type"),
+    "pdf": ("CreationDate", "Creator", "Producer"),
+    "png": ("Software",),
+}
+"""What matplotlib would put into files of each kind: dates and versions."""
 LEGEND_LETTERS = 75
 """Letters of a legend's line in a panel, a handle counted as five."""
+
+
+COLUMN = 3.5
+"""Inches; the width of a column in papers of two columns."""
+_collected: ContextVar[list[Drawing] | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[list[Drawing]]:
+    """Gather the drawings that become part of a page inside the block, to be written as files, too."""
+    drawings: list[Drawing] = []
+    token = _collected.set(drawings)
+    try:
+        yield drawings
+    finally:
+        _collected.reset(token)
+
+
+def is_collecting() -> bool:
+    """Return whether drawings are gathered for files."""
+    return _collected.get() is not None
 
 
 def house_style() -> AbstractContextManager[None]:
@@ -49,6 +77,14 @@ class Drawing:
             self.figure = Figure(figsize=size, layout="constrained")
             self.axes: list[Axes] = list(self.figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
 
+    def fit_column(self) -> None:
+        """Make the drawing one column wide, of the same shape; type keeps its size, so that it can be read there."""
+        width, height = self.figure.get_size_inches()
+        self.figure.set_size_inches(COLUMN, height * COLUMN / width)
+        for legend in self.figure.legends:
+            labels = [text.get_text() for text in legend.get_texts()]
+            legend.set_ncols(legend_columns(labels, letters=int(LEGEND_LETTERS * COLUMN / PANEL[0])))
+
     def legend(self) -> None:
         """Put names above the panels, where they hide nothing, in as many columns as fit."""
         handles, labels = self.axes[0].get_legend_handles_labels()
@@ -57,15 +93,17 @@ class Drawing:
                 self.figure.legend(handles, labels, loc="outside upper left", ncols=legend_columns(labels))
 
     def file(self, kind: str) -> bytes:
-        """Return the figure as a file of its own, `svg` or `png`, on white."""
+        """Return the figure as a file of its own, `svg`, `pdf` or `png`, on white; equal figures give equal bytes."""
         data = io.BytesIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type")) if kind == "svg" else {"Software": None}
+        nothing = dict.fromkeys(NOT_WRITTEN[kind])
         with house_style():
             self.figure.savefig(data, format=kind, dpi=200, facecolor="white", metadata=nothing)
         return data.getvalue()
 
     def svg(self) -> str:
         """Return the figure as an `<svg>` element that scales with its container."""
+        if (collected := _collected.get()) is not None:
+            collected.append(self)
         text = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         with house_style():
@@ -81,9 +119,9 @@ class Drawing:
         return re.sub(r"\n\s*", "\n", svg)
 
 
-def legend_columns(labels: Sequence[str]) -> int:
-    """Return how many names of a legend stand beside each other in a panel."""
-    return max(1, min(len(labels), int(LEGEND_LETTERS / (max(map(len, labels)) + 5))))
+def legend_columns(labels: Sequence[str], *, letters: int = LEGEND_LETTERS) -> int:
+    """Return how many names of a legend stand beside each other in a line of so many letters."""
+    return max(1, min(len(labels), int(letters / (max(map(len, labels)) + 5))))
 
 
 def painter(paint: Callable[Concatenate[Drawing, P], None]) -> Callable[Concatenate[Drawing, P], str]:

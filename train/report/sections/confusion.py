@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.ui.html import figure, folded, paragraph, table
 from spikebridge.pipeline.ui.style import ramp
-from spikebridge.train.report.plots.drawing import Drawing
+from spikebridge.train.report.plots.drawing import Drawing, is_collecting
 from spikebridge.train.report.plots.points import shares
 from spikebridge.train.report.records import RunRecord
 
@@ -29,6 +29,8 @@ def confusion(record: RunRecord, *, prefix: str) -> str:
     classes = record.result["classes"]
     caption = "Rows: label. Columns: prediction."
     if len(classes) <= MOST_NUMBERS:
+        if is_collecting():  # the page has the numbers, a paper a figure
+            shares(Drawing(f"{prefix}-confusion", "Confusion matrix"), _row_shares(matrix), names=classes)
         note = "Upper number: samples. Lower, and the colour: per cent of the row."
         return f'<div class="scroll">{_cells(matrix, classes)}</div>' + paragraph(note, note=True)
     drawing = Drawing(f"{prefix}-confusion", "Confusion matrix", size=(5.6, 5.0))
