@@ -81,16 +81,18 @@ class Drawing:
         """Make the drawing one column wide, of the same shape; type keeps its size, so that it can be read there."""
         width, height = self.figure.get_size_inches()
         self.figure.set_size_inches(COLUMN, height * COLUMN / width)
-        for legend in self.figure.legends:
-            labels = [text.get_text() for text in legend.get_texts()]
-            legend.set_ncols(legend_columns(labels, letters=int(LEGEND_LETTERS * COLUMN / PANEL[0])))
+        if self.figure.legends:
+            self.figure.legends[0].remove()
+            self.legend(letters=int(LEGEND_LETTERS * COLUMN / PANEL[0]))
 
-    def legend(self) -> None:
+    def legend(self, *, letters: int = LEGEND_LETTERS) -> None:
         """Put names above the panels, where they hide nothing, in as many columns as fit."""
         handles, labels = self.axes[0].get_legend_handles_labels()
         if handles:
             with house_style():
-                self.figure.legend(handles, labels, loc="outside upper left", ncols=legend_columns(labels))
+                self.figure.legend(
+                    handles, labels, loc="outside upper left", ncols=legend_columns(labels, letters=letters)
+                )
 
     def file(self, kind: str) -> bytes:
         """Return the figure as a file of its own, `svg`, `pdf` or `png`, on white; equal figures give equal bytes."""
