@@ -17,7 +17,7 @@ from forked import run_forked
 from spikebridge import cli
 from spikebridge.cli import main
 
-SMALL = ["--time-bins", "4", "--size", "20"]
+SMALL = ["--time-bins", "4", "--size", "20", "--workers", "1"]
 RECIPE = ["--set", "time_bins=4", "--set", "size=20", "--set", "epochs=2", "--set", "events_per_class=3"]
 VERBS = [
     "ablate",
@@ -281,7 +281,8 @@ def test_compare_prints_its_table(shards, tmp_path, monkeypatch):
 def test_nmnist_needs_no_settings(tmp_path):
     raw = write_nmnist_raw(tmp_path / "raw", train=60, test=20, classes=10)
     out, run = tmp_path / "set", tmp_path / "run"
-    invoke("preprocess", "--dataset", "nmnist", "--events", raw / "events", "--static", raw / "static", "--out", out)
+    options = ["--events", raw / "events", "--static", raw / "static", "--out", out, "--workers", "1"]
+    invoke("preprocess", "--dataset", "nmnist", *options)
     result = invoke("train", "--shards", out, "--recipe", "nmnist", "--run", run, "--set", "epochs=1", "--json")
     assert json.loads(result.stdout)["simulated"] is False
 
@@ -355,6 +356,7 @@ def test_simulated_images_become_a_shard_set(tmp_path):
     invoke("simulate", "--images", tmp_path / "photos", "--sensor", "40x30", "--out", raw)
     out = tmp_path / "set"
     options = ["--dataset", "folders", "--events", raw, "--static", raw, "--out", out, "--encoding", "rgb"]
+    options += ["--workers", "1"]
     result = json.loads(invoke("preprocess", *options, "--json").stdout)
     assert result["simulated"] is True
     manifest = json.loads((out / "manifest.json").read_text())
@@ -366,7 +368,7 @@ def test_simulated_images_become_a_shard_set(tmp_path):
 
 def test_piped_output_is_quiet_and_results_are_on_stdout(raw, tmp_path):
     command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
-    command += ["--static", str(raw), "--out", str(tmp_path / "s"), "--workers", "1", "--json", *SMALL]
+    command += ["--static", str(raw), "--out", str(tmp_path / "s"), "--json", *SMALL]
     done = run_forked(command, capture_output=True, check=True, env={**os.environ, "COLUMNS": "80"})
     assert json.loads(done.stdout)["splits"]["test"] == 30
     assert "%|" not in done.stderr

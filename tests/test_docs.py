@@ -78,7 +78,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "matplotlib", None)  # the report of this run is not looked at
         for arguments in (
-            ["preprocess", "--dataset", "digits", *raw, "--out", shards],
+            ["preprocess", "--dataset", "digits", *raw, "--out", shards, *MORE["preprocess"]],
             ["train", "--shards", shards, "--recipe", "digits", "--run", run, *QUICK],
         ):
             result = CliRunner().invoke(main, arguments, catch_exceptions=False)

@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 
 from conftest import ROOT
+from forked import Forked
 
 
 @contextmanager
@@ -18,7 +19,8 @@ def dask_cluster(folder, env, *, workers, python=sys.executable, cwd=ROOT):
 
     def start(command):
         log = open(folder / f"log{len(started)}", "w")  # noqa: SIM115  (open as long as the process)
-        started.append((subprocess.Popen(command, cwd=cwd, env=env, stdout=log, stderr=log), log))
+        begin = Forked if python == sys.executable else subprocess.Popen
+        started.append((begin(command, cwd=cwd, env=env, stdout=log, stderr=log), log))
         return started[-1][0]
 
     try:

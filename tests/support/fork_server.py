@@ -57,6 +57,8 @@ def preload() -> None:
     from spikebridge.pipeline.preprocess.run import convert
     from spikebridge.pipeline.shards.settings import ConversionSettings
 
+    with contextlib.suppress(ModuleNotFoundError):
+        import distributed  # noqa: F401
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         raw = conftest.write_digits_raw(Path(folder) / "raw", train=2, test=1, classes=2)
