@@ -138,6 +138,15 @@ def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT / "without_matplotlib"), os.environ["PYTHONPATH"]]))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Halve Hypothesis's 100 examples where a test says no number, in `make test`; `make test-long` draws all."""
+    import hypothesis
+
+    hypothesis.settings.register_profile("daily", max_examples=50)
+    if config.option.markexpr == "not long":
+        hypothesis.settings.load_profile("daily")
+
+
 def unexpected_skips(reporter: pytest.TerminalReporter) -> tuple[int, list[str]]:
     """Number of skipped tests, and those that no line of the committed list allows."""
     lines = EXPECTED_SKIPS.read_text().splitlines()
