@@ -65,7 +65,7 @@ INSTALLED = {
         shards      : h5py numpy
         checks      : h5py numpy
         datasets    : numpy
-        sharing     : aiohttp fsspec sshfs
+        sharing     : aiohttp fsspec huggingface_hub sshfs
         simulation  : PIL numba numpy sklearn
         readers     : numpy
         interop     : numpy tonic

@@ -1,4 +1,4 @@
-"""Where shard sets are published: a folder on this machine or a shared disk, an HTTP(S), S3 or SFTP address.
+"""Where shard sets are published: a folder on this machine or a shared disk, an HTTP(S), S3, SFTP or hub address.
 
 Credentials come from where each protocol's tools look for them (environment, ~/.aws, ~/.ssh, an agent) and are masked
 in everything that is shown. fsspec and its helpers are imported only for addresses (extra `[sharing]`).
@@ -25,7 +25,7 @@ from spikebridge.pipeline.base.errors import PipelineError, SettingsError, Shard
 from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, FileLock
 from spikebridge.pipeline.base.foreign_json import MAX_BYTES
 from spikebridge.pipeline.base.installation import install_command
-from spikebridge.pipeline.sharing import http, sftp
+from spikebridge.pipeline.sharing import http, hub, sftp
 
 NEEDS = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "sftp": "sshfs"}
 """Package that a protocol needs besides fsspec."""
@@ -64,7 +64,7 @@ class RemoteFolder:
     """A folder on this machine or elsewhere."""
 
     protocol: str
-    """`file`, `http`, `https`, `s3` or `sftp`."""
+    """`file`, `http`, `https`, `s3`, `sftp` or `hf`."""
     path: str
     """As its file system wants it, without a slash at the end."""
     shown: str
@@ -210,6 +210,11 @@ def open_folder(text: str) -> RemoteFolder:
         import fsspec
 
         return RemoteFolder("file", path, text.rstrip("/") or text, fsspec.filesystem("file", auto_mkdir=True))
+    if hub.is_hub(text):
+        repository = hub.parse_address(text)
+        hub.require_hub()
+        commit = hub.find_commit(repository)
+        return RemoteFolder("hf", f"{repository.path}@{commit}", repository.at(commit), hub.open_files())
     shown = masked(text)
     try:
         parts = urlsplit(text)
@@ -217,7 +222,9 @@ def open_folder(text: str) -> RemoteFolder:
     except ValueError as error:  # whose text may hold a piece of a password
         raise SettingsError(f"{shown}: expected a port in digits, and %2F for a slash in a password.") from error
     if parts.scheme not in NEEDS or not text.startswith(f"{parts.scheme}://") or "::" in text:
-        raise SettingsError(f"{shown}: expected a path, or an address that begins with {', '.join(NEEDS)} and ://.")
+        raise SettingsError(
+            f"{shown}: expected a path, or an address that begins with {', '.join((*NEEDS, 'hf'))} and ://."
+        )
     if parts.query or parts.fragment or re.search(r"[\s{}\[\]*?|<>\"'`\\]|\.\.", text) or not parts.hostname:
         raise SettingsError(
             f"{shown}: expected the plain address of a folder, without blanks, wildcards, braces, quotes, `..`, ? or #."
@@ -242,6 +249,8 @@ def open_folder(text: str) -> RemoteFolder:
 
 def masked(text: str) -> str:
     """Return an address without user, password and query."""
+    if hub.is_hub(text):  # what stands behind @ is a commit
+        return text.rstrip("/")
     return re.sub(r"\?.*", "?***", re.sub(r"//\S*@", "//***@", text)).rstrip("/")
 
 

@@ -30,6 +30,7 @@ from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import CARD, SPLITS, Manifest, checksums
 from spikebridge.pipeline.shards.reader import PARTIAL, PULL, ShardSet
+from spikebridge.pipeline.sharing import hub
 from spikebridge.pipeline.sharing.locations import CURRENT, READ_ONLY, RemoteFolder, is_page, open_folder, reaching
 from spikebridge.pipeline.sharing.transfer import OnBytes, fetch
 
@@ -100,7 +101,7 @@ def pull(
     `expect` is the ID that the set must have.
 
     Returns:
-        out, id, bytes (of all files wanted), splits.
+        out, id, bytes (of all files wanted), splits, address (without credentials, of a hub with the commit).
 
     Raises:
         ShardSetError: see `find_set` and `transfer.fetch`.
@@ -128,7 +129,8 @@ def pull(
             write_bytes(out / PARTIAL, _encode({"id": set_id, "splits": list(here)}), sole_writer=True)
         write_bytes(out / manifests.MANIFEST, published.data, sole_writer=True)
         _remove_leavings(out, published.manifest)
-    return {"out": str(out), "id": set_id, "bytes": size, "splits": list(here)}
+    values = {"out": str(out), "id": set_id, "bytes": size, "splits": list(here)}
+    return {**values, "address": published.remote.shown}
 
 
 def _encode(values: dict[str, Any]) -> bytes:
@@ -227,22 +229,12 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
         ShardSetError: the set is partial or damaged, or the folder cannot be reached.
         SettingsError: a folder that cannot be written, or a flat one that holds another set.
     """
+    if hub.is_hub(address):
+        return _push_to_hub(shards_path, hub.parse_address(address), bar)
     shards, remote = ShardSet(shards_path), open_folder(address)
     if remote.protocol in READ_ONLY:
         raise SettingsError(f"{remote.shown}: http folders are read only; push to a path, s3:// or sftp:// instead.")
-    if shards.partial:
-        raise ShardSetError(f"{shards.path}: only a part of the set was pulled; pull all of it before publishing it.")
-    for entry in shards.manifest["files"]:
-        path = shards.path / entry["name"]
-        if sha256_file(path) != entry["sha256"]:
-            raise ShardSetError(f"{path}: changed or damaged. Run `{command('verify', shards.path)}`.")
-    # Read now: what somebody deletes meanwhile must not be missing from a set that is pointed to.
-    beside = {name: shards.path / name for name in BESIDE}
-    others = {name: path.read_bytes() for name, path in beside.items() if name == manifests.MANIFEST or path.is_file()}
-    sums = checksums(shards.manifest["files"]).encode()
-    if others.get(manifests.CHECKSUMS, sums) != sums:
-        where = beside[manifests.CHECKSUMS]
-        raise ShardSetError(f"{where}: not what the manifest says. Run `{command('verify', shards.path)}`.")
+    others = _check_whole(shards)
     base = remote if flat else remote.below(shards.id)
     if flat:
         _require_free(remote, shards.id)
@@ -258,7 +250,7 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
             on_bytes(entry["bytes"])
 
     with reaching(remote.shown):
-        base.remove_leavings({*beside, *shards.files})
+        base.remove_leavings({*BESIDE, *shards.files})
         remote.remove_leavings({CURRENT, CARD})
         transfer_all(shards.manifest["files"], send)
         for name, content in others.items():
@@ -267,6 +259,58 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
             _put(remote, _encode({"schema": 1, "id": shards.id}), CURRENT)
             _put(remote, shards.path / CARD, CARD)
     return {"address": remote.shown, "id": shards.id, "sent": len(sent), "bytes": size}
+
+
+def _check_whole(shards: ShardSet) -> dict[str, bytes]:
+    """Check every file of a set that is to be published; return those that its manifest does not list.
+
+    Raises:
+        ShardSetError: the set is partial or damaged.
+    """
+    if shards.partial:
+        raise ShardSetError(f"{shards.path}: only a part of the set was pulled; pull all of it before publishing it.")
+    for entry in shards.manifest["files"]:
+        path = shards.path / entry["name"]
+        if sha256_file(path) != entry["sha256"]:
+            raise ShardSetError(f"{path}: changed or damaged. Run `{command('verify', shards.path)}`.")
+    # Read now: what somebody deletes meanwhile must not be missing from a set that is pointed to.
+    beside = {name: shards.path / name for name in BESIDE}
+    others = {name: path.read_bytes() for name, path in beside.items() if name == manifests.MANIFEST or path.is_file()}
+    sums = checksums(shards.manifest["files"]).encode()
+    if others.get(manifests.CHECKSUMS, sums) != sums:
+        where = beside[manifests.CHECKSUMS]
+        raise ShardSetError(f"{where}: not what the manifest says. Run `{command('verify', shards.path)}`.")
+    return others
+
+
+def _push_to_hub(shards_path: Path, repository: hub.Repository, bar: Bar | None) -> dict[str, Any]:
+    """Publish a set in one commit, in place of a set that is there; earlier commits keep what they had.
+
+    Raises:
+        ShardSetError: see `push`.
+        SettingsError: a repository of models.
+    """
+    if repository.kind != "dataset":
+        raise SettingsError(f"{repository.path}: a repository of models; expected hf://datasets/OWNER/NAME for a set.")
+    hub.require_writable(repository)
+    hub.require_hub()
+    shards = ShardSet(shards_path)
+    others, before, parent = _check_whole(shards), set[str](), ""
+    if hub.exists(repository):
+        parent = hub.find_commit(repository)
+        there = open_folder(repository.at(parent))
+        if (data := there.read_small(manifests.MANIFEST)) is not None:
+            listed = manifests.parse(data, source=f"{there.shown}/{manifests.MANIFEST}")["files"]
+            here = {name.rpartition("/")[2] for name in there.files.ls(there.path, detail=False)}
+            before = here & {*(entry["name"] for entry in listed), *BESIDE}
+    size = sum(entry["bytes"] for entry in shards.manifest["files"])
+    on_bytes = bar(size, "push") if bar else lambda count: None
+    files: dict[str, Path | bytes] = {name: shards.path / name for name in shards.files}
+    message = f"Shard set {shards.id[:12]}"
+    commit = hub.commit(repository, {**files, **others}, message=message, gone=before, parent=parent)
+    on_bytes(size)
+    sent = 0 if commit == parent else len(files)
+    return {"address": repository.at(commit), "id": shards.id, "sent": sent, "bytes": size}
 
 
 def _put(remote: RemoteFolder, source: Path | bytes, name: str) -> None:
