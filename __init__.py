@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spikebridge.pipeline.interop.tonic_datasets import ShardFrames as ShardFrames
     from spikebridge.pipeline.shards.reader import ShardSet as ShardSet
     from spikebridge.pipeline.sharing.open import open_set as open_set
+    from spikebridge.plotting import plot as plot
     from spikebridge.train.config.recipes import load_recipe as load_recipe
     from spikebridge.train.data.dataset import ShardDataset as ShardDataset
     from spikebridge.train.evaluation.predict import predict as predict
@@ -32,11 +33,12 @@ _HOMES = {
     "build_model": "models",
     "load_recipe": "train.config.recipes",
     "open_set": "pipeline.sharing.open",
+    "plot": "plotting",
     "predict": "train.evaluation.predict",
 }
 """Module of each name, below this package."""
 
-__all__ = ["ShardDataset", "ShardFrames", "ShardSet", "build_model", "load_recipe", "open_set", "predict"]
+__all__ = ["ShardDataset", "ShardFrames", "ShardSet", "build_model", "load_recipe", "open_set", "plot", "predict"]
 
 
 def __getattr__(name: str) -> Any:

@@ -33,13 +33,30 @@ RATE_BINS = 100
 DPI = 150
 
 
+class NotebookFigure(Figure):
+    """A matplotlib figure that a notebook shows by itself, without pyplot and its state."""
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture that IPython shows."""
+        data = io.BytesIO()
+        with matplotlib.rc_context(MATPLOTLIB):
+            self.savefig(data, format="png")
+        return data.getvalue()
+
+
 def draw_recording(view: RecordingView) -> bytes:
     """Draw the frames and the static partner; below, of raw events, the x-y-t cloud, time surface and event rate."""
+    with matplotlib.rc_context(MATPLOTLIB):
+        return _encode_png(recording_figure(view, Figure, title=view.title))
+
+
+def recording_figure(view: RecordingView, kind: type[Figure], *, title: str) -> Figure:
+    """Return the figure that `draw_recording` encodes, of a class of figures."""
     bins = np.unique(np.linspace(0, len(view.frames) - 1, MOST_FRAMES).round().astype(int))
     height, width = view.frames.shape[2:]
     strip = 9.6 / (len(bins) + 1) * min(height / width, 1.5)
     with matplotlib.rc_context(MATPLOTLIB):
-        figure = Figure(figsize=(10, strip + 3.9), dpi=DPI)
+        figure = kind(figsize=(10, strip + 3.9), dpi=DPI)
         top = 1 - 0.42 / (strip + 3.9)
         grid = GridSpec(1, len(bins) + 1, figure, 0.02, top - strip / (strip + 3.9), 0.985, top, wspace=0.06)
         _draw_partner(figure.add_subplot(grid[0]), view)
@@ -56,8 +73,8 @@ def draw_recording(view: RecordingView) -> bytes:
         else:
             _draw_sum(figure.add_subplot(below[0]), view.frames)
             _draw_bins(figure.add_subplot(below[1:]), view.frames)
-        _draw_heading(figure, view.title)
-        return _encode_png(figure)
+        _draw_heading(figure, title)
+        return figure
 
 
 def draw_plots(view: RecordingView) -> list[tuple[str, bytes]]:

@@ -76,14 +76,23 @@ class SplitFrames:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def __repr__(self) -> str:
+        """Return split, folder, number, shape and type of the samples, classes and ID of the set."""
+        shape = "x".join(map(str, self.shards.sample_shape))
+        simulated = ", SIMULATED" if self.shards.simulated else ""
+        return (
+            f"{type(self).__name__}({self.split} of {self.path}: {len(self):,} samples [{shape}] {self.dtype}, "
+            f"{len(self.classes):,} classes, set {self.shards.id[:12]}{simulated})"
+        )
+
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return one sample; negative indices count from the end.
 
         Raises:
-            IndexError: there are not so many.
+            IndexError: there are not so many; says how many.
             ShardSetError: the sample is damaged; names file and key.
         """
-        position = range(len(self))[index]
+        position = self.position(index)
         frames: Any = self._split.read([position])[0]  # [T,P,H,W]
         target: Any = self.targets[position]
         if self.transform is not None:
@@ -93,6 +102,16 @@ class SplitFrames:
         if self.transforms is not None:
             frames, target = self.transforms(frames, target)
         return frames, target
+
+    def position(self, index: int) -> int:
+        """Return the position of a sample, counted from the start; negative indices count from the end.
+
+        Raises:
+            IndexError: there are not so many; says how many.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index:,} is out of range: split {self.split} has {len(self):,} samples")
+        return range(len(self))[index]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in OPENED}

@@ -93,6 +93,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        """Return number, shape and type of the samples."""
+        return f"Split({len(self):,} samples [{'x'.join(map(str, self.shape))}] {self.dtype})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reopen, ()
 
@@ -250,6 +254,12 @@ class ShardSet:
         self.sample_shape: tuple[int, ...] = tuple(self.manifest["sample"]["shape"])
         self.dtype: np.dtype[Any] = np.dtype(self.manifest["sample"]["dtype"])
         self.codec: str = self.settings["codec"]
+
+    def __repr__(self) -> str:
+        """Return folder, data set, samples of each split and ID."""
+        counts = ", ".join(f"{self.manifest['splits'][name]['samples']:,} {name}" for name in self.present)
+        simulated = ", SIMULATED" if self.simulated else ""
+        return f"ShardSet({self.path}: {self.manifest['dataset']!r}, {counts}, ID {self.id[:12]}{simulated})"
 
     def _present(self) -> tuple[str, ...]:
         """Return the splits whose shards are here: all, unless only some were pulled."""

@@ -54,6 +54,11 @@ class StaticImages:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def __repr__(self) -> str:
+        """Return number and shape of the images, and how many may be drawn."""
+        shape, pool = "x".join(map(str, self.images.shape[1:])), int(self.class_offsets[-1])
+        return f"StaticImages({len(self):,} images [{shape}] uint8, {pool:,} of them in the pool)"
+
     @classmethod
     def sort(
         cls,

@@ -8,10 +8,22 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.ui.style import CATEGORIES, MUTED
-from spikebridge.train.report.plots.drawing import Drawing, Values, colour_bar, colours, painter, sequential
+from spikebridge.train.report.plots.drawing import (
+    PANEL,
+    Drawing,
+    Values,
+    colour_bar,
+    colours,
+    house_style,
+    painter,
+    sequential,
+)
+from spikebridge.train.report.records import RunRecord
 
 FEW_LAYERS = 8
 """More layers than this are told apart by a colour bar instead of a legend."""
@@ -145,3 +157,25 @@ def mean_curve(runs: Sequence[tuple[Values, Values]]) -> tuple[Values, Values]:
     by_epoch = [dict(zip(epochs.tolist(), values.tolist(), strict=True)) for epochs, values in runs]
     common = sorted(set.intersection(*(set(one) for one in by_epoch)))
     return np.array(common), np.array([float(np.mean([one[epoch] for one in by_epoch])) for epoch in common])
+
+
+def run_panels(record: RunRecord, kind: type[Figure], *, title: str) -> Figure:
+    """Return a figure, of a class of figures, with the losses and the accuracies of a run over its epochs."""
+    losses = {name: record.column(f"loss_{name}") for name in ("total", "static", "event")}
+    losses["validation"] = record.column("validation_loss")
+    splits = ("train", "validation", "test")
+    accuracies = {name: 100 * record.column(f"{name}_accuracy") for name in splits}
+    panels = {"loss (nats)": losses, "accuracy in %": accuracies}
+    with house_style():
+        figure = kind(figsize=(2 * PANEL[0], PANEL[1]), layout="constrained")
+        for axes, (label, curves) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+            known = {name: values for name, values in curves.items() if np.nansum(np.abs(values)) > 0}
+            for colour, (name, values) in zip(colours(len(known)), known.items(), strict=True):
+                curve(axes, record.epochs, values, label=name, color=colour)
+            if len(record.epochs):
+                epoch_axis(axes, record.epochs)
+            axes.set_ylabel(label)
+            if known:
+                axes.legend(frameon=False)
+        figure.suptitle(show(title))
+        return figure
