@@ -34,10 +34,11 @@ def stream(files: Any, address: str, start: int, stop: int, *, shown: str) -> It
     """
     from fsspec.asyn import sync
 
-    answer = sync(files.loop, _request, files, address, start, stop, shown)
+    # The limits of aiohttp hold while its thread is alive; the longer one holds whatever becomes of that.
+    answer = sync(files.loop, _request, files, address, start, stop, shown, timeout=3 * STALL_S)
     try:
         position = start if answer.status == 206 else 0
-        while position < stop and (part := sync(files.loop, answer.content.read, stop - position)):
+        while position < stop and (part := sync(files.loop, answer.content.read, stop - position, timeout=3 * STALL_S)):
             position += len(part)
             if fresh := part[max(0, len(part) - (position - start)) :]:
                 yield fresh

@@ -235,6 +235,7 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
     if remote.protocol in READ_ONLY:
         raise SettingsError(f"{remote.shown}: http folders are read only; push to a path, s3:// or sftp:// instead.")
     others = _check_whole(shards)
+    card = (shards.path / CARD).read_bytes()
     base = remote if flat else remote.below(shards.id)
     if flat:
         _require_free(remote, shards.id)
@@ -246,6 +247,7 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
         if not stop.is_set():
             if not base.holds(entry):
                 _put(base, shards.path / entry["name"], entry["name"])
+                _require_whole(shards.path, entry)  # it may have been replaced meanwhile
                 sent.append(entry["name"])
             on_bytes(entry["bytes"])
 
@@ -257,7 +259,7 @@ def push(shards_path: Path, address: str, *, flat: bool = False, bar: Bar | None
             _put(base, content, name)
         if not flat:
             _put(remote, _encode({"schema": 1, "id": shards.id}), CURRENT)
-            _put(remote, shards.path / CARD, CARD)
+            _put(remote, card, CARD)
     return {"address": remote.shown, "id": shards.id, "sent": len(sent), "bytes": size}
 
 
@@ -270,17 +272,18 @@ def _check_whole(shards: ShardSet) -> dict[str, bytes]:
     if shards.partial:
         raise ShardSetError(f"{shards.path}: only a part of the set was pulled; pull all of it before publishing it.")
     for entry in shards.manifest["files"]:
-        path = shards.path / entry["name"]
-        if sha256_file(path) != entry["sha256"]:
-            raise ShardSetError(f"{path}: changed or damaged. Run `{command('verify', shards.path)}`.")
-    # Read now: what somebody deletes meanwhile must not be missing from a set that is pointed to.
-    beside = {name: shards.path / name for name in BESIDE}
-    others = {name: path.read_bytes() for name, path in beside.items() if name == manifests.MANIFEST or path.is_file()}
+        _require_whole(shards.path, entry)
     sums = checksums(shards.manifest["files"]).encode()
-    if others.get(manifests.CHECKSUMS, sums) != sums:
-        where = beside[manifests.CHECKSUMS]
+    where = shards.path / manifests.CHECKSUMS
+    if where.is_file() and where.read_bytes() != sums:
         raise ShardSetError(f"{where}: not what the manifest says. Run `{command('verify', shards.path)}`.")
-    return others
+    # Known now: what somebody deletes or replaces meanwhile must not be missing from a set that is pointed to.
+    outside = {name: shards.path / name for name in manifests.OUTSIDE}
+    return {
+        manifests.CHECKSUMS: sums,
+        **{name: path.read_bytes() for name, path in outside.items() if path.is_file()},
+        manifests.MANIFEST: manifests.dump(shards.manifest),
+    }
 
 
 def _push_to_hub(shards_path: Path, repository: hub.Repository, bar: Bar | None) -> dict[str, Any]:
@@ -311,6 +314,17 @@ def _push_to_hub(shards_path: Path, repository: hub.Repository, bar: Bar | None)
     on_bytes(size)
     sent = 0 if commit == parent else len(files)
     return {"address": repository.at(commit), "id": shards.id, "sent": sent, "bytes": size}
+
+
+def _require_whole(folder: Path, entry: FileEntry) -> None:
+    """Refuse a file of a set that is not what its manifest says.
+
+    Raises:
+        ShardSetError: changed or damaged.
+    """
+    path = folder / entry["name"]
+    if sha256_file(path) != entry["sha256"]:
+        raise ShardSetError(f"{path}: changed or damaged. Run `{command('verify', folder)}`.")
 
 
 def _put(remote: RemoteFolder, source: Path | bytes, name: str) -> None:

@@ -25,7 +25,8 @@ def open_files(host: str, **login: Any) -> Any:
     """
     from sshfs import SSHFileSystem
 
-    return SSHFileSystem(host, known_hosts=(), connect_timeout=CONNECT_S, login_timeout=CONNECT_S, **login)
+    limits = {"timeout": CONNECT_S, "connect_timeout": CONNECT_S, "login_timeout": CONNECT_S}
+    return SSHFileSystem(host, known_hosts=(), **limits, **login)
 
 
 def stream(files: Any, path: str, start: int, stop: int) -> Iterator[bytes]:

@@ -201,7 +201,7 @@ VERBS = {
 }
 WARM = ("preprocess", "convert", "verify", "inspect", "diff", "pull", "evaluate", "export", "report")
 """Verbs without a backward pass, which the server of forks may run itself."""
-RARE = {"ablate": 0.25, "ablate-dask": 0.5, "preprocess-workers": 0.5, "report": 0.5}
+RARE = {"ablate": 0.1, "ablate-dask": 0.3, "preprocess-workers": 0.3, "report": 0.25}
 """Share of the slow verbs, of an equal one."""
 ALWAYS = ("killed", "paused", "interrupted", "terminated", "full disk", "little memory", "twice", "homeless")
 TOUCHING = ("flipped", "deleted", "replaced")
@@ -598,6 +598,34 @@ class Tally:
         return [*lines, "", *(f"- {line}" for line in self.bad)]
 
 
+def cross_all(ground: Ground, work: Path, tally: Tally, given: argparse.Namespace) -> None:
+    """Run crossings, several at a time, until the time is up or all numbers are taken."""
+    names, began = given.verbs.split(","), time.monotonic()
+    first = given.first if given.only is None else given.only
+    last = first + 1 if given.only is not None else first + given.count if given.count else sys.maxsize
+    numbers, taking, adding = iter(range(first, last)), Lock(), Lock()
+    alone = {"sftp": Lock(), "dask": Lock()}  # one server for all crossings, and its fault is that of one
+
+    def cross() -> None:
+        while time.monotonic() - began < given.seconds:
+            with taking:
+                number = next(numbers, None)
+            if number is None:
+                return
+            chooser = random.Random(f"{given.seed}:{number}")
+            name = chooser.choices(names, [RARE.get(name, 1.0) for name in names])[0]
+            fault = chooser.choice(given.faults.split(",") if given.faults else faults_of(name))
+            with alone.get(VERBS[name].by, nullcontext()):
+                crossing = Crossing(ground, work, number, name, fault, given.seed)
+                problems = crossing.run()
+            with adding:
+                tally.add(crossing, problems, given.seed)
+
+    with ThreadPoolExecutor(given.at_once) as pool:
+        for done in [pool.submit(cross) for _ in range(given.at_once)]:
+            done.result()
+
+
 def main() -> None:
     """Cross until the time is up, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -621,33 +649,7 @@ def main() -> None:
         ground.prepare(work, names)
         slowest = ", ".join(f"{name} {seconds:.1f}" for name, seconds in ground.seconds.items())
         print(f"prepared in {time.monotonic() - started:.0f} s; undisturbed, in seconds: {slowest}", flush=True)
-        began, first = time.monotonic(), given.first if given.only is None else given.only
-        last = first + 1 if given.only is not None else first + given.count if given.count else sys.maxsize
-        numbers, taking = iter(range(first, last)), Lock()
-
-        def cross() -> None:
-            """Run one crossing after the other until the time is up."""
-            while time.monotonic() - began < given.seconds:
-                with taking:
-                    number = next(numbers, None)
-                if number is None:
-                    return
-                cross_one(number)
-
-        def cross_one(number: int) -> None:
-            chooser = random.Random(f"{given.seed}:{number}")
-            name = chooser.choices(names, [RARE.get(name, 1.0) for name in names])[0]
-            fault = chooser.choice(given.faults.split(",") if given.faults else faults_of(name))
-            with alone[VERBS[name].by] if VERBS[name].serves else nullcontext():
-                crossing = Crossing(ground, work, number, name, fault, given.seed)
-                problems = crossing.run()
-            with adding:
-                tally.add(crossing, problems, given.seed)
-
-        adding, alone = Lock(), {"sftp": Lock(), "dask": Lock(), "http": nullcontext(), "https": nullcontext()}
-        with ThreadPoolExecutor(given.at_once) as pool:
-            for done in [pool.submit(cross) for _ in range(given.at_once)]:
-                done.result()
+        cross_all(ground, work, tally, given)
         ground.close()
         program.close()
     if not shm_shrinks():

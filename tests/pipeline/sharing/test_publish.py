@@ -78,6 +78,27 @@ def test_damaged_sums_are_not_published(shard_set, tmp_path):
     assert not list(tmp_path.glob("published/*"))
 
 
+def test_a_set_without_sums_is_published_with_them(shard_set, tmp_path):
+    path = shutil.copytree(shard_set(), tmp_path / "set")
+    (path / "SHA256SUMS").unlink()
+    push(path, str(tmp_path / "published"), flat=True)
+    assert contents(tmp_path / "published") == contents(shard_set())
+
+
+def test_a_file_that_is_replaced_while_it_is_sent_is_no_published_set(shard_set, tmp_path, monkeypatch):
+    path, real = shutil.copytree(shard_set(), tmp_path / "set"), sharing._put
+
+    def replace(remote, source, name):
+        if name == "static.h5":
+            (path / name).write_bytes(b"of another set")
+        real(remote, source, name)
+
+    monkeypatch.setattr(sharing, "_put", replace)
+    with pytest.raises(ShardSetError, match=r"static\.h5: changed or damaged"):
+        push(path, str(tmp_path / "published"))
+    assert not list(tmp_path.glob("published/*.json"))
+
+
 def test_a_manifest_that_is_deleted_meanwhile_is_published(shard_set, tmp_path, monkeypatch):
     path, real = shutil.copytree(shard_set(), tmp_path / "set"), sharing.transfer_all
 

@@ -27,7 +27,7 @@ def server(tmp_path, monkeypatch):
     server.close()
 
 
-@pytest.mark.parametrize("known", ["", f"[127.0.0.1]:{{port}} {OTHER_KEY}"])
+@pytest.mark.parametrize("known", ["", f"[127.0.0.1]:{{port}} {OTHER_KEY}"], ids=["none known", "another known"])
 def test_a_host_whose_key_is_not_the_known_one_is_refused(server, tmp_path, known):
     server.known_hosts.write_text(known.format(port=server.port))
     with pytest.raises(ShardSetError, match=r"sftp://shelf/x: HostKeyNotVerifiable: .*known_hosts"):
