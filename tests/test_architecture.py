@@ -20,7 +20,7 @@ PACKAGES = {
         ui          : base images
         formats     : base containers events
         shards      : base containers events
-        checks      : base containers shards
+        checks      : base containers events shards
         datasets    : base events images shards
         sharing     : base shards
         simulation  : base events formats images shards
@@ -211,7 +211,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_a_conversion_worker_imports_neither_torch_nor_tonic():
-    code = "import spikebridge.pipeline.preprocess.tasks, spikebridge.pipeline.events.framing_kernel"
+    code = "import spikebridge.pipeline.preprocess.tasks, spikebridge.pipeline.events.loops.framing"
     assert not loaded_by(code) & {"torch", "tonic", "webdataset"}
 
 

@@ -24,10 +24,11 @@ from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.files import HashedFile
 from spikebridge.pipeline.containers.hdf5 import DEFLATE, FLETCHER32, plain_dataset
+from spikebridge.pipeline.events.compact import CompactEvents
 from spikebridge.pipeline.shards import tar
 from spikebridge.pipeline.shards.codec import GZIP, RAW, unpack
 from spikebridge.pipeline.shards.reader import ShardSet
-from spikebridge.pipeline.shards.writer import MAX_METADATA, MEMBERS, chunk_places, npy_header
+from spikebridge.pipeline.shards.writer import EVENTS, FRAMES, MAX_METADATA, MEMBERS, chunk_places, npy_header
 
 PART_BYTES = 2**22
 """What is read of a shard at a time."""
@@ -37,7 +38,7 @@ _LETTERS = np.isin(
 """[256] characters of a key."""
 _PADDING = -np.triu(np.ones((tar.BLOCK, tar.BLOCK), np.uint8)) * (np.arange(tar.BLOCK) > 0)[:, None]
 """[512,512] by size of a member modulo 512: 255 where its last block holds padding."""
-_ENDINGS = {codec: tuple(f".{member}".encode() for member in members) for codec, members in MEMBERS.items()}
+_ENDINGS = {kind: tuple(f".{member}".encode() for member in members) for kind, members in MEMBERS.items()}
 
 
 @dataclass(frozen=True)
@@ -50,26 +51,30 @@ class Layout:
     """Stored type."""
     codec: str
     """`raw` or `gzip`."""
+    store: str = FRAMES
+    """`frames` or `events`."""
 
     @classmethod
     def of(cls, shards: ShardSet) -> Layout:
         """Return the layout that a shard set's manifest gives."""
-        return cls(shards.sample_shape, shards.dtype, shards.codec)
+        return cls(shards.stored_shape, shards.stored_dtype, shards.codec, shards.store)
+
+    def headers(self, sizes: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return what precedes the numbers in a tar, before they are compressed: [n,bytes] by sizes [n] of samples."""
+        shapes = [self.shape] if self.store == FRAMES else [(size,) for size in sizes.tolist()]
+        rows = np.stack([np.frombuffer(npy_header(shape, self.dtype), np.uint8) for shape in shapes])
+        return np.broadcast_to(rows, (len(sizes), rows.shape[1]))
 
     @cached_property
-    def header(self) -> bytes:
-        """Return what precedes the numbers in a tar, before they are compressed."""
-        return npy_header(self.shape, self.dtype)
+    def lead(self) -> int:
+        """Return the bytes that precede in a member what the index points at."""
+        return self.headers(np.zeros(1, np.int64)).shape[1] if self.codec == RAW else 0
 
-    @property
-    def lead(self) -> bytes:
-        """Return what precedes in a member what the index points at."""
-        return self.header if self.codec == RAW else b""
-
-    @cached_property
-    def bytes(self) -> int:
-        """Return the bytes of the numbers of a sample."""
-        return math.prod(self.shape) * self.dtype.itemsize
+    def sizes(self, rows: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the bytes of the numbers of samples, by their rows of the index."""
+        if self.store == EVENTS:
+            return rows["size"].astype(np.int64)
+        return np.full(len(rows), math.prod(self.shape) * self.dtype.itemsize)
 
 
 class Stored(NamedTuple):
@@ -118,7 +123,7 @@ def walk_tar(file: HashedFile, index: NDArray[Any], layout: Layout, *, name: str
         ShardSetError: any difference.
         LayoutError: a key that no tar can hold.
     """
-    lead = 3 * tar.BLOCK + len(layout.lead)  # from a sample's first byte to what the index points at
+    lead = 3 * tar.BLOCK + layout.lead  # from a sample's first byte to what the index points at
     starts = index["offset"].astype(np.int64) - lead
     sizes = np.diff(np.append(starts, file.size))  # [n], the last with the end of the archive
     least = _whole_blocks(lead + index["length"].astype(np.int64)) + tar.BLOCK
@@ -170,9 +175,11 @@ def _check_part(
         The samples, whose numbers are compared as they are taken; and the bytes that all of them take.
     """
     count, lead = len(rows), layout.lead
+    unpacked = layout.sizes(rows)
+    headers_before = layout.headers(unpacked)  # [n,bytes]
     blocks = np.frombuffer(part, np.uint8, len(part) // tar.BLOCK * tar.BLOCK).reshape(-1, tar.BLOCK)
     first = (np.cumsum(sizes) - sizes) // tar.BLOCK  # [n] number of a sample's first block
-    stored = rows["length"].astype(np.int64) + len(lead)
+    stored = rows["length"].astype(np.int64) + lead
     behind = first + 3 + -(-stored // tar.BLOCK)  # [n] the header of the metadata
     length = tar.sizes(blocks[behind])  # [n] of the metadata
     last = behind + -(-length // tar.BLOCK)  # [n] the last block of a sample
@@ -184,44 +191,59 @@ def _check_part(
 
     refuse(taken > sizes, "its metadata are longer than their place")
     text = rows["label"].astype(np.bytes_)
-    names = [np.char.add(rows["key"], ending) for ending in _ENDINGS[layout.codec]]
+    names = [np.char.add(rows["key"], ending) for ending in _ENDINGS[layout.store, layout.codec]]
     headers = tar.headers(np.concatenate(names), np.concatenate([np.char.str_len(text), stored, length]))
     content = text.astype(f"S{tar.BLOCK}").view(np.uint8).reshape(-1, tar.BLOCK)
     expected = np.concatenate([headers, content])  # [4n,512]
     differs = (blocks[np.concatenate([first, first + 2, behind, first + 1])] != expected).any(axis=1)
     refuse(differs.reshape(4, count).any(axis=0), "another name, class or size")
-    refuse((blocks[first + 3, : len(lead)] != np.frombuffer(lead, np.uint8)).any(axis=1), "another shape or type")
+    refuse((blocks[first + 3, :lead] != headers_before[:, :lead]).any(axis=1), "another shape or type")
     ends = np.concatenate([behind - 1, last])
     padding = _PADDING[np.concatenate([stored, length]) % tar.BLOCK]
     refuse((blocks[ends] & padding).any(axis=1).reshape(2, count).any(axis=0), "its padding is not empty")
     refuse((taken != sizes)[:-1], "something follows it")
 
     def samples() -> Iterator[Stored]:
-        at, text_at = (first + 3) * tar.BLOCK + len(lead), (behind + 1) * tar.BLOCK
-        columns = (rows["key"], rows["crc32"], at, at + rows["length"].astype(np.int64), text_at, text_at + length)
-        for key, crc32, begin, end, text_begin, text_end in zip(*(column.tolist() for column in columns), strict=True):
-            numbers = _check_numbers(part[begin:end], crc32, layout, layout.header, name=name, key=key)
+        at, text_at = (first + 3) * tar.BLOCK + lead, (behind + 1) * tar.BLOCK
+        places = (at, at + rows["length"].astype(np.int64), text_at, text_at + length)
+        for row, before, size, (begin, end, text_begin, text_end) in zip(
+            rows, headers_before, unpacked.tolist(), np.stack(places, axis=1).tolist(), strict=True
+        ):
+            numbers = _check_numbers(part[begin:end], row, layout, before.tobytes(), size, name=name)
             yield Stored(numbers, bytes(part[text_begin:text_end]))
 
     return samples(), int(sizes[:-1].sum() + taken[-1])
 
 
 def _check_numbers(
-    stored: memoryview | bytes, crc32: int, layout: Layout, before: bytes, *, name: str, key: bytes
+    stored: memoryview | bytes, row: Any, layout: Layout, before: bytes, size: int, *, name: str
 ) -> memoryview | bytes:
-    """Return the numbers of a sample, unpacked where they are packed; compare their checksum with the index."""
+    """Return the numbers of a sample, `size` bytes, unpacked where they are packed; compare them with their row."""
     numbers: memoryview | bytes = stored
     if layout.codec == GZIP:
         try:
-            content = unpack(bytes(stored), len(before) + layout.bytes)
+            content = unpack(bytes(stored), len(before) + size)
         except ValueError as error:
-            raise _differs(name, key, error) from error
+            raise _differs(name, row["key"], error) from error
         if not content.startswith(before):
-            raise _differs(name, key, "another shape or type")
+            raise _differs(name, row["key"], "another shape or type")
         numbers = memoryview(content)[len(before) :]
-    if len(numbers) != layout.bytes or zlib.crc32(numbers) != crc32:
-        raise _differs(name, key, "another checksum")
+    if len(numbers) != size or zlib.crc32(numbers) != row["crc32"]:
+        raise _differs(name, row["key"], "another checksum")
+    if layout.store == EVENTS:
+        _check_events(np.frombuffer(bytes(numbers), np.uint8), row, name=name)
     return numbers
+
+
+def _check_events(data: NDArray[np.uint8], row: Any, *, name: str) -> None:
+    """Compare compact events with their row."""
+    try:
+        events = CompactEvents.parse(data)
+        events.packed  # noqa: B018  (raises where they are not what their head says)
+    except ValueError as error:
+        raise _differs(name, row["key"], error) from error
+    if (len(events), events.duration_us) != (row["events"], row["duration_us"]):
+        raise _differs(name, row["key"], "another number of events, or another duration")
 
 
 def walk_hdf5(path: Path, index: NDArray[Any], layout: Layout) -> Iterator[Stored]:
@@ -235,50 +257,80 @@ def walk_hdf5(path: Path, index: NDArray[Any], layout: Layout) -> Iterator[Store
     """
     import h5py
 
-    name = path.name
-    count, filters = len(index), (FLETCHER32,) if layout.codec == RAW else (DEFLATE,)
+    name, count = path.name, len(index)
+    expected = {layout.store, "label", "key", "json"} | ({"start"} if layout.store == EVENTS else set())
     with h5py.File(path, "r") as file:
-        if not count and set(file) == {"frames"} and file["frames"].shape == (0, *layout.shape):
+        if not count and layout.store == EVENTS and not len(file):
             return
-        if set(file) != {"frames", "label", "key", "json"}:
-            raise ShardSetError(f"{name}: holds {sorted(file)}; expected frames, label, key and json")
-        frames = plain_dataset(file, "frames", path, dtype=layout.dtype, filters=filters)
-        if frames.shape != (count, *layout.shape) or frames.chunks != (1, *layout.shape):
-            raise ShardSetError(
-                f"{name}: frames {frames.shape} in chunks of {frames.chunks} are not what the index says"
-            )
+        if not count and set(file) == {FRAMES} and file[FRAMES].shape == (0, *layout.shape):
+            return
+        if set(file) != expected:
+            raise ShardSetError(f"{name}: holds {sorted(file)}; expected {', '.join(sorted(expected))}")
         columns = {}
         for column, dtype in (("label", np.dtype("<i4")), ("key", np.bytes_), ("json", np.bytes_)):
             columns[column] = plain_dataset(file, column, path, dtype=dtype)[()]
-        trailer = 4 if layout.codec == RAW else 0  # HDF5's own checksum
-        expected = np.stack([index["offset"], index["length"] + np.uint64(trailer), index["offset"] * 0], axis=1)
-        wrong = (chunk_places(frames) != expected.astype(np.int64)).any(axis=1)
-        for column in ("label", "key"):
             if columns[column].shape != (count,):
                 raise ShardSetError(f"{name}: column {column} is not as long as the index")
+        places = _event_places if layout.store == EVENTS else _frame_places
+        wrong = places(file, path, index, layout)
+        for column in ("label", "key"):
             wrong |= columns[column] != index[column]
-        if columns["json"].shape != (count,) or wrong.any():
+        if wrong.any():
             raise _differs(name, index["key"][int(np.argmax(wrong))], "another place, class or key")
-        for i, stored in enumerate(_chunks(path, frames, index, layout)):
-            key = index["key"][i]
-            numbers = _check_numbers(stored, int(index["crc32"][i]), layout, b"", name=name, key=key)
-            yield Stored(numbers, columns["json"][i])
+        whole = layout.store == EVENTS or layout.codec == GZIP
+        stored: Iterator[memoryview | bytes] = (
+            _read_pieces(path, index) if whole else _read_frames(file[FRAMES], count, layout)
+        )
+        for row, size, content, text in zip(index, layout.sizes(index).tolist(), stored, columns["json"], strict=True):
+            yield Stored(_check_numbers(content, row, layout, b"", size, name=name), text)
 
 
-def _chunks(path: Path, frames: Any, index: NDArray[Any], layout: Layout) -> Iterator[memoryview | bytes]:
-    """Yield samples as stored: raw ones through HDF5, which checks them; packed ones as they lie in the file."""
-    if layout.codec == GZIP:
-        with open(path, "rb", buffering=0) as file:
-            for row in index:
-                yield os.pread(file.fileno(), int(row["length"]), int(row["offset"]))
-        return
-    together = max(1, PART_BYTES // 8 // layout.bytes)
+def _frame_places(file: Any, path: Path, index: NDArray[Any], layout: Layout) -> NDArray[np.bool_]:
+    """Return for which rows of an index the chunks of frames lie elsewhere, [n]."""
+    filters = (FLETCHER32,) if layout.codec == RAW else (DEFLATE,)
+    frames = plain_dataset(file, FRAMES, path, dtype=layout.dtype, filters=filters)
+    if frames.shape != (len(index), *layout.shape) or frames.chunks != (1, *layout.shape):
+        raise ShardSetError(
+            f"{path.name}: frames {frames.shape} in chunks of {frames.chunks} are not what the index says"
+        )
+    trailer = 4 if layout.codec == RAW else 0  # HDF5's own checksum
+    expected = np.stack([index["offset"], index["length"] + np.uint64(trailer), index["offset"] * 0], axis=1)
+    differs: NDArray[np.bool_] = (chunk_places(frames) != expected.astype(np.int64)).any(axis=1)
+    return differs
+
+
+def _event_places(file: Any, path: Path, index: NDArray[Any], layout: Layout) -> NDArray[np.bool_]:
+    """Return for which rows of an index the compact events lie elsewhere, [n]."""
+    events = plain_dataset(file, EVENTS, path, dtype=layout.dtype, filters=())
+    starts = plain_dataset(file, "start", path, dtype=np.dtype("<i8"))[()]
+    ends = np.cumsum(index["length"].astype(np.int64))
+    if starts.shape != (len(index) + 1,) or events.chunks is not None or events.shape != (ends[-1],) or starts[0]:
+        raise ShardSetError(
+            f"{path.name}: events {events.shape} from {starts.shape} starts are not what the index says"
+        )
+    differs: NDArray[np.bool_] = (starts[1:] != ends) | (
+        starts[:-1] + events.id.get_offset() != index["offset"].astype(np.int64)
+    )
+    return differs
+
+
+def _read_pieces(path: Path, index: NDArray[Any]) -> Iterator[memoryview | bytes]:
+    """Yield samples as they lie in the file."""
+    with open(path, "rb", buffering=0) as file:
+        for row in index:
+            yield os.pread(file.fileno(), int(row["length"]), int(row["offset"]))
+
+
+def _read_frames(frames: Any, count: int, layout: Layout) -> Iterator[memoryview | bytes]:
+    """Yield raw frames through HDF5, which checks them."""
+    size = math.prod(layout.shape) * layout.dtype.itemsize
+    together = max(1, PART_BYTES // 8 // size)
     part = np.empty((together, *layout.shape), layout.dtype)
-    for first in range(0, len(index), together):
-        count = min(together, len(index) - first)
-        frames.read_direct(part, np.s_[first : first + count], np.s_[:count])
-        samples = part.reshape(-1).view(np.uint8).data
-        yield from (samples[i * layout.bytes : (i + 1) * layout.bytes] for i in range(count))
+    samples = part.reshape(-1).view(np.uint8).data
+    for first in range(0, count, together):
+        here = min(together, count - first)
+        frames.read_direct(part, np.s_[first : first + here], np.s_[:here])
+        yield from (samples[i * size : (i + 1) * size] for i in range(here))
 
 
 def index_groups(index: NDArray[Any]) -> NDArray[np.bytes_]:

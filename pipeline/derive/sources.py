@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.files import sha256_file
+from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.progress import Progress
 from spikebridge.pipeline.checks.leaks import Recordings
 from spikebridge.pipeline.checks.samples import Stored, check_rows, read_metadata
@@ -93,7 +94,8 @@ def open_source(path: Path) -> ShardSet:
     shards = ShardSet(path)
     if shards.manifest["schema"] != FRAMES_SCHEMA:
         raise ShardSetError(
-            f"{path}: schema {shards.manifest['schema']}; sets of schema {FRAMES_SCHEMA} can be combined and parted."
+            f"{path}: stores events (schema {shards.manifest['schema']}); sets of frames can be combined and parted. "
+            f"`{command('convert', path)} --store frames` makes one."
         )
     if shards.partial:
         raise ShardSetError(f"{path}: only a part of the set was pulled; pull all of it before making another of it.")
@@ -114,7 +116,7 @@ def read_source(shards: ShardSet, work: Path, *, progress: Progress) -> Source:
     for split, path in progress(paths, len(paths), f"shards of {shards.path.name}"):
         index = shards.index(path.name)
         check_rows(index, split=split, name=path.name)
-        samples = _note_texts(read_samples(shards, path, index), texts)
+        samples = _note_texts(read_samples(shards, path, index, store=shards.settings.get("store", "")), texts)
         parts.append(Recordings.of_shard(split, index, read_metadata(samples, index, name=path.name)))
         checksums.append(index["crc32"])
     recordings = Recordings.join(parts)

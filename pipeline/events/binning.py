@@ -18,12 +18,24 @@ long recording each chunk has its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.packing import LONGEST_US, TIME_SHIFT, CheckedEvents
+
+
+def loops() -> ModuleType:
+    """Return the loops over events: compiled ones, or where numba is not installed those in numpy."""
+    try:
+        from spikebridge.pipeline.events.loops import framing
+    except ModuleNotFoundError:
+        from spikebridge.pipeline.events.loops import framing_plain
+
+        return framing_plain
+    return framing
 
 
 @dataclass(frozen=True)

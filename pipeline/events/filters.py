@@ -73,7 +73,7 @@ class Filters:
         hot = cache(lambda: _find_hot_pixels(chunks(), self.hot_pixels, events.extent))  # [H,W]
 
         def passes() -> Iterator[Events]:
-            from spikebridge.pipeline.events import filters_kernel as kernel
+            from spikebridge.pipeline.events.loops import filters as kernel
 
             latest_us = np.full((events.extent[1] + 2, events.extent[0] + 2), NEVER_US, np.int64)  # a pixel of margin
             taken[name] = 0
@@ -114,7 +114,7 @@ NEVER_US = -(2**62)
 
 def _find_hot_pixels(chunks: Iterable[Events], factor: float, extent: tuple[int, int]) -> NDArray[np.bool_]:
     """Mark the pixels [H,W] with more than `factor` times the mean of the pixels with any event."""
-    from spikebridge.pipeline.events import framing_kernel as kernel
+    from spikebridge.pipeline.events.loops import framing as kernel
 
     by_polarity = np.zeros((2, extent[1], extent[0]), np.int32)
     for chunk in chunks:

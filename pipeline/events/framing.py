@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.base.fitting import Box, fit_box
-from spikebridge.pipeline.events.binning import Binning, Edges, bin_us
+from spikebridge.pipeline.events.binning import Binning, Edges, bin_us, loops
 from spikebridge.pipeline.events.packing import X_MASK, X_SHIFT, Y_MASK, Y_SHIFT, CheckedEvents
 from spikebridge.pipeline.events.rates import rate_frames
 from spikebridge.pipeline.events.resize import aligned_weights
@@ -122,8 +122,7 @@ def _count_events(
     events: CheckedEvents, edges: Edges, frame: Frame, box: Box, dtype: np.dtype[np.generic], once: bool
 ) -> RecordingFrames:
     """Return saturating counts per cell; `once` caps them at 1, which is not counted as saturation."""
-    from spikebridge.pipeline.events import framing_kernel as kernel
-
+    kernel = loops()
     counts = np.zeros((len(edges.at) - 1, 2, frame[1], frame[0]), np.uint32)
     frames = np.empty(counts.shape, dtype)
     columns, rows = cell_tables(events.extent, box, frame[1], frame[0])
@@ -170,8 +169,7 @@ def _sum_weights(
     events: CheckedEvents, edges: Edges, frame: Frame, box: Box, dtype: np.dtype[np.generic], _once: bool
 ) -> RecordingFrames:
     """Return sums of the weights per cell."""
-    from spikebridge.pipeline.events import framing_kernel as kernel
-
+    kernel = loops()
     left, top, right, bottom = box
     weights = np.zeros((len(edges.at) - 1, 2, frame[1], frame[0]), np.float32)
     axes = (*aligned_weights(right - left, frame[0]), *aligned_weights(bottom - top, frame[1]))

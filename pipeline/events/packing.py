@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,43 @@ class LongEvents:
         return (_unpack(words, self.start_us) for words in self.passes())
 
 
-CheckedEvents = PackedEvents | LongEvents
+class CheckedEvents(Protocol):
+    """A checked recording, wherever its events lie."""
+
+    @property
+    def start_us(self) -> int:
+        """Return this and the following as `PackedEvents` has them."""
+
+    @property
+    def duration_us(self) -> int:
+        """Return the time from the first to the last event in microseconds."""
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Return (W, H), largest coordinates plus one."""
+
+    @property
+    def overflow_markers(self) -> int:
+        """Return this and the following as `pipeline.events.arrays.Events` has them."""
+
+    @property
+    def passed_over(self) -> tuple[tuple[str, int], ...]:
+        """Return what else of the file is no event, and how often it occurs."""
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Return what may be wrong about the file."""
+
+    def __len__(self) -> int: ...
+
+    def sha256(self) -> str:
+        """Return the hash of the events."""
+
+    def chunks(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the words, all at once or in chunks, each valid until the next."""
+
+    def columns(self) -> Iterator[Events]:
+        """Yield the events as columns, all at once or in chunks."""
 
 
 def _unpack(words: NDArray[np.int64], start_us: int) -> Events:
@@ -199,7 +236,7 @@ class _Packer:
 
     def pack(self, events: Events, words: NDArray[np.int64]) -> bool:
         """Fill the words from events; False where a check fails."""
-        from spikebridge.pipeline.events import packing_kernel as kernel
+        from spikebridge.pipeline.events.loops import packing as kernel
 
         if not len(events):
             return True

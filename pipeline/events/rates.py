@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.fitting import Box
+from spikebridge.pipeline.events.binning import loops
 from spikebridge.pipeline.events.packing import CheckedEvents
 from spikebridge.pipeline.events.resize import centred_samples
 
@@ -42,8 +43,7 @@ def rate_frames(
     Differs: the published resize is torchvision's of its time; which one depends on the version installed, and this is
     the older one, without antialiasing.
     """
-    from spikebridge.pipeline.events import framing_kernel as kernel
-
+    kernel = loops()
     _, _, right, bottom = box
     counts = np.zeros((2, max(bottom, events.extent[1]), max(right, events.extent[0])), np.int32)  # [P,H,W]
     lengths = bin_lengths(duration_us, time_bins)

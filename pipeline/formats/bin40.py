@@ -85,7 +85,7 @@ def decode_packed(data: bytes, *, sensor_size: tuple[int, int], source: str, fro
     Raises:
         RecordingError: as `decode` and `packing.pack` say.
     """
-    from spikebridge.pipeline.events import packing_kernel as kernel
+    from spikebridge.pipeline.events.loops import packing as kernel
 
     if data and len(data) % RECORD_BYTES == 0:
         words = np.empty(len(data) // RECORD_BYTES, np.int64)

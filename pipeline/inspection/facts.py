@@ -66,7 +66,7 @@ class Facts:
 
 def summarize_events(events: CheckedEvents, *, name: str, time_bins: int) -> Facts:
     """Return facts about a recording; the time bins are equal parts of the duration."""
-    from spikebridge.pipeline.events import framing_kernel as kernel
+    from spikebridge.pipeline.events.loops import framing as kernel
 
     pixels = np.zeros((2, events.extent[1], events.extent[0]), np.int32)
     per_bin, gap, latest = np.zeros(time_bins, np.int64), 0, events.start_us

@@ -28,6 +28,7 @@ from spikebridge.pipeline.inspection.facts import (
 from spikebridge.pipeline.inspection.views import describe_sensor, sensor_of
 from spikebridge.pipeline.readers import get_reader, list_readers
 from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.writer import EVENTS
 
 CHUNK = 256
 """Samples in memory at a time."""
@@ -181,7 +182,8 @@ def summarize_shards(shards: ShardSet, *, progress: Progress) -> SetSummary:
     about = [
         f"ID {shards.id}",
         f"samples {list(shards.sample_shape)} {shards.dtype.name}, "
-        f"{settings['reduction']} over the {settings['extent']}",
+        f"{settings['reduction']} over the {settings['extent']}"
+        + (", made of stored events" if shards.store == EVENTS else ""),
         f"static images: {roles}; pairs known: {manifest['pairing']['kind']}, protocol "
         + ("LEAKY" if settings["protocol"] == "leaky" else settings["protocol"]),
         *manifest.get("notes", []),

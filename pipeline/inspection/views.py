@@ -131,7 +131,7 @@ def is_simulated(reader: PairReader, root: Path) -> bool:
 
 def make_full_frames(events: CheckedEvents, time_bins: int) -> NDArray[np.int32]:
     """Count events into frames [T,P,H,W] at full resolution over the extent; the last bin takes the last event too."""
-    from spikebridge.pipeline.events import framing_kernel as kernel
+    from spikebridge.pipeline.events.loops import framing as kernel
 
     frames = np.zeros((time_bins, 2, events.extent[1], events.extent[0]), np.int32)
     for chunk in events.columns():

@@ -16,13 +16,13 @@ from spikebridge.pipeline.base.installation import find_version
 from spikebridge.pipeline.cards.card import dataset_card
 from spikebridge.pipeline.cards.croissant import describe_set
 from spikebridge.pipeline.datasets.pairs import DatasetCard
+from spikebridge.pipeline.events.compact import VERSION
 from spikebridge.pipeline.formats.bin40 import OVERFLOW_US
 from spikebridge.pipeline.preprocess.prepare import Conversion
 from spikebridge.pipeline.preprocess.remarks import Remarks, list_warnings, notes_of_recordings
 from spikebridge.pipeline.preprocess.tasks import Job, Reject, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import SPLITS, Content, Manifest, StaticSummary
-from spikebridge.pipeline.shards.settings import SCHEMA_VERSION
 from spikebridge.pipeline.shards.static_pool import ROLES, STATIC_FILE, StaticImages, write_static
 
 TOOLS = ("spikebridge", "numpy", "numba", "h5py", "pillow")
@@ -122,8 +122,8 @@ def _describe_content(conversion: Conversion, results: Sequence[TaskResult], sta
         for key, _, _ in result.samples:
             split, label, _ = key.split("-", 2)
             per_class[split][int(label)] += 1
-    return {
-        "schema": SCHEMA_VERSION,
+    content: Content = {
+        "schema": settings.schema,
         "dataset": settings.dataset,
         "settings": settings.as_dict(),
         "settings_sha256": settings.sha256,
@@ -145,6 +145,15 @@ def _describe_content(conversion: Conversion, results: Sequence[TaskResult], sta
         "notes": [],
         "files": [],
     }
+    if settings.store:
+        crop, span_us = conversion.reader.crop, conversion.reader.span_us
+        content["stored"] = {
+            "layout": VERSION,
+            "most_bytes": max((result.most_bytes for result in results), default=0),
+            "crop": list(crop) if crop else None,
+            "span_us": span_us,
+        }
+    return content
 
 
 def describe_static(static: StaticImages, classes: Sequence[str]) -> StaticSummary:

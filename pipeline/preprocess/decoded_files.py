@@ -7,6 +7,7 @@ depend on who was first. What is kept and damaged is decoded again. The folder g
 the conversion.
 
     <work>/decoded/<hash of the path>.npy  frames of the recordings that can be used, [R,T,P,H,W]
+                                   .events where a set stores them: their compact events, one after the other
                                    .json   written last: their names, checksums and facts, and the errors of the others
                                    .lock   held while the file is decoded
 """
@@ -17,7 +18,7 @@ import hashlib
 import logging
 import os
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from spikebridge.pipeline.base.sealed_json import read_sealed, write_sealed
 from spikebridge.pipeline.datasets.pairs import Recording
 
 FOLDER = "decoded"
+EVENTS = ".events"
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +60,9 @@ class StoredFile(TypedDict):
     conversion: Sha256
     """See `pipeline.preprocess.tasks.Job.conversion_of`."""
     rows: dict[str, tuple[Count, Count, Facts]]
-    """Row of the array, crc32 of its frames, and facts, by recording."""
+    """Row of the array, crc32 of its frames and events, and facts, by recording."""
+    ends: list[Count]
+    """Where the compact events of each row end in the file beside it; empty where none are stored."""
     errors: dict[str, tuple[str, str]]
     """Message and reason of the recordings that cannot be used."""
 
@@ -71,6 +75,8 @@ class ConvertedRecording:
     """[T,P,H,W]."""
     facts: dict[str, Any]
     """Those of `Facts`."""
+    events: NDArray[np.uint8] | None = None
+    """[bytes] compact, where a set stores events."""
 
 
 Decode = Callable[[], Iterable[tuple[str, ConvertedRecording | RecordingError]]]
@@ -93,9 +99,9 @@ def cached_frames(work: Path, recording: Recording, conversion: str, decode: Dec
         if recording.name not in kept["rows"]:
             raise RecordingError(f"{recording.name}: not found in {recording.path.name}.", reason="missing")
         row, checksum, facts = kept["rows"][recording.name]
-        frames = _read_row(stem.with_suffix(".npy"), row)
-        if frames is not None and _checksum(frames) == checksum:
-            return ConvertedRecording(frames, dict(facts))
+        frames, events = _read_row(stem.with_suffix(".npy"), row), _read_events(stem, kept["ends"], row)
+        if frames is not None and _checksum(frames, events) == checksum:
+            return ConvertedRecording(frames, dict(facts), events)
         _discard(stem, f"{stem.with_suffix('.npy')}: damaged (checksum differs). The file is decoded again.")
     raise PipelineError(f"{stem.with_suffix('.npy')}: holds something else than was written. Is the disk sound?")
 
@@ -140,8 +146,18 @@ def _read_row(path: Path, row: int) -> NDArray[Any] | None:
         return None
 
 
-def _checksum(frames: NDArray[Any]) -> int:
-    return zlib.crc32(np.ascontiguousarray(frames).data)
+def _read_events(stem: Path, ends: Sequence[int], row: int) -> NDArray[np.uint8] | None:
+    """Read the compact events of a recording; None where none are stored, or they are gone."""
+    if row >= len(ends):
+        return None
+    begin = ends[row - 1] if row else 0
+    with suppress(OSError):
+        return np.fromfile(stem.with_suffix(EVENTS), np.uint8, ends[row] - begin, offset=begin)
+    return None
+
+
+def _checksum(frames: NDArray[Any], events: NDArray[np.uint8] | None) -> int:
+    return zlib.crc32(b"" if events is None else events.data, zlib.crc32(np.ascontiguousarray(frames).data))
 
 
 def _write(
@@ -151,14 +167,19 @@ def _write(
     frames: list[NDArray[Any]] = []
     rows: dict[str, Any] = {}
     errors: dict[str, tuple[str, str]] = {}
-    for name, content in contents:
-        if isinstance(content, RecordingError):
-            errors[name] = (str(content), content.reason)
-        else:
-            rows[name] = (len(frames), _checksum(content.frames), content.facts)
+    ends: list[int] = []
+    with replacing(stem.with_suffix(EVENTS)) as partial, open(partial, "wb") as file:
+        for name, content in contents:
+            if isinstance(content, RecordingError):
+                errors[name] = (str(content), content.reason)
+                continue
+            rows[name] = (len(frames), _checksum(content.frames, content.events), content.facts)
             frames.append(content.frames)
+            if content.events is not None:
+                file.write(content.events.data)
+                ends.append(file.tell())
     with replacing(stem.with_suffix(".npy")) as partial, open(partial, "wb") as file:
         np.lib.format.write_array(file, np.stack(frames) if frames else np.empty(0), allow_pickle=False)
-    kept: StoredFile = {"conversion": conversion, "rows": rows, "errors": errors}
+    kept: StoredFile = {"conversion": conversion, "rows": rows, "ends": ends, "errors": errors}
     write_sealed(stem.with_suffix(".json"), kept)
     return kept

@@ -1,8 +1,9 @@
-"""A shard set in another container or codec, made from the set alone: the very bytes that `preprocess` would make.
+"""A shard set in another container or codec, or its events as frames, made from the set alone.
 
-Shard by shard, one sample at a time; every file of the source is checked against its manifest while it is read. What is
-finished stays: an interrupted run continues with the shards that are missing, and the manifest is written last. The cut
-into shards is kept, because where recordings were dropped the set does not say how it would have been cut otherwise.
+They are the very bytes that `preprocess` would make. Shard by shard, one sample at a time; every file of the source is
+checked against its manifest while it is read. What is finished stays: an interrupted run continues with the shards that
+are missing, and the manifest is written last. The cut into shards is kept, because where recordings were dropped the
+set does not say how it would have been cut otherwise.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from spikebridge.pipeline.shards.manifest import REJECTS, SPLITS, Content, Manif
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.shards.static_pool import ROLES, STATIC_FILE
-from spikebridge.pipeline.shards.writer import EXTENSION, Sample, index_path, write_shard
+from spikebridge.pipeline.shards.writer import EVENTS, EXTENSION, FRAMES, Sample, index_path, write_shard
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Reformat:
 
     source: ShardSet
     settings: ConversionSettings
-    """Those of the source but for format and codec."""
+    """Those of the source but for format, codec and store."""
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -55,23 +56,30 @@ def reformat(
     *,
     format_: str | None = None,
     codec: str | None = None,
+    store: str | None = None,
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> ConversionResult:
-    """Write a shard set again in another container or codec.
+    """Write a shard set again in another container or codec, or stored events as the set's frames.
 
     `out` is missing, empty, or holds the same set, finished or not; `overwrite` replaces another shard set there.
-    Without `format_` or `codec`, the source's is kept.
+    Without `format_`, `codec` or `store`, the source's is kept.
 
     Raises:
-        SettingsError: `out` is the source, or holds something else.
+        SettingsError: `out` is the source, or holds something else; or the source has no events to store.
         ShardSetError: the source is damaged, or was made by another version.
     """
     shards = ShardSet(source)
     if out.resolve() == source.resolve():
         raise SettingsError(f"{out} is the source itself. Choose another folder with --out.")
     settings = settings_of(shards)
-    work = Reformat(shards, replace(settings, format=format_ or settings.format, codec=codec or settings.codec))
+    if store == EVENTS and shards.store == FRAMES:
+        raise SettingsError(
+            f"{source}: stores frames, and events cannot be made of those. Preprocess the raw data with --store events."
+        )
+    stored = settings.store if store != FRAMES else ""
+    settings = replace(settings, format=format_ or settings.format, codec=codec or settings.codec, store=stored)
+    work = Reformat(shards, settings)
     if done := find_existing(work, out, overwrite=overwrite):
         return done
     folder = make_work_folder(out)
@@ -120,36 +128,47 @@ def _reformat_shard(work: Reformat, split: str, path: Path, out: Path) -> list[F
     check_rows(index, split=split, name=path.name)
     written = write_shard(
         out / (path.stem + EXTENSION[settings.format]),
-        read_samples(shards, path, index),
+        read_samples(shards, path, index, store=settings.store),
         shape=shards.sample_shape,
         dtype=shards.dtype,
         key_bytes=index.dtype["key"].itemsize,
         group_bytes=index.dtype["group"].itemsize if "group" in (index.dtype.names or ()) else 0,
         codec=settings.codec,
+        store=settings.store or FRAMES,
     )
     result.files += written.files
     result.save(out / manifests.WORK_FOLDER, conversion)
     return result.files
 
 
-def read_samples(shards: ShardSet, path: Path, index: NDArray[Any]) -> Iterator[Sample]:
-    """Yield the samples of a shard, which is known to be whole when the last one has been taken."""
+def read_samples(shards: ShardSet, path: Path, index: NDArray[Any], *, store: str) -> Iterator[Sample]:
+    """Yield the samples of a shard, which is known to be whole when the last one has been taken.
+
+    With `store` empty, frames are made of stored events.
+    """
     layout, expected = Layout.of(shards), shards.files[path.name]["sha256"]
     if path.suffix == EXTENSION["webdataset"]:
         with HashedFile(path) as file:
-            yield from _as_samples(walk_tar(file, index, layout, name=path.name), index, layout)
+            yield from _as_samples(shards, walk_tar(file, index, layout, name=path.name), index, store)
             if file.sha256() != expected:
                 raise damaged(path)
     else:
         if sha256_file(path) != expected:
             raise damaged(path)
-        yield from _as_samples(walk_hdf5(path, index, layout), index, layout)
+        yield from _as_samples(shards, walk_hdf5(path, index, layout), index, store)
 
 
-def _as_samples(walk: Iterable[Any], index: NDArray[Any], layout: Layout) -> Iterator[Sample]:
+def _as_samples(shards: ShardSet, walk: Iterable[Any], index: NDArray[Any], store: str) -> Iterator[Sample]:
     for row, group, stored in zip(index, index_groups(index), walk, strict=True):
-        frames = np.frombuffer(stored.numbers, layout.dtype).reshape(layout.shape)
-        yield Sample(row["key"].decode(), int(row["label"]), frames, stored.metadata.decode(), group.decode())
+        key, frames, events = row["key"].decode(), np.empty(0, shards.dtype), None
+        if shards.store == FRAMES:
+            frames = np.frombuffer(stored.numbers, shards.dtype).reshape(shards.sample_shape)
+        else:
+            events = np.frombuffer(bytes(stored.numbers), np.uint8)
+            if not store:
+                frames = np.empty(shards.sample_shape, shards.dtype)
+                shards.framing.frames_into(frames, events, source=key)
+        yield Sample(key, int(row["label"]), frames, stored.metadata.decode(), group.decode(), events)
 
 
 def _copy(shards: ShardSet, name: str, out: Path) -> None:
@@ -167,6 +186,9 @@ def _copy(shards: ShardSet, name: str, out: Path) -> None:
 def _finish(work: Reformat, files: list[FileEntry], out: Path) -> Manifest:
     """Write card, checksums, and the manifest that makes the set complete."""
     content: Content = work.source.manifest.copy()  # `seal` replaces its hash
+    content["schema"] = work.settings.schema
+    if not work.settings.store:
+        content.pop("stored", None)
     content["settings"], content["settings_sha256"] = work.settings.as_dict(), work.settings.sha256
     content["splits"] = {name: content["splits"][name] for name in SPLITS}  # the card shows them in this order
     static = content["static"]

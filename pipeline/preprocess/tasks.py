@@ -26,16 +26,18 @@ from spikebridge.pipeline.base.sealed_json import hash_json, read_sealed, write_
 from spikebridge.pipeline.datasets.intervals import cut
 from spikebridge.pipeline.datasets.pairs import PairReader, Recording, StaticImage
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.events.framing import narrow, to_frames
+from spikebridge.pipeline.events.compact import compact
+from spikebridge.pipeline.events.framing import narrow
 from spikebridge.pipeline.events.packing import LARGEST_SENSOR, CheckedEvents, pack
 from spikebridge.pipeline.images.decode import bits_in_use, hash_pixels, to_static
 from spikebridge.pipeline.preprocess.decoded_files import ConvertedRecording, cached_frames
 from spikebridge.pipeline.preprocess.plan import EventShard, PlannedSample, StaticChunk, Survey, Task
 from spikebridge.pipeline.readers import get_reader
+from spikebridge.pipeline.shards.framing import frame_events
 from spikebridge.pipeline.shards.manifest import WORK_FOLDER
 from spikebridge.pipeline.shards.settings import DTYPES, ConversionSettings
 from spikebridge.pipeline.shards.static_parts import write_part
-from spikebridge.pipeline.shards.writer import EXTENSION, Sample, write_shard
+from spikebridge.pipeline.shards.writer import EXTENSION, FRAMES, Sample, write_shard
 
 TOTALS = ("events", "dropped_events", "saturated_cells", "saturated_samples")
 """Sums over samples that every set has."""
@@ -160,6 +162,8 @@ class TaskResult:
     """Duration in microseconds, number of polarities, of cells in use in any frame, and of events, of every sample."""
     doubts: list[tuple[str, str]] = field(default_factory=list)
     """Recording and sentence, of those that can be read but may be wrong."""
+    most_bytes: int = 0
+    """Of the largest sample, where events are stored."""
 
     def save(self, work: Path, conversion: str) -> None:
         """Write the result, whole or not at all: from then on the task is done."""
@@ -342,6 +346,7 @@ def _convert_events(job: Job, shard: EventShard, result: TaskResult, crashing: f
         key_bytes=job.key_bytes,
         group_bytes=job.group_bytes,
         codec=settings.codec,
+        store=settings.store or FRAMES,
     )
     result.files += written.files
 
@@ -391,7 +396,9 @@ def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tup
     metadata = {**facts, "source": recording.name, "static": planned.static_key}
     metadata |= {"group": planned.group} if planned.group else {}
     text = json.dumps(metadata, sort_keys=True)
-    sample = Sample(planned.key, recording.label, converted.frames, text, planned.group)
+    if converted.events is not None:
+        result.most_bytes = max(result.most_bytes, converted.events.size)
+    sample = Sample(planned.key, recording.label, converted.frames, text, planned.group, converted.events)
     return sample, facts["events_sha256"]
 
 
@@ -408,7 +415,8 @@ def _convert_planned(job: Job, planned: PlannedSample) -> ConvertedRecording:
         return _convert(job, recording.name, _read(job, recording))
     frames, saturated, clipped = narrow(kept.frames, job.settings.dtype)
     facts = {**kept.facts, "clipped_events": kept.facts.get("clipped_events", 0) + clipped}
-    return ConvertedRecording(frames, {**facts, "saturated_cells": max(saturated, facts["saturated_cells"])})
+    facts = {**facts, "saturated_cells": max(saturated, facts["saturated_cells"])}
+    return ConvertedRecording(frames, facts, kept.events)
 
 
 def _read(job: Job, recording: Recording) -> CheckedEvents:
@@ -430,19 +438,13 @@ def _convert(job: Job, name: str, events: Events | CheckedEvents) -> ConvertedRe
         facts["doubts"] = list(packed.doubts)
     if settings.filters:
         packed, facts["filtered_events"] = settings.filters.apply(packed, source=name)
-    framed = to_frames(
+    framed = frame_events(
         packed,
-        time_bins=settings.time_bins,
-        size=settings.size,
-        width=settings.width,
-        fit=settings.fit or FITS[0],
-        reduction=settings.reduction,
-        dtype=settings.dtype,
-        canvas=job.canvas,
-        source=name,
+        settings,
+        sensor_size=job.sensor_size,
         crop=job.reader.crop,
         span_us=job.reader.span_us,
-        binning=settings.binning_rule,
+        source=name,
     )
     facts |= {
         "dropped_events": framed.dropped_events,
@@ -452,7 +454,8 @@ def _convert(job: Job, name: str, events: Events | CheckedEvents) -> ConvertedRe
         "duration_us": packed.duration_us,
         "events_sha256": packed.sha256(),
     }
-    return ConvertedRecording(framed.frames, facts)
+    stored = compact(packed, sensor_size=sensor_size) if settings.store else None
+    return ConvertedRecording(framed.frames, facts, stored)
 
 
 def _convert_file(job: Job, recording: Recording) -> Iterator[tuple[str, ConvertedRecording | RecordingError]]:

@@ -6,7 +6,7 @@ Axes: T time bins, P polarity, H, W pixels, K classes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,11 @@ class SplitFrames:
         transform: applied to the frames.
         target_transform: applied to the label.
         transforms: applied to both, after the other two: (frames, label) -> (frames, label).
+        frames: settings of the frames, where the set stores events, e.g. `{"time_bins": 4}`; see
+            `pipeline.shards.reader.ShardSet.with_frames`.
 
     Raises:
-        ShardSetError: missing, unfinished or damaged, or no such split.
+        ShardSetError: missing, unfinished or damaged, no such split, or other frames of a set that stores frames.
     """
 
     ordering = ("t", "p", "y", "x")
@@ -47,9 +49,11 @@ class SplitFrames:
         transform: Callable[[Any], Any] | None = None,
         target_transform: Callable[[Any], Any] | None = None,
         transforms: Callable[[Any, Any], tuple[Any, Any]] | None = None,
+        frames: Mapping[str, Any] | None = None,
     ) -> None:
         self.path, self.split = Path(shards).absolute(), split
         self.transform, self.target_transform, self.transforms = transform, target_transform, transforms
+        self._frames = dict(frames or {})
         self._id: str | None = None
         self._id = self.shards.id  # what every other process must find
         P, H, W = self.shards.sample_shape[1:]
@@ -67,7 +71,7 @@ class SplitFrames:
     @cached_property
     def shards(self) -> ShardSet:
         """Return the shard set; `shards.id`, `shards.settings` and `shards.static_pool()` belong to it."""
-        return ShardSet(self.path, expect=self._id)
+        return ShardSet(self.path, expect=self._id).with_frames(**self._frames)
 
     @cached_property
     def _split(self) -> Split:

@@ -102,6 +102,19 @@ class Derivation(TypedDict):
     """ID of the set that the step made; absent from the last step, whose set this is."""
 
 
+class StoredEvents(TypedDict):
+    """How a set stores events, and what of its recordings becomes frames."""
+
+    layout: Annotated[int, Range(1)]
+    """Version of `pipeline.events.compact`."""
+    most_bytes: Count
+    """Of the largest sample, before it is compressed."""
+    crop: list[Count] | None
+    """What is shown of the sensor: left, top, right, bottom; None for all of it."""
+    span_us: Count | None
+    """Length of every recording, from t = 0 on; None for each from its first event to its last."""
+
+
 class Content(TypedDict):
     """All of a manifest but its own hash."""
 
@@ -115,6 +128,9 @@ class Content(TypedDict):
     """(W,H)."""
     shown_fraction: float | None
     sample: SampleType
+    """Frames, as stored or as made with the settings of the set."""
+    stored: NotRequired[StoredEvents]
+    """Of a set that stores events."""
     splits: dict[str, SplitCounts]
     static: StaticSummary
     events: dict[str, int]
@@ -212,6 +228,8 @@ def _find_contradiction(manifest: Manifest) -> str:
         ("the number of static images in the pool is missing", "pool" in manifest["static"]["roles"]),
         (f"its splits are not {', '.join(SPLITS)}", sorted(splits) == sorted(SPLITS)),
         ("a split does not count every class", all(len(s["per_class"]) == len(classes) for s in splits.values())),
+        ("it stores events and does not say how", ("stored" in manifest) == ("store" in manifest["settings"])),
+        ("its events are stored in a way that this version does not know", _known_events(manifest.get("stored"))),
         ("its sensor has not two sizes", len(manifest["sensor_size"]) == 2),
     )
     return next((problem for problem, good in checks if not good), "")
@@ -221,14 +239,28 @@ def _find_small_shard(manifest: Manifest, sample_bytes: int) -> str:
     """Return which shard has too few bytes for its samples; an empty text where none has.
 
     Raw samples take as many bytes as they have, and DEFLATE cannot shrink them beyond `MAX_RATIO`: so the memory that a
-    set asks for is bounded by its files, whatever shape it declares.
+    set asks for is bounded by its files, whatever shape it declares. Of stored events, which differ in size,
+    the largest has to fit into a shard.
     """
     ratio = 1 if manifest["settings"].get("codec") == RAW else MAX_RATIO
     for entry in manifest["files"]:
         is_shard = entry["name"].startswith("events-") and not entry["name"].endswith(".npy")
-        if is_shard and entry["samples"] * sample_bytes > entry["bytes"] * ratio:
+        if "stored" not in manifest and is_shard and entry["samples"] * sample_bytes > entry["bytes"] * ratio:
             return f"{entry['name']} has {entry['bytes']:,} bytes, too few for {entry['samples']:,} of its samples"
+    largest = max((entry["bytes"] for entry in manifest["files"]), default=0)
+    if "stored" in manifest and manifest["stored"]["most_bytes"] > largest * ratio:
+        return f"no shard has the {manifest['stored']['most_bytes']:,} bytes of its largest sample"
     return ""
+
+
+def _known_events(stored: StoredEvents | None) -> bool:
+    from spikebridge.pipeline.events.compact import VERSION  # not at once: --help needs no numpy
+
+    return stored is None or (
+        stored["layout"] == VERSION
+        and stored["most_bytes"] <= MOST_SAMPLE_BYTES
+        and (stored["crop"] is None or len(stored["crop"]) == 4)
+    )
 
 
 def files_of(manifest: Manifest, splits: Iterable[str]) -> list[FileEntry]:

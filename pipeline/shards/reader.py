@@ -11,8 +11,9 @@ import itertools
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
@@ -21,17 +22,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.display import show
-from spikebridge.pipeline.base.errors import ShardSetError
+from spikebridge.pipeline.base.errors import RecordingError, SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import FileEntry, sha256_once
+from spikebridge.pipeline.base.fitting import FITS
 from spikebridge.pipeline.base.foreign_json import Sha256, read_json
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.containers import npy
+from spikebridge.pipeline.events.compact import CompactEvents
+from spikebridge.pipeline.events.packing import LONGEST_US
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.codec import GZIP, MAX_RATIO, RAW, unpack_into
+from spikebridge.pipeline.shards.framing import Framing
 from spikebridge.pipeline.shards.metadata import parse_metadata, read_metadata
 from spikebridge.pipeline.shards.open_files import MOST_OPEN, OpenFiles
+from spikebridge.pipeline.shards.settings import DTYPES, FRAMING, ConversionSettings
 from spikebridge.pipeline.shards.static_pool import STATIC_FILE, StaticImages, read_static
-from spikebridge.pipeline.shards.writer import EXTENSION, index_dtype, index_path, npy_header
+from spikebridge.pipeline.shards.writer import EVENTS, EXTENSION, FRAMES, index_dtype, index_path, npy_header
 
 RESIDENT_BYTES = 2**29
 """Static images up to this size are kept in memory."""
@@ -46,6 +52,10 @@ MOST_PARTIAL_BYTES = 2**12
 
 WaitForFile = Callable[[str], None]
 """Called with the name of a file of the set before it is opened; returns when the file is there."""
+
+
+STORED_EVENTS = np.dtype("u1")
+"""Type of the bytes of compact events."""
 
 
 def _do_not_wait(_name: str) -> None:
@@ -65,6 +75,7 @@ class Split:
         header: what precedes the numbers in an unpacked sample.
         wait_for_file: called with the name of a shard before it is read.
         reopen: opens the split again; what a copy of it in another process is made of.
+        framing: makes frames of stored events; None where frames are stored.
     """
 
     def __init__(
@@ -79,14 +90,17 @@ class Split:
         header: bytes = b"",
         wait_for_file: WaitForFile = _do_not_wait,
         reopen: Callable[[], Split],
+        framing: Framing | None = None,
     ) -> None:
         self.shards = tuple(shards)
         self.shape, self.dtype = shape, dtype
+        self.framing = framing
         self.shard_of = shard_of
         self.labels: NDArray[np.int64] = index["label"].astype(np.int64)
         self._keys = index["key"]
         self._groups = index["group"] if "group" in (index.dtype.names or ()) else np.zeros(len(index), "S1")
         self._places = [np.ascontiguousarray(index[name]) for name in ("offset", "length", "crc32")]
+        self._sizes: NDArray[np.uint64] | None = np.ascontiguousarray(index["size"]) if framing is not None else None
         self._codec, self._header, self._wait_for_file, self._reopen = codec, header, wait_for_file, reopen
         self._files = OpenFiles(MOST_OPEN)
 
@@ -111,7 +125,7 @@ class Split:
         return tuple(group.decode("ascii", "backslashreplace") for group in self._groups.tolist())
 
     def read(self, positions: Sequence[int] | NDArray[np.integer]) -> NDArray[Any]:
-        """Read samples by position, each straight into its row and checked there.
+        """Read samples by position, each straight into its row and checked there; make frames of stored events.
 
         Returns:
             [len(positions),T,P,H,W] in the stored type.
@@ -121,8 +135,45 @@ class Split:
         """
         rows = np.asarray(positions, dtype=np.int64)
         out = np.empty((len(rows), *self.shape), self.dtype)
+        if self.framing is not None:
+            for i, data in self._stored(rows):
+                self._frame_into(out[i], data, rows[i])
+            return out
         row = out.nbytes // max(1, len(rows))
         memory = out.reshape(-1).view(np.uint8).data
+        for _ in self._fill(rows, [memory[i * row : (i + 1) * row] for i in range(len(rows))]):
+            pass
+        return out
+
+    def read_events(self, positions: Sequence[int] | NDArray[np.integer]) -> Iterator[CompactEvents]:
+        """Read the recordings of a set that stores events, by position.
+
+        Raises:
+            ShardSetError: the set stores frames; or as `read`.
+        """
+        rows = np.asarray(positions, dtype=np.int64)
+        if self.framing is None:
+            where = self.shards[0].parent if self.shards else "this set"
+            raise ShardSetError(
+                f"{where}: stores frames, and the events are gone. `{command('preprocess')} --store events` keeps them."
+            )
+        for at in range(len(rows)):
+            for i, data in self._stored(rows[at : at + 1]):
+                try:
+                    yield CompactEvents.parse(data)
+                except ValueError as error:
+                    raise self._damaged(rows[at + i], str(error)) from error
+
+    def _stored(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield for stored events the number of a row and its bytes, each valid until the next."""
+        assert self._sizes is not None
+        sizes = self._sizes[rows].astype(np.int64)
+        room = np.empty(-(-int(sizes.max(initial=0)) // 8), np.int64).view(np.uint8)
+        for i in self._fill(rows, [room[:size].data for size in sizes.tolist()]):
+            yield i, room[: int(sizes[i])]
+
+    def _fill(self, rows: NDArray[np.int64], targets: Sequence[memoryview]) -> Iterator[int]:
+        """Read samples, each into its target; yield the number of each as soon as it is there and has been checked."""
         shard_of = self.shard_of[rows]
         fill = self._unpack if self._codec == GZIP else self._copy
         offsets, lengths, checksums = (column[rows].tolist() for column in self._places)
@@ -130,21 +181,41 @@ class Split:
         for shard, of_shard in itertools.groupby(by_shard, key=shard_of.tolist().__getitem__):
             with self._reading(self.shards[shard]) as file:
                 for i in of_shard:
-                    target = memory[i * row : (i + 1) * row]
+                    target = targets[i]
                     if not fill(file, target, offsets[i], lengths[i]) or zlib.crc32(target) != checksums[i]:
-                        key, path = self._keys[rows[i]].decode("ascii", "backslashreplace"), self.shards[shard]
-                        raise ShardSetError(
-                            f"{path}: sample {show(key)} is damaged or cut (checksum differs). "
-                            f"Run `{command('verify', path.parent)}`, then convert or copy it again."
-                        )
-        return out
+                        raise self._damaged(rows[i], "checksum differs")
+                    yield i
+
+    def _frame_into(self, out: NDArray[Any], data: NDArray[np.uint8], position: int) -> None:
+        """Make frames of stored events."""
+        assert self.framing is not None
+        try:
+            self.framing.frames_into(out, data, source=self._name(position))
+        except ValueError as error:
+            raise self._damaged(position, str(error)) from error
+        except RecordingError as error:
+            raise ShardSetError(f"{self.shards[self.shard_of[position]]}: {error}") from error
+
+    def _name(self, position: int) -> str:
+        key: bytes = self._keys[position]
+        return show(key.decode("ascii", "backslashreplace"))
+
+    def _damaged(self, position: int, what: str) -> ShardSetError:
+        path = self.shards[self.shard_of[position]]
+        return ShardSetError(
+            f"{path}: sample {self._name(position)} is damaged or cut ({what}). "
+            f"Run `{command('verify', path.parent)}`, then convert or copy it again."
+        )
 
     def _copy(self, file: int, target: memoryview, offset: int, length: int) -> bool:
         return length == len(target) == os.preadv(file, [target], offset)
 
     def _unpack(self, file: int, target: memoryview, offset: int, length: int) -> bool:
+        header = self._header
+        if self.framing is not None and header:
+            header = npy_header((len(target),), STORED_EVENTS)
         try:
-            unpack_into(os.pread(file, length, offset), target, header=self._header)
+            unpack_into(os.pread(file, length, offset), target, header=header)
         except ValueError:
             return False
         return True
@@ -244,6 +315,8 @@ class ShardSet:
         self.address: str = str(self.path.absolute())
         """What opens the set in any process, with its ID as `expect`; see `pipeline.sharing.open.open_set`."""
         self.settings: dict[str, Any] = self.manifest["settings"]
+        self.store = EVENTS if "stored" in self.manifest else FRAMES
+        """What is stored of the recordings: `frames`, or `events`, of which frames are made at reading."""
         self.partial = os.path.lexists(self.path / PARTIAL)
         """Whether only some splits were pulled; such a set is not called whole, whatever lies in its folder."""
         self.present = self._present()
@@ -260,6 +333,76 @@ class ShardSet:
         counts = ", ".join(f"{self.manifest['splits'][name]['samples']:,} {name}" for name in self.present)
         simulated = ", SIMULATED" if self.simulated else ""
         return f"ShardSet({self.path}: {self.manifest['dataset']!r}, {counts}, ID {self.id[:12]}{simulated})"
+
+    def with_frames(self, **settings: Any) -> ShardSet:
+        """Return the same set with frames that are made of its events with other settings; nothing is read for it.
+
+        Args:
+            settings: some of `pipeline.shards.settings.FRAMING`. Without `dtype`, the set's is kept, or the widest is
+                taken where a cell may fill up more than in the set's own frames.
+
+        Raises:
+            ShardSetError: frames are stored, or the events needed are not.
+            SettingsError: settings that are no matter of reading, or that contradict each other.
+        """
+        asked = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in settings.items()
+            if self.settings.get(name, 0) != (list(value) if isinstance(value, tuple) else value)
+        }
+        if asked and "dtype" in settings:
+            asked["dtype"] = settings["dtype"]
+        if "binning" in asked:  # what belongs to another binning goes with it
+            asked = {"window_us": 0, "events_per_bin": 0, **asked}
+        return _Framed(self, asked) if asked else self
+
+    def _frame_anew(self, asked: Mapping[str, Any]) -> None:
+        """Take other settings for the frames."""
+        if other := sorted(set(asked) - set(FRAMING)):
+            raise SettingsError(f"{', '.join(other)}: fixed when the set was made; {', '.join(FRAMING)} are not.")
+        if self.store == FRAMES:
+            found = ", ".join(f"{name} {self.settings.get(name, 0)}" for name in asked)
+            raise ShardSetError(
+                f"{self.path}: stores frames, made with {found}, and the events are gone. "
+                f"`{command('preprocess')} --store events` keeps them."
+            )
+        stored, now = self.framing.stored, self.framing.settings
+        new = replace(now, **{"dtype": _dtype_for(stored, now, asked), **asked})
+        if stored.time_window_us not in ((), new.time_window_us):
+            raise ShardSetError(
+                f"{self.path}: holds the events of {stored.time_window_us} microseconds alone; found time_window_us "
+                f"{new.time_window_us}. Preprocess without --time-window to choose it at reading."
+            )
+        self.settings = new.as_dict()
+        self.framing = replace(self.framing, settings=new)
+        self.sample_shape, self.dtype = self.framing.shape, self.framing.dtype
+
+    @cached_property
+    def framing(self) -> Framing:
+        """Return what makes frames of the stored events.
+
+        Raises:
+            ShardSetError: the set was made with settings that this version does not have.
+        """
+        stored = self.manifest["stored"]
+        try:
+            settings = ConversionSettings.from_dict(self.manifest["settings"])
+        except SettingsError as error:
+            raise ShardSetError(
+                f"{self.path}: {error} Update spikebridge, or preprocess the raw data again."
+            ) from error
+        crop = stored["crop"]
+        return Framing(settings, settings, (crop[0], crop[1], crop[2], crop[3]) if crop else None, stored["span_us"])
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Return the shape of what is stored of every sample; (-1,) where their numbers differ."""
+        return (-1,) if self.store == EVENTS else tuple(self.manifest["sample"]["shape"])
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """Return the type of what is stored."""
+        return STORED_EVENTS if self.store == EVENTS else np.dtype(self.manifest["sample"]["dtype"])
 
     def _present(self) -> tuple[str, ...]:
         """Return the splits whose shards are here: all, unless only some were pulled."""
@@ -300,7 +443,24 @@ class ShardSet:
             ShardSetError: as `static_images`.
         """
         static = self.manifest["static"]
-        return self.static_images(resident=static["images"] * math.prod(static["shape"]) <= RESIDENT_BYTES).pool()
+        pool = self.static_images(resident=static["images"] * math.prod(static["shape"]) <= RESIDENT_BYTES).pool()
+        return pool if self.store == FRAMES else self._fitted(pool)
+
+    def _fitted(self, pool: StaticImages) -> StaticImages:
+        """Return the images of a set that stores events in the size of its frames.
+
+        Raises:
+            ShardSetError: frames are of another aspect, or fitted otherwise, than the images were.
+        """
+        stored, now = self.framing.stored, self.framing.settings
+        (H, W), (height, width) = now.frame, pool.images.shape[2:]
+        if now.fit != stored.fit or H * width != W * height:
+            raise ShardSetError(
+                f"{self.path}: its static images were fitted to {width}x{height} pixels ({stored.fit or FITS[0]}), and "
+                f"frames of {W}x{H} ({now.fit or FITS[0]}) show something else. Preprocess with that size, or train "
+                "with a method that takes no static images."
+            )
+        return pool.resized((H, W))
 
     def static_images(self, *, resident: bool = True) -> StaticImages:
         """Read all static images of the set, whose file is compared with its hash once per process.
@@ -337,12 +497,20 @@ class ShardSet:
         shards = self.event_shards(name)
         parts = [self.index(shard.name) for shard in shards]
         shard_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        index = np.concatenate(parts) if parts else np.empty(0, index_dtype(1))
+        index = np.concatenate(parts) if parts else np.empty(0, index_dtype(1, store=self.store))
         expected = self.manifest["splits"][name]["samples"]
         if len(index) != expected:
             raise ShardSetError(
                 f"{self.path}: split {name} indexes {len(index)} samples, its manifest says {expected}. "
                 "Convert or copy the set again."
+            )
+        framing = self.framing if self.store == EVENTS else None
+        if framing is not None and (short := framing.too_short(index)).any():
+            first = show(index["key"][int(np.argmax(short))].decode("ascii", "backslashreplace"))
+            raise ShardSetError(
+                f"{self.path}: {int(short.sum())} of {len(index)} recordings of split {name} are too short for "
+                f"{self.sample_shape[0]} time bins (binning {framing.settings.binning}), for example {first}. "
+                "Choose fewer, or convert the set with these settings, which leaves such recordings out."
             )
         return Split(
             shards,
@@ -351,9 +519,10 @@ class ShardSet:
             shape=self.sample_shape,
             dtype=self.dtype,
             codec=self.codec,
-            header=npy_header(self.sample_shape, self.dtype) if self._packs_header else b"",
+            header=npy_header(self.stored_shape, self.stored_dtype) if self._packs_header else b"",
             wait_for_file=self.wait_for_file,
             reopen=partial(_reopen_split, self._reopen(), name),
+            framing=framing,
         )
 
     @property
@@ -369,11 +538,10 @@ class ShardSet:
         """
         path = index_path(self.path / name)
         self.wait_for_file(path.name)
-        index = read_index(path, compare=partial(self._compare, path))
-        sample_bytes = math.prod(self.sample_shape) * self.dtype.itemsize
+        index = read_index(path, store=self.store, compare=partial(self._compare, path))
         shard_bytes = np.uint64(self.files[name]["bytes"])
         inside = (index["offset"] <= shard_bytes) & (index["length"] <= shard_bytes - index["offset"])
-        sizes = index["length"] == sample_bytes if self.codec == RAW else index["length"] >= sample_bytes // MAX_RATIO
+        sizes = self._fitting(index)
         labels = (index["label"] >= 0) & (index["label"] < len(self.classes))
         if not (inside & sizes & labels).all():
             row = int(np.argmin(inside & sizes & labels))
@@ -391,12 +559,53 @@ class ShardSet:
             )
         return index
 
+    def _fitting(self, index: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return for which rows of an index size, length and facts of the samples fit together, [n]."""
+        if self.store == FRAMES:
+            sample_bytes: Any = math.prod(self.stored_shape) * self.stored_dtype.itemsize
+            good = np.ones(len(index), np.bool_)
+        else:
+            sample_bytes = index["size"]
+            good = (index["size"] <= self.manifest["stored"]["most_bytes"]) & (index["events"] <= index["size"])
+            good &= (index["events"] > 0) & (index["duration_us"] <= LONGEST_US)
+        whole: NDArray[np.bool_] = (
+            index["length"] == sample_bytes if self.codec == RAW else index["length"] >= sample_bytes // MAX_RATIO
+        )
+        return good & whole
 
-def read_index(path: Path, *, compare: Callable[[str], None] | None = None) -> NDArray[Any]:
+
+class _Framed(ShardSet):
+    """A set whose frames are made with other settings; shares all else with the set that it was made of."""
+
+    def __init__(self, of: ShardSet, asked: Mapping[str, Any]) -> None:
+        shared = {name: value for name, value in vars(of).items() if name != "splits"}
+        self.__dict__.update(shared)
+        self._of, self._asked = of, dict(asked)  # a set that waits for its files must live on
+        self._frame_anew(asked)
+
+    def _reopen(self) -> Callable[[], ShardSet]:
+        return partial(_reopen_framed, self._of._reopen(), self._asked)
+
+
+def _reopen_framed(reopen: Callable[[], ShardSet], asked: Mapping[str, Any]) -> ShardSet:
+    return reopen().with_frames(**asked)
+
+
+def _dtype_for(stored: ConversionSettings, now: ConversionSettings, asked: Mapping[str, Any]) -> str:
+    """Return the type of frames with other settings: the set's, or the widest where cells may fill up more."""
+    new = {name: asked.get(name, getattr(now, name)) for name in FRAMING}
+    changed = {name for name in FRAMING if name != "dtype" and new[name] != getattr(stored, name)}
+    if changed <= {"time_bins", "size"} and all(new[name] >= getattr(stored, name) for name in changed):
+        return stored.dtype
+    return DTYPES.get(new["reduction"], (stored.dtype,))[-1]
+
+
+def read_index(path: Path, *, store: str = FRAMES, compare: Callable[[str], None] | None = None) -> NDArray[Any]:
     """Read the index of a shard; objects are refused, and never more memory is taken than the file has bytes.
 
     Args:
         path: of the index.
+        store: what the shard holds, `frames` or `events`.
         compare: refuses bytes by their SHA-256 before anything is read from them.
 
     Raises:
@@ -415,7 +624,7 @@ def read_index(path: Path, *, compare: Callable[[str], None] | None = None) -> N
         raise ShardSetError(f"{path}: cannot be read ({error}). Convert or copy the set again.") from error
     rows = len(data) - file.tell()
     widths = [dtype[name].itemsize if name in (dtype.names or ()) else 0 for name in ("key", "group")]
-    known = dtype == index_dtype(*widths)
+    known = dtype == index_dtype(*widths, store=store)
     if not known or len(shape) != 1 or shape[0] < 0 or shape[0] * dtype.itemsize != rows:
         raise ShardSetError(f"{path}: not the index of a shard. Convert or copy the set again.")
     return np.frombuffer(data, dtype, count=shape[0], offset=file.tell())

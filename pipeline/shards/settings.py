@@ -16,8 +16,8 @@ if TYPE_CHECKING:  # numpy stays out of the way of --help
     from spikebridge.pipeline.events.binning import Binning
     from spikebridge.pipeline.events.filters import Filters
 
-SCHEMA_VERSION = 1
-"""Version of the shard-set layout that this code writes, and the newest that it reads."""
+SCHEMA_VERSION = 2
+"""Newest version of the shard-set layout that is read. Sets of frames are written as version 1, of events as 2."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "protocol": ("strict", "legacy", "leaky"),
@@ -31,6 +31,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "time_unit": ("s", "ms", "us", "ns"),
     "mixed_sensors": ("scale",),
     "fit": ("pad", "crop"),
+    "store": ("events",),
     "pairing": ("exact", "class"),
 }
 """Allowed values of the settings that are names."""
@@ -52,8 +53,14 @@ RARE = (
     "cut_us",
     "overlap_us",
     "pauses_us",
+    "store",
 )
 """Settings that no hash and no manifest holds where they are not given."""
+FRAMING = (
+    *("time_bins", "size", "width", "fit", "binning", "window_us", "events_per_bin"),
+    *("time_window_us", "reduction", "extent", "dtype"),
+)
+"""Settings that say how events become frames: a set that stores events can be read with others."""
 DTYPES = {"sum": ("uint8", "uint16"), "bilinear": ("float16",), "frequency": ("float16",), "event": ("uint8",)}
 """Types in which the frames of a reduction are stored, the default first."""
 
@@ -155,6 +162,9 @@ class ConversionSettings:
     pauses_us: int = setting(0, low=0, high=10**12)
     """Cut recordings where no event comes for longer than this, in microseconds; 0 does not."""
 
+    store: str = setting("", choices=("", *CHOICES["store"]))
+    """What is stored of a recording: empty its frames, or its `events`, of which frames are made at reading."""
+
     dtype_open: bool = field(default=False, compare=False, repr=False)
     """Set where no dtype is given: a conversion chooses it, see `pipeline.preprocess.survey`. In no hash."""
 
@@ -197,6 +207,11 @@ class ConversionSettings:
                 f"{' or '.join(DTYPES[self.reduction])}"
             )
         return problems
+
+    @property
+    def schema(self) -> int:
+        """Return the version of the shard-set layout that the set is written in."""
+        return SCHEMA_VERSION if self.store else 1
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -260,7 +275,7 @@ class ConversionSettings:
     @property
     def sha256(self) -> str:
         """Return the hash of settings and schema version: what `make` puts into a folder's name."""
-        text = json.dumps({"schema": SCHEMA_VERSION, **self.as_dict()}, sort_keys=True)
+        text = json.dumps({"schema": self.schema, **self.as_dict()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -12,7 +12,7 @@ import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from spikebridge.pipeline.shards.writer import chunk_places, hdf5_bound
 
 STATIC_FILE = "static.h5"
 POOL, DUPLICATE = "pool", "duplicate"
+RESIZED_TOGETHER = 256
+WEIGHT_BITS = 15
 COLUMN_ROWS = 65536
 """Rows in a chunk of the columns beside the images."""
 ROLES = (POOL, "validation", "test", DUPLICATE)
@@ -96,6 +98,56 @@ class StaticImages:
         return StaticImages(
             images, self.labels[:n], self.keys[:n], self.roles[:n], self.pixels_sha256[:n], self.class_offsets
         )
+
+    def resized(self, frame: tuple[int, int]) -> StaticImages:
+        """Return the same images in (H, W) pixels; those that stay in their file are resized as they are read."""
+        if tuple(self.images.shape[2:]) == frame:
+            return self
+        images = self.images
+        fitted = resize(images, frame) if isinstance(images, np.ndarray) else ResizedImages(images, frame)
+        return replace(self, images=fitted)
+
+
+def resize(images: NDArray[np.uint8], frame: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize images [N,C,H,W]: bilinear, antialiased when shrinking, in whole numbers, so the same on every machine.
+
+    Within 1 of Pillow, which rounds twice; `frame` is (H, W).
+    """
+    out = np.empty((*images.shape[:2], *frame), np.uint8)
+    down, across = (_weights(*lengths) for lengths in zip(images.shape[2:], frame, strict=True))
+    for first in range(0, len(images), RESIZED_TOGETHER):
+        part = images[first : first + RESIZED_TOGETHER].astype(np.float64)
+        exact = (down @ part @ across.T).astype(np.int64)  # sums below 2**53
+        out[first : first + RESIZED_TOGETHER] = (exact + 2 ** (2 * WEIGHT_BITS - 1)) >> 2 * WEIGHT_BITS
+    return out
+
+
+def _weights(length: int, size: int) -> NDArray[np.float64]:
+    """Return the whole weights [size,length] of input pixels in output pixels; each row sums to 2**WEIGHT_BITS."""
+    scale = length / size
+    reach = max(scale, 1.0)
+    centres = (np.arange(size) + 0.5) * scale
+    weights = np.maximum(0, 1 - np.abs((np.arange(length) + 0.5)[None, :] - centres[:, None]) / reach)
+    whole = np.round(weights / weights.sum(axis=1, keepdims=True) * 2**WEIGHT_BITS)
+    whole[np.arange(size), whole.argmax(axis=1)] += 2**WEIGHT_BITS - whole.sum(axis=1)
+    return whole
+
+
+class ResizedImages:
+    """Images that stay in their file, resized to (H, W) pixels when they are read."""
+
+    def __init__(self, images: StoredImages, frame: tuple[int, int]) -> None:
+        self._images, self._frame = images, frame
+        self.shape = (*images.shape[:2], *frame)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: int | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Read images [len(rows),C,H,W] by row number, or one of them."""
+        if isinstance(rows, int | np.integer):
+            return self[np.array([rows])][0]
+        return resize(self._images[rows], self._frame)
 
 
 class StoredImages:

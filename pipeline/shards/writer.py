@@ -1,6 +1,7 @@
 """Event shards: samples as members of a WebDataset tar or rows of an HDF5 file, and the index beside them.
 
-Axes: a sample is [T,P,H,W] (time, polarity, height, width).
+Axes: a sample is frames [T,P,H,W] (time, polarity, height, width), or the bytes of compact events, see
+`pipeline.events.compact`.
 The index holds where every sample lies in its shard and the checksum of its numbers, so both containers are read the
 same way: one `pread` and one checksum a sample, without a parser. Bytes depend on the samples alone (no times, owners
 or hosts).
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.files import FileEntry, file_entry, replacing, reserve, write_bytes
+from spikebridge.pipeline.events.compact import CompactEvents
 from spikebridge.pipeline.shards import tar
 from spikebridge.pipeline.shards.codec import GZIP, LEVEL, RAW, deflate, gzip
 
@@ -28,8 +30,17 @@ EXTENSION = {"webdataset": ".tar", "hdf5": ".h5"}
 INDEX_EXTENSION = ".idx.npy"
 MAX_METADATA = 2**20
 """Longest JSON text of a sample that is read, in bytes; those that are written have some hundreds."""
-MEMBERS = {RAW: ("cls", "frames.npy", "json"), GZIP: ("cls", "frames.npy.gz", "json")}
-"""Members of a sample in a tar, in their order, by codec."""
+FRAMES, EVENTS = "frames", "events"
+"""What a set may store of its recordings."""
+MEMBERS = {
+    (store, codec): ("cls", f"{store}.npy{ending}", "json")
+    for store in (FRAMES, EVENTS)
+    for codec, ending in ((RAW, ""), (GZIP, ".gz"))
+}
+"""Members of a sample in a tar, in their order, by what is stored and the codec."""
+OF_EVENTS = [("size", "<u8"), ("events", "<u8"), ("duration_us", "<u8")]
+"""Columns of the index of stored events: bytes before they are compressed, events, and time from the first to the last.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,8 @@ class Sample:
     """JSON text: source recording, events, duration, static partner."""
     group: str = ""
     """Subject, source video or session, as letters, digits, `_` and `-`; empty for a group of its own."""
+    events: NDArray[np.uint8] | None = None
+    """[bytes] compact events, where these are stored and not the frames."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +70,14 @@ class WrittenShard:
     """Shard and index as a manifest lists them, see `pipeline.base.files.file_entry`."""
 
 
-def index_dtype(key_bytes: int, group_bytes: int = 0) -> np.dtype[Any]:
+def index_dtype(key_bytes: int, group_bytes: int = 0, *, store: str = FRAMES) -> np.dtype[Any]:
     """Return the type of an index row: offset and length of the stored bytes; crc32 of the raw numbers; label; key.
 
-    What is stored are the numbers alone, or with the codec gzip the gzip file (tar) or zlib stream (HDF5). The group
-    follows where a set has groups (`group_bytes` above 0).
+    What is stored are the numbers alone, or with the codec gzip the gzip file (tar) or zlib stream (HDF5). Of events,
+    the columns `OF_EVENTS` stand behind the label. The group follows where a set has groups (`group_bytes` above 0).
     """
     numbers = [("offset", "<u8"), ("length", "<u8"), ("crc32", "<u4"), ("label", "<i4")]
+    numbers += OF_EVENTS if store == EVENTS else []
     group = [("group", f"S{group_bytes}")] if group_bytes else []
     return np.dtype([*numbers, ("key", f"S{max(1, key_bytes)}"), *group])
 
@@ -84,20 +98,28 @@ def write_shard(
     key_bytes: int,
     group_bytes: int = 0,
     codec: str = RAW,
+    store: str = FRAMES,
 ) -> WrittenShard:
     """Write one shard and its index, each whole or not at all, the index last; holds one sample at a time.
 
-    The index gets the ending `.idx.npy`. Every sample is of `shape` (T,P,H,W) and of `dtype`, little-endian;
-    `key_bytes` is the longest key of the whole set, `group_bytes` its longest group, so that all indexes have one type.
+    The index gets the ending `.idx.npy`. The frames of every sample are of `shape` (T,P,H,W) and of `dtype`,
+    little-endian; with `store` events, these are stored and no frames. `key_bytes` is the longest key of the whole set,
+    `group_bytes` its longest group, so that all indexes have one type.
 
     Raises:
         LayoutError: a key is too long for a tar.
     """
+    contents = (Content.of(sample, store, codec) for sample in samples)
+    fixed = (shape, dtype) if store == FRAMES else None
+    sha256 = None
     with replacing(path) as partial:
-        write = _write_tar if path.suffix == EXTENSION["webdataset"] else _write_hdf5
-        rows, sha256 = write(partial, samples, shape, dtype, codec)
-    row_type = index_dtype(key_bytes, group_bytes)
-    index = np.array([row[: 6 if group_bytes else 5] for row in rows], dtype=row_type)
+        if path.suffix == EXTENSION["webdataset"]:
+            rows, sha256 = _write_tar(partial, contents, fixed, MEMBERS[store, codec])
+        else:
+            rows = _write_hdf5(partial, contents, fixed, codec)
+    row_type = index_dtype(key_bytes, group_bytes, store=store)
+    columns = len(row_type.names or ())
+    index = np.array([row[:columns] for row in rows], dtype=row_type)
     file = io.BytesIO()
     np.lib.format.write_array(file, index, allow_pickle=False)
     write_bytes(index_path(path), file.getvalue())
@@ -110,32 +132,57 @@ def index_path(shard: Path) -> Path:
     return shard.with_name(shard.stem + INDEX_EXTENSION)
 
 
-Rows = list[tuple[int, int, int, int, bytes, bytes]]
-"""Rows of an index: offset, length, crc32, label, key, group."""
+Fixed = tuple[tuple[int, ...], np.dtype[Any]]
+"""Shape and type of all samples of frames; of events, each has its own number of bytes."""
+Row = tuple[Any, ...]
+"""Row of an index: offset, length, crc32, label, those of `OF_EVENTS` if events are stored, key, group."""
 
 
-def _row(sample: Sample, numbers: bytes, offset: int, length: int) -> tuple[int, int, int, int, bytes, bytes]:
-    return (offset, length, zlib.crc32(numbers), sample.label, sample.key.encode(), sample.group.encode())
+@dataclass(frozen=True)
+class Content:
+    """A sample on its way into a shard."""
+
+    sample: Sample
+    numbers: bytes
+    """What is stored, before it is compressed."""
+    codec: str
+    facts: tuple[int, ...]
+    """Those of `OF_EVENTS`."""
+
+    @classmethod
+    def of(cls, sample: Sample, store: str, codec: str) -> Content:
+        """Return what is to be stored of a sample."""
+        if store == FRAMES:
+            return cls(sample, sample.frames.tobytes(), codec, ())
+        assert sample.events is not None
+        events = CompactEvents.parse(sample.events)
+        return cls(sample, sample.events.tobytes(), codec, (sample.events.size, len(events), events.duration_us))
+
+    def row(self, offset: int, length: int) -> Row:
+        """Return the row of the index."""
+        sample = self.sample
+        about = (zlib.crc32(self.numbers), sample.label, *self.facts)
+        return (offset, length, *about, sample.key.encode(), sample.group.encode())
 
 
 def _write_tar(
-    path: Path, samples: Iterable[Sample], shape: tuple[int, ...], dtype: np.dtype[Any], codec: str
-) -> tuple[Rows, str]:
-    before = npy_header(shape, dtype)
-    rows: Rows = []
+    path: Path, contents: Iterable[Content], fixed: Fixed | None, members: tuple[str, ...]
+) -> tuple[list[Row], str]:
+    rows: list[Row] = []
     digest, position = hashlib.sha256(), 0
     with open(path, "wb") as file:
-        for sample in samples:
-            numbers = sample.frames.tobytes()
-            stored = gzip(before + numbers) if codec == GZIP else before + numbers
+        for content in contents:
+            sample, numbers = content.sample, content.numbers
+            before = npy_header(*(fixed or ((len(numbers),), np.dtype("u1"))))
+            stored = gzip(before + numbers) if content.codec == GZIP else before + numbers
             blocks = []
-            contents = (str(sample.label).encode(), stored, sample.metadata.encode())
-            for member, content in zip(MEMBERS[codec], contents, strict=True):
-                head = tar.header(f"{sample.key}.{member}".encode(), len(content))
-                blocks += [head, content, tar.padding(len(content))]
+            parts = (str(sample.label).encode(), stored, sample.metadata.encode())
+            for member, part in zip(members, parts, strict=True):
+                head = tar.header(f"{sample.key}.{member}".encode(), len(part))
+                blocks += [head, part, tar.padding(len(part))]
             start = position + sum(map(len, blocks[:4]))
-            skipped = 0 if codec == GZIP else len(before)
-            rows.append(_row(sample, numbers, start + skipped, len(stored) - skipped))
+            skipped = 0 if content.codec == GZIP else len(before)
+            rows.append(content.row(start + skipped, len(stored) - skipped))
             position = _append(file, digest, blocks, position)
         _append(file, digest, [tar.end(position)], position)
     return rows, digest.hexdigest()
@@ -149,58 +196,88 @@ def _append(file: Any, digest: Any, blocks: list[bytes], position: int) -> int:
     return position + len(data)
 
 
-def _write_hdf5(
-    path: Path, samples: Iterable[Sample], shape: tuple[int, ...], dtype: np.dtype[Any], codec: str
-) -> tuple[Rows, None]:
+def _write_hdf5(path: Path, contents: Iterable[Content], fixed: Fixed | None, codec: str) -> list[Row]:
     """Write samples, which wait in a nameless file until their number is known: it decides how HDF5 lays them out."""
-    rows: Rows = []
+    rows: list[Row] = []
     texts: list[bytes] = []
     with tempfile.TemporaryFile(dir=path.parent) as spool:
-        for sample in samples:
-            numbers = sample.frames.tobytes()
-            stored = deflate(numbers) if codec == GZIP else numbers
+        for content in contents:
+            stored = deflate(content.numbers) if codec == GZIP else content.numbers
             spool.write(stored)
-            rows.append(_row(sample, numbers, 0, len(stored)))
-            texts.append(sample.metadata.encode())
+            rows.append(content.row(0, len(stored)))
+            texts.append(content.sample.metadata.encode())
         spool.seek(0)
-        places = _fill_hdf5(path, spool, rows, texts, shape, dtype, codec)
-    return [(int(places[i, 0]), *row[1:]) for i, row in enumerate(rows)], None
+        columns = {
+            "label": np.array([row[3] for row in rows], "<i4"),
+            "key": np.array([row[-2] for row in rows], "S"),
+            "json": np.array(texts, "S"),
+        }
+        lengths = [row[1] for row in rows]
+        if fixed is None:
+            places = _fill_events(path, spool, lengths, columns)
+        else:
+            places = _fill_frames(path, spool, lengths, columns, *fixed, codec)
+    return [(int(place), *row[1:]) for place, row in zip(places, rows, strict=True)]
 
 
-def _fill_hdf5(
+def _fill_frames(
     path: Path,
     spool: IO[bytes],
-    rows: Rows,
-    texts: list[bytes],
+    lengths: list[int],
+    columns: dict[str, NDArray[Any]],
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     codec: str,
 ) -> NDArray[np.int64]:
-    """Write the file from its parts; returns where the chunks of the samples lie."""
+    """Write a file of frames, one chunk a sample; returns where the chunks lie."""
     import h5py
 
-    count = len(rows)
-    columns = {
-        "label": np.array([row[3] for row in rows], "<i4"),
-        "key": np.array([row[4] for row in rows], "S"),
-        "json": np.array(texts, "S"),
-    }
+    count = len(lengths)
     filters = {"fletcher32": True} if codec == RAW else {"compression": GZIP, "compression_opts": LEVEL}
     layout = {"chunks": (1, *shape), **filters} if count else {}  # a zlib stream has a checksum of its own
-    reserve(path, hdf5_bound(sum(row[1] for row in rows), *columns.values(), chunks=count))
+    reserve(path, hdf5_bound(sum(lengths), *columns.values(), chunks=count))
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
         frames = file.create_dataset("frames", (count, *shape), dtype, **layout)
-        for i, (_, length, *_) in enumerate(rows):
+        for i, length in enumerate(lengths):
             stored = spool.read(length)
             if codec == RAW:
                 frames[i] = np.frombuffer(stored, dtype).reshape(shape)
             else:
                 frames.id.write_direct_chunk((i, *[0] * len(shape)), stored)
-        for name, values in columns.items():
-            if count:
-                file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
+        _add_columns(file, columns)
         file.flush()
-        return chunk_places(frames)
+        return chunk_places(frames)[:, 0]
+
+
+def _fill_events(
+    path: Path, spool: IO[bytes], lengths: list[int], columns: dict[str, NDArray[Any]]
+) -> NDArray[np.int64]:
+    """Write a file of compact events, one after the other in one array; returns where they lie."""
+    import h5py
+
+    starts = np.cumsum([0, *lengths])
+    total = int(starts[-1])
+    reserve(path, hdf5_bound(total, *columns.values(), starts, chunks=1))
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        if not total:
+            return np.empty(0, np.int64)
+        low = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        low.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        low.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        low.set_obj_track_times(False)
+        space = h5py.h5s.create_simple((total,))
+        events = h5py.Dataset(h5py.h5d.create(file.id, b"events", h5py.h5t.STD_U8LE, space, low))
+        for start, length in zip(starts.tolist(), lengths, strict=False):
+            events[start : start + length] = np.frombuffer(spool.read(length), np.uint8)
+        _add_columns(file, {"start": starts, **columns})
+        file.flush()
+        return starts[:-1] + events.id.get_offset()
+
+
+def _add_columns(file: Any, columns: dict[str, NDArray[Any]]) -> None:
+    for name, values in columns.items():
+        if len(values):
+            file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
 
 
 def hdf5_bound(data: int, *columns: NDArray[Any], chunks: int) -> int:

@@ -75,7 +75,12 @@ MOST_NOTES = 12
 )
 @click.option("--splits", metavar="FILE|NAME", help="CSV (recording,split), or name of a published split.")
 @click.option("--format", type=click.Choice(CHOICES["format"]), help="Container of the event shards.")
-@click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How frames are stored  [default: raw]")
+@click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How samples are stored  [default: raw]")
+@click.option(
+    "--store",
+    type=click.Choice(("frames", *CHOICES["store"])),
+    help="Store frames, or the events, of which frames are made at reading  [default: frames]",
+)
 @click.option("--samples-per-shard", type=int, help="Samples in a full shard.")
 @click.option("--min-shards", type=int, help="Shards of a split, at least  [default: 8 where each holds 250 samples]")
 @click.option("--workers", type=click.IntRange(1), help="Processes  [default: one per processor]")
@@ -124,6 +129,7 @@ def preprocess(
     fit: str | None,
     cut: str | None,
     overlap: str | None,
+    store: str | None,
     **flags: Any,
 ) -> None:
     """Turn raw recordings and images into a shard set.
@@ -162,6 +168,7 @@ def preprocess(
     flags["published"] = splits if splits and splits_file is None else None
     flags |= parse_size(size) if size else {}
     flags["fit"] = fit if fit != "squash" else ""
+    flags["store"] = store if store != "frames" else ""
     settings = conversion_settings(training, dataset, recipe, flags)
     if settings.published:
         from spikebridge.pipeline.datasets.published import find_published

@@ -11,7 +11,7 @@ import numpy as np
 from spikebridge.pipeline.base.files import file_entry
 from spikebridge.pipeline.shards import manifest
 from spikebridge.pipeline.shards.reader import ShardSet
-from spikebridge.pipeline.shards.settings import SCHEMA_VERSION, ConversionSettings
+from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.shards.static_pool import ROLES, STATIC_FILE, StaticImages, write_static
 from spikebridge.pipeline.shards.writer import Sample, write_shard
 
@@ -60,7 +60,7 @@ def write_shards(
     files.append(file_entry(folder / STATIC_FILE, images))
     counts = np.bincount(labels, minlength=classes).tolist()
     content = {
-        "schema": SCHEMA_VERSION,
+        "schema": 1,
         "dataset": settings.dataset,
         "settings": settings.as_dict(),
         "settings_sha256": settings.sha256,

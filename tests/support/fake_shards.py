@@ -45,7 +45,12 @@ class FakeShardSet:
         self.simulated = True
         self.sample_shape = (4, 2, 16, 16)
         self.dtype = np.dtype(dtype)
-        self.manifest = {"settings": self.settings}
+        self.store = "frames"
+        shape = list(self.sample_shape)
+        self.manifest = {
+            "settings": self.settings,
+            "sample": {"axes": "TPHW", "shape": shape, "dtype": self.dtype.str},
+        }
         self.id = f"{len(str(sorted(self.settings.items()))) + train:064x}"
         self._splits = {}
         for number, (name, n) in enumerate({"train": train, "validation": validation, "test": test}.items()):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 from spikebridge.pipeline.shards.manifest import SPLITS, Manifest
+from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import ShardSettings
 
@@ -31,7 +32,12 @@ def new_recipe(manifest: Manifest, *, name: str) -> str:
         RecipeError: the set was made with settings that no recipe can name.
     """
     settings, sample, static = manifest["settings"], manifest["sample"], manifest["static"]
-    shards = {field.name: settings.get(field.name) for field in fields(ShardSettings)}
+    usual = {field.name: field.default for field in fields(ConversionSettings)} | {"time_window_us": []}
+    shards = {
+        field.name: settings.get(field.name)
+        for field in fields(ShardSettings)
+        if field.default is MISSING or settings.get(field.name, usual[field.name]) != usual[field.name]
+    }
     splits = manifest["splits"]
     count = splits["train"]["samples"]
     trained = {name for name, n in zip(manifest["classes"], splits["train"]["per_class"], strict=True) if n}

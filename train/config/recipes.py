@@ -32,8 +32,11 @@ class Recipe:
     """Where it came from; two recipes with the same settings are the same recipe."""
 
     def tables(self) -> dict[str, dict[str, Any]]:
-        """Return both tables as plain dicts, tuples as lists, in the order of the declaration."""
-        return {name: _plain(getattr(self, name)) for name in TABLES}
+        """Return both tables as plain dicts, tuples as lists, in the order of the declaration.
+
+        What may be left out of `[shards]` and was is not there.
+        """
+        return {"shards": _as_lists(self.shards.given()), "train": _plain(self.train)}
 
 
 def setting_called(name: str) -> str | None:
@@ -48,7 +51,11 @@ def _suggest(key: str, names: Iterable[str]) -> str:
 
 
 def _plain(settings: Any) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
+    return _as_lists(asdict(settings))
+
+
+def _as_lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def fitting_recipe(settings: Mapping[str, Any], *, wish: str | None = None) -> str | None:

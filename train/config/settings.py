@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from spikebridge.pipeline.base.settings import field_problems, setting
-from spikebridge.pipeline.shards.settings import ConversionSettings
+from spikebridge.pipeline.shards.settings import CHOICES, ConversionSettings
 from spikebridge.train.errors import RecipeError
 
 # Repeated from `models` because importing that takes seconds of torch; a test holds the two together.
@@ -63,7 +63,7 @@ def _shard_setting(name: str) -> Any:
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """Table `[shards]`: the shard set that the recipe is made for; every key is required."""
+    """Table `[shards]`: the shard set that the recipe is made for; keys with a default may be left out."""
 
     dataset: str = _shard_setting("dataset")
     """Data set, as `spikebridge datasets` lists it."""
@@ -81,9 +81,24 @@ class ShardSettings:
     protocol: str = _shard_setting("protocol")
     """`strict`: no leaks, a validation split. `legacy`: the published splits, best epoch picked on the test set.
     `leaky`: the splits of `strict`, but every static image in the pool: no result, but a measure of leakage."""
+    binning: str = setting("", choices=("", *CHOICES["binning"]))
+    """How recordings are cut into time bins: `bins` of equal length, `window` or `count`; left out, as the set has
+    it."""
+    window_us: int = setting(0, low=0, high=10**9)
+    """Length of a window in microseconds; binning `window` only."""
+    events_per_bin: int = setting(0, low=0, high=10**9)
+    """Events of a bin; binning `count` only."""
+    time_window_us: tuple[int, ...] = setting((), low=0)
+    """Start and stop, in microseconds from the first event, of the part that is used; left out, as the set has it."""
+    store: str = setting("", choices=("", *CHOICES["store"]))
+    """What `preprocess` stores: frames, or the `events`, of which frames are made at reading; any set will do then."""
 
     def __post_init__(self) -> None:
         _refuse(field_problems(type(self), asdict(self)))
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings without those that were left out."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
 
 
 @dataclass(frozen=True)

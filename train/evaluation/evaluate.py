@@ -16,7 +16,7 @@ from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import RunError, ShardMismatchError
 from spikebridge.train.evaluation.score import Scores, same_threads, score, split_frames
 from spikebridge.train.networks.build import choose_device, load_network, require_backend
-from spikebridge.train.runs.folder import RunFolder, contents_id, open_run
+from spikebridge.train.runs.folder import RunFolder, contents_id, framed_as, open_run
 from spikebridge.train.runs.result import RunResult
 
 FOREIGN = "evaluate --foreign scores on another set with the same classes"
@@ -107,6 +107,7 @@ def evaluate_export(
 
     torch_device, shards = choose_device(device), open_shards(shards)
     network, described, format = open_export(file, device=torch_device, trust=trust)
+    shards = framed_as(shards, described["preprocessing"])
     other = shards.id != described["shard_set"] and contents_id(shards) != described["contents"]
     if other and not foreign:
         raise ShardMismatchError(
@@ -197,4 +198,4 @@ def open_shards_of(run: RunFolder, result: RunResult, shards: ShardSet | str | P
         raise ShardMismatchError(
             f"{run.path} was trained on shard set {result['shard_set']}, {opened.path} is {opened.id}; {FOREIGN}"
         )
-    return opened
+    return framed_as(opened, result["recipe"]["shards"])

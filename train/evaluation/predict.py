@@ -102,7 +102,7 @@ def predict(
         raise RunError(f"weights {weights!r}: expected best or last")
     made: FramesOfSet | None = result.get("frames")
     if shards is not None:
-        made = frames_of(open_shards_of(run, result, shards).manifest)
+        made = frames_of(open_shards_of(run, result, shards))
     if made is None:
         raise RunError(
             f"{run.path}: does not say how the frames of its shard set were made; give the set with --shards"

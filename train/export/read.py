@@ -48,6 +48,8 @@ class Description(TypedDict):
     schema: Literal[1]
     shard_set: str
     contents: str
+    preprocessing: dict[str, Any]
+    """Table `[shards]` of the recipe."""
     weights: Literal["best", "last"]
     threads: Threads
     batch_size: Annotated[int, Range(1, 2**16)]

@@ -20,7 +20,7 @@ from spikebridge.pipeline.ui.html import folded, page, section
 from spikebridge.train.errors import ReportError, TrainError
 from spikebridge.train.report.records import RunRecord, group_runs, load_runs
 from spikebridge.train.runs.checkpoints import write_atomic
-from spikebridge.train.runs.folder import RunFolder
+from spikebridge.train.runs.folder import RunFolder, framed_as
 
 if TYPE_CHECKING:
     from spikebridge.pipeline.shards.reader import ShardSet
@@ -95,6 +95,7 @@ def _reported(record: RunRecord, shards: ShardSet | None, *, prefix: str, in_dep
         missing = "Not shown: this run did not score its test split (--no-test), and this would look at it."
         return ReportedRun(record, shards, None, missing, prefix, in_depth)
     try:
+        shards = framed_as(shards, record.result.get("recipe", {}).get("shards", {}))
         return ReportedRun(record, shards, analyse(RunFolder(record.path), record.result, shards), "", prefix, in_depth)
     except TrainError as error:
         missing = str(error).replace(str(record.path), record.name)

@@ -25,8 +25,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -37,6 +36,8 @@ from spikebridge.pipeline.base.files import FileLock, sha256_once
 from spikebridge.pipeline.base.foreign_json import parse_json
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.settings import FRAMING
+from spikebridge.pipeline.shards.writer import FRAMES
 from spikebridge.train.config.recipes import Recipe, differences, dump_recipe, load_recipe
 from spikebridge.train.config.settings import ShardSettings
 from spikebridge.train.errors import RunError, ShardMismatchError
@@ -58,7 +59,7 @@ from spikebridge.train.runs.sums import require_file, require_seal, seal, sha256
 log = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
-CONTAINER_SETTINGS = ("format", "codec", "samples_per_shard", "min_shards")
+CONTAINER_SETTINGS = ("format", "codec", "samples_per_shard", "min_shards", "store")
 """Settings of a shard set that change its files but neither samples nor their order."""
 RESTORE = "Put the file back from a copy, or train the run again with --overwrite."
 MetricsLine = dict[str, float | bool | list[float | None] | dict[str, float | None] | None]
@@ -406,7 +407,8 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
 def contents_id(shards: ShardSet) -> str:
     """Hash what a shard set holds, whatever its container: settings, source, keys, labels and their order."""
     settings = {name: value for name, value in shards.settings.items() if name not in CONTAINER_SETTINGS}
-    source = {name: shards.manifest.get(name) for name in ("listing_sha256", "sample", "pairing")}
+    sample = {"axes": shards.manifest["sample"]["axes"], "shape": list(shards.sample_shape), "dtype": shards.dtype.str}
+    source = {**{name: shards.manifest.get(name) for name in ("listing_sha256", "pairing")}, "sample": sample}
     digest = hashlib.sha256(json.dumps([settings, source, list(shards.classes)], sort_keys=True).encode())
     for name in ("train", "validation", "test"):
         split = shards.split(name)
@@ -415,24 +417,44 @@ def contents_id(shards: ShardSet) -> str:
     return digest.hexdigest()
 
 
-def require_shards(shards: ShardSet, expected: ShardSettings, *, expect: str | None = None) -> None:
-    """Refuse a shard set that the recipe is not made for, or whose ID does not begin with `expect` (12 digits or more).
+def framed_as(shards: ShardSet, table: Mapping[str, Any]) -> ShardSet:
+    """Return a set with frames as a `[shards]` table asks for, where they are made of events; else the set as it is."""
+    if shards.store == FRAMES:
+        return shards
+    return shards.with_frames(**{name: value for name, value in table.items() if name in FRAMING})
+
+
+def require_shards(shards: ShardSet, expected: ShardSettings, *, expect: str | None = None) -> ShardSet:
+    """Return the shard set with frames as the recipe asks for.
+
+    Refuses one that the recipe is not made for, or whose ID does not begin with `expect` (12 digits or more).
 
     Raises:
         ShardMismatchError: with the differences and the command that makes the right set.
     """
     if expect is not None and not (len(expect) >= 12 and shards.id.startswith(expect.lower())):
         raise ShardMismatchError(f"{shards.path}: shard set {shards.id}, expected {expect}")
-    settings = asdict(expected)
+    settings = expected.given()
+    framed = framed_as(shards, settings)
     other = [
-        f"  - {name}: {shards.settings.get(name)} there, {value} in the recipe"
+        f"  - {name}: {framed.settings.get(name)} there, {value} in the recipe"
         for name, value in settings.items()
-        if shards.settings.get(name) != value
+        if name != "store" and framed.settings.get(name) != (list(value) if isinstance(value, tuple) else value)
     ]
     if other:
-        options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
         raise ShardMismatchError(
             f"{shards.path} is not the shard set that the recipe is made for:\n"
             + "\n".join(other)
-            + f"\nmake it with\n  {command('preprocess')} {options} --events DIR --static DIR --out SHARDS"
+            + f"\nmake it with\n  {command('preprocess', *_options(settings))} --events DIR --static DIR --out SHARDS"
         )
+    return framed
+
+
+def _options(settings: Mapping[str, Any]) -> list[str]:
+    """Return the options of `preprocess` for settings of a recipe."""
+    words = []
+    for name, value in settings.items():
+        window = name == "time_window_us"
+        option = "--time-window" if window else f"--{name.replace('_', '-')}"
+        words += [option, ":".join(map(str, value)) if window else str(value)]
+    return words

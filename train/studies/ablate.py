@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import json
 import logging
 import signal
 from collections import Counter, deque
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from spikebridge.pipeline.base.errors import PipelineError
+from spikebridge.pipeline.base.errors import PipelineError, ShardSetError
 from spikebridge.pipeline.base.executors import Workers
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe, dump_recipe
@@ -92,22 +93,25 @@ class ShardSets:
                 )
         counts = np.bincount(np.asarray(first.split("train").labels, np.int64), minlength=len(first.classes))
         self.per_class = [int(count) for count in counts]
-        self._contents = [contents_id(one) for one in self.sets]
+        self._contents: dict[str, str] = {}
 
     def fitting(self, recipe: Recipe, *, label: str) -> tuple[ShardSet, str]:
-        """Return the shard set for a recipe, and the hash of what it holds.
+        """Return the shard set for a recipe, with frames as it asks for, and the hash of what it holds.
 
         Raises:
             ShardMismatchError: none fits.
         """
         problems = []
-        for one, contents in zip(self.sets, self._contents, strict=True):
+        for one in self.sets:
             try:
-                require_shards(one, recipe.shards)
-            except ShardMismatchError as error:
+                framed = require_shards(one, recipe.shards)
+            except (ShardMismatchError, ShardSetError) as error:
                 problems.append(str(error))
-            else:
-                return one, contents
+                continue
+            frames = json.dumps([framed.id, framed.settings], sort_keys=True)
+            if frames not in self._contents:
+                self._contents[frames] = contents_id(framed)
+            return framed, self._contents[frames]
         raise ShardMismatchError(f"row {label!r} has no shard set; give it with another --shards:\n{problems[0]}")
 
 

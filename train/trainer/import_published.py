@@ -67,8 +67,7 @@ def import_checkpoint(
         DeviceError: no such device.
     """
     file, run, target = Path(file), RunFolder(run_dir), choose_device(device)
-    shards = open_shards(shards)
-    require_shards(shards, recipe.shards, expect=expect)
+    shards = require_shards(open_shards(shards), recipe.shards, expect=expect)
     if run.path.resolve().is_relative_to(Path(shards.path).resolve()):
         raise RunError(f"{run.path} lies inside the shard set {shards.path}, which is read only; choose another folder")
     with file.open("rb") as content:

@@ -100,8 +100,7 @@ def train(
     if tensorboard:
         require_tensorboard()
     checkpoint_interval = CheckpointInterval.parse(checkpoint_every)
-    shards = open_shards(shards)
-    require_shards(shards, recipe.shards, expect=expect)
+    shards = require_shards(open_shards(shards), recipe.shards, expect=expect)
     if not test and (shards.settings["protocol"] == "legacy" or recipe.train.selection == "test"):
         raise RunError(
             f"{shards.path}: the test split is not to be scored, but it chooses the best epoch (protocol "

@@ -19,7 +19,7 @@ from spikebridge.pipeline.sharing.publish import pull, push
 
 STORED = [(format_, codec) for format_ in ("webdataset", "hdf5") for codec in ("raw", "gzip")]
 FEW_OR_MANY = pytest.mark.parametrize("flips", [8, pytest.param(170, marks=pytest.mark.long)])
-"""Of each of four kinds of sets, of a part of one, and of a cache: 48 a day, 1,020 in the long run."""
+"""Of each of eight kinds of sets, of a part of one, and of a cache: 80 a day, 1,700 in the long run."""
 
 
 def what_is_read(shards):
@@ -46,7 +46,7 @@ def is_found(folder):
         return True
 
 
-def flipped(folder, seed, flips):
+def flipped(folder, seed, flips, *, only="*"):
     """Flip a random bit of a random file at a time; yields the file and the bit, and puts the file right again."""
     rng = np.random.default_rng(seed)
     names = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size]
@@ -75,9 +75,22 @@ def check_folder(folder, flips):
 
 @FEW_OR_MANY
 @pytest.mark.parametrize(("format_", "codec"), STORED)
-def test_of_a_shard_set(shard_set, tmp_path, format_, codec, flips):
-    shutil.copytree(shard_set(format=format_, codec=codec), tmp_path / "set")
+@pytest.mark.parametrize("store", ["", "events"])
+def test_of_a_shard_set(shard_set, tmp_path, store, format_, codec, flips):
+    shutil.copytree(shard_set(store=store, format=format_, codec=codec), tmp_path / "set")
     check_folder(tmp_path / "set", flips)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("format_", "codec"), STORED)
+def test_of_event_shards(shard_set, tmp_path, format_, codec):
+    """250 flips of event shards alone, in each of four kinds."""
+    shutil.copytree(shard_set(store="events", format=format_, codec=codec), tmp_path / "set")
+    truth, missed = what_is_read(ShardSet(tmp_path / "set")), []
+    for path, bit in flipped(tmp_path / "set", 3, 250, only="events-*[0-9].*"):
+        if not is_found(tmp_path / "set") or is_silent(lambda: ShardSet(tmp_path / "set"), truth):
+            missed.append((path.name, bit))
+    assert not missed
 
 
 @FEW_OR_MANY

@@ -203,7 +203,7 @@ def test_files_missing_cut_or_added(copy, spoil, expected):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda text: text.replace('"schema": 1', '"schema": 2'), "Update spikebridge"),
+        (lambda text: text.replace('"schema": 1', '"schema": 3'), "Update spikebridge"),
         (lambda text: text.replace('"digits"', '"digit5"'), "does not match its own hash"),
         (lambda text: text[:-30], "not JSON"),
         (lambda text: "[]", "a list of 0; expected an object"),

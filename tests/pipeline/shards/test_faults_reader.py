@@ -369,7 +369,7 @@ def test_indexes_that_are_none(copy, content):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda m: m.update(schema=2), "Update spikebridge"),
+        (lambda m: m.update(schema=3), "Update spikebridge"),
         (lambda m: m["files"][0].update(name="../../etc/passwd"), r"name is the text .* plain name"),
         (lambda m: m["files"][0].update(name="/etc/passwd"), r"name is the text .* plain name"),
         (lambda m: m["files"][0].update(name="events-train-/../../x.tar"), r"name is the text .* plain name"),

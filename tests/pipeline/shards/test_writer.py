@@ -46,7 +46,7 @@ def by_the_standard_library(written, codec):
             if codec == "gzip":
                 frames = frames[:9] + b"\xff" + frames[10:]  # the system, which zlib fills in
             contents = (str(sample.label).encode(), frames, sample.metadata.encode())
-            for member, content in zip(MEMBERS[codec], contents, strict=True):
+            for member, content in zip(MEMBERS["frames", codec], contents, strict=True):
                 info = tarfile.TarInfo(f"{sample.key}.{member}")
                 info.size, info.mode, info.mtime = len(content), 0o444, 0
                 archive.addfile(info, io.BytesIO(content))
@@ -170,7 +170,7 @@ def test_stock_webdataset_reads_the_tars(shard_set, codec):
     assert len(paths) > 1
     assert [sample["__key__"] for sample in found] == list(split.keys)
     for sample, frames, label in zip(found, split.read_all(), split.labels, strict=True):
-        stored = sample[MEMBERS[codec][1]]
+        stored = sample[MEMBERS["frames", codec][1]]
         np.testing.assert_array_equal(stored, frames)
         assert stored.dtype == frames.dtype
         assert sample["cls"] == label

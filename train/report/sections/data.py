@@ -11,6 +11,7 @@ from spikebridge.pipeline.ui.html import facts, folded, paragraph, preformatted,
 
 if TYPE_CHECKING:
     from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.writer import EVENTS
 
 MOST_FILES = 60
 """Files whose hashes are listed."""
@@ -23,11 +24,12 @@ PAIRING = {
 def data(shards: ShardSet) -> str:
     """Return facts of the manifest, every file with its hash, and the set's own card where it lies beside it."""
     manifest, settings = shards.manifest, shards.settings
-    static, sample, source = manifest.get("static", {}), manifest.get("sample", {}), manifest.get("events", {})
+    static, source = manifest.get("static", {}), manifest.get("events", {})
+    made = ", made of stored events" if shards.store == EVENTS else ""
     pairs = (
         ("Data set", str(settings.get("dataset", "")) + (" (SIMULATED recordings)" if shards.simulated else "")),
         ("Protocol", str(settings.get("protocol", ""))),
-        ("One sample", f"{'×'.join(map(str, sample.get('shape', ())))} {settings.get('dtype', '')} (T, P, H, W)"),
+        ("One sample", f"{'×'.join(map(str, shards.sample_shape))} {settings.get('dtype', '')} (T, P, H, W){made}"),
         ("Static images", f"{static.get('roles', {}).get('pool', 0):,} in the pool of {static.get('images', 0):,}"),
         ("Events read", f"{source.get('events', 0):,}"),
         ("Recordings dropped", f"{manifest.get('rejected', 0):,}"),

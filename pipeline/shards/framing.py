@@ -1,0 +1,174 @@
+"""Frames of a recording by the settings of a set: the same for a conversion and for events that are read from shards.
+
+Axes: T time bins, P polarity, H and W pixels of a frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.fitting import FITS, Box, fit_box
+from spikebridge.pipeline.events.compact import CompactEvents, Head, count_into, place_bits
+from spikebridge.pipeline.events.framing import RecordingFrames, cell_tables, to_frames
+from spikebridge.pipeline.events.packing import CheckedEvents
+from spikebridge.pipeline.events.parts import parts_of
+from spikebridge.pipeline.shards.settings import ConversionSettings
+
+
+def frame_events(
+    events: CheckedEvents,
+    settings: ConversionSettings,
+    *,
+    sensor_size: tuple[int, int] | None,
+    crop: Box | None,
+    span_us: int | None,
+    source: str,
+) -> RecordingFrames:
+    """Make frames of a recording whose events are those that the settings' filters keep.
+
+    Args:
+        events: a checked recording.
+        settings: of the set.
+        sensor_size: (W, H) of its sensor; None where that is not known, and no canvas is shown.
+        crop: see `pipeline.events.framing.to_frames`.
+        span_us: see there.
+        source: name for messages.
+
+    Raises:
+        RecordingError: see there.
+    """
+    return to_frames(
+        events,
+        time_bins=settings.time_bins,
+        size=settings.size,
+        width=settings.width,
+        fit=settings.fit or FITS[0],
+        reduction=settings.reduction,
+        dtype=settings.dtype,
+        canvas=sensor_size if settings.extent == "canvas" else None,
+        source=source,
+        crop=crop,
+        span_us=span_us,
+        binning=settings.binning_rule,
+    )
+
+
+@dataclass(frozen=True)
+class Framing:
+    """Makes frames of stored events."""
+
+    settings: ConversionSettings
+    """How frames are made."""
+    stored: ConversionSettings
+    """Those that the events are stored with."""
+    crop: Box | None
+    """This and the following: see `frame_events`."""
+    span_us: int | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (T,P,H,W) of a sample."""
+        return (self.settings.time_bins, 2, *self.settings.frame)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of frames, little-endian."""
+        return np.dtype(self.settings.dtype).newbyteorder("<")
+
+    def frames_into(self, out: NDArray[Any], data: NDArray[np.uint8], *, source: str) -> None:
+        """Make frames [T,P,H,W] of the stored bytes of a recording.
+
+        Args:
+            out: of `shape` and `dtype`.
+            data: stored bytes.
+            source: name for messages.
+
+        Raises:
+            ValueError: these are not the bytes of a recording.
+            RecordingError: it cannot be framed with these settings.
+        """
+        if not self._counted or not self._count_into(out, data):
+            out[:] = self._frames(data, source)
+
+    def _frames(self, data: NDArray[np.uint8], source: str) -> NDArray[Any]:
+        """Make frames in the way of a conversion, which says what is wrong with a recording."""
+        compact = CompactEvents.parse(data)
+        events: CheckedEvents = compact.packed
+        if self.settings.time_window_us != self.stored.time_window_us:
+            events = self._within(events, source)
+        sensor_size = compact.sensor_size
+        return frame_events(
+            events, self.settings, sensor_size=sensor_size, crop=self.crop, span_us=self.span_us, source=source
+        ).frames
+
+    def _within(self, events: CheckedEvents, source: str) -> CheckedEvents:
+        """Return the events in the part of the time that the settings choose."""
+        start, stop = self.settings.time_window_us
+        ((_, part),) = parts_of(events, [(start, stop)])
+        if part is None:
+            raise RecordingError(f"{source}: no event from {start} to {stop} us.", reason="filtered")
+        return part
+
+    @cached_property
+    def _counted(self) -> bool:
+        """Return whether frames are counts, which one pass over the stored bytes gives."""
+        counted = self.settings.reduction in ("sum", "event")
+        return counted and self.settings.time_window_us == self.stored.time_window_us and find_spec("numba") is not None
+
+    def _count_into(self, out: NDArray[Any], data: NDArray[np.uint8]) -> bool:
+        """Make frames in one pass; False where there is anything to object to, and `out` is to be written again."""
+        settings, head = self.settings, Head.read(data)
+        start = 0
+        if self.span_us is not None:
+            if head.start_us < 0 or head.start_us + head.duration_us >= self.span_us:
+                return False
+            start = -head.start_us
+        if settings.binning == "count":
+            start, length = 0, settings.events_per_bin or head.events // settings.time_bins
+        elif settings.binning == "window":
+            length = settings.window_us
+        else:
+            length = (head.duration_us if self.span_us is None else self.span_us) // settings.time_bins
+        if not length:
+            return False
+        once = settings.reduction == "event"
+        canvas = head.sensor_size if settings.extent == "canvas" else head.extent
+        used = count_into(
+            out,
+            data,
+            head,
+            (start, length),
+            _tables(place_bits(head.extent), canvas, self.crop, settings.frame, settings.fit or FITS[0]),
+            of_time=settings.binning != "count",
+            rest=once and settings.binning == "bins",
+            limit=1 if once else int(np.iinfo(out.dtype).max),
+        )
+        return used > 0 or (self.crop is None and settings.fit != "crop")
+
+    def too_short(self, index: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which recordings of an index leave a time bin without length or events, [n]."""
+        settings = self.settings
+        if settings.binning == "count":
+            each: NDArray[np.bool_] = index["events"] < (0 if settings.events_per_bin else settings.time_bins)
+            return each
+        if settings.binning == "window" or self.span_us is not None:
+            return np.zeros(len(index), np.bool_)
+        short: NDArray[np.bool_] = index["duration_us"] < settings.time_bins
+        return short
+
+
+@lru_cache(maxsize=4096)
+def _tables(
+    bits: tuple[int, int], canvas: tuple[int, int], crop: Box | None, frame: tuple[int, int], fit: str
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return the tables of `cell_tables` for all places of these bits; `frame` is (H, W)."""
+    height, width = frame
+    box = fit_box(crop or (0, 0, *canvas), (width, height), fit)
+    return cell_tables((1 << bits[0], 1 << bits[1]), box, height, width)
