@@ -140,6 +140,7 @@ class StoredResult(TypedDict):
     lost: dict[str, Count]
     shapes: list[tuple[Count, Annotated[int, Range(0, 2)], Count, Count]]
     doubts: list[tuple[str, str]]
+    most_bytes: Count
 
 
 @dataclass

@@ -39,9 +39,14 @@ from tonic.io import read_mnist_file
 from tonic.transforms import Compose, Downsample, ToFrame
 
 from spikebridge.pipeline.checks.verify import verify
+from spikebridge.pipeline.events.compact import compact
 from spikebridge.pipeline.events.framing import to_frames
+from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import bin40
-from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.framing import Framing
+from spikebridge.pipeline.shards.reader import ShardSet, Split
+from spikebridge.pipeline.shards.settings import ConversionSettings
+from spikebridge.pipeline.shards.writer import Sample, write_shard
 
 TONIC_EVENTS = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
 """The type in which tonic's NMNIST reads events."""
@@ -238,6 +243,80 @@ def read_rows(shards: ShardSet, folder: Path, *, reads: int, rounds: int) -> lis
     ]
 
 
+def event_rows(raw: Path, frames: ShardSet, folder: Path, sizes: Sizes, *, rounds: int) -> list[Row]:
+    """Frames made of stored events, beside stored frames of the same recordings; of large ones, beside tonic."""
+    events = convert_nmnist(raw, folder / "events", size=48, store="events")
+    made, stored = events.split("train"), frames.split("train")
+    assert np.array_equal(made.read_all(), stored.read_all())
+    count, reads = len(made), 8 * sizes.random_reads
+
+    def read(split: Split) -> Callable[[int], None]:
+        def run(number: int) -> None:
+            wanted = np.random.default_rng(number).integers(0, count, reads)
+            for start in range(0, reads, READ_BATCH):
+                split.read(wanted[start : start + READ_BATCH])
+
+        return run
+
+    what = f"{sizes.small_events:,} stored events to 48x48x10"
+    small = Row(what, "random, crc32, bin", "stored frames, random, crc32", "samples", reads)
+    small.bars = (None, 0.7)
+    kept = {name: sum(path.stat().st_size for path in one.path.glob("events-*.*")) for name, one in
+            (("events", events), ("frames", frames))}  # fmt: skip
+    disk = Row("bytes on disk, 4,000 events", "stored events", "frames uint8 48x48x10", "bytes")
+    disk.quantities = (kept["events"] / count, kept["frames"] / count)
+    return [
+        compare(small, read(made), read(stored), rounds=rounds),
+        _large_events_row(folder, sizes, rounds=rounds),
+        disk,
+    ]
+
+
+def _large_events_row(folder: Path, sizes: Sizes, *, rounds: int) -> Row:
+    """Stored recordings as long as N-Caltech101's to frames, against tonic on events that are in memory."""
+    sensor, number = (240, 180), sizes.large_files
+    duration_us = 2_500 * max(sizes.large_events // 1_000, 120)
+    recorded = [random_events(i, count=sizes.large_events, size=sensor, duration_us=duration_us) for i in range(number)]
+    settings = ConversionSettings(dataset="ncaltech101", time_bins=BINS, size=48, dtype="uint8", store="events")
+    samples = [
+        Sample(
+            f"train-0-{i}",
+            0,
+            np.empty(0, np.uint8),
+            "{}",
+            events=compact(pack(one, sensor_size=sensor, source=str(i)), sensor_size=sensor),
+        )
+        for i, one in enumerate(recorded)
+    ]
+    framing = Framing(settings, settings, None, None)
+    path = folder / "large.tar"
+    more = {"shape": framing.shape, "dtype": framing.dtype, "key_bytes": 20}
+    index = write_shard(path, samples, store="events", **more).index
+    split = Split(
+        [path],
+        index,
+        np.zeros(number, np.int64),
+        shape=framing.shape,
+        dtype=framing.dtype,
+        framing=framing,
+        reopen=lambda: split,
+    )
+    plain = [np.empty(len(one), TONIC_EVENTS) for one in recorded]
+    for rows, one in zip(plain, recorded, strict=True):
+        rows["t"], rows["x"], rows["y"], rows["p"] = one.columns
+    transform = tonic_transform(sensor=sensor, size=48)
+    for i, rows in enumerate(plain):
+        assert np.array_equal(split.read([i])[0], transform(rows))
+
+    def theirs(_: int) -> list[np.ndarray]:
+        return [transform(rows) for rows in plain]
+
+    what = f"{sizes.large_events:,} stored events to 48x48x10"
+    row = Row(what, "read, crc32, bin", "Downsample, ToFrame in memory", "M events", number * sizes.large_events / 1e6)
+    row.bars = (300.0, None)
+    return compare(row, lambda _: split.read(range(number)), theirs, rounds=rounds, our_repeats=20)
+
+
 def verify_row(shards: ShardSet, *, rounds: int) -> Row:
     """Verification of a set of several shards, on all cores, against nothing but the hash of its bytes on one."""
     files = [shards.path / entry["name"] for entry in shards.manifest["files"]]
@@ -283,6 +362,7 @@ def pipeline_rows(folder: Path, sizes: Sizes, given: argparse.Namespace) -> list
     rows.append(conversion_row(raw, folder, rounds=given.rounds))
     shards = convert_nmnist(raw, folder / "shards", size=48)
     rows += read_rows(shards, folder / "hits", reads=sizes.random_reads, rounds=given.rounds)
+    rows += event_rows(raw, shards, folder, sizes, rounds=given.rounds)
     more = write_nmnist(folder / "more", train=5 * sizes.verified // 6, test=sizes.verified // 6, events=500)
     several = convert_nmnist(more, folder / "several", size=48)
     rows.append(verify_row(several, rounds=given.rounds))

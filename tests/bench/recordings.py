@@ -39,8 +39,8 @@ def write_nmnist(root: Path, *, train: int, test: int, events: int) -> Path:
     return root
 
 
-def convert_nmnist(root: Path, out: Path, *, size: int) -> ShardSet:
+def convert_nmnist(root: Path, out: Path, *, size: int, store: str = "") -> ShardSet:
     """The shard set of what `write_nmnist` wrote: 10 bins, one process."""
-    settings = ConversionSettings(dataset="nmnist", time_bins=10, size=size)
+    settings = ConversionSettings(dataset="nmnist", time_bins=10, size=size, store=store)
     convert(prepare(settings, events_root=root, static_root=root), out)
     return ShardSet(out)
