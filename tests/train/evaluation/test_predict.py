@@ -28,7 +28,7 @@ def trained(shard_set, made_once):
     shards = ShardSet(shard_set(size=16))
 
     def write(folder):
-        tables = {name: shards.settings[name] for name in ShardSettings.__dataclass_fields__}
+        tables = {name: shards.settings[name] for name in ShardSettings.__dataclass_fields__ if name in shards.settings}
         small = {"method": "event_only", "model": "scnn", "width": 0.3, "epochs": 2, "batch_size": 8, "lr": 3e-3}
         train(shards, recipe_from({"shards": tables, "train": small}), folder / "run", device="cpu")
 
