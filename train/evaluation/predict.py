@@ -102,7 +102,8 @@ def predict(
         raise RunError(f"weights {weights!r}: expected best or last")
     made: FramesOfSet | None = result.get("frames")
     if shards is not None:
-        made = frames_of(open_shards_of(run, result, shards))
+        opened = open_shards_of(run, result, shards)
+        made = frames_of(opened.settings, opened.manifest)
     if made is None:
         raise RunError(
             f"{run.path}: does not say how the frames of its shard set were made; give the set with --shards"

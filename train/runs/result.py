@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, TypedDict, get_type_hints
 
 from spikebridge.pipeline.base.foreign_json import Count, Range, Sha256
-from spikebridge.pipeline.shards.reader import ShardSet
 
 SCHEMA = 2
 """Version of the content; from 2 on it has sums."""
@@ -70,9 +70,9 @@ class FramesOfSet(TypedDict):
     """(W, H) in pixels; (0, 0) where the set has none."""
 
 
-def frames_of(shards: ShardSet) -> FramesOfSet:
-    """Return how the frames of a shard set are made."""
-    return {"settings": dict(shards.settings), "sensor_size": list(shards.manifest.get("sensor_size", (0, 0)))}
+def frames_of(settings: Mapping[str, Any], manifest: Mapping[str, Any]) -> FramesOfSet:
+    """Return how the frames of a shard set are made, of its settings and its manifest."""
+    return {"settings": dict(settings), "sensor_size": list(manifest.get("sensor_size", (0, 0)))}
 
 
 class NeuroBench(TypedDict):

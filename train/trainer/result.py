@@ -128,7 +128,7 @@ def build_result(
         "shard_set": state.shard_set,
         "contents": state.contents,
         "dataset": shards.settings["dataset"],
-        "frames": frames_of(shards),
+        "frames": frames_of(shards.settings, shards.manifest),
         "simulated": bool(shards.simulated),
         "protocol": shards.settings["protocol"],
         "selection": selection,
