@@ -19,7 +19,7 @@ from spikebridge.pipeline.cards.card import PAIRING_TEXT, PROTOCOL_TEXT, split_b
 from spikebridge.pipeline.datasets.pairs import DatasetCard
 from spikebridge.pipeline.shards.codec import GZIP
 from spikebridge.pipeline.shards.manifest import SPLITS, Manifest
-from spikebridge.pipeline.shards.writer import MEMBERS
+from spikebridge.pipeline.shards.writer import EVENTS, FRAMES, MEMBERS
 
 VERSION = "http://mlcommons.org/croissant/1.1"
 RAI_VERSION = "http://mlcommons.org/croissant/RAI/1.0"
@@ -139,20 +139,30 @@ def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
     tars = [{"@id": entry["name"]} for entry in manifest["files"] if entry["name"].endswith(".tar")]
     if not tars:
         return files
-    frames = MEMBERS[manifest["settings"]["codec"]][1]
+    store = _store(manifest)
+    array = "array [T,P,H,W]" if store == FRAMES else "array of bytes, compact events"
     return [
         *files,
         {
             "@type": "cr:FileSet",
-            "@id": "frames",
-            "name": "frames",
-            "description": "One file a sample, an .npy array [T,P,H,W]"
-            + (", packed with gzip" if _packed(manifest) else ""),
+            "@id": store,
+            "name": store,
+            "description": f"One file a sample, an .npy {array}" + (", packed with gzip" if _packed(manifest) else ""),
             "containedIn": tars,
             "encodingFormat": "application/octet-stream",
-            "includes": f"*.{frames}",
+            "includes": f"*.{_member(manifest)}",
         },
     ]
+
+
+def _store(manifest: Manifest) -> str:
+    """Return what is stored: `frames` or `events`."""
+    return EVENTS if "stored" in manifest else FRAMES
+
+
+def _member(manifest: Manifest) -> str:
+    """Return the ending of the member of a tar that holds it."""
+    return MEMBERS[_store(manifest), manifest["settings"]["codec"]][1]
 
 
 def _packed(manifest: Manifest) -> bool:
@@ -186,14 +196,15 @@ def _record_sets(manifest: Manifest) -> list[dict[str, Any]]:
     ]
     if manifest["settings"]["format"] != "webdataset":
         return sets
-    ending = re.escape(MEMBERS[manifest["settings"]["codec"]][1])
+    ending, store = re.escape(_member(manifest)), _store(manifest)
     shape = ",".join(map(str, manifest["sample"]["shape"]))
-    npy = f"The bytes of an .npy file: {manifest['settings']['dtype']} [T,P,H,W] = [{shape}]"
+    frames = f"{manifest['settings']['dtype']} [T,P,H,W] = [{shape}]"
+    npy = f"The bytes of an .npy file: {frames if store == FRAMES else 'uint8 [bytes], compact events'}"
     fields = [
-        _field("samples/key", "sc:Text", found=rf"^(.+)\.{ending}$"),
-        _field("samples/split", "sc:Text", found=r"^(train|validation|test)-"),
-        _field("samples/label", "sc:Integer", found=r"^[a-z]+-(\d+)-"),
-        {**_field("samples/frames", "sc:Text", content=True), "description": npy},
+        _field("samples/key", "sc:Text", store=store, found=rf"^(.+)\.{ending}$"),
+        _field("samples/split", "sc:Text", store=store, found=r"^(train|validation|test)-"),
+        _field("samples/label", "sc:Integer", store=store, found=r"^[a-z]+-(\d+)-"),
+        {**_field(f"samples/{store}", "sc:Text", store=store, content=True), "description": npy},
     ]
     samples = {
         "@type": "cr:RecordSet",
@@ -206,12 +217,12 @@ def _record_sets(manifest: Manifest) -> list[dict[str, Any]]:
     return [*sets, samples]
 
 
-def _field(name: str, kind: str, *, found: str = "", content: bool = False) -> dict[str, Any]:
+def _field(name: str, kind: str, *, store: str = FRAMES, found: str = "", content: bool = False) -> dict[str, Any]:
     """Return a field; of a sample its content, or what a regular expression finds in the name of its file."""
     field: dict[str, Any] = {"@type": "cr:Field", "@id": name, "name": name, "dataType": kind}
     if found or content:
         field["source"] = {
-            "fileSet": {"@id": "frames"},
+            "fileSet": {"@id": store},
             "extract": {"fileProperty": "content" if content else "filename"},
             **({"transform": {"regex": found}} if found else {}),
         }
