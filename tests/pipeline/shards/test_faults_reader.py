@@ -503,7 +503,10 @@ def test_hdf5_shards_that_lie(copy, change):
     with h5py.File(shard(folder), "a") as file:
         change(file)
     sign(folder)
-    found = problems(folder)
+    try:
+        found = problems(folder)
+    except ShardSetError as error:  # what the manifest says of so small a file cannot be
+        found = [str(error)]
     assert any(shard(folder).stem in problem for problem in found), found
     with pytest.raises(ShardSetError):
         reformat(folder, folder.parent / "new", format_="webdataset")
