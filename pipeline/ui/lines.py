@@ -11,7 +11,7 @@ INTERVAL_S = 30.0
 
 
 class LineProgress:
-    """What tqdm gives, as lines: `runs: 120 of 3,000 step (4 %), 1:30 gone, 36:00 left; loss 0.69`.
+    """What tqdm gives, as lines: `runs: 120 of 3,000 steps (4 %), 1:30 gone, 36:00 left; loss 0.69`.
 
     Args:
         items: what is iterated over; None where `update` counts.
@@ -77,14 +77,14 @@ class LineProgress:
     def _line(self, now: float) -> str:
         gone, made = now - self._started, self.n - self._first
         done = f"{self.n / self._scale:,.0f}"
-        unit = f"M{self._unit}" if self._scale > 1 else self._unit
+        unit = f"M{self._unit}" if self._scale > 1 else f"{self._unit}s" if len(self._unit) > 2 else ""
         if self._total:
             left = gone / made * (self._total - self.n) if made else float("nan")
             share = f" ({100 * self.n / self._total:.0f} %)"
-            text = f"{done} of {self._total / self._scale:,.0f} {unit}{share}, {_clock_text(gone)} gone"
+            text = f"{done} of {self._total / self._scale:,.0f} {unit}".rstrip() + f"{share}, {_clock_text(gone)} gone"
             text += f", {_clock_text(left)} left" if made else ""
         else:
-            text = f"{done} {unit}, {_clock_text(gone)} gone"
+            text = f"{done} {unit}".rstrip() + f", {_clock_text(gone)} gone"
         figures = ", ".join(f"{name} {value}" for name, value in self._figures.items())
         return f"{self._desc}: {text}" + (f"; {figures}" if figures else "")
 

@@ -25,9 +25,9 @@ def test_a_line_comes_every_half_minute_with_figures_and_the_time_left():
         lines.update(1)
         lines.set_postfix({"left": "9:99", "validation": "0.912"})
     assert written == [
-        "kt seed 0: 130 of 300 step (43 %), 0:30 gone, 2:50 left; validation 0.912",
-        "kt seed 0: 160 of 300 step (53 %), 1:00 gone, 2:20 left; validation 0.912",
-        "kt seed 0: 190 of 300 step (63 %), 1:30 gone, 1:50 left; validation 0.912",
+        "kt seed 0: 130 of 300 steps (43 %), 0:30 gone, 2:50 left; validation 0.912",
+        "kt seed 0: 160 of 300 steps (53 %), 1:00 gone, 2:20 left; validation 0.912",
+        "kt seed 0: 190 of 300 steps (63 %), 1:30 gone, 1:50 left; validation 0.912",
     ]
     clock.seconds = 7300
     lines.update(0)
@@ -39,8 +39,8 @@ def test_it_counts_items_and_bytes_and_what_has_no_end():
     for _ in LineProgress([1, 2], desc="files", write=written.append, clock=clock):
         clock.seconds += 40
     assert written == [
-        "files: 1 of 2 it (50 %), 0:40 gone, 0:40 left",
-        "files: 2 of 2 it (100 %), 1:20 gone, 0:00 left",
+        "files: 1 of 2 (50 %), 0:40 gone, 0:40 left",
+        "files: 2 of 2 (100 %), 1:20 gone, 0:00 left",
     ]
     with LineProgress(
         total=5 * 10**9, desc="pull", write=written.append, unit="B", unit_scale=True, clock=clock
@@ -51,7 +51,7 @@ def test_it_counts_items_and_bytes_and_what_has_no_end():
     endless = LineProgress(iter([1]), desc="samples", write=written.append, clock=clock)
     clock.seconds += 31
     endless.update(0)
-    assert written[-1] == "samples: 0 it, 0:31 gone"
+    assert written[-1] == "samples: 0, 0:31 gone"
 
 
 @pytest.mark.parametrize(("terminal_there", "quiet", "kind"), [(0, 0, "LineProgress"), (1, 0, "tqdm"), (0, 1, "tqdm")])
