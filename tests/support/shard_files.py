@@ -1,6 +1,8 @@
 """Shard sets that tests change: hashes made to fit again, as someone would who hides something."""
 
 from spikebridge.pipeline.base.files import sha256_file
+from spikebridge.pipeline.cards.croissant import describe_set
+from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import checksums
 
@@ -13,4 +15,8 @@ def sign(folder, **changes):
         entry["bytes"], entry["sha256"] = path.stat().st_size, sha256_file(path)
     manifest.update(changes)
     (folder / manifests.CHECKSUMS).write_text(checksums(manifest["files"]))
-    manifests.write(folder, manifests.seal(manifest))
+    sealed = manifests.seal(manifest)
+    if (folder / manifests.CROISSANT).exists():
+        facts = get_reader(manifest["settings"]["dataset"]).card
+        (folder / manifests.CROISSANT).write_bytes(manifests.dump(describe_set(sealed, facts)))
+    manifests.write(folder, sealed)
