@@ -49,7 +49,7 @@ class LineProgress:
         self._figures: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Any]:
-        for item in self._items or ():
+        for item in () if self._items is None else self._items:
             yield item
             self.update(1)
 

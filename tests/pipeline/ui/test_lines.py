@@ -3,6 +3,7 @@
 import sys
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -48,6 +49,7 @@ def test_it_counts_items_and_bytes_and_what_has_no_end():
         clock.seconds += 50
         bar.update(10**9)
     assert written[-1] == "pull: 1,000 of 5,000 MB (20 %), 0:50 gone, 3:20 left"
+    assert list(LineProgress(np.arange(3), desc="rows", write=written.append, clock=clock)) == [0, 1, 2]
     endless = LineProgress(iter([1]), desc="samples", write=written.append, clock=clock)
     clock.seconds += 31
     endless.update(0)
