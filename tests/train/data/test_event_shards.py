@@ -17,6 +17,7 @@ from spikebridge.train.evaluation.evaluate import evaluate
 from spikebridge.train.export.write import export
 from spikebridge.train.report.write import write_report
 from spikebridge.train.runs.folder import contents_id, require_shards
+from spikebridge.train.studies.ablate import ShardSets
 from spikebridge.train.trainer.run import train
 
 TRAIN = {"method": "kt", "model": "nmnist_snn", "width": 0.1, "epochs": 1, "batch_size": 12, "lr": 1e-3}
@@ -116,3 +117,15 @@ def test_a_data_set_for_other_loops(events, frames):
     assert next(iter(loaded))[0].shape == (4, 2, 2, 8, 8)
     with pytest.raises(ShardSetError, match="stores frames"):
         ShardDataset(frames.path, "train", frames={"time_bins": 2})
+
+
+def test_rows_of_an_ablation_that_differ_in_time_bins_share_a_set(events, frames):
+    """Each is another content, which its runs are continued by; stored frames fit one of them."""
+    sets = ShardSets([events])
+    found = {bins: sets.fitting(recipe(time_bins=bins), label=str(bins)) for bins in (2, 4, 6, 10)}
+    assert {bins: one.sample_shape[0] for bins, (one, _) in found.items()} == {2: 2, 4: 4, 6: 6, 10: 10}
+    assert len({contents for _, contents in found.values()}) == 4
+    assert {one.id for one, _ in found.values()} == {events.id}
+    assert ShardSets([frames]).fitting(recipe(), label="4")[1] == found[4][1]
+    with pytest.raises(ShardMismatchError, match=r"row '6' has no shard set"):
+        ShardSets([frames]).fitting(recipe(time_bins=6), label="6")
