@@ -77,6 +77,8 @@ def _agree(sources: Sequence[ShardSet]) -> ConversionSettings:
                 "sensor size": sources[0].manifest["sensor_size"],
                 "shown": sources[0].manifest["shown_fraction"],
             }
+        for name in ("crop", "span_us"):  # of what becomes frames
+            found[name], wanted[name] = (one.manifest.get("stored", {}).get(name) for one in (source, sources[0]))
         for name in found:
             if found[name] == wanted[name] or name in STORED:
                 continue

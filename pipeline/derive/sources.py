@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.files import sha256_file
-from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.progress import Progress
 from spikebridge.pipeline.checks.leaks import Recordings
 from spikebridge.pipeline.checks.samples import Stored, check_rows, read_metadata
@@ -28,10 +27,7 @@ from spikebridge.pipeline.preprocess.reformat import damaged, read_samples
 from spikebridge.pipeline.shards.manifest import REJECTS, SPLITS
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.static_pool import StaticImages
-from spikebridge.pipeline.shards.writer import Sample
-
-FRAMES_SCHEMA = 1
-"""Schema of the sets that are taken apart here: frames in shards."""
+from spikebridge.pipeline.shards.writer import FRAMES, Sample
 
 
 class Texts:
@@ -66,7 +62,7 @@ class Source:
     rows: NDArray[np.int64]
     """[n] position in the split."""
     crc32: NDArray[np.uint32]
-    """[n] of the frames."""
+    """[n] of what is stored of each."""
     texts: Texts
     """Metadata of the n samples."""
     static: StaticImages
@@ -84,19 +80,26 @@ class Source:
         frames: NDArray[Any] = split.read([int(self.rows[row])])[0]
         return frames
 
+    def read_events(self, row: int) -> NDArray[np.uint8] | None:
+        """Read the compact events [bytes] of a sample; None where frames are stored.
+
+        Raises:
+            ShardSetError: as `read_frames`.
+        """
+        if self.shards.store == FRAMES:
+            return None
+        split = self.shards.split(SPLITS[self.recordings.splits[row]])
+        (events,) = split.read_compact([int(self.rows[row])])
+        return events
+
 
 def open_source(path: Path) -> ShardSet:
     """Open a set that another one shall be made of.
 
     Raises:
-        ShardSetError: not a whole set, or not one of frames.
+        ShardSetError: not a whole set.
     """
     shards = ShardSet(path)
-    if shards.manifest["schema"] != FRAMES_SCHEMA:
-        raise ShardSetError(
-            f"{path}: stores events (schema {shards.manifest['schema']}); sets of frames can be combined and parted. "
-            f"`{command('convert', path)} --store frames` makes one."
-        )
     if shards.partial:
         raise ShardSetError(f"{path}: only a part of the set was pulled; pull all of it before making another of it.")
     return shards

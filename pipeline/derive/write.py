@@ -39,7 +39,7 @@ from spikebridge.pipeline.shards.manifest import REJECTS, SPLITS, Content, Deriv
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.shards.static_pool import STATIC_FILE, write_static
-from spikebridge.pipeline.shards.writer import EXTENSION, Sample, write_shard
+from spikebridge.pipeline.shards.writer import EXTENSION, FRAMES, Sample, write_shard
 
 OF_SET = " (of set "
 """Before the beginning of the ID of the set that a note was made for."""
@@ -138,6 +138,7 @@ def _write_shard(plan: Plan, joined: Joined, name: str, rows: Sequence[int], out
         key_bytes=columns.keys.itemsize,
         group_bytes=columns.groups.itemsize if (columns.groups != b"").any() else 0,
         codec=plan.settings.codec,
+        store=plan.settings.store or FRAMES,
     )
     result.files += written.files
     result.save(out / manifests.WORK_FOLDER, made)
@@ -150,12 +151,13 @@ def _samples(joined: Joined, rows: Sequence[int], result: TaskResult) -> Iterato
     for row in rows:
         number, place = joined.places[row].tolist()
         source = joined.sources[number]
-        frames, metadata = source.read_frames(place), source.texts[place]
+        frames, metadata, events = source.read_frames(place), source.texts[place], source.read_events(place)
+        result.most_bytes = max(result.most_bytes, 0 if events is None else events.size)
         add_totals(result.totals, metadata, saturated=_saturated(source.shards, frames))
         static, group = columns.static[row].decode(), columns.groups[row].decode()
         metadata |= {"static": static or None, **({"group": group} if group else {})}
         text = json.dumps(metadata, sort_keys=True)
-        yield Sample(columns.keys[row].decode(), int(columns.labels[row]), frames, text, group)
+        yield Sample(columns.keys[row].decode(), int(columns.labels[row]), frames, text, group, events)
 
 
 def _saturated(shards: ShardSet, frames: NDArray[Any]) -> int:
@@ -223,6 +225,9 @@ def _complete(plan: Plan, joined: Joined, results: Sequence[TaskResult], out: Pa
         "files": [],
         "made_from": plan.made_from,
     }
+    if "stored" in first:
+        most = max((result.most_bytes for result in results), default=0)
+        content["stored"] = {**first["stored"], "most_bytes": most}
     facts = dataset_facts(plan.settings.dataset)
     return seal_set(out, content, files, facts, environment=describe_environment())
 

@@ -151,6 +151,18 @@ class Split:
         Raises:
             ShardSetError: the set stores frames; or as `read`.
         """
+        for position, data in zip(positions, self.read_compact(positions), strict=True):
+            try:
+                yield CompactEvents.parse(data)
+            except ValueError as error:
+                raise self._damaged(int(position), str(error)) from error
+
+    def read_compact(self, positions: Sequence[int] | NDArray[np.integer]) -> Iterator[NDArray[np.uint8]]:
+        """Read the recordings of a set that stores events as they are stored [bytes], see `pipeline.events.compact`.
+
+        Raises:
+            ShardSetError: as `read_events`.
+        """
         rows = np.asarray(positions, dtype=np.int64)
         if self.framing is None:
             where = self.shards[0].parent if self.shards else "this set"
@@ -158,11 +170,8 @@ class Split:
                 f"{where}: stores frames, and the events are gone. `{command('preprocess')} --store events` keeps them."
             )
         for at in range(len(rows)):
-            for i, data in self._stored(rows[at : at + 1]):
-                try:
-                    yield CompactEvents.parse(data)
-                except ValueError as error:
-                    raise self._damaged(rows[at + i], str(error)) from error
+            for _, data in self._stored(rows[at : at + 1]):
+                yield data
 
     def _stored(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield for stored events the number of a row and its bytes, each valid until the next."""

@@ -55,6 +55,24 @@ def test_parts_put_together_again_are_the_set(source, tmp_path):
     assert all(one in card for one in [*ids, ShardSet(source).id])
 
 
+def test_parts_of_stored_events(shard_set, tmp_path):
+    whole = ShardSet(shard_set(samples_per_shard=7, store="events"))
+    subset(whole.path, tmp_path / "first", classes=["0"])
+    subset(whole.path, tmp_path / "others", classes=OTHERS)
+    combine([tmp_path / "first", tmp_path / "others"], tmp_path / "both")
+    both = ShardSet(tmp_path / "both")
+    assert both.store == "events"
+    assert both.manifest["stored"] == whole.manifest["stored"]
+    assert both.with_frames(time_bins=2).sample_shape == (2, 2, 12, 12)
+    for name in whole.present:
+        splits = [one.split(name) for one in (both, whole)]
+        found, wanted = ({one.sha256() for one in split.read_events(range(len(split)))} for split in splits)
+        assert found == wanted
+    assert verify(both.path).ok
+    with pytest.raises(SettingsError, match="store"):
+        combine([tmp_path / "first", shard_set(samples_per_shard=7)], tmp_path / "mixed")
+
+
 def test_a_part_by_split_number_and_key(source, tmp_path):
     whole = ShardSet(source)
     few = subset(source, tmp_path / "few", per_class={"train": 2}, splits=["train", "test"]).manifest
