@@ -1,4 +1,4 @@
-"""Cost of a network on held-out recordings: by NeuroBench's definitions, and the energy estimate, in one pass."""
+"""Cost of a network on held-out recordings: by NeuroBench's definitions, and the energy estimate."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.data.frames import Frames
 from spikebridge.train.evaluation.energy import Cost, counting
-from spikebridge.train.evaluation.neurobench import figures, watching
+from spikebridge.train.evaluation.neurobench import Work, figures, watching
 from spikebridge.train.runs.result import NeuroBench
 
 log = logging.getLogger(__name__)
+
+CHUNK = 16
+"""Recordings that are watched at once: the potentials of all layers take memory that scoring does not need."""
 
 
 @torch.no_grad()
@@ -47,11 +50,15 @@ def held_out_cost(
     if name is None:
         return None, None
     events, _ = next(frames[name].batches(batch_size, device))  # [T,B,P,H,W]
-    training = network.training
+    training, work = network.training, Work()
     network.eval()
     try:
-        with counting(network) as layers, watching(network) as work:
+        with counting(network) as layers:
             network(None, events)
+        for some in events.split(CHUNK, 1):
+            with watching(network) as part:
+                network(None, some)
+            work.add(part)
     finally:
         network.train(training)
     T, B = events.shape[:2]

@@ -1,10 +1,10 @@
 """Cost of a network by the definitions of NeuroBench, so that papers can compare it.
 
-Counted in one pass over recordings in evaluation mode, on the network that scores them: event stream, all time steps in
-one call. Activation sparsity and membrane updates are those of the neurons, before any pooling; synaptic operations are
-those of convolutions and linear layers. An operation is effective where neither input nor weight is 0, and an
-accumulation where all inputs of the layer in that pass are -1, 0 or 1; behind an average over 2x2 spikes they are not,
-so those count as multiply-accumulates.
+Counted in evaluation mode, on the network that scores recordings: event stream, all time steps of a batch in one pass.
+Activation sparsity and membrane updates are those of the neurons, before any pooling; synaptic operations are those of
+convolutions and linear layers. An operation is effective where neither input nor weight is 0, and an accumulation where
+all inputs of the layer in that pass are -1, 0 or 1; behind an average over 2x2 spikes they are not, so those count as
+multiply-accumulates.
 
 Source: Yik et al., "The NeuroBench framework for benchmarking neuromorphic computing algorithms and systems", 2025, and
 the program neurobench 2.3.0, whose figures on our networks are the same.
@@ -47,10 +47,15 @@ class Work:
     """Outputs that are not 0."""
     membrane_updates: int = 0
 
+    def add(self, other: Work) -> None:
+        """Add what a network computed in another pass."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
 
 @contextmanager
 def watching(network: nn.Module) -> Iterator[Work]:
-    """Count what a network computes in the passes inside the block; complete behind it."""
+    """Count what a network computes in one pass inside the block; complete behind it."""
     work = Work()
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
