@@ -24,6 +24,7 @@ import click
 
 from spikebridge import __version__
 from spikebridge.pipeline.base.errors import PipelineError
+from spikebridge.pipeline.base.plugins import add_plugin
 from spikebridge.pipeline.ui.terminal import StderrHandler, complete_writes, failure, is_main_process
 from spikebridge.pipeline.verbs.training import Training
 from spikebridge.train.config.recipes import fitting_recipe, load_recipe
@@ -55,6 +56,23 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs in the order of the work, in which they were added."""
         return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take --plugin out of the arguments, wherever it stands before a `--`."""
+        rest = list[str]()
+        words = iter(args)
+        for word in words:
+            if word == "--":
+                rest += [word, *words]
+            elif word == "--plugin" or word.startswith("--plugin="):
+                path = word.partition("=")[2] or next(words, "")
+                try:
+                    add_plugin(path)
+                except PipelineError as error:
+                    raise click.BadParameter(str(error), ctx, param_hint="--plugin") from error
+            else:
+                rest.append(word)
+        return super().parse_args(ctx, rest)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb."""
@@ -108,6 +126,13 @@ def _examine_training(runs: Path) -> dict[str, Any]:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--plugin",
+    metavar="FILE.py",
+    multiple=True,
+    expose_value=False,
+    help="Import methods, networks, neurons or data sets of your own; goes with every verb, before or behind it.",
+)
 @click.version_option(__version__, prog_name="spikebridge")
 @click.pass_context
 def main(ctx: click.Context) -> None:

@@ -27,7 +27,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in ("tutorials", "reference", "adding") for path in (DOCS / folder).glob("*.md"))
 PICTURES = {"comparing", "looking", "reports", "library", "session"}
 """Pages whose commands need matplotlib for more than the report behind a training."""
-SLOW = {"machines", "session", "comparing", "reports", "dataset", "neuron", "loss"}
+SLOW = {"machines", "session", "comparing", "reports", "dataset", "network", "neuron", "loss"}
 """Pages that train, start or draw many times over: run by `make test-long`; of the others each kind runs every day."""
 SHOWN_ONLY = {"text", "verbs", "eval", "toctree"}
 QUICK = ["--set", "epochs=1", "--set", "width=0.5"]
@@ -112,7 +112,7 @@ def bucket(tmp_path_factory, monkeypatch):
 
 def checkout(folder):
     """The program, to be changed by a page; compiled code comes along."""
-    for name in ("__init__.py", "cli.py", "pipeline", "models", "train", "data/recipes", "data/grids"):
+    for name in ("__init__.py", "cli.py", "plotting.py", "pipeline", "models", "train", "data/recipes", "data/grids"):
         source, target = ROOT / name, folder / name
         if source.is_dir():
             shutil.copytree(source, target, dirs_exist_ok=True)

@@ -9,20 +9,22 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from spikebridge.pipeline.base.plugins import Names
 from spikebridge.pipeline.base.settings import field_problems, setting
 from spikebridge.pipeline.shards.settings import CHOICES, ConversionSettings
 from spikebridge.train.errors import RecipeError
 
 # Repeated from `models` because importing that takes seconds of torch; a test holds the two together.
-MODELS = ("vgg_snn", "resnet18_snn", "resnet34_snn", "scnn", "nmnist_snn")
+MODELS = Names(("vgg_snn", "resnet18_snn", "resnet34_snn", "scnn", "nmnist_snn"), "spikebridge.models.build:NETWORKS")
 SURROGATES = ("QGateGrad", "BackEIGateGrad", "GateGrad", "SigmoidGrad", "AtanGrad")
-NEURONS = ("LIF", "IF", "PLIF", "ReLU")
+NEURONS = Names(("LIF", "IF", "PLIF", "ReLU"), "spikebridge.models.neurons:NEURONS")
 RESETS = ("hard", "soft")
 STATISTICS = ("per_step", "pooled", "domain")
 FEATURES = ("published", "potential", "before_reset", "spikes", "pooled")
 # One file per method, named like it: listing them needs no import.
-METHODS = tuple(
-    sorted(p.stem for p in (Path(__file__).parents[1] / "methods").glob("*.py") if not p.stem.startswith("_"))
+METHODS = Names(
+    sorted(p.stem for p in (Path(__file__).parents[1] / "methods").glob("*.py") if not p.stem.startswith("_")),
+    "spikebridge.train.methods:REGISTRY",
 )
 SAMPLINGS = ("shuffle", "class_balanced", "windowed")
 SLIDINGS = ("power", "linear", "cosine", "step", "off")

@@ -161,5 +161,6 @@ def find_method(name: str) -> type[Method]:
     """
     if name not in METHODS:
         raise MethodError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}{suggest(name, METHODS)}")
-    importlib.import_module(f"spikebridge.train.methods.{name}")
+    if name in METHODS.ours:
+        importlib.import_module(f"spikebridge.train.methods.{name}")
     return REGISTRY[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -18,7 +18,7 @@ from spikebridge.models.errors import BackendError
 from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.foreign_json import Pattern, Range, parse_json
 from spikebridge.pipeline.shards.reader import ShardSet
-from spikebridge.train.config.settings import TrainSettings
+from spikebridge.train.config.settings import MODELS, NEURONS, TrainSettings
 from spikebridge.train.data.order import derived_seed
 from spikebridge.train.errors import DeviceError, NetworkError, RunError
 from spikebridge.train.networks.adamw import AdamW
@@ -106,12 +106,23 @@ def seeded_weights(seed: int, *names: str) -> Iterator[None]:
         yield
 
 
+def find_plugins(arguments: Mapping[str, Any]) -> None:
+    """Import plugins where the arguments of `build_model` name a network or neuron that is none of ours.
+
+    Raises:
+        SettingsError: a plugin cannot be imported.
+    """
+    for key, names in (("name", MODELS), ("neuron", NEURONS)):
+        _ = arguments.get(key) in names  # which looks for it
+
+
 def make_network(arguments: dict[str, Any], *, seed: int) -> TransferNetwork:
     """Build a network on the CPU with initial weights that depend on the seed only; the global generator is untouched.
 
     Raises:
         NetworkError: the network does not exist or does not fit the input.
     """
+    find_plugins(arguments)
     with seeded_weights(seed):
         try:
             return build_model(**arguments)
@@ -204,6 +215,7 @@ def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, 
     """
     tensors, description = read_described(path)
     try:
+        find_plugins(dict(description["network"]))
         with torch.device("meta"), _WithoutValues():
             expected = {name: value.shape for name, value in build_model(**description["network"]).state_dict().items()}
         found = {name: value.shape for name, value in tensors.items()}

@@ -9,6 +9,7 @@ import torch
 
 from spikebridge import __version__
 from spikebridge.pipeline.base.installation import find_commit, find_version
+from spikebridge.pipeline.base.plugins import load_plugins
 from spikebridge.pipeline.base.processors import describe_processor
 from spikebridge.train.runs.result import Environment
 
@@ -18,7 +19,7 @@ PACKAGES = ("torch", "numpy", "h5py", "numba", "triton", "safetensors", "tonic",
 def describe_environment(device: torch.device) -> Environment:
     """Return what a run was made with, on a device."""
     commit = find_commit()
-    return {
+    environment: Environment = {
         "spikebridge": __version__,
         "commit": commit[0] if commit else None,
         "modified": commit[1] if commit else None,
@@ -29,3 +30,6 @@ def describe_environment(device: torch.device) -> Environment:
         "processor": describe_processor()["name"],
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
     }
+    if plugins := load_plugins():
+        environment["plugins"] = plugins
+    return environment

@@ -59,6 +59,8 @@ class Environment(TypedDict):
     packages: dict[str, str]
     processor: str | None
     gpu: str | None
+    plugins: NotRequired[dict[str, str]]
+    """Files and entry points that added to the program: the beginning of the SHA-256, or the version."""
 
 
 class FramesOfSet(TypedDict):
