@@ -24,7 +24,7 @@ import click
 
 from spikebridge import __version__
 from spikebridge.pipeline.base.errors import PipelineError
-from spikebridge.pipeline.base.plugins import add_plugin
+from spikebridge.pipeline.plugins.loading import add_plugin
 from spikebridge.pipeline.ui.terminal import StderrHandler, complete_writes, failure, is_main_process
 from spikebridge.pipeline.verbs.training import Training
 from spikebridge.train.config.recipes import fitting_recipe, load_recipe

@@ -14,6 +14,7 @@ from conftest import ROOT
 PACKAGES = {
     "pipeline": """
         base        :
+        plugins     : base
         containers  : base
         events      : base
         images      : base
@@ -24,7 +25,7 @@ PACKAGES = {
         datasets    : base events images shards
         sharing     : base shards
         simulation  : base events formats images shards
-        readers     : base containers datasets events formats images
+        readers     : base containers datasets events formats images plugins
         interop     : datasets events formats readers shards
         inspection  : base containers datasets events formats readers shards ui
         cards       : base datasets readers shards
@@ -93,7 +94,15 @@ INSTALLED = {
 ALLOWED = {
     "pipeline": (),
     "models": (),
-    "train": ("models", "pipeline.base", "pipeline.ui", "pipeline.shards", "pipeline.sharing", "pipeline.prediction"),
+    "train": (
+        "models",
+        "pipeline.base",
+        "pipeline.ui",
+        "pipeline.shards",
+        "pipeline.sharing",
+        "pipeline.prediction",
+        "pipeline.plugins",
+    ),
 }
 """What the rooms may import of each other."""
 LONGEST_CHAIN = 9

@@ -8,10 +8,10 @@ from typing import Any
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.names import suggest
-from spikebridge.pipeline.base.plugins import load_plugins
 from spikebridge.pipeline.datasets.pairs import READERS, PairReader
 from spikebridge.pipeline.datasets.tables import DEFAULT, FolderOptions
 from spikebridge.pipeline.formats.tables.columns import TableOptions
+from spikebridge.pipeline.plugins.loading import load_plugins
 from spikebridge.pipeline.readers.folders import Folders
 
 
@@ -19,7 +19,7 @@ def list_readers() -> list[PairReader]:
     """Return every reader, by name.
 
     Raises:
-        SettingsError: see `pipeline.base.plugins.load_plugins`.
+        SettingsError: see `pipeline.plugins.loading.load_plugins`.
     """
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from spikebridge.pipeline.base.plugins import Names
 from spikebridge.pipeline.base.settings import field_problems, setting
+from spikebridge.pipeline.plugins.loading import Names
 from spikebridge.pipeline.shards.settings import CHOICES, ConversionSettings
 from spikebridge.train.errors import RecipeError
 

@@ -9,8 +9,8 @@ import torch
 
 from spikebridge import __version__
 from spikebridge.pipeline.base.installation import find_commit, find_version
-from spikebridge.pipeline.base.plugins import load_plugins
 from spikebridge.pipeline.base.processors import describe_processor
+from spikebridge.pipeline.plugins.loading import load_plugins
 from spikebridge.train.runs.result import Environment
 
 PACKAGES = ("torch", "numpy", "h5py", "numba", "triton", "safetensors", "tonic", "webdataset")

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from conftest import ROOT
 
 from spikebridge.cli import main
-from spikebridge.pipeline.base import plugins
 from spikebridge.pipeline.base.errors import SettingsError
-from spikebridge.pipeline.base.plugins import Names, add_plugin, load_plugins
 from spikebridge.pipeline.datasets.pairs import READERS
+from spikebridge.pipeline.plugins import loading as plugins
+from spikebridge.pipeline.plugins.loading import Names, add_plugin, load_plugins
 from spikebridge.pipeline.readers import get_reader, list_readers
 
 READER = """

@@ -1,0 +1,1 @@
+"""Code of users that adds to the program without a clone."""
