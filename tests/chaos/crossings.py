@@ -267,6 +267,7 @@ class Ground:
             warming = self.copy(work / "warming")
             for name in set(WARM) & set(names):
                 self.program.warm(command_of(name, ""), warming)
+            self.do("--version")  # answered when all that is done: it is no part of what a verb takes
         for name in names:
             folder = self.copy(work / f"undisturbed-{name}")
             before = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
