@@ -1,13 +1,15 @@
 """SFTP servers that are not who they should be, stall or fail; beside `test_publish`, where one is well."""
 
+import asyncio
 import gc
+from types import SimpleNamespace
 
 import pytest
 from faulty_sftp import SFTP
 from sshfs import SSHFileSystem
 
 from spikebridge.pipeline.base.errors import ShardSetError
-from spikebridge.pipeline.sharing import locations, sftp
+from spikebridge.pipeline.sharing import http, locations, sftp
 from spikebridge.pipeline.sharing.locations import open_folder
 
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ\n"
@@ -62,3 +64,21 @@ def test_a_server_that_stalls_or_fails_is_given_up_in_bounds(server, tmp_path, m
     with pytest.raises(Exception, match=r"^$|not well"):
         folder.put(b"text", "sent")
     assert not (tmp_path / "sent").exists()
+
+
+def test_a_transfer_ends_though_its_thread_has_died(monkeypatch):
+    """As for want of memory: what waits for an answer of that thread waits no longer than for a server that stalls."""
+    files = SimpleNamespace(loop=asyncio.new_event_loop())  # and nobody runs it
+
+    async def answer(*_):
+        return 1
+
+    monkeypatch.setattr(http, "_request", answer)
+    for module in (http, sftp):
+        monkeypatch.setattr(module, "STALL_S", 0.05)
+    with pytest.raises(TimeoutError):
+        sftp._call(files, answer)
+    with pytest.raises(TimeoutError):
+        list(http.stream(files, "http://host/x", 0, 9, shown="x"))
+    files.loop.run_until_complete(asyncio.sleep(0.01))
+    files.loop.close()
