@@ -142,7 +142,7 @@ class TrainingBatches:
             pool_bytes=0 if pool is None else int(np.prod(pool.images.shape)),  # uint8
         )
         self.steps_per_epoch = order.batch_count(len(positions), settings.batch_size)
-        self.manifest = shards.manifest
+        self.manifest = {**shards.manifest, "settings": shards.settings}  # of these frames
         self.sample_shape = tuple(shards.sample_shape)
         self.on_device = self.frames.residence == "device"
         """Whether batches are made on the device alone."""

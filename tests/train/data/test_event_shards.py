@@ -12,6 +12,7 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import dump_recipe, load_recipe, override, recipe_from
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.data.dataset import ShardDataset
+from spikebridge.train.data.simulation import Simulator
 from spikebridge.train.errors import ShardMismatchError
 from spikebridge.train.evaluation.evaluate import evaluate
 from spikebridge.train.export.write import export
@@ -50,6 +51,12 @@ def test_batches_are_the_same(events, frames, residence):
     ]
     for one, other in zip(*(each.batch(1, 0).tensors() for each in batches), strict=True):
         assert torch.equal(one, other)
+
+
+def test_simulated_recordings_are_framed_like_the_others(events):
+    framed = events.with_frames(reduction="bilinear", fit="crop")
+    data = TrainingBatches(framed, recipe().train, device=CPU, needs_static=False)
+    assert Simulator.for_run(data, recipe().train).grid.reduction == "bilinear"
 
 
 def test_a_run_is_the_same(events, frames, tmp_path):
