@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from run_folders import change_result, whole_and_half
 
 from spikebridge.cli import main
+from spikebridge.train.errors import RunError
 from spikebridge.train.report.listing import age_text, read_list
 from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.runs.listing import best_earlier, read_run, sort_runs
@@ -130,6 +131,16 @@ def test_the_best_earlier_run_is_of_the_same_recipe_and_contents(folder, tmp_pat
     assert best_earlier(tmp_path / "new") is None
 
 
+def test_a_list_names_its_finished_runs_and_what_is_left_out(folder):
+    listed = invoke(folder, "--where", "lr=3e-3", "--sort", "run", "--json").stdout
+    paths, left_out = read_list(listed, "runs.json")
+    assert paths == [folder / "first"]
+    assert left_out == [f"left out: {folder}/damaged, damaged", f"left out: {folder}/half, unfinished"]
+    with pytest.raises(RunError, match="runs --json"):
+        read_list("[]", "runs.json")
+
+
+@pytest.mark.long
 def test_a_report_takes_a_list(folder, tmp_path):
     listed = invoke(folder, "--where", "lr=3e-3", "--json").stdout
     done = CliRunner().invoke(main, ["report", "-", "--out", str(tmp_path / "a.html")], input=listed)
@@ -137,7 +148,6 @@ def test_a_report_takes_a_list(folder, tmp_path):
     assert "left out: " in done.stderr
     assert "half, unfinished" in done.stderr
     assert "<html" in (tmp_path / "a.html").read_text()[:200]
-    assert read_list(listed, "runs.json")[0] == [folder / "first"]
     (tmp_path / "runs.json").write_text("[]")
     done = CliRunner().invoke(main, ["report", str(tmp_path / "runs.json"), "--out", str(tmp_path / "none.html")])
     assert "runs --json" in done.stderr
