@@ -63,7 +63,10 @@ def evaluate(
     (run, result), torch_device = open_run(run_dir), choose_device(device)
     if weights not in ("best", "last"):
         raise RunError(f"weights {weights!r}: expected best or last")
-    shards = open_shards(shards) if foreign else open_shards_of(run, result, shards)
+    if foreign:
+        shards = framed_as(open_shards(shards), result["recipe"]["shards"])
+    else:
+        shards = open_shards_of(run, result, shards)
     network, described = load_network(run.best if weights == "best" else run.last, device=torch_device)
     if foreign:
         _require_fitting(shards, result["classes"], described["network"], source=run.path)

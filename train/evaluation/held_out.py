@@ -72,8 +72,12 @@ def _execution_rate(shards: ShardSet, split: str, time_steps: int, recordings: i
     if settings.get("binning") == "window":
         return float(1e6 / settings["window_us"])
     try:
-        seconds = shards.split(split).durations_us(np.arange(recordings)).mean() / 1e6
+        durations = shards.split(split).durations_us(np.arange(recordings))
     except ShardSetError as error:
         log.warning("no execution rate: %s", error)
         return None
-    return float(time_steps / seconds) if seconds else None
+    window = settings.get("time_window_us")
+    if window and list(window) != list(shards.manifest["settings"].get("time_window_us", ())):
+        durations = np.minimum(durations, window[1]) - window[0]  # cut when frames are made of stored events
+    seconds = durations.mean() / 1e6
+    return float(time_steps / seconds) if seconds > 0 else None

@@ -87,6 +87,9 @@ def test_durations_are_those_of_the_samples(shard_set):
         expected = found if expected is None else expected
         np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(split.durations_us([3, 0]), expected[[3, 0]])
+    events = ShardSet(shard_set(store="events")).split("train")
+    of_both = dict(zip(split.keys, expected.tolist(), strict=True))
+    assert [of_both[key] for key in events.keys] == events.durations_us(np.arange(len(events))).tolist()
     assert FakeShardSet(ROOT).split("test").durations_us([0]).tolist() == [200_000]
 
 

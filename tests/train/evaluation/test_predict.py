@@ -60,10 +60,10 @@ def test_recordings_of_the_test_split_get_its_predictions(trained):
 
 def test_frames_are_those_of_the_set_whatever_its_settings(trained, shard_set):
     _, _, raw = trained
-    for settings in ({"size": 16}, {"reduction": "bilinear"}):
+    for settings in ({"size": 16}, {"reduction": "bilinear"}, {"store": "events"}):
         shards = ShardSet(shard_set(**settings))
-        manifest, split = shards.manifest, shards.split("test")
-        framed = dict(frame_recordings([raw / "Test"], manifest["settings"], manifest["sensor_size"]))
+        split, sensor = shards.split("test"), shards.manifest["sensor_size"]
+        framed = dict(frame_recordings([raw / "Test"], shards.settings, sensor))
         frames = {name.rpartition("/")[2].removesuffix(".bin"): content.frames for name, content in framed.items()}
         for key, stored in zip(split.keys, split.read(range(len(split))), strict=True):
             np.testing.assert_array_equal(frames[key.rpartition("-")[2]], stored)
