@@ -32,7 +32,7 @@ class ListedRun:
     state: str
     """One of `STATES`; `running` where a process of this machine works there."""
     problem: str
-    """What is damaged; empty where nothing is."""
+    """What cannot be read; empty where all can. A finished run whose recipe is of a plugin is finished all the same."""
     recipe: Recipe | None
     recipe_name: str | None
     shard_set: str | None
@@ -51,7 +51,9 @@ class ListedRun:
     @property
     def method(self) -> str | None:
         """Return the training method."""
-        return self.recipe.train.method if self.recipe else None
+        if self.recipe:
+            return self.recipe.train.method
+        return self.result.get("method") if self.result else None
 
     def row(self) -> dict[str, Any]:
         """Return the run for JSON, with all settings of its recipe."""
@@ -120,6 +122,7 @@ def read_run(path: Path) -> ListedRun:
             return None
 
     recipe = attempt(lambda: load_recipe(run.config))
+    unknown = bool(problems)  # of another version, or of a plugin that is not here; or damaged
     result: RunResult | None = attempt(lambda: read_result(path)) if run.result.exists() else None
     state: Any = None
     if result is None and not run.result.exists():
@@ -129,7 +132,7 @@ def read_run(path: Path) -> ListedRun:
     name = result.get("recipe_name") if result else None
     return ListedRun(
         path=path,
-        state=_state(run, finished=result is not None, damaged=bool(problems)),
+        state=_state(run, finished=result is not None, damaged=len(problems) > (unknown and result is not None)),
         problem="; ".join(problems),
         recipe=recipe,
         recipe_name=name or _recipe_name(run),

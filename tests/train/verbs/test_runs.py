@@ -90,6 +90,17 @@ def test_runs_are_chosen_by_settings_set_recipe_and_state(folder):
     assert "no such folder" in invoke(folder / "absent", code=1).stderr
 
 
+def test_a_finished_run_with_a_recipe_of_a_plugin_is_finished(folder, tmp_path):
+    run = shutil.copytree(folder / "first", tmp_path / "run")
+    change_setting(run, 'method = "kt"', 'method = "plugged"')
+    listed = read_run(run)
+    assert (listed.state, listed.method, listed.recipe) == ("finished", "kt", None)
+    assert "plugged" in listed.problem
+    shutil.copytree(folder / "half", tmp_path / "half")
+    change_setting(tmp_path / "half", 'method = "kt"', 'method = "plugged"')
+    assert read_run(tmp_path / "half").state == "damaged"
+
+
 def test_sorting_puts_what_is_unknown_last(folder):
     runs = [read_run(folder / name) for name in ("damaged", "half", "first", "group/better")]
     assert [run.path.name for run in sort_runs(runs, "test")][-2:] == ["damaged", "half"]
