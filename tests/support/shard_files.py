@@ -7,12 +7,13 @@ from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import checksums
 
 
-def sign(folder, **changes):
-    """Make hashes, sizes and the manifest fit what lies in the folder, with changes to the manifest."""
+def sign(folder, *, samples=None, **changes):
+    """Make hashes, sizes and the manifest fit what lies in the folder, with changes to it, and to samples of files."""
     manifest = manifests.read(folder)
     for entry in manifest["files"]:
         path = folder / entry["name"]
         entry["bytes"], entry["sha256"] = path.stat().st_size, sha256_file(path)
+        entry["samples"] = (samples or {}).get(entry["name"], entry["samples"])
     manifest.update(changes)
     (folder / manifests.CHECKSUMS).write_text(checksums(manifest["files"]))
     sealed = manifests.seal(manifest)

@@ -141,10 +141,12 @@ def test_same_bytes_with_two_workers_and_after_an_interruption(raw, tmp_path, de
 def test_two_tasks_that_need_one_file_decode_it_once(tmp_path):
     (tmp_path / "raw").write_bytes(b"")
     made = []
+    facts = dict.fromkeys(("events", "dropped_events", "saturated_cells", "clipped_events", "outside_events"), 1)
+    facts |= {"duration_us": 5, "events_sha256": "0" * 64}
 
     def make():
         made.append(1)
-        yield "a", ConvertedRecording(np.ones((1, 2, 2, 2), np.uint8), {"events": 1})
+        yield "a", ConvertedRecording(np.ones((1, 2, 2, 2), np.uint8), facts, np.arange(9, dtype=np.uint8))
         yield "b", RecordingError("b: no events", reason="empty")
 
     results = []
@@ -154,7 +156,9 @@ def test_two_tasks_that_need_one_file_decode_it_once(tmp_path):
         together.wait()
         recording = Recording(name, tmp_path / "raw", 0, None, name, None)
         try:
-            results.append(cached_frames(tmp_path, recording, make).frames.sum())
+            found = cached_frames(tmp_path, recording, "0" * 64, make)
+            assert found.events.tolist() == list(range(9))
+            results.append(found.frames.sum())
         except RecordingError as error:
             results.append(error.reason)
 
