@@ -5,7 +5,7 @@ facts of the data set do not say, and another version may word it otherwise.
 
 Source: MLCommons, Croissant Format Specification 1.1; Croissant RAI Specification 1.0.
 Differs: no datePublished and no creator, which a set does not know; mlcroissant warns of the first and reads the file.
-No references from samples to splits and classes: mlcroissant 1.1.1 cannot join on what stands in the names of files.
+No references from samples to splits and classes: mlcroissant 1.1.1 fails on them, see `findings/`.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ EXTRAS = {
     "docs": (("sphinx", "myst-parser", "furo"), "make docs"),
     "export": (("nir",), "export --format nir"),
     "formats": (("hdf5plugin",), "HDF5 files with compression of their own"),
+    "hub": (("huggingface_hub",), "shard sets and networks on a model hub"),
     "report": (("matplotlib", "captum"), "plots, reports"),
     "sharing": (("fsspec", "aiohttp", "s3fs", "sshfs"), "shard sets on other machines"),
     "tensorboard": (("tensorboard",), "train --tensorboard"),
