@@ -186,6 +186,10 @@ def summarize_shards(shards: ShardSet, *, progress: Progress) -> SetSummary:
         + (", made of stored events" if shards.store == EVENTS else ""),
         f"static images: {roles}; pairs known: {manifest['pairing']['kind']}, protocol "
         + ("LEAKY" if settings["protocol"] == "leaky" else settings["protocol"]),
+        *(
+            f"{step['verb']} of {', '.join(one['id'][:12] for one in step['sets'])}"
+            for step in manifest.get("made_from", [])
+        ),
         *manifest.get("notes", []),
     ]
     total = sum(len(split) for split in shards.splits.values())

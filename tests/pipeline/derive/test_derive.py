@@ -245,6 +245,8 @@ def test_the_verbs(source, tmp_path):
     both = cli_json(["combine", tmp_path / "part", tmp_path / "rest", "--to", tmp_path / "both"])
     assert both["made_from"] == [part["id"], rest["id"]]
     assert both["splits"]["test"] == 7
+    shown = CliRunner().invoke(cli.main, ["inspect", str(tmp_path / "both")], catch_exceptions=False).output
+    assert f"combine of {part['id'][:12]}, {rest['id'][:12]}" in shown
     refused = CliRunner().invoke(cli.main, ["subset", str(source), "--to", str(tmp_path / "x"), "--per-class", "dev=3"])
     assert refused.exit_code == 2
     assert "expected for example 10, or train=10" in refused.output
