@@ -118,7 +118,7 @@ class PretendedShards:
     def __init__(self, *, T: int, size: int, K: int, samples: int, images: int) -> None:
         self.path, self.sample_shape = "pretended", (T, 2, size, size)
         self.manifest = {"settings": {"reduction": "sum"}}
-        self.classes, self.settings = tuple(map(str, range(K))), {"encoding": "v"}
+        self.classes, self.settings = tuple(map(str, range(K))), {"encoding": "v", "reduction": "sum"}
         labels = np.arange(samples) % K
         frame = np.zeros((1, *self.sample_shape), np.uint8)
         self._split = SimpleNamespace(

@@ -32,6 +32,7 @@ DESCRIBED = {
     "schema": 1,
     "shard_set": "0" * 64,
     "contents": "0" * 64,
+    "preprocessing": {},
     "weights": "best",
     "threads": 1,
     "batch_size": 10,
