@@ -11,8 +11,10 @@ import _thread
 import logging
 import os
 import re
+import signal
 import sys
 import threading
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb."""
         words = ctx.args  # of which click makes an empty list
+        _over.clear()
         try:
             return super().invoke(ctx)
         except click.NoSuchOption as error:
@@ -98,20 +101,36 @@ class Commands(click.Group):
             again = "Once that is mended, the same command continues."
             raise failure(f"{where}{error.strerror or error}.{notes} {again}") from error
         except (KeyboardInterrupt, click.Abort):
+            _over.set()
             click.echo("Interrupted. What is finished stays; the same command continues.", err=True)
             ctx.exit(INTERRUPTED)
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
                 raise
             raise failure("there is not enough memory for this. What is finished stays.") from error
+        finally:
+            _over.set()
+
+
+_over = threading.Event()
+"""Set when a verb has ended, or its Ctrl-C has been answered: no other must come."""
+
+
+def _repeat_interrupt() -> None:
+    """Interrupt the main thread until it answers."""
+    main = threading.main_thread().ident
+    assert main is not None
+    for pause_s in (0.01, 0.1, 1.0):
+        if _over.wait(pause_s):
+            return
+        signal.pthread_kill(main, signal.SIGINT)  # which also wakes a wait
 
 
 def _interrupt_again(ignored: Any) -> None:
     """Repeat a Ctrl-C that came while an object was being deleted, where Python prints it and goes on."""
     if issubclass(ignored.exc_type, KeyboardInterrupt):
-        again = threading.Timer(0.01, _thread.interrupt_main)
-        again.daemon = True
-        again.start()
+        with suppress(KeyboardInterrupt):  # the repeated one may come before this ends, and comes once more
+            _thread.start_new_thread(_repeat_interrupt, ())
     else:
         sys.__unraisablehook__(ignored)
 

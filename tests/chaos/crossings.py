@@ -388,6 +388,8 @@ class Crossing:
             self.problems.append("hung")
         if "Traceback (most recent call last)" in ended.stderr:
             self.problems.append("traceback")
+            places = [line.strip() for line in ended.stderr.splitlines() if line.startswith("  File ")]
+            self.notes.append(" < ".join(reversed(places[-4:])))
         if ended.code == 0 and self.fault == "impostor" and not last:
             self.problems.append("silent")
         if ended.code == 0 or last:

@@ -16,6 +16,8 @@ import resource
 import select
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
@@ -23,6 +25,7 @@ CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
 
 def run(command: dict[str, Any]) -> None:
     """Run a command of the program in this process, which was forked for it; never returns."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # until the program begins, which answers it
     os.setpgid(0, 0)  # whoever kills it kills what it started, too
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
@@ -43,15 +46,18 @@ def run(command: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (mapped + command["most_memory"],) * 2)
     if command["argv"][0] in ("train", "ablate"):
         sys.modules["matplotlib"] = None  # type: ignore[assignment]  # no report behind each: `report` is crossed itself
-    code = 1
+    code, begun, main = 1, False, main_of(command["argv"])
     try:
-        main_of(command["argv"])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        begun = True
+        main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:
-        import traceback
+        if begun:
+            import traceback
 
-        traceback.print_exc()
+            traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
             try:
@@ -61,20 +67,19 @@ def run(command: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def main_of(argv: list[str]) -> None:
-    """Run a command line."""
+def main_of(argv: list[str]) -> Callable[[], None]:
+    """Return what runs a command line."""
     if argv[0] == "dask scheduler":
         from distributed.cli.dask_scheduler import main
 
-        main(argv[1:])
-    elif argv[0] == "dask worker":
+        return partial(main, argv[1:])
+    if argv[0] == "dask worker":
         from distributed.cli.dask_worker import main
 
-        main(argv[1:])
-    else:
-        from spikebridge.cli import main
+        return partial(main, argv[1:])
+    from spikebridge.cli import main
 
-        main(argv, prog_name="spikebridge")
+    return partial(main, argv, prog_name="spikebridge")
 
 
 def shrink_shm() -> None:
