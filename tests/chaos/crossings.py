@@ -420,7 +420,7 @@ class Crossing:
 
     def spoil(self, path: Path) -> None:
         """Change a bit of a file, or a value where it is JSON."""
-        if path.suffix != ".json" or self.rng.random() < 0.25:
+        if path.suffix != ".json" or not path.stat().st_size or self.rng.random() < 0.25:
             return self.flip(path)
         path.write_bytes(odd_inputs.change_json(path.read_bytes(), self.rng))
         return self.notes.append(f"a value of {path.relative_to(self.folder)}")
