@@ -152,7 +152,7 @@ def test_the_wheel_holds_the_packages_and_their_data_and_nothing_else(wheel):
         for room in ("pipeline", "models", "train")
         for path in (ROOT / room).rglob("*.py")
     }
-    code |= {f"spikebridge/{name}" for name in ("__init__.py", "__main__.py", "cli.py", "py.typed")}
+    code |= {f"spikebridge/{name}" for name in ("__init__.py", "__main__.py", "cli.py", "plotting.py", "py.typed")}
     shipped = {f"spikebridge/{path.relative_to(ROOT)}" for path in (ROOT / "data").glob("*/*.toml")}
     assert len(shipped) > 20
     assert {name for name in names if ".dist-info/" not in name} == code | shipped
