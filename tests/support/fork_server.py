@@ -20,6 +20,7 @@ import runpy
 import select
 import signal
 import socket
+import subprocess
 import sys
 import time
 from types import ModuleType
@@ -127,7 +128,7 @@ def take_over(streams: list[int], foreign: list[int], sockets: list[socket.socke
 def become(command: dict[str, Any], before: list[str]) -> None:
     """Run `[python] -c CODE`, `-m MODULE` or `SCRIPT` as Python does from its start on.
 
-    `before` is `sys.path` without the first and those of PYTHONPATH.
+    `before` is `sys.path` without the first, as it is without PYTHONPATH.
     """
     if command["start_new_session"]:
         os.setsid()
@@ -178,8 +179,9 @@ def leave_at_once(code: int | None) -> None:
 
 def main(address: str) -> None:
     """Serve at an address; a fork goes on as the program that it is for."""
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    rest = [folder for folder in sys.path[1:] if folder not in given]
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    shown = [sys.executable, "-c", "import json, sys; print(json.dumps(sys.path[1:]))"]
+    rest = json.loads(subprocess.run(shown, env=bare, stdout=subprocess.PIPE, check=True).stdout)
     listener = listen(address)
     codes: list[int | None] = [0]
     atexit.register(lambda: leave_at_once(codes[0]))  # the first to be registered is the last to be called
