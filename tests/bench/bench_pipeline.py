@@ -261,10 +261,12 @@ def event_rows(raw: Path, frames: ShardSet, folder: Path, sizes: Sizes, *, round
     what = f"{sizes.small_events:,} stored events to 48x48x10"
     small = Row(what, "random, crc32, bin", "stored frames, random, crc32", "samples", reads)
     small.bars = (None, 0.7)
-    kept = {name: sum(path.stat().st_size for path in one.path.glob("events-*.*")) for name, one in
-            (("events", events), ("frames", frames))}  # fmt: skip
-    disk = Row("bytes on disk, 4,000 events", "stored events", "frames uint8 48x48x10", "bytes")
-    disk.quantities = (kept["events"] / count, kept["frames"] / count)
+    kept = {}
+    for one in (events, frames):
+        stored_bytes = sum(path.stat().st_size for path in one.path.glob("events-*.*"))
+        kept[one.store] = stored_bytes / sum(map(len, one.splits.values()))
+    disk = Row(f"bytes on disk, {sizes.small_events:,} events", "stored events", "frames uint8 48x48x10", "bytes")
+    disk.quantities = (kept["events"], kept["frames"])
     return [
         compare(small, read(made), read(stored), rounds=rounds),
         _large_events_row(folder, sizes, rounds=rounds),
