@@ -94,7 +94,7 @@ class Framing:
             ValueError: these are not the bytes of a recording.
             RecordingError: it cannot be framed with these settings.
         """
-        if not self._counted or not self._count_into(out, data):
+        if not self.count_into(out, data):
             out[:] = self._frames(data, source)
 
     def _frames(self, data: NDArray[np.uint8], source: str) -> NDArray[Any]:
@@ -122,8 +122,14 @@ class Framing:
         counted = self.settings.reduction in ("sum", "event")
         return counted and self.settings.time_window_us == self.stored.time_window_us and find_spec("numba") is not None
 
-    def _count_into(self, out: NDArray[Any], data: NDArray[np.uint8]) -> bool:
-        """Make frames in one pass; False where there is anything to object to, and `out` is to be written again."""
+    def count_into(self, out: NDArray[Any], data: NDArray[np.uint8]) -> bool:
+        """Make frames in one pass, see `frames_into`; False where that cannot be, or there is anything to object to.
+
+        Raises:
+            ValueError: these are not the bytes of a recording.
+        """
+        if not self._counted:
+            return False
         settings, head = self.settings, Head.read(data)
         start = 0
         if self.span_us is not None:
@@ -148,7 +154,7 @@ class Framing:
             _tables(place_bits(head.extent), canvas, self.crop, settings.frame, settings.fit or FITS[0]),
             of_time=settings.binning != "count",
             rest=once and settings.binning == "bins",
-            limit=1 if once else int(np.iinfo(out.dtype).max),
+            limit=1 if once else 256**out.itemsize - 1,
         )
         return used > 0 or (self.crop is None and settings.fit != "crop")
 

@@ -199,7 +199,8 @@ class Split:
         """Make frames of stored events."""
         assert self.framing is not None
         try:
-            self.framing.frames_into(out, data, source=self._name(position))
+            if not self.framing.count_into(out, data):
+                self.framing.frames_into(out, data, source=self._name(position))
         except ValueError as error:
             raise self._damaged(position, str(error)) from error
         except RecordingError as error:

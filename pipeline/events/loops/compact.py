@@ -11,7 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-_0, _1, _3, _7, _16 = (np.uint64(number) for number in (0, 1, 3, 7, 16))
+_1, _3, _7 = (np.uint64(number) for number in (1, 3, 7))
+_16 = np.uint32(16)
 BLOCK = 256
 """Steps that are summed up at once."""
 
@@ -65,18 +66,34 @@ def count_events(
     if rest:
         cuts[bins] = size
     places, high, polarity = data[parts[1] : parts[2]].view(np.uint16), data[parts[3] : parts[4]], data[parts[4] :]
+    if high.size == 0:
+        return _count(places, polarity, bits, cuts, tables, units, counts)
+    wide = np.empty(size, np.uint32)
+    for i in range(size):
+        wide[i] = np.uint32(places[i]) | np.uint32(high[i]) << _16
+    return _count(wide, polarity, bits, cuts, tables, units, counts)
+
+
+@njit(cache=True, nogil=True)
+def _count(
+    places: NDArray[Any],
+    polarity: NDArray[np.uint8],
+    bits: int,
+    cuts: NDArray[np.int64],
+    tables: tuple[NDArray[np.uint32], NDArray[np.uint32]],
+    units: NDArray[Any],
+    counts: NDArray[Any],
+) -> int:
+    """Count events in their cells, those of bin k from cuts[k] to cuts[k + 1]; returns how many were used."""
     columns, rows = tables
-    cells, x_bits = np.uint64(counts.size // bins), np.uint64(bits)
+    cells, x_bits = np.uint64(counts.size // (cuts.size - 1)), np.uint64(bits)
     x_mask = (_1 << x_bits) - _1
     one, most = units
-    wide = high.size > 0
     used = 0
-    for step in range(bins):
+    for step in range(cuts.size - 1):
         offset = np.uint64(step) * cells
         for i in range(np.uint64(cuts[step]), np.uint64(cuts[step + 1])):
             place = np.uint64(places[i])
-            if wide:
-                place |= np.uint64(high[i]) << _16
             sign = np.uint64(polarity[i >> _3]) >> (i & _7) & _1
             cell = np.uint64(columns[place & x_mask]) + np.uint64(rows[(place >> x_bits) << _1 | sign])
             if cell < cells:
@@ -95,14 +112,19 @@ def _find_cuts(
 
     A block in which no bin begins or ends is not gone through, but summed up.
     """
-    size, last = steps.size, cuts.size - 1
-    t, escaped, edge = np.int64(0), 0, 0  # time of the last event before a block, long steps and edges before it
+    size, last, mark = steps.size, cuts.size - 1, np.uint32(escape)
+    t, escaped, edge = (
+        np.int64(0),
+        np.int64(0),
+        0,
+    )  # time of the last event before a block, long steps and edges before it
     for begin in range(0, size, BLOCK):
         end = min(begin + BLOCK, size)
-        total, escapes = np.uint32(0), 0
+        total, found = np.uint32(0), np.uint32(0)
         for i in range(begin, end):
             total += np.uint32(steps[i])
-            escapes += steps[i] == escape
+            found += np.uint32(steps[i] == mark)
+        escapes = np.int64(found)
         if escaped + escapes > long_steps.size:
             return False
         after = t + np.int64(total)
