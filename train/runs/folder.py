@@ -175,7 +175,8 @@ class RunFolder:
                 else:
                     entry.unlink(missing_ok=True)
         if not self.config.exists():
-            write_atomic(self.config, f"# recipe: {recipe.name}\n\n{dump_recipe(recipe)}".encode())
+            name = show(recipe.name, most=len(recipe.name))  # a file name may hold a line feed, or no text at all
+            write_atomic(self.config, f"# recipe: {name}\n\n{dump_recipe(recipe)}".encode())
 
     def _newest_state(self) -> StoredState | None:
         """Return the state of the last checkpoint, or of the one before where it cannot be read."""

@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
-from fake_shards import FakeShardSet
+from fake_shards import FakeShardSet, tiny_recipe
 from run_folders import RECIPE, whole_and_half
 
 from spikebridge.cli import main
+from spikebridge.train.config.recipes import load_recipe
 from spikebridge.train.doctor import run_folders
 from spikebridge.train.errors import TrainError
 from spikebridge.train.evaluation.evaluate import evaluate
@@ -16,7 +18,7 @@ from spikebridge.train.export.write import export
 from spikebridge.train.networks.initial_weights import read_start
 from spikebridge.train.report.records import load_run
 from spikebridge.train.runs.checkpoints import encode_weights, read_weights
-from spikebridge.train.runs.folder import read_result
+from spikebridge.train.runs.folder import RunFolder, read_result
 from spikebridge.train.runs.sums import encode_json, seal
 from spikebridge.train.trainer.run import train
 
@@ -180,3 +182,12 @@ def test_a_header_of_weights_that_is_none(run, folders, header):
     described = {name: text for name, text in (described | header).items() if text is not None}
     path.write_bytes(encode_weights(tensors, described))
     refused(path, lambda: evaluate(run, FakeShardSet(folders / "shards"), device="cpu"), lambda: read_start(run))
+
+
+@pytest.mark.parametrize("name", ["two\nlines = 3", "not\udcffutf8", "a\tb\x1b[31m"])
+def test_a_recipe_of_any_file_name_is_kept_as_it_is(tmp_path, name):
+    run, recipe = RunFolder(tmp_path / "run"), replace(tiny_recipe(), name=name)
+    with run.lock():
+        run.claim(recipe)
+    assert load_recipe(run.config) == recipe
+    assert run.config.read_text().splitlines()[0].startswith("# recipe: ")
