@@ -1,5 +1,7 @@
 """The errors of the pipeline: each names the file, what was found, what was expected, and what to do."""
 
+import errno
+import traceback
 from collections.abc import Sequence
 
 from spikebridge.pipeline.base.display import show
@@ -36,3 +38,24 @@ def shorten(names: Sequence[str], *, most: int = 10) -> str:
     """Join names for a message, each as people may see it: of many the first, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(map(show, names[:most])) + more
+
+
+COMPILER = ("llvmlite", "numba")
+"""Packages that cannot load compiled loops where memory is short."""
+
+
+def blame_machine(error: BaseException, source: str) -> None:
+    """Refuse to hold an error against a file that says no more than that this machine is short of memory or open files.
+
+    Raises:
+        PipelineError: it does.
+    """
+    if not isinstance(error, OSError):
+        return
+    *_, (last, _) = traceback.walk_tb(error.__traceback__)
+    compiling = str(last.f_globals.get("__name__", "")).startswith(COMPILER)
+    if compiling or error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+        raise PipelineError(
+            f"{source}: cannot be read now, memory or open files are short ({error}). Nothing is said against the "
+            "file: give the same command again, with fewer --workers."
+        ) from error

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.errors import RecordingError, blame_machine
 from spikebridge.pipeline.containers.packed import allowed
 
 MAX_BYTES = 2**32
@@ -104,6 +104,7 @@ def read_npz(
     except (FileNotFoundError, PermissionError):
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        blame_machine(error, path.name)
         raise _damaged(path.name, str(error)) from error
     return arrays
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from spikebridge.pipeline.base.errors import LayoutError, RecordingError
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError, blame_machine
 
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 STORED, DEFLATED = 0, 8
@@ -44,6 +44,7 @@ def list_members(path: Path) -> Iterator[tuple[str, Member]]:
                     place = (info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
                     yield info.filename, Member(*place)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        blame_machine(error, str(path))
         raise LayoutError(f"{path}: no whole zip file ({error}). Copy or download it again.") from error
 
 

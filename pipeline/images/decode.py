@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.errors import RecordingError, blame_machine
 from spikebridge.pipeline.base.fitting import fit_box
 from spikebridge.pipeline.images import colour
 
@@ -98,6 +98,7 @@ def _reading(data: bytes, source: str) -> Iterator[Image]:
                 raise ValueError(f"{image.width}x{image.height} pixels is more than {MAX_PIXELS}")
             yield image
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        blame_machine(error, source)
         # Pillow's own text for an unknown format holds the address of an object, so it would not be the same twice.
         detail = "of no known format" if isinstance(error, PIL.UnidentifiedImageError) else error
         raise RecordingError(

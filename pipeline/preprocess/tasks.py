@@ -18,7 +18,7 @@ from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import PipelineError, RecordingError
+from spikebridge.pipeline.base.errors import PipelineError, RecordingError, blame_machine
 from spikebridge.pipeline.base.files import FileEntry, file_entry, sha256_file
 from spikebridge.pipeline.base.fitting import FITS
 from spikebridge.pipeline.base.foreign_json import Count, Pattern, Range, Sha256
@@ -534,8 +534,16 @@ def _encode_static(job: Job, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _read_or_reject(read: Callable[[Item], Content], item: Item) -> Content:
-    """Call a reader's method; a file that the system will not give becomes a reject like any other."""
+    """Call a reader's method; a file that the system will not give becomes a reject like any other.
+
+    Raises:
+        RecordingError: the reader's, or the file cannot be read (`unreadable`).
+        PipelineError: this machine is short of memory or open files, which says nothing of the file.
+    """
     try:
         return read(item)
     except OSError as error:
-        raise RecordingError(f"{item.name}: cannot be read ({error.strerror}).", reason="unreadable") from error
+        blame_machine(error, item.name)
+        raise RecordingError(
+            f"{item.name}: cannot be read ({error.strerror or error}).", reason="unreadable"
+        ) from error

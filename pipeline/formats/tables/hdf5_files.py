@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.errors import RecordingError, blame_machine
 from spikebridge.pipeline.containers.npy import MAX_BYTES
 from spikebridge.pipeline.containers.packed import allowed
 from spikebridge.pipeline.events.arrays import Events
@@ -61,6 +61,7 @@ def decode(path: Path, options: TableOptions = DEFAULT) -> Decoded:
             place = next((c[len("events in ") :] for c in decoded.facts.choices if c.startswith("events in ")), "")
             return _with_facts(decoded, file, place)
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+        blame_machine(error, path.name)
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
         raise RecordingError(
@@ -80,6 +81,7 @@ def sensor_size(path: Path) -> tuple[int, int] | None:
         with h5py.File(path, "r") as file:
             return _stated_size(file)
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        blame_machine(error, path.name)
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
         raise RecordingError(
