@@ -35,8 +35,9 @@ from spikebridge.pipeline.inspection.views import (
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.shards.manifest import MANIFEST, SPLITS, WORK_FOLDER
 from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.static_pool import STATIC_FILE
 
-PART_OF_SET = re.compile(rf"events-({'|'.join(SPLITS)})-\d{{5}}\.(tar|h5|idx\.npy)")
+PART_OF_SET = re.compile(rf"events-({'|'.join(SPLITS)})-\d{{5}}\.(tar|h5|idx\.npy)|{re.escape(STATIC_FILE)}")
 """Name of a file that only a shard set has."""
 
 

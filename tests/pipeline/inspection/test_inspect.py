@@ -11,7 +11,7 @@ import scipy.io
 from conftest import make_events, write_digits_raw
 from PIL import Image
 
-from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError, ShardSetError
+from spikebridge.pipeline.base.errors import LayoutError, PipelineError, RecordingError, SettingsError, ShardSetError
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import pack, pack_chunks
 from spikebridge.pipeline.formats import bin40
@@ -319,10 +319,14 @@ def test_a_long_recording_looks_like_one_in_memory():
     assert draw_plots(views[0]) == draw_plots(views[1])
 
 
-@pytest.mark.parametrize("kept", ["events-test-00000.idx.npy", "events-train-00000.tar"])
-def test_a_part_of_a_shard_set_is_no_raw_data_set(shard_set, tmp_path, kept):
-    """As while a set is copied or replaced: its manifest is not there yet."""
-    (tmp_path / "set").mkdir()
-    shutil.copy(shard_set() / kept, tmp_path / "set")
-    with pytest.raises(ShardSetError, match=r"no manifest\.json"):
-        inspect(tmp_path / "set")
+@pytest.mark.parametrize("format_", ["webdataset", "hdf5"])
+def test_a_part_of_a_shard_set_is_no_raw_data_set(shard_set, tmp_path, format_):
+    """As while a set is copied or replaced: its manifest is not there yet, whichever files are, whole or empty."""
+    for path in shard_set(format=format_).iterdir():
+        if path.name != "manifest.json":
+            (tmp_path / path.name).mkdir()
+            shutil.copy(path, tmp_path / path.name)
+            for _ in range(2):
+                with pytest.raises(PipelineError, match=r"no manifest\.json|Layouts that fit: none"):
+                    inspect(tmp_path / path.name)
+                (tmp_path / path.name / path.name).write_bytes(b"")
