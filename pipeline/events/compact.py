@@ -244,7 +244,7 @@ def count_into(
         data,
         (HEAD_BYTES, *head.parts),
         head.events,
-        place_bits(head.extent)[0],
+        place_bits(head.extent),
         *edges,
         of_time,
         rest,

@@ -22,7 +22,7 @@ def count_events(
     data: NDArray[np.uint8],
     parts: tuple[int, int, int, int, int],
     size: int,
-    bits: int,
+    bits: tuple[int, int],
     first: int,
     length: int,
     of_time: bool,
@@ -38,7 +38,7 @@ def count_events(
         data: [bytes] of a recording, whose head has been checked.
         parts: where long steps, places, steps, high bits and polarities begin.
         size: N.
-        bits: of x in a place.
+        bits: of x and of y in a place; whatever else a place says is left out, so that no table is overrun.
         first: where the first bin begins: microseconds from the first event, or number of an event.
         length: of a bin, likewise.
         of_time: whether these are times.
@@ -78,7 +78,7 @@ def count_events(
 def _count(
     places: NDArray[Any],
     polarity: NDArray[np.uint8],
-    bits: int,
+    bits: tuple[int, int],
     cuts: NDArray[np.int64],
     tables: tuple[NDArray[np.uint32], NDArray[np.uint32]],
     units: NDArray[Any],
@@ -86,8 +86,8 @@ def _count(
 ) -> int:
     """Count events in their cells, those of bin k from cuts[k] to cuts[k + 1]; returns how many were used."""
     columns, rows = tables
-    cells, x_bits = np.uint64(counts.size // (cuts.size - 1)), np.uint64(bits)
-    x_mask = (_1 << x_bits) - _1
+    cells, x_bits = np.uint64(counts.size // (cuts.size - 1)), np.uint64(bits[0])
+    x_mask, y_mask = (_1 << x_bits) - _1, (_1 << np.uint64(bits[1])) - _1
     one, most = units
     used = 0
     for step in range(cuts.size - 1):
@@ -95,7 +95,8 @@ def _count(
         for i in range(np.uint64(cuts[step]), np.uint64(cuts[step + 1])):
             place = np.uint64(places[i])
             sign = np.uint64(polarity[i >> _3]) >> (i & _7) & _1
-            cell = np.uint64(columns[place & x_mask]) + np.uint64(rows[(place >> x_bits) << _1 | sign])
+            row = (place >> x_bits & y_mask) << _1 | sign
+            cell = np.uint64(columns[place & x_mask]) + np.uint64(rows[row])
             if cell < cells:
                 count = counts[offset + cell]
                 if count < most:

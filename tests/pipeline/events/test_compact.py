@@ -123,6 +123,19 @@ def test_damage_is_refused_or_harmless(seed, data):
             frame()
 
 
+def test_places_beyond_their_bits_overrun_no_table():
+    """Numba checks no index: what a place says beyond the extent's bits is left out, and `packed` refuses it."""
+    data = stored(recording(1, count=4_000, size=(34, 34)), (34, 34))
+    out = np.empty(WAY.shape, np.uint8)
+    WAY.frames_into(out, data, source="a")
+    whole = int(out.sum())
+    CompactEvents.parse(data).place[:] |= 0xF000  # x and y have 6 bits each
+    WAY.frames_into(out, data, source="a")
+    assert int(out.sum()) == whole > 3_900
+    with pytest.raises(ValueError, match="places"):
+        CompactEvents.parse(data).packed  # noqa: B018  (raises)
+
+
 def way(crop=None, span_us=None, **more):
     made = ConversionSettings(dataset="digits", **{"time_bins": 10, "size": 12, **more})
     return Framing(made, made, crop, span_us)
