@@ -39,6 +39,25 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back from this thread, and from a process that it starts, which calls `ignore_interrupts`.
+
+    Otherwise one that comes while that process still imports ends it with a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_interrupts() -> None:
+    """Ignore Ctrl-C in this process, also one that was held back: it reaches every process, and the parent decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 class Workers:
     """Run tasks in this process; base of the others.
 
@@ -158,7 +177,8 @@ class ProcessPool(Workers):
             for number in range(self._processes):
                 numbers.put(number)
             self._executor = ProcessPoolExecutor(self._processes, context, _begin, (numbers, self._initializer))
-        return self._executor.submit(function, task)
+        with interrupts_held():  # a process that starts takes the mask along
+            return self._executor.submit(function, task)
 
     def max_in_flight(self) -> int:
         """Return one task for each process, and one that waits for it."""
@@ -189,8 +209,8 @@ def _begin(numbers: Any, initializer: Callable[[], None] | None) -> None:
     Whatever kills the parent, an idle process of a pool would wait for ever.
     """
     global _number  # noqa: PLW0603  (one per process, set before its first task)
+    ignore_interrupts()
     _number = numbers.get()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal: the parent decides
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

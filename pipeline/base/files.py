@@ -31,6 +31,14 @@ SETTLED_NS = 2 * 10**9
 log = logging.getLogger(__name__)
 
 
+def real_path(path: Path) -> Path:
+    """Return the absolute path of a place without its links; of a link in a circle the link itself.
+
+    `Path.resolve` of Python 3.11 and 3.12 raises RuntimeError there.
+    """
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def replacing(path: Path, *, sole_writer: bool = False, flush: bool = True) -> Iterator[Path]:
     """Write a file aside, then move it into place.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from spikebridge.pipeline.base.errors import LayoutError, shorten
+from spikebridge.pipeline.base.files import real_path
 from spikebridge.pipeline.datasets.endings import LITTER_NAMES, count_endings, describe_endings
 
 Key = TypeVar("Key", bound=Hashable)
@@ -115,7 +116,7 @@ def find_root(root: Path, *, below: Sequence[str], holds: Callable[[Path], bool]
             return folder
     for level in _levels(root):
         fitting = [folder for folder in level if holds(folder)]
-        if len({folder.resolve() for folder in fitting}) > 1:
+        if len({real_path(folder) for folder in fitting}) > 1:
             raise LayoutError(
                 f"{what} folder {root}: {fitting[0]} and {fitting[1]} both have the layout; expected one folder with "
                 f"{layout}. Give the right one with --{what}."

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import SettingsError
-from spikebridge.pipeline.base.files import FileEntry, file_entry, replacing, write_bytes
+from spikebridge.pipeline.base.files import FileEntry, file_entry, real_path, replacing, write_bytes
 from spikebridge.pipeline.base.progress import Progress
 from spikebridge.pipeline.cards.card import dataset_facts
 from spikebridge.pipeline.datasets.splits import rank
@@ -95,7 +95,7 @@ def derive(
         SettingsError: `out` is a source, or holds something else.
         ShardSetError: see `read`.
     """
-    if any(out.resolve() == source.path.resolve() for source in plan.sources):
+    if any(real_path(out) == real_path(source.path) for source in plan.sources):
         raise SettingsError(f"{out} is one of the sources. Choose another folder.")
     if done := find_existing(plan, out, overwrite=overwrite):
         return done

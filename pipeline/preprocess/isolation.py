@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from spikebridge.pipeline.base.errors import PipelineError
+from spikebridge.pipeline.base.executors import ignore_interrupts, interrupts_held
 from spikebridge.pipeline.preprocess.plan import Task
 from spikebridge.pipeline.preprocess.tasks import KILLS_WORKER, Job, TaskResult, convert_task, rehearse_task
 
@@ -109,12 +109,17 @@ def run_in_subprocess(function: Callable[..., Any], *arguments: Any) -> Any:
         ProcessDiedError: the process ended without an answer.
     """
     code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve_call; serve_call()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=pickle.dumps((function, arguments)), stdout=subprocess.PIPE, check=False
-    )
-    if done.returncode != 0 or not done.stdout:
-        raise ProcessDiedError(f"exit status {done.returncode}")
-    good, value = pickle.loads(done.stdout)
+    with interrupts_held():
+        process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with process:
+        try:
+            reply, _ = process.communicate(pickle.dumps((function, arguments)))
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0 or not reply:
+        raise ProcessDiedError(f"exit status {process.returncode}")
+    good, value = pickle.loads(reply)
     if not good:
         raise value
     return value
@@ -122,7 +127,7 @@ def run_in_subprocess(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def serve_call() -> None:
     """Serve a call of `run_in_subprocess`: read function and arguments from stdin, write the result to stdout."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the caller decides
+    ignore_interrupts()
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # whatever a library prints must not get between
         function, arguments = pickle.load(sys.stdin.buffer)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
-from spikebridge.pipeline.base.files import FileEntry, HashedFile, replacing, sha256_file
+from spikebridge.pipeline.base.files import FileEntry, HashedFile, real_path, replacing, sha256_file
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.progress import Progress, no_progress
 from spikebridge.pipeline.cards.card import dataset_facts
@@ -70,7 +70,7 @@ def reformat(
         ShardSetError: the source is damaged, or was made by another version.
     """
     shards = ShardSet(source)
-    if out.resolve() == source.resolve():
+    if real_path(out) == real_path(source):
         raise SettingsError(f"{out} is the source itself. Choose another folder with --out.")
     settings = settings_of(shards)
     if store == EVENTS and shards.store == FRAMES:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
-from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.base.files import real_path, write_bytes
 from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import bin40
@@ -162,7 +162,7 @@ def write_images(
     _check_seed(seed)
     width, height = sensor
     settings = replace(settings or SimulatorSettings(), sensor_width_px=width, sensor_height_px=height)
-    inner, outer = out.resolve(), images_dir.resolve()
+    inner, outer = real_path(out), real_path(images_dir)
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise SettingsError(f"{out}: overlaps with the images in {images_dir}; choose a folder beside them.")
     jobs, listing = [], hashlib.sha256()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spikebridge.models import TransferNetwork
 from spikebridge.models.normalization import EVENT
-from spikebridge.pipeline.base.files import sha256_once
+from spikebridge.pipeline.base.files import real_path, sha256_once
 from spikebridge.pipeline.base.foreign_json import Count, Sha256
 from spikebridge.train.errors import NetworkError, RunError
 from spikebridge.train.networks.build import read_described
@@ -68,7 +68,7 @@ def read_start(run_dir: str | Path) -> Start:
         classes=tuple(result["classes"]),
         tensors=tensors,
         record={
-            "run": run.path.resolve().name,
+            "run": real_path(run.path).name,
             "sha256": sha256_once(run.best),
             "shard_set": description["shard_set"],
             "epoch": int(description["epoch"]),

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.display import csv_cell
+from spikebridge.pipeline.base.files import real_path
 from spikebridge.train.errors import RunError
 from spikebridge.train.runs.folder import open_run, read_metrics
 from spikebridge.train.runs.result import RunResult
@@ -94,7 +95,7 @@ def load_run(run_dir: Path) -> RunRecord:
         predictions = _read_predictions(run.predictions, result["classes"]) if run.predictions.exists() else None
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f"{run.path}: a file of this run is damaged ({error}); evaluate or train it again") from error
-    return RunRecord(run.path.resolve().name, result, metrics, config, predictions, run.path)
+    return RunRecord(real_path(run.path).name, result, metrics, config, predictions, run.path)
 
 
 def load_runs(run_dirs: Sequence[Path]) -> list[RunRecord]:
@@ -108,7 +109,7 @@ def load_runs(run_dirs: Sequence[Path]) -> list[RunRecord]:
     records = [load_run(Path(path)) for path in run_dirs]
     names = [record.name for record in records]
     return [
-        replace(record, name=f"{Path(path).resolve().parent.name}/{record.name}")
+        replace(record, name=f"{real_path(Path(path)).parent.name}/{record.name}")
         if names.count(record.name) > 1
         else record
         for path, record in zip(run_dirs, records, strict=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spikebridge.pipeline.base.files import is_locked
+from spikebridge.pipeline.base.files import is_locked, real_path
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.train.config.recipes import Recipe, changed_settings, load_recipe, parse_override
 from spikebridge.train.errors import RecipeError, RunError, TrainError
@@ -90,7 +90,7 @@ def _run_folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
         raise RunError(f"{error.filename}: cannot be looked into ({error.strerror}); name other folders") from error
 
     for path, names, files in os.walk(folder, onerror=refuse, followlinks=True):
-        real = Path(path).resolve()
+        real = real_path(Path(path))
         if real in seen:  # a link in a circle, or to what was listed
             names.clear()
             continue
@@ -240,10 +240,12 @@ def best_earlier(run_dir: Path) -> tuple[ListedRun, ListedRun] | None:
     if this.validation_accuracy is None or this.result is None:
         return None
     kind, earlier = (this.recipe_name, this.result.get("contents")), []
-    for folder in sorted(run_dir.resolve().parent.iterdir()):
-        if folder.resolve() == run_dir.resolve() or not (folder / "result.json").is_file():
+    own = real_path(run_dir)
+    beside = run_dir.parent if real_path(run_dir.parent) == own.parent else own.parent
+    for folder in sorted(own.parent.iterdir()):
+        if real_path(folder) == own or not (folder / "result.json").is_file():
             continue
-        one = read_run(run_dir.parent / folder.name)
+        one = read_run(beside / folder.name)
         if one.state != "finished" or one.result is None or one.validation_accuracy is None:
             continue
         if (one.recipe_name, one.result.get("contents")) == kind and one.changed <= this.changed:

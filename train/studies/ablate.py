@@ -24,6 +24,7 @@ import numpy as np
 
 from spikebridge.pipeline.base.errors import PipelineError, ShardSetError
 from spikebridge.pipeline.base.executors import Workers
+from spikebridge.pipeline.base.files import real_path
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe, dump_recipe
 from spikebridge.train.errors import RecipeError, RunError, RunStoppedError, ShardMismatchError, TrainError
@@ -264,7 +265,7 @@ class _RunPool:
         for run in {run.path: run for run in runs}.values():
             try:
                 if not run.finished():
-                    left[run.path.resolve()] = run
+                    left[real_path(run.path)] = run
             except (RunError, ShardMismatchError) as error:
                 self._fail(run, RunOutcome("failed", str(error)))
         bar = self.progress(total=sum(run.steps for run in left.values()), desc=what, unit="step", smoothing=0)
@@ -316,9 +317,9 @@ class _RunPool:
                 end(spec, outcome)
 
     def _spec(self, run: Run) -> RunSpec:
-        stop_file = str(self.stop_file.resolve())
+        stop_file = str(real_path(self.stop_file))
         return RunSpec(
-            run.shards.address, run.shards.id, run.recipe, str(run.path.resolve()), stop_file, **self.options
+            run.shards.address, run.shards.id, run.recipe, str(real_path(run.path)), stop_file, **self.options
         )
 
     def _fail(self, run: Run, outcome: RunOutcome) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from spikebridge.models import ModelError, TransferNetwork, backends
 from spikebridge.models.published import neuron_constants, read_published_checkpoint
+from spikebridge.pipeline.base.files import real_path
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.config.settings import evaluation_batch
@@ -68,7 +69,7 @@ def import_checkpoint(
     """
     file, run, target = Path(file), RunFolder(run_dir), choose_device(device)
     shards = require_shards(open_shards(shards), recipe.shards, expect=expect)
-    if run.path.resolve().is_relative_to(Path(shards.path).resolve()):
+    if real_path(run.path).is_relative_to(real_path(shards.path)):
         raise RunError(f"{run.path} lies inside the shard set {shards.path}, which is read only; choose another folder")
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()

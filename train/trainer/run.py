@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spikebridge.models import backends
+from spikebridge.pipeline.base.files import real_path
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.errors import RunError, RunStoppedError
@@ -107,7 +108,7 @@ def train(
             f"{shards.settings['protocol']}); leave --no-test out, or train on a set of protocol strict"
         )
     run = RunFolder(run_dir)
-    if run.path.resolve().is_relative_to(Path(shards.path).resolve()):
+    if real_path(run.path).is_relative_to(real_path(shards.path)):
         raise RunError(f"{run.path} lies inside the shard set {shards.path}, which is read only; choose another folder")
     target = choose_device(local_device(device))
     start = None if init is None else read_start(init)

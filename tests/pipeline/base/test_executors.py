@@ -1,12 +1,14 @@
 """One loop for all workers: which tasks are tried again, who gives up, and what a stop leaves."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from spikebridge.pipeline.base.executors import ProcessPool, Workers, open_workers, worker_number
+from spikebridge.pipeline.preprocess.isolation import run_in_subprocess
 
 
 def die_once(task):
@@ -69,3 +71,20 @@ def test_workers_end_when_their_parent_is_killed():
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         assert parent.communicate(timeout=120)[0] == b""
     assert parent.returncode == -9
+
+
+@pytest.fixture
+def interrupted_at_start(tmp_path, monkeypatch):
+    """Have every Python process interrupt itself before it imports anything of ours."""
+    (tmp_path / "sitecustomize.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    assert subprocess.run([sys.executable, "-c", ""], capture_output=True, check=False).returncode != 0
+
+
+@pytest.mark.usefixtures("interrupted_at_start")
+def test_a_ctrl_c_while_a_process_starts_is_left_to_its_parent(capfd):
+    with open_workers(processes=2) as workers:
+        assert [result for _, result in workers.run(abs, [-1, -2], requeue=put_back)] == [1, 2]
+    assert run_in_subprocess(abs, -3) == 3
+    assert capfd.readouterr().err == ""
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from conftest import ROOT
 
 from spikebridge.pipeline.base import files
-from spikebridge.pipeline.base.files import FileLock, replacing, sha256_file, write_bytes
+from spikebridge.pipeline.base.files import FileLock, real_path, replacing, sha256_file, write_bytes
 
 
 @pytest.mark.parametrize("sole_writer", [False, True])
@@ -127,3 +128,21 @@ def test_a_file_that_was_just_written_is_hashed_every_time(tmp_path):
     for content in (b"one", b"two", b"six"):  # faster than the clock of a file system ticks
         path.write_bytes(content)
         assert files.sha256_once(path) == sha256_file(path)
+
+
+def test_a_link_in_a_circle_has_a_real_path(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    assert real_path(tmp_path / "loop") == tmp_path / "loop"
+    assert real_path(tmp_path / "link" / "file") == tmp_path / "folder" / "file"
+
+
+def test_only_paths_of_our_own_files_are_resolved_by_pathlib():
+    lines = [
+        f"{path}: {line.strip()}"
+        for path in (ROOT / room for room in ("pipeline", "train", "models"))
+        for path in path.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if ".resolve(" in line and "__file__" not in line
+    ]
+    assert lines == []

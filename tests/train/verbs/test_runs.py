@@ -131,6 +131,7 @@ def test_the_best_earlier_run_is_of_the_same_recipe_and_contents(folder, tmp_pat
     for name in ("old", "worse", "elsewhere", "later", "new"):
         shutil.copytree(folder / "first", tmp_path / name)
     environment = read_run(tmp_path / "new").result["environment"]
+    (tmp_path / "loop").symlink_to("loop")
     assert best_earlier(tmp_path / "new") is not None
     change_result(tmp_path / "old", validation_accuracy=0.9)
     change_result(tmp_path / "elsewhere", validation_accuracy=1.0, contents="0" * 64)
