@@ -69,7 +69,7 @@ def fast_paths() -> list[dict[str, Any]]:
 
 
 def run_folders(runs: Path) -> list[dict[str, Any]]:
-    """Return name and state of every run in a folder: finished with its accuracy, or unfinished."""
+    """Return name and state of every run in a folder: finished with its accuracy, diverged or unfinished."""
     rows = []
     for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
         run = RunFolder(folder)
@@ -79,6 +79,6 @@ def run_folders(runs: Path) -> list[dict[str, Any]]:
             accuracy = read_result(folder).get("test_accuracy")
             state = "finished" if accuracy is None else f"test {accuracy:.1%}"
         except TrainError:
-            state = "unfinished"
+            state = "diverged" if run.diverged.exists() else "unfinished"
         rows.append({"name": folder.name, "state": state})
     return rows

@@ -1,4 +1,4 @@
-"""What a report is made from: the files of finished runs, read and grouped.
+"""What a report is made from: the files of runs, read and grouped.
 
 Axes: n test samples, K classes.
 """
@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.display import csv_cell
 from spikebridge.pipeline.base.files import real_path
 from spikebridge.train.errors import RunError
-from spikebridge.train.runs.folder import open_run, read_metrics
+from spikebridge.train.runs.folder import RunFolder, open_run, read_metrics
+from spikebridge.train.runs.listing import ListedRun
 from spikebridge.train.runs.result import RunResult
 
 
@@ -39,10 +40,11 @@ class Predictions:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A finished run as its folder tells it."""
+    """A run as its folder tells it."""
 
     name: str
     result: RunResult
+    """Of an unfinished run what is known before the end, see `unfinished_record`."""
     metrics: list[dict[str, Any]]
     """metrics.jsonl, one per epoch."""
     config: str
@@ -96,6 +98,30 @@ def load_run(run_dir: Path) -> RunRecord:
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f"{run.path}: a file of this run is damaged ({error}); evaluate or train it again") from error
     return RunRecord(real_path(run.path).name, result, metrics, config, predictions, run.path)
+
+
+def unfinished_record(run: ListedRun) -> RunRecord:
+    """Return what is known of a run that has no result: recipe, shard set and finished epochs.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    if run.state == "damaged" or run.recipe is None:
+        raise RunError(f"{run.path}: this run is unfinished, and damaged: {run.problem}")
+    recipe = run.recipe
+    known = {
+        "method": recipe.train.method,
+        "recipe_name": run.recipe_name,
+        "recipe": recipe.tables(),
+        "shard_set": run.shard_set,
+        "dataset": recipe.shards.dataset,
+        "protocol": recipe.shards.protocol,
+        "selection_split": "test" if recipe.shards.protocol == "legacy" else recipe.train.selection,
+        "epochs": run.epoch,
+        "seed": recipe.train.seed,
+    }
+    config = RunFolder(run.path).config.read_text(encoding="utf-8")
+    return RunRecord(run.path.resolve().name, cast(RunResult, known), read_metrics(run.path), config, None, run.path)
 
 
 def load_runs(run_dirs: Sequence[Path]) -> list[RunRecord]:

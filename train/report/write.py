@@ -2,6 +2,7 @@
 
 records    content of the run folders              run        all sections of one run
 analysis   what the network makes of the data      sections   one file each
+unfinished the page of a run without a result
 plots      drawn by matplotlib                     several    sections that compare runs
 format     tables and figures as text
 (pieces of a page, colours and type: spikebridge.pipeline.ui.html and .style)
@@ -18,9 +19,10 @@ from typing import TYPE_CHECKING
 from spikebridge.pipeline.base.installation import install_command
 from spikebridge.pipeline.ui.html import folded, page, section
 from spikebridge.train.errors import ReportError, TrainError
-from spikebridge.train.report.records import RunRecord, group_runs, load_runs
+from spikebridge.train.report.records import RunRecord, group_runs, load_runs, unfinished_record
 from spikebridge.train.runs.checkpoints import write_atomic
 from spikebridge.train.runs.folder import RunFolder, framed_as
+from spikebridge.train.runs.listing import is_begun, read_run
 
 if TYPE_CHECKING:
     from spikebridge.pipeline.shards.reader import ShardSet
@@ -34,10 +36,11 @@ FIGURE_KINDS = ("pdf", "svg")
 def write_report(
     run_dirs: Sequence[Path], out: Path, *, shards: ShardSet | None = None, figures: Path | None = None
 ) -> Path:
-    """Write the report of finished runs; equal runs and shard set give equal bytes.
+    """Write the report of runs; equal runs and shard set give equal bytes.
 
     Args:
-        run_dirs: run folders, at least one; several are compared, grouped by what differs besides the seed.
+        run_dirs: run folders, at least one; several are compared, grouped by what differs besides the seed. One alone
+            may be unfinished, running or diverged: the page says so, and shows what there is.
         out: the HTML file; replaced where it exists.
         shards: the shard set of the runs, for all that needs recordings; without it, or with another, the report says
             what is missing.
@@ -48,13 +51,16 @@ def write_report(
 
     Raises:
         ReportError: matplotlib is not installed.
-        RunError: no run given, an unfinished or damaged one, or `out` cannot be written.
+        RunError: no run given, a damaged one, an unfinished one among several, or `out` cannot be written.
         ShardSetError: a shard is damaged.
     """
     require_matplotlib("a report needs")
-    records = load_runs(run_dirs)
     with _collecting(figures) as drawings:
-        html = _one(records[0], shards) if len(records) == 1 else _several(records, shards)
+        if len(run_dirs) == 1 and is_begun(run_dirs[0]):
+            html = _unfinished(run_dirs[0], shards)
+        else:
+            records = load_runs(run_dirs)
+            html = _one(records[0], shards) if len(records) == 1 else _several(records, shards)
     write_atomic(Path(out), html.encode())
     for drawing in drawings if figures else ():
         drawing.fit_column()
@@ -108,6 +114,15 @@ def _one(record: RunRecord, shards: ShardSet | None) -> str:
     title = f"{record.method} on {record.result.get('dataset', 'unknown')}, seed {record.seed}"
     run = _reported(record, shards, prefix="run", in_depth=True)
     return page(title, _heading(title, labels(record.result)) + one_run(record) + run_sections(run))
+
+
+def _unfinished(run_dir: Path, shards: ShardSet | None) -> str:
+    from spikebridge.train.report.unfinished import unfinished_page_body
+
+    run = read_run(Path(run_dir))
+    record = unfinished_record(run)
+    title = f"{record.method} on {record.result['dataset']}, seed {record.seed}"
+    return page(f"{title}, {run.state}", _heading(title, "") + unfinished_page_body(run, record, shards))
 
 
 def _several(records: Sequence[RunRecord], shards: ShardSet | None) -> str:

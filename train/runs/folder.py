@@ -11,6 +11,7 @@ A run folder holds
     weights/{best,last}.safetensors  parameters and buffers; the header names the network
     predictions.csv                  test samples: key, label, prediction, one score per class
     result.json                      written last: its presence means finished; has the sums of all of the above
+    diverged.json                    where it stopped at a loss or weight that is not finite; absent in other runs
     tensorboard/                     on request
     .lock                            while a process works there; whoever finds it locked is refused
 """
@@ -33,7 +34,7 @@ import numpy as np
 
 from spikebridge.pipeline.base.display import csv_cell, show
 from spikebridge.pipeline.base.files import FileLock, sha256_once
-from spikebridge.pipeline.base.foreign_json import parse_json
+from spikebridge.pipeline.base.foreign_json import Count, Sha256, parse_json
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import FRAMING
@@ -72,6 +73,19 @@ class _Home(TypedDict):
     shard_set: str
 
 
+class Divergence(TypedDict):
+    """The content of diverged.json: where a run stopped, and why."""
+
+    schema: int
+    epoch: Count
+    """Finished epochs."""
+    step: Count
+    """Finished steps."""
+    message: str
+    """With what to do."""
+    self_sha256: Sha256
+
+
 class RunFolder:
     """Paths and files of one run; the folder need not exist."""
 
@@ -87,6 +101,7 @@ class RunFolder:
         self.last = self.path / "weights" / "last.safetensors"
         self.predictions = self.path / "predictions.csv"
         self.result = self.path / "result.json"
+        self.diverged = self.path / "diverged.json"
         self.tensorboard = self.path / "tensorboard"
 
     @contextlib.contextmanager
@@ -163,6 +178,8 @@ class RunFolder:
     def claim(self, recipe: Recipe, *, overwrite: bool = False) -> None:
         """Write config.toml into a folder whose status is not `finished`; `overwrite` first removes the run there.
 
+        A run that goes on is no diverged one any more.
+
         Raises:
             RunError: the folder cannot be written.
         """
@@ -174,6 +191,7 @@ class RunFolder:
                     shutil.rmtree(entry)
                 else:
                     entry.unlink(missing_ok=True)
+        self.diverged.unlink(missing_ok=True)
         if not self.config.exists():
             name = show(recipe.name, most=len(recipe.name))  # a file name may hold a line feed, or no text at all
             write_atomic(self.config, f"# recipe: {name}\n\n{dump_recipe(recipe)}".encode())
@@ -303,6 +321,14 @@ class RunFolder:
         if size > length:
             os.truncate(self.metrics, length)
 
+    def mark_diverged(self, *, epoch: int, step: int, message: str) -> None:
+        """Write diverged.json.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        write_json(self.diverged, seal({"schema": 1, "epoch": epoch, "step": step, "message": message}))
+
     def write_table(self) -> None:
         """Write metrics.csv: a row per epoch, the numbers of metrics.jsonl digit for digit, an absent one left empty.
 
@@ -387,6 +413,20 @@ def open_run(run_dir: str | Path, *, complete: bool = True) -> tuple[RunFolder, 
         check_form(result, RunResult, run.result, remedy=RESTORE)
     run.require_unchanged(result)
     return run, result
+
+
+def read_divergence(run_dir: str | Path) -> Divergence | None:
+    """Read where a run stopped at what is not finite; None where it did not.
+
+    Raises:
+        RunError: damaged.
+    """
+    path = RunFolder(run_dir).diverged
+    if not path.exists():
+        return None
+    mark = read_json(path, Divergence)
+    require_seal(path, read_file(path), mark, schema=1)
+    return mark
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:

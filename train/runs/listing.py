@@ -14,10 +14,10 @@ from spikebridge.pipeline.base.names import suggest
 from spikebridge.train.config.recipes import Recipe, changed_settings, load_recipe, parse_override
 from spikebridge.train.errors import RecipeError, RunError, TrainError
 from spikebridge.train.runs.checkpoints import BEFORE_FILE, STATE_FILE, read_state
-from spikebridge.train.runs.folder import LOCK_FILE, RunFolder, read_metrics, read_result
+from spikebridge.train.runs.folder import LOCK_FILE, RunFolder, read_divergence, read_metrics, read_result
 from spikebridge.train.runs.result import RunResult
 
-STATES = ("finished", "running", "unfinished", "damaged")
+STATES = ("finished", "running", "unfinished", "diverged", "damaged")
 HEADER = "# recipe: "
 """Beginning of config.toml, behind which the recipe's name stands."""
 FILTERS = ("recipe", "set", "state")
@@ -30,9 +30,11 @@ class ListedRun:
 
     path: Path
     state: str
-    """One of `STATES`; `running` where a process of this machine works there."""
+    """One of `STATES`; `running` where a process of this machine works there, `diverged` where a loss or weight became
+    NaN or infinite."""
     problem: str
-    """What cannot be read; empty where all can. A finished run whose recipe is of a plugin is finished all the same."""
+    """What cannot be read, or where a run diverged; else empty. A finished run whose recipe is of a plugin is finished
+    all the same."""
     recipe: Recipe | None
     recipe_name: str | None
     shard_set: str | None
@@ -110,6 +112,12 @@ def is_run(names: set[str], path: Path) -> bool:
     return run.config.name in names and _recipe_name(run) is not None
 
 
+def is_begun(path: str | Path) -> bool:
+    """Return whether a folder holds a run without a result."""
+    run = RunFolder(path)
+    return run.config.exists() and not run.result.exists()
+
+
 def read_run(path: Path) -> ListedRun:
     """Read a run folder; what is damaged becomes its state, not an error. Sums of weights are not compared here."""
     run, problems = RunFolder(path), []
@@ -128,12 +136,14 @@ def read_run(path: Path) -> ListedRun:
     if result is None and not run.result.exists():
         state = attempt(lambda: read_state(run.checkpoint) or read_state(run.checkpoint, BEFORE_FILE))
     lines = attempt(lambda: read_metrics(path)) or []
+    divergence = attempt(lambda: read_divergence(path)) if result is None else None
+    damaged = len(problems) > (unknown and result is not None)
     seen = [line["validation_accuracy"] for line in lines if line.get("validation_accuracy") is not None]
     name = result.get("recipe_name") if result else None
     return ListedRun(
         path=path,
-        state=_state(run, finished=result is not None, damaged=len(problems) > (unknown and result is not None)),
-        problem="; ".join(problems),
+        state=_state(run, finished=result is not None, damaged=damaged, diverged=divergence is not None),
+        problem="; ".join([*problems, *([divergence["message"]] if divergence else [])]),
         recipe=recipe,
         recipe_name=name or _recipe_name(run),
         shard_set=(result or state or {}).get("shard_set"),
@@ -145,12 +155,14 @@ def read_run(path: Path) -> ListedRun:
     )
 
 
-def _state(run: RunFolder, *, finished: bool, damaged: bool) -> str:
+def _state(run: RunFolder, *, finished: bool, damaged: bool, diverged: bool) -> str:
     if damaged:
         return "damaged"
     if finished:
         return "finished"
-    return "running" if is_locked(run.path / LOCK_FILE) else "unfinished"
+    if is_locked(run.path / LOCK_FILE):
+        return "running"
+    return "diverged" if diverged else "unfinished"
 
 
 def _recipe_name(run: RunFolder) -> str | None:

@@ -12,7 +12,7 @@ from spikebridge.models import backends
 from spikebridge.pipeline.base.files import real_path
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe
-from spikebridge.train.errors import RunError, RunStoppedError
+from spikebridge.train.errors import NonFiniteError, RunError, RunStoppedError
 from spikebridge.train.evaluation.evaluate import open_shards
 from spikebridge.train.networks.build import choose_device, require_backend
 from spikebridge.train.networks.initial_weights import (
@@ -95,7 +95,7 @@ def train(
         MethodError: the method cannot work with this shard set.
         DeviceError: no such device.
         NetworkError: `init` holds another architecture, or `backend` cannot compute the neurons here.
-        NonFiniteError: a loss became NaN or infinite.
+        NonFiniteError: a loss became NaN or infinite; the run folder says so from then on.
         KeyboardInterrupt: passed on; the last checkpoint is safe.
     """
     if tensorboard:
@@ -189,6 +189,13 @@ def _finish_run(
         while trainer.state.epoch < recipe.train.epochs:
             trainer.run_epoch(display)
         return distributed.on_main(finish)
+    except NonFiniteError as error:
+        if run.config.exists():  # not so on another machine
+            try:
+                run.mark_diverged(epoch=trainer.state.epoch, step=trainer.state.step, message=str(error))
+            except RunError as unwritten:
+                log.warning("%s", unwritten)
+        raise
     except (KeyboardInterrupt, RunStoppedError):
         bar.close()
         log.warning("%s stands at step %d of %d", run.path, trainer.state.step, trainer.steps)

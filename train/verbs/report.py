@@ -27,6 +27,7 @@ def report(
 ) -> None:
     """Write one HTML file about a run, or about several.
 
+    One run alone may be unfinished or diverged; the page says so, and what to do.
     RUN may be a list that `runs --json` printed, or - for one that is piped in.
 
     \b

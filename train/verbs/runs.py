@@ -40,7 +40,7 @@ def runs() -> None:
     "conditions",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Only runs with this setting, or recipe=NAME, set=ID (its beginning), state=finished|running|...; repeatable.",
+    help="Only runs with this setting, or recipe=NAME, set=ID (its beginning), state=diverged|...; repeatable.",
 )
 @click.option(
     "--sort",

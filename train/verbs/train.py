@@ -93,8 +93,10 @@ def train(
 
     opened = open_set(shards)  # before torch, which is slow to import: a wrong path fails at once
 
+    from spikebridge.train.runs.folder import RunFolder
     from spikebridge.train.trainer.run import train as run_training
 
+    was_finished = RunFolder(run_path).result.exists()
     with stop_on_signals() as stop:
         result = run_training(
             opened,
@@ -107,7 +109,7 @@ def train(
             **options,
         )
     report_path = run_path / "report.html"
-    if is_main_process() and (overwrite or not report_path.exists()):
+    if is_main_process() and (overwrite or not was_finished or not report_path.exists()):  # of a finished run it stays
         write_run_report([run_path], report_path, opened)
     found = best_before(run_path)
     text = result_text(result, run_path)

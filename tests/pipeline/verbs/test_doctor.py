@@ -72,14 +72,17 @@ def test_data_folders_are_found(tmp_path, shard_set):
         (run / "config.toml").touch()
         if result:
             (run / "result.json").write_text(result)
+    shutil.copytree(tmp_path / "runs" / "open", tmp_path / "runs" / "nan")
+    (tmp_path / "runs" / "nan" / "diverged.json").touch()
     (tmp_path / "runs" / "no-run").mkdir()
     assert run_folders(tmp_path / "runs") == [
         {"name": "done", "state": "test 50.0%"},
+        {"name": "nan", "state": "diverged"},
         {"name": "open", "state": "unfinished"},
     ]
     text = run_doctor("--data", tmp_path)
     identity = json.loads((tmp_path / "shards" / "good" / "manifest.json").read_text())["self_sha256"]
     assert re.search(rf"good \(33 samples, ID {identity[:12]}\)", text)
     assert "torn (FAILED" in text
-    assert "done (test 50.0%), open (unfinished)" in text
+    assert "done (test 50.0%), nan (diverged), open (unfinished)" in text
     assert re.search(r"^raw +digits$", text, re.MULTILINE)

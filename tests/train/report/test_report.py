@@ -242,6 +242,31 @@ def test_runs_of_older_versions(old, tmp_path):
     opened(old, old, out=tmp_path)
 
 
+def test_a_run_without_a_result_says_at_the_top_how_it_stands(shards, runs, old, tmp_path):
+    (old / "result.json").unlink()
+    page = opened(old, out=tmp_path, shards=shards)
+    assert page.sections == ["state", "curves", "data", "settings"]
+    assert page.tags.count("svg") > 3
+    top, _, _ = page.words.partition("Curves")
+    for words in ("UNFINISHED: interrupted", "2 of 2 epochs finished", "--run RUN"):
+        assert words in top, words
+    assert "SIMULATED" in top or not shards.simulated
+    RunFolder(old).mark_diverged(epoch=2, step=4, message="step 4: the loss is not finite")
+    (old / "metrics.jsonl").unlink()
+    page = opened(old, out=tmp_path)
+    assert "DIVERGED" in page.words
+    assert "step 4: the loss is not finite" in page.words
+    assert "--set lr=0.003" in page.words
+    assert "holds no epochs" in page.words
+    with RunFolder(old).lock():
+        assert "still running" in opened(old, out=tmp_path).words
+    with pytest.raises(RunError, match="unfinished"):
+        report.write_report([runs["kt", 0], old], tmp_path / "none.html")
+    (old / "config.toml").write_text("epochs = ")
+    with pytest.raises(RunError, match="unfinished, and damaged"):
+        report.write_report([old], tmp_path / "none.html")
+
+
 def test_no_test_split(old, tmp_path):
     change_result(old, test_accuracy=None, last_test_accuracy=None, confusion=None, samples={"train": 26, "test": 0})
     (old / "predictions.csv").unlink()

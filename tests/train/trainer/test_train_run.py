@@ -2,6 +2,7 @@ import csv
 import json
 import logging
 import math
+import re
 import time
 
 import pytest
@@ -22,7 +23,7 @@ from spikebridge.train.errors import (
 from spikebridge.train.evaluation.evaluate import evaluate
 from spikebridge.train.report.records import load_run
 from spikebridge.train.report.run import summary
-from spikebridge.train.runs.folder import RunFolder, read_metrics
+from spikebridge.train.runs.folder import RunFolder, read_divergence, read_metrics
 from spikebridge.train.runs.state import Best
 from spikebridge.train.trainer import epochs
 from spikebridge.train.trainer import run as loop
@@ -389,6 +390,12 @@ def test_nan_names_step_and_layer(tmp_path, shards, monkeypatch, layer, words):
     with pytest.raises(NonFiniteError, match=words):
         train(shards, tiny_recipe(), tmp_path / "run", device="cpu")
     assert len(read_metrics(tmp_path / "run")) == 1
+    mark = read_divergence(tmp_path / "run")
+    assert mark["epoch"] == 1
+    assert re.search(words, mark["message"])
+    monkeypatch.setattr(epochs.Trainer, "_step", real)
+    train(shards, tiny_recipe(), tmp_path / "run", device="cpu")
+    assert read_divergence(tmp_path / "run") is None
 
 
 def test_absent_cuda_is_a_clear_error(tmp_path, shards, monkeypatch):

@@ -68,6 +68,20 @@ def test_every_run_below_a_folder_is_a_row(folder):
     assert lines[5].startswith(f"{folder}/damaged: ")
 
 
+def test_a_diverged_run_says_so_and_where(folder, tmp_path):
+    run = RunFolder(shutil.copytree(folder / "half", tmp_path / "run"))
+    run.mark_diverged(epoch=2, step=7, message="step 7: the loss is not finite. Lower lr")
+    assert read_run(run.path).state == "diverged"
+    _, row, problem = invoke(tmp_path, "--where", "state=diverged").stdout.splitlines()
+    assert "diverged (2 of 3 epochs)" in row
+    assert problem == f"{run.path}: step 7: the loss is not finite. Lower lr"
+    with run.lock():
+        assert read_run(run.path).state == "running"
+    run.diverged.write_text(run.diverged.read_text().replace("step 7", "step 8"))
+    assert "another SHA-256" in read_run(run.path).problem
+    assert read_run(run.path).state == "damaged"
+
+
 def test_a_run_at_work_is_running_and_undisturbed(folder):
     with RunFolder(folder / "half").lock():
         assert read_run(folder / "half").state == "running"

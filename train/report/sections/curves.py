@@ -59,7 +59,8 @@ def _accuracies(record: RunRecord, prefix: str) -> str:
     curves = {name: values for name, values in curves.items() if np.isfinite(values).any()}
     if not curves:
         return ""
-    chance = {"chance": 100 / len(record.result["classes"])}
+    classes = record.result.get("classes")  # an unfinished run does not say
+    chance = {"chance": 100 / len(classes)} if classes else {}
     drawing = Drawing(f"{prefix}-accuracy", "Accuracy over epochs")
     svg = lines(drawing, record.epochs, curves, label="accuracy in %", limits=(0, 102), marks=chance)
     best = record.result.get("best_epoch")
