@@ -78,7 +78,7 @@ INSTALLED = {
     "train": """
         losses      : torch
         data        : numpy torch triton
-        runs        : numpy safetensors torch
+        runs        : mlflow numpy safetensors torch trackio wandb
         networks    : torch
         doctor      : torch
         export      : torch

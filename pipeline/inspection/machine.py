@@ -38,10 +38,13 @@ EXTRAS = {
     "export": (("nir",), "export --format nir"),
     "formats": (("hdf5plugin",), "HDF5 files with compression of their own"),
     "hub": (("huggingface_hub",), "shard sets and networks on a model hub"),
+    "mlflow": (("mlflow",), "track --to mlflow"),
     "report": (("matplotlib", "captum"), "plots, reports"),
     "sharing": (("fsspec", "aiohttp", "s3fs", "sshfs"), "shard sets on other machines"),
     "tensorboard": (("tensorboard",), "train --tensorboard"),
+    "trackio": (("trackio",), "track --to trackio"),
     "triton": (("triton",), "neurons on a GPU"),
+    "wandb": (("wandb",), "track --to wandb"),
 }
 """Extra -> its packages, and their purpose."""
 

@@ -13,6 +13,7 @@ A run folder holds
     result.json                      written last: its presence means finished; has the sums of all of the above
     diverged.json                    where it stopped at a loss or weight that is not finite; absent in other runs
     tensorboard/                     on request
+    tracking.json, wandb/            of `--track`: what trackers know of the run; what Weights & Biases keeps offline
     .lock                            while a process works there; whoever finds it locked is refused
 """
 
@@ -103,6 +104,8 @@ class RunFolder:
         self.result = self.path / "result.json"
         self.diverged = self.path / "diverged.json"
         self.tensorboard = self.path / "tensorboard"
+        self.tracking = self.path / "tracking.json"
+        self.wandb = self.path / "wandb"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -186,7 +189,7 @@ class RunFolder:
         if overwrite and self.config.exists():
             self.result.unlink(missing_ok=True)  # first: a half-cleared run must not look finished
             own = (self.config, self.init, self.metrics, self.prepared, self.table, self.checkpoint, self.best.parent)
-            for entry in (*own, self.predictions, self.path / "report.html", self.tensorboard):
+            for entry in (*own, self.predictions, self.path / "report.html", self.tensorboard, self.tracking):
                 if entry.is_dir():
                     shutil.rmtree(entry)
                 else:

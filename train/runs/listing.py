@@ -109,7 +109,7 @@ def is_run(names: set[str], path: Path) -> bool:
     own = (run.config, run.metrics, run.checkpoint, run.best.parent, run.predictions, run.result)
     if sum(one.name in names for one in own) > 1:
         return True
-    return run.config.name in names and _recipe_name(run) is not None
+    return run.config.name in names and recipe_name(run) is not None
 
 
 def is_begun(path: str | Path) -> bool:
@@ -145,7 +145,7 @@ def read_run(path: Path) -> ListedRun:
         state=_state(run, finished=result is not None, damaged=damaged, diverged=divergence is not None),
         problem="; ".join([*problems, *([divergence["message"]] if divergence else [])]),
         recipe=recipe,
-        recipe_name=name or _recipe_name(run),
+        recipe_name=name or recipe_name(run),
         shard_set=(result or state or {}).get("shard_set"),
         epoch=result.get("epochs", len(lines)) if result else len(lines),
         validation_accuracy=result.get("validation_accuracy") if result else max(seen, default=None),
@@ -165,7 +165,7 @@ def _state(run: RunFolder, *, finished: bool, damaged: bool, diverged: bool) -> 
     return "diverged" if diverged else "unfinished"
 
 
-def _recipe_name(run: RunFolder) -> str | None:
+def recipe_name(run: RunFolder) -> str | None:
     """Return the recipe's name in the first line of config.toml; None where there is none."""
     try:
         with run.config.open(encoding="utf-8") as file:

@@ -38,7 +38,7 @@ from spikebridge.train.trainer.cuda_graph import CudaGraphStep, DeviceStep, why_
 from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.finite import FiniteWatch, FiringWatch, require_finite_weights
 from spikebridge.train.trainer.memory import explain_out_of_memory, is_out_of_memory
-from spikebridge.train.trainer.progress import ProgressDisplay, TensorBoard
+from spikebridge.train.trainer.progress import Board, ProgressDisplay
 from spikebridge.train.trainer.step import TrainStep
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class Trainer:
                 self.train_step, self.sums, self.finite, batch_size=settings.batch_size, device=device
             )
         self.firing = FiringWatch()
-        self.board: TensorBoard | None = None
+        self.boards: list[Board] = []
         self.best_weights: bytes | None = None
         """Weights file of the best epoch."""
         self._committed = (-1, -1)
@@ -307,8 +307,8 @@ class Trainer:
             self.firing.warn(rates, epoch=self.state.epoch, step=self.state.step, where=where)
         display.set_scores(name, scores.accuracy if scores else None, rates)
         display.show(means, replacement=line["replacement_probability"])
-        if self.board is not None:
-            self.board.add(line)
+        for board in self.boards:
+            board.add(line)
 
     def _step(self, index: int) -> None:
         """Update the network with batch `index` of the epoch.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from spikebridge.pipeline.base.installation import install_command
 from spikebridge.train.errors import ReportError
@@ -84,6 +84,16 @@ class ProgressDisplay:
         terms = {name.removeprefix("loss_"): value for name, value in means.items() if name.startswith("loss_")}
         values |= {name: f"{value:.3f}" for name, value in terms.items() if name != "total" and value is not None}
         self._bar.set_postfix(values)  # most important first: what does not fit is cut
+
+
+class Board(Protocol):
+    """What is told of every line of metrics.jsonl."""
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Take a line."""
+
+    def close(self) -> None:
+        """End."""
 
 
 class TensorBoard:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from spikebridge.train.networks.initial_weights import (
 from spikebridge.train.runs.checkpoints import CheckpointInterval
 from spikebridge.train.runs.folder import RunFolder, contents_id, open_run, require_shards
 from spikebridge.train.runs.result import RunResult
+from spikebridge.train.runs.tracking import TrackedRun, require_tracker, tell_rest
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer.distributed import Distributed, init_distributed, local_device
 from spikebridge.train.trainer.epochs import Trainer
-from spikebridge.train.trainer.progress import NullProgress, ProgressDisplay, TensorBoard, require_tensorboard
+from spikebridge.train.trainer.progress import Board, NullProgress, ProgressDisplay, TensorBoard, require_tensorboard
 from spikebridge.train.trainer.result import finish_training
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ def train(
     checkpoint_every: str = "10s",
     stop: StopRequest | None = None,
     tensorboard: bool = False,
+    track: Sequence[str] = (),
     init: str | Path | None = None,
     backend: str = "auto",
     test: bool = True,
@@ -78,6 +81,7 @@ def train(
             what is lost when the process is killed.
         stop: end after the step during which a signal arrives, see `train.signals`.
         tensorboard: write the figures of metrics.jsonl to RUN/tensorboard too.
+        track: trackers that are told every epoch and the result, of `train.runs.tracking`.
         init: begin with the best weights of this finished run, where they fit; see `train.networks.initial_weights`.
         backend: what computes the neurons, `auto`, `numba`, `triton` or `torch`; see `models.backends`.
         test: score the test split at the end; without, no figure of it is in the result.
@@ -91,7 +95,7 @@ def train(
         RunStoppedError: `stop` was asked; the checkpoint is written.
         DeviceMemoryError: a batch does not fit; says what does.
         DistributedError: another process gave up.
-        ReportError: TensorBoard asked for and absent.
+        ReportError: TensorBoard or a tracker asked for and absent.
         MethodError: the method cannot work with this shard set.
         DeviceError: no such device.
         NetworkError: `init` holds another architecture, or `backend` cannot compute the neurons here.
@@ -100,6 +104,8 @@ def train(
     """
     if tensorboard:
         require_tensorboard()
+    for name in track:
+        require_tracker(name)
     checkpoint_interval = CheckpointInterval.parse(checkpoint_every)
     shards = require_shards(open_shards(shards), recipe.shards, expect=expect)
     if not test and (shards.settings["protocol"] == "legacy" or recipe.train.selection == "test"):
@@ -120,9 +126,14 @@ def train(
             require_same_start(run, start, state)
             return state
 
-        if distributed.on_main(status) == "finished":
+        def finished_already() -> RunResult:
             log.info("%s is finished already", run.path)
-            return distributed.on_main(lambda: open_run(run.path)[1])
+            for name in track:
+                tell_rest(run, name)
+            return open_run(run.path)[1]
+
+        if distributed.on_main(status) == "finished":
+            return distributed.on_main(finished_already)
         trainer = Trainer(
             shards,
             recipe.train,
@@ -149,9 +160,11 @@ def train(
                 return state
 
             if distributed.on_main(claim) == "finished":
-                return distributed.on_main(lambda: open_run(run.path)[1])
+                return distributed.on_main(finished_already)
+            boards: list[Callable[[], Board]] = [lambda: TensorBoard(run.tensorboard, step=trainer.state.step)]
+            boards = boards[: int(tensorboard)] + [partial(TrackedRun, run, name) for name in track]
             return _finish_run(
-                trainer, recipe, distributed, ran, progress=progress or NullProgress, tensorboard=tensorboard, test=test
+                trainer, recipe, distributed, ran, progress=progress or NullProgress, boards=boards, test=test
             )
 
 
@@ -162,14 +175,12 @@ def _finish_run(
     ran: Mapping[str, int],
     *,
     progress: Progress,
-    tensorboard: bool,
+    boards: Sequence[Callable[[], Board]],
     test: bool,
 ) -> RunResult:
     """Take a claimed run from where it is to its result; `ran` counts layers of neurons by backend."""
     run = trainer.run
     trainer.restore()
-    if tensorboard and distributed.is_main:
-        trainer.board = TensorBoard(run.tensorboard, step=trainer.state.step)
     bar = (progress if distributed.is_main else NullProgress)(
         total=trainer.steps,
         initial=trainer.state.step,
@@ -186,6 +197,8 @@ def _finish_run(
         return run.finish(result)
 
     try:
+        for make in boards if distributed.is_main else ():
+            trainer.boards.append(make())
         while trainer.state.epoch < recipe.train.epochs:
             trainer.run_epoch(display)
         return distributed.on_main(finish)
@@ -202,5 +215,5 @@ def _finish_run(
         raise
     finally:
         bar.close()
-        if trainer.board is not None:
-            trainer.board.close()
+        for board in trainer.boards:
+            board.close()

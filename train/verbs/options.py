@@ -11,6 +11,9 @@ from spikebridge.train.config.recipes import setting_called
 
 log = logging.getLogger(__name__)
 
+TRACKERS = ("wandb", "mlflow", "trackio")
+"""As in `train.runs.tracking`, which is slow to import."""
+
 
 def _name_what_is_given_twice(
     ctx: click.Context, option: click.Parameter, overrides: tuple[str, ...]
