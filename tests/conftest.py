@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 
 for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 for variable in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS"):  # below make, verbs do not say what comes next
     os.environ.pop(variable, None)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # of container images: every process would compile every module again
+sys.dont_write_bytecode = False
 if os.environ.get("SPIKEBRIDGE_TEST_DEVICE") != "cuda":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests, on the same device, whatever the machine has
 
 import fcntl  # noqa: E402
 import hashlib  # noqa: E402
 import shutil  # noqa: E402
-import sys  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -139,12 +141,15 @@ def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Halve Hypothesis's 100 examples where a test says no number, in `make test`; `make test-long` draws all."""
+    """Halve Hypothesis's 100 examples where a test says no number, in `make test`; `make test-long` draws all.
+
+    No example has a deadline: the machine may have other work.
+    """
     import hypothesis
 
-    hypothesis.settings.register_profile("daily", max_examples=50)
-    if config.option.markexpr == "not long":
-        hypothesis.settings.load_profile("daily")
+    count = 50 if config.option.markexpr == "not long" else 100
+    hypothesis.settings.register_profile("ours", max_examples=count, deadline=None)
+    hypothesis.settings.load_profile("ours")
 
 
 def unexpected_skips(reporter: pytest.TerminalReporter) -> tuple[int, list[str]]:
