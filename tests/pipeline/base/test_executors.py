@@ -75,10 +75,13 @@ def test_workers_end_when_their_parent_is_killed():
 
 @pytest.fixture
 def interrupted_at_start(tmp_path, monkeypatch):
-    """Have every Python process interrupt itself before it imports anything of ours."""
+    """Have every Python process interrupt itself before it imports anything of ours, and hear it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here, and be so there
     (tmp_path / "sitecustomize.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
     assert subprocess.run([sys.executable, "-c", ""], capture_output=True, check=False).returncode != 0
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interrupted_at_start")
