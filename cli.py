@@ -14,9 +14,11 @@ import re
 import signal
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 if not __package__:  # `python cli.py` in a clone, installed or not: src/spikebridge is the clone itself
@@ -81,7 +83,8 @@ class Commands(click.Group):
         words = ctx.args  # of which click makes an empty list
         _over.clear()
         try:
-            return super().invoke(ctx)
+            with _interrupts_kept():
+                return super().invoke(ctx)
         except click.NoSuchOption as error:
             raise point_to_setting(error, words) from None
         except RunStoppedError as stopped:
@@ -110,6 +113,33 @@ class Commands(click.Group):
             raise failure("there is not enough memory for this. What is finished stays.") from error
         finally:
             _over.set()
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Have a Ctrl-C count where a library makes another error of it, as torch does in the middle of a conversion."""
+    heard = False
+
+    def hear(_number: int, _frame: FrameType | None) -> None:
+        nonlocal heard
+        heard = True
+        raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ours = usual and threading.current_thread() is threading.main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    except click.exceptions.Exit:
+        raise
+    except Exception as error:
+        if heard:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 _over = threading.Event()

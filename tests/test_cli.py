@@ -403,6 +403,22 @@ def hears_ctrl_c():
 
 
 @pytest.mark.usefixtures("hears_ctrl_c")
+def test_a_ctrl_c_of_which_a_library_makes_another_error_counts(monkeypatch):
+    def swallow(**_):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(60)
+        except KeyboardInterrupt:
+            raise ValueError("could not determine the shape of an object") from None
+
+    monkeypatch.setattr(main.commands["datasets"], "callback", swallow)
+    done = CliRunner().invoke(main, ["datasets"])
+    assert done.exit_code == cli.INTERRUPTED
+    assert "Interrupted" in done.output
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_a_ctrl_c_while_something_is_deleted_counts():
     """Python prints an exception of a destructor and goes on; a Ctrl-C there comes again, until a verb answers it."""
 
