@@ -72,11 +72,13 @@ class Binning:
                     "counts. Use fewer bins, or remove the recording.",
                     reason="too_short",
                 )
-            return Edges(np.arange(time_bins + 1, dtype=np.int64) * each, of_time=False, rest=rest)
+            at = np.arange(time_bins + 1, dtype=np.int64) * each
+            return Edges(at, each, events.duration_us, of_time=False, rest=rest)
         length = self.window_us if self.mode == "window" else bin_us(events, time_bins, span_us, source)
         first = 0 if span_us is None else -events.start_us  # of the first bin, counted from the first event
         times = first + np.arange(time_bins + 1, dtype=np.int64) * length
-        return Edges(np.minimum(times, LONGEST_US), of_time=True, rest=rest)  # later ones would not fit into a word
+        span = events.duration_us if span_us is None else span_us
+        return Edges(np.minimum(times, LONGEST_US), length, span, of_time=True, rest=rest)  # later ones fit no word
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,10 @@ class Edges:
 
     at: NDArray[np.int64]
     """[T + 1] microseconds from the first event, or numbers of events."""
+    step: int
+    """Microseconds or events of a bin."""
+    span_us: int
+    """Length of the recording."""
     of_time: bool
     """Which of the two."""
     rest: bool

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.base.fitting import Box, fit_box
 from spikebridge.pipeline.events.binning import Binning, Edges, bin_us, loops
-from spikebridge.pipeline.events.packing import X_MASK, X_SHIFT, Y_MASK, Y_SHIFT, CheckedEvents
+from spikebridge.pipeline.events.packing import TIME_SHIFT, X_MASK, X_SHIFT, Y_MASK, Y_SHIFT, CheckedEvents
 from spikebridge.pipeline.events.rates import rate_frames
 from spikebridge.pipeline.events.resize import aligned_weights
 
@@ -65,6 +65,7 @@ def to_frames(
     crop: Box | None = None,
     span_us: int | None = None,
     binning: Binning = Binning(),  # noqa: B008  (immutable)
+    tau_us: int = 0,
 ) -> RecordingFrames:
     """Bin a recording's events into T frames of S x S pixels, or of another width.
 
@@ -80,23 +81,30 @@ def to_frames(
         fit: what becomes of a canvas or crop of another aspect, see `pipeline.base.fitting`.
         reduction: `sum` adds 1 to the cell (y * S // H, x * S // W); `event` sets that cell to 1; `bilinear` equals
             binning at full resolution and resizing with aligned corners and no antialiasing; `frequency` see
-            `pipeline.events.rates`.
-        dtype: uint8 or uint16 for `sum`, uint8 for `event`, float16 for `bilinear` and `frequency`.
+            `pipeline.events.rates`; `voxel` shares each event between the two nearest of T points in time; `est` does so
+            with its time, from 0 to 1, in place of the 1; `surface` is exp(-age / tau) of a cell's last event at the
+            end of a bin, 0 where there is none yet.
+        dtype: uint8 or uint16 for `sum`, uint8 for `event`, float16 for the others.
         canvas: (W, H) of the sensor, which is stretched to S x S; None takes the recording's own extent, maximum + 1.
         source: file name for messages.
         crop: what is stretched instead of the canvas.
         span_us: length of a recording that begins at t = 0 whether or not there is an event; None counts from the
             first event to the last.
-        binning: other bins than equal ones; not with `frequency`.
+        binning: other bins than equal ones; not with `frequency`. The T points of `voxel` and `est` go from the first
+            event to the last for equal bins, from one start of a window to the next, or from event to event.
+        tau_us: of `surface`, in microseconds.
 
     Raises:
         RecordingError: too short for the bins (`too_short`); no event inside the crop (`empty`); a time outside the
             span (`out_of_range`).
 
     Source: tonic 1.7 `to_frame`; He et al., AAAI 2024, for the stretched extent and the bilinear resize; Li et al.,
-    N-Omniglot, Scientific Data 2022, for `frequency` and `event`.
+    N-Omniglot, Scientific Data 2022, for `frequency` and `event`; Zhu et al., CVPR 2019, equation 1, for `voxel`, which
+    with its two polarities is the count of Gehrig et al., ICCV 2019, under their trilinear kernel, and `est` their
+    timestamps under it; Lagorce et al., TPAMI 2017, for `surface`.
     Differs: `event` is published as a bilinear resize of 0 and 1, whose samples miss most pixels of a large sensor;
-    here a cell is 1 when any event falls into it. At full resolution both are the same.
+    here a cell is 1 when any event falls into it. At full resolution both are the same. tonic's `ToVoxelGrid` sets
+    T points over (T - 1) / T of the time, unlike the paper, and drops the last event: windows of duration / T do that.
     """
     last_us = events.start_us + events.duration_us
     if span_us is not None and (events.start_us < 0 or last_us >= span_us):
@@ -110,9 +118,15 @@ def to_frames(
         return _compute_rates(events, time_bins, frame, box, span_us, source)
     rest = reduction in ("frequency", "event") and binning.mode == "bins"
     edges = binning.edges(events, time_bins=time_bins, span_us=span_us, rest=rest, source=source)
-    framed = (_sum_weights if reduction == "bilinear" else _count_events)(
-        events, edges, frame, box, np.dtype(dtype), reduction == "event"
-    )
+    type_ = np.dtype(dtype)
+    if reduction == "bilinear":
+        framed = _sum_weights(events, edges, frame, box, type_)
+    elif reduction in ("voxel", "est"):
+        framed = _share_events(events, edges, frame, box, type_, binning.mode == "bins", reduction == "est")
+    elif reduction == "surface":
+        framed = _surface(events, edges, frame, box, type_, tau_us)
+    else:
+        framed = _count_events(events, edges, frame, box, type_, reduction == "event")
     if (crop or fit == "crop") and framed.dropped_events == len(events):
         _require_inside(events, box, source)
     return framed
@@ -166,7 +180,7 @@ def cell_tables(
 
 
 def _sum_weights(
-    events: CheckedEvents, edges: Edges, frame: Frame, box: Box, dtype: np.dtype[np.generic], _once: bool
+    events: CheckedEvents, edges: Edges, frame: Frame, box: Box, dtype: np.dtype[np.generic]
 ) -> RecordingFrames:
     """Return sums of the weights per cell."""
     kernel = loops()
@@ -177,11 +191,62 @@ def _sum_weights(
     for words, cuts in _cut(events, edges):
         binned += int(cuts[-1] - cuts[0])
         used += kernel.scatter_weights(words, cuts, left, top, *axes, weights)
-    limit = np.float32(np.finfo(dtype).max)  # type: ignore[type-var]
-    saturated = int(np.count_nonzero(weights > limit))
-    clipped = int((weights[weights > limit] - limit).sum(dtype=np.float64)) if saturated else 0
-    frames = np.minimum(weights, limit).astype(dtype)
-    return RecordingFrames(frames, len(events) - used, saturated, clipped, binned - used)
+    return _narrow_sums(weights, dtype, len(events) - used, binned - used)
+
+
+def _narrow_sums(sums: NDArray[np.float32], dtype: np.dtype[Any], dropped: int, outside: int) -> RecordingFrames:
+    """Return sums [T,P,H,W] in a narrower type, saturated; of the events, how many were dropped, and lie outside."""
+    limit = np.float32(np.finfo(dtype).max)
+    saturated = int(np.count_nonzero(sums > limit))
+    clipped = int((sums[sums > limit] - limit).sum(dtype=np.float64)) if saturated else 0
+    return RecordingFrames(np.minimum(sums, limit).astype(dtype), dropped, saturated, clipped, outside)
+
+
+def _share_events(
+    events: CheckedEvents, edges: Edges, frame: Frame, box: Box, dtype: np.dtype[Any], ends: bool, timed: bool
+) -> RecordingFrames:
+    """Return events shared between T points in time; the last event lies on the last point with `ends`.
+
+    An event counts 1, or with `timed` its place between the first point, 0, and the last or the end of the bins, 1.
+    """
+    kernel = loops()
+    bins = len(edges.at) - 1
+    sums = np.zeros((bins, 2, frame[1], frame[0]), np.float32)
+    tables = cell_tables(events.extent, box, frame[1], frame[0])
+    first, reach = int(edges.at[0]), bins - 1 if ends else bins
+    step = edges.span_us / reach if ends else float(edges.step)
+    used = shared = before = 0
+    for words in events.chunks():
+        at = words >> TIME_SHIFT if edges.of_time else np.arange(before, before + len(words))
+        places = (at - first) / step
+        values = places / reach if timed else np.ones(len(words))
+        shared += int(np.count_nonzero(places < bins))
+        used += kernel.scatter_shares(words, places, values, *tables, sums.reshape(bins, -1))
+        before += len(words)
+    return _narrow_sums(sums, dtype, len(events) - used, shared - used)
+
+
+def _surface(
+    events: CheckedEvents, edges: Edges, frame: Frame, box: Box, dtype: np.dtype[Any], tau_us: int
+) -> RecordingFrames:
+    """Return exp(-age / tau) of the last event of every cell at the end of each bin."""
+    kernel = loops()
+    bins = len(edges.at) - 1
+    latest = np.full((bins, 2 * frame[0] * frame[1]), -1, np.int64)
+    tables = cell_tables(events.extent, box, frame[1], frame[0])
+    ends = edges.at[1:].copy() if edges.of_time else np.zeros(bins, np.int64)  # else a bin ends with its last event
+    used = binned = 0
+    for words, cuts in _cut(events, edges):
+        binned += int(cuts[-1] - cuts[0])
+        used += kernel.keep_latest(words, cuts, *tables, latest)
+        if not edges.of_time:
+            filled = np.diff(cuts) > 0
+            ends[filled] = words[cuts[1:][filled] - 1] >> TIME_SHIFT
+    latest, ends = np.maximum.accumulate(latest), np.maximum.accumulate(ends)
+    values = np.where(latest < 0, 0, np.exp((latest - ends[:, None]) / tau_us)).astype(dtype)
+    return RecordingFrames(
+        values.reshape(bins, 2, frame[1], frame[0]), len(events) - used, 0, outside_events=binned - used
+    )
 
 
 def _compute_rates(

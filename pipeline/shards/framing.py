@@ -57,6 +57,7 @@ def frame_events(
         crop=crop,
         span_us=span_us,
         binning=settings.binning_rule,
+        tau_us=settings.tau_us,
     )
 
 

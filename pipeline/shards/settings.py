@@ -21,7 +21,7 @@ SCHEMA_VERSION = 2
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "protocol": ("strict", "legacy", "leaky"),
-    "reduction": ("sum", "bilinear", "frequency", "event"),
+    "reduction": ("sum", "bilinear", "frequency", "event", "voxel", "est", "surface"),
     "extent": ("recording", "canvas"),
     "binning": ("bins", "window", "count"),
     "encoding": ("v", "luma", "rgb", "hsv"),
@@ -54,14 +54,15 @@ RARE = (
     "overlap_us",
     "pauses_us",
     "store",
+    "tau_us",
 )
 """Settings that no hash and no manifest holds where they are not given."""
 FRAMING = (
     *("time_bins", "size", "width", "fit", "binning", "window_us", "events_per_bin"),
-    *("time_window_us", "reduction", "extent", "dtype"),
+    *("time_window_us", "reduction", "tau_us", "extent", "dtype"),
 )
 """Settings that say how events become frames: a set that stores events can be read with others."""
-DTYPES = {"sum": ("uint8", "uint16"), "bilinear": ("float16",), "frequency": ("float16",), "event": ("uint8",)}
+DTYPES = {name: ("float16",) for name in CHOICES["reduction"]} | {"sum": ("uint8", "uint16"), "event": ("uint8",)}
 """Types in which the frames of a reduction are stored, the default first."""
 
 USUAL_SHARDS, FEWEST_SAMPLES = 8, 250
@@ -101,7 +102,9 @@ class ConversionSettings:
     """Leave out events without a neighbour's event within this time before, in microseconds; 0 leaves none out."""
     reduction: str = setting("sum", choices=CHOICES["reduction"])
     """`sum`: every event adds 1 to one cell. `bilinear`: the published resize, corners aligned. `event`: a cell is 1
-    when an event falls into it. `frequency`: rates relative to the frame's largest, as published with N-Omniglot."""
+    when an event falls into it. `frequency`: rates relative to the frame's largest, as published with N-Omniglot.
+    `voxel`: an event is shared between the two nearest of T points in time. `est`: its time is. `surface`: how recent
+    a cell's last event is. See docs/reference/representations.md."""
     extent: str = setting("canvas", choices=CHOICES["extent"])
     """What is stretched to `size`: the `recording`'s own extent (max + 1) or the sensor's `canvas`."""
     encoding: str = setting("v", choices=CHOICES["encoding"])
@@ -162,6 +165,9 @@ class ConversionSettings:
     pauses_us: int = setting(0, low=0, high=10**12)
     """Cut recordings where no event comes for longer than this, in microseconds; 0 does not."""
 
+    tau_us: int = setting(0, low=0, high=10**9)
+    """Time in which a cell of a `surface` decays to 1 / e, in microseconds; reduction `surface` only."""
+
     store: str = setting("", choices=("", *CHOICES["store"]))
     """What is stored of a recording: empty its frames, or its `events`, of which frames are made at reading."""
 
@@ -186,6 +192,10 @@ class ConversionSettings:
         ]
         if self.binning == "window" and not self.window_us:
             problems.append("window_us: binning window needs the length of a window; expected at least 1")
+        if bool(self.tau_us) != (self.reduction == "surface"):
+            problems.append(f"tau_us: {self.tau_us} found; reduction surface needs 1 or more, and no other takes it")
+        if self.reduction in ("voxel", "est") and self.binning == "bins" and self.time_bins == 1:
+            problems.append(f"time_bins: reduction {self.reduction} needs 2 points in time or more; found 1")
         if self.reduction == "frequency" and self.binning != "bins":
             problems.append("reduction: frequency is a rate over equal bins; expected binning bins")
         times = self.time_window_us

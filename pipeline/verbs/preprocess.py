@@ -58,6 +58,7 @@ MOST_NOTES = 12
 @click.option("--refractory-us", type=int, help="Leave out events this soon after their pixel's last.")
 @click.option("--background-us", type=int, help="Leave out events without a neighbour's this shortly before.")
 @click.option("--reduction", type=click.Choice(CHOICES["reduction"]), help="How events become cells.")
+@click.option("--tau-us", type=int, help="Time in which a cell decays to 1 / e (--reduction surface).")
 @click.option("--extent", type=click.Choice(CHOICES["extent"]), help="Stretch the recording's extent or the sensor.")
 @click.option("--sensor", metavar="WxH", help="Sensor of the recordings  [default: as they state, or measured]")
 @click.option(

@@ -75,7 +75,8 @@ class ShardSettings:
     """Height and width of frames and static images, in pixels."""
     reduction: str = _shard_setting("reduction")
     """How events reach the small frame: counted (`sum`), the published stretch (`bilinear`), the published rates of
-    N-Omniglot (`frequency`), or 1 where any fell (`event`)."""
+    N-Omniglot (`frequency`), 1 where any fell (`event`), shared between points in time (`voxel`, `est`), or how recent
+    the last one is (`surface`)."""
     extent: str = _shard_setting("extent")
     """What is mapped onto the frame: the recording's own extent or the whole sensor."""
     encoding: str = _shard_setting("encoding")
@@ -92,6 +93,8 @@ class ShardSettings:
     """Events of a bin; binning `count` only."""
     time_window_us: tuple[int, ...] = setting((), low=0)
     """Start and stop, in microseconds from the first event, of the part that is used; left out, as the set has it."""
+    tau_us: int = setting(0, low=0, high=10**9)
+    """Microseconds in which a cell decays to 1 / e; reduction `surface` only."""
     store: str = setting("", choices=("", *CHOICES["store"]))
     """What `preprocess` stores: frames, or the `events`, of which frames are made at reading; any set will do then."""
 

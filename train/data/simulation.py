@@ -280,6 +280,11 @@ class Simulator:
         self.time_bins, polarities, height, width = sample_shape
         if polarities != 2 or height != width:
             raise MethodError(f"simulated frames are [T,2,S,S]; this shard set has frames {tuple(sample_shape)}")
+        if manifest["settings"]["reduction"] in ("voxel", "est", "surface"):
+            raise MethodError(
+                f"the simulator counts events in time bins; this shard set has reduction "
+                f"{manifest['settings']['reduction']}. Use sum, bilinear, frequency or event, or a method without it."
+            )
         sensor = manifest.get("sensor_size") or (width, height)
         left, top, right, bottom = fit_box((0, 0, *sensor), (width, height), manifest["settings"].get("fit") or FITS[0])
         sensor = (right - left, bottom - top)  # what the frame shows of it

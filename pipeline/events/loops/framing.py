@@ -88,6 +88,55 @@ def scatter_weights(
 
 
 @njit(cache=True, nogil=True)
+def scatter_shares(
+    words: NDArray[np.int64],
+    places: NDArray[np.float64],
+    values: NDArray[np.float64],
+    columns: NDArray[np.uint32],
+    rows: NDArray[np.uint32],
+    sums: NDArray[np.float32],
+) -> int:
+    """Share the value of every event between the steps of `sums` [T, cells] on both sides of its place.
+
+    A place k + s gives the share 1 - s to step k and s to the next; cells are those of `scatter_counts`. Events behind
+    the last step are left out. Returns the events used.
+    """
+    used = 0
+    steps, cells = sums.shape
+    for i in range(words.size):
+        step = int(places[i])
+        cell = np.int64(columns[words[i] >> 12 & 0xFFF]) + np.int64(rows[words[i] & 0xFFF])
+        if step >= steps or cell >= cells:
+            continue
+        share = places[i] - step
+        sums[step, cell] += np.float32(values[i] * (1 - share))
+        if step + 1 < steps:
+            sums[step + 1, cell] += np.float32(values[i] * share)
+        used += 1
+    return used
+
+
+@njit(cache=True, nogil=True)
+def keep_latest(
+    words: NDArray[np.int64],
+    cuts: NDArray[np.int64],
+    columns: NDArray[np.uint32],
+    rows: NDArray[np.uint32],
+    latest: NDArray[np.int64],
+) -> int:
+    """Write the time of the last event of every bin and cell into `latest` [T, cells]; returns the events used."""
+    used = 0
+    cells = latest.shape[1]
+    for step in range(cuts.size - 1):
+        for i in range(cuts[step], cuts[step + 1]):
+            cell = np.int64(columns[words[i] >> 12 & 0xFFF]) + np.int64(rows[words[i] & 0xFFF])
+            if cell < cells:
+                latest[step, cell] = words[i] >> 24
+                used += 1
+    return used
+
+
+@njit(cache=True, nogil=True)
 def count_pixels(x: NDArray[np.int32], y: NDArray[np.int32], p: NDArray[np.uint8], counts: NDArray[np.int32]) -> None:
     """Add 1 to `counts[p, y, x]` for every event; expects coordinates inside."""
     for i in range(x.size):

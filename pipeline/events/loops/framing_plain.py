@@ -64,6 +64,43 @@ def scatter_weights(
     return int(np.count_nonzero(inside))
 
 
+def scatter_shares(
+    words: NDArray[np.int64],
+    places: NDArray[np.float64],
+    values: NDArray[np.float64],
+    columns: NDArray[np.uint32],
+    rows: NDArray[np.uint32],
+    sums: NDArray[np.float32],
+) -> int:
+    """Share the value of every event between the steps of `sums` [T, cells] on both sides of its place."""
+    steps = places.astype(np.int64)
+    cells = columns[words >> 12 & 0xFFF].astype(np.int64) + rows[words & 0xFFF]
+    inside = (steps < len(sums)) & (cells < sums.shape[1])
+    steps, cells, places, values = steps[inside], cells[inside], places[inside], values[inside]
+    later = places - steps
+    both = np.stack([values * (1 - later), values * later], axis=1).astype(np.float32)  # [N,2] in the order of events
+    there = np.stack([steps, steps + 1], axis=1)
+    kept = there < len(sums)
+    np.add.at(sums, (there[kept], np.stack([cells, cells], axis=1)[kept]), both[kept])
+    return int(np.count_nonzero(inside))
+
+
+def keep_latest(
+    words: NDArray[np.int64],
+    cuts: NDArray[np.int64],
+    columns: NDArray[np.uint32],
+    rows: NDArray[np.uint32],
+    latest: NDArray[np.int64],
+) -> int:
+    """Write the time of the last event of every bin and cell into `latest` [T, cells]; returns the events used."""
+    steps = np.repeat(np.arange(cuts.size - 1), np.diff(cuts))
+    words = words[cuts[0] : cuts[-1]]
+    cells = columns[words >> 12 & 0xFFF].astype(np.int64) + rows[words & 0xFFF]
+    inside = cells < latest.shape[1]
+    np.maximum.at(latest, (steps[inside], cells[inside]), words[inside] >> 24)
+    return int(np.count_nonzero(inside))
+
+
 def count_pixels(x: NDArray[Any], y: NDArray[Any], p: NDArray[Any], counts: NDArray[np.int32]) -> None:
     """Add 1 to `counts[p, y, x]` for every event; expects coordinates inside."""
     np.add.at(counts, (p, y, x), np.int32(1))

@@ -155,7 +155,8 @@ CUTS = st.one_of(
     st.builds(lambda us: {"binning": "window", "window_us": us}, st.integers(1, 10**5)),
     st.builds(lambda n: {"binning": "count", "events_per_bin": n}, st.integers(0, 50)),
 )
-KINDS = st.sampled_from([("sum", "uint8"), ("sum", "uint16"), ("event", "uint8"), ("bilinear", "float16")])
+FLOATS = ("bilinear", "voxel", "est", "surface")
+KINDS = st.sampled_from([("sum", "uint8"), ("sum", "uint16"), ("event", "uint8"), *((n, "float16") for n in FLOATS)])
 
 
 @settings(deadline=None, max_examples=150)
@@ -176,7 +177,10 @@ def test_frames_are_those_of_a_conversion(seed, count, duration, frame, cuts, ki
     events = recording(seed, count=count, size=size, duration=duration, start=seed % 3 * 100)
     if seed % 5 == 0:  # many in one cell
         events.x[:], events.y[:] = events.x[0], events.y[0]
-    now = ConversionSettings(dataset="digits", reduction=kind[0], dtype=kind[1], **frame, **cuts)
+    if kind[0] in ("voxel", "est"):
+        frame["time_bins"] = max(frame["time_bins"], 2)
+    tau = {"tau_us": 1 + seed * 37} if kind[0] == "surface" else {}
+    now = ConversionSettings(dataset="digits", reduction=kind[0], dtype=kind[1], **frame, **cuts, **tau)
     of_set, packed = now, pack(events, sensor_size=size, source="a")
     if windowed:
         now = dataclasses.replace(now, time_window_us=(duration // 10, duration // 2 + 1))

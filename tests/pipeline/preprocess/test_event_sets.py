@@ -59,6 +59,8 @@ def test_an_event_set_gives_the_frames_of_a_frame_set(shard_set, stored):
         {"reduction": "bilinear", "extent": "recording"},
         {"reduction": "event"},
         {"reduction": "frequency"},
+        {"reduction": "voxel", "time_bins": 3},
+        {"reduction": "surface", "tau_us": 30_000},
         {"binning": "window", "window_us": 20_000},
         {"binning": "count"},
         {"time_window_us": (50_000, 200_000)},
