@@ -145,11 +145,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
     No example has a deadline: the machine may have other work.
     """
-    import hypothesis
+    from hypothesis import HealthCheck, settings
 
     count = 50 if config.option.markexpr == "not long" else 100
-    hypothesis.settings.register_profile("ours", max_examples=count, deadline=None)
-    hypothesis.settings.load_profile("ours")
+    settings.register_profile("ours", max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("ours")
 
 
 def unexpected_skips(reporter: pytest.TerminalReporter) -> tuple[int, list[str]]:

@@ -81,9 +81,9 @@ def to_frames(
         fit: what becomes of a canvas or crop of another aspect, see `pipeline.base.fitting`.
         reduction: `sum` adds 1 to the cell (y * S // H, x * S // W); `event` sets that cell to 1; `bilinear` equals
             binning at full resolution and resizing with aligned corners and no antialiasing; `frequency` see
-            `pipeline.events.rates`; `voxel` shares each event between the two nearest of T points in time; `est` does so
-            with its time, from 0 to 1, in place of the 1; `surface` is exp(-age / tau) of a cell's last event at the
-            end of a bin, 0 where there is none yet.
+            `pipeline.events.rates`; `voxel` shares each event between the two nearest of T points in time; `est` shares
+            its time, from 0 to 1, in place of the 1; `surface` is exp(-age / tau) of a cell's last event at the end of
+            a bin, 0 where there is none yet.
         dtype: uint8 or uint16 for `sum`, uint8 for `event`, float16 for the others.
         canvas: (W, H) of the sensor, which is stretched to S x S; None takes the recording's own extent, maximum + 1.
         source: file name for messages.
