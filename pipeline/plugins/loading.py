@@ -13,7 +13,8 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from spikebridge.pipeline.base.errors import SettingsError
@@ -51,7 +52,7 @@ def load_plugins() -> dict[str, str]:
     for path in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
         if path not in _loaded:
             _load_file(path)
-    for entry in entry_points(group=GROUP):
+    for entry in _find_entries(tuple(sys.path)):
         if entry.value not in _loaded:
             _loaded[entry.value] = entry.dist.version if entry.dist else "unknown"
             try:
@@ -60,6 +61,12 @@ def load_plugins() -> dict[str, str]:
                 del _loaded[entry.value]
                 raise _unusable(f"entry point {entry.name} ({entry.value})", error) from error
     return {Path(name).name if name.endswith(".py") else name: version for name, version in _loaded.items()}
+
+
+@cache
+def _find_entries(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return the entry points of plugins of what is installed on a path; once, as it opens a file of every package."""
+    return tuple(entry_points(group=GROUP))
 
 
 def _load_file(path: str) -> None:

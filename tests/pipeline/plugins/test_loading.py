@@ -99,18 +99,28 @@ def test_what_is_no_python_file_is_refused(tmp_path, name):
 
 
 def test_an_entry_point_is_found_and_one_that_fails_is_named(tmp_path, monkeypatch):
-    plugin(tmp_path, READER, "of_a_package.py")
-    folder = tmp_path / "of_a_package-1.2.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: of-a-package\nVersion: 1.2\n")
-    (folder / "entry_points.txt").write_text("[spikebridge.plugins]\nciphers = of_a_package\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    def install(place, entry):
+        folder = tmp_path / place / "of_a_package-1.2.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: of-a-package\nVersion: 1.2\n")
+        (folder / "entry_points.txt").write_text(f"[spikebridge.plugins]\n{entry}\n")
+        monkeypatch.syspath_prepend(folder.parent)
+
+    install("good", "ciphers = of_a_package")
+    plugin(tmp_path / "good", READER, "of_a_package.py")
     assert get_reader("ciphers").name == "ciphers"
     assert load_plugins() == {"of_a_package": "1.2"}
-    (folder / "entry_points.txt").write_text("[spikebridge.plugins]\nother = not_there\n")
+    install("bad", "other = not_there")
     with pytest.raises(SettingsError, match=r"entry point other \(not_there\): cannot be used as a plugin"):
         load_plugins()
     sys.modules.pop("of_a_package")
+
+
+def test_installed_packages_are_searched_once(monkeypatch):
+    """A conversion asks for its reader at every recording."""
+    load_plugins()
+    monkeypatch.setattr(plugins, "entry_points", None)
+    assert get_reader("digits").name == "digits"
 
 
 @pytest.mark.long
