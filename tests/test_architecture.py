@@ -29,9 +29,9 @@ PACKAGES = {
         interop     : datasets events formats readers shards
         inspection  : base containers datasets events formats readers shards ui
         cards       : base datasets readers shards
-        preprocess  : base cards checks datasets events formats images readers shards
+        preprocess  : base cards checks datasets events formats images readers shards ui
         prediction  : base datasets formats preprocess readers shards
-        derive      : base cards checks datasets preprocess shards
+        derive      : base cards checks datasets preprocess shards ui
         verbs       : base checks datasets derive inspection preprocess readers shards sharing simulation ui
     """,
     "train": """
@@ -81,7 +81,7 @@ INSTALLED = {
         runs        : mlflow numpy safetensors torch trackio wandb
         networks    : torch
         doctor      : torch
-        export      : torch
+        export      : nir numpy torch
         methods     : torch
         evaluation  : numpy torch
         report      : captum matplotlib numpy sklearn threadpoolctl torch

@@ -28,7 +28,16 @@ from spikebridge.pipeline.events.compact import CompactEvents
 from spikebridge.pipeline.shards import tar
 from spikebridge.pipeline.shards.codec import GZIP, RAW, unpack
 from spikebridge.pipeline.shards.reader import ShardSet
-from spikebridge.pipeline.shards.writer import EVENTS, FRAMES, MAX_METADATA, MEMBERS, chunk_places, npy_header
+from spikebridge.pipeline.shards.writer import (
+    EVENTS,
+    FRAMES,
+    MAX_METADATA,
+    MAX_PREVIEW,
+    MEMBERS,
+    PREVIEW,
+    chunk_places,
+    npy_header,
+)
 
 PART_BYTES = 2**22
 """What is read of a shard at a time."""
@@ -53,11 +62,13 @@ class Layout:
     """`raw` or `gzip`."""
     store: str = FRAMES
     """`frames` or `events`."""
+    preview: bool = False
+    """Whether a picture follows every sample in a tar."""
 
     @classmethod
     def of(cls, shards: ShardSet) -> Layout:
         """Return the layout that a shard set's manifest gives."""
-        return cls(shards.stored_shape, shards.stored_dtype, shards.codec, shards.store)
+        return cls(shards.stored_shape, shards.stored_dtype, shards.codec, shards.store, shards.preview)
 
     def headers(self, sizes: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return what precedes the numbers in a tar, before they are compressed: [n,bytes] by sizes [n] of samples."""
@@ -128,6 +139,8 @@ def walk_tar(file: HashedFile, index: NDArray[Any], layout: Layout, *, name: str
     sizes = np.diff(np.append(starts, file.size))  # [n], the last with the end of the archive
     least = _whole_blocks(lead + index["length"].astype(np.int64)) + tar.BLOCK
     most = least + _whole_blocks(MAX_METADATA) + 2 * tar.RECORD
+    if layout.preview:
+        least, most = least + tar.BLOCK, most + tar.BLOCK + MAX_PREVIEW
     if (starts[:1] != 0).any() or (starts % tar.BLOCK).any() or (sizes < least).any() or (sizes > most).any():
         raise ShardSetError(f"{name}: its samples are not what the index says: they do not follow one another")
     parts = list(_parts(sizes))
@@ -182,25 +195,41 @@ def _check_part(
     stored = rows["length"].astype(np.int64) + lead
     behind = first + 3 + -(-stored // tar.BLOCK)  # [n] the header of the metadata
     length = tar.sizes(blocks[behind])  # [n] of the metadata
-    last = behind + -(-length // tar.BLOCK)  # [n] the last block of a sample
-    taken = (last + 1 - first) * tar.BLOCK
+    last = behind + -(-length // tar.BLOCK)  # [n] the last block of the metadata
 
     def refuse(wrong: NDArray[np.bool_], what: str) -> None:
         if wrong.any():
             raise _differs(name, rows["key"][int(np.argmax(wrong))], what)
 
-    refuse(taken > sizes, "its metadata are longer than their place")
+    refuse((last + 1 + layout.preview - first) * tar.BLOCK > sizes, "its metadata are longer than their place")
     text = rows["label"].astype(np.bytes_)
-    names = [np.char.add(rows["key"], ending) for ending in _ENDINGS[layout.store, layout.codec]]
-    headers = tar.headers(np.concatenate(names), np.concatenate([np.char.str_len(text), stored, length]))
+    heads, members = [first, first + 2, behind], [np.char.str_len(text), stored, length]
+    endings = _ENDINGS[layout.store, layout.codec]
+    ends = [behind - 1, last]
+    if layout.preview:
+        picture = last + 1  # [n] the header of the preview
+        picture_length = tar.sizes(blocks[picture])
+        last = picture + -(-picture_length // tar.BLOCK)  # [n] the last block of a sample
+        refuse((last + 1 - first) * tar.BLOCK > sizes, "its preview is longer than its place")
+        heads, members = [*heads, picture], [*members, picture_length]
+        endings, ends = (*endings, f".{PREVIEW}".encode()), [*ends, last]
+    taken = (last + 1 - first) * tar.BLOCK
+    names = [np.char.add(rows["key"], ending) for ending in endings]
+    headers = tar.headers(np.concatenate(names), np.concatenate(members))
     content = text.astype(f"S{tar.BLOCK}").view(np.uint8).reshape(-1, tar.BLOCK)
-    expected = np.concatenate([headers, content])  # [4n,512]
-    differs = (blocks[np.concatenate([first, first + 2, behind, first + 1])] != expected).any(axis=1)
-    refuse(differs.reshape(4, count).any(axis=0), "another name, class or size")
+    expected = np.concatenate([headers, content])  # [4n,512], or [5n,512]
+    differs = (blocks[np.concatenate([*heads, first + 1])] != expected).any(axis=1)
+    refuse(differs.reshape(-1, count).any(axis=0), "another name, class or size")
     refuse((blocks[first + 3, :lead] != headers_before[:, :lead]).any(axis=1), "another shape or type")
-    ends = np.concatenate([behind - 1, last])
-    padding = _PADDING[np.concatenate([stored, length]) % tar.BLOCK]
-    refuse((blocks[ends] & padding).any(axis=1).reshape(2, count).any(axis=0), "its padding is not empty")
+    padding = _PADDING[np.concatenate(members[1:]) % tar.BLOCK]
+    refuse(
+        (blocks[np.concatenate(ends)] & padding).any(axis=1).reshape(-1, count).any(axis=0), "its padding is not empty"
+    )
+    if layout.preview:
+        begins = (picture + 1) * tar.BLOCK
+        spans = zip(begins.tolist(), (begins + picture_length).tolist(), strict=True)
+        found = np.array([zlib.crc32(part[begin:end]) for begin, end in spans])
+        refuse(found != rows["preview_crc32"], "another checksum of its preview")
     refuse((taken != sizes)[:-1], "something follows it")
 
     def samples() -> Iterator[Stored]:

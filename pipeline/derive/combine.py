@@ -20,7 +20,7 @@ from spikebridge.pipeline.preprocess.reformat import settings_of
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import ConversionSettings
 
-STORED = ("format", "codec", "samples_per_shard", "min_shards")
+STORED = ("format", "codec", "samples_per_shard", "min_shards", "preview")
 """Settings of the storage: those of the first set hold for all."""
 WHICH_RECORDINGS = (
     *("dataset", "seed", "classes", "limit", "splits_sha256", "published", "labels_sha256", "class_map_sha256"),

@@ -119,7 +119,7 @@ def read_source(shards: ShardSet, work: Path, *, progress: Progress) -> Source:
     for split, path in progress(paths, len(paths), f"shards of {shards.path.name}"):
         index = shards.index(path.name)
         check_rows(index, split=split, name=path.name)
-        samples = _note_texts(read_samples(shards, path, index, store=shards.settings.get("store", "")), texts)
+        samples = _note_texts(read_samples(shards, path, index, framed="store" not in shards.settings), texts)
         parts.append(Recordings.of_shard(split, index, read_metadata(samples, index, name=path.name)))
         checksums.append(index["crc32"])
     recordings = Recordings.join(parts)

@@ -40,6 +40,7 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.shards.static_pool import STATIC_FILE, write_static
 from spikebridge.pipeline.shards.writer import EXTENSION, FRAMES, Sample, write_shard
+from spikebridge.pipeline.ui.paint import preview_png
 
 OF_SET = " (of set "
 """Before the beginning of the ID of the set that a note was made for."""
@@ -139,6 +140,7 @@ def _write_shard(plan: Plan, joined: Joined, name: str, rows: Sequence[int], out
         group_bytes=columns.groups.itemsize if (columns.groups != b"").any() else 0,
         codec=plan.settings.codec,
         store=plan.settings.store or FRAMES,
+        preview=preview_png if plan.settings.preview else None,
     )
     result.files += written.files
     result.save(out / manifests.WORK_FOLDER, made)

@@ -34,6 +34,7 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.shards.static_pool import ROLES, STATIC_FILE
 from spikebridge.pipeline.shards.writer import EVENTS, EXTENSION, FRAMES, Sample, index_path, write_shard
+from spikebridge.pipeline.ui.paint import preview_png
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Reformat:
 
     source: ShardSet
     settings: ConversionSettings
-    """Those of the source but for format, codec and store."""
+    """Those of the source but for format, codec, store and preview."""
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -57,13 +58,14 @@ def reformat(
     format_: str | None = None,
     codec: str | None = None,
     store: str | None = None,
+    preview: bool | None = None,
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> ConversionResult:
     """Write a shard set again in another container or codec, or stored events as the set's frames.
 
     `out` is missing, empty, or holds the same set, finished or not; `overwrite` replaces another shard set there.
-    Without `format_`, `codec` or `store`, the source's is kept.
+    Without `format_`, `codec`, `store` or `preview`, the source's is kept; only tars keep previews.
 
     Raises:
         SettingsError: `out` is the source, or holds something else; or the source has no events to store.
@@ -78,7 +80,10 @@ def reformat(
             f"{source}: stores frames, and events cannot be made of those. Preprocess the raw data with --store events."
         )
     stored = settings.store if store != FRAMES else ""
-    settings = replace(settings, format=format_ or settings.format, codec=codec or settings.codec, store=stored)
+    container = format_ or settings.format
+    if preview is None:
+        preview = settings.preview and container == "webdataset"
+    settings = replace(settings, format=container, codec=codec or settings.codec, store=stored, preview=preview)
     work = Reformat(shards, settings)
     if done := find_existing(work, out, overwrite=overwrite):
         return done
@@ -128,44 +133,45 @@ def _reformat_shard(work: Reformat, split: str, path: Path, out: Path) -> list[F
     check_rows(index, split=split, name=path.name)
     written = write_shard(
         out / (path.stem + EXTENSION[settings.format]),
-        read_samples(shards, path, index, store=settings.store),
+        read_samples(shards, path, index, framed=settings.preview or not settings.store),
         shape=shards.sample_shape,
         dtype=shards.dtype,
         key_bytes=index.dtype["key"].itemsize,
         group_bytes=index.dtype["group"].itemsize if "group" in (index.dtype.names or ()) else 0,
         codec=settings.codec,
         store=settings.store or FRAMES,
+        preview=preview_png if settings.preview else None,
     )
     result.files += written.files
     result.save(out / manifests.WORK_FOLDER, conversion)
     return result.files
 
 
-def read_samples(shards: ShardSet, path: Path, index: NDArray[Any], *, store: str) -> Iterator[Sample]:
+def read_samples(shards: ShardSet, path: Path, index: NDArray[Any], *, framed: bool) -> Iterator[Sample]:
     """Yield the samples of a shard, which is known to be whole when the last one has been taken.
 
-    With `store` empty, frames are made of stored events.
+    With `framed`, frames are made of stored events.
     """
     layout, expected = Layout.of(shards), shards.files[path.name]["sha256"]
     if path.suffix == EXTENSION["webdataset"]:
         with HashedFile(path) as file:
-            yield from _as_samples(shards, walk_tar(file, index, layout, name=path.name), index, store)
+            yield from _as_samples(shards, walk_tar(file, index, layout, name=path.name), index, framed=framed)
             if file.sha256() != expected:
                 raise damaged(path)
     else:
         if sha256_file(path) != expected:
             raise damaged(path)
-        yield from _as_samples(shards, walk_hdf5(path, index, layout), index, store)
+        yield from _as_samples(shards, walk_hdf5(path, index, layout), index, framed=framed)
 
 
-def _as_samples(shards: ShardSet, walk: Iterable[Any], index: NDArray[Any], store: str) -> Iterator[Sample]:
+def _as_samples(shards: ShardSet, walk: Iterable[Any], index: NDArray[Any], *, framed: bool) -> Iterator[Sample]:
     for row, group, stored in zip(index, index_groups(index), walk, strict=True):
         key, frames, events = row["key"].decode(), np.empty(0, shards.dtype), None
         if shards.store == FRAMES:
             frames = np.frombuffer(stored.numbers, shards.dtype).reshape(shards.sample_shape)
         else:
             events = np.frombuffer(bytes(stored.numbers), np.uint8)
-            if not store:
+            if framed:
                 frames = np.empty(shards.sample_shape, shards.dtype)
                 shards.framing.frames_into(frames, events, source=key)
         yield Sample(key, int(row["label"]), frames, stored.metadata.decode(), group.decode(), events)

@@ -38,6 +38,7 @@ from spikebridge.pipeline.shards.manifest import WORK_FOLDER
 from spikebridge.pipeline.shards.settings import DTYPES, ConversionSettings
 from spikebridge.pipeline.shards.static_parts import write_part
 from spikebridge.pipeline.shards.writer import EXTENSION, FRAMES, Sample, write_shard
+from spikebridge.pipeline.ui.paint import preview_png
 
 TOTALS = ("events", "dropped_events", "saturated_cells", "saturated_samples")
 """Sums over samples that every set has."""
@@ -348,6 +349,7 @@ def _convert_events(job: Job, shard: EventShard, result: TaskResult, crashing: f
         group_bytes=job.group_bytes,
         codec=settings.codec,
         store=settings.store or FRAMES,
+        preview=preview_png if settings.preview else None,
     )
     result.files += written.files
 

@@ -407,6 +407,11 @@ class ShardSet:
         return Framing(settings, settings, (crop[0], crop[1], crop[2], crop[3]) if crop else None, stored["span_us"])
 
     @property
+    def preview(self) -> bool:
+        """Return whether a picture stands beside every sample."""
+        return bool(self.manifest["settings"].get("preview"))
+
+    @property
     def stored_shape(self) -> tuple[int, ...]:
         """Return the shape of what is stored of every sample; (-1,) where their numbers differ."""
         return (-1,) if self.store == EVENTS else tuple(self.manifest["sample"]["shape"])
@@ -509,7 +514,7 @@ class ShardSet:
         shards = self.event_shards(name)
         parts = [self.index(shard.name) for shard in shards]
         shard_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        index = np.concatenate(parts) if parts else np.empty(0, index_dtype(1, store=self.store))
+        index = np.concatenate(parts) if parts else np.empty(0, index_dtype(1, store=self.store, preview=self.preview))
         expected = self.manifest["splits"][name]["samples"]
         if len(index) != expected:
             raise ShardSetError(
@@ -550,7 +555,7 @@ class ShardSet:
         """
         path = index_path(self.path / name)
         self.wait_for_file(path.name)
-        index = read_index(path, store=self.store, compare=partial(self._compare, path))
+        index = read_index(path, store=self.store, preview=self.preview, compare=partial(self._compare, path))
         shard_bytes = np.uint64(self.files[name]["bytes"])
         inside = (index["offset"] <= shard_bytes) & (index["length"] <= shard_bytes - index["offset"])
         sizes = self._fitting(index)
@@ -612,12 +617,15 @@ def _dtype_for(stored: ConversionSettings, now: ConversionSettings, asked: Mappi
     return DTYPES.get(new["reduction"], (stored.dtype,))[-1]
 
 
-def read_index(path: Path, *, store: str = FRAMES, compare: Callable[[str], None] | None = None) -> NDArray[Any]:
+def read_index(
+    path: Path, *, store: str = FRAMES, preview: bool = False, compare: Callable[[str], None] | None = None
+) -> NDArray[Any]:
     """Read the index of a shard; objects are refused, and never more memory is taken than the file has bytes.
 
     Args:
         path: of the index.
         store: what the shard holds, `frames` or `events`.
+        preview: whether it holds pictures, too.
         compare: refuses bytes by their SHA-256 before anything is read from them.
 
     Raises:
@@ -636,7 +644,7 @@ def read_index(path: Path, *, store: str = FRAMES, compare: Callable[[str], None
         raise ShardSetError(f"{path}: cannot be read ({error}). Convert or copy the set again.") from error
     rows = len(data) - file.tell()
     widths = [dtype[name].itemsize if name in (dtype.names or ()) else 0 for name in ("key", "group")]
-    known = dtype == index_dtype(*widths, store=store)
+    known = dtype == index_dtype(*widths, store=store, preview=preview)
     if not known or len(shape) != 1 or shape[0] < 0 or shape[0] * dtype.itemsize != rows:
         raise ShardSetError(f"{path}: not the index of a shard. Convert or copy the set again.")
     return np.frombuffer(data, dtype, count=shape[0], offset=file.tell())

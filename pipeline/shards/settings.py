@@ -55,6 +55,7 @@ RARE = (
     "pauses_us",
     "store",
     "tau_us",
+    "preview",
 )
 """Settings that no hash and no manifest holds where they are not given."""
 FRAMING = (
@@ -171,6 +172,9 @@ class ConversionSettings:
     store: str = setting("", choices=("", *CHOICES["store"]))
     """What is stored of a recording: empty its frames, or its `events`, of which frames are made at reading."""
 
+    preview: bool = False
+    """Put a picture of every recording into the tars, `KEY.preview.png`, for the viewers of catalogues."""
+
     dtype_open: bool = field(default=False, compare=False, repr=False)
     """Set where no dtype is given: a conversion chooses it, see `pipeline.preprocess.survey`. In no hash."""
 
@@ -211,6 +215,8 @@ class ConversionSettings:
             problems.append(f"sensor: found {list(self.sensor)}, expected width and height in pixels")
         if self.sensor and self.mixed_sensors == "scale":
             problems.append("mixed_sensors: with sensor given there is one; leave one of the two out")
+        if self.preview and self.format != "webdataset":
+            problems.append(f"preview: goes with format webdataset only; format is {self.format}")
         if self.dtype not in DTYPES[self.reduction]:
             problems.append(
                 f"dtype: {self.dtype} does not go with reduction {self.reduction}, whose frames are stored as "

@@ -13,7 +13,7 @@ import hashlib
 import io
 import tempfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -37,7 +37,11 @@ MEMBERS = {
     for store in (FRAMES, EVENTS)
     for codec, ending in ((RAW, ""), (GZIP, ".gz"))
 }
-"""Members of a sample in a tar, in their order, by what is stored and the codec."""
+"""Members of a sample in a tar, in their order, by what is stored and the codec; a preview may follow."""
+PREVIEW = "preview.png"
+"""Member with a picture of the sample, for catalogues; readers leave it alone."""
+MAX_PREVIEW = 2**23
+"""Largest picture that is read, in bytes; those that are written have some thousands."""
 OF_EVENTS = [("size", "<u8"), ("events", "<u8"), ("duration_us", "<u8")]
 """Columns of the index of stored events: bytes before they are compressed, events, and time from the first to the last.
 """
@@ -70,14 +74,16 @@ class WrittenShard:
     """Shard and index as a manifest lists them, see `pipeline.base.files.file_entry`."""
 
 
-def index_dtype(key_bytes: int, group_bytes: int = 0, *, store: str = FRAMES) -> np.dtype[Any]:
+def index_dtype(key_bytes: int, group_bytes: int = 0, *, store: str = FRAMES, preview: bool = False) -> np.dtype[Any]:
     """Return the type of an index row: offset and length of the stored bytes; crc32 of the raw numbers; label; key.
 
     What is stored are the numbers alone, or with the codec gzip the gzip file (tar) or zlib stream (HDF5). Of events,
-    the columns `OF_EVENTS` stand behind the label. The group follows where a set has groups (`group_bytes` above 0).
+    the columns `OF_EVENTS` stand behind the label; then, with previews, the crc32 of the picture. The group follows
+    where a set has groups (`group_bytes` above 0).
     """
     numbers = [("offset", "<u8"), ("length", "<u8"), ("crc32", "<u4"), ("label", "<i4")]
     numbers += OF_EVENTS if store == EVENTS else []
+    numbers += [("preview_crc32", "<u4")] if preview else []
     group = [("group", f"S{group_bytes}")] if group_bytes else []
     return np.dtype([*numbers, ("key", f"S{max(1, key_bytes)}"), *group])
 
@@ -99,17 +105,19 @@ def write_shard(
     group_bytes: int = 0,
     codec: str = RAW,
     store: str = FRAMES,
+    preview: Callable[[NDArray[Any]], bytes] | None = None,
 ) -> WrittenShard:
     """Write one shard and its index, each whole or not at all, the index last; holds one sample at a time.
 
     The index gets the ending `.idx.npy`. The frames of every sample are of `shape` (T,P,H,W) and of `dtype`,
     little-endian; with `store` events, these are stored and no frames. `key_bytes` is the longest key of the whole set,
-    `group_bytes` its longest group, so that all indexes have one type.
+    `group_bytes` its longest group, so that all indexes have one type. `preview` makes the picture of a sample of its
+    frames, for a tar.
 
     Raises:
         LayoutError: a key is too long for a tar.
     """
-    contents = (Content.of(sample, store, codec) for sample in samples)
+    contents = (Content.of(sample, store, codec, preview) for sample in samples)
     fixed = (shape, dtype) if store == FRAMES else None
     sha256 = None
     with replacing(path) as partial:
@@ -117,7 +125,7 @@ def write_shard(
             rows, sha256 = _write_tar(partial, contents, fixed, MEMBERS[store, codec])
         else:
             rows = _write_hdf5(partial, contents, fixed, codec)
-    row_type = index_dtype(key_bytes, group_bytes, store=store)
+    row_type = index_dtype(key_bytes, group_bytes, store=store, preview=preview is not None)
     columns = len(row_type.names or ())
     index = np.array([row[:columns] for row in rows], dtype=row_type)
     file = io.BytesIO()
@@ -135,7 +143,8 @@ def index_path(shard: Path) -> Path:
 Fixed = tuple[tuple[int, ...], np.dtype[Any]]
 """Shape and type of all samples of frames; of events, each has its own number of bytes."""
 Row = tuple[Any, ...]
-"""Row of an index: offset, length, crc32, label, those of `OF_EVENTS` if events are stored, key, group."""
+"""Row of an index: offset, length, crc32, label, those of `OF_EVENTS` if events are stored, crc32 of a preview if there
+is one, key, group."""
 
 
 @dataclass(frozen=True)
@@ -148,20 +157,27 @@ class Content:
     codec: str
     facts: tuple[int, ...]
     """Those of `OF_EVENTS`."""
+    preview: bytes | None = None
+    """A PNG file."""
 
     @classmethod
-    def of(cls, sample: Sample, store: str, codec: str) -> Content:
+    def of(
+        cls, sample: Sample, store: str, codec: str, preview: Callable[[NDArray[Any]], bytes] | None = None
+    ) -> Content:
         """Return what is to be stored of a sample."""
+        picture = preview(sample.frames) if preview else None
         if store == FRAMES:
-            return cls(sample, sample.frames.tobytes(), codec, ())
+            return cls(sample, sample.frames.tobytes(), codec, (), picture)
         assert sample.events is not None
         events = CompactEvents.parse(sample.events)
-        return cls(sample, sample.events.tobytes(), codec, (sample.events.size, len(events), events.duration_us))
+        facts = (sample.events.size, len(events), events.duration_us)
+        return cls(sample, sample.events.tobytes(), codec, facts, picture)
 
     def row(self, offset: int, length: int) -> Row:
         """Return the row of the index."""
         sample = self.sample
         about = (zlib.crc32(self.numbers), sample.label, *self.facts)
+        about += () if self.preview is None else (zlib.crc32(self.preview),)
         return (offset, length, *about, sample.key.encode(), sample.group.encode())
 
 
@@ -176,8 +192,10 @@ def _write_tar(
             before = npy_header(*(fixed or ((len(numbers),), np.dtype("u1"))))
             stored = gzip(before + numbers) if content.codec == GZIP else before + numbers
             blocks = []
-            parts = (str(sample.label).encode(), stored, sample.metadata.encode())
-            for member, part in zip(members, parts, strict=True):
+            parts = [(members[0], str(sample.label).encode()), (members[1], stored)]
+            parts += [(members[2], sample.metadata.encode())]
+            parts += [] if content.preview is None else [(PREVIEW, content.preview)]
+            for member, part in parts:
                 head = tar.header(f"{sample.key}.{member}".encode(), len(part))
                 blocks += [head, part, tar.padding(len(part))]
             start = position + sum(map(len, blocks[:4]))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.ui.style import HEAT, OFF, ON
 
+PREVIEW_PIXELS = 112
 CAPTION_PIXELS = 22
 """Height of the caption below an image."""
 
@@ -30,6 +31,13 @@ def event_pixels(frames: NDArray[Any]) -> NDArray[np.uint8]:
     for channel, ink in enumerate(inks):
         papers *= 1 - depth[:, channel, ..., None] * (1 - _rgb(ink))
     return np.rint(255 * papers).astype(np.uint8)
+
+
+def preview_png(frames: NDArray[Any]) -> bytes:
+    """Return a PNG file of frames [T,P,H,W] in one picture, cells enlarged to squares up to 112 pixels or more."""
+    pixels = event_pixels(np.asarray(frames, np.float64).sum(0, keepdims=True))[0]  # [H,W,3]
+    times = max(1, -(-PREVIEW_PIXELS // max(pixels.shape[:2])))
+    return png(pixels.repeat(times, axis=0).repeat(times, axis=1))
 
 
 def heat_pixels(frames: NDArray[Any], heat: NDArray[Any]) -> NDArray[np.uint8]:

@@ -180,7 +180,8 @@ def repeat_options(context: click.Context, *, but: Sequence[str]) -> list[str | 
         if option.name in but or source is not click.core.ParameterSource.COMMANDLINE:
             continue
         value = context.params[str(option.name)]
-        words += [max(option.opts, key=len)] if value is True else [max(option.opts, key=len), str(value)]
+        name = max(option.secondary_opts if value is False else option.opts, key=len)
+        words += [name] if isinstance(value, bool) else [name, str(value)]
     return words
 
 

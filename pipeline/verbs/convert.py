@@ -18,6 +18,7 @@ from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path
 @click.option(
     "--store", type=click.Choice(("frames", *CHOICES["store"])), help="Frames, or events  [default: as it is]"
 )
+@click.option("--preview/--no-preview", default=None, help="KEY.preview.png in tars  [default: as it is]")
 @overwrite_option
 @json_option
 def convert(
@@ -26,6 +27,7 @@ def convert(
     format_: str | None,
     codec: str | None,
     store: str | None,
+    preview: bool | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -43,7 +45,14 @@ def convert(
     from spikebridge.pipeline.preprocess.reformat import reformat
 
     outcome = reformat(
-        shards_path, out, format_=format_, codec=codec, store=store, overwrite=overwrite, progress=progress_bar
+        shards_path,
+        out,
+        format_=format_,
+        codec=codec,
+        store=store,
+        preview=preview,
+        overwrite=overwrite,
+        progress=progress_bar,
     )
     manifest = outcome.manifest
     settings = manifest["settings"]

@@ -82,6 +82,7 @@ MOST_NOTES = 12
     type=click.Choice(("frames", *CHOICES["store"])),
     help="Store frames, or the events, of which frames are made at reading  [default: frames]",
 )
+@click.option("--preview/--no-preview", default=None, help="A picture of every recording in the tars, for catalogues.")
 @click.option("--samples-per-shard", type=int, help="Samples in a full shard.")
 @click.option("--min-shards", type=int, help="Shards of a split, at least  [default: 8 where each holds 250 samples]")
 @click.option("--workers", type=click.IntRange(1), help="Processes  [default: one per processor]")

@@ -97,6 +97,8 @@ class ShardSettings:
     """Microseconds in which a cell decays to 1 / e; reduction `surface` only."""
     store: str = setting("", choices=("", *CHOICES["store"]))
     """What `preprocess` stores: frames, or the `events`, of which frames are made at reading; any set will do then."""
+    preview: bool = False
+    """Whether `preprocess` puts a picture of every recording into the tars; any set will do all the same."""
 
     def __post_init__(self) -> None:
         _refuse(field_problems(type(self), asdict(self)))

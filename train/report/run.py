@@ -188,7 +188,10 @@ def reproduce(record: RunRecord, shards: ShardSet | None) -> str:
     result = record.result
     recipe = result.get("recipe", {}).get("shards", {})
     options = {**recipe, **({"seed": shards.settings["seed"]} if shards else {})}
-    flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items())
+    flags = " ".join(
+        f"--{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
+        for name, value in options.items()
+    )
     events, static = ("RAW/events", "RAW/static") if result.get("simulated") else ("EVENTS", "STATIC")
     commands = ["spikebridge simulate digits --out RAW"] if result.get("simulated") else []
     commands += [

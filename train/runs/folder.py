@@ -61,7 +61,7 @@ from spikebridge.train.runs.sums import require_file, require_seal, seal, sha256
 log = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
-CONTAINER_SETTINGS = ("format", "codec", "samples_per_shard", "min_shards", "store")
+CONTAINER_SETTINGS = ("format", "codec", "samples_per_shard", "min_shards", "store", "preview")
 """Settings of a shard set that change its files but neither samples nor their order."""
 RESTORE = "Put the file back from a copy, or train the run again with --overwrite."
 MetricsLine = dict[str, float | bool | list[float | None] | dict[str, float | None] | None]
@@ -483,7 +483,8 @@ def require_shards(shards: ShardSet, expected: ShardSettings, *, expect: str | N
     other = [
         f"  - {name}: {framed.settings.get(name)} there, {value} in the recipe"
         for name, value in settings.items()
-        if name != "store" and framed.settings.get(name) != (list(value) if isinstance(value, tuple) else value)
+        if name not in ("store", "preview")
+        and framed.settings.get(name) != (list(value) if isinstance(value, tuple) else value)
     ]
     if other:
         raise ShardMismatchError(
@@ -500,5 +501,8 @@ def _options(settings: Mapping[str, Any]) -> list[str]:
     for name, value in settings.items():
         window = name == "time_window_us"
         option = "--time-window" if window else f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+            continue
         words += [option, ":".join(map(str, value)) if window else str(value)]
     return words
