@@ -8,7 +8,7 @@ from typing import Any
 
 USE = {
     "nir": """A graph from one frame (P,H,W) to logits (K,). Explicit Euler with a time step of {dt:g} s gives what was
-trained: a neuron's potential starts at 0, and it fires above its threshold.
+trained: a neuron's potential starts at 0, and it fires above its threshold. Test vectors stand beside it.
 
     import nir
     graph = nir.read("{file}")    # graph.metadata["spikebridge"]: the description, as JSON

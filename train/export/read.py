@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
@@ -33,12 +33,23 @@ class ExportedNetwork(nn.Module):
 
     record_firing_rates = False  # set while scoring; an exported function reports no rates
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], *, frames: Sequence[int] = ()) -> None:
         super().__init__()
-        self.function = function
+        self.function, self.frames = function, tuple(frames)
+        """The only [T,P,H,W] that it takes, as float32; empty for any."""
 
     def forward(self, static: None, event: Tensor) -> TransferOutput:
-        """Compute event logits; there is no static stream."""
+        """Compute event logits; there is no static stream.
+
+        Raises:
+            ExportError: frames of another type or shape than it takes.
+        """
+        if self.frames and (event.dtype != torch.float32 or (len(event), *event.shape[2:]) != self.frames):
+            T, *others = self.frames
+            raise ExportError(
+                f"found {event.dtype} frames {list(event.shape)}; this program takes torch.float32 frames "
+                f"[{T},B,{','.join(map(str, others))}], whatever B. Bin the recordings so, or export another run"
+            )
         return TransferOutput(None, self.function(event), None)
 
 
@@ -171,7 +182,10 @@ def _open_program(path: Path, device: torch.device, trust: bool) -> Opened:
 
             numbered = torch.empty(0, device=device).device  # cuda:0 for cuda: the program compares devices
             program = move_to_device_pass(program, numbered)
-        return ExportedNetwork(program.module().__call__), described  # a bound method: programs refuse eval()
+        network = described["network"]
+        frames = (network["time_steps"], network["in_channels"], *network["input_size"])
+        call = program.module().__call__  # a bound method: programs refuse eval()
+        return ExportedNetwork(call, frames=frames), described
     except ExportError:
         raise
     except Exception as error:  # torch raises several kinds, by content

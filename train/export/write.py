@@ -56,6 +56,8 @@ class Exported:
 
     file: Path
     card: Path
+    vectors: Path | None
+    """Frames and answers to check another reader of NIR by; see `train.export.vectors`."""
     notes: tuple[str, ...]
     """What became of parts of the network for which the format has no word, a sentence each."""
     description: dict[str, Any]
@@ -72,6 +74,8 @@ def export(
     overwrite: bool = False,
 ) -> Exported:
     """Write the network of a finished run, and a model card beside it: its name and `.md`, in a folder README.md.
+
+    Beside NIR stand test vectors, `NAME.vectors.nir`.
 
     Args:
         run_dir: a finished run, trained or imported.
@@ -94,19 +98,22 @@ def export(
         raise ExportError(f"weights {weights!r}: expected best or last")
     out = out / f"model.{ENDINGS[format]}" if as_folder else out
     card = out.with_name("README.md" if as_folder else f"{out.name}.md")
-    if not overwrite and (there := [path for path in (out, card) if path.exists()]):
+    vectors = out.with_name(f"{out.stem}.vectors.nir") if format == "nir" else None
+    if not overwrite and (there := [path for path in (out, card, vectors) if path and path.exists()]):
         raise ExportError(f"{there[0]} exists; choose another name, or pass --overwrite")
     if format == "torch" and out.suffix != ".pt2":
         raise ExportError(f"{out}: torch opens programs in files named .pt2 alone; choose {out.with_suffix('.pt2')}")
     network, _ = load_network(run.best if weights == "best" else run.last, device=torch.device("cpu"))
     described = describe(network, result, weights=weights)
     try:
-        content, notes = WRITERS[format](network, described)
+        content, notes, beside = WRITERS[format](network, described)
     except ModelError as error:
         raise ExportError(f"{run.path}: {error}") from error
+    if vectors:
+        write_atomic(vectors, beside)
     write_atomic(out, content)
     write_atomic(card, model_card(described, out.name, format=format, notes=notes, licence=licence).encode())
-    return Exported(out, card, notes, described)
+    return Exported(out, card, vectors, notes, described)
 
 
 def describe(network: TransferNetwork, result: RunResult, *, weights: str) -> dict[str, Any]:
@@ -130,9 +137,14 @@ def describe(network: TransferNetwork, result: RunResult, *, weights: str) -> di
     }
 
 
-def _nir(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
+Written = tuple[bytes, tuple[str, ...], bytes]
+"""Content of the file, notes, and what stands beside it."""
+
+
+def _nir(network: TransferNetwork, described: dict[str, Any]) -> Written:
     try:
         from spikebridge.models.to_nir import TIME_STEP, nir_file, to_nir
+        from spikebridge.train.export.vectors import encode_vectors
     except ImportError as error:
         raise ExportError(
             f"NIR needs the package nir, which is not installed ({error}); {install_command('export')}"
@@ -142,11 +154,12 @@ def _nir(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes, tu
     # Beside the description, what a reader without JSON wants first.
     plain = {"dt": TIME_STEP, "time_steps": network.settings.time_steps}
     text = json.dumps({**described, SEAL: BLANK})
-    return seal_file(nir_file(graph, {DESCRIPTION: text, **plain})), notes
+    vectors = encode_vectors(graph, time_step=TIME_STEP, time_steps=network.settings.time_steps)
+    return seal_file(nir_file(graph, {DESCRIPTION: text, **plain})), notes, vectors
 
 
 class EventPath(nn.Module):
-    """A network as a function of event frames alone."""
+    """A network as a function of event frames alone, of which a program refuses any type but float32."""
 
     def __init__(self, network: TransferNetwork) -> None:
         super().__init__()
@@ -154,11 +167,12 @@ class EventPath(nn.Module):
 
     def forward(self, events: Tensor) -> Tensor:
         """Compute logits [T,B,K] of event frames [T,B,P,H,W]."""
-        logits: Tensor = self.network(None, events).event_logits
+        # Tracing puts a check of the type before a conversion, and keeps none of a check that is written here.
+        logits: Tensor = self.network(None, events.to(torch.float32)).event_logits
         return logits
 
 
-def _program(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
+def _program(network: TransferNetwork, described: dict[str, Any]) -> Written:
     settings = network.settings
     frames = torch.zeros(settings.time_steps, TRACED_BATCH, settings.in_channels, *settings.input_size)
     batch = {1: torch.export.Dim("batch", min=1)}
@@ -167,7 +181,12 @@ def _program(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes
     for node in program.graph.nodes:  # where this machine keeps its source files is nobody's business
         for trace in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
             node.meta.pop(trace, None)
-    notes = ("plain torch operations, unrolled over the time steps; any batch size",)
+    channels, sides = settings.in_channels, ",".join(map(str, settings.input_size))
+    notes = (
+        "plain torch operations, unrolled over the time steps",
+        f"takes float32 frames [{settings.time_steps},B,{channels},{sides}] and any batch size B; another type, number "
+        "of time steps or size is an error",
+    )
     described |= {"notes": notes, "torch": str(torch.__version__)}
     text = json.dumps(described)
     sums: dict[str, str] = {}
@@ -175,7 +194,7 @@ def _program(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes
         file = io.BytesIO()
         torch.export.save(program, file, extra_files={f"{DESCRIPTION}.json": text, **sums})
         sums = {SUM: hash_members(file)}
-    return file.getvalue(), notes
+    return file.getvalue(), notes, b""
 
 
 def hash_members(file: str | Path | IO[bytes]) -> str:
@@ -189,18 +208,18 @@ def hash_members(file: str | Path | IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _safetensors(network: TransferNetwork, described: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
+def _safetensors(network: TransferNetwork, described: dict[str, Any]) -> Written:
     notes = ("all parameters and buffers, those of the static stream included; the network is built from `network`",)
     described |= {"notes": notes}
     text = {"format": "pt", DESCRIPTION: json.dumps(described), SEAL: BLANK}
     content = encode_network(network, epoch=described["epoch"], shard_set=described["shard_set"], **text)
-    return seal_file(content), notes
+    return seal_file(content), notes, b""
 
 
-WRITERS: dict[str, Callable[[TransferNetwork, dict[str, Any]], tuple[bytes, tuple[str, ...]]]] = {
+WRITERS: dict[str, Callable[[TransferNetwork, dict[str, Any]], Written]] = {
     "nir": _nir,
     "torch": _program,
     "safetensors": _safetensors,
 }
-"""Content of the file, and notes, by format; each completes the description."""
+"""What is written, by format; each completes the description."""
 FORMATS = tuple(WRITERS)

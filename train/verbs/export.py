@@ -21,7 +21,8 @@ def export(run_path: Path, form: str, out: str, weights: str, licence: str, over
     """Write a trained network for other tools.
 
     Writes its event path in evaluation mode. nir: the interchange format of the spiking field (snnTorch, SpikingJelly
-    and others read it). torch: a torch.export program, frames [T,B,P,H,W] to logits [T,B,K]. safetensors: weights. Each
+    and others read it), with test vectors beside it, NAME.vectors.nir. torch: a torch.export program, float32 frames
+    [T,B,P,H,W] of the run's T to logits [T,B,K], any batch size. safetensors: weights. Each
     names the training data and how its input is made. Refuses by name what a format cannot express, and prints what
     was folded or left out.
 
@@ -41,6 +42,8 @@ def export(run_path: Path, form: str, out: str, weights: str, licence: str, over
         f"{exported.file}: {form}, {exported.file.stat().st_size / 1e6:,.1f} MB",
         *(f"  {note}" for note in exported.notes),
     ]
+    if exported.vectors:
+        lines += [f"{exported.vectors}: frames, and the answer of every neuron, to check another reader by"]
     lines += [f"{exported.card}: its model card, the README.md of a hub repository"]
     step: list[str | Path] = [
         "evaluate",
@@ -52,6 +55,7 @@ def export(run_path: Path, form: str, out: str, weights: str, licence: str, over
     values = {
         "file": str(exported.file),
         "card": str(exported.card),
+        "vectors": str(exported.vectors) if exported.vectors else None,
         "format": form,
         "description": exported.description,
     }

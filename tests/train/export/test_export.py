@@ -82,6 +82,38 @@ def test_no_file_names_a_path_of_this_machine(exports):
         assert not [name for name in archive.namelist() if b"site-packages" in archive.read(name)]
 
 
+def test_a_program_says_what_it_takes_and_refuses_the_rest(exports):
+    exported = exports["torch"]
+    assert "float32 frames [4,B,2,16,16] and any batch size" in " ".join(exported.card.read_text().split())
+    program, (opened, _, _) = (
+        torch.export.load(exported.file).module(),
+        open_export(exported.file, device=CPU, trust=True),
+    )
+    frames = torch.zeros(4, 2, 2, 16, 16)
+    for wrong, words in ((frames.byte(), "dtype mismatch! Expected: Float"), (frames[:3], r"size\(\)\[0\] == 4")):
+        with pytest.raises((RuntimeError, AssertionError), match=words):
+            program(wrong)
+        with pytest.raises(ExportError, match=r"takes torch.float32 frames \[4,B,2,16,16\]"):
+            opened(None, wrong)
+
+
+def test_vectors_of_nir_are_the_answers_of_the_network(run, exports):
+    nir = pytest.importorskip("nir")
+    exported = exports["nir"]
+    data, graph = nir.read_data(exported.vectors).nodes, nir.read(exported.file)
+    firing = {name for name, node in graph.nodes.items() if isinstance(node, nir.LIF | nir.IF)}
+    assert data.keys() == {"input", "output", *firing}
+    values = {name: next(iter(node.observables.values())).data for name, node in data.items()}
+    assert {name for name, value in values.items() if value.dtype == bool} == firing
+    assert any(0 < values[name].mean() < 1 for name in firing)
+    frames = torch.from_numpy(values["input"]).float().unflatten(2, (2, 16, 16)).transpose(0, 1)  # [T,n,P,H,W]
+    network, _ = load_network(RunFolder(run).best, device=CPU)
+    with torch.no_grad():
+        logits = network(None, frames).event_logits.transpose(0, 1).double()
+    torch.testing.assert_close(torch.from_numpy(values["output"]), logits, atol=1e-4, rtol=1e-4)
+    assert next(iter(data["output"].observables.values())).dt == exported.description["time_step_seconds"]
+
+
 def test_a_program_takes_any_batch(run, exports):
     program = torch.export.load(exports["torch"].file).module()
     network, _ = load_network(RunFolder(run).best, device=CPU)
@@ -142,7 +174,8 @@ def test_a_folder_is_what_a_hub_takes(run, exports, tmp_path, format):
     clone = tmp_path / "clone"
     (clone / ".git").mkdir(parents=True)
     made = export(run, clone, format=format)
-    assert sorted(path.name for path in clone.iterdir()) == sorted([".git", "README.md", made.file.name])
+    beside = ["model.vectors.nir"] if format == "nir" else []
+    assert sorted(path.name for path in clone.iterdir()) == sorted([".git", "README.md", made.file.name, *beside])
     assert made.file.read_bytes() == exports[format].file.read_bytes()
     assert made.file.name in made.card.read_text()
     fresh = export(run, f"{tmp_path}/fresh/", format=format)
