@@ -98,6 +98,7 @@ ALLOWED = {
         "models",
         "pipeline.base",
         "pipeline.ui",
+        "pipeline.events",
         "pipeline.shards",
         "pipeline.sharing",
         "pipeline.prediction",

@@ -5,6 +5,8 @@ Axes: T time bins, P polarity, H and W pixels of a frame.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
@@ -20,6 +22,9 @@ from spikebridge.pipeline.events.framing import RecordingFrames, cell_tables, to
 from spikebridge.pipeline.events.packing import CheckedEvents
 from spikebridge.pipeline.events.parts import parts_of
 from spikebridge.pipeline.shards.settings import ConversionSettings
+
+Change = Callable[[CheckedEvents, tuple[int, int]], CheckedEvents | None]
+"""Changes the events of a recording on a sensor of (W, H) pixels; None where none is left."""
 
 
 def frame_events(
@@ -83,28 +88,41 @@ class Framing:
         """Return the type of frames, little-endian."""
         return np.dtype(self.settings.dtype).newbyteorder("<")
 
-    def frames_into(self, out: NDArray[Any], data: NDArray[np.uint8], *, source: str) -> None:
+    def frames_into(
+        self, out: NDArray[Any], data: NDArray[np.uint8], *, source: str, change: Change | None = None
+    ) -> None:
         """Make frames [T,P,H,W] of the stored bytes of a recording.
 
         Args:
             out: of `shape` and `dtype`.
             data: stored bytes.
             source: name for messages.
+            change: changes the events first; where too few are left for frames, they stay as they were.
 
         Raises:
             ValueError: these are not the bytes of a recording.
             RecordingError: it cannot be framed with these settings.
         """
+        if change is not None:
+            with suppress(RecordingError):
+                if (frames := self._frames(data, source, change)) is not None:
+                    out[:] = frames
+                    return
         if not self.count_into(out, data):
             out[:] = self._frames(data, source)
 
-    def _frames(self, data: NDArray[np.uint8], source: str) -> NDArray[Any]:
-        """Make frames in the way of a conversion, which says what is wrong with a recording."""
+    def _frames(self, data: NDArray[np.uint8], source: str, change: Change | None = None) -> NDArray[Any] | None:
+        """Make frames in the way of a conversion, which says what is wrong with a recording; None without events."""
         compact = CompactEvents.parse(data)
         events: CheckedEvents = compact.packed
         if self.settings.time_window_us != self.stored.time_window_us:
             events = self._within(events, source)
         sensor_size = compact.sensor_size
+        if change is not None:
+            changed = change(events, sensor_size if self.settings.extent == "canvas" else events.extent)
+            if changed is None:
+                return None
+            events = changed
         return frame_events(
             events, self.settings, sensor_size=sensor_size, crop=self.crop, span_us=self.span_us, source=source
         ).frames

@@ -32,7 +32,7 @@ from spikebridge.pipeline.events.compact import CompactEvents
 from spikebridge.pipeline.events.packing import LONGEST_US
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.codec import GZIP, MAX_RATIO, RAW, unpack_into
-from spikebridge.pipeline.shards.framing import Framing
+from spikebridge.pipeline.shards.framing import Change, Framing
 from spikebridge.pipeline.shards.metadata import parse_metadata, read_metadata
 from spikebridge.pipeline.shards.open_files import MOST_OPEN, OpenFiles
 from spikebridge.pipeline.shards.settings import DTYPES, FRAMING, ConversionSettings
@@ -124,8 +124,14 @@ class Split:
         """Return the group (subject, source video, session) of every sample; empty for a group of its own."""
         return tuple(group.decode("ascii", "backslashreplace") for group in self._groups.tolist())
 
-    def read(self, positions: Sequence[int] | NDArray[np.integer]) -> NDArray[Any]:
+    def read(
+        self, positions: Sequence[int] | NDArray[np.integer], *, changes: Sequence[Change] | None = None
+    ) -> NDArray[Any]:
         """Read samples by position, each straight into its row and checked there; make frames of stored events.
+
+        Args:
+            positions: of the samples.
+            changes: for each of them what is done to its events before; for sets that store events.
 
         Returns:
             [len(positions),T,P,H,W] in the stored type.
@@ -137,7 +143,7 @@ class Split:
         out = np.empty((len(rows), *self.shape), self.dtype)
         if self.framing is not None:
             for i, data in self._stored(rows):
-                self._frame_into(out[i], data, rows[i])
+                self._frame_into(out[i], data, rows[i], changes[i] if changes else None)
             return out
         row = out.nbytes // max(1, len(rows))
         memory = out.reshape(-1).view(np.uint8).data
@@ -195,12 +201,12 @@ class Split:
                         raise self._damaged(rows[i], "checksum differs")
                     yield i
 
-    def _frame_into(self, out: NDArray[Any], data: NDArray[np.uint8], position: int) -> None:
+    def _frame_into(self, out: NDArray[Any], data: NDArray[np.uint8], position: int, change: Change | None) -> None:
         """Make frames of stored events."""
         assert self.framing is not None
         try:
-            if not self.framing.count_into(out, data):
-                self.framing.frames_into(out, data, source=self._name(position))
+            if change is not None or not self.framing.count_into(out, data):
+                self.framing.frames_into(out, data, source=self._name(position), change=change)
         except ValueError as error:
             raise self._damaged(position, str(error)) from error
         except RecordingError as error:

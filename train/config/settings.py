@@ -38,6 +38,10 @@ AUGMENTATIONS = (
     "none", "crop", "crop_flip_rotate", "flip", "rotate", "scale", "drop_area", "drop_events", "drop_time",
     "time_shift", "time_stretch", "polarity_flip",
 )  # fmt: skip
+EVENT_AUGMENTATIONS = (
+    "none", "drop_events", "drop_time", "drop_area", "time_shift", "time_stretch", "jitter", "polarity_flip", "shift",
+    "flip", "rotate", "scale", "noise", "hot_pixels",
+)  # fmt: skip
 MIXINGS = ("cutmix", "eventmix")
 MIXING_METHODS = ("event_only", "pretrain", "simulate", "simulate_only", "simulate_pretrain")
 """Methods whose loss takes recordings of two classes each: those without a static image beside the recording."""
@@ -216,6 +220,9 @@ class TrainSettings:
     """What is done to event frames in training, one name or several joined with `+`, e.g. `crop+drop_area`; applied
     from left to right. Static images are left alone. `cutmix` and `eventmix`, of which one may be among them, mix
     recordings of a batch and their labels; methods with a static stream refuse them."""
+    event_augmentation: str = setting("none", choices=EVENT_AUGMENTATIONS, joined=JOIN)
+    """What is done to the events in training before frames are made of them, as with `augmentation`, e.g.
+    `drop_events+rotate`; for shard sets that store events."""
     events_per_class: int = setting(0, low=0)
     """Labelled training recordings per class, seeded and nested; 0 takes all."""
     events_share: float = setting(1.0, above=0.0, high=1.0)

@@ -7,6 +7,7 @@ n samples. Stored frames are [n,T,P,H,W]; a batch is a [T,B,P,H,W] view of sampl
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ import torch
 from torch import Tensor
 
 from spikebridge.pipeline.base.errors import shorten
+from spikebridge.pipeline.events.packing import CheckedEvents
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.static_pool import StaticImages
 from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data import draws as random
 from spikebridge.train.data import order
+from spikebridge.train.data.event_augmentation import augment_events, words_of
 from spikebridge.train.data.frames import Frames, StoredRows, as_tensor, time_first, to_device
 from spikebridge.train.data.mixing import AugmentationPlan
 from spikebridge.train.errors import MethodError, ShardMismatchError
@@ -101,6 +104,10 @@ def static_stream(batch: Batch, probability: float) -> Tensor:
     return torch.where(replaced[None, :, None, None, None], batch.events, still)
 
 
+def _augment_events(names: str, word: int, events: CheckedEvents, sensor: tuple[int, int]) -> CheckedEvents | None:
+    return augment_events(names, events, sensor=sensor, word=word)
+
+
 class TrainingBatches:
     """Makes batches of the training recordings; a pure function of (shard set, settings, epoch, draw positions).
 
@@ -133,6 +140,8 @@ class TrainingBatches:
         if not len(positions):
             raise MethodError(f"{shards.path}: the training split is empty; preprocess more recordings")
         pool = shards.static_pool() if needs_static else None
+        if settings.event_augmentation != "none":
+            residence = self._stays_on_disk(shards, residence)
         self.frames = Frames(
             split,
             positions,
@@ -162,6 +171,29 @@ class TrainingBatches:
         """Static images uint8 [n,C,H,W]: a tensor, or an HDF5 data set that is read batch by batch."""
         if pool is not None:
             self._open_pool(shards, pool)
+
+    def _stays_on_disk(self, shards: ShardSet, residence: str) -> str:
+        """Return the residence of events that every draw frames anew."""
+        name = "event_augmentation"
+        if shards.store != "events":
+            raise ShardMismatchError(
+                f"{shards.path}: stores frames, and {name} needs the events. Preprocess with --store events, or use "
+                "`augmentation`."
+            )
+        if residence not in ("auto", "disk"):
+            raise MethodError(
+                f"{name}: frames are made anew for every draw; expected residence disk, found {residence}"
+            )
+        return "disk"
+
+    def _frames_of(self, epoch: Tensor, draws: Tensor) -> Tensor:
+        """Return the frames [B,T,P,H,W] of draws as stored, of augmented events where the settings say so."""
+        names = self._settings.event_augmentation
+        if names == "none":
+            return self.frames.take(self._sequence[draws])
+        words = words_of(self._settings.seed, epoch, draws)
+        changes = [partial(_augment_events, names, word) for word in words]
+        return self.frames.take(self._sequence[draws], changes)
 
     def _lookup(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.array(values, dtype=np.int64)).to(self._lookup_device)
@@ -267,7 +299,7 @@ class TrainingBatches:
             batch_size = self._settings.batch_size
             partners = random.mixing_partners(len(self), batch_size, seed=seed, epoch=numbers, draws=draws)
         frames, shares = self._augmentation.apply(
-            lambda positions: to_device(self.frames.take(self._sequence[positions]), device),
+            lambda positions: to_device(self._frames_of(epoch, positions), device),
             seed=seed,
             epoch=numbers,
             draws=draws,

@@ -5,12 +5,13 @@ Axes: n samples, T time, B batch, P polarity, H height, W width. Stored frames a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from spikebridge.pipeline.shards.framing import Change
 from spikebridge.pipeline.shards.reader import Split
 from spikebridge.train.data import order
 
@@ -89,16 +90,17 @@ class Frames:
     def __len__(self) -> int:
         return len(self._positions)
 
-    def take(self, indices: Tensor) -> Tensor:
+    def take(self, indices: Tensor, changes: Sequence[Change] | None = None) -> Tensor:
         """Return frames [B,T,P,H,W] as stored, where they are kept.
 
         Args:
             indices: int64 [B], within the recordings of these frames; the host waits for them unless they lie where the
                 frames do.
+            changes: for each of them what is done to its events before they are binned; residence `disk` only.
         """
         if self._resident is not None:
             return self._resident.take(indices.to(self._resident.device))
-        return as_tensor(self._split.read(self._positions[indices.cpu().numpy()]))
+        return as_tensor(self._split.read(self._positions[indices.cpu().numpy()], changes=changes))
 
     def batches(self, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all recordings in order, unaugmented: events float32 [T,B,P,H,W] and labels int64 [B]."""
