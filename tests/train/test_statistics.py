@@ -3,13 +3,14 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from spikebridge.train.statistics import difference, student_quantile, student_share, worth_of_one
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 10, 29, 100, 999])
 def test_student_is_that_of_scipy(freedom):
+    from scipy import stats  # takes a second to import, and half of the processes run other tests
+
     for t in (0.0, 0.1, 1.0, 2.5, 12.0):
         assert student_share(t, freedom) == pytest.approx(1 - 2 * stats.t.sf(t, freedom), abs=1e-12)
     for share in (0.0, 0.5, 0.9, 0.95, 0.999):
@@ -26,6 +27,8 @@ def test_student_refuses_what_has_no_quantile():
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=12))
 def test_intervals_are_those_of_the_paired_t_test(pairs):
+    from scipy import stats
+
     ours, theirs = dict(enumerate(a for a, _ in pairs)), dict(enumerate(b for _, b in pairs))
     paired = difference(ours, theirs)
     gains = [a - b for a, b in pairs]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, write_digits_raw, write_nmnist_raw
 from conversions import SMALL, contents, run
+from deadly import environment, sleeper
 from forked import Forked, run_forked
 
 from spikebridge.pipeline.base.errors import LayoutError, PipelineError, SettingsError
@@ -122,20 +123,20 @@ def test_a_folder_of_something_else_is_never_touched(digits_raw, tmp_path):
         run(digits_raw, tmp_path / "thesis" / "chapter1.tex")
 
 
-def test_killed_and_resumed_gives_the_same_bytes(tmp_path):
-    raw = write_digits_raw(tmp_path / "raw", train=60, test=20)
-    run(raw, tmp_path / "whole", replace(SMALL, samples_per_shard=1))
-    command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
-    command += ["--static", str(raw), "--out", str(tmp_path / "set"), "--time-bins", "4", "--size", "12"]
-    command += ["--samples-per-shard", "1", "--workers", "1"]
+def test_killed_and_resumed_gives_the_same_bytes(digits_raw, tmp_path):
+    """Killed over a recording, twice; `test_faults_writer` kills at any moment."""
+    run(digits_raw, tmp_path / "whole", replace(SMALL, samples_per_shard=1))
+    command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(digits_raw)]
+    command += ["--static", str(digits_raw), "--out", str(tmp_path / "set"), "--time-bins", "4", "--size", "12"]
+    command += ["--samples-per-shard", "1", "--dtype", "uint8", "--workers", "1"]
     for shards in (3, 9):
-        process = Forked(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 300
-        while len(list(tmp_path.glob("set/events-*.idx.npy"))) < shards and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        slow = ShardSet(tmp_path / "whole").split("train").keys[shards].rpartition("-")[2] + ".bin"
+        env = environment(tmp_path / f"start{shards}", slow=slow)
+        process = Forked(command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        assert sleeper(tmp_path / f"start{shards}") == process.pid
         process.send_signal(signal.SIGKILL)
         process.wait()
+        assert len(list(tmp_path.glob("set/events-*.idx.npy"))) >= shards
         assert not (tmp_path / "set" / "manifest.json").exists()
     done = run_forked(command, capture_output=True)
     assert done.returncode == 0, done.stderr
@@ -143,7 +144,7 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path):
 
 
 def test_interrupt_keeps_finished_shards_and_says_so(tmp_path):
-    raw = write_digits_raw(tmp_path / "raw", train=150, test=20)
+    raw = write_digits_raw(tmp_path / "raw", train=60, test=10)
     command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
     command += ["--static", str(raw), "--out", str(tmp_path / "set"), "--samples-per-shard", "1", "--workers", "2"]
     process = Forked(command, stderr=subprocess.PIPE, start_new_session=True)
