@@ -23,6 +23,7 @@ default_role = "literal"  # docstrings write `name` for code
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autodoc_typehints_format = "short"
+autodoc_use_type_comments = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Source", "notes_style"), ("Differs", "notes_style")]

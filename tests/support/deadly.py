@@ -1,4 +1,7 @@
-"""Recordings that kill or hold up whichever process reads them, by a module that every Python loads at its start."""
+"""Recordings that kill or hold up whichever process reads them, by a module that every Python loads at its start.
+
+It also keeps numba from compiling there, which costs each process a second.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 
 CODE = """
 import os, pathlib, signal, time
+os.environ["NUMBA_DISABLE_JIT"] = "1"
 whole = pathlib.Path.read_bytes
 def read_bytes(self):
     if self.name == os.environ.get("DEADLY"):
@@ -23,7 +27,10 @@ pathlib.Path.read_bytes = read_bytes
 
 
 def environment(folder: Path, *, deadly: str = "", slow: str = "") -> dict[str, str]:
-    """The environment of processes that die of the file `deadly`, and of which the first falls asleep over `slow`."""
+    """The environment of processes that die of the file `deadly`, and of which the first falls asleep over `slow`.
+
+    For tests that do not ask about compiled loops.
+    """
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(CODE)
     chosen = {"PYTHONPATH": str(folder), "DEADLY": deadly, "SLOW": slow, "READER": str(folder / "reader")}

@@ -144,7 +144,7 @@ def test_killed_and_resumed_gives_the_same_bytes(digits_raw, tmp_path):
 
 
 def test_interrupt_keeps_finished_shards_and_says_so(tmp_path):
-    raw = write_digits_raw(tmp_path / "raw", train=60, test=10)
+    raw = write_digits_raw(tmp_path / "raw", train=40, test=10)
     command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
     command += ["--static", str(raw), "--out", str(tmp_path / "set"), "--samples-per-shard", "1", "--workers", "2"]
     process = Forked(command, stderr=subprocess.PIPE, start_new_session=True)
@@ -163,7 +163,7 @@ def test_interrupt_keeps_finished_shards_and_says_so(tmp_path):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, workers):
-    raw = write_digits_raw(tmp_path / "raw", train=40, test=20)
+    raw = write_digits_raw(tmp_path / "raw", train=20, test=10)
     command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(raw)]
     command += ["--static", str(raw), "--out", str(tmp_path / "set"), "--workers"]
     done = run_forked([*command, workers], largest_file=300 * 1024, capture_output=True)  # a shard is larger
