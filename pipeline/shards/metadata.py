@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -22,6 +22,8 @@ class Metadata(TypedDict):
     """What readers take of it."""
 
     duration_us: Count
+    static: NotRequired[str | None]
+    """Key of the static image that the recording shows."""
 
 
 def read_metadata(path: Path, file: int, *, end: int, row: int, source: str) -> bytes:

@@ -33,7 +33,7 @@ from spikebridge.pipeline.events.packing import LONGEST_US
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.codec import GZIP, MAX_RATIO, RAW, unpack_into
 from spikebridge.pipeline.shards.framing import Change, Framing
-from spikebridge.pipeline.shards.metadata import parse_metadata, read_metadata
+from spikebridge.pipeline.shards.metadata import Metadata, parse_metadata, read_metadata
 from spikebridge.pipeline.shards.open_files import MOST_OPEN, OpenFiles
 from spikebridge.pipeline.shards.settings import DTYPES, FRAMING, ConversionSettings
 from spikebridge.pipeline.shards.static_pool import STATIC_FILE, StaticImages, read_static
@@ -246,17 +246,27 @@ class Split:
         Raises:
             ShardSetError: a shard is missing or cut, or metadata is damaged.
         """
+        return np.array([metadata["duration_us"] for metadata in self._metadata(positions)], np.int64)
+
+    def static_keys(self, positions: Sequence[int] | NDArray[np.integer]) -> list[str]:
+        """Read the keys of the static images that some recordings show, empty where one shows none.
+
+        Raises:
+            ShardSetError: as `durations_us`.
+        """
+        return [metadata.get("static") or "" for metadata in self._metadata(positions)]
+
+    def _metadata(self, positions: Sequence[int] | NDArray[np.integer]) -> Iterator[Metadata]:
+        """Read the metadata of some samples."""
         rows = np.asarray(positions, dtype=np.int64)
         first = np.searchsorted(self.shard_of, np.arange(len(self.shards)))  # samples lie shard by shard
-        found = []
         for row in rows.tolist():
             path = self.shards[self.shard_of[row]]
             end = int(self._places[0][row]) + int(self._places[1][row])
             source = f"{path}, metadata of sample {row}"
             with self._reading(path) as file:
                 text = read_metadata(path, file, end=end, row=row - int(first[self.shard_of[row]]), source=source)
-            found.append(parse_metadata(text, source=source)["duration_us"])
-        return np.array(found, np.int64)
+            yield parse_metadata(text, source=source)
 
     @contextmanager
     def _reading(self, path: Path) -> Iterator[int]:

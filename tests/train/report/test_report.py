@@ -16,6 +16,7 @@ from browser import browse, chromium
 from click.testing import CliRunner
 from PIL import Image
 from run_folders import change_result
+from scipy.stats import spearmanr
 
 from spikebridge.cli import main
 from spikebridge.pipeline.events.arrays import Events
@@ -36,8 +37,9 @@ from spikebridge.train.report.plots.epochs import mean_curve
 from spikebridge.train.report.records import Predictions, load_run
 from spikebridge.train.report.run import changed, duration, wilson
 from spikebridge.train.report.sections import gradcam as report_gradcam
+from spikebridge.train.report.sections import samples as report_samples
 from spikebridge.train.report.sections.domains import embed, neighbours
-from spikebridge.train.report.sections.gradcam import explain_classes
+from spikebridge.train.report.sections.gradcam import explain_classes, similarity
 from spikebridge.train.report.sections.samples import most_confidently_right, most_confidently_wrong, typical_right
 from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.trainer.run import train
@@ -389,6 +391,23 @@ def test_gradcam_is_what_its_definition_says(shards, runs):
     wanted = wanted / wanted.amax((1, 2, 3), keepdim=True).clamp(min=1e-30)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert found.max() == 1
+
+
+def test_gradcam_is_shown_where_random_weights_give_other_maps(shards, runs, monkeypatch):
+    rng = np.random.default_rng(0)
+    maps = rng.random((3, 2, 4, 4)).astype(np.float32)
+    assert similarity(maps, np.exp(maps)) == pytest.approx(1)  # ranks alone
+    assert similarity(maps, 1 - maps) == pytest.approx(-1)
+    assert abs(similarity(maps, rng.random(maps.shape))) < 0.5
+    assert similarity(maps, np.zeros_like(maps)) is None
+    tied = np.stack([rng.integers(0, 5, (1, 2, 4, 4)), rng.integers(0, 3, (1, 2, 4, 4))]).astype(np.float32)
+    assert similarity(*tied) == pytest.approx(spearmanr(tied[0].ravel(), tied[1].ravel()).statistic)
+    record, frames = load_run(runs["kt", 0]), shards.split("test").read([0, 1])
+    for alike, words in ((0.1, "rank correlation 0.10"), (0.9, "not shown: its maps have"), (None, "no maps here")):
+        monkeypatch.setattr(report_gradcam, "similarity", lambda *_, alike=alike: alike)
+        found, why = report_samples._explain(record, frames, np.array([0, 1]))
+        assert words in why
+        assert (found is not None) == (alike == 0.1)
 
 
 def test_the_plane_is_the_same_every_time():

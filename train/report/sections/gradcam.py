@@ -2,11 +2,13 @@
 
 Axes: m samples, T time steps, B batch, P polarity, C channels, H, W pixels, K classes.
 
-Source: Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", ICCV 2017.
+Source: Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", ICCV 2017;
+the check by a network of random weights: Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018.
 """
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
 
 import numpy as np
@@ -19,6 +21,8 @@ from spikebridge.models import TransferNetwork
 from spikebridge.train.evaluation.energy import counting
 
 BATCH = 16
+MOST_ALIKE = 0.5
+"""Rank correlation, of either sign, up to which maps differ from those of random weights; a limit of ours."""
 
 
 def available() -> bool:
@@ -55,6 +59,27 @@ def explain_classes(
         sized = sized.unflatten(0, events.shape[:2])[:, :, 0]  # [B,T,H,W]
         maps.append(sized / sized.amax((1, 2, 3), keepdim=True).clamp(min=1e-30))
     return torch.cat(maps).numpy() if maps else np.zeros((0, *np.array(frames.shape)[[1, 3, 4]]), np.float32)
+
+
+def similarity(maps: NDArray[np.float32], random: NDArray[np.float32]) -> float | None:
+    """Return Spearman's rank correlation of maps [m,T,H,W] and those of a network of random weights, mean over samples.
+
+    Samples for which one of the two says nothing (is the same everywhere) are left out; None where none is left.
+    """
+    found = list[float]()
+    for one, other in zip(maps, random, strict=True):
+        first, second = _ranks(one), _ranks(other)
+        if scale := math.sqrt(float(first @ first) * float(second @ second)):
+            found.append(float(first @ second) / scale)
+    return sum(found) / len(found) if found else None
+
+
+def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the rank of every value, flat, the mean rank taken off; equal values share the mean of theirs."""
+    _, inverse, counts = np.unique(values.reshape(-1), return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks: NDArray[np.float64] = (ends - (counts + values.size) / 2)[inverse]
+    return ranks
 
 
 class _MeanScores(nn.Module):
