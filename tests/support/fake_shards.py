@@ -30,7 +30,8 @@ class FakeSplit:
     def durations_us(self, positions):
         return np.full(len(positions), 200_000)
 
-    def read(self, positions):
+    def read(self, positions, *, changes=None):
+        assert changes is None, "it stores frames"
         self.reads += 1
         return self.frames[np.asarray(positions, dtype=np.int64)]
 
