@@ -32,12 +32,15 @@ def shards(tmp_path_factory):
     return FakeShardSet(tmp_path_factory.mktemp("shards"))
 
 
-@pytest.fixture(scope="module", params=["scnn", pytest.param("nmnist_snn", marks=pytest.mark.long)])
-def run(request, shards, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    recipe = tiny_recipe(model=request.param, width={"scnn": 0.3, "nmnist_snn": 0.05}[request.param], epochs=2)
+def trained(model, shards, folder):
+    recipe = tiny_recipe(model=model, width={"scnn": 0.3, "nmnist_snn": 0.05}[model], epochs=2)
     train(shards, recipe, folder, device="cpu")
     return folder
+
+
+@pytest.fixture(scope="module", params=["scnn", pytest.param("nmnist_snn", marks=pytest.mark.long)])
+def run(request, shards, tmp_path_factory):
+    return trained(request.param, shards, tmp_path_factory.mktemp("runs") / "run")
 
 
 @pytest.fixture(scope="module")
@@ -53,24 +56,27 @@ def exports(run, tmp_path_factory):
     return Made()
 
 
-SCORED = [
-    pytest.param(model, format, marks=pytest.mark.long if (model, format) == ("nmnist_snn", "torch") else ())
-    for model in ("scnn", "nmnist_snn")
-    for format in FORMATS
-]
-"""Tracing a program takes seconds: one network of that each day."""
-
-
-@pytest.mark.parametrize(("run", "format"), SCORED, indirect=["run"])
-def test_it_scores_as_its_run_does(run, exports, shards, format):
+def scores_as(run, file, shards, format):
     for split in ("test", "validation"):
-        found = evaluate(exports[format].file, shards, split=split, device="cpu", trust=True)
+        found = evaluate(file, shards, split=split, device="cpu", trust=True)
         expected = evaluate(run, shards, split=split, device="cpu")
         assert found.pop("recorded") == expected["accuracy"]
         assert found.pop("format") == format
         assert found.pop("loss") == pytest.approx(expected.pop("loss"), abs=1e-5)
         assert expected.pop("backend") in BACKENDS  # an exported file brings its own code
         assert found == expected
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_it_scores_as_its_run_does(run, exports, shards, format):
+    scores_as(run, exports[format].file, shards, format)
+
+
+def test_a_network_that_votes_scores_as_its_run_does(shards, tmp_path):
+    """Each day without a program, whose tracing takes seconds."""
+    run = trained("nmnist_snn", shards, tmp_path / "run")
+    for format in ("nir", "safetensors"):
+        scores_as(run, export(run, tmp_path / NAMES[format], format=format).file, shards, format)
 
 
 @pytest.mark.parametrize("format", FORMATS)
