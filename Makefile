@@ -19,6 +19,7 @@ SEEDS      ?= 0,1,2
 GPU_PYTHON ?= $(PYTHON)
 SPIKINGJELLY ?=
 READERS    ?=
+SIZES      ?= 2000,10000,40000
 GRID       ?= $(DATASET)
 ABLATE     ?=
 
@@ -43,7 +44,7 @@ SHARDS  = $(OUT)/shards/$(DATASET)-$(shell $(CLI) preprocess --dataset $(DATASET
 RUNHASH = $(shell $(CLI) train --recipe $(RECIPE) $(TRAIN) --settings-hash)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup raw preprocess verify train evaluate compare ablate leak report bench bench-pipeline bench-train bench-gpu check-gpu fuzz chaos docs lint test pytest test-long clean distclean
+.PHONY: help setup raw preprocess verify train evaluate compare ablate leak report bench bench-pipeline bench-train bench-scale bench-gpu check-gpu fuzz chaos docs lint test pytest test-long clean distclean
 
 help: ## list the targets and variables
 	@echo "Usage: make TARGET [VARIABLE=value ...]"
@@ -114,6 +115,9 @@ bench-pipeline: $(READY) ## speed of the pipeline beside tonic, webdataset, SPIK
 
 bench-train: $(READY) ## speed and memory of training on the CPU beside SPIKINGJELLY=python; writes docs/results/
 	@$(VENV)/bin/python tests/bench/bench_train.py --json docs/results/bench-train-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY))
+
+bench-scale: $(READY) ## CPU and memory as a set grows, over SIZES recordings; writes docs/results/
+	@$(VENV)/bin/python tests/bench/bench_scale.py --sizes $(SIZES) --json docs/results/bench-scale-$(TODAY).json
 
 bench-gpu: ## speed and memory of training on a CUDA machine; GPU_PYTHON=python whose torch has CUDA
 	@$(GPU_PYTHON) tests/bench/bench_gpu.py --json docs/results/bench-gpu-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY))

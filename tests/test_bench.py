@@ -46,6 +46,16 @@ def test_small_benchmark_runs(script, rows, tmp_path):
     assert all(len(row["our_seconds"]) == len(row["their_seconds"]) == 1 for row in timed)
 
 
+@pytest.mark.long
+def test_the_benchmark_of_scale_runs(tmp_path):
+    command = [sys.executable, ROOT / "tests" / "bench" / "bench_scale.py", "--sizes", "2000,2200,2400"]
+    subprocess.run([*command, "--json", tmp_path / "scale.json", "--folder", tmp_path], check=True)
+    stages = json.loads((tmp_path / "scale.json").read_text())["sizes"]["2400"]
+    assert list(stages) == ["plan", "convert", "repeat", "first batch", "train", "report", "inspect"]
+    assert all(took["cpu_s"] > 0 and took["peak_mb"] > 10 for took in stages.values())
+    assert len((tmp_path / "scale.md").read_text().splitlines()) == 17
+
+
 def test_the_gpu_benchmark_says_that_there_is_no_gpu():
     command = [sys.executable, ROOT / "tests" / "bench" / "bench_gpu.py"]
     done = run_forked(command, capture_output=True)

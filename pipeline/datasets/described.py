@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from spikebridge.pipeline.base.errors import LayoutError, shorten
-from spikebridge.pipeline.datasets.layout import find_child, list_entries, list_folders
+from spikebridge.pipeline.datasets.layout import list_entries, list_folders, unpacked
 from spikebridge.pipeline.datasets.pairs import UNUSED, Listing, PairReader, Recording, StaticImage
 from spikebridge.pipeline.images.decode import EXTENSIONS
 
@@ -104,7 +104,7 @@ class DescribedReader(PairReader):
             for folder in list_folders(parent):
                 if (name := folded.get(folder.name.casefold())) is None:
                     continue
-                for path, stem in _list_pictures(find_child(parent, folder.name) or folder):
+                for path, stem in _list_pictures(unpacked(folder)):
                     below = f"{subset}/{name}" if subset else name
                     key = f"{subset}-{stem}" if subset else stem
                     group = self.group_of(stem, name) if self.exact else ""

@@ -46,19 +46,27 @@ def list_folders(folder: Path) -> list[Path]:
 
 
 def find_child(folder: Path, *names: str) -> Path | None:
-    """Return the folder `folder/name/name/...` whatever the case of its letters, or None.
+    """Return the folder `folder/name/name/...` whatever the case of its letters, unpacked (`unpacked`), or None.
 
-    Where a folder holds nothing but one of its own name, which is what unpacking into a new folder leaves, the inner
-    one is meant. A name of the right case comes before another.
+    A name of the right case comes before another. Lists `folder`: of a folder that was listed take `unpacked`.
     """
     for name in names:
         folded = name.casefold()
         matches = [path for path in list_folders(folder) if path.name.casefold() == folded]
         if not matches:
             return None
-        folder = next((path for path in matches if path.name == name), matches[0])
-        while len(inside := list_entries(folder)) == 1 and inside[0].name.casefold() == folded and inside[0].is_dir():
-            folder = inside[0]
+        folder = unpacked(next((path for path in matches if path.name == name), matches[0]))
+    return folder
+
+
+def unpacked(folder: Path) -> Path:
+    """Return the folder that is meant: one of its own name, where it holds nothing else.
+
+    That is what unpacking into a new folder leaves.
+    """
+    folded = folder.name.casefold()
+    while len(inside := list_entries(folder)) == 1 and inside[0].name.casefold() == folded and inside[0].is_dir():
+        folder = inside[0]
     return folder
 
 

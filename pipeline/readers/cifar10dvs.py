@@ -23,6 +23,7 @@ from spikebridge.pipeline.datasets.layout import (
     list_folders,
     number_files,
     refuse_equal_stems,
+    unpacked,
 )
 from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
 from spikebridge.pipeline.datasets.splits import split_by_first_share
@@ -147,7 +148,7 @@ class CIFAR10DVS(PairReader):
 
 def _find_folders(root: Path) -> dict[str, Path]:
     """Return the folders below a root that hold recordings, by their names."""
-    inner = {outer.name: find_child(root, outer.name) or outer for outer in list_folders(root)}
+    inner = {outer.name: unpacked(outer) for outer in list_folders(root)}
     return {
         name.lower() if name.lower() in cifar.CLASSES else name: folder
         for name, folder in inner.items()

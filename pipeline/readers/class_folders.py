@@ -13,7 +13,7 @@ from pathlib import Path
 
 from spikebridge.pipeline.base.errors import LayoutError
 from spikebridge.pipeline.datasets.described import DescribedReader, Labelled, apply_lists, read_list
-from spikebridge.pipeline.datasets.layout import find_child, list_entries, list_folders
+from spikebridge.pipeline.datasets.layout import find_child, list_entries, list_folders, unpacked
 from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, Recording, register
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import recording as recording_files
@@ -162,7 +162,7 @@ class Caltech256DVS(DescribedReader):
 
     def list_recordings(self, root: Path, notes: list[str]) -> Iterator[Labelled]:
         for folder in list_folders(root):
-            for path in list_entries(find_child(root, folder.name) or folder):
+            for path in list_entries(unpacked(folder)):
                 if recording_files.is_recording(path):
                     stem = recording_files.stem(path)
                     yield Recording(f"{folder.name}/{stem}", path, 0, None, stem, stem), folder.name

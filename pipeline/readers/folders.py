@@ -17,12 +17,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError, shorten
 from spikebridge.pipeline.base.foreign_json import Range, read_json
-from spikebridge.pipeline.datasets.layout import (
-    find_child,
-    is_litter,
-    list_folders,
-    refuse_equal_stems,
-)
+from spikebridge.pipeline.datasets.layout import is_litter, list_folders, refuse_equal_stems, unpacked
 from spikebridge.pipeline.datasets.pairs import (
     DatasetCard,
     Listing,
@@ -359,11 +354,11 @@ def _list_classes(root: Path) -> Iterator[tuple[str | None, str, str, Path]]:
     if subsets and len(subsets) == len(folders) and any(list_folders(folder) for folder in subsets):
         for outer in subsets:
             for folder in list_folders(outer):
-                inner = find_child(outer, folder.name) or folder
+                inner = unpacked(folder)
                 yield SUBSETS[outer.name.casefold()], f"{outer.name}/{folder.name}", folder.name, inner
         return
     for folder in folders:
-        yield None, folder.name, folder.name, find_child(root, folder.name) or folder
+        yield None, folder.name, folder.name, unpacked(folder)
 
 
 def _tested_subsets(entries: list[Entry], notes: list[str]) -> list[Entry]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from spikebridge.pipeline.datasets.described import DescribedReader, Labelled, apply_lists, read_list
-from spikebridge.pipeline.datasets.layout import find_child, list_entries, list_folders
+from spikebridge.pipeline.datasets.layout import list_entries, list_folders, unpacked
 from spikebridge.pipeline.datasets.pairs import DatasetCard, Recording, register
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats.tables import mat_events
@@ -42,7 +42,7 @@ class VideoReader(DescribedReader):
     def list_recordings(self, root: Path, notes: list[str]) -> Iterator[Labelled]:
         notes.append("rows of the files count from the bottom: y is turned over")
         for folder in list_folders(root):
-            for path in list_entries(find_child(root, folder.name) or folder):
+            for path in list_entries(unpacked(folder)):
                 if path.suffix.lower() == ".mat":
                     group = self.group_of(path.stem, folder.name)
                     name = f"{folder.name}/{path.stem}"
