@@ -1,6 +1,7 @@
 """Training from stored events: the batches of stored frames, with any settings of the frames, in every verb."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -120,7 +121,8 @@ def test_a_data_set_for_other_loops(events, frames):
     assert np.array_equal(one[3][0], other[3][0])
     fewer = ShardDataset(events.path, "train", frames={"time_bins": 2, "size": 8})
     assert fewer[0][0].shape == (2, 2, 8, 8)
-    loaded = torch.utils.data.DataLoader(fewer, batch_size=4, num_workers=1, multiprocessing_context="spawn")
+    passed_on = pickle.loads(pickle.dumps(fewer))  # as spawned workers get it; test_dataset spawns some
+    loaded = torch.utils.data.DataLoader(passed_on, batch_size=4)
     assert next(iter(loaded))[0].shape == (4, 2, 2, 8, 8)
     with pytest.raises(ShardSetError, match="stores frames"):
         ShardDataset(frames.path, "train", frames={"time_bins": 2})

@@ -16,7 +16,6 @@ from browser import browse, chromium
 from click.testing import CliRunner
 from PIL import Image
 from run_folders import change_result
-from scipy.stats import spearmanr
 
 from spikebridge.cli import main
 from spikebridge.pipeline.events.arrays import Events
@@ -394,6 +393,8 @@ def test_gradcam_is_what_its_definition_says(shards, runs):
 
 
 def test_gradcam_is_shown_where_random_weights_give_other_maps(shards, runs, monkeypatch):
+    from scipy.stats import spearmanr
+
     rng = np.random.default_rng(0)
     maps = rng.random((3, 2, 4, 4)).astype(np.float32)
     assert similarity(maps, np.exp(maps)) == pytest.approx(1)  # ranks alone
