@@ -18,6 +18,8 @@ from spikebridge.train.errors import RecipeError
 
 TABLES: dict[str, type] = {"shards": ShardSettings, "train": TrainSettings}
 _HOME = {setting.name: table for table, kind in TABLES.items() for setting in fields(kind)}
+_LATER = ("event_augmentation",)
+"""Settings of `[train]` that recipes had before they were there: left out at their default, so that hashes stay."""
 _BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -34,9 +36,19 @@ class Recipe:
     def tables(self) -> dict[str, dict[str, Any]]:
         """Return both tables as plain dicts, tuples as lists, in the order of the declaration.
 
-        What may be left out of `[shards]` and was is not there.
+        What may be left out of `[shards]` and was is not there, nor what came later to `[train]` and is at its default.
         """
-        return {"shards": _as_lists(self.shards.given()), "train": _plain(self.train)}
+        default = TrainSettings.__dataclass_fields__
+        train = {
+            key: value
+            for key, value in _plain(self.train).items()
+            if key not in _LATER or value != default[key].default
+        }
+        return {"shards": _as_lists(self.shards.given()), "train": train}
+
+    def settings(self) -> dict[str, Any]:
+        """Return all settings of both tables, given or not, tuples as lists."""
+        return {**_plain(self.shards), **_plain(self.train)}
 
 
 def setting_called(name: str) -> str | None:
@@ -199,10 +211,8 @@ def parse_override(text: str) -> tuple[str, str, Any]:
 
 def changed_settings(first: Recipe, second: Recipe) -> dict[str, tuple[Any, Any]]:
     """Return the settings that differ, each with both values, in the order of the declaration."""
-    changed: dict[str, tuple[Any, Any]] = {}
-    for there, here in zip(first.tables().values(), second.tables().values(), strict=True):
-        changed |= {key: (there[key], here[key]) for key in there if there[key] != here[key]}
-    return changed
+    there, here = first.settings(), second.settings()
+    return {key: (there[key], here[key]) for key in there if there[key] != here[key]}
 
 
 def differences(recorded: Recipe, asked: Recipe) -> list[str]:

@@ -235,11 +235,11 @@ def _condition(text: str) -> Callable[[ListedRun], bool]:
             raise RecipeError(text, [problem], what="condition")
         return lambda run: run.state == value
     try:
-        table, setting, wanted = parse_override(text)
+        _, setting, wanted = parse_override(text)
     except RecipeError as error:
         problems = [problem.replace("--set", "--where") for problem in error.problems]
         raise RecipeError(text, [*problems, f"besides settings: {', '.join(FILTERS)}"], what="condition") from None
-    return lambda run: run.recipe is not None and run.recipe.tables()[table][setting] == wanted
+    return lambda run: run.recipe is not None and run.recipe.settings()[setting] == wanted
 
 
 def best_earlier(run_dir: Path) -> tuple[ListedRun, ListedRun] | None:

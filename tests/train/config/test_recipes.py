@@ -285,6 +285,21 @@ def test_written_recipes_read_back_equal(dataset, lr, milestones, tet):
     assert recipes.recipe_from(tomllib.loads(recipes.dump_recipe(recipe))) == recipe
 
 
+def test_what_came_later_changes_no_hash_and_is_compared_all_the_same():
+    plain = recipes.recipe_from(GOOD)
+    assert "event_augmentation" not in recipes.dump_recipe(plain)
+    assert {"preview", "binning"}.isdisjoint(plain.tables()["shards"])
+    later = recipes.recipe_from(
+        {"shards": {**GOOD["shards"], "preview": True}, "train": {**GOOD["train"], "event_augmentation": "rotate"}}
+    )
+    assert recipes.changed_settings(plain, later) == {
+        "preview": (False, True),
+        "event_augmentation": ("none", "rotate"),
+    }
+    assert recipes.changed_settings(later, plain)["preview"] == (True, False)
+    assert recipes.recipe_from(tomllib.loads(recipes.dump_recipe(later))) == later
+
+
 def test_differences_name_what_differs():
     lines = recipes.differences(tiny_recipe(), tiny_recipe(lr=0.5, tet=False))
     assert lines == ["lr: 0.003 there, 0.5 asked for", "tet: True there, False asked for"]

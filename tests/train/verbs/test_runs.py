@@ -96,6 +96,7 @@ def test_runs_are_chosen_by_settings_set_recipe_and_state(folder):
 
     assert found("lr=2e-3") == ["group/better"]
     assert found("recipe=tiny", "state=unfinished") == ["half"]
+    assert found("preview=true") == []
     assert found("set=0000", "method=kt", "lr=3e-3", "state=finished") == ["first"]
     assert found("set=1234") == []
     assert "no run with lr=7" in invoke(folder, "--where", "lr=7").stdout
