@@ -39,7 +39,10 @@ from spikebridge.train.verbs.options import point_to_setting
 
 VERBS = {
     "pipeline": "datasets simulate preprocess finish verify inspect convert combine subset diff push pull",
-    "train": "import_checkpoint train evaluate predict export compare ablate runs track report landscape recipes grids",
+    "train": (
+        "calibrate import_checkpoint train evaluate predict export compare ablate runs track report landscape recipes "
+        "grids"
+    ),
 }
 """By package, in the order of the work."""
 INTERRUPTED = 130

@@ -26,6 +26,7 @@ PACKAGES = {
         sharing     : base shards
         simulation  : base events formats images shards
         readers     : base containers datasets events formats images plugins
+        measurement : base containers datasets events formats images
         interop     : datasets events formats readers shards
         inspection  : base containers datasets events formats readers shards ui
         cards       : base datasets readers shards
@@ -48,10 +49,11 @@ PACKAGES = {
         export      : config errors networks runs
         methods     : config data errors losses networks runs schedules
         evaluation  : config data errors export networks runs
+        calibration : config data errors evaluation runs
         report      : config data errors evaluation networks runs statistics
         trainer     : config data errors evaluation losses methods networks runs schedules signals
         studies     : config data errors evaluation methods networks report runs signals statistics trainer
-        verbs       : config errors evaluation export networks report runs signals statistics studies trainer
+        verbs      : calibration config errors evaluation export networks report runs signals statistics studies trainer
     """,
 }
 """From the ground up: a package, and those of its room that it imports."""
@@ -69,6 +71,7 @@ INSTALLED = {
         sharing     : aiohttp fsspec huggingface_hub sshfs
         simulation  : PIL numba numpy sklearn
         readers     : numpy
+        measurement : numpy
         interop     : numpy tonic
         inspection  : h5py matplotlib numpy
         preprocess  : numpy
@@ -84,6 +87,7 @@ INSTALLED = {
         export      : nir numpy torch
         methods     : torch
         evaluation  : numpy torch
+        calibration : numpy torch
         report      : captum matplotlib numpy sklearn threadpoolctl torch
         trainer     : numpy torch
         studies     : matplotlib numpy torch
@@ -102,6 +106,7 @@ ALLOWED = {
         "pipeline.shards",
         "pipeline.sharing",
         "pipeline.prediction",
+        "pipeline.measurement",
         "pipeline.plugins",
     ),
 }

@@ -27,7 +27,9 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in ("tutorials", "reference", "adding") for path in (DOCS / folder).glob("*.md"))
 PICTURES = {"comparing", "looking", "reports", "library", "session"}
 """Pages whose commands need matplotlib for more than the report behind a training."""
-SLOW = {"machines", "session", "comparing", "reports", "dataset", "network", "neuron", "loss", "exporting"}
+SLOW = {
+    *("calibrating", "machines", "session", "comparing", "reports", "dataset", "network", "neuron", "loss", "exporting")
+}
 """Pages that train, start, trace or draw many times over: run by `make test-long`; of the others each kind runs every
 day, and what `exporting` shows in tests/train/export, smaller."""
 SHOWN_ONLY = {"text", "verbs", "eval", "toctree"}
@@ -35,6 +37,7 @@ QUICK = ["--set", "epochs=1", "--set", "width=0.5"]
 """No page needs a good network."""
 MORE = {
     "preprocess": ["--workers", "1"],
+    "calibrate": ["--sets", "20"],
     "train": QUICK,
     "compare": [*QUICK, "--seeds", "0"],
     "ablate": [*QUICK, "--seeds", "0", "--workers", "1"],

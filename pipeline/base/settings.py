@@ -77,11 +77,11 @@ def _fits(kind: str, value: Any) -> bool:
 
 def _limit_problem(declared: Field[Any], value: Any) -> str | None:
     limits = declared.metadata
-    for part in value.split(limits["joined"]) if "joined" in limits else [value]:
+    values = value if isinstance(value, list | tuple) else [value]
+    for part in value.split(limits["joined"]) if "joined" in limits else values:
         if "choices" in limits and part not in limits["choices"]:
             hint = suggest(part, limits["choices"])
             return f'"{part}" is not known; expected one of {", ".join(limits["choices"])}{hint}'
-    values = value if isinstance(value, list | tuple) else [value]
     if "distinct" in limits and (not values or len(set(values)) < len(values)):
         return "a value is given twice" if values else "found an empty list, expected at least one value"
     for one in values:

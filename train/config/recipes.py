@@ -225,14 +225,14 @@ def dump_recipe(recipe: Recipe) -> str:
     """Return the recipe as TOML; reading it back gives an equal recipe, floats to the last bit."""
     lines = []
     for table, values in recipe.tables().items():
-        lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in values.items()), ""]
+        lines += [f"[{table}]", *(f"{key} = {toml_value(value)}" for key, value in values.items()), ""]
     return "\n".join(lines[:-1]) + "\n"
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
     """Return one flat TOML value."""
     if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, float):
         return repr(value)  # shortest text that reads back to the same double
     # JSON writes text, booleans and integers as TOML does, but leaves DEL unescaped.

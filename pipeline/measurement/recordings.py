@@ -1,0 +1,161 @@
+"""Recordings and static images of a folder, a drawn part of them, as a calibration takes them.
+
+Axes: n recordings, m static images, T time bins, P polarity, S side of a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError
+from spikebridge.pipeline.containers import idx
+from spikebridge.pipeline.datasets.layout import is_litter
+from spikebridge.pipeline.datasets.pairs import find_simulation_note
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.framing import to_frames
+from spikebridge.pipeline.events.packing import pack
+from spikebridge.pipeline.formats import recording as recording_files
+from spikebridge.pipeline.images.decode import EXTENSIONS, read_image, to_static
+
+IDX = ("-idx3-ubyte", "-idx3-ubyte.gz")
+"""Endings of MNIST's files of images."""
+FEWEST_EVENTS = 10
+"""A recording of fewer events says nothing of movement."""
+
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class RecordingSet:
+    """Events of some recordings of one camera."""
+
+    names: tuple[str, ...]
+    events: tuple[Events, ...]
+    """t from each recording's first event."""
+    sensor: tuple[int, int]
+    """(W, H) in pixels."""
+    sensor_known: str
+    """How the sensor is known."""
+    simulated: bool
+    found: int
+    """Recordings that there are, of which these were drawn."""
+
+    @property
+    def duration_us(self) -> int:
+        """Return the median time from first to last event."""
+        return int(np.median([events.duration_us for events in self.events]))
+
+    def frames(self, *, time_bins: int, size: int) -> NDArray[np.float32]:
+        """Return the counts of all recordings, [T,n,2,S,S], the sensor squashed into the frame."""
+        made = np.empty((time_bins, len(self.events), 2, size, size), np.float32)
+        for i, (name, events) in enumerate(zip(self.names, self.events, strict=True)):
+            packed = pack(events, sensor_size=self.sensor, source=name)
+            made[:, i] = to_frames(
+                packed,
+                time_bins=time_bins,
+                size=size,
+                reduction="sum",
+                dtype="uint16",
+                canvas=self.sensor,
+                source=name,
+            ).frames
+        return made
+
+
+def read_recordings(
+    paths: Sequence[Path],
+    *,
+    most: int,
+    seed: int,
+    sensor: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> RecordingSet:
+    """Read recordings of one camera, at most so many, drawn by the seed.
+
+    Args:
+        paths: files, and folders of which every recording counts.
+        most: recordings that are read.
+        seed: of the draw.
+        sensor: (W, H); by default what the files state, or the smallest that holds all events.
+        progress: wraps the list of files that are read.
+
+    Raises:
+        LayoutError: no recordings there.
+        RecordingError: one cannot be read, lies outside the sensor, or holds too few events.
+    """
+    files = sorted({file for path in paths for file in _files(path)})
+    drawn = _draw(files, most, seed)
+    events, stated = [], set()
+    for file in progress(drawn) if progress else drawn:
+        read = recording_files.read(file)
+        if len(read) < FEWEST_EVENTS or read.duration_us == 0:
+            raise RecordingError(
+                f"{file}: holds {len(read)} events; expected at least {FEWEST_EVENTS} over some time. Leave it out.",
+                reason="empty",
+            )
+        events.append(Events(read.t - read.t[0], read.x, read.y, read.p))
+        if not file.name.lower().endswith((".bin", ".bs2", ".bin.gz", ".bs2.gz")):  # which state what they could hold
+            stated.add(recording_files.sensor_size(file))
+    known = "given"
+    if sensor is None and len(stated) == 1 and (only := stated.pop()) is not None:
+        sensor, known = only, "stated by the files"
+    if sensor is None:
+        sensor = (max(int(e.x.max()) for e in events) + 1, max(int(e.y.max()) for e in events) + 1)
+        known = "smallest that holds all events"
+    simulated = any(find_simulation_note(path) for path in paths)
+    names = tuple(str(file) for file in drawn)
+    return RecordingSet(names, tuple(events), sensor, known, simulated, len(files))
+
+
+def read_static_images(
+    folder: Path, *, most: int, seed: int, size: int, sensor: tuple[int, int], shown_fraction: float
+) -> NDArray[np.float32]:
+    """Read static images below a folder, also MNIST's idx files, at most so many, drawn by the seed.
+
+    Returns:
+        [m,1,S,S] in [0, 1], the largest of each pixel's colours, placed on the sensor as a conversion does it.
+
+    Raises:
+        LayoutError: no images there.
+        RecordingError: one cannot be decoded.
+    """
+    if not folder.is_dir():
+        raise LayoutError(f"{folder}: no such folder; expected the static images that the recordings show.")
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not is_litter(p) and not p.name.startswith("."))
+    sources: list[tuple[Path, int]] = [(p, -1) for p in files if p.suffix.lower() in EXTENSIONS]
+    arrays = {p: idx.read(p) for p in files if p.name.endswith(IDX)}
+    sources += [(p, i) for p, images in arrays.items() for i in range(len(images))]
+    if not sources:
+        raise LayoutError(f"{folder}: no image below it; expected {', '.join(EXTENSIONS)}, or MNIST's idx files.")
+    placed = []
+    for path, number in _draw(sources, most, seed):
+        rgb = read_image(path) if number < 0 else np.repeat(arrays[path][number][..., None], 3, -1)
+        placed.append(to_static(rgb, size=size, encoding="v", canvas=sensor, shown_fraction=shown_fraction))
+    return np.stack(placed).astype(np.float32) / np.float32(255)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = [p for p in path.rglob("*") if p.is_file() and recording_files.is_recording(p) and not is_litter(p)]
+        if not found:
+            raise LayoutError(
+                f"{path}: no recording below it; expected files ending in {', '.join(recording_files.FORMATS)}."
+            )
+        return found
+    if not path.exists():
+        raise LayoutError(f"{path}: no such file; expected a recording, or a folder of recordings.")
+    return [path]
+
+
+def _draw(items: Sequence[Any], most: int, seed: int) -> list[Any]:
+    """Draw at most so many, in their order."""
+    if len(items) <= most:
+        return list(items)
+    rows = np.random.default_rng(seed).choice(len(items), most, replace=False)
+    return [items[row] for row in sorted(rows)]

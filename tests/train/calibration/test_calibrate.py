@@ -1,0 +1,91 @@
+"""The verb `calibrate`, from recordings on the disk to a profile."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from conftest import write_digits_raw
+
+from spikebridge.cli import main
+from spikebridge.pipeline.formats import bin40
+from spikebridge.pipeline.simulation.camera import simulate
+from spikebridge.pipeline.simulation.settings import SimulatorSettings
+from spikebridge.train.calibration.profile import read_profile
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Recordings of the built-in camera, single events, of digits."""
+    from sklearn.datasets import load_digits
+
+    folder = tmp_path_factory.mktemp("recordings")
+    for number, image in enumerate(load_digits().images[:12]):
+        events = simulate((image * (255 / 16)).astype("uint8"), settings=SimulatorSettings(), seed=0, key=str(number))
+        (folder / f"{number:02}.bin").write_bytes(bin40.encode(events))
+    return folder
+
+
+def run(*words):
+    return CliRunner().invoke(main, ["calibrate", *map(str, words)])
+
+
+def test_without_static_images_movement_and_polarities_are_told(recordings, tmp_path):
+    out = tmp_path / "profile.toml"
+    done = run(recordings, "--sensor", "34x34", "--out", out, "--json")
+    assert done.exit_code == 0, done.output
+    made = json.loads(done.stdout)
+    assert made["recordings"] == 12
+    assert made["statistics"]["recordings"] == 12
+    assert {"threshold_on", "bandwidth", "inverted", "path"} <= set(made["undecided"])
+    assert made["profile"]["camera"]["off_ratio"] == pytest.approx(0.255 / 0.238, rel=0.15)
+    read = read_profile(out)
+    assert read.sensor == (34, 34)
+    assert read.profile.legs[0].y == pytest.approx(4.95, abs=2), "down, then up"
+    assert read.profile.legs[1].y == pytest.approx(-4.9, abs=2)
+    again = run(recordings, "--out", out)
+    assert again.exit_code == 1
+    assert "--overwrite" in again.output
+    text = run(recordings, "--out", out, "--overwrite")
+    assert text.exit_code == 0, text.output
+    assert "Not decided by these recordings" in text.output
+    assert "smallest that holds all events" in text.output
+
+
+def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
+    few = run(recordings / "00.bin", "--out", tmp_path / "p.toml")
+    assert few.exit_code == 1
+    assert "1 recordings: expected at least 10" in few.output
+    no_images = run(recordings, "--static", recordings, "--out", tmp_path / "p.toml")
+    assert no_images.exit_code == 1
+    assert "no image below it" in no_images.output
+    absent = run(tmp_path / "absent", "--out", tmp_path / "p.toml")
+    assert absent.exit_code == 1
+    assert "no such file" in absent.output
+    raw = write_digits_raw(tmp_path / "raw", train=4, test=1, classes=2)
+    few = run(recordings, "--static", raw / "static" / "Train" / "0", "--out", tmp_path / "p.toml")
+    assert few.exit_code == 1
+    assert "4 static images" in few.output
+    assert not (tmp_path / "p.toml").exists()
+
+
+@pytest.mark.long
+def test_the_built_in_camera_is_found_by_the_other_simulator(tmp_path):
+    """The simulators share no code; what both have agrees as far as the stated uncertainty, and no less than 30 %."""
+    import spikebridge.pipeline.simulation.write as raw
+
+    raw.write_digits(tmp_path / "raw")
+    done = run(
+        tmp_path / "raw" / "events" / "Train", "--static", tmp_path / "raw" / "static" / "Train", "--sensor", "34x34",
+        "--shown", "0.825", "--out", tmp_path / "p.toml", "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    made = json.loads(done.stdout)
+    assert made["simulated"]
+    tables = made["profile"]
+    assert read_profile(tmp_path / "p.toml").profile.inverted
+    true = {"threshold_on": 0.238, "off_ratio": 0.255 / 0.238, "x_start": -2.7, "y_start": -1.51, "scale": 1.0}
+    for name, value in true.items():
+        assert abs(tables["camera"][name] - value) < 3 * tables["uncertainty"][name] + 0.3 * abs(value), name
+    assert tables["microseconds"]["refractory_us"] == pytest.approx(1430, rel=0.6)

@@ -1,0 +1,135 @@
+"""The fit finds the values of cameras that it has never seen, within the uncertainty that it states."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from known_cameras import KnownCamera, digit_images
+
+from spikebridge.train.calibration.fit import Effort, Fit, fit, without_images
+from spikebridge.train.calibration.profile import CameraProfile
+from spikebridge.train.calibration.start import guess
+from spikebridge.train.calibration.state import State
+from spikebridge.train.data.simulation import SensorGrid
+from spikebridge.train.evaluation.score import same_threads
+
+SIDE = 14
+SMALL = Effort(batch=16, sets=48)
+
+
+def fitted(
+    camera: KnownCamera, *, recordings: int, side: int, time_bins: int, effort: Effort, state=None, advance=None
+):
+    images = digit_images(2 * recordings + 100, side)
+    frames = camera.frames(images[:recordings], time_bins=time_bins)
+    with same_threads(1):
+        return fit(
+            frames,
+            images[recordings:],
+            SensorGrid(side, (side, side), "sum"),
+            sensor=(side, side),
+            effort=effort,
+            state=state,
+            advance=advance or (lambda: None),
+        )
+
+
+def errors(camera: KnownCamera, found: Fit) -> dict[str, float]:
+    """How many of its own deviations each value lies from the truth."""
+    made = {}
+    for p, place, spread in zip(found.unknowns.parameters, found.place, found.spread, strict=True):
+        made[p.name] = (place - p.place(max(camera.values[p.name], p.low, 1e-9))) / spread
+    return made
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A fit with little effort, what it left on the disk, and how often the simulator ran."""
+    path, runs = tmp_path_factory.mktemp("fit") / "state", []
+    camera = KnownCamera.drawn(6, legs=1, pixels=0.6)
+    state = State(path, "key")
+    found = fitted(
+        camera, recordings=24, side=SIDE, time_bins=10, effort=SMALL, state=state, advance=lambda: runs.append(1)
+    )
+    return camera, found, path, len(runs)
+
+
+def test_a_known_camera_is_found_within_the_stated_uncertainty(small):
+    camera, found, _, _ = small
+    assert found.unknowns.inverted == camera.inverted
+    assert found.sign_known
+    assert found.unknowns.legs == len(camera.legs)
+    off = np.array(list(errors(camera, found).values()))
+    assert np.abs(off).max() < 4
+    assert np.sqrt((off**2).mean()) < 1.5
+    spread = dict(zip([p.name for p in found.unknowns.parameters], found.spread, strict=True))
+    assert spread["leak"] < 0.7, "events where nothing moves decide it"
+    assert spread["leg_1_y"] < 0.7, "places decide it"
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_profile(small):
+    camera, found, path, runs = small
+    kept = State(path, "key")
+    kept.put("sets 1", kept.get("sets 1")[:20])
+    counted = []
+    again = fitted(
+        camera,
+        recordings=24,
+        side=SIDE,
+        time_bins=10,
+        effort=SMALL,
+        state=State(path, "key"),
+        advance=lambda: counted.append(1),
+    )
+    assert np.array_equal(again.place, found.place)
+    assert np.array_equal(again.spread, found.spread)
+    assert len(counted) == 2 * SMALL.sets, "the search was not repeated"
+    assert runs > len(counted)
+    assert State(path, "another").get("search") is None
+    path.write_bytes(b"half")
+    assert State(path, "key").get("search") is None
+
+
+def test_what_is_not_decided_is_named_and_left_wide(small):
+    camera, found, _, _ = small
+    made = CameraProfile.from_fit(found, sensor=(SIDE, SIDE), duration_us=300_000, source={})
+    spread = dict(zip([p.name for p in found.unknowns.parameters], found.spread, strict=True))
+    for name in ("softness", "bandwidth", "off_ratio", "noise"):
+        assert (name in made.undecided) == (spread[name] > 0.6), name
+        low, high = getattr(made.profile.ranges, name)
+        assert low <= made.informing["camera"][name] <= high
+    frames = camera.frames(digit_images(24, SIDE), time_bins=10)
+    without = without_images(frames, sensor=(SIDE, SIDE), floor=0.01)
+    made = CameraProfile.from_fit(without, sensor=(SIDE, SIDE), duration_us=300_000, source={})
+    assert {"threshold_on", "dark_level", "bandwidth", "inverted", "path"} <= set(made.undecided)
+    assert not {"off_ratio", "dead_time"} & set(made.undecided)
+    assert made.informing["camera"]["dead_time"] == pytest.approx(0.007)
+
+
+def test_movement_is_guessed_from_events_alone():
+    camera = KnownCamera.drawn(9, legs=2)
+    frames = camera.frames(digit_images(16, 24), time_bins=20)
+    start = guess(frames, (24, 24))
+    assert not start.free
+    assert len(start.legs) == 2
+    for leg, true in zip(start.legs, camera.legs, strict=True):
+        assert leg.x == pytest.approx(true.x, abs=2)
+        assert leg.y == pytest.approx(true.y, abs=2)
+        assert leg.start == pytest.approx(true.start, abs=0.12)
+    each = [KnownCamera.drawn(seed, legs=1).frames(digit_images(1, 24), time_bins=20) for seed in range(12)]
+    assert guess(torch.cat(each, 1), (24, 24)).free, "each moves in its own way"
+
+
+@pytest.mark.long
+def test_several_cameras_are_found_within_the_stated_uncertainty():
+    """Each with full effort, three minutes of processor time; errors in units of the stated deviations are near 1."""
+    off = []
+    for seed in (0, 1, 3, 9):
+        camera = KnownCamera.drawn(seed)
+        found = fitted(camera, recordings=64, side=28, time_bins=20, effort=Effort())
+        assert found.unknowns.inverted == camera.inverted
+        assert found.unknowns.legs == len(camera.legs)
+        off += list(errors(camera, found).values())
+    assert np.abs(off).max() < 5
+    assert 0.3 < np.sqrt(np.mean(np.square(off))) < 1.5

@@ -1,0 +1,359 @@
+"""The search for camera and movement: simulated frames of static images whose moments are those of the recordings.
+
+Axes: T time bins, n recordings, m static images, P polarity, S side of a frame, M moments, K parameters, N sets.
+
+1. A closed-form guess of the movement.
+2. Damped Gauss-Newton steps over coarse frames, for both signs of the light, with differences of the simulator's
+   moments in place of derivatives. All runs share static images and draws: the distance is a function of parameters.
+3. Twice: N sets of recordings are simulated at parameters around the last estimate, each of other static images and
+   draws; a ridge regression from moments to parameters, its penalty chosen by the errors of sets left out, is applied
+   to the recordings' moments.
+
+The errors of sets left out are the uncertainties: they hold the chance of a sample of static images, of the simulator,
+and what the moments do not tell. Moments that no simulated set has count as errors of their own.
+
+Source: McFadden 1989, "A method of simulated moments"; Marquardt 1963 (damped steps); Beaumont, Zhang, Balding 2002,
+"Approximate Bayesian computation in population genetics" (regression of parameters on statistics).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spikebridge.train.calibration.moments import LOGARITHMS, Unit, moments
+from spikebridge.train.calibration.parameters import Unknowns, Vector
+from spikebridge.train.calibration.start import Start, guess
+from spikebridge.train.calibration.state import State
+from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
+
+MODEL_ERROR = 0.03
+"""Deviation that the simulator is allowed in every moment, relative to its kind: no moment counts without end."""
+SHRINKAGE = 0.3
+"""Share of the covariance of moments that is taken as independent: there are more moments than recordings."""
+COARSE_BINS = 10
+"""Time bins of the search's steps."""
+STEPS, SIGN_STEPS = 8, 2
+"""Steps, at most; those after which the sign of the light is decided."""
+DIFFERENCE = 0.25
+"""Step of the differences, in deviations: wide enough to average over the jumps of whole counts."""
+LONGEST_STEP = 1.5
+"""In deviations, in any parameter."""
+GAIN = 0.01
+"""Part of the distance that a step has to take off for another to follow."""
+DAMPING = (0.1, 0.2, 6.0)
+"""At first; its factor behind a step that comes nearer, and behind one that does not."""
+ATTEMPTS = 4
+FIRST_SPREAD, NEXT_SPREAD = 0.7, 2.5
+"""Deviations of the first simulated sets; those of the second, in units of the first's errors."""
+LEAST_SPREAD, MOST_SPREAD = 0.1, 1.0
+PENALTIES = np.geomspace(1e-4, 1e4, 25)
+"""Of the regression, per simulated set."""
+FARTHEST = 4.0
+"""Deviations from the simulated sets' mean at which a moment is cut off: farther out no regression holds."""
+SAVE_EVERY = 25
+"""Simulated sets."""
+CLEAR_SIGN = 1.5
+"""Distance of the other sign of the light, relative to that of the nearer, from which on the sign is known."""
+RATIO_ERROR, FLOOR_ERROR = 0.15, 0.5
+"""Deviations in closed form: of the logarithm of the polarities' ratio; of the dead time, relative to the expected."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is computed."""
+
+    batch: int = 48
+    """Static images of a simulated set, at most."""
+    sets: int = 250
+    """Simulated sets of each regression."""
+
+    def runs(self, unknowns: int) -> int:
+        """Return about how often the simulator runs."""
+        return 2 * self.sets + (STEPS + SIGN_STEPS) * (unknowns + 2)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The nearest camera and movement, and how sure that is."""
+
+    unknowns: Unknowns
+    start: Start
+    place: Vector
+    """[K], in deviations from what was expected."""
+    spread: Vector
+    """[K], standard deviations of the place: near 1 where the recordings say nothing."""
+    other_sign: float | None
+    """Distance with the other sign of the light, relative to that of this sign; None where none was tried."""
+    remainders: dict[str, float]
+    """Root mean square of the differences of each kind of moments, relative to that of the moments themselves."""
+
+    @property
+    def sign_known(self) -> bool:
+        """Return whether the recordings speak clearly for this sign of the light."""
+        return self.other_sign is not None and self.other_sign > CLEAR_SIGN
+
+
+def without_images(frames: Tensor, *, sensor: tuple[int, int], floor: float | None = None) -> Fit:
+    """Return what recordings say without a static image: movement, polarities and dead time, in closed form.
+
+    Light and contrast of what was seen are not known, and so no threshold, nor the sign of the light. Around closed
+    shapes the light rises as much as it falls, so that the polarities' thresholds are as their events, the other way
+    round.
+    """
+    start = guess(frames, sensor)
+    unknowns = Unknowns.from_start(start, sensor=sensor, inverted=False, floor=floor)
+    names = [p.name for p in unknowns.parameters]
+    place, spread = np.zeros(len(names)), np.ones(len(names))
+    off, on = frames.sum((0, 1, 3, 4)).tolist()
+    ratio = names.index("off_ratio")
+    parameter = unknowns.parameters[ratio]
+    place[ratio] = parameter.place(min(max((on + 1) / (off + 1), parameter.low), parameter.high))
+    spread[ratio] = RATIO_ERROR / parameter.deviation
+    if floor is not None:
+        spread[names.index("dead_time")] = FLOOR_ERROR
+    return Fit(unknowns, start, place, spread, None, {})
+
+
+def fit(
+    frames: Tensor,
+    images: Tensor,
+    grid: SensorGrid,
+    *,
+    sensor: tuple[int, int],
+    floor: float | None = None,
+    seed: int = 0,
+    effort: Effort = Effort(),
+    state: State | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> Fit:
+    """Fit camera and movement to recordings, without knowing which static image each shows.
+
+    Args:
+        frames: float32 [T,n,2,S,S], one recording or more, each with events.
+        images: float32 [m,1,S,S] in [0, 1], of the kind that the recordings show, as the pipeline places them.
+        grid: of the frames.
+        sensor: (W, H) in pixels.
+        floor: shortest time between events of one pixel, share of the recording; None where it is not known.
+        seed: of all draws.
+        effort: how much is computed.
+        state: what an interrupted fit with the same arguments left, and what this one leaves.
+        advance: called after each run of the simulator.
+    """
+    state = state or State(None, "")
+    start = guess(frames, sensor)
+    coarse = _coarsen(frames)
+    begun = state.get("search")
+    if begun is None:
+        begun = _search(coarse, images, grid, sensor, start, floor, seed, effort, advance)
+        state.put("search", begun)
+    inverted, other, place = bool(begun[0]), float(begun[1]), begun[2:]
+    unknowns = Unknowns.from_start(start, sensor=sensor, inverted=inverted, floor=floor)
+    spread = np.full(len(place), FIRST_SPREAD)
+    for number, seen in enumerate((coarse, frames)):
+        sets = _Sets(seen, images, grid, unknowns, effort, seed)
+        spread = np.clip(spread, LEAST_SPREAD, MOST_SPREAD)
+        places, made = sets.simulate(place, spread, number, state, advance)
+        place, errors = _regress(places, made, sets.mean)
+        place = np.clip(place, *unknowns.bounds())
+        spread = NEXT_SPREAD * errors
+    return Fit(unknowns, start, place, np.minimum(errors, 1.0), other, sets.remainders(place, advance))
+
+
+def _search(
+    frames: Tensor, images: Tensor, grid: SensorGrid, sensor: tuple[int, int], start: Start, floor: float | None,
+    seed: int, effort: Effort, advance: Callable[[], None],
+) -> Vector:  # fmt: skip
+    """Return the sign of the light (1 = inverted), the other sign's relative distance, and the place, [2 + K]."""
+    rows = np.random.default_rng([seed, 0]).permutation(len(images))[: effort.batch]
+    target = _Target(frames, images[rows], grid, seed)
+    searches = []
+    for inverted in (False, True):
+        unknowns = Unknowns.from_start(start, sensor=sensor, inverted=inverted, floor=floor)
+        searches.append(_Search(target, unknowns, advance).run(np.zeros(len(unknowns.parameters)), SIGN_STEPS))
+    best, other = sorted(searches, key=lambda search: search.distance)
+    ratio = other.distance / max(best.distance, 1e-9)
+    best.run(best.place, STEPS - SIGN_STEPS)
+    return np.r_[float(best.unknowns.inverted), ratio, best.place]
+
+
+def _coarsen(frames: Tensor) -> Tensor:
+    """Return frames of fewer, whole bins, near `COARSE_BINS`."""
+    T = len(frames)
+    together = max(1, T // COARSE_BINS)
+    while T % together:
+        together -= 1
+    return frames.view(T // together, together, *frames.shape[1:]).sum(1)
+
+
+def _joined(frames: Tensor, unit: Unit) -> NDArray[np.float64]:
+    """Return all moments of every recording, [n,M]."""
+    made: NDArray[np.float64] = torch.cat(list(moments(frames, unit).values()), 1).double().numpy()
+    return made
+
+
+class _Target:
+    """Recordings as the steps see them: static images and draws that stay, and the moments that are to be met."""
+
+    def __init__(self, frames: Tensor, images: Tensor, grid: SensorGrid, seed: int) -> None:
+        self.images, self.grid, self.time_bins = images, grid, len(frames)
+        self.draws = simulation_draws(seed, 0, torch.arange(len(images)), grid, device=torch.device("cpu"))
+        self.unit = Unit.of(frames, whole_counts=grid.gain == 1)
+        parts = moments(frames, self.unit)
+        each = _joined(frames, self.unit)  # [n,M]
+        self.mean = each.mean(0)
+        sizes = [values.shape[1] for values in parts.values()]
+        allowed = np.concatenate(
+            [
+                np.full(size, MODEL_ERROR * np.sqrt((part**2).mean()) + 1e-6)
+                for size, part in zip(sizes, np.split(self.mean, np.cumsum(sizes)[:-1]), strict=True)
+            ]
+        )
+        share = 1 / len(each) + 1 / len(images)
+        covariance = np.cov(each.T) * share if len(each) > 1 else np.diag(self.mean**2)
+        covariance = (1 - SHRINKAGE) * covariance + np.diag(SHRINKAGE * np.diag(covariance) + allowed**2)
+        self.whitening = np.linalg.inv(np.linalg.cholesky(covariance))
+        """[M,M], makes differences independent, with a standard deviation of 1 where they are chance."""
+
+    def remainder(self, unknowns: Unknowns, place: Vector) -> Vector:
+        """Return the whitened differences of the means, [M]: recordings less simulated ones."""
+        profile = unknowns.profile(place)
+        frames = simulate_frames(self.images, self.draws, self.grid, time_bins=self.time_bins, profile=profile)
+        found: Vector = self.whitening @ (self.mean - _joined(frames, self.unit).mean(0))
+        return found
+
+
+class _Search:
+    """Damped Gauss-Newton steps; what is expected beforehand counts as one observation of every parameter."""
+
+    def __init__(self, target: _Target, unknowns: Unknowns, advance: Callable[[], None]) -> None:
+        self.target, self.unknowns, self._advance = target, unknowns, advance
+        self.low, self.high = unknowns.bounds()
+        self.place = np.zeros(len(unknowns.parameters))
+        self.distance = np.inf
+
+    def run(self, place: Vector, steps: int) -> _Search:
+        """Go from a place until little is gained, at most so many steps."""
+        remainder = self._at(place)
+        self.place, self.distance = place, self._distance(place, remainder)
+        damping = DAMPING[0]
+        for _ in range(steps):
+            slopes = self._slopes(remainder)
+            normal, gradient = slopes.T @ slopes, slopes.T @ remainder + self.place
+            before = self.distance
+            for _ in range(ATTEMPTS):
+                matrix = normal + np.eye(len(normal)) + damping * np.diag(np.diag(normal))
+                step = np.clip(-np.linalg.solve(matrix, gradient), -LONGEST_STEP, LONGEST_STEP)
+                tried = np.clip(self.place + step, self.low, self.high)
+                found = self._at(tried)
+                if (distance := self._distance(tried, found)) < before:
+                    self.place, self.distance, remainder = tried, distance, found
+                    damping *= DAMPING[1]
+                    break
+                damping *= DAMPING[2]
+            if before - self.distance < GAIN * before:
+                break
+        return self
+
+    def _at(self, place: Vector) -> Vector:
+        self._advance()
+        return self.target.remainder(self.unknowns, place)
+
+    def _slopes(self, remainder: Vector) -> NDArray[np.float64]:
+        """Return the differences of the remainders by each parameter, [M,K]."""
+        slopes = np.empty((len(remainder), len(self.place)))
+        for k in range(len(self.place)):
+            step = DIFFERENCE if self.place[k] + DIFFERENCE <= self.high[k] else -DIFFERENCE
+            moved = self.place.copy()
+            moved[k] += step
+            slopes[:, k] = (self._at(moved) - remainder) / step
+        return slopes
+
+    @staticmethod
+    def _distance(place: Vector, remainder: Vector) -> float:
+        return float((remainder**2).sum() + (place**2).sum())
+
+
+class _Sets:
+    """Simulated sets of recordings at many places, each of its own static images and draws."""
+
+    def __init__(
+        self, frames: Tensor, images: Tensor, grid: SensorGrid, unknowns: Unknowns, effort: Effort, seed: int
+    ) -> None:
+        self.images, self.grid, self.unknowns, self.sets, self.seed = images, grid, unknowns, effort.sets, seed
+        self.time_bins, self.batch = len(frames), min(effort.batch, frames.shape[1])
+        self.unit = Unit.of(frames, whole_counts=grid.gain == 1)
+        self.mean = _joined(frames, self.unit).mean(0)
+        self.groups = [(name, values.shape[1]) for name, values in moments(frames[:, :1], self.unit).items()]
+
+    def simulate(
+        self, centre: Vector, spread: Vector, number: int, state: State, advance: Callable[[], None]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the places [N,K] and the mean moments [N,M] of simulated sets around a centre."""
+        random = np.random.default_rng([self.seed, 1 + number])
+        places = np.clip(centre + spread * random.standard_normal((self.sets, len(centre))), *self.unknowns.bounds())
+        rows = random.integers(len(self.images), size=(self.sets, self.batch))
+        done = state.get(f"sets {number}")
+        made = [] if done is None else list(done)
+        for _ in made:
+            advance()
+        for i in range(len(made), self.sets):
+            made.append(self._set(places[i], rows[i], 1 + number, i))
+            advance()
+            if (i + 1) % SAVE_EVERY == 0 or i + 1 == self.sets:
+                state.put(f"sets {number}", np.array(made))
+        return places, np.array(made)
+
+    def _set(self, place: Vector, rows: NDArray[np.int64], epoch: int, number: int) -> Vector:
+        first = number * self.batch
+        numbers = torch.arange(first, first + self.batch)
+        draws = simulation_draws(self.seed, epoch, numbers, self.grid, device=torch.device("cpu"))
+        profile = self.unknowns.profile(place)
+        frames = simulate_frames(self.images[rows], draws, self.grid, time_bins=self.time_bins, profile=profile)
+        found: Vector = _joined(frames, self.unit).mean(0)
+        return found
+
+    def remainders(self, place: Vector, advance: Callable[[], None]) -> dict[str, float]:
+        """Return how far the moments of a large simulated set are from the recordings', by kind."""
+        rows = np.random.default_rng([self.seed, 9]).integers(len(self.images), size=(4, self.batch))
+        made = np.mean([self._set(place, rows[i], 9, i) for i in range(4)], 0)
+        found, first = {}, 0
+        for name, size in self.groups:
+            part = slice(first, first := first + size)
+            unit = 1.0 if name == LOGARITHMS else max(float((self.mean[part] ** 2).mean()), 1e-12)
+            found[name] = float(np.sqrt(((made - self.mean)[part] ** 2).mean() / unit))
+        return found
+
+
+def _regress(places: NDArray[np.float64], made: NDArray[np.float64], seen: Vector) -> tuple[Vector, Vector]:
+    """Return the place [K] that moments [M] speak for, and its errors [K], by regression over sets [N,K], [N,M].
+
+    Every parameter gets its own penalty, that with the least mean square error of sets left out.
+    """
+    middle, scale = made.mean(0), made.std(0) + 1e-12
+    inputs, asked = (made - middle) / scale, (seen - middle) / scale
+    within = np.clip(asked, -FARTHEST, FARTHEST)
+    left, sizes, right = np.linalg.svd(inputs, full_matrices=False)
+    place, errors = np.empty(places.shape[1]), np.empty(places.shape[1])
+    for k in range(places.shape[1]):
+        mean = places[:, k].mean()
+        wanted = places[:, k] - mean
+        along = left.T @ wanted
+        tried = []
+        for penalty in PENALTIES * len(places):
+            kept = sizes**2 / (sizes**2 + penalty)
+            if kept.sum() > len(places) / 2:
+                continue  # it would learn the sets by heart, and no set left out would show it
+            own = (left**2) @ kept + 1 / len(places)  # [N], how much each set decides its own estimate
+            tried.append((float((((wanted - (left * kept) @ along) / (1 - own)) ** 2).mean()), penalty))
+        error, penalty = min(tried)
+        weights = right.T @ (sizes / (sizes**2 + penalty) * along)  # [M]
+        place[k] = mean + within @ weights
+        outside = (asked - within) * weights
+        errors[k] = np.sqrt(error + (outside**2).sum())
+    return place, errors

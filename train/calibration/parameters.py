@@ -1,0 +1,139 @@
+"""Settings that are sought: what is expected before any recording is seen, and within which limits.
+
+Source: the middles and widths of `train.data.simulation_ranges`, made wider; N-MNIST's camera lies well inside.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.train.calibration.start import Start
+from spikebridge.train.data.simulation_ranges import LANES, WANDER, Leg, Profile, SimulationRanges
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One number that is sought; on a logarithmic scale middle and deviation are those of the logarithm's."""
+
+    name: str
+    middle: float
+    deviation: float
+    """Standard deviation of what is expected; of the natural logarithm where `logarithmic`."""
+    low: float
+    high: float
+    logarithmic: bool = False
+
+    def value(self, z: float) -> float:
+        """Return the value at so many deviations from the middle, within the limits."""
+        moved = self.middle * math.exp(z * self.deviation) if self.logarithmic else self.middle + z * self.deviation
+        return min(max(moved, self.low), self.high)
+
+    def place(self, value: float) -> float:
+        """Return how many deviations a value lies from the middle."""
+        if self.logarithmic:
+            return math.log(value / self.middle) / self.deviation
+        return (value - self.middle) / self.deviation
+
+
+CAMERA = (
+    Parameter("light_gamma", 1.2, 0.3, 0.4, 3.0, True),
+    Parameter("dark_level", 0.06, 0.7, 0.004, 1.0, True),
+    Parameter("softness", -0.2, 0.4, -1.0, 1.0),
+    Parameter("threshold_on", 0.22, 0.4, 0.04, 1.2, True),
+    Parameter("off_ratio", 1.0, 0.25, 0.4, 2.5, True),
+    Parameter("threshold_spread", 0.1, 0.07, 0.0, 0.5),
+    Parameter("bandwidth", 500.0, 0.9, 20.0, 20_000.0, True),
+    Parameter("dead_time", 0.004, 0.8, 1e-4, 0.05, True),
+    Parameter("leak", 0.15, 0.15, 0.0, 3.0),
+    Parameter("noise", 0.015, 0.03, 0.0, 0.5),
+    Parameter("scale", 1.0, 0.1, 0.5, 2.0, True),
+)
+BY_SAMPLE = {
+    **{"amplitude": 1.0, "pace": 1.0},
+    **dict.fromkeys(("amplitude_spread", "turn", "delay", "stretch", "rotation", "shear"), 0.0),
+}
+"""Settings that only make samples differ, which the fit leaves out."""
+AMPLITUDE = Parameter("amplitude", 1.0, 0.5, 0.1, 6.0, True)
+"""Length of a free path, whose legs have no place and time of their own."""
+LEG = ("x", "y", "start", "duration")
+PLACE_PX, TURN_PX, START_SHARE, DURATION = 1.5, 1.5, 0.04, 0.3
+"""Deviations of the guessed path: its start and its legs, in sensor pixels of a sensor of 34; times; log durations."""
+WIDTH_PX = 34
+BLIND = 0.7
+"""Dead time in shares of the shortest inter-event times: that much in simulated recordings of known cameras."""
+
+
+@dataclass(frozen=True)
+class Unknowns:
+    """The parameters of one search, and how their values make a profile."""
+
+    parameters: tuple[Parameter, ...]
+    legs: int
+    """Legs that are sought, 0 for a free path."""
+    inverted: bool
+
+    @classmethod
+    def from_start(
+        cls, start: Start, *, sensor: tuple[int, int], inverted: bool, floor: float | None = None
+    ) -> Unknowns:
+        """Return what is unknown once the movement has been guessed.
+
+        `floor` is the shortest time between two events of a pixel, as a share of the recording: a little more than the
+        time in which it is blind.
+        """
+        px = max(1.0, max(sensor) / WIDTH_PX)
+        place = PLACE_PX * px
+        sought = [
+            *(
+                replace(p, middle=BLIND * floor, deviation=0.5) if floor and p.name == "dead_time" else p
+                for p in CAMERA
+            ),
+            *(
+                Parameter(name, getattr(start, name), place, -max(sensor), max(sensor))
+                for name in ("x_start", "y_start")
+            ),
+        ]
+        if start.free:
+            sought = [p for p in sought if p.name not in ("x_start", "y_start")] + [AMPLITUDE]
+            return cls(tuple(sought), 0, inverted)
+        for number, leg in enumerate(start.legs, 1):
+            turn = TURN_PX * px
+            sought += [
+                Parameter(f"leg_{number}_x", leg.x, turn, -max(sensor), max(sensor)),
+                Parameter(f"leg_{number}_y", leg.y, turn, -max(sensor), max(sensor)),
+                Parameter(f"leg_{number}_start", leg.start, START_SHARE, -0.5, 1.0),
+                Parameter(f"leg_{number}_duration", leg.duration, DURATION, 0.01, 1.5, True),
+            ]
+        return cls(tuple(sought), len(start.legs), inverted)
+
+    def values(self, z: Vector) -> dict[str, float]:
+        """Return all values by name at a place [K], in deviations from the middles."""
+        return {p.name: p.value(float(place)) for p, place in zip(self.parameters, z, strict=True)}
+
+    def deviations(self, z: Vector, spread: Vector) -> dict[str, float]:
+        """Return the standard deviations by name, in the values' own units, of a spread [K] in deviations."""
+        found = {}
+        for p, place, width in zip(self.parameters, z, spread, strict=True):
+            found[p.name] = width * p.deviation * (p.value(float(place)) if p.logarithmic else 1.0)
+        return found
+
+    def bounds(self) -> tuple[Vector, Vector]:
+        """Return the limits as places, [K] each."""
+        low = [p.place(p.low) for p in self.parameters]
+        high = [p.place(p.high) for p in self.parameters]
+        return np.array(low), np.array(high)
+
+    def profile(self, z: Vector) -> Profile:
+        """Return the one camera, with one movement, at a place [K]: ranges of no width."""
+        values = BY_SAMPLE | {"x_start": 0.0, "y_start": 0.0} | self.values(z)
+        ranges = SimulationRanges(**{name: (values[name], values[name]) for name in LANES})
+        if not self.legs:
+            return Profile(ranges, WANDER, free=True, inverted=self.inverted)
+        legs = tuple(Leg(*(values[f"leg_{i}_{part}"] for part in LEG)) for i in range(1, self.legs + 1))
+        return Profile(ranges, legs, inverted=self.inverted)

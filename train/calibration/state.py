@@ -1,0 +1,50 @@
+"""What a fit leaves on the disk while it runs, so that the same command continues it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.train.runs.checkpoints import write_atomic
+
+KEY = "key"
+
+
+class State:
+    """Named arrays in one file; those of a fit with another key are passed over.
+
+    Args:
+        path: the file; None keeps nothing.
+        key: of everything that decides the arrays.
+    """
+
+    def __init__(self, path: Path | None, key: str) -> None:
+        self._path, self._arrays = path, {KEY: np.array(key)}
+        if path is not None and path.is_file():
+            try:
+                with np.load(path, allow_pickle=False) as file:
+                    arrays = {name: file[name] for name in file.files}
+            except (ValueError, OSError, KeyError, EOFError):
+                return  # what a damaged file held is computed again
+            if str(arrays.get(KEY)) == key:
+                self._arrays = arrays
+
+    def get(self, name: str) -> NDArray[np.float64] | None:
+        """Return an array; None where it is not there."""
+        return self._arrays.get(name)
+
+    def put(self, name: str, array: NDArray[np.float64]) -> None:
+        """Keep an array."""
+        self._arrays[name] = array
+        if self._path is not None:
+            data = io.BytesIO()
+            np.savez(data, **self._arrays)  # type: ignore[arg-type]
+            write_atomic(self._path, data.getvalue())
+
+    def remove(self) -> None:
+        """Delete the file."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)

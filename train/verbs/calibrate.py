@@ -1,0 +1,120 @@
+"""The verb `calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from spikebridge.pipeline.ui.terminal import (
+    json_option,
+    overwrite_option,
+    parse_pair,
+    path_type,
+    print_result,
+    progress_bar,
+    quiet_option,
+)
+
+
+@click.command()
+@click.argument("files", metavar="RECORDINGS...", nargs=-1, required=True, type=path_type())
+@click.option("--static", type=path_type(), help="Folder of static images of the kind that the recordings show.")
+@click.option("--out", type=path_type(), required=True, help="The profile, a TOML file.")
+@click.option(
+    "--shown",
+    type=click.FloatRange(0.01, 1),
+    default=1.0,
+    show_default=True,
+    help="Share of the sensor that a static image fills, as in the shard set: 0.8235 for N-MNIST.",
+)
+@click.option(
+    "--sensor", metavar="WxH", help="Sensor in pixels; else as stated, or the smallest that holds all events."
+)
+@click.option("--recordings", type=click.IntRange(10), default=200, show_default=True, help="Most that are read.")
+@click.option(
+    "--sets",
+    type=click.IntRange(20),
+    default=250,
+    show_default=True,
+    help="Simulated sets of each regression; fewer are faster, and less sure.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every draw.")
+@overwrite_option
+@quiet_option
+@json_option
+def calibrate(
+    files: tuple[Path, ...],
+    static: Path | None,
+    out: Path,
+    shown: float,
+    sensor: str | None,
+    recordings: int,
+    sets: int,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Fit the simulator that trains to the camera behind recordings.
+
+    RECORDINGS are files and folders of one camera and one kind of movement; no labels and no pairs with static images
+    are asked for. With --static, thresholds, bandwidth, dead time, leak, noise and the path of the movement are fitted,
+    each with its uncertainty; without, only movement, polarities and dead time can be told. What the recordings do not
+    decide is named and left wide. After an interruption the same command continues.
+
+    \b
+    Examples:
+      spikebridge calibrate data/raw/digits/events/Train --static data/raw/digits/static/Train --out digits.toml
+      spikebridge calibrate recordings --static photos --sensor 346x260 --out davis.toml
+      spikebridge calibrate recordings --out profile.toml --json
+    """
+    from spikebridge.train.calibration.calibrate import calibrate as run_calibration
+    from spikebridge.train.calibration.fit import Effort
+
+    refusal = "is no size; expected WIDTHxHEIGHT, for example 346x260"
+    size = parse_pair(sensor, "x", refusal=refusal, option="--sensor") if sensor else None
+    made = run_calibration(
+        files,
+        out,
+        static=static,
+        shown_fraction=shown,
+        sensor=size,
+        recordings=recordings,
+        seed=seed,
+        effort=Effort(sets=sets),
+        overwrite=overwrite,
+        progress=progress_bar,
+    )
+    print_result(made, _text(made), as_json=as_json)
+
+
+def _text(made: dict[str, Any]) -> str:
+    """Return the values with their uncertainties, and what is not decided."""
+    from spikebridge.train.report.format import aligned
+
+    profile, undecided = made["profile"], made["undecided"]
+    rows = [("value", "fitted", "uncertainty", "")]
+    rows += [
+        (name, f"{value:.3g}", f"{profile['uncertainty'][name]:.2g}", "undecided" if name in undecided else "")
+        for name, value in profile["camera"].items()
+    ]
+    images = f"{made['static_images']:,} static images" if made["static_images"] else "no static image"
+    simulated = " (SIMULATED)" if made["simulated"] else ""
+    width, height = made["sensor"]
+    lines = [
+        f"{made['recordings']:,} of {made['recordings_found']:,} recordings{simulated}, {images}; "
+        f"sensor {width}x{height}, {made['sensor_known']}",
+        aligned(rows),
+    ]
+    if made["path"] == "common":
+        head = [("movement", "right px", "down px", "start", "duration")]
+        parts = [(f"{leg['x']:.2f}", f"{leg['y']:.2f}", f"{leg['start']:.3f}", f"{leg['duration']:.3f}")
+                 for leg in profile["legs"]]  # fmt: skip
+        lines.append(aligned([*head, *((str(i), *part) for i, part in enumerate(parts, 1))]))
+    else:
+        lines.append("Recordings move each in its own way.")
+    if undecided:
+        lines.append(f"Not decided by these recordings, and left wide: {', '.join(undecided)}")
+    lines.append(f"  profile   {made['out']}")
+    return "\n".join(lines)
