@@ -1,11 +1,12 @@
 """Compile the Triton kernels of a traced step for GPUs that are not there, and print what the machine code takes.
 
-    python compiled.py NETWORK METHOD PRECISION T B WIDTH TARGET...      e.g. vgg_snn kt bf16 10 120 1.0 sm_90 gfx942
+    python compiled.py [--listed] NETWORK METHOD PRECISION T B WIDTH TARGET...   e.g. vgg_snn kt bf16 10 120 1.0 sm_90
 
 Each launch is compiled with the specialisation that the just-in-time compiler would choose (integers that are 1 or
 divisible by 16, pointers as aligned as torch's), once per distinct launch and target. A line of JSON for each: kernel,
-what tells its variants apart, target, registers, stack, shared memory and, of backward on NVIDIA, barriers. A process
-of its own, because the interpreter that other tests ask for defines the kernels otherwise.
+what tells its variants apart, target, registers, stack, shared memory and, with --listed of backward on NVIDIA,
+barriers and loads, for which half as much time goes as for compiling. A process of its own, because the interpreter
+that other tests ask for defines the kernels otherwise.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def resources(binary: bytes, *, listed: bool) -> dict[str, int]:
         file.flush()
         usage = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
         found = {name.lower(): int(value) for name, value in re.findall(r"(REG|STACK|SHARED):(\d+)", usage)}
-        if not listed:  # which takes half as long as compiling
+        if not listed:
             return found
         code = subprocess.run([CUOBJDUMP, "-sass", file.name], capture_output=True, text=True, check=True).stdout
     operations = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+\s+)?([A-Z][A-Z0-9_.]*)", code, flags=re.M)
@@ -77,7 +78,7 @@ def resources(binary: bytes, *, listed: bool) -> dict[str, int]:
     }
 
 
-def compile_launch(launch: Launch, target: str, seen: list[Any]) -> dict[str, Any] | None:
+def compile_launch(launch: Launch, target: str, seen: list[Any], *, listed: bool) -> dict[str, Any] | None:
     """What one launch takes on a target; None where its code was seen before."""
     constants = dict(launch.constants)
     if not target.startswith("sm_"):
@@ -91,7 +92,7 @@ def compile_launch(launch: Launch, target: str, seen: list[Any]) -> dict[str, An
     seen.append(done)
     found = {"kernel": launch.kernel, "variant": [name for name in TELLING if constants.get(name)], "target": target}
     if target.startswith("sm_"):
-        return found | resources(done.asm["cubin"], listed=launch.kernel == "backward")
+        return found | resources(done.asm["cubin"], listed=listed and launch.kernel == "backward")
     registers = re.search(r"\.vgpr_count:\s+(\d+)", done.asm["amdgcn"])
     spilled = re.search(r"\.vgpr_spill_count:\s+(\d+)", done.asm["amdgcn"])
     assert registers
@@ -101,7 +102,7 @@ def compile_launch(launch: Launch, target: str, seen: list[Any]) -> dict[str, An
 
 def main() -> None:
     """Trace, compile, print."""
-    network, method, precision, T, B, width, *targets = sys.argv[1:]
+    network, method, precision, T, B, width, *targets = [word for word in sys.argv[1:] if word != "--listed"]
     size, K = SIZES[network]
     settings = TrainSettings(
         method=method, model=network, epochs=10, batch_size=int(B), lr=1e-3, precision=precision, width=float(width)
@@ -110,7 +111,7 @@ def main() -> None:
     for target in targets:
         seen: list[Any] = []
         for launch in dict.fromkeys(trace.launches):
-            if found := compile_launch(launch, target, seen):
+            if found := compile_launch(launch, target, seen, listed="--listed" in sys.argv):
                 print(json.dumps(found), flush=True)
 
 

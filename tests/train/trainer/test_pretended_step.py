@@ -151,7 +151,7 @@ def test_kernels_of_a_short_step_compile_as_they_are_launched(tmp_path):
 @pytest.mark.parametrize("target", ["sm_75", "sm_90", "sm_120", "gfx942"])
 def test_registers_and_stack_of_every_kernel(tmp_path, target):
     precision = "fp16" if target == "sm_75" else "bf16"
-    for each in compiled(tmp_path, "vgg_snn", "simulate_kt", precision, 10, 120, 1.0, target):
+    for each in compiled(tmp_path, "--listed", "vgg_snn", "simulate_kt", precision, 10, 120, 1.0, target):
         assert each["reg"] <= 128, each
         assert each["stack"] <= 64 * ("SUMS" in each["variant"] or each["kernel"] == "cameras"), each
         if each["kernel"] == "backward" and target == "sm_90":
