@@ -121,7 +121,7 @@ def unfinished_record(run: ListedRun) -> RunRecord:
         "seed": recipe.train.seed,
     }
     config = RunFolder(run.path).config.read_text(encoding="utf-8")
-    return RunRecord(run.path.resolve().name, cast(RunResult, known), read_metrics(run.path), config, None, run.path)
+    return RunRecord(real_path(run.path).name, cast(RunResult, known), read_metrics(run.path), config, None, run.path)
 
 
 def load_runs(run_dirs: Sequence[Path]) -> list[RunRecord]:

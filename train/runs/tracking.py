@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
+from spikebridge.pipeline.base.files import real_path
 from spikebridge.pipeline.base.foreign_json import Count
 from spikebridge.pipeline.base.installation import command, install_command
 from spikebridge.train.config.recipes import load_recipe
@@ -78,7 +79,7 @@ class WeightsAndBiases:
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             id=self.id,
-            name=run.path.resolve().name,
+            name=real_path(run.path).name,
             config=dict(settings),
             resume=None if place == "offline" else "allow",
             mode=place,
@@ -111,7 +112,7 @@ class MLflow:
             project = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
             experiment = self._client.get_experiment_by_name(project)
             where = experiment.experiment_id if experiment else self._client.create_experiment(project)
-            identity = self._client.create_run(where, run_name=run.path.resolve().name).info.run_id
+            identity = self._client.create_run(where, run_name=real_path(run.path).name).info.run_id
             for name, value in flatten_settings(settings).items():
                 self._client.log_param(identity, name, value)
         self.id: str = identity
@@ -142,7 +143,7 @@ class Trackio:
     def __init__(self, run: RunFolder, identity: str | None, settings: Mapping[str, Any], place: str) -> None:
         import trackio
 
-        self.id = identity or f"{run.path.resolve().name}-{uuid.uuid4().hex[:6]}"
+        self.id = identity or f"{real_path(run.path).name}-{uuid.uuid4().hex[:6]}"
         with contextlib.redirect_stdout(sys.stderr):
             self._run = trackio.init(
                 project=os.environ.get("TRACKIO_PROJECT", PROJECT),
