@@ -6,6 +6,7 @@ A field declared with `setting` carries its limits; `field_problems` holds value
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any
@@ -30,8 +31,8 @@ def setting(default: Any = MISSING, **limits: Any) -> Any:
     Args:
         default: value of a field that may be left out.
         limits: `choices`; or `low` and `high` (inclusive), or `above` (exclusive). With `joined`, a text may hold
-            several choices with that sign between them. With `distinct`, a tuple holds at least one value and none
-            twice.
+            several choices with that sign between them; with `otherwise`, one that this pattern matches passes, too.
+            With `distinct`, a tuple holds at least one value and none twice.
     """
     return field(metadata=limits) if default is MISSING else field(default=default, metadata=limits)
 
@@ -79,6 +80,8 @@ def _limit_problem(declared: Field[Any], value: Any) -> str | None:
     limits = declared.metadata
     values = value if isinstance(value, list | tuple) else [value]
     for part in value.split(limits["joined"]) if "joined" in limits else values:
+        if "otherwise" in limits and re.fullmatch(limits["otherwise"], part, re.DOTALL):
+            continue
         if "choices" in limits and part not in limits["choices"]:
             hint = suggest(part, limits["choices"])
             return f'"{part}" is not known; expected one of {", ".join(limits["choices"])}{hint}'

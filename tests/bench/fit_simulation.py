@@ -30,8 +30,8 @@ sys.path.insert(0, str(ROOT / "src"))
 from spikebridge.pipeline.events.framing import to_frames  # noqa: E402
 from spikebridge.pipeline.formats.bin40 import decode_packed  # noqa: E402
 from spikebridge.pipeline.images.decode import to_static  # noqa: E402
+from spikebridge.train.config.simulation_ranges import LANES, TRIANGLE, Leg, Profile, SimulationRanges  # noqa: E402
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws  # noqa: E402
-from spikebridge.train.data.simulation_ranges import LANES, TRIANGLE, Leg, Profile, SimulationRanges  # noqa: E402
 
 T, SIZE, SENSOR = 10, 28, (34, 34)
 BY_SAMPLE = {"amplitude": 1.0, "pace": 1.0, **dict.fromkeys(("amplitude_spread", "turn", "delay"), 0.0)}

@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 
 from spikebridge.pipeline.images.decode import to_static
 from spikebridge.train.calibration.parameters import BY_SAMPLE, CAMERA, LEG
+from spikebridge.train.config.simulation_ranges import LANES, Leg, Profile, SimulationRanges
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
-from spikebridge.train.data.simulation_ranges import LANES, Leg, Profile, SimulationRanges
 
 SHOWN = 0.8
 

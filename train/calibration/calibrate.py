@@ -17,7 +17,7 @@ import torch
 from spikebridge.pipeline.measurement.recordings import read_recordings, read_static_images
 from spikebridge.pipeline.measurement.statistics import measure
 from spikebridge.train.calibration.fit import Effort, fit, without_images
-from spikebridge.train.calibration.profile import CameraProfile
+from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.state import State
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
@@ -122,7 +122,7 @@ def calibrate(
             )
         if bar is not None:
             bar.close()
-    profile = CameraProfile.from_fit(found, sensor=seen.sensor, duration_us=seen.duration_us, source=source)
+    profile = profile_of(found, sensor=seen.sensor, duration_us=seen.duration_us, source=source)
     write_atomic(out, profile.dump().encode())
     if static is not None:
         state.remove()

@@ -1,6 +1,6 @@
 """Settings that are sought: what is expected before any recording is seen, and within which limits.
 
-Source: the middles and widths of `train.data.simulation_ranges`, made wider; N-MNIST's camera lies well inside.
+Source: the middles and widths of `train.config.simulation_ranges`, made wider; N-MNIST's camera lies well inside.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.train.calibration.start import Start
-from spikebridge.train.data.simulation_ranges import LANES, WANDER, Leg, Profile, SimulationRanges
+from spikebridge.train.config.simulation_ranges import LANES, LIMITS, WANDER, Leg, Profile, SimulationRanges
 
 Vector = NDArray[np.float64]
 
@@ -42,24 +42,24 @@ class Parameter:
 
 
 CAMERA = (
-    Parameter("light_gamma", 1.2, 0.3, 0.4, 3.0, True),
-    Parameter("dark_level", 0.06, 0.7, 0.004, 1.0, True),
-    Parameter("softness", -0.2, 0.4, -1.0, 1.0),
-    Parameter("threshold_on", 0.22, 0.4, 0.04, 1.2, True),
-    Parameter("off_ratio", 1.0, 0.25, 0.4, 2.5, True),
-    Parameter("threshold_spread", 0.1, 0.07, 0.0, 0.5),
-    Parameter("bandwidth", 500.0, 0.9, 20.0, 20_000.0, True),
-    Parameter("dead_time", 0.004, 0.8, 1e-4, 0.05, True),
-    Parameter("leak", 0.15, 0.15, 0.0, 3.0),
-    Parameter("noise", 0.015, 0.03, 0.0, 0.5),
-    Parameter("scale", 1.0, 0.1, 0.5, 2.0, True),
+    Parameter("light_gamma", 1.2, 0.3, *LIMITS["light_gamma"], True),
+    Parameter("dark_level", 0.06, 0.7, *LIMITS["dark_level"], True),
+    Parameter("softness", -0.2, 0.4, *LIMITS["softness"]),
+    Parameter("threshold_on", 0.22, 0.4, *LIMITS["threshold_on"], True),
+    Parameter("off_ratio", 1.0, 0.25, *LIMITS["off_ratio"], True),
+    Parameter("threshold_spread", 0.1, 0.07, *LIMITS["threshold_spread"]),
+    Parameter("bandwidth", 500.0, 0.9, *LIMITS["bandwidth"], True),
+    Parameter("dead_time", 0.004, 0.8, *LIMITS["dead_time"], True),
+    Parameter("leak", 0.15, 0.15, *LIMITS["leak"]),
+    Parameter("noise", 0.015, 0.03, *LIMITS["noise"]),
+    Parameter("scale", 1.0, 0.1, *LIMITS["scale"], True),
 )
 BY_SAMPLE = {
     **{"amplitude": 1.0, "pace": 1.0},
     **dict.fromkeys(("amplitude_spread", "turn", "delay", "stretch", "rotation", "shear"), 0.0),
 }
 """Settings that only make samples differ, which the fit leaves out."""
-AMPLITUDE = Parameter("amplitude", 1.0, 0.5, 0.1, 6.0, True)
+AMPLITUDE = Parameter("amplitude", 1.0, 0.5, *LIMITS["amplitude"], True)
 """Length of a free path, whose legs have no place and time of their own."""
 LEG = ("x", "y", "start", "duration")
 PLACE_PX, TURN_PX, START_SHARE, DURATION = 1.5, 1.5, 0.04, 0.3

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spikebridge.train.calibration.moments import movement
-from spikebridge.train.data.simulation_ranges import MOST_LEGS, Leg
+from spikebridge.train.config.simulation_ranges import MOST_LEGS, Leg
 
 PEAK = 0.3
 """Part of the highest rate below which a maximum is no movement."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -12,8 +11,10 @@ from typing import Any
 
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.base.settings import field_problems
+from spikebridge.train.config.profile import FILE, INLINE, read_profile
 from spikebridge.train.config.settings import SYNONYMS, ShardSettings, TrainSettings, cross_problems
 from spikebridge.train.config.shipped import RECIPES
+from spikebridge.train.config.toml_values import toml_value
 from spikebridge.train.errors import RecipeError
 
 TABLES: dict[str, type] = {"shards": ShardSettings, "train": TrainSettings}
@@ -95,7 +96,9 @@ def load_recipe(name_or_path: str | Path, *, overrides: Iterable[str] = (), seed
         RecipeError: every problem of file and overrides at once.
     """
     name, tables = RECIPES.read(name_or_path)
-    return recipe_from(tables, name=name, overrides=overrides, settings={} if seed is None else {"seed": seed})
+    folder = RECIPES.find(name_or_path).parent
+    own = {} if seed is None else {"seed": seed}
+    return recipe_from(tables, name=name, overrides=overrides, settings=own, folder=folder)
 
 
 def override(recipe: Recipe, overrides: Iterable[str] = (), /, **settings: Any) -> Recipe:
@@ -113,8 +116,11 @@ def recipe_from(
     name: str = "recipe",
     overrides: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
+    folder: Path = Path(),
 ) -> Recipe:
     """Check plain tables and make them a recipe; order of precedence: `settings` by key, overrides, tables.
+
+    A profile that `simulation` names is looked for in the working folder, then in `folder`, and taken over.
 
     Raises:
         RecipeError: every problem at once.
@@ -139,6 +145,7 @@ def recipe_from(
             merged[table][key] = value
     for key, value in (settings or {}).items():
         merged[_HOME.get(key, "train")][key] = value
+    _take_profile(merged["train"], folder, problems)
     values = {}
     for table, kind in TABLES.items():
         known = _known_values(table, kind, merged[table], problems)
@@ -153,6 +160,18 @@ def recipe_from(
     if problems:
         raise RecipeError(name, problems)
     return Recipe(ShardSettings(**_typed(values["shards"])), TrainSettings(**_typed(values["train"])), name=name)
+
+
+def _take_profile(train: dict[str, Any], folder: Path, problems: list[str]) -> None:
+    """Put the content of a profile's file in the place of its name."""
+    named = train.get("simulation")
+    if not isinstance(named, str) or named.startswith(INLINE) or not named.endswith(FILE):
+        return
+    path = next((path for path in (Path(named), folder / named) if path.is_file()), Path(named))
+    try:
+        train["simulation"] = read_profile(path).inline()
+    except RecipeError as error:
+        problems += [f"[train] simulation: {path}: {problem}" for problem in error.problems]
 
 
 def _known_values(table: str, kind: type, given: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
@@ -227,13 +246,3 @@ def dump_recipe(recipe: Recipe) -> str:
     for table, values in recipe.tables().items():
         lines += [f"[{table}]", *(f"{key} = {toml_value(value)}" for key, value in values.items()), ""]
     return "\n".join(lines[:-1]) + "\n"
-
-
-def toml_value(value: Any) -> str:
-    """Return one flat TOML value."""
-    if isinstance(value, list):
-        return "[" + ", ".join(toml_value(item) for item in value) + "]"
-    if isinstance(value, float):
-        return repr(value)  # shortest text that reads back to the same double
-    # JSON writes text, booleans and integers as TOML does, but leaves DEL unescaped.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -30,6 +30,8 @@ def setting_schema(declared: Field[Any], meaning: str = "") -> Schema:
     if "joined" in limits:
         names = "|".join(map(re.escape, limits["choices"]))
         one["pattern"] = f"^({names})({re.escape(limits['joined'])}({names}))*$"
+    elif "otherwise" in limits:
+        one["anyOf"] = [{"enum": list(limits["choices"])}, {"pattern": f"^({limits['otherwise']})$"}]
     elif "choices" in limits:
         one["enum"] = list(limits["choices"])
     for limit, keyword in (("low", "minimum"), ("above", "exclusiveMinimum"), ("high", "maximum")):

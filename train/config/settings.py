@@ -12,6 +12,7 @@ from typing import Any
 from spikebridge.pipeline.base.settings import field_problems, setting
 from spikebridge.pipeline.plugins.loading import Names
 from spikebridge.pipeline.shards.settings import CHOICES, ConversionSettings
+from spikebridge.train.config.profile import FILE, INLINE, profile_named
 from spikebridge.train.errors import RecipeError
 
 # Repeated from `models` because importing that takes seconds of torch; a test holds the two together.
@@ -203,10 +204,10 @@ class TrainSettings:
     """Share of the run after which the teacher is no longer asked; method `distill` only."""
     teacher_steps: int = setting(1000, low=1)
     """Steps of 64 static images that the teacher is trained for, before the run; method `distill` only."""
-    simulation: str = setting("saccades", choices=SIMULATIONS)
-    """Camera and movement of the methods that simulate recordings, see `train.data.simulation_ranges`: `saccades`
+    simulation: str = setting("saccades", choices=SIMULATIONS, otherwise=rf"{INLINE}.*|.*\{FILE}")
+    """Camera and movement of the methods that simulate recordings, see `train.config.simulation_ranges`: `saccades`
     (N-MNIST, N-Caltech101), `smooth` curves in any direction, or, as a control, `mismatched`: saccades, but far from
-    both."""
+    both. Or the file that `spikebridge calibrate` wrote, such as "camera.toml", whose content the recipe takes over."""
     simulated_per_recording: int = setting(1, low=1, high=64)
     """Simulated recordings that go with each real one in a batch."""
     simulated_weight: float = setting(0.5, low=0.0, high=1.0)
@@ -290,7 +291,17 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
         problems.append(f"accumulate: {values['accumulate']} parts of a batch of {values['batch_size']}")
     if values.get("schedule", "cosine") == "cosine" and values.get("lr_min", 1e-5) > values.get("lr", math.inf):
         problems.append(f"lr_min: the floor {values.get('lr_min', 1e-5)} is above lr {values['lr']}")
-    return problems
+    return problems + _profile_problems(str(values.get("simulation", "")))
+
+
+def _profile_problems(simulation: str) -> list[str]:
+    """Return what is wrong with a profile inside a recipe."""
+    if simulation.startswith(INLINE):
+        try:
+            profile_named(simulation)
+        except RecipeError as error:
+            return [f"simulation: {problem}" for problem in error.problems]
+    return []
 
 
 SMALLEST_BATCH = 64

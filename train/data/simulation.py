@@ -31,20 +31,20 @@ from torch import Tensor
 
 from spikebridge.models import backends
 from spikebridge.pipeline.base.fitting import FITS, fit_box
+from spikebridge.train.config.profile import profile_named
 from spikebridge.train.config.settings import TrainSettings
-from spikebridge.train.data.batches import TrainingBatches
-from spikebridge.train.data.draws import Epoch, many_uniforms, uniforms
-from spikebridge.train.data.simulation_ranges import (
+from spikebridge.train.config.simulation_ranges import (
     BY_LOGARITHM,
     INSTANTS,
     LANES,
     LATENESS,
     LEG_LANES,
     MOST_LEGS,
-    PROFILES,
     Profile,
     SimulationRanges,
 )
+from spikebridge.train.data.batches import TrainingBatches
+from spikebridge.train.data.draws import Epoch, many_uniforms, uniforms
 from spikebridge.train.errors import MethodError
 
 FINEST_GRID = 1.6
@@ -269,11 +269,11 @@ class Simulator:
     Args:
         manifest: of the shard set: what a frame shows and counts.
         sample_shape: (T,P,H,W) of its frames.
-        profile: name in `PROFILES`.
+        profile: name in `PROFILES`, or text of a profile in a recipe.
         seed: root seed of the run.
 
     Raises:
-        MethodError: the frames are not square, or have not two polarities.
+        MethodError: the frames are not square, or have not two polarities; a profile of another sensor.
     """
 
     def __init__(self, manifest: Mapping[str, Any], sample_shape: tuple[int, ...], *, profile: str, seed: int) -> None:
@@ -289,7 +289,14 @@ class Simulator:
         left, top, right, bottom = fit_box((0, 0, *sensor), (width, height), manifest["settings"].get("fit") or FITS[0])
         sensor = (right - left, bottom - top)  # what the frame shows of it
         self.grid = SensorGrid(width, (int(sensor[0]), int(sensor[1])), manifest["settings"]["reduction"])
-        self.profile, self.seed = PROFILES[profile], seed
+        self.profile, made_for = profile_named(profile)
+        self.seed = seed
+        known = manifest.get("sensor_size")
+        if made_for is not None and known and tuple(known) != made_for:
+            raise MethodError(
+                f"simulation: the profile is of a sensor of {made_for[0]}x{made_for[1]} pixels, the shard set's has "
+                f"{known[0]}x{known[1]}; calibrate on recordings of this camera"
+            )
 
     @classmethod
     def for_run(cls, data: TrainingBatches, settings: TrainSettings) -> Simulator:

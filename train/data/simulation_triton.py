@@ -13,9 +13,7 @@ import torch
 import triton
 from torch import Tensor
 
-from spikebridge.train.data import kernels_triton as kernels
-from spikebridge.train.data.order import derived_seed
-from spikebridge.train.data.simulation_ranges import (
+from spikebridge.train.config.simulation_ranges import (
     BY_LOGARITHM,
     INSTANTS,
     LANES,
@@ -24,6 +22,8 @@ from spikebridge.train.data.simulation_ranges import (
     MOST_LEGS,
     Profile,
 )
+from spikebridge.train.data import kernels_triton as kernels
+from spikebridge.train.data.order import derived_seed
 
 SETTINGS = len(LANES)
 MOST_PIXELS = 256

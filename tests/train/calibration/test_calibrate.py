@@ -12,7 +12,7 @@ from spikebridge.cli import main
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.simulation.camera import simulate
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
-from spikebridge.train.calibration.profile import read_profile
+from spikebridge.train.config.profile import read_profile
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 from known_cameras import KnownCamera, digit_images
 
 from spikebridge.train.calibration.fit import Effort, Fit, fit, without_images
-from spikebridge.train.calibration.profile import CameraProfile
+from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.start import guess
 from spikebridge.train.calibration.state import State
 from spikebridge.train.data.simulation import SensorGrid
@@ -93,7 +93,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_profile(small):
 
 def test_what_is_not_decided_is_named_and_left_wide(small):
     camera, found, _, _ = small
-    made = CameraProfile.from_fit(found, sensor=(SIDE, SIDE), duration_us=300_000, source={})
+    made = profile_of(found, sensor=(SIDE, SIDE), duration_us=300_000, source={})
     spread = dict(zip([p.name for p in found.unknowns.parameters], found.spread, strict=True))
     for name in ("softness", "bandwidth", "off_ratio", "noise"):
         assert (name in made.undecided) == (spread[name] > 0.6), name
@@ -101,7 +101,7 @@ def test_what_is_not_decided_is_named_and_left_wide(small):
         assert low <= made.informing["camera"][name] <= high
     frames = camera.frames(digit_images(24, SIDE), time_bins=10)
     without = without_images(frames, sensor=(SIDE, SIDE), floor=0.01)
-    made = CameraProfile.from_fit(without, sensor=(SIDE, SIDE), duration_us=300_000, source={})
+    made = profile_of(without, sensor=(SIDE, SIDE), duration_us=300_000, source={})
     assert {"threshold_on", "dark_level", "bandwidth", "inverted", "path"} <= set(made.undecided)
     assert not {"off_ratio", "dead_time"} & set(made.undecided)
     assert made.informing["camera"]["dead_time"] == pytest.approx(0.007)

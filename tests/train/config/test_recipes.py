@@ -121,9 +121,9 @@ def test_settings_know_the_models_that_exist():
     from spikebridge import models
     from spikebridge.models.neurons import NEURONS, make_neuron
     from spikebridge.models.normalization import STATISTICS
+    from spikebridge.train.config.simulation_ranges import PROFILES
     from spikebridge.train.data.augmentation import AUGMENTATIONS
     from spikebridge.train.data.mixing import MIXINGS
-    from spikebridge.train.data.simulation_ranges import PROFILES
 
     assert set(settings.MODELS) == set(models.NETWORKS)
     assert set(settings.SURROGATES) == set(models.SURROGATES)

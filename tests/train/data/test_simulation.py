@@ -17,6 +17,7 @@ from spikebridge.pipeline.events.resize import aligned_weights
 from spikebridge.pipeline.formats.bin40 import decode
 from spikebridge.pipeline.images.decode import to_static
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
+from spikebridge.train.config.simulation_ranges import LANES, PROFILES, TRIANGLE, Leg, Profile, SimulationRanges
 from spikebridge.train.data.simulation import (
     INSTANTS,
     SensorGrid,
@@ -30,7 +31,6 @@ from spikebridge.train.data.simulation import _count as count
 from spikebridge.train.data.simulation import _light as light_of
 from spikebridge.train.data.simulation import _sample_light as sample_light
 from spikebridge.train.data.simulation import path as path_of
-from spikebridge.train.data.simulation_ranges import LANES, PROFILES, TRIANGLE, Leg, Profile, SimulationRanges
 from spikebridge.train.errors import MethodError
 
 REAL = ROOT.parent / "shared" / "realdata" / "nmnist20"

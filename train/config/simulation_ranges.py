@@ -71,6 +71,12 @@ LEG_LANES = 4
 LANES = {field.name: lane for lane, field in enumerate(fields(SimulationRanges))}
 """Which of a sample's numbers decides each setting."""
 BY_LOGARITHM = ("dark_level", "bandwidth")
+LIMITS = {
+    "light_gamma": (0.4, 3.0), "dark_level": (0.004, 1.0), "softness": (-1.0, 1.0), "threshold_on": (0.04, 1.2),
+    "off_ratio": (0.4, 2.5), "threshold_spread": (0.0, 0.5), "bandwidth": (20.0, 20_000.0), "dead_time": (1e-4, 0.05),
+    "leak": (0.0, 3.0), "noise": (0.0, 0.5), "scale": (0.5, 2.0), "amplitude": (0.1, 6.0),
+}  # fmt: skip
+"""Within which profiles from files must lie; other settings may have any finite value."""
 
 
 @dataclass(frozen=True)

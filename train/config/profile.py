@@ -8,11 +8,14 @@
     [microseconds]    the same camera in the units of the simulator behind `spikebridge simulate`
     [source]          recordings, static images, seed
 
-Numbers that only inform ([camera], [uncertainty], [microseconds], [source]) decide nothing.
+Numbers that only inform ([camera], [uncertainty], [microseconds], [source]) decide nothing. A recipe that names the
+file takes all else into itself, as a text that begins with `INLINE`: a run needs no other file, and its settings hold
+what was simulated.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from collections.abc import Mapping
@@ -22,36 +25,30 @@ from typing import Any
 
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.base.settings import field_problems, setting
-from spikebridge.train.calibration.fit import Fit
-from spikebridge.train.calibration.parameters import AMPLITUDE, CAMERA, LEG
-from spikebridge.train.config.recipes import toml_value
-from spikebridge.train.config.shipped import MOST_BYTES
-from spikebridge.train.data.simulation_ranges import (
+from spikebridge.train.config.simulation_ranges import (
     BY_LOGARITHM,
     LANES,
+    LIMITS,
     MOST_LEGS,
-    WANDER,
+    PROFILES,
     Leg,
     Profile,
     SimulationRanges,
 )
+from spikebridge.train.config.toml_values import toml_value
 from spikebridge.train.errors import RecipeError
 
 SCHEMA = 1
+INLINE = "profile "
+"""Begins the text of a profile inside a recipe; JSON follows."""
+FILE = ".toml"
+"""Ends the name of a profile's file in a recipe."""
+MOST_BYTES = 2**20
+"""Longest file that is read."""
 PATH, SIGN = "path", "inverted"
 """What may be undecided besides the values that have ranges."""
-UNDECIDED = 0.6
-"""Deviation, relative to what was expected beforehand, from which on recordings decide nothing about a value."""
-CHOSEN = {
-    **{"amplitude": (0.95, 1.05), "amplitude_spread": (0.0, 0.05), "turn": (-0.05, 0.05), "delay": (-0.01, 0.01)},
-    **{"pace": (0.95, 1.05), "stretch": (-0.03, 0.03), "rotation": (-0.05, 0.05), "shear": (-0.05, 0.05)},
-}
-"""Ranges of what makes recordings differ from one another, which is not fitted: narrow, as of one camera on a mount."""
-FREE = {"amplitude_spread": (0.0, 0.5), "x_start": (-1.5, 1.5), "y_start": (-1.5, 1.5)}
-"""Ranges that differ where recordings move each in its own way."""
-_LIMITS = {p.name: (p.low, p.high) for p in (*CAMERA, AMPLITUDE)}
-_LOWEST = {"amplitude": 0.01, "pace": 0.05, "amplitude_spread": 0.0}
-"""Limits of the ranges that are not fitted; others may have any finite value."""
+_LOWEST = {"pace": 0.05, "amplitude_spread": 0.0}
+"""Limits of other ranges."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class _Head:
     duration_us: int = setting(low=1)
     inverted: bool = setting()
     free: bool = setting()
-    undecided: tuple[str, ...] = setting((), choices=(*_LIMITS, "x_start", "y_start", PATH, SIGN))
+    undecided: tuple[str, ...] = setting((), choices=(*LIMITS, "x_start", "y_start", PATH, SIGN))
 
 
 @dataclass(frozen=True)
@@ -95,48 +92,16 @@ class CameraProfile:
     informing: dict[str, dict[str, Any]]
     """The tables that decide nothing."""
 
-    @classmethod
-    def from_fit(
-        cls, found: Fit, *, sensor: tuple[int, int], duration_us: int, source: dict[str, Any]
-    ) -> CameraProfile:
-        """Make the profile of a fit: ranges one standard deviation to either side, undecided values one of theirs."""
-        unknowns = found.unknowns
-        values = unknowns.values(found.place)
-        deviations = unknowns.deviations(found.place, found.spread)
-        low = unknowns.values(found.place - found.spread)
-        high = unknowns.values(found.place + found.spread)
-        free = not unknowns.legs
-        ranges = CHOSEN | (FREE if free else {}) | {name: (low[name], high[name]) for name in values if name in LANES}
-        legs = tuple(Leg(*(_short(values[f"leg_{i}_{part}"]) for part in LEG)) for i in range(1, unknowns.legs + 1))
-        undecided = [
-            p.name for p, spread in zip(unknowns.parameters, found.spread, strict=True)
-            if spread > UNDECIDED and p.name in LANES
-        ]  # fmt: skip
-        if any(
-            spread > UNDECIDED and p.name.startswith("leg")
-            for p, spread in zip(unknowns.parameters, found.spread, strict=True)
-        ):
-            undecided.append(PATH)
-        if not found.sign_known:
-            undecided.append(SIGN)
-        profile = Profile(
-            SimulationRanges(**{name: _rounded(ranges[name]) for name in LANES}),
-            legs or WANDER,
-            free=free,
-            inverted=unknowns.inverted,
-        )
-        return cls(
-            profile,
-            sensor,
-            duration_us,
-            tuple(undecided),
-            {
-                "camera": {name: _short(value) for name, value in values.items() if name in LANES},
-                "uncertainty": {name: _short(value) for name, value in deviations.items()},
-                "microseconds": in_microseconds(values, duration_us),
-                "source": source,
-            },
-        )
+    def inline(self) -> str:
+        """Return what decides about recordings as one line of text; see `profile_named`."""
+        tables = {
+            "sensor": self.sensor,
+            "inverted": self.profile.inverted,
+            "free": self.profile.free,
+            "legs": [asdict(leg) for leg in self.profile.legs],
+            "ranges": {name: getattr(self.profile.ranges, name) for name in LANES},
+        }
+        return INLINE + json.dumps(tables, separators=(",", ":"))
 
     def dump(self) -> str:
         """Return the profile as TOML; reading it back gives an equal profile."""
@@ -154,21 +119,24 @@ class CameraProfile:
         return "\n".join(lines[:-1]) + "\n"
 
 
-def in_microseconds(values: Mapping[str, float], duration_us: int) -> dict[str, float]:
-    """Return the quantities that the simulator of `spikebridge simulate` has too, under its names and in its units."""
-    seconds = duration_us * 1e-6
-    return {
-        "gamma": _short(values["light_gamma"]),
-        "dark_level": _short(values["dark_level"]),
-        "threshold_on": _short(values["threshold_on"]),
-        "threshold_off": _short(values["threshold_on"] * values["off_ratio"]),
-        # Uniform over +- the spread here, normal there.
-        "threshold_spread": _short(values["threshold_spread"] / math.sqrt(3)),
-        "bandwidth_hz": _short(values["bandwidth"] / (2 * math.pi * seconds)),
-        "refractory_us": round(values["dead_time"] * duration_us),
-        "leak_hz": _short(values["leak"] / seconds),
-        "shot_hz": _short(values["noise"] / seconds),
-    }
+def profile_named(text: str) -> tuple[Profile, tuple[int, int] | None]:
+    """Return the profile of a recipe's `simulation`, shipped or inline, and the sensor that an inline one is made for.
+
+    Raises:
+        RecipeError: an inline one is damaged, with every problem at once; or a file that no recipe took over.
+    """
+    if text.endswith(FILE):
+        raise RecipeError("in the recipe", [f"{text} is a file; read the recipe with load_recipe"], what="profile")
+    if not text.startswith(INLINE):
+        return PROFILES[text], None
+    try:
+        tables = json.loads(text.removeprefix(INLINE))
+    except ValueError as error:
+        raise RecipeError("in the recipe", [f"not valid JSON: {error}"], what="profile") from error
+    if not isinstance(tables, dict):
+        raise RecipeError("in the recipe", ["expected tables of settings"], what="profile")
+    made = profile_from({"schema": SCHEMA, "duration_us": 1} | tables, name="in the recipe")
+    return made.profile, made.sensor
 
 
 def read_profile(path: Path) -> CameraProfile:
@@ -242,7 +210,7 @@ def _checked_ranges(given: Any, problems: list[str]) -> dict[str, tuple[float, f
         elif not isinstance(pair, list) or len(pair) != 2 or not all(_is_number(value) for value in pair):
             problems.append(f"[ranges] {name}: found {pair}, expected the lowest and the highest value, [low, high]")
         else:
-            low, high = _LIMITS.get(name, (_LOWEST.get(name, -math.inf), math.inf))
+            low, high = LIMITS.get(name, (_LOWEST.get(name, -math.inf), math.inf))
             if pair[0] > pair[1]:
                 problems.append(f"[ranges] {name}: the lowest value {pair[0]} is above the highest, {pair[1]}")
             elif pair[0] < low or pair[1] > high or (name in BY_LOGARITHM and pair[0] <= 0):
@@ -257,12 +225,3 @@ def _is_number(value: Any) -> bool:
 
 def _lines(table: Mapping[str, Any]) -> list[str]:
     return [f"{key} = {toml_value(value)}" for key, value in table.items()]
-
-
-def _short(value: float) -> float:
-    """Round to four digits: more is never known."""
-    return float(f"{value:.4g}")
-
-
-def _rounded(pair: tuple[float, float]) -> tuple[float, float]:
-    return _short(pair[0]), _short(pair[1])

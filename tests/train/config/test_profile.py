@@ -1,0 +1,100 @@
+"""Profiles read back as they were written; every problem of a file is named at once."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+import torch
+from json_schema import fits
+
+from spikebridge.train.config.profile import CameraProfile, profile_from, profile_named, read_profile
+from spikebridge.train.config.recipes import dump_recipe, load_recipe, recipe_from
+from spikebridge.train.config.schema import recipe_schema
+from spikebridge.train.config.shipped import RECIPES
+from spikebridge.train.config.simulation_ranges import PROFILES
+from spikebridge.train.data.simulation import Simulator
+from spikebridge.train.errors import MethodError, RecipeError
+
+BUILT_IN = CameraProfile(PROFILES["saccades"], (34, 34), 300_000, ("softness", "path"), {"source": {"seed": 0}})
+
+
+@pytest.mark.parametrize("name", ["saccades", "smooth"])
+def test_a_profile_reads_back(tmp_path, name):
+    made = CameraProfile(PROFILES[name], (346, 260), 100, (), {"camera": {"noise": 0.1}})
+    (tmp_path / "profile.toml").write_text(made.dump())
+    assert read_profile(tmp_path / "profile.toml") == made
+
+
+def test_all_problems_of_a_file_are_named_at_once():
+    tables = tomllib.loads(BUILT_IN.dump())
+    tables["sensors"] = [1]
+    tables["duration_us"] = "long"
+    tables["sensor"] = [34]
+    del tables["free"]
+    tables["undecided"] = ["softnes"]
+    tables["legs"][0]["z"] = 1.0
+    tables["legs"][1]["duration"] = 0
+    tables["ranges"]["bandwith"] = tables["ranges"].pop("bandwidth")
+    tables["ranges"]["noise"] = [0.2, 0.1]
+    tables["ranges"]["dark_level"] = [0.0, 0.1]
+    tables["ranges"]["leak"] = 0.1
+    tables["source"] = "here"
+    with pytest.raises(RecipeError, match="profile broken: 13 problems") as caught:
+        profile_from(tables, name="broken")
+    text = str(caught.value)
+    for words in (
+        "sensors: unknown key; did you mean sensor?", "duration_us: found the text", "sensor: found 1 numbers",
+        "free: missing", 'undecided: "softnes" is not known', "number 1, z: unknown key", "number 2, duration",
+        "bandwith: unknown key; did you mean bandwidth?", "bandwidth: missing", "above the highest, 0.1",
+        "[0.0, 0.1] is not within 0.004 to 1.0", "leak: found 0.1, expected the lowest and the highest",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_files_that_are_no_profiles(tmp_path):
+    with pytest.raises(RecipeError, match="make one with `spikebridge calibrate`"):
+        read_profile(tmp_path / "absent.toml")
+    (tmp_path / "half.toml").write_text("schema = ")
+    with pytest.raises(RecipeError, match="not valid TOML"):
+        read_profile(tmp_path / "half.toml")
+
+
+def test_a_recipe_takes_a_profile_over(tmp_path, monkeypatch):
+    made = CameraProfile(PROFILES["smooth"], (34, 34), 300_000, (), {"camera": {"noise": 0.1}})
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "camera.toml").write_text(made.dump())
+    plain = RECIPES.show("best")
+    (folder / "recipe.toml").write_text(plain.replace('"saccades"', '"camera.toml"'))
+    recipe = load_recipe(folder / "recipe.toml")
+    assert profile_named(recipe.train.simulation) == (PROFILES["smooth"], (34, 34))
+    assert recipe_from(tomllib.loads(dump_recipe(recipe))) == recipe, "a run's recipe needs no other file"
+    assert recipe != load_recipe("best")
+    assert fits(tomllib.loads((folder / "recipe.toml").read_text()), recipe_schema())
+    assert fits(recipe.tables(), recipe_schema())
+    monkeypatch.chdir(folder)
+    assert load_recipe("best", overrides=['simulation="camera.toml"']).train == recipe.train
+    (folder / "camera.toml").write_text(made.dump().replace("noise = [", "noises = ["))
+    with pytest.raises(RecipeError, match=r"camera\.toml: \[ranges\] noises: unknown key; did you mean noise"):
+        load_recipe(folder / "recipe.toml")
+    with pytest.raises(RecipeError, match=r"absent\.toml: cannot be read"):
+        load_recipe("best", overrides=['simulation="absent.toml"'])
+    with pytest.raises(RecipeError, match="simulation: legs: expected one to 4"):
+        load_recipe("best", overrides=["simulation='profile {}'"])
+    with pytest.raises(RecipeError, match="simulation: not valid JSON"):
+        load_recipe("best", overrides=["simulation='profile {'"])
+
+
+def test_the_simulator_of_a_run_is_that_of_the_profile():
+    own = CameraProfile(PROFILES["smooth"], (34, 34), 300_000, (), {}).inline()
+    manifest = {"sensor_size": [34, 34], "settings": {"reduction": "sum"}}
+    images, draws = torch.rand(3, 1, 28, 28), torch.arange(3)
+    made = [
+        Simulator(manifest, (5, 2, 28, 28), profile=name, seed=1).frames(images, epoch=0, draws=draws)
+        for name in (own, "smooth", "saccades")
+    ]
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
+    with pytest.raises(MethodError, match="of a sensor of 34x34 pixels, the shard set's has 64x48"):
+        Simulator({**manifest, "sensor_size": [64, 48]}, (5, 2, 28, 28), profile=own, seed=1)

@@ -1,0 +1,89 @@
+"""From a fit to a profile: values, uncertainties, ranges, and what is not decided."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from spikebridge.train.calibration.fit import Fit
+from spikebridge.train.calibration.parameters import LEG
+from spikebridge.train.config.profile import PATH, SIGN, CameraProfile
+from spikebridge.train.config.simulation_ranges import LANES, WANDER, Leg, Profile, SimulationRanges
+
+UNDECIDED = 0.6
+"""Deviation, relative to what was expected beforehand, from which on recordings decide nothing about a value."""
+CHOSEN = {
+    **{"amplitude": (0.95, 1.05), "amplitude_spread": (0.0, 0.05), "turn": (-0.05, 0.05), "delay": (-0.01, 0.01)},
+    **{"pace": (0.95, 1.05), "stretch": (-0.03, 0.03), "rotation": (-0.05, 0.05), "shear": (-0.05, 0.05)},
+}
+"""Ranges of what makes recordings differ from one another, which is not fitted: narrow, as of one camera on a mount."""
+FREE = {"amplitude_spread": (0.0, 0.5), "x_start": (-1.5, 1.5), "y_start": (-1.5, 1.5)}
+"""Ranges that differ where recordings move each in its own way."""
+
+
+def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source: dict[str, Any]) -> CameraProfile:
+    """Make the profile of a fit: ranges one standard deviation to either side, undecided values one of theirs."""
+    unknowns = found.unknowns
+    values = unknowns.values(found.place)
+    deviations = unknowns.deviations(found.place, found.spread)
+    low = unknowns.values(found.place - found.spread)
+    high = unknowns.values(found.place + found.spread)
+    free = not unknowns.legs
+    ranges = CHOSEN | (FREE if free else {}) | {name: (low[name], high[name]) for name in values if name in LANES}
+    legs = tuple(Leg(*(_short(values[f"leg_{i}_{part}"]) for part in LEG)) for i in range(1, unknowns.legs + 1))
+    undecided = [
+        p.name for p, spread in zip(unknowns.parameters, found.spread, strict=True)
+        if spread > UNDECIDED and p.name in LANES
+    ]  # fmt: skip
+    if any(
+        spread > UNDECIDED and p.name.startswith("leg")
+        for p, spread in zip(unknowns.parameters, found.spread, strict=True)
+    ):
+        undecided.append(PATH)
+    if not found.sign_known:
+        undecided.append(SIGN)
+    profile = Profile(
+        SimulationRanges(**{name: _rounded(ranges[name]) for name in LANES}),
+        legs or WANDER,
+        free=free,
+        inverted=unknowns.inverted,
+    )
+    return CameraProfile(
+        profile,
+        sensor,
+        duration_us,
+        tuple(undecided),
+        {
+            "camera": {name: _short(value) for name, value in values.items() if name in LANES},
+            "uncertainty": {name: _short(value) for name, value in deviations.items()},
+            "microseconds": in_microseconds(values, duration_us),
+            "source": source,
+        },
+    )
+
+
+def in_microseconds(values: Mapping[str, float], duration_us: int) -> dict[str, float]:
+    """Return the quantities that the simulator of `spikebridge simulate` has too, under its names and in its units."""
+    seconds = duration_us * 1e-6
+    return {
+        "gamma": _short(values["light_gamma"]),
+        "dark_level": _short(values["dark_level"]),
+        "threshold_on": _short(values["threshold_on"]),
+        "threshold_off": _short(values["threshold_on"] * values["off_ratio"]),
+        # Uniform over +- the spread here, normal there.
+        "threshold_spread": _short(values["threshold_spread"] / math.sqrt(3)),
+        "bandwidth_hz": _short(values["bandwidth"] / (2 * math.pi * seconds)),
+        "refractory_us": round(values["dead_time"] * duration_us),
+        "leak_hz": _short(values["leak"] / seconds),
+        "shot_hz": _short(values["noise"] / seconds),
+    }
+
+
+def _short(value: float) -> float:
+    """Round to four digits: more is never known."""
+    return float(f"{value:.4g}")
+
+
+def _rounded(pair: tuple[float, float]) -> tuple[float, float]:
+    return _short(pair[0]), _short(pair[1])
