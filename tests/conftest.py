@@ -141,15 +141,21 @@ def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Halve Hypothesis's 100 examples where a test says no number, in `make test`; `make test-long` draws all.
+    """Cut in `make test` what `make test-long` does in full: examples of Hypothesis, and files flushed to the disk.
 
-    No example has a deadline: the machine may have other work.
+    Hypothesis draws 50 examples in place of 100 where a test says no number. Files are flushed by the processes that
+    tests start alone: a disk takes milliseconds for each, and no test cuts the power. No example has a deadline: the
+    machine may have other work.
     """
     from hypothesis import HealthCheck, settings
 
-    count = 50 if config.option.markexpr == "not long" else 100
-    settings.register_profile("ours", max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    daily = config.option.markexpr == "not long"
+    settings.register_profile(
+        "ours", max_examples=50 if daily else 100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
     settings.load_profile("ours")
+    if daily:
+        os.fsync = os.fstat  # which refuses what is no open file, too
 
 
 def unexpected_skips(reporter: pytest.TerminalReporter) -> tuple[int, list[str]]:
