@@ -25,7 +25,7 @@ from spikebridge.cli import main
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in ("tutorials", "reference", "adding") for path in (DOCS / folder).glob("*.md"))
-PICTURES = {"comparing", "looking", "reports", "library", "session"}
+PICTURES = {"calibrating", "comparing", "looking", "reports", "library", "session"}
 """Pages whose commands need matplotlib for more than the report behind a training."""
 SLOW = {
     *("calibrating", "machines", "session", "comparing", "reports", "dataset", "network", "neuron", "loss", "exporting")

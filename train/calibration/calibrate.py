@@ -12,16 +12,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from spikebridge.pipeline.measurement.recordings import read_recordings, read_static_images
 from spikebridge.pipeline.measurement.statistics import measure
+from spikebridge.train.calibration.fidelity import compare
 from spikebridge.train.calibration.fit import Effort, fit, without_images
 from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.state import State
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
 from spikebridge.train.evaluation.score import same_threads
+from spikebridge.train.report.write import require_matplotlib
 from spikebridge.train.runs.checkpoints import write_atomic
 
 VERSION = 1
@@ -33,6 +36,11 @@ FINE_BINS = 20
 FEWEST = 10
 """Recordings, and static images, at least: fewer say little of a set."""
 
+HELD_OUT = 4
+"""One of so many recordings is held out of the fit, to tell simulated ones from."""
+FEWEST_TO_SPLIT = 40
+"""Recordings; of fewer none is held out."""
+
 Progress = Callable[..., Any]
 
 
@@ -40,6 +48,7 @@ def calibrate(
     paths: Sequence[Path],
     out: Path,
     *,
+    html: Path | None = None,
     static: Path | None = None,
     shown_fraction: float = 1.0,
     sensor: tuple[int, int] | None = None,
@@ -57,6 +66,7 @@ def calibrate(
     Args:
         paths: recordings, and folders of them, of one camera and one kind of movement.
         out: the profile, a TOML file.
+        html: page with real beside simulated recordings; needs static images and `FEWEST_TO_SPLIT` recordings.
         static: folder of static images of the kind that the recordings show; which shows which is not asked.
         shown_fraction: share of the sensor that a static image fills, as the conversion of these images has it.
         sensor: (W, H) in pixels; by default what the files state, or the smallest that holds all events.
@@ -68,26 +78,30 @@ def calibrate(
         progress: as tqdm; silent without.
 
     Returns:
-        JSON types: `profile` (its tables), `statistics` of the recordings, `agreement` (what the fit leaves).
+        JSON types: `profile` (its tables), `statistics` of the recordings, `agreement` (what the fit leaves),
+        `fidelity` (how far simulated recordings can be told from those held out; None where none was).
 
     Raises:
-        RunError: `out` is there and not `overwrite`, or too few recordings or images.
+        RunError: `out` or `html` is there and not `overwrite`, or too few recordings or images.
+        ReportError: `html`, and matplotlib is missing.
         LayoutError: no recordings or no images there.
         RecordingError: a recording or an image cannot be read.
     """
-    if out.exists() and not overwrite:
-        raise RunError(f"{out} exists; choose another file, or pass --overwrite to calibrate anew")
+    _check_output(out, html, static, overwrite=overwrite)
     wrapped = None if progress is None else lambda items: progress(items, desc="read", unit="recording")
     seen = read_recordings(paths, most=recordings, seed=seed, sensor=sensor, progress=wrapped)
     if len(seen.events) < FEWEST:
         raise RunError(f"{len(seen.events)} recordings: expected at least {FEWEST}; a camera shows itself in many")
     size = min(max(seen.sensor), LARGEST_SIDE)
-    frames = torch.from_numpy(seen.frames(time_bins=FINE_BINS, size=size))
+    frames, held_out = _split(torch.from_numpy(seen.frames(time_bins=FINE_BINS, size=size)), seed)
+    if html is not None and held_out is None:
+        raise RunError(f"--html needs at least {FEWEST_TO_SPLIT} recordings, of which some are held out")
     statistics = measure(seen)
     shortest = statistics["refractory_us"]
     floor = None if shortest is None else shortest / seen.duration_us
     source: dict[str, Any] = {
         "recordings": len(seen.events),
+        "held_out": 0 if held_out is None else held_out.shape[1],
         "simulated": seen.simulated,
         "static_images": 0,
         "shown_fraction": shown_fraction,
@@ -123,10 +137,14 @@ def calibrate(
         if bar is not None:
             bar.close()
     profile = profile_of(found, sensor=seen.sensor, duration_us=seen.duration_us, source=source)
+    fidelity = None
+    if static is not None and held_out is not None:
+        with same_threads(1):
+            fidelity, made = compare(frames, held_out, pictures, grid, profile.profile, seed=seed)
     write_atomic(out, profile.dump().encode())
     if static is not None:
         state.remove()
-    return {
+    result = {
         "out": str(out),
         "recordings": len(seen.events),
         "recordings_found": seen.found,
@@ -141,7 +159,33 @@ def calibrate(
         "profile": {**profile.informing, "legs": [asdict(leg) for leg in profile.profile.legs]},
         "statistics": dict(statistics),
         "agreement": found.remainders,
+        "fidelity": None if fidelity is None else fidelity.as_dict(),
     }
+    if html is not None and fidelity is not None and held_out is not None:
+        from spikebridge.train.calibration.page import calibration_page
+
+        write_atomic(html, calibration_page(result, fidelity, held_out, made).encode())
+    return result
+
+
+def _check_output(out: Path, html: Path | None, static: Path | None, *, overwrite: bool) -> None:
+    """Refuse what is there already, and a page that nothing could be shown on."""
+    for path in (out, html):
+        if path is not None and path.exists() and not overwrite:
+            raise RunError(f"{path} exists; choose another file, or pass --overwrite to calibrate anew")
+    if html is not None:
+        require_matplotlib("the page of a calibration needs")
+        if static is None:
+            raise RunError("--html shows simulated recordings beside real ones, and there is none without --static")
+
+
+def _split(frames: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the frames [T,n,2,S,S] of the fit, and those that are held out; None where there are too few."""
+    n = frames.shape[1]
+    if n < FEWEST_TO_SPLIT:
+        return frames, None
+    rows = np.random.default_rng([seed, 30]).permutation(n)
+    return frames[:, np.sort(rows[n // HELD_OUT :])], frames[:, np.sort(rows[: n // HELD_OUT])]
 
 
 EXPECTED_UNKNOWNS = 25

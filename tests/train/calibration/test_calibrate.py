@@ -67,6 +67,12 @@ def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
     few = run(recordings, "--static", raw / "static" / "Train" / "0", "--out", tmp_path / "p.toml")
     assert few.exit_code == 1
     assert "4 static images" in few.output
+    page = run(recordings, "--html", tmp_path / "p.html", "--out", tmp_path / "p.toml")
+    assert page.exit_code == 1
+    assert "there is none without --static" in page.output
+    page = run(recordings, "--static", raw / "static", "--html", tmp_path / "p.html", "--out", tmp_path / "p.toml")
+    assert page.exit_code == 1
+    assert "--html needs at least 40 recordings" in page.output
     assert not (tmp_path / "p.toml").exists()
 
 
@@ -78,11 +84,13 @@ def test_the_built_in_camera_is_found_by_the_other_simulator(tmp_path):
     raw.write_digits(tmp_path / "raw")
     done = run(
         tmp_path / "raw" / "events" / "Train", "--static", tmp_path / "raw" / "static" / "Train", "--sensor", "34x34",
-        "--shown", "0.825", "--out", tmp_path / "p.toml", "--json",
+        "--shown", "0.825", "--out", tmp_path / "p.toml", "--html", tmp_path / "p.html", "--json",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     made = json.loads(done.stdout)
     assert made["simulated"]
+    assert made["fidelity"]["asked"] == 100
+    assert "SIMULATED" in (tmp_path / "p.html").read_text()
     tables = made["profile"]
     assert read_profile(tmp_path / "p.toml").profile.inverted
     true = {"threshold_on": 0.238, "off_ratio": 0.255 / 0.238, "x_start": -2.7, "y_start": -1.51, "scale": 1.0}

@@ -1,0 +1,74 @@
+"""The classifier tells other cameras apart, and not the same one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from known_cameras import KnownCamera, digit_images
+
+from spikebridge.pipeline.ui.html import POLICY
+from spikebridge.train.calibration.fidelity import compare, figures
+from spikebridge.train.calibration.page import calibration_page
+from spikebridge.train.config.simulation_ranges import LANES, Profile, SimulationRanges
+from spikebridge.train.data.simulation import SensorGrid
+
+SIDE, CAMERA = 14, KnownCamera.drawn(6, legs=2, pixels=0.6)
+GRID = SensorGrid(SIDE, (SIDE, SIDE), "sum")
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """Frames of the fit, held out ones, static images, and the camera's profile."""
+    from spikebridge.train.calibration.parameters import BY_SAMPLE
+
+    images = digit_images(400, SIDE)
+    frames = CAMERA.frames(images[:160], time_bins=10)
+    values = BY_SAMPLE | CAMERA.values
+    ranges = SimulationRanges(**{name: (values[name], values[name]) for name in LANES})
+    return frames[:, :120], frames[:, 120:], images[160:], Profile(ranges, CAMERA.legs, inverted=CAMERA.inverted)
+
+
+def test_the_same_camera_is_not_told_apart_and_another_is(seen):
+    learnt, held_out, images, profile = seen
+    same, made = compare(learnt, held_out, images, GRID, profile, seed=0)
+    assert made.shape == held_out.shape
+    assert same.asked == 80
+    assert 0.3 < same.accuracy < 0.7
+    threshold = profile.ranges.threshold_on[0] * 1.6
+    other = replace(profile, ranges=replace(profile.ranges, threshold_on=(threshold, threshold)))
+    assert compare(learnt, held_out, images, GRID, other, seed=0)[0].accuracy > 0.75
+
+
+def test_figures_are_those_that_one_counts():
+    frames = torch.zeros(4, 2, 2, 3, 3)
+    frames[0, 0, 1, 1, 1] = 2  # ON, then OFF two bins later
+    frames[2, 0, 0, 1, 1] = 1
+    frames[3, 0, 0, 1, 1] = 1
+    found = figures(frames)
+    assert found["events"] == 2
+    assert found["on_share"] == 0.5
+    assert found["profile"] == [1, 0, 0.5, 0.5]
+    assert found["gaps"] == [0.5, 0.5, 0, 0, 0, 0, 0, 0]
+    assert found["same_polarity"] == 0.5
+
+
+def test_the_page_shows_both(seen):
+    pytest.importorskip("matplotlib")
+    learnt, held_out, images, profile = seen
+    fidelity, made = compare(learnt, held_out, images, GRID, profile, seed=0)
+    result = {
+        "simulated": True, "recordings": 160, "static_images": 240, "sensor": [14, 14], "sensor_known": "given",
+        "undecided": ["noise"],
+        "profile": {
+            "camera": {"noise": 0.1}, "uncertainty": {"noise": 0.01},
+            "legs": [{"x": 1.0, "y": 2.0, "start": 0.1, "duration": 0.5}],
+        },
+    }  # fmt: skip
+    html = calibration_page(result, fidelity, held_out, made)
+    assert "SIMULATED" in html
+    assert POLICY.split(";")[0].split(" ")[0] in html
+    assert html.count("data:image/png") == 16
+    assert html.count("<svg") == 2
+    assert "160, of which 40 held out" in html

@@ -1,0 +1,108 @@
+"""The page of a calibration: values with their uncertainties, and real recordings beside simulated ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from spikebridge.pipeline.ui.html import facts, figure, figures, page, paragraph, section, table, tags, thumbnails
+from spikebridge.pipeline.ui.paint import preview_png
+from spikebridge.train.calibration.fidelity import Fidelity
+from spikebridge.train.report.plots.drawing import Drawing, house_style
+
+SHOWN = 8
+"""Recordings in a row."""
+
+
+def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, simulated: Tensor) -> str:
+    """Return the page, HTML.
+
+    Args:
+        made: what `calibrate` returns.
+        fidelity: of held-out recordings.
+        real: frames [T,n,2,S,S] of them.
+        simulated: of as many simulated ones.
+    """
+    profile = made["profile"]
+    width, height = made["sensor"]
+    marks = [("SIMULATED recordings", True)] if made["simulated"] else []
+    heading = f"<header>\n<h1>{escape('Calibration of the training simulator')}</h1>\n{tags(marks)}\n</header>\n"
+    summary = facts(
+        [
+            ("recordings", f"{made['recordings']:,}, of which {real.shape[1]} held out"),
+            ("static images", f"{made['static_images']:,}"),
+            ("sensor", f"{width}x{height}, {made['sensor_known']}"),
+            ("told apart", f"{100 * fidelity.accuracy:.0f} % of {fidelity.asked} (50 % = alike)"),
+            ("undecided", ", ".join(made["undecided"])),
+        ],
+        wide=("undecided",),
+    )
+    rows = [
+        (name, f"{value:.3g}", f"{profile['uncertainty'][name]:.2g}", "undecided" if name in made["undecided"] else "")
+        for name, value in profile["camera"].items()
+    ]
+    path = [[f"{leg[part]:.3g}" for part in ("x", "y", "start", "duration")] for leg in profile["legs"]]
+    values = table(("value", "fitted", "uncertainty", ""), rows) + table(
+        ("movement", "right px", "down px", "start", "duration"), [(str(i), *leg) for i, leg in enumerate(path, 1)]
+    )
+    pictures = "".join(
+        paragraph(f"{title}, ON and OFF over the whole recording.")
+        + thumbnails((f"{title} {i + 1}", "", preview_png(frames[:, i].numpy())) for i in range(_few(frames)))
+        for title, frames in (("Real recordings", real), ("Simulated recordings", simulated))
+    )
+    return page("Calibration", heading + section("Result", summary) + section("Camera", values)
+                + section("Real beside simulated", pictures + _plots(fidelity) + _note()))  # fmt: skip
+
+
+def _few(frames: Tensor) -> int:
+    return min(SHOWN, int(frames.shape[1]))
+
+
+def _plots(fidelity: Fidelity) -> str:
+    real, made = fidelity.real, fidelity.made
+    rows = [
+        (name, f"{real[key]:.4g}", f"{made[key]:.4g}")
+        for name, key in (
+            ("events of a recording", "events"),
+            ("their standard deviation", "events_deviation"),
+            ("share of ON events", "on_share"),
+            ("successions of one polarity at a pixel", "same_polarity"),
+        )
+    ]
+    bins = len(real["profile"])
+    rate = _lines(
+        "rate", "Events in each time bin.", (np.arange(bins) + 0.5) / bins, real["profile"], made["profile"],
+        labels=("share of the recording", "events"),
+    )  # fmt: skip
+    gaps = _lines(
+        "gaps", "Time between events of one pixel.", np.array(real["gap_bins"]), real["gaps"], made["gaps"],
+        labels=("time bins, at least", "share"),
+    )  # fmt: skip
+    return table(("", "real", "simulated"), rows) + figures([rate, gaps])
+
+
+def _lines(
+    name: str, title: str, x: Any, real: Sequence[float], made: Sequence[float], *, labels: tuple[str, str]
+) -> str:
+    drawing = Drawing(f"calibration-{name}", f"{title} Real and simulated recordings.")
+    with house_style():
+        axes = drawing.axes[0]
+        axes.plot(x, real, label="real")
+        axes.plot(x, made, "--", label="simulated")
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(labels[1])
+        axes.set_ylim(bottom=0)
+    drawing.legend()
+    return figure(drawing.svg(), title=title)
+
+
+def _note() -> str:
+    return paragraph(
+        "All recordings here were held out of the fit. The classifier learnt on those of the fit and as many simulated "
+        "ones; it is a linear one, so that recordings that it cannot tell apart may still differ.",
+        note=True,
+    )
