@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -82,8 +83,8 @@ def read_json(
         Exception: what `error` makes; also of a file that cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(most_bytes + 1)
+        with open(path, "rb") as file:  # which takes memory for as many bytes as it is asked for
+            data = file.read(min(most_bytes, os.fstat(file.fileno()).st_size or most_bytes) + 1)
     except OSError as failed:
         raise error(f"{path}: cannot be read ({failed.strerror}). {remedy}") from failed
     return parse_json(data, form, source=str(path), error=error, remedy=remedy, most_bytes=most_bytes)

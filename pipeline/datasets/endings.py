@@ -36,7 +36,7 @@ MOST_FILES, MOST_FOLDERS = 20_000, 2_000
 """No more of them are gone through."""
 
 
-def count_endings(root: Path, *, but: Collection[Path] = (), names: Collection[str] = ()) -> dict[str, int]:
+def count_endings(root: Path, *, but: Collection[str] = (), names: Collection[str] = ()) -> dict[str, int]:
     """Count the files below a folder by ending, the most frequent first; of very many, the first.
 
     Left out are hidden files, documents, what systems leave behind, the files `but`, and those of these `names`.
@@ -45,7 +45,7 @@ def count_endings(root: Path, *, but: Collection[Path] = (), names: Collection[s
     for number, (folder, folders, files) in enumerate(os.walk(root)):
         folders[:] = sorted(name for name in folders if not _is_left_behind(name))
         for name in files:
-            if not (_is_left_behind(name) or name in names or Path(folder, name) in but):
+            if not (_is_left_behind(name) or name in names or os.path.join(folder, name) in but):
                 counts[Path(name).suffix.lower() or "without ending"] += 1
         if counts.total() >= MOST_FILES or number >= MOST_FOLDERS:
             break

@@ -32,7 +32,7 @@ UNUSED = "unused"
 """Subset of the recordings that a published split leaves out."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recording:
     """One event recording on disk."""
 
@@ -58,7 +58,7 @@ class Recording:
     """(start, stop) of the part of its file that it is, stop exclusive, see `PairReader.intervals`; None for all."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StaticImage:
     """One static image on disk."""
 

@@ -41,7 +41,7 @@ class StaticChunk:
         return replace(self, images=self.images[start:stop])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedSample:
     """A recording, the key it will have, and the key of its static image (None without one)."""
 

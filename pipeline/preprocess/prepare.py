@@ -328,12 +328,12 @@ def describe_passed_over(passed_over: Mapping[str, Mapping[str, int]]) -> list[s
 
 def _count_passed_over(listing: Listing, tables: Collection[Path | None]) -> dict[str, dict[str, int]]:
     """Count the files in class folders that are neither recordings nor images nor tables, by side and ending."""
-    sides: dict[str, set[Path]] = {"events": {r.path for r in listing.recordings}}
-    sides["static"] = {image.path for image in listing.images}
-    used = sides["events"] | sides["static"] | {path.absolute() for path in tables if path}
+    sides: dict[str, set[str]] = {"events": {str(r.path) for r in listing.recordings}}
+    sides["static"] = {str(image.path) for image in listing.images}
+    used = {*sides["events"], *sides["static"], *(str(path.absolute()) for path in tables if path)}
     counts, seen = {}, set[Path]()
     for side, paths in sides.items():
-        root = Path(os.path.commonpath([path.parent for path in paths])) if paths else None
+        root = Path(os.path.commonpath({os.path.dirname(path) for path in paths})) if paths else None
         if root and root not in seen:
             counts[side] = count_endings(root, but=used, names=(SENSOR_FILE, SIMULATION_NOTE))
             seen.add(root)

@@ -151,17 +151,15 @@ class Folders(PairReader):
         """
         for alone in (False, True):
             for folder in (root, root / side):
-                if folder.is_dir() and _list_entries(folder, belongs, stem, alone=alone):
-                    return folder, _list_entries(folder, belongs, stem, alone=True)
+                if folder.is_dir() and _holds_any(folder, belongs, alone=alone):
+                    return folder, _list_entries(folder, belongs, stem)
         try:
-            found = self.find_root(
-                root, side, below=(), holds=lambda folder: bool(_list_entries(folder, belongs, stem, alone=False))
-            )
+            found = self.find_root(root, side, below=(), holds=lambda folder: _holds_any(folder, belongs, alone=False))
         except LayoutError:
             if side == "events" and root.is_dir():
                 _refuse_crowds(root)
             raise
-        return found, _list_entries(found, belongs, stem, alone=True)
+        return found, _list_entries(found, belongs, stem)
 
     def _group_of(self, recording: Recording) -> str:
         """Return the group of a recording: of the table of labels, or found in its name.
@@ -295,10 +293,18 @@ def _as_recording(entry: Entry) -> tuple[Recording, str]:
     return Recording(entry.name, entry.path, 0, entry.subset, entry.stem, entry.stem), entry.label
 
 
-def _list_entries(
-    root: Path, belongs: Callable[[Path], bool], stem: Callable[[Path], str], *, alone: bool
-) -> list[Entry]:
-    """List the files of class folders in order; with `alone`, those that lie alone in a folder of their own, too.
+def _holds_any(root: Path, belongs: Callable[[Path], bool], *, alone: bool) -> bool:
+    """Return whether class folders hold a file; with `alone`, one alone in a folder of its own counts, too."""
+    for _, _, _, folder in _list_classes(root):
+        if any(belongs(path) for path in _list_paths(folder)):
+            return True
+        if alone and any(sum(map(belongs, _list_paths(inner))) == 1 for inner in list_folders(folder)):
+            return True
+    return False
+
+
+def _list_entries(root: Path, belongs: Callable[[Path], bool], stem: Callable[[Path], str]) -> list[Entry]:
+    """List the files of class folders in order, those that lie alone in a folder of their own, too.
 
     Raises:
         LayoutError: two files of one name.
@@ -308,7 +314,7 @@ def _list_entries(
         paths = [path for path in _list_paths(folder) if belongs(path)]
         refuse_equal_stems(paths, stem=stem)
         of_class = [Entry(path, label, subset, stem(path), below) for path in paths]
-        for inner in list_folders(folder) if alone else ():
+        for inner in list_folders(folder):
             if len(inside := [path for path in _list_paths(inner) if belongs(path)]) == 1:
                 of_class.append(Entry(inside[0], label, subset, inner.name, below))
         if twice := [name for name, count in Counter(entry.stem for entry in of_class).items() if count > 1]:
