@@ -25,6 +25,8 @@ from spikebridge.pipeline.images.decode import EXTENSIONS, read_image, to_static
 
 IDX = ("-idx3-ubyte", "-idx3-ubyte.gz")
 """Endings of MNIST's files of images."""
+NOTE_ABOVE = 3
+"""Folders above a recording in which the note of simulated ones is looked for: class, subset, `events`."""
 FEWEST_EVENTS = 10
 """A recording of fewer events says nothing of movement."""
 
@@ -108,7 +110,8 @@ def read_recordings(
     if sensor is None:
         sensor = (max(int(e.x.max()) for e in events) + 1, max(int(e.y.max()) for e in events) + 1)
         known = "smallest that holds all events"
-    simulated = any(find_simulation_note(path) for path in paths)
+    simulated = any(find_simulation_note(folder) for path in paths for folder in path.absolute().parents[:NOTE_ABOVE])
+    simulated = simulated or any(find_simulation_note(path) for path in paths)
     names = tuple(str(file) for file in drawn)
     return RecordingSet(names, tuple(events), sensor, known, simulated, len(files))
 

@@ -13,11 +13,14 @@ from spikebridge.train.config.simulation_ranges import LANES, WANDER, Leg, Profi
 
 UNDECIDED = 0.6
 """Deviation, relative to what was expected beforehand, from which on recordings decide nothing about a value."""
+UNDECIDED_PATH = 0.25
+"""Error of the movements' displacements, relative to them, from which on the path is not decided."""
 CHOSEN = {
     **{"amplitude": (0.95, 1.05), "amplitude_spread": (0.0, 0.05), "turn": (-0.05, 0.05), "delay": (-0.01, 0.01)},
     **{"pace": (0.95, 1.05), "stretch": (-0.03, 0.03), "rotation": (-0.05, 0.05), "shear": (-0.05, 0.05)},
 }
-"""Ranges of what makes recordings differ from one another, which is not fitted: narrow, as of one camera on a mount."""
+"""Ranges of what makes recordings differ from one another, which is not fitted: narrow, as of one camera on a mount.
+Those of the path are wider where it is less sure."""
 FREE = {"amplitude_spread": (0.0, 0.5), "x_start": (-1.5, 1.5), "y_start": (-1.5, 1.5)}
 """Ranges that differ where recordings move each in its own way."""
 
@@ -36,11 +39,13 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
         p.name for p, spread in zip(unknowns.parameters, found.spread, strict=True)
         if spread > UNDECIDED and p.name in LANES
     ]  # fmt: skip
-    if any(
-        spread > UNDECIDED and p.name.startswith("leg")
-        for p, spread in zip(unknowns.parameters, found.spread, strict=True)
-    ):
-        undecided.append(PATH)
+    if legs:
+        length, late, long = _path_errors(legs, deviations)
+        if length > UNDECIDED_PATH:
+            undecided.append(PATH)
+        ranges["amplitude_spread"] = (0.0, max(CHOSEN["amplitude_spread"][1], length))
+        ranges["delay"] = _around(0.0, max(CHOSEN["delay"][1], late))
+        ranges["pace"] = _around(1.0, max(CHOSEN["pace"][1] - 1, long))
     if not found.sign_known:
         undecided.append(SIGN)
     profile = Profile(
@@ -61,6 +66,29 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
             "source": source,
         },
     )
+
+
+def _path_errors(legs: tuple[Leg, ...], deviations: Mapping[str, float]) -> tuple[float, float, float]:
+    """Return the errors of a path, root mean square over its legs.
+
+    Of displacements and durations they are relative, of starts shares of the recording.
+    """
+
+    def mean(squares: list[float]) -> float:
+        return math.sqrt(sum(squares) / len(legs))
+
+    def error(number: int, part: str) -> float:
+        return deviations[f"leg_{number}_{part}"]
+
+    lengths = [math.hypot(leg.x, leg.y) + 1e-9 for leg in legs]
+    along = [(error(i, "x") ** 2 + error(i, "y") ** 2) / 2 / lengths[i - 1] ** 2 for i in range(1, len(legs) + 1)]
+    late = [error(i, "start") ** 2 for i in range(1, len(legs) + 1)]
+    long = [(error(i, "duration") / legs[i - 1].duration) ** 2 for i in range(1, len(legs) + 1)]
+    return mean(along), mean(late), mean(long)
+
+
+def _around(middle: float, width: float) -> tuple[float, float]:
+    return middle - width, middle + width
 
 
 def in_microseconds(values: Mapping[str, float], duration_us: int) -> dict[str, float]:

@@ -55,7 +55,13 @@ def test_sets_are_drawn_and_their_sensor_is_known(tmp_path):
     assert (len(seen.events), seen.found) == (4, 6)
     assert seen.sensor[0] <= 20
     assert "holds all events" in seen.sensor_known
-    assert seen.names == read_recordings([tmp_path], most=4, seed=1).names
+    assert not seen.simulated
+    (tmp_path / "events" / "Train" / "3").mkdir(parents=True)
+    (tmp_path / "events" / "Train" / "3" / "1.bin").write_bytes(bin40.encode(make_events(1)))
+    (tmp_path / "simulated.json").write_text("{}")
+    assert read_recordings([tmp_path / "events" / "Train" / "3" / "1.bin"], most=1, seed=1).simulated
+    assert read_recordings([tmp_path / "events"], most=1, seed=1).simulated
+    assert seen.names == read_recordings(sorted(tmp_path.glob("*.bin")), most=4, seed=1).names
     frames = seen.frames(time_bins=5, size=20)
     assert frames.shape == (5, 4, 2, 20, 20)
     assert frames.sum() > 0.9 * sum(map(len, seen.events))
