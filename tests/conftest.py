@@ -16,9 +16,10 @@ if os.environ.get("SPIKEBRIDGE_TEST_DEVICE") != "cuda":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests, on the same device, whatever the machine has
 
 import fcntl  # noqa: E402
+import gc  # noqa: E402
 import hashlib  # noqa: E402
 import shutil  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Generator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -156,6 +157,17 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("ours")
     if daily:
         os.fsync = os.fstat  # which refuses what is no open file, too
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage among the modules and tests, nor among what they are for the rest of the run: it stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def unexpected_skips(reporter: pytest.TerminalReporter) -> tuple[int, list[str]]:
