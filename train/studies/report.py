@@ -1,25 +1,20 @@
-"""The page of an ablation: the table, its rows, and the few-data curve; a function of the table alone."""
+"""The page of an ablation: the table, its rows, and its curves; a function of the table alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.ui.html import facts, figure, figures, paragraph, section, table, tags
-from spikebridge.pipeline.ui.style import CATEGORIES
 from spikebridge.train.report.format import protocol_words
 from spikebridge.train.report.write import require_matplotlib
 from spikebridge.train.runs.checkpoints import write_atomic
 from spikebridge.train.statistics import mean_and_std
 from spikebridge.train.studies.cost_figures import cost_figures
-from spikebridge.train.studies.grids import AXES
+from spikebridge.train.studies.curves import curves, draw_few_data, draw_settings
 from spikebridge.train.studies.table import (
     AblationTable,
-    accuracies_of,
     amount_words,
     amounts_of,
     cells,
@@ -34,20 +29,10 @@ if TYPE_CHECKING:
     from spikebridge.train.report.plots.drawing import Drawing
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Accuracy of one row over labelled recordings."""
-
-    amounts: Sequence[float]
-    """Recordings per class, or per cent of them."""
-    means: Sequence[float]
-    """In per cent."""
-    stds: Sequence[float]
-    """In points; 0 where there is none."""
-
-
 def write_ablation_report(content: AblationTable, out: Path) -> list[Path]:
-    """Write report.html, and few-data.svg and few-data.png where rows have several amounts of labelled recordings.
+    """Write report.html; few-data.svg and .png where rows have several amounts of labelled recordings.
+
+    Rows that differ in one setting with numbers give over-SETTING.svg and .png, too.
 
     Returns the files written.
 
@@ -59,12 +44,19 @@ def write_ablation_report(content: AblationTable, out: Path) -> list[Path]:
     write_atomic(written[0], ablation_page(content).encode())
     for split in ("test", "validation"):  # the first that has a curve; the test split where it is shown
         if rows := curves(content, split):
-            drawing = _draw_curves(content, rows, split)
-            written += [out / "few-data.svg", out / "few-data.png"]
-            write_atomic(written[1], drawing.file("svg"))
-            write_atomic(written[2], drawing.file("png"))
+            written += _write_drawing(draw_few_data(content, rows, split), out / "few-data")
             break
+    for key, drawing in draw_settings(content).items():
+        written += _write_drawing(drawing, out / f"over-{key}")
     return written
+
+
+def _write_drawing(drawing: Drawing, place: Path) -> list[Path]:
+    """Write a drawing as SVG and PNG, and return the paths."""
+    paths = [place.with_name(f"{place.name}.{kind}") for kind in ("svg", "png")]
+    for path in paths:
+        write_atomic(path, drawing.file(path.suffix[1:]))
+    return paths
 
 
 def ablation_page(content: AblationTable) -> str:
@@ -109,8 +101,11 @@ def _plots(content: AblationTable) -> str:
     for split in ("test", "validation"):
         if rows := curves(content, split):
             caption = "Mean and standard deviation (n − 1) over seeds."
-            svg = _draw_curves(content, rows, split).svg()
+            svg = draw_few_data(content, rows, split).svg()
             panels.append(figure(svg, title=f"{split.capitalize()} accuracy with few labels.", caption=caption))
+    for key, drawing in draw_settings(content).items():
+        caption = "Mean and standard deviation (n − 1) over seeds; rows that differ in this setting alone."
+        panels.append(figure(drawing.svg(), title=f"Accuracy over {key}.", caption=caption))
     for index, amount in enumerate(amounts_of(content)):
         groups = {}
         for line in content["table"]:
@@ -128,46 +123,6 @@ def _plots(content: AblationTable) -> str:
             title = f"Validation accuracy, {words}."
             panels.append(figure(svg, title=title, caption="Rings: runs. Diamond: mean ± standard deviation."))
     return figures(panels) if panels else ""
-
-
-def curves(content: AblationTable, split: str) -> dict[str, Curve]:
-    """Return rows with at least two amounts of labelled recordings and the accuracy on a split, by label."""
-    scale = 100.0 if content["axis"] == AXES[1] else 1.0
-    rows: dict[str, Curve] = {}
-    for row in content["rows"]:
-        lines = [line for line in content["table"] if line["row"] == row["label"] and line["amount"]]
-        lines.sort(key=lambda line: line["amount"])
-        points = [
-            (scale * line["amount"], 100 * mean, 100 * (std or 0.0))
-            for line in lines
-            for mean, std in [accuracies_of(line, split)]
-            if mean is not None
-        ]
-        if len(points) > 1:
-            rows[row["label"]] = Curve(*zip(*points, strict=True))
-    return rows
-
-
-def _draw_curves(content: AblationTable, rows: Mapping[str, Curve], split: str) -> Drawing:
-    """Draw the few-data curve: accuracy over labelled recordings on a logarithmic axis."""
-    from spikebridge.train.report.plots.drawing import Drawing, house_style
-
-    share = content["axis"] == AXES[1]
-    drawing = Drawing(f"few-data-{split}", f"{split.capitalize()} accuracy over labelled recordings")
-    with house_style():
-        axes = drawing.axes[0]
-        for index, (label, curve) in enumerate(rows.items()):
-            colour, shift = CATEGORIES[index % len(CATEGORIES)], 1 + 0.015 * (index - (len(rows) - 1) / 2)
-            amounts = [x * shift for x in curve.amounts]
-            axes.errorbar(amounts, curve.means, curve.stds, color=colour, marker="o", capsize=3, label=show(label))
-        axes.set_xscale("log")
-        ticks = sorted({x for curve in rows.values() for x in curve.amounts})
-        axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
-        axes.minorticks_off()
-        axes.set_xlabel("labelled recordings in % of each class" if share else "labelled recordings per class")
-        axes.set_ylabel(f"{split} accuracy in %")
-        drawing.legend()
-    return drawing
 
 
 def _single(content: AblationTable) -> str:

@@ -33,8 +33,9 @@ from spikebridge.train.signals import StopRequest
 from spikebridge.train.studies import ablate as ablation
 from spikebridge.train.studies.ablate import ablate
 from spikebridge.train.studies.cost_figures import cost_points
+from spikebridge.train.studies.curves import curves, setting_curves
 from spikebridge.train.studies.grids import load_grid
-from spikebridge.train.studies.report import ablation_page, curves, write_ablation_report
+from spikebridge.train.studies.report import ablation_page, write_ablation_report
 from spikebridge.train.studies.table import cells, markdown_text, terminal_text, time_column
 from spikebridge.train.studies.workers import RunOutcome
 
@@ -456,6 +457,30 @@ def test_rows_find_their_shard_set(tmp_path, shards, shard_set, grid):
     other = shard_set(size=16, protocol="leaky", seed=1)
     with pytest.raises(ShardMismatchError, match="hold different"):
         ablate(loaded, [shards, other], tmp_path / "out", workers=lambda: nullcontext(Inline()), device="cpu")
+
+
+def test_rows_that_differ_in_one_setting_are_a_curve(finished, tmp_path):
+    table = json.loads(json.dumps(finished[0]))
+    kt, other = table["table"]
+    table["table"] = [
+        {**line, "row": f"{line['row']} {steps}", "switches": {**line["switches"], "time_bins": steps}}
+        for line in (kt, other)
+        for steps in (10, 2, 4)
+    ]
+    table["table"].append({**kt, "row": "alone", "switches": {"width": 0.5}})
+    table["rows"] = [{**table["rows"][0], "label": line["row"]} for line in table["table"]]
+    found = setting_curves(table, 2)
+    assert list(found) == ["time_bins"]
+    assert list(found["time_bins"]) == ["kt", "event_only"]
+    assert list(found["time_bins"]["kt"].amounts) == [2, 4, 10]
+    for line in table["table"][:3]:
+        line["switches"] = {"time_window_us": [1000, 1000 * line["switches"]["time_bins"]]}
+    windows = setting_curves({**table, "table": table["table"][:3]}, 2)
+    assert list(windows["time_window_us"]["kt"].amounts) == [1, 3, 9]
+    names = [path.name for path in write_ablation_report(table, tmp_path)]
+    drawn = [f"over-{key}.{kind}" for key in ("time_window_us", "time_bins") for kind in ("svg", "png")]
+    assert names == ["report.html", *drawn]
+    assert "Accuracy over time_bins." in (tmp_path / "report.html").read_text()
 
 
 def test_the_page_opens_and_shows_the_curve(finished, tmp_path):
