@@ -8,9 +8,11 @@ Axes: T time bins, n recordings, m static images, P polarity, S side of a frame,
 3. Twice: N sets of recordings are simulated at parameters around the last estimate, each of other static images and
    draws; a ridge regression from moments to parameters, its penalty chosen by the errors of sets left out, is applied
    to the recordings' moments.
+4. Two more steps over fine frames: a regression is right on average, but its place need not be the nearest one.
 
 The errors of sets left out are the uncertainties: they hold the chance of a sample of static images, of the simulator,
-and what the moments do not tell. Moments that no simulated set has count as errors of their own.
+and what the moments do not tell. Moments that no simulated set has count as errors of their own. Where the last steps
+lead farther away, the way is the uncertainty.
 
 Source: McFadden 1989, "A method of simulated moments"; Marquardt 1963 (damped steps); Beaumont, Zhang, Balding 2002,
 "Approximate Bayesian computation in population genetics" (regression of parameters on statistics).
@@ -38,8 +40,8 @@ SHRINKAGE = 0.3
 """Share of the covariance of moments that is taken as independent: there are more moments than recordings."""
 COARSE_BINS = 10
 """Time bins of the search's steps."""
-STEPS, SIGN_STEPS = 8, 2
-"""Steps, at most; those after which the sign of the light is decided."""
+STEPS, SIGN_STEPS, LAST_STEPS = 8, 2, 2
+"""Steps, at most; those after which the sign of the light is decided; those behind the regressions."""
 DIFFERENCE = 0.25
 """Step of the differences, in deviations: wide enough to average over the jumps of whole counts."""
 LONGEST_STEP = 1.5
@@ -75,7 +77,7 @@ class Effort:
 
     def runs(self, unknowns: int) -> int:
         """Return about how often the simulator runs."""
-        return 2 * self.sets + (STEPS + SIGN_STEPS) * (unknowns + 2)
+        return 2 * self.sets + (STEPS + SIGN_STEPS + LAST_STEPS) * (unknowns + 2)
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,18 @@ def fit(
         place, errors = _regress(places, made, sets.mean)
         place = np.clip(place, *unknowns.bounds())
         spread = NEXT_SPREAD * errors
-    return Fit(unknowns, start, place, np.minimum(errors, 1.0), other, sets.remainders(place, advance))
+    nearer = state.get("nearer")
+    if nearer is None:
+        target = _Target(frames, images[_drawn(images, seed, effort)], grid, seed)
+        nearer = _Search(target, unknowns, advance).run(place, LAST_STEPS).place
+        state.put("nearer", nearer)
+    errors = np.minimum(np.maximum(errors, np.abs(nearer - place)), 1.0)
+    return Fit(unknowns, start, nearer, errors, other, sets.remainders(nearer))
+
+
+def _drawn(images: Tensor, seed: int, effort: Effort) -> NDArray[np.int64]:
+    """Return which static images the steps see."""
+    return np.random.default_rng([seed, 0]).permutation(len(images))[: effort.batch]
 
 
 def _search(
@@ -170,8 +183,7 @@ def _search(
     seed: int, effort: Effort, advance: Callable[[], None],
 ) -> Vector:  # fmt: skip
     """Return the sign of the light (1 = inverted), the other sign's relative distance, and the place, [2 + K]."""
-    rows = np.random.default_rng([seed, 0]).permutation(len(images))[: effort.batch]
-    target = _Target(frames, images[rows], grid, seed)
+    target = _Target(frames, images[_drawn(images, seed, effort)], grid, seed)
     searches = []
     for inverted in (False, True):
         unknowns = Unknowns.from_start(start, sensor=sensor, inverted=inverted, floor=floor)
@@ -318,7 +330,7 @@ class _Sets:
         found: Vector = _joined(frames, self.unit).mean(0)
         return found
 
-    def remainders(self, place: Vector, advance: Callable[[], None]) -> dict[str, float]:
+    def remainders(self, place: Vector) -> dict[str, float]:
         """Return how far the moments of a large simulated set are from the recordings', by kind."""
         rows = np.random.default_rng([self.seed, 9]).integers(len(self.images), size=(4, self.batch))
         made = np.mean([self._set(place, rows[i], 9, i) for i in range(4)], 0)

@@ -39,7 +39,7 @@ def errors(camera: KnownCamera, found: Fit) -> dict[str, float]:
     """How many of its own deviations each value lies from the truth."""
     made = {}
     for p, place, spread in zip(found.unknowns.parameters, found.place, found.spread, strict=True):
-        made[p.name] = (place - p.place(max(camera.values[p.name], p.low, 1e-9))) / spread
+        made[p.name] = (place - p.place(camera.values[p.name])) / spread
     return made
 
 
