@@ -21,6 +21,7 @@ from spikebridge.train.calibration.fidelity import compare
 from spikebridge.train.calibration.fit import Effort, fit, without_images
 from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.state import State
+from spikebridge.train.config.profile import FILE
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
 from spikebridge.train.evaluation.score import same_threads
@@ -169,8 +170,12 @@ def calibrate(
 
 
 def _check_output(out: Path, html: Path | None, static: Path | None, *, overwrite: bool) -> None:
-    """Refuse what is there already, and a page that nothing could be shown on."""
+    """Refuse what is there already, a name that no recipe takes, and a page that nothing could be shown on."""
+    if not out.name.endswith(FILE):
+        raise RunError(f"--out {out}: recipes know a profile by its ending; expected a file whose name ends in {FILE}")
     for path in (out, html):
+        if path is not None and path.is_dir():
+            raise RunError(f"{path} is a folder; choose a file, which the folder may hold")
         if path is not None and path.exists() and not overwrite:
             raise RunError(f"{path} exists; choose another file, or pass --overwrite to calibrate anew")
     if html is not None:

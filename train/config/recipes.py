@@ -12,7 +12,7 @@ from typing import Any
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.base.settings import field_problems
 from spikebridge.train.config.profile import FILE, INLINE, read_profile
-from spikebridge.train.config.settings import SYNONYMS, ShardSettings, TrainSettings, cross_problems
+from spikebridge.train.config.settings import SYNONYMS, ShardSettings, TrainSettings, cross_problems, shard_problems
 from spikebridge.train.config.shipped import RECIPES
 from spikebridge.train.config.toml_values import toml_value
 from spikebridge.train.errors import RecipeError
@@ -151,9 +151,9 @@ def recipe_from(
         known = _known_values(table, kind, merged[table], problems)
         wrong = field_problems(kind, known)
         problems.extend(f"[{table}] {problem}" for problem in wrong)
-        if table == "train":
-            sound = {key: value for key, value in known.items() if not field_problems(kind, {key: value})}
-            problems.extend(f"[train] {problem}" for problem in cross_problems(sound))
+        sound = {key: value for key, value in known.items() if not field_problems(kind, {key: value})}
+        contradictions = cross_problems(sound) if table == "train" else shard_problems(sound)
+        problems.extend(f"[{table}] {problem}" for problem in contradictions)
         values[table] = known
     if values["train"].get("selection") == "test" and values["shards"].get("protocol") == "strict":
         problems.append("[train] selection: the test split picks no epoch under protocol strict; use validation")

@@ -106,7 +106,8 @@ class ShardSettings:
     """Whether `preprocess` puts a picture of every recording into the tars; any set will do all the same."""
 
     def __post_init__(self) -> None:
-        _refuse(field_problems(type(self), asdict(self)))
+        values = asdict(self)
+        _refuse(field_problems(type(self), values) + shard_problems(values))
 
     def given(self) -> dict[str, Any]:
         """Return the settings without those that were left out."""
@@ -252,6 +253,19 @@ class TrainSettings:
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise RecipeError("settings", problems)
+
+
+def shard_problems(values: Mapping[str, Any]) -> list[str]:
+    """Return contradictions between settings of `[shards]` that no shard set fits; missing keys are skipped."""
+    return [
+        f"{name}: goes with {of} {only} only; {of} is {found}"
+        for name, of, only in (
+            ("tau_us", "reduction", "surface"),
+            ("window_us", "binning", "window"),
+            ("events_per_bin", "binning", "count"),
+        )
+        if values.get(name) and (found := values.get(of)) and found != only
+    ]
 
 
 def cross_problems(values: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ Axes: n test samples, K classes.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -22,6 +23,11 @@ from spikebridge.train.errors import RunError
 from spikebridge.train.runs.folder import RunFolder, open_run, read_metrics
 from spikebridge.train.runs.listing import ListedRun
 from spikebridge.train.runs.result import RunResult
+
+SHARD_SET = "shard set"
+"""What a label calls the ID of one."""
+LONGEST_VALUE, SHOWN_VALUE = 60, 24
+"""Letters of a setting's value in a label, and of a longer one those that stand before its hash."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,8 @@ def _read_predictions(path: Path, classes: Sequence[str]) -> Predictions | None:
 def group_runs(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     """Group runs that differ in nothing but the seed, under the method and whatever else tells groups apart.
 
+    A label names no setting that the group's recipe left out.
+
     Returns:
         Groups by label, in the order of their first run; a spread inside a group is a spread over seeds.
     """
@@ -174,7 +182,7 @@ def group_runs(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
         differing = []  # the method alone tells them apart
     groups: dict[str, list[RunRecord]] = {}
     for record, one in zip(records, settings, strict=True):
-        label = ", ".join([record.method, *(f"{name} {_short(one.get(name))}" for name in differing)])
+        label = ", ".join([record.method, *(f"{name} {_short(name, one[name])}" for name in differing if name in one)])
         groups.setdefault(label, []).append(record)
     return groups
 
@@ -182,10 +190,14 @@ def group_runs(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
 def _settings(record: RunRecord) -> dict[str, Any]:
     """Return what must be equal inside a group, besides the method."""
     recipe = record.result.get("recipe") or {}
-    merged = {**recipe.get("shards", {}), **recipe.get("train", {}), "shard set": record.result.get("shard_set")}
+    merged = {**recipe.get("shards", {}), **recipe.get("train", {}), SHARD_SET: record.result.get("shard_set")}
     return {name: value for name, value in merged.items() if name not in ("seed", "method")}
 
 
-def _short(value: Any) -> str:
+def _short(name: str, value: Any) -> str:
+    """Return a value as a label says it: different ones stay different, a camera's profile by its hash."""
     text = str(value)
-    return text[:12] if len(text) > 32 else text  # a shard set's ID
+    if name == SHARD_SET:
+        return text[:12]
+    kept = text[:SHOWN_VALUE].rstrip("+")
+    return text if len(text) <= LONGEST_VALUE else f"{kept}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"

@@ -34,6 +34,7 @@ from typing import Any, TypedDict, cast
 import numpy as np
 
 from spikebridge.pipeline.base.display import csv_cell, show
+from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.files import FileLock, sha256_once
 from spikebridge.pipeline.base.foreign_json import Count, Sha256, parse_json
 from spikebridge.pipeline.base.installation import command
@@ -479,9 +480,12 @@ def require_shards(shards: ShardSet, expected: ShardSettings, *, expect: str | N
     if expect is not None and not (len(expect) >= 12 and shards.id.startswith(expect.lower())):
         raise ShardMismatchError(f"{shards.path}: shard set {shards.id}, expected {expect}")
     settings = expected.given()
-    framed = framed_as(shards, settings)
+    try:
+        framed = framed_as(shards, settings)
+    except SettingsError as error:
+        raise ShardMismatchError(f"{shards.path}: no frames can be made as the recipe asks: {error}") from error
     other = [
-        f"  - {name}: {framed.settings.get(name)} there, {value} in the recipe"
+        f"  - {name}: {framed.settings.get(name, 'absent')} there, {value} in the recipe"
         for name, value in settings.items()
         if name not in ("store", "preview")
         and framed.settings.get(name) != (list(value) if isinstance(value, tuple) else value)

@@ -74,6 +74,10 @@ def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
     assert page.exit_code == 1
     assert "--html needs at least 40 recordings" in page.output
     assert not (tmp_path / "p.toml").exists()
+    for name, words in (("p.json", "ends in .toml"), (".", "ends in .toml"), ("folder.toml", "is a folder")):
+        (tmp_path / "folder.toml").mkdir(exist_ok=True)
+        other = run(recordings, "--out", tmp_path / name, "--overwrite")
+        assert (other.exit_code, words in other.output) == (1, True)
 
 
 @pytest.mark.long

@@ -154,6 +154,22 @@ def test_a_recipe_takes_exactly_what_a_conversion_takes():
         assert (field.type, limits) == (own.type, {**wanted, **({"low": 0} if field.name == "time_window_us" else {})})
 
 
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"tau_us": 9}, "tau_us: goes with reduction surface only; reduction is sum"),
+        ({"binning": "bins", "window_us": 9}, "window_us: goes with binning window only; binning is bins"),
+        ({"binning": "window", "events_per_bin": 9}, "events_per_bin: goes with binning count only; binning is window"),
+    ],
+)
+def test_settings_that_no_shard_set_has_together(given, problem):
+    text, count = problems_of(recipes.recipe_from, GOOD, settings=given)
+    assert (text, count) == (f"[shards] {problem}", 1)
+    with pytest.raises(RecipeError, match=problem):
+        settings.ShardSettings(**{**GOOD["shards"], **given})
+    recipes.recipe_from(GOOD, settings={"window_us": 9})  # the binning is left to the set
+
+
 def test_all_problems_at_once_with_the_nearest_name():
     text, count = problems_of(
         recipes.recipe_from,

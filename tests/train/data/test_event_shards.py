@@ -100,6 +100,10 @@ def test_a_recipe_asks_for_bins_that_a_set_of_frames_does_not_have(events, frame
     assert require_shards(events, asked.shards).settings["window_us"] == 30_000
     with pytest.raises(ShardMismatchError, match=r"(?s)binning: bins there, window in the recipe.*--window-us 30000"):
         require_shards(frames, asked.shards)
+    with pytest.raises(ShardMismatchError, match=r"no frames can be made as the recipe asks: tau_us: 0 found"):
+        require_shards(events, recipe(reduction="surface").shards)
+    with pytest.raises(ShardMismatchError, match="tau_us: absent there, 9 in the recipe"):
+        require_shards(frames, recipe(reduction="surface", tau_us=9).shards)
     part = recipe(time_window_us=(0, 100_000))
     assert require_shards(events, part.shards).settings["time_window_us"] == [0, 100_000]
     with pytest.raises(ShardMismatchError, match="--time-window 0:100000"):

@@ -1,6 +1,7 @@
 """Reports of real, tiny runs: one file that is whole, safe, complete and legible."""
 
 import csv
+import itertools
 import json
 import re
 import shutil
@@ -33,7 +34,8 @@ from spikebridge.train.report import write as report
 from spikebridge.train.report.analysis import DomainFeatures, _count_right, analyse
 from spikebridge.train.report.plots.drawing import Drawing, collecting, house_style
 from spikebridge.train.report.plots.epochs import mean_curve
-from spikebridge.train.report.records import Predictions, load_run
+from spikebridge.train.report.plots.points import dots
+from spikebridge.train.report.records import Predictions, group_runs, load_run, load_runs
 from spikebridge.train.report.run import changed, duration, wilson
 from spikebridge.train.report.sections import gradcam as report_gradcam
 from spikebridge.train.report.sections import samples as report_samples
@@ -202,6 +204,42 @@ def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(runs, old, tmp_
     page = opened(runs["event_only", 0], old, out=tmp_path)
     assert "event_only, events_per_class 3" in page.words
     assert "±" not in page.words.partition("is the standard deviation")[0].rstrip("± ")
+    result["recipe"]["shards"] |= {"binning": "window", "window_us": 30_000, "time_window_us": [0, 9_000_000]}
+    result["recipe"]["train"]["event_augmentation"] = "drop_events+rotate+noise"
+    change_result(old, recipe=result["recipe"])
+    page = opened(runs["event_only", 0], old, out=tmp_path)  # beside its rows; a warning of too little room is an error
+    assert "binning window" in page.words
+    assert "None" not in page.words.partition("Single results")[0]  # of the other, which leaves these out
+
+
+def test_long_values_that_differ_late_are_not_averaged(runs):
+    (one,) = load_runs([runs["event_only", 0]])
+    same = "drop_events+rotate+jitter+noise+shift+flip+drop_time+drop_area+"
+    for key, values in (
+        ("event_augmentation", [same + "scale", same + "hot_pixels"]),
+        ("simulation", ['profile {"sensor":[34,34]' + "," * 60, 'profile {"sensor":[34,34]' + "," * 61]),
+    ):
+        recipe = one.result["recipe"]
+        other = [{**one.result, "recipe": {**recipe, "train": {**recipe["train"], key: value}}} for value in values]
+        groups = group_runs([replace(one, result=result) for result in other])
+        assert [len(group) for group in groups.values()] == [1, 1]
+        assert all(len(name) < 70 for name in groups)
+
+
+def test_long_names_leave_room_for_the_plot():
+    name = ", ".join(["event_only", *(f"setting_{k} value" for k in range(12))])
+    groups = {f"{name} {k}": ([80.0], 80.0, None) for k in range(3)}
+    drawing = Drawing("long", "Long")
+    assert "<svg" in dots(drawing, groups, label="test accuracy in %")
+    axes = drawing.axes[0]
+    assert axes.get_window_extent().width > drawing.figure.bbox.width / 3
+    marks = [mark.get_window_extent() for mark in axes.get_yticklabels()]
+    assert all(upper.y0 >= lower.y1 for upper, lower in itertools.pairwise(marks))
+    drawing = Drawing("legend", "Legend")
+    drawing.axes[0].plot([0, 1], label=name)
+    drawing.legend()
+    drawing.figure.draw_without_rendering()
+    assert drawing.figure.legends[0].get_window_extent().x1 <= drawing.figure.bbox.x1
 
 
 def test_without_the_shard_set(runs, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -89,6 +90,7 @@ class Drawing:
         """Put names above the panels, where they hide nothing, in as many columns as fit."""
         handles, labels = self.axes[0].get_legend_handles_labels()
         if handles:
+            labels = [textwrap.fill(label, letters - 5) for label in labels]
             with house_style():
                 self.figure.legend(
                     handles, labels, loc="outside upper left", ncols=legend_columns(labels, letters=letters)

@@ -5,6 +5,7 @@ Axes: T time steps, m points, K classes.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,10 @@ from spikebridge.train.report.plots.drawing import Drawing, Values, colour_bar, 
 
 LONGEST_MARK = 2
 """Letters of a class name that still serve as a mark."""
+ROW_LETTERS = 26
+"""Letters of a line of a group's name beside its row; more leave the row no room."""
+AXIS_INCHES, LINE_INCHES = 0.7, 0.15
+"""Height of what stands below the rows, and of a line beside them."""
 
 
 @painter
@@ -74,10 +79,14 @@ def scatter(drawing: Drawing, sets: Mapping[str, tuple[Values, NDArray[np.int64]
 def dots(drawing: Drawing, groups: Mapping[str, tuple[Sequence[float], float, float | None]], *, label: str) -> None:
     """Draw one row per group (values of its runs, mean, standard deviation or None): rings, the mean beneath them."""
     axes = drawing.axes[0]
+    names = [textwrap.fill(show(name), ROW_LETTERS) for name in groups]
+    width, height = drawing.figure.get_size_inches()
+    needed = AXIS_INCHES + LINE_INCHES * sum(name.count("\n") + 1 for name in names)
+    drawing.figure.set_size_inches(width, max(height, needed))
     for row, ((values, mean, std), colour) in enumerate(zip(groups.values(), colours(len(groups)), strict=True)):
         axes.plot(values, [row - 0.13] * len(values), "o", mfc="none", mec=colour, markersize=5, clip_on=False)
         axes.errorbar(mean, row + 0.17, xerr=std, fmt="D", color=colour, markersize=5, capsize=3, linewidth=1.4)
-    axes.set_yticks(range(len(groups)), [show(name) for name in groups])
+    axes.set_yticks(range(len(groups)), names)
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
