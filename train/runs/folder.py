@@ -382,11 +382,13 @@ def read_result(run_dir: str | Path) -> RunResult:
     """Read the result of a finished run.
 
     Raises:
-        RunError: no run there, an unfinished one, or a result that is not as it was written.
+        RunError: no run there, an unfinished or diverged one, or a result that is not as it was written.
     """
     run = RunFolder(run_dir)
     if not run.result.exists():
         if run.config.exists():
+            if mark := read_divergence(run.path):
+                raise RunError(f"{run.path}: this run diverged and has no result: {mark['message']}")
             raise RunError(f"{run.path}: this run is unfinished; give its train command again to continue it")
         if not run.path.exists():
             raise RunError(f"{run.path}: no such file or folder; expected a run, a folder written by train")

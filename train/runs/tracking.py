@@ -184,8 +184,8 @@ def require_tracker(name: str) -> None:
     """
     if find_spec(name) is None:
         raise ReportError(
-            f"--track {name} needs the package {name}, which is not installed: {install_command(name)}, or leave it "
-            "out; metrics.jsonl holds the same figures, and `track` sends them afterwards"
+            f"the tracker {name} needs the package {name}, which is not installed: {install_command(name)}. "
+            "metrics.jsonl holds the same figures, and `track` sends them afterwards"
         )
 
 

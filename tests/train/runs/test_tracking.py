@@ -110,7 +110,7 @@ def test_a_tracker_that_fails_ends_no_training_and_is_told_the_rest_later(made_o
 
 def test_what_is_missing_is_said_before_anything_starts(tmp_path, monkeypatch, notebook):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
-    with pytest.raises(ReportError, match=r"--track wandb needs the package wandb.*spikebridge\[wandb\]"):
+    with pytest.raises(ReportError, match=r"the tracker wandb needs the package wandb.*spikebridge\[wandb\]"):
         train(FakeShardSet(tmp_path / "s"), tiny_recipe(), tmp_path / "run", device="cpu", track=["wandb"])
     assert not (tmp_path / "run").exists()
     done = CliRunner().invoke(main, ["track", str(tmp_path), "--to", "mlflow"])

@@ -11,7 +11,7 @@ from run_folders import change_result, whole_and_half
 from spikebridge.cli import main
 from spikebridge.train.errors import RunError
 from spikebridge.train.report.listing import age_text, read_list
-from spikebridge.train.runs.folder import RunFolder
+from spikebridge.train.runs.folder import RunFolder, read_result
 from spikebridge.train.runs.listing import best_earlier, read_run, sort_runs
 
 
@@ -72,6 +72,8 @@ def test_a_diverged_run_says_so_and_where(folder, tmp_path):
     run = RunFolder(shutil.copytree(folder / "half", tmp_path / "run"))
     run.mark_diverged(epoch=2, step=7, message="step 7: the loss is not finite. Lower lr")
     assert read_run(run.path).state == "diverged"
+    with pytest.raises(RunError, match=r"this run diverged and has no result: step 7: .* Lower lr"):
+        read_result(run.path)
     _, row, problem = invoke(tmp_path, "--where", "state=diverged").stdout.splitlines()
     assert "diverged (2 of 3 epochs)" in row
     assert problem == f"{run.path}: step 7: the loss is not finite. Lower lr"
