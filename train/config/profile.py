@@ -131,7 +131,7 @@ def profile_named(text: str) -> tuple[Profile, tuple[int, int] | None]:
         return PROFILES[text], None
     try:
         tables = json.loads(text.removeprefix(INLINE))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError("in the recipe", [f"not valid JSON: {error}"], what="profile") from error
     if not isinstance(tables, dict):
         raise RecipeError("in the recipe", ["expected tables of settings"], what="profile")

@@ -84,6 +84,8 @@ def test_a_recipe_takes_a_profile_over(tmp_path, monkeypatch):
         load_recipe("best", overrides=["simulation='profile {}'"])
     with pytest.raises(RecipeError, match="simulation: not valid JSON"):
         load_recipe("best", overrides=["simulation='profile {'"])
+    with pytest.raises(RecipeError, match="not valid JSON: maximum recursion"):
+        profile_named("profile " + "[" * 100_000)
 
 
 def test_the_simulator_of_a_run_is_that_of_the_profile():
