@@ -299,7 +299,7 @@ def test_a_run_without_a_result_says_at_the_top_how_it_stands(shards, runs, old,
     assert "holds no epochs" in page.words
     with RunFolder(old).lock():
         assert "still running" in opened(old, out=tmp_path).words
-    with pytest.raises(RunError, match="unfinished"):
+    with pytest.raises(RunError, match="diverged and has no result"):
         report.write_report([runs["kt", 0], old], tmp_path / "none.html")
     (old / "config.toml").write_text("epochs = ")
     with pytest.raises(RunError, match="unfinished, and damaged"):
