@@ -146,7 +146,7 @@ test: $(READY) ## lint, types and all tests but the long ones
 	@$(MAKE) --no-print-directory --jobs 2 lint pytest
 
 pytest: $(READY)
-	@$(VENV)/bin/pytest -n 2 --dist worksteal -m "not long"
+	@$(VENV)/bin/pytest -n 3 --dist worksteal -m "not long"
 
 test-long: lint ## every test, then fuzzing and random crossings; writes a summary to docs/results/
 	@$(VENV)/bin/python tests/long_run.py --seconds $(SECONDS) --out docs/results/test-long-$(shell date -u +%F).md

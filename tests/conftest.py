@@ -170,6 +170,12 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Delete what was kept: libraries of others report what is there when Python ends as leaks."""
+    gc.unfreeze()
+    gc.collect()
+
+
 def unexpected_skips(reporter: pytest.TerminalReporter) -> tuple[int, list[str]]:
     """Number of skipped tests, and those that no line of the committed list allows."""
     lines = EXPECTED_SKIPS.read_text().splitlines()
