@@ -30,6 +30,8 @@ from spikebridge.pipeline.readers import get_reader, list_readers
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.writer import EVENTS
 
+COUNTS = ("sum", "bilinear", "voxel")
+"""Reductions whose cells add up to the events, but for what the edges cut."""
 CHUNK = 256
 """Samples in memory at a time."""
 ORDER = ("pool", "train", "validation", "test")
@@ -184,6 +186,7 @@ def summarize_shards(shards: ShardSet, *, progress: Progress) -> SetSummary:
         f"samples {list(shards.sample_shape)} {shards.dtype.name}, "
         f"{settings['reduction']} over the {settings['extent']}"
         + (", made of stored events" if shards.store == EVENTS else ""),
+        *([] if settings["reduction"] in COUNTS else ["events are sums of cells here, which do not count them"]),
         f"static images: {roles}; pairs known: {manifest['pairing']['kind']}, protocol "
         + ("LEAKY" if settings["protocol"] == "leaky" else settings["protocol"]),
         *(

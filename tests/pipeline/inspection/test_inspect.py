@@ -330,3 +330,8 @@ def test_a_part_of_a_shard_set_is_no_raw_data_set(shard_set, tmp_path, format_):
                 with pytest.raises(PipelineError, match=r"no manifest\.json|Layouts that fit: none"):
                     inspect(tmp_path / path.name)
                 (tmp_path / path.name / path.name).write_bytes(b"")
+
+
+@pytest.mark.parametrize(("reduction", "said"), [("sum", False), ("event", True)])
+def test_cells_that_do_not_count_events_are_called_so(shard_set, reduction, said):
+    assert ("do not count them" in inspect(shard_set(reduction=reduction)).text) is said

@@ -206,6 +206,13 @@ def test_a_folder_is_what_a_hub_takes(run, exports, tmp_path, format):
         assert fresh.card.read_bytes() == made.card.read_bytes()
 
 
+@pytest.mark.long
+def test_a_program_goes_into_a_new_folder_too(run, exports, tmp_path):
+    fresh = export(run, f"{tmp_path}/fresh/", format="torch")
+    assert fresh.card == tmp_path / "fresh" / "README.md"
+    assert fresh.file.read_bytes() == exports["torch"].file.read_bytes()
+
+
 def test_the_last_weights_have_their_own_figures(run, tmp_path):
     result = json.loads((run / "result.json").read_text())
     made = export(run, tmp_path / "last.safetensors", format="safetensors", weights="last", licence="cc-by-4.0")
