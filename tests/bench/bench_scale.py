@@ -33,6 +33,8 @@ from memory import peak_bytes
 CLASSES, EVENTS, SENSOR = 1000, 60, (34, 34)
 WANTED = 1_281_167
 """Recordings of N-ImageNet's training part."""
+LEAST_GROWTH = 0.1
+"""Share of the base from which on growth is told from noise."""
 RECIPE = """
 [shards]
 dataset = "folders"
@@ -158,12 +160,17 @@ def measure(folder: Path, recordings: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def grow(sizes: Sequence[int], values: Sequence[float]) -> tuple[float, float]:
-    """Return the exponent between the two largest sizes, and the value at `WANTED`; the smallest is the base."""
+def grow(sizes: Sequence[int], values: Sequence[float]) -> tuple[float | None, float]:
+    """Return the exponent between the two largest sizes, and the value at `WANTED`; the smallest is the base.
+
+    None, and growth in proportion, where what comes on top of the base is too little to tell.
+    """
     more = [size - sizes[0] for size in (*sizes[-2:], WANTED)]
-    before, after = (max(value - values[0], 1e-3) for value in values[-2:])
-    exponent = math.log(after / before) / math.log(more[1] / more[0])
-    return exponent, values[0] + after * (more[2] / more[1]) ** exponent
+    before, after = (value - values[0] for value in values[-2:])
+    least = LEAST_GROWTH * values[0]
+    told = before > least and after > least
+    exponent = math.log(after / before) / math.log(more[1] / more[0]) if told else None
+    return exponent, values[0] + max(after, 0.0) * (more[2] / more[1]) ** (1.0 if exponent is None else exponent)
 
 
 def rows(sizes: Sequence[int], found: dict[int, dict[str, dict[str, float]]]) -> list[tuple[str, ...]]:
@@ -181,7 +188,16 @@ def rows(sizes: Sequence[int], found: dict[int, dict[str, dict[str, float]]]) ->
             most = values[1] if bar.most is None else bar.most
             verdict = "-" if math.isinf(most) else f"{most:,.0f} {'reached' if at <= most else 'missed'}"
             cells = [f"{value:,.1f}" if value < 100 else f"{value:,.0f}" for value in (*values, at)]
-            lines.append((stage, units[bar.quantity], *cells[:-1], f"{exponent:.2f}", cells[-1], verdict))
+            lines.append(
+                (
+                    stage,
+                    units[bar.quantity],
+                    *cells[:-1],
+                    "-" if exponent is None else f"{exponent:.2f}",
+                    cells[-1],
+                    verdict,
+                )
+            )
     return lines
 
 
