@@ -133,3 +133,11 @@ def test_several_cameras_are_found_within_the_stated_uncertainty():
         off += list(errors(camera, found).values())
     assert np.abs(off).max() < 5
     assert 0.3 < np.sqrt(np.mean(np.square(off))) < 1.5
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[: len(data) // 2], lambda data: data[:60] + b"x" * 20 + data[80:]])
+def test_a_damaged_state_is_computed_again(tmp_path, spoil):
+    path = tmp_path / "state.npz"
+    State(path, "key").put("search", np.arange(50.0))
+    path.write_bytes(spoil(path.read_bytes()))
+    assert State(path, "key").get("search") is None
