@@ -5,9 +5,13 @@ Axes: n samples, T time bins, P polarity, H and W pixels.
 
 from __future__ import annotations
 
+import math
+from array import array
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,7 @@ from spikebridge.pipeline.inspection.facts import (
     Facts,
     find_furthest_count,
     find_unusual_counts,
+    screen,
     summarize_events,
     summarize_frames,
 )
@@ -32,7 +37,7 @@ from spikebridge.pipeline.shards.writer import EVENTS
 
 COUNTS = ("sum", "bilinear", "voxel")
 """Reductions whose cells add up to the events, but for what the edges cut."""
-CHUNK = 256
+CHUNK_BYTES = 2**22
 """Samples in memory at a time."""
 ORDER = ("pool", "train", "validation", "test")
 """Order of roles, splits and subsets, for people; others follow by name."""
@@ -144,9 +149,9 @@ def summarize_raw(
     recordings = listing.recordings
     rows = np.unique(np.linspace(0, len(recordings) - 1, min(limit, len(recordings))).round().astype(int))
     subsets = sort_splits({r.subset or "recordings" for r in recordings})
-    counts = Counter((r.label, r.subset or "recordings") for r in recordings)
+    of_class = Counter((r.label, r.subset or "recordings") for r in recordings)
     classes = [
-        ClassCounts(name, {subset: counts[label, subset] for subset in subsets})
+        ClassCounts(name, {subset: of_class[label, subset] for subset in subsets})
         for label, name in enumerate(listing.classes)
     ]
     sensor = describe_sensor(listing)
@@ -164,7 +169,10 @@ def summarize_raw(
             summary.unreadable.append((recording.name, str(error)))
             continue
         inspected.append((summarize_events(events, name=recording.name, time_bins=time_bins), recording.label))
-    return _compare_with_classes(summary, inspected)
+    every = [facts for facts, _ in inspected]
+    counts, labels = [facts.events for facts in every], [label for _, label in inspected]
+    odd = {row: facts for row, facts in enumerate(every) if facts.anomalies}
+    return _compare_with_classes(summary, counts, labels, odd, facts_of=every.__getitem__)
 
 
 def summarize_shards(shards: ShardSet, *, progress: Progress) -> SetSummary:
@@ -197,32 +205,57 @@ def summarize_shards(shards: ShardSet, *, progress: Progress) -> SetSummary:
     ]
     total = sum(len(split) for split in shards.splits.values())
     summary = SetSummary("shard set", manifest["dataset"], about, classes, total=total, simulated=shards.simulated)
-    return _compare_with_classes(summary, list(progress(_summarize_samples(shards), total, "samples")))
+    events, labels, odd = array("d"), array("q"), dict[int, Facts]()  # of a million samples no more can be kept
+    for row, (count, label, facts) in enumerate(progress(_summarize_samples(shards), total, "samples")):
+        events.append(count)
+        labels.append(label)
+        if facts:
+            odd[row] = facts
+    starts = [0, *accumulate(map(len, shards.splits.values()))]
+
+    def facts_of(row: int) -> Facts:
+        at = bisect_right(starts, row) - 1
+        split, position = list(shards.splits.values())[at], row - starts[at]
+        return summarize_frames(split.read([position])[0], name=split.key(position))
+
+    return _compare_with_classes(summary, events, labels, odd, facts_of=facts_of)
 
 
-def _summarize_samples(shards: ShardSet) -> Iterator[tuple[Facts, int]]:
+def _summarize_samples(shards: ShardSet) -> Iterator[tuple[float, int, Facts | None]]:
+    """Yield of every sample the number of events and the class, and the facts of one with anomalies of its own."""
     for split in shards.splits.values():
-        for start in range(0, len(split), CHUNK):
-            positions = range(start, min(start + CHUNK, len(split)))
-            for position, frames in zip(positions, split.read(positions), strict=True):
-                yield summarize_frames(frames, name=split.keys[position]), int(split.labels[position])
+        step = max(1, CHUNK_BYTES // (math.prod(split.shape) * split.dtype.itemsize))
+        for start in range(0, len(split), step):
+            positions = range(start, min(start + step, len(split)))
+            samples = split.read(positions)
+            events, odd = screen(samples)
+            for at, position in enumerate(positions):
+                facts = summarize_frames(samples[at], name=split.key(position)) if odd[at] else None
+                yield float(events[at]), int(split.labels[position]), facts
 
 
-def _compare_with_classes(summary: SetSummary, inspected: Sequence[tuple[Facts, int]]) -> SetSummary:
-    """Fill in what depends on all recordings together."""
-    summary.inspected = len(inspected) + len(summary.unreadable)
-    if inspected:
-        counts = [facts.events for facts, _ in inspected]
-        labels = [label for _, label in inspected]
+def _compare_with_classes(
+    summary: SetSummary,
+    counts: Sequence[float],
+    labels: Sequence[int],
+    odd: Mapping[int, Facts],
+    *,
+    facts_of: Callable[[int], Facts],
+) -> SetSummary:
+    """Fill in what depends on all recordings together: their numbers of events and classes, by row.
+
+    `odd` are those with anomalies of their own; `facts_of` returns the facts of any.
+    """
+    summary.inspected = len(counts) + len(summary.unreadable)
+    if len(counts):
         row, median = find_furthest_count(counts, labels)
-        summary.furthest = inspected[row][0].name
+        summary.furthest = facts_of(row).name
         summary.how_far = f"{counts[row]:,.6g} events where the median is {median:,.6g}"
         summary.events = (min(counts), float(np.median(counts)), max(counts))
         unusual = find_unusual_counts(counts, labels)
-        every = [
-            replace(facts, anomalies=(*facts.anomalies, phrase)) if phrase else facts
-            for (facts, _), phrase in zip(inspected, unusual, strict=True)
-        ]
-        odd = [facts for facts in every if facts.anomalies]
-        summary.odd = sorted(odd, key=lambda facts: (-len(facts.anomalies), facts.events, facts.name))
+        more = {row: odd[row] if row in odd else facts_of(row) for row in unusual}
+        named = {row: replace(facts, anomalies=(*facts.anomalies, unusual[row])) for row, facts in more.items()}
+        summary.odd = sorted(
+            {**odd, **named}.values(), key=lambda facts: (-len(facts.anomalies), facts.events, facts.name)
+        )
     return summary

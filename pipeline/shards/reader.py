@@ -119,6 +119,11 @@ class Split:
         """Return the key of every sample."""
         return tuple(key.decode("ascii", "backslashreplace") for key in self._keys.tolist())
 
+    def key(self, position: int) -> str:
+        """Return the key of one sample; `keys` takes 100 bytes for each of all."""
+        key: bytes = self._keys[position]
+        return key.decode("ascii", "backslashreplace")
+
     @cached_property
     def groups(self) -> tuple[str, ...]:
         """Return the group (subject, source video, session) of every sample; empty for a group of its own."""
@@ -213,8 +218,7 @@ class Split:
             raise ShardSetError(f"{self.shards[self.shard_of[position]]}: {error}") from error
 
     def _name(self, position: int) -> str:
-        key: bytes = self._keys[position]
-        return show(key.decode("ascii", "backslashreplace"))
+        return show(self.key(position))
 
     def _damaged(self, position: int, what: str) -> ShardSetError:
         path = self.shards[self.shard_of[position]]
