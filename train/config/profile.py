@@ -143,9 +143,13 @@ def read_profile(path: Path) -> CameraProfile:
     """Read a profile.
 
     Raises:
-        RecipeError: no such file, no TOML, or every problem of its content at once.
+        RecipeError: no plain file, no TOML, or every problem of its content at once.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a pipe waits for whoever writes into it
+            raise RecipeError(
+                str(path), ["no plain file; expected one that `spikebridge calibrate` made"], what="profile"
+            )
         if path.stat().st_size > MOST_BYTES:
             raise RecipeError(str(path), [f"longer than {MOST_BYTES:,} bytes; expected a profile"], what="profile")
         tables = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from spikebridge.models import TransferNetwork
+from spikebridge.pipeline.base.foreign_json import parse_json
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import evaluation_batch
@@ -62,7 +63,7 @@ FIGURES: tuple[Figure, ...] = ("loss", "accuracy")
 class Point(TypedDict):
     """A line of points.jsonl."""
 
-    place: list[int]
+    place: tuple[int, int]
     """Its offset."""
     loss: float | None
     """None where it is not finite."""
@@ -236,7 +237,7 @@ def _make_scorer(
         scores = score(network, frames, batch_size=batch_size, device=device)
         assert scores is not None
         loss = scores.loss if math.isfinite(scores.loss) else None
-        return {"place": list(offset), "loss": loss, "accuracy": scores.accuracy}
+        return {"place": offset, "loss": loss, "accuracy": scores.accuracy}
 
     return score_at
 
@@ -278,13 +279,14 @@ def _read_points(path: Path, points: LossPoints) -> dict[Offset, Point]:
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         os.truncate(path, whole)
-    try:
-        lines: list[Point] = [json.loads(line) for line in content[:whole].splitlines()]
-        scored = {(int(a), int(b)): point for point in lines for a, b in [point["place"]]}
-        if not set(scored) <= set(points.offsets) or any(not {"loss", "accuracy"} <= set(point) for point in lines):
-            raise ValueError("points of another landscape")
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: damaged ({error}); start again with --overwrite") from error
+    scored = dict[Offset, Point]()
+    for number, line in enumerate(content[:whole].splitlines(), 1):
+        remedy = "It is damaged; start again with --overwrite."
+        point = parse_json(line, Point, source=f"{path}, line {number}", error=RunError, remedy=remedy)
+        a, b = point["place"]
+        if (a, b) not in points.offsets:
+            raise RunError(f"{path}, line {number}: a point of another landscape. {remedy}")
+        scored[a, b] = point
     return scored
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 
 import pytest
@@ -86,6 +87,15 @@ def test_a_recipe_takes_a_profile_over(tmp_path, monkeypatch):
         load_recipe("best", overrides=["simulation='profile {'"])
     with pytest.raises(RecipeError, match="not valid JSON: maximum recursion"):
         profile_named("profile " + "[" * 100_000)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "camera.toml")
+    for path in (tmp_path / "camera.toml", tmp_path):
+        with pytest.raises(RecipeError, match="no plain file"):
+            read_profile(path)
+    with pytest.raises(RecipeError, match=r"simulation: .*camera\.toml: no plain file"):
+        load_recipe("best", overrides=[f'simulation="{tmp_path}/camera.toml"'])
 
 
 def test_the_simulator_of_a_run_is_that_of_the_profile():

@@ -173,8 +173,16 @@ def test_damage_and_absence(shards, run, tmp_path, monkeypatch):
     landscape(run[0], shards, out, points=line)
     (out / "landscape.json").unlink()
     (out / "points.jsonl").write_text('{"place": [7, 7], "loss": 1, "accuracy": 1}\n')
-    with pytest.raises(RunError, match="damaged"):
+    with pytest.raises(RunError, match=r"line 1: a point of another landscape\. It is damaged"):
         landscape(run[0], shards, out, points=line)
+    for damaged in (
+        '{"place": [0, 0], "loss": 1, "accuracy": "1"}',
+        '{"place": [0, 0], "loss": NaN, "accuracy": 1}',
+        "[",
+    ):
+        (out / "points.jsonl").write_text(damaged + "\n")
+        with pytest.raises(RunError, match=r"line 1.* It is damaged; start again with --overwrite"):
+            landscape(run[0], shards, out, points=line)
     with pytest.raises(RunError, match="expected train, validation or test"):
         landscape(run[0], shards, tmp_path / "a", split="holdout")
     with pytest.raises(RunError, match="split is empty"):
