@@ -45,13 +45,14 @@ def dataset_card(content: Content, card: DatasetCard) -> str:
     notes = f"\nNotes:\n\n{notes}" if notes else ""
     shape = "x".join(map(str, sample["shape"]))
     events = content["events"]
+    both = ", and as the events that they are made of" if settings.get("store") == "both" else ""
     listed = "\n".join(f"| {name} | {_escape(str(value))} |" for name, value in settings.items())
     return f"""---
 {_front_matter(content, card)}---
 # {card.title}
 {simulated}
 Frame tensors and static images for static-to-event transfer training, made by spikebridge. One sample is one recording
-as {settings["dtype"]} frames [T,P,H,W] = [{shape}] (P: 0 = OFF, 1 = ON).
+as {settings["dtype"]} frames [T,P,H,W] = [{shape}] (P: 0 = OFF, 1 = ON){both}.
 
 | split | recordings |
 |---|---|

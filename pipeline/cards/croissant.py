@@ -19,7 +19,7 @@ from spikebridge.pipeline.cards.card import PAIRING_TEXT, PROTOCOL_TEXT, split_b
 from spikebridge.pipeline.datasets.pairs import DatasetCard
 from spikebridge.pipeline.shards.codec import GZIP
 from spikebridge.pipeline.shards.manifest import SPLITS, Manifest
-from spikebridge.pipeline.shards.writer import EVENTS, FRAMES, MEMBERS
+from spikebridge.pipeline.shards.writer import ARRAYS, FRAMES, MEMBERS
 
 VERSION = "http://mlcommons.org/croissant/1.1"
 RAI_VERSION = "http://mlcommons.org/croissant/RAI/1.0"
@@ -139,30 +139,29 @@ def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
     tars = [{"@id": entry["name"]} for entry in manifest["files"] if entry["name"].endswith(".tar")]
     if not tars:
         return files
-    store = _store(manifest)
-    array = "array [T,P,H,W]" if store == FRAMES else "array of bytes, compact events"
-    return [
-        *files,
+    packed = ", packed with gzip" if _packed(manifest) else ""
+    sets = [
         {
             "@type": "cr:FileSet",
-            "@id": store,
-            "name": store,
-            "description": f"One file a sample, an .npy {array}" + (", packed with gzip" if _packed(manifest) else ""),
+            "@id": name,
+            "name": name,
+            "description": "One file a sample, an .npy "
+            + ("array [T,P,H,W]" if name == FRAMES else "array of bytes, compact events")
+            + packed,
             "containedIn": tars,
             "encodingFormat": "application/octet-stream",
-            "includes": f"*.{_member(manifest)}",
-        },
+            "includes": f"*.{member}",
+        }
+        for name, member in _members(manifest).items()
     ]
+    return [*files, *sets]
 
 
-def _store(manifest: Manifest) -> str:
-    """Return what is stored: `frames` or `events`."""
-    return EVENTS if "stored" in manifest else FRAMES
-
-
-def _member(manifest: Manifest) -> str:
-    """Return the ending of the member of a tar that holds it."""
-    return MEMBERS[_store(manifest), manifest["settings"]["codec"]][1]
+def _members(manifest: Manifest) -> dict[str, str]:
+    """Return the endings of the members of a tar that hold frames and events, those that are stored."""
+    store = manifest["settings"].get("store", FRAMES)
+    members = MEMBERS[store, manifest["settings"]["codec"]]
+    return {array: next(name for name in members if name.startswith(array)) for array in ARRAYS[store]}
 
 
 def _packed(manifest: Manifest) -> bool:
@@ -196,15 +195,22 @@ def _record_sets(manifest: Manifest) -> list[dict[str, Any]]:
     ]
     if manifest["settings"]["format"] != "webdataset":
         return sets
-    ending, store = re.escape(_member(manifest)), _store(manifest)
+    members = _members(manifest)
+    store, ending = next((name, re.escape(member)) for name, member in members.items())
     shape = ",".join(map(str, manifest["sample"]["shape"]))
     frames = f"{manifest['settings']['dtype']} [T,P,H,W] = [{shape}]"
-    npy = f"The bytes of an .npy file: {frames if store == FRAMES else 'uint8 [bytes], compact events'}"
+    npy = {
+        name: f"The bytes of an .npy file: {frames if name == FRAMES else 'uint8 [bytes], compact events'}"
+        for name in members
+    }
     fields = [
         _field("samples/key", "sc:Text", store=store, found=rf"^(.+)\.{ending}$"),
         _field("samples/split", "sc:Text", store=store, found=r"^(train|validation|test)-"),
         _field("samples/label", "sc:Integer", store=store, found=r"^[a-z]+-(\d+)-"),
-        {**_field(f"samples/{store}", "sc:Text", store=store, content=True), "description": npy},
+        *(
+            {**_field(f"samples/{name}", "sc:Text", store=name, content=True), "description": npy[name]}
+            for name in members
+        ),
     ]
     samples = {
         "@type": "cr:RecordSet",

@@ -11,9 +11,8 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,8 +26,10 @@ from spikebridge.pipeline.containers.hdf5 import DEFLATE, FLETCHER32, plain_data
 from spikebridge.pipeline.events.compact import CompactEvents
 from spikebridge.pipeline.shards import tar
 from spikebridge.pipeline.shards.codec import GZIP, RAW, unpack
-from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.reader import STORED_EVENTS, ShardSet
 from spikebridge.pipeline.shards.writer import (
+    ARRAYS,
+    BOTH,
     EVENTS,
     FRAMES,
     MAX_METADATA,
@@ -37,6 +38,7 @@ from spikebridge.pipeline.shards.writer import (
     PREVIEW,
     chunk_places,
     npy_header,
+    place_columns,
 )
 
 PART_BYTES = 2**22
@@ -48,6 +50,9 @@ _LETTERS = np.isin(
 _PADDING = -np.triu(np.ones((tar.BLOCK, tar.BLOCK), np.uint8)) * (np.arange(tar.BLOCK) > 0)[:, None]
 """[512,512] by size of a member modulo 512: 255 where its last block holds padding."""
 _ENDINGS = {kind: tuple(f".{member}".encode() for member in members) for kind, members in MEMBERS.items()}
+_ARRAY_OF = {f".{array}.npy{ending}".encode(): array for array in ARRAYS[BOTH] for ending in ("", ".gz")}
+"""Array that a member of a tar holds, by its ending."""
+_PREVIEW = f".{PREVIEW}".encode()
 
 
 @dataclass(frozen=True)
@@ -55,44 +60,63 @@ class Layout:
     """What the manifest says of every sample."""
 
     shape: tuple[int, ...]
-    """(T,P,H,W)."""
+    """(T,P,H,W) of frames."""
     dtype: np.dtype[Any]
-    """Stored type."""
+    """Of frames as stored."""
     codec: str
     """`raw` or `gzip`."""
     store: str = FRAMES
-    """`frames` or `events`."""
+    """`frames`, `events` or `both`."""
     preview: bool = False
     """Whether a picture follows every sample in a tar."""
 
     @classmethod
     def of(cls, shards: ShardSet) -> Layout:
         """Return the layout that a shard set's manifest gives."""
-        return cls(shards.stored_shape, shards.stored_dtype, shards.codec, shards.store, shards.preview)
+        sample = shards.manifest["sample"]
+        return cls(tuple(sample["shape"]), np.dtype(sample["dtype"]), shards.codec, shards.store, shards.preview)
 
-    def headers(self, sizes: NDArray[np.int64]) -> NDArray[np.uint8]:
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Return what is stored of every sample, the first array first."""
+        return ARRAYS[self.store]
+
+    @property
+    def endings(self) -> tuple[bytes, ...]:
+        """Return what the names of a sample's members in a tar end in, in their order."""
+        return (*_ENDINGS[self.store, self.codec], *([_PREVIEW] if self.preview else []))
+
+    def headers(self, array: str, sizes: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return what precedes the numbers in a tar, before they are compressed: [n,bytes] by sizes [n] of samples."""
-        shapes = [self.shape] if self.store == FRAMES else [(size,) for size in sizes.tolist()]
-        rows = np.stack([np.frombuffer(npy_header(shape, self.dtype), np.uint8) for shape in shapes])
+        if array == FRAMES:
+            rows = np.frombuffer(npy_header(self.shape, self.dtype), np.uint8)[None]
+        else:
+            rows = np.stack([np.frombuffer(npy_header((size,), STORED_EVENTS), np.uint8) for size in sizes.tolist()])
         return np.broadcast_to(rows, (len(sizes), rows.shape[1]))
 
-    @cached_property
-    def lead(self) -> int:
+    def lead(self, array: str) -> int:
         """Return the bytes that precede in a member what the index points at."""
-        return self.headers(np.zeros(1, np.int64)).shape[1] if self.codec == RAW else 0
+        return self.headers(array, np.zeros(1, np.int64)).shape[1] if self.codec == RAW else 0
 
-    def sizes(self, rows: NDArray[Any]) -> NDArray[np.int64]:
+    def sizes(self, array: str, rows: NDArray[Any]) -> NDArray[np.int64]:
         """Return the bytes of the numbers of samples, by their rows of the index."""
-        if self.store == EVENTS:
+        if array == EVENTS:
             return rows["size"].astype(np.int64)
         return np.full(len(rows), math.prod(self.shape) * self.dtype.itemsize)
 
+    def places(self, array: str, rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return offsets and lengths of what is stored of samples, by their rows of the index."""
+        offset, length, _ = place_columns(self.store, array)
+        return rows[offset].astype(np.int64), rows[length].astype(np.int64)
+
 
 class Stored(NamedTuple):
-    """A sample as found in its shard: its raw numbers, and its metadata as JSON."""
+    """A sample as found in its shard."""
 
-    numbers: memoryview | bytes
+    arrays: dict[str, memoryview | bytes]
+    """Raw numbers of each of its arrays, by name."""
     metadata: bytes
+    """JSON."""
 
 
 class SampleMetadata(NamedTuple):
@@ -134,10 +158,14 @@ def walk_tar(file: HashedFile, index: NDArray[Any], layout: Layout, *, name: str
         ShardSetError: any difference.
         LayoutError: a key that no tar can hold.
     """
-    lead = 3 * tar.BLOCK + layout.lead  # from a sample's first byte to what the index points at
-    starts = index["offset"].astype(np.int64) - lead
+    first, *more = layout.arrays
+    lead = 3 * tar.BLOCK + layout.lead(first)  # from a sample's first byte to what the index points at
+    offsets, lengths = layout.places(first, index)
+    starts = offsets - lead
     sizes = np.diff(np.append(starts, file.size))  # [n], the last with the end of the archive
-    least = _whole_blocks(lead + index["length"].astype(np.int64)) + tar.BLOCK
+    least = _whole_blocks(lead + lengths) + tar.BLOCK
+    for array in more:
+        least += tar.BLOCK + _whole_blocks(layout.lead(array) + layout.places(array, index)[1])
     most = least + _whole_blocks(MAX_METADATA) + 2 * tar.RECORD
     if layout.preview:
         least, most = least + tar.BLOCK, most + tar.BLOCK + MAX_PREVIEW
@@ -187,67 +215,103 @@ def _check_part(
     Returns:
         The samples, whose numbers are compared as they are taken; and the bytes that all of them take.
     """
-    count, lead = len(rows), layout.lead
-    unpacked = layout.sizes(rows)
-    headers_before = layout.headers(unpacked)  # [n,bytes]
+    count = len(rows)
     blocks = np.frombuffer(part, np.uint8, len(part) // tar.BLOCK * tar.BLOCK).reshape(-1, tar.BLOCK)
     first = (np.cumsum(sizes) - sizes) // tar.BLOCK  # [n] number of a sample's first block
-    stored = rows["length"].astype(np.int64) + lead
-    behind = first + 3 + -(-stored // tar.BLOCK)  # [n] the header of the metadata
-    length = tar.sizes(blocks[behind])  # [n] of the metadata
-    last = behind + -(-length // tar.BLOCK)  # [n] the last block of the metadata
+    unpacked = {array: layout.sizes(array, rows) for array in layout.arrays}
+    befores = {array: layout.headers(array, size) for array, size in unpacked.items()}  # each [n,bytes]
 
-    def refuse(wrong: NDArray[np.bool_], what: str) -> None:
+    def refuse(wrong: Any, what: str) -> None:
         if wrong.any():
             raise _differs(name, rows["key"][int(np.argmax(wrong))], what)
 
-    refuse((last + 1 + layout.preview - first) * tar.BLOCK > sizes, "its metadata are longer than their place")
+    members, taken = _find_members(blocks, first, sizes, rows, layout, refuse)
     text = rows["label"].astype(np.bytes_)
-    heads, members = [first, first + 2, behind], [np.char.str_len(text), stored, length]
-    endings = _ENDINGS[layout.store, layout.codec]
-    ends = [behind - 1, last]
-    if layout.preview:
-        picture = last + 1  # [n] the header of the preview
-        picture_length = tar.sizes(blocks[picture])
-        last = picture + -(-picture_length // tar.BLOCK)  # [n] the last block of a sample
-        refuse((last + 1 - first) * tar.BLOCK > sizes, "its preview is longer than its place")
-        heads, members = [*heads, picture], [*members, picture_length]
-        endings, ends = (*endings, f".{PREVIEW}".encode()), [*ends, last]
-    taken = (last + 1 - first) * tar.BLOCK
+    endings, heads = [layout.endings[0], *members], [first, *(member.head for member in members.values())]
+    lengths = np.concatenate([np.char.str_len(text), *(member.length for member in members.values())])
     names = [np.char.add(rows["key"], ending) for ending in endings]
-    headers = tar.headers(np.concatenate(names), np.concatenate(members))
+    headers = tar.headers(np.concatenate(names), lengths)
     content = text.astype(f"S{tar.BLOCK}").view(np.uint8).reshape(-1, tar.BLOCK)
-    expected = np.concatenate([headers, content])  # [4n,512], or [5n,512]
+    expected = np.concatenate([headers, content])  # [4n,512] or more
     differs = (blocks[np.concatenate([*heads, first + 1])] != expected).any(axis=1)
     refuse(differs.reshape(-1, count).any(axis=0), "another name, class or size")
-    refuse((blocks[first + 3, :lead] != headers_before[:, :lead]).any(axis=1), "another shape or type")
-    padding = _PADDING[np.concatenate(members[1:]) % tar.BLOCK]
-    refuse(
-        (blocks[np.concatenate(ends)] & padding).any(axis=1).reshape(-1, count).any(axis=0), "its padding is not empty"
-    )
+    arrays = {array: members[ending] for ending in members if (array := _ARRAY_OF.get(ending))}
+    for array, member in arrays.items():
+        lead = layout.lead(array)
+        refuse((blocks[member.head + 1, :lead] != befores[array][:, :lead]).any(axis=1), "another shape or type")
+    padding = _PADDING[lengths[count:] % tar.BLOCK]
+    filled = blocks[np.concatenate([member.last for member in members.values()])] & padding
+    refuse(filled.any(axis=1).reshape(-1, count).any(axis=0), "its padding is not empty")
     if layout.preview:
-        begins = (picture + 1) * tar.BLOCK
-        spans = zip(begins.tolist(), (begins + picture_length).tolist(), strict=True)
-        found = np.array([zlib.crc32(part[begin:end]) for begin, end in spans])
+        found = np.array([zlib.crc32(part[begin:end]) for begin, end in members[_PREVIEW].spans()])
         refuse(found != rows["preview_crc32"], "another checksum of its preview")
     refuse((taken != sizes)[:-1], "something follows it")
 
     def samples() -> Iterator[Stored]:
-        at, text_at = (first + 3) * tar.BLOCK + lead, (behind + 1) * tar.BLOCK
-        places = (at, at + rows["length"].astype(np.int64), text_at, text_at + length)
-        for row, before, size, (begin, end, text_begin, text_end) in zip(
-            rows, headers_before, unpacked.tolist(), np.stack(places, axis=1).tolist(), strict=True
-        ):
-            numbers = _check_numbers(part[begin:end], row, layout, before.tobytes(), size, name=name)
-            yield Stored(numbers, bytes(part[text_begin:text_end]))
+        spans = {array: member.spans(layout.lead(array)) for array, member in arrays.items()}
+        for i, (row, (begin, end)) in enumerate(zip(rows, members[layout.endings[2]].spans(), strict=True)):
+            numbers = {}
+            for array, places in spans.items():
+                stored, size = part[slice(*places[i])], int(unpacked[array][i])
+                before = befores[array][i].tobytes()
+                numbers[array] = _check_numbers(array, stored, row, layout, before, size, name=name)
+            yield Stored(numbers, bytes(part[begin:end]))
 
     return samples(), int(sizes[:-1].sum() + taken[-1])
 
 
+class _Member(NamedTuple):
+    """Where a member of each of n samples lies in the part of a tar."""
+
+    head: NDArray[np.int64]
+    """[n] number of the block with its header."""
+    length: NDArray[np.int64]
+    """[n] its bytes."""
+
+    @property
+    def last(self) -> NDArray[np.int64]:
+        """Return the number of its last block, [n]."""
+        return self.head - (-self.length // tar.BLOCK)
+
+    def spans(self, lead: int = 0) -> list[list[int]]:
+        """Return first byte and end of its content, n times; without `lead` bytes at the beginning."""
+        begin = (self.head + 1) * tar.BLOCK
+        places: list[list[int]] = np.stack([begin + lead, begin + self.length], axis=1).tolist()
+        return places
+
+
+def _find_members(
+    blocks: NDArray[np.uint8],
+    first: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    rows: NDArray[Any],
+    layout: Layout,
+    refuse: Callable[[Any, str], None],
+) -> tuple[dict[bytes, _Member], NDArray[np.int64]]:
+    """Find the members behind the class index, each behind the other: arrays as long as the index says.
+
+    Returns:
+        The members by ending; and the bytes that each sample takes, [n].
+    """
+    members: dict[bytes, _Member] = {}
+    behind = first + 2
+    for ending in layout.endings[1:]:
+        longer = f"its {ending.decode()[1:]} is longer than its place"
+        refuse((behind + 1 - first) * tar.BLOCK > sizes, longer)
+        if (array := _ARRAY_OF.get(ending)) is None:
+            length = tar.sizes(blocks[behind])
+        else:
+            length = layout.places(array, rows)[1] + layout.lead(array)
+        members[ending] = _Member(behind, length)
+        behind = members[ending].last + 1
+        refuse((behind - first) * tar.BLOCK > sizes, longer)
+    return members, (behind - first) * tar.BLOCK
+
+
 def _check_numbers(
-    stored: memoryview | bytes, row: Any, layout: Layout, before: bytes, size: int, *, name: str
+    array: str, stored: memoryview | bytes, row: Any, layout: Layout, before: bytes, size: int, *, name: str
 ) -> memoryview | bytes:
-    """Return the numbers of a sample, `size` bytes, unpacked where they are packed; compare them with their row."""
+    """Return the numbers of an array, `size` bytes, unpacked where they are packed; compare them with their row."""
     numbers: memoryview | bytes = stored
     if layout.codec == GZIP:
         try:
@@ -257,9 +321,9 @@ def _check_numbers(
         if not content.startswith(before):
             raise _differs(name, row["key"], "another shape or type")
         numbers = memoryview(content)[len(before) :]
-    if len(numbers) != size or zlib.crc32(numbers) != row["crc32"]:
+    if len(numbers) != size or zlib.crc32(numbers) != row[place_columns(layout.store, array)[2]]:
         raise _differs(name, row["key"], "another checksum")
-    if layout.store == EVENTS:
+    if array == EVENTS:
         _check_events(np.frombuffer(bytes(numbers), np.uint8), row, name=name)
     return numbers
 
@@ -287,11 +351,11 @@ def walk_hdf5(path: Path, index: NDArray[Any], layout: Layout) -> Iterator[Store
     import h5py
 
     name, count = path.name, len(index)
-    expected = {layout.store, "label", "key", "json"} | ({"start"} if layout.store == EVENTS else set())
+    arrays = layout.arrays
+    expected = {*arrays, "label", "key", "json"} | ({"start"} if EVENTS in arrays else set())
     with h5py.File(path, "r") as file:
-        if not count and layout.store == EVENTS and not len(file):
-            return
-        if not count and set(file) == {FRAMES} and file[FRAMES].shape == (0, *layout.shape):
+        empty = {FRAMES: (0, *layout.shape)} if FRAMES in arrays else {}
+        if not count and {array: file[array].shape for array in file} == empty:
             return
         if set(file) != expected:
             raise ShardSetError(f"{name}: holds {sorted(file)}; expected {', '.join(sorted(expected))}")
@@ -300,18 +364,28 @@ def walk_hdf5(path: Path, index: NDArray[Any], layout: Layout) -> Iterator[Store
             columns[column] = plain_dataset(file, column, path, dtype=dtype)[()]
             if columns[column].shape != (count,):
                 raise ShardSetError(f"{name}: column {column} is not as long as the index")
-        places = _event_places if layout.store == EVENTS else _frame_places
-        wrong = places(file, path, index, layout)
+        wrong = np.zeros(count, np.bool_)
+        for array in arrays:
+            wrong |= (_event_places if array == EVENTS else _frame_places)(file, path, index, layout)
         for column in ("label", "key"):
             wrong |= columns[column] != index[column]
         if wrong.any():
             raise _differs(name, index["key"][int(np.argmax(wrong))], "another place, class or key")
-        whole = layout.store == EVENTS or layout.codec == GZIP
-        stored: Iterator[memoryview | bytes] = (
-            _read_pieces(path, index) if whole else _read_frames(file[FRAMES], count, layout)
-        )
-        for row, size, content, text in zip(index, layout.sizes(index).tolist(), stored, columns["json"], strict=True):
-            yield Stored(_check_numbers(content, row, layout, b"", size, name=name), text)
+        readers = [
+            _read_frames(file[FRAMES], count, layout)
+            if array == FRAMES and layout.codec == RAW
+            else _read_pieces(path, *layout.places(array, index))
+            for array in arrays
+        ]
+        sizes = [layout.sizes(array, index).tolist() for array in arrays]
+        for row, text, stored, size in zip(
+            index, columns["json"], zip(*readers, strict=True), zip(*sizes, strict=True), strict=True
+        ):
+            numbers = {
+                array: _check_numbers(array, one, row, layout, b"", bytes_, name=name)
+                for array, one, bytes_ in zip(arrays, stored, size, strict=True)
+            }
+            yield Stored(numbers, text)
 
 
 def _frame_places(file: Any, path: Path, index: NDArray[Any], layout: Layout) -> NDArray[np.bool_]:
@@ -323,31 +397,31 @@ def _frame_places(file: Any, path: Path, index: NDArray[Any], layout: Layout) ->
             f"{path.name}: frames {frames.shape} in chunks of {frames.chunks} are not what the index says"
         )
     trailer = 4 if layout.codec == RAW else 0  # HDF5's own checksum
-    expected = np.stack([index["offset"], index["length"] + np.uint64(trailer), index["offset"] * 0], axis=1)
-    differs: NDArray[np.bool_] = (chunk_places(frames) != expected.astype(np.int64)).any(axis=1)
+    offsets, lengths = layout.places(FRAMES, index)
+    expected = np.stack([offsets, lengths + trailer, offsets * 0], axis=1)
+    differs: NDArray[np.bool_] = (chunk_places(frames) != expected).any(axis=1)
     return differs
 
 
 def _event_places(file: Any, path: Path, index: NDArray[Any], layout: Layout) -> NDArray[np.bool_]:
     """Return for which rows of an index the compact events lie elsewhere, [n]."""
-    events = plain_dataset(file, EVENTS, path, dtype=layout.dtype, filters=())
+    events = plain_dataset(file, EVENTS, path, dtype=STORED_EVENTS, filters=())
     starts = plain_dataset(file, "start", path, dtype=np.dtype("<i8"))[()]
-    ends = np.cumsum(index["length"].astype(np.int64))
+    offsets, lengths = layout.places(EVENTS, index)
+    ends = np.cumsum(lengths)
     if starts.shape != (len(index) + 1,) or events.chunks is not None or events.shape != (ends[-1],) or starts[0]:
         raise ShardSetError(
             f"{path.name}: events {events.shape} from {starts.shape} starts are not what the index says"
         )
-    differs: NDArray[np.bool_] = (starts[1:] != ends) | (
-        starts[:-1] + events.id.get_offset() != index["offset"].astype(np.int64)
-    )
+    differs: NDArray[np.bool_] = (starts[1:] != ends) | (starts[:-1] + events.id.get_offset() != offsets)
     return differs
 
 
-def _read_pieces(path: Path, index: NDArray[Any]) -> Iterator[memoryview | bytes]:
+def _read_pieces(path: Path, offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> Iterator[memoryview | bytes]:
     """Yield samples as they lie in the file."""
     with open(path, "rb", buffering=0) as file:
-        for row in index:
-            yield os.pread(file.fileno(), int(row["length"]), int(row["offset"]))
+        for offset, length in zip(offsets.tolist(), lengths.tolist(), strict=True):
+            yield os.pread(file.fileno(), length, offset)
 
 
 def _read_frames(frames: Any, count: int, layout: Layout) -> Iterator[memoryview | bytes]:

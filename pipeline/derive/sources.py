@@ -27,7 +27,7 @@ from spikebridge.pipeline.preprocess.reformat import damaged, read_samples
 from spikebridge.pipeline.shards.manifest import REJECTS, SPLITS
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.static_pool import StaticImages
-from spikebridge.pipeline.shards.writer import FRAMES, Sample
+from spikebridge.pipeline.shards.writer import EVENTS, Sample
 
 
 class Texts:
@@ -86,7 +86,7 @@ class Source:
         Raises:
             ShardSetError: as `read_frames`.
         """
-        if self.shards.store == FRAMES:
+        if EVENTS not in self.shards.arrays:
             return None
         split = self.shards.split(SPLITS[self.recordings.splits[row]])
         (events,) = split.read_compact([int(self.rows[row])])
@@ -119,7 +119,7 @@ def read_source(shards: ShardSet, work: Path, *, progress: Progress) -> Source:
     for split, path in progress(paths, len(paths), f"shards of {shards.path.name}"):
         index = shards.index(path.name)
         check_rows(index, split=split, name=path.name)
-        samples = _note_texts(read_samples(shards, path, index, framed="store" not in shards.settings), texts)
+        samples = _note_texts(read_samples(shards, path, index, framed=False), texts)
         parts.append(Recordings.of_shard(split, index, read_metadata(samples, index, name=path.name)))
         checksums.append(index["crc32"])
     recordings = Recordings.join(parts)
@@ -135,7 +135,7 @@ def _note_texts(samples: Iterator[Sample], texts: Texts) -> Iterator[Stored]:
     for sample in samples:
         text = sample.metadata.encode()
         texts.append(text)
-        yield Stored(b"", text)
+        yield Stored({}, text)
 
 
 def _stored(static: StaticImages) -> Iterator[tuple[int, bytes]]:

@@ -33,7 +33,7 @@ from spikebridge.pipeline.inspection.facts import (
 from spikebridge.pipeline.inspection.views import describe_sensor, sensor_of
 from spikebridge.pipeline.readers import get_reader, list_readers
 from spikebridge.pipeline.shards.reader import ShardSet
-from spikebridge.pipeline.shards.writer import EVENTS
+from spikebridge.pipeline.shards.writer import BOTH, EVENTS
 
 COUNTS = ("sum", "bilinear", "voxel")
 """Reductions whose cells add up to the events, but for what the edges cut."""
@@ -193,7 +193,7 @@ def summarize_shards(shards: ShardSet, *, progress: Progress) -> SetSummary:
         f"ID {shards.id}",
         f"samples {list(shards.sample_shape)} {shards.dtype.name}, "
         f"{settings['reduction']} over the {settings['extent']}"
-        + (", made of stored events" if shards.store == EVENTS else ""),
+        + {EVENTS: ", made of stored events", BOTH: ", stored beside their events"}.get(shards.store, ""),
         *([] if settings["reduction"] in COUNTS else ["events are sums of cells here, which do not count them"]),
         f"static images: {roles}; pairs known: {manifest['pairing']['kind']}, protocol "
         + ("LEAKY" if settings["protocol"] == "leaky" else settings["protocol"]),

@@ -40,10 +40,11 @@ from spikebridge.pipeline.datasets.splits import (
 )
 from spikebridge.pipeline.datasets.tables import FolderOptions
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
-from spikebridge.pipeline.preprocess.tasks import Job, Reject, name_first, reject, try_image, try_recording
+from spikebridge.pipeline.preprocess.tasks import Attempt, Job, Reject, name_first, reject, try_image, try_recording
 from spikebridge.pipeline.readers import get_reader
 from spikebridge.pipeline.readers.folders import SENSOR_FILE, Folders
 from spikebridge.pipeline.shards.settings import ConversionSettings
+from spikebridge.pipeline.shards.writer import EVENTS
 
 TRIED = 8
 """Recordings and images that are converted to guess how long all will take, besides the first of each class."""
@@ -137,9 +138,11 @@ class Conversion:
     def summary(self, *, workers: int) -> dict[str, Any]:
         """Return what would be made, and about how long that would take: for `--dry-run`."""
         settings = self.settings
-        sample_bytes = settings.time_bins * 2 * math.prod(settings.frame) * np.dtype(settings.dtype).itemsize
         image_bytes = ENCODING_CHANNELS[settings.encoding] * math.prod(settings.frame)
         splits, trial = count_splits(self.split), self.try_some()
+        sample_bytes = trial.event_bytes if settings.store else 0.0
+        if settings.store != EVENTS:
+            sample_bytes += settings.time_bins * 2 * math.prod(settings.frame) * np.dtype(settings.dtype).itemsize
         return {
             "dataset": settings.dataset,
             "simulated": self.simulated,
@@ -149,7 +152,7 @@ class Conversion:
             "no_static_image": len(self.rejects),
             **splits,
             "shards": sum(len(settings.cut_into_shards(count)) for count in splits.values()),
-            "output_bytes": sum(splits.values()) * sample_bytes + len(self.listing.images) * image_bytes,
+            "output_bytes": round(sum(splits.values()) * sample_bytes) + len(self.listing.images) * image_bytes,
             "missing": self.missing(),
             "tried": {"recordings": trial.recordings, "images": trial.images},
             "unusable": list(trial.unusable),
@@ -167,13 +170,13 @@ class Conversion:
         job = Job(Path(), self.settings, self.sensor_size, self.listing.shown_fraction, self.image_bits)
         recordings, images = self.used, self.listing.images
         parts = Counter(r.path for r in recordings if r.interval)  # decoded once a file
-        tries: dict[str, list[tuple[str, int, Callable[[], tuple[int, RecordingError | None]]]]] = {
+        tries: dict[str, list[tuple[str, int, Callable[[], Attempt]]]] = {
             "recordings": [
                 (r.name, parts[r.path], partial(try_recording, job, r)) for r in _some_of_each_class(recordings)
             ],
             "images": [(image.name, 1, partial(try_image, job, image)) for image in _some_of_each_class(images)],
         }
-        counts, unusable, seconds = dict[str, int](), list[str](), 0.0
+        counts, unusable, seconds, sizes = dict[str, int](), list[str](), 0.0, list[int]()
         began = time.perf_counter()
         for what, whole in (("recordings", len(recordings)), ("images", len(images))):
             times = list[float]()
@@ -181,13 +184,16 @@ class Conversion:
                 started = time.perf_counter()
                 if times and started - began > LONGEST_TRIAL_S:
                     break
-                done, error = attempt()
+                done, error, event_bytes = attempt()
+                sizes += event_bytes
                 times.append((time.perf_counter() - started) / max(done, together))
                 unusable += [name_first(name, str(error))] if error else []
             counts[what] = len(times)
             # The first one also loads and compiles; storing takes about as long as half of the rest.
             seconds += 1.5 * float(np.median(times[1:] or times)) * whole if times else 0.0
-        return Trial(counts["recordings"], counts["images"], tuple(unusable), seconds)
+        return Trial(
+            counts["recordings"], counts["images"], tuple(unusable), seconds, float(np.mean(sizes)) if sizes else 0.0
+        )
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,8 @@ class Trial:
     """What is wrong with those that cannot be used, one message each."""
     seconds: float
     """Estimate of the work of one process for the whole set."""
+    event_bytes: float
+    """Mean bytes of a recording's compact events; 0 where none are stored."""
 
 
 def _some_of_each_class(items: Sequence[Item]) -> list[Item]:

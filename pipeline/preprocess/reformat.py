@@ -1,4 +1,4 @@
-"""A shard set in another container or codec, or its events as frames, made from the set alone.
+"""A shard set in another container or codec, or with its events as frames, made from the set alone.
 
 They are the very bytes that `preprocess` would make. Shard by shard, one sample at a time; every file of the source is
 checked against its manifest while it is read. What is finished stays: an interrupted run continues with the shards that
@@ -62,7 +62,7 @@ def reformat(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> ConversionResult:
-    """Write a shard set again in another container or codec, or stored events as the set's frames.
+    """Write a shard set again in another container or codec, or with stored events as the set's frames.
 
     `out` is missing, empty, or holds the same set, finished or not; `overwrite` replaces another shard set there.
     Without `format_`, `codec`, `store` or `preview`, the source's is kept; only tars keep previews.
@@ -75,11 +75,11 @@ def reformat(
     if real_path(out) == real_path(source):
         raise SettingsError(f"{out} is the source itself. Choose another folder with --out.")
     settings = settings_of(shards)
-    if store == EVENTS and shards.store == FRAMES:
+    if store not in (None, FRAMES) and EVENTS not in shards.arrays:
         raise SettingsError(
             f"{source}: stores frames, and events cannot be made of those. Preprocess the raw data with --store events."
         )
-    stored = settings.store if store != FRAMES else ""
+    stored = settings.store if store is None else store if store != FRAMES else ""
     container = format_ or settings.format
     if preview is None:
         preview = settings.preview and container == "webdataset"
@@ -133,7 +133,7 @@ def _reformat_shard(work: Reformat, split: str, path: Path, out: Path) -> list[F
     check_rows(index, split=split, name=path.name)
     written = write_shard(
         out / (path.stem + EXTENSION[settings.format]),
-        read_samples(shards, path, index, framed=settings.preview or not settings.store),
+        read_samples(shards, path, index, framed=settings.preview or settings.store != EVENTS),
         shape=shards.sample_shape,
         dtype=shards.dtype,
         key_bytes=index.dtype["key"].itemsize,
@@ -167,13 +167,14 @@ def read_samples(shards: ShardSet, path: Path, index: NDArray[Any], *, framed: b
 def _as_samples(shards: ShardSet, walk: Iterable[Any], index: NDArray[Any], *, framed: bool) -> Iterator[Sample]:
     for row, group, stored in zip(index, index_groups(index), walk, strict=True):
         key, frames, events = row["key"].decode(), np.empty(0, shards.dtype), None
-        if shards.store == FRAMES:
-            frames = np.frombuffer(stored.numbers, shards.dtype).reshape(shards.sample_shape)
-        else:
-            events = np.frombuffer(bytes(stored.numbers), np.uint8)
-            if framed:
-                frames = np.empty(shards.sample_shape, shards.dtype)
-                shards.framing.frames_into(frames, events, source=key)
+        if EVENTS in stored.arrays:
+            events = np.frombuffer(bytes(stored.arrays[EVENTS]), np.uint8)
+        if shards.as_stored:
+            frames = np.frombuffer(stored.arrays[FRAMES], shards.dtype).reshape(shards.sample_shape)
+        elif framed:
+            assert events is not None
+            frames = np.empty(shards.sample_shape, shards.dtype)
+            shards.framing.frames_into(frames, events, source=key)
         yield Sample(key, int(row["label"]), frames, stored.metadata.decode(), group.decode(), events)
 
 

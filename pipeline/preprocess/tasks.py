@@ -503,24 +503,33 @@ def convert_alone(job: Job, recording: Recording) -> Iterator[tuple[str, Convert
         yield recording.name, error
 
 
-def try_recording(job: Job, recording: Recording) -> tuple[int, RecordingError | None]:
-    """Convert a recording, or all of its file, and store nothing.
+class Attempt(NamedTuple):
+    """What came of a recording or image of which nothing is stored."""
 
-    Returns:
-        How many recordings that were, bad ones counted; and what is wrong with the recording, if anything.
-    """
+    items: int
+    """How many recordings were converted, bad ones counted: all of a file; 1 for an image."""
+    error: RecordingError | None
+    """What is wrong with it."""
+    event_bytes: list[int]
+    """Bytes of the compact events of each good recording, where a set would store them."""
+
+
+def try_recording(job: Job, recording: Recording) -> Attempt:
+    """Convert a recording, or all of its file, and store nothing."""
     contents = dict(convert_alone(job, recording))
     content = contents.get(recording.name)
-    return max(1, len(contents)), content if isinstance(content, RecordingError) else None
+    events = [one.events for one in contents.values() if isinstance(one, ConvertedRecording)]
+    sizes = [one.size for one in events if one is not None]
+    return Attempt(max(1, len(contents)), content if isinstance(content, RecordingError) else None, sizes)
 
 
-def try_image(job: Job, image: StaticImage) -> tuple[int, RecordingError | None]:
-    """Convert an image and store nothing; returns 1, and what is wrong with it, if anything."""
+def try_image(job: Job, image: StaticImage) -> Attempt:
+    """Convert an image and store nothing."""
     try:
         _encode_static(job, _read_or_reject(job.reader.read_image, image))
     except RecordingError as error:
-        return 1, error
-    return 1, None
+        return Attempt(1, error, [])
+    return Attempt(1, None, [])
 
 
 def _encode_static(job: Job, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -37,7 +37,16 @@ from spikebridge.pipeline.shards.metadata import Metadata, parse_metadata, read_
 from spikebridge.pipeline.shards.open_files import MOST_OPEN, OpenFiles
 from spikebridge.pipeline.shards.settings import DTYPES, FRAMING, ConversionSettings
 from spikebridge.pipeline.shards.static_pool import STATIC_FILE, StaticImages, read_static
-from spikebridge.pipeline.shards.writer import EVENTS, EXTENSION, FRAMES, index_dtype, index_path, npy_header
+from spikebridge.pipeline.shards.writer import (
+    ARRAYS,
+    EVENTS,
+    EXTENSION,
+    FRAMES,
+    index_dtype,
+    index_path,
+    npy_header,
+    place_columns,
+)
 
 RESIDENT_BYTES = 2**29
 """Static images up to this size are kept in memory."""
@@ -70,12 +79,14 @@ class Split:
         index: one structured array over all of them.
         shard_of: [n] shard number of every sample.
         shape: (T,P,H,W).
-        dtype: stored type.
+        dtype: of the frames.
+        store: what is stored, a key of `ARRAYS`.
         codec: `raw`, or `gzip`: each sample is unpacked, never to more than the shape says.
-        header: what precedes the numbers in an unpacked sample.
+        headers: whether a header precedes the numbers in an unpacked sample.
         wait_for_file: called with the name of a shard before it is read.
         reopen: opens the split again; what a copy of it in another process is made of.
-        framing: makes frames of stored events; None where frames are stored.
+        framing: makes frames of stored events; None where none are stored.
+        as_stored: whether frames are read; otherwise they are made of events.
     """
 
     def __init__(
@@ -86,22 +97,27 @@ class Split:
         *,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
+        store: str = FRAMES,
         codec: str = RAW,
-        header: bytes = b"",
+        headers: bool = False,
         wait_for_file: WaitForFile = _do_not_wait,
         reopen: Callable[[], Split],
         framing: Framing | None = None,
+        as_stored: bool = True,
     ) -> None:
         self.shards = tuple(shards)
         self.shape, self.dtype = shape, dtype
-        self.framing = framing
+        self.framing, self._as_stored = framing, as_stored
         self.shard_of = shard_of
         self.labels: NDArray[np.int64] = index["label"].astype(np.int64)
         self._keys = index["key"]
         self._groups = index["group"] if "group" in (index.dtype.names or ()) else np.zeros(len(index), "S1")
-        self._places = [np.ascontiguousarray(index[name]) for name in ("offset", "length", "crc32")]
+        self._places = {
+            array: [np.ascontiguousarray(index[name]) for name in place_columns(store, array)]
+            for array in ARRAYS[store]
+        }
         self._sizes: NDArray[np.uint64] | None = np.ascontiguousarray(index["size"]) if framing is not None else None
-        self._codec, self._header, self._wait_for_file, self._reopen = codec, header, wait_for_file, reopen
+        self._codec, self._headers, self._wait_for_file, self._reopen = codec, headers, wait_for_file, reopen
         self._files = OpenFiles(MOST_OPEN)
 
     def __len__(self) -> int:
@@ -136,7 +152,8 @@ class Split:
 
         Args:
             positions: of the samples.
-            changes: for each of them what is done to its events before; for sets that store events.
+            changes: for each of them what is done to its events before; for sets that store events, of which frames are
+                made then.
 
         Returns:
             [len(positions),T,P,H,W] in the stored type.
@@ -146,13 +163,14 @@ class Split:
         """
         rows = np.asarray(positions, dtype=np.int64)
         out = np.empty((len(rows), *self.shape), self.dtype)
-        if self.framing is not None:
+        if changes or not self._as_stored:
             for i, data in self._stored(rows):
                 self._frame_into(out[i], data, rows[i], changes[i] if changes else None)
             return out
         row = out.nbytes // max(1, len(rows))
         memory = out.reshape(-1).view(np.uint8).data
-        for _ in self._fill(rows, [memory[i * row : (i + 1) * row] for i in range(len(rows))]):
+        header = npy_header(self.shape, self.dtype) if self._headers else b""
+        for _ in self._fill(FRAMES, rows, [memory[i * row : (i + 1) * row] for i in range(len(rows))], header):
             pass
         return out
 
@@ -189,14 +207,19 @@ class Split:
         assert self._sizes is not None
         sizes = self._sizes[rows].astype(np.int64)
         room = np.empty(-(-int(sizes.max(initial=0)) // 8), np.int64).view(np.uint8)
-        for i in self._fill(rows, [room[:size].data for size in sizes.tolist()]):
+        for i in self._fill(EVENTS, rows, [room[:size].data for size in sizes.tolist()]):
             yield i, room[: int(sizes[i])]
 
-    def _fill(self, rows: NDArray[np.int64], targets: Sequence[memoryview]) -> Iterator[int]:
-        """Read samples, each into its target; yield the number of each as soon as it is there and has been checked."""
+    def _fill(
+        self, array: str, rows: NDArray[np.int64], targets: Sequence[memoryview], header: bytes | None = None
+    ) -> Iterator[int]:
+        """Read an array of samples, each into its target; yield the number of each once it is there and was checked.
+
+        `header` is what precedes the numbers of each unpacked; None stands for those of bytes.
+        """
         shard_of = self.shard_of[rows]
-        fill = self._unpack if self._codec == GZIP else self._copy
-        offsets, lengths, checksums = (column[rows].tolist() for column in self._places)
+        fill = partial(self._unpack, header=header) if self._codec == GZIP else self._copy
+        offsets, lengths, checksums = (column[rows].tolist() for column in self._places[array])
         by_shard = np.argsort(shard_of, kind="stable").tolist()
         for shard, of_shard in itertools.groupby(by_shard, key=shard_of.tolist().__getitem__):
             with self._reading(self.shards[shard]) as file:
@@ -230,10 +253,9 @@ class Split:
     def _copy(self, file: int, target: memoryview, offset: int, length: int) -> bool:
         return length == len(target) == os.preadv(file, [target], offset)
 
-    def _unpack(self, file: int, target: memoryview, offset: int, length: int) -> bool:
-        header = self._header
-        if self.framing is not None and header:
-            header = npy_header((len(target),), STORED_EVENTS)
+    def _unpack(self, file: int, target: memoryview, offset: int, length: int, *, header: bytes | None) -> bool:
+        if header is None:
+            header = npy_header((len(target),), STORED_EVENTS) if self._headers else b""
         try:
             unpack_into(os.pread(file, length, offset), target, header=header)
         except ValueError:
@@ -262,11 +284,12 @@ class Split:
 
     def _metadata(self, positions: Sequence[int] | NDArray[np.integer]) -> Iterator[Metadata]:
         """Read the metadata of some samples."""
+        offsets, lengths, _ = next(iter(self._places.values()))  # metadata follow the first array
         rows = np.asarray(positions, dtype=np.int64)
         first = np.searchsorted(self.shard_of, np.arange(len(self.shards)))  # samples lie shard by shard
         for row in rows.tolist():
             path = self.shards[self.shard_of[row]]
-            end = int(self._places[0][row]) + int(self._places[1][row])
+            end = int(offsets[row]) + int(lengths[row])
             source = f"{path}, metadata of sample {row}"
             with self._reading(path) as file:
                 text = read_metadata(path, file, end=end, row=row - int(first[self.shard_of[row]]), source=source)
@@ -345,8 +368,10 @@ class ShardSet:
         self.address: str = str(self.path.absolute())
         """What opens the set in any process, with its ID as `expect`; see `pipeline.sharing.open.open_set`."""
         self.settings: dict[str, Any] = self.manifest["settings"]
-        self.store = EVENTS if "stored" in self.manifest else FRAMES
-        """What is stored of the recordings: `frames`, or `events`, of which frames are made at reading."""
+        self.store: str = self.settings.get("store", FRAMES)
+        """What is stored of the recordings: `frames`, or `events`, of which frames are made at reading, or `both`."""
+        self.arrays = ARRAYS[self.store]
+        """Names of what that is."""
         self.partial = os.path.lexists(self.path / PARTIAL)
         """Whether only some splits were pulled; such a set is not called whole, whatever lies in its folder."""
         self.present = self._present()
@@ -392,7 +417,7 @@ class ShardSet:
         """Take other settings for the frames."""
         if other := sorted(set(asked) - set(FRAMING)):
             raise SettingsError(f"{', '.join(other)}: fixed when the set was made; {', '.join(FRAMING)} are not.")
-        if self.store == FRAMES:
+        if EVENTS not in self.arrays:
             found = ", ".join(f"{name} {self.settings.get(name, 0)}" for name in asked)
             raise ShardSetError(
                 f"{self.path}: stores frames, made with {found}, and the events are gone. "
@@ -432,14 +457,9 @@ class ShardSet:
         return bool(self.manifest["settings"].get("preview"))
 
     @property
-    def stored_shape(self) -> tuple[int, ...]:
-        """Return the shape of what is stored of every sample; (-1,) where their numbers differ."""
-        return (-1,) if self.store == EVENTS else tuple(self.manifest["sample"]["shape"])
-
-    @property
-    def stored_dtype(self) -> np.dtype[Any]:
-        """Return the type of what is stored."""
-        return STORED_EVENTS if self.store == EVENTS else np.dtype(self.manifest["sample"]["dtype"])
+    def as_stored(self) -> bool:
+        """Return whether the frames are stored, and not made of events."""
+        return FRAMES in self.arrays and (EVENTS not in self.arrays or self.framing.settings == self.framing.stored)
 
     def _present(self) -> tuple[str, ...]:
         """Return the splits whose shards are here: all, unless only some were pulled."""
@@ -481,7 +501,7 @@ class ShardSet:
         """
         static = self.manifest["static"]
         pool = self.static_images(resident=static["images"] * math.prod(static["shape"]) <= RESIDENT_BYTES).pool()
-        return pool if self.store == FRAMES else self._fitted(pool)
+        return self._fitted(pool) if EVENTS in self.arrays else pool
 
     def _fitted(self, pool: StaticImages) -> StaticImages:
         """Return the images of a set that stores events in the size of its frames.
@@ -541,8 +561,8 @@ class ShardSet:
                 f"{self.path}: split {name} indexes {len(index)} samples, its manifest says {expected}. "
                 "Convert or copy the set again."
             )
-        framing = self.framing if self.store == EVENTS else None
-        if framing is not None and (short := framing.too_short(index)).any():
+        framing = self.framing if EVENTS in self.arrays else None
+        if framing is not None and not self.as_stored and (short := framing.too_short(index)).any():
             first = show(index["key"][int(np.argmax(short))].decode("ascii", "backslashreplace"))
             raise ShardSetError(
                 f"{self.path}: {int(short.sum())} of {len(index)} recordings of split {name} are too short for "
@@ -555,11 +575,13 @@ class ShardSet:
             shard_of,
             shape=self.sample_shape,
             dtype=self.dtype,
+            store=self.store,
             codec=self.codec,
-            header=npy_header(self.stored_shape, self.stored_dtype) if self._packs_header else b"",
+            headers=self._packs_header,
             wait_for_file=self.wait_for_file,
             reopen=partial(_reopen_split, self._reopen(), name),
             framing=framing,
+            as_stored=self.as_stored,
         )
 
     @property
@@ -577,38 +599,39 @@ class ShardSet:
         self.wait_for_file(path.name)
         index = read_index(path, store=self.store, preview=self.preview, compare=partial(self._compare, path))
         shard_bytes = np.uint64(self.files[name]["bytes"])
-        inside = (index["offset"] <= shard_bytes) & (index["length"] <= shard_bytes - index["offset"])
-        sizes = self._fitting(index)
-        labels = (index["label"] >= 0) & (index["label"] < len(self.classes))
-        if not (inside & sizes & labels).all():
-            row = int(np.argmin(inside & sizes & labels))
+        good = (index["label"] >= 0) & (index["label"] < len(self.classes)) & self._fitting(index)
+        places = [place_columns(self.store, array) for array in self.arrays]
+        for offset, length, _ in places:
+            good &= (index[offset] <= shard_bytes) & (index[length] <= shard_bytes - index[offset])
+        if not good.all():
+            row = int(np.argmin(good))
             raise ShardSetError(
                 f"{path}: row {row} names a place, size or class that cannot be: {index[row]}. "
                 "Convert or copy the set again."
             )
-        in_file = np.argsort(index["offset"], kind="stable")
-        begins, ends = index["offset"][in_file], (index["offset"] + index["length"])[in_file]
-        if (inner := begins[1:] < ends[:-1]).any():
-            first = int(np.argmax(inner))
+        begins = np.concatenate([index[offset] for offset, _, _ in places])
+        ends = np.concatenate([index[offset] + index[length] for offset, length, _ in places])
+        in_file = np.argsort(begins, kind="stable")
+        if (inner := begins[in_file][1:] < ends[in_file][:-1]).any():
+            first, second = in_file[int(np.argmax(inner)) :][:2] % len(index)
             raise ShardSetError(
-                f"{path}: row {in_file[first + 1]} begins inside row {in_file[first]}; expected bytes of its own. "
+                f"{path}: row {second} begins inside row {first}; expected bytes of its own. "
                 "Convert or copy the set again."
             )
         return index
 
     def _fitting(self, index: NDArray[Any]) -> NDArray[np.bool_]:
         """Return for which rows of an index size, length and facts of the samples fit together, [n]."""
-        if self.store == FRAMES:
-            sample_bytes: Any = math.prod(self.stored_shape) * self.stored_dtype.itemsize
-            good = np.ones(len(index), np.bool_)
-        else:
-            sample_bytes = index["size"]
-            good = (index["size"] <= self.manifest["stored"]["most_bytes"]) & (index["events"] <= index["size"])
-            good &= (index["events"] > 0) & (index["duration_us"] <= LONGEST_US)
-        whole: NDArray[np.bool_] = (
-            index["length"] == sample_bytes if self.codec == RAW else index["length"] >= sample_bytes // MAX_RATIO
-        )
-        return good & whole
+        good = np.ones(len(index), np.bool_)
+        for array in self.arrays:
+            sample, length = self.manifest["sample"], index[place_columns(self.store, array)[1]]
+            size: Any = math.prod(sample["shape"]) * np.dtype(sample["dtype"]).itemsize
+            if array == EVENTS:
+                size = index["size"]
+                good &= (size <= self.manifest["stored"]["most_bytes"]) & (index["events"] <= size)
+                good &= (index["events"] > 0) & (index["duration_us"] <= LONGEST_US)
+            good &= length == size if self.codec == RAW else length >= size // MAX_RATIO
+        return good
 
 
 class _Framed(ShardSet):
@@ -644,7 +667,7 @@ def read_index(
 
     Args:
         path: of the index.
-        store: what the shard holds, `frames` or `events`.
+        store: what the shard holds, `frames`, `events` or `both`.
         preview: whether it holds pictures, too.
         compare: refuses bytes by their SHA-256 before anything is read from them.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # numpy stays out of the way of --help
     from spikebridge.pipeline.events.filters import Filters
 
 SCHEMA_VERSION = 2
-"""Newest version of the shard-set layout that is read. Sets of frames are written as version 1, of events as 2."""
+"""Newest version of the shard-set layout that is read. Sets of frames are written as version 1, with events as 2."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "protocol": ("strict", "legacy", "leaky"),
@@ -31,7 +31,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "time_unit": ("s", "ms", "us", "ns"),
     "mixed_sensors": ("scale",),
     "fit": ("pad", "crop"),
-    "store": ("events",),
+    "store": ("events", "both"),
     "pairing": ("exact", "class"),
 }
 """Allowed values of the settings that are names."""
@@ -170,7 +170,8 @@ class ConversionSettings:
     """Time in which a cell of a `surface` decays to 1 / e, in microseconds; reduction `surface` only."""
 
     store: str = setting("", choices=("", *CHOICES["store"]))
-    """What is stored of a recording: empty its frames, or its `events`, of which frames are made at reading."""
+    """What is stored of a recording: empty its frames, or its `events`, of which frames are made at reading, or
+    `both`: the frames are read as they are, and others made of the events."""
 
     preview: bool = False
     """Put a picture of every recording into the tars, `KEY.preview.png`, for the viewers of catalogues."""

@@ -1,7 +1,7 @@
 """Event shards: samples as members of a WebDataset tar or rows of an HDF5 file, and the index beside them.
 
 Axes: a sample is frames [T,P,H,W] (time, polarity, height, width), or the bytes of compact events, see
-`pipeline.events.compact`.
+`pipeline.events.compact`, or both.
 The index holds where every sample lies in its shard and the checksum of its numbers, so both containers are read the
 same way: one `pread` and one checksum a sample, without a parser. Bytes depend on the samples alone (no times, owners
 or hosts).
@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -30,11 +32,19 @@ EXTENSION = {"webdataset": ".tar", "hdf5": ".h5"}
 INDEX_EXTENSION = ".idx.npy"
 MAX_METADATA = 2**20
 """Longest JSON text of a sample that is read, in bytes; those that are written have some hundreds."""
-FRAMES, EVENTS = "frames", "events"
+FRAMES, EVENTS, BOTH = "frames", "events", "both"
 """What a set may store of its recordings."""
+ARRAYS = {FRAMES: (FRAMES,), EVENTS: (EVENTS,), BOTH: (FRAMES, EVENTS)}
+"""The arrays of a sample by what a set stores, the first one first."""
+
+
+def _members(first: str, *more: str, ending: str) -> tuple[str, ...]:
+    return ("cls", f"{first}.npy{ending}", "json", *(f"{array}.npy{ending}" for array in more))
+
+
 MEMBERS = {
-    (store, codec): ("cls", f"{store}.npy{ending}", "json")
-    for store in (FRAMES, EVENTS)
+    (store, codec): _members(*arrays, ending=ending)
+    for store, arrays in ARRAYS.items()
     for codec, ending in ((RAW, ""), (GZIP, ".gz"))
 }
 """Members of a sample in a tar, in their order, by what is stored and the codec; a preview may follow."""
@@ -45,6 +55,8 @@ MAX_PREVIEW = 2**23
 OF_EVENTS = [("size", "<u8"), ("events", "<u8"), ("duration_us", "<u8")]
 """Columns of the index of stored events: bytes before they are compressed, events, and time from the first to the last.
 """
+PLACE = (("offset", "<u8"), ("length", "<u8"), ("crc32", "<u4"))
+"""Columns of the index that say where the first array of a sample lies; of another they begin with its name."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ class Sample:
     group: str = ""
     """Subject, source video or session, as letters, digits, `_` and `-`; empty for a group of its own."""
     events: NDArray[np.uint8] | None = None
-    """[bytes] compact events, where these are stored and not the frames."""
+    """[bytes] compact events, where these are stored."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +90,22 @@ def index_dtype(key_bytes: int, group_bytes: int = 0, *, store: str = FRAMES, pr
     """Return the type of an index row: offset and length of the stored bytes; crc32 of the raw numbers; label; key.
 
     What is stored are the numbers alone, or with the codec gzip the gzip file (tar) or zlib stream (HDF5). Of events,
-    the columns `OF_EVENTS` stand behind the label; then, with previews, the crc32 of the picture. The group follows
-    where a set has groups (`group_bytes` above 0).
+    the columns `OF_EVENTS` stand behind the label, then the place of an array behind the first; then, with previews,
+    the crc32 of the picture. The group follows where a set has groups (`group_bytes` above 0).
     """
-    numbers = [("offset", "<u8"), ("length", "<u8"), ("crc32", "<u4"), ("label", "<i4")]
-    numbers += OF_EVENTS if store == EVENTS else []
+    numbers = [*PLACE, ("label", "<i4")]
+    numbers += OF_EVENTS if EVENTS in ARRAYS[store] else []
+    for array in ARRAYS[store][1:]:
+        numbers += [(name, kind) for name, (_, kind) in zip(place_columns(store, array), PLACE, strict=True)]
     numbers += [("preview_crc32", "<u4")] if preview else []
     group = [("group", f"S{group_bytes}")] if group_bytes else []
     return np.dtype([*numbers, ("key", f"S{max(1, key_bytes)}"), *group])
+
+
+def place_columns(store: str, array: str) -> tuple[str, ...]:
+    """Return the columns of an index with offset, length and crc32 of one of the arrays of a set."""
+    prefix = "" if array == ARRAYS[store][0] else f"{array}_"
+    return tuple(f"{prefix}{name}" for name, _ in PLACE)
 
 
 def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
@@ -110,24 +130,22 @@ def write_shard(
     """Write one shard and its index, each whole or not at all, the index last; holds one sample at a time.
 
     The index gets the ending `.idx.npy`. The frames of every sample are of `shape` (T,P,H,W) and of `dtype`,
-    little-endian; with `store` events, these are stored and no frames. `key_bytes` is the longest key of the whole set,
-    `group_bytes` its longest group, so that all indexes have one type. `preview` makes the picture of a sample of its
-    frames, for a tar.
+    little-endian; `store` says whether these are stored, or events, or both. `key_bytes` is the longest key of the
+    whole set, `group_bytes` its longest group, so that all indexes have one type. `preview` makes the picture of a
+    sample of its frames, for a tar.
 
     Raises:
         LayoutError: a key is too long for a tar.
     """
     contents = (Content.of(sample, store, codec, preview) for sample in samples)
-    fixed = (shape, dtype) if store == FRAMES else None
     sha256 = None
     with replacing(path) as partial:
         if path.suffix == EXTENSION["webdataset"]:
-            rows, sha256 = _write_tar(partial, contents, fixed, MEMBERS[store, codec])
+            rows, sha256 = _write_tar(partial, contents, (shape, dtype), store, codec)
         else:
-            rows = _write_hdf5(partial, contents, fixed, codec)
+            rows = _write_hdf5(partial, contents, (shape, dtype), store, codec)
     row_type = index_dtype(key_bytes, group_bytes, store=store, preview=preview is not None)
-    columns = len(row_type.names or ())
-    index = np.array([row[:columns] for row in rows], dtype=row_type)
+    index = np.array([tuple(row[name] for name in row_type.names or ()) for row in rows], dtype=row_type)
     file = io.BytesIO()
     np.lib.format.write_array(file, index, allow_pickle=False)
     write_bytes(index_path(path), file.getvalue())
@@ -142,9 +160,8 @@ def index_path(shard: Path) -> Path:
 
 Fixed = tuple[tuple[int, ...], np.dtype[Any]]
 """Shape and type of all samples of frames; of events, each has its own number of bytes."""
-Row = tuple[Any, ...]
-"""Row of an index: offset, length, crc32, label, those of `OF_EVENTS` if events are stored, crc32 of a preview if there
-is one, key, group."""
+Row = dict[str, Any]
+"""Row of an index, by column; of the places only the checksums until all is written."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +169,10 @@ class Content:
     """A sample on its way into a shard."""
 
     sample: Sample
-    numbers: bytes
-    """What is stored, before it is compressed."""
+    arrays: dict[str, bytes]
+    """What is stored by name, before it is compressed."""
+    row: Row
     codec: str
-    facts: tuple[int, ...]
-    """Those of `OF_EVENTS`."""
     preview: bytes | None = None
     """A PNG file."""
 
@@ -166,41 +182,43 @@ class Content:
     ) -> Content:
         """Return what is to be stored of a sample."""
         picture = preview(sample.frames) if preview else None
-        if store == FRAMES:
-            return cls(sample, sample.frames.tobytes(), codec, (), picture)
-        assert sample.events is not None
-        events = CompactEvents.parse(sample.events)
-        facts = (sample.events.size, len(events), events.duration_us)
-        return cls(sample, sample.events.tobytes(), codec, facts, picture)
+        row: Row = {"label": sample.label, "key": sample.key.encode(), "group": sample.group.encode()}
+        row |= {"preview_crc32": zlib.crc32(picture)} if picture else {}
+        arrays = dict.fromkeys(ARRAYS[store], b"")
+        if FRAMES in arrays:
+            arrays[FRAMES] = sample.frames.tobytes()
+        if EVENTS in arrays:
+            assert sample.events is not None
+            events = CompactEvents.parse(sample.events)
+            arrays[EVENTS] = sample.events.tobytes()
+            row |= {"size": sample.events.size, "events": len(events), "duration_us": events.duration_us}
+        row |= {place_columns(store, name)[2]: zlib.crc32(array) for name, array in arrays.items()}
+        return cls(sample, arrays, row, codec, picture)
 
-    def row(self, offset: int, length: int) -> Row:
-        """Return the row of the index."""
-        sample = self.sample
-        about = (zlib.crc32(self.numbers), sample.label, *self.facts)
-        about += () if self.preview is None else (zlib.crc32(self.preview),)
-        return (offset, length, *about, sample.key.encode(), sample.group.encode())
 
-
-def _write_tar(
-    path: Path, contents: Iterable[Content], fixed: Fixed | None, members: tuple[str, ...]
-) -> tuple[list[Row], str]:
+def _write_tar(path: Path, contents: Iterable[Content], fixed: Fixed, store: str, codec: str) -> tuple[list[Row], str]:
     rows: list[Row] = []
+    label, first, about, *others = MEMBERS[store, codec]
     digest, position = hashlib.sha256(), 0
     with open(path, "wb") as file:
         for content in contents:
-            sample, numbers = content.sample, content.numbers
-            before = npy_header(*(fixed or ((len(numbers),), np.dtype("u1"))))
-            stored = gzip(before + numbers) if content.codec == GZIP else before + numbers
-            blocks = []
-            parts = [(members[0], str(sample.label).encode()), (members[1], stored)]
-            parts += [(members[2], sample.metadata.encode())]
-            parts += [] if content.preview is None else [(PREVIEW, content.preview)]
-            for member, part in parts:
-                head = tar.header(f"{sample.key}.{member}".encode(), len(part))
-                blocks += [head, part, tar.padding(len(part))]
-            start = position + sum(map(len, blocks[:4]))
-            skipped = 0 if content.codec == GZIP else len(before)
-            rows.append(content.row(start + skipped, len(stored) - skipped))
+            sample, row = content.sample, content.row
+            members = {label: str(sample.label).encode(), first: b"", about: sample.metadata.encode()}
+            skipped: dict[str, tuple[str, str, int]] = {}
+            for member, (name, array) in zip((first, *others), content.arrays.items(), strict=True):
+                before = npy_header(*(fixed if name == FRAMES else ((len(array),), np.dtype("u1"))))
+                members[member] = gzip(before + array) if codec == GZIP else before + array
+                offset, length, _ = place_columns(store, name)
+                skipped[member] = offset, length, 0 if codec == GZIP else len(before)
+            members |= {} if content.preview is None else {PREVIEW: content.preview}
+            blocks, start = list[bytes](), position
+            for member, part in members.items():
+                blocks += [tar.header(f"{sample.key}.{member}".encode(), len(part)), part, tar.padding(len(part))]
+                if member in skipped:
+                    offset, length, lead = skipped[member]
+                    row |= {offset: start + tar.BLOCK + lead, length: len(part) - lead}
+                start += sum(map(len, blocks[-3:]))
+            rows.append(row)
             position = _append(file, digest, blocks, position)
         _append(file, digest, [tar.end(position)], position)
     return rows, digest.hexdigest()
@@ -214,82 +232,77 @@ def _append(file: Any, digest: Any, blocks: list[bytes], position: int) -> int:
     return position + len(data)
 
 
-def _write_hdf5(path: Path, contents: Iterable[Content], fixed: Fixed | None, codec: str) -> list[Row]:
-    """Write samples, which wait in a nameless file until their number is known: it decides how HDF5 lays them out."""
-    rows: list[Row] = []
-    texts: list[bytes] = []
-    with tempfile.TemporaryFile(dir=path.parent) as spool:
-        for content in contents:
-            stored = deflate(content.numbers) if codec == GZIP else content.numbers
-            spool.write(stored)
-            rows.append(content.row(0, len(stored)))
-            texts.append(content.sample.metadata.encode())
-        spool.seek(0)
-        columns = {
-            "label": np.array([row[3] for row in rows], "<i4"),
-            "key": np.array([row[-2] for row in rows], "S"),
-            "json": np.array(texts, "S"),
-        }
-        lengths = [row[1] for row in rows]
-        if fixed is None:
-            places = _fill_events(path, spool, lengths, columns)
-        else:
-            places = _fill_frames(path, spool, lengths, columns, *fixed, codec)
-    return [(int(place), *row[1:]) for place, row in zip(places, rows, strict=True)]
-
-
-def _fill_frames(
-    path: Path,
-    spool: IO[bytes],
-    lengths: list[int],
-    columns: dict[str, NDArray[Any]],
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    codec: str,
-) -> NDArray[np.int64]:
-    """Write a file of frames, one chunk a sample; returns where the chunks lie."""
+def _write_hdf5(path: Path, contents: Iterable[Content], fixed: Fixed, store: str, codec: str) -> list[Row]:
+    """Write samples, which wait in nameless files until their number is known: it decides how HDF5 lays them out."""
     import h5py
 
+    rows: list[Row] = []
+    texts: list[bytes] = []
+    with ExitStack() as stack:
+        spools = {name: stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for name in ARRAYS[store]}
+        for content in contents:
+            for name, array in content.arrays.items():
+                stored = deflate(array) if codec == GZIP else array
+                spools[name].write(stored)
+                content.row[place_columns(store, name)[1]] = len(stored)
+            rows.append(content.row)
+            texts.append(content.sample.metadata.encode())
+        columns = {
+            "label": np.array([row["label"] for row in rows], "<i4"),
+            "key": np.array([row["key"] for row in rows], "S"),
+            "json": np.array(texts, "S"),
+        }
+        lengths = {name: [row[place_columns(store, name)[1]] for row in rows] for name in spools}
+        if EVENTS in spools and rows:
+            columns = {"start": np.cumsum([0, *lengths[EVENTS]]), **columns}
+        reserve(path, hdf5_bound(sum(map(sum, lengths.values())), *columns.values(), chunks=len(rows) + 1))
+        with h5py.File(path, "w", libver=("v110", "v110")) as file:
+            data = {}  # open to the end: one that is closed before the columns are added lies elsewhere
+            for name, spool in spools.items():
+                spool.seek(0)
+                if name == FRAMES:
+                    data[name] = _add_frames(file, spool, lengths[name], *fixed, codec)
+                elif rows:
+                    data[name] = _add_events(file, spool, columns["start"])
+            _add_columns(file, columns)
+            file.flush()
+            for name, array in data.items():
+                found = chunk_places(array)[:, 0] if name == FRAMES else columns["start"][:-1] + array.id.get_offset()
+                for row, place in zip(rows, found.tolist(), strict=True):
+                    row[place_columns(store, name)[0]] = place
+    return rows
+
+
+def _add_frames(
+    file: Any, spool: IO[bytes], lengths: Sequence[int], shape: tuple[int, ...], dtype: np.dtype[Any], codec: str
+) -> Any:
+    """Add frames to a file, one chunk a sample; return the data set."""
     count = len(lengths)
     filters = {"fletcher32": True} if codec == RAW else {"compression": GZIP, "compression_opts": LEVEL}
     layout = {"chunks": (1, *shape), **filters} if count else {}  # a zlib stream has a checksum of its own
-    reserve(path, hdf5_bound(sum(lengths), *columns.values(), chunks=count))
-    with h5py.File(path, "w", libver=("v110", "v110")) as file:
-        frames = file.create_dataset("frames", (count, *shape), dtype, **layout)
-        for i, length in enumerate(lengths):
-            stored = spool.read(length)
-            if codec == RAW:
-                frames[i] = np.frombuffer(stored, dtype).reshape(shape)
-            else:
-                frames.id.write_direct_chunk((i, *[0] * len(shape)), stored)
-        _add_columns(file, columns)
-        file.flush()
-        return chunk_places(frames)[:, 0]
+    frames = file.create_dataset(FRAMES, (count, *shape), dtype, **layout)
+    for i, length in enumerate(lengths):
+        stored = spool.read(length)
+        if codec == RAW:
+            frames[i] = np.frombuffer(stored, dtype).reshape(shape)
+        else:
+            frames.id.write_direct_chunk((i, *[0] * len(shape)), stored)
+    return frames
 
 
-def _fill_events(
-    path: Path, spool: IO[bytes], lengths: list[int], columns: dict[str, NDArray[Any]]
-) -> NDArray[np.int64]:
-    """Write a file of compact events, one after the other in one array; returns where they lie."""
+def _add_events(file: Any, spool: IO[bytes], starts: NDArray[np.int64]) -> Any:
+    """Add compact events to a file, one recording after the other in one array; return it."""
     import h5py
 
-    starts = np.cumsum([0, *lengths])
-    total = int(starts[-1])
-    reserve(path, hdf5_bound(total, *columns.values(), starts, chunks=1))
-    with h5py.File(path, "w", libver=("v110", "v110")) as file:
-        if not total:
-            return np.empty(0, np.int64)
-        low = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        low.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        low.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        low.set_obj_track_times(False)
-        space = h5py.h5s.create_simple((total,))
-        events = h5py.Dataset(h5py.h5d.create(file.id, b"events", h5py.h5t.STD_U8LE, space, low))
-        for start, length in zip(starts.tolist(), lengths, strict=False):
-            events[start : start + length] = np.frombuffer(spool.read(length), np.uint8)
-        _add_columns(file, {"start": starts, **columns})
-        file.flush()
-        return starts[:-1] + events.id.get_offset()
+    low = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    low.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    low.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    low.set_obj_track_times(False)
+    space = h5py.h5s.create_simple((int(starts[-1]),))
+    events = h5py.Dataset(h5py.h5d.create(file.id, EVENTS.encode(), h5py.h5t.STD_U8LE, space, low))
+    for start, stop in itertools.pairwise(starts.tolist()):
+        events[start:stop] = np.frombuffer(spool.read(stop - start), np.uint8)
+    return events
 
 
 def _add_columns(file: Any, columns: dict[str, NDArray[Any]]) -> None:

@@ -16,7 +16,7 @@ from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path
 @click.option("--format", "format_", type=click.Choice(CHOICES["format"]), help="Container  [default: as it is]")
 @click.option("--codec", type=click.Choice(CHOICES["codec"]), help="How samples are stored  [default: as it is]")
 @click.option(
-    "--store", type=click.Choice(("frames", *CHOICES["store"])), help="Frames, or events  [default: as it is]"
+    "--store", type=click.Choice(("frames", *CHOICES["store"])), help="Frames, events or both  [default: as it is]"
 )
 @click.option("--preview/--no-preview", default=None, help="KEY.preview.png in tars  [default: as it is]")
 @overwrite_option
@@ -34,7 +34,8 @@ def convert(
     """Store a shard set in another container or codec, or its events as frames.
 
     The raw data is not needed. The result is the very set that preprocess makes with these settings, under the same
-    ID. Interrupted, it continues where it was; a damaged source is refused. Events cannot be made of frames.
+    ID. Interrupted, it continues where it was; a damaged source is refused. Of a set of frames alone no events can be
+    made.
 
     \b
     Examples:

@@ -80,7 +80,7 @@ MOST_NOTES = 12
 @click.option(
     "--store",
     type=click.Choice(("frames", *CHOICES["store"])),
-    help="Store frames, or the events, of which frames are made at reading  [default: frames]",
+    help="Store frames, the events, of which frames are made at reading, or both  [default: frames]",
 )
 @click.option("--preview/--no-preview", default=None, help="A picture of every recording in the tars, for catalogues.")
 @click.option("--samples-per-shard", type=int, help="Samples in a full shard.")

@@ -46,7 +46,7 @@ class FakeShardSet:
         self.simulated = True
         self.sample_shape = (4, 2, 16, 16)
         self.dtype = np.dtype(dtype)
-        self.store = "frames"
+        self.store, self.arrays, self.as_stored = "frames", ("frames",), True
         shape = list(self.sample_shape)
         self.manifest = {
             "settings": self.settings,

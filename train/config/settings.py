@@ -101,7 +101,8 @@ class ShardSettings:
     tau_us: int = setting(0, low=0, high=10**9)
     """Microseconds in which a cell decays to 1 / e; reduction `surface` only."""
     store: str = setting("", choices=("", *CHOICES["store"]))
-    """What `preprocess` stores: frames, or the `events`, of which frames are made at reading; any set will do then."""
+    """What `preprocess` stores: frames, or the `events`, of which frames are made at reading, or `both`; any set will
+    do then."""
     preview: bool = False
     """Whether `preprocess` puts a picture of every recording into the tars; any set will do all the same."""
 

@@ -175,7 +175,7 @@ class TrainingBatches:
     def _stays_on_disk(self, shards: ShardSet, residence: str) -> str:
         """Return the residence of events that every draw frames anew."""
         name = "event_augmentation"
-        if shards.store != "events":
+        if "events" not in shards.arrays:
             raise ShardMismatchError(
                 f"{shards.path}: stores frames, and {name} needs the events. Preprocess with --store events, or use "
                 "`augmentation`."

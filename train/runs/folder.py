@@ -40,7 +40,7 @@ from spikebridge.pipeline.base.foreign_json import Count, Sha256, parse_json
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import FRAMING
-from spikebridge.pipeline.shards.writer import FRAMES
+from spikebridge.pipeline.shards.writer import EVENTS
 from spikebridge.train.config.recipes import Recipe, differences, dump_recipe, load_recipe
 from spikebridge.train.config.settings import ShardSettings
 from spikebridge.train.errors import RunError, ShardMismatchError
@@ -466,7 +466,7 @@ def contents_id(shards: ShardSet) -> str:
 
 def framed_as(shards: ShardSet, table: Mapping[str, Any]) -> ShardSet:
     """Return a set with frames as a `[shards]` table asks for, where they are made of events; else the set as it is."""
-    if shards.store == FRAMES:
+    if EVENTS not in shards.arrays:
         return shards
     return shards.with_frames(**{name: value for name, value in table.items() if name in FRAMING})
 

@@ -50,6 +50,15 @@ def test_it_is_a_rendering_of_the_manifest(shard_set):
     assert "/" not in files["static.h5"]["contentUrl"]
 
 
+def test_frames_and_events_are_files_and_fields_of_their_own(shard_set):
+    found = json.loads((shard_set(samples_per_shard=7, store="both") / "croissant.json").read_text())
+    sets = {one["@id"]: one["includes"] for one in found["distribution"] if one["@type"] == "cr:FileSet"}
+    assert sets == {"frames": "*.frames.npy", "events": "*.events.npy"}
+    sources = {one["@id"]: one["source"]["fileSet"]["@id"] for one in found["recordSet"][2]["field"]}
+    assert sources["samples/events"] == "events"
+    assert set(sources.values()) == set(sets)
+
+
 def test_limits_are_said(shard_set):
     leaky = json.loads((shard_set(protocol="leaky") / "croissant.json").read_text())
     assert any("LEAKY" in line for line in leaky["rai:dataLimitations"])

@@ -19,7 +19,7 @@ from spikebridge.pipeline.sharing.publish import pull, push
 
 STORED = [(format_, codec) for format_ in ("webdataset", "hdf5") for codec in ("raw", "gzip")]
 FEW_OR_MANY = pytest.mark.parametrize("flips", [8, pytest.param(170, marks=pytest.mark.long)])
-"""Of each of eight kinds of sets, of a part of one, and of a cache: 80 a day, 1,700 in the long run."""
+"""Of each of twelve kinds of sets, of a part of one, and of a cache: 112 a day, 2,380 in the long run."""
 
 
 def what_is_read(shards):
@@ -28,6 +28,7 @@ def what_is_read(shards):
     for name in shards.present:
         split = shards.split(name)
         parts += [split.keys, split.labels.tobytes(), split.read_all().tobytes()]
+        parts += [one.packed.sha256() for one in split.read_events(range(len(split)))] if split.framing else []
     pool = shards.static_pool()
     return [*parts, pool.keys, pool.labels.tobytes(), np.asarray(pool.images[np.arange(len(pool))]).tobytes()]
 
@@ -75,7 +76,7 @@ def check_folder(folder, flips):
 
 @FEW_OR_MANY
 @pytest.mark.parametrize(("format_", "codec"), STORED)
-@pytest.mark.parametrize("store", ["", "events"])
+@pytest.mark.parametrize("store", ["", "events", "both"])
 def test_of_a_shard_set(shard_set, tmp_path, store, format_, codec, flips):
     shutil.copytree(shard_set(store=store, format=format_, codec=codec), tmp_path / "set")
     check_folder(tmp_path / "set", flips)
@@ -83,9 +84,10 @@ def test_of_a_shard_set(shard_set, tmp_path, store, format_, codec, flips):
 
 @pytest.mark.long
 @pytest.mark.parametrize(("format_", "codec"), STORED)
-def test_of_event_shards(shard_set, tmp_path, format_, codec):
-    """250 flips of event shards alone, in each of four kinds."""
-    shutil.copytree(shard_set(store="events", format=format_, codec=codec), tmp_path / "set")
+@pytest.mark.parametrize("store", ["events", "both"])
+def test_of_event_shards(shard_set, tmp_path, store, format_, codec):
+    """250 flips of event shards alone, in each of eight kinds."""
+    shutil.copytree(shard_set(store=store, format=format_, codec=codec), tmp_path / "set")
     truth, missed = what_is_read(ShardSet(tmp_path / "set")), []
     for path, bit in flipped(tmp_path / "set", 3, 250, only="events-*[0-9].*"):
         if not is_found(tmp_path / "set") or is_silent(lambda: ShardSet(tmp_path / "set"), truth):

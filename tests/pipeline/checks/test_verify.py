@@ -8,6 +8,7 @@ from hashlib import sha256
 import h5py
 import numpy as np
 import pytest
+from conftest import make_events
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shard_files import sign
@@ -16,6 +17,8 @@ from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.files import HashedFile
 from spikebridge.pipeline.checks.samples import Layout, walk_tar
 from spikebridge.pipeline.checks.verify import verify
+from spikebridge.pipeline.events.compact import compact
+from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.static_pool import read_static, write_static
@@ -149,26 +152,39 @@ def test_no_flipped_bit_passes(copy, data):
         path.write_bytes(good)
 
 
-@pytest.mark.parametrize("codec", ["raw", "gzip"])
-def test_a_tar_says_nothing_that_its_index_does_not(tmp_path, codec):
+@pytest.mark.parametrize(("codec", "store"), [("raw", "frames"), ("gzip", "frames"), ("raw", "both")])
+def test_a_tar_says_nothing_that_its_index_does_not(tmp_path, codec, store):
     """Every byte counts without the help of SHA-256, but for JSON texts, and the lead and the last bits of gzip."""
     rng = np.random.default_rng(0)
-    layout = Layout((2, 2, 5, 5), np.dtype("u1"), codec)
+    layout = Layout((2, 2, 5, 5), np.dtype("u1"), codec, store)
     metadata = json.dumps({"events_sha256": "0" * 64, "static": None})
     samples = [
-        Sample(f"train-{i}-a{i}", i, rng.integers(0, 9, layout.shape, np.uint8), metadata + " " * 97 * i)
+        Sample(
+            f"train-{i}-a{i}",
+            i,
+            rng.integers(0, 9, layout.shape, np.uint8),
+            metadata + " " * 97 * i,
+            events=compact(
+                pack(make_events(i, count=20 + 50 * i), sensor_size=(34, 34), source="a"), sensor_size=(34, 34)
+            ),
+        )
         for i in range(9)
     ]
     path = tmp_path / "a.tar"
-    index = write_shard(path, samples, shape=layout.shape, dtype=layout.dtype, key_bytes=10, codec=codec).index
+    made = {"shape": layout.shape, "dtype": layout.dtype, "key_bytes": 10, "codec": codec, "store": store}
+    index = write_shard(path, samples, **made).index
 
     def walked():
         with HashedFile(path) as file:
-            read = [(bytes(stored.numbers), stored.metadata) for stored in walk_tar(file, index, layout, name="a")]
+            read = [
+                ([bytes(one) for one in stored.arrays.values()], stored.metadata)
+                for stored in walk_tar(file, index, layout, name="a")
+            ]
             assert file.sha256() == sha256(path.read_bytes()).hexdigest()
         return read
 
-    assert walked() == [(sample.frames.tobytes(), sample.metadata.encode()) for sample in samples]
+    wanted = [[sample.frames.tobytes(), sample.events.tobytes()][: len(layout.arrays)] for sample in samples]
+    assert walked() == list(zip(wanted, [sample.metadata.encode() for sample in samples], strict=True))
     good = path.read_bytes()
     free = np.zeros(len(good), bool)
     with tarfile.open(path) as tar:

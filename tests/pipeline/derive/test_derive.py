@@ -55,13 +55,14 @@ def test_parts_put_together_again_are_the_set(source, tmp_path):
     assert all(one in card for one in [*ids, ShardSet(source).id])
 
 
-def test_parts_of_stored_events(shard_set, tmp_path):
-    whole = ShardSet(shard_set(samples_per_shard=7, store="events"))
+@pytest.mark.parametrize("store", ["events", "both"])
+def test_parts_of_stored_events(shard_set, tmp_path, store):
+    whole = ShardSet(shard_set(samples_per_shard=7, store=store))
     subset(whole.path, tmp_path / "first", classes=["0"])
     subset(whole.path, tmp_path / "others", classes=OTHERS)
     combine([tmp_path / "first", tmp_path / "others"], tmp_path / "both")
     both = ShardSet(tmp_path / "both")
-    assert both.store == "events"
+    assert both.store == store
     assert both.manifest["stored"] == whole.manifest["stored"]
     assert both.with_frames(time_bins=2).sample_shape == (2, 2, 12, 12)
     for name in whole.present:

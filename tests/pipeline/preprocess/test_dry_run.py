@@ -44,6 +44,20 @@ def test_what_cannot_be_read_is_said_before_and_the_next_line_repeats_the_option
     assert "all can be used" in said("preprocess", *options, "--dry-run", "--strict").stdout
 
 
+def test_the_size_is_that_of_what_will_be_stored(tmp_path):
+    raw = write_own(tmp_path / "raw")
+    sizes = {}
+    for store in ("", "events", "both"):
+        settings = ConversionSettings(dataset="folders", time_bins=3, size=10, dtype="uint8", store=store)
+        conversion = prepare(settings, events_root=raw, static_root=raw)
+        sizes[store] = conversion.summary(workers=1)["output_bytes"]
+    found = converted(raw, tmp_path / "set", time_bins=3, size=10, store="events")
+    shards = [entry for entry in found["files"] if entry["name"].endswith(".tar")]
+    static = sizes[""] - 10 * 3 * 2 * 100
+    assert sizes["both"] == sizes[""] + sizes["events"] - static
+    assert 0 < sizes["events"] - static < sum(entry["bytes"] for entry in shards)
+
+
 def test_max_bad_is_not_advised_where_nothing_can_be_used(tmp_path):
     raw = write_own(tmp_path / "raw")
     for path in raw.glob("events/*/*.npz"):

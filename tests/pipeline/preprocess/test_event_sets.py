@@ -16,13 +16,19 @@ from own_folders import put_image, put_recording
 
 from spikebridge import cli
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
+from spikebridge.pipeline.base.files import HashedFile
+from spikebridge.pipeline.base.progress import no_progress
+from spikebridge.pipeline.checks.samples import Layout, walk_hdf5, walk_tar
 from spikebridge.pipeline.checks.verify import verify
 from spikebridge.pipeline.events.compact import CompactEvents
+from spikebridge.pipeline.inspection.sets import summarize_shards
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.reformat import reformat
 from spikebridge.pipeline.preprocess.run import convert
+from spikebridge.pipeline.shards.framing import Framing
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import ConversionSettings
+from spikebridge.pipeline.shards.writer import EXTENSION, write_shard
 
 STORED = [(format_, codec) for format_ in ("webdataset", "hdf5") for codec in ("raw", "gzip")]
 SETTINGS = {"dataset": "digits", "time_bins": 4, "size": 12, "samples_per_shard": 7}
@@ -143,14 +149,54 @@ def test_the_events_themselves(shard_set):
 
 @pytest.mark.parametrize("there", STORED)
 def test_convert(shard_set, tmp_path, there):
+    """From a set with events to every other, the very bytes of a conversion of the raw data; from frames to none."""
     here = STORED[3 - STORED.index(there)]
-    source = made(shard_set, here)
-    reformat(source, tmp_path / "events", format_=there[0], codec=there[1])
-    reformat(source, tmp_path / "frames", format_=there[0], codec=there[1], store="frames")
-    assert contents(tmp_path / "events") == contents(made(shard_set, there))
-    assert contents(tmp_path / "frames") == contents(made(shard_set, there, store=""))
-    with pytest.raises(SettingsError, match=r"events cannot be made of those.*--store events"):
-        reformat(tmp_path / "frames", tmp_path / "back", store="events")
+    for store, others in (("events", ("frames", "both")), ("both", ("frames", "events"))):
+        source = made(shard_set, here, store=store)
+        for other in (None, *others):
+            out = tmp_path / f"{store}-{other}"
+            reformat(source, out, format_=there[0], codec=there[1], store=other)
+            wanted = {None: store, "frames": ""}.get(other, other)
+            assert contents(out) == contents(made(shard_set, there, store=wanted)), (store, other)
+    for store in ("events", "both"):
+        with pytest.raises(SettingsError, match=r"events cannot be made of those.*--store events"):
+            reformat(tmp_path / "events-frames", tmp_path / "back", store=store)
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_a_set_of_both_reads_its_frames_and_makes_others(shard_set, stored, monkeypatch):
+    both, events, frames = (ShardSet(made(shard_set, stored, store=store)) for store in ("both", "events", ""))
+    assert "stored beside their events" in "\n".join(summarize_shards(both, progress=no_progress).about)
+    assert (both.store, both.arrays, both.manifest["schema"]) == ("both", ("frames", "events"), 2)
+    report = verify(both.path)
+    assert report.ok, report.problems
+    fewer = both.with_frames(time_bins=3)
+    assert np.array_equal(fewer.split("train").read_all(), events.with_frames(time_bins=3).split("train").read_all())
+    assert fewer.with_frames(time_bins=4, dtype="uint8").as_stored
+    for one, other in zip(
+        both.split("test").read_events([1, 0]), events.split("test").read_events([1, 0]), strict=True
+    ):
+        assert np.array_equal(one.packed.words, other.packed.words)
+    turned = both.split("train").read([0], changes=[lambda packed, sensor: None])
+    assert np.array_equal(turned, frames.split("train").read([0]))
+    assert both.split("train").static_keys([2]) == frames.split("train").static_keys([2])
+    monkeypatch.setattr(Framing, "count_into", None)  # no frames are made of events from here on
+    monkeypatch.setattr(Framing, "frames_into", None)
+    for one, other in zip(all_frames(ShardSet(both.path)), all_frames(frames), strict=True):
+        assert np.array_equal(one, other)
+    assert np.array_equal(fewer.with_frames(time_bins=4).split("test").read([0]), frames.split("test").read([0]))
+
+
+def test_an_empty_split_of_both(tmp_path):
+    for format_ in ("webdataset", "hdf5"):
+        path = tmp_path / f"events-test-00000{EXTENSION[format_]}"
+        layout = Layout((2, 2, 3, 3), np.dtype("u1"), "raw", "both")
+        index = write_shard(path, [], shape=layout.shape, dtype=layout.dtype, key_bytes=4, store="both").index
+        with HashedFile(path) as file:
+            walk = (
+                walk_tar(file, index, layout, name="a") if format_ == "webdataset" else walk_hdf5(path, index, layout)
+            )
+            assert list(walk) == []
 
 
 def test_the_verbs(digits_raw, tmp_path):
@@ -173,7 +219,7 @@ def test_the_verbs(digits_raw, tmp_path):
 
 
 def test_any_number_of_workers_writes_the_same_bytes(digits_raw, tmp_path):
-    settings = ConversionSettings(**SETTINGS, store="events")
+    settings = ConversionSettings(**SETTINGS, store="both")
     for workers in (1, 2):
         run(digits_raw, tmp_path / str(workers), settings, workers=workers)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")

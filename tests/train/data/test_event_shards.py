@@ -54,6 +54,19 @@ def test_batches_are_the_same(events, frames, residence):
         assert torch.equal(one, other)
 
 
+def test_a_set_of_both_trains_like_either(shard_set, events, frames):
+    both = ShardSet(shard_set(store="both"))
+    assert contents_id(both) == contents_id(frames)
+    assert require_shards(both, recipe().shards).as_stored
+    for one in (require_shards(both, recipe(time_bins=2, size=16).shards), both):
+        other = events.with_frames(time_bins=2, size=16) if one is not both else events
+        for augmentation in ("none", "drop_events"):
+            settings = recipe(event_augmentation=augmentation).train
+            data = [TrainingBatches(each, settings, device=CPU, needs_static=True) for each in (one, other)]
+            for mine, wanted in zip(*(each.batch(0, 0).tensors() for each in data), strict=True):
+                assert torch.equal(mine, wanted)
+
+
 def test_simulated_recordings_are_framed_like_the_others(events):
     framed = events.with_frames(reduction="bilinear", fit="crop")
     data = TrainingBatches(framed, recipe().train, device=CPU, needs_static=False)

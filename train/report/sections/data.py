@@ -11,7 +11,6 @@ from spikebridge.pipeline.ui.html import facts, folded, paragraph, preformatted,
 
 if TYPE_CHECKING:
     from spikebridge.pipeline.shards.reader import ShardSet
-from spikebridge.pipeline.shards.writer import EVENTS
 
 MOST_FILES = 60
 """Files whose hashes are listed."""
@@ -25,7 +24,7 @@ def data(shards: ShardSet) -> str:
     """Return facts of the manifest, every file with its hash, and the set's own card where it lies beside it."""
     manifest, settings = shards.manifest, shards.settings
     static, source = manifest.get("static", {}), manifest.get("events", {})
-    made = ", made of stored events" if shards.store == EVENTS else ""
+    made = "" if shards.as_stored else ", made of stored events"
     pairs = (
         ("Data set", str(settings.get("dataset", "")) + (" (SIMULATED recordings)" if shards.simulated else "")),
         ("Protocol", str(settings.get("protocol", ""))),
