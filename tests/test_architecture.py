@@ -32,7 +32,7 @@ PACKAGES = {
         cards       : base datasets readers shards
         preprocess  : base cards checks datasets events formats images readers shards ui
         prediction  : base datasets formats preprocess readers shards
-        derive      : base cards checks datasets preprocess shards ui
+        derive      : base cards checks datasets events preprocess shards ui
         verbs       : base checks datasets derive inspection preprocess readers shards sharing simulation ui
     """,
     "train": """

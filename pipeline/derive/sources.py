@@ -11,18 +11,19 @@ import json
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import ShardSetError
+from spikebridge.pipeline.base.errors import RecordingError, ShardSetError
 from spikebridge.pipeline.base.files import sha256_file
 from spikebridge.pipeline.base.progress import Progress
 from spikebridge.pipeline.checks.leaks import Recordings
 from spikebridge.pipeline.checks.samples import Stored, check_rows, read_metadata
+from spikebridge.pipeline.events.compact import Head, compact
 from spikebridge.pipeline.preprocess.reformat import damaged, read_samples
 from spikebridge.pipeline.shards.manifest import REJECTS, SPLITS
 from spikebridge.pipeline.shards.reader import ShardSet
@@ -53,6 +54,21 @@ class Texts:
 
 
 @dataclass(frozen=True)
+class SourceSample:
+    """A sample on its way from one set to another."""
+
+    frames: NDArray[Any]
+    """[T,P,H,W]."""
+    metadata: dict[str, Any]
+    events: NDArray[np.uint8] | None
+    """[bytes] compact; None where the set stores none."""
+    saturated: int
+    """Cells of the frames that are saturated."""
+    lost: dict[str, int] = field(default_factory=dict)
+    """See `pipeline.preprocess.tasks.TaskResult.lost`, of frames that were made anew."""
+
+
+@dataclass(frozen=True)
 class Source:
     """A shard set, every file of which has been compared with its manifest."""
 
@@ -70,27 +86,54 @@ class Source:
     stored: tuple[tuple[int, bytes], ...]
     """crc32 and SHA-256 of each of the N images as stored."""
 
-    def read_frames(self, row: int) -> NDArray[Any]:
-        """Read the frames [T,P,H,W] of a sample.
+    def take(self, row: int) -> SourceSample:
+        """Read a sample, with frames of the settings that its set was opened with.
 
         Raises:
-            ShardSetError: they were changed since they were checked.
+            ShardSetError: it was changed since it was checked, or cannot be framed.
         """
-        split = self.shards.split(SPLITS[self.recordings.splits[row]])
-        frames: NDArray[Any] = split.read([int(self.rows[row])])[0]
-        return frames
+        shards, metadata = self.shards, self.texts[row]
+        split, position = shards.split(SPLITS[self.recordings.splits[row]]), int(self.rows[row])
+        events = None
+        if EVENTS in shards.arrays:
+            (events,) = split.read_compact([position])
+        if shards.reframed:
+            assert events is not None
+            return self._reframe(events, metadata, split.keys[position])
+        frames = split.read([position])[0]
+        return SourceSample(frames, metadata, events, _saturated(shards, frames))
 
-    def read_events(self, row: int) -> NDArray[np.uint8] | None:
-        """Read the compact events [bytes] of a sample; None where frames are stored.
+    def _reframe(self, events: NDArray[np.uint8], metadata: dict[str, Any], key: str) -> SourceSample:
+        """Return a sample with other frames, and what a conversion with these settings would say of it."""
+        framing = self.shards.framing
+        try:
+            used, framed = framing.frame(events, source=key)
+        except RecordingError as error:
+            raise ShardSetError(f"{self.shards.path}: {error}") from error
+        metadata["dropped_events"] = framed.dropped_events
+        if framing.settings.time_window_us != framing.stored.time_window_us:
+            head = Head.read(events)
+            metadata["filtered_events"] = {"time_window": head.events - len(used)}
+            metadata |= {"duration_us": used.duration_us, "events_sha256": used.sha256()}
+            events = compact(used, sensor_size=head.sensor_size)
+        return SourceSample(
+            framed.frames,
+            metadata,
+            events,
+            framed.saturated_cells,
+            {"clipped_events": framed.clipped_events, "outside_events": framed.outside_events},
+        )
 
-        Raises:
-            ShardSetError: as `read_frames`.
-        """
-        if EVENTS not in self.shards.arrays:
-            return None
-        split = self.shards.split(SPLITS[self.recordings.splits[row]])
-        (events,) = split.read_compact([int(self.rows[row])])
-        return events
+
+def _saturated(shards: ShardSet, frames: NDArray[Any]) -> int:
+    """Return how many cells of a sample hold the largest count of their type, in a set that clipped any.
+
+    Differs: a conversion counts those that lack events, which their frames do not tell from those that just fit.
+    """
+    if not shards.manifest["events"].get("saturated_cells"):
+        return 0
+    limit = np.iinfo(frames.dtype).max if frames.dtype.kind == "u" else np.finfo(frames.dtype).max
+    return int(np.count_nonzero(frames == limit))
 
 
 def open_source(path: Path) -> ShardSet:
@@ -125,7 +168,7 @@ def read_source(shards: ShardSet, work: Path, *, progress: Progress) -> Source:
     recordings = Recordings.join(parts)
     counts = np.bincount(recordings.splits, minlength=len(SPLITS))
     rows = np.concatenate([np.arange(count) for count in counts])
-    static = shards.static_images(resident=False)
+    static = shards.fitted(shards.static_images(resident=False))
     stored = tuple(_stored(static))
     crc32 = np.concatenate([np.empty(0, np.uint32), *checksums])
     return Source(shards, recordings, rows, crc32, texts, static, stored)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.files import FileEntry, file_entry, real_path, replacing, write_bytes
@@ -33,6 +32,7 @@ from spikebridge.pipeline.preprocess.output import (
     make_work_folder,
     read_rejects,
 )
+from spikebridge.pipeline.preprocess.remarks import warn_of_losses
 from spikebridge.pipeline.preprocess.tasks import TOTALS, Reject, TaskResult, add_totals, hash_conversion
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import REJECTS, SPLITS, Content, Derivation, Manifest, SourceSet
@@ -153,29 +153,22 @@ def _samples(joined: Joined, rows: Sequence[int], result: TaskResult) -> Iterato
     for row in rows:
         number, place = joined.places[row].tolist()
         source = joined.sources[number]
-        frames, metadata, events = source.read_frames(place), source.texts[place], source.read_events(place)
+        sample = source.take(place)
+        metadata, events = sample.metadata, sample.events
         result.most_bytes = max(result.most_bytes, 0 if events is None else events.size)
-        add_totals(result.totals, metadata, saturated=_saturated(source.shards, frames))
+        add_totals(result.totals, metadata, saturated=sample.saturated)
+        for name, count in sample.lost.items():
+            result.lost[name] = result.lost.get(name, 0) + count
         static, group = columns.static[row].decode(), columns.groups[row].decode()
         metadata |= {"static": static or None, **({"group": group} if group else {})}
         text = json.dumps(metadata, sort_keys=True)
-        yield Sample(columns.keys[row].decode(), int(columns.labels[row]), frames, text, group, events)
-
-
-def _saturated(shards: ShardSet, frames: NDArray[Any]) -> int:
-    """Return how many cells of a sample hold the largest count of their type, in a set that clipped any.
-
-    Differs: a conversion counts those that lack events, which their frames do not tell from those that just fit.
-    """
-    if not shards.manifest["events"].get("saturated_cells"):
-        return 0
-    limit = np.iinfo(frames.dtype).max if frames.dtype.kind == "u" else np.finfo(frames.dtype).max
-    return int(np.count_nonzero(frames == limit))
+        yield Sample(columns.keys[row].decode(), int(columns.labels[row]), sample.frames, text, group, events)
 
 
 def _totals(joined: Joined, results: Sequence[TaskResult]) -> dict[str, int]:
-    """Return the sums over all samples; of sources that are here whole, as their manifests have them."""
-    if len(joined.places) == sum(len(source.rows) for source in joined.sources):
+    """Return the sums over all samples; of sources that are here whole and as they were, those of their manifests."""
+    whole = len(joined.places) == sum(len(source.rows) for source in joined.sources)
+    if whole and not any(source.shards.reframed for source in joined.sources):
         totals = [source.shards.manifest["events"] for source in joined.sources]
     else:
         totals = [result.totals for result in results]
@@ -204,18 +197,20 @@ def _complete(plan: Plan, joined: Joined, results: Sequence[TaskResult], out: Pa
         notes.append(
             f"{joined.repeated:,} recordings stand in several of the sets that this one was made of, and once here"
         )
+    framed, totals = plan.sources[0], _totals(joined, results)
+    notes += _notes_of_frames(plan, totals, results)
     content: Content = {
-        "schema": first["schema"],
+        "schema": plan.settings.schema,
         "dataset": plan.settings.dataset,
         "settings": plan.settings.as_dict(),
         "settings_sha256": plan.settings.sha256,
         "classes": list(plan.classes),
         "sensor_size": [max(sizes) for sizes in zip(*(s.manifest["sensor_size"] for s in plan.sources), strict=True)],
         "shown_fraction": first["shown_fraction"],
-        "sample": first["sample"],
+        "sample": {**first["sample"], "shape": list(framed.sample_shape), "dtype": framed.dtype.str},
         "splits": {split: {"samples": sum(of), "per_class": of} for split, of in counts.items()},
         "static": describe_static(joined.static, plan.classes),
-        "events": _totals(joined, results),
+        "events": totals,
         "simulated": any(source.simulated for source in plan.sources),
         "pairing": {
             "kind": "exact" if all(s.manifest["pairing"]["kind"] == "exact" for s in plan.sources) else "class",
@@ -227,11 +222,30 @@ def _complete(plan: Plan, joined: Joined, results: Sequence[TaskResult], out: Pa
         "files": [],
         "made_from": plan.made_from,
     }
-    if "stored" in first:
+    if plan.settings.store:
         most = max((result.most_bytes for result in results), default=0)
         content["stored"] = {**first["stored"], "most_bytes": most}
     facts = dataset_facts(plan.settings.dataset)
     return seal_set(out, content, files, facts, environment=describe_environment())
+
+
+def _notes_of_frames(plan: Plan, totals: dict[str, int], results: Sequence[TaskResult]) -> list[str]:
+    """Return what is to be said of frames that were made anew: what they lack, and where the images come from."""
+    source, lost = plan.sources[0], Counter[str]()
+    if not source.reframed:
+        return []
+    for result in results:
+        lost.update(result.lost)
+    events = max(1, totals["events"])
+    late = (totals["dropped_events"] - lost["outside_events"]) / events
+    lines = warn_of_losses(plan.settings, clipped=lost["clipped_events"] / events, late=late)
+    notes = [f"{manifests.WARNING} {line}" for line in lines]
+    height, width = source.manifest["static"]["shape"][1:]
+    if (height, width) != plan.settings.frame:
+        notes.append(f"static images were resized from {width}x{height} pixels, those of set {source.id[:12]}")
+    if source.manifest["shown_fraction"] and plan.settings.extent != source.manifest["settings"]["extent"]:
+        notes.append(f"static images show the {source.manifest['settings']['extent']}, as in set {source.id[:12]}")
+    return notes
 
 
 def _of_set(note: str, source: ShardSet) -> str:

@@ -75,15 +75,7 @@ def reformat(
     if real_path(out) == real_path(source):
         raise SettingsError(f"{out} is the source itself. Choose another folder with --out.")
     settings = settings_of(shards)
-    if store not in (None, FRAMES) and EVENTS not in shards.arrays:
-        raise SettingsError(
-            f"{source}: stores frames, and events cannot be made of those. Preprocess the raw data with --store events."
-        )
-    stored = settings.store if store is None else store if store != FRAMES else ""
-    container = format_ or settings.format
-    if preview is None:
-        preview = settings.preview and container == "webdataset"
-    settings = replace(settings, format=container, codec=codec or settings.codec, store=stored, preview=preview)
+    settings = stored_as(shards, settings, format_=format_, codec=codec, store=store, preview=preview)
     work = Reformat(shards, settings)
     if done := find_existing(work, out, overwrite=overwrite):
         return done
@@ -100,6 +92,32 @@ def reformat(
         manifest = _finish(work, files, out)
         shutil.rmtree(folder)
     return ConversionResult.read(out, manifest, up_to_date=False)
+
+
+def stored_as(
+    shards: ShardSet,
+    settings: ConversionSettings,
+    *,
+    format_: str | None,
+    codec: str | None,
+    store: str | None,
+    preview: bool | None,
+) -> ConversionSettings:
+    """Return settings with another container, codec or store, for a set that is made of `shards`; see `reformat`.
+
+    Raises:
+        SettingsError: the set has no events to store, or HDF5 files shall hold previews.
+    """
+    if store not in (None, FRAMES) and EVENTS not in shards.arrays:
+        raise SettingsError(
+            f"{shards.path}: stores frames, and events cannot be made of those. Preprocess the raw data with --store "
+            "events."
+        )
+    stored = settings.store if store is None else store if store != FRAMES else ""
+    container = format_ or settings.format
+    if preview is None:
+        preview = settings.preview and container == "webdataset"
+    return replace(settings, format=container, codec=codec or settings.codec, store=stored, preview=preview)
 
 
 def settings_of(shards: ShardSet) -> ConversionSettings:

@@ -20,6 +20,7 @@ from spikebridge.pipeline.preprocess.prepare import Conversion, describe_passed_
 from spikebridge.pipeline.preprocess.tasks import BEYOND_UINT8, FILTERED, PASSED_OVER, Reject, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import Content
+from spikebridge.pipeline.shards.settings import ConversionSettings
 
 MOST_CLIPPED, MOST_DROPPED, MOST_FILTERED = 0.01, 0.1, 0.5
 """Shares of a set's events above which clipping, dropping and filtering are warnings."""
@@ -87,16 +88,8 @@ class Remarks:
 
     def warnings(self) -> list[str]:
         """Return one sentence each on what may be wrong, with the option that cures it."""
-        settings, lines = self.conversion.settings, []
-        if self.share("clipped_events") > MOST_CLIPPED:
-            cure = "--dtype uint16" if settings.dtype == "uint8" else "more --time-bins or a larger --size"
-            lines.append(
-                f"{_percent(self.share('clipped_events'))} of the events are clipped by {settings.dtype}: {cure}"
-            )
         late = self.share("dropped_events") - self.share("outside_events")
-        if late > MOST_DROPPED and settings.binning != "bins":
-            cure = "a longer --window-us" if settings.binning == "window" else "larger --events-per-bin"
-            lines.append(f"{_percent(late)} of the events come after the last bin: {cure}, or more --time-bins")
+        lines = warn_of_losses(self.conversion.settings, clipped=self.share("clipped_events"), late=late)
         for name in self._filters():
             if (share := self.share(f"{FILTERED}{name}")) > MOST_FILTERED:
                 option = "--time-window" if name == "time_window" else f"--{name.replace('_', '-')}"
@@ -156,6 +149,18 @@ class Remarks:
         by_length = self.conversion.settings.binning == "bins" and self.conversion.reader.span_us is None
         durations = self.sound_durations
         return by_length and len(durations) > 1 and durations[-1] > UNEQUAL * max(1, durations[0])
+
+
+def warn_of_losses(settings: ConversionSettings, *, clipped: float, late: float) -> list[str]:
+    """Return one sentence each on shares of a set's events that its frames lack: clipped, or after the last bin."""
+    lines = []
+    if clipped > MOST_CLIPPED:
+        cure = "--dtype uint16" if settings.dtype == "uint8" else "more --time-bins or a larger --size"
+        lines.append(f"{_percent(clipped)} of the events are clipped by {settings.dtype}: {cure}")
+    if late > MOST_DROPPED and settings.binning != "bins":
+        cure = "a longer --window-us" if settings.binning == "window" else "larger --events-per-bin"
+        lines.append(f"{_percent(late)} of the events come after the last bin: {cure}, or more --time-bins")
+    return lines
 
 
 def notes_of_recordings(results: Sequence[TaskResult]) -> list[str]:

@@ -109,23 +109,39 @@ class Framing:
                     out[:] = frames
                     return
         if not self.count_into(out, data):
-            out[:] = self._frames(data, source)
+            out[:] = self.frame(data, source=source)[1].frames
 
-    def _frames(self, data: NDArray[np.uint8], source: str, change: Change | None = None) -> NDArray[Any] | None:
-        """Make frames in the way of a conversion, which says what is wrong with a recording; None without events."""
+    def _frames(self, data: NDArray[np.uint8], source: str, change: Change) -> NDArray[Any] | None:
+        """Make frames of changed events; None where none is left."""
+        events, sensor_size = self._events(data, source)
+        changed = change(events, sensor_size if self.settings.extent == "canvas" else events.extent)
+        return None if changed is None else self._frame(changed, sensor_size, source).frames
+
+    def frame(self, data: NDArray[np.uint8], *, source: str) -> tuple[CheckedEvents, RecordingFrames]:
+        """Make frames in the way of a conversion, which says what is wrong with a recording.
+
+        Returns:
+            The events that are used, and their frames.
+
+        Raises:
+            ValueError: these are not the bytes of a recording.
+            RecordingError: it cannot be framed with these settings.
+        """
+        events, sensor_size = self._events(data, source)
+        return events, self._frame(events, sensor_size, source)
+
+    def _events(self, data: NDArray[np.uint8], source: str) -> tuple[CheckedEvents, tuple[int, int]]:
+        """Return the events that are used, and the (W, H) of their sensor."""
         compact = CompactEvents.parse(data)
         events: CheckedEvents = compact.packed
         if self.settings.time_window_us != self.stored.time_window_us:
             events = self._within(events, source)
-        sensor_size = compact.sensor_size
-        if change is not None:
-            changed = change(events, sensor_size if self.settings.extent == "canvas" else events.extent)
-            if changed is None:
-                return None
-            events = changed
+        return events, compact.sensor_size
+
+    def _frame(self, events: CheckedEvents, sensor_size: tuple[int, int], source: str) -> RecordingFrames:
         return frame_events(
             events, self.settings, sensor_size=sensor_size, crop=self.crop, span_us=self.span_us, source=source
-        ).frames
+        )
 
     def _within(self, events: CheckedEvents, source: str) -> CheckedEvents:
         """Return the events in the part of the time that the settings choose."""

@@ -94,10 +94,10 @@ class SourceSet(TypedDict):
 class Derivation(TypedDict):
     """One step by which a set was made of others."""
 
-    verb: Literal["combine", "subset"]
+    verb: Literal["combine", "subset", "convert"]
     sets: list[SourceSet]
     selection: NotRequired[dict[str, Any]]
-    """What `subset` kept, as it was asked for."""
+    """What `subset` kept, as it was asked for; settings of the frames that `convert` made anew."""
     gave: NotRequired[Sha256]
     """ID of the set that the step made; absent from the last step, whose set this is."""
 

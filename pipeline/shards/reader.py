@@ -457,9 +457,14 @@ class ShardSet:
         return bool(self.manifest["settings"].get("preview"))
 
     @property
+    def reframed(self) -> bool:
+        """Return whether the frames have other settings than the set's own."""
+        return EVENTS in self.arrays and self.framing.settings != self.framing.stored
+
+    @property
     def as_stored(self) -> bool:
         """Return whether the frames are stored, and not made of events."""
-        return FRAMES in self.arrays and (EVENTS not in self.arrays or self.framing.settings == self.framing.stored)
+        return FRAMES in self.arrays and not self.reframed
 
     def _present(self) -> tuple[str, ...]:
         """Return the splits whose shards are here: all, unless only some were pulled."""
@@ -501,14 +506,16 @@ class ShardSet:
         """
         static = self.manifest["static"]
         pool = self.static_images(resident=static["images"] * math.prod(static["shape"]) <= RESIDENT_BYTES).pool()
-        return self._fitted(pool) if EVENTS in self.arrays else pool
+        return self.fitted(pool)
 
-    def _fitted(self, pool: StaticImages) -> StaticImages:
-        """Return the images of a set that stores events in the size of its frames.
+    def fitted(self, pool: StaticImages) -> StaticImages:
+        """Return static images of the set in the size of its frames.
 
         Raises:
             ShardSetError: frames are of another aspect, or fitted otherwise, than the images were.
         """
+        if not self.reframed:
+            return pool
         stored, now = self.framing.stored, self.framing.settings
         (H, W), (height, width) = now.frame, pool.images.shape[2:]
         if now.fit != stored.fit or H * width != W * height:
@@ -567,7 +574,7 @@ class ShardSet:
             raise ShardSetError(
                 f"{self.path}: {int(short.sum())} of {len(index)} recordings of split {name} are too short for "
                 f"{self.sample_shape[0]} time bins (binning {framing.settings.binning}), for example {first}. "
-                "Choose fewer, or convert the set with these settings, which leaves such recordings out."
+                "Choose fewer, or preprocess the raw data with these settings, which leaves such recordings out."
             )
         return Split(
             shards,

@@ -149,6 +149,11 @@ class ResizedImages:
             return self[np.array([rows])][0]
         return resize(self._images[rows], self._frame)
 
+    def blocks(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield all images in parts [n,C,H,W], in their order."""
+        for block in self._images.blocks():
+            yield resize(block, self._frame)
+
 
 class StoredImages:
     """Images that stay in their file: read by row, each checked; for pools that are larger than memory.

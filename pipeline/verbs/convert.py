@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from spikebridge.pipeline.shards.settings import CHOICES
 from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result, progress_bar
+from spikebridge.pipeline.verbs.framing_options import framing_flags, framing_options
 
 
 @click.command()
@@ -18,6 +20,7 @@ from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path
 @click.option(
     "--store", type=click.Choice(("frames", *CHOICES["store"])), help="Frames, events or both  [default: as it is]"
 )
+@framing_options
 @click.option("--preview/--no-preview", default=None, help="KEY.preview.png in tars  [default: as it is]")
 @overwrite_option
 @json_option
@@ -30,24 +33,30 @@ def convert(
     preview: bool | None,
     overwrite: bool,
     as_json: bool,
+    **flags: Any,
 ) -> None:
-    """Store a shard set in another container or codec, or its events as frames.
+    """Store a shard set in another container or codec, or with other frames of its events.
 
     The raw data is not needed. The result is the very set that preprocess makes with these settings, under the same
-    ID. Interrupted, it continues where it was; a damaged source is refused. Of a set of frames alone no events can be
-    made.
+    ID. Interrupted, it continues where it was; a damaged source is refused. Of a set of frames alone no events and no
+    other frames can be made.
+
+    Of a set with events, frames of other settings are to the bit those of preprocess. Static images are resized from
+    those of the set, so the new set has an ID of its own, and its manifest names the set that it was made of.
 
     \b
     Examples:
       spikebridge convert data/shards/digits --format hdf5 --out data/shards/digits-hdf5
       spikebridge convert data/shards/digits --codec gzip --out data/shards/digits-small
       spikebridge convert data/shards/events --store frames --out data/shards/frames
+      spikebridge convert data/shards/events --store frames --time-bins 4 --size 64 --out data/shards/four
     """
-    from spikebridge.pipeline.preprocess.reformat import reformat
+    from spikebridge.pipeline.derive.reframe import reframe
 
-    outcome = reformat(
+    outcome = reframe(
         shards_path,
         out,
+        {name: value for name, value in framing_flags(flags).items() if value is not None},
         format_=format_,
         codec=codec,
         store=store,
@@ -60,9 +69,11 @@ def convert(
     stored = ", ".join(settings[name] for name in ("store", "format", "codec") if name in settings)
     size = sum(entry["bytes"] for entry in manifest["files"])
     result = {"out": str(out), "id": manifest["self_sha256"], "bytes": size, "up_to_date": outcome.up_to_date}
+    framed = "x".join(map(str, manifest["sample"]["shape"]))
     text = (
         f"Shard set {out}" + (" is up to date" if outcome.up_to_date else "") + "\n"
         f"  ID         {manifest['self_sha256']}\n"
-        f"  stored as  {stored}: {size / 1e6:,.1f} MB"
+        f"  stored as  {stored}: {size / 1e6:,.1f} MB\n"
+        f"  frames     [{framed}] {settings['dtype']}, {settings['reduction']}"
     )
     print_result(result, text, as_json=as_json)

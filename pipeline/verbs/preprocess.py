@@ -24,6 +24,7 @@ from spikebridge.pipeline.ui.terminal import (
     progress_bar,
     repeat_options,
 )
+from spikebridge.pipeline.verbs.framing_options import framing_flags, framing_options
 from spikebridge.pipeline.verbs.training import Training
 
 DONE_WITH_REJECTS = 3
@@ -41,34 +42,18 @@ MOST_NOTES = 12
 @click.option("--static", type=path_type(), help="Folder of the static images.")
 @click.option("--out", type=path_type(), help="Folder of the shard set.")
 @click.option("--recipe", help="Take the settings from this recipe  [default: the one named like the data set]")
-@click.option("--time-bins", type=int, help="Frames per recording, T.")
-@click.option("--size", metavar="N|WxH", help="Height and width of frames and images in pixels.")
-@click.option(
-    "--fit",
-    type=click.Choice(("squash", *CHOICES["fit"])),
-    help="Sensors and images of another aspect: squashed, with stripes, or cut  [default: squash]",
-)
-@click.option("--binning", type=click.Choice(CHOICES["binning"]), help="Equal bins, windows, or counts of events.")
-@click.option("--window-us", type=int, help="Length of a window (--binning window).")
-@click.option("--events-per-bin", type=int, help="Events of a bin (--binning count)  [default: equal shares]")
-@click.option("--time-window", metavar="START:STOP", help="Part of a recording that is used, in microseconds.")
+@framing_options
 @click.option("--cut", metavar="TIME", help="Cut recordings into parts of 300ms, or at pauses:50ms (ms, us or s).")
 @click.option("--overlap", metavar="TIME", help="What a part has in common with the one before, for example 100ms.")
 @click.option("--hot-pixels", type=float, help="Leave out pixels with more than this many times the mean events.")
 @click.option("--refractory-us", type=int, help="Leave out events this soon after their pixel's last.")
 @click.option("--background-us", type=int, help="Leave out events without a neighbour's this shortly before.")
-@click.option("--reduction", type=click.Choice(CHOICES["reduction"]), help="How events become cells.")
-@click.option("--tau-us", type=int, help="Time in which a cell decays to 1 / e (--reduction surface).")
-@click.option("--extent", type=click.Choice(CHOICES["extent"]), help="Stretch the recording's extent or the sensor.")
 @click.option("--sensor", metavar="WxH", help="Sensor of the recordings  [default: as they state, or measured]")
 @click.option(
     "--mixed-sensors", type=click.Choice(CHOICES["mixed_sensors"]), help="Stretch each recording by its own sensor."
 )
 @click.option("--image-bits", type=int, help="Bits of a pixel in images of more than 8  [default: the fewest that fit]")
 @click.option("--encoding", type=click.Choice(CHOICES["encoding"]), help="Channels of the static images.")
-@click.option(
-    "--dtype", type=click.Choice(CHOICES["dtype"]), help="Stored type  [default: the narrowest that clips at most 1 %]"
-)
 @click.option(
     "--protocol",
     type=click.Choice(CHOICES["protocol"]),
@@ -125,10 +110,7 @@ def preprocess(
     overwrite: bool,
     as_json: bool,
     classes: str | None,
-    time_window: str | None,
     sensor: str | None,
-    size: str | None,
-    fit: str | None,
     cut: str | None,
     overlap: str | None,
     store: str | None,
@@ -153,12 +135,10 @@ def preprocess(
       spikebridge preprocess --recipe digits --events raw --static raw --out shards --scheduler tcp://head:8786
       spikebridge preprocess --recipe digits --events raw --static raw --out shards --task $SLURM_ARRAY_TASK_ID/8
     """
+    flags = framing_flags(flags)
     flags["classes"] = tuple(classes.split(",")) if classes else None
     flags |= {name: flags[name] or None for name in ("columns", "group", "time_unit")}
     flags["columns"] = tuple(flags["columns"].split(",")) if flags["columns"] else None
-    refusal = "is no part of a recording; expected START:STOP in microseconds, for example 0:100000"
-    window = parse_pair(time_window, ":", refusal=refusal, option="--time-window") if time_window else None
-    flags["time_window_us"] = window
     refusal = "is no size; expected WIDTHxHEIGHT in pixels, for example 346x260"
     flags["sensor"] = parse_pair(sensor, "x", refusal=refusal, option="--sensor") if sensor else None
     pauses = cut is not None and cut.startswith(PAUSES)
@@ -168,8 +148,6 @@ def preprocess(
     flags["overlap_us"] = parse_time(overlap, option="--overlap") if overlap else None
     splits_file = Path(splits) if splits and Path(splits).is_file() else None
     flags["published"] = splits if splits and splits_file is None else None
-    flags |= parse_size(size) if size else {}
-    flags["fit"] = fit if fit != "squash" else ""
     flags["store"] = store if store != "frames" else ""
     settings = conversion_settings(training, dataset, recipe, flags)
     if settings.published:
@@ -232,15 +210,6 @@ def show_plan(summary: dict[str, Any], out: Path | None, *, strict: bool, as_jso
     print_result(summary, plan_text(summary), as_json=as_json, then=[] if hopeless else then)
     if strict and (doubts := [*summary["unusable"], *summary["passed_over"]]):
         raise failure(f"--strict, and {len(doubts)} of the lines above are warnings.")
-
-
-def parse_size(text: str) -> dict[str, int]:
-    """Parse `--size` into the settings size and width: one number for a square, or WIDTHxHEIGHT."""
-    if text.isdigit():
-        return {"size": int(text), "width": 0}
-    refusal = "is no size; expected one number, or WIDTHxHEIGHT in pixels, for example 28 or 64x48"
-    width, height = parse_pair(text, "x", refusal=refusal, option="--size")
-    return {"size": height, "width": width if width != height else 0}
 
 
 def parse_time(text: str, *, option: str) -> int:
