@@ -22,6 +22,8 @@ from spikebridge.pipeline.events.packing import TIME_SHIFT, X_MASK, X_SHIFT, Y_M
 from spikebridge.pipeline.events.rates import rate_frames
 from spikebridge.pipeline.events.resize import aligned_weights
 
+TORE_LEAST_US, TORE_MOST_US = 150, 5_000_000
+"""Ages between which the published time-ordered recent events tell one from another."""
 Frame = tuple[int, int]
 """(W, H) in pixels of what is made."""
 
@@ -66,6 +68,7 @@ def to_frames(
     span_us: int | None = None,
     binning: Binning = Binning(),  # noqa: B008  (immutable)
     tau_us: int = 0,
+    latest_events: int = 0,
 ) -> RecordingFrames:
     """Bin a recording's events into T frames of S x S pixels, or of another width.
 
@@ -83,7 +86,7 @@ def to_frames(
             binning at full resolution and resizing with aligned corners and no antialiasing; `frequency` see
             `pipeline.events.rates`; `voxel` shares each event between the two nearest of T points in time; `est` shares
             its time, from 0 to 1, in place of the 1; `surface` is exp(-age / tau) of a cell's last event at the end of
-            a bin, 0 where there is none yet.
+            a bin, 0 where there is none yet; `tore` the logarithm of the ages of its latest events there, see `_tore`.
         dtype: uint8 or uint16 for `sum`, uint8 for `event`, float16 for the others.
         canvas: (W, H) of the sensor, which is stretched to S x S; None takes the recording's own extent, maximum + 1.
         source: file name for messages.
@@ -93,6 +96,7 @@ def to_frames(
         binning: other bins than equal ones; not with `frequency`. The T points of `voxel` and `est` go from the first
             event to the last for equal bins, from one start of a window to the next, or from event to event.
         tau_us: of `surface`, in microseconds.
+        latest_events: K of `tore`: each of T / K bins has K frames, that of the last event first.
 
     Raises:
         RecordingError: too short for the bins (`too_short`); no event inside the crop (`empty`); a time outside the
@@ -101,7 +105,7 @@ def to_frames(
     Source: tonic 1.7 `to_frame`; He et al., AAAI 2024, for the stretched extent and the bilinear resize; Li et al.,
     N-Omniglot, Scientific Data 2022, for `frequency` and `event`; Zhu et al., CVPR 2019, equation 1, for `voxel`, which
     with its two polarities is the count of Gehrig et al., ICCV 2019, under their trilinear kernel, and `est` their
-    timestamps under it; Lagorce et al., TPAMI 2017, for `surface`.
+    timestamps under it; Lagorce et al., TPAMI 2017, for `surface`; Baldwin et al., TPAMI 2022, for `tore`.
     Differs: `event` is published as a bilinear resize of 0 and 1, whose samples miss most pixels of a large sensor;
     here a cell is 1 when any event falls into it. At full resolution both are the same. tonic's `ToVoxelGrid` sets
     T points over (T - 1) / T of the time, unlike the paper, and drops the last event: windows of duration / T do that.
@@ -117,7 +121,8 @@ def to_frames(
     if reduction == "frequency":
         return _compute_rates(events, time_bins, frame, box, span_us, source)
     rest = reduction in ("frequency", "event") and binning.mode == "bins"
-    edges = binning.edges(events, time_bins=time_bins, span_us=span_us, rest=rest, source=source)
+    bins = time_bins // (latest_events or 1)
+    edges = binning.edges(events, time_bins=bins, span_us=span_us, rest=rest, source=source)
     type_ = np.dtype(dtype)
     if reduction == "bilinear":
         framed = _sum_weights(events, edges, frame, box, type_)
@@ -125,6 +130,8 @@ def to_frames(
         framed = _share_events(events, edges, frame, box, type_, binning.mode == "bins", reduction == "est")
     elif reduction == "surface":
         framed = _surface(events, edges, frame, box, type_, tau_us)
+    elif reduction == "tore":
+        framed = _tore(events, edges, frame, box, type_, latest_events)
     else:
         framed = _count_events(events, edges, frame, box, type_, reduction == "event")
     if (crop or fit == "crop") and framed.dropped_events == len(events):
@@ -230,9 +237,40 @@ def _surface(
     events: CheckedEvents, edges: Edges, frame: Frame, box: Box, dtype: np.dtype[Any], tau_us: int
 ) -> RecordingFrames:
     """Return exp(-age / tau) of the last event of every cell at the end of each bin."""
+    latest, ends, dropped, outside = _keep_latest(events, edges, frame, box, 1)
+    ages = np.where(latest < 0, 0, ends[:, None, None] - latest)  # bins may end before the first event
+    values = np.where(latest < 0, 0, np.exp(-ages / tau_us)).astype(dtype)
+    return RecordingFrames(values.reshape(-1, 2, frame[1], frame[0]), dropped, 0, outside_events=outside)
+
+
+def _tore(
+    events: CheckedEvents, edges: Edges, frame: Frame, box: Box, dtype: np.dtype[Any], depth: int
+) -> RecordingFrames:
+    """Return log((age + 1) / (150 us + 1)) of the latest `depth` events of every cell at the end of each bin, from 0.
+
+    Ages, and cells with fewer events so far, count as 5 s at most.
+
+    Differs: the published program takes events of one time in one cell in any order, and one sensor's pixels as cells.
+    """
+    latest, ends, dropped, outside = _keep_latest(events, edges, frame, box, depth)
+    ages = np.where(latest < 0, TORE_MOST_US, np.minimum(ends[:, None, None] - latest, TORE_MOST_US))
+    values = np.maximum(np.log(ages + 1) - np.log(TORE_LEAST_US + 1), 0).astype(dtype)  # [bins,cells,depth]
+    frames = np.ascontiguousarray(values.transpose(0, 2, 1)).reshape(-1, 2, frame[1], frame[0])
+    return RecordingFrames(frames, dropped, 0, outside_events=outside)
+
+
+def _keep_latest(
+    events: CheckedEvents, edges: Edges, frame: Frame, box: Box, depth: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
+    """Find the latest events of every cell at the end of each bin.
+
+    Returns:
+        Their times [bins,cells,depth], the last one first and -1 where there are fewer; the end of each bin [bins];
+        how many events were dropped, and how many of these lie outside.
+    """
     kernel = loops()
     bins = len(edges.at) - 1
-    latest = np.full((bins, 2 * frame[0] * frame[1]), -1, np.int64)
+    latest = np.full((bins, 2 * frame[0] * frame[1], depth), -1, np.int64)
     tables = cell_tables(events.extent, box, frame[1], frame[0])
     ends = edges.at[1:].copy() if edges.of_time else np.zeros(bins, np.int64)  # else a bin ends with its last event
     used = binned = 0
@@ -242,11 +280,10 @@ def _surface(
         if not edges.of_time:
             filled = np.diff(cuts) > 0
             ends[filled] = words[cuts[1:][filled] - 1] >> TIME_SHIFT
-    latest, ends = np.maximum.accumulate(latest), np.maximum.accumulate(ends)
-    values = np.where(latest < 0, 0, np.exp((latest - ends[:, None]) / tau_us)).astype(dtype)
-    return RecordingFrames(
-        values.reshape(bins, 2, frame[1], frame[0]), len(events) - used, 0, outside_events=binned - used
-    )
+    for step in range(1, bins):
+        both = np.concatenate([latest[step - 1], latest[step]], axis=1)  # in order of time, that of the bin last
+        latest[step] = -np.sort(-both, axis=1)[:, :depth] if depth > 1 else both.max(axis=1, keepdims=True)
+    return latest, np.maximum.accumulate(ends), len(events) - used, binned - used
 
 
 def _compute_rates(

@@ -63,6 +63,7 @@ def frame_events(
         span_us=span_us,
         binning=settings.binning_rule,
         tau_us=settings.tau_us,
+        latest_events=settings.latest_events,
     )
 
 
@@ -197,11 +198,11 @@ class Framing:
         """Return which recordings of an index leave a time bin without length or events, [n]."""
         settings = self.settings
         if settings.binning == "count":
-            each: NDArray[np.bool_] = index["events"] < (0 if settings.events_per_bin else settings.time_bins)
+            each: NDArray[np.bool_] = index["events"] < (0 if settings.events_per_bin else settings.bins)
             return each
         if settings.binning == "window" or self.span_us is not None:
             return np.zeros(len(index), np.bool_)
-        short: NDArray[np.bool_] = index["duration_us"] < settings.time_bins
+        short: NDArray[np.bool_] = index["duration_us"] < settings.bins
         return short
 
 

@@ -410,7 +410,7 @@ class ShardSet:
         if "binning" in asked:  # what belongs to another binning goes with it
             asked = {"window_us": 0, "events_per_bin": 0, **asked}
         if "reduction" in asked:
-            asked = {"tau_us": 0, **asked}
+            asked = {"tau_us": 0, "latest_events": 0, **asked}
         return _Framed(self, asked) if asked else self
 
     def _frame_anew(self, asked: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ SCHEMA_VERSION = 2
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "protocol": ("strict", "legacy", "leaky"),
-    "reduction": ("sum", "bilinear", "frequency", "event", "voxel", "est", "surface"),
+    "reduction": ("sum", "bilinear", "frequency", "event", "voxel", "est", "surface", "tore"),
     "extent": ("recording", "canvas"),
     "binning": ("bins", "window", "count"),
     "encoding": ("v", "luma", "rgb", "hsv"),
@@ -55,12 +55,13 @@ RARE = (
     "pauses_us",
     "store",
     "tau_us",
+    "latest_events",
     "preview",
 )
 """Settings that no hash and no manifest holds where they are not given."""
 FRAMING = (
     *("time_bins", "size", "width", "fit", "binning", "window_us", "events_per_bin"),
-    *("time_window_us", "reduction", "tau_us", "extent", "dtype"),
+    *("time_window_us", "reduction", "tau_us", "latest_events", "extent", "dtype"),
 )
 """Settings that say how events become frames: a set that stores events can be read with others."""
 DTYPES = {name: ("float16",) for name in CHOICES["reduction"]} | {"sum": ("uint8", "uint16"), "event": ("uint8",)}
@@ -105,7 +106,7 @@ class ConversionSettings:
     """`sum`: every event adds 1 to one cell. `bilinear`: the published resize, corners aligned. `event`: a cell is 1
     when an event falls into it. `frequency`: rates relative to the frame's largest, as published with N-Omniglot.
     `voxel`: an event is shared between the two nearest of T points in time. `est`: its time is. `surface`: how recent
-    a cell's last event is. See docs/reference/representations.md."""
+    a cell's last event is. `tore`: how long ago its latest ones are. See docs/reference/representations.md."""
     extent: str = setting("canvas", choices=CHOICES["extent"])
     """What is stretched to `size`: the `recording`'s own extent (max + 1) or the sensor's `canvas`."""
     encoding: str = setting("v", choices=CHOICES["encoding"])
@@ -169,6 +170,9 @@ class ConversionSettings:
     tau_us: int = setting(0, low=0, high=10**9)
     """Time in which a cell of a `surface` decays to 1 / e, in microseconds; reduction `surface` only."""
 
+    latest_events: int = setting(0, low=0, high=1000)
+    """Latest events that a cell of `tore` shows, a frame each; reduction `tore` only."""
+
     store: str = setting("", choices=("", *CHOICES["store"]))
     """What is stored of a recording: empty its frames, or its `events`, of which frames are made at reading, or
     `both`: the frames are read as they are, and others made of the events."""
@@ -197,10 +201,6 @@ class ConversionSettings:
         ]
         if self.binning == "window" and not self.window_us:
             problems.append("window_us: binning window needs the length of a window; expected at least 1")
-        if bool(self.tau_us) != (self.reduction == "surface"):
-            problems.append(f"tau_us: {self.tau_us} found; reduction surface needs 1 or more, and no other takes it")
-        if self.reduction in ("voxel", "est") and self.binning == "bins" and self.time_bins == 1:
-            problems.append(f"time_bins: reduction {self.reduction} needs 2 points in time or more; found 1")
         if self.reduction == "frequency" and self.binning != "bins":
             problems.append("reduction: frequency is a rate over equal bins; expected binning bins")
         times = self.time_window_us
@@ -223,12 +223,35 @@ class ConversionSettings:
                 f"dtype: {self.dtype} does not go with reduction {self.reduction}, whose frames are stored as "
                 f"{' or '.join(DTYPES[self.reduction])}"
             )
+        return problems + self._reduction_contradictions()
+
+    def _reduction_contradictions(self) -> list[str]:
+        """Return what the reduction does not go with, one sentence each."""
+        problems = []
+        if bool(self.tau_us) != (self.reduction == "surface"):
+            problems.append(f"tau_us: {self.tau_us} found; reduction surface needs 1 or more, and no other takes it")
+        if bool(self.latest_events) != (self.reduction == "tore"):
+            problems.append(
+                f"latest_events: {self.latest_events} found; reduction tore needs 1 or more, and no other takes it"
+            )
+        if self.latest_events and self.time_bins % self.latest_events:
+            problems.append(
+                f"time_bins: {self.time_bins} found; expected a multiple of latest_events, which is "
+                f"{self.latest_events}: each bin takes so many frames"
+            )
+        if self.reduction in ("voxel", "est") and self.binning == "bins" and self.time_bins == 1:
+            problems.append(f"time_bins: reduction {self.reduction} needs 2 points in time or more; found 1")
         return problems
 
     @property
     def schema(self) -> int:
         """Return the version of the shard-set layout that the set is written in."""
         return SCHEMA_VERSION if self.store else 1
+
+    @property
+    def bins(self) -> int:
+        """Return into how many bins a recording is cut: one a frame, but for `tore`."""
+        return self.time_bins // (self.latest_events or 1)
 
     @property
     def frame(self) -> tuple[int, int]:

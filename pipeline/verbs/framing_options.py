@@ -26,6 +26,7 @@ OPTIONS = (
     click.option("--time-window", metavar="START:STOP", help="Part of a recording that is used, in microseconds."),
     click.option("--reduction", type=click.Choice(CHOICES["reduction"]), help="How events become cells."),
     click.option("--tau-us", type=int, help="Time in which a cell decays to 1 / e (--reduction surface)."),
+    click.option("--latest-events", type=int, help="Events that a cell shows, a frame each (--reduction tore)."),
     click.option(
         "--extent", type=click.Choice(CHOICES["extent"]), help="Stretch the recording's extent or the sensor."
     ),

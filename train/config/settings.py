@@ -81,7 +81,7 @@ class ShardSettings:
     reduction: str = _shard_setting("reduction")
     """How events reach the small frame: counted (`sum`), the published stretch (`bilinear`), the published rates of
     N-Omniglot (`frequency`), 1 where any fell (`event`), shared between points in time (`voxel`, `est`), or how recent
-    the last one is (`surface`)."""
+    the last one is (`surface`) or the latest ones are (`tore`)."""
     extent: str = _shard_setting("extent")
     """What is mapped onto the frame: the recording's own extent or the whole sensor."""
     encoding: str = _shard_setting("encoding")
@@ -100,6 +100,8 @@ class ShardSettings:
     """Start and stop, in microseconds from the first event, of the part that is used; left out, as the set has it."""
     tau_us: int = setting(0, low=0, high=10**9)
     """Microseconds in which a cell decays to 1 / e; reduction `surface` only."""
+    latest_events: int = setting(0, low=0, high=1000)
+    """Latest events that a cell shows, a frame each; reduction `tore` only."""
     store: str = setting("", choices=("", *CHOICES["store"]))
     """What `preprocess` stores: frames, or the `events`, of which frames are made at reading, or `both`; any set will
     do then."""
@@ -262,6 +264,7 @@ def shard_problems(values: Mapping[str, Any]) -> list[str]:
         f"{name}: goes with {of} {only} only; {of} is {found}"
         for name, of, only in (
             ("tau_us", "reduction", "surface"),
+            ("latest_events", "reduction", "tore"),
             ("window_us", "binning", "window"),
             ("events_per_bin", "binning", "count"),
         )

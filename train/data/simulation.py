@@ -280,7 +280,7 @@ class Simulator:
         self.time_bins, polarities, height, width = sample_shape
         if polarities != 2 or height != width:
             raise MethodError(f"simulated frames are [T,2,S,S]; this shard set has frames {tuple(sample_shape)}")
-        if manifest["settings"]["reduction"] in ("voxel", "est", "surface"):
+        if manifest["settings"]["reduction"] in ("voxel", "est", "surface", "tore"):
             raise MethodError(
                 f"the simulator counts events in time bins; this shard set has reduction "
                 f"{manifest['settings']['reduction']}. Use sum, bilinear, frequency or event, or a method without it."

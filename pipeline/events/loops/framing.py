@@ -124,14 +124,19 @@ def keep_latest(
     rows: NDArray[np.uint32],
     latest: NDArray[np.int64],
 ) -> int:
-    """Write the time of the last event of every bin and cell into `latest` [T, cells]; returns the events used."""
+    """Write the times of the latest events of every bin and cell into `latest` [T, cells, K], the last one first.
+
+    Returns the events used.
+    """
     used = 0
-    cells = latest.shape[1]
+    cells, depth = latest.shape[1:]
     for step in range(cuts.size - 1):
         for i in range(cuts[step], cuts[step + 1]):
             cell = np.int64(columns[words[i] >> 12 & 0xFFF]) + np.int64(rows[words[i] & 0xFFF])
             if cell < cells:
-                latest[step, cell] = words[i] >> 24
+                for k in range(depth - 1, 0, -1):
+                    latest[step, cell, k] = latest[step, cell, k - 1]
+                latest[step, cell, 0] = words[i] >> 24
                 used += 1
     return used
 

@@ -92,12 +92,23 @@ def keep_latest(
     rows: NDArray[np.uint32],
     latest: NDArray[np.int64],
 ) -> int:
-    """Write the time of the last event of every bin and cell into `latest` [T, cells]; returns the events used."""
+    """Write the times of the latest events of every bin and cell into `latest` [T, cells, K], the last one first."""
     steps = np.repeat(np.arange(cuts.size - 1), np.diff(cuts))
     words = words[cuts[0] : cuts[-1]]
     cells = columns[words >> 12 & 0xFFF].astype(np.int64) + rows[words & 0xFFF]
     inside = cells < latest.shape[1]
-    np.maximum.at(latest, (steps[inside], cells[inside]), words[inside] >> 24)
+    flat = (steps[inside] * latest.shape[1] + cells[inside])[::-1]  # the last event first
+    order = np.argsort(flat, kind="stable")
+    places, first, count = np.unique(flat[order], return_index=True, return_counts=True)
+    rank = np.empty(len(flat), np.int64)
+    rank[order] = np.arange(len(flat)) - np.repeat(first, count)  # of an event in its cell
+    depth = latest.shape[2]
+    kept = rank < depth
+    new = np.full((len(places), 2 * depth), -1, np.int64)
+    new[np.searchsorted(places, flat[kept]), rank[kept]] = (words[inside] >> 24)[::-1][kept]
+    rows_of = latest.reshape(-1, depth)
+    new[:, depth:] = rows_of[places]  # of chunks before
+    rows_of[places] = -np.sort(-new, axis=1)[:, :depth]
     return int(np.count_nonzero(inside))
 
 

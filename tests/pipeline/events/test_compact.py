@@ -155,7 +155,7 @@ CUTS = st.one_of(
     st.builds(lambda us: {"binning": "window", "window_us": us}, st.integers(1, 10**5)),
     st.builds(lambda n: {"binning": "count", "events_per_bin": n}, st.integers(0, 50)),
 )
-FLOATS = ("bilinear", "voxel", "est", "surface")
+FLOATS = ("bilinear", "voxel", "est", "surface", "tore")
 KINDS = st.sampled_from([("sum", "uint8"), ("sum", "uint16"), ("event", "uint8"), *((n, "float16") for n in FLOATS)])
 
 
@@ -180,6 +180,9 @@ def test_frames_are_those_of_a_conversion(seed, count, duration, frame, cuts, ki
     if kind[0] in ("voxel", "est"):
         frame["time_bins"] = max(frame["time_bins"], 2)
     tau = {"tau_us": 1 + seed * 37} if kind[0] == "surface" else {}
+    if kind[0] == "tore":
+        tau = {"latest_events": 1 + seed % 4}
+        frame["time_bins"] = min(frame["time_bins"], 250) * tau["latest_events"]
     now = ConversionSettings(dataset="digits", reduction=kind[0], dtype=kind[1], **frame, **cuts, **tau)
     of_set, packed = now, pack(events, sensor_size=size, source="a")
     if windowed:

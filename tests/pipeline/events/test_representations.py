@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from spikebridge.pipeline.events import framing
 from spikebridge.pipeline.events.binning import Binning
-from spikebridge.pipeline.events.packing import pack
+from spikebridge.pipeline.events.loops import framing_plain
+from spikebridge.pipeline.events.packing import LongEvents, pack
 
 SENSOR = (16, 12)
 
@@ -82,6 +83,44 @@ def test_a_time_surface_is_that_of_tonic(seed, time_bins, tau_us):
     for binning in (Binning(), Binning("window", window_us=window)):
         framed = frames(events, time_bins, reduction="surface", tau_us=tau_us, binning=binning)
         np.testing.assert_allclose(framed.frames[: len(theirs)].astype(float), theirs, rtol=1e-3, atol=1e-7)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.integers(0, 1000), st.integers(1, 5), st.integers(1, 4), st.integers(1, 5), st.sampled_from([10, 300_000, 10**7])
+)
+def test_recent_events_are_those_of_their_paper(seed, bins, depth, parts, duration):
+    """The published formula, pixel by pixel, of events before the end of a bin: whole, in chunks, and by numpy."""
+    events = make_events(seed, count=150, size=(5, 4), duration_us=duration)
+    packed = pack(events, sensor_size=SENSOR, source="x")
+    if packed.duration_us < bins:
+        return
+    how = {
+        "size": SENSOR[1],
+        "width": SENSOR[0],
+        "canvas": SENSOR,
+        "dtype": "float16",
+        "source": "x",
+        "reduction": "tore",
+    }
+    how |= {"time_bins": bins * depth, "latest_events": depth}
+    framed = framing.to_frames(packed, **how)
+    expected = np.empty((bins, depth, 2, SENSOR[1], SENSOR[0]))
+    for step, end in enumerate(packed.duration_us // bins * np.arange(1, bins + 1)):
+        for p, y, x in np.ndindex(2, SENSOR[1], SENSOR[0]):
+            here = (events.p == p) & (events.y == y) & (events.x == x) & (events.t - events.t[0] < end)
+            ages = [*sorted(end - (events.t[here] - events.t[0])), *[5e6] * depth][:depth]
+            expected[step, :, p, y, x] = np.maximum(np.log(np.minimum(ages, 5e6) + 1) - np.log(151), 0)
+    np.testing.assert_allclose(framed.frames.reshape(expected.shape).astype(float), expected, rtol=1e-3)
+    chunks = LongEvents(
+        lambda: iter(np.array_split(packed.words, parts)), len(packed), packed.duration_us, "", 0, (5, 4)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for loops in (framing.loops(), framing_plain):
+            patch.setattr(framing, "loops", lambda loops=loops: loops)
+            again = framing.to_frames(chunks, **how)
+            assert (again.dropped_events, again.outside_events) == (framed.dropped_events, 0)
+            np.testing.assert_array_equal(again.frames, framed.frames)
 
 
 def test_places_between_events():

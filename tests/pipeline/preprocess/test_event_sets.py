@@ -67,6 +67,7 @@ def test_an_event_set_gives_the_frames_of_a_frame_set(shard_set, stored):
         {"reduction": "frequency"},
         {"reduction": "voxel", "time_bins": 3},
         {"reduction": "surface", "tau_us": 30_000},
+        {"reduction": "tore", "latest_events": 2},
         {"binning": "window", "window_us": 20_000},
         {"binning": "count"},
         {"time_window_us": (50_000, 200_000)},

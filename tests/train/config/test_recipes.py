@@ -158,6 +158,7 @@ def test_a_recipe_takes_exactly_what_a_conversion_takes():
     ("given", "problem"),
     [
         ({"tau_us": 9}, "tau_us: goes with reduction surface only; reduction is sum"),
+        ({"latest_events": 9}, "latest_events: goes with reduction tore only; reduction is sum"),
         ({"binning": "bins", "window_us": 9}, "window_us: goes with binning window only; binning is bins"),
         ({"binning": "window", "events_per_bin": 9}, "events_per_bin: goes with binning count only; binning is window"),
     ],
