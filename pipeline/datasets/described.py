@@ -67,7 +67,7 @@ class DescribedReader(PairReader):
             raise LayoutError(f"{root}: no recordings found; expected {self.card.events_layout}.")
         for (one, _), (other, _) in pairwise(labelled):
             if one.name == other.name:
-                raise LayoutError(f"{one.path} and {other.path} both hold {one.name}; expected it once. Remove one.")
+                raise LayoutError(f"{one.file} and {other.file} both hold {one.name}; expected it once. Remove one.")
         present = {name for _, name in labelled}
         if self.classes and (unknown := sorted(present - set(self.classes))):
             raise LayoutError(f"{root}: no class is called {shorten(unknown)}; expected {shorten(self.classes)}.")
@@ -108,7 +108,7 @@ class DescribedReader(PairReader):
                     below = f"{subset}/{name}" if subset else name
                     key = f"{subset}-{stem}" if subset else stem
                     group = self.group_of(stem, name) if self.exact else ""
-                    yield StaticImage(f"{below}/{stem}", path, label[name], subset, key, group=group)
+                    yield StaticImage(f"{below}/{stem}", str(path), label[name], subset, key, group=group)
 
 
 def _subset_folders(root: Path) -> list[Path]:

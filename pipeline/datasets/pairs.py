@@ -7,10 +7,12 @@ the reader's name and the items it is given.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -38,7 +40,8 @@ class Recording:
 
     name: str
     """Path below the events root without the ending, unique in the data set."""
-    path: Path
+    file: str
+    """Path of its file; as a text, because a `Path` takes four times the memory, and there may be a million."""
     label: int
     """Class index in the reader's own list of classes."""
     subset: str | None
@@ -57,6 +60,11 @@ class Recording:
     interval: tuple[int, int] | None = None
     """(start, stop) of the part of its file that it is, stop exclusive, see `PairReader.intervals`; None for all."""
 
+    @property
+    def path(self) -> Path:
+        """Return the path of its file."""
+        return Path(self.file)
+
 
 @dataclass(frozen=True, slots=True)
 class StaticImage:
@@ -64,16 +72,22 @@ class StaticImage:
 
     name: str
     """Unique in the data set; what `Recording.image` refers to."""
-    path: Path
+    file: str
+    """Path of its file, as `Recording.file`."""
     label: int
     subset: str | None
     """Official split; an image of the `test` subset never enters a strict static pool."""
     stem: str
     """Name unique within the class, for the image's key."""
     row: int = 0
-    """Position inside `path` when one file holds many images."""
+    """Position inside `file` when that holds many images."""
     group: str = ""
     """As `Recording.group`, where its name says it: an image of a held-out group stays out of the pool."""
+
+    @property
+    def path(self) -> Path:
+        """Return the path of its file."""
+        return Path(self.file)
 
 
 @dataclass(frozen=True)
@@ -104,13 +118,12 @@ class Listing:
     def _sha256(self) -> str:
         """Return the hash of a listing, as its files were when it was first asked for."""
         digest = hashlib.sha256()
-        sizes: dict[Path, int] = {}
-        items: list[Recording | StaticImage] = [*self.recordings, *self.images]
-        for item in items:
-            if item.path not in sizes:
-                sizes[item.path] = item.path.stat().st_size
+        file, size = "", 0  # of the last item: those of one file follow each other
+        for item in chain[Recording | StaticImage](self.recordings, self.images):
+            if item.file != file:
+                file, size = item.file, os.stat(item.file).st_size
             partner = item.image if isinstance(item, Recording) else item.row
-            line = f"{type(item).__name__} {item.name} {item.label} {item.subset} {partner} {sizes[item.path]}\n"
+            line = f"{type(item).__name__} {item.name} {item.label} {item.subset} {partner} {size}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
             if isinstance(item, Recording) and item.detail:
                 digest.update(f"{item.detail}\n".encode())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +24,7 @@ from spikebridge.pipeline.shards.static_pool import DUPLICATE, POOL, StaticImage
 STRICTEST = ("test", "validation", DUPLICATE, POOL)
 """Roles of images; where two sets disagree about one, the first of these wins."""
 SHOWN_LEAKS = 5
-NOWHERE = Path()
+NOWHERE = ""
 """Path of recordings and images that are looked at by name alone."""
 
 

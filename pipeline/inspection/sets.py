@@ -129,7 +129,7 @@ def list_recordings_alone(root: Path) -> Listing:
     classes = tuple(sorted({path.parent.name for path in paths}))
     names = [str(path.relative_to(root).with_name(stem(path))) for path in paths]
     recordings = tuple(
-        Recording(name, path, classes.index(path.parent.name), None, stem(path), None)
+        Recording(name, str(path), classes.index(path.parent.name), None, stem(path), None)
         for name, path in zip(names, paths, strict=True)
     )
     note = "no layout of a known data set with its images fits: recordings alone, the class being their folder"

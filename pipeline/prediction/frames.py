@@ -58,7 +58,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _frame(job: Job, path: Path) -> Iterator[tuple[str, ConvertedRecording | RecordingError]]:
-    settings, recording = job.settings, Recording(str(path), path.absolute(), 0, None, path.stem, None)
+    settings, recording = job.settings, Recording(str(path), str(path.absolute()), 0, None, path.stem, None)
     parts = [recording]
     try:
         if isinstance(job.reader, Folders):

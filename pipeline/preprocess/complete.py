@@ -170,10 +170,13 @@ def describe_static(static: StaticImages, classes: Sequence[str]) -> StaticSumma
 
 def _find_copies(results: Sequence[TaskResult]) -> list[tuple[str, str]]:
     """Return pairs of recordings with equal events in different splits."""
+    beginnings = (int(digest[:16], 16) for result in results for _, _, digest in result.samples)
+    values, counts = np.unique(np.fromiter(beginnings, np.uint64), return_counts=True)
+    several = set(values[counts > 1].tolist())
     first_of: dict[str, tuple[str, str]] = {}
     copies = []
-    for result in results:
-        for key, name, digest in result.samples:
+    for key, name, digest in (sample for result in results if several for sample in result.samples):
+        if int(digest[:16], 16) in several:
             split = key.split("-", 1)[0]
             other_split, other = first_of.setdefault(digest, (split, name))
             if other_split != split:

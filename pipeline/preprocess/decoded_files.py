@@ -90,7 +90,7 @@ def cached_frames(work: Path, recording: Recording, conversion: str, decode: Dec
         RecordingError: the recording cannot be used, or is not in the file (`missing`).
         PipelineError: what is written cannot be read back.
     """
-    stem = work / FOLDER / hashlib.sha256(os.fsencode(recording.path)).hexdigest()[:32]
+    stem = work / FOLDER / hashlib.sha256(os.fsencode(recording.file)).hexdigest()[:32]
     for _ in range(2):
         kept = _decode_once(stem, conversion, decode)
         if recording.name in kept["errors"]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from spikebridge.pipeline.base.errors import LayoutError
 from spikebridge.pipeline.datasets.pairs import Listing, Recording, StaticImage, make_key_part
@@ -171,18 +170,18 @@ def plan_events(
 ) -> list[EventShard]:
     """Cut every split into shards, in the seeded order of writing."""
     keys, groups = sample_keys(recordings, split), group_keys(recordings)
-    parts: dict[Path, dict[str, tuple[int, int]]] = defaultdict(dict)
+    parts: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     whole: dict[str, tuple[int, int]] = {}  # one for all samples
     for recording in recordings:
         if recording.interval:
-            parts[recording.path][recording.name] = recording.interval
+            parts[recording.file][recording.name] = recording.interval
     shards = []
     for name in SPLITS:
         members = sorted(
             (r for r in recordings if split[r.name] == name), key=lambda r: rank(settings.seed, "order", keys[r.name])
         )
         samples = tuple(
-            PlannedSample(keys[r.name], r, image_keys.get(r.image or ""), groups[r.group], parts.get(r.path, whole))
+            PlannedSample(keys[r.name], r, image_keys.get(r.image or ""), groups[r.group], parts.get(r.file, whole))
             for r in members
         )
         for number, (start, stop) in enumerate(settings.cut_into_shards(len(samples))):

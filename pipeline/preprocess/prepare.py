@@ -169,10 +169,10 @@ class Conversion:
         """
         job = Job(Path(), self.settings, self.sensor_size, self.listing.shown_fraction, self.image_bits)
         recordings, images = self.used, self.listing.images
-        parts = Counter(r.path for r in recordings if r.interval)  # decoded once a file
+        parts = Counter(r.file for r in recordings if r.interval)  # decoded once a file
         tries: dict[str, list[tuple[str, int, Callable[[], Attempt]]]] = {
             "recordings": [
-                (r.name, parts[r.path], partial(try_recording, job, r)) for r in _some_of_each_class(recordings)
+                (r.name, parts[r.file], partial(try_recording, job, r)) for r in _some_of_each_class(recordings)
             ],
             "images": [(image.name, 1, partial(try_image, job, image)) for image in _some_of_each_class(images)],
         }
@@ -336,8 +336,8 @@ def describe_passed_over(passed_over: Mapping[str, Mapping[str, int]]) -> list[s
 
 def _count_passed_over(listing: Listing, tables: Collection[Path | None]) -> dict[str, dict[str, int]]:
     """Count the files in class folders that are neither recordings nor images nor tables, by side and ending."""
-    sides: dict[str, set[str]] = {"events": {str(r.path) for r in listing.recordings}}
-    sides["static"] = {str(image.path) for image in listing.images}
+    sides: dict[str, set[str]] = {"events": {r.file for r in listing.recordings}}
+    sides["static"] = {image.file for image in listing.images}
     used = {*sides["events"], *sides["static"], *(str(path.absolute()) for path in tables if path)}
     counts, seen = {}, set[Path]()
     for side, paths in sides.items():

@@ -184,7 +184,7 @@ def run_tasks(workers: Workers, job: Job, tasks: Sequence[Task], progress: Progr
     results: dict[str, TaskResult] = {}
     for task in tasks:
         if (result := TaskResult.load(job, task)) and is_final(job, task, result):
-            results[task.name] = result
+            results[task.name] = result.slim(task)
     missing = [task for task in tasks if task.name not in results]
     deaths = 0
 
@@ -199,9 +199,9 @@ def run_tasks(workers: Workers, job: Job, tasks: Sequence[Task], progress: Progr
         waiting.extendleft(reversed(lost))
 
     coming: Iterable[tuple[Task, TaskResult]] = workers.run(partial(attempt, job), missing, requeue=requeue)
-    for _, result in progress(coming, len(missing), what):
+    for task, result in progress(coming, len(missing), what):
         deaths = 0
-        results[result.name] = result
+        results[result.name] = result.slim(task)
     return [results[task.name] for task in tasks]
 
 

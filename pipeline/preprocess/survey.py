@@ -6,6 +6,7 @@ choose.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -39,7 +40,7 @@ def measure_sensor(conversion: Conversion, run: RunSurvey) -> Conversion:
     """
     if conversion.sensor_size:
         return conversion
-    silent = {r.path: PlannedSample(r.name, r, None) for r in conversion.used if r.sensor_size is None}
+    silent = {r.file: PlannedSample(r.name, r, None) for r in conversion.used if r.sensor_size is None}
     found = _find("extent", list(silent.values()), run)
     reach = (_most("width", found), _most("height", found)) if found else None
     size, own, note = measured_sensor(
@@ -60,7 +61,7 @@ def measure_depth(conversion: Conversion, run: RunSurvey) -> Conversion:
     Files of PNG and TIFF have room for 16 bits and rarely say how many a camera filled: the least that holds the
     largest value of all images counts, so that images stay comparable.
     """
-    images = [image for image in conversion.listing.images if image.path.suffix.lower() in DEEP_EXTENSIONS]
+    images = [image for image in conversion.listing.images if image.file.lower().endswith(DEEP_EXTENSIONS)]
     if conversion.image_bits or not conversion.own_images or not images:
         return conversion
     found = _find("depth", images, run)
@@ -99,7 +100,7 @@ def _draw(samples: Sequence[PlannedSample], settings: ConversionSettings) -> lis
         if len(drawn) >= MOST_LOOKED_AT or (len(drawn) >= FEWEST_LOOKED_AT and held >= BYTES_LOOKED_AT):
             break
         drawn.append(sample)
-        held += sample.recording.path.stat().st_size
+        held += os.stat(sample.recording.file).st_size
     return drawn
 
 

@@ -94,7 +94,7 @@ class CEPDVS(PairReader):
         label = {name: i for i, name in enumerate(listing.classes)}
         image_files = _list_numbered(image_root, IMAGES, IMAGE_ENDINGS)
         images = [
-            StaticImage(f"{IMAGES}/{i}", path, label[rows[i]], None, str(i))
+            StaticImage(f"{IMAGES}/{i}", str(path), label[rows[i]], None, str(i))
             for i, path in image_files.items()
             if i < len(rows) and rows[i] in label
         ]
@@ -125,7 +125,7 @@ class CEPDVS(PairReader):
         classes = tuple(name for name in CLASSES if name in present)
         label = {name: i for i, name in enumerate(classes)}
         recordings = [
-            Recording(f"{RECORDINGS}/{path.stem}", path, label[rows[i]], None, path.stem, f"{IMAGES}/{i}")
+            Recording(f"{RECORDINGS}/{path.stem}", str(path), label[rows[i]], None, path.stem, f"{IMAGES}/{i}")
             for i, path in files.items()
         ]
         recordings.sort(key=lambda recording: recording.name)

@@ -165,7 +165,7 @@ def _list_class(folder: Path, name: str, label: int) -> Iterator[Recording]:
     pattern = re.compile(RECORDING_NAME.format(name), re.IGNORECASE)
     expected = f"names like cifar10_{name}_12.aedat"
     for path in number_files(list_entries(folder), pattern, int, expected=expected).values():
-        yield Recording(f"{name}/{path.stem}", path, label, None, path.stem.rpartition("_")[2], None)
+        yield Recording(f"{name}/{path.stem}", str(path), label, None, path.stem.rpartition("_")[2], None)
 
 
 def _find_batches(folder: Path) -> list[Path]:
@@ -180,7 +180,7 @@ def _list_batch_images(batches: list[Path]) -> Iterator[StaticImage]:
     for path in batches:
         for row, label in enumerate(_load(path).labels.tolist()):
             stem = f"{path.stem}-{row:05d}"
-            yield StaticImage(f"{path.stem}/{row:05d}", path, label, PYTHON_BATCHES[path.stem], stem, row=row)
+            yield StaticImage(f"{path.stem}/{row:05d}", str(path), label, PYTHON_BATCHES[path.stem], stem, row=row)
 
 
 @lru_cache(maxsize=2)
@@ -205,4 +205,4 @@ def _list_folder_images(root: Path) -> Iterator[StaticImage]:
             class_name = folder.name.lower()
             name = f"{subset}/{class_name}/{path.stem}" if subset else f"{class_name}/{path.stem}"
             label = cifar.CLASSES.index(class_name)
-            yield StaticImage(name, path, label, subset, f"{subset}-{path.stem}" if subset else path.stem)
+            yield StaticImage(name, str(path), label, subset, f"{subset}-{path.stem}" if subset else path.stem)

@@ -59,7 +59,7 @@ class NCars(DescribedReader):
                 for path in list_entries(folder):
                     if path.suffix.lower() == ".dat":
                         name = f"{top}/{folder.name}/{path.stem}"
-                        yield Recording(name, path, 0, subset, path.stem, None), folder.name.lower()
+                        yield Recording(name, str(path), 0, subset, path.stem, None), folder.name.lower()
 
     def read_events(self, recording: Recording) -> Events:
         data, source = recording.path.read_bytes(), f"{recording.name}.dat"
@@ -111,7 +111,7 @@ class ASLDVS(DescribedReader):
             paths.sort(key=lambda path: _number(path.stem))
             for i, path in enumerate(paths):
                 group = f"person{i * ASL_SUBJECTS // len(paths) + 1}"
-                yield Recording(f"{letter}/{path.stem}", path, 0, None, path.stem, None, group=group), letter
+                yield Recording(f"{letter}/{path.stem}", str(path), 0, None, path.stem, None, group=group), letter
 
     def read_events(self, recording: Recording) -> Events:
         return mat_events.decode_upturned(recording.path, sensor_size=self.sensor_size)
@@ -165,7 +165,7 @@ class Caltech256DVS(DescribedReader):
             for path in list_entries(unpacked(folder)):
                 if recording_files.is_recording(path):
                     stem = recording_files.stem(path)
-                    yield Recording(f"{folder.name}/{stem}", path, 0, None, stem, stem), folder.name
+                    yield Recording(f"{folder.name}/{stem}", str(path), 0, None, stem, stem), folder.name
 
     def read_events(self, recording: Recording) -> Events:
         return recording_files.read(recording.path)
@@ -217,7 +217,7 @@ class DailyDVS200(DescribedReader):
             match = DAILY_NAME.match(path.stem)
             below = path.relative_to(root).with_suffix("").as_posix()
             group = f"person{int(match[2])}" if match else ""
-            recording = Recording(below, path, 0, None, path.stem, None, group=group)
+            recording = Recording(below, str(path), 0, None, path.stem, None, group=group)
             labelled.append((recording, class_of.get(path.stem, "")))
         if nameless := sum(not recording.group for recording, _ in labelled):
             notes.append(f"{nameless:,} files do not name a person (C<class>P<person>): they are no groups")

@@ -57,7 +57,7 @@ class Digits(DigitReader):
                     raise LayoutError(f"{path} does not belong here; expected {self.card.static_layout}. Move it out.")
                 name = f"{folder}/{path.parent.name}/{path.stem}"
                 stem = f"{subset}{path.stem}"
-                images.append(StaticImage(name, path, int(path.parent.name), subset, stem))
+                images.append(StaticImage(name, str(path), int(path.parent.name), subset, stem))
         if not images:
             raise LayoutError(f"{root}: no images found; expected {self.card.static_layout}.")
         joined = [replace(r, image=r.name) for r in sorted(recordings, key=lambda r: r.name)]

@@ -182,7 +182,7 @@ def _list_subset(root: Path, folder: str, notes: list[str]) -> Iterator[Recordin
                 missing += 1
                 continue
             below = f"{folder}/{path.relative_to(top or root).with_suffix('').as_posix()}"
-            yield Recording(below, path, facts[0], SUBSETS[folder], path.stem, path.stem, detail=facts[1:])
+            yield Recording(below, str(path), facts[0], SUBSETS[folder], path.stem, path.stem, detail=facts[1:])
     if missing:
         notes.append(f"{missing:,} of {listed:,} samples of {labels.name} are not there")
     if present:
@@ -230,11 +230,11 @@ def list_images(root: Path, label_of: dict[str, int], notes: list[str]) -> tuple
             unused += 1
             continue
         if path.stem in images:
-            raise LayoutError(f"{path} and {images[path.stem].path} have one name; expected each image once.")
+            raise LayoutError(f"{path} and {images[path.stem].file} have one name; expected each image once.")
         held_out = (
             path.stem.startswith("ILSVRC2012_val") or "val" in path.relative_to(root).as_posix().lower().split("/")[:-1]
         )
-        images[path.stem] = StaticImage(path.stem, path, label, "test" if held_out else "train", path.stem)
+        images[path.stem] = StaticImage(path.stem, str(path), label, "test" if held_out else "train", path.stem)
     if unused:
         notes.append(f"{unused:,} images of classes without samples are not used")
     return list(images.values()), names

@@ -7,7 +7,7 @@ its own. A table of labels takes the place of class folders of recordings.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, TypedDict
@@ -55,11 +55,11 @@ SUBSETS = {
 BY_CHANCE = "use --pairing class where names agree by chance"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A recording or an image as it lies in the folders."""
 
-    path: Path
+    file: str
     label: str
     """Name of its class folder."""
     subset: str | None
@@ -104,28 +104,34 @@ class Folders(PairReader):
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
         notes = list[str]()
         if self.options.labels:
-            root, recordings = events_root, _list_labelled(events_root, self.options.labels, notes)
+            root, labelled = events_root, _list_labelled(events_root, self.options.labels, notes)
+            classes, number = _number_classes(name for _, name in labelled)
+            recordings = [replace(recording, label=number[name]) for recording, name in labelled]
         else:
             root, entries = self._find(events_root, "events", recording_files.is_recording, recording_files.stem)
             _refuse_crowds(root)
-            recordings = [_as_recording(entry) for entry in _tested_subsets(entries, notes)]
+            entries = _tested_subsets(entries, notes)
+            classes, number = _number_classes(entry.label for entry in entries)
+            recordings = [_as_recording(entry, number[entry.label]) for entry in entries]
+            del entries  # of a million recordings one copy is in memory
         image_root, image_entries = self._find(static_root, "static", _is_image, lambda path: path.stem)
         image_entries = _tested_subsets(image_entries, [])
-        classes = tuple(sorted({label for _, label in recordings}))
         images = self._list_images(image_entries, classes, notes)
-        label = {name: i for i, name in enumerate(classes)}
+        del image_entries
         if twins := near_twins(classes):
             notes.append(f"class names that are nearly the same, and two classes here: {', '.join(twins)}")
-        listed = [replace(r, label=label[name], group=self._group_of(r)) for r, name in recordings]
-        self._refuse_parted_files(listed)
-        listed, pairing = self._join(listed, images, image_root)
+        for row, recording in enumerate(recordings):
+            if (group := self._group_of(recording)) != recording.group:
+                recordings[row] = replace(recording, group=group)
+        self._refuse_parted_files(recordings)
+        listed, pairing = self._join(recordings, images, image_root)
         sensor_size, shown_fraction = _find_sensor(root)
         if sensor_size is None:
-            stated = {path: stated_size(path) for path in {r.path for r in listed}}
+            stated = {file: stated_size(Path(file)) for file in {r.file for r in listed}}
             if len(sizes := set(stated.values())) == 1:
                 sensor_size = sizes.pop()
             else:
-                listed = [replace(r, sensor_size=stated[r.path]) for r in listed]
+                listed = [replace(r, sensor_size=stated[r.file]) for r in listed]
         printable = tuple(name.encode("utf-8", "backslashreplace").decode() for name in classes)  # may be no UTF-8
         return Listing(printable, tuple(listed), tuple(images), sensor_size, shown_fraction, pairing, tuple(notes))
 
@@ -185,9 +191,9 @@ class Folders(PairReader):
         Raises:
             SettingsError: there are some.
         """
-        group_of = dict[Path, Recording]()
+        group_of = dict[str, Recording]()
         for recording in recordings:
-            if (other := group_of.setdefault(recording.path, recording)).group != recording.group:
+            if (other := group_of.setdefault(recording.file, recording)).group != recording.group:
                 raise SettingsError(
                     f"--group-by {self.options.group_by!r}: {other.name} and {recording.name} are parts of one file "
                     f"and would be of two groups ({other.group}, {recording.group}). Match the file's own name."
@@ -220,7 +226,7 @@ class Folders(PairReader):
         return [
             StaticImage(
                 entry.name,
-                entry.path,
+                entry.file,
                 number[mapping[entry.label]],
                 entry.subset,
                 # names may begin anew in every subset, and in every folder that the class map joins
@@ -263,7 +269,10 @@ class Folders(PairReader):
                 f"--pairing exact, but no recording has the name of an image below {image_root}; the first are "
                 f"{recordings[0].name} and {images[0].name if images else 'none'}. Rename them, or use --pairing class."
             )
-        return [replace(recording, image=None) for recording in recordings], "class"
+        alone.clear()
+        for row, recording in enumerate(recordings):
+            recordings[row] = replace(recording, image=None)
+        return recordings, "class"
 
 
 def _join_image(image: str, recordings: list[Recording]) -> list[Recording]:
@@ -288,9 +297,15 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not is_litter(path)
 
 
-def _as_recording(entry: Entry) -> tuple[Recording, str]:
-    """Return a recording without label, whose `image` is the stem of the image wanted, and its class."""
-    return Recording(entry.name, entry.path, 0, entry.subset, entry.stem, entry.stem), entry.label
+def _number_classes(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Return the classes in order, and their labels."""
+    classes = tuple(sorted(set(names)))
+    return classes, {name: i for i, name in enumerate(classes)}
+
+
+def _as_recording(entry: Entry, label: int) -> Recording:
+    """Return a recording whose `image` is the stem of the image wanted."""
+    return Recording(entry.name, entry.file, label, entry.subset, entry.stem, entry.stem)
 
 
 def _holds_any(root: Path, belongs: Callable[[Path], bool], *, alone: bool) -> bool:
@@ -313,15 +328,16 @@ def _list_entries(root: Path, belongs: Callable[[Path], bool], stem: Callable[[P
     for subset, below, label, folder in _list_classes(root):
         paths = [path for path in _list_paths(folder) if belongs(path)]
         refuse_equal_stems(paths, stem=stem)
-        of_class = [Entry(path, label, subset, stem(path), below) for path in paths]
+        of_class = [Entry(str(path), label, subset, stem(path), below) for path in paths]
         for inner in list_folders(folder):
             if len(inside := [path for path in _list_paths(inner) if belongs(path)]) == 1:
-                of_class.append(Entry(inside[0], label, subset, inner.name, below))
+                of_class.append(Entry(str(inside[0]), label, subset, inner.name, below))
         if twice := [name for name, count in Counter(entry.stem for entry in of_class).items() if count > 1]:
             raise LayoutError(
                 f"{folder}: {twice[0]} is a file and a folder with one; expected one of them. Rename one."
             )
-        entries += sorted(of_class, key=lambda entry: entry.path.name if entry.path.parent == folder else entry.stem)
+        own = {str(path): path.name for path in paths}
+        entries += sorted(of_class, key=lambda entry: own.get(entry.file, entry.stem))
     return entries
 
 
@@ -410,7 +426,7 @@ def _list_labelled(root: Path, table: Path, notes: list[str]) -> list[tuple[Reco
             part = f"@{row.interval[0]}-{row.interval[1]}" if row.interval else ""
             own = below.rpartition("/")[2]
             group = row.group or (below if several else "")
-            recording = Recording(below + part, files[name], 0, row.subset, own + part, own)
+            recording = Recording(below + part, str(files[name]), 0, row.subset, own + part, own)
             recordings.append((replace(recording, group=group, interval=row.interval), row.label))
     refuse_lines(table, problems)
     if unlisted := len(files) - len(by_file):

@@ -48,7 +48,7 @@ class TableReader(DescribedReader):
                 stem = f"{path.stem}_{number:02d}_{interval[0]}"
                 subject = USER.match(path.stem)
                 group = subject[0].lower() if subject else path.stem
-                recording = Recording(stem, path, 0, None, stem, None, group=group, interval=interval)
+                recording = Recording(stem, str(path), 0, None, stem, None, group=group, interval=interval)
                 yield recording, self.classes[number - 1]
 
     def read_events(self, recording: Recording) -> Events:

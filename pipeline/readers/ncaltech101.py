@@ -76,10 +76,10 @@ class NCaltech101(PairReader):
         for label, name in enumerate(classes):
             for number, path in event_files[name].items():
                 image = f"{name}/image_{number:04d}"
-                recordings.append(Recording(f"{name}/{path.stem}", path, label, None, path.stem, image))
+                recordings.append(Recording(f"{name}/{path.stem}", str(path), label, None, path.stem, image))
             for number, path in image_files.get(name, {}).items():
                 stem = f"image_{number:04d}"
-                images.append(StaticImage(f"{name}/{stem}", path, label, None, stem))
+                images.append(StaticImage(f"{name}/{stem}", str(path), label, None, stem))
         recordings.sort(key=lambda recording: recording.name)
         images.sort(key=lambda image: image.name)
         notes = _make_notes(classes, event_files, image_files)

@@ -51,9 +51,9 @@ class NImageNetReader(PairReader):
                 assert placed is not None
                 part, wnid, stem = placed
                 key = f"{part}/{wnid}/{stem}"
-                file = path if detail else path / name
+                file = str(path if detail else path / name)
                 if key in found:
-                    raise LayoutError(f"{found[key].path} and {file} both hold {key}; expected it once. Remove one.")
+                    raise LayoutError(f"{found[key].file} and {file} both hold {key}; expected it once. Remove one.")
                 subset = {"train": "train", "val": "test"}.get(part, UNUSED)
                 found[key] = Recording(
                     key, file, 0, subset, f"{part}-{stem}" if subset == UNUSED else stem, stem, detail

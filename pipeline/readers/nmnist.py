@@ -73,7 +73,7 @@ class DigitReader(PairReader):
                         raise LayoutError(f"{path} is no recording; expected names like 00012.bin. Move it out.")
                     label, stem = int(class_folder.name), path.stem
                     name = f"{folder}/{class_folder.name}/{stem}"
-                    recordings.append(Recording(name, path, label, subset, stem, f"{folder}/{int(stem):05d}"))
+                    recordings.append(Recording(name, str(path), label, subset, stem, f"{folder}/{int(stem):05d}"))
             present = {recording.label for recording in recordings if recording.subset == subset}
             if missing := [digit for digit in DIGITS if int(digit) not in present]:
                 notes.append(f"no {subset} recordings of {', '.join(missing)}")
@@ -132,7 +132,7 @@ class NMNIST(DigitReader):
             if count and int(labels.max()) >= len(DIGITS):
                 raise LayoutError(f"{labels_path}: label {int(labels.max())} found; expected 0 to 9.")
             images += [
-                StaticImage(f"{folder}/{i + 1:05d}", path, int(label), subset, f"{subset}{i + 1:05d}", row=i)
+                StaticImage(f"{folder}/{i + 1:05d}", str(path), int(label), subset, f"{subset}{i + 1:05d}", row=i)
                 for i, label in enumerate(labels)
             ]
         by_name = {image.name: image.label for image in images}
@@ -140,7 +140,7 @@ class NMNIST(DigitReader):
             label = by_name.get(recording.image or "", recording.label)
             if label != recording.label:
                 raise LayoutError(
-                    f"{recording.path}: lies in the folder of digit {recording.label}, but MNIST image "
+                    f"{recording.file}: lies in the folder of digit {recording.label}, but MNIST image "
                     f"{recording.image} is a {label}. Was it moved, or are these the idx files of another set?"
                 )
         recordings.sort(key=lambda recording: recording.name)

@@ -69,7 +69,7 @@ class NOmniglot(PairReader):
         label = {recording.path.stem: recording.label for recording in listing.recordings}
         drawings = _list_files(image_root, IMAGE_FOLDERS, r"(\d{4}_\d\d)\.png", ".png", self.card.static_layout)
         images = tuple(
-            StaticImage(stem, path, label[stem[:4]], _subset(int(stem[5:])), stem)
+            StaticImage(stem, str(path), label[stem[:4]], _subset(int(stem[5:])), stem)
             for stem, path in sorted(drawings.items())
             if stem[:4] in label
         )
@@ -146,7 +146,7 @@ def list_recordings(path: Path, folder: str, label: int) -> list[Recording]:
     except RecordingError:
         windows = [()] * DRAWERS
     return [
-        Recording(f"{folder}/{stem}", path, label, _subset(drawer), stem, image=stem, detail=window)
+        Recording(f"{folder}/{stem}", str(path), label, _subset(drawer), stem, image=stem, detail=window)
         for drawer, window in enumerate(windows, start=1)
         for stem in [f"{path.stem}_{drawer:02d}"]
     ]

@@ -46,7 +46,7 @@ class VideoReader(DescribedReader):
                 if path.suffix.lower() == ".mat":
                     group = self.group_of(path.stem, folder.name)
                     name = f"{folder.name}/{path.stem}"
-                    yield Recording(name, path, 0, None, path.stem, path.stem, group=group), folder.name
+                    yield Recording(name, str(path), 0, None, path.stem, path.stem, group=group), folder.name
 
     def read_events(self, recording: Recording) -> Events:
         return mat_events.decode_upturned(recording.path, sensor_size=self.sensor_size)

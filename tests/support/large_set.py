@@ -33,7 +33,7 @@ class Generated(PairReader):
 
     def list_pair(self, events_root, static_root):
         count = int((events_root / "count").read_text())
-        path = events_root / "count"
+        path = str(events_root / "count")
         images = tuple(
             StaticImage(f"{k}/{i:06d}", path, k, "train", f"{i:06d}", row=k * IMAGES_PER_CLASS + i)
             for k in range(CLASSES)

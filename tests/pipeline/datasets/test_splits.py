@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -21,11 +20,11 @@ from spikebridge.pipeline.datasets.splits import (
 
 
 def recording(name, label=0, subset=None, image=None):
-    return Recording(name, Path(name), label, subset, name, image)
+    return Recording(name, name, label, subset, name, image)
 
 
 def image(name, label=0, subset=None):
-    return StaticImage(name, Path(name), label, subset, name)
+    return StaticImage(name, name, label, subset, name)
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 5))

@@ -196,7 +196,8 @@ def test_what_was_decoded_and_is_damaged_is_decoded_again(tmp_path, spoil, caplo
         yield "c", RecordingError("c: is bad.", reason="bad")
 
     def read(name, conversion="0" * 64):
-        return cached_frames(tmp_path, SimpleNamespace(path=tmp_path / "file", name=name), conversion, decode)
+        source = SimpleNamespace(file=str(tmp_path / "file"), path=tmp_path / "file", name=name)
+        return cached_frames(tmp_path, source, conversion, decode)
 
     for _ in range(2):
         kept = read("a")
@@ -216,7 +217,7 @@ def test_what_was_decoded_and_is_damaged_is_decoded_again(tmp_path, spoil, caplo
 
 def test_a_disk_that_gives_back_something_else(tmp_path, monkeypatch):
     monkeypatch.setattr("spikebridge.pipeline.preprocess.decoded_files._read_row", lambda path, row: FRAMES[1:])
-    recording = SimpleNamespace(path=tmp_path / "file", name="a")
+    recording = SimpleNamespace(file=str(tmp_path / "file"), path=tmp_path / "file", name="a")
     with pytest.raises(PipelineError, match="Is the disk sound"):
         cached_frames(tmp_path, recording, "0" * 64, lambda: [("a", ConvertedRecording(FRAMES[:1], FACTS))])
 

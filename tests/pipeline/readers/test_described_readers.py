@@ -271,7 +271,7 @@ def test_published_lists_have_the_hash_that_is_written_down(name):
     from spikebridge.pipeline.datasets.pairs import Listing, Recording
 
     recordings = tuple(
-        Recording(f"{c}/cifar10_{c}_{i}", None, label, None, str(i), None)
+        Recording(f"{c}/cifar10_{c}_{i}", "", label, None, str(i), None)
         for label, c in enumerate(cifar.CLASSES)
         for i in range(1000)
     )

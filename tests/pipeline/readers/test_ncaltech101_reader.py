@@ -176,7 +176,7 @@ def test_the_published_counts_are_met():
         "38 45 53 34 57 82 59 49 40 63 39 84 57 35 64 45 86 59 64 35 85 49 86 75 239 37 59 34 56 39 60"
     )
     recordings = [
-        Recording(f"{label}/{i}", None, label, None, str(i), None)
+        Recording(f"{label}/{i}", "", label, None, str(i), None)
         for label, count in enumerate(map(int, counts.split()))
         for i in range(count)
     ]

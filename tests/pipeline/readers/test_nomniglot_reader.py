@@ -154,7 +154,7 @@ def test_two_tasks_that_need_one_file_decode_it_once(tmp_path):
 
     def ask(name):
         together.wait()
-        recording = Recording(name, tmp_path / "raw", 0, None, name, None)
+        recording = Recording(name, str(tmp_path / "raw"), 0, None, name, None)
         try:
             found = cached_frames(tmp_path, recording, "0" * 64, make)
             assert found.events.tolist() == list(range(9))
