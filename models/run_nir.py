@@ -1,4 +1,4 @@
-"""A graph of NIR run from the definitions of its nodes: linear ones as they stand, neurons by explicit Euler.
+"""A graph of NIR run from the definitions of its nodes: linear ones as they stand, neurons by Euler or exactly.
 
 Axes: T time, B batch, C channels, H, W, F features, K classes.
 
@@ -11,6 +11,7 @@ import graphlib
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import nir
 import numpy as np
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikebridge.models.errors import ExportError
+from spikebridge.models.nir_conventions import Integration
 from spikebridge.models.nir_file import read_values
 
 Step = Callable[[Tensor], Tensor]
@@ -45,8 +47,10 @@ class NIRProgram:
     """An acyclic graph with one input and one output, ready to run.
 
     Args:
-        graph: of Input, Output, Conv2d, AvgPool2d, Flatten, Linear, Affine, LIF and IF nodes.
+        graph: of Input, Output, Conv2d, AvgPool2d, SumPool2d, Flatten, Linear, Affine, LIF and IF nodes.
         time_step: dt in the unit of the graph's time constants.
+        integration: how a time step follows from the equation of a LIF.
+        fires: a neuron spikes `above` its threshold, which is NIR's definition, or `at` it, too.
         dtype: in which everything is computed.
         device: where.
 
@@ -59,10 +63,14 @@ class NIRProgram:
         graph: nir.NIRGraph,
         *,
         time_step: float,
+        integration: Integration = "euler",
+        fires: Literal["above", "at"] = "above",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
         self._dtype, self._device, self._dt = dtype, torch.device(device), time_step
+        self._exact = integration == "exponential"
+        self._spikes = torch.ge if fires == "at" else torch.gt
         ends = {"inputs": list(graph.inputs), "outputs": list(graph.outputs)}
         if any(len(names) != 1 for names in ends.values()):
             raise ExportError(f"a graph with {ends}; expected one of each")
@@ -126,13 +134,15 @@ class NIRProgram:
 
     def _conv(self, node: nir.Conv2d) -> Step:
         weight, bias = self._tensor(node.weight), self._tensor(node.bias)
-        stride, padding, dilation = (_ints(v) for v in (node.stride, node.padding, node.dilation))
+        stride, dilation = _ints(node.stride), _ints(node.dilation)
+        padding = node.padding if isinstance(node.padding, str) else _ints(node.padding)
         groups = int(node.groups)
         return _per_frame(lambda x: F.conv2d(x, weight, bias, stride, padding, dilation, groups))
 
-    def _pool(self, node: nir.AvgPool2d) -> Step:
+    def _pool(self, node: nir.AvgPool2d | nir.SumPool2d) -> Step:
         kernel, stride, padding = (_ints(v) for v in (node.kernel_size, node.stride, node.padding))
-        return _per_frame(lambda x: F.avg_pool2d(x, kernel, stride, padding))
+        divisor = 1 if isinstance(node, nir.SumPool2d) else None
+        return _per_frame(lambda x: F.avg_pool2d(x, kernel, stride, padding, divisor_override=divisor))
 
     def _flatten(self, node: nir.Flatten) -> Step:
         start, end = (int(dim) + 2 if dim >= 0 else int(dim) for dim in (node.start_dim, node.end_dim))
@@ -144,8 +154,9 @@ class NIRProgram:
         return lambda x: F.linear(x, weight, bias)
 
     def _lif(self, node: nir.LIF) -> Step:
-        """Integrate tau dv/dt = (v_leak - v) + r x: v moves by dt / tau of the right side."""
+        """Integrate tau dv/dt = (v_leak - v) + r x: v moves by dt / tau of the right side, or by 1 - exp(-dt / tau)."""
         share, r, leak = self._dt / self._tensor(node.tau), self._tensor(node.r), self._tensor(node.v_leak)
+        share = -torch.expm1(-share) if self._exact else share
         return self._fire(lambda v, x: v + ((leak - v) + r * x) * share, node)
 
     def _if(self, node: nir.IF) -> Step:
@@ -154,13 +165,13 @@ class NIRProgram:
         return self._fire(lambda v, x: v + r * x, node)
 
     def _fire(self, charge: Callable[[Tensor, Tensor], Tensor], node: nir.LIF | nir.IF) -> Step:
-        threshold, start = self._tensor(node.v_threshold), self._tensor(node.v_reset)
+        threshold, start, spikes_at = self._tensor(node.v_threshold), self._tensor(node.v_reset), self._spikes
 
         def step(x: Tensor) -> Tensor:
             v, spikes = torch.zeros_like(x[0]), []
             for t in range(len(x)):
                 v = charge(v, x[t])
-                fired = v > threshold
+                fired = spikes_at(v, threshold)
                 v = torch.where(fired, start, v)
                 spikes.append(fired.to(x.dtype))
             return torch.stack(spikes)  # [T,B,...]
@@ -173,6 +184,7 @@ TRANSLATIONS: Mapping[type, Callable[[NIRProgram, nir.NIRNode], Step]] = {
     nir.Output: lambda _, __: lambda x: x,
     nir.Conv2d: NIRProgram._conv,
     nir.AvgPool2d: NIRProgram._pool,
+    nir.SumPool2d: NIRProgram._pool,
     nir.Flatten: NIRProgram._flatten,
     nir.Linear: NIRProgram._linear,
     nir.Affine: NIRProgram._linear,

@@ -2,36 +2,32 @@
 
 Source: Pedersen et al., "Neuromorphic intermediate representation", Nature Communications 15, 2024; package `nir`.
 
-What a NIR node computes is an equation in continuous time. Explicit Euler with steps of `TIME_STEP` gives this
-project's neurons: LIF with tau = dt / k and r = 1, IF with r = 1 / dt, both firing above the threshold and reset to 0.
-The graph computes what the network computes in evaluation mode, in float64; folding moves roundings, nothing else.
+What a NIR node computes is an equation in continuous time; `models.nir_conventions` has the ways to write the step of a
+neuron as one. The graph computes what the network computes in evaluation mode, in float64; folding moves roundings,
+nothing else.
 """
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import nir
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from spikebridge.models.errors import ExportError
 from spikebridge.models.network import TransferNetwork
 from spikebridge.models.neurons import IF, LIF, PLIF, Neuron, ReLU
+from spikebridge.models.nir_conventions import CONVENTIONS, DEFAULT, TIME_STEP, Array, Step, write_neurons
 from spikebridge.models.nmnist import NMNISTSNN, VOTERS
 from spikebridge.models.normalization import EVENT, StepNorm
 from spikebridge.models.resnet import Block, Shortcut, SpikingResNet
 from spikebridge.models.scnn import SCNN
 from spikebridge.models.vgg import CONVOLUTIONS, POOLED, VGGSNN, SpikingConv
-
-TIME_STEP = 1e-4
-"""Seconds that one time step stands for. NIR states none; stock importers assume this one."""
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,8 @@ class Signal:
 
     sources: tuple[str, ...]
     shape: tuple[int, ...]
+    factor: float = 1.0
+    """What the values are to be multiplied with: the weights behind take it in."""
 
 
 class GraphBuilder:
@@ -47,10 +45,14 @@ class GraphBuilder:
 
     Args:
         network: whose event path is drawn.
+        convention: a key of `CONVENTIONS`.
+        nudge: thresholds are the next float32 above.
     """
 
-    def __init__(self, network: TransferNetwork) -> None:
+    def __init__(self, network: TransferNetwork, convention: str = DEFAULT, *, nudge: bool = False) -> None:
         settings = network.settings
+        self.name, self.convention, self.nudge = convention, CONVENTIONS[convention], nudge
+        self.time_step = TIME_STEP
         shape = (settings.in_channels, *settings.input_size)
         self.nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(shape))}
         self.edges: list[tuple[str, str]] = []
@@ -81,13 +83,20 @@ class GraphBuilder:
             (side + 2 * p - kernel) // s + 1
             for side, kernel, s, p in zip(x.shape[1:], weight.shape[2:], stride, padding, strict=True)
         )
-        node = nir.Conv2d(x.shape[1:], weight, stride, padding, 1, 1, bias)
-        return self.add(name, node, x, (len(weight), *sides))
+        return self.add(name, self._conv(x, weight, stride, padding, bias), x, (len(weight), *sides))
+
+    def _conv(
+        self, x: Signal, weight: Array, stride: tuple[int, int], padding: tuple[int, int], bias: Array
+    ) -> nir.Conv2d:
+        """Return a convolution of `x`, its padding in the convention's words."""
+        keeps = stride == (1, 1) and all(2 * p + 1 == side for p, side in zip(padding, weight.shape[2:], strict=True))
+        words = "same" if keeps and self.convention.same_in_words else padding
+        return nir.Conv2d(x.shape[1:], weight * x.factor, stride, words, 1, 1, bias)
 
     def norm(self, name: str, x: Signal, norm: StepNorm) -> Signal:
         """Add BatchNorm that has nothing to fold into: a 1x1 convolution with a diagonal weight, which all can read."""
         scale, shift = self._affine(norm)
-        node = nir.Conv2d(x.shape[1:], np.diag(scale)[:, :, None, None], (1, 1), (0, 0), 1, 1, shift)
+        node = self._conv(x, np.diag(scale)[:, :, None, None], (1, 1), (0, 0), shift)
         return self.add(name, node, x, x.shape)
 
     def _affine(self, norm: StepNorm) -> tuple[Array, Array]:
@@ -114,9 +123,10 @@ class GraphBuilder:
         """Add neurons.
 
         Raises:
-            ExportError: a reset or a step that NIR has no neuron for.
+            ExportError: a reset or a step that NIR, or the convention, has no neuron for.
         """
         assert isinstance(node, Neuron)
+        assert x.factor == 1
         if isinstance(node, ReLU):
             raise ExportError(
                 f"{name}: with ReLU for neurons a network is an ANN, and NIR is for spiking ones. Export with --format "
@@ -139,28 +149,28 @@ class GraphBuilder:
                 "above it. Train with another surrogate, or export with --format torch."
             )
 
-        def full(value: float) -> Array:
-            return np.full(x.shape, value)
-
-        if not rule.leaky:
-            self.note("IF: r is one over the time step, so that a step adds its input (snnTorch 1.0 wants r = 1)")
-            return self.add(name, nir.IF(full(1 / TIME_STEP), full(rule.threshold), full(0)), x, x.shape)
-        gain = node.gain()
+        gain = node.gain() if rule.leaky else None
         if isinstance(gain, torch.Tensor):
             self.note("PLIF: the learned time constant of each layer is the tau of its LIF")
-        tau = TIME_STEP / float(gain)
-        lif = nir.LIF(tau=full(tau), r=full(1), v_leak=full(0), v_threshold=full(rule.threshold), v_reset=full(0))
-        return self.add(name, lif, x, x.shape)
+        step = Step(None if gain is None else float(gain), rule.threshold)
+        try:
+            neurons, self.time_step = write_neurons(step, x.shape, self.name, nudge=self.nudge)
+        except ExportError as error:
+            raise ExportError(f"{name}: {error}") from error
+        return self.add(name, neurons, x, x.shape)
 
     def pool(self, name: str, x: Signal, kernel: tuple[int, int] = (2, 2)) -> Signal:
         """Add an average over windows that do not overlap; what is left at the edge is dropped."""
         sides = tuple(side // k for side, k in zip(x.shape[1:], kernel, strict=True))
-        node = nir.AvgPool2d(np.array(kernel), np.array(kernel), np.array([0, 0]))
-        return self.add(name, node, x, (x.shape[0], *sides))
+        kind, factor = (nir.SumPool2d, 1 / math.prod(kernel)) if self.convention.sum_pools else (nir.AvgPool2d, 1.0)
+        node = kind(np.array(kernel), np.array(kernel), np.array([0, 0]))
+        pooled = self.add(name, node, x, (x.shape[0], *sides))
+        return replace(pooled, factor=x.factor * factor)
 
     def flatten(self, name: str, x: Signal) -> Signal:
         """Flatten (C,H,W) to (F,)."""
-        return self.add(name, nir.Flatten(np.array(x.shape), 0, -1), x, (int(np.prod(x.shape)),))
+        flat = self.add(name, nir.Flatten(np.array(x.shape), 0, -1), x, (int(np.prod(x.shape)),))
+        return replace(flat, factor=x.factor)
 
     def linear(self, name: str, x: Signal, layer: nn.Module, norm: StepNorm | None = None) -> Signal:
         """Add a linear layer, a BatchNorm in front of it folded in."""
@@ -169,12 +179,20 @@ class GraphBuilder:
         if norm is not None:
             scale, shift = self._affine(norm)
             weight, bias = weight * scale, bias + weight @ shift
-        return self.add(name, nir.Affine(weight, bias), x, (len(weight),))
+        return self.add(name, nir.Affine(weight * x.factor, bias), x, (len(weight),))
 
     def finish(self, x: Signal) -> nir.NIRGraph:
-        """Return the graph, with `x` as its output."""
+        """Return the graph, with `x` as its output; its metadata say how to read the equations."""
+        assert x.factor == 1
         self.add("output", nir.Output(np.array(x.shape)), x, x.shape)
-        return nir.NIRGraph(self.nodes, self.edges)
+        graph = nir.NIRGraph(self.nodes, self.edges)
+        graph.metadata = {
+            "dt": self.time_step,
+            "convention": self.name,
+            "integration": self.convention.integration,
+            "fires": "at" if self.nudge else "above",
+        }
+        return graph
 
 
 def _array(values: torch.Tensor) -> Array:
@@ -259,14 +277,19 @@ TRANSLATED = (
 
 
 @torch.no_grad()
-def to_nir(network: TransferNetwork) -> tuple[nir.NIRGraph, tuple[str, ...]]:
+def to_nir(
+    network: TransferNetwork, *, convention: str = DEFAULT, nudge: bool = False
+) -> tuple[nir.NIRGraph, tuple[str, ...]]:
     """Translate the event path of a network in evaluation mode into a graph; weights in float64.
 
     Args:
         network: any of `models.NETWORKS`; untouched.
+        convention: how neurons and pools are written, a key of `CONVENTIONS`.
+        nudge: thresholds are the next float32 above, for readers that fire AT the threshold.
 
     Returns:
         The graph, from one frame (P,H,W) to logits (K,), and what became of what NIR has no word for, a sentence each.
+        Its metadata: `dt`, `convention`, `integration` and `fires`, which is `at` or `above` the threshold.
 
     Raises:
         ExportError: the format cannot say what the network computes; names what, and what to do.
@@ -282,15 +305,18 @@ def to_nir(network: TransferNetwork) -> tuple[nir.NIRGraph, tuple[str, ...]]:
             raise ExportError(
                 f"{name}: {field.name} is {value!r}, and no translation to NIR knows it. Use --format torch."
             )
-    graph = GraphBuilder(network)
+    graph = GraphBuilder(network, convention, nudge=nudge)
+    graph.note(f"convention {convention}: {graph.convention.says}")
+    if nudge:
+        graph.note("thresholds: the next float32 above, for a reader that fires AT the threshold")
     output = EVENT_PATHS[name](network, graph)
     graph.note("the static stream and the coefficients of the time steps: left out, they serve training alone")
     return graph.finish(output), tuple(graph.notes)
 
 
 def nir_file(graph: nir.NIRGraph, metadata: dict[str, str | float | int]) -> bytes:
-    """Return the content of a file of NIR (HDF5) with a graph and plain values beside it."""
-    graph.metadata = dict(metadata)
+    """Return the content of a file of NIR (HDF5) with a graph and plain values beside those of the graph."""
+    graph.metadata = {**graph.metadata, **metadata}
     file = io.BytesIO()
     nir.write(file, graph)
     return file.getvalue()

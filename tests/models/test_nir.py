@@ -16,8 +16,9 @@ from spikebridge.models import NETWORKS, ModelError, build_model, layers
 from spikebridge.models.backends import use
 from spikebridge.models.network import NetworkSettings
 from spikebridge.models.neurons import LIF
+from spikebridge.models.nir_conventions import CONVENTIONS, Step, next_above, write_neurons
 from spikebridge.models.run_nir import NIRProgram, read_graph
-from spikebridge.models.to_nir import EVENT_PATHS, TIME_STEP, to_nir
+from spikebridge.models.to_nir import EVENT_PATHS, to_nir
 
 VARIANTS = [{}, {"neuron": "PLIF"}, {"neuron": "IF"}, {"statistics": "domain"}, {"statistics": "pooled"}]
 
@@ -39,6 +40,15 @@ def spikes_of(net, events, monkeypatch):
         return net(None, events).event_logits, seen
 
 
+def through_a_file(graph, folder):
+    """The graph, written and read again, as a program in float64."""
+    nir.write(folder / "net.nir", graph)
+    graph = read_graph(folder / "net.nir")
+    read = graph.metadata
+    how = {"integration": read["integration"], "fires": read["fires"], "dtype": torch.float64}
+    return NIRProgram(graph, time_step=float(read["dt"]), **how)
+
+
 CASES = [
     pytest.param(name, variant, id="-".join([name, *variant.values()]))
     for name in NETWORKS
@@ -52,8 +62,7 @@ def test_spikes_are_exactly_ours_in_float64(name, variant, tmp_path, monkeypatch
     events = frames(net).double()
     logits, spikes = spikes_of(net, events, monkeypatch)
     graph, notes = to_nir(net)
-    nir.write(tmp_path / "net.nir", graph)
-    found = NIRProgram(read_graph(tmp_path / "net.nir"), time_step=TIME_STEP, dtype=torch.float64).run(events)
+    found = through_a_file(graph, tmp_path).run(events)
     for layer, expected in spikes.items():
         assert 0 < expected.mean() < 1, layer  # or nothing is compared
         assert torch.equal(found[layer], expected), layer
@@ -61,6 +70,65 @@ def test_spikes_are_exactly_ours_in_float64(name, variant, tmp_path, monkeypatch
     assert neurons == set(spikes)
     torch.testing.assert_close(found["output"], logits, rtol=0, atol=1e-12)
     assert any("static stream" in note for note in notes)
+
+
+@pytest.mark.parametrize(("name", "neuron"), [("scnn", "LIF"), ("scnn", "PLIF"), ("scnn", "IF"), ("nmnist_snn", "LIF")])
+def test_every_convention_gives_the_same_spikes(name, neuron, tmp_path, monkeypatch):
+    net = lively(name, neuron=neuron).double()
+    events = frames(net).double()
+    logits, spikes = spikes_of(net, events, monkeypatch)
+    for number, convention in enumerate(name for name in CONVENTIONS if (neuron, name) != ("IF", "exponential")):
+        graph, notes = to_nir(net, convention=convention, nudge=number % 2 == 1)
+        found = through_a_file(graph, tmp_path).run(events)
+        for layer, expected in spikes.items():
+            assert torch.equal(found[layer], expected), (convention, layer)
+        torch.testing.assert_close(found["output"], logits, rtol=0, atol=1e-12)
+        assert any(convention in note for note in notes)
+
+
+def test_conventions_write_what_they_say():
+    leaky, plain = ({c: to_nir(lively("scnn", neuron=n), convention=c)[0] for c in cs} for n, cs in (
+        ("LIF", CONVENTIONS), ("IF", ["whole-input", "r-one"])
+    ))  # fmt: skip
+
+    def values(graph):
+        node = graph.nodes["feature_1"]
+        names = ("tau", "r", "v_threshold") if isinstance(node, nir.LIF) else ("r", "v_threshold")
+        return [float(getattr(node, name).flat[0]) for name in names], graph.metadata["dt"]
+
+    assert values(leaky["whole-input"]) == ([2e-4, 2, 1], 1e-4)
+    assert values(leaky["r-one"]) == ([2e-4, 1, 0.5], 1e-4)
+    assert values(leaky["exponential"]) == ([pytest.approx(1e-4 / np.log(2)), 1, 0.5], 1e-4)
+    assert values(plain["whole-input"]) == ([1e-4 * 2**100, 2**100, 0.5], 1e-4)
+    assert values(plain["r-one"]) == ([1, 0.5], 1)
+    kinds = {convention: type(graph.nodes["feature_2"]) for convention, graph in leaky.items()}
+    assert [name for name, kind in kinds.items() if kind is nir.SumPool2d] == ["sum-pools"]
+    weight = {convention: graph.nodes["feature_3"].weight for convention, graph in leaky.items()}
+    assert np.array_equal(weight["sum-pools"] * 4, weight["r-one"])
+    same = to_nir(lively("nmnist_snn"), convention="exponential")[0]
+    assert str(same.nodes["conv1"].padding) == "same"
+
+
+def test_a_nudged_threshold_is_the_next_float_above():
+    net = lively("scnn")
+    nodes = {nudge: to_nir(net, nudge=nudge)[0].nodes["node1"] for nudge in (False, True)}
+    above = np.nextafter(np.float32(1), np.float32(2))
+    assert set(nodes[True].v_threshold.flat) == {float(above)}
+    assert np.array_equal(nodes[True].r, nodes[False].r)
+    one = np.ones(1)
+    at = graph_of(nir.IF(r=one, v_threshold=next_above(one), v_reset=0 * one), (1,))
+    plain = graph_of(nir.IF(r=one, v_threshold=one, v_reset=0 * one), (1,))
+    inputs = torch.tensor([1.0, float(next_above(one)[0]), 0.5]).view(3, 1, 1)  # at the threshold, then just above
+    for graph, fires in ((plain, "above"), (at, "at")):
+        assert NIRProgram(graph, time_step=1, fires=fires)(inputs[:1]).item() == 0
+        assert NIRProgram(graph, time_step=1, fires=fires)(inputs[1:2]).item() == 1
+
+
+def test_a_convention_without_words_for_a_neuron_is_refused():
+    with pytest.raises(ModelError, match=r"feature\.1: convention 'exponential' has no time constant for IF"):
+        to_nir(lively("scnn", neuron="IF"), convention="exponential")
+    with pytest.raises(ModelError, match="forget all"):
+        write_neurons(Step(1.0, 1.0), (1,), "exponential", nudge=False)
 
 
 def test_every_network_has_a_translation():
@@ -157,8 +225,8 @@ def test_statistics_of_every_time_step_are_refused():
 @pytest.mark.long
 def test_the_importer_script_runs_without_importers():
     script = ROOT / "tests" / "bench" / "nir_importer.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2 * 3 * len(NETWORKS)  # importers, neurons, networks
-    installed = {name for name in ("snntorch", "spikingjelly") if importlib.util.find_spec(name)}
-    assert installed or all("failed: ModuleNotFoundError" in line for line in lines)
+    command = [sys.executable, script, "jaxpike", "--networks", "scnn"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [line for line in done.stdout.splitlines() if line.startswith("|") and "failed" in line]
+    assert len(rows) == 3 * len(CONVENTIONS) - 1 or importlib.util.find_spec("jaxpike")  # IF has no exponential
+    assert all("failed: ModuleNotFoundError" in row for row in rows) or importlib.util.find_spec("jaxpike")

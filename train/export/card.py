@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 USE = {
-    "nir": """A graph from one frame (P,H,W) to logits (K,). Explicit Euler with a time step of {dt:g} s gives what was
-trained: a neuron's potential starts at 0, and it fires above its threshold. Test vectors stand beside it.
+    "nir": """A graph from one frame (P,H,W) to logits (K,), by the convention `{convention}`. {integration} with a time
+step of {dt:g} s gives what was trained: a neuron's potential starts at 0, and it fires {fires}. Test vectors stand
+beside it.
 
     import nir
     graph = nir.read("{file}")    # graph.metadata["spikebridge"]: the description, as JSON
@@ -28,6 +29,8 @@ trained: a neuron's potential starts at 0, and it fires above its threshold. Tes
     logits = net(None, frames).event_logits    # frames [T,B,P,H,W] -> [T,B,K]
 """,
 }
+INTEGRATION = {"euler": "Explicit Euler", "exponential": "The exact solution for an input that stays"}
+FIRES = {"above": "above its threshold", "at": "AT its threshold, which is the next float32 above the trained one"}
 LIBRARY = {"nir": "nir", "torch": "pytorch", "safetensors": "pytorch"}
 
 
@@ -54,7 +57,13 @@ def model_card(described: dict[str, Any], file: str, *, format: str, notes: Sequ
     )
     note_lines = "\n".join(f"- {note}" for note in notes)
     preprocessing = "\n".join(f"| {name} | {value} |" for name, value in described["preprocessing"].items())
-    use = USE[format].format(file=file, dt=described.get("time_step_seconds", 0.0))
+    use = USE[format].format(
+        file=file,
+        dt=described.get("time_step_seconds", 0.0),
+        convention=described.get("convention"),
+        integration=INTEGRATION.get(described.get("integration", "")),
+        fires=FIRES.get(described.get("fires", "")),
+    )
     undecided = " (not decided; that of the data may bind too)" if licence == "other" else ""
     return f"""---
 {_front_matter(described, format=format, licence=licence)}---

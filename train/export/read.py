@@ -67,6 +67,9 @@ class Description(TypedDict):
     test_accuracy: Accuracy | None
     validation_accuracy: Accuracy | None
     time_step_seconds: NotRequired[Annotated[float, Range(1e-9, 1e3)]]
+    integration: NotRequired[Literal["euler", "exponential"]]
+    fires: NotRequired[Literal["above", "at"]]
+    """Of NIR; older files say neither and mean Euler and above."""
 
 
 Opened = tuple[TransferNetwork | ExportedNetwork, dict[str, Any]]
@@ -153,7 +156,8 @@ def _open_nir(path: Path, device: torch.device, trust: bool) -> Opened:
             require_digest(path, path.read_bytes(), digest)
         if "time_step_seconds" not in described:
             raise ExportError("the description inside names no time step; export the run again")
-        program = NIRProgram(graph, time_step=described["time_step_seconds"], device=device)
+        how = {name: described[name] for name in ("integration", "fires") if name in described}
+        program = NIRProgram(graph, time_step=described["time_step_seconds"], **how, device=device)
     except (ModelError, LookupError, ArithmeticError, TypeError, ValueError) as error:
         raise ExportError(f"{path}: {error}") from error
     return ExportedNetwork(program), described

@@ -21,16 +21,20 @@ RATE = 0.5
 """Mean of the Poisson counts of which frames are drawn."""
 
 
-def encode_vectors(graph: nir.NIRGraph, *, time_step: float, time_steps: int) -> bytes:
+def encode_vectors(graph: nir.NIRGraph, *, time_steps: int) -> bytes:
     """Return a file of NIR data (HDF5) for a graph: observable `input` of the input, `spikes` of neurons, `output`.
 
     Each is [n,T,N], N in C order of (P,H,W), (C,H,W) or (F,): counts and logits as float64, spikes as booleans. The
-    frames are the same for graphs of one shape, whatever their weights.
+    frames are the same for graphs of one shape, whatever their weights. The graph's metadata say how it is read.
     """
     (shape,) = (tuple(int(side) for side in graph.nodes[name].input_type["input"]) for name in graph.inputs)
     rates = torch.full((time_steps, SAMPLES, *shape), RATE, dtype=torch.float64)
     frames = torch.poisson(rates, generator=torch.Generator().manual_seed(0))  # [T,B,P,H,W]
-    values = NIRProgram(graph, time_step=time_step, dtype=torch.float64).run(frames)
+    read = graph.metadata
+    program = NIRProgram(
+        graph, time_step=read["dt"], integration=read["integration"], fires=read["fires"], dtype=torch.float64
+    )
+    values = program.run(frames)
     ends = {**dict.fromkeys(graph.inputs, "input"), **dict.fromkeys(graph.outputs, "output")}
     nodes = {}
     for name, node in graph.nodes.items():
@@ -38,7 +42,7 @@ def encode_vectors(graph: nir.NIRGraph, *, time_step: float, time_steps: int) ->
         if observable:
             data = values[name].transpose(0, 1).flatten(2).numpy()  # [n,T,N]
             data = data.astype(bool) if observable == "spikes" else data
-            gridded = nir.TimeGriddedData(np.ascontiguousarray(data), time_step)
+            gridded = nir.TimeGriddedData(np.ascontiguousarray(data), read["dt"])
             nodes[name] = nir.NIRNodeData({observable: gridded})
     file = io.BytesIO()
     nir.write_data(file, nir.NIRGraphData(nodes))

@@ -72,6 +72,8 @@ def export(
     weights: str = "best",
     licence: str = "other",
     overwrite: bool = False,
+    convention: str | None = None,
+    threshold_nudge: bool = False,
 ) -> Exported:
     """Write the network of a finished run, and a model card beside it: its name and `.md`, in a folder README.md.
 
@@ -84,10 +86,13 @@ def export(
         weights: `best`, which the figures in the file belong to, or `last`.
         licence: identifier for the card, as hubs list them.
         overwrite: replace a file that is there.
+        convention: of NIR, how neurons and pools are written: a key of `CONVENTIONS` in `models.nir_conventions`;
+            None: its default.
+        threshold_nudge: of NIR, thresholds are the next float32 above, for readers that fire AT the threshold.
 
     Raises:
-        ExportError: the file exists, an unknown format, a package is missing, or the format cannot say what the network
-            computes; names what.
+        ExportError: the file exists, an unknown format, a package is missing, an option of another format, or the
+            format or convention cannot say what the network computes; names what.
         RunError: no finished run, or the file cannot be written.
     """
     as_folder = str(out).endswith("/") or Path(out).is_dir()
@@ -96,6 +101,8 @@ def export(
         raise ExportError(f"format {format!r} is not known; expected {', '.join(WRITERS)}")
     if weights not in ("best", "last"):
         raise ExportError(f"weights {weights!r}: expected best or last")
+    if format != "nir" and (convention is not None or threshold_nudge):
+        raise ExportError(f"convention and threshold nudge are of NIR; leave them out of {format}, or export nir")
     out = out / f"model.{ENDINGS[format]}" if as_folder else out
     card = out.with_name("README.md" if as_folder else f"{out.name}.md")
     vectors = out.with_name(f"{out.stem}.vectors.nir") if format == "nir" else None
@@ -105,8 +112,9 @@ def export(
         raise ExportError(f"{out}: torch opens programs in files named .pt2 alone; choose {out.with_suffix('.pt2')}")
     network, _ = load_network(run.best if weights == "best" else run.last, device=torch.device("cpu"))
     described = describe(network, result, weights=weights)
+    spelling = {"convention": convention, "nudge": threshold_nudge} if format == "nir" else {}
     try:
-        content, notes, beside = WRITERS[format](network, described)
+        content, notes, beside = WRITERS[format](network, described, **spelling)
     except ModelError as error:
         raise ExportError(f"{run.path}: {error}") from error
     if vectors:
@@ -141,21 +149,26 @@ Written = tuple[bytes, tuple[str, ...], bytes]
 """Content of the file, notes, and what stands beside it."""
 
 
-def _nir(network: TransferNetwork, described: dict[str, Any]) -> Written:
+def _nir(network: TransferNetwork, described: dict[str, Any], *, convention: str | None, nudge: bool) -> Written:
     try:
-        from spikebridge.models.to_nir import TIME_STEP, nir_file, to_nir
+        from spikebridge.models.nir_conventions import CONVENTIONS, DEFAULT
+        from spikebridge.models.to_nir import nir_file, to_nir
         from spikebridge.train.export.vectors import encode_vectors
     except ImportError as error:
         raise ExportError(
             f"NIR needs the package nir, which is not installed ({error}); {install_command('export')}"
         ) from error
-    graph, notes = to_nir(network)
-    described |= {"time_step_seconds": TIME_STEP, "notes": notes}
-    # Beside the description, what a reader without JSON wants first.
-    plain = {"dt": TIME_STEP, "time_steps": network.settings.time_steps}
+    convention = convention or DEFAULT
+    if convention not in CONVENTIONS:
+        raise ExportError(f"convention {convention!r} is not known; expected {', '.join(CONVENTIONS)}")
+    graph, notes = to_nir(network, convention=convention, nudge=nudge)
+    # The graph's own metadata say it, too, for a reader without JSON.
+    said = {name: graph.metadata[name] for name in ("convention", "integration", "fires")}
+    described |= {"time_step_seconds": graph.metadata["dt"], **said, "notes": notes}
     text = json.dumps({**described, SEAL: BLANK})
-    vectors = encode_vectors(graph, time_step=TIME_STEP, time_steps=network.settings.time_steps)
-    return seal_file(nir_file(graph, {DESCRIPTION: text, **plain})), notes, vectors
+    time_steps = network.settings.time_steps
+    vectors = encode_vectors(graph, time_steps=time_steps)
+    return seal_file(nir_file(graph, {DESCRIPTION: text, "time_steps": time_steps})), notes, vectors
 
 
 class EventPath(nn.Module):
@@ -216,7 +229,7 @@ def _safetensors(network: TransferNetwork, described: dict[str, Any]) -> Written
     return seal_file(content), notes, b""
 
 
-WRITERS: dict[str, Callable[[TransferNetwork, dict[str, Any]], Written]] = {
+WRITERS: dict[str, Callable[..., Written]] = {
     "nir": _nir,
     "torch": _program,
     "safetensors": _safetensors,

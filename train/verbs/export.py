@@ -14,10 +14,26 @@ from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path
 @click.option("--format", "form", type=click.Choice(["nir", "torch", "safetensors"]), required=True)
 @click.option("--out", required=True, help="File to write; its model card is FILE.md. Or a folder, see below.")
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@click.option(
+    "--convention",
+    type=click.Choice(["whole-input", "r-one", "sum-pools", "exponential"]),
+    help="How NIR says a neuron's step, see below.  [default: whole-input]",
+)
+@click.option("--threshold-nudge", is_flag=True, help="NIR for libraries that fire AT the threshold (SpikingJelly).")
 @click.option("--license", "licence", default="other", show_default=True, help="Identifier for the model card.")
 @overwrite_option
 @json_option
-def export(run_path: Path, form: str, out: str, weights: str, licence: str, overwrite: bool, as_json: bool) -> None:
+def export(
+    run_path: Path,
+    form: str,
+    out: str,
+    weights: str,
+    convention: str | None,
+    threshold_nudge: bool,
+    licence: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Write a trained network for other tools.
 
     Writes its event path in evaluation mode. nir: the interchange format of the spiking field (snnTorch, SpikingJelly
@@ -29,15 +45,30 @@ def export(run_path: Path, form: str, out: str, weights: str, licence: str, over
     With a folder as --out (one that exists, or a name ending in /) it gets the file and README.md, the card: what a hub
     repository takes as it is.
 
+    Importers of NIR differ in the equations that they read rightly. --convention whole-input: LIF with r = tau / dt, IF
+    as a LIF without leak (snnTorch, SpikingJelly, snn-mlir). r-one: LIF and IF with r = 1. sum-pools: r-one with pools
+    that sum (Norse). exponential: LIF for exact integration (jaxpike). --threshold-nudge: thresholds are the next
+    float32 above, for a library that fires AT the threshold. `evaluate` scores each alike.
+
     \b
     Examples:
       spikebridge export data/runs/digits --format nir --out digits.nir
+      spikebridge export data/runs/digits --format nir --out norse.nir --convention sum-pools
       spikebridge export data/runs/digits --format safetensors --out clone-of-a-hub-repository/
       spikebridge evaluate digits.nir --shards data/shards/digits
     """
     from spikebridge.train.export.write import export as write
 
-    exported = write(run_path, out, format=form, weights=weights, licence=licence, overwrite=overwrite)
+    exported = write(
+        run_path,
+        out,
+        format=form,
+        weights=weights,
+        licence=licence,
+        overwrite=overwrite,
+        convention=convention,
+        threshold_nudge=threshold_nudge,
+    )
     lines = [
         f"{exported.file}: {form}, {exported.file.stat().st_size / 1e6:,.1f} MB",
         *(f"  {note}" for note in exported.notes),

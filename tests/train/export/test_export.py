@@ -89,7 +89,9 @@ def test_it_says_what_it_is(run, exports, shards, format):
     assert described["preprocessing"]["time_bins"] == described["network"]["time_steps"] == 4
     assert described["test_accuracy"] == json.loads((run / "result.json").read_text())["test_accuracy"]
     assert described["simulated"] is True
-    assert ("time_step_seconds" in described) == (format == "nir")
+    assert {name for name in ("time_step_seconds", "convention", "integration", "fires") if name in described} == (
+        {"time_step_seconds", "convention", "integration", "fires"} if format == "nir" else set()
+    )
 
 
 def test_no_file_names_a_path_of_this_machine(exports):
@@ -221,6 +223,39 @@ def test_the_last_weights_have_their_own_figures(run, tmp_path):
     assert 'license: "cc-by-4.0"' in made.card.read_text()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"convention": "sum-pools"}, "Explicit Euler with a time step of 0.0001 s"),
+        ({"convention": "exponential", "threshold_nudge": True}, "AT its threshold, which is the next float32 above"),
+    ],
+)
+def test_a_convention_is_in_file_card_and_vectors_and_scores_alike(run, shards, tmp_path, options, words):
+    nir = pytest.importorskip("nir")
+    made = export(run, tmp_path / "net.nir", format="nir", **options)
+    scores_as(run, made.file, shards, "nir")
+    metadata = nir.read(made.file).metadata
+    for name in ("convention", "integration", "fires"):
+        assert metadata[name] == made.description[name]
+    text = " ".join(made.card.read_text().split())
+    assert words in text
+    assert f"by the convention `{options['convention']}`" in text
+    answers = {name: node.observables for name, node in nir.read_data(made.vectors).nodes.items()}
+    others = nir.read_data(export(run, tmp_path / "default.nir", format="nir").vectors).nodes
+    for name, values in answers.items():
+        for found, expected in zip(values.values(), others[name].observables.values(), strict=True):
+            assert found.data == pytest.approx(expected.data, abs=1e-9), name
+
+
+def test_the_verb_offers_every_convention_the_default_first():
+    from spikebridge.models.nir_conventions import CONVENTIONS, DEFAULT
+    from spikebridge.train.verbs.export import export as verb
+
+    option = next(option for option in verb.params if option.name == "convention")
+    assert list(option.type.choices) == list(CONVENTIONS)
+    assert f"default: {DEFAULT}" in option.help
+
+
 def test_export_refuses(run, exports, tmp_path):
     with pytest.raises(ExportError, match=r"net\.nir exists"):
         export(run, exports["nir"].file, format="nir")
@@ -233,6 +268,11 @@ def test_export_refuses(run, exports, tmp_path):
         export(tmp_path, tmp_path / "x", format="nir")
     with pytest.raises(ExportError, match="expected best or last"):
         export(run, tmp_path / "x", format="nir", weights="first")
+    with pytest.raises(ExportError, match="convention 'theirs' is not known; expected whole-input, r-one"):
+        export(run, tmp_path / "x", format="nir", convention="theirs")
+    for options in ({"convention": "r-one"}, {"threshold_nudge": True}):
+        with pytest.raises(ExportError, match="are of NIR; leave them out of safetensors"):
+            export(run, tmp_path / "x", format="safetensors", **options)
     assert not list(tmp_path.iterdir())
 
 

@@ -159,6 +159,8 @@ def test_a_file_of_nir_is_read_alone_and_bounded(exported, spoil):
         {"batch_size": 0},
         {"time_step_seconds": 0},
         {"time_step_seconds": None},
+        {"integration": "runge-kutta"},
+        {"fires": "sometimes"},
         {"shard_set": 3},
         {"test_accuracy": "high"},
         {"weights": "first"},
