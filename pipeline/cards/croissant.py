@@ -19,7 +19,7 @@ from spikebridge.pipeline.cards.card import PAIRING_TEXT, PROTOCOL_TEXT, split_b
 from spikebridge.pipeline.datasets.pairs import DatasetCard
 from spikebridge.pipeline.shards.codec import GZIP
 from spikebridge.pipeline.shards.manifest import SPLITS, Manifest
-from spikebridge.pipeline.shards.writer import ARRAYS, FRAMES, MEMBERS
+from spikebridge.pipeline.shards.writer import ARRAYS, FRAMES, MEMBERS, PREVIEW
 
 VERSION = "http://mlcommons.org/croissant/1.1"
 RAI_VERSION = "http://mlcommons.org/croissant/RAI/1.0"
@@ -154,6 +154,18 @@ def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
         }
         for name, member in _members(manifest).items()
     ]
+    if manifest["settings"].get("preview"):
+        sets.append(
+            {
+                "@type": "cr:FileSet",
+                "@id": "previews",
+                "name": "previews",
+                "description": "One picture a sample, for people: all its events in one frame",
+                "containedIn": tars,
+                "encodingFormat": "image/png",
+                "includes": f"*.{PREVIEW}",
+            }
+        )
     return [*files, *sets]
 
 

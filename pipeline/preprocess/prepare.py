@@ -140,7 +140,7 @@ class Conversion:
         settings = self.settings
         image_bytes = ENCODING_CHANNELS[settings.encoding] * math.prod(settings.frame)
         splits, trial = count_splits(self.split), self.try_some()
-        sample_bytes = trial.event_bytes if settings.store else 0.0
+        sample_bytes = trial.beside_frames
         if settings.store != EVENTS:
             sample_bytes += settings.time_bins * 2 * math.prod(settings.frame) * np.dtype(settings.dtype).itemsize
         return {
@@ -184,8 +184,8 @@ class Conversion:
                 started = time.perf_counter()
                 if times and started - began > LONGEST_TRIAL_S:
                     break
-                done, error, event_bytes = attempt()
-                sizes += event_bytes
+                done, error, beside_frames = attempt()
+                sizes += beside_frames
                 times.append((time.perf_counter() - started) / max(done, together))
                 unusable += [name_first(name, str(error))] if error else []
             counts[what] = len(times)
@@ -207,8 +207,8 @@ class Trial:
     """What is wrong with those that cannot be used, one message each."""
     seconds: float
     """Estimate of the work of one process for the whole set."""
-    event_bytes: float
-    """Mean bytes of a recording's compact events; 0 where none are stored."""
+    beside_frames: float
+    """Mean bytes of a recording's compact events and picture; 0 where neither is stored."""
 
 
 def _some_of_each_class(items: Sequence[Item]) -> list[Item]:

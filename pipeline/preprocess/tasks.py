@@ -518,16 +518,18 @@ class Attempt(NamedTuple):
     """How many recordings were converted, bad ones counted: all of a file; 1 for an image."""
     error: RecordingError | None
     """What is wrong with it."""
-    event_bytes: list[int]
-    """Bytes of the compact events of each good recording, where a set would store them."""
+    beside_frames: list[int]
+    """Bytes of the compact events and the picture of each good recording, as far as a set would store them."""
 
 
 def try_recording(job: Job, recording: Recording) -> Attempt:
     """Convert a recording, or all of its file, and store nothing."""
     contents = dict(convert_alone(job, recording))
     content = contents.get(recording.name)
-    events = [one.events for one in contents.values() if isinstance(one, ConvertedRecording)]
-    sizes = [one.size for one in events if one is not None]
+    good = [one for one in contents.values() if isinstance(one, ConvertedRecording)]
+    sizes = [0 if one.events is None else one.events.size for one in good]
+    if job.settings.preview:
+        sizes = [size + len(preview_png(one.frames)) for size, one in zip(sizes, good, strict=True)]
     return Attempt(max(1, len(contents)), content if isinstance(content, RecordingError) else None, sizes)
 
 

@@ -59,6 +59,12 @@ def test_frames_and_events_are_files_and_fields_of_their_own(shard_set):
     assert set(sources.values()) == set(sets)
 
 
+def test_previews_are_files_of_their_own(shard_set):
+    found = json.loads((shard_set(preview=True) / "croissant.json").read_text())
+    sets = {one["@id"]: one["includes"] for one in found["distribution"] if one["@type"] == "cr:FileSet"}
+    assert sets == {"frames": "*.frames.npy", "previews": "*.preview.png"}
+
+
 def test_limits_are_said(shard_set):
     leaky = json.loads((shard_set(protocol="leaky") / "croissant.json").read_text())
     assert any("LEAKY" in line for line in leaky["rai:dataLimitations"])

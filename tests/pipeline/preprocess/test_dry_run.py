@@ -47,14 +47,17 @@ def test_what_cannot_be_read_is_said_before_and_the_next_line_repeats_the_option
 def test_the_size_is_that_of_what_will_be_stored(tmp_path):
     raw = write_own(tmp_path / "raw")
     sizes = {}
-    for store in ("", "events", "both"):
-        settings = ConversionSettings(dataset="folders", time_bins=3, size=10, dtype="uint8", store=store)
+    for store, preview in (("", False), ("events", False), ("both", False), ("both", True)):
+        settings = ConversionSettings(
+            dataset="folders", time_bins=3, size=10, dtype="uint8", store=store, preview=preview
+        )
         conversion = prepare(settings, events_root=raw, static_root=raw)
-        sizes[store] = conversion.summary(workers=1)["output_bytes"]
+        sizes[store + "preview" * preview] = conversion.summary(workers=1)["output_bytes"]
     found = converted(raw, tmp_path / "set", time_bins=3, size=10, store="events")
     shards = [entry for entry in found["files"] if entry["name"].endswith(".tar")]
     static = sizes[""] - 10 * 3 * 2 * 100
     assert sizes["both"] == sizes[""] + sizes["events"] - static
+    assert sizes["bothpreview"] > sizes["both"] + 10 * 67  # no PNG is smaller
     assert 0 < sizes["events"] - static < sum(entry["bytes"] for entry in shards)
 
 
