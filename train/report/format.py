@@ -32,34 +32,6 @@ def markdown(rows: Rows) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body))
 
 
-LATEX = str.maketrans(
-    {
-        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-        **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-        **{"±": r"$\pm$", "−": "$-$", "–": "--", "µ": r"$\mu$", "√": r"$\surd$", "·": r"$\cdot$", "×": r"$\times$"},
-    }
-)
-"""What LaTeX reads otherwise, and signs that need mathematics."""
-
-
-def latex(text: str) -> str:
-    """Return a text as LaTeX shows it; a bracket at its beginning is no argument of the line before."""
-    shown = show(text, most=MOST_SHOWN).translate(LATEX)
-    return f"{{[}}{shown[1:]}" if shown.startswith("[") else shown
-
-
-def booktabs(rows: Rows) -> str:
-    """Format a LaTeX table with the rules of the package booktabs, the first column left, the others right."""
-    head, *body = [" & ".join(map(latex, row)) + r" \\" for row in rows]
-    return "\n".join(
-        [
-            rf"\begin{{tabular}}{{l{'r' * (len(rows[0]) - 1)}}}",
-            *(r"\toprule", head, r"\midrule", *body, r"\bottomrule"),
-            r"\end{tabular}",
-        ]
-    )
-
-
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     """Format CSV with a head, numbers in full, None empty; columns in the order in which keys first appear."""
     text = io.StringIO()

@@ -39,15 +39,15 @@ class _List(TypedDict):
 
 
 def read_list(data: bytes | str, source: str) -> tuple[list[Path], list[str]]:
-    """Return the finished runs of a list that `runs --json` printed, and sentences about those that are not.
+    """Return the runs of a list that `runs --json` printed, and sentences about those that are damaged.
 
     Raises:
         RunError: another file.
     """
     remedy = "Expected a run folder, or what `spikebridge runs --json` prints."
     listed = foreign_json.parse_json(data, _List, source=source, error=RunError, remedy=remedy)["runs"]
-    left_out = [f"left out: {row['run']}, {row['state']}" for row in listed if row["state"] != "finished"]
-    return [Path(row["run"]) for row in listed if row["state"] == "finished"], left_out
+    left_out = [f"left out: {row['run']}, {row['state']}" for row in listed if row["state"] == "damaged"]
+    return [Path(row["run"]) for row in listed if row["state"] != "damaged"], left_out
 
 
 def list_text(runs: Sequence[ListedRun], now: datetime.datetime) -> str:

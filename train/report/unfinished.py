@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spikebridge.pipeline.ui.html import facts, paragraph, preformatted, section, tags
+from spikebridge.pipeline.base.files import real_path
+from spikebridge.pipeline.ui.html import facts, paragraph, preformatted, section, table, tags
 from spikebridge.train.report.format import percent
 from spikebridge.train.report.records import RunRecord
 from spikebridge.train.report.run import changed, labels
@@ -52,6 +54,33 @@ def unfinished_page_body(run: ListedRun, record: RunRecord, shards: ShardSet | N
             section("Settings", changed(record) + preformatted(record.config), name="settings"),
         )
     )
+
+
+def begun_mark(runs: Sequence[ListedRun], count: int) -> str:
+    """Return the mark at the top of a page of `count` runs, of which `runs` have no result; empty if all have one."""
+    return tags([(f"{len(runs)} of {count} runs without a result, in no mean", True)]) if runs else ""
+
+
+def begun_section(runs: Sequence[ListedRun]) -> str:
+    """Return a table of runs without a result: how each stands and what it reached; empty where there are none."""
+    if not runs:
+        return ""
+    rows = [
+        (
+            real_path(run.path).name,
+            run.method or "–",
+            str(run.recipe.train.seed) if run.recipe else "–",
+            WARNINGS[run.state],
+            f"{run.epoch} of {run.recipe.train.epochs}" if run.recipe else str(run.epoch),
+            percent(run.validation_accuracy),
+        )
+        for run in runs
+    ]
+    head = ("run", "method", "seed", "state", "epochs finished", "highest validation so far")
+    note = (
+        "They are in no mean, difference or curve below: their last epochs are missing. `report RUN` shows one alone."
+    )
+    return section("Runs without a result", table(head, rows) + paragraph(note, note=True), name="begun")
 
 
 def _state(run: ListedRun, record: RunRecord) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from spikebridge.pipeline.shards.reader import ShardSet
     from spikebridge.train.report.plots.drawing import Drawing
     from spikebridge.train.report.run import ReportedRun
+    from spikebridge.train.runs.listing import ListedRun
 
 
 FIGURE_KINDS = ("pdf", "svg")
@@ -39,8 +40,8 @@ def write_report(
     """Write the report of runs; equal runs and shard set give equal bytes.
 
     Args:
-        run_dirs: run folders, at least one; several are compared, grouped by what differs besides the seed. One alone
-            may be unfinished, running or diverged: the page says so, and shows what there is.
+        run_dirs: run folders, at least one; several are compared, grouped by what differs besides the seed. Any
+            may be unfinished, running or diverged: the page says so, shows what there is, and has them in no mean.
         out: the HTML file; replaced where it exists.
         shards: the shard set of the runs, for all that needs recordings; without it, or with another, the report says
             what is missing.
@@ -51,16 +52,18 @@ def write_report(
 
     Raises:
         ReportError: matplotlib is not installed.
-        RunError: no run given, a damaged one, an unfinished one among several, or `out` cannot be written.
+        RunError: no run given, a damaged one, or `out` cannot be written.
         ShardSetError: a shard is damaged.
     """
     require_matplotlib("a report needs")
     with _collecting(figures) as drawings:
-        if len(run_dirs) == 1 and is_begun(run_dirs[0]):
-            html = _unfinished(run_dirs[0], shards)
+        begun = [read_run(Path(path)) for path in run_dirs if is_begun(path)]
+        if begun and len(run_dirs) == 1:
+            html = _unfinished(begun[0], shards)
         else:
-            records = load_runs(run_dirs)
-            html = _one(records[0], shards) if len(records) == 1 else _several(records, shards)
+            finished = [path for path in run_dirs if not is_begun(path)]
+            records = load_runs(finished) if finished or not begun else []
+            html = _several(records, begun, shards) if len(run_dirs) > 1 else _one(records[0], shards)
     write_atomic(Path(out), html.encode())
     for drawing in drawings if figures else ():
         drawing.fit_column()
@@ -116,23 +119,27 @@ def _one(record: RunRecord, shards: ShardSet | None) -> str:
     return page(title, _heading(title, labels(record.result)) + one_run(record) + run_sections(run))
 
 
-def _unfinished(run_dir: Path, shards: ShardSet | None) -> str:
+def _unfinished(run: ListedRun, shards: ShardSet | None) -> str:
     from spikebridge.train.report.unfinished import unfinished_page_body
 
-    run = read_run(Path(run_dir))
     record = unfinished_record(run)
     title = f"{record.method} on {record.result['dataset']}, seed {record.seed}"
     return page(f"{title}, {run.state}", _heading(title, "") + unfinished_page_body(run, record, shards))
 
 
-def _several(records: Sequence[RunRecord], shards: ShardSet | None) -> str:
+def _several(records: Sequence[RunRecord], begun: Sequence[ListedRun], shards: ShardSet | None) -> str:
     from spikebridge.train.report.run import labels, run_sections
     from spikebridge.train.report.several import comparison_sections
+    from spikebridge.train.report.unfinished import begun_mark, begun_section
 
-    methods = list(dict.fromkeys(record.method for record in records))
-    datasets = list(dict.fromkeys(str(record.result.get("dataset", "unknown")) for record in records))
-    title = f"{', '.join(methods)} on {', '.join(datasets)}: {len(records)} runs"
+    every = [*records, *map(unfinished_record, begun)]
+    methods = list(dict.fromkeys(record.method for record in every))
+    datasets = list(dict.fromkeys(str(record.result.get("dataset", "unknown")) for record in every))
+    title = f"{', '.join(methods)} on {', '.join(datasets)}: {len(every)} runs"
     marks = "".join(dict.fromkeys(labels(record.result) for record in records))
+    head = _heading(title, marks + begun_mark(begun, len(every))) + begun_section(begun)
+    if not records:
+        return page(title, head)
     firsts = {id(group[0]) for group in group_runs(records).values()}
     runs = [
         _reported(record, shards, prefix=f"run{index}", in_depth=id(record) in firsts)
@@ -140,7 +147,7 @@ def _several(records: Sequence[RunRecord], shards: ShardSet | None) -> str:
     ]
     details = [folded(run.record.name, run_sections(run)) for run in runs]
     single = section("Every run in full", "\n".join(details), name="details")
-    return page(title, _heading(title, marks) + comparison_sections(runs) + single)
+    return page(title, head + comparison_sections(runs) + single)
 
 
 def _heading(title: str, labels_html: str) -> str:

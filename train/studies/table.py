@@ -13,16 +13,14 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.report.format import (
-    LATEX,
     aligned,
-    booktabs,
     csv_text,
-    latex,
     markdown,
     points,
     protocol_words,
     spread,
 )
+from spikebridge.train.report.latex import booktabs, latex, spelled
 from spikebridge.train.runs.checkpoints import write_atomic, write_json
 from spikebridge.train.runs.folder import open_run, read_metrics
 from spikebridge.train.runs.result import NEUROBENCH, NeuroBench, RunResult, accuracy_of
@@ -490,7 +488,7 @@ def latex_text(table: AblationTable) -> str:
     for amount in amounts_of(table):
         title = amount_words(table["axis"], amount)
         parts += [f"% {latex(title)}", booktabs(cells(table, amount)), ""]
-    facts = "\n".join(fact.translate(LATEX) for fact in facts_of(table)[:2])
+    facts = "\n".join(spelled(fact) for fact in facts_of(table)[:2])
     return "\n".join([*parts, rf"\par\smallskip{{\footnotesize {facts}}}"]) + "\n"
 
 

@@ -27,7 +27,7 @@ def report(
 ) -> None:
     """Write one HTML file about a run, or about several.
 
-    One run alone may be unfinished or diverged; the page says so, and what to do.
+    A run may be unfinished or diverged; the page says so, and what to do. Among several it is in no mean.
     RUN may be a list that `runs --json` printed, or - for one that is piped in.
 
     \b
@@ -57,16 +57,16 @@ def report(
 
 
 def _runs_of(word: Path) -> list[Path]:
-    """Return a run folder as it is, and the finished runs of a list."""
+    """Return a run folder as it is, and the runs of a list but for damaged ones."""
     if word.is_dir() or (str(word) != "-" and not word.is_file()):
         return [word]
     from spikebridge.train.report.listing import read_list
 
     data = sys.stdin.read() if str(word) == "-" else word.read_bytes()
-    finished, left_out = read_list(data, str(word))
+    listed, left_out = read_list(data, str(word))
     for sentence in left_out:
         note(sentence)
-    return finished
+    return listed
 
 
 def write_run_report(runs: list[Path], out: Path, shards: ShardSet | None) -> None:

@@ -299,8 +299,15 @@ def test_a_run_without_a_result_says_at_the_top_how_it_stands(shards, runs, old,
     assert "holds no epochs" in page.words
     with RunFolder(old).lock():
         assert "still running" in opened(old, out=tmp_path).words
-    with pytest.raises(RunError, match="diverged and has no result"):
-        report.write_report([runs["kt", 0], old], tmp_path / "none.html")
+    page = opened(runs["kt", 0], old, out=tmp_path)
+    assert page.sections[:4] == ["begun", "comparison", "overlay", "runs"]
+    assert "1 of 2 runs without a result, in no mean" in page.words
+    row = page.words.partition("highest validation so far")[2].partition("They are in no mean")[0]
+    assert "DIVERGED" in row
+    assert "0 of 2" in row
+    again = opened(old, old, out=tmp_path)
+    assert again.sections == ["begun"]
+    assert "2 of 2 runs without a result" in again.words
     (old / "config.toml").write_text("epochs = ")
     with pytest.raises(RunError, match="unfinished, and damaged"):
         report.write_report([old], tmp_path / "none.html")
