@@ -95,6 +95,12 @@ def nmnist_raw(tmp_path: Path) -> Path:
     return write_nmnist_raw(tmp_path / "nmnist")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what the program keeps away from the user's cache folder."""
+    os.environ["SPIKEBRIDGE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
     """A factory of folders that all processes of the run share: the first that needs one makes it; read only."""

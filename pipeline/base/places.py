@@ -9,6 +9,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+FOLDER = "SPIKEBRIDGE_CACHE"
+"""Variable that names the folder of what this program keeps."""
 NUMBA_FOLDER = "NUMBA_CACHE_DIR"
 """Variable that tells numba where it keeps compiled loops; processes inherit it."""
 
@@ -18,6 +20,12 @@ log = logging.getLogger(__name__)
 def cache_base() -> Path:
     """Return the user's cache folder; where it cannot be written, a folder for temporary files, said once."""
     return user_cache() or _fall_back()
+
+
+def cache_folder() -> Path:
+    """Return the folder of what this program keeps: `$SPIKEBRIDGE_CACHE`, else `spikebridge` in `cache_base`."""
+    configured = os.environ.get(FOLDER)
+    return Path(configured).expanduser() if configured else cache_base() / "spikebridge"
 
 
 def user_cache() -> Path | None:

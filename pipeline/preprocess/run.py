@@ -67,11 +67,11 @@ def convert(
             without end.
     """
     if done := find_existing(conversion, out, overwrite=overwrite):
-        return _check_dropped(done, max_bad, out, strict=strict)
+        return check_dropped(done, max_bad, out, strict=strict)
     job = make_job(conversion, out)
     with lock(job.work), open_workers(processes=workers, scheduler=scheduler) as pool:
         if done := find_existing(conversion, out, overwrite=False):  # another process was faster
-            return _check_dropped(done, max_bad, out, strict=strict)
+            return check_dropped(done, max_bad, out, strict=strict)
         conversion = conversion.settled(claim(conversion, out)["settings"])
         look = lambda job, tasks: run_tasks(pool, job, tasks, progress, SURVEY)  # noqa: E731
         chunks = plan_static(conversion.listing)
@@ -96,7 +96,7 @@ def convert(
     return ConversionResult(manifest, tuple(rejects), lines=remarks.lines())
 
 
-def _check_dropped(done: ConversionResult, max_bad: int, out: Path, *, strict: bool) -> ConversionResult:
+def check_dropped(done: ConversionResult, max_bad: int, out: Path, *, strict: bool) -> ConversionResult:
     """Return a finished conversion if it dropped no more than it may, and with `strict` has no warnings."""
     if strict:
         refuse_warnings(done.manifest)

@@ -26,7 +26,7 @@ from threading import Event
 from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, FileLock, sha256_once, write_bytes
 from spikebridge.pipeline.base.installation import command
-from spikebridge.pipeline.base.places import cache_base
+from spikebridge.pipeline.base.places import cache_folder
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import SHA256, SPLITS, checksums
 from spikebridge.pipeline.shards.reader import ShardSet
@@ -35,17 +35,10 @@ from spikebridge.pipeline.sharing.locations import RemoteFolder, masked, open_fo
 from spikebridge.pipeline.sharing.publish import MAX_TRANSFERS, PublishedSet, find_set
 from spikebridge.pipeline.sharing.transfer import fetch, remove_abandoned
 
-FOLDER, LIMIT = "SPIKEBRIDGE_CACHE", "SPIKEBRIDGE_CACHE_GB"
+LIMIT = "SPIKEBRIDGE_CACHE_GB"
 DEFAULT_GB = 50.0
 
 log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Return the folder of all cached sets."""
-    if configured := os.environ.get(FOLDER):
-        return Path(configured).expanduser()
-    return cache_base() / "spikebridge"
 
 
 def cache_bytes() -> int:

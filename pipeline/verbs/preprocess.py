@@ -170,24 +170,26 @@ def preprocess(
 
     from spikebridge.pipeline.base.processors import usable_processors
     from spikebridge.pipeline.preprocess.array_jobs import Sources, convert_share
-    from spikebridge.pipeline.preprocess.run import convert
+    from spikebridge.pipeline.preprocess.repeat import convert_sources
 
     assert events is not None
     assert static is not None
     sources = Sources(events, static, splits_file, labels, class_map)
-    conversion = sources.prepare(settings)
-    for line in conversion.report():
-        note(line)
     workers = workers or usable_processors()
-    if dry_run or out is None:
-        return show_plan(conversion.summary(workers=workers), out, strict=strict, as_json=as_json)
-    if task:
-        share = parse_share(task)
+    if dry_run or out is None or task:
+        conversion = sources.prepare(settings)
+        for line in conversion.report():
+            note(line)
+        if dry_run or out is None:
+            return show_plan(conversion.summary(workers=workers), out, strict=strict, as_json=as_json)
+        share = parse_share(task or "")
         status = convert_share(conversion, out, sources, share=share, workers=workers, progress=progress_bar)
         return print_result(status.values(share), status.text(share, out), as_json=as_json)
-    outcome = convert(
-        conversion,
+    outcome = convert_sources(
+        sources,
+        settings,
         out,
+        say=note,
         workers=workers,
         scheduler=scheduler,
         max_bad=max_bad,

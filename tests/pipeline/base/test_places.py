@@ -9,7 +9,6 @@ import pytest
 from conftest import ROOT
 
 from spikebridge.pipeline.base import places
-from spikebridge.pipeline.sharing.cache import cache_folder
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def test_with_a_home_nothing_changes(tmp_path, monkeypatch):
     monkeypatch.delenv("SPIKEBRIDGE_CACHE", raising=False)
     monkeypatch.delenv(places.NUMBA_FOLDER, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "spikebridge"
+    assert places.cache_folder() == tmp_path / ".cache" / "spikebridge"
     places.place_compiled_code(tmp_path)
     only_there(monkeypatch, tmp_path)
     places.place_compiled_code(ROOT)  # numba takes the user's cache folder by itself
@@ -43,7 +42,7 @@ def test_with_a_home_nothing_changes(tmp_path, monkeypatch):
 
 def test_an_unknown_user_without_home_gets_a_private_folder_and_is_told_once(homeless, caplog):
     with caplog.at_level(logging.WARNING):
-        folders = {cache_folder(), cache_folder()}
+        folders = {places.cache_folder(), places.cache_folder()}
     assert folders == {homeless / f"spikebridge-{os.getuid()}" / "spikebridge"}
     assert (homeless / f"spikebridge-{os.getuid()}").stat().st_mode & 0o777 == 0o700
     assert len(caplog.records) == 1
