@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,25 @@ def frame_events(
         tau_us=settings.tau_us,
         latest_events=settings.latest_events,
     )
+
+
+class Counting(NamedTuple):
+    """How the events of a recording are counted in bins."""
+
+    head: Head
+    """Of its stored bytes."""
+    start: int
+    """Where the first bin begins: microseconds from the first event, or number of an event."""
+    length: int
+    """Of a bin, likewise."""
+    of_time: bool
+    """Whether these are times."""
+    rest: bool
+    """Whether the last bin takes all that comes after it."""
+    limit: int
+    """Of a count."""
+    box: Box
+    """What is shown, before it is fitted to the frame."""
 
 
 @dataclass(frozen=True)
@@ -153,24 +172,32 @@ class Framing:
         return part
 
     @cached_property
-    def _counted(self) -> bool:
-        """Return whether frames are counts, which one pass over the stored bytes gives."""
+    def countable(self) -> bool:
+        """Return whether frames are counts of all that is stored, which one pass over the stored bytes gives."""
         counted = self.settings.reduction in ("sum", "event")
-        return counted and self.settings.time_window_us == self.stored.time_window_us and find_spec("numba") is not None
+        return counted and self.settings.time_window_us == self.stored.time_window_us
 
-    def count_into(self, out: NDArray[Any], data: NDArray[np.uint8]) -> bool:
-        """Make frames in one pass, see `frames_into`; False where that cannot be, or there is anything to object to.
+    @cached_property
+    def _counted(self) -> bool:
+        """Return whether this pass can be made here."""
+        return self.countable and find_spec("numba") is not None
+
+    @property
+    def may_show_none(self) -> bool:
+        """Return whether frames may show a part of the sensor without any event, which is refused."""
+        return self.crop is not None or self.settings.fit == "crop"
+
+    def counting(self, data: NDArray[np.uint8]) -> Counting | None:
+        """Return how the events of a recording are counted, if frames are `countable`; None where they cannot be.
 
         Raises:
             ValueError: these are not the bytes of a recording.
         """
-        if not self._counted:
-            return False
         settings, head = self.settings, Head.read(data)
         start = 0
         if self.span_us is not None:
             if head.start_us < 0 or head.start_us + head.duration_us >= self.span_us:
-                return False
+                return None
             start = -head.start_us
         if settings.binning == "count":
             start, length = 0, settings.events_per_bin or head.events // settings.time_bins
@@ -179,20 +206,37 @@ class Framing:
         else:
             length = (head.duration_us if self.span_us is None else self.span_us) // settings.time_bins
         if not length:
-            return False
+            return None
         once = settings.reduction == "event"
-        canvas = head.sensor_size if settings.extent == "canvas" else head.extent
+        return Counting(
+            head,
+            start,
+            length,
+            settings.binning != "count",
+            once and settings.binning == "bins",
+            1 if once else 256**self.dtype.itemsize - 1,
+            self.crop or (0, 0, *(head.sensor_size if settings.extent == "canvas" else head.extent)),
+        )
+
+    def count_into(self, out: NDArray[Any], data: NDArray[np.uint8]) -> bool:
+        """Make frames in one pass, see `frames_into`; False where that cannot be, or there is anything to object to.
+
+        Raises:
+            ValueError: these are not the bytes of a recording.
+        """
+        if not self._counted or (how := self.counting(data)) is None:
+            return False
         used = count_into(
             out,
             data,
-            head,
-            (start, length),
-            _tables(place_bits(head.extent), canvas, self.crop, settings.frame, settings.fit or FITS[0]),
-            of_time=settings.binning != "count",
-            rest=once and settings.binning == "bins",
-            limit=1 if once else 256**out.itemsize - 1,
+            how.head,
+            (how.start, how.length),
+            _tables(place_bits(how.head.extent), how.box, self.settings.frame, self.settings.fit or FITS[0]),
+            of_time=how.of_time,
+            rest=how.rest,
+            limit=how.limit,
         )
-        return used > 0 or (self.crop is None and settings.fit != "crop")
+        return used > 0 or not self.may_show_none
 
     def too_short(self, index: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which recordings of an index leave a time bin without length or events, [n]."""
@@ -208,9 +252,9 @@ class Framing:
 
 @lru_cache(maxsize=4096)
 def _tables(
-    bits: tuple[int, int], canvas: tuple[int, int], crop: Box | None, frame: tuple[int, int], fit: str
+    bits: tuple[int, int], box: Box, frame: tuple[int, int], fit: str
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Return the tables of `cell_tables` for all places of these bits; `frame` is (H, W)."""
     height, width = frame
-    box = fit_box(crop or (0, 0, *canvas), (width, height), fit)
-    return cell_tables((1 << bits[0], 1 << bits[1]), box, height, width)
+    shown = fit_box(box, (width, height), fit)
+    return cell_tables((1 << bits[0], 1 << bits[1]), shown, height, width)

@@ -107,7 +107,7 @@ class Split:
     ) -> None:
         self.shards = tuple(shards)
         self.shape, self.dtype = shape, dtype
-        self.framing, self._as_stored = framing, as_stored
+        self.framing, self.as_stored = framing, as_stored
         self.shard_of = shard_of
         self.labels: NDArray[np.int64] = index["label"].astype(np.int64)
         self._keys = index["key"]
@@ -163,7 +163,7 @@ class Split:
         """
         rows = np.asarray(positions, dtype=np.int64)
         out = np.empty((len(rows), *self.shape), self.dtype)
-        if changes or not self._as_stored:
+        if changes or not self.as_stored:
             for i, data in self._stored(rows):
                 self._frame_into(out[i], data, rows[i], changes[i] if changes else None)
             return out

@@ -89,7 +89,8 @@ def kernel_tests(given: argparse.Namespace) -> int:
         return skip(f"{' and '.join(absent)} not installed")
     environment = {**os.environ, "SPIKEBRIDGE_TEST_DEVICE": "cuda"}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not long"]
-    files = ["tests/models/test_triton.py", "tests/train/data/test_simulation_triton.py"]
+    files = ["tests/models/test_triton.py"]
+    files += [f"tests/train/data/test_{name}_triton.py" for name in ("simulation", "binning")]
     return subprocess.run([*command, *files], cwd=ROOT, env=environment, check=False).returncode
 
 

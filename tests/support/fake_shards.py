@@ -22,7 +22,7 @@ class FakeSplit:
         self.keys = tuple(f"{name}-{label}-{i:04d}" for i, label in enumerate(self.labels))
         self.frames = frames
         self.shard_of = np.arange(len(self.labels)) // 5
-        self.reads = 0
+        self.reads, self.as_stored = 0, True
 
     def __len__(self):
         return len(self.labels)

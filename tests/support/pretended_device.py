@@ -125,6 +125,7 @@ class PretendedShards:
             labels=labels,
             keys=tuple(map(str, range(samples))),
             shard_of=labels // 5,
+            as_stored=True,
             read=lambda rows: np.broadcast_to(frame, (len(rows), *frame.shape[1:])),
         )
         offsets = np.searchsorted(np.sort(np.arange(images) % K), np.arange(K + 1))

@@ -1,5 +1,7 @@
 """Event frames of a split, kept on the device, in memory, or on the disk.
 
+On CUDA, frames that are counts of stored events are made on the device, of the packed events; see `binning_triton`.
+
 Axes: n samples, T time, B batch, P polarity, H height, W width. Stored frames are [n,T,P,H,W].
 """
 
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikebridge.models import backends
 from spikebridge.pipeline.shards.framing import Change
 from spikebridge.pipeline.shards.reader import Split
 from spikebridge.train.data import order
@@ -78,20 +81,32 @@ class Frames:
         self._split = split
         self._positions = positions
         self._resident: StoredRows | None = None
-        device = device or torch.device("cpu")
+        device = self._device = device or torch.device("cpu")
         # Two bytes a cell is the widest stored type.
         stored_bytes = 2 * len(positions) * int(np.prod(sample_shape))
         self.residence = choose_residence(residence, stored_bytes, device, pool_bytes=pool_bytes)
         if len(positions) and self.residence == "device":
-            self._resident = StoredRows.read(split.read, positions, device)
+            self._resident = StoredRows.read(self._read, positions, device)
         elif len(positions) and self.residence == "host":
             self._resident = StoredRows(as_tensor(split.read(positions)))
 
     def __len__(self) -> int:
         return len(self._positions)
 
+    def _read(self, positions: order.Ints) -> np.ndarray | Tensor:
+        """Read frames [n,T,P,H,W] as stored; on the device where they are made there."""
+        if not self._split.as_stored and backends.computes_by_triton(self._device):
+            from spikebridge.train.data.binning_triton import bin_recordings, can_bin
+
+            assert self._split.framing is not None
+            if can_bin(self._split.framing):
+                frames = bin_recordings(self._split, positions, self._device)
+                if frames is not None:
+                    return frames
+        return self._split.read(positions)
+
     def take(self, indices: Tensor, changes: Sequence[Change] | None = None) -> Tensor:
-        """Return frames [B,T,P,H,W] as stored, where they are kept.
+        """Return frames [B,T,P,H,W] as stored, where they are kept or made.
 
         Args:
             indices: int64 [B], within the recordings of these frames; the host waits for them unless they lie where the
@@ -100,7 +115,8 @@ class Frames:
         """
         if self._resident is not None:
             return self._resident.take(indices.to(self._resident.device))
-        return as_tensor(self._split.read(self._positions[indices.cpu().numpy()], changes=changes))
+        positions = self._positions[indices.cpu().numpy()]
+        return as_tensor(self._read(positions) if changes is None else self._split.read(positions, changes=changes))
 
     def batches(self, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all recordings in order, unaugmented: events float32 [T,B,P,H,W] and labels int64 [B]."""
@@ -129,13 +145,18 @@ class StoredRows:
         self.device = rows.device
 
     @classmethod
-    def read(cls, read: Callable[[order.Ints], np.ndarray], positions: order.Ints, device: torch.device) -> StoredRows:
+    def read(
+        cls, read: Callable[[order.Ints], np.ndarray | Tensor], positions: order.Ints, device: torch.device
+    ) -> StoredRows:
         """Copy what `read` returns for positions to the device, as stored; `CHUNK` rows at a time."""
         rows: Tensor | None = None
         for start in range(0, len(positions), CHUNK):
             part = read(positions[start : start + CHUNK])
-            unsigned = part.dtype == np.uint16
-            content = torch.from_numpy(np.array(part.view(np.int16) if unsigned else part))
+            unsigned = part.dtype in (np.uint16, torch.uint16)
+            if isinstance(part, Tensor):
+                content = part.view(torch.int16) if unsigned else part
+            else:
+                content = torch.from_numpy(np.array(part.view(np.int16) if unsigned else part))
             if rows is None:
                 rows = torch.empty((len(positions), *content.shape[1:]), dtype=content.dtype, device=device)
             rows[start : start + len(content)] = content
@@ -145,11 +166,18 @@ class StoredRows:
     def take(self, indices: Tensor) -> Tensor:
         """Return rows by number; uint16 becomes float32 (exact)."""
         rows = self.rows[indices]
-        return (rows.int() & 0xFFFF).float() if self._unsigned else rows
+        return _widen(rows) if self._unsigned else rows
 
 
-def as_tensor(array: np.ndarray) -> Tensor:
+def _widen(rows: Tensor) -> Tensor:
+    """Return float32 numbers of int16 ones that stand for uint16."""
+    return (rows.int() & 0xFFFF).float()
+
+
+def as_tensor(array: np.ndarray | Tensor) -> Tensor:
     """Return a tensor over the array's memory; uint16, which torch barely computes with, becomes float32 (exact)."""
+    if isinstance(array, Tensor):
+        return _widen(array.view(torch.int16)) if array.dtype == torch.uint16 else array
     if array.dtype == np.uint16:
         array = array.astype(np.float32)
     return torch.from_numpy(array if array.flags.writeable else array.copy())

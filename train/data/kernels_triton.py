@@ -1,8 +1,10 @@
 """Triton kernels of the training simulator: camera and light of a sample, then the events of a tile of its pixels.
 
+And one that counts the stored events of recordings in the cells of frames, see `binning_triton`.
+
 Axes: N samples, L lanes (settings and numbers of the legs), S instants after the first, C channels, H, W of an image,
 h, w of the sensor grid, T time bins. Arithmetic is in float32, as that of `train.data.simulation`, which says what all
-of it means; random words are those of `train.data.draws`. Imported by `simulation_triton` alone.
+of it means; random words are those of `train.data.draws`. Imported by `simulation_triton` and `binning_triton` alone.
 """
 
 # Triton infers the types:
@@ -204,3 +206,51 @@ def events(
         to = counts + (t * N + n).to(tl.int64) * 2 * size + p
         tl.store(to, offs, mask=inside)
         tl.store(to + size, ons, mask=inside)
+
+
+@triton.jit
+def count_events(
+    bytes_, shorts, longs, about, counts, H, W,
+    T: tl.constexpr, ABOUT: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Counts [B,T,2,H,W], to which the stored events of one recording are added, block by block.
+
+    The three first are the same packed events, as uint8, int16 and int64; about [B,ABOUT] is what
+    `binning_triton.About` says of each recording.
+    """
+    n = tl.program_id(0)
+    own = about + n * ABOUT
+    events, long_steps, step_bytes = tl.load(own), tl.load(own + 1), tl.load(own + 2)
+    long_at, place_at, step_at = tl.load(own + 3), tl.load(own + 4), tl.load(own + 5)
+    high_at, polarity_at = tl.load(own + 6), tl.load(own + 7)
+    x_bits, y_bits = tl.load(own + 8), tl.load(own + 9)
+    first, length, of_time, rest = tl.load(own + 10), tl.load(own + 11), tl.load(own + 12), tl.load(own + 13)
+    left, top, right, bottom = tl.load(own + 14), tl.load(own + 15), tl.load(own + 16), tl.load(own + 17)
+    of_bytes = tl.where(step_bytes == 1, events, 0)  # how many steps are bytes, are shorts, and places have high bits
+    of_shorts, of_high = events - of_bytes, tl.where(high_at < polarity_at, events, 0)
+    mark = tl.where(step_bytes == 1, 255, 65535)
+    time, escaped = events * 0, events * 0  # of the last event before a block, and long steps before it
+    for start in range(0, events, BLOCK):
+        i = start + tl.arange(0, BLOCK).to(tl.int64)
+        inside = i < events
+        step = tl.load(bytes_ + step_at + i, mask=i < of_bytes, other=0).to(tl.int64)
+        step += tl.load(shorts + step_at // 2 + i, mask=i < of_shorts, other=0).to(tl.int64) & 0xFFFF
+        long = inside & (step == mark)
+        number = escaped + tl.cumsum(long.to(tl.int64), 0) - 1
+        step = tl.where(long, tl.load(longs + long_at // 8 + number, mask=long & (number < long_steps), other=0), step)
+        times = time + tl.cumsum(step, 0)
+        time += tl.sum(step, 0)
+        escaped += tl.sum(long.to(tl.int64), 0)
+
+        since = tl.where(of_time > 0, times, i) - first
+        bin_ = since // length
+        bin_ = tl.where((rest > 0) & (bin_ >= T), T - 1, bin_)
+        place = tl.load(shorts + place_at // 2 + i, mask=inside, other=0).to(tl.int64) & 0xFFFF
+        place += tl.load(bytes_ + high_at + i, mask=i < of_high, other=0).to(tl.int64) << 16
+        x, y = place & ((1 << x_bits) - 1), (place >> x_bits) & ((1 << y_bits) - 1)
+        p = (tl.load(bytes_ + polarity_at + i // 8, mask=inside, other=0).to(tl.int64) >> (i % 8)) & 1
+        shown = (x >= left) & (x < right) & (y >= top) & (y < bottom)
+        cell = (p * H + (y - top) * H // (bottom - top)) * W + (x - left) * W // (right - left)
+        used = inside & shown & (since >= 0) & (bin_ < T)
+        to = counts + (n.to(tl.int64) * T + bin_) * (2 * H * W) + cell
+        tl.atomic_add(to, 1, mask=used, sem="relaxed")
