@@ -6,10 +6,14 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from raw_sets import ncaltech101
 from safetensors.torch import load_file
 
 from spikebridge.pipeline.base.errors import ShardSetError
+from spikebridge.pipeline.preprocess.prepare import prepare
+from spikebridge.pipeline.preprocess.run import convert
 from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.train.config.recipes import dump_recipe, load_recipe, override, recipe_from
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.data.dataset import ShardDataset
@@ -155,3 +159,20 @@ def test_rows_of_an_ablation_that_differ_in_time_bins_share_a_set(events, frames
     assert ShardSets([frames]).fitting(recipe(), label="4")[1] == found[4][1]
     with pytest.raises(ShardMismatchError, match=r"row '6' has no shard set"):
         ShardSets([frames]).fitting(recipe(time_bins=6), label="6")
+
+
+def test_the_published_recipe_has_the_same_first_batch(tmp_path):
+    """N-Caltech101 in its true layout, bilinear frames over each recording's own extent, static images and crops."""
+    raw, batches = ncaltech101.write_raw(tmp_path / "raw"), []
+    published = load_recipe("ncaltech101-legacy")
+    for store in ("", "events", "both"):
+        made = ConversionSettings(**{**published.shards.given(), "store": store})
+        conversion = prepare(made, events_root=raw, static_root=raw)
+        convert(conversion, tmp_path / f"set-{store}")
+        shards = require_shards(ShardSet(tmp_path / f"set-{store}"), published.shards)
+        assert shards.as_stored == (store != "events")
+        batches.append(TrainingBatches(shards, published.train, device=CPU, needs_static=True).batch(0, 0).tensors())
+    assert batches[0][0].shape[2:] == (2, 48, 48)
+    assert batches[0][0].sum() > 1000
+    for others in batches[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(batches[0], others, strict=True))
