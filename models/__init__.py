@@ -3,7 +3,7 @@
 Numba and other compilers are imported when the first layer runs on them, not before.
 """
 
-from spikebridge.models import nmnist, resnet, scnn, vgg  # noqa: F401  (they register themselves)
+from spikebridge.models import nmnist, resnet, scnn, speck, vgg  # noqa: F401  (they register themselves)
 from spikebridge.models.build import NETWORKS, build_model
 from spikebridge.models.errors import ModelError
 from spikebridge.models.features import FEATURES

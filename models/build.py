@@ -33,7 +33,7 @@ def build_model(
     """Build a network with fresh weights.
 
     Args:
-        name: "vgg_snn", "resnet18_snn", "resnet34_snn", "scnn" or "nmnist_snn".
+        name: "vgg_snn", "resnet18_snn", "resnet34_snn", "scnn", "nmnist_snn" or "speck_snn".
         num_classes: K.
         time_steps: T.
         surrogate: one of `models.surrogates.SURROGATES`.

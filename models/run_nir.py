@@ -50,7 +50,8 @@ class NIRProgram:
         graph: of Input, Output, Conv2d, AvgPool2d, SumPool2d, Flatten, Linear, Affine, LIF and IF nodes.
         time_step: dt in the unit of the graph's time constants.
         integration: how a time step follows from the equation of a LIF.
-        fires: a neuron spikes `above` its threshold, which is NIR's definition, or `at` it, too.
+        fires: a neuron spikes `above` its threshold, which is NIR's definition, or `at` it, too; `counts`: IF neurons
+            are those of `models.to_speck`, which give several spikes in a step.
         dtype: in which everything is computed.
         device: where.
 
@@ -64,12 +65,13 @@ class NIRProgram:
         *,
         time_step: float,
         integration: Integration = "euler",
-        fires: Literal["above", "at"] = "above",
+        fires: Literal["above", "at", "counts"] = "above",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
         self._dtype, self._device, self._dt = dtype, torch.device(device), time_step
         self._exact = integration == "exponential"
+        self._counts = fires == "counts"
         self._spikes = torch.ge if fires == "at" else torch.gt
         ends = {"inputs": list(graph.inputs), "outputs": list(graph.outputs)}
         if any(len(names) != 1 for names in ends.values()):
@@ -162,7 +164,27 @@ class NIRProgram:
     def _if(self, node: nir.IF) -> Step:
         """Integrate dv/dt = r x."""
         r = self._tensor(node.r) * self._dt
+        if self._counts:
+            return self._count(r, self._tensor(node.v_threshold))
         return self._fire(lambda v, x: v + r * x, node)
+
+    @staticmethod
+    def _count(r: Tensor, threshold: Tensor) -> Step:
+        """Spike as often as the threshold fits in v, which loses it each time and never falls below minus that.
+
+        Source: sinabs 3.1.3, what `from_nir` makes of IF: IAF with MultiSpike, MembraneSubtract and min_v_mem.
+        """
+
+        def step(x: Tensor) -> Tensor:
+            v, spikes = torch.zeros_like(x[0]), []
+            for t in range(len(x)):
+                v = v + r * x[t]
+                fired = torch.div(v.clamp_min(0), threshold, rounding_mode="trunc")
+                v = torch.maximum(v - fired * threshold, -threshold)
+                spikes.append(fired)
+            return torch.stack(spikes)  # [T,B,...]
+
+        return step
 
     def _fire(self, charge: Callable[[Tensor, Tensor], Tensor], node: nir.LIF | nir.IF) -> Step:
         threshold, start, spikes_at = self._tensor(node.v_threshold), self._tensor(node.v_reset), self._spikes

@@ -27,6 +27,7 @@ from spikebridge.models.nmnist import NMNISTSNN, VOTERS
 from spikebridge.models.normalization import EVENT, StepNorm
 from spikebridge.models.resnet import Block, Shortcut, SpikingResNet
 from spikebridge.models.scnn import SCNN
+from spikebridge.models.speck import SPIKE, SpeckSNN
 from spikebridge.models.vgg import CONVOLUTIONS, POOLED, VGGSNN, SpikingConv
 
 
@@ -175,11 +176,16 @@ class GraphBuilder:
     def linear(self, name: str, x: Signal, layer: nn.Module, norm: StepNorm | None = None) -> Signal:
         """Add a linear layer, a BatchNorm in front of it folded in."""
         assert isinstance(layer, nn.Linear)
-        weight, bias = _array(layer.weight), _array(layer.bias)
+        weight = _array(layer.weight)
+        bias = np.zeros(len(weight)) if layer.bias is None else _array(layer.bias)
         if norm is not None:
             scale, shift = self._affine(norm)
             weight, bias = weight * scale, bias + weight @ shift
         return self.add(name, nir.Affine(weight * x.factor, bias), x, (len(weight),))
+
+    def counted(self, name: str, x: Signal, factor: float) -> Signal:
+        """Multiply what neurons of the classes give."""
+        return self.add(name, nir.Linear(np.eye(x.shape[0]) * factor), x, x.shape)  # importers know no Scale
 
     def finish(self, x: Signal) -> nir.NIRGraph:
         """Return the graph, with `x` as its output; its metadata say how to read the equations."""
@@ -256,7 +262,15 @@ def _nmnist(net: NMNISTSNN, graph: GraphBuilder) -> Signal:
     votes = np.kron(np.eye(K), np.ones(VOTERS))  # [K,10K]
     graph.note("votes: a Linear that counts the spikes of each class, and one that divides by ten")
     x = graph.add("votes", nir.Linear(votes), x, (K,))  # counts are exact, so equal votes stay equal
-    return graph.add("share", nir.Linear(np.eye(K) / VOTERS), x, (K,))  # importers know no Scale
+    return graph.counted("share", x, 1 / VOTERS)
+
+
+def _speck(net: SpeckSNN, graph: GraphBuilder) -> Signal:
+    x = graph.pool("pool1", graph.fire("node1", graph.conv("conv1", graph.events, net.conv1), net.node1))
+    x = graph.pool("pool2", graph.fire("node2", graph.conv("conv2", x, net.conv2), net.node2))
+    x = graph.fire("node3", graph.linear("fc", graph.flatten("flatten", x), net.fc), net.node3)
+    x = graph.fire("event_node", graph.linear("event_head", x, net.event_head), net.event_node)
+    return graph.counted("logits", x, SPIKE)
 
 
 EVENT_PATHS: dict[str, Callable[..., Signal]] = {
@@ -265,6 +279,7 @@ EVENT_PATHS: dict[str, Callable[..., Signal]] = {
     "resnet34_snn": _resnet,
     "scnn": _scnn,
     "nmnist_snn": _nmnist,
+    "speck_snn": _speck,
 }
 """What draws each network's event path, by the network's registry name."""
 
@@ -294,6 +309,15 @@ def to_nir(
     Raises:
         ExportError: the format cannot say what the network computes; names what, and what to do.
     """
+    graph = GraphBuilder(network, convention, nudge=nudge)
+    graph.note(f"convention {convention}: {graph.convention.says}")
+    if nudge:
+        graph.note("thresholds: the next float32 above, for a reader that fires AT the threshold")
+    return draw(network, graph)
+
+
+def draw(network: TransferNetwork, graph: GraphBuilder) -> tuple[nir.NIRGraph, tuple[str, ...]]:
+    """Draw the event path of a network with `graph`: see `to_nir`."""
     name = network.settings.name
     if name not in EVENT_PATHS:
         raise ExportError(
@@ -305,10 +329,6 @@ def to_nir(
             raise ExportError(
                 f"{name}: {field.name} is {value!r}, and no translation to NIR knows it. Use --format torch."
             )
-    graph = GraphBuilder(network, convention, nudge=nudge)
-    graph.note(f"convention {convention}: {graph.convention.says}")
-    if nudge:
-        graph.note("thresholds: the next float32 above, for a reader that fires AT the threshold")
     output = EVENT_PATHS[name](network, graph)
     graph.note("the static stream and the coefficients of the time steps: left out, they serve training alone")
     return graph.finish(output), tuple(graph.notes)

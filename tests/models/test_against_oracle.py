@@ -14,7 +14,7 @@ from spikebridge.models.normalization import STATISTICS, StepNorm
 from spikebridge.train.losses import transfer_loss
 
 BACKENDS = ("torch", "numba")
-SIZES = {"vgg_snn": (16, 17), "resnet18_snn": (9, 12), "scnn": (16, 19), "nmnist_snn": (4, 9)}
+SIZES = {"vgg_snn": (16, 17), "resnet18_snn": (9, 12), "scnn": (16, 19), "nmnist_snn": (4, 9), "speck_snn": (16, 17)}
 SPATIAL = ("vgg_snn", "resnet18_snn")
 SPIKING = [name for name, kind in NEURONS.items() if kind.spiking]
 

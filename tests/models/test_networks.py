@@ -17,7 +17,7 @@ from spikebridge.models.registry import register
 from spikebridge.models.surrogates import surrogate
 from spikebridge.train.losses import transfer_loss
 
-SMALLEST = {"vgg_snn": 16, "resnet18_snn": 9, "resnet34_snn": 9, "scnn": 16, "nmnist_snn": 4}
+SMALLEST = {"vgg_snn": 16, "resnet18_snn": 9, "resnet34_snn": 9, "scnn": 16, "nmnist_snn": 4, "speck_snn": 16}
 
 
 def small(name, **how):

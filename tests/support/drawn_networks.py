@@ -4,7 +4,14 @@ import torch
 
 from spikebridge.models import build_model
 
-WIDTHS = {"vgg_snn": 0.05, "resnet18_snn": 0.05, "resnet34_snn": 0.03, "scnn": 0.2, "nmnist_snn": 0.03}
+WIDTHS = {
+    "vgg_snn": 0.05,
+    "resnet18_snn": 0.05,
+    "resnet34_snn": 0.03,
+    "scnn": 0.2,
+    "nmnist_snn": 0.03,
+    "speck_snn": 0.1,
+}
 
 
 def draw_case(kind, *, T, B, size, seed, **how):
@@ -13,7 +20,7 @@ def draw_case(kind, *, T, B, size, seed, **how):
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if parameter.ndim > 1:
-                parameter.mul_(2)  # deep layers should fire
+                parameter.mul_(8 if kind == "speck_snn" else 2)  # deep layers should fire
             elif "bn" in name or name.endswith(".w"):
                 parameter.add_(0.4 * torch.rand_like(parameter))
     if kind == "nmnist_snn":

@@ -15,12 +15,16 @@ from neurobench.models import TorchModel
 from snntorch import SpikingNeuron
 from torch import nn
 
-from spikebridge.models import features, layers, nmnist, resnet, scnn, vgg
+from spikebridge.models import features, layers, nmnist, resnet, scnn, speck, vgg
 from spikebridge.models.folding import over_frames
 from spikebridge.models.neurons import Neuron
 from spikebridge.train.evaluation.neurobench import figures, watching
 
-T, B, SIZE = 4, 3, {"vgg_snn": 16, "resnet18_snn": 16, "resnet34_snn": 16, "scnn": 20, "nmnist_snn": 16}
+T, B, SIZE = (
+    4,
+    3,
+    {"vgg_snn": 16, "resnet18_snn": 16, "resnet34_snn": 16, "scnn": 20, "nmnist_snn": 16, "speck_snn": 16},
+)
 
 
 class StepNeuron(SpikingNeuron):
@@ -56,7 +60,7 @@ def fire_step_by_step(x, node, norm=None, *, streams=(), pool=False, potential=F
 def neurobench_figures(net, events):
     """Measure a network [T,B,P,H,W] by neurobench, as its benchmark does for one batch."""
     footprint = Footprint()(TorchModel(net))  # before its neurons are replaced
-    for module in (layers, features, nmnist, resnet, scnn, vgg):
+    for module in (layers, features, nmnist, resnet, scnn, speck, vgg):
         if hasattr(module, "fire"):
             module.fire = fire_step_by_step
     for node in [module for module in net.modules() if isinstance(module, Neuron)]:

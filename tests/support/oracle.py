@@ -64,7 +64,7 @@ class Oracle:
     """Forward of one network from its weights.
 
     Args:
-        kind: "vgg_snn", "resnet18_snn", "resnet34_snn", "scnn" or "nmnist_snn".
+        kind: "vgg_snn", "resnet18_snn", "resnet34_snn", "scnn", "nmnist_snn" or "speck_snn".
         state: our state dictionary, whose tensors may require gradients; running statistics are replaced in it.
         feature: what the alignment compares of the last neurons.
     """
@@ -122,7 +122,7 @@ class Oracle:
         return [F.conv2d(x, self.state[f"{name}.weight"], **how) for x in xs]
 
     def linear(self, name, xs):
-        return [F.linear(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"]) for x in xs]
+        return [F.linear(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias")) for x in xs]
 
     def stream(self, frames, stream):
         head = ("static_head", "event_head")[stream]
@@ -180,6 +180,14 @@ class Oracle:
         xs, features = self.norm_fire(None, "node3", self.linear("fc", [x.flatten(1) for x in xs]), stream)
         votes, _ = self.norm_fire(None, head.replace("head", "node"), self.linear(head, xs), stream)
         return [v.view(len(v), -1, 10).mean(-1) for v in votes], features
+
+    def speck(self, xs, stream, head):
+        for i in (1, 2):
+            xs, _ = self.norm_fire(None, f"node{i}", self.conv(f"conv{i}", xs), stream)
+            xs = [F.avg_pool2d(x, 2) for x in xs]
+        xs, features = self.norm_fire(None, "node3", self.linear("fc", [x.flatten(1) for x in xs]), stream)
+        spikes, _ = self.norm_fire(None, head.replace("head", "node"), self.linear(head, xs), stream)
+        return [10 * s for s in spikes], features
 
 
 def cka(x, y):

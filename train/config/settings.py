@@ -16,7 +16,10 @@ from spikebridge.train.config.profile import FILE, INLINE, profile_named
 from spikebridge.train.errors import RecipeError
 
 # Repeated from `models` because importing that takes seconds of torch; a test holds the two together.
-MODELS = Names(("vgg_snn", "resnet18_snn", "resnet34_snn", "scnn", "nmnist_snn"), "spikebridge.models.build:NETWORKS")
+MODELS = Names(
+    ("vgg_snn", "resnet18_snn", "resnet34_snn", "scnn", "nmnist_snn", "speck_snn"),
+    "spikebridge.models.build:NETWORKS",
+)
 SURROGATES = ("QGateGrad", "BackEIGateGrad", "GateGrad", "SigmoidGrad", "AtanGrad")
 NEURONS = Names(("LIF", "IF", "PLIF", "ReLU"), "spikebridge.models.neurons:NEURONS")
 RESETS = ("hard", "soft")

@@ -14,6 +14,15 @@ beside it.
     import nir
     graph = nir.read("{file}")    # graph.metadata["spikebridge"]: the description, as JSON
 """,
+    "speck": """For the chip Speck, in NIR as sinabs 3.1.3 reads it, with nir 1.0.4, nothing changed. A time step gives
+as many spikes as thresholds fit in a potential; each takes one away, and no potential falls below minus the threshold.
+Other readers of NIR have other neurons. Test vectors stand beside it.
+
+    import nir
+    from sinabs.nir import from_nir
+    net = from_nir(nir.read("{file}"), num_timesteps={time_steps})
+    spikes, _ = net(frames)    # float32 [B*T,P,H,W], a recording's steps together -> whole numbers [B*T,K]
+""",
     "torch": """A torch.export program in float32. Opening one can run code, so know who wrote it.
 
     import torch
@@ -31,7 +40,7 @@ beside it.
 }
 INTEGRATION = {"euler": "Explicit Euler", "exponential": "The exact solution for an input that stays"}
 FIRES = {"above": "above its threshold", "at": "AT its threshold, which is the next float32 above the trained one"}
-LIBRARY = {"nir": "nir", "torch": "pytorch", "safetensors": "pytorch"}
+LIBRARY = {"nir": "nir", "speck": "sinabs", "torch": "pytorch", "safetensors": "pytorch"}
 
 
 def model_card(described: dict[str, Any], file: str, *, format: str, notes: Sequence[str], licence: str) -> str:
@@ -57,13 +66,16 @@ def model_card(described: dict[str, Any], file: str, *, format: str, notes: Sequ
     )
     note_lines = "\n".join(f"- {note}" for note in notes)
     preprocessing = "\n".join(f"| {name} | {value} |" for name, value in described["preprocessing"].items())
-    use = USE[format].format(
+    target = described.get("target")
+    use = USE[target or format].format(
         file=file,
+        time_steps=network["time_steps"],
         dt=described.get("time_step_seconds", 0.0),
         convention=described.get("convention"),
         integration=INTEGRATION.get(described.get("integration", "")),
         fires=FIRES.get(described.get("fires", "")),
     )
+    decides = "logits [T,B,K] whose mean over T" if target is None else "spikes [T,B,K] whose sum over T"
     undecided = " (not decided; that of the data may bind too)" if licence == "other" else ""
     return f"""---
 {_front_matter(described, format=format, licence=licence)}---
@@ -72,13 +84,13 @@ def model_card(described: dict[str, Any], file: str, *, format: str, notes: Sequ
 A spiking neural network for event frames, trained with `{described["method"]}` by spikebridge (static-to-event
 transfer).
 Input: [T,B,P,H,W] = [{network["time_steps"]},B,{network["in_channels"]},{"x".join(map(str, network["input_size"]))}] \
-event frames (P: 0 = OFF, 1 = ON); output: logits [T,B,K] whose mean over T
+event frames (P: 0 = OFF, 1 = ON); output: {decides}
 decides between {len(described["classes"])} classes.
 
 | split | accuracy | recordings |
 |---|---|---|
 {scores}
-
+{_chip(described) if target else ""}
 Weights: epoch {described["epoch"]} ({described["selection"]}), seed {described["seed"]}.
 Shard set: `{described["shard_set"]}`.
 
@@ -99,17 +111,35 @@ Licence: {licence}{undecided}
 """
 
 
+def _chip(described: dict[str, Any]) -> str:
+    """Return what the chip's neurons and 8 bits cost, and the table of its cores."""
+    costs = [
+        f"{split}: {described[f'trained_{split}_accuracy']:.1%} as trained, {floating:.1%} with the chip's neurons, "
+        f"{described[f'{split}_accuracy']:.1%} with 8 bits too.\n"
+        for split, floating in described["float_accuracy"].items()
+    ] or ["Not scored with 8 bits; the line of `evaluate` below does.\n"]
+    rows = [
+        f"| {core['layer']} | {core['core']} | {core['weights']:,} of {core['weights_of']:,} | "
+        f"{core['neurons']:,} of {core['neurons_of']:,} | {core['kernel']} | "
+        f"{', '.join(map(str, core['pools'])) or 'output'} |"
+        for core in described["cores"]
+    ]
+    head = ["| layer | core | weights | neurons | kernel | sum pools |", "|---|---|---|---|---|---|"]
+    return "\n".join(["", *costs, *head, *rows, ""])
+
+
 def _front_matter(described: dict[str, Any], *, format: str, licence: str) -> str:
     """Return the YAML between the lines; JSON strings are YAML strings.
 
     Source: huggingface/hub-docs, modelcard.md.
     """
     dataset, name = json.dumps(described["dataset"]), described["network"]["name"]
-    tags = ["spiking-neural-networks", "event-camera", "neuromorphic", "image-classification", format, name]
+    target = [described["target"]] if "target" in described else []
+    tags = ["spiking-neural-networks", "event-camera", "neuromorphic", "image-classification", format, *target, name]
     lines = [
         f"license: {json.dumps(licence)}",
         *(["license_name: not-decided"] if licence == "other" else []),
-        f"library_name: {LIBRARY[format]}",
+        f"library_name: {LIBRARY[described.get('target', format)]}",
         "pipeline_tag: image-classification",
         f"tags: {json.dumps(tags)}",
         f"datasets: [{dataset}]",

@@ -68,7 +68,7 @@ class Description(TypedDict):
     validation_accuracy: Accuracy | None
     time_step_seconds: NotRequired[Annotated[float, Range(1e-9, 1e3)]]
     integration: NotRequired[Literal["euler", "exponential"]]
-    fires: NotRequired[Literal["above", "at"]]
+    fires: NotRequired[Literal["above", "at", "counts"]]
     """Of NIR; older files say neither and mean Euler and above."""
 
 

@@ -24,8 +24,9 @@ RATE = 0.5
 def encode_vectors(graph: nir.NIRGraph, *, time_steps: int) -> bytes:
     """Return a file of NIR data (HDF5) for a graph: observable `input` of the input, `spikes` of neurons, `output`.
 
-    Each is [n,T,N], N in C order of (P,H,W), (C,H,W) or (F,): counts and logits as float64, spikes as booleans. The
-    frames are the same for graphs of one shape, whatever their weights. The graph's metadata say how it is read.
+    Each is [n,T,N], N in C order of (P,H,W), (C,H,W) or (F,): counts and logits as float64, spikes as booleans, or as
+    int32 where neurons may give several in a step. The frames are the same for graphs of one shape, whatever their
+    weights. The graph's metadata say how it is read.
     """
     (shape,) = (tuple(int(side) for side in graph.nodes[name].input_type["input"]) for name in graph.inputs)
     rates = torch.full((time_steps, SAMPLES, *shape), RATE, dtype=torch.float64)
@@ -41,7 +42,7 @@ def encode_vectors(graph: nir.NIRGraph, *, time_steps: int) -> bytes:
         observable = ends.get(name, "spikes" if isinstance(node, nir.LIF | nir.IF) else "")
         if observable:
             data = values[name].transpose(0, 1).flatten(2).numpy()  # [n,T,N]
-            data = data.astype(bool) if observable == "spikes" else data
+            data = data.astype(np.int32 if read["fires"] == "counts" else bool) if observable == "spikes" else data
             gridded = nir.TimeGriddedData(np.ascontiguousarray(data), read["dt"])
             nodes[name] = nir.NIRNodeData({observable: gridded})
     file = io.BytesIO()

@@ -48,6 +48,8 @@ ENDINGS = {"nir": "nir", "torch": "pt2", "safetensors": "safetensors"}
 FIGURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
 SETTINGS = ("dataset", "simulated", "protocol", "method", "seed", "shard_set", "contents", "samples", "threads")
 """What the description takes over from result.json."""
+TARGETS = {"speck": "nir"}
+"""Chips that are exported for, and the format that each is in."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Exported:
     notes: tuple[str, ...]
     """What became of parts of the network for which the format has no word, a sentence each."""
     description: dict[str, Any]
-    """What the file says about itself."""
+    """What the file says about itself; of a chip also `cores`, and `float_accuracy` by split where it was scored."""
 
 
 def export(
@@ -74,6 +76,8 @@ def export(
     overwrite: bool = False,
     convention: str | None = None,
     threshold_nudge: bool = False,
+    target: str | None = None,
+    scored: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Exported:
     """Write the network of a finished run, and a model card beside it: its name and `.md`, in a folder README.md.
 
@@ -89,10 +93,12 @@ def export(
         convention: of NIR, how neurons and pools are written: a key of `CONVENTIONS` in `models.nir_conventions`;
             None: its default.
         threshold_nudge: of NIR, thresholds are the next float32 above, for readers that fire AT the threshold.
+        target: `speck`: for this chip, see `models.to_speck`; in NIR.
+        scored: how the target scores, from `train.evaluation.chip`: figures of the file and its card.
 
     Raises:
-        ExportError: the file exists, an unknown format, a package is missing, an option of another format, or the
-            format or convention cannot say what the network computes; names what.
+        ExportError: the file exists, an unknown format, a package is missing, an option of another format, the format
+            or convention cannot say what the network computes, or a layer does not fit the chip; names what.
         RunError: no finished run, or the file cannot be written.
     """
     as_folder = str(out).endswith("/") or Path(out).is_dir()
@@ -103,6 +109,10 @@ def export(
         raise ExportError(f"weights {weights!r}: expected best or last")
     if format != "nir" and (convention is not None or threshold_nudge):
         raise ExportError(f"convention and threshold nudge are of NIR; leave them out of {format}, or export nir")
+    if target is not None and (target not in TARGETS or format != TARGETS[target]):
+        raise ExportError(f"target {target!r} in format {format}; expected one of {TARGETS}")
+    if target is not None and (convention is not None or threshold_nudge):
+        raise ExportError(f"convention and threshold nudge are for other readers; leave them out for target {target!r}")
     out = out / f"model.{ENDINGS[format]}" if as_folder else out
     card = out.with_name("README.md" if as_folder else f"{out.name}.md")
     vectors = out.with_name(f"{out.stem}.vectors.nir") if format == "nir" else None
@@ -112,9 +122,14 @@ def export(
         raise ExportError(f"{out}: torch opens programs in files named .pt2 alone; choose {out.with_suffix('.pt2')}")
     network, _ = load_network(run.best if weights == "best" else run.last, device=torch.device("cpu"))
     described = describe(network, result, weights=weights)
-    spelling = {"convention": convention, "nudge": threshold_nudge} if format == "nir" else {}
+    write, spelling = WRITERS[format], {}
+    if target:
+        described |= {"target": target, **_scored(described, scored or {})}
+        write = _speck
+    elif format == "nir":
+        spelling = {"convention": convention, "nudge": threshold_nudge}
     try:
-        content, notes, beside = WRITERS[format](network, described, **spelling)
+        content, notes, beside = write(network, described, **spelling)
     except ModelError as error:
         raise ExportError(f"{run.path}: {error}") from error
     if vectors:
@@ -145,6 +160,22 @@ def describe(network: TransferNetwork, result: RunResult, *, weights: str) -> di
     }
 
 
+def _scored(described: dict[str, Any], scored: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Return the figures of a chip in place of the network's, which it has under another name; None: not scored.
+
+    Raises:
+        ExportError: frames that do not count events.
+    """
+    if (reduction := described["preprocessing"].get("reduction", "sum")) != "sum":
+        raise ExportError(
+            f'frames are made by reduction {reduction!r}, and a chip counts events; preprocess with reduction = "sum"'
+        )
+    figures = {name: scored.get(name.partition("_")[0], {}).get(name.partition("_")[2]) for name in FIGURES}
+    splits = ("test", "validation")
+    trained = {f"trained_{split}_accuracy": described[f"{split}_accuracy"] for split in splits}
+    return {**figures, **trained, "float_accuracy": {split: values["float"] for split, values in scored.items()}}
+
+
 Written = tuple[bytes, tuple[str, ...], bytes]
 """Content of the file, notes, and what stands beside it."""
 
@@ -169,6 +200,28 @@ def _nir(network: TransferNetwork, described: dict[str, Any], *, convention: str
     time_steps = network.settings.time_steps
     vectors = encode_vectors(graph, time_steps=time_steps)
     return seal_file(nir_file(graph, {DESCRIPTION: text, "time_steps": time_steps})), notes, vectors
+
+
+def _speck(network: TransferNetwork, described: dict[str, Any]) -> Written:
+    try:
+        from spikebridge.models.to_speck import speck_file, to_speck
+        from spikebridge.train.export.vectors import encode_vectors
+    except ImportError as error:
+        raise ExportError(
+            f"NIR needs the package nir, which is not installed ({error}); {install_command('export')}"
+        ) from error
+    speck, T = to_speck(network), network.settings.time_steps
+    described |= {
+        "output": "spikes [T,B,K] of the classes' neurons, whole numbers; their sum over T decides",
+        "time_step_seconds": speck.graph.metadata["dt"],
+        "fires": speck.graph.metadata["fires"],
+        "cores": [core.facts() for core in speck.cores],
+        "notes": speck.notes,
+    }
+    text = json.dumps({**described, SEAL: BLANK})
+    vectors = encode_vectors(speck.graph, time_steps=T)
+    content = speck_file(speck.graph, {DESCRIPTION: text, "time_steps": T})
+    return seal_file(content), speck.notes, vectors
 
 
 class EventPath(nn.Module):

@@ -196,7 +196,8 @@ def test_all_problems_at_once_with_the_nearest_name():
         "time_bin: unknown key; did you mean time_bins?",
         'size: found the text "28", expected a whole number',
         "metod: unknown key; did you mean method?",
-        '"scn" is not known; expected one of vgg_snn, resnet18_snn, resnet34_snn, scnn, nmnist_snn; did you mean scnn?',
+        '"scn" is not known; expected one of vgg_snn, resnet18_snn, resnet34_snn, scnn, nmnist_snn, speck_snn; '
+        "did you mean scnn?",
         "epochs: found the number 2.5, expected a whole number",
         "tet: found the number 1, expected true or false",
         "lr: -1 is too small; expected more than 0.0",

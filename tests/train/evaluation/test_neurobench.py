@@ -104,6 +104,6 @@ def test_neurobench_itself_counts_the_same_on_our_networks():
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(lines) == 15
+    assert len(lines) == 18
     for line in lines:
         assert {name: line["ours"][name] for name in line["neurobench"]} == line["neurobench"], line["network"]

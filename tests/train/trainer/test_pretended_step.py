@@ -20,7 +20,7 @@ from pretended_device import PretendedShards, Watch, take_step
 from spikebridge.train.config.settings import AUGMENTATIONS, JOIN, METHODS, MIXINGS, MODELS, TrainSettings
 from spikebridge.train.methods import find_method
 
-SIZES = {"vgg_snn": 16, "resnet18_snn": 12, "resnet34_snn": 12, "scnn": 16, "nmnist_snn": 8}
+SIZES = {"vgg_snn": 16, "resnet18_snn": 12, "resnet34_snn": 12, "scnn": 16, "nmnist_snn": 8, "speck_snn": 16}
 PHASES = {"pretrain": (0, 99), "distill": (0, 99), "simulate_pretrain": (0, 99)}
 """A step of 100 in each phase of the methods that have several."""
 
