@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,7 @@ WANTED = 1_281_167
 """Recordings of N-ImageNet's training part."""
 LEAST_GROWTH = 0.1
 """Share of the base from which on growth is told from noise."""
+CROP_BAR_US = 150
 RECIPE = """
 [shards]
 dataset = "folders"
@@ -129,9 +131,36 @@ def first_batch(made: str, recipe: str) -> None:
     batches.batch(0, 0)
 
 
+def assemble(folder: Path) -> dict[str, float]:
+    """Return the microseconds of CPU that a sample of a batch takes, without augmentation and with `crop`."""
+    import torch
+    from made_shards import write_shards
+
+    from spikebridge.train.config.recipes import load_recipe, override
+    from spikebridge.train.data.batches import TrainingBatches
+
+    torch.set_num_threads(1)
+    size, batches, each = 120, 20, {}
+    shards = write_shards(folder, recordings=batches * size, classes=10, images=500, size=48, time_bins=10)
+    for name in ("none", "crop"):
+        recipe = override(load_recipe("nmnist"), augmentation=name, batch_size=size, events_per_class=0)
+        made = TrainingBatches(shards, recipe.train, device=torch.device("cpu"), needs_static=True, residence="disk")
+        made.batch(0, 0)
+        times = []
+        for index in range(1, batches):
+            started = time.process_time()
+            made.batch(0, index)
+            times.append((time.process_time() - started) / size * 1e6)
+        each[name] = statistics.median(times)
+    return each
+
+
 def do(words: Sequence[str], out: Path) -> None:
     """Do one stage in this process, and write what it took."""
     started = time.perf_counter()
+    if words[0] == "assemble":
+        out.write_text(json.dumps(assemble(Path(words[1]))))
+        return
     if words[0] == "first batch":
         first_batch(*words[1:])
     else:
@@ -144,18 +173,24 @@ def do(words: Sequence[str], out: Path) -> None:
     out.write_text(json.dumps(found))
 
 
+def run(folder: Path, what: str, words: Sequence[str]) -> dict[str, float]:
+    """Do something in a process of its own, and return what it took."""
+    out = folder / "took.json"
+    done = subprocess.run(
+        [sys.executable, __file__, "--do", str(out), "--", *words], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{what}: exit code {done.returncode}\n{done.stderr}")
+    took: dict[str, float] = json.loads(out.read_text())
+    return took
+
+
 def measure(folder: Path, recordings: int) -> dict[str, dict[str, float]]:
     """Make a set of so many recordings in a folder, and return what each stage took."""
     write_raw(folder, recordings)
     found = {}
     for name, words in stages(folder).items():
-        out = folder / "took.json"
-        done = subprocess.run(
-            [sys.executable, __file__, "--do", str(out), "--", *words], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise SystemExit(f"{recordings} recordings, {name}: exit code {done.returncode}\n{done.stderr}")
-        found[name] = json.loads(out.read_text())
+        found[name] = run(folder, f"{recordings} recordings, {name}", words)
         print(f"{recordings:,} {name}: {found[name]['cpu_s']:.1f} s CPU, {found[name]['peak_mb']:.0f} MB", flush=True)
     return found
 
@@ -219,14 +254,22 @@ def main() -> None:
     for size in sizes:
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
             found[size] = measure(Path(folder), size)
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        batch_us = run(Path(folder), "batches", ["assemble", str(Path(folder) / "set")])
+    assembled = (
+        f"a sample of a batch of 120, uint8 10x2x48x48 from the disk, one core: {batch_us['none']:.0f} us of CPU, "
+        f"{batch_us['crop']:.0f} us with crop (bar {CROP_BAR_US}: "
+        f"{'reached' if batch_us['crop'] <= CROP_BAR_US else 'missed'})"
+    )
     facts, table = machine(("numpy", "torch", "h5py")), rows(sizes, found)
     head = "; ".join(f"{name} {value}" for name, value in facts.items())
     text = [f"| {' | '.join(line)} |" for line in table]
     text.insert(1, "|" + "---|" * len(table[0]))
+    text += ["", assembled]
     print("\n".join((head, "", *text)))
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps({"machine": facts, "sizes": found}, indent=1) + "\n")
+        given.json.write_text(json.dumps({"machine": facts, "sizes": found, "batch_us": batch_us}, indent=1) + "\n")
         given.json.with_suffix(".md").write_text("\n".join(("# make bench-scale", "", head, "", *text)) + "\n")
     return None
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikebridge.train.data.augmentation import AUGMENTATIONS, augment
+from spikebridge.train.data.augmentation import AUGMENTATIONS, augment, shift_one_by_one, shift_together
 from spikebridge.train.data.draws import many_uniforms, uniforms
 
 DTYPES = [torch.uint8, torch.float16, torch.float32]
@@ -70,6 +70,16 @@ def test_published_augmentations_take_the_published_numbers():
     for name in ("crop", "crop_flip_rotate"):
         expected = AUGMENTATIONS[name].apply(x, numbers)
         assert torch.equal(augment(name, x, seed=4, epoch=2, draws=draws), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_shifts_are_the_same_one_by_one_and_together(dtype):
+    x = torch.randint(0, 9, (25, 3, 2, 7, 6)).to(dtype).transpose(1, 2)
+    down, right = (torch.arange(25) // 5 - 2, torch.arange(25) % 5 - 2)
+    assert torch.equal(shift_one_by_one(x, down, right), shift_together(x, down, right, 2))
+    one = shift_one_by_one(x, down, right)
+    assert torch.equal(one[2 * 5 + 3, ..., 1:], x[2 * 5 + 3, ..., :-1])  # one to the right
+    assert not one[2 * 5 + 3, ..., 0].any()
 
 
 def test_crop_shifts_by_up_to_a_twelfth():
