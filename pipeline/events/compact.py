@@ -16,10 +16,13 @@ is why two or three of the thirteen bytes of plain columns are enough for place 
 
 from __future__ import annotations
 
+import hashlib
 import struct
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +30,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import (
+    KEPT_EVENTS,
     LARGEST_SENSOR,
     LONGEST_US,
     TIME_SHIFT,
@@ -35,6 +39,7 @@ from spikebridge.pipeline.events.packing import (
     Y_MASK,
     Y_SHIFT,
     CheckedEvents,
+    LongEvents,
     PackedEvents,
 )
 
@@ -46,6 +51,8 @@ _HEAD = struct.Struct(f"<{HEAD}q")
 STEP_TYPES: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2")}
 """Types of a step by their bytes."""
 PLACE_BITS = 16
+PIECE = 2**22
+"""Events of a long recording that are made words at once, a multiple of 8: 34 MB of them."""
 
 
 def place_bits(extent: tuple[int, int]) -> tuple[int, int]:
@@ -161,51 +168,67 @@ class CompactEvents:
         return self.head.sensor_size
 
     @cached_property
-    def packed(self) -> PackedEvents:
-        """Return the events as words.
+    def packed(self) -> CheckedEvents:
+        """Return the events as words; those of more than `KEPT_EVENTS` are made piece by piece, at every pass.
 
         Raises:
             ValueError: times or places that are not what the head says.
         """
-        times = self.times_us()
-        bits, _ = place_bits(self.extent)
-        place = self.place.astype(np.int64)
-        if len(self.high):
-            place |= self.high.astype(np.int64) << PLACE_BITS
-        x, y = place & ((1 << bits) - 1), place >> bits
-        if (int(x.max()) + 1, int(y.max()) + 1) != self.extent:
+        digest, reached, words = hashlib.sha256(), (0, 0), np.empty(0, np.int64)
+        for words in self._pieces():
+            x, y = words >> X_SHIFT & X_MASK, words >> Y_SHIFT & Y_MASK
+            reached = (max(reached[0], int(x.max()) + 1), max(reached[1], int(y.max()) + 1))
+            if len(words) < len(self):
+                digest.update(words.astype("<i8", copy=False).data)
+        if reached != self.extent:
             raise ValueError("places that are not what its head says")
-        p = np.unpackbits(self.polarity, count=len(self), bitorder="little")
-        return PackedEvents(times << TIME_SHIFT | x << X_SHIFT | y << Y_SHIFT | p, self.start_us, self.extent)
+        if len(words) == len(self):
+            return PackedEvents(words, self.start_us, self.extent)
+        return LongEvents(self._pieces, len(self), self.duration_us, digest.hexdigest(), self.start_us, self.extent)
 
-    def times_us(self) -> NDArray[np.int64]:
-        """Return the times in microseconds from the first event, [N] int64.
+    def _pieces(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the words, of more than `KEPT_EVENTS` events some at a time.
 
         Raises:
-            ValueError: they are not what the head says.
+            ValueError: times that are not what the head says.
         """
-        steps = self.step.astype(np.int64)
-        escaped = steps == np.iinfo(self.step.dtype).max
-        good = np.count_nonzero(escaped) == len(self.long) and not steps[0]
-        if good and len(self.long):
-            good = int(self.long.min()) >= 0 and int(self.long.max()) <= LONGEST_US
-            steps[escaped] = self.long
-        times = np.cumsum(steps)
-        if not good or times[-1] != self.duration_us or int(times.min()) < 0:
-            raise ValueError("times that are not what its head says")
-        return times
+        (bits, _), escape = place_bits(self.extent), np.iinfo(self.step.dtype).max
+        latest, escaped, wrong = 0, 0, "times that are not what its head says"
+        if (len(self.long) and not 0 <= int(self.long.min()) <= int(self.long.max()) <= LONGEST_US) or self.step[0]:
+            raise ValueError(wrong)
+        piece = len(self) if len(self) <= KEPT_EVENTS else PIECE
+        for begin in range(0, len(self), piece):
+            rows = slice(begin, min(begin + piece, len(self)))
+            steps = self.step[rows].astype(np.int64)
+            long = steps == escape
+            found = self.long[escaped : escaped + int(np.count_nonzero(long))]
+            escaped += int(np.count_nonzero(long))
+            if escaped > len(self.long):
+                raise ValueError(wrong)
+            steps[long] = found
+            times = np.cumsum(steps) + latest
+            latest = int(times[-1])
+            last = rows.stop == len(self)
+            if int(times.min()) < 0 or (last and (latest, escaped) != (self.duration_us, len(self.long))):
+                raise ValueError(wrong)
+            place = self.place[rows].astype(np.int64)
+            if len(self.high):
+                place |= self.high[rows].astype(np.int64) << PLACE_BITS
+            x, y = place & ((1 << bits) - 1), place >> bits
+            p = np.unpackbits(self.polarity[begin // 8 : -(-rows.stop // 8)], count=len(steps), bitorder="little")
+            yield times << TIME_SHIFT | x << X_SHIFT | y << Y_SHIFT | p
 
     def sha256(self) -> str:
         """Return the hash of the events, that of `PackedEvents`."""
         return self.packed.sha256()
 
     def chunks(self) -> Iterator[NDArray[np.int64]]:
-        """Yield the words: all at once."""
-        yield self.packed.words
+        """Yield the words, see `packed`."""
+        return self.packed.chunks()
 
     def columns(self) -> Iterator[Events]:
-        """Yield the events as columns, their times as the file counted them: all at once."""
-        yield self.packed.unpack()
+        """Yield the events as columns, their times as the file counted them, see `packed`."""
+        return self.packed.columns()
 
 
 def count_into(
@@ -264,8 +287,14 @@ def _units(dtype: np.dtype[Any], limit: int) -> NDArray[Any]:
     return np.array([1, limit], dtype)
 
 
-def compact(events: CheckedEvents, *, sensor_size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the stored bytes of a recording of a sensor of (W, H) pixels, in two passes over its events."""
+def compact(events: CheckedEvents, *, sensor_size: tuple[int, int], folder: Path | None = None) -> NDArray[np.uint8]:
+    """Return the stored bytes of a recording, in two passes over its events.
+
+    Args:
+        events: the recording.
+        sensor_size: (W, H) in pixels.
+        folder: where those of a recording that was too long for memory lie, in a nameless file; None for nowhere.
+    """
     long, latest = dict.fromkeys(STEP_TYPES, 0), 0
     for words in events.chunks():
         steps = _steps(words, latest)
@@ -274,12 +303,17 @@ def compact(events: CheckedEvents, *, sensor_size: tuple[int, int]) -> NDArray[n
             long[step_bytes] += int(np.count_nonzero(steps >= np.iinfo(dtype).max))
     count, extent = len(events), events.extent
     step_bytes = min(STEP_TYPES, key=lambda size: stored_bytes(count, long[size], size, extent))
-    data = np.zeros(stored_bytes(count, long[step_bytes], step_bytes, extent), np.uint8)
+    size = stored_bytes(count, long[step_bytes], step_bytes, extent)
+    if folder is not None and isinstance(events, LongEvents):
+        with tempfile.TemporaryFile(dir=folder) as file:
+            data: NDArray[np.uint8] = np.asarray(np.memmap(file, np.uint8, "w+", shape=(size,)))
+    else:
+        data = np.zeros(size, np.uint8)
     head = (VERSION, count, long[step_bytes], step_bytes, events.start_us, events.duration_us, *extent, *sensor_size)
     data[:HEAD_BYTES].view("<i8")[:] = head
     columns = CompactEvents.parse(data)
     escape, at, escaped, latest = np.iinfo(columns.step.dtype).max, 0, 0, 0
-    polarity = np.empty(count, np.bool_)
+    polarity = np.empty(0, np.bool_)  # of the events whose bits do not fill a byte
     for words in events.chunks():
         rows = slice(at, at + len(words))
         steps = _steps(words, latest)
@@ -291,9 +325,12 @@ def compact(events: CheckedEvents, *, sensor_size: tuple[int, int]) -> NDArray[n
         columns.place[rows] = place & 0xFFFF
         if len(columns.high):
             columns.high[rows] = place >> PLACE_BITS
-        polarity[rows] = words & 1
+        polarity = np.concatenate([polarity, words & 1 > 0])
+        packed = np.packbits(polarity, bitorder="little")  # the last byte again with the next events
+        first = at // 8
+        columns.polarity[first : first + len(packed)] = packed
         at, escaped = at + len(words), escaped + len(found)
-    columns.polarity[:] = np.packbits(polarity, bitorder="little")
+        polarity = polarity[len(polarity) - at % 8 :]
     return data
 
 

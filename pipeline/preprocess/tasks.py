@@ -465,7 +465,8 @@ def _convert(job: Job, name: str, events: Events | CheckedEvents) -> ConvertedRe
         "duration_us": packed.duration_us,
         "events_sha256": packed.sha256(),
     }
-    stored = compact(packed, sensor_size=sensor_size) if settings.store else None
+    folder = job.work if job.work.is_dir() else None  # nothing is written when one is tried
+    stored = compact(packed, sensor_size=sensor_size, folder=folder) if settings.store else None
     return ConvertedRecording(framed.frames, facts, stored)
 
 

@@ -21,14 +21,18 @@ _GZIP_HEADER = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 
 
-def gzip(data: bytes) -> bytes:
-    """Return a gzip file of `data`: what a tar member holds."""
-    deflate = zlib.compressobj(LEVEL, wbits=-zlib.MAX_WBITS)
-    ending = zlib.crc32(data).to_bytes(4, "little") + (len(data) % 2**32).to_bytes(4, "little")
-    return b"".join((_GZIP_HEADER, deflate.compress(data), deflate.flush(), ending))
+def gzip(*parts: bytes | memoryview) -> bytes:
+    """Return a gzip file of the parts in a row: what a tar member holds."""
+    deflate, checksum, size = zlib.compressobj(LEVEL, wbits=-zlib.MAX_WBITS), 0, 0
+    packed = [_GZIP_HEADER]
+    for part in parts:
+        packed.append(deflate.compress(part))
+        checksum, size = zlib.crc32(part, checksum), size + len(part)
+    ending = checksum.to_bytes(4, "little") + (size % 2**32).to_bytes(4, "little")
+    return b"".join((*packed, deflate.flush(), ending))
 
 
-def deflate(data: bytes) -> bytes:
+def deflate(data: bytes | memoryview) -> bytes:
     """Return a zlib stream of `data`: what the HDF5 filter `gzip` makes of a chunk."""
     return zlib.compress(data, LEVEL)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.files import FileEntry, file_entry, replacing, reserve, write_bytes
 from spikebridge.pipeline.events.compact import CompactEvents
 from spikebridge.pipeline.shards import tar
-from spikebridge.pipeline.shards.codec import GZIP, LEVEL, RAW, deflate, gzip
+from spikebridge.pipeline.shards.codec import GZIP, LEVEL, PART_BYTES, RAW, deflate, gzip
 
 EXTENSION = {"webdataset": ".tar", "hdf5": ".h5"}
 INDEX_EXTENSION = ".idx.npy"
@@ -169,8 +168,8 @@ class Content:
     """A sample on its way into a shard."""
 
     sample: Sample
-    arrays: dict[str, bytes]
-    """What is stored by name, before it is compressed."""
+    arrays: dict[str, memoryview]
+    """The bytes that are stored by name, before they are compressed."""
     row: Row
     codec: str
     preview: bytes | None = None
@@ -184,13 +183,13 @@ class Content:
         picture = preview(sample.frames) if preview else None
         row: Row = {"label": sample.label, "key": sample.key.encode(), "group": sample.group.encode()}
         row |= {"preview_crc32": zlib.crc32(picture)} if picture else {}
-        arrays = dict.fromkeys(ARRAYS[store], b"")
+        arrays = dict.fromkeys(ARRAYS[store], memoryview(b""))
         if FRAMES in arrays:
-            arrays[FRAMES] = sample.frames.tobytes()
+            arrays[FRAMES] = np.ascontiguousarray(sample.frames).reshape(-1).view(np.uint8).data
         if EVENTS in arrays:
             assert sample.events is not None
             events = CompactEvents.parse(sample.events)
-            arrays[EVENTS] = sample.events.tobytes()
+            arrays[EVENTS] = np.ascontiguousarray(sample.events).data
             row |= {"size": sample.events.size, "events": len(events), "duration_us": events.duration_us}
         row |= {place_columns(store, name)[2]: zlib.crc32(array) for name, array in arrays.items()}
         return cls(sample, arrays, row, codec, picture)
@@ -203,33 +202,39 @@ def _write_tar(path: Path, contents: Iterable[Content], fixed: Fixed, store: str
     with open(path, "wb") as file:
         for content in contents:
             sample, row = content.sample, content.row
-            members = {label: str(sample.label).encode(), first: b"", about: sample.metadata.encode()}
+            members: dict[str, tuple[bytes | memoryview, ...]] = {
+                label: (str(sample.label).encode(),),
+                first: (),
+                about: (sample.metadata.encode(),),
+            }
             skipped: dict[str, tuple[str, str, int]] = {}
             for member, (name, array) in zip((first, *others), content.arrays.items(), strict=True):
                 before = npy_header(*(fixed if name == FRAMES else ((len(array),), np.dtype("u1"))))
-                members[member] = gzip(before + array) if codec == GZIP else before + array
+                members[member] = (gzip(before, array),) if codec == GZIP else (before, array)
                 offset, length, _ = place_columns(store, name)
                 skipped[member] = offset, length, 0 if codec == GZIP else len(before)
-            members |= {} if content.preview is None else {PREVIEW: content.preview}
-            blocks, start = list[bytes](), position
-            for member, part in members.items():
-                blocks += [tar.header(f"{sample.key}.{member}".encode(), len(part)), part, tar.padding(len(part))]
+            members |= {} if content.preview is None else {PREVIEW: (content.preview,)}
+            blocks, start = list[bytes | memoryview](), position
+            for member, parts in members.items():
+                size = sum(map(len, parts))
+                block = [tar.header(f"{sample.key}.{member}".encode(), size), *parts, tar.padding(size)]
                 if member in skipped:
                     offset, length, lead = skipped[member]
-                    row |= {offset: start + tar.BLOCK + lead, length: len(part) - lead}
-                start += sum(map(len, blocks[-3:]))
+                    row |= {offset: start + tar.BLOCK + lead, length: size - lead}
+                start += sum(map(len, block))
+                blocks += block
             rows.append(row)
             position = _append(file, digest, blocks, position)
         _append(file, digest, [tar.end(position)], position)
     return rows, digest.hexdigest()
 
 
-def _append(file: Any, digest: Any, blocks: list[bytes], position: int) -> int:
+def _append(file: Any, digest: Any, blocks: Sequence[bytes | memoryview], position: int) -> int:
     """Write and hash blocks; returns the position behind them."""
-    data = b"".join(blocks)
-    file.write(data)
-    digest.update(data)
-    return position + len(data)
+    for block in blocks:
+        file.write(block)
+        digest.update(block)
+    return position + sum(map(len, blocks))
 
 
 def _write_hdf5(path: Path, contents: Iterable[Content], fixed: Fixed, store: str, codec: str) -> list[Row]:
@@ -300,8 +305,9 @@ def _add_events(file: Any, spool: IO[bytes], starts: NDArray[np.int64]) -> Any:
     low.set_obj_track_times(False)
     space = h5py.h5s.create_simple((int(starts[-1]),))
     events = h5py.Dataset(h5py.h5d.create(file.id, EVENTS.encode(), h5py.h5t.STD_U8LE, space, low))
-    for start, stop in itertools.pairwise(starts.tolist()):
-        events[start:stop] = np.frombuffer(spool.read(stop - start), np.uint8)
+    for first in range(0, int(starts[-1]), PART_BYTES):
+        part = spool.read(PART_BYTES)
+        events[first : first + len(part)] = np.frombuffer(part, np.uint8)
     return events
 
 

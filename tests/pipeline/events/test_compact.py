@@ -13,9 +13,9 @@ from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.compact import HEAD_BYTES, CompactEvents, Head, compact
 from spikebridge.pipeline.events.loops import framing, framing_plain
-from spikebridge.pipeline.events.packing import LONGEST_US, pack, pack_chunks
+from spikebridge.pipeline.events.packing import LONGEST_US, LongEvents, pack, pack_chunks
 from spikebridge.pipeline.shards.framing import Framing, frame_events
-from spikebridge.pipeline.shards.settings import ConversionSettings
+from spikebridge.pipeline.shards.settings import CHOICES, DTYPES, ConversionSettings
 
 SENSOR = (240, 180)
 
@@ -213,6 +213,46 @@ def test_frames_are_those_of_a_conversion(seed, count, duration, frame, cuts, ki
             rule.frames_into(out, data, source="a")
         assert out.dtype == wanted.dtype
         assert np.array_equal(out, wanted)
+
+
+def test_a_long_recording_is_packed_in_pieces(tmp_path, monkeypatch):
+    """Words some at a time, the same frames in every reduction, and stored bytes that lie in a file."""
+    events = recording(5, count=301, duration=10**7)
+    whole = pack(events, sensor_size=SENSOR, source="a")
+    data = stored(events)
+    long = LongEvents(
+        lambda: iter(np.split(whole.words, [90, 203])),
+        301,
+        whole.duration_us,
+        whole.sha256(),
+        whole.start_us,
+        whole.extent,
+    )
+    in_file = compact(long, sensor_size=SENSOR, folder=tmp_path)
+    assert np.array_equal(in_file, data)
+    assert isinstance(in_file.base, np.memmap)
+    assert not list(tmp_path.iterdir())
+    asked = [{"reduction": name, "dtype": DTYPES[name][-1]} for name in CHOICES["reduction"]]
+    asked[-2] |= {"tau_us": 10**6}
+    asked[-1] |= {"latest_events": 2}
+    asked.append({"time_window_us": (10**6, 5 * 10**6)})
+    of_set = ConversionSettings(dataset="digits", size=9, time_bins=4)
+    rules = [Framing(dataclasses.replace(of_set, **each), of_set, None, None) for each in asked]
+    wanted = [rule.frame(data, source="a")[1].frames for rule in rules]
+    monkeypatch.setattr("spikebridge.pipeline.events.compact.KEPT_EVENTS", 100)
+    monkeypatch.setattr("spikebridge.pipeline.events.compact.PIECE", 64)
+    pieces = CompactEvents.parse(data).packed
+    assert isinstance(pieces, LongEvents)
+    for _ in range(2):
+        assert [len(words) for words in pieces.chunks()] == [64, 64, 64, 64, 45]
+        assert np.array_equal(np.concatenate([words.copy() for words in pieces.chunks()]), whole.words)
+    assert pieces.sha256() == whole.sha256()
+    for rule, frames in zip(rules, wanted, strict=True):
+        assert np.array_equal(rule.frame(data, source="a")[1].frames, frames)
+    columns = CompactEvents.parse(data.copy())
+    columns.step[250] ^= 1
+    with pytest.raises(ValueError, match="times"):
+        columns.packed  # noqa: B018
 
 
 @settings(deadline=None, max_examples=30)

@@ -226,8 +226,8 @@ def test_any_number_of_workers_writes_the_same_bytes(digits_raw, tmp_path):
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
-def test_recordings_that_share_a_file(tmp_path):
-    """Cut out of a longer one: each has its own events."""
+def test_recordings_that_share_a_file(tmp_path, monkeypatch):
+    """Cut out of a longer one: each has its own events; the same bytes where the longer one is not kept in memory."""
     for label, count in itertools.product((0, 1), range(3)):
         put_recording(
             tmp_path / "raw" / "train" / str(label) / f"r{count}.npz",
@@ -245,6 +245,17 @@ def test_recordings_that_share_a_file(tmp_path):
         assert np.array_equal(one, other)
     assert len(frames.split("train")) > 5
     assert verify(events.path).ok
+    for module in ("readers.folders", "events.compact"):
+        monkeypatch.setattr(f"spikebridge.pipeline.{module}.KEPT_EVENTS", 64)
+    monkeypatch.setattr("spikebridge.pipeline.events.compact.PIECE", 32)
+    convert(prepare(settings, events_root=tmp_path / "raw", static_root=tmp_path / "static"), tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(events.path)
+    whole = ConversionSettings(dataset="folders", time_bins=4, size=12, store="events", dtype="uint8")
+    for kept in (64, 2**24):
+        monkeypatch.setattr("spikebridge.pipeline.readers.folders.KEPT_EVENTS", kept)
+        convert(prepare(whole, events_root=tmp_path / "raw", static_root=tmp_path / "static"), tmp_path / f"set-{kept}")
+    assert contents(tmp_path / "set-64") == contents(tmp_path / f"set-{2**24}")
+    assert verify(tmp_path / "set-64").ok
 
 
 def test_stock_readers_open_them(shard_set):
