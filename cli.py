@@ -40,8 +40,8 @@ from spikebridge.train.verbs.options import point_to_setting
 VERBS = {
     "pipeline": "datasets simulate preprocess finish verify inspect convert combine subset diff push pull",
     "train": (
-        "calibrate import_checkpoint train evaluate predict export compare ablate runs track report landscape recipes "
-        "grids"
+        "calibrate match import_checkpoint train evaluate predict export compare ablate runs track report landscape "
+        "recipes grids"
     ),
 }
 """By package, in the order of the work."""

@@ -26,7 +26,7 @@ PACKAGES = {
         sharing     : base shards
         simulation  : base events formats images shards
         readers     : base containers datasets events formats images plugins
-        measurement : base containers datasets events formats images
+        measurement : base containers datasets events formats images readers
         interop     : datasets events formats readers shards
         inspection  : base containers datasets events formats readers shards ui
         cards       : base datasets readers shards

@@ -28,7 +28,19 @@ PAGES = sorted(path for folder in ("tutorials", "reference", "adding") for path 
 PICTURES = {"calibrating", "comparing", "looking", "reports", "library", "session"}
 """Pages whose commands need matplotlib for more than the report behind a training."""
 SLOW = {
-    *("calibrating", "machines", "session", "comparing", "reports", "dataset", "network", "neuron", "loss", "exporting")
+    *(
+        "calibrating",
+        "matching",
+        "machines",
+        "session",
+        "comparing",
+        "reports",
+        "dataset",
+        "network",
+        "neuron",
+        "loss",
+        "exporting",
+    )
 }
 """Pages that train, start, trace or draw many times over: run by `make test-long`; of the others each kind runs every
 day, and what `exporting` shows in tests/train/export, smaller."""
@@ -38,6 +50,7 @@ QUICK = ["--set", "epochs=1", "--set", "width=0.5"]
 MORE = {
     "preprocess": ["--workers", "1"],
     "calibrate": ["--sets", "20"],
+    "match": ["--sets", "20"],
     "train": QUICK,
     "compare": [*QUICK, "--seeds", "0"],
     "ablate": [*QUICK, "--seeds", "0", "--workers", "1"],

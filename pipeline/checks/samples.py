@@ -126,6 +126,8 @@ class SampleMetadata(NamedTuple):
     """[n,32] uint8."""
     static: NDArray[np.bytes_]
     """Keys of the static images, empty where there is none."""
+    source: tuple[str, ...]
+    """Names of the recordings."""
 
 
 def check_rows(index: NDArray[Any], *, split: str, name: str) -> None:
@@ -449,6 +451,7 @@ def read_metadata(samples: Iterable[Stored], index: NDArray[Any], *, name: str) 
     """
     events = bytearray()
     static: list[bytes] = []
+    source = list[str]()
     decode = json.JSONDecoder().raw_decode
     for key, group, sample in zip(index["key"].tolist(), index_groups(index).tolist(), samples, strict=True):
         try:
@@ -462,10 +465,13 @@ def read_metadata(samples: Iterable[Stored], index: NDArray[Any], *, name: str) 
             if metadata.get("group", "").encode() != group:
                 raise ValueError("another group")
             static.append(image.encode())
+            source.append(str(metadata.get("source", "")))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _differs(name, key, f"its metadata: {error}") from error
         events += digest
-    return SampleMetadata(np.frombuffer(bytes(events), np.uint8).reshape(-1, 32), np.array(static, np.bytes_))
+    return SampleMetadata(
+        np.frombuffer(bytes(events), np.uint8).reshape(-1, 32), np.array(static, np.bytes_), tuple(source)
+    )
 
 
 def _differs(name: str, key: bytes, error: object) -> ShardSetError:

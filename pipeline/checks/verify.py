@@ -10,16 +10,19 @@ a rendering of its manifest. Of them, only the form is checked, and that the lat
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.errors import PipelineError, ShardSetError
 from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileEntry, HashedFile, sha256_file
 from spikebridge.pipeline.base.foreign_json import read_json
 from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.pipeline.base.progress import Progress, no_progress
+from spikebridge.pipeline.checks.audit import MatchedImage, audit_matched
 from spikebridge.pipeline.checks.leaks import (
     Recordings,
     StaticContent,
@@ -82,18 +85,29 @@ class Verification:
         return f"{self.state}, {leaks}" if self.ok else "FAILED"
 
 
-def verify(path: Path, *, progress: Progress = no_progress) -> Verification:
+def verify(
+    path: Path, *, matched: Mapping[str, MatchedImage] | None = None, progress: Progress = no_progress
+) -> Verification:
     """Check a whole shard set; holds one part of one file at a time, and some 100 bytes a sample.
 
+    `matched` holds the static images that recordings were found to show, by the recordings' names.
+
     Raises:
-        ShardSetError: there is no manifest that could be checked against.
+        ShardSetError: there is no manifest that could be checked against, or nothing of `matched` is in the set.
     """
     shards = ShardSet(path)
     report = Verification(shards.id, partial=shards.partial, leaky=shards.settings["protocol"] == "leaky")
     if absent := [split for split in shards.manifest["splits"] if split not in shards.present]:
         report.notes.append(f"only a part of the set was pulled: {', '.join(absent)} is not here and was not checked")
     shard_recordings: list[Recordings] = []
-    static_content = _check_files(shards, shard_recordings, report, progress)
+    sources = dict[str, str]()
+    static_content = _check_files(shards, shard_recordings, sources, report, progress)
+    if matched is not None and matched.keys().isdisjoint(sources.values()):
+        like = show(min(sources.values(), default="none"))
+        raise ShardSetError(
+            f"no recording of the table is in the set, whose recordings are named like {like}. "
+            "Match them in the folders, and with the --dataset, that the conversion had."
+        )
     report.problems += _check_absent(shards)
     report.problems += _check_listing(path, shards.manifest["files"])
     if os.path.lexists(path / manifests.ENVIRONMENT):
@@ -113,13 +127,22 @@ def verify(path: Path, *, progress: Progress = no_progress) -> Verification:
         protocol = shards.settings["protocol"]
         report.notes += leak_notes(shards, static, len(leaked) + (len(copies) if protocol == "legacy" else 0))
         report.problems += [f"leak: {leak}" for leak in forbidden_leaks(protocol, copies, leaked)]
+        if matched is not None:
+            audit = audit_matched(recordings, sources, static, matched)
+            report.notes += audit.notes
+            found = [f"leak by content: {leak}" for leak in audit.leaks]
+            (report.problems if protocol == "strict" else report.notes).extend(found)
     except DAMAGE as error:
         report.problems.append(str(error))
     return report
 
 
 def _check_files(
-    shards: ShardSet, recordings: list[Recordings], report: Verification, progress: Progress
+    shards: ShardSet,
+    recordings: list[Recordings],
+    sources: dict[str, str],
+    report: Verification,
+    progress: Progress,
 ) -> StaticContent | None:
     """Hash every file and check the shards; return the static images if every file is what the manifest says."""
     splits = {shard.name: split for split in shards.manifest["splits"] for shard in shards.event_shards(split)}
@@ -148,6 +171,8 @@ def _check_files(
                 static_content = content
             elif content is not None:
                 recordings.append(Recordings.of_shard(splits[name], shards.index(name), content))
+                keys = (key.decode("ascii", "backslashreplace") for key in recordings[-1].keys.tolist())
+                sources |= dict(zip(keys, content.source, strict=True))
                 report.samples += len(content.static)
             report.files += 1
             report.bytes += shards.files[name]["bytes"]

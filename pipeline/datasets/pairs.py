@@ -30,6 +30,8 @@ from spikebridge.pipeline.images.decode import decode_image
 
 SIMULATION_NOTE = "simulated.json"
 """File beside the events and static folders of a simulated data set."""
+PAIRS_UNKNOWN = "which image a recording shows is not known"
+"""Begins the note of a data set that pairs by class alone."""
 UNUSED = "unused"
 """Subset of the recordings that a published split leaves out."""
 

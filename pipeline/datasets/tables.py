@@ -14,6 +14,8 @@ from spikebridge.pipeline.shards.manifest import SPLITS
 
 LABEL_COLUMNS = ("file", "label")
 """Columns that a table of labels must have; `start`, `end`, `group` and `split` may follow."""
+PAIR_COLUMNS = ("recording", "image", "confidence", "pixels_sha256")
+"""Columns of a table of pairs, of which the first two must be there."""
 MOST_PROBLEMS = 5
 """Lines that a message shows."""
 
@@ -114,6 +116,47 @@ def read_class_map(path: Path, *, classes: Collection[str], image_classes: Colle
             problems.append(f"line {line}: {static!r} stands there twice")
     refuse_lines(path, problems)
     return mapping
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A row of a table of pairs."""
+
+    line: int
+    recording: str
+    image: str
+    """Empty where it is not known."""
+    pixels_sha256: str
+    """Of the full-size image as `pipeline.images.decode.hash_pixels` gives it, hexadecimal; empty where not said."""
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Read a CSV with the columns `recording` and `image`, and where wanted `confidence` and `pixels_sha256`.
+
+    Raises:
+        SettingsError: unreadable, columns missing, a row without a recording or a second one, a confidence that is no
+            share, or a hash that is none; the message names their lines.
+    """
+    pairs, problems, seen = [], list[str](), set[str]()
+    for line, row in enumerate(read_csv(path, PAIR_COLUMNS[:2]), start=2):
+        name, image, confidence, digest = ((row.get(column) or "").strip() for column in PAIR_COLUMNS)
+        if not name or name in seen:
+            problems.append(f"line {line}: " + (f"{name} is listed twice" if name else "no recording"))
+        elif confidence and not _is_share(confidence):
+            problems.append(f"line {line}: confidence {confidence!r}; expected a number from 0 to 1")
+        elif digest and not re.fullmatch("[0-9a-f]{64}", digest):
+            problems.append(f"line {line}: pixels_sha256 {digest!r}; expected 64 hexadecimal digits")
+        seen.add(name)
+        pairs.append(Pair(line, name, image, digest if image else ""))
+    refuse_lines(path, problems)
+    return pairs
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
 
 
 def near_matches(classes: Collection[str], image_classes: Collection[str]) -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ STORED = ("format", "codec", "samples_per_shard", "min_shards", "preview")
 """Settings of the storage: those of the first set hold for all."""
 WHICH_RECORDINGS = (
     *("dataset", "seed", "classes", "limit", "splits_sha256", "published", "labels_sha256", "class_map_sha256"),
+    "pairs_sha256",
     *("group_by", "pairing", "columns", "group", "time_unit", "image_bits"),
 )
 """Settings that say which recordings there are and how their files are read: sets may differ in them."""

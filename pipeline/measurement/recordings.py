@@ -128,19 +128,32 @@ def read_static_images(
         LayoutError: no images there.
         RecordingError: one cannot be decoded.
     """
-    if not folder.is_dir():
-        raise LayoutError(f"{folder}: no such folder; expected the static images that the recordings show.")
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not is_litter(p) and not p.name.startswith("."))
-    sources: list[tuple[Path, int]] = [(p, -1) for p in files if p.suffix.lower() in EXTENSIONS]
-    arrays = {p: idx.read(p) for p in files if p.name.endswith(IDX)}
-    sources += [(p, i) for p, images in arrays.items() for i in range(len(images))]
-    if not sources:
-        raise LayoutError(f"{folder}: no image below it; expected {', '.join(EXTENSIONS)}, or MNIST's idx files.")
+    sources, arrays = image_files(folder)
     placed = []
     for path, number in _draw(sources, most, seed):
         rgb = read_image(path) if number < 0 else np.repeat(arrays[path][number][..., None], 3, -1)
         placed.append(to_static(rgb, size=size, encoding="v", canvas=sensor, shown_fraction=shown_fraction))
     return np.stack(placed).astype(np.float32) / np.float32(255)
+
+
+def image_files(folder: Path) -> tuple[list[tuple[Path, int]], dict[Path, NDArray[np.uint8]]]:
+    """List the static images below a folder, files before those of MNIST's idx files.
+
+    Returns:
+        Paths and rows, -1 for a file that is one image; the content [n,H,W] of every idx file.
+
+    Raises:
+        LayoutError: no images there.
+    """
+    if not folder.is_dir():
+        raise LayoutError(f"{folder}: no such folder; expected the static images that the recordings show.")
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not is_litter(p) and not p.name.startswith("."))
+    listed: list[tuple[Path, int]] = [(p, -1) for p in files if p.suffix.lower() in EXTENSIONS]
+    arrays = {p: idx.read(p) for p in files if p.name.endswith(IDX)}
+    listed += [(p, i) for p, images in arrays.items() for i in range(len(images))]
+    if not listed:
+        raise LayoutError(f"{folder}: no image below it; expected {', '.join(EXTENSIONS)}, or MNIST's idx files.")
+    return listed, arrays
 
 
 def _files(path: Path) -> list[Path]:

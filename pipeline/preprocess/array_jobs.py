@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from spikebridge.pipeline.base.errors import PipelineError, SettingsError, ShardSetError
 from spikebridge.pipeline.base.executors import Workers, open_workers
@@ -61,6 +61,7 @@ class SharedSources(TypedDict):
     splits: str | None
     labels: str | None
     class_map: str | None
+    pairs: NotRequired[str | None]
     tasks: Annotated[int, Range(1)]
 
 
@@ -107,11 +108,17 @@ class Sources:
     labels: Path | None = None
     class_map: Path | None = None
     """CSVs about class folders, see `pipeline.datasets.tables.FolderOptions`."""
+    pairs: Path | None = None
+    """CSV of static images, see `pipeline.datasets.matched.apply_pairs`."""
+
+    @property
+    def tables(self) -> dict[str, Path | None]:
+        """Return the tables by the names that `pipeline.preprocess.prepare.prepare` has for them."""
+        return {"splits": self.splits, "labels": self.labels, "class_map": self.class_map, "pairs": self.pairs}
 
     def prepare(self, settings: ConversionSettings) -> Conversion:
         """List the raw folders, see `pipeline.preprocess.prepare.prepare`."""
-        tables = {"splits": self.splits, "labels": self.labels, "class_map": self.class_map}
-        return prepare(settings, events_root=self.events, static_root=self.static, **tables)
+        return prepare(settings, events_root=self.events, static_root=self.static, **self.tables)
 
 
 def convert_share(

@@ -19,6 +19,7 @@ from spikebridge.pipeline.base.errors import LayoutError, RecordingError, Settin
 from spikebridge.pipeline.base.files import sha256_file
 from spikebridge.pipeline.datasets.cuts import cut_recordings
 from spikebridge.pipeline.datasets.endings import count_endings, describe_endings
+from spikebridge.pipeline.datasets.matched import apply_pairs
 from spikebridge.pipeline.datasets.pairs import (
     SIMULATION_NOTE,
     UNUSED,
@@ -228,11 +229,12 @@ def prepare(
     splits: Path | None = None,
     labels: Path | None = None,
     class_map: Path | None = None,
+    pairs: Path | None = None,
 ) -> Conversion:
     """List the raw folders and decide who is in which split; decodes nothing, but recordings that are cut.
 
     `splits` is a CSV that replaces the splits, see `pipeline.datasets.splits.read_splits`; `labels` and `class_map` are
-    those of `pipeline.datasets.tables.FolderOptions`.
+    those of `pipeline.datasets.tables.FolderOptions`; `pairs` names the static images, see `apply_pairs`.
 
     Raises:
         LayoutError: a folder does not hold what it should.
@@ -241,6 +243,10 @@ def prepare(
     options = FolderOptions(labels, class_map, settings.group_by, settings.pairing)
     reader = get_reader(settings.dataset, folders=options, **settings.table_options)
     listing = reader.list_pair(events_root.absolute(), static_root.absolute())  # tasks run in other folders, too
+    if pairs is not None:
+        if settings.pairing:
+            raise SettingsError(f"a table of pairs, and pairing {settings.pairing}: expected one of them.")
+        listing = apply_pairs(listing, pairs)
     if settings.published:
         listing, settings = _apply_published(listing, settings, splits)
     elif settings.protocol == "legacy" and splits is None:
@@ -249,10 +255,10 @@ def prepare(
     listing = select(listing, classes=settings.classes, limit=settings.limit)
     if settings.protocol != "legacy" and splits is None:
         listing = leave_out_shared_groups(listing)
-    tables = {"splits_sha256": splits, "labels_sha256": labels, "class_map_sha256": class_map}
+    tables = {"splits_sha256": splits, "labels_sha256": labels, "class_map_sha256": class_map, "pairs_sha256": pairs}
     hashes: dict[str, Any] = {name: sha256_file(path) for name, path in tables.items() if path is not None}
     settings = replace(settings, **hashes)
-    passed_over = _count_passed_over(whole, (labels, class_map, splits)) if isinstance(reader, Folders) else {}
+    passed_over = _count_passed_over(whole, (labels, class_map, splits, pairs)) if isinstance(reader, Folders) else {}
     images = {image.name for image in listing.images}
     candidates = [r for r in listing.recordings if r.subset != UNUSED]
     orphans = [r for r in candidates if r.image is not None and r.image not in images]

@@ -81,7 +81,7 @@ def take_stamp(sources: Sources, settings: ConversionSettings) -> str | None:
     digest = hashlib.sha256()
     left = MOST_ENTRIES
     try:
-        tables = [path and sha256_file(path) for path in (sources.splits, sources.labels, sources.class_map)]
+        tables = [path and sha256_file(path) for path in sources.tables.values()]
         program = [find_version("spikebridge"), reader and sha256_file(Path(reader))]
         decided = [settings.as_dict(), settings.dtype_open, tables, program]
         digest.update(json.dumps(decided, sort_keys=True).encode())

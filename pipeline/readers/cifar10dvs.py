@@ -25,7 +25,15 @@ from spikebridge.pipeline.datasets.layout import (
     refuse_equal_stems,
     unpacked,
 )
-from spikebridge.pipeline.datasets.pairs import DatasetCard, Listing, PairReader, Recording, StaticImage, register
+from spikebridge.pipeline.datasets.pairs import (
+    PAIRS_UNKNOWN,
+    DatasetCard,
+    Listing,
+    PairReader,
+    Recording,
+    StaticImage,
+    register,
+)
 from spikebridge.pipeline.datasets.splits import split_by_first_share
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats.aedat import aedat2, aedat4
@@ -65,7 +73,7 @@ class CIFAR10DVS(PairReader):
         licence="CIFAR10-DVS: CC BY 4.0; CIFAR-10: none stated, cite the report",
         citation="Li, Liu, Ji, Li, Shi: CIFAR10-DVS: an event-stream dataset for object classification, Frontiers in "
         "Neuroscience 11, 2017. Krizhevsky: Learning multiple layers of features from tiny images, 2009.",
-        pairing="class: which image a recording shows is not known",
+        pairing=f"class: {PAIRS_UNKNOWN}",
         expected={"unsplit": 10_000},
         images="50,000 train, 10,000 test",
         legacy="the first 90 % of each class train, the rest test, in a seeded order (9,000 and 1,000)",
@@ -107,7 +115,7 @@ class CIFAR10DVS(PairReader):
         ]
         recordings.sort(key=lambda recording: recording.name)
         images.sort(key=lambda image: image.name)
-        notes = ["which image a recording shows is not known; recorded were images of all of CIFAR-10, its test too"]
+        notes = [f"{PAIRS_UNKNOWN}; recorded were images of all of CIFAR-10, its test too"]
         if len(classes) != len(cifar.CLASSES):
             notes.append(f"recordings of {len(classes)} classes found, 10 expected: labels number those found")
         if batches and (missing := sorted(set(PYTHON_BATCHES) - {path.stem for path in batches})):

@@ -49,6 +49,7 @@ RARE = (
     "pairing",
     "labels_sha256",
     "class_map_sha256",
+    "pairs_sha256",
     "published",
     "cut_us",
     "overlap_us",
@@ -146,6 +147,8 @@ class ConversionSettings:
     """Name of a published split that takes the place of the official one, see `pipeline.datasets.published`."""
     class_map_sha256: str = ""
     """SHA-256 of the CSV that joins classes of other names; empty for none. Data set `folders`."""
+    pairs_sha256: str = ""
+    """SHA-256 of the CSV that names the static image of each recording; empty for none."""
 
     sensor: tuple[int, ...] = setting((), low=1, high=2**14)
     """(W, H) in pixels of the sensor, whatever files say; empty takes what they say, or measures the recordings."""

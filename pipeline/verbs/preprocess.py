@@ -83,6 +83,7 @@ MOST_NOTES = 12
 @click.option("--group-by", metavar="REGEX", help="What in a recording's name no split may part: subject, session ...")
 @click.option("--pairing", type=click.Choice(CHOICES["pairing"]), help="Pair by equal names, or by class alone.")
 @click.option("--class-map", type=path_type(exists=True, dir_okay=False), help="CSV (static,event) of class names.")
+@click.option("--pairs", type=path_type(exists=True, dir_okay=False), help="CSV (recording,image), as match writes it.")
 @click.option("--max-bad", type=click.IntRange(0), default=0, show_default=True, help="Recordings that may be dropped.")
 @click.option("--strict", is_flag=True, help="Turn warnings into errors.")
 @click.option("--dry-run", is_flag=True, help="Try one of each class, print what would be made; write nothing.")
@@ -100,6 +101,7 @@ def preprocess(
     splits: str | None,
     labels: Path | None,
     class_map: Path | None,
+    pairs: Path | None,
     workers: int | None,
     scheduler: str | None,
     task: str | None,
@@ -174,7 +176,7 @@ def preprocess(
 
     assert events is not None
     assert static is not None
-    sources = Sources(events, static, splits_file, labels, class_map)
+    sources = Sources(events, static, splits_file, labels, class_map, pairs)
     workers = workers or usable_processors()
     if dry_run or out is None or task:
         conversion = sources.prepare(settings)

@@ -13,21 +13,30 @@ VERIFICATION_FAILED = 4
 
 @click.command()
 @click.argument("shards_path", metavar="SHARDS", type=path_type())
+@click.option(
+    "--match", "table", type=path_type(exists=True, dir_okay=False), help="Table of match: look for leaks by content."
+)
 @json_option
-def verify(shards_path: Path, as_json: bool) -> None:
+def verify(shards_path: Path, table: Path | None, as_json: bool) -> None:
     """Check a shard set: bytes, counts, leaks.
 
     Checks every byte and every count, and that no held-out static image is in the pool that training draws from.
+    With a table of `spikebridge match`, also that no static image is shown by recordings of the training split and of
+    a held-out one, and that none of the pool is shown by a held-out one, whatever names and classes say.
 
     \b
-    Example:
+    Examples:
       spikebridge verify data/shards/digits
+      spikebridge verify shards --match pairs.csv
     """
     from spikebridge.pipeline.base.errors import ShardSetError
+    from spikebridge.pipeline.checks.audit import MatchedImage
     from spikebridge.pipeline.checks.verify import verify as check
+    from spikebridge.pipeline.datasets.tables import read_pairs
 
+    matched = {p.recording: MatchedImage(p.image, p.pixels_sha256) for p in read_pairs(table)} if table else None
     try:
-        report = check(shards_path, progress=progress_bar)
+        report = check(shards_path, matched=matched, progress=progress_bar)
     except ShardSetError as error:
         failure(str(error)).show()
         click.get_current_context().exit(VERIFICATION_FAILED)

@@ -8,20 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from spikebridge.pipeline.measurement.recordings import read_recordings, read_static_images
-from spikebridge.pipeline.measurement.statistics import measure
-from spikebridge.train.calibration.fidelity import compare
-from spikebridge.train.calibration.fit import Effort, fit, without_images
+from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
+from spikebridge.pipeline.measurement.statistics import Statistics, measure
+from spikebridge.train.calibration.fidelity import Fidelity, compare
+from spikebridge.train.calibration.fit import Effort, Fit, fit, without_images
 from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.state import State
-from spikebridge.train.config.profile import FILE
+from spikebridge.train.config.profile import FILE, CameraProfile
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
 from spikebridge.train.evaluation.score import same_threads
@@ -93,25 +93,9 @@ def calibrate(
     seen = read_recordings(paths, most=recordings, seed=seed, sensor=sensor, progress=wrapped)
     if len(seen.events) < FEWEST:
         raise RunError(f"{len(seen.events)} recordings: expected at least {FEWEST}; a camera shows itself in many")
+    pictures = None
     size = min(max(seen.sensor), LARGEST_SIDE)
-    frames, held_out = _split(torch.from_numpy(seen.frames(time_bins=FINE_BINS, size=size)), seed)
-    if html is not None and held_out is None:
-        raise RunError(f"--html needs at least {FEWEST_TO_SPLIT} recordings, of which some are held out")
-    statistics = measure(seen)
-    shortest = statistics["refractory_us"]
-    floor = None if shortest is None else shortest / seen.duration_us
-    source: dict[str, Any] = {
-        "recordings": len(seen.events),
-        "held_out": 0 if held_out is None else held_out.shape[1],
-        "simulated": seen.simulated,
-        "static_images": 0,
-        "shown_fraction": shown_fraction,
-        "seed": seed,
-        "version": VERSION,
-    }
-    if static is None:
-        found = without_images(frames, sensor=seen.sensor, floor=floor)
-    else:
+    if static is not None:
         pictures = torch.from_numpy(
             read_static_images(
                 static, most=images, seed=seed, size=size, sensor=seen.sensor, shown_fraction=shown_fraction
@@ -119,32 +103,16 @@ def calibrate(
         )
         if len(pictures) < FEWEST:
             raise RunError(f"{len(pictures)} static images in {static}: expected at least {FEWEST}")
-        source["static_images"] = len(pictures)
-        grid = SensorGrid(size, seen.sensor, "sum")
-        state = State(out.with_name(f".{out.name}.state"), _key(frames, pictures, source, effort))
-        bar = progress(total=effort.runs(EXPECTED_UNKNOWNS), desc="fit", unit="run") if progress else None
-        with same_threads(1):  # sums depend on their number
-            found = fit(
-                frames,
-                pictures,
-                grid,
-                sensor=seen.sensor,
-                floor=floor,
-                seed=seed,
-                effort=effort,
-                state=state,
-                advance=(lambda: bar.update(1)) if bar is not None else lambda: None,
-            )
-        if bar is not None:
-            bar.close()
-    profile = profile_of(found, sensor=seen.sensor, duration_us=seen.duration_us, source=source)
-    fidelity = None
-    if static is not None and held_out is not None:
-        with same_threads(1):
-            fidelity, made = compare(frames, held_out, pictures, grid, profile.profile, seed=seed)
+    if html is not None and len(seen.events) < FEWEST_TO_SPLIT:
+        raise RunError(f"--html needs at least {FEWEST_TO_SPLIT} recordings, of which some are held out")
+    state_file, statistics = out.with_name(f".{out.name}.state"), measure(seen)
+    fitted = calibrate_to(
+        seen, pictures, shown_fraction=shown_fraction, seed=seed, effort=effort, statistics=statistics,
+        state_file=state_file, progress=progress,
+    )  # fmt: skip
+    profile, found, source = fitted.profile, fitted.fit, fitted.profile.informing["source"]
     write_atomic(out, profile.dump().encode())
-    if static is not None:
-        state.remove()
+    state_file.unlink(missing_ok=True)
     result = {
         "out": str(out),
         "recordings": len(seen.events),
@@ -160,13 +128,121 @@ def calibrate(
         "profile": {**profile.informing, "legs": [asdict(leg) for leg in profile.profile.legs]},
         "statistics": dict(statistics),
         "agreement": found.remainders,
-        "fidelity": None if fidelity is None else fidelity.as_dict(),
+        "fidelity": None if fitted.fidelity is None else fitted.fidelity.as_dict(),
     }
-    if html is not None and fidelity is not None and held_out is not None:
+    if html is not None and fitted.fidelity is not None and fitted.compared is not None:
         from spikebridge.train.calibration.page import calibration_page
 
-        write_atomic(html, calibration_page(result, fidelity, held_out, made).encode())
+        write_atomic(html, calibration_page(result, fitted.fidelity, *fitted.compared).encode())
     return result
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a fit gave."""
+
+    profile: CameraProfile
+    fit: Fit
+    fidelity: Fidelity | None
+    """None where no recording was held out."""
+    compared: tuple[torch.Tensor, torch.Tensor] | None
+    """Frames of the recordings that were held out, and simulated ones, [T,n,2,S,S] each."""
+
+
+def calibrate_to(
+    seen: RecordingSet,
+    images: torch.Tensor | None,
+    *,
+    shown_fraction: float,
+    seed: int,
+    effort: Effort = Effort(),  # noqa: B008  (immutable)
+    statistics: Statistics | None = None,
+    state_file: Path | None = None,
+    progress: Progress | None = None,
+) -> Calibrated:
+    """Fit the simulator to recordings that were read, whose figures may be known; see `calibrate_frames`."""
+    size = min(max(seen.sensor), LARGEST_SIDE)
+    shortest = (statistics or measure(seen))["refractory_us"]
+    return calibrate_frames(
+        torch.from_numpy(seen.frames(time_bins=FINE_BINS, size=size)),
+        images,
+        SensorGrid(size, seen.sensor, "sum"),
+        sensor=seen.sensor,
+        duration_us=seen.duration_us,
+        floor=None if shortest is None else shortest / seen.duration_us,
+        simulated=seen.simulated,
+        shown_fraction=shown_fraction,
+        seed=seed,
+        effort=effort,
+        state_file=state_file,
+        progress=progress,
+    )
+
+
+def calibrate_frames(
+    frames: torch.Tensor,
+    images: torch.Tensor | None,
+    grid: SensorGrid,
+    *,
+    sensor: tuple[int, int],
+    duration_us: int,
+    floor: float | None,
+    simulated: bool,
+    shown_fraction: float,
+    seed: int,
+    effort: Effort,
+    state_file: Path | None = None,
+    progress: Progress | None = None,
+) -> Calibrated:
+    """Fit the simulator to frames, a part of which is held out to tell simulated ones from.
+
+    Args:
+        frames: counts float32 [T,n,2,S,S].
+        images: static images [m,1,S,S] in [0, 1]; None fits what can be told without.
+        grid: of the frames.
+        sensor: (W, H) in pixels.
+        duration_us: of a recording.
+        floor: shortest time between events of one pixel as a share of a recording; None where it is not known.
+        simulated: whether they are simulated recordings.
+        shown_fraction: share of the sensor that a static image fills.
+        seed: of every draw.
+        effort: how much is computed.
+        state_file: what an interrupted fit left, and this one leaves; whoever calls deletes it.
+        progress: as tqdm; silent without.
+    """
+    frames, held_out = _split(frames, seed)
+    source = {
+        "recordings": frames.shape[1] + (0 if held_out is None else held_out.shape[1]),
+        "held_out": 0 if held_out is None else held_out.shape[1],
+        "simulated": simulated,
+        "static_images": 0 if images is None else len(images),
+        "shown_fraction": shown_fraction,
+        "seed": seed,
+        "version": VERSION,
+    }
+    if images is None:
+        found = without_images(frames, sensor=sensor, floor=floor)
+        return Calibrated(profile_of(found, sensor=sensor, duration_us=duration_us, source=source), found, None, None)
+    bar = progress(total=effort.runs(EXPECTED_UNKNOWNS), desc="fit", unit="run") if progress else None
+    with same_threads(1):  # sums depend on their number
+        found = fit(
+            frames,
+            images,
+            grid,
+            sensor=sensor,
+            floor=floor,
+            seed=seed,
+            effort=effort,
+            state=State(state_file, _key(frames, images, source, effort)),
+            advance=(lambda: bar.update(1)) if bar is not None else lambda: None,
+        )
+        if bar is not None:
+            bar.close()
+        profile = profile_of(found, sensor=sensor, duration_us=duration_us, source=source)
+        if held_out is None:
+            return Calibrated(profile, found, None, None)
+        fidelity, made = compare(frames, held_out, images, grid, profile.profile, seed=seed)
+    return Calibrated(profile, found, fidelity, (held_out, made))
 
 
 def _check_output(out: Path, html: Path | None, static: Path | None, *, overwrite: bool) -> None:

@@ -43,8 +43,3 @@ class State:
             data = io.BytesIO()
             np.savez(data, **self._arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
             write_atomic(self._path, data.getvalue())
-
-    def remove(self) -> None:
-        """Delete the file."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)

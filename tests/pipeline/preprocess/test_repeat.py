@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from conftest import write_digits_raw
@@ -89,7 +90,13 @@ CHANGES = {
     "a broken link": lambda raw: (raw.root / "events" / "link").symlink_to(raw.root / "nothing"),
     "simulated": lambda raw: (raw.root.parent / "simulated.json").write_text("{}"),
     "table": copy_table,
+    "table of pairs": lambda raw: setattr(raw, "sources", replace(raw.sources, pairs=raw.splits)),
 }
+
+
+def test_every_table_counts():
+    tables = {field.name for field in fields(Sources)} - {"events", "static"}
+    assert Sources(Path(), Path()).tables.keys() == tables
 
 
 @pytest.mark.parametrize("change", CHANGES)

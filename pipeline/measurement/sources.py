@@ -1,0 +1,217 @@
+"""All recordings and static images of two folders under the names that `preprocess` gives them, read one by one."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError
+from spikebridge.pipeline.base.files import write_bytes
+from spikebridge.pipeline.datasets.layout import is_litter
+from spikebridge.pipeline.datasets.pairs import UNUSED, find_simulation_note
+from spikebridge.pipeline.datasets.tables import PAIR_COLUMNS
+from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.formats import recording as recording_files
+from spikebridge.pipeline.images.decode import hash_pixels, read_image, to_static
+from spikebridge.pipeline.measurement.recordings import FEWEST_EVENTS, NOTE_ABOVE, Progress, RecordingSet, image_files
+from spikebridge.pipeline.readers import get_reader
+
+
+class Answer(NamedTuple):
+    """A row of a table of pairs."""
+
+    recording: str
+    image: str
+    """Empty where it cannot be told."""
+    confidence: float
+    """That the nearest image is the one that the recording shows, 0 to 1."""
+    pixels_sha256: str
+    """Of the image, see `pipeline.images.decode.hash_pixels`; empty without one."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Recordings and static images, listed and not read."""
+
+    recordings: tuple[str, ...]
+    images: tuple[str, ...]
+    read_events: Callable[[int], Events]
+    """Reads the recording at a position; t as its file counts it."""
+    read_image: Callable[[int], NDArray[np.uint8]]
+    """Decodes the image at a position, [H,W,3]."""
+    sensor: tuple[int, int] | None
+    """(W, H) in pixels as it is known or all files state it; None where it is not."""
+    shown_fraction: float
+    """Share of the sensor that a static image fills."""
+    simulated: bool
+    recording_classes: tuple[str, ...] = ()
+    """Class of each recording, for what they say of the answers; empty where none is known."""
+    image_classes: tuple[str, ...] = ()
+
+    def draw(
+        self, most: int, seed: int, *, sensor: tuple[int, int] | None = None, progress: Progress | None = None
+    ) -> RecordingSet:
+        """Read at most so many recordings, drawn by the seed; `sensor` wins over what is known.
+
+        Those that cannot be read are passed over: whoever reads all meets them again.
+
+        Raises:
+            LayoutError: none can be read.
+        """
+        names, events, problem = list[str](), list[Events](), ""
+        rows = draw_rows(len(self.recordings), most, seed)
+        for row in progress(rows) if progress else rows:
+            try:
+                events.append(self.events(row))
+                names.append(self.recordings[row])
+            except RecordingError as error:
+                problem = problem or str(error)
+        if not events:
+            raise LayoutError(f"none of {len(rows)} recordings can be read; the first: {problem}")
+        sensor, known = (sensor, "given") if sensor else (self.sensor, "stated by the files")
+        if sensor is None:
+            sensor = (max(int(e.x.max()) for e in events) + 1, max(int(e.y.max()) for e in events) + 1)
+            known = "smallest that holds all events"
+        return RecordingSet(tuple(names), tuple(events), sensor, known, self.simulated, len(self.recordings))
+
+    def events(self, row: int) -> Events:
+        """Read a recording, t from its first event.
+
+        Raises:
+            RecordingError: it cannot be read, or holds too few events.
+        """
+        read = self.read_events(row)
+        if len(read) < FEWEST_EVENTS or read.duration_us == 0:
+            raise RecordingError(
+                f"{self.recordings[row]}: holds {len(read)} events; expected at least {FEWEST_EVENTS} over some time. "
+                "Leave it out.",
+                reason="empty",
+            )
+        return Events(read.t - read.t[0], read.x, read.y, read.p)
+
+    def frames(self, row: int, *, sensor: tuple[int, int], time_bins: int, size: int) -> NDArray[np.float32]:
+        """Read a recording and return its counts, [T,1,2,S,S].
+
+        Raises:
+            RecordingError: it cannot be read, holds too few events, or some outside the sensor.
+        """
+        one = RecordingSet((self.recordings[row],), (self.events(row),), sensor, "", self.simulated, 1)
+        return one.frames(time_bins=time_bins, size=size)
+
+    def image(self, row: int, *, sensor: tuple[int, int], size: int) -> tuple[str, NDArray[np.uint8]]:
+        """Read an image and return the hash of its full-size pixels and how it lies on the sensor, [1,S,S].
+
+        Raises:
+            RecordingError: it cannot be decoded.
+        """
+        rgb = self.read_image(row)
+        placed = to_static(rgb, size=size, encoding="v", canvas=sensor, shown_fraction=self.shown_fraction)
+        return hash_pixels(rgb).hex(), placed
+
+
+def sources_of_files(events: Path, static: Path, *, shown_fraction: float | None = None) -> Sources:
+    """List two folders, whatever their data set; names are paths below them without endings, MNIST's with a row.
+
+    Raises:
+        LayoutError: nothing usable there, or two of one name.
+    """
+    if not events.is_dir():
+        raise LayoutError(f"{events}: no such folder; expected one of recordings.")
+    files = sorted(p for p in events.rglob("*") if p.is_file() and recording_files.is_recording(p) and not is_litter(p))
+    if not files:
+        raise LayoutError(
+            f"{events}: no recording below it; expected files ending in {', '.join(recording_files.FORMATS)}."
+        )
+    names = [(p.relative_to(events).parent / recording_files.stem(p)).as_posix() for p in files]
+    images, arrays = image_files(static)
+    image_names = [
+        str(p.relative_to(static).with_suffix("") if row < 0 else f"{p.relative_to(static)}/{row:05d}")
+        for p, row in images
+    ]
+    for folder, listed in ((events, names), (static, image_names)):
+        if twice := [name for name, count in Counter(listed).items() if count > 1]:
+            raise LayoutError(f"{folder}: two files are called {twice[0]}, but for their endings. Rename one.")
+    stated = {_stated_size(path) for path in files}
+
+    def image(position: int) -> NDArray[np.uint8]:
+        path, row = images[position]
+        return read_image(path) if row < 0 else np.repeat(arrays[path][row][..., None], 3, -1)
+
+    return Sources(
+        tuple(names),
+        tuple(image_names),
+        lambda row: recording_files.read(files[row]),
+        image,
+        stated.pop() if len(stated) == 1 else None,
+        shown_fraction or 1.0,
+        any(find_simulation_note(folder) for folder in (events, *events.absolute().parents[:NOTE_ABOVE])),
+    )
+
+
+def sources_of_dataset(dataset: str, events: Path, static: Path, *, shown_fraction: float | None = None) -> Sources:
+    """List a data set as `preprocess --dataset` does, with its names.
+
+    Raises:
+        SettingsError: no such data set.
+        LayoutError: a folder does not hold what it should.
+    """
+    reader = get_reader(dataset)
+    listing = reader.list_pair(events.absolute(), static.absolute())
+    recordings = [r for r in listing.recordings if r.subset != UNUSED]
+
+    @lru_cache(maxsize=1)
+    def of_file(path: Path) -> dict[str, Events | RecordingError]:
+        return dict(reader.read_file(next(r for r in recordings if r.path == path)))
+
+    def read(row: int) -> Events:
+        if not reader.many_per_file:
+            return reader.read_events(recordings[row])
+        found = of_file(recordings[row].path)[recordings[row].name]
+        if isinstance(found, RecordingError):
+            raise found
+        return found
+
+    return Sources(
+        tuple(r.name for r in recordings),
+        tuple(image.name for image in listing.images),
+        read,
+        lambda row: reader.read_image(listing.images[row]),
+        listing.sensor_size,
+        shown_fraction or listing.shown_fraction or 1.0,
+        reader.card.simulated or find_simulation_note(events) is not None,
+        tuple(listing.classes[r.label] for r in recordings),
+        tuple(listing.classes[image.label] for image in listing.images),
+    )
+
+
+def draw_rows(count: int, most: int, seed: int) -> list[int]:
+    """Draw at most so many positions, in order."""
+    if count <= most:
+        return list(range(count))
+    rows: list[int] = sorted(np.random.default_rng(seed).choice(count, most, replace=False).tolist())
+    return rows
+
+
+def write_pairs(path: Path, answers: Iterable[Answer]) -> None:
+    """Write a table of pairs, which `pipeline.datasets.tables.read_pairs` reads: whole, or not at all."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(PAIR_COLUMNS)
+    table.writerows((a.recording, a.image, f"{a.confidence:.4f}", a.pixels_sha256) for a in answers)
+    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _stated_size(path: Path) -> tuple[int, int] | None:
+    """Return the sensor as a file states it; formats of N-MNIST state what they could hold."""
+    if path.name.lower().endswith((".bin", ".bs2", ".bin.gz", ".bs2.gz")):
+        return None
+    return recording_files.sensor_size(path)

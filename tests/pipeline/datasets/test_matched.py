@@ -1,0 +1,75 @@
+"""A table pairs recordings with images; what it leaves out is said, and what cannot be is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.datasets.matched import apply_pairs
+from spikebridge.pipeline.datasets.pairs import PAIRS_UNKNOWN, UNUSED, Listing, Recording, StaticImage
+from spikebridge.pipeline.datasets.splits import assign_splits, parted_groups
+from spikebridge.pipeline.datasets.tables import read_pairs
+
+HERE = Path(__file__)
+
+
+def listing(*, groups=("",) * 6, subsets=(None,) * 6):
+    recordings = tuple(
+        Recording(f"c/{i}", HERE, i % 2, subset, str(i), None, group=group)
+        for i, (group, subset) in enumerate(zip(groups, subsets, strict=True))
+    )
+    images = tuple(StaticImage(f"p/{i}", HERE, i % 2, "test" if i > 3 else "train", str(i)) for i in range(6))
+    return Listing(("a", "b"), recordings, images, None, pairing="class", notes=(f"{PAIRS_UNKNOWN}; so", "kept"))
+
+
+def paired(tmp_path, *rows, head="recording,image", **more):
+    path = tmp_path / "pairs.csv"
+    path.write_text("\n".join([head, *rows]) + "\n")
+    return apply_pairs(listing(**more), path)
+
+
+def test_pairs_are_exact_and_the_rest_is_told(tmp_path):
+    found = paired(tmp_path, "c/0,p/2", "c/1,p/0", "c/2,p/2", "c/3,", "c/4,p/4")
+    assert found.pairing == "exact"
+    assert [r.image for r in found.recordings] == ["p/2", None, "p/2", None, "p/4", None]
+    assert [r.subset for r in found.recordings] == [None, UNUSED, None, UNUSED, "test", UNUSED]
+    assert [r.group for r in found.recordings] == ["p/2", "", "p/2", "", "", ""]
+    assert found.notes == (
+        "kept",
+        "static images by a table: 3 recordings show 2 of them",
+        "2 recordings are not used: the table names no static image for them",
+        "1 recordings are not used: the table names an image of another class",
+        "1 recordings show images of an official test or validation subset, and are of it",
+    )
+    split = assign_splits([r for r in found.recordings if r.subset != UNUSED], seed=0, protocol="strict")
+    assert split["c/4"] == "test"
+    assert not parted_groups(found.recordings, split)
+
+
+def test_what_cannot_be_paired_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match=r"line 2: no recording 'x/0'; they are named like 'c/0'"):
+        paired(tmp_path, "x/0,p/0")
+    with pytest.raises(SettingsError, match=r"line 3: no static image 'p/9'"):
+        paired(tmp_path, "c/0,p/0", "c/1,p/9")
+    with pytest.raises(SettingsError, match="nothing could be paired"):
+        paired(tmp_path, "c/0,p/1")
+    with pytest.raises(SettingsError, match=r"c/0, c/2 show p/0 and are of several groups \(a, b\)"):
+        paired(tmp_path, "c/0,p/0", "c/2,p/0", groups=("a", "", "b", "", "", ""))
+    kept = paired(tmp_path, "c/0,p/0", "c/2,p/0", groups=("a", "", "a", "", "", ""))
+    assert [r.group for r in kept.recordings if r.image] == ["a", "a"]
+    head = "recording,image,confidence,pixels_sha256"
+    for row, problem in (
+        (",p/0,1,", "no recording"),
+        ("c/0,p/0,often,", "confidence 'often'"),
+        ("c/0,p/0,2,", "expected a number from 0 to 1"),
+        ("c/0,p/0,nan,", "confidence 'nan'"),
+        ("c/0,p/0,1,00", "expected 64 hexadecimal digits"),
+    ):
+        with pytest.raises(SettingsError, match=f"line 2: .*{problem}|line 2: {problem}"):
+            paired(tmp_path, row, head=head)
+    with pytest.raises(SettingsError, match="line 3: c/0 is listed twice"):
+        paired(tmp_path, "c/0,p/0", "c/0,p/2")
+    (tmp_path / "pairs.csv").write_text(f"{head}\nc/0,p/0,0.5,{'0' * 64}\nc/1,,,\n")
+    assert [(p.image, p.pixels_sha256) for p in read_pairs(tmp_path / "pairs.csv")] == [("p/0", "0" * 64), ("", "")]

@@ -1,0 +1,131 @@
+"""`match` names the image behind a recording, says nothing where it cannot, and its table pairs and audits a set."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from spikebridge.cli import main
+from spikebridge.pipeline.containers import idx
+from spikebridge.pipeline.formats import bin40
+from spikebridge.pipeline.shards.manifest import read
+from spikebridge.pipeline.simulation.camera import simulate
+from spikebridge.pipeline.simulation.settings import SimulatorSettings
+from spikebridge.train.calibration import gallery
+from spikebridge.train.calibration.gallery import features
+from spikebridge.train.config.profile import CameraProfile
+from spikebridge.train.config.simulation_ranges import PROFILES
+
+IMAGES, SHOWN = 30, 14
+
+
+def run(*words, code=0):
+    done = CliRunner().invoke(main, list(map(str, words)))
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Digits in folders by class, and recordings by the other simulator under names that say nothing of them."""
+    from sklearn.datasets import load_digits
+
+    root, data = tmp_path_factory.mktemp("raw"), load_digits()
+    images = (data.images * (255 / 16)).astype("uint8")
+    for number in range(IMAGES):
+        path = root / "static" / str(data.target[number]) / f"photo{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[number]).save(path)
+    for number in [*range(SHOWN), *range(IMAGES, IMAGES + 3)]:
+        path = root / "events" / str(data.target[number]) / f"{number:02}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        events = simulate(images[number], settings=SimulatorSettings(), seed=0, key=str(number))
+        path.write_bytes(bin40.encode(events))
+    (root / "events" / "0" / "99.bin").write_bytes(b"123")
+    (root / "camera.toml").write_text(CameraProfile(PROFILES["saccades"], (34, 34), 300_000, (), {}).dump())
+    return root
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(gallery, "VARIED", 150)
+    monkeypatch.setattr(gallery, "ASKED", 150)
+
+
+def test_recordings_find_their_images_and_the_table_pairs_and_audits_a_set(raw, tmp_path, quick):
+    pairs, shards = tmp_path / "pairs.csv", tmp_path / "shards"
+    words = ["match", raw / "events", "--static", raw / "static", "--camera", raw / "camera.toml", "--sensor", "34x34",
+             "--shown", "0.8235", "--dataset", "folders", "--out", pairs]  # fmt: skip
+    made = json.loads(run(*words, "--json").stdout)
+    rows = {row["recording"]: row for row in csv.DictReader(pairs.read_text().splitlines())}
+    right = [name for name, row in rows.items() if row["image"] == f"{name[0]}/photo{name[-2:]}"]
+    answered = [row for row in rows.values() if row["image"]]
+    assert len(rows) == made["recordings"] == SHOWN + 4
+    assert (len(right), made["answered"]) == (len(answered), len(answered)), "no answer is wrong"
+    assert len(right) >= 0.8 * SHOWN
+    assert not any(rows[name]["image"] for name in rows if int(name[-2:]) >= SHOWN), "shown by none, and a damaged one"
+    assert made["unreadable"] == 1
+    assert "99.bin" in made["unreadable_messages"][0]
+    assert made["classes"] == {"answers": len(answered), "of_one_class": len(answered)}
+    before = pairs.read_bytes()
+    assert "pass --overwrite" in run(*words, code=1).output
+    text = run(*words, "--overwrite").output
+    assert pairs.read_bytes() == before
+    assert f"{len(answered):,} with a confidence of 0.8 or more" in text
+    assert "1 cannot be used" in text
+
+    convert = ["preprocess", "--dataset", "folders", "--events", raw / "events", "--static", raw / "static", "--sensor",
+               "34x34", "--time-bins", "2", "--size", "12", "--workers", "1", "--out", shards]  # fmt: skip
+    run(*convert, "--pairs", pairs)
+    manifest = read(shards)
+    assert manifest["pairing"]["kind"] == "exact"
+    assert len(manifest["settings"]["pairs_sha256"]) == 64
+    assert f"static images by a table: {len(answered)} recordings show {len(answered)} of them" in manifest["notes"]
+    assert any(note.startswith(f"{len(rows) - len(answered)} recordings are not used") for note in manifest["notes"])
+    report = run("verify", shards, "--match", pairs).output
+    assert f"{len(answered)} of {len(answered)} recordings show by content the image that the set pairs them" in report
+
+
+def test_a_free_camera_is_compared_without_time_and_polarity():
+    frames = torch.rand(10, 3, 2, 34, 34)
+    assert features(frames, free=False).shape == (3, 10 * 17 * 17)
+    assert features(frames, free=True).shape == (3, 17 * 17)
+    turned = frames.flip(0, 2)
+    assert torch.allclose(features(turned, free=True), features(frames, free=True), atol=1e-5)
+
+
+def test_confidence_rises_with_clearness_and_is_never_certain():
+    random = np.random.default_rng(0)
+    seen = random.uniform(0, 1, 2000)
+    right = random.uniform(0, 1, 2000) < seen
+    found = gallery._rising(seen, right, np.array([-1.0, 0.1, 0.5, 0.9, 2.0]))
+    assert np.all(np.diff(found) >= 0)
+    assert found[1:4] == pytest.approx([0.1, 0.5, 0.9], abs=0.1)
+    assert 0 < found[0] < found[-1] < 1
+    assert 0.9 < gallery._rising(seen, np.ones(2000, bool), seen).min() < 1
+
+
+def test_what_cannot_be_matched_is_refused(raw, tmp_path, quick):
+    def refused(*words):
+        return run("match", *words, "--out", tmp_path / "p.csv", code=1).output
+
+    assert "no such folder" in refused(tmp_path / "absent", "--static", raw / "static")
+    assert "no image below it" in refused(raw / "events", "--static", raw / "events")
+    few = tmp_path / "few"
+    few.mkdir()
+    idx.write(few / "train-images-idx3-ubyte", np.zeros((20, 28, 28), np.uint8))
+    assert "1 different static images" in refused(raw / "events", "--static", few, "--sensor", "34x34")
+    (tmp_path / "other.toml").write_text((raw / "camera.toml").read_text().replace("[34, 34]", "[64, 48]"))
+    wrong = refused(
+        raw / "events", "--static", raw / "static", "--camera", tmp_path / "other.toml", "--sensor", "34x34"
+    )
+    assert "of a sensor of 64x48 pixels, the recordings are of 34x34" in wrong
+    (few / "a.bin").write_bytes(b"123")
+    assert "none of 1 recordings can be read" in refused(few, "--static", raw / "static")
+    assert not (tmp_path / "p.csv").exists()

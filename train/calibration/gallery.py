@@ -1,0 +1,282 @@
+"""All static images as the camera would record them, in few numbers each, and the nearest of them to a recording.
+
+Axes: T time bins, B recordings, n queries, N static images, P polarity, S side of a frame, F features, K components.
+
+1. Every static image is rendered once, at the middle of the camera's ranges. Features are square roots of events in
+   parts of the recording, polarities and cells (`features`), so that counting noise is alike everywhere.
+2. Principal components of the renderings keep K of F numbers.
+3. What two recordings of one image differ by is a covariance in these K numbers: first of renderings that are drawn
+   from the camera's ranges, then also of the recordings themselves and the images that they clearly show. Distances
+   are measured in units of it; its mean, what the simulator gets wrong about all recordings alike, is taken off.
+4. The confidence rises with how much farther the second image is than the first, and how near the first is. How, is
+   learnt on simulated recordings of these images that lie as far from them as the recordings do; of some its own
+   image is left out, as for a recording of none of them.
+
+Source: Fisher 1936 and Prince, Elder 2007, "Probabilistic linear discriminant analysis for inferences about identity"
+(variation within and between); Lowe 2004 (ratio of the two nearest distances).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spikebridge.train.config.simulation_ranges import BY_LOGARITHM, LANES, Profile, SimulationRanges
+from spikebridge.train.data.simulation import SensorGrid, SimulationDraws, simulate_frames, simulation_draws
+
+TIME_BINS, PARTS = 10, 5
+"""Time bins of a rendering; parts of the recording that features tell apart."""
+CELLS = 17
+"""Cells of the features along a side, at most."""
+FLOOR = 0.02
+"""Events that are added before the square root."""
+COMPONENTS = 256
+LEARNT_FROM = 4000
+"""Renderings of which the components are learnt, at most."""
+VARIED = 2000
+"""Simulated recordings whose variation counts at first."""
+SIMULATED_WEIGHT = 200
+"""Recordings that the simulated variation counts as, beside that of the recordings themselves."""
+RIDGE = 0.05
+"""Of the mean variance, added to every variance: directions without any decide nothing."""
+ROUNDS, MOST_LEARNT = 3, 2000
+"""Rounds, and recordings, of which variation and mean difference are learnt."""
+ASKED, HIDDEN = 2000, 5
+"""Simulated recordings of which the confidence is learnt; the image of one of so many is left out."""
+STEPS = 50
+"""Of the logistic regression."""
+BATCH = 200
+"""Images rendered, and recordings compared, at once."""
+FREE_DRAWS = 4
+"""Renderings of an image of which the mean counts where every recording moves in its own way."""
+TAUGHT, TESTED = 40, 41
+"""Epochs of the draws: no simulated set of a fit has them."""
+
+Shown = Callable[[int, str], Callable[[], None]]
+"""Makes a progress bar of (total, what); the function that it returns moves it by one."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """What was found for n recordings."""
+
+    image: NDArray[np.int64]
+    """[n], the nearest image."""
+    confidence: NDArray[np.float64]
+    """[n], that it is the right one."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    image: Tensor
+    """int64 [n], the nearest."""
+    distances: Tensor
+    """[n,2], to the nearest and to the second."""
+
+    def clear(self) -> Tensor:
+        """Return whether a recording is of the half whose nearest image is the clearest, [n]."""
+        ratio = self.distances[:, 1] / self.distances[:, 0]
+        return ratio >= ratio.median()
+
+    def typical(self) -> Tensor:
+        """Return the median distance of the clear half."""
+        return self.distances[self.clear(), 0].median()
+
+    def signs(self) -> NDArray[np.float64]:
+        """Return what tells right answers from wrong ones, [n,3]: how much farther the second is, how far the first."""
+        first, second = self.distances.double().log().T.numpy()
+        return np.stack([second - first, first, np.ones(len(first))], 1)
+
+
+class Gallery:
+    """Static images, rendered.
+
+    Args:
+        images: number of images.
+        read: returns the images at positions, uint8 [B,1,S,S], placed on the sensor.
+        grid: of the frames.
+        profile: of the camera.
+        seed: of all draws.
+        shown: progress.
+    """
+
+    def __init__(
+        self, images: int, read: Callable[[Iterable[int]], Tensor], grid: SensorGrid, profile: Profile,
+        *, seed: int, shown: Shown,
+    ) -> None:  # fmt: skip
+        self._read, self._grid, self._profile, self._seed = read, grid, profile, seed
+        random = np.random.default_rng([seed, TAUGHT])
+        drawn = np.sort(random.permutation(images)[:LEARNT_FROM])
+        advance = shown(math.ceil(len(drawn) / BATCH) + math.ceil(images / BATCH), "render")
+        sample = torch.cat([rendered for rendered in self._rendered(drawn.tolist(), advance)])
+        self._mean = sample.mean(0)
+        self._components = _components(sample - self._mean)  # [F,K]
+        self.places = torch.cat([self._project(made) for made in self._rendered(range(images), advance)])  # [N,K]
+        rows = random.integers(images, size=VARIED)
+        differences = self._varied(rows, TAUGHT) - self.places[rows]
+        self._variation = differences.T @ differences / len(rows)  # [K,K]
+        self._offset = torch.zeros(len(self._variation))
+        self._measure = _unit(self._variation)
+
+    def place(self, frames: Tensor) -> Tensor:
+        """Return recordings as numbers [n,K] of their frames [T,n,2,S,S] of `TIME_BINS` bins."""
+        return self._project(features(frames, free=self._profile.free))
+
+    def learn(self, recordings: Tensor) -> None:
+        """Learn from recordings [n,K] how they differ from renderings of what they show."""
+        for _ in range(ROUNDS):
+            found = self._nearest(recordings)
+            clear = found.clear()
+            differences = recordings[clear] - self.places[found.image[clear]]
+            self._offset = differences.mean(0)
+            spread = differences - self._offset
+            self._measure = _unit(
+                (SIMULATED_WEIGHT * self._variation + spread.T @ spread) / (SIMULATED_WEIGHT + len(spread))
+            )
+
+    def answer(self, recordings: Tensor, advance: Callable[[], None] = lambda: None) -> Nearest:
+        """Return the nearest image of each recording [n,K], and how sure that is."""
+        found = self._nearest(recordings, advance=advance)
+        rows = np.random.default_rng([self._seed, TESTED]).integers(len(self.places), size=ASKED)
+        truth, departure = torch.from_numpy(rows), self._varied(rows, TESTED) - self.places[rows]
+        for _ in range(ROUNDS):  # simulated recordings lie as far from their images as the recordings from theirs
+            asked = self._nearest(self.places[truth] + departure + self._offset)
+            departure = departure * (found.typical() / asked.typical())
+        hidden = torch.where(torch.arange(ASKED) % HIDDEN == 0, truth, -1)
+        asked = self._nearest(self.places[truth] + departure + self._offset, hidden)
+        right = (asked.image == truth).numpy()
+        weights = _logistic(asked.signs(), right)
+        confidence = _rising(asked.signs() @ weights, right, found.signs() @ weights)
+        return Nearest(found.image.numpy(), confidence)
+
+    def _nearest(
+        self, recordings: Tensor, hidden: Tensor | None = None, advance: Callable[[], None] = lambda: None
+    ) -> _Found:
+        """Return the nearest images of recordings [n,K]; `hidden` [n] is left out of the images, -1 for none."""
+        images = self.places @ self._measure  # [N,K]
+        lengths = (images * images).sum(1)
+        found, distances = [], []
+        for first in range(0, len(recordings), BATCH):
+            asked = (recordings[first : first + BATCH] - self._offset) @ self._measure
+            squares = lengths + (asked * asked).sum(1, keepdim=True) - 2 * asked @ images.T  # [B,N]
+            if hidden is not None:
+                of_batch = hidden[first : first + BATCH]
+                there = of_batch >= 0
+                squares[there.nonzero()[:, 0], of_batch[there]] = torch.inf
+            two, places = squares.topk(2, largest=False)
+            distances.append(two.clamp(min=1e-6).sqrt())
+            found.append(places[:, 0])
+            advance()
+        return _Found(torch.cat(found), torch.cat(distances))
+
+    def _varied(self, rows: NDArray[np.int64], epoch: int) -> Tensor:
+        """Return simulated recordings of images as numbers [n,K], drawn from the camera's ranges."""
+        made = []
+        for first in range(0, len(rows), BATCH):
+            numbers = torch.arange(first, min(first + BATCH, len(rows)))
+            draws = simulation_draws(self._seed, epoch, numbers, self._grid, device=torch.device("cpu"))
+            made.append(self._project(self._render(rows[first : first + BATCH].tolist(), draws, self._profile)))
+        return torch.cat(made)
+
+    def _rendered(self, rows: Iterable[int], advance: Callable[[], None]) -> Iterator[Tensor]:
+        """Yield the features [B,F] of images at the middle of the camera's ranges, a batch at a time."""
+        rows, profile = list(rows), middle(self._profile)
+        for first in range(0, len(rows), BATCH):
+            batch = rows[first : first + BATCH]
+            made = []
+            for draw in range(FREE_DRAWS if profile.free else 1):
+                numbers = torch.full((len(batch),), draw)
+                draws = simulation_draws(self._seed, TAUGHT, numbers, self._grid, device=torch.device("cpu"))
+                if not profile.free:
+                    draws = SimulationDraws(torch.full_like(draws.settings, 0.5), torch.full_like(draws.pixels, 0.5))
+                made.append(self._render(batch, draws, profile))
+            yield torch.stack(made).mean(0)
+            advance()
+
+    def _render(self, rows: list[int], draws: SimulationDraws, profile: Profile) -> Tensor:
+        images = self._read(rows).float() / 255
+        frames = simulate_frames(images, draws, self._grid, time_bins=TIME_BINS, profile=profile)
+        return features(frames, free=profile.free)
+
+    def _project(self, found: Tensor) -> Tensor:
+        return (found - self._mean) @ self._components
+
+
+def features(frames: Tensor, *, free: bool) -> Tensor:
+    """Return the features [B,F] of frames [T,B,2,S,S].
+
+    Where recordings move each in its own way, neither time nor polarity says anything of the image: they are summed.
+    """
+    parts = torch.stack([part.sum(0) for part in frames.tensor_split(PARTS)], 1)  # [B,5,2,S,S]
+    parts = parts.sum((1, 2)).unsqueeze(1) if free else parts.flatten(1, 2)  # [B,10,S,S], or one
+    roots = (F.avg_pool2d(parts, 3, 1, 1) + FLOOR).sqrt()
+    return F.avg_pool2d(roots, math.ceil(frames.shape[-1] / CELLS)).flatten(1)
+
+
+def middle(profile: Profile) -> Profile:
+    """Return the camera at the middle of its ranges, without noise."""
+    at = {}
+    for name in LANES:
+        low, high = getattr(profile.ranges, name)
+        at[name] = (math.sqrt(low * high) if name in BY_LOGARITHM else (low + high) / 2,) * 2
+    at |= {"noise": (0.0, 0.0), "amplitude_spread": (0.0, 0.0)}
+    return replace(profile, ranges=SimulationRanges(**at))
+
+
+def _components(centred: Tensor) -> Tensor:
+    """Return the directions [F,K] along which rows [n,F] differ most."""
+    n, count = centred.shape
+    kept = min(COMPONENTS, n - 1, count)
+    if n < count:
+        values, vectors = torch.linalg.eigh(centred @ centred.T)
+        return centred.T @ vectors.flip(1)[:, :kept] / values.flip(0)[:kept].clamp(min=1e-9).sqrt()
+    return torch.linalg.eigh(centred.T @ centred)[1].flip(1)[:, :kept]
+
+
+def _unit(variation: Tensor) -> Tensor:
+    """Return the matrix [K,K] by which numbers are multiplied so that their variation is 1 in every direction."""
+    ridge = RIDGE * variation.diag().mean().clamp(min=1e-9) * torch.eye(len(variation))
+    return torch.linalg.inv(torch.linalg.cholesky(variation + ridge)).T.contiguous()
+
+
+def _logistic(signs: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the weights [3] of the logistic regression of right answers [n] on signs [n,3].
+
+    A weak pull to 0 keeps them finite where all answers can be told.
+    """
+    weights, pull = np.zeros(signs.shape[1]), 1e-2 * np.eye(signs.shape[1])
+    for _ in range(STEPS):
+        share = 1 / (1 + np.exp(-np.clip(signs @ weights, -30, 30)))
+        slope = signs.T @ (share - right) + pull @ weights
+        step = np.linalg.solve(signs.T @ (signs * (share * (1 - share))[:, None]) + pull, slope)
+        weights = weights - np.clip(step, -5, 5)
+    return weights
+
+
+def _rising(seen: NDArray[np.float64], right: NDArray[np.bool_], asked: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of right answers [m] at what is asked [m], which rises with what was seen [n] of answers [n].
+
+    Source: Barlow et al. 1972 (isotonic regression). Differs: half an answer of either kind is added to every level,
+    so that none is certain, and between the middles of two levels the share rises evenly, so that it is half where
+    right and wrong answers leave a gap.
+    """
+    order = np.argsort(seen, kind="stable")
+    levels = list[tuple[int, int]]()  # right answers, answers
+    for row in order.tolist():
+        levels.append((int(right[row]), 1))
+        while len(levels) > 1 and levels[-2][0] * levels[-1][1] >= levels[-1][0] * levels[-2][1]:
+            above = levels.pop()
+            levels[-1] = (levels[-1][0] + above[0], levels[-1][1] + above[1])
+    rights, counts = np.array(levels).T
+    ends = np.cumsum(counts)
+    middles = seen[order][(ends - counts + ends - 1) // 2]
+    shares = np.maximum.accumulate((rights + 0.5) / (counts + 1))
+    found: NDArray[np.float64] = np.interp(asked, middles, shares)
+    return found

@@ -1,0 +1,246 @@
+"""From two folders to a table of pairs: reads, renders, compares, writes.
+
+Axes: T time bins, n recordings, N static images, K components, S side of a frame.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.measurement.recordings import RecordingSet
+from spikebridge.pipeline.measurement.sources import (
+    Answer,
+    Sources,
+    draw_rows,
+    sources_of_dataset,
+    sources_of_files,
+    write_pairs,
+)
+from spikebridge.train.calibration.calibrate import FEWEST, LARGEST_SIDE, Progress, calibrate_to
+from spikebridge.train.calibration.fit import Effort
+from spikebridge.train.calibration.gallery import BATCH, MOST_LEARNT, TIME_BINS, Gallery
+from spikebridge.train.config.profile import CameraProfile, read_profile
+from spikebridge.train.data.simulation import SensorGrid
+from spikebridge.train.errors import RunError
+from spikebridge.train.evaluation.score import same_threads
+
+LEAST = 0.8
+"""Confidence from which on an image is named."""
+CALIBRATED_ON, CALIBRATED_IMAGES = 200, 1000
+"""Recordings and static images of which the camera is found, at most."""
+MOST_UNREADABLE = 10
+"""Messages that are kept."""
+OTHER_CLASSES = 3
+"""Classes that there must be for a wrong answer to show by its class."""
+
+
+def match(
+    recordings: Path,
+    static: Path,
+    out: Path,
+    *,
+    dataset: str | None = None,
+    camera: Path | None = None,
+    shown_fraction: float | None = None,
+    sensor: tuple[int, int] | None = None,
+    least: float = LEAST,
+    seed: int = 0,
+    effort: Effort = Effort(),  # noqa: B008  (immutable)
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Find the static image that each recording shows, and write a table of pairs.
+
+    Equal arguments and files give an equal table on the same processor. Labels are not used; where the data set has
+    them they tell how many answers are of their recording's class.
+
+    Args:
+        recordings: folder of recordings of one camera.
+        static: folder of static images, those that are shown among them.
+        out: the table, CSV: recording, image, confidence, pixels_sha256.
+        dataset: names recordings and images as `preprocess --dataset` does; by default by their paths.
+        camera: profile of the camera; by default it is calibrated to the recordings.
+        shown_fraction: share of the sensor that a static image fills; by default what is known, or 1.
+        sensor: (W, H) in pixels; by default what is known, or the smallest that holds what the fit saw.
+        least: confidence from which on an image is named.
+        seed: of every draw.
+        effort: of the calibration.
+        overwrite: replace `out`.
+        progress: as tqdm; silent without.
+
+    Returns:
+        JSON types: numbers of recordings, images, answers; what could not be read; how far classes agree.
+
+    Raises:
+        RunError: `out` is there and not `overwrite`, or too few recordings or images.
+        RecipeError: `camera` is no profile.
+        LayoutError: nothing usable in a folder.
+        RecordingError: an image cannot be decoded.
+    """
+    if out.is_dir() or (out.exists() and not overwrite):
+        what = "is a folder; choose a file" if out.is_dir() else "exists; choose another file, or pass --overwrite"
+        raise RunError(f"{out} {what}")
+    sources = (
+        sources_of_dataset(dataset, recordings, static, shown_fraction=shown_fraction)
+        if dataset
+        else sources_of_files(recordings, static, shown_fraction=shown_fraction)
+    )
+    wrapped = None if progress is None else lambda items: progress(items, desc="read", unit="recording")
+    seen = sources.draw(CALIBRATED_ON, seed, sensor=sensor, progress=wrapped)
+    images = _Images.read(sources, seen.sensor, progress)
+    if len(images.rows) < FEWEST:
+        raise RunError(f"{len(images.rows)} different static images in {static}: expected at least {FEWEST}")
+    profile = read_profile(camera) if camera else _calibrated(sources, seen, images, seed, effort, progress)
+    if profile.sensor != seen.sensor:
+        width, height = seen.sensor
+        raise RunError(
+            f"{camera} is of a sensor of {profile.sensor[0]}x{profile.sensor[1]} pixels, the recordings are of "
+            f"{width}x{height}; calibrate on recordings of this camera, or say with --sensor what theirs is"
+        )
+    shown = _bars(progress)
+    with same_threads(1):  # sums depend on their number
+        grid = SensorGrid(images.size, seen.sensor, "sum")
+        gallery = Gallery(len(images.rows), images.batch, grid, profile.profile, seed=seed, shown=shown)
+        places, readable, unreadable = _place(sources, seen, gallery, images.size, shown)
+        gallery.learn(places[draw_rows(len(places), MOST_LEARNT, seed)])
+        found = gallery.answer(places, shown(-(-len(places) // BATCH), "compare"))
+    answers = [Answer(name, "", 0.0, "") for name in sources.recordings]
+    for row, image, confidence in zip(readable, images.rows[found.image].tolist(), found.confidence, strict=True):
+        named = confidence >= least
+        answers[row] = Answer(
+            sources.recordings[row],
+            sources.images[image] if named else "",
+            float(confidence),
+            images.hashes[image] if named else "",
+        )
+    write_pairs(out, answers)
+    shows = Counter(answer.image for answer in answers if answer.image)
+    return {
+        "out": str(out),
+        "recordings": len(sources.recordings),
+        "simulated": sources.simulated,
+        "static_images": len(sources.images),
+        "different_images": len(images.rows),
+        "sensor": list(seen.sensor),
+        "sensor_known": seen.sensor_known,
+        "camera": str(camera) if camera else "calibrated",
+        "path": "free" if profile.profile.free else "common",
+        "least": least,
+        "answered": sum(shows.values()),
+        "images_shown": len(shows),
+        "unreadable": len(sources.recordings) - len(readable),
+        "unreadable_messages": unreadable,
+        "classes": _classes(sources, answers),
+    }
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Static images as they lie on the sensor, each content once."""
+
+    placed: NDArray[np.uint8]
+    """[N,1,S,S]."""
+    rows: NDArray[np.int64]
+    """[N], their positions in the listing."""
+    hashes: dict[int, str]
+    """By position in the listing."""
+    size: int
+
+    @classmethod
+    def read(cls, sources: Sources, sensor: tuple[int, int], progress: Progress | None) -> _Images:
+        """Decode, hash and place every image."""
+        size, seen = min(max(sensor), LARGEST_SIDE), dict[str, int]()
+        placed = np.empty((len(sources.images) + 1, 1, size, size), np.uint8)  # one that a copy is written to
+        rows: Iterable[int] = range(len(sources.images))
+        for row in progress(rows, desc="images", unit="image") if progress else rows:
+            digest, image = sources.image(row, size=size, sensor=sensor)
+            placed[len(seen)] = image
+            seen.setdefault(digest, row)
+        hashes = {row: digest for digest, row in seen.items()}
+        return cls(placed[: len(seen)], np.fromiter(seen.values(), np.int64, len(seen)), hashes, size)
+
+    def batch(self, rows: Iterable[int]) -> Tensor:
+        """Return images at positions in `rows`, uint8 [B,1,S,S]."""
+        return torch.from_numpy(self.placed[list(rows)])
+
+
+def _calibrated(
+    sources: Sources, seen: RecordingSet, images: _Images, seed: int, effort: Effort, progress: Progress | None
+) -> CameraProfile:
+    if len(seen.events) < FEWEST:
+        raise RunError(
+            f"{len(seen.events)} recordings: a camera shows itself in {FEWEST} or more; name its profile with --camera"
+        )
+    drawn = images.batch(draw_rows(len(images.rows), CALIBRATED_IMAGES, seed)).float() / 255
+    return calibrate_to(
+        seen, drawn, shown_fraction=sources.shown_fraction, seed=seed, effort=effort, progress=progress
+    ).profile
+
+
+def _place(
+    sources: Sources, seen: RecordingSet, gallery: Gallery, size: int, shown: Callable[[int, str], Callable[[], None]]
+) -> tuple[Tensor, list[int], list[str]]:
+    """Return the recordings that can be read as numbers [n,K], their positions, and what is wrong with others.
+
+    Raises:
+        RunError: none can be read.
+    """
+    advance = shown(len(sources.recordings), "recordings")
+    places, readable, unreadable = list[Tensor](), list[int](), list[str]()
+    batch = list[NDArray[np.float32]]()
+    for row in range(len(sources.recordings)):
+        try:
+            batch.append(sources.frames(row, sensor=seen.sensor, time_bins=TIME_BINS, size=size))
+            readable.append(row)
+        except RecordingError as error:
+            unreadable.append(str(error))
+        if len(batch) == BATCH:
+            places.append(gallery.place(torch.from_numpy(np.concatenate(batch, 1))))
+            batch.clear()
+        advance()
+    if batch:
+        places.append(gallery.place(torch.from_numpy(np.concatenate(batch, 1))))
+    if not places:
+        raise RunError(f"none of {len(sources.recordings)} recordings can be read; the first: {unreadable[0]}")
+    return torch.cat(places), readable, unreadable[:MOST_UNREADABLE]
+
+
+def _classes(sources: Sources, answers: list[Answer]) -> dict[str, int] | None:
+    """Return how many answers are of the class of their recording; None where classes are not known, or say little."""
+    if len(set(sources.image_classes)) < OTHER_CLASSES:
+        return None
+    of_image = dict(zip(sources.images, sources.image_classes, strict=True))
+    pairs = [
+        (name, of_image[answer.image])
+        for name, answer in zip(sources.recording_classes, answers, strict=True)
+        if answer.image
+    ]
+    return {"answers": len(pairs), "of_one_class": sum(one == other for one, other in pairs)}
+
+
+def _bars(progress: Progress | None) -> Callable[[int, str], Callable[[], None]]:
+    """Return what makes a progress bar that is moved by one."""
+
+    def shown(total: int, what: str) -> Callable[[], None]:
+        if progress is None:
+            return lambda: None
+        bar = progress(total=total, desc=what)
+
+        def advance() -> None:
+            bar.update(1)
+            if bar.n >= total:
+                bar.close()
+
+        return advance
+
+    return shown

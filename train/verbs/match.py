@@ -1,0 +1,112 @@
+"""The verb `match`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from spikebridge.pipeline.ui.terminal import (
+    format_columns,
+    json_option,
+    overwrite_option,
+    parse_pair,
+    path_type,
+    print_result,
+    progress_bar,
+    quiet_option,
+)
+
+
+@click.command()
+@click.argument("recordings", metavar="RECORDINGS", type=path_type())
+@click.option("--static", type=path_type(), required=True, help="Folder of static images.")
+@click.option("--out", type=path_type(), required=True, help="The table of pairs, a CSV file.")
+@click.option("--dataset", help="List and name both as preprocess does for this data set; else by their paths.")
+@click.option("--camera", type=path_type(), help="Profile made by calibrate  [default: calibrated to the recordings]")
+@click.option(
+    "--shown",
+    type=click.FloatRange(0.01, 1),
+    help="Share of the sensor that a static image fills  [default: as the data set has it, else 1]",
+)
+@click.option(
+    "--sensor", metavar="WxH", help="Sensor in pixels; else as stated, or the smallest that holds all events."
+)
+@click.option(
+    "--least",
+    type=click.FloatRange(0, 1),
+    default=0.8,
+    show_default=True,
+    help="Confidence from which on an image is named.",
+)
+@click.option("--sets", type=click.IntRange(20), default=250, show_default=True, help="As calibrate --sets.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every draw.")
+@overwrite_option
+@quiet_option
+@json_option
+def match(
+    recordings: Path,
+    static: Path,
+    out: Path,
+    dataset: str | None,
+    camera: Path | None,
+    shown: float | None,
+    sensor: str | None,
+    least: float,
+    sets: int,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Find the static image that each recording shows, by content.
+
+    Every static image is rendered as the camera would record it, and each recording compared with all. Where the
+    nearest image is not clearly nearer than the second, the table names none. No label is used; where the data set
+    has classes, the share of answers of their recording's class is printed.
+
+    \b
+    Examples:
+      spikebridge match dvs --static cifar --dataset cifar10dvs --out pairs.csv
+      spikebridge match recordings --static photos --camera davis.toml --sensor 346x260 --out pairs.csv
+      spikebridge preprocess --dataset cifar10dvs --events dvs --static cifar --pairs pairs.csv --out shards
+    """
+    from spikebridge.train.calibration.fit import Effort
+    from spikebridge.train.calibration.match import match as run_match
+
+    refusal = "is no size; expected WIDTHxHEIGHT, for example 346x260"
+    made = run_match(
+        recordings,
+        static,
+        out,
+        dataset=dataset,
+        camera=camera,
+        shown_fraction=shown,
+        sensor=parse_pair(sensor, "x", refusal=refusal, option="--sensor") if sensor else None,
+        least=least,
+        seed=seed,
+        effort=Effort(sets=sets),
+        overwrite=overwrite,
+        progress=progress_bar,
+    )
+    print_result(made, _text(made), as_json=as_json)
+
+
+def _text(made: dict[str, Any]) -> str:
+    """Return what was found, and what was not."""
+    answered, recordings, classes = made["answered"], made["recordings"], made["classes"]
+    width, height = made["sensor"]
+    rows = {
+        "recordings": f"{recordings:,}" + (" (SIMULATED)" if made["simulated"] else "")
+        + (f"; {made['unreadable']:,} cannot be used:" if made["unreadable"] else ""),
+        "images": f"{made['static_images']:,}, {made['different_images']:,} of them different",
+        "sensor": f"{width}x{height}, {made['sensor_known']}",
+        "camera": made["camera"] + ("; recordings move each in its own way" if made["path"] == "free" else ""),
+        "answered": f"{answered:,} with a confidence of {made['least']:g} or more, {made['images_shown']:,} images",
+        "not told": f"{recordings - answered:,}",
+        "classes": f"{classes['of_one_class']:,} of {classes['answers']:,} answers are of their recording's class"
+        if classes else "",
+        "table": made["out"],
+    }  # fmt: skip
+    lines = [f"  {message}" for message in made["unreadable_messages"]]
+    return "\n".join([format_columns({name: text for name, text in rows.items() if text}), *lines])
