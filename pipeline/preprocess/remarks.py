@@ -32,6 +32,14 @@ LACKING = ("no recordings of the image classes", "class names that are nearly th
 """Beginnings of a reader's notes that are warnings, too."""
 
 
+def pool_words(manifest: manifests.Manifest) -> str:
+    """Return how many static images a set trains from, and why not from all."""
+    pool, images = manifest["static"]["roles"]["pool"], manifest["static"]["images"]
+    kept_out = "" if pool == images else ": the others were held out, or look like one that was"
+    leaky = " (LEAKY: with those of held-out recordings)" if manifest["settings"]["protocol"] == "leaky" else ""
+    return f"{pool:,} of {images:,} static images{leaky}{kept_out}" + ("" if pool else "; only event_only can train")
+
+
 @dataclass(frozen=True)
 class Remarks:
     """Facts about all samples of a set, summed up."""

@@ -40,6 +40,7 @@ def combine(sets: tuple[Path, ...], out: Path, overwrite: bool, as_json: bool) -
 def show_derived(outcome: Any, out: Path, *, as_json: bool) -> None:
     """Print the closing lines of a set that was made of others."""
     from spikebridge.pipeline.base.display import show
+    from spikebridge.pipeline.preprocess.remarks import pool_words
     from spikebridge.pipeline.shards.manifest import CARD
 
     manifest = outcome.manifest
@@ -54,7 +55,7 @@ def show_derived(outcome: Any, out: Path, *, as_json: bool) -> None:
         f"  samples    {', '.join(f'{count:,} {name}' for name, count in counts.items())}"
         + (" (SIMULATED recordings)\n" if manifest["simulated"] else "\n")
         + f"  classes    {len(manifest['classes']):,}\n"
-        f"  pool       {manifest['static']['roles']['pool']:,} of {manifest['static']['images']:,} static images"
+        f"  pool       {pool_words(manifest)}"
     )
     notes = manifest["notes"]
     text += "".join(f"\n  {show(line, most=200)}" for line in notes[:MOST_NOTES])

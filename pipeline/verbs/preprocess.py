@@ -263,7 +263,7 @@ def plan_text(summary: dict[str, Any]) -> str:
 
 def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, recipe: str | None = None) -> None:
     """Print the closing lines of a conversion; where recordings were dropped, the verb ends with its own exit code."""
-    from spikebridge.pipeline.preprocess.remarks import lines_of, list_warnings
+    from spikebridge.pipeline.preprocess.remarks import lines_of, list_warnings, pool_words
 
     manifest, rejected = outcome.manifest, len(outcome.rejects)
     counts = {name: manifest["splits"][name]["samples"] for name in ("train", "validation", "test")}
@@ -274,11 +274,8 @@ def show_set(training: Training, outcome: Any, out: Path, *, as_json: bool, reci
         f"  ID         {manifest['self_sha256']}\n"
         f"  samples    {', '.join(f'{count:,} {name}' for name, count in counts.items())}"
         + (" (SIMULATED recordings)\n" if manifest["simulated"] else "\n")
-        + f"  pool       {manifest['static']['roles']['pool']:,} of {manifest['static']['images']:,} static images"
-        + (" (LEAKY: with those of held-out recordings)" if manifest["settings"]["protocol"] == "leaky" else "")
+        + f"  pool       {pool_words(manifest)}"
     )
-    if not manifest["static"]["roles"]["pool"]:
-        text += ": the others were held out, or look like one that was; only event_only can train"
     fitting = training.fitting_recipe(manifest["settings"], wish=recipe)
     step: list[str | Path] = ["train", "--shards", out, "--recipe", fitting or "", "--run", "RUN"]
     if not fitting:

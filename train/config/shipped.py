@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.train.errors import RecipeError
 
@@ -63,11 +65,11 @@ class ShippedFiles:
         """
         path = self.find(name_or_path)
         name = path.stem if path.parent == self.folder else str(path)
+        text = self._text(path)
         try:
-            return name, tomllib.loads(self._text(path))
+            return name, tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
-            what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise RecipeError(name, [f"not valid TOML: {what}"], what=self.kind) from error
+            raise RecipeError(name, [f"not valid TOML: {_toml_problem(text, error)}"], what=self.kind) from error
 
     def _text(self, path: Path) -> str:
         """Return the text of a file.
@@ -126,3 +128,15 @@ class ShippedFiles:
 
 RECIPES = ShippedFiles(DATA / "recipes", "recipe")
 GRIDS = ShippedFiles(DATA / "grids", "grid")
+
+
+def _toml_problem(text: str, error: tomllib.TOMLDecodeError | RecursionError) -> str:
+    """Return what is wrong with a text that is no TOML: a key given twice by its name, else the parser's words."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    place = re.search(r"overwrite a value \(at (?:line (\d+)|end of document)", str(error))
+    if place is None:
+        return str(error)
+    lines = text.rstrip("\n").split("\n")
+    line = int(place[1] or len(lines))
+    return f"line {line} gives {show(lines[line - 1].partition('=')[0].strip())} a second time"

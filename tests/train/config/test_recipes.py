@@ -348,6 +348,8 @@ def test_find_copy_and_show(tmp_path):
     ("content", "expected"),
     [
         (b"[train\n", "not valid TOML"),
+        (b"[train]\nlr = 1e-3\nepochs = 3\nlr = 2e-3\nseed = 1\n", "not valid TOML: line 4 gives lr a second time"),
+        (b"[train]\nlr = 1e-3\nlr = 2e-3", "not valid TOML: line 3 gives lr a second time"),
         (b"a = " + b"[" * 100_000, "not valid TOML: nested too deeply"),
         (b"\xff\xfe", "not valid TOML: .* codec"),
         (b" " * (2**20 + 1), "longer than 1,048,576 bytes; expected a recipe"),
