@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # sinabs 3.1.3: from_nir makes of nir.IF a neuron whose potential stops at minus its threshold, and that spikes several times a step.
-# It says nothing of it, and NIR has no floor: 2, -4, 2, 2 at threshold 1 spikes 2, 0, 1, 2 here; by the definition 1, 0, 0, 1.
+# It says nothing of it, and NIR has no floor: 2, -4, 2, 2 at threshold 1 spikes 2, 0, 1, 2 here; by the definition 1, 0, 0, 0.
 # Makes a temporary folder, installs pinned packages there, runs them on a valid graph, fails if the behaviour changes.
 set -euo pipefail
 folder=$(mktemp -d)
