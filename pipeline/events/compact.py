@@ -21,7 +21,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,6 +77,8 @@ class Head(NamedTuple):
     duration_us: int
     extent: tuple[int, int]
     sensor_size: tuple[int, int]
+    bits: tuple[int, int]
+    """Of x and of y in a place."""
     parts: tuple[int, int, int, int]
     """Where places, steps, high bits and polarities begin; the long steps do behind the head."""
 
@@ -98,14 +100,15 @@ class Head(NamedTuple):
             raise ValueError("a head that cannot be")
         if not 0 <= duration_us <= LONGEST_US or not -(2**62) <= start_us <= 2**62:
             raise ValueError("times that cannot be")
-        if len(data) != stored_bytes(count, long, step_bytes, extent):
-            raise ValueError(f"{len(data)} bytes, which are not those of {count} events")
+        bits = place_bits(extent)
         place = HEAD_BYTES + 8 * long
         step = place + 2 * count
         high = step + step_bytes * count
-        polarity = high + (count if sum(place_bits(extent)) > PLACE_BITS else 0)
+        polarity = high + (count if sum(bits) > PLACE_BITS else 0)
+        if len(data) != polarity + -(-count // 8):
+            raise ValueError(f"{len(data)} bytes, which are not those of {count} events")
         parts = (place, step, high, polarity)
-        return cls(version, count, long, step_bytes, start_us, duration_us, extent, (width, height), parts)
+        return cls(version, count, long, step_bytes, start_us, duration_us, extent, (width, height), bits, parts)
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ class CompactEvents:
         Raises:
             ValueError: times that are not what the head says.
         """
-        (bits, _), escape = place_bits(self.extent), np.iinfo(self.step.dtype).max
+        (bits, _), escape = self.head.bits, np.iinfo(self.step.dtype).max
         latest, escaped, wrong = 0, 0, "times that are not what its head says"
         if (len(self.long) and not 0 <= int(self.long.min()) <= int(self.long.max()) <= LONGEST_US) or self.step[0]:
             raise ValueError(wrong)
@@ -245,7 +248,7 @@ def count_into(
     """Count the events of stored bytes in the cells of frames, as `pipeline.events.framing` does, in one pass.
 
     Args:
-        counts: [T,P,H,W] of an unsigned type.
+        counts: [T,P,H,W] of an unsigned type, whatever they hold.
         data: stored bytes.
         head: theirs.
         edges: where the first bin begins, and the length of a bin: microseconds from the first event, or events.
@@ -262,29 +265,22 @@ def count_into(
     """
     from spikebridge.pipeline.events.loops.compact import count_events
 
-    counts.fill(0)
     used: int = count_events(
         data,
         (HEAD_BYTES, *head.parts),
         head.events,
-        place_bits(head.extent),
+        head.bits,
         *edges,
         of_time,
         rest,
         tables,
         len(counts),
-        _units(counts.dtype, limit),
+        limit,
         counts.reshape(-1),
     )
     if used < 0:
         raise ValueError("times that are not what its head says")
     return used
-
-
-@cache
-def _units(dtype: np.dtype[Any], limit: int) -> NDArray[Any]:
-    """Return 1 and a limit in a type."""
-    return np.array([1, limit], dtype)
 
 
 def compact(events: CheckedEvents, *, sensor_size: tuple[int, int], folder: Path | None = None) -> NDArray[np.uint8]:

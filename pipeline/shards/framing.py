@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.base.fitting import FITS, Box, fit_box
-from spikebridge.pipeline.events.compact import CompactEvents, Head, count_into, place_bits
+from spikebridge.pipeline.events.compact import CompactEvents, Head, count_into
 from spikebridge.pipeline.events.framing import RecordingFrames, cell_tables, to_frames
 from spikebridge.pipeline.events.packing import CheckedEvents
 from spikebridge.pipeline.events.parts import parts_of
@@ -103,7 +103,7 @@ class Framing:
         """Return (T,P,H,W) of a sample."""
         return (self.settings.time_bins, 2, *self.settings.frame)
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """Return the type of frames, little-endian."""
         return np.dtype(self.settings.dtype).newbyteorder("<")
@@ -231,7 +231,7 @@ class Framing:
             data,
             how.head,
             (how.start, how.length),
-            _tables(place_bits(how.head.extent), how.box, self.settings.frame, self.settings.fit or FITS[0]),
+            _tables(how.head.bits, how.box, self.settings.frame, self.settings.fit or FITS[0]),
             of_time=how.of_time,
             rest=how.rest,
             limit=how.limit,

@@ -300,7 +300,9 @@ def _large_events_row(folder: Path, sizes: Sizes, *, rounds: int) -> Row:
         np.zeros(number, np.int64),
         shape=framing.shape,
         dtype=framing.dtype,
+        store="events",
         framing=framing,
+        as_stored=False,
         reopen=lambda: split,
     )
     plain = [np.empty(len(one), TONIC_EVENTS) for one in recorded]

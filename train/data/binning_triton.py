@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikebridge.pipeline.base.fitting import FITS, fit_box
-from spikebridge.pipeline.events.compact import HEAD_BYTES, CompactEvents, place_bits
+from spikebridge.pipeline.events.compact import HEAD_BYTES, CompactEvents
 from spikebridge.pipeline.shards.framing import Counting, Framing
 from spikebridge.pipeline.shards.reader import Split
 from spikebridge.train.data import kernels_triton as kernels
@@ -124,4 +124,4 @@ def _describe(how: Counting, framing: Framing, at: int) -> About:
     places = [at + place for place in (HEAD_BYTES, *head.parts)]
     box = fit_box(how.box, settings.frame[::-1], settings.fit or FITS[0])
     timing = [how.start, how.length, int(how.of_time), int(how.rest)]
-    return About._make([head.events, head.long, head.step_bytes, *places, *place_bits(head.extent), *timing, *box])
+    return About._make([head.events, head.long, head.step_bytes, *places, *head.bits, *timing, *box])
