@@ -76,8 +76,8 @@ def test_published_augmentations_take_the_published_numbers():
 def test_shifts_are_the_same_one_by_one_and_together(dtype):
     x = torch.randint(0, 9, (25, 3, 2, 7, 6)).to(dtype).transpose(1, 2)
     down, right = (torch.arange(25) // 5 - 2, torch.arange(25) % 5 - 2)
-    assert torch.equal(shift_one_by_one(x, down, right), shift_together(x, down, right, 2))
-    one = shift_one_by_one(x, down, right)
+    one = shift_one_by_one(x, 2 - down, 2 - right, 2)
+    assert torch.equal(one, shift_together(x, 2 - down, 2 - right, 2))
     assert torch.equal(one[2 * 5 + 3, ..., 1:], x[2 * 5 + 3, ..., :-1])  # one to the right
     assert not one[2 * 5 + 3, ..., 0].any()
 
