@@ -18,6 +18,7 @@ import argparse
 import importlib.abc
 import importlib.machinery
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -116,7 +117,9 @@ def main() -> None:
         frames = Path(folder) / "frames.npy"
         np.save(frames, events)
         command = [chosen.sinabs, "-W", "ignore", __file__, str(chosen.file), "--frames", str(frames)]
-        said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # its packages, not ours
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
+        said = json.loads(done.stdout.splitlines()[-1])
         theirs = torch.from_numpy(np.load(frames)).transpose(0, 1)  # [T,B,K]
     print(", ".join(f"{name} {version}" for name, version in said["versions"].items()))
     T, B, _ = ours.shape

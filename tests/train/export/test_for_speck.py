@@ -1,13 +1,19 @@
 """`export --target speck`: the file scores as its export says, the card has the cores, nothing is left of a refusal."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import ROOT
 from fake_shards import FakeShardSet, tiny_recipe
 
 from spikebridge.cli import main
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.errors import ExportError
 from spikebridge.train.evaluation.chip import score_on_speck
 from spikebridge.train.evaluation.evaluate import evaluate
@@ -15,6 +21,7 @@ from spikebridge.train.export.read import open_export
 from spikebridge.train.export.write import _scored, export
 from spikebridge.train.trainer.run import train
 
+PYTHON = os.environ.get("SINABS", "")
 CHIP = {"model": "speck_snn", "width": 0.2, "neuron": "IF", "reset": "soft", "tet": False, "augmentation": "none"}
 
 
@@ -103,3 +110,38 @@ def test_what_does_not_fit_leaves_no_file(shards, tmp_path):
 def test_frames_that_do_not_count_events_are_refused():
     with pytest.raises(ExportError, match="reduction 'event', and a chip counts events"):
         _scored({"preprocessing": {"reduction": "event"}}, {})
+
+
+@pytest.fixture
+def recorded(shard_set, tmp_path, without_matplotlib):
+    """A file for the chip and the shard set that it was trained on."""
+    del without_matplotlib
+    path = shard_set(size=16)
+    settings = ShardSet(path).settings
+    names = ("dataset", "time_bins", "size", "reduction", "extent", "encoding", "protocol")
+    tables = {"shards": {name: settings[name] for name in names}, "train": {"method": "event_only", **CHIP}}
+    recipe = recipe_from({**tables, "train": {**tables["train"], "epochs": 20, "batch_size": 8, "lr": 5e-3}})
+    train(path, recipe, tmp_path / "run", device="cpu")
+    return export(tmp_path / "run", tmp_path / "net.nir", format="nir", target="speck").file, path
+
+
+def bench(script, file, shards, *options):
+    command = [sys.executable, ROOT / "tests" / "bench" / script, file, "--shards", shards, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.long
+def test_events_come_one_by_one(recorded):
+    found = bench("speck_events.py", *recorded)
+    assert "event by event" in found
+    assert "of 9 recordings" in found
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not PYTHON, reason="SINABS names a Python with sinabs 3.1.3 and nir 1.0.4")
+def test_sinabs_itself_gives_the_same_spikes_and_cores(recorded):
+    lines = bench("sinabs_speck.py", *recorded, "--sinabs", PYTHON).splitlines()
+    assert "equal steps 36 of 36; equal decisions 9 of 9" in lines
+    assert sum("weights and threshold as in the file" in line and "of no layer" not in line for line in lines) == 4
