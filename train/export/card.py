@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from spikebridge.train.runs.environment import origin_words
+
 USE = {
     "nir": """A graph from one frame (P,H,W) to logits (K,), by the convention `{convention}`. {integration} with a time
 step of {dt:g} s gives what was trained: a neuron's potential starts at 0, and it fires {fires}. Test vectors stand
@@ -91,7 +93,7 @@ decides between {len(described["classes"])} classes.
 |---|---|---|
 {scores}
 {_chip(described) if target else ""}
-Weights: epoch {described["epoch"]} ({described["selection"]}), seed {described["seed"]}.
+Weights: epoch {described["epoch"]} ({described["selection"]}), seed {described["seed"]}.{_origin(described)}
 Shard set: `{described["shard_set"]}`.
 
 ## Use
@@ -126,6 +128,15 @@ def _chip(described: dict[str, Any]) -> str:
     ]
     head = ["| layer | core | weights | neurons | kernel | sum pools |", "|---|---|---|---|---|---|"]
     return "\n".join(["", *costs, *head, *rows, ""])
+
+
+def _origin(described: dict[str, Any]) -> str:
+    """Return with what and where the network was trained; nothing of runs that do not say."""
+    made = described["environment"]
+    if made is None:
+        return ""
+    threads = f", {described['threads']} threads" if made["gpu"] is None and described["threads"] else ""
+    return f"\nTrained with {origin_words(made)}, on {made['gpu'] or made['processor']}{threads}."
 
 
 def _front_matter(described: dict[str, Any], *, format: str, licence: str) -> str:

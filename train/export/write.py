@@ -46,7 +46,10 @@ TRACED_BATCH = 2
 ENDINGS = {"nir": "nir", "torch": "pt2", "safetensors": "safetensors"}
 """Of the file's name in a folder."""
 FIGURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
-SETTINGS = ("dataset", "simulated", "protocol", "method", "seed", "shard_set", "contents", "samples", "threads")
+SETTINGS = (
+    *("dataset", "simulated", "protocol", "method", "seed", "shard_set", "contents", "samples"),
+    *("device", "threads", "environment"),
+)
 """What the description takes over from result.json."""
 TARGETS = {"speck": "nir"}
 """Chips that are exported for, and the format that each is in."""

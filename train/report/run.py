@@ -20,6 +20,7 @@ from spikebridge.train.report.sections.curves import curves
 from spikebridge.train.report.sections.data import data
 from spikebridge.train.report.sections.domains import domains
 from spikebridge.train.report.sections.samples import most_confidently_wrong, samples
+from spikebridge.train.runs.environment import origin_words
 from spikebridge.train.runs.result import RunResult
 from spikebridge.train.statistics import FEW, worth_of_one
 
@@ -238,10 +239,7 @@ def _training(result: RunResult) -> str:
 def _origin(result: RunResult) -> str:
     """Name the code and the day of a run."""
     made = result.get("environment")
-    if made is None:
-        return ""
-    commit = f" (commit {made['commit'][:12]}{', changed since' if made['modified'] else ''})" if made["commit"] else ""
-    return f"spikebridge {made['spikebridge']}{commit}, Python {made['python']}, {made['finished'][:10]}"
+    return "" if made is None else origin_words(made)
 
 
 def _machine(result: RunResult) -> str:

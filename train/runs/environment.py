@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
+from functools import cache
 
 import torch
 
@@ -16,8 +17,20 @@ from spikebridge.train.runs.result import Environment
 PACKAGES = ("torch", "numpy", "h5py", "numba", "triton", "safetensors", "tonic", "webdataset")
 
 
-def describe_environment(device: torch.device) -> Environment:
-    """Return what a run was made with, on a device."""
+@cache
+def _versions() -> dict[str, str]:
+    """Return those of `PACKAGES` that are installed; a process imports each once."""
+    return {name: version for name in PACKAGES if (version := find_version(name))}
+
+
+def origin_words(made: Environment) -> str:
+    """Return version, commit and day of a run as a phrase."""
+    commit = f" (commit {made['commit'][:12]}{', changed since' if made['modified'] else ''})" if made["commit"] else ""
+    return f"spikebridge {made['spikebridge']}{commit}, Python {made['python']}, {made['finished'][:10]}"
+
+
+def describe_environment(device: torch.device | None = None) -> Environment:
+    """Return what a run was made with, on a device; without one no GPU is named."""
     commit = find_commit()
     environment: Environment = {
         "spikebridge": __version__,
@@ -26,9 +39,9 @@ def describe_environment(device: torch.device) -> Environment:
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "packages": {name: version for name in PACKAGES if (version := find_version(name))},
+        "packages": dict(_versions()),
         "processor": describe_processor()["name"],
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "gpu": torch.cuda.get_device_name(device) if device and device.type == "cuda" else None,
     }
     if plugins := load_plugins():
         environment["plugins"] = plugins

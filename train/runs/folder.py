@@ -197,8 +197,13 @@ class RunFolder:
                     entry.unlink(missing_ok=True)
         self.diverged.unlink(missing_ok=True)
         if not self.config.exists():
+            from spikebridge.train.runs.environment import describe_environment, origin_words
+
             name = show(recipe.name, most=len(recipe.name))  # a file name may hold a line feed, or no text at all
-            write_atomic(self.config, f"# recipe: {name}\n\n{dump_recipe(recipe)}".encode())
+            made = describe_environment()
+            begun = f"{origin_words(made)}, torch {made['packages']['torch']}, {made['processor']}"
+            head = f"# recipe: {name}\n# begun with: {show(begun, most=300)}\n"
+            write_atomic(self.config, f"{head}\n{dump_recipe(recipe)}".encode())
 
     def _newest_state(self) -> StoredState | None:
         """Return the state of the last checkpoint, or of the one before where it cannot be read."""

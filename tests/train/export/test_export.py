@@ -89,6 +89,8 @@ def test_it_says_what_it_is(run, exports, shards, format):
     assert described["preprocessing"]["time_bins"] == described["network"]["time_steps"] == 4
     assert described["test_accuracy"] == json.loads((run / "result.json").read_text())["test_accuracy"]
     assert described["simulated"] is True
+    assert described["environment"] == json.loads((run / "result.json").read_text())["environment"]
+    assert f"Trained with spikebridge {described['environment']['spikebridge']}" in exports[format].card.read_text()
     assert {name for name in ("time_step_seconds", "convention", "integration", "fires") if name in described} == (
         {"time_step_seconds", "convention", "integration", "fires"} if format == "nir" else set()
     )

@@ -1,6 +1,7 @@
 """What stands in a run folder may come from anybody: a paragraph that names the file, never a traceback."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -190,4 +191,6 @@ def test_a_recipe_of_any_file_name_is_kept_as_it_is(tmp_path, name):
     with run.lock():
         run.claim(recipe)
     assert load_recipe(run.config) == recipe
-    assert run.config.read_text().splitlines()[0].startswith("# recipe: ")
+    first, second, *_ = run.config.read_text().splitlines()
+    assert first.startswith("# recipe: ")
+    assert re.match(r"# begun with: spikebridge [\d.]+.*, Python [\d.]+, \d{4}-\d\d-\d\d, torch ", second)
