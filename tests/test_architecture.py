@@ -49,9 +49,9 @@ PACKAGES = {
         export      : config errors networks runs
         methods     : config data errors losses networks runs schedules
         evaluation  : config data errors export networks runs
-        report      : config data errors evaluation networks runs statistics
-        calibration : config data errors evaluation report runs
-        trainer     : config data errors evaluation losses methods networks runs schedules signals
+        calibration : config data errors networks runs
+        report      : calibration config data errors evaluation networks runs statistics
+        trainer     : calibration config data errors evaluation losses methods networks runs schedules signals
         studies     : config data errors evaluation methods networks report runs signals statistics trainer
         verbs      : calibration config errors evaluation export networks report runs signals statistics studies trainer
     """,

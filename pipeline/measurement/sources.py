@@ -108,13 +108,13 @@ class Sources:
         return one.frames(time_bins=time_bins, size=size)
 
     def image(self, row: int, *, sensor: tuple[int, int], size: int) -> tuple[str, NDArray[np.uint8]]:
-        """Read an image and return the hash of its full-size pixels and how it lies on the sensor, [1,S,S].
+        """Read an image and return the hash of its full-size pixels and its luma as it lies on the sensor, [1,S,S].
 
         Raises:
             RecordingError: it cannot be decoded.
         """
         rgb = self.read_image(row)
-        placed = to_static(rgb, size=size, encoding="v", canvas=sensor, shown_fraction=self.shown_fraction)
+        placed = to_static(rgb, size=size, encoding="luma", canvas=sensor, shown_fraction=self.shown_fraction)
         return hash_pixels(rgb).hex(), placed
 
 

@@ -24,8 +24,7 @@ from spikebridge.train.calibration.state import State
 from spikebridge.train.config.profile import FILE, CameraProfile
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
-from spikebridge.train.evaluation.score import same_threads
-from spikebridge.train.report.write import require_matplotlib
+from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.checkpoints import write_atomic
 
 VERSION = 1
@@ -43,6 +42,7 @@ FEWEST_TO_SPLIT = 40
 """Recordings; of fewer none is held out."""
 
 Progress = Callable[..., Any]
+Page = Callable[[dict[str, Any], Fidelity, torch.Tensor, torch.Tensor], str]
 
 
 def calibrate(
@@ -50,6 +50,7 @@ def calibrate(
     out: Path,
     *,
     html: Path | None = None,
+    page: Page | None = None,
     static: Path | None = None,
     shown_fraction: float = 1.0,
     sensor: tuple[int, int] | None = None,
@@ -67,7 +68,9 @@ def calibrate(
     Args:
         paths: recordings, and folders of them, of one camera and one kind of movement.
         out: the profile, a TOML file.
-        html: page with real beside simulated recordings; needs static images and `FEWEST_TO_SPLIT` recordings.
+        html: file of the page with real beside simulated recordings; needs static images and `FEWEST_TO_SPLIT`
+            recordings.
+        page: makes it of the result, the fidelity, and the frames of real and simulated recordings.
         static: folder of static images of the kind that the recordings show; which shows which is not asked.
         shown_fraction: share of the sensor that a static image fills, as the conversion of these images has it.
         sensor: (W, H) in pixels; by default what the files state, or the smallest that holds all events.
@@ -84,7 +87,6 @@ def calibrate(
 
     Raises:
         RunError: `out` or `html` is there and not `overwrite`, or too few recordings or images.
-        ReportError: `html`, and matplotlib is missing.
         LayoutError: no recordings or no images there.
         RecordingError: a recording or an image cannot be read.
     """
@@ -130,10 +132,8 @@ def calibrate(
         "agreement": found.remainders,
         "fidelity": None if fitted.fidelity is None else fitted.fidelity.as_dict(),
     }
-    if html is not None and fitted.fidelity is not None and fitted.compared is not None:
-        from spikebridge.train.calibration.page import calibration_page
-
-        write_atomic(html, calibration_page(result, fitted.fidelity, *fitted.compared).encode())
+    if html is not None and page is not None and fitted.fidelity is not None and fitted.compared is not None:
+        write_atomic(html, page(result, fitted.fidelity, *fitted.compared).encode())
     return result
 
 
@@ -254,10 +254,8 @@ def _check_output(out: Path, html: Path | None, static: Path | None, *, overwrit
             raise RunError(f"{path} is a folder; choose a file, which the folder may hold")
         if path is not None and path.exists() and not overwrite:
             raise RunError(f"{path} exists; choose another file, or pass --overwrite to calibrate anew")
-    if html is not None:
-        require_matplotlib("the page of a calibration needs")
-        if static is None:
-            raise RunError("--html shows simulated recordings beside real ones, and there is none without --static")
+    if html is not None and static is None:
+        raise RunError("--html shows simulated recordings beside real ones, and there is none without --static")
 
 
 def _split(frames: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -50,6 +50,8 @@ ROUNDS, MOST_LEARNT = 3, 2000
 """Rounds, and recordings, of which variation and mean difference are learnt."""
 ASKED, HIDDEN = 2000, 5
 """Simulated recordings of which the confidence is learnt; the image of one of so many is left out."""
+NEARLY_ALL, FEWEST_CLEAR = 0.95, 5
+"""Share of the recordings of no image that are no clearer than those that are learnt from; these, at least."""
 STEPS = 50
 """Of the logistic regression."""
 BATCH = 200
@@ -80,14 +82,19 @@ class _Found:
     distances: Tensor
     """[n,2], to the nearest and to the second."""
 
-    def clear(self) -> Tensor:
-        """Return whether a recording is of the half whose nearest image is the clearest, [n]."""
-        ratio = self.distances[:, 1] / self.distances[:, 0]
-        return ratio >= ratio.median()
+    @property
+    def ratio(self) -> Tensor:
+        """Return how many times as far the second image is, [n]."""
+        return self.distances[:, 1] / self.distances[:, 0]
 
-    def typical(self) -> Tensor:
-        """Return the median distance of the clear half."""
-        return self.distances[self.clear(), 0].median()
+    def clearer_than(self, doubtful: float) -> Tensor:
+        """Return whether the second image is more than so many times as far, [n]."""
+        return self.ratio > doubtful
+
+    def typical(self, doubtful: float) -> Tensor:
+        """Return the median distance of those that are clearer; of all where none is."""
+        clear = self.clearer_than(doubtful)
+        return self.distances[clear if clear.any() else slice(None), 0].median()
 
     def signs(self) -> NDArray[np.float64]:
         """Return what tells right answers from wrong ones, [n,3]: how much farther the second is, how far the first."""
@@ -124,16 +131,20 @@ class Gallery:
         self._variation = differences.T @ differences / len(rows)  # [K,K]
         self._offset = torch.zeros(len(self._variation))
         self._measure = _unit(self._variation)
+        rows = np.random.default_rng([seed, TESTED]).integers(images, size=ASKED)
+        self._truth, self._departure = torch.from_numpy(rows), self._varied(rows, TESTED) - self.places[rows]
 
     def place(self, frames: Tensor) -> Tensor:
         """Return recordings as numbers [n,K] of their frames [T,n,2,S,S] of `TIME_BINS` bins."""
         return self._project(features(frames, free=self._profile.free))
 
     def learn(self, recordings: Tensor) -> None:
-        """Learn from recordings [n,K] how they differ from renderings of what they show."""
+        """Learn from recordings [n,K] how they differ from renderings of what they clearly show."""
         for _ in range(ROUNDS):
             found = self._nearest(recordings)
-            clear = found.clear()
+            clear = found.clearer_than(self._doubtful())
+            if clear.sum() < FEWEST_CLEAR:
+                return
             differences = recordings[clear] - self.places[found.image[clear]]
             self._offset = differences.mean(0)
             spread = differences - self._offset
@@ -143,18 +154,23 @@ class Gallery:
 
     def answer(self, recordings: Tensor, advance: Callable[[], None] = lambda: None) -> Nearest:
         """Return the nearest image of each recording [n,K], and how sure that is."""
-        found = self._nearest(recordings, advance=advance)
-        rows = np.random.default_rng([self._seed, TESTED]).integers(len(self.places), size=ASKED)
-        truth, departure = torch.from_numpy(rows), self._varied(rows, TESTED) - self.places[rows]
-        for _ in range(ROUNDS):  # simulated recordings lie as far from their images as the recordings from theirs
-            asked = self._nearest(self.places[truth] + departure + self._offset)
-            departure = departure * (found.typical() / asked.typical())
-        hidden = torch.where(torch.arange(ASKED) % HIDDEN == 0, truth, -1)
-        asked = self._nearest(self.places[truth] + departure + self._offset, hidden)
-        right = (asked.image == truth).numpy()
+        found, departure, doubtful = self._nearest(recordings, advance=advance), self._departure, self._doubtful()
+        if found.clearer_than(doubtful).sum() >= FEWEST_CLEAR:
+            for _ in range(ROUNDS):  # simulated recordings lie as far from their images as the recordings from theirs
+                asked = self._nearest(self.places[self._truth] + departure + self._offset)
+                departure = departure * (found.typical(doubtful) / asked.typical(doubtful))
+        hidden = torch.where(torch.arange(len(self._truth)) % HIDDEN == 0, self._truth, -1)
+        asked = self._nearest(self.places[self._truth] + departure + self._offset, hidden)
+        right = (asked.image == self._truth).numpy()
         weights = _logistic(asked.signs(), right)
         confidence = _rising(asked.signs() @ weights, right, found.signs() @ weights)
         return Nearest(found.image.numpy(), confidence)
+
+    def _doubtful(self) -> float:
+        """Return how much farther the second image is, at most, for nearly all recordings of no image that is here."""
+        rows = torch.arange(0, len(self._truth), HIDDEN)
+        asked = self.places[self._truth[rows]] + self._departure[rows] + self._offset
+        return float(self._nearest(asked, self._truth[rows]).ratio.quantile(NEARLY_ALL))
 
     def _nearest(
         self, recordings: Tensor, hidden: Tensor | None = None, advance: Callable[[], None] = lambda: None

@@ -32,7 +32,7 @@ from spikebridge.train.calibration.gallery import BATCH, MOST_LEARNT, TIME_BINS,
 from spikebridge.train.config.profile import CameraProfile, read_profile
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
-from spikebridge.train.evaluation.score import same_threads
+from spikebridge.train.networks.threads import same_threads
 
 LEAST = 0.8
 """Confidence from which on an image is named."""

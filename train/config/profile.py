@@ -41,6 +41,8 @@ from spikebridge.train.errors import RecipeError
 SCHEMA = 1
 INLINE = "profile "
 """Begins the text of a profile inside a recipe; JSON follows."""
+AUTO = "auto"
+"""In place of a profile: it is calibrated to the shard set when a run begins, whose recipe then holds it."""
 FILE = ".toml"
 """Ends the name of a profile's file in a recipe."""
 MOST_BYTES = 2**20
@@ -127,6 +129,9 @@ def profile_named(text: str) -> tuple[Profile, tuple[int, int] | None]:
     """
     if text.endswith(FILE):
         raise RecipeError("in the recipe", [f"{text} is a file; read the recipe with load_recipe"], what="profile")
+    if text == AUTO:
+        problem = "auto stands for a profile that a run fits when it begins; train with it, or name a profile"
+        raise RecipeError("in the recipe", [problem], what="profile")
     if not text.startswith(INLINE):
         return PROFILES[text], None
     try:

@@ -12,7 +12,7 @@ from typing import Any
 from spikebridge.pipeline.base.settings import field_problems, setting
 from spikebridge.pipeline.plugins.loading import Names
 from spikebridge.pipeline.shards.settings import CHOICES, ConversionSettings
-from spikebridge.train.config.profile import FILE, INLINE, profile_named
+from spikebridge.train.config.profile import AUTO, FILE, INLINE, profile_named
 from spikebridge.train.errors import RecipeError
 
 # Repeated from `models` because importing that takes seconds of torch; a test holds the two together.
@@ -37,7 +37,7 @@ COEFFICIENTS = ("learned", "fixed", "scheduled")
 PARTNERS = ("class", "shuffled")
 STEP_WEIGHTS = ("published", "bounded", "normalized")
 DISTILLED = ("static", "event", "both")
-SIMULATIONS = ("saccades", "mismatched", "smooth")
+SIMULATIONS = ("saccades", "mismatched", "smooth", AUTO)
 AUGMENTATIONS = (
     "none", "crop", "crop_flip_rotate", "flip", "rotate", "scale", "drop_area", "drop_events", "drop_time",
     "time_shift", "time_stretch", "polarity_flip",
@@ -214,7 +214,8 @@ class TrainSettings:
     simulation: str = setting("saccades", choices=SIMULATIONS, otherwise=rf"{INLINE}.*|.*\{FILE}")
     """Camera and movement of the methods that simulate recordings, see `train.config.simulation_ranges`: `saccades`
     (N-MNIST, N-Caltech101), `smooth` curves in any direction, or, as a control, `mismatched`: saccades, but far from
-    both. Or the file that `spikebridge calibrate` wrote, such as "camera.toml", whose content the recipe takes over."""
+    both. Or the file that `spikebridge calibrate` wrote, such as "camera.toml", whose content the recipe takes over; or
+    `auto`: calibrated to the training recordings of the shard set, labels unused, before the run begins."""
     simulated_per_recording: int = setting(1, low=1, high=64)
     """Simulated recordings that go with each real one in a batch."""
     simulated_weight: float = setting(0.5, low=0.0, high=1.0)

@@ -88,6 +88,13 @@ class SensorGrid:
         return self.rows.to(device, dtype), self.columns.to(device, dtype)
 
 
+def shown_sensor(manifest: Mapping[str, Any], frame: tuple[int, int]) -> tuple[int, int]:
+    """Return (W, H) in pixels of what frames of (W, H) cells show of the sensor of a shard set."""
+    sensor = manifest.get("sensor_size") or frame
+    left, top, right, bottom = fit_box((0, 0, *sensor), frame, manifest["settings"].get("fit") or FITS[0])
+    return int(right - left), int(bottom - top)
+
+
 def _weights(pixels: int, size: int, reduction: str) -> Tensor:
     """Return the weight of every grid pixel in every cell of a frame along one axis, float32 [S,n]."""
     weights = torch.zeros(size, pixels)
@@ -285,10 +292,7 @@ class Simulator:
                 f"the simulator counts events in time bins; this shard set has reduction "
                 f"{manifest['settings']['reduction']}. Use sum, bilinear, frequency or event, or a method without it."
             )
-        sensor = manifest.get("sensor_size") or (width, height)
-        left, top, right, bottom = fit_box((0, 0, *sensor), (width, height), manifest["settings"].get("fit") or FITS[0])
-        sensor = (right - left, bottom - top)  # what the frame shows of it
-        self.grid = SensorGrid(width, (int(sensor[0]), int(sensor[1])), manifest["settings"]["reduction"])
+        self.grid = SensorGrid(width, shown_sensor(manifest, (width, height)), manifest["settings"]["reduction"])
         self.profile, made_for = profile_named(profile)
         self.seed = seed
         known = manifest.get("sensor_size")

@@ -16,9 +16,10 @@ from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import ExportError
 from spikebridge.train.evaluation.evaluate import open_shards_of
-from spikebridge.train.evaluation.score import same_threads, score, split_frames
+from spikebridge.train.evaluation.score import score, split_frames
 from spikebridge.train.export.read import ExportedNetwork
 from spikebridge.train.networks.build import load_network
+from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.folder import open_run
 
 

@@ -14,8 +14,9 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import RunError, ShardMismatchError
-from spikebridge.train.evaluation.score import Scores, same_threads, score, split_frames
+from spikebridge.train.evaluation.score import Scores, score, split_frames
 from spikebridge.train.networks.build import choose_device, load_network, require_backend
+from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.folder import RunFolder, contents_id, framed_as, open_run
 from spikebridge.train.runs.result import RunResult
 

@@ -21,8 +21,8 @@ from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import RunError
 from spikebridge.train.evaluation.evaluate import open_shards_of
-from spikebridge.train.evaluation.score import same_threads
 from spikebridge.train.networks.build import choose_device, load_network, require_backend
+from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.folder import open_run
 from spikebridge.train.runs.result import FramesOfSet, frames_of
 

@@ -5,8 +5,7 @@ Axes: n samples, T time, B batch, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -136,14 +135,3 @@ def split_frames(shards: ShardSet, name: str, *, residence: str = "auto", device
     split = shards.split(name)
     positions = np.arange(len(split), dtype=np.int64)
     return Frames(split, positions, sample_shape=shards.sample_shape, residence=residence, device=device)
-
-
-@contextmanager
-def same_threads(count: int) -> Iterator[None]:
-    """Run with as many CPU threads as the training had: the order of sums, and so the last bit, depends on them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -66,6 +66,8 @@ class Method:
     """Whether a step can be recorded on the device and replayed: it takes all numbers from the batch's tensors (what
     `number` gives through `Batch.number`), looks at none of them on the host, and does the same at every step of a
     `phase`. Each class says so for itself; a class that derives from one that can is not taken to."""
+    simulates = False
+    """Whether it simulates recordings: `simulation = "auto"` then calibrates the camera before the run."""
     reads_pool = False
     """Whether `inputs` reads static images itself, which lie on the device then if a step is recorded."""
     terms: tuple[str, ...] = ()

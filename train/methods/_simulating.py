@@ -21,6 +21,7 @@ class SimulatingMethod(Method):
     needs_static = True
     draw_from_pool = True
     reads_pool = True
+    simulates = True
     data: TrainingBatches
     simulator: Simulator
 

@@ -20,6 +20,7 @@ class SimulateKt(KnowledgeTransfer):
     """`kt` with a simulated recording of an image of the same class beside each recording."""
 
     capturable = True
+    simulates = True
     simulator: Simulator
 
     def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:

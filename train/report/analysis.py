@@ -20,8 +20,8 @@ from spikebridge.pipeline.shards.reader import ShardSet, Split
 from spikebridge.train.data.frames import Frames
 from spikebridge.train.errors import RunError
 from spikebridge.train.evaluation.energy import Cost, counting
-from spikebridge.train.evaluation.score import same_threads
 from spikebridge.train.networks.build import load_network, make_network
+from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.runs.result import RunResult
 

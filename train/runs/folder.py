@@ -28,6 +28,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -41,6 +42,7 @@ from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import FRAMING
 from spikebridge.pipeline.shards.writer import EVENTS
+from spikebridge.train.config.profile import AUTO, INLINE
 from spikebridge.train.config.recipes import Recipe, differences, dump_recipe, load_recipe
 from spikebridge.train.config.settings import ShardSettings
 from spikebridge.train.errors import RunError, ShardMismatchError
@@ -160,7 +162,7 @@ class RunFolder:
             return "new"
         if overwrite:
             return "new"
-        other = differences(load_recipe(self.config), recipe)
+        other = differences(load_recipe(self.config), self.settled(recipe))
         if other:
             raise RunError(
                 f"{self.path} holds a run with another recipe:\n"
@@ -178,6 +180,13 @@ class RunFolder:
                 f"  - given {shard_set}\nchoose a new folder, give that shard set, or pass --overwrite to start again"
             )
         return "finished" if finished else "unfinished"
+
+    def settled(self, recipe: Recipe) -> Recipe:
+        """Return a recipe that asks for a calibrated camera with that of the run that is here, if any."""
+        if recipe.train.simulation != AUTO or not self.config.exists():
+            return recipe
+        there = load_recipe(self.config).train.simulation
+        return replace(recipe, train=replace(recipe.train, simulation=there)) if there.startswith(INLINE) else recipe
 
     def claim(self, recipe: Recipe, *, overwrite: bool = False) -> None:
         """Write config.toml into a folder whose status is not `finished`; `overwrite` first removes the run there.

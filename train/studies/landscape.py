@@ -39,8 +39,9 @@ from spikebridge.train.data.order import derived_seed, training_recordings
 from spikebridge.train.errors import RunError
 from spikebridge.train.evaluation.evaluate import open_shards_of
 from spikebridge.train.evaluation.recalibration import recalibrate
-from spikebridge.train.evaluation.score import same_threads, score
+from spikebridge.train.evaluation.score import score
 from spikebridge.train.networks.build import load_network
+from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.report.format import csv_text
 from spikebridge.train.runs.checkpoints import read_json, write_atomic, write_json
 from spikebridge.train.runs.folder import LOCK_FILE, RunFolder, open_run

@@ -15,8 +15,9 @@ from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.data.frames import Frames
 from spikebridge.train.evaluation.held_out import held_out_cost
-from spikebridge.train.evaluation.score import Scores, same_threads, split_scores
+from spikebridge.train.evaluation.score import Scores, split_scores
 from spikebridge.train.networks.precision import tf32
+from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs import checkpoints
 from spikebridge.train.runs.environment import describe_environment
 from spikebridge.train.runs.folder import RunFolder

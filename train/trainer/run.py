@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 from spikebridge.models import backends
 from spikebridge.pipeline.base.files import real_path
 from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.train.config.profile import AUTO
 from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.errors import NonFiniteError, RunError, RunStoppedError
 from spikebridge.train.evaluation.evaluate import open_shards
+from spikebridge.train.methods import find_method
 from spikebridge.train.networks.build import choose_device, require_backend
 from spikebridge.train.networks.initial_weights import (
     read_start,
@@ -120,6 +123,8 @@ def train(
     start = None if init is None else read_start(init)
     with init_distributed(target) as distributed, backends.use(backend), backends.record() as ran:
         contents = contents_id(shards)
+        if recipe.train.simulation == AUTO and find_method(recipe.train.method).simulates:
+            recipe = _with_camera(recipe, shards, run, distributed, overwrite=overwrite, progress=progress)
 
         def status() -> str:
             state = run.status(recipe, shards.id, contents=contents, overwrite=overwrite)
@@ -166,6 +171,27 @@ def train(
             return _finish_run(
                 trainer, recipe, distributed, ran, progress=progress or NullProgress, boards=boards, test=test
             )
+
+
+def _with_camera(
+    recipe: Recipe,
+    shards: ShardSet,
+    run: RunFolder,
+    distributed: Distributed,
+    *,
+    overwrite: bool,
+    progress: Progress | None,
+) -> Recipe:
+    """Return the recipe with the camera of the run that is here, else of the shard set, calibrated where need be."""
+    from spikebridge.train.calibration.auto import calibrated_profile
+
+    def camera() -> str:
+        known = recipe if overwrite else run.settled(recipe)
+        if known.train.simulation != AUTO:
+            return known.train.simulation
+        return calibrated_profile(shards, run.path.absolute().parent, progress=progress)
+
+    return replace(recipe, train=replace(recipe.train, simulation=distributed.on_main(camera)))
 
 
 def _finish_run(

@@ -73,13 +73,18 @@ def calibrate(
     """
     from spikebridge.train.calibration.calibrate import calibrate as run_calibration
     from spikebridge.train.calibration.fit import Effort
+    from spikebridge.train.report.calibration import calibration_page
+    from spikebridge.train.report.write import require_matplotlib
 
     refusal = "is no size; expected WIDTHxHEIGHT, for example 346x260"
     size = parse_pair(sensor, "x", refusal=refusal, option="--sensor") if sensor else None
+    if html is not None:
+        require_matplotlib("the page of a calibration needs")
     made = run_calibration(
         files,
         out,
         html=html,
+        page=calibration_page,
         static=static,
         shown_fraction=shown,
         sensor=size,

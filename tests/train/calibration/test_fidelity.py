@@ -10,9 +10,9 @@ from known_cameras import KnownCamera, digit_images
 
 from spikebridge.pipeline.ui.html import POLICY
 from spikebridge.train.calibration.fidelity import compare, figures
-from spikebridge.train.calibration.page import calibration_page
 from spikebridge.train.config.simulation_ranges import LANES, Profile, SimulationRanges
 from spikebridge.train.data.simulation import SensorGrid
+from spikebridge.train.report.calibration import calibration_page
 
 SIDE, CAMERA = 14, KnownCamera.drawn(6, legs=2, pixels=0.6)
 GRID = SensorGrid(SIDE, (SIDE, SIDE), "sum")

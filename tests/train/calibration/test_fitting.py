@@ -12,7 +12,7 @@ from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.start import guess
 from spikebridge.train.calibration.state import State
 from spikebridge.train.data.simulation import SensorGrid
-from spikebridge.train.evaluation.score import same_threads
+from spikebridge.train.networks.threads import same_threads
 
 SIDE = 14
 SMALL = Effort(batch=16, sets=48)

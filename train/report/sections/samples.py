@@ -17,8 +17,8 @@ from spikebridge.pipeline.base.installation import install_command
 from spikebridge.pipeline.ui.html import image, paragraph
 from spikebridge.pipeline.ui.paint import event_pixels, heat_pixels, png, static_pixels
 from spikebridge.pipeline.ui.style import HEAT, OFF, ON
-from spikebridge.train.evaluation.score import same_threads
 from spikebridge.train.networks.build import load_network, make_network
+from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.report.records import Predictions, RunRecord
 from spikebridge.train.runs.folder import RunFolder
 

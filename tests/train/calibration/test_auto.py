@@ -1,0 +1,101 @@
+"""`simulation = "auto"`: calibrated once per set to training recordings, kept beside runs, part of their recipes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.train.calibration import auto, fit
+from spikebridge.train.calibration.fit import Effort
+from spikebridge.train.config.profile import INLINE, read_profile
+from spikebridge.train.config.recipes import load_recipe, recipe_from
+from spikebridge.train.errors import MethodError, RecipeError
+from spikebridge.train.runs.folder import RunFolder
+from spikebridge.train.trainer.run import train
+
+SHARDS = ("dataset", "time_bins", "size", "reduction", "extent", "encoding", "protocol")
+TINY = {
+    "lr": 1e-3,
+    "model": "scnn",
+    "width": 0.3,
+    "epochs": 1,
+    "batch_size": 10,
+    "augmentation": "none",
+    "simulation": "auto",
+}
+
+
+def recipe_for(shards, **more):
+    wanted = {name: shards.settings[name] for name in SHARDS}
+    return recipe_from({"shards": wanted, "train": {**TINY, "method": "simulate", **more}}, name="tiny")
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The splits that a fit read, a list that grows with each; a fit is short."""
+    for name, value in {"EFFORT": Effort(batch=2, sets=20), "FINE_BINS": 5, "LARGEST_SIDE": 12}.items():
+        monkeypatch.setattr(auto, name, value)
+    for name in ("STEPS", "SIGN_STEPS", "LAST_STEPS"):
+        monkeypatch.setattr(fit, name, 1)
+    found = []
+    whole = auto._calibrate
+
+    def counted(shards, path, progress):
+        split = shards.split
+        read = set()
+        monkeypatch.setattr(shards, "split", lambda name: read.add(name) or split(name))
+        whole(shards, path, progress)
+        found.append(read)
+
+    monkeypatch.setattr(auto, "_calibrate", counted)
+    return found
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_a_run_trains_on_the_camera_that_was_calibrated_to_its_set(shard_set, tmp_path, fits):
+    shards = ShardSet(shard_set(store="events", size=16))
+    recipe = recipe_for(shards)
+    train(shards, recipe, tmp_path / "one", device="cpu", test=False)
+    (camera,) = tmp_path.glob("camera-*.toml")
+    assert camera.name.startswith(f"camera-{shards.id[:12]}-")
+    assert fits == [{"train"}]
+    profile = read_profile(camera)
+    assert profile.informing["source"]["simulated"] == shards.simulated
+    assert profile.sensor == (34, 34)
+    kept = load_recipe(tmp_path / "one" / "config.toml")
+    assert kept.train.simulation == profile.inline()
+    train(shards, recipe_for(shards, seed=1), tmp_path / "two", device="cpu", test=False)
+    assert len(fits) == 1, "another run of the set takes the profile that is there"
+    camera.unlink()
+    assert train(shards, recipe, tmp_path / "one", device="cpu", test=False), "a finished run needs it no more"
+    assert len(fits) == 1
+    assert RunFolder(tmp_path / "one").status(recipe, shards.id) == "finished"
+    with pytest.raises(Exception, match="another recipe"):
+        RunFolder(tmp_path / "one").status(replace(recipe, train=replace(recipe.train, seed=2)), shards.id)
+    assert not list(tmp_path.glob(".camera*")), "neither lock nor state is left"
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_methods_that_do_not_simulate_calibrate_nothing(shard_set, tmp_path, fits):
+    shards = ShardSet(shard_set(size=16))
+    train(shards, recipe_for(shards, method="event_only"), tmp_path / "one", device="cpu", test=False)
+    assert not fits
+    assert not list(tmp_path.glob("camera-*"))
+
+
+def test_what_cannot_be_calibrated_is_said(shard_set, tmp_path, monkeypatch):
+    shards = ShardSet(shard_set(size=16))  # 4 time bins
+    with pytest.raises(MethodError, match=r"fit no camera \(time bins 4, expected 5 or more\).*--store events"):
+        train(shards, recipe_for(shards), tmp_path / "one", device="cpu")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(auto, "FEWEST", 1000)
+    with pytest.raises(MethodError, match="training recordings; a camera is calibrated on 1000 or more"):
+        train(ShardSet(shard_set(store="events", size=16)), recipe_for(shards), tmp_path / "one", device="cpu")
+    recipe = recipe_for(shards).train
+    from spikebridge.train.data.simulation import Simulator
+
+    with pytest.raises(RecipeError, match="auto stands for a profile that a run fits"):
+        Simulator(shards.manifest, shards.sample_shape, profile=recipe.simulation, seed=0)
+    assert not recipe.simulation.startswith(INLINE)

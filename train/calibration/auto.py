@@ -1,0 +1,156 @@
+"""`simulation = "auto"`: the camera of a shard set, fitted to its training recordings before a run begins.
+
+Once per set: the profile is kept beside the run, as camera-SET-KEY.toml, where other runs of the same set find it. No
+label is used, and no recording of another split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikebridge.pipeline.base.files import FileLock
+from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.train.calibration.calibrate import (
+    FEWEST,
+    FINE_BINS,
+    LARGEST_SIDE,
+    VERSION,
+    Progress,
+    calibrate_frames,
+)
+from spikebridge.train.calibration.fit import Effort
+from spikebridge.train.config.profile import read_profile
+from spikebridge.train.data.simulation import SensorGrid, shown_sensor
+from spikebridge.train.errors import MethodError, RunError
+from spikebridge.train.runs.checkpoints import write_atomic
+
+log = logging.getLogger(__name__)
+
+EFFORT = Effort()
+MOST_RECORDINGS, MOST_IMAGES = 200, 1000
+"""Of the set, at most, drawn by the set's content alone."""
+FEWEST_BINS = 5
+"""Time bins of stored frames: in fewer no movement can be told."""
+COUNTING = ("sum", "bilinear")
+"""Reductions whose stored frames are counts that the fit compares."""
+
+
+def calibrated_profile(shards: ShardSet, beside: Path, *, progress: Progress | None = None) -> str:
+    """Return the profile of a shard set's camera as a recipe holds it; fit it first where it is not kept.
+
+    An interrupted fit is continued; a second process waits for the first.
+
+    Args:
+        shards: of which frames are made as the recipe asks.
+        beside: folder in which it is kept.
+        progress: as tqdm; silent without.
+
+    Raises:
+        MethodError: frames that the fit cannot read, or too few recordings or static images.
+        RunError: the folder cannot be written.
+        RecipeError: what is kept was damaged.
+    """
+    shards = _readable(shards)
+    frame = {name: shards.settings.get(name) for name in ("time_bins", "size", "reduction", "fit", "extent")}
+    key = hashlib.sha256(json.dumps([shards.id, VERSION, frame, EFFORT.sets, EFFORT.batch]).encode()).hexdigest()
+    path = beside / f"camera-{shards.id[:12]}-{key[:8]}.toml"
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            if path.exists():
+                log.info("Camera: %s, calibrated for this shard set before", path)
+            else:
+                _calibrate(shards, path, progress)
+            lock.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path}: the camera's profile cannot be kept there ({error.strerror})") from error
+    return read_profile(path).inline()
+
+
+def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
+    split, pool = shards.split("train"), shards.static_pool()
+    random = np.random.default_rng(0)
+    rows = np.sort(random.permutation(len(split))[:MOST_RECORDINGS])
+    frames = torch.from_numpy(split.read(rows).astype(np.float32)).transpose(0, 1).contiguous()  # [T,n,2,S,S]
+    frames = frames[:, frames.sum((0, 2, 3, 4)) > 0]
+    drawn = np.sort(random.permutation(len(pool))[:MOST_IMAGES])
+    images = _grey(np.stack([pool.images[int(row)] for row in drawn])) if len(drawn) else torch.empty(0)
+    for count, what in ((frames.shape[1], "training recordings"), (len(images), "static images in the pool")):
+        if count < FEWEST:
+            raise MethodError(
+                f"simulation auto: {count} {what}; a camera is calibrated on {FEWEST} or more. Name a profile instead."
+            )
+    size = frames.shape[-1]
+    log.info("Camera: calibrating to %d training recordings, labels unused", frames.shape[1])
+    shown = shown_sensor(shards.manifest, (size, size))
+    state = path.with_name(f".{path.name}.state")
+    made = calibrate_frames(
+        frames,
+        images,
+        SensorGrid(size, shown, shards.settings["reduction"]),
+        sensor=shown,
+        duration_us=max(1, int(np.median(split.durations_us(rows)))),
+        floor=None,
+        simulated=shards.simulated,
+        shown_fraction=1.0,
+        seed=0,
+        effort=EFFORT,
+        state_file=state,
+        progress=progress,
+    )
+    known = shards.manifest.get("sensor_size")
+    # Frames may show a part of the sensor; the profile is checked against all of it.
+    profile = replace(made.profile, sensor=(int(known[0]), int(known[1])) if known else shown)
+    write_atomic(path, profile.dump().encode())
+    state.unlink(missing_ok=True)
+    log.info("Camera: kept in %s", path)
+    if made.fidelity is not None:
+        log.info(
+            "Camera: %.0f %% of recordings are told from simulated ones, 50 %% = alike", 100 * made.fidelity.accuracy
+        )
+
+
+def _readable(shards: ShardSet) -> ShardSet:
+    """Return the set with frames that the fit reads.
+
+    Raises:
+        MethodError: it stores frames of another kind.
+    """
+    if shards.store != "frames":
+        width, height = shards.manifest.get("sensor_size") or (shards.sample_shape[-1],) * 2
+        size = min(max(width, height), LARGEST_SIDE)
+        return shards.with_frames(
+            time_bins=FINE_BINS, size=size, width=0, binning="bins", reduction="sum", dtype="uint16"
+        )
+    settings, (time_bins, polarities, height, width) = shards.settings, shards.sample_shape
+    problems = [
+        f"{name} {found}, expected {expected}"
+        for name, found, expected, good in (
+            ("reduction", settings["reduction"], " or ".join(COUNTING), settings["reduction"] in COUNTING),
+            ("binning", settings["binning"], "bins", settings["binning"] == "bins"),
+            ("time bins", time_bins, f"{FEWEST_BINS} or more", time_bins >= FEWEST_BINS),
+            ("frames", f"{polarities}x{height}x{width}", "2 polarities, square", polarities == 2 and height == width),
+        )
+        if not good
+    ]
+    if problems:
+        raise MethodError(
+            f"simulation auto: {shards.path} stores frames that fit no camera ({'; '.join(problems)}). "
+            "A set that stores events (preprocess --store events) always can; or name a profile made by calibrate."
+        )
+    return shards
+
+
+def _grey(images: Any) -> Tensor:
+    """Return images uint8 [m,C,S,S] as float32 [m,1,S,S] in [0, 1]."""
+    return torch.from_numpy(images).float().mean(1, keepdim=True) / 255
