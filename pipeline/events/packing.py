@@ -7,6 +7,8 @@ it (6.3 days), 12 of x, 11 of y, 1 of polarity. Words in order of time can be cu
 from __future__ import annotations
 
 import hashlib
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -154,7 +156,8 @@ def pack(events: Events, *, sensor_size: tuple[int, int], source: str) -> Packed
     Raises:
         RecordingError: see `check_events`; or longer than 6 days (`too_long`).
     """
-    packed = pack_chunks(lambda: iter((events,)), sensor_size=sensor_size, source=source, most=len(events))
+    count = len(events)
+    packed = pack_chunks(lambda: iter((events,)), sensor_size=sensor_size, source=source, likely=count, most=count)
     assert isinstance(packed, PackedEvents)
     return packed
 
@@ -190,7 +193,7 @@ def _pack_chunks(
     chunks: Callable[[], Iterator[Events]], size: tuple[int, int], source: str, likely: int, most: int
 ) -> CheckedEvents:
     packer, digest, chunk = _Packer(size), hashlib.sha256(), None
-    room, count, keeping = np.empty(min(likely, most), np.int64), 0, True
+    room, count, keeping = _MEMORY.room(min(likely, most)), 0, True
     for chunk in chunks():
         if keeping and count + len(chunk) > most:  # from here on the hash is all that is kept
             digest.update(room[:count].astype("<i8", copy=False).data)
@@ -223,6 +226,30 @@ def _pack_chunks(
             yield room[: len(chunk)]
 
     return LongEvents(passes, count, packer.latest_us - packer.start_us, digest.hexdigest(), *about)
+
+
+class _Memory:
+    """Memory that one recording after the other is packed into.
+
+    Fresh memory takes the kernel, which clears it page by page, as long as packing takes.
+    """
+
+    def __init__(self) -> None:
+        self._spare, self._lock = np.empty(0, np.int64), threading.Lock()
+        self._unheld = self._holders()
+
+    def _holders(self) -> int:
+        return sys.getrefcount(self._spare)
+
+    def room(self, count: int) -> NDArray[np.int64]:
+        """Return room for so many words: what was used before, unless it is too small or somebody still holds it."""
+        with self._lock:
+            if len(self._spare) < count or self._holders() > self._unheld:
+                self._spare = np.empty(count, np.int64)
+            return self._spare[:count]
+
+
+_MEMORY = _Memory()
 
 
 class _Packer:

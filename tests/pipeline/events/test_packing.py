@@ -100,3 +100,17 @@ def test_the_hash_is_of_the_events_not_of_their_clock():
 def test_a_sensor_larger_than_a_word_is_cut_to_what_it_holds():
     with pytest.raises(RecordingError, match="allows 0 to 4095"):
         pack(columns([0], [5000], [0], [0]), sensor_size=(8000, 100), source="a")
+
+
+def test_memory_is_used_again_when_nobody_holds_it():
+    first = pack(make_events(0, count=500), sensor_size=(34, 34), source="a")
+    held, words = first.words[3:7], first.words.copy()
+    second = pack(make_events(1, count=400), sensor_size=(34, 34), source="b")
+    assert not np.shares_memory(first.words, second.words)
+    assert np.array_equal(first.words, words)
+    place = second.words.ctypes.data
+    del second
+    assert pack(make_events(2, count=300), sensor_size=(34, 34), source="c").words.ctypes.data == place
+    del first
+    pack(make_events(3, count=500), sensor_size=(34, 34), source="d")
+    assert np.array_equal(held, words[3:7])
