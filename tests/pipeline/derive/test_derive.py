@@ -55,7 +55,7 @@ def test_parts_put_together_again_are_the_set(source, tmp_path):
     assert all(one in card for one in [*ids, ShardSet(source).id])
 
 
-@pytest.mark.parametrize("store", ["events", "both"])
+@pytest.mark.parametrize("store", [pytest.param("events", marks=pytest.mark.long), "both"])
 def test_parts_of_stored_events(shard_set, tmp_path, store):
     whole = ShardSet(shard_set(samples_per_shard=7, store=store))
     subset(whole.path, tmp_path / "first", classes=["0"])

@@ -19,12 +19,11 @@ def shards_of(folder):
 @pytest.mark.parametrize(
     ("source", "store", "asked"),
     [
-        ("events", "frames", {"time_bins": 3}),
         ("events", "both", {"time_window_us": (50_000, 200_000), "reduction": "event"}),
         ("both", "events", {"binning": "window", "window_us": 20_000, "time_bins": 2}),
         ("both", "frames", {"extent": "recording", "time_bins": 2, "dtype": "uint16"}),
     ],
-    ids=["frames", "a-window", "windows", "extent"],
+    ids=["a-window", "windows", "extent"],
 )
 def test_the_event_shards_of_a_conversion(shard_set, tmp_path, source, store, asked):
     there = {"format": "hdf5", "samples_per_shard": 7} if source == "both" else {"samples_per_shard": 7}

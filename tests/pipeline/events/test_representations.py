@@ -85,7 +85,7 @@ def test_a_time_surface_is_that_of_tonic(seed, time_bins, tau_us):
         np.testing.assert_allclose(framed.frames[: len(theirs)].astype(float), theirs, rtol=1e-3, atol=1e-7)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(
     st.integers(0, 1000), st.integers(1, 5), st.integers(1, 4), st.integers(1, 5), st.sampled_from([10, 300_000, 10**7])
 )

@@ -151,20 +151,20 @@ def test_the_events_themselves(shard_set):
 @pytest.mark.parametrize("there", STORED)
 def test_convert(shard_set, tmp_path, there):
     """From a set with events to every other, the very bytes of a conversion of the raw data; from frames to none."""
-    here = STORED[3 - STORED.index(there)]
-    for store, others in (("events", ("frames", "both")), ("both", ("frames", "events"))):
-        source = made(shard_set, here, store=store)
-        for other in (None, *others):
-            out = tmp_path / f"{store}-{other}"
-            reformat(source, out, format_=there[0], codec=there[1], store=other)
-            wanted = {None: store, "frames": ""}.get(other, other)
-            assert contents(out) == contents(made(shard_set, there, store=wanted)), (store, other)
+    here, number = STORED[3 - STORED.index(there)], STORED.index(there)
+    store, others = (("events", ("frames", "both")), ("both", ("frames", "events")))[number % 2]
+    source = made(shard_set, here, store=store)
+    for other in (None, *others):
+        out = tmp_path / f"{other}"
+        reformat(source, out, format_=there[0], codec=there[1], store=other)
+        wanted = {None: store, "frames": ""}.get(other, other)
+        assert contents(out) == contents(made(shard_set, there, store=wanted)), other
     for store in ("events", "both"):
         with pytest.raises(SettingsError, match=r"events cannot be made of those.*--store events"):
-            reformat(tmp_path / "events-frames", tmp_path / "back", store=store)
+            reformat(tmp_path / "frames", tmp_path / "back", store=store)
 
 
-@pytest.mark.parametrize("stored", STORED)
+@pytest.mark.parametrize("stored", STORED[::3])
 def test_a_set_of_both_reads_its_frames_and_makes_others(shard_set, stored, monkeypatch):
     both, events, frames = (ShardSet(made(shard_set, stored, store=store)) for store in ("both", "events", ""))
     assert "stored beside their events" in "\n".join(summarize_shards(both, progress=no_progress).about)
