@@ -25,12 +25,14 @@ from rounds import Row, arguments, compare, report  # isort: skip  (sets the num
 import torch
 from made_shards import write_shards
 from step_by_step import StepByStep
+from torch.utils.data import DataLoader
 from training import DOMAIN, LR, Case, Peer, check_equal, kept, our_loss, stepper
 
 from spikebridge.models import backends
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data.batches import Batch, TrainingBatches
+from spikebridge.train.data.dataset import ShardDataset
 from spikebridge.train.methods import find_method
 from spikebridge.train.networks.build import make_network, make_optimizer, network_arguments
 from spikebridge.train.networks.precision import Precision
@@ -76,6 +78,39 @@ def step_rows(case: Case, *, rounds: int, repeats: int, spikingjelly: str | None
     return rows
 
 
+def learner(shards: ShardSet, settings: TrainSettings, *, steps: int) -> Callable[[Batch, int], None]:
+    """Return what learns from a batch at a step, with a new network."""
+    method = find_method("kt")(settings, steps=steps)
+    net = make_network(network_arguments(settings, shards), seed=0).train()
+    optimizer, precision = make_optimizer(net, settings, device=CPU), Precision(settings.precision, CPU)
+
+    def learn(batch: Batch, step: int) -> None:
+        inputs = method.inputs(batch, step)
+        out = precision.forward(net, inputs.static, inputs.event, inputs.dropout_seeds)
+        optimizer.zero_grad(set_to_none=True)
+        precision.backward(method.loss(out, inputs, net.coefficients, {}).total)
+        precision.update(optimizer)
+
+    return learn
+
+
+def events_row(shards: ShardSet, *, batch_size: int, rounds: int) -> Row:
+    """Batches made of stored events by two processes, against the step that takes them, on one core."""
+    settings = TrainSettings(method="kt", model="scnn", epochs=1, batch_size=batch_size, lr=LR, augmentation="crop")
+    ready = TrainingBatches(shards, settings, device=CPU, needs_static=True).batch(0, 0)
+    learn = learner(shards, settings, steps=rounds + 1)
+    data = ShardDataset(shards.path, "train")
+    loader = DataLoader(data, batch_size, num_workers=2, persistent_workers=True, drop_last=True)
+
+    def load(_: int) -> int:
+        return sum(len(labels) for _, labels in loader)
+
+    amount = load(0)
+    row = Row(f"batches of {batch_size} of stored events", "2 processes", "SCNN step", "samples", amount, batch_size)
+    row.bars = (None, 0.95)
+    return compare(row, load, lambda number: learn(ready, number), rounds=rounds)
+
+
 def batch_rows(shards: ShardSet, *, steps: int, rounds: int) -> list[Row]:
     """Training from the disk and from memory at every step, against batches that are there."""
     settings = TrainSettings(method="kt", model="scnn", epochs=rounds + 2, batch_size=20, lr=LR, augmentation="crop")
@@ -90,16 +125,7 @@ def batch_rows(shards: ShardSet, *, steps: int, rounds: int) -> list[Row]:
         assert torch.equal(again.events, batch.events)
         assert torch.equal(again.images, batch.images)
 
-    method = find_method("kt")(settings, steps=settings.epochs * steps)
-    net = make_network(network_arguments(settings, shards), seed=0).train()
-    optimizer, precision = make_optimizer(net, settings, device=CPU), Precision(settings.precision, CPU)
-
-    def learn(batch: Batch, step: int) -> None:
-        inputs = method.inputs(batch, step)
-        out = precision.forward(net, inputs.static, inputs.event, inputs.dropout_seeds)
-        optimizer.zero_grad(set_to_none=True)
-        precision.backward(method.loss(out, inputs, net.coefficients, {}).total)
-        precision.update(optimizer)
+    learn = learner(shards, settings, steps=settings.epochs * steps)
 
     def training(data: TrainingBatches | None) -> Callable[[int], None]:
         def run(number: int) -> None:
@@ -136,6 +162,9 @@ def main() -> None:
         size = {"recordings": 30, "time_bins": 10} if given.small else {"recordings": 400, "time_bins": 10}
         shards = write_shards(Path(folder) / "shards", size=28, classes=10, images=50, **size)
         rows += batch_rows(shards, steps=1 if given.small else 10, rounds=given.rounds)
+        size |= {"recordings": 24, "events": 300} if given.small else {"recordings": 2_400, "events": 4_000}
+        shards = write_shards(Path(folder) / "events", size=28, classes=10, images=50, **size)
+        rows.append(events_row(shards, batch_size=12 if given.small else 120, rounds=given.rounds))
     report(rows, packages=("torch", "numpy", "numba"), given=given)
 
 

@@ -7,20 +7,35 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from recordings import random_events
 
 from spikebridge.pipeline.base.files import file_entry
+from spikebridge.pipeline.events.compact import VERSION, compact
+from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.shards import manifest
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.shards.static_pool import ROLES, STATIC_FILE, StaticImages, write_static
-from spikebridge.pipeline.shards.writer import Sample, write_shard
+from spikebridge.pipeline.shards.writer import EVENTS, FRAMES, Sample, write_shard
 
 PER_SHARD = 200
+SENSOR = (34, 34)
+OTHERS = 200
+"""Recordings that differ, of those that are made of events."""
 CHANNELS = 1
 
 
 def write_shards(
-    folder: Path, *, recordings: int, classes: int, images: int, size: int, time_bins: int, seed: int = 0
+    folder: Path,
+    *,
+    recordings: int,
+    classes: int,
+    images: int,
+    size: int,
+    time_bins: int,
+    events: int = 0,
+    seed: int = 0,
 ) -> ShardSet:
     """A complete shard set (schema and checksums included) with recordings in the training split only.
 
@@ -31,22 +46,31 @@ def write_shards(
         images: of the static pool, spread over the classes.
         size: side of frames and images.
         time_bins: T.
-        seed: of the random counts (Poisson, mean .3) and images.
+        events: of a recording, which are stored instead of frames; 0 stores frames.
+        seed: of the random counts (Poisson, mean .3) or events, and images.
     """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
-    settings = ConversionSettings(dataset="nmnist", time_bins=time_bins, size=size)
+    store = EVENTS if events else FRAMES
+    settings = ConversionSettings(dataset="nmnist", time_bins=time_bins, size=size, store=EVENTS if events else "")
     shape, dtype = (time_bins, 2, size, size), np.dtype("uint8")
     labels = np.sort(np.arange(recordings) % classes)
     keys = [f"train-{label:04d}-{number:06d}" for number, label in enumerate(labels)]
-    files = []
+    files, text = [], json.dumps({"events": events, "static": None})
+    recorded = [_random_events(number, events) for number in range(min(recordings, OTHERS))] if events else [None]
     for number, start in enumerate(range(0, recordings, PER_SHARD)):
         samples = (
-            Sample(key, int(label), rng.poisson(0.3, shape).astype(dtype), json.dumps({"events": 0, "static": None}))
-            for key, label in zip(keys[start : start + PER_SHARD], labels[start : start + PER_SHARD], strict=True)
+            Sample(
+                keys[row],
+                int(labels[row]),
+                rng.poisson(0.3, shape).astype(dtype) if not events else np.empty(0, dtype),
+                text,
+                events=recorded[row % len(recorded)],
+            )
+            for row in range(start, min(start + PER_SHARD, recordings))
         )
         path = folder / f"events-train-{number:05d}.tar"
-        files += write_shard(path, samples, shape=shape, dtype=dtype, key_bytes=max(map(len, keys))).files
+        files += write_shard(path, samples, shape=shape, dtype=dtype, key_bytes=max(map(len, keys)), store=store).files
     shown = np.arange(images) % classes
     static = StaticImages.sort(
         rng.integers(0, 256, (images, CHANNELS, size, size), np.uint8),
@@ -60,7 +84,7 @@ def write_shards(
     files.append(file_entry(folder / STATIC_FILE, images))
     counts = np.bincount(labels, minlength=classes).tolist()
     content = {
-        "schema": 1,
+        "schema": settings.schema,
         "dataset": settings.dataset,
         "settings": settings.as_dict(),
         "settings_sha256": settings.sha256,
@@ -87,5 +111,14 @@ def write_shards(
         "notes": [],
         "files": files,
     }
+    if events:
+        most = max(one.size for one in recorded)
+        content["stored"] = {"layout": VERSION, "most_bytes": most, "crop": None, "span_us": None}
     manifest.write(folder, manifest.seal(content))
     return ShardSet(folder)
+
+
+def _random_events(seed: int, count: int) -> NDArray[np.uint8]:
+    """Compact events of a recording like one of N-MNIST."""
+    events = random_events(seed, count=count, size=SENSOR, duration_us=300_000)
+    return compact(pack(events, sensor_size=SENSOR, source=str(seed)), sensor_size=SENSOR)
