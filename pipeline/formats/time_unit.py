@@ -74,17 +74,18 @@ def infer_unit(t: NDArray[np.generic], *, active_pixels: int, source: str) -> st
     return "s"
 
 
-def doubts(events: Events, *, unit: str = "us") -> tuple[str, ...]:
+def doubts(events: Events, *, unit: str = "us", pixels: int = 0) -> tuple[str, ...]:
     """Return what is doubtful about the times of a recording whose unit nothing but custom says.
 
     Args:
         events: with t in microseconds, as taken.
         unit: of the times as they stand in the file.
+        pixels: that saw an event; 0 for: counted here.
     """
     if len(events) < FEWEST:
         return ()
     duration = int(events.t.max()) - int(events.t.min())
-    pixels = active_pixels(events.x, events.y)
+    pixels = pixels or active_pixels(events.x, events.y)
     rate = _rate(len(events), duration, pixels)
     found = f"{len(events):,} events in {_time(duration)} ({rate:,.3g} events a second of each active pixel)"
     if duration < SHORTEST_US or rate > BUSIEST_HZ:

@@ -13,6 +13,7 @@ INVALID, CAMERA, SEVERAL = range(3)
 """Places in `found`: events marked invalid, the camera of the events (-1 before the first), whether there are several;
 behind them the numbers of other packets' items, by kind."""
 _32, _0XFFFFFFFF, _0X7FFFFFFF = np.uint64(32), np.uint64(0xFFFFFFFF), np.uint64(0x7FFFFFFF)
+_ONE, _2, _17, _0X7FFF = np.uint32(1), np.uint32(2), np.uint32(17), np.uint32(0x7FFF)
 KINDS = 16
 """Kinds that are counted here; a packet of a higher one is left to the caller."""
 
@@ -44,7 +45,7 @@ def decode(
     Returns:
         The number of events, and the bytes that were used.
     """
-    count, at = np.int64(0), np.int64(0)
+    count, at = np.uint64(0), np.int64(0)  # unsigned: no test for places counted from the end
     while at + HEADER_BYTES <= data.size:
         kind = _word(data, at) & 0xFFFF
         camera = _word(data, at) >> 16
@@ -59,18 +60,17 @@ def decode(
             if found[CAMERA] >= 0 and found[CAMERA] != camera & 0xFFFF:
                 found[SEVERAL] = 1
             found[CAMERA] = camera & 0xFFFF
+            upper, before = overflow << 31, count
             for event in range(number):
                 record = load(data, start + POLARITY_BYTES * event)  # within the packet, whose end was looked at
-                word = np.int64(record & _0XFFFFFFFF)
-                if word & 1:
-                    t[count] = np.int64(record >> _32 & _0X7FFFFFFF) | overflow << 31
-                    x[count] = word >> 17
-                    y[count] = word >> 2 & 0x7FFF
-                    p[count] = word >> 1 & 1
-                    count += 1
-                else:
-                    found[INVALID] += 1
+                word = np.uint32(record & _0XFFFFFFFF)
+                t[count] = np.int64(record >> _32 & _0X7FFFFFFF) | upper
+                x[count] = word >> _17
+                y[count] = word >> _2 & _0X7FFF
+                p[count] = word >> _ONE & _ONE
+                count += np.uint64(word & _ONE)  # an invalid one is written over
+            found[INVALID] += number - np.int64(count - before)
         else:
             found[3 + kind] += number
         at = start + size * capacity
-    return count, at
+    return np.int64(count), at

@@ -128,10 +128,13 @@ def choose(
     """
     inside = [one for one in candidates if options.group in ("", one.place.strip("/"))]
     named = [one for one in inside if one.known(options)]
-    tables = [] if named else [one for one in inside if one.names is None and fitting_orders(one.load(""), options)]
-    fitting = named or tables
+    orders = (
+        {} if named else {i: fitting_orders(one.load(""), options) for i, one in enumerate(inside) if not one.names}
+    )
+    fitting = named or [inside[i] for i, fit in orders.items() if fit]
     if len(fitting) == 1:
-        return _decoded(fitting[0], options, format, source)
+        order = next((fit[0] for fit in orders.values() if fit), "")
+        return _decoded(fitting[0], order, options, format, source)
     if fitting:
         places = ", ".join(one.place or "the top" for one in fitting[:8])
         raise RecordingError(
@@ -180,7 +183,8 @@ def _no_columns(
     )
 
 
-def _decoded(one: Candidate, options: TableOptions, format: str, source: str) -> Decoded:
+def _decoded(one: Candidate, order: str, options: TableOptions, format: str, source: str) -> Decoded:
+    """Return the events of a candidate; `order` is that of a table without names."""
     known = one.known(options)
     if known:
         columns = {column: one.load(name) for column, name in known.items()}
@@ -188,10 +192,8 @@ def _decoded(one: Candidate, options: TableOptions, format: str, source: str) ->
         choices = [", ".join(renamed)] if renamed else []
         unit = unit_of_name(known["t"])
     else:
-        table = one.load("")
-        orders = fitting_orders(table, options)
-        columns = by_order(table, orders[0])
-        choices = [f"columns {orders[0]}" + ("" if options.columns else " by their content")]
+        columns = by_order(one.load(""), order)
+        choices = [f"columns {order}" + ("" if options.columns else " by their content")]
         unit = ""
     if one.place:
         choices.insert(0, f"events in {one.place}")
@@ -231,8 +233,9 @@ def events_of_columns(
     said, doubted = list(choices), list[str]()
     t, known = flat["t"], options.time_unit or unit
     x, y = (_whole(flat[name], name, source, 2**31 - 1, "Give pixels.") for name in "xy")
+    pixels = 0 if known else active_pixels(x, y)
     if t.dtype.kind in "iufb":
-        taken = known or infer_unit(t, active_pixels=active_pixels(x, y), source=source)
+        taken = known or infer_unit(t, active_pixels=pixels, source=source)
         times = to_microseconds(t, taken, source=source)
     else:
         taken, times = "us", t  # `from_columns` says what is wrong
@@ -245,7 +248,7 @@ def events_of_columns(
     events = from_columns(times, x, y, polarity, source=source)
     doubted += float32_doubt(t, taken)
     if not known:
-        doubted += doubts(events, unit=taken)
+        doubted += doubts(events, unit=taken, pixels=pixels)
     facts = Facts(format, sensor_size, dict(passed_over or {}), tuple(said), tuple(doubted))
     return Decoded(events, facts)
 
@@ -276,11 +279,11 @@ def from_columns(t: Any, x: Any, y: Any, p: Any, *, source: str) -> Events:
         )
     pixels = [_whole(columns[name], name, source, 2**31 - 1, "Give pixels.").astype(np.int32) for name in "xy"]
     polarity = _whole(columns["p"], "p", source, 2**31 - 1, "Give 0 and 1, or -1 and 1.")
-    values = set(np.unique(polarity).tolist())
-    if not (values <= {0, 1} or values <= {-1, 1}):
+    low, high = (int(polarity.min()), int(polarity.max())) if polarity.size else (0, 0)
+    if not -1 <= low <= high <= 1 or (low == -1 and not polarity.all()):
         raise RecordingError(
-            f"{source}: polarities {sorted(values)[:5]}; expected 0 and 1, -1 and 1, or 1 and 2. Write them as 0 (OFF) "
-            "and 1 (ON), without what is neither.",
+            f"{source}: polarities {np.unique(polarity)[:5].tolist()}; expected 0 and 1, -1 and 1, or 1 and 2. Write "
+            "them as 0 (OFF) and 1 (ON), without what is neither.",
             reason="polarity",
         )
     return Events(times, pixels[0], pixels[1], (polarity > 0).astype(np.uint8))
@@ -338,7 +341,7 @@ def fitting_orders(table: NDArray[Any], options: TableOptions) -> list[str]:
     columns = [table[:, i] for i in range(4)]
     if not all(np.isfinite(column).all() for column in columns if column.dtype.kind == "f"):
         return []
-    whole = [bool((column == np.floor(column)).all()) for column in columns]
+    whole = [column.dtype.kind != "f" or bool((column == np.floor(column)).all()) for column in columns]
     pixels = [w and column.min() >= 0 and column.max() < MOST_PIXELS for w, column in zip(whole, columns, strict=True)]
     binary = [w and _two_values(column) for w, column in zip(whole, columns, strict=True)]
     ordered = [bool(column[0] >= 0 and (column[1:] >= column[:-1]).all()) for column in columns]

@@ -66,10 +66,8 @@ def decode(data: bytes, options: TableOptions = DEFAULT, *, source: str) -> Deco
         places = {name: i for i, name in enumerate(names)}
         candidate = Candidate("", names, lambda name: column(places[name]))
     else:
-        orders = fitting_orders(table, options)
-        if (
-            orders and columns == 5 and not options.columns
-        ):  # CeleX: p = 0 says that a pixel was read, not that it changed
+        orders = fitting_orders(table, options) if columns == 5 and not options.columns else []
+        if orders:  # CeleX: p = 0 says that a pixel was read, not that it changed
             kept = table[:, orders[0].split(",").index("p")] != 0
             passed_over["rows without a polarity"] = int(len(kept) - kept.sum())
             table = table[kept]
@@ -161,10 +159,11 @@ def _numbers(
             reason="truncated" if last else "damaged",
         )
     digits, decimals = digits[:rows], decimals[:rows]
-    exact = {i: digits[:, i].copy() for i in range(columns) if not decimals[:, i].any()}
+    exact = {i: digits[:, i] for i in range(columns) if not decimals[:, i].any()}
     table = np.empty((rows, columns), np.float64, "F")
     for i in range(columns):
-        table[:, i] = (
-            digits[:, i] if i in exact else digits[:, i] / POWERS[decimals[:, i].astype(np.intp) - LEAST_DECIMALS]
-        )
+        places = decimals[:, i]
+        if (places == places[:1]).all():  # the same for all, as programs write them
+            places = places[:1]
+        np.divide(digits[:, i], POWERS[places.astype(np.intp) - LEAST_DECIMALS], out=table[:, i])
     return table, exact
