@@ -152,6 +152,23 @@ class Gallery:
                 (SIMULATED_WEIGHT * self._variation + spread.T @ spread) / (SIMULATED_WEIGHT + len(spread))
             )
 
+    def clear_pairs(self, recordings: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which recordings [m] of [n,K] clearly show an image, and which image [m]."""
+        found = self._nearest(recordings)
+        rows = found.clearer_than(self._doubtful()).nonzero()[:, 0]
+        return rows, found.image[rows]
+
+    def render(self, rows: list[int], profile: Profile) -> Tensor:
+        """Return the features [B,F] of images at the middle of a camera's ranges."""
+        profile, made = middle(profile), list[Tensor]()
+        for draw in range(FREE_DRAWS if profile.free else 1):
+            numbers = torch.full((len(rows),), draw)
+            draws = simulation_draws(self._seed, TAUGHT, numbers, self._grid, device=torch.device("cpu"))
+            if not profile.free:
+                draws = SimulationDraws(torch.full_like(draws.settings, 0.5), torch.full_like(draws.pixels, 0.5))
+            made.append(self._simulate(rows, draws, profile))
+        return torch.stack(made).mean(0)
+
     def answer(self, recordings: Tensor, advance: Callable[[], None] = lambda: None) -> Nearest:
         """Return the nearest image of each recording [n,K], and how sure that is."""
         found, departure, doubtful = self._nearest(recordings, advance=advance), self._departure, self._doubtful()
@@ -198,25 +215,17 @@ class Gallery:
         for first in range(0, len(rows), BATCH):
             numbers = torch.arange(first, min(first + BATCH, len(rows)))
             draws = simulation_draws(self._seed, epoch, numbers, self._grid, device=torch.device("cpu"))
-            made.append(self._project(self._render(rows[first : first + BATCH].tolist(), draws, self._profile)))
+            made.append(self._project(self._simulate(rows[first : first + BATCH].tolist(), draws, self._profile)))
         return torch.cat(made)
 
     def _rendered(self, rows: Iterable[int], advance: Callable[[], None]) -> Iterator[Tensor]:
         """Yield the features [B,F] of images at the middle of the camera's ranges, a batch at a time."""
-        rows, profile = list(rows), middle(self._profile)
+        rows = list(rows)
         for first in range(0, len(rows), BATCH):
-            batch = rows[first : first + BATCH]
-            made = []
-            for draw in range(FREE_DRAWS if profile.free else 1):
-                numbers = torch.full((len(batch),), draw)
-                draws = simulation_draws(self._seed, TAUGHT, numbers, self._grid, device=torch.device("cpu"))
-                if not profile.free:
-                    draws = SimulationDraws(torch.full_like(draws.settings, 0.5), torch.full_like(draws.pixels, 0.5))
-                made.append(self._render(batch, draws, profile))
-            yield torch.stack(made).mean(0)
+            yield self.render(rows[first : first + BATCH], self._profile)
             advance()
 
-    def _render(self, rows: list[int], draws: SimulationDraws, profile: Profile) -> Tensor:
+    def _simulate(self, rows: list[int], draws: SimulationDraws, profile: Profile) -> Tensor:
         images = self._read(rows).float() / 255
         frames = simulate_frames(images, draws, self._grid, time_bins=TIME_BINS, profile=profile)
         return features(frames, free=profile.free)

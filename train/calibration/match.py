@@ -5,9 +5,11 @@ Axes: T time bins, n recordings, N static images, K components, S side of a fram
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,10 @@ from spikebridge.pipeline.measurement.sources import (
 )
 from spikebridge.train.calibration.calibrate import FEWEST, LARGEST_SIDE, Progress, calibrate_to
 from spikebridge.train.calibration.fit import Effort
-from spikebridge.train.calibration.gallery import BATCH, MOST_LEARNT, TIME_BINS, Gallery
+from spikebridge.train.calibration.gallery import BATCH, MOST_LEARNT, TIME_BINS, Gallery, Shown, features
+from spikebridge.train.calibration.register import register
 from spikebridge.train.config.profile import CameraProfile, read_profile
+from spikebridge.train.config.simulation_ranges import Profile
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
@@ -40,6 +44,9 @@ CALIBRATED_ON, CALIBRATED_IMAGES = 200, 1000
 """Recordings and static images of which the camera is found, at most."""
 MOST_UNREADABLE = 10
 """Messages that are kept."""
+REGISTERED, FEWEST_PAIRS, MOST_PAIRS, LEAST_GAIN = 2, 8, 60, 0.03
+"""How often the camera is brought to the recordings, at most; of how many that clearly show an image; the part of the
+difference that must go, for the images to be rendered anew."""
 OTHER_CLASSES = 3
 """Classes that there must be for a wrong answer to show by its class."""
 
@@ -110,7 +117,7 @@ def match(
     shown = _bars(progress)
     with same_threads(1):  # sums depend on their number
         grid = SensorGrid(images.size, seen.sensor, "sum")
-        gallery = Gallery(len(images.rows), images.batch, grid, profile.profile, seed=seed, shown=shown)
+        gallery = _registered(profile.profile, seen, images, grid, seed, shown)
         places, readable, unreadable = _place(sources, seen, gallery, images.size, shown)
         gallery.learn(places[draw_rows(len(places), MOST_LEARNT, seed)])
         found = gallery.answer(places, shown(-(-len(places) // BATCH), "compare"))
@@ -187,8 +194,29 @@ def _calibrated(
     ).profile
 
 
+def _registered(
+    profile: Profile, seen: RecordingSet, images: _Images, grid: SensorGrid, seed: int, shown: Shown
+) -> Gallery:
+    """Return the static images, rendered by a camera that was brought to the recordings that clearly show one."""
+    frames = torch.from_numpy(seen.frames(time_bins=TIME_BINS, size=images.size))
+    found = features(frames, free=profile.free)
+    for _ in range(REGISTERED):
+        gallery = Gallery(len(images.rows), images.batch, grid, profile, seed=seed, shown=shown)
+        places = gallery.place(frames)
+        gallery.learn(places)
+        recordings, shows = gallery.clear_pairs(places)
+        if len(recordings) < FEWEST_PAIRS:
+            return gallery
+        pairs = slice(None, None, math.ceil(len(recordings) / MOST_PAIRS))
+        render = partial(gallery.render, shows[pairs].tolist())
+        profile, left = register(profile, found[recordings[pairs]], render)
+        if left > 1 - LEAST_GAIN:
+            return gallery
+    return Gallery(len(images.rows), images.batch, grid, profile, seed=seed, shown=shown)
+
+
 def _place(
-    sources: Sources, seen: RecordingSet, gallery: Gallery, size: int, shown: Callable[[int, str], Callable[[], None]]
+    sources: Sources, seen: RecordingSet, gallery: Gallery, size: int, shown: Shown
 ) -> tuple[Tensor, list[int], list[str]]:
     """Return the recordings that can be read as numbers [n,K], their positions, and what is wrong with others.
 
@@ -228,7 +256,7 @@ def _classes(sources: Sources, answers: list[Answer]) -> dict[str, int] | None:
     return {"answers": len(pairs), "of_one_class": sum(one == other for one, other in pairs)}
 
 
-def _bars(progress: Progress | None) -> Callable[[int, str], Callable[[], None]]:
+def _bars(progress: Progress | None) -> Shown:
     """Return what makes a progress bar that is moved by one."""
 
     def shown(total: int, what: str) -> Callable[[], None]:
