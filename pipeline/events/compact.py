@@ -50,7 +50,8 @@ HEAD_BYTES = 8 * HEAD
 _HEAD = struct.Struct(f"<{HEAD}q")
 STEP_TYPES: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2")}
 """Types of a step by their bytes."""
-PLACE_BITS = 16
+PLACE_BITS, HIGH_BITS = 16, 8
+"""Of a place, and of those above in a column of their own."""
 PIECE = 2**22
 """Events of a long recording that are made words at once, a multiple of 8: 34 MB of them."""
 
@@ -58,6 +59,12 @@ PIECE = 2**22
 def place_bits(extent: tuple[int, int]) -> tuple[int, int]:
     """Return the bits that x and y take in a place."""
     return (extent[0] - 1).bit_length(), (extent[1] - 1).bit_length()
+
+
+def stored_extent(bits: tuple[int, int]) -> tuple[int, int]:
+    """Return one more than the largest x and y that a stored place can say, whatever stands there."""
+    whole = PLACE_BITS + (HIGH_BITS if sum(bits) > PLACE_BITS else 0)
+    return 1 << bits[0], 1 << whole - bits[0]
 
 
 def stored_bytes(count: int, long: int, step_bytes: int, extent: tuple[int, int]) -> int:
@@ -269,7 +276,7 @@ def count_into(
         data,
         (HEAD_BYTES, *head.parts),
         head.events,
-        head.bits,
+        head.bits[0],
         *edges,
         of_time,
         rest,

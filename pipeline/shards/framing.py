@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.base.fitting import FITS, Box, fit_box
-from spikebridge.pipeline.events.compact import CompactEvents, Head, count_into
+from spikebridge.pipeline.events.compact import CompactEvents, Head, count_into, stored_extent
 from spikebridge.pipeline.events.framing import RecordingFrames, cell_tables, to_frames
 from spikebridge.pipeline.events.packing import CheckedEvents
 from spikebridge.pipeline.events.parts import parts_of
@@ -182,6 +182,16 @@ class Framing:
         """Return whether this pass can be made here."""
         return self.countable and find_spec("numba") is not None
 
+    @cached_property
+    def most_counted(self) -> int:
+        """Return the largest count of a cell."""
+        return 1 if self.settings.reduction == "event" else 256**self.dtype.itemsize - 1
+
+    @cached_property
+    def _fitted(self) -> tuple[tuple[int, int], str]:
+        """Return (H, W) of a frame, and how what is shown is fitted to it."""
+        return self.settings.frame, self.settings.fit or FITS[0]
+
     @property
     def may_show_none(self) -> bool:
         """Return whether frames may show a part of the sensor without any event, which is refused."""
@@ -207,14 +217,13 @@ class Framing:
             length = (head.duration_us if self.span_us is None else self.span_us) // settings.time_bins
         if not length:
             return None
-        once = settings.reduction == "event"
         return Counting(
             head,
             start,
             length,
             settings.binning != "count",
-            once and settings.binning == "bins",
-            1 if once else 256**self.dtype.itemsize - 1,
+            settings.reduction == "event" and settings.binning == "bins",
+            self.most_counted,
             self.crop or (0, 0, *(head.sensor_size if settings.extent == "canvas" else head.extent)),
         )
 
@@ -231,7 +240,7 @@ class Framing:
             data,
             how.head,
             (how.start, how.length),
-            _tables(how.head.bits, how.box, self.settings.frame, self.settings.fit or FITS[0]),
+            _tables(how.head.bits, how.box, *self._fitted),
             of_time=how.of_time,
             rest=how.rest,
             limit=how.limit,
@@ -254,7 +263,7 @@ class Framing:
 def _tables(
     bits: tuple[int, int], box: Box, frame: tuple[int, int], fit: str
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Return the tables of `cell_tables` for all places of these bits; `frame` is (H, W)."""
+    """Return the tables of `cell_tables` for all that places of these bits can say; `frame` is (H, W)."""
     height, width = frame
     shown = fit_box(box, (width, height), fit)
-    return cell_tables((1 << bits[0], 1 << bits[1]), shown, height, width)
+    return cell_tables(stored_extent(bits), shown, height, width)

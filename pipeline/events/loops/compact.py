@@ -11,13 +11,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-_1, _7 = np.uint64(1), np.uint64(7)
-_EACH, _OWN_BIT, _BELOW = (np.uint64(n) for n in (0x0101010101010101, 0x8040201008040201, 0x7F7F7F7F7F7F7F7F))
+_1, _3, _7 = (np.uint64(number) for number in (1, 3, 7))
 _16 = np.uint32(16)
 BLOCK, PART = 256, 32
 """Steps that are summed up at once, and of those among which a bin begins or ends."""
-TOGETHER = 1024
-"""Events whose cells are found together."""
 
 
 @njit(cache=True, nogil=True)
@@ -25,7 +22,7 @@ def count_events(
     data: NDArray[np.uint8],
     parts: tuple[int, int, int, int, int],
     size: int,
-    bits: tuple[int, int],
+    x_bits: int,
     first: int,
     length: int,
     of_time: bool,
@@ -41,12 +38,13 @@ def count_events(
         data: [bytes] of a recording, whose head has been checked.
         parts: where long steps, places, steps, high bits and polarities begin.
         size: N.
-        bits: of x and of y in a place; whatever else a place says is left out, so that no table is overrun.
+        x_bits: of x in a place; the rest is y, for all that its bits can say, so that no table is overrun.
         first: where the first bin begins: microseconds from the first event, or number of an event.
         length: of a bin, likewise.
         of_time: whether these are times.
         rest: the last bin takes all that comes after it.
-        tables: columns [2**bits] and rows [2 * 2**(bits of y)], as in `pipeline.events.loops.framing.scatter_counts`.
+        tables: columns [2**x_bits] and rows [2 * 2**(other bits)], as in
+            `pipeline.events.loops.framing.scatter_counts`.
         bins: T.
         limit: 1, or the largest number that the type of the counts holds.
         counts: where that is written.
@@ -69,86 +67,50 @@ def count_events(
     if rest:
         cuts[bins] = size
     places, high = data[parts[1] : parts[2]].view(np.uint16), data[parts[3] : parts[4]]
-    signs = _spread(data[parts[4] :])
+    polarity = data[parts[4] :]
     if high.size == 0:
-        return _count(places, signs, bits, cuts, tables, limit, counts)
+        return _count(places, polarity, np.uint64(x_bits), cuts, tables, limit, counts)
     wide = np.empty(size, np.uint32)
     for i in range(size):
         wide[i] = np.uint32(places[i]) | np.uint32(high[i]) << _16
-    return _count(wide, signs, bits, cuts, tables, limit, counts)
-
-
-@njit(cache=True, nogil=True)
-def _spread(polarity: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the bits of bytes as a byte each, the lowest first, eight at a time."""
-    spread = np.empty(polarity.size, np.uint64)
-    for i in range(polarity.size):
-        spread[i] = ((np.uint64(polarity[i]) * _EACH & _OWN_BIT) + _BELOW) >> _7 & _EACH
-    return spread.view(np.uint8)
+    return _count(wide, polarity, np.uint64(x_bits), cuts, tables, limit, counts)
 
 
 @njit(cache=True, nogil=True)
 def _count(
     places: NDArray[Any],
-    signs: NDArray[np.uint8],
-    bits: tuple[int, int],
+    polarity: NDArray[np.uint8],
+    x_bits: np.uint64,
     cuts: NDArray[np.int64],
     tables: tuple[NDArray[np.uint32], NDArray[np.uint32]],
     limit: int,
     counts: NDArray[Any],
 ) -> int:
-    """Count events in their cells, those of bin k from cuts[k] to cuts[k + 1]; returns how many were used."""
-    cells, most = counts.size // (cuts.size - 1), np.uint64(limit)
-    place_cells = np.empty(TOGETHER, np.uint32)
-    used = 0
-    for step in range(cuts.size - 1):
-        first, last, frame = cuts[step], cuts[step + 1], counts[step * cells : (step + 1) * cells]
-        frame[:] = 0
-        found, largest = _add(places[first:last], signs[first:last], bits, tables, most, place_cells, most == 1, frame)
-        if largest > most:  # a count went beyond its limit, or around: again, with a look at each
-            frame[:] = 0
-            _add(places[first:last], signs[first:last], bits, tables, most, place_cells, True, frame)
-        used += found
-    return used
+    """Count events in their cells, those of bin k from cuts[k] to cuts[k + 1]; returns how many were used.
 
-
-@njit(cache=True, nogil=True)
-def _add(
-    places: NDArray[Any],
-    signs: NDArray[np.uint8],
-    bits: tuple[int, int],
-    tables: tuple[NDArray[np.uint32], NDArray[np.uint32]],
-    most: np.uint64,
-    place_cells: NDArray[np.uint32],
-    careful: bool,
-    frame: NDArray[Any],
-) -> tuple[int, np.uint64]:
-    """Add events to the cells of a frame, up to the limit if `careful`; returns those used, and the largest count.
-
-    Cells are found for some events together, which takes vectors of them, and then added to.
+    A byte of polarities is read for eight events; a full count gets 0 more, in place of a branch.
     """
     columns, rows = tables
-    x_bits, cells = np.uint32(bits[0]), np.uint32(frame.size)
-    x_mask, y_mask = (np.uint32(1) << x_bits) - np.uint32(1), (np.uint32(1) << np.uint32(bits[1])) - np.uint32(1)
-    used, largest = 0, np.uint64(0)
-    for begin in range(0, places.size, TOGETHER):
-        size = min(TOGETHER, places.size - begin)
-        some, of_some = places[begin : begin + size], signs[begin : begin + size]
-        for i in range(np.uint64(size)):
-            place = np.uint32(some[i])
-            row = (place >> x_bits & y_mask) << np.uint32(1) | np.uint32(of_some[i])
-            place_cells[i] = columns[place & x_mask] + rows[row]
-        for i in range(np.uint64(size)):
-            cell = np.uint64(place_cells[i])
-            if cell < cells:
-                count = np.uint64(frame[cell]) + _1
-                if not careful:
-                    frame[cell] = count
-                    largest = max(largest, count)
-                elif count <= most:
-                    frame[cell] = count
-                used += 1
-    return used, largest
+    cells, x_mask = np.uint64(counts.size // (cuts.size - 1)), (_1 << x_bits) - _1
+    most = counts.dtype.type(limit)
+    used = 0
+    for step in range(cuts.size - 1):
+        frame = counts[np.uint64(step) * cells : (np.uint64(step) + _1) * cells]
+        frame[:] = 0
+        i, end = np.uint64(cuts[step]), np.uint64(cuts[step + 1])
+        while i < end:
+            signs = np.uint64(polarity[i >> _3]) >> (i & _7)
+            stop = min(end, (i | _7) + _1)
+            while i < stop:
+                place = np.uint64(places[i])
+                cell = np.uint64(columns[place & x_mask]) + np.uint64(rows[place >> x_bits << _1 | signs & _1])
+                if cell < cells:
+                    count = frame[cell]
+                    frame[cell] = count + counts.dtype.type(count < most)
+                    used += 1
+                signs >>= _1
+                i += _1
+    return used
 
 
 @njit(cache=True, nogil=True)
