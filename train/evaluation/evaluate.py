@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import RunError, ShardMismatchError
+from spikebridge.train.evaluation.corruption import CorruptedFrames
 from spikebridge.train.evaluation.score import Scores, score, split_frames
 from spikebridge.train.networks.build import choose_device, load_network, require_backend
 from spikebridge.train.networks.threads import same_threads
@@ -33,6 +35,8 @@ def evaluate(
     trust: bool = False,
     backend: str = "auto",
     foreign: bool = False,
+    corrupt: Sequence[tuple[str, float]] = (),
+    corrupt_seed: int = 0,
 ) -> dict[str, Any]:
     """Score a finished run again; equal to its result.json on the same kind of device and backend. Writes nothing.
 
@@ -46,10 +50,13 @@ def evaluate(
         trust: open a torch.export program, which can run any code.
         backend: what computes the neurons, see `models.backends`; an exported program brings its own.
         foreign: the shard set may be another one; the result says whether it is.
+        corrupt: failures of the camera and their levels, see `train.evaluation.corruption`.
+        corrupt_seed: of the failures.
 
     Returns:
         accuracy (0 to 1), loss, split, samples, confusion [K][K] (row = label), classes, weights, shard_set, simulated,
-        foreign (whether the network was trained on another set) and the backend that ran.
+        foreign (whether the network was trained on another set) and the backend that ran; with `corrupt` also
+        corrupted, a list of name, level, accuracy and loss, and corrupt_seed.
 
     Raises:
         RunError: unfinished or damaged run, unknown weights, an empty split, or a backend for an exported file.
@@ -60,7 +67,10 @@ def evaluate(
     if Path(run_dir).is_file():
         if backend != "auto":
             raise RunError(f"{run_dir}: an exported network brings its own code; leave --backend out")
-        return evaluate_export(run_dir, shards, split=split, device=device, trust=trust, foreign=foreign)
+        return evaluate_export(
+            run_dir, shards, split=split, device=device, trust=trust, foreign=foreign, corrupt=corrupt,
+            corrupt_seed=corrupt_seed,
+        )  # fmt: skip
     (run, result), torch_device = open_run(run_dir), choose_device(device)
     if weights not in ("best", "last"):
         raise RunError(f"weights {weights!r}: expected best or last")
@@ -76,9 +86,12 @@ def evaluate(
     frames.labels = _labels_of(shards, result["classes"])[frames.labels]
     with same_threads(result["threads"]), backends.use(backend), backends.record() as ran:
         require_backend(network, precision="fp32", device=torch_device)
-        scores = score(network, frames, batch_size=evaluation_batch(settings), device=torch_device)
+        batch_size = evaluation_batch(settings)
+        scores = score(network, frames, batch_size=batch_size, device=torch_device)
+        rescore = partial(score, network, batch_size=batch_size, device=torch_device)
+        corrupted = _score_corrupted(rescore, shards, split, frames.labels, corrupt, corrupt_seed)
     scored = {"weights": weights, "backend": "+".join(sorted(ran)), "foreign": shards.id != result["shard_set"]}
-    return _summary(scores, shards, split, result["classes"]) | scored
+    return _summary(scores, shards, split, result["classes"]) | scored | corrupted
 
 
 def evaluate_export(
@@ -89,6 +102,8 @@ def evaluate_export(
     device: str = "auto",
     trust: bool = False,
     foreign: bool = False,
+    corrupt: Sequence[tuple[str, float]] = (),
+    corrupt_seed: int = 0,
 ) -> dict[str, Any]:
     """Score an exported network; its accuracy is that of the run. Writes nothing.
 
@@ -125,9 +140,33 @@ def evaluate_export(
     frames.labels = _labels_of(shards, classes)[frames.labels]
     with same_threads(described["threads"]):
         scores = score(network, frames, batch_size=described["batch_size"], device=torch_device)
+        rescore = partial(score, network, batch_size=described["batch_size"], device=torch_device)
+        corrupted = _score_corrupted(rescore, shards, split, frames.labels, corrupt, corrupt_seed)
     recorded = None if other else described.get(f"{split}_accuracy")
     scored = {"weights": described["weights"], "format": format, "recorded": recorded, "foreign": other}
-    return _summary(scores, shards, split, classes) | scored
+    return _summary(scores, shards, split, classes) | scored | corrupted
+
+
+def _score_corrupted(
+    rescore: Callable[[CorruptedFrames], Scores | None],
+    shards: ShardSet,
+    split: str,
+    labels: np.ndarray,
+    corrupt: Sequence[tuple[str, float]],
+    seed: int,
+) -> dict[str, Any]:
+    """Return accuracy and loss under each failure at its level, and the seed; nothing where none is asked for.
+
+    Raises:
+        RunError: stored frames that cannot show a failure.
+    """
+    rows = []
+    failing = [CorruptedFrames(shards, split, name=name, level=level, seed=seed) for name, level in corrupt]
+    for (name, level), frames in zip(corrupt, failing, strict=True):
+        frames.labels = labels
+        if (scores := rescore(frames)) is not None:
+            rows.append({"name": name, "level": level, "accuracy": scores.accuracy, "loss": scores.loss})
+    return {"corrupted": rows, "corrupt_seed": seed} if corrupt else {}
 
 
 def _require_fitting(shards: ShardSet, classes: Sequence[str], arguments: Mapping[str, Any], *, source: Path) -> None:

@@ -5,13 +5,14 @@ Axes: n samples, T time, B batch, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.data.frames import Frames
@@ -85,10 +86,23 @@ class ScoredNetwork(Protocol):
         """Set evaluation mode."""
 
 
+class ScoredFrames(Protocol):
+    """Recordings that are scored."""
+
+    labels: NDArray[np.int64]
+    """[n] class indices."""
+
+    def __len__(self) -> int:
+        """Return the number of recordings."""
+
+    def batches(self, batch_size: int, device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield frames float32 [T,B,P,H,W] and labels [B]."""
+
+
 @torch.no_grad()
 def score(
     network: ScoredNetwork,
-    frames: Frames,
+    frames: ScoredFrames,
     *,
     batch_size: int,
     device: torch.device,

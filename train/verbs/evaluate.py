@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,6 +17,15 @@ from spikebridge.train.verbs.options import backend_option, device_option, shard
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
 @click.option("--foreign", is_flag=True, help="Score on another set with the same classes; the result says so.")
+@click.option(
+    "--corrupt",
+    metavar="NAME[:LEVEL]",
+    multiple=True,
+    help="Score also as a failing camera would have recorded it: hot_pixels, background, dropped_bursts, "
+    "polarity_imbalance, flicker or clock_jitter, at a level or at four; may be repeated.",
+)
+@click.option("--corrupt-seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the failures.")
+@click.option("--html", type=path_type(), help="Page with accuracy over the levels of --corrupt.")
 @click.option("--trust", is_flag=True, help="Open a torch.export program, which can run any code.")
 @device_option
 @backend_option
@@ -26,6 +36,9 @@ def evaluate(
     split: str,
     weights: str,
     foreign: bool,
+    corrupt: tuple[str, ...],
+    corrupt_seed: int,
+    html: Path | None,
     trust: bool,
     device: str,
     backend: str,
@@ -41,10 +54,19 @@ def evaluate(
       spikebridge evaluate data/runs/digits --shards data/shards/digits --split test --json
       spikebridge evaluate digits.nir --shards data/shards/digits
       spikebridge evaluate data/runs/simulated --shards data/shards/recorded --foreign
+      spikebridge evaluate data/runs/digits --shards data/shards/digits --corrupt background --corrupt hot_pixels:0.01
     """
+    from spikebridge.train.evaluation.corruption import parse_corruptions
     from spikebridge.train.evaluation.evaluate import evaluate as score
 
-    options = {"split": split, "weights": weights, "device": device, "backend": backend}
+    if html is not None:
+        if not corrupt:
+            raise click.UsageError("--html shows what --corrupt scores, and none is given.")
+        from spikebridge.train.report.write import require_matplotlib
+
+        require_matplotlib("a page of curves needs")
+    options: dict[str, Any] = {"split": split, "weights": weights, "device": device, "backend": backend}
+    options |= {"corrupt": parse_corruptions(corrupt), "corrupt_seed": corrupt_seed}
     result = score(run_path, shards, trust=trust, foreign=foreign, **options)
     text = f"{split} accuracy {result['accuracy']:.1%} of {result['samples']:,} recordings"
     text += " (SIMULATED)" if result["simulated"] else ""
@@ -52,4 +74,25 @@ def evaluate(
     text += " (LEAKY protocol: no result)" if result["protocol"] == "leaky" else ""
     if result.get("recorded") is not None:
         text += f"; the file says {result['recorded']:.1%}"
+    if corrupt:
+        text += "\n" + _corrupted_text(result)
+    if html is not None:
+        from spikebridge.train.report.corruption import corruption_page
+        from spikebridge.train.runs.checkpoints import write_atomic
+
+        write_atomic(html, corruption_page(result, source=str(run_path)).encode())
+        text += f"\n  page  {html}"
     print_result(result, text, as_json=as_json)
+
+
+def _corrupted_text(result: dict[str, Any]) -> str:
+    """Return a row for every failure and level."""
+    from spikebridge.train.evaluation.corruption import CORRUPTIONS
+    from spikebridge.train.report.format import aligned
+
+    rows = [("failure", "level", "accuracy", "level is")]
+    rows += [
+        (row["name"], f"{row['level']:g}", f"{row['accuracy']:.1%}", CORRUPTIONS[row["name"]].meaning)
+        for row in result["corrupted"]
+    ]
+    return aligned(rows)
