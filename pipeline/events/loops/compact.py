@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 _1, _3, _7 = (np.uint64(number) for number in (1, 3, 7))
 _16 = np.uint32(16)
-BLOCK, PART = 256, 32
-"""Steps that are summed up at once, and of those among which a bin begins or ends."""
+BLOCK = np.uint64(64)
+"""Steps that are summed up at once."""
 
 
 @njit(cache=True, nogil=True)
@@ -119,50 +119,35 @@ def _find_cuts(
 ) -> bool:
     """Find where bins begin and end among events; returns whether the long steps are as many as the steps ask for.
 
-    A block in which no bin begins or ends is not gone through, but summed up, and in others likewise a part.
+    A block in which no bin begins or ends is not gone through, but summed up.
     """
-    size, last = steps.size, cuts.size - 1
-    t, escaped, edge = np.int64(0), np.int64(0), 0  # time of the last event so far, long steps and edges before it
-    for begin in range(0, size, BLOCK):
+    size, last, mark = np.uint64(steps.size), cuts.size - 1, steps.dtype.type(escape)
+    t, escaped, edge, due = np.int64(0), np.int64(0), 0, first  # time and long steps so far, the next edge and its time
+    begin = np.uint64(0)
+    while begin < size:
         end = min(begin + BLOCK, size)
-        after, escapes = _sum_up(steps[begin:end], escape, long_steps, escaped)
-        if escapes < 0:
+        total, found = np.uint32(0), np.uint32(0)
+        for i in range(begin, end):
+            total += np.uint32(steps[i])
+            found += np.uint32(steps[i] == mark)
+        after, escapes = np.int64(total), np.int64(found)
+        if escaped + escapes > long_steps.size:
             return False
-        if edge > last or t + after < first + edge * length:
+        for j in range(escaped, escaped + escapes):
+            after += long_steps[j] - escape
+        if edge > last or t + after < due:
             t, escaped = t + after, escaped + escapes
-            continue
-        for start in range(begin, end, PART):
-            stop = min(start + PART, end)
-            after, escapes = _sum_up(steps[start:stop], escape, long_steps, escaped)
-            if edge > last or t + after < first + edge * length:
-                t, escaped = t + after, escaped + escapes
-                continue
-            for i in range(start, stop):
+        else:
+            for i in range(begin, end):
                 gap = np.int64(steps[i])
                 if gap == escape:
                     gap = long_steps[escaped]
                     escaped += 1
                 t += gap
-                while edge <= last and t >= first + edge * length:
+                while edge <= last and t >= due:
                     cuts[edge] = i
-                    edge += 1
+                    edge, due = edge + 1, due + length
+        begin = end
     for later in range(edge, last + 1):
         cuts[later] = size
     return escaped == long_steps.size
-
-
-@njit(cache=True, nogil=True)
-def _sum_up(
-    steps: NDArray[Any], escape: int, long_steps: NDArray[np.int64], escaped: np.int64
-) -> tuple[np.int64, np.int64]:
-    """Return the time that steps take, and how many of them are long, `escaped` being those before; -1 of too many."""
-    total, found, mark = np.uint32(0), np.uint32(0), np.uint32(escape)
-    for i in range(steps.size):
-        total += np.uint32(steps[i])
-        found += np.uint32(steps[i] == mark)
-    escapes, after = np.int64(found), np.int64(total)
-    if escaped + escapes > long_steps.size:
-        return after, np.int64(-1)
-    for j in range(escaped, escaped + escapes):
-        after += long_steps[j] - escape
-    return after, escapes
