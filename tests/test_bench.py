@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import ROOT
 from forked import run_forked
+from PIL import Image
 
 from spikebridge.cli import main
 from spikebridge.pipeline.formats.bin40 import encode
@@ -222,3 +223,20 @@ def test_the_stand_in_for_n_mnist_is_read_as_n_mnist(tmp_path):
     plan = json.loads(CliRunner().invoke(main, list(map(str, command)), catch_exceptions=False).stdout)
     assert [plan[name] for name in ("train", "test", "static_images")] == [10, 12, 18 + 12]
     assert plan["no_static_image"] == 0
+
+
+@pytest.mark.long
+def test_crops_of_photographs_are_made_and_answers_counted(tmp_path):
+    tool = [sys.executable, ROOT / "tests" / "bench" / "photo_crops.py"]
+    (tmp_path / "photos").mkdir()
+    for name in "ab":
+        pixels = np.random.default_rng(ord(name)).integers(0, 256, (200, 150, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{name}.png")
+    made = [*tool, "make", "--photos", tmp_path / "photos", "--out", tmp_path / "set", "--crops", "20"]
+    assert run_forked(made, capture_output=True).returncode == 0
+    assert len(list((tmp_path / "set" / "crops").glob("*/*.png"))) == 40
+    assert sorted(p.name for p in (tmp_path / "set" / "shown" / "a").iterdir()) == ["0000.png", "0010.png"]
+    (tmp_path / "pairs.csv").write_text("recording,image\na/1,a/1\na/2,b/2\na/3,\n")
+    assert (
+        run_forked([*tool, "score", tmp_path / "pairs.csv"], capture_output=True).stdout == "2 of 3 answered, 1 right\n"
+    )
