@@ -17,7 +17,7 @@ from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.containers import idx
 from spikebridge.pipeline.datasets.layout import is_litter
 from spikebridge.pipeline.datasets.pairs import find_simulation_note
-from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.events.framing import to_frames
 from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import recording as recording_files
@@ -110,6 +110,8 @@ def read_recordings(
     if sensor is None:
         sensor = (max(int(e.x.max()) for e in events) + 1, max(int(e.y.max()) for e in events) + 1)
         known = "smallest that holds all events"
+    for file, one in zip(drawn, events, strict=True):
+        check_events(one, sensor_size=sensor, source=str(file))
     simulated = any(find_simulation_note(folder) for path in paths for folder in path.absolute().parents[:NOTE_ABOVE])
     simulated = simulated or any(find_simulation_note(path) for path in paths)
     names = tuple(str(file) for file in drawn)

@@ -19,7 +19,7 @@ from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.datasets.layout import is_litter
 from spikebridge.pipeline.datasets.pairs import UNUSED, find_simulation_note
 from spikebridge.pipeline.datasets.tables import PAIR_COLUMNS
-from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.images.decode import hash_pixels, read_image, to_static
 from spikebridge.pipeline.measurement.recordings import FEWEST_EVENTS, NOTE_ABOVE, Progress, RecordingSet, image_files
@@ -62,22 +62,25 @@ class Sources:
     ) -> RecordingSet:
         """Read at most so many recordings, drawn by the seed; `sensor` wins over what is known.
 
-        Those that cannot be read are passed over: whoever reads all meets them again.
+        Those that cannot be read, or reach outside a known sensor, are passed over: whoever reads all meets them again.
 
         Raises:
             LayoutError: none can be read.
         """
+        sensor, known = (sensor, "given") if sensor else (self.sensor, "stated by the files")
         names, events, problem = list[str](), list[Events](), ""
         rows = draw_rows(len(self.recordings), most, seed)
         for row in progress(rows) if progress else rows:
             try:
-                events.append(self.events(row))
+                read = self.events(row)
+                if sensor is not None:
+                    check_events(read, sensor_size=sensor, source=self.recordings[row])
+                events.append(read)
                 names.append(self.recordings[row])
             except RecordingError as error:
                 problem = problem or str(error)
         if not events:
             raise LayoutError(f"none of {len(rows)} recordings can be read; the first: {problem}")
-        sensor, known = (sensor, "given") if sensor else (self.sensor, "stated by the files")
         if sensor is None:
             sensor = (max(int(e.x.max()) for e in events) + 1, max(int(e.y.max()) for e in events) + 1)
             known = "smallest that holds all events"

@@ -197,7 +197,7 @@ def parse_pair(text: str, sign: str, *, refusal: str, option: str) -> tuple[int,
         click.BadParameter: the text is something else.
     """
     first, _, second = text.partition(sign)
-    if not (first.isdigit() and second.isdigit()):
+    if not (first.isdecimal() and second.isdecimal()):
         raise click.BadParameter(f"{text!r} {refusal}", param_hint=option)
     return int(first), int(second)
 

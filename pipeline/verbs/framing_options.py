@@ -58,8 +58,10 @@ def framing_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse_size(text: str) -> dict[str, int]:
     """Parse `--size` into the settings size and width: one number for a square, or WIDTHxHEIGHT."""
-    if text.isdigit():
+    if text.isdecimal():
         return {"size": int(text), "width": 0}
     refusal = "is no size; expected one number, or WIDTHxHEIGHT in pixels, for example 28 or 64x48"
     width, height = parse_pair(text, "x", refusal=refusal, option="--size")
+    if width == 0:  # the setting says "a square" by it
+        raise click.BadParameter(f"{text!r} {refusal}", param_hint="--size")
     return {"size": height, "width": width if width != height else 0}

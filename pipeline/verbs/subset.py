@@ -73,7 +73,7 @@ def parse_counts(texts: tuple[str, ...]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for text in sorted(texts, key=lambda text: "=" in text):
         split, sign, number = text.rpartition("=")
-        if (sign and split not in SPLITS) or not number.isdigit() or int(number) < 1:
+        if (sign and split not in SPLITS) or not number.isdecimal() or int(number) < 1:
             raise click.BadParameter(
                 f"{text!r} is no number of recordings; expected for example 10, or train=10", param_hint="--per-class"
             )

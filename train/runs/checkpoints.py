@@ -48,7 +48,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror or error}; make room or choose another folder, "
-            "then give the same command again: it continues from the last checkpoint"
+            "then give the same command again: what is finished stays"
         ) from error
 
 

@@ -79,6 +79,6 @@ def point_to_setting(error: click.NoSuchOption, words: Sequence[str]) -> click.N
 
 def whole_numbers(text: str, option: str) -> list[int]:
     """Read numbers separated by commas."""
-    if not all(number.strip().isdigit() for number in text.split(",")):
+    if not all(number.strip().isdecimal() for number in text.split(",")):
         raise click.BadParameter(f"{text!r}: expected whole numbers separated by commas", param_hint=option)
     return [int(number) for number in text.split(",")]

@@ -38,7 +38,8 @@ def test_a_set_of_wide_padded_frames(tmp_path):
     assert not images[..., :4].any()
     assert not images[..., -4:].any()
     assert images[..., 4:-4].any()
-    assert "is no size; expected one number, or WIDTHxHEIGHT" in manifest("bad", "--size", "wide", code=2)
+    for bad in ("wide", "0x16", "²", "²x16"):
+        assert "is no size; expected one number, or WIDTHxHEIGHT" in manifest("bad", "--size", bad, code=2)
 
 
 def test_a_network_takes_frames_that_are_not_square():

@@ -5,11 +5,14 @@ import io
 import logging
 import sys
 
+import click
 import pytest
 from tqdm import tqdm
 
 from spikebridge.pipeline.ui import terminal
 from spikebridge.pipeline.ui.terminal import complete_writes
+from spikebridge.pipeline.verbs.subset import parse_counts
+from spikebridge.train.verbs.options import whole_numbers
 
 
 class Screen(io.StringIO):
@@ -102,3 +105,10 @@ def test_a_result_is_written_as_a_whole_or_not_in_silence():
         print("more than ten bytes", file=stream, flush=True)
     buffered = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     assert complete_writes(buffered) is buffered
+
+
+def test_digits_that_are_no_numbers_are_refused_by_their_option():
+    with pytest.raises(click.BadParameter, match="no number of recordings"):
+        parse_counts(("train=²",))
+    with pytest.raises(click.BadParameter, match="whole numbers"):
+        whole_numbers("0,²", "--seeds")

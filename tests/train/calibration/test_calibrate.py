@@ -63,6 +63,9 @@ def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
     absent = run(tmp_path / "absent", "--out", tmp_path / "p.toml")
     assert absent.exit_code == 1
     assert "no such file" in absent.output
+    small = run(recordings, "--sensor", "20x20", "--out", tmp_path / "p.toml")
+    assert small.exit_code == 1
+    assert "the sensor of 20x20 pixels allows 0 to 19" in " ".join(small.output.split())
     raw = write_digits_raw(tmp_path / "raw", train=4, test=1, classes=2)
     few = run(recordings, "--static", raw / "static" / "Train" / "0", "--out", tmp_path / "p.toml")
     assert few.exit_code == 1

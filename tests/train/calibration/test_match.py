@@ -140,6 +140,9 @@ def test_what_cannot_be_matched_is_refused(raw, tmp_path, quick):
 
     assert "no such folder" in refused(tmp_path / "absent", "--static", raw / "static")
     assert "no image below it" in refused(raw / "events", "--static", raw / "events")
+    assert "none of 18 recordings can be read" in refused(
+        raw / "events", "--static", raw / "static", "--sensor", "20x20"
+    )
     few = tmp_path / "few"
     few.mkdir()
     idx.write(few / "train-images-idx3-ubyte", np.zeros((20, 28, 28), np.uint8))

@@ -69,7 +69,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_alone(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RunError, match=r"No space left.*continues from the last checkpoint"):
+    with pytest.raises(RunError, match=r"No space left.*the same command again: what is finished stays"):
         save(tmp_path, network, optimizer, {"epoch": 2})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
