@@ -51,7 +51,13 @@ def apply_pairs(listing: Listing, path: Path) -> Listing:
         recordings.append(replace(recording, image=image.name, subset=subset))
     used = [r for r in recordings if r.subset != UNUSED]
     if not used:
-        raise SettingsError(f"{path}: names no static image of its recording's class; nothing could be paired.")
+        raise SettingsError(
+            f"{path}: names a static image for none of the recordings that are used; nothing could be paired. "
+            "match --least names images of which it is less sure."
+            if not other_class
+            else f"{path}: names static images of other classes than the recordings' alone; nothing could be paired. "
+            "Is it a table of this data set?"
+        )
     groups = _groups(used, path)
     notes = [
         f"static images by a table: {len(used):,} recordings show {len({r.image for r in used}):,} of them",

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from spikebridge.pipeline.base.errors import shorten
 from spikebridge.pipeline.datasets.sensor import describe
 from spikebridge.pipeline.preprocess.prepare import Conversion, describe_passed_over
@@ -73,7 +75,7 @@ class Remarks:
         for result in results:
             doubted = {name for name, _ in result.doubts}
             totals.update({**result.totals, **result.lost})
-            shapes = zip(result.samples, result.shapes, strict=True)
+            shapes = zip(result.samples, np.asarray(result.shapes).tolist(), strict=True)
             for (_, name, _), (duration_us, polarities, cells, events) in shapes:
                 durations.append(duration_us)
                 sound += [duration_us] if name not in doubted else []

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from spikebridge.pipeline.base.errors import PipelineError, ShardSetError
 from spikebridge.pipeline.base.files import sha256_file
@@ -33,13 +33,30 @@ MOST_ENTRIES = 2**22
 """Files below the raw folders that are stamped; with more a command lists them each time."""
 
 
+WRITTEN_SINCE = (
+    "raw files were written since the set was made. Their names and sizes are those of then, so it stays as it is; "
+    "their contents were not compared. If they changed, delete the set, or convert into another folder"
+)
+
+
+class Stamp(NamedTuple):
+    """Hashes of what decides a conversion, as far as it can be told without opening recordings."""
+
+    choices: str
+    """The settings, the tables, the program and its reader."""
+    files: str
+    """Name, size and times of every file below the raw folders."""
+
+
 class Found(TypedDict):
     """What is kept of a conversion."""
 
-    stamp: str
+    choices: str
+    """This and the following: see `Stamp`."""
+    files: str
     set_id: str
     report: list[str]
-    """Lines that `Conversion.report` gave."""
+    """Lines that `Conversion.report` gave, and `WRITTEN_SINCE` where that is so."""
 
 
 def convert_sources(
@@ -54,7 +71,8 @@ def convert_sources(
     """
     stamp, kept = take_stamp(sources, settings), _kept_for(out)
     found = _read(kept)
-    if found and stamp == found["stamp"] and (done := _find_set(out, found["set_id"])):
+    same = found is not None and stamp is not None and found["choices"] == stamp.choices
+    if found and stamp and same and found["files"] == stamp.files and (done := _find_set(out, found["set_id"])):
         for line in found["report"]:
             say(line)
         return check_dropped(done, options.get("max_bad", 0), out, strict=options.get("strict", False))
@@ -63,20 +81,20 @@ def convert_sources(
     for line in report:
         say(line)
     outcome = convert(conversion, out, **options)
+    set_id = outcome.manifest["self_sha256"]
+    if same and outcome.up_to_date and found and found["set_id"] == set_id:
+        report.append(WRITTEN_SINCE)
+        say(WRITTEN_SINCE)
     if stamp:
-        values: Found = {"stamp": stamp, "set_id": outcome.manifest["self_sha256"], "report": report}
+        values: Found = {"choices": stamp.choices, "files": stamp.files, "set_id": set_id, "report": report}
         with suppress(OSError):  # a full disk: the next command lists the folders again
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_sealed(kept, values)
     return outcome
 
 
-def take_stamp(sources: Sources, settings: ConversionSettings) -> str | None:
-    """Return a hash of everything that decides a conversion, as far as it can be told without opening recordings.
-
-    That is the settings, the tables, the program and its reader, and name, size and times of every file below the raw
-    folders. None where a folder cannot be read, or holds more than `MOST_ENTRIES`.
-    """
+def take_stamp(sources: Sources, settings: ConversionSettings) -> Stamp | None:
+    """Return the stamp of a conversion; None where a folder cannot be read, or holds more than `MOST_ENTRIES`."""
     reader = inspect.getsourcefile(type(get_reader(settings.dataset)))
     digest = hashlib.sha256()
     left = MOST_ENTRIES
@@ -84,7 +102,6 @@ def take_stamp(sources: Sources, settings: ConversionSettings) -> str | None:
         tables = [path and sha256_file(path) for path in sources.tables.values()]
         program = [find_version("spikebridge"), reader and sha256_file(Path(reader))]
         decided = [settings.as_dict(), settings.dtype_open, tables, program]
-        digest.update(json.dumps(decided, sort_keys=True).encode())
         for root in (sources.events, sources.static):
             digest.update(_note_above(root).encode())
             for lines in _describe_folders(root):
@@ -94,7 +111,8 @@ def take_stamp(sources: Sources, settings: ConversionSettings) -> str | None:
                 digest.update("\n".join(lines).encode("utf-8", "surrogateescape"))
     except OSError:
         return None
-    return digest.hexdigest()
+    choices = hashlib.sha256(json.dumps(decided, sort_keys=True).encode())
+    return Stamp(choices.hexdigest(), digest.hexdigest())
 
 
 def _note_above(root: Path) -> str:

@@ -160,8 +160,9 @@ class TaskResult:
     filtered_<filter>, overflow_markers and passed_over_<what>."""
     lost: dict[str, int] = field(default_factory=dict)
     """Sums that the manifest does not hold: clipped_events, outside_events, and `BEYOND_UINT8`."""
-    shapes: list[tuple[int, int, int, int]] = field(default_factory=list)
-    """Duration in microseconds, number of polarities, of cells in use in any frame, and of events, of every sample."""
+    shapes: list[tuple[int, int, int, int]] | NDArray[np.int64] = field(default_factory=list)
+    """Duration in microseconds, number of polarities, of cells in use in any frame, and of events, of every sample; an
+    array [n,4] of a slim result."""
     doubts: list[tuple[str, str]] = field(default_factory=list)
     """Recording and sentence, of those that can be read but may be wrong."""
     most_bytes: int = 0
@@ -215,11 +216,11 @@ class TaskResult:
         return facts and rejected <= set(task.names)
 
     def slim(self, task: Task) -> TaskResult:
-        """Return the result with the texts of the plan for its own equal ones: of a million samples all are kept."""
+        """Return the result with texts of the plan for its own, and numbers in an array: a million samples are kept."""
         if isinstance(task, EventShard):
             own = {text: text for sample in task.samples for text in (sample.key, sample.recording.name)}
             self.samples = [(own[key], own[name], digest) for key, name, digest in self.samples]
-            self.shapes = [(*shape,) for shape in self.shapes]
+            self.shapes = np.array(self.shapes, np.int64).reshape(-1, 4)
         return self
 
     def add_file(self, out: Path, path: Path, samples: int) -> None:
@@ -401,6 +402,7 @@ def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tup
         result.lost[BEYOND_UINT8] = result.lost.get(BEYOND_UINT8, 0) + narrow(converted.frames, "uint8")[2]
     reached = np.any(converted.frames, axis=0)  # [P,H,W]
     polarities, cells = (int(np.count_nonzero(np.any(reached, axis=axis))) for axis in ((1, 2), 0))
+    assert isinstance(result.shapes, list)  # it is not slim yet
     result.shapes.append((facts["duration_us"], polarities, cells, facts["events"]))
     add_totals(totals, facts, saturated=saturated)
     result.doubts += [(recording.name, doubt) for doubt in facts.get("doubts", [])]

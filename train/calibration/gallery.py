@@ -170,12 +170,16 @@ class Gallery:
         return torch.stack(made).mean(0)
 
     def answer(self, recordings: Tensor, advance: Callable[[], None] = lambda: None) -> Nearest:
-        """Return the nearest image of each recording [n,K], and how sure that is."""
+        """Return the nearest image of each recording [n,K], and how sure that is.
+
+        Not at all where less than `FEWEST_CLEAR` are nearer to one image than recordings of none would be.
+        """
         found, departure, doubtful = self._nearest(recordings, advance=advance), self._departure, self._doubtful()
-        if found.clearer_than(doubtful).sum() >= FEWEST_CLEAR:
-            for _ in range(ROUNDS):  # simulated recordings lie as far from their images as the recordings from theirs
-                asked = self._nearest(self.places[self._truth] + departure + self._offset)
-                departure = departure * (found.typical(doubtful) / asked.typical(doubtful))
+        if found.clearer_than(doubtful).sum() < FEWEST_CLEAR:  # no simulated recording says anything of these
+            return Nearest(found.image.numpy(), np.zeros(len(recordings)))
+        for _ in range(ROUNDS):  # simulated recordings lie as far from their images as the recordings from theirs
+            asked = self._nearest(self.places[self._truth] + departure + self._offset)
+            departure = departure * (found.typical(doubtful) / asked.typical(doubtful))
         hidden = torch.where(torch.arange(len(self._truth)) % HIDDEN == 0, self._truth, -1)
         asked = self._nearest(self.places[self._truth] + departure + self._offset, hidden)
         right = (asked.image == self._truth).numpy()

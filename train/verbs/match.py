@@ -103,7 +103,8 @@ def _text(made: dict[str, Any]) -> str:
         "sensor": f"{width}x{height}, {made['sensor_known']}",
         "camera": made["camera"] + ("; recordings move each in its own way" if made["path"] == "free" else ""),
         "answered": f"{answered:,} with a confidence of {made['least']:g} or more, {made['images_shown']:,} images",
-        "not told": f"{recordings - answered:,}",
+        "not told": f"{recordings - answered:,}"
+        + ("" if answered else "; none is clearly nearer to one image: are --sensor, --shown and --camera right?"),
         "classes": f"{classes['of_one_class']:,} of {classes['answers']:,} answers are of their recording's class"
         if classes else "",
         "table": made["out"],

@@ -12,7 +12,7 @@ from spikebridge.pipeline.base.errors import PipelineError, SettingsError
 from spikebridge.pipeline.preprocess import repeat
 from spikebridge.pipeline.preprocess.array_jobs import Sources
 from spikebridge.pipeline.preprocess.prepare import prepare
-from spikebridge.pipeline.preprocess.repeat import convert_sources, take_stamp
+from spikebridge.pipeline.preprocess.repeat import WRITTEN_SINCE, convert_sources, take_stamp
 from spikebridge.pipeline.preprocess.run import convert
 from spikebridge.pipeline.shards.manifest import WORK_FOLDER
 from spikebridge.pipeline.shards.settings import ConversionSettings
@@ -110,9 +110,9 @@ def test_the_stamp_tells_every_change(raw, change):
 def test_a_change_is_listed_and_decides(raw):
     os.utime(raw.recording)  # nothing that the listing sees
     assert raw.convert().up_to_date
-    assert raw.listed == 2
+    assert (raw.listed, raw.said[-1]) == (2, WRITTEN_SINCE)
     assert raw.convert().up_to_date
-    assert raw.listed == 2  # the new times are known
+    assert (raw.listed, raw.said[-1]) == (2, WRITTEN_SINCE)  # the new times are known, and still said
     raw.recording.unlink()
     with pytest.raises(SettingsError, match="no recording 'Train/0/00001'"):
         raw.convert()
@@ -133,7 +133,7 @@ def test_what_is_not_the_set_that_was_found_is_looked_at(raw, there, tmp_path):
         (raw.out / "manifest.json").unlink()
         (raw.out / WORK_FOLDER).mkdir()
     elif there == "record damaged":
-        kept.write_text(kept.read_text().replace("stamp", "stomp"))
+        kept.write_text(kept.read_text().replace("choices", "chances"))
     else:
         kept.unlink()
     if there == "another set":
