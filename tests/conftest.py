@@ -150,7 +150,7 @@ def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Cut in `make test` what `make test-long` does in full: examples of Hypothesis, and files flushed to the disk.
 
-    Hypothesis draws 50 examples in place of 100 where a test says no number. Files are flushed by the processes that
+    Hypothesis draws 40 examples in place of 100 where a test says no number. Files are flushed by the processes that
     tests start alone: a disk takes milliseconds for each, and no test cuts the power. No example has a deadline: the
     machine may have other work.
     """
@@ -158,7 +158,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     daily = config.option.markexpr == "not long"
     settings.register_profile(
-        "ours", max_examples=50 if daily else 100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        "ours", max_examples=40 if daily else 100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("ours")
     if daily:

@@ -96,6 +96,7 @@ def test_recordings_find_their_images_and_the_table_pairs_and_audits_a_set(raw, 
     assert f"{len(answered)} of {len(answered)} recordings show by content the image that the set pairs them" in report
 
 
+@pytest.mark.long
 def test_a_camera_is_brought_to_recordings_of_known_images():
     """From a place that is off by more than a pixel."""
     images, grid = digit_images(12, 16), SensorGrid(16, (16, 16), "sum")
