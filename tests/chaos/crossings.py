@@ -48,6 +48,8 @@ from faulty_sftp import SFTP  # noqa: E402
 from program import Ended, Forked, Program, Running, wait_until  # noqa: E402
 from rounds import machine  # noqa: E402
 
+from spikebridge.train.runs.checkpoints import tensors_sum  # noqa: E402
+
 RECIPE = """
 [shards]
 dataset = "digits"
@@ -128,7 +130,8 @@ def run_of(name: str) -> Callable[[Path, Ended], Any]:
 
     def read(folder: Path, _: Ended) -> Any:
         result = computed(json.loads((folder / name / "result.json").read_text()))
-        return digests(folder / name / "weights"), {k: v for k, v in result.items() if "accuracy" in k or "loss" in k}
+        weights = {path.name: tensors_sum(path) for path in sorted((folder / name / "weights").iterdir())}
+        return weights, {k: v for k, v in result.items() if "accuracy" in k or "loss" in k}
 
     return read
 

@@ -171,7 +171,10 @@ def require_backend(network: TransferNetwork, *, precision: str, device: torch.d
 
 
 def encode_network(network: TransferNetwork, *, epoch: int, shard_set: str, **description: str) -> bytes:
-    """Encode the weights as they are now as a file that `load_network` reads, with further `description` as text."""
+    """Encode the weights as they are now as a file that `load_network` reads, with further `description` as text.
+
+    A run's own have `environment`, JSON that says what made them and when.
+    """
     described = {"network": json.dumps(network.config), "epoch": str(epoch), "shard_set": shard_set, **description}
     return encode_weights(copy_weights(network), described)
 

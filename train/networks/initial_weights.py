@@ -20,7 +20,7 @@ from spikebridge.pipeline.base.files import real_path, sha256_once
 from spikebridge.pipeline.base.foreign_json import Count, Sha256
 from spikebridge.train.errors import NetworkError, RunError
 from spikebridge.train.networks.build import read_described
-from spikebridge.train.runs.checkpoints import read_json, write_json
+from spikebridge.train.runs.checkpoints import read_json, tensors_sum, write_json
 from spikebridge.train.runs.folder import RunFolder, open_run
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Start:
     tensors: dict[str, Tensor]
     """Weights and buffers by name."""
     record: dict[str, Any]
-    """What the new run remembers: run (name), sha256, shard_set, epoch."""
+    """What the new run remembers: run (name), sha256 (of the tensors alone), shard_set, epoch."""
 
 
 def read_start(run_dir: str | Path) -> Start:
@@ -69,7 +69,7 @@ def read_start(run_dir: str | Path) -> Start:
         tensors=tensors,
         record={
             "run": real_path(run.path).name,
-            "sha256": sha256_once(run.best),
+            "sha256": tensors_sum(run.best),
             "shard_set": description["shard_set"],
             "epoch": int(description["epoch"]),
         },
@@ -137,7 +137,8 @@ def require_same_start(run: RunFolder, start: Start | None, status: str) -> None
     if start is None or status == "new":
         return
     recorded = recorded_start(run)
-    if recorded is None or recorded["sha256"] != start.record["sha256"]:
+    # Runs that an earlier version began name the sum of the whole file.
+    if recorded is None or recorded["sha256"] not in (start.record["sha256"], sha256_once(RunFolder(start.run).best)):
         where = "fresh weights" if recorded is None else f"other weights ({recorded['run']})"
         raise RunError(f"{run.path} began from {where}, not from {start.run}; choose a new folder, or pass --overwrite")
 

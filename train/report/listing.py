@@ -85,8 +85,10 @@ def run_difference(first: ListedRun, second: ListedRun) -> dict[str, Any]:
     """Return what differs between two runs, each value as [first, second].
 
     Returns:
-        `settings`, `data`, `results` and `origin` (machine and versions) by name; `decisions` counts the test samples
-        that both, only one or none predicts right, None unless both are finished and scored the same samples.
+        `settings`, `data`, `results` and `origin` (machine and versions) by name; `same_weights` says for `best` and
+        `last` whether they are equal, bit for bit, None unless both runs say what theirs are; `decisions` counts the
+        test samples that both, only one or none predicts right, None unless both are finished and scored the same
+        samples.
 
     Raises:
         RunError: a file of a finished run has changed.
@@ -103,6 +105,7 @@ def run_difference(first: ListedRun, second: ListedRun) -> dict[str, Any]:
         "data": differing(DATA),
         "results": {name: [one.get(name), other.get(name)] for name in FIGURES} | differing(AMOUNTS),
         "origin": differing((*ORIGIN, *ENVIRONMENT)),
+        "same_weights": _same_weights(one.get("weights_sha256"), other.get("weights_sha256")),
         "decisions": _decisions(first, second),
     }
 
@@ -116,6 +119,10 @@ def _facts(run: ListedRun) -> dict[str, Any]:
         "dataset": run.recipe.shards.dataset if run.recipe else None,
     }
     return {**result, **(result.get("environment") or {}), **(result.get("neurobench") or {})}
+
+
+def _same_weights(one: Mapping[str, str] | None, other: Mapping[str, str] | None) -> dict[str, bool] | None:
+    return {name: one[name] == other.get(name) for name in one} if one and other else None
 
 
 def _decisions(first: ListedRun, second: ListedRun) -> dict[str, int] | None:
@@ -149,6 +156,9 @@ def difference_text(difference: Mapping[str, Any]) -> str:
             f"  of {total:,} test recordings both get {counts['both']:,} right, only A {counts['first']:,}, "
             f"only B {counts['second']:,}, none {counts['none']:,}"
         )
+    if (same := difference["same_weights"]) is not None:
+        words = {True: "the same, bit for bit", False: "differ"}
+        lines.append(f"weights: best {words[same['best']]}; last {words[same['last']]}")
     rows = [(f"  {name}", *map(_text, values)) for name, values in difference["origin"].items()]
     lines += [aligned([("origin", "A", "B"), *rows])] if rows else []
     return "\n".join([*lines, ONE_RUN])

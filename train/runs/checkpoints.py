@@ -111,6 +111,17 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise RunError(f"{path}: cannot be read as safetensors ({error}); train the run again") from error
 
 
+def tensors_sum(path: Path) -> str:
+    """Return the SHA-256 of names, types, shapes and values in a weights file, whatever its description says.
+
+    It is that of the file that `write_weights` makes of the tensors with an empty description.
+
+    Raises:
+        RunError: missing, damaged, or another format.
+    """
+    return hashlib.sha256(encode_weights(read_weights(path)[0], {})).hexdigest()
+
+
 def read_file(path: Path) -> bytes:
     """Read a file of a checkpoint.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import platform
 from functools import cache
+from pathlib import Path
 
 import torch
 
 from spikebridge import __version__
-from spikebridge.pipeline.base.installation import find_commit, find_version
+from spikebridge.pipeline.base import installation
+from spikebridge.pipeline.base.installation import find_version
 from spikebridge.pipeline.base.processors import describe_processor
 from spikebridge.pipeline.plugins.loading import load_plugins
 from spikebridge.train.runs.result import Environment
@@ -23,6 +25,12 @@ def _versions() -> dict[str, str]:
     return {name: version for name in PACKAGES if (version := find_version(name))}
 
 
+@cache
+def _commit(clone: Path) -> tuple[str, bool] | None:
+    """Return what `find_commit` finds first: the code that a process runs is what it imported then."""
+    return installation.find_commit()
+
+
 def origin_words(made: Environment) -> str:
     """Return version, commit and day of a run as a phrase."""
     commit = f" (commit {made['commit'][:12]}{', changed since' if made['modified'] else ''})" if made["commit"] else ""
@@ -30,8 +38,8 @@ def origin_words(made: Environment) -> str:
 
 
 def describe_environment(device: torch.device | None = None) -> Environment:
-    """Return what a run was made with, on a device; without one no GPU is named."""
-    commit = find_commit()
+    """Return what a run is made with, on a device, and when; without a device no GPU is named."""
+    commit = _commit(installation.CLONE)
     environment: Environment = {
         "spikebridge": __version__,
         "commit": commit[0] if commit else None,
@@ -42,6 +50,7 @@ def describe_environment(device: torch.device | None = None) -> Environment:
         "packages": dict(_versions()),
         "processor": describe_processor()["name"],
         "gpu": torch.cuda.get_device_name(device) if device and device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
     }
     if plugins := load_plugins():
         environment["plugins"] = plugins

@@ -45,7 +45,7 @@ class Imported(TypedDict):
 
 
 class Environment(TypedDict):
-    """The versions and the machine that a run was finished with."""
+    """The versions and the machine that a run, or its weights, were made with."""
 
     spikebridge: str
     commit: str | None
@@ -59,6 +59,8 @@ class Environment(TypedDict):
     packages: dict[str, str]
     processor: str | None
     gpu: str | None
+    threads: NotRequired[Threads]
+    """Of the CPU."""
     plugins: NotRequired[dict[str, str]]
     """Files and entry points that added to the program: the beginning of the SHA-256, or the version."""
 
@@ -164,6 +166,8 @@ class RunResult(SplitScores):
     neurobench: NotRequired[NeuroBench | None]
     """None where nothing was held out."""
     environment: NotRequired[Environment]
+    weights_sha256: NotRequired[dict[str, Sha256]]
+    """Of the tensors of `best` and `last`, see `checkpoints.tensors_sum`: equal trainings have equal ones."""
     files: NotRequired[dict[str, Sha256]]
     """By name below the run folder."""
     self_sha256: NotRequired[Sha256]

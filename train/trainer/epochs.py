@@ -5,6 +5,7 @@ Axes: T time, B batch, K classes.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from spikebridge.train.networks.build import (
 )
 from spikebridge.train.runs import checkpoints
 from spikebridge.train.runs.checkpoints import CheckpointInterval
+from spikebridge.train.runs.environment import describe_environment
 from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.runs.state import Best, EpochSums, TrainState
 from spikebridge.train.schedules import learning_rate
@@ -193,7 +195,9 @@ class Trainer:
                 return
             path.unlink(missing_ok=True)
             if tensors := self.method.prepare(self.data, self.device, self.stop.check):
-                checkpoints.write_weights(path, tensors, {"method": self.settings.method, "contents": contents})
+                made = json.dumps(describe_environment(self.device))
+                described = {"method": self.settings.method, "contents": contents, "environment": made}
+                checkpoints.write_weights(path, tensors, described)
 
         self.distributed.on_main(make)
         content = checkpoints.read_file(path) if self.distributed.is_main and path.exists() else b""
@@ -416,4 +420,5 @@ class Trainer:
 
     def encode_weights(self) -> bytes:
         """Encode the weights as they are now, as a run keeps them."""
-        return encode_network(self.network, epoch=self.state.epoch, shard_set=self.state.shard_set)
+        made = json.dumps(describe_environment(self.device))
+        return encode_network(self.network, epoch=self.state.epoch, shard_set=self.state.shard_set, environment=made)

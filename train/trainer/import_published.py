@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from spikebridge.train.evaluation.recalibration import recalibrate
 from spikebridge.train.evaluation.score import score, split_frames
 from spikebridge.train.networks.build import choose_device, encode_network, make_network, network_arguments
 from spikebridge.train.runs import checkpoints
+from spikebridge.train.runs.environment import describe_environment
 from spikebridge.train.runs.folder import RunFolder, contents_id, open_run, require_shards
 from spikebridge.train.runs.result import Imported, RunResult
 from spikebridge.train.runs.state import TrainState
@@ -93,8 +95,10 @@ def import_checkpoint(
             raise RunError(f"{run.path}: another process has worked on this run meanwhile; give the command again")
         run.claim(recipe, overwrite=overwrite)
         epoch = taken["epoch"] or 0
+        made = json.dumps(describe_environment(target))
+        encoded = encode_network(network, epoch=epoch, shard_set=shards.id, environment=made)
         for path in (run.best, run.last):
-            checkpoints.write_atomic(path, encode_network(network, epoch=epoch, shard_set=shards.id))
+            checkpoints.write_atomic(path, encoded)
         frames = {name: split_frames(shards, name, residence="disk") for name in ("validation", "test")}
         with backends.record() as ran:
             scores = {

@@ -44,11 +44,12 @@ def finish_training(trainer: Trainer, recipe: Recipe, *, test: bool = True) -> R
         RunError: a file cannot be written.
     """
     run, state, device = trainer.run, trainer.state, trainer.device
-    checkpoints.write_atomic(run.last, trainer.encode_weights())
+    weights_now = trainer.encode_weights()
+    checkpoints.write_atomic(run.last, weights_now)
     last = _final_scores(trainer, test=test)
     best_epoch = state.best.epoch if state.best else state.epoch
     if best_epoch == state.epoch:
-        checkpoints.write_atomic(run.best, trainer.encode_weights())
+        checkpoints.write_atomic(run.best, weights_now)
         best = last
     else:
         assert trainer.best_weights is not None
@@ -151,6 +152,7 @@ def build_result(
         "processes": state.processes,
         "torch": str(torch.__version__),
         "environment": describe_environment(device),
+        "weights_sha256": {path.stem: checkpoints.tensors_sum(path) for path in (run.best, run.last)},
         "training_seconds": state.seconds,
         "training_cpu_seconds": state.cpu_seconds,
         "energy_nj": energy_nj,
