@@ -38,7 +38,7 @@ from spikebridge.train.signals import EXIT_CODES
 from spikebridge.train.verbs.options import point_to_setting
 
 VERBS = {
-    "pipeline": "datasets simulate preprocess finish verify inspect convert combine subset diff push pull",
+    "pipeline": "datasets simulate preprocess finish verify inspect convert migrate combine subset diff push pull",
     "train": (
         "calibrate match import_checkpoint train evaluate predict export compare ablate runs track report landscape "
         "recipes grids"

@@ -35,6 +35,7 @@ VERBS = [
     "import-checkpoint",
     "grids",
     "inspect",
+    "migrate",
     "predict",
     "preprocess",
     "pull",
