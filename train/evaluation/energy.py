@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,8 @@ class LayerCost:
     """Multiply-accumulates if every input counted, padding included: those of an ANN with this layer."""
     accumulates: int = 0
     """Accumulations that spikes cause: each spike once per connection."""
+    by_step: list[int] = field(default_factory=list)
+    """The same in each time step, where `counting` was told how many there are."""
     spiking: bool = True
     """Whether every input so far was a spike, or a mean over 2x2 spikes; else the layer needs multiplications."""
 
@@ -73,8 +75,10 @@ def energy_nj(accumulates: float, multiplies: float) -> float:
 
 
 @contextmanager
-def counting(network: nn.Module) -> Iterator[dict[str, LayerCost]]:
+def counting(network: nn.Module, *, time_steps: int = 1) -> Iterator[dict[str, LayerCost]]:
     """Count the operations of every convolution and linear layer that runs inside the block, by name in running order.
+
+    `time_steps` is that of the recordings, for counts in each of them.
 
     The first layer reads the frames themselves: it multiplies, and all of its inputs count, zeros included. A later
     layer whose inputs are spikes needs one accumulation per spike and connection; behind an average over 2x2 neurons
@@ -84,13 +88,17 @@ def counting(network: nn.Module) -> Iterator[dict[str, LayerCost]]:
 
     def count(name: str, layer: nn.Conv2d | nn.Linear, x: Tensor) -> None:
         first = not layers or next(iter(layers)) == name
-        cost = layers.setdefault(name, LayerCost())
+        cost = layers.setdefault(name, LayerCost(by_step=[0] * time_steps))
         cost.dense += count_connections(layer, torch.ones_like(x[:1]), padded=True) * len(x)
         quarters = x * 4
         cost.spiking &= not first and bool(((quarters == quarters.round()) & (x >= 0) & (x <= 1)).all())
         if cost.spiking:
             averaged = bool((x != x.round()).any())
-            cost.accumulates += count_connections(layer, quarters if averaged else x, padded=False)
+            spikes = quarters if averaged else x
+            spikes = spikes.flatten(0, -2) if isinstance(layer, nn.Linear) else spikes  # [N,F] or [N,C,H,W]
+            for step in range(time_steps):  # sample by sample, the steps of each lie one after the other
+                cost.by_step[step] += count_connections(layer, spikes[step::time_steps], padded=False)
+            cost.accumulates = sum(cost.by_step)
 
     def hook(name: str) -> object:
         return lambda layer, inputs: count(name, layer, inputs[0].detach())

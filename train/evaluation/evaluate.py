@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from spikebridge.models import backends
+from spikebridge.models import TransferNetwork, backends
 from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import evaluation_batch
+from spikebridge.train.data.frames import Frames
 from spikebridge.train.errors import RunError, ShardMismatchError
 from spikebridge.train.evaluation.corruption import CorruptedFrames
-from spikebridge.train.evaluation.score import Scores, score, split_frames
+from spikebridge.train.evaluation.early_exit import (
+    MEASURED,
+    EarlyExit,
+    OverTime,
+    choose_exit,
+    energy_over_time,
+    step_ms,
+)
+from spikebridge.train.evaluation.score import ScoredFrames, ScoredNetwork, Scores, score, split_frames
 from spikebridge.train.networks.build import choose_device, load_network, require_backend
 from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.folder import RunFolder, contents_id, framed_as, open_run
 from spikebridge.train.runs.result import RunResult
 
+VALIDATION = "validation"
+"""Split on which the threshold of an early exit is chosen."""
 FOREIGN = "evaluate --foreign scores on another set with the same classes"
 
 
@@ -37,6 +50,7 @@ def evaluate(
     foreign: bool = False,
     corrupt: Sequence[tuple[str, float]] = (),
     corrupt_seed: int = 0,
+    early_exit: float | None = None,
 ) -> dict[str, Any]:
     """Score a finished run again; equal to its result.json on the same kind of device and backend. Writes nothing.
 
@@ -52,14 +66,21 @@ def evaluate(
         foreign: the shard set may be another one; the result says whether it is.
         corrupt: failures of the camera and their levels, see `train.evaluation.corruption`.
         corrupt_seed: of the failures.
+        early_exit: points by which the accuracy of answers may lie below that of whole recordings on the validation
+            split, where the threshold of an exit is chosen; None for no exit. See `train.evaluation.early_exit`.
 
     Returns:
         accuracy (0 to 1), loss, split, samples, confusion [K][K] (row = label), classes, weights, shard_set, simulated,
-        foreign (whether the network was trained on another set) and the backend that ran; with `corrupt` also
-        corrupted, a list of name, level, accuracy and loss, and corrupt_seed.
+        foreign (whether the network was trained on another set), the backend that ran, and over_time: a list of step,
+        ms (from the beginning, mean over the recordings; None where steps have no duration) and accuracy; with
+        `corrupt` also corrupted, a list of name, level, accuracy and loss, and corrupt_seed; with `early_exit` also
+        early_exit: points, thresholds (one, or on the validation split one for each half, chosen on the other),
+        answered, accuracy, mean_step, mean_ms and energy_saved, of which the first four, less the thresholds, also of
+        every failure.
 
     Raises:
-        RunError: unfinished or damaged run, unknown weights, an empty split, or a backend for an exported file.
+        RunError: unfinished or damaged run, unknown weights, an empty split, a validation split too small to choose a
+            threshold on, or a backend for an exported file.
         ShardMismatchError: another shard set; with `foreign`, other classes or frames of another shape.
         DeviceError: no such device.
         NetworkError: `backend` cannot compute the neurons here.
@@ -69,7 +90,7 @@ def evaluate(
             raise RunError(f"{run_dir}: an exported network brings its own code; leave --backend out")
         return evaluate_export(
             run_dir, shards, split=split, device=device, trust=trust, foreign=foreign, corrupt=corrupt,
-            corrupt_seed=corrupt_seed,
+            corrupt_seed=corrupt_seed, early_exit=early_exit,
         )  # fmt: skip
     (run, result), torch_device = open_run(run_dir), choose_device(device)
     if weights not in ("best", "last"):
@@ -82,16 +103,12 @@ def evaluate(
     if foreign:
         _require_fitting(shards, result["classes"], described["network"], source=run.path)
     settings = recipe_from(result["recipe"], name=str(run.config)).train
-    frames = split_frames(shards, split, residence="disk")
-    frames.labels = _labels_of(shards, result["classes"])[frames.labels]
     with same_threads(result["threads"]), backends.use(backend), backends.record() as ran:
         require_backend(network, precision="fp32", device=torch_device)
-        batch_size = evaluation_batch(settings)
-        scores = score(network, frames, batch_size=batch_size, device=torch_device)
-        rescore = partial(score, network, batch_size=batch_size, device=torch_device)
-        corrupted = _score_corrupted(rescore, shards, split, frames.labels, corrupt, corrupt_seed)
-    scored = {"weights": weights, "backend": "+".join(sorted(ran)), "foreign": shards.id != result["shard_set"]}
-    return _summary(scores, shards, split, result["classes"]) | scored | corrupted
+        scored = _Scoring(network, shards, split, result["classes"], evaluation_batch(settings), torch_device)
+        found = scored.summary() | scored.asked(corrupt, corrupt_seed, early_exit)
+    made = {"weights": weights, "backend": "+".join(sorted(ran)), "foreign": shards.id != result["shard_set"]}
+    return found | made
 
 
 def evaluate_export(
@@ -104,6 +121,7 @@ def evaluate_export(
     foreign: bool = False,
     corrupt: Sequence[tuple[str, float]] = (),
     corrupt_seed: int = 0,
+    early_exit: float | None = None,
 ) -> dict[str, Any]:
     """Score an exported network; its accuracy is that of the run. Writes nothing.
 
@@ -136,37 +154,125 @@ def evaluate_export(
     classes = described.get("classes", list(shards.classes))
     if other:
         _require_fitting(shards, classes, described["network"], source=Path(file))
-    frames = split_frames(shards, split, residence="disk")
-    frames.labels = _labels_of(shards, classes)[frames.labels]
     with same_threads(described["threads"]):
-        scores = score(network, frames, batch_size=described["batch_size"], device=torch_device)
-        rescore = partial(score, network, batch_size=described["batch_size"], device=torch_device)
-        corrupted = _score_corrupted(rescore, shards, split, frames.labels, corrupt, corrupt_seed)
+        scored = _Scoring(network, shards, split, classes, described["batch_size"], torch_device)
+        found = scored.summary() | scored.asked(corrupt, corrupt_seed, early_exit)
     recorded = None if other else described.get(f"{split}_accuracy")
-    scored = {"weights": described["weights"], "format": format, "recorded": recorded, "foreign": other}
-    return _summary(scores, shards, split, classes) | scored | corrupted
+    return found | {"weights": described["weights"], "format": format, "recorded": recorded, "foreign": other}
 
 
-def _score_corrupted(
-    rescore: Callable[[CorruptedFrames], Scores | None],
-    shards: ShardSet,
-    split: str,
-    labels: np.ndarray,
-    corrupt: Sequence[tuple[str, float]],
-    seed: int,
-) -> dict[str, Any]:
-    """Return accuracy and loss under each failure at its level, and the seed; nothing where none is asked for.
+class _Scoring:
+    """A network on a split of a shard set, and what else is asked of it.
 
     Raises:
-        RunError: stored frames that cannot show a failure.
+        RunError: the split is empty.
     """
-    rows = []
-    failing = [CorruptedFrames(shards, split, name=name, level=level, seed=seed) for name, level in corrupt]
-    for (name, level), frames in zip(corrupt, failing, strict=True):
-        frames.labels = labels
-        if (scores := rescore(frames)) is not None:
-            rows.append({"name": name, "level": level, "accuracy": scores.accuracy, "loss": scores.loss})
-    return {"corrupted": rows, "corrupt_seed": seed} if corrupt else {}
+
+    def __init__(
+        self,
+        network: ScoredNetwork,
+        shards: ShardSet,
+        split: str,
+        classes: Sequence[str],
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self.network, self.shards, self.split, self.classes = network, shards, split, classes
+        self.batch_size, self.device = batch_size, device
+        self.labels = _labels_of(shards, classes)
+        self.scores = self._score(self._frames(split))
+
+    def _frames(self, split: str) -> Frames:
+        frames = split_frames(self.shards, split, residence="disk")
+        frames.labels = self.labels[frames.labels]
+        return frames
+
+    def _score(self, frames: ScoredFrames) -> Scores:
+        scores = score(self.network, frames, batch_size=self.batch_size, device=self.device, over_time=True)
+        if scores is None:
+            raise RunError(f"{self.shards.path}: the {self.split} split is empty; nothing to evaluate")
+        return scores
+
+    def summary(self) -> dict[str, Any]:
+        """Return what every result of `evaluate` has."""
+        scores, each = self.scores, self.step_ms
+        return {
+            "accuracy": scores.accuracy,
+            "loss": scores.loss,
+            "split": self.split,
+            "samples": len(scores.labels),
+            "confusion": scores.confusion(),
+            "classes": list(self.classes),
+            "shard_set": self.shards.id,
+            "simulated": self.shards.simulated,
+            "protocol": self.shards.settings["protocol"],
+            "over_time": [
+                {"step": step, "ms": None if each is None else step * each, "accuracy": accuracy}
+                for step, accuracy in enumerate(_seen(scores).accuracies.tolist(), 1)
+            ],
+        }
+
+    @cached_property
+    def step_ms(self) -> float | None:
+        """Return the duration of a time step."""
+        return step_ms(self.shards, self.split)
+
+    def asked(
+        self, corrupt: Sequence[tuple[str, float]], corrupt_seed: int, early_exit: float | None
+    ) -> dict[str, Any]:
+        """Return the scores of failing cameras and of an early exit; nothing of what is not asked for.
+
+        Raises:
+            RunError: stored frames that cannot show a failure, or no validation recordings to choose a threshold on.
+        """
+        found: dict[str, Any] = {}
+        failing = [
+            CorruptedFrames(self.shards, self.split, name=name, level=level, seed=corrupt_seed)
+            for name, level in corrupt
+        ]
+        rule = None if early_exit is None else self._choose_exit(early_exit)
+        if corrupt:
+            found = {"corrupted": [], "corrupt_seed": corrupt_seed}
+        for (name, level), frames in zip(corrupt, failing, strict=True):
+            frames.labels = self.scores.labels
+            scores = self._score(frames)
+            row = {"name": name, "level": level, "accuracy": scores.accuracy, "loss": scores.loss}
+            if rule is not None:
+                ended = rule.figures(_seen(scores))
+                row["early_exit"] = {figure: ended[figure] for figure in ("answered", "accuracy", "mean_step")}
+            found["corrupted"].append(row)
+        if rule is not None:
+            made = rule.figures(_seen(self.scores), self._energy())
+            made["mean_ms"] = None if self.step_ms is None else made["mean_step"] * self.step_ms
+            found["early_exit"] = {"points": rule.points, "thresholds": list(rule.thresholds), **made}
+        return found
+
+    def _choose_exit(self, points: float) -> EarlyExit:
+        if (n := len(self.shards.split(VALIDATION))) < 2:
+            raise RunError(
+                f"{self.shards.path}: an early exit chooses its threshold on the validation split, which holds {n} "
+                "recordings; expected at least 2. Preprocess with --validation-fraction, or leave --early-exit out"
+            )
+        if self.split == VALIDATION:
+            return choose_exit(_seen(self.scores), points, halves=True)
+        return choose_exit(_seen(self._score(self._frames(VALIDATION))), points)
+
+    def _energy(self) -> NDArray[np.float64] | None:
+        """Return the estimated energy of a recording after each step, [T]; None of an exported program."""
+        if not isinstance(self.network, TransferNetwork):
+            return None
+        events, _ = next(self._frames(self.split).batches(min(self.batch_size, MEASURED), self.device))
+        training = self.network.training
+        self.network.eval()
+        try:
+            return energy_over_time(self.network, events)
+        finally:
+            self.network.train(training)
+
+
+def _seen(scores: Scores) -> OverTime:
+    assert scores.over_time is not None  # asked for
+    return scores.over_time
 
 
 def _require_fitting(shards: ShardSet, classes: Sequence[str], arguments: Mapping[str, Any], *, source: Path) -> None:
@@ -193,27 +299,6 @@ def _require_fitting(shards: ShardSet, classes: Sequence[str], arguments: Mappin
 def _labels_of(shards: ShardSet, classes: Sequence[str]) -> np.ndarray:
     """Return the network's class index of every class of a shard set, int64 [K]."""
     return np.array([list(classes).index(name) for name in shards.classes], np.int64)
-
-
-def _summary(scores: Scores | None, shards: ShardSet, split: str, classes: Sequence[str]) -> dict[str, Any]:
-    """Return the result of `evaluate`.
-
-    Raises:
-        RunError: there is nothing to score.
-    """
-    if scores is None:
-        raise RunError(f"{shards.path}: the {split} split is empty; nothing to evaluate")
-    return {
-        "accuracy": scores.accuracy,
-        "loss": scores.loss,
-        "split": split,
-        "samples": len(scores.labels),
-        "confusion": scores.confusion(),
-        "classes": list(classes),
-        "shard_set": shards.id,
-        "simulated": shards.simulated,
-        "protocol": shards.settings["protocol"],
-    }
 
 
 def open_shards(shards: ShardSet | str | Path) -> ShardSet:

@@ -71,13 +71,20 @@ def _execution_rate(shards: ShardSet, split: str, time_steps: int, recordings: i
     settings: Mapping[str, Any] = shards.settings
     if settings.get("binning") == "window":
         return float(1e6 / settings["window_us"])
+    seconds = mean_seconds(shards, split, recordings)
+    return float(time_steps / seconds) if seconds else None
+
+
+def mean_seconds(shards: ShardSet, split: str, recordings: int) -> float | None:
+    """Return what the first recordings of a split last on average, as far as frames show them; None if not known."""
+    settings: Mapping[str, Any] = shards.settings
     try:
         durations = shards.split(split).durations_us(np.arange(recordings))
     except ShardSetError as error:
-        log.warning("no execution rate: %s", error)
+        log.warning("durations of recordings are not known: %s", error)
         return None
     window = settings.get("time_window_us")
     if window and list(window) != list(shards.manifest["settings"].get("time_window_us", ())):
         durations = np.minimum(durations, window[1]) - window[0]  # cut when frames are made of stored events
     seconds = durations.mean() / 1e6
-    return float(time_steps / seconds) if seconds > 0 else None
+    return float(seconds) if seconds > 0 else None

@@ -20,6 +20,7 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import RunError
+from spikebridge.train.evaluation.early_exit import averaged
 from spikebridge.train.evaluation.evaluate import open_shards_of
 from spikebridge.train.networks.build import choose_device, load_network, require_backend
 from spikebridge.train.networks.threads import same_threads
@@ -130,8 +131,5 @@ def predict(
 def _probabilities(network: Any, frames: Sequence[NDArray[Any]], device: torch.device) -> Iterator[NDArray[np.float64]]:
     """Yield probabilities [T,K] of recordings [T,P,H,W] after each time step."""
     events = torch.from_numpy(np.stack(frames).astype(np.float32)).transpose(0, 1).to(device)  # [T,B,P,H,W]
-    logits = network(None, events).event_logits.float()  # [T,B,K]
-    steps = torch.arange(1, len(logits) + 1, dtype=logits.dtype, device=device)
-    averaged = logits.cumsum(0) / steps[:, None, None]
-    averaged[-1] = logits.mean(0)  # the very sum that evaluation decides by
-    yield from averaged.double().softmax(2).transpose(0, 1).cpu().numpy()  # [B,T,K]
+    logits = averaged(network(None, events).event_logits)  # [T,B,K]
+    yield from logits.double().softmax(2).transpose(0, 1).cpu().numpy()  # [B,T,K]

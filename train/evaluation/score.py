@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.data.frames import Frames
+from spikebridge.train.evaluation.early_exit import OverTime, averaged
 from spikebridge.train.runs.result import SplitScores
 
 
@@ -31,6 +32,8 @@ class Scores:
     """Mean cross entropy of the time-averaged logits, natural logarithm."""
     firing_rates: dict[str, float]
     """Spikes per neuron and time step, by layer, mean over the samples."""
+    over_time: OverTime | None = None
+    """What was said after each step; None where it was not asked for."""
 
     @property
     def predictions(self) -> np.ndarray:
@@ -107,10 +110,12 @@ def score(
     batch_size: int,
     device: torch.device,
     on_batch: Callable[[], None] | None = None,
+    over_time: bool = False,
 ) -> Scores | None:
     """Score a network on recordings; None when there are none. The network's mode is put back afterwards.
 
-    `on_batch` is called after each batch, and may raise to give up.
+    `on_batch` is called after each batch, and may raise to give up. With `over_time` what is said after each time step
+    is kept, too.
     """
     if not len(frames):
         return None
@@ -121,11 +126,15 @@ def score(
     logits: list[torch.Tensor] = []
     losses = torch.zeros((), dtype=torch.float64, device=device)
     rates: dict[str, torch.Tensor] = {}
+    steps: list[tuple[torch.Tensor, torch.Tensor]] = []
     try:
         for events, labels in frames.batches(batch_size, device):
             out = network(None, events)
             mean = out.event_logits.float().mean(0)  # [B,K]
             logits.append(mean)
+            if over_time:
+                sure, leading = averaged(out.event_logits).softmax(2).max(2)  # [T,B]
+                steps.append((sure, leading))
             losses += F.cross_entropy(mean.double(), labels, reduction="sum")
             for layer, rate in out.firing_rates.items():
                 share = rate.double() * len(labels)
@@ -136,11 +145,16 @@ def score(
         network.record_firing_rates = False
         network.train(was_training)
     totals = torch.stack([losses, *rates.values()]).tolist()
+    seen = None
+    if over_time:
+        confidence, leaders = (torch.cat(each, 1).T.cpu().numpy() for each in zip(*steps, strict=True))  # [n,T]
+        seen = OverTime(np.equal(leaders, frames.labels[:, None]), confidence)
     return Scores(
         logits=torch.cat(logits).cpu().numpy(),
         labels=frames.labels,
         loss=totals[0] / len(frames),
         firing_rates={layer: total / len(frames) for layer, total in zip(rates, totals[1:], strict=True)},
+        over_time=seen,
     )
 
 

@@ -19,6 +19,7 @@ from spikebridge.models.neurons import Neuron
 from spikebridge.pipeline.shards.reader import ShardSet, Split
 from spikebridge.train.data.frames import Frames
 from spikebridge.train.errors import RunError
+from spikebridge.train.evaluation.early_exit import averaged
 from spikebridge.train.evaluation.energy import Cost, counting
 from spikebridge.train.networks.build import load_network, make_network
 from spikebridge.train.networks.threads import same_threads
@@ -135,10 +136,7 @@ def _spread_positions(network: TransferNetwork, split: Split, shape: tuple[int, 
 
 def _count_right(logits: Tensor, labels: Tensor) -> Values:
     """Count the right predictions of a batch [T] after averaging the first t steps of logits [T,B,K]."""
-    steps = torch.arange(1, len(logits) + 1, dtype=logits.dtype)
-    averaged = logits.cumsum(0) / steps[:, None, None]
-    averaged[-1] = logits.mean(0)  # the very sum that evaluation decides by
-    counts: Values = (averaged.argmax(2) == labels).sum(1).numpy().astype(np.float64)
+    counts: Values = (averaged(logits).argmax(2) == labels).sum(1).numpy().astype(np.float64)
     return counts
 
 

@@ -25,7 +25,14 @@ from spikebridge.train.verbs.options import backend_option, device_option, shard
     "polarity_imbalance, flicker or clock_jitter, at a level or at four; may be repeated.",
 )
 @click.option("--corrupt-seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the failures.")
-@click.option("--html", type=path_type(), help="Page with accuracy over the levels of --corrupt.")
+@click.option(
+    "--early-exit",
+    type=click.FloatRange(0, 100),
+    metavar="POINTS",
+    help="Score also with an exit at the first time step that is sure enough, and no answer where none is: the "
+    "validation split chooses how sure, so that answers lose at most so many points of accuracy.",
+)
+@click.option("--html", type=path_type(), help="Page with accuracy over time, and over the levels of --corrupt.")
 @click.option("--trust", is_flag=True, help="Open a torch.export program, which can run any code.")
 @device_option
 @backend_option
@@ -38,6 +45,7 @@ def evaluate(
     foreign: bool,
     corrupt: tuple[str, ...],
     corrupt_seed: int,
+    early_exit: float | None,
     html: Path | None,
     trust: bool,
     device: str,
@@ -55,18 +63,17 @@ def evaluate(
       spikebridge evaluate digits.nir --shards data/shards/digits
       spikebridge evaluate data/runs/simulated --shards data/shards/recorded --foreign
       spikebridge evaluate data/runs/digits --shards data/shards/digits --corrupt background --corrupt hot_pixels:0.01
+      spikebridge evaluate data/runs/digits --shards data/shards/digits --early-exit 0.5 --html over-time.html
     """
     from spikebridge.train.evaluation.corruption import parse_corruptions
     from spikebridge.train.evaluation.evaluate import evaluate as score
 
     if html is not None:
-        if not corrupt:
-            raise click.UsageError("--html shows what --corrupt scores, and none is given.")
         from spikebridge.train.report.write import require_matplotlib
 
         require_matplotlib("a page of curves needs")
     options: dict[str, Any] = {"split": split, "weights": weights, "device": device, "backend": backend}
-    options |= {"corrupt": parse_corruptions(corrupt), "corrupt_seed": corrupt_seed}
+    options |= {"corrupt": parse_corruptions(corrupt), "corrupt_seed": corrupt_seed, "early_exit": early_exit}
     result = score(run_path, shards, trust=trust, foreign=foreign, **options)
     text = f"{split} accuracy {result['accuracy']:.1%} of {result['samples']:,} recordings"
     text += " (SIMULATED)" if result["simulated"] else ""
@@ -74,25 +81,30 @@ def evaluate(
     text += " (LEAKY protocol: no result)" if result["protocol"] == "leaky" else ""
     if result.get("recorded") is not None:
         text += f"; the file says {result['recorded']:.1%}"
+    if early_exit is not None:
+        text += "\n" + _early_exit_text(result)
     if corrupt:
         text += "\n" + _corrupted_text(result)
     if html is not None:
-        from spikebridge.train.report.corruption import corruption_page
+        from spikebridge.train.report.robustness import robustness_page
         from spikebridge.train.runs.checkpoints import write_atomic
 
-        write_atomic(html, corruption_page(result, source=str(run_path)).encode())
+        write_atomic(html, robustness_page(result, source=str(run_path)).encode())
         text += f"\n  page  {html}"
     print_result(result, text, as_json=as_json)
 
 
+def _early_exit_text(result: dict[str, Any]) -> str:
+    """Return accuracy after each time step, and what the exit does."""
+    from spikebridge.train.report.format import aligned
+    from spikebridge.train.report.robustness import early_exit_words, over_time_rows
+
+    return f"{aligned(over_time_rows(result))}\n{early_exit_words(result)}"
+
+
 def _corrupted_text(result: dict[str, Any]) -> str:
     """Return a row for every failure and level."""
-    from spikebridge.train.evaluation.corruption import CORRUPTIONS
     from spikebridge.train.report.format import aligned
+    from spikebridge.train.report.robustness import corrupted_rows
 
-    rows = [("failure", "level", "accuracy", "level is")]
-    rows += [
-        (row["name"], f"{row['level']:g}", f"{row['accuracy']:.1%}", CORRUPTIONS[row["name"]].meaning)
-        for row in result["corrupted"]
-    ]
-    return aligned(rows)
+    return aligned(corrupted_rows(result, meanings=True))

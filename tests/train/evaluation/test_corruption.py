@@ -147,11 +147,21 @@ def test_evaluate_scores_a_curve_and_draws_it(shard_set, tmp_path):
     ]
     assert found["corrupted"][-1]["loss"] == pytest.approx(found["loss"]), "level 0 is the set as it is"
     assert found["corrupt_seed"] == 0
-    assert "corrupted" not in json.loads(run("--json").stdout)
-    text = run("--corrupt", "flicker:0.01", "--html", str(tmp_path / "page.html")).output
+    assert "corrupted" not in (plain := json.loads(run("--json").stdout))
+    assert "early_exit" not in plain
+    assert plain["over_time"][-1]["accuracy"] == plain["accuracy"]
+    assert plain["over_time"][-1]["ms"] == pytest.approx(4 * plain["over_time"][0]["ms"])
+    text = run("--corrupt", "flicker:0.01", "--early-exit", "1", "--html", str(tmp_path / "page.html")).output
     assert "flicker" in text
+    assert "of answers" in text
+    assert "early exit at a probability of" in text
+    halves = json.loads(run("--early-exit", "1", "--split", "validation", "--json").stdout)["early_exit"]
+    assert len(halves["thresholds"]) == 2
+    assert halves["mean_ms"] > 0
     page = (tmp_path / "page.html").read_text()
     assert "Accuracy of a failing camera" in page
     assert "<svg" in page
-    assert "none is given" in run("--html", str(tmp_path / "b.html"), code=2).output
+    assert "early exit at a probability of" in page
+    run("--html", str(tmp_path / "b.html"))
+    assert "Accuracy over time" in (tmp_path / "b.html").read_text()
     assert "did you mean" in run("--corrupt", "flickr", code=1).output

@@ -1,0 +1,122 @@
+"""How a network holds when the camera fails, and before a recording ends: tables, curves, and a page of both."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from spikebridge.pipeline.ui.html import facts, figure, figures, page, paragraph, section, table, tags
+from spikebridge.train.evaluation.corruption import CORRUPTIONS
+from spikebridge.train.report.format import percent
+
+Row = tuple[str, ...]
+
+
+def robustness_page(result: dict[str, Any], *, source: str) -> str:
+    """Return the page, HTML, of what `train.evaluation.evaluate` found; `source` names the network."""
+    title = "Accuracy of a failing camera" if "corrupted" in result else "Accuracy over time"
+    marks = [("SIMULATED recordings", True)] if result["simulated"] else []
+    heading = f"<header>\n<h1>{escape(title)}</h1>\n{tags(marks)}\n</header>\n"
+    summary = [
+        ("network", source),
+        ("recordings", f"{result['samples']:,}, split {result['split']}"),
+        ("accuracy of whole recordings without failure", percent(result["accuracy"])),
+    ]
+    if "corrupted" in result:
+        summary.append(("seed of the failures", str(result["corrupt_seed"])))
+    return page(title, heading + section("Result", facts(summary)) + robustness_sections(result))
+
+
+def robustness_sections(result: dict[str, Any], *, prefix: str = "evaluation") -> str:
+    """Return curves and tables of what `evaluate` found; `prefix` tells the drawings of a page apart."""
+    rows = over_time_rows(result)
+    time = figures([_over_time(result, prefix)]) + table(rows[0], rows[1:])
+    if "early_exit" in result:
+        time += paragraph(early_exit_words(result))
+    made = section("Accuracy over time", time, name=f"{prefix}-time")
+    if result.get("corrupted"):
+        names = list(dict.fromkeys(row["name"] for row in result["corrupted"]))
+        curves = figures([_curve(name, result, prefix) for name in names])
+        rows = corrupted_rows(result)
+        made += section("When the camera fails", curves + table(rows[0], rows[1:]), name=f"{prefix}-failures")
+    return made
+
+
+def over_time_rows(result: dict[str, Any]) -> list[Row]:
+    """Return head and rows: accuracy after each time step, with the time where steps have one."""
+    timed = result["over_time"][0]["ms"] is not None
+    rows = [("time steps", *(["ms"] if timed else []), "accuracy")]
+    for at in result["over_time"]:
+        rows.append((str(at["step"]), *([f"{at['ms']:.1f}"] if timed else []), percent(at["accuracy"])))
+    return rows
+
+
+def early_exit_words(result: dict[str, Any]) -> str:
+    """Return in a sentence what the exit does."""
+    made, steps = result["early_exit"], len(result["over_time"])
+    sure = " and ".join("none" if one is None else f"{100 * one:.1f} %" for one in made["thresholds"])
+    how = "each half's on the other half" if len(made["thresholds"]) > 1 else "on the validation split"
+    time = "" if made["mean_ms"] is None else f" ({made['mean_ms']:.1f} ms)"
+    saved = made["energy_saved"]
+    energy = "" if saved is None else f", {100 * saved:.0f} % of the energy saved (estimate)"
+    return (
+        f"early exit at a probability of {sure}, chosen {how} so that answers lose at most {made['points']:g} points: "
+        f"{percent(made['answered'])} of the recordings answered, {percent(made['accuracy'])} of them right, after "
+        f"{made['mean_step']:.2f} of {steps} steps{time} on average{energy}"
+    )
+
+
+def corrupted_rows(result: dict[str, Any], *, meanings: bool = False) -> list[Row]:
+    """Return head and rows: accuracy under each failure, with what an early exit does where there is one."""
+    exits = "early_exit" in result
+    rows: list[Row] = [
+        ("failure", "level", "accuracy", "loss", *(["answered", "of answers", "steps"] if exits else []))
+        + (("level is",) if meanings else ())
+    ]
+    for row in result["corrupted"]:
+        ended = row.get("early_exit")
+        extra = [] if ended is None else [
+            percent(ended["answered"]), percent(ended["accuracy"]), f"{ended['mean_step']:.2f}"
+        ]  # fmt: skip
+        cells = (row["name"], f"{row['level']:g}", percent(row["accuracy"]), f"{row['loss']:.3f}", *extra)
+        rows.append(cells + ((CORRUPTIONS[row["name"]].meaning,) if meanings else ()))
+    return rows
+
+
+def _over_time(result: dict[str, Any], prefix: str) -> str:
+    """Return accuracy over time, and where the early exit ends on average."""
+    from spikebridge.train.report.plots.drawing import Drawing, house_style
+
+    timed = result["over_time"][0]["ms"] is not None
+    title = "Accuracy when only the first part of a recording counts."
+    drawing = Drawing(f"{prefix}-over-time", title)
+    with house_style():
+        axes = drawing.axes[0]
+        x = [at["ms"] if timed else at["step"] for at in result["over_time"]]
+        axes.plot(x, [at["accuracy"] for at in result["over_time"]], "o-", label="all recordings")
+        ended = result.get("early_exit")
+        if ended is not None and ended["accuracy"] is not None:
+            place = ended["mean_ms"] if timed else ended["mean_step"]
+            axes.plot([place], [ended["accuracy"]], "D", label="early exit, answers")
+        axes.set_xlabel("milliseconds" if timed else "time steps averaged")
+        axes.set_ylabel("accuracy")
+        axes.set_xlim(left=0)
+        axes.set_ylim(0, 1)
+    drawing.legend()
+    return figure(drawing.svg(), title=title)
+
+
+def _curve(name: str, result: dict[str, Any], prefix: str) -> str:
+    """Return accuracy over the levels of one failure, with that of recordings as they are at level 0."""
+    from spikebridge.train.report.plots.drawing import Drawing, house_style
+
+    points = sorted((row["level"], row["accuracy"]) for row in result["corrupted"] if row["name"] == name)
+    title = f"{name}: {CORRUPTIONS[name].meaning}."
+    drawing = Drawing(f"{prefix}-{name.replace('_', '-')}", f"Accuracy over levels of {name}.")
+    with house_style():
+        axes = drawing.axes[0]
+        axes.plot([0.0, *(level for level, _ in points)], [result["accuracy"], *(y for _, y in points)], "o-")
+        axes.set_xlabel("level")
+        axes.set_ylabel("accuracy")
+        axes.set_ylim(0, 1)
+    return figure(drawing.svg(), title=title)
