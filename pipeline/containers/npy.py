@@ -8,7 +8,9 @@ import re
 import threading
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,6 +43,106 @@ def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         if version == (2, 0):
             return np.lib.format.read_array_header_2_0(file)
     raise ValueError(f"version {version} of the format")
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array of too many numbers for the memory, read in blocks of rows."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran_order: bool
+    open_behind: Callable[[int], AbstractContextManager[BinaryIO]]
+    """Opens the array's bytes behind so many others."""
+
+    @property
+    def ndim(self) -> int:
+        """Return the number of axes, as numpy's arrays do."""
+        return len(self.shape)
+
+    def blocks(self, rows: int) -> Iterator[NDArray[Any]]:
+        """Yield a vector in blocks [n], a table [N,4] in blocks [n,4]; one of four rows and more columns is turned.
+
+        Raises:
+            RecordingError: neither (`shape`), or the file ends before its numbers do, or holds others (`damaged`).
+        """
+        if self.ndim != 1 and not (self.ndim == 2 and {1, 4} & set(self.shape)):
+            raise RecordingError(
+                f"an array of the shape {self.shape}; expected a column of events or a table [N,4].", reason="shape"
+            )
+        turned = len(self.shape) == 2 and self.shape[1] != 4
+        count, *wide = self.shape[::-1] if turned else self.shape
+        if len(self.shape) == 2 and 1 in self.shape:
+            count, wide = max(self.shape), []
+        width = math.prod(wide)
+        runs = width if wide and turned != self.fortran_order else 1  # of columns, each of which lies together
+        with ExitStack() as opened:
+            whole_run = count * (width // runs) * self.dtype.itemsize
+            files = [opened.enter_context(self.open_behind(run * whole_run)) for run in range(runs)]
+            for start in range(0, count, rows):
+                taken = min(rows, count - start)
+                parts = [self._read(file, taken * (width // runs)) for file in files]
+                yield np.stack(parts, axis=1) if runs > 1 else parts[0].reshape(taken, *wide)
+            if files[-1].read(1):
+                raise ValueError("it is longer than it says")
+
+    def _read(self, file: BinaryIO, count: int) -> NDArray[Any]:
+        data = file.read(count * self.dtype.itemsize)
+        if len(data) < count * self.dtype.itemsize:
+            raise ValueError("it is shorter than it says")
+        return np.frombuffer(data, self.dtype)
+
+
+def stored_npy(path: Path) -> StoredArray:
+    """Return the array of an `.npy` file, to be read in blocks; errors as `read_npy`."""
+
+    @contextmanager
+    def open_behind(start: int) -> Iterator[BinaryIO]:
+        with _refusing(path), open(path, "rb") as file:
+            file.seek(begin + start)
+            yield file
+
+    with open(path, "rb") as file:
+        shape, fortran_order, dtype = _header(file, path.stat().st_size, path.name)
+        begin = file.tell()
+    return StoredArray(dtype, shape, fortran_order, open_behind)
+
+
+def stored_npz(path: Path, *, objects: list[str]) -> dict[str, StoredArray]:
+    """Return the arrays of an `.npz` file by name, to be read in blocks; arguments and errors as `read_npz`."""
+
+    def opener(info: zipfile.ZipInfo, begin: int) -> Callable[[int], AbstractContextManager[BinaryIO]]:
+        @contextmanager
+        def open_behind(start: int) -> Iterator[BinaryIO]:
+            with _refusing(path), zipfile.ZipFile(path) as archive, archive.open(info) as file:
+                file.seek(begin + start)
+                yield file  # type: ignore[misc]
+
+        return open_behind
+
+    arrays = {}
+    with _refusing(path), zipfile.ZipFile(path) as archive:
+        for name, info in _members(archive, None, allowed(path.stat().st_size), path).items():
+            with archive.open(info) as file:
+                try:
+                    shape, fortran_order, dtype = _header(file, info.file_size, f"{path.name}, array {name}")  # type: ignore[arg-type]
+                except RecordingError as error:
+                    if error.reason != "pickle":
+                        raise
+                    objects.append(name)
+                    continue
+                arrays[name] = StoredArray(dtype, shape, fortran_order, opener(info, file.tell()))
+    return arrays
+
+
+def unpacked_bytes(path: Path) -> int:
+    """Return what the arrays of an `.npz` file take, as it says.
+
+    Raises:
+        RecordingError: no archive (`damaged`).
+    """
+    with _refusing(path), zipfile.ZipFile(path) as archive:
+        return sum(info.file_size for info in archive.infolist())
 
 
 def read_npy(path: Path, *, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
@@ -79,47 +181,74 @@ def read_npz(
             (`damaged`).
     """
     arrays = {}
+    size = path.stat().st_size if content is None else len(content)
+    with _refusing(path), zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
+        for name, info in _members(archive, names, min(max_bytes, allowed(size)), path).items():
+            with archive.open(info) as file:
+                data = file.read(info.file_size)
+                if file.read(1):
+                    raise ValueError(f"{info.filename} is longer than it says")
+            try:
+                arrays[name] = _parse(data, f"{path.name}, array {name}")
+            except RecordingError as error:
+                if objects is None or error.reason != "pickle":
+                    raise
+                objects.append(name)
+    return arrays
+
+
+def _members(
+    archive: zipfile.ZipFile, names: Collection[str] | None, most: int, path: Path
+) -> dict[str, zipfile.ZipInfo]:
+    """Return the arrays of an archive, by name, which may take so many bytes together."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if (names is None or name in names) and members.setdefault(name, info) is not info:
+            raise ValueError(f"array {name} stands there twice")
+    if (total := sum(info.file_size for info in members.values())) > most:
+        raise _too_large(path, total, most)
+    return members
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong inside a file into a `RecordingError` (`damaged`)."""
     try:
-        size = path.stat().st_size if content is None else len(content)
-        with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
-            members: dict[str, zipfile.ZipInfo] = {}
-            for info in archive.infolist():
-                name = info.filename.removesuffix(".npy")
-                if (names is None or name in names) and members.setdefault(name, info) is not info:
-                    raise ValueError(f"array {name} stands there twice")
-            total, most = sum(info.file_size for info in members.values()), min(max_bytes, allowed(size))
-            if total > most:
-                raise _too_large(path, total, most)
-            for name, info in members.items():
-                with archive.open(info) as file:
-                    data = file.read(info.file_size)
-                    if file.read(1):
-                        raise ValueError(f"{info.filename} is longer than it says")
-                try:
-                    arrays[name] = _parse(data, f"{path.name}, array {name}")
-                except RecordingError as error:
-                    if objects is None or error.reason != "pickle":
-                        raise
-                    objects.append(name)
+        yield
     except (FileNotFoundError, PermissionError):
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         blame_machine(error, path.name)
         raise _damaged(path.name, str(error)) from error
-    return arrays
 
 
 def _parse(data: bytes, source: str) -> NDArray[Any]:
     """An array from the bytes of an `.npy` file; a view on them."""
     file = io.BytesIO(data)
-    try:
+    shape, fortran_order, dtype = _header(file, len(data), source)
+    array = np.frombuffer(data, dtype, count=math.prod(shape), offset=file.tell())
+    with _no_array(source):
+        return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
+
+
+def _header(file: BinaryIO, size: int, source: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """As `read_header`, of a file of so many bytes, which it must fit."""
+    with _no_array(source):
         shape, fortran_order, dtype = read_header(file)
         if dtype.hasobject:
             raise pickled(source)
-        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data) - file.tell():
-            raise ValueError(f"the header promises {shape} of {dtype}, {len(data) - file.tell()} bytes are there")
-        array = np.frombuffer(data, dtype, count=math.prod(shape), offset=file.tell())
-        return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
+        promised = math.prod(shape) * dtype.itemsize if dtype.itemsize and min(shape, default=0) >= 0 else -1
+        if promised != size - file.tell():
+            raise ValueError(f"the header promises {shape} of {dtype}, {size - file.tell()} bytes are there")
+        return shape, fortran_order, dtype
+
+
+@contextmanager
+def _no_array(source: str) -> Iterator[None]:
+    """Turn what numpy finds wrong with a header into a `RecordingError`."""
+    try:
+        yield
     except RecordingError:
         raise
     except Exception as error:  # numpy's parser of headers lets through whatever Python's own raises

@@ -1,12 +1,12 @@
 """Events from a file of any format that can be read, chosen by its first bytes, or by its ending.
 
-A file in gzip (`.bin.gz`, `.csv.gz`) is unpacked in memory.
+A file in gzip (`.bin.gz`, `.csv.gz`) is unpacked as it is read.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +17,15 @@ from spikebridge.pipeline.formats import bin40, event_stream
 from spikebridge.pipeline.formats.aedat import aedat2, aedat3, aedat4
 from spikebridge.pipeline.formats.decoded import Decoded, Stream
 from spikebridge.pipeline.formats.prophesee import dat, evt
-from spikebridge.pipeline.formats.source import HEAD_BYTES, Source
+from spikebridge.pipeline.formats.source import BLOCK_BYTES, HEAD_BYTES, Source
 from spikebridge.pipeline.formats.tables import hdf5_files, mat_events, numpy_files, text
 from spikebridge.pipeline.formats.tables.columns import DEFAULT, TableOptions
 
 TEXT = ".txt"
 """Ending of recordings, and of much else."""
 GZIP = b"\x1f\x8b"
+KEPT_BYTES = 2**26
+"""Bytes that a file in gzip may unpack to and be kept in memory."""
 HDF5 = b"\x89HDF\r\n\x1a\n"
 HDF5_STARTS = (0, 512, 1024, 2048)
 """Where the signature of HDF5 may stand, behind what a program puts before it (MATLAB: 512 bytes)."""
@@ -36,15 +38,15 @@ DECODERS: dict[str, Callable[[Source, TableOptions], Stream]] = {
     "evt": lambda source, options: evt.stream(source),
     "dat": lambda source, options: dat.stream(source),
     "event_stream": lambda source, options: event_stream.stream(source),
-    "text": lambda source, options: Stream.of(lambda: text.decode(source.read(), options, source=source.name)),
+    "text": text.stream,
 }
 """How the bytes of a recording are decoded, by format."""
 OF_PATHS: dict[str, Callable[[Path, TableOptions], Stream]] = {
     "aedat4": lambda path, options: aedat4.stream(path),
-    "hdf5": lambda path, options: Stream.of(partial(hdf5_files.decode, path, options)),
+    "hdf5": hdf5_files.stream,
     "mat": lambda path, options: Stream.of(partial(mat_events.decode, path, options)),
-    "npy": lambda path, options: Stream.of(partial(numpy_files.decode_npy, path, options)),
-    "npz": lambda path, options: Stream.of(partial(numpy_files.decode_npz, path, options)),
+    "npy": numpy_files.stream_npy,
+    "npz": numpy_files.stream_npz,
 }
 """Likewise, of formats whose libraries take a path."""
 FORMATS: dict[str, str] = {
@@ -152,11 +154,11 @@ def stream(path: Path, options: TableOptions = DEFAULT) -> Stream:
     """Return a recording that is decoded in chunks where its format allows it; arguments and errors as `decode`."""
     source = Source.of_file(path)
     if source.head.startswith(GZIP) and FORMATS.get(path.suffix.lower()) not in HEADERLESS:
-        source = Source.of_bytes(_unpacked(path), path.name)
+        source = _unpacked(path)
     name = kind_of(source.head, path)
     if name in DECODERS:
         return DECODERS[name](source, options)
-    if source.path is None:
+    if source.path is None or source.packed:
         raise RecordingError(f"{path.name}: a {name} file in gzip. Unpack it with gunzip first.", reason="format")
     return OF_PATHS[name](path, options)
 
@@ -206,7 +208,7 @@ def sensor_size(path: Path) -> tuple[int, int] | None:
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
     if head.startswith(GZIP):
-        head = _unpacked(path, most=HEAD_BYTES)
+        head = b"".join(_inflated(path, most=HEAD_BYTES))[:HEAD_BYTES]
     look = SIZES.get(kind_of(head, path))
     return look(path, head) if look else None
 
@@ -215,33 +217,52 @@ def _is_hdf5(head: bytes) -> bool:
     return any(head[start : start + len(HDF5)] == HDF5 for start in HDF5_STARTS)
 
 
-def _unpacked(path: Path, most: int | None = None) -> bytes:
-    """The content of a gzip file, or its first bytes.
+def _unpacked(path: Path) -> Source:
+    """Return the content of a gzip file: in memory, or unpacked anew in every pass where it is long.
+
+    Raises:
+        RecordingError: as `_inflated`.
+    """
+    parts, size = list[bytes](), 0
+    for part in _inflated(path):
+        size += len(part)
+        parts = [*parts, part] if size <= KEPT_BYTES else []
+    return (
+        Source.of_bytes(b"".join(parts), path.name)
+        if size <= KEPT_BYTES
+        else Source(path.name, size, path, packed=True)
+    )
+
+
+def _inflated(path: Path, most: int | None = None) -> Iterator[bytes]:
+    """Yield the content of a gzip file in parts, or no more of it than it needs for its first bytes.
 
     Raises:
         RecordingError: damaged or cut (`damaged`, `truncated`), or unpacking to far more than a recording
             (`too_large`).
     """
-    data, parts = path.read_bytes(), list[bytes]()
-    room = allowed(len(data)) if most is None else most
+    room = allowed(path.stat().st_size) if most is None else most
+    inflate, inside = zlib.decompressobj(31), False
     try:
-        while data:
-            inflate = zlib.decompressobj(31)
-            part = inflate.decompress(data, room + 1)
-            parts.append(part)
-            room -= len(part)
-            if room < 0 and most is None:
-                raise RecordingError(
-                    f"{path.name}: unpacks to far more than a recording of its size. Is the file what it says?",
-                    reason="too_large",
-                )
-            if room <= 0:
-                break
-            if not inflate.eof:
-                raise RecordingError(
-                    f"{path.name}: truncated, its gzip stream has no end. Copy it again.", reason="truncated"
-                )
-            data = inflate.unused_data
+        with open(path, "rb") as file:
+            while data := file.read(BLOCK_BYTES):
+                full = False  # more may come of what was read already
+                while data or full:
+                    inside = True
+                    part = inflate.decompress(data, BLOCK_BYTES)
+                    room -= len(part)
+                    if room < 0 and most is None:
+                        raise RecordingError(
+                            f"{path.name}: unpacks to far more than a recording of its size. Is the file what it says?",
+                            reason="too_large",
+                        )
+                    yield part
+                    if room <= 0 and most is not None:
+                        return
+                    data, full = inflate.unconsumed_tail, len(part) == BLOCK_BYTES
+                    if inflate.eof:
+                        data, inflate, inside, full = inflate.unused_data, zlib.decompressobj(31), False, False
     except zlib.error as error:
         raise RecordingError(f"{path.name}: damaged gzip ({error}). Copy it again.", reason="damaged") from error
-    return b"".join(parts)[:most]
+    if inside:
+        raise RecordingError(f"{path.name}: truncated, its gzip stream has no end. Copy it again.", reason="truncated")

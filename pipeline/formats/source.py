@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,12 +27,14 @@ class Source:
         size: in bytes.
         path: of the file, which holds the very bytes; None where `data` does.
         data: the bytes; None for those of the file.
+        packed: the file, at `path`, in gzip and known to be whole; the bytes are what it unpacks to.
     """
 
     name: str
     size: int
     path: Path | None = None
     data: bytes | None = None
+    packed: bool = False
 
     @classmethod
     def of_bytes(cls, data: bytes, name: str) -> Source:
@@ -48,7 +51,7 @@ class Source:
         if self.data is not None:
             return io.BytesIO(self.data)
         assert self.path is not None
-        return open(self.path, "rb")
+        return gzip.open(self.path) if self.packed else open(self.path, "rb")
 
     def read(self, start: int = 0, count: int = -1) -> bytes:
         """Return `count` bytes from `start` on (all without it), fewer at the end."""
@@ -61,14 +64,15 @@ class Source:
         """Return the first `HEAD_BYTES` bytes."""
         return self.read(0, HEAD_BYTES)
 
-    def blocks(self, start: int, dtype: str, *, together: int = 1) -> Iterator[NDArray[Any]]:
+    def blocks(self, start: int, dtype: str, *, together: int = 1, size: int = 0) -> Iterator[NDArray[Any]]:
         """Yield the numbers from the byte `start` on, in blocks; the next block takes the place of the last.
 
         The array has the same layout wherever the bytes lie, so that compiled loops are compiled once. `together` of
-        them are never parted; what is less at the end is left out.
+        them are never parted; what is less at the end is left out. `size` is that of a block in bytes, where it is not
+        the usual one.
         """
         item = np.dtype(dtype).itemsize * together
-        buffer = np.empty(max(1, min(BLOCK_BYTES, self.size - start) // item) * together, dtype)
+        buffer = np.empty(max(1, min(size or BLOCK_BYTES, self.size - start) // item) * together, dtype)
         raw = buffer.data.cast("B")
         with self.open() as file:
             file.seek(start)

@@ -5,13 +5,14 @@ Axes: N events.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.formats.tables.survey import Numbers
 
 UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 """Microseconds in a unit."""
@@ -24,7 +25,8 @@ QUIETEST_HZ = 0.1
 """Likewise: the noise of a pixel alone is more, over a recording of more than `LONG_US`."""
 SHORTEST_US, LONG_US = 1000, 10_000_000
 """No recording is made as short as the first; one as long as the second has pauses of other reasons."""
-MOST_CELLS = 2**28
+LOOKED_AT = 10**5
+"""Events from the first on whose times are told apart."""
 COARSE_HZ = 1.0
 """Likewise where all times are multiples of 1000, as those are that were counted in microseconds and stored in ns."""
 COARSE_US = 1.0
@@ -52,72 +54,72 @@ def to_microseconds(t: NDArray[Any], unit: str, *, source: str) -> NDArray[np.in
     return t.astype(np.int64) * int(factor)
 
 
-def infer_unit(t: NDArray[np.generic], *, active_pixels: int, source: str) -> str:
+def infer_unit(t: Numbers, *, active_pixels: int, source: str) -> str:
     """Return the unit of times whose file does not name it: `us` for whole numbers, `s` for fractions.
 
     Raises:
         RecordingError: fractions that are no seconds of any recording (`fractional`).
     """
-    if t.dtype.kind != "f" or not t.size or (t == np.floor(t)).all():
+    if t.dtype.kind != "f" or t.whole:
         return "us"
-    if not np.isfinite(t).all():
+    if not t.finite:
         raise RecordingError(f"{source}: t holds values that are no numbers. Write it again.", reason="fractional")
-    duration_us = (float(t.max()) - float(t.min())) * 1e6
-    rate = _rate(len(t), duration_us, active_pixels)
+    duration_us = (float(t.high) - float(t.low)) * 1e6
+    rate = _rate(t.count, duration_us, active_pixels)
     if duration_us > LONG_US and rate < QUIETEST_HZ:
-        likely = next((unit for unit in ("ms", "us") if _usual(len(t), duration_us, unit, "s", active_pixels)), "us")
+        likely = next((unit for unit in ("ms", "us") if _usual(t.count, duration_us, unit, "s", active_pixels)), "us")
         raise RecordingError(
-            f"{source}: t holds fractions, which would be seconds, but {len(t):,} events in {duration_us / 1e6:,.0f} s "
-            f"are no recording. Say the unit with --time-unit (likely {likely}), or write whole microseconds.",
+            f"{source}: t holds fractions, which would be seconds, but {t.count:,} events in {duration_us / 1e6:,.0f} "
+            f"s are no recording. Say the unit with --time-unit (likely {likely}), or write whole microseconds.",
             reason="fractional",
         )
     return "s"
 
 
-def doubts(events: Events, *, unit: str = "us", pixels: int = 0) -> tuple[str, ...]:
+def doubts(
+    count: int, duration_us: int, *, unit: str, active_pixels: int, coarse: Callable[[], bool]
+) -> tuple[str, ...]:
     """Return what is doubtful about the times of a recording whose unit nothing but custom says.
 
     Args:
-        events: with t in microseconds, as taken.
+        count: of its events.
+        duration_us: from the earliest to the latest, in microseconds as taken.
         unit: of the times as they stand in the file.
-        pixels: that saw an event; 0 for: counted here.
+        active_pixels: that saw an event.
+        coarse: finds out whether its times are `multiples_of_1000`.
     """
-    if len(events) < FEWEST:
+    if count < FEWEST:
         return ()
-    duration = int(events.t.max()) - int(events.t.min())
-    pixels = pixels or active_pixels(events.x, events.y)
-    rate = _rate(len(events), duration, pixels)
-    found = f"{len(events):,} events in {_time(duration)} ({rate:,.3g} events a second of each active pixel)"
-    if duration < SHORTEST_US or rate > BUSIEST_HZ:
-        likely = [one for one in ("ms", "s") if _usual(len(events), duration, one, unit, pixels)]
+    rate = _rate(count, duration_us, active_pixels)
+    found = f"{count:,} events in {_time(duration_us)} ({rate:,.3g} events a second of each active pixel)"
+    if duration_us < SHORTEST_US or rate > BUSIEST_HZ:
+        likely = [one for one in ("ms", "s") if _usual(count, duration_us, one, unit, active_pixels)]
         what = f"times in {likely[0]}, or numbers of frames" if likely else "numbers of frames, or another unit"
         return (f"{found}: no camera is that fast. Likely {what}: say it with --time-unit",)
-    if duration > LONG_US and (rate < QUIETEST_HZ or (rate < COARSE_HZ and _multiples_of_1000(events.t))):
+    if duration_us > LONG_US and (rate < QUIETEST_HZ or (rate < COARSE_HZ and coarse())):
         return (f"{found}: no camera is that slow or coarse. Likely times in ns: say it with --time-unit ns",)
     return ()
 
 
-def float32_doubt(t: NDArray[np.generic], unit: str) -> tuple[str, ...]:
+def multiples_of_1000(blocks: Iterable[NDArray[np.int64]]) -> bool:
+    """Return whether all times of a recording [N] are multiples of 1000, and more than a few of them differ."""
+    early, looked_at = set[int](), 0
+    for t in blocks:
+        if (t % 1000).any():
+            return False
+        early.update(np.unique(t[: max(0, LOOKED_AT - looked_at)]).tolist())
+        looked_at += len(t)
+    return len(early) > FEWEST
+
+
+def float32_doubt(t: Numbers, unit: str) -> tuple[str, ...]:
     """Return what is lost where times are stored as 32-bit fractions that cannot hold microseconds."""
-    if t.dtype != np.float32 or not t.size:
+    if t.dtype != np.float32 or not t.count:
         return ()
-    step = float(np.spacing(np.float32(abs(t).max()))) * UNITS[unit]
+    step = float(np.spacing(np.float32(abs(t.extremes).max()))) * UNITS[unit]
     if step <= COARSE_US:
         return ()
     return (f"times are 32-bit fractions of {unit}, in steps of up to {step:,.3g} us: their order within one is lost",)
-
-
-def active_pixels(x: NDArray[np.generic], y: NDArray[np.generic]) -> int:
-    """Return the number of pixels that saw an event."""
-    if not len(x):
-        return 0
-    left, top = int(x.min()), int(y.min())
-    width, height = int(x.max()) - left + 1, int(y.max()) - top + 1
-    if width * height > MOST_CELLS:  # no sensor: too large to be marked pixel by pixel
-        return len(np.unique(np.stack([x, y]), axis=1).T)
-    seen = np.zeros(width * height, bool)
-    seen[(y.astype(np.int64) - top) * width + (x.astype(np.int64) - left)] = True
-    return int(seen.sum())
 
 
 def _rate(count: int, duration_us: float, pixels: int) -> float:
@@ -128,10 +130,6 @@ def _usual(count: int, duration_us: float, unit: str, taken: str, pixels: int) -
     """Whether a recording would be an ordinary one if its times had this unit."""
     duration = duration_us * UNITS[unit] / UNITS[taken]
     return duration >= SHORTEST_US and QUIETEST_HZ <= _rate(count, duration, pixels) <= BUSIEST_HZ
-
-
-def _multiples_of_1000(t: NDArray[np.int64]) -> bool:
-    return bool((t % 1000 == 0).all()) and len(np.unique(t[: 10**5])) > FEWEST
 
 
 def _time(duration_us: float) -> str:

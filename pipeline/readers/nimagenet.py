@@ -18,7 +18,7 @@ from spikebridge.pipeline.datasets.layout import list_entries, list_folders
 from spikebridge.pipeline.datasets.pairs import UNUSED, DatasetCard, Listing, PairReader, Recording, register
 from spikebridge.pipeline.datasets.published import RECORDED_AGAIN
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats.tables.numpy_files import decode_npz
+from spikebridge.pipeline.formats.tables.numpy_files import stream_npz
 from spikebridge.pipeline.readers.esimagenet import list_image_files, list_images
 
 TOP = re.compile(r"(?:extracted_)?(train|val|(?:val_)?(?:brightness_[4-7]|mode_[13567]))", re.IGNORECASE)
@@ -78,7 +78,7 @@ class NImageNetReader(PairReader):
             path = path.with_name(f"{recording.stem}.npz")
             source = f"{recording.name}.npz"
             content = read_member(recording.path, Member(*recording.detail), source=source, max_bytes=MAX_BYTES)
-        return decode_npz(path, content=content).annotated()
+        return stream_npz(path, content=content).decoded().annotated()
 
 
 def _card(title: str, download: str, **facts: object) -> DatasetCard:

@@ -41,7 +41,7 @@ from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import bin40, recording
 from spikebridge.pipeline.formats.aedat import aedat2, aedat4
-from spikebridge.pipeline.formats.decoded import Decoded
+from spikebridge.pipeline.formats.decoded import Decoded, Stream
 from spikebridge.pipeline.formats.source import Source
 from spikebridge.pipeline.formats.tables import hdf5_files, mat_events, numpy_files
 from spikebridge.pipeline.images.decode import decode_image
@@ -119,9 +119,14 @@ def decoded(kind: str) -> Callable[[bytes], object]:
     return checked(lambda data: stream(Source.of_bytes(data, "x"), recording.DEFAULT).decoded().annotated())
 
 
-def read_from(decode: Callable[[Path], Decoded]) -> Callable[..., object]:
+def read_from(decode: Callable[[Path], Decoded | Stream]) -> Callable[..., object]:
     """A decoder of paths with the checks behind it."""
-    return checked(lambda path: decode(path).annotated())
+
+    def read(path: Path) -> object:
+        found = decode(path)
+        return (found.decoded() if isinstance(found, Stream) else found).annotated()
+
+    return checked(read)
 
 
 def saved(save: Callable[[io.BytesIO], object]) -> bytes:
@@ -273,7 +278,7 @@ TARGETS = {
     "dat": Target(decoded("dat"), (dat(EVENTS), dat(EVENTS, layout=1, version=1))),
     "event_stream": Target(decoded("event_stream"), (event_stream(EVENTS), event_stream(EVENTS, atis=True))),
     "evt": Target(decoded("evt"), (EVT2, EVT21_HEADER + evt21(EVENTS), EVT3)),
-    "hdf5": Target(in_a_file("a.h5", read_from(hdf5_files.decode)), (hdf5_columns(),)),
+    "hdf5": Target(in_a_file("a.h5", read_from(hdf5_files.stream)), (hdf5_columns(),)),
     "idx": Target(in_a_file("a-idx3-ubyte", idx.read), (idx_file(),)),
     "image": Target(decode_quietly, tuple(map(picture, ("PNG", "JPEG", "GIF", "BMP", "TIFF")))),
     "mat": Target(lambda data: mat.read(data, ["t", "x"], source="x"), (matlab(packed=True), matlab(packed=False))),
@@ -283,11 +288,11 @@ TARGETS = {
     ),
     "nomniglot_table": Target(in_a_file("0001.csv", nomniglot.read_windows), (TABLE.encode(),)),
     "npy": Target(
-        in_a_file("a.npy", read_from(numpy_files.decode_npy)),
+        in_a_file("a.npy", read_from(numpy_files.stream_npy)),
         (saved(lambda file: np.save(file, structured())), saved(lambda file: np.save(file, table()))),
     ),
     "npz": Target(
-        in_a_file("a.npz", read_from(numpy_files.decode_npz)),
+        in_a_file("a.npz", read_from(numpy_files.stream_npz)),
         (saved(lambda f: np.savez(f, **COLUMNS)), saved(lambda f: np.savez_compressed(f, **COLUMNS))),
     ),
     "shard_codec": Target(unpacked, (gzip(bytes(100)), zlib.compress(bytes(100)))),

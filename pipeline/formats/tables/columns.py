@@ -1,4 +1,4 @@
-"""Events as columns of numbers: which column is which, and the numbers in the project's types.
+"""Events as columns of numbers: which column is which, and how its numbers are to be taken.
 
 Axes: N events. Columns with names are found by their usual names. In a table without names the content decides: time
 stamps are in order, polarities have two values, coordinates are whole. Where several orders fit, or none,
@@ -7,8 +7,9 @@ stamps are in order, polarities have two values, coordinates are whole. Where se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,15 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError, SettingsError
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.decoded import Facts, Pass, Stream
+from spikebridge.pipeline.formats.tables.convert import check_shapes, from_columns, no_polarities, vector, whole_pixels
+from spikebridge.pipeline.formats.tables.survey import Numbers, Pixels
 from spikebridge.pipeline.formats.time_unit import (
     UNITS,
-    active_pixels,
     doubts,
     float32_doubt,
     infer_unit,
+    multiples_of_1000,
     to_microseconds,
 )
 
@@ -42,9 +45,9 @@ ORDERS = ("t,x,y,p", "x,y,t,p", "x,y,p,t")
 """Orders of tables without names that data sets and tools are known to write."""
 CELEX = "y,x,-,p,t"
 """Order of tables of five columns: row, column, brightness, polarity (0: no event), time; the CeleX-V's."""
-MOST_PIXELS = 2**14
-"""Of a side: no sensor is larger."""
 LEAVE_OUT = "-"
+AT_ONCE_BYTES, BLOCK_ROWS = 2**26, 2**17
+"""Bytes of a file's columns up to which they are loaded whole; rows of a block of longer ones."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,16 @@ class TableOptions:
 DEFAULT = TableOptions()
 
 
+def at_once(columns_bytes: int) -> bool:
+    """Return whether the columns of a file are loaded whole."""
+    return columns_bytes <= AT_ONCE_BYTES
+
+
+Blocks = Callable[[Sequence[str]], Iterator[tuple[NDArray[Any], ...]]]
+"""Begins a pass over the columns of these names, in blocks of rows [N], at least one; of a table without names over all
+of it, [N,k]."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A place in a file that may hold the events.
@@ -91,12 +104,24 @@ class Candidate:
     Args:
         place: its name: a group, an array, a variable; empty for the file itself.
         names: of its columns; None for a table without names.
-        load: returns a column by name, or the table [N,k] (any name).
+        blocks: begins a pass over it.
+        likely: number of rows, as far as it is known before.
     """
 
     place: str
     names: tuple[str, ...] | None
-    load: Callable[[str], NDArray[Any]]
+    blocks: Blocks
+    likely: int = 0
+
+    @classmethod
+    def at_once(cls, place: str, names: tuple[str, ...] | None, load: Callable[[str], NDArray[Any]]) -> Candidate:
+        """Return a place whose columns are loaded whole, by name, and kept; a table without names by any name."""
+        kept = cache(load)
+
+        def blocks(wanted: Sequence[str]) -> Iterator[tuple[NDArray[Any], ...]]:
+            yield tuple(kept(name) for name in wanted)
+
+        return cls(place, names, blocks)
 
     def known(self, options: TableOptions) -> dict[str, str] | None:
         """Return the names of t, x, y and p, or None where they are not all there."""
@@ -110,9 +135,15 @@ class Candidate:
 
 
 def choose(
-    candidates: Sequence[Candidate], options: TableOptions, *, format: str, source: str, found: Collection[str]
-) -> Decoded:
-    """Return the events of the one candidate that fits.
+    candidates: Sequence[Candidate],
+    options: TableOptions,
+    *,
+    format: str,
+    source: str,
+    found: Collection[str],
+    sensor_size: tuple[int, int] | None = None,
+) -> Stream:
+    """Return the events of the one candidate that fits; the facts are known from the beginning.
 
     Columns with names come before tables without; of these, those count whose content fits a usual order.
 
@@ -122,19 +153,20 @@ def choose(
         format: for the facts.
         source: file name for messages.
         found: names in the file, for the message where nothing fits.
+        sensor_size: (W, H) as the file states it.
 
     Raises:
-        RecordingError: none fits, or several do (`columns`), or as `events_of_columns`.
+        RecordingError: none fits, or several do (`columns`), or as `_survey`; in a pass, as
+            `pipeline.formats.tables.convert`.
     """
     inside = [one for one in candidates if options.group in ("", one.place.strip("/"))]
     named = [one for one in inside if one.known(options)]
-    orders = (
-        {} if named else {i: fitting_orders(one.load(""), options) for i, one in enumerate(inside) if not one.names}
-    )
+    tables = {} if named else {i: _numbers_of(one) for i, one in enumerate(inside) if one.names is None}
+    orders = {i: fitting_orders(numbers, options) for i, numbers in tables.items()}
     fitting = named or [inside[i] for i, fit in orders.items() if fit]
     if len(fitting) == 1:
         order = next((fit[0] for fit in orders.values() if fit), "")
-        return _decoded(fitting[0], order, options, format, source)
+        return _stream(fitting[0], order, options, Facts(format, sensor_size), source)
     if fitting:
         places = ", ".join(one.place or "the top" for one in fitting[:8])
         raise RecordingError(
@@ -142,19 +174,18 @@ def choose(
             f"{fitting[0].place}.",
             reason="columns",
         )
-    unnamed = [one for one in inside if one.names is None]
-    if unnamed:
-        raise _no_order(unnamed[0], source)
+    if tables:
+        first, numbers = next(iter(tables.items()))
+        raise _no_order(inside[first].place, len(numbers), source)
     if options.group and not inside:
         places = ", ".join(sorted({one.place for one in candidates if one.place})[:8]) or "none"
         raise RecordingError(f"{source}: no group {options.group} with columns; there are: {places}.", reason="columns")
     raise _no_columns(inside, options, source, found)
 
 
-def _no_order(table: Candidate, source: str) -> RecordingError:
-    shape = table.load("").shape
+def _no_order(place: str, columns: int, source: str) -> RecordingError:
     return RecordingError(
-        f"{source}: {table.place or 'a table'} has {shape[1]} columns without names, and not exactly one of the usual "
+        f"{source}: {place or 'a table'} has {columns} columns without names, and not exactly one of the usual "
         f"orders ({'; '.join(ORDERS)}) fits its content. Say what each column is with --columns, for example --columns "
         "x,y,t,p (- for one to leave out).",
         reason="columns",
@@ -183,121 +214,99 @@ def _no_columns(
     )
 
 
-def _decoded(one: Candidate, order: str, options: TableOptions, format: str, source: str) -> Decoded:
-    """Return the events of a candidate; `order` is that of a table without names."""
+def _numbers_of(table: Candidate) -> list[Numbers]:
+    """Look at all of a table without names, column by column."""
+    numbers = list[Numbers]()
+    for (block,) in table.blocks(("",)):
+        numbers = numbers or [Numbers() for _ in range(block.shape[1])]
+        for column, found in zip(block.T, numbers, strict=True):
+            found.add(column)
+    return numbers
+
+
+def _stream(one: Candidate, order: str, options: TableOptions, facts: Facts, source: str) -> Stream:
+    """Return the events of a candidate; `order` is that of a table without names, `facts` is known so far."""
     known = one.known(options)
     if known:
-        columns = {column: one.load(name) for column, name in known.items()}
         renamed = [f"{column} = {name}" for column, name in known.items() if column != name]
         choices = [", ".join(renamed)] if renamed else []
-        unit = unit_of_name(known["t"])
     else:
-        columns = by_order(one.load(""), order)
         choices = [f"columns {order}" + ("" if options.columns else " by their content")]
-        unit = ""
     if one.place:
         choices.insert(0, f"events in {one.place}")
-    return events_of_columns(columns, options, format=format, source=source, choices=choices, unit=unit)
+    unread = {"rows without a polarity": 0} if order == CELEX and not options.columns else {}
+
+    def rows() -> Iterator[dict[str, NDArray[Any]]]:
+        unread.update(dict.fromkeys(unread, 0))
+        for block in one.blocks(tuple(known.values()) if known else ("",)):
+            columns = dict(zip("txyp", block, strict=True)) if known else by_order(block[0], order)
+            columns = {name: vector(column) for name, column in columns.items()}
+            check_shapes(columns, source)
+            for what in unread:  # p = 0 says that a pixel was read, not that it changed
+                changed = columns["p"] != 0
+                unread[what] += len(changed) - int(np.count_nonzero(changed))
+                columns = {name: column[changed] for name, column in columns.items()}
+            yield columns
+
+    stated = options.time_unit or unit_of_name(known["t"] if known else "")
+    unit, from_one, said, doubted = _survey(rows, stated, source)
+    facts = replace(facts, passed_over=dict(unread), choices=(*choices, *said), doubts=doubted)
+
+    def passes() -> Pass:
+        for columns in rows():
+            yield _events_of(columns, unit, from_one, source)
+        return facts
+
+    return Stream(passes, likely=one.likely, _facts=[facts])
 
 
-def events_of_columns(
-    columns: Mapping[str, NDArray[Any]],
-    options: TableOptions,
-    *,
-    format: str,
-    source: str,
-    choices: Sequence[str] = (),
-    unit: str = "",
-    sensor_size: tuple[int, int] | None = None,
-    passed_over: Mapping[str, int] | None = None,
-) -> Decoded:
-    """Bring columns of any numeric type into the project's types, and doubt what custom alone decides.
-
-    Polarity may be 0 and 1, -1 and 1, or 1 and 2 (MATLAB's habit; 1 is OFF).
-
-    Args:
-        columns: t, x, y, p, [N] each; a row or column of a matrix counts as [N].
-        options: of the user; its unit counts before all others.
-        format: for the facts.
-        source: file name for messages.
-        choices: for the facts.
-        unit: of time, where the file itself names it.
-        sensor_size: (W, H) as the file states it.
-        passed_over: for the facts.
-
-    Raises:
-        RecordingError: as `from_columns` and `pipeline.formats.time_unit`.
-    """
-    flat = {name: _vector(column) for name, column in columns.items()}
-    check_shapes(flat, source)
-    said, doubted = list(choices), list[str]()
-    t, known = flat["t"], options.time_unit or unit
-    x, y = (_whole(flat[name], name, source, 2**31 - 1, "Give pixels.") for name in "xy")
-    pixels = 0 if known else active_pixels(x, y)
-    if t.dtype.kind in "iufb":
-        taken = known or infer_unit(t, active_pixels=pixels, source=source)
-        times = to_microseconds(t, taken, source=source)
-    else:
-        taken, times = "us", t  # `from_columns` says what is wrong
-    if taken != "us":
-        said.append(f"times in {taken}")
-    polarity = flat["p"]
-    if polarity.dtype.kind in "iuf" and polarity.size and polarity.max() == 2 and polarity.min() >= 1:
-        polarity = polarity - 1
-        said.append("polarity 1 is OFF, 2 is ON")
-    events = from_columns(times, x, y, polarity, source=source)
-    doubted += float32_doubt(t, taken)
-    if not known:
-        doubted += doubts(events, unit=taken, pixels=pixels)
-    facts = Facts(format, sensor_size, dict(passed_over or {}), tuple(said), tuple(doubted))
-    return Decoded(events, facts)
-
-
-def from_columns(t: Any, x: Any, y: Any, p: Any, *, source: str) -> Events:
-    """Bring columns of any numeric type into the project's types, times in whole microseconds.
-
-    Polarity may be 0 and 1, False and True, or -1 and 1 (-1 becomes 0).
+def _survey(
+    rows: Callable[[], Iterator[dict[str, NDArray[Any]]]], known: str, source: str
+) -> tuple[str, bool, tuple[str, ...], tuple[str, ...]]:
+    """Look at all columns of a recording.
 
     Args:
-        t: [N] whole microseconds, not negative.
-        x: [N] columns.
-        y: [N] rows.
-        p: [N] polarities.
+        rows: begins a pass over t, x, y, p, in blocks.
+        known: unit of time that the user or the file names; empty where custom decides.
         source: file name for messages.
 
-    Raises:
-        RecordingError: not [N] (`shape`), fractions or no numbers (`fractional`), negative times (`negative_time`),
-            numbers beyond 31 bits for pixels or 62 bits for times (`out_of_range`), another polarity (`polarity`).
-    """
-    columns = {name: np.asarray(column) for name, column in (("t", t), ("x", x), ("y", y), ("p", p))}
-    check_shapes(columns, source)
-    times = _whole(columns["t"], "t", source, 2**62, "Write times as whole microseconds.")
-    if times.size and int(times.min()) < 0:
-        raise RecordingError(
-            f"{source}: time stamp {int(times.min())}; expected 0 or later. Shift the recording's clock.",
-            reason="negative_time",
-        )
-    pixels = [_whole(columns[name], name, source, 2**31 - 1, "Give pixels.").astype(np.int32) for name in "xy"]
-    polarity = _whole(columns["p"], "p", source, 2**31 - 1, "Give 0 and 1, or -1 and 1.")
-    low, high = (int(polarity.min()), int(polarity.max())) if polarity.size else (0, 0)
-    if not -1 <= low <= high <= 1 or (low == -1 and not polarity.all()):
-        raise RecordingError(
-            f"{source}: polarities {np.unique(polarity)[:5].tolist()}; expected 0 and 1, -1 and 1, or 1 and 2. Write "
-            "them as 0 (OFF) and 1 (ON), without what is neither.",
-            reason="polarity",
-        )
-    return Events(times, pixels[0], pixels[1], (polarity > 0).astype(np.uint8))
-
-
-def check_shapes(columns: Mapping[str, NDArray[Any]], source: str) -> None:
-    """Refuse columns that are not four vectors of one length.
+    Returns:
+        The unit of time; whether polarity counts from 1; what was decided; and what is doubtful.
 
     Raises:
-        RecordingError: they are not (`shape`).
+        RecordingError: as `pipeline.formats.time_unit` and `convert`.
     """
-    if len({column.shape for column in columns.values()}) != 1 or columns["t"].ndim != 1:
-        shapes = ", ".join(f"{name} {column.shape}" for name, column in columns.items())
-        raise RecordingError(f"{source}: columns of the shapes {shapes}; expected four of one length.", reason="shape")
+    t, p, pixels = Numbers(), Numbers(), Pixels()
+    for columns in rows():
+        t.add(columns["t"])
+        p.add(columns["p"])
+        if not known:
+            pixels.add(*(whole_pixels(columns[name], name, source) for name in "xy"))
+    unit = known or infer_unit(t, active_pixels=pixels.count, source=source)
+    from_one = p.dtype.kind in "iuf" and p.count > 0 and bool(p.low >= 1 and p.high == 2)
+    if not p.others and (
+        {-1, 0} <= p.polarities or (2 in p.polarities and not from_one)
+    ):  # which no block alone need show
+        raise no_polarities(sorted(p.polarities), source)
+    said = (*((f"times in {unit}",) * (unit != "us")), *(("polarity 1 is OFF, 2 is ON",) * from_one))
+    found = float32_doubt(t, unit)
+    if not known and t.dtype.kind in "iufb" and t.count:
+        least, most = to_microseconds(t.extremes, unit, source=source).tolist()
+        found += doubts(
+            t.count,
+            most - least,
+            unit=unit,
+            active_pixels=pixels.count,
+            coarse=lambda: multiples_of_1000(to_microseconds(c["t"], unit, source=source) for c in rows()),
+        )
+    return unit, from_one, said, found
+
+
+def _events_of(columns: Mapping[str, NDArray[Any]], unit: str, from_one: bool, source: str) -> Events:
+    """Bring columns [N] into the project's types."""
+    t, x, y, p = (columns[name] for name in "txyp")
+    times = to_microseconds(t, unit, source=source) if t.dtype.kind in "iufb" else t  # what is wrong is said below
+    return from_columns(times, x, y, p - 1 if from_one else p, source=source)
 
 
 def spelled(names: Collection[str]) -> dict[str, str]:
@@ -330,28 +339,28 @@ def upright(table: NDArray[Any]) -> NDArray[Any]:
     return table.T if table.shape[1] != 4 else table
 
 
-def fitting_orders(table: NDArray[Any], options: TableOptions) -> list[str]:
-    """Return the order that the user gives, or the one usual order that the content of a table [N,k] fits, or none."""
+def fitting_orders(columns: Sequence[Numbers], options: TableOptions) -> list[str]:
+    """Return the order that the user gives, or the one usual order that the columns of a table fit, or none."""
     if options.columns:
-        return [",".join(options.columns)] if options.positions and len(options.columns) == table.shape[1] else []
-    if table.shape[1] == 5:
-        return [CELEX] if _celex(table) else []
-    if table.shape[1] != 4 or not len(table):
+        return [",".join(options.columns)] if options.positions and len(options.columns) == len(columns) else []
+    if not columns or not columns[0].count or not all(column.finite for column in columns):
         return []
-    columns = [table[:, i] for i in range(4)]
-    if not all(np.isfinite(column).all() for column in columns if column.dtype.kind == "f"):
+    if len(columns) == 5:
+        return [CELEX] if _celex(columns) else []
+    if len(columns) != 4:
         return []
-    whole = [column.dtype.kind != "f" or bool((column == np.floor(column)).all()) for column in columns]
-    pixels = [w and column.min() >= 0 and column.max() < MOST_PIXELS for w, column in zip(whole, columns, strict=True)]
-    binary = [w and _two_values(column) for w, column in zip(whole, columns, strict=True)]
-    ordered = [bool(column[0] >= 0 and (column[1:] >= column[:-1]).all()) for column in columns]
-    tests = {"t": ordered, "x": pixels, "y": pixels, "p": binary}
+    tests = {
+        "t": [column.ordered and column.first >= 0 for column in columns],
+        "x": [column.are_pixels for column in columns],
+        "y": [column.are_pixels for column in columns],
+        "p": [column.are_polarities for column in columns],
+    }
     orders = [order for order in ORDERS if all(tests[c][i] for i, c in enumerate(order.split(",")))]
-    if not all(whole):  # only times have fractions
-        orders = [order for order in orders if not whole[order.split(",").index("t")]]
+    if not all(column.whole for column in columns):  # only times have fractions
+        orders = [order for order in orders if not columns[order.split(",").index("t")].whole]
     if len(orders) > 1:  # of short recordings; more values than two are no polarity, and the widest column is the time
-        widest = int(np.argmax([float(column.max()) - float(column.min()) for column in columns]))
-        orders = [order for order in orders if order.split(",")[widest] == "t" and not pixels[widest]]
+        widest = int(np.argmax([float(column.high) - float(column.low) for column in columns]))
+        orders = [order for order in orders if order.split(",")[widest] == "t" and not columns[widest].are_pixels]
     return orders if len(orders) == 1 else []
 
 
@@ -360,36 +369,7 @@ def by_order(table: NDArray[Any], order: str) -> dict[str, NDArray[Any]]:
     return {name: table[:, i] for i, name in enumerate(order.split(",")) if name != LEAVE_OUT}
 
 
-def _celex(table: NDArray[Any]) -> bool:
-    y, x, _, p, t = (table[:, i] for i in range(5))
-    if not len(table) or not np.isfinite(table).all():
-        return False
-    pixels = all((c == np.floor(c)).all() and c.min() >= 0 and c.max() < MOST_PIXELS for c in (x, y))
-    return bool(pixels and np.isin(p, (-1, 0, 1)).all() and (t[1:] >= t[:-1]).all() and t[0] >= 0)
-
-
-def _two_values(column: NDArray[Any]) -> bool:
-    """Whether a column holds polarities: 0 and 1, -1 and 1, or 1 and 2."""
-    low, high = column.min(), column.max()
-    if not -1 <= low <= high <= 2 or high - low > 2:
-        return False
-    return bool(((column == low) | (column == high)).all()) and (low, high) not in {(-1, 0), (0, 2), (-1, 2)}
-
-
-def _vector(column: NDArray[Any]) -> NDArray[Any]:
-    """[N], also from [N,1] and [1,N]."""
-    column = np.asarray(column)
-    return column.reshape(-1) if column.ndim == 2 and 1 in column.shape else column
-
-
-def _whole(column: NDArray[Any], name: str, source: str, largest: int, advice: str) -> NDArray[np.int64]:
-    """A column as int64, if it holds whole numbers up to a limit."""
-    if column.dtype.kind not in "iufb":
-        raise RecordingError(f"{source}: {name} is of type {column.dtype}; expected numbers.", reason="fractional")
-    if column.dtype.kind == "f" and not (np.isfinite(column).all() and (column == np.floor(column)).all()):
-        raise RecordingError(f"{source}: {name} holds fractions or no numbers. {advice}", reason="fractional")
-    if column.size and (column.max() > largest or column.min() < -largest):
-        raise RecordingError(
-            f"{source}: {name} reaches {column.max()}, beyond {largest}. {advice}", reason="out_of_range"
-        )
-    return column.astype(np.int64)
+def _celex(columns: Sequence[Numbers]) -> bool:
+    y, x, _, p, t = columns
+    signs = not p.others and p.polarities <= {-1, 0, 1}
+    return bool(x.are_pixels and y.are_pixels and signs and t.ordered and t.first >= 0)

@@ -8,7 +8,7 @@ Source: Prophesee, `hdf5_ecf`: the codec and its tests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,8 @@ def is_packed(node: Any) -> bool:
     return filters == [NUMBER] and node.ndim == 1 and set(node.dtype.names or ()) == set("txyp")
 
 
-def read(node: Any) -> dict[str, NDArray[Any]]:
-    """Return the columns [N] of a data set, by name.
+def chunks(node: Any) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the columns [N] of a data set by name, chunk by chunk.
 
     Raises:
         ValueError: a chunk is damaged or missing.
@@ -36,19 +36,16 @@ def read(node: Any) -> dict[str, NDArray[Any]]:
     from spikebridge.pipeline.formats.tables import ecf_kernel as kernel
 
     count, size = len(node), node.chunks[0]
-    room = Events.room(size)
-    columns: Sequence[NDArray[Any]] = Events.room(count).columns
     for start in range(0, count, size):
         skipped, data = node.id.read_direct_chunk((start,))
         wanted = min(size, count - start)
-        parts: Sequence[NDArray[Any]] = room.columns
         if skipped & 1:
             if len(data) < wanted * node.dtype.itemsize:
                 raise ValueError(f"the chunk at event {start:,} is cut")
             plain = np.frombuffer(data, node.dtype, count=wanted)
-            parts = [plain[name] for name in "txyp"]
-        elif kernel.decode(np.frombuffer(data, np.uint8), *room.columns) < wanted:
+            yield {name: plain[name] for name in "txyp"}
+            continue
+        room: Sequence[NDArray[Any]] = Events.room(size).columns
+        if kernel.decode(np.frombuffer(data, np.uint8), *room) < wanted:
             raise ValueError(f"the chunk at event {start:,} is damaged")
-        for column, part in zip(columns, parts, strict=True):
-            column[start : start + wanted] = part[:wanted]
-    return dict(zip("txyp", columns, strict=True))
+        yield {name: column[:wanted] for name, column in zip("txyp", room, strict=True)}

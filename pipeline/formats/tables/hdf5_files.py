@@ -8,9 +8,12 @@ M3ED (`prophesee/left/{x,y,p,t}`), v2e (`events`, [N,4]), E2VID (`events/{xs,ys,
 from __future__ import annotations
 
 import importlib
+import math
 import re
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from operator import ge
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,18 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import RecordingError, blame_machine
 from spikebridge.pipeline.containers.npy import MAX_BYTES
 from spikebridge.pipeline.containers.packed import allowed
-from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.decoded import Facts, Pass, Stream
 from spikebridge.pipeline.formats.tables import ecf
-from spikebridge.pipeline.formats.tables.columns import DEFAULT, Candidate, TableOptions, choose, spelled, upright
+from spikebridge.pipeline.formats.tables.columns import (
+    BLOCK_ROWS,
+    DEFAULT,
+    Candidate,
+    TableOptions,
+    at_once,
+    choose,
+    spelled,
+    upright,
+)
 
 PACKAGE = "hdf5plugin"
 FILTERS = {
@@ -44,22 +55,30 @@ OFFSET = "t_offset"
 """Data set beside the group of events (DSEC): microseconds to be added to all times."""
 
 
-def decode(path: Path, options: TableOptions = DEFAULT) -> Decoded:
-    """Decode the events of an HDF5 file.
+def stream(path: Path, options: TableOptions = DEFAULT) -> Stream:
+    """Return the events of an HDF5 file.
 
     Raises:
-        RecordingError: damaged, or a column lies in another file (`damaged`), larger than 4 GiB (`too_large`), a filter
-            that is not installed (`filter`), no group of columns, or several (`columns`), or as `columns.choose`.
+        RecordingError: damaged, or a column lies in another file (`damaged`), unpacking to far more than a recording
+            of its size (`too_large`), a filter that is not installed (`filter`), no group of columns, or several
+            (`columns`), or as `columns.choose`.
     """
+    with _opened(path) as file:
+        candidates, found = _candidates(file, path), sorted(file)
+        events = choose(candidates, options, format="HDF5", source=path.name, found=found)
+        place = next((c[len("events in ") :] for c in events.facts.choices if c.startswith("events in ")), "")
+        return _with_facts(events, file, place)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file for reading; what the library finds wrong with it is a `RecordingError` (`damaged`)."""
     import h5py
 
     try:
         _load_filters()
         with h5py.File(path, "r") as file:
-            candidates, found = _candidates(file, path), sorted(file)
-            decoded = choose(candidates, options, format="HDF5", source=path.name, found=found)
-            place = next((c[len("events in ") :] for c in decoded.facts.choices if c.startswith("events in ")), "")
-            return _with_facts(decoded, file, place)
+            yield file
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         blame_machine(error, path.name)
         if isinstance(error, FileNotFoundError | PermissionError):
@@ -75,18 +94,8 @@ def sensor_size(path: Path) -> tuple[int, int] | None:
     Raises:
         RecordingError: the file is damaged (`damaged`).
     """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return _stated_size(file)
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-        blame_machine(error, path.name)
-        if isinstance(error, FileNotFoundError | PermissionError):
-            raise
-        raise RecordingError(
-            f"{path.name}: cannot be read as HDF5 ({error}). Copy it again.", reason="damaged"
-        ) from error
+    with _opened(path) as file:
+        return _stated_size(file)
 
 
 def _load_filters() -> None:
@@ -106,15 +115,102 @@ def _candidates(file: Any, path: Path) -> list[Candidate]:
         if isinstance(node, h5py.Group):
             names = tuple(str(name) for name in node)
             if len(spelled(names)) >= 2:
-                found.append(Candidate(place, names, lambda name, node=node: _load(node, name, path)))  # type: ignore[misc]
-        elif ecf.is_packed(node) and not h5py.h5z.filter_avail(ecf.NUMBER):
-            unpacked = cache(lambda node=node: ecf.read(_require_small(node, path)))
-            found.append(Candidate(place, tuple("txyp"), lambda name, unpacked=unpacked: unpacked()[name]))  # type: ignore[misc]
+                found.append(Candidate(place, names, _Place(path, place).blocks))
         elif node.dtype.names:
-            found.append(Candidate(place, node.dtype.names, lambda name, node=node: _load(node, name, path)))  # type: ignore[misc]
+            found.append(Candidate(place, node.dtype.names, _Place(path, place).blocks))
         elif node.ndim == 2 and 4 in node.shape and node.dtype.kind in "iufb" and max(node.shape) > 4:
-            found.append(Candidate(place, None, lambda _, node=node: upright(_load(node, "", path))))  # type: ignore[misc]
+            found.append(Candidate(place, None, _Place(path, place).blocks))
     return found
+
+
+class _Place:
+    """A group or data set that may hold the events: read from its file in every pass, or kept where it is small."""
+
+    def __init__(self, path: Path, place: str) -> None:
+        self.path, self.place = path, place
+        self._kept = dict[tuple[str, ...], tuple[NDArray[Any], ...]]()
+
+    def blocks(self, wanted: Sequence[str]) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Yield columns in blocks of rows, see `pipeline.formats.tables.columns.Blocks`."""
+        names = tuple(wanted)
+        if names not in self._kept:
+            with _opened(self.path) as file:
+                node = file[self.place] if self.place else file
+                columns = [_column(node, name, self.path) for name in names]
+                if not at_once(sum({column.id: column.nbytes for column in columns}.values())):
+                    yield from _in_blocks(columns, names)
+                    return
+                self._kept[names] = _whole(columns, names)
+        yield self._kept[names]
+
+
+def _column(node: Any, name: str, path: Path) -> Any:
+    """Return the data set of a column that a group holds, or is a field of, or (no name) is all of.
+
+    Raises:
+        ValueError: it lies in another file.
+        RecordingError: too much to be read (`too_large`), or packed by a filter that is not installed (`filter`).
+    """
+    import h5py
+
+    inside = isinstance(node, h5py.Dataset)
+    outside = not inside and isinstance(node.get(name, getlink=True), h5py.ExternalLink)
+    column = node if inside else None if outside else node[name]
+    if column is None or column.is_virtual or column.external:
+        raise ValueError(f"{name} lies in another file")
+    if column.nbytes > (most := allowed(path.stat().st_size)):
+        raise RecordingError(
+            f"{path.name}: {column.nbytes:,} bytes in {column.name}; at most {most:,} are read.", reason="too_large"
+        )
+    if column.chunks and (size := math.prod(column.chunks) * column.dtype.itemsize) > MAX_BYTES:
+        raise RecordingError(
+            f"{path.name}: {column.name} lies in pieces of {size:,} bytes; at most {MAX_BYTES:,} are read at once. "
+            "Write it again in smaller chunks.",
+            reason="too_large",
+        )
+    if not _needs_ecf(column):
+        _check_filters(column, path)
+    return column
+
+
+def _needs_ecf(column: Any) -> bool:
+    """Return whether a data set is packed by ECF, and the HDF5 library cannot unpack it."""
+    import h5py
+
+    return ecf.is_packed(column) and not h5py.h5z.filter_avail(ecf.NUMBER)
+
+
+def _whole(columns: Sequence[Any], names: Sequence[str]) -> tuple[NDArray[Any], ...]:
+    """Load columns whole: data sets, or a field of each."""
+    if _needs_ecf(columns[0]):
+        parts = [tuple(chunk[name] for name in names) for chunk in ecf.chunks(columns[0])]
+        return tuple(np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+    loaded = [column[name] if column.dtype.names else column[()] for column, name in zip(columns, names, strict=True)]
+    return tuple(loaded) if names[0] else (upright(loaded[0]),)
+
+
+def _in_blocks(columns: Sequence[Any], names: Sequence[str]) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Yield columns in blocks of whole chunks of the file."""
+    first = columns[0]
+    if _needs_ecf(first):
+        for chunk in ecf.chunks(first):
+            yield tuple(chunk[name] for name in names)
+        return
+    axes = [0 if names[0] and column.ndim == 1 else int(np.argmax(column.shape)) for column in columns]
+    counts = {name: column.shape[axis] for name, column, axis in zip(names, columns, axes, strict=True)}
+    if len(set(counts.values())) > 1 or any(names[0] and column.size > max(column.shape) for column in columns):
+        yield tuple(np.broadcast_to(np.empty((), column.dtype), column.shape) for column in columns)  # refused as such
+        return
+    most = max(column.chunks[axis] if column.chunks else 1 for column, axis in zip(columns, axes, strict=True))
+    step = -(-BLOCK_ROWS // most) * most
+    for start in range(0, first.shape[axes[0]], step):
+        rows = slice(start, start + step)
+        if first.dtype.names:
+            block = first[rows]
+            yield tuple(block[name] for name in names)
+        else:
+            parts = [c[(slice(None),) * axis + (rows,)] for c, axis in zip(columns, axes, strict=True)]
+            yield tuple(parts) if names[0] else (parts[0].T if axes[0] else parts[0],)
 
 
 def _nodes(file: Any) -> Iterator[tuple[str, Any]]:
@@ -144,28 +240,6 @@ def _nodes(file: Any) -> Iterator[tuple[str, Any]]:
         level = below
 
 
-def _load(node: Any, name: str, path: Path) -> NDArray[Any]:
-    """A column: a data set of a group, a field of a data set, or (no name) a data set."""
-    import h5py
-
-    inside = isinstance(node, h5py.Dataset)
-    outside = not inside and isinstance(node.get(name, getlink=True), h5py.ExternalLink)
-    column = node if inside else None if outside else node[name]
-    if column is None or column.is_virtual or column.external:
-        raise ValueError(f"{name} lies in another file")
-    _check_filters(_require_small(column, path), path)
-    return column[name] if inside and name else column[()]
-
-
-def _require_small(column: Any, path: Path) -> Any:
-    """Return a data set that takes no more memory than a recording may."""
-    if column.nbytes > (most := min(MAX_BYTES, allowed(path.stat().st_size))):
-        raise RecordingError(
-            f"{path.name}: {column.nbytes:,} bytes in {column.name}; at most {most:,} are read.", reason="too_large"
-        )
-    return column
-
-
 def _check_filters(column: Any, path: Path) -> None:
     """Refuse a data set whose numbers no installed filter unpacks, and say what to install."""
     import h5py
@@ -190,28 +264,38 @@ def _check_filters(column: Any, path: Path) -> None:
         )
 
 
-def _with_facts(decoded: Decoded, file: Any, place: str) -> Decoded:
+def _with_facts(events: Stream, file: Any, place: str) -> Stream:
     """Add what lies beside the events: the time that all are later by, the sensor's size, triggers."""
     import h5py
 
-    facts, events = decoded.facts, decoded.events
-    choices = facts.choices
     around = [node for node in (file.get(place) if place else file, *_above(file, place)) if node is not None]
     offset = next((node[OFFSET] for node in around if isinstance(node, h5py.Group) and OFFSET in node), None)
+    shift = None
     if offset is not None and isinstance(offset, h5py.Dataset) and offset.size == 1 and offset.dtype.kind in "iu":
         shift = int(offset[()].reshape(-1)[0]) if offset.ndim else int(offset[()])
-        if 0 <= shift < 2**62 and len(events):
-            events = Events(events.t + shift, events.x, events.y, events.p)
-            choices += (f"{OFFSET} of {shift:,} us added",)
+    shift = shift if shift is not None and 0 <= shift < 2**62 else None
+    said = (f"{OFFSET} of {shift:,} us added",) if shift is not None else ()
     triggers = file.get("EXT_TRIGGER/events")
-    passed_over = dict(facts.passed_over)
-    if isinstance(triggers, h5py.Dataset) and triggers.shape:
-        passed_over["triggers"] = int(triggers.shape[0])
-    size = _stated_size(*around)
-    if size and len(events) and not (int(events.x.max()) < size[0] and int(events.y.max()) < size[1]):
-        turned = size[::-1]
-        size = turned if int(events.x.max()) < turned[0] and int(events.y.max()) < turned[1] else None
-    return Decoded(events, Facts(facts.format, size, passed_over, choices, facts.doubts))
+    beside = {"triggers": int(triggers.shape[0])} if isinstance(triggers, h5py.Dataset) and triggers.shape else {}
+    stated = _stated_size(*around)
+
+    def passes() -> Pass:
+        reach, chunks = (0, 0), events.passes()
+        while True:
+            try:
+                chunk = next(chunks)
+            except StopIteration as end:
+                facts: Facts = end.value
+                break
+            if len(chunk):
+                reach = (max(reach[0], int(chunk.x.max()) + 1), max(reach[1], int(chunk.y.max()) + 1))
+            yield replace(chunk, t=chunk.t + shift) if shift is not None else chunk
+        fitting = (size for size in ((stated, stated[::-1]) if stated else ()) if all(map(ge, size, reach)))
+        passed_over = {**facts.passed_over, **beside}
+        size = next(fitting, None)
+        return replace(facts, sensor_size=size, passed_over=passed_over, choices=(*facts.choices, *said))
+
+    return Stream(passes, likely=events.likely)
 
 
 def _above(file: Any, place: str) -> Iterator[Any]:

@@ -18,10 +18,10 @@ from spikebridge.pipeline.formats.tables.columns import (
     Candidate,
     TableOptions,
     choose,
-    from_columns,
     is_table,
     upright,
 )
+from spikebridge.pipeline.formats.tables.convert import from_columns
 
 TABLE = "out1"
 """Variable of TET's files."""
@@ -53,7 +53,7 @@ def decode(path: Path, options: TableOptions = DEFAULT) -> Decoded:
         return mat.read(data, [name], source=path.name)[name]
 
     candidates = [
-        Candidate(group, tuple(columns), lambda name, group=group: load(f"{group}.{name}" if group else name))  # type: ignore[misc]
+        Candidate.at_once(group, tuple(columns), lambda name, group=group: load(f"{group}.{name}" if group else name))  # type: ignore[misc]
         for group, columns in groups.items()
     ]
     if not any(one.known(options) for one in candidates):
@@ -65,8 +65,8 @@ def decode(path: Path, options: TableOptions = DEFAULT) -> Decoded:
                     continue
                 raise
             if is_table(table) and max(table.shape) > 4:
-                candidates.append(Candidate(name, None, lambda _, table=table: upright(table)))  # type: ignore[misc]
-    decoded = choose(candidates, options, format="MATLAB", source=path.name, found=names)
+                candidates.append(Candidate.at_once(name, None, lambda _, table=table: upright(table)))  # type: ignore[misc]
+    decoded = choose(candidates, options, format="MATLAB", source=path.name, found=names).decoded()
     if f"events in {ONE_BASED}" in decoded.facts.choices:
         return _from_zero(decoded)
     return decoded

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +11,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.containers.npy import pickled, read_npy, read_npz
-from spikebridge.pipeline.formats.decoded import Decoded
-from spikebridge.pipeline.formats.tables.columns import DEFAULT, Candidate, TableOptions, choose, is_table, upright
+from spikebridge.pipeline.containers.npy import (
+    StoredArray,
+    pickled,
+    read_npy,
+    read_npz,
+    stored_npy,
+    stored_npz,
+    unpacked_bytes,
+)
+from spikebridge.pipeline.formats.decoded import Stream
+from spikebridge.pipeline.formats.tables.columns import (
+    BLOCK_ROWS,
+    DEFAULT,
+    Candidate,
+    TableOptions,
+    at_once,
+    choose,
+    is_table,
+    upright,
+)
+
+Arrays = Mapping[str, NDArray[Any] | StoredArray]
 
 
-def decode_npy(path: Path, options: TableOptions = DEFAULT) -> Decoded:
-    """Decode an `.npy` file of an array with fields, or of a table [N,4].
+def stream_npy(path: Path, options: TableOptions = DEFAULT) -> Stream:
+    """Return the events of an `.npy` file: an array with fields, or a table [N,4].
 
     Raises:
         RecordingError: neither is there (`columns`), or as `pipeline.containers.npy` and `columns.choose`.
     """
-    array = read_npy(path)
+    array = read_npy(path) if at_once(path.stat().st_size) else stored_npy(path)
     return choose(_candidates("", array), options, format="npy", source=path.name, found=array.dtype.names or ())
 
 
-def decode_npz(path: Path, options: TableOptions = DEFAULT, *, content: bytes | None = None) -> Decoded:
-    """Decode an `.npz` file of columns, of an array with fields, or of a table [N,4]; other arrays are passed over.
+def stream_npz(path: Path, options: TableOptions = DEFAULT, *, content: bytes | None = None) -> Stream:
+    """Return the events of an `.npz` file: columns, an array with fields, or a table [N,4]; others are passed over.
 
     `content` holds its bytes where it lies inside another file; `path` then only names it.
 
@@ -34,7 +55,10 @@ def decode_npz(path: Path, options: TableOptions = DEFAULT, *, content: bytes | 
             `pipeline.containers.npy` and `columns.choose`.
     """
     objects = list[str]()
-    arrays = read_npz(path, objects=objects, content=content)
+    if content is not None or at_once(unpacked_bytes(path)):
+        arrays: Arrays = read_npz(path, objects=objects, content=content)
+    else:
+        arrays = stored_npz(path, objects=objects)
     groups: dict[str, dict[str, str]] = {}
     for name in arrays:
         group, _, column = name.rpartition("/")
@@ -49,15 +73,26 @@ def decode_npz(path: Path, options: TableOptions = DEFAULT, *, content: bytes | 
         raise
 
 
-def _group(place: str, columns: dict[str, str], arrays: dict[str, NDArray[Any]]) -> Candidate:
-    """The arrays of a common prefix as named columns."""
-    return Candidate(place, tuple(columns), lambda name: arrays[columns[name]])
+def _group(place: str, columns: dict[str, str], arrays: Arrays) -> Candidate:
+    """Return the arrays of a common prefix as named columns."""
+
+    def blocks(wanted: Sequence[str]) -> Iterator[tuple[NDArray[Any], ...]]:
+        return zip_longest(*(_blocks(arrays[columns[name]]) for name in wanted), fillvalue=np.empty(0))
+
+    return Candidate(place, tuple(columns), blocks)
 
 
-def _candidates(place: str, array: NDArray[Any]) -> list[Candidate]:
-    """An array with fields, or a table, as a candidate."""
+def _candidates(place: str, array: NDArray[Any] | StoredArray) -> list[Candidate]:
+    """Return an array with fields, or a table, as a candidate."""
     if array.dtype.names:
-        return [Candidate(place, array.dtype.names, array.__getitem__)]
+        return [
+            Candidate(place, array.dtype.names, lambda wanted: (tuple(b[n] for n in wanted) for b in _blocks(array)))
+        ]
     if is_table(array):
-        return [Candidate(place, None, lambda _: upright(np.asarray(array)))]
+        return [Candidate(place, None, lambda _: ((upright(block),) for block in _blocks(array)))]
     return []
+
+
+def _blocks(array: NDArray[Any] | StoredArray) -> Iterator[NDArray[Any]]:
+    """Yield the rows of an array, all at once where it lies in memory."""
+    return array.blocks(BLOCK_ROWS) if isinstance(array, StoredArray) else iter((array,))

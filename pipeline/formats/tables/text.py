@@ -10,20 +10,27 @@ Axes: N events, k columns.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.formats.decoded import Decoded, Facts
-from spikebridge.pipeline.formats.tables.columns import DEFAULT, Candidate, TableOptions, choose, fitting_orders
+from spikebridge.pipeline.formats.decoded import Stream
+from spikebridge.pipeline.formats.source import Source
+from spikebridge.pipeline.formats.tables.columns import DEFAULT, Candidate, TableOptions, at_once, choose
 
 MOST_HEAD_BYTES = 2**16
 MOST_COLUMNS = 64
+NEWLINE, BLOCK_BYTES = ord("\n"), 2**22
+"""The byte that ends a line, and bytes of a block of lines: some hundred thousand events."""
 LEAST_DECIMALS, MOST_DECIMALS = -60, 120
 """Of a number in scientific notation, as `text_kernel` lets them through."""
 POWERS = 10.0 ** np.arange(LEAST_DECIMALS, MOST_DECIMALS + 1).astype(np.float64)
+
+Numbers = tuple[NDArray[np.float64], dict[int, NDArray[np.int64]]]
+"""Rows as numbers [N,k], and those of its columns that hold whole numbers throughout, exactly."""
 
 
 def looks_like_text(data: bytes) -> bool:
@@ -39,43 +46,60 @@ def looks_like_text(data: bytes) -> bool:
     return any(_is_numbers(_words(row)) and len(_words(row)) >= 4 for row in rows[:3])
 
 
-def decode(data: bytes, options: TableOptions = DEFAULT, *, source: str) -> Decoded:
-    """Decode the bytes of one file.
+def stream(source: Source, options: TableOptions = DEFAULT) -> Stream:
+    """Return the events of a file, a block of lines at a time.
 
     Args:
-        data: the whole file.
+        source: the file, or its unpacked content.
         options: what its columns are, and the unit of time, where the file leaves that open.
-        source: file name for messages.
 
     Raises:
-        RecordingError: no bytes (`empty`), no lines of numbers (`format`), a line that does not have the columns of the
-            first (`truncated` at the end, else `damaged`), or as `columns.choose`.
+        RecordingError: no bytes or no lines (`empty`), no lines of numbers (`format`), a line that does not have the
+            columns of the first (`truncated` at the end, else `damaged`), or as `columns.choose`.
     """
-    if not data.strip():
-        raise RecordingError(f"{source}: no text in it; expected a line an event. Copy it again.", reason="empty")
-    names, size, start, columns = _head(data, source)
-    table, exact = _numbers(data, start, columns, source)
-    if not len(table):
-        raise RecordingError(f"{source}: no events; expected a line an event.", reason="empty")
+    head = source.read(0, 2 * MOST_HEAD_BYTES)
+    if not head.strip():
+        raise RecordingError(f"{source.name}: no text in it; expected a line an event. Copy it again.", reason="empty")
+    names, size, start, columns = _head(head, source.name)
+    places = {name: i for i, name in enumerate(names)}
 
-    def column(i: int) -> NDArray[Any]:
-        return exact[i] if i in exact else table[:, i]
+    kept = list[Numbers]()
 
-    passed_over: dict[str, int] = {}
-    if names:
-        places = {name: i for i, name in enumerate(names)}
-        candidate = Candidate("", names, lambda name: column(places[name]))
-    else:
-        orders = fitting_orders(table, options) if columns == 5 and not options.columns else []
-        if orders:  # CeleX: p = 0 says that a pixel was read, not that it changed
-            kept = table[:, orders[0].split(",").index("p")] != 0
-            passed_over["rows without a polarity"] = int(len(kept) - kept.sum())
-            table = table[kept]
-            exact = {i: values[kept] for i, values in exact.items()}
-        candidate = Candidate("", None, lambda _: _joined(table, exact))
-    decoded = choose([candidate], options, format="text", source=source, found=names)
-    facts = decoded.facts
-    return Decoded(decoded.events, Facts("text", size, passed_over, facts.choices, facts.doubts))
+    def parsed() -> Iterator[Numbers]:
+        line, rows, all_of_it = head.count(b"\n", 0, start) + 1, 0, list[Numbers]()
+        for lines in _whole_lines(source, start):
+            numbers = _numbers(lines, columns, source.name, line)
+            line += int(np.count_nonzero(lines == NEWLINE))
+            rows += len(numbers[0])
+            all_of_it += [numbers] if at_once(source.size) else []
+            yield numbers
+        if not rows:
+            raise RecordingError(f"{source.name}: no events; expected a line an event.", reason="empty")
+        kept[:] = all_of_it
+
+    def blocks(wanted: Sequence[str]) -> Iterator[tuple[NDArray[Any], ...]]:
+        for table, exact in kept or parsed():
+            if names:
+                numbers = [places[name] for name in wanted]
+                yield tuple(exact[i] if i in exact else table[:, i] for i in numbers)
+            else:
+                yield (_joined(table, exact),)
+
+    candidate = Candidate("", names or None, blocks)
+    return choose([candidate], options, format="text", source=source.name, found=names, sensor_size=size)
+
+
+def _whole_lines(source: Source, start: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the bytes from `start` on in blocks of whole lines."""
+    rest, left = np.empty(0, np.uint8), source.size - start
+    for block in source.blocks(start, "u1", size=BLOCK_BYTES):
+        data = np.concatenate([rest, block])
+        left -= len(block)
+        ends = np.flatnonzero(block == NEWLINE) if left else ()
+        whole = len(rest) + int(ends[-1]) + 1 if len(ends) else 0 if left else len(data)
+        rest = data[whole:]
+        if whole:
+            yield data[:whole]
 
 
 def sensor_size(data: bytes) -> tuple[int, int] | None:
@@ -137,26 +161,23 @@ def _head(data: bytes, source: str) -> tuple[tuple[str, ...], tuple[int, int] | 
     )
 
 
-def _numbers(
-    data: bytes, start: int, columns: int, source: str
-) -> tuple[NDArray[np.float64], dict[int, NDArray[np.int64]]]:
-    """The rows as numbers [N,k], and the columns that hold whole numbers throughout, exactly."""
+def _numbers(raw: NDArray[np.uint8], columns: int, source: str, before: int) -> Numbers:
+    """Parse lines, the first of which has the number `before`."""
     from spikebridge.pipeline.formats.tables import text_kernel as kernel
 
-    raw = np.frombuffer(data, np.uint8, offset=start)
     lines = kernel.count_lines(raw)
     # column by column in memory: what follows takes one column at a time
     digits, decimals = np.empty((lines, columns), np.int64, "F"), np.empty((lines, columns), np.int8, "F")
     how, rows, where = kernel.parse(raw, columns, digits, decimals)
     if how != kernel.FINE:
-        line = data.count(b"\n", 0, start + where) + 1
-        end = data.find(b"\n", start + where)
-        content = data[start + where : end if end >= 0 else None][:60].decode("utf-8", "replace").strip()
-        last = end < 0
+        ends = np.flatnonzero(raw[where:] == NEWLINE)
+        line = before + int(np.count_nonzero(raw[:where] == NEWLINE))
+        content = raw[where : where + int(ends[0]) if len(ends) else None][:60].tobytes().decode("utf-8", "replace")
+        cut = not len(ends)  # no line of others lacks its end
         raise RecordingError(
-            f"{source}: line {line} is {content!r}; expected {columns} numbers as in the first line. "
-            + ("The file is truncated: copy it again." if last else "Mend or remove the line."),
-            reason="truncated" if last else "damaged",
+            f"{source}: line {line} is {content.strip()!r}; expected {columns} numbers as in the first line. "
+            + ("The file is truncated: copy it again." if cut else "Mend or remove the line."),
+            reason="truncated" if cut else "damaged",
         )
     digits, decimals = digits[:rows], decimals[:rows]
     exact = {i: digits[:, i] for i in range(columns) if not decimals[:, i].any()}

@@ -50,7 +50,7 @@ def write_named(path):
 
 
 @pytest.mark.parametrize("name", ["a.bin.gz", "a.csv.gz", "a.dat.gz", "A.BS2.GZ"])
-def test_packed_files(tmp_path, name):
+def test_packed_files(tmp_path, name, monkeypatch):
     path = tmp_path / name
     events = make_events(3)
     plain = tmp_path / f"plain{ending(path).removesuffix('.gz')}"
@@ -58,6 +58,13 @@ def test_packed_files(tmp_path, name):
     path.write_bytes(gzip.compress(plain.read_bytes()))
     assert_equal(read(path), events)
     assert stem(path).lower() == "a"
+    content = plain.read_bytes()
+    for kept, block in ((2**26, 64), (100, 64), (100, 2**19)):  # in memory, or unpacked in every pass
+        monkeypatch.setattr("spikebridge.pipeline.formats.recording.KEPT_BYTES", kept)
+        for module in ("recording", "source"):
+            monkeypatch.setattr(f"spikebridge.pipeline.formats.{module}.BLOCK_BYTES", block)
+        path.write_bytes(gzip.compress(content[:333]) + gzip.compress(content[333:]))
+        assert_equal(read(path), events)
     path.write_bytes(path.read_bytes()[:-9])
     assert reason(read, path) == "truncated"
     path.write_bytes(b"\x1f\x8b\x08" + bytes(30))

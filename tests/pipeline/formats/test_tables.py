@@ -12,6 +12,7 @@ from spikebridge.pipeline.base.errors import RecordingError, SettingsError
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats.recording import decode, read, sensor_size
 from spikebridge.pipeline.formats.tables.columns import TableOptions, fitting_orders
+from spikebridge.pipeline.formats.tables.survey import Numbers
 
 EVENTS = make_events(5, count=500, size=(300, 200))
 SINCE_1970 = later(EVENTS, 1_506_119_776_000_000)
@@ -175,7 +176,7 @@ def test_a_bar_that_moves_does_not_pass_for_time():
     t = np.arange(0, 300_000, 300)
     for order in ("txyp", "xytp", "xypt"):
         moving = Events(t, (t // 5000).astype(np.int32), np.full(len(t), 7, np.int32), (t % 2).astype(np.uint8))
-        assert fitting_orders(table(order, moving), TableOptions()) == [",".join(order)]
+        assert fitting_orders([Numbers.of(c) for c in table(order, moving).T], TableOptions()) == [",".join(order)]
 
 
 def test_names_of_columns_by_option(tmp_path):

@@ -27,7 +27,7 @@ from spikebridge.pipeline.events import framing
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import bin40
-from spikebridge.pipeline.formats.tables.columns import from_columns
+from spikebridge.pipeline.formats.tables.convert import from_columns
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.run import convert
 from spikebridge.pipeline.readers import get_reader
