@@ -95,8 +95,8 @@ def _whole_lines(source: Source, start: int) -> Iterator[NDArray[np.uint8]]:
     for block in source.blocks(start, "u1", size=BLOCK_BYTES):
         data = np.concatenate([rest, block])
         left -= len(block)
-        ends = np.flatnonzero(block == NEWLINE) if left else ()
-        whole = len(rest) + int(ends[-1]) + 1 if len(ends) else 0 if left else len(data)
+        ends = np.flatnonzero(data == NEWLINE)
+        whole = len(data) if not left else int(ends[-1]) + 1 if len(ends) else 0
         rest = data[whole:]
         if whole:
             yield data[:whole]
