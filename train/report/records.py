@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.display import csv_cell
 from spikebridge.pipeline.base.files import real_path
 from spikebridge.train.errors import RunError
+from spikebridge.train.runs.evaluation import Evaluation, read_evaluation
 from spikebridge.train.runs.folder import RunFolder, open_run, read_metrics
 from spikebridge.train.runs.listing import ListedRun
 from spikebridge.train.runs.result import RunResult
@@ -58,6 +59,8 @@ class RunRecord:
     """None where the test split is empty or the file is absent."""
     path: Path
     """The folder, which no page names."""
+    evaluation: Evaluation | None = None
+    """Of `evaluate --keep`; None where none was kept."""
 
     @property
     def method(self) -> str:
@@ -103,7 +106,8 @@ def load_run(run_dir: Path) -> RunRecord:
         predictions = _read_predictions(run.predictions, result["classes"]) if run.predictions.exists() else None
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f"{run.path}: a file of this run is damaged ({error}); evaluate or train it again") from error
-    return RunRecord(real_path(run.path).name, result, metrics, config, predictions, run.path)
+    kept = read_evaluation(run.path)
+    return RunRecord(real_path(run.path).name, result, metrics, config, predictions, run.path, kept)
 
 
 def unfinished_record(run: ListedRun) -> RunRecord:

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from spikebridge.pipeline.ui.html import facts, figure, figures, page, paragraph, section, table, tags
-from spikebridge.train.evaluation.corruption import CORRUPTIONS
+from spikebridge.train.evaluation.failures import CORRUPTIONS
 from spikebridge.train.report.format import percent
 
 Row = tuple[str, ...]
@@ -27,12 +27,16 @@ def robustness_page(result: dict[str, Any], *, source: str) -> str:
     return page(title, heading + section("Result", facts(summary)) + robustness_sections(result))
 
 
-def robustness_sections(result: dict[str, Any], *, prefix: str = "evaluation") -> str:
-    """Return curves and tables of what `evaluate` found; `prefix` tells the drawings of a page apart."""
+def robustness_sections(result: dict[str, Any], *, prefix: str = "evaluation", about: str = "") -> str:
+    """Return curves and tables of what `evaluate` found; `prefix` tells the drawings of a page apart.
+
+    `about` says of which recordings, where the page does not.
+    """
     rows = over_time_rows(result)
     time = figures([_over_time(result, prefix)]) + table(rows[0], rows[1:])
     if "early_exit" in result:
         time += paragraph(early_exit_words(result))
+    time += paragraph(about, note=True) if about else ""
     made = section("Accuracy over time", time, name=f"{prefix}-time")
     if result.get("corrupted"):
         names = list(dict.fromkeys(row["name"] for row in result["corrupted"]))
@@ -79,8 +83,13 @@ def corrupted_rows(result: dict[str, Any], *, meanings: bool = False) -> list[Ro
             percent(ended["answered"]), percent(ended["accuracy"]), f"{ended['mean_step']:.2f}"
         ]  # fmt: skip
         cells = (row["name"], f"{row['level']:g}", percent(row["accuracy"]), f"{row['loss']:.3f}", *extra)
-        rows.append(cells + ((CORRUPTIONS[row["name"]].meaning,) if meanings else ()))
+        rows.append(cells + ((meaning(row["name"]),) if meanings else ()))
     return rows
+
+
+def meaning(name: str) -> str:
+    """Return what the level of a failure is, with its unit; an unknown one comes from a file of another version."""
+    return CORRUPTIONS[name].meaning if name in CORRUPTIONS else "level"
 
 
 def _over_time(result: dict[str, Any], prefix: str) -> str:
@@ -111,7 +120,7 @@ def _curve(name: str, result: dict[str, Any], prefix: str) -> str:
     from spikebridge.train.report.plots.drawing import Drawing, house_style
 
     points = sorted((row["level"], row["accuracy"]) for row in result["corrupted"] if row["name"] == name)
-    title = f"{name}: {CORRUPTIONS[name].meaning}."
+    title = f"{name}: {meaning(name)}."
     drawing = Drawing(f"{prefix}-{name.replace('_', '-')}", f"Accuracy over levels of {name}.")
     with house_style():
         axes = drawing.axes[0]

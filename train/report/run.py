@@ -14,6 +14,7 @@ from spikebridge.train.errors import RecipeError
 from spikebridge.train.report.analysis import Analysis
 from spikebridge.train.report.format import percent
 from spikebridge.train.report.records import RunRecord
+from spikebridge.train.report.robustness import robustness_sections
 from spikebridge.train.report.sections.confusion import confusion, per_class
 from spikebridge.train.report.sections.cost import early_exit, neurobench, spikes_and_energy
 from spikebridge.train.report.sections.curves import curves
@@ -60,6 +61,7 @@ def run_sections(run: ReportedRun) -> str:
                 early_exit(record, analysis, prefix=prefix) if analysis else because,
                 name="early",
             ),
+            kept_evaluation(record, prefix=prefix),
             section("Confusion matrix", confusion(record, prefix=prefix), name="confusion"),
             section("Classes", per_class(record), name="classes"),
             section(
@@ -84,6 +86,15 @@ def run_sections(run: ReportedRun) -> str:
             section("Reproduce", reproduce(record, shards), name="reproduce"),
         )
     )
+
+
+def kept_evaluation(record: RunRecord, *, prefix: str) -> str:
+    """Return what `evaluate --keep` left: accuracy over time and under failures; empty without."""
+    kept = record.evaluation
+    if kept is None:
+        return ""
+    about = f"Kept by evaluate: {kept['samples']:,} recordings of split {kept['split']}, {kept['weights']} weights."
+    return robustness_sections(dict(kept), prefix=f"{prefix}-kept", about=about)
 
 
 def one_run(record: RunRecord) -> str:

@@ -10,6 +10,7 @@ A run folder holds
     checkpoint/                      only while the run is unfinished; the last two
     weights/{best,last}.safetensors  parameters and buffers; the header names the network
     predictions.csv                  test samples: key, label, prediction, one score per class
+    evaluation.json                  of `evaluate --keep`: accuracy over time, under failures of the camera; not needed
     result.json                      written last: its presence means finished; has the sums of all of the above
     diverged.json                    where it stopped at a loss or weight that is not finite; absent in other runs
     tensorboard/                     on request
@@ -104,6 +105,7 @@ class RunFolder:
         self.best = self.path / "weights" / "best.safetensors"
         self.last = self.path / "weights" / "last.safetensors"
         self.predictions = self.path / "predictions.csv"
+        self.evaluation = self.path / "evaluation.json"
         self.result = self.path / "result.json"
         self.diverged = self.path / "diverged.json"
         self.tensorboard = self.path / "tensorboard"
@@ -199,7 +201,8 @@ class RunFolder:
         if overwrite and self.config.exists():
             self.result.unlink(missing_ok=True)  # first: a half-cleared run must not look finished
             own = (self.config, self.init, self.metrics, self.prepared, self.table, self.checkpoint, self.best.parent)
-            for entry in (*own, self.predictions, self.path / "report.html", self.tensorboard, self.tracking):
+            results = (self.predictions, self.evaluation, self.path / "report.html", self.tensorboard, self.tracking)
+            for entry in (*own, *results):
                 if entry.is_dir():
                     shutil.rmtree(entry)
                 else:

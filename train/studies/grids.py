@@ -10,6 +10,10 @@ tuning_seeds = [100, 101]         # over these seeds, at the first of the amount
 reference = "kt"                  # row that differences are taken to, seed by seed
 baselines = ["event only", "kt"]  # rows that show test accuracies
 finalist = "better"               # one more, named before anything is run
+corruptions = ["flicker:0.01"]    # every run of the table also as a failing camera would have recorded it, see evaluate
+after_ms = [75, 150]              # accuracy when a recording ends so early
+early_exit = 0.5                  # points that answers of an early exit may lose; 0 or absent: no exit
+evaluated_split = "validation"    # of these three; "test" where every row is a baseline or the finalist
 [settings]                        # of all rows, as --set
 [[rows]]
 label = "kt"                      # name of the row
@@ -44,7 +48,8 @@ from spikebridge.pipeline.base.settings import field_problems, setting
 from spikebridge.train.config.recipes import Recipe, load_recipe, override, parse_override, setting_called
 from spikebridge.train.config.settings import METHODS
 from spikebridge.train.config.shipped import GRIDS
-from spikebridge.train.errors import RecipeError
+from spikebridge.train.errors import RecipeError, RunError
+from spikebridge.train.evaluation.failures import parse_corruptions
 
 AXES = ("events_per_class", "events_share")
 OWNED = ("method", "seed", "lr", *AXES)
@@ -66,8 +71,14 @@ class GridFile:
     events_share: tuple[float, ...] = setting((), low=0, distinct=True)
     steps: int = setting(0, low=0)
     validations: int = setting(0, low=0)
+    corruptions: tuple[str, ...] = setting((), distinct=True)
+    after_ms: tuple[float, ...] = setting((), above=0, distinct=True)
+    early_exit: float = setting(0.0, low=0, high=100)
+    evaluated_split: str = setting("validation", choices=("validation", "test"))
 
 
+EVALUATED = ("corruptions", "after_ms", "early_exit", "evaluated_split")
+"""Keys that say how finished runs are evaluated."""
 KEYS = (*GridFile.__dataclass_fields__, "settings", "rows", "sweep")
 ROW_KEYS = ("label", "method", "switches", "note", *AXES)
 
@@ -81,6 +92,15 @@ class RowDescription(TypedDict):
     note: str
     events_per_class: NotRequired[list[float]]
     events_share: NotRequired[list[float]]
+
+
+class EvaluatedDescription(TypedDict):
+    """`Evaluated` in JSON."""
+
+    corruptions: list[str]
+    after_ms: list[float]
+    early_exit: float | None
+    split: str
 
 
 class GridDescription(TypedDict):
@@ -103,6 +123,30 @@ class GridDescription(TypedDict):
     rows: list[RowDescription]
     sweep: NotRequired[dict[str, list[Any]]]
     """Of a sweep: what its rows are the product of."""
+    evaluated: NotRequired[EvaluatedDescription]
+    """How finished runs are evaluated, where they are."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """How the runs of a table are evaluated when they are finished."""
+
+    corruptions: tuple[tuple[str, float], ...]
+    """Failures of the camera and their levels."""
+    after_ms: tuple[float, ...]
+    """Milliseconds after which recordings end."""
+    early_exit: float | None
+    """Points that answers may lose; None for no exit."""
+    split: str
+
+    def described(self) -> EvaluatedDescription:
+        """Return it for JSON."""
+        return {
+            "corruptions": [failure_label(name, level) for name, level in self.corruptions],
+            "after_ms": list(self.after_ms),
+            "early_exit": self.early_exit,
+            "split": self.split,
+        }
 
 
 @dataclass(frozen=True)
@@ -167,6 +211,8 @@ class Grid:
     sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Settings and their values, of which the rows are the product; empty where the file names the rows alone. No run
     of a sweep scores the test split."""
+    evaluated: Evaluated | None = None
+    """None where the grid asks for accuracies alone."""
 
     @property
     def tested(self) -> tuple[str, ...]:
@@ -226,6 +272,8 @@ class Grid:
         }
         if self.sweep:
             described["sweep"] = {key: list(values) for key, values in self.sweep.items()}
+        if self.evaluated:
+            described["evaluated"] = self.evaluated.described()
         return described
 
     def _describe(self, row: Row) -> RowDescription:
@@ -245,6 +293,11 @@ class Grid:
     def sha256(self) -> str:
         """Return the hash of `described`: which rows show test accuracies was decided before this grid ran."""
         return hashlib.sha256(json.dumps(self.described(), sort_keys=True).encode()).hexdigest()
+
+
+def failure_label(name: str, level: float) -> str:
+    """Return a failure and its level as one writes them behind --corrupt."""
+    return f"{name}:{level:.12g}"
 
 
 def slug(label: str) -> str:
@@ -374,6 +427,7 @@ def _checked(name: str, summary: str, content: Mapping[str, Any], overrides: Ite
     rates, tuning = tuple(map(float, content.get("learning_rates", ()))), tuple(content.get("tuning_seeds", ()))
     if (len(rates) > 1) != bool(tuning):
         problems.append("learning_rates and tuning_seeds: several rates need tuning seeds, and the other way round")
+    evaluated = _evaluated(content, labels, problems)
     if problems:
         raise RecipeError(name, problems, what="grid")
     base = override(load_recipe(content["recipe"]), **settings)
@@ -394,9 +448,35 @@ def _checked(name: str, summary: str, content: Mapping[str, Any], overrides: Ite
         baselines=tuple(content.get("baselines", ())),
         finalist=content.get("finalist", ""),
         sweep=sweep,
+        evaluated=evaluated,
     )
     _require_sound_rows(grid)
     return grid
+
+
+def _evaluated(content: Mapping[str, Any], labels: Sequence[str], problems: list[str]) -> Evaluated | None:
+    """Return how finished runs are evaluated; None where no key asks for it."""
+    if not any(key in content for key in EVALUATED):
+        return None
+    corruptions: list[tuple[str, float]] = []
+    for text in content.get("corruptions", ()):
+        try:
+            corruptions += parse_corruptions([text], option="corruptions: ")
+        except RunError as error:
+            problems.append(str(error))
+    twice = [one for one, count in Counter(corruptions).items() if count > 1]
+    problems += [f"corruptions: {name}:{level:g} is given twice" for name, level in twice]
+    points, split = float(content.get("early_exit", 0)), content.get("evaluated_split", "validation")
+    untested = [one for one in labels if one not in {*content.get("baselines", []), content.get("finalist", "")}]
+    if split == "test" and untested:
+        problems.append(
+            f"evaluated_split: row {untested[0]!r} shows no test accuracy; name every row in baselines or finalist, or "
+            "leave evaluated_split out"
+        )
+    after = tuple(map(float, content.get("after_ms", ())))
+    if not content.get("corruptions") and not after and not points:
+        problems.append("evaluated_split: nothing is evaluated; give corruptions, after_ms or early_exit")
+    return Evaluated(tuple(corruptions), after, points or None, split)
 
 
 def _row(

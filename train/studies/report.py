@@ -12,12 +12,13 @@ from spikebridge.train.report.write import require_matplotlib
 from spikebridge.train.runs.checkpoints import write_atomic
 from spikebridge.train.statistics import mean_and_std
 from spikebridge.train.studies.cost_figures import cost_figures
-from spikebridge.train.studies.curves import curves, draw_few_data, draw_settings
+from spikebridge.train.studies.curves import curves, draw_evaluated, draw_few_data, draw_settings
 from spikebridge.train.studies.table import (
     AblationTable,
     amount_words,
     amounts_of,
     cells,
+    evaluated_cells,
     facts_of,
     failure_lines,
     notes_of,
@@ -89,6 +90,8 @@ def _tables(content: AblationTable) -> str:
         head, *rows = cells(content, amount)
         words = amount_words(content["axis"], amount)
         parts += [f"<h3>{words[:1].upper()}{words[1:]}</h3>", table(head, rows), cost_figures(content, amount)]
+        for title, (head, *rows) in evaluated_cells(content, amount):
+            parts += [f"<h4>{escape(title)}</h4>", table(head, rows)]
     parts += [paragraph(fact, note=True) for fact in facts_of(content)]
     return "\n".join(parts)
 
@@ -107,6 +110,9 @@ def _plots(content: AblationTable) -> str:
         caption = "Mean and standard deviation (n − 1) over seeds; rows that differ in this setting alone."
         panels.append(figure(drawing.svg(), title=f"Accuracy over {key}.", caption=caption))
     for index, amount in enumerate(amounts_of(content)):
+        for drawing in draw_evaluated(content, amount, prefix=f"evaluated-{index}"):
+            caption = f"Means over seeds, {amount_words(content['axis'], amount)}."
+            panels.append(figure(drawing.svg(), title=drawing.description, caption=caption))
         groups = {}
         for line in content["table"]:
             accuracies = [run["validation_accuracy"] for run in line["runs"]]

@@ -21,11 +21,14 @@ from spikebridge.train.report.format import (
     spread,
 )
 from spikebridge.train.report.latex import booktabs, latex, spelled
+from spikebridge.train.report.robustness import meaning
 from spikebridge.train.runs.checkpoints import write_atomic, write_json
+from spikebridge.train.runs.evaluation import AfterStep, CorruptedScore, ExitFigures
 from spikebridge.train.runs.folder import open_run, read_metrics
 from spikebridge.train.runs.result import NEUROBENCH, NeuroBench, RunResult, accuracy_of
 from spikebridge.train.statistics import CONFIDENCE, Difference, difference, mean_and_std
-from spikebridge.train.studies.grids import AXES, Grid, GridDescription, Row
+from spikebridge.train.studies.evaluated import after_label, evaluation_of, figures_of
+from spikebridge.train.studies.grids import AXES, Evaluated, EvaluatedDescription, Grid, GridDescription, Row
 
 FORMULA = (
     f"Minus the reference: difference seed by seed over n common seeds, mean and {CONFIDENCE:.0%} confidence interval "
@@ -44,8 +47,20 @@ class TestAccuracy(TypedDict, total=False):
     test_accuracy: float | None
 
 
+class EvaluatedRun(TypedDict):
+    """What the evaluation of a run found, see `runs.evaluation`."""
+
+    accuracy: float
+    over_time: list[AfterStep]
+    corrupted: list[CorruptedScore]
+    early_exit: ExitFigures | None
+
+
 class RunLine(TestAccuracy):
     """A run of a row."""
+
+    evaluated: NotRequired[EvaluatedRun | None]
+    """Where the grid asks for it; None where a run has none."""
 
     run: str
     """Folder name."""
@@ -73,6 +88,13 @@ class Accuracies(TypedDict):
     test_difference: NotRequired[Difference]
 
 
+class Spread(TypedDict):
+    """Mean and standard deviation (n - 1) over seeds."""
+
+    mean: float | None
+    std: float | None
+
+
 class TableLine(Accuracies):
     """A row at one amount of labelled recordings; costs are means over its runs."""
 
@@ -96,6 +118,8 @@ class TableLine(Accuracies):
     energy_nj_mean: float | None
     neurobench_mean: dict[str, float | None]
     """By the names of `NEUROBENCH`; empty where no run has them."""
+    evaluated: NotRequired[dict[str, Spread]]
+    """Where the grid asks for it: figures by name, see `figures_of`."""
 
 
 class Tuning(TypedDict):
@@ -202,6 +226,11 @@ def _row(
 ) -> TableLine:
     own_results = {seed: results[entry.path] for seed, entry in sorted(own.items())}
     runs = [_run_line(own[seed], result, tested=row.label in grid.tested) for seed, result in own_results.items()]
+    evaluated: dict[str, dict[str, Spread]] = {}
+    if grid.evaluated:
+        for run, entry in zip(runs, (own[seed] for seed in own_results), strict=True):
+            run["evaluated"] = _evaluated_run(entry.path, grid.evaluated)
+        evaluated = {"evaluated": _spreads([run["evaluated"] for run in runs], grid.evaluated)}
     return {
         "row": row.label,
         "role": "finalist" if row.label == grid.finalist else "baseline" if row.label in grid.baselines else "",
@@ -219,7 +248,29 @@ def _row(
         "samples_per_second_mean": mean_and_std([run["samples_per_second"] for run in runs])[0],
         "energy_nj_mean": mean_and_std([run["energy_nj"] for run in runs])[0],
         "neurobench_mean": _neurobench_means(runs),
+        **evaluated,  # type: ignore[typeddict-item]
     }
+
+
+def _evaluated_run(run: Path, asked: Evaluated) -> EvaluatedRun | None:
+    found = evaluation_of(run, asked)
+    return None if found is None else {
+        "accuracy": found["accuracy"],
+        "over_time": found["over_time"],
+        "corrupted": found.get("corrupted", []),
+        "early_exit": found.get("early_exit"),
+    }  # fmt: skip
+
+
+def _spreads(runs: Sequence[EvaluatedRun | None], asked: Evaluated) -> dict[str, Spread]:
+    """Return mean and deviation of every figure of `figures_of`."""
+    each = [figures_of(run, asked) for run in runs if run is not None]
+    names = dict.fromkeys(name for figures in each for name in figures)
+    spreads: dict[str, Spread] = {}
+    for name in names:
+        mean, std = mean_and_std([figures.get(name) for figures in each])
+        spreads[name] = {"mean": mean, "std": std}
+    return spreads
 
 
 def _accuracies(grid: Grid, row: Row, results: dict[int, RunResult], reference: dict[int, RunResult]) -> Accuracies:
@@ -283,6 +334,8 @@ def _flat(line: TableLine) -> dict[str, Any]:
     flat = {name: value for name, value in line.items() if not isinstance(value, dict | list)}
     flat["switches"] = words(line["switches"])
     flat |= {f"{name}_mean": value for name, value in line["neurobench_mean"].items()}
+    for name, one in line.get("evaluated", {}).items():
+        flat |= {f"{name}_mean": one["mean"], f"{name}_std": one["std"]}
     for split in ("validation", "test"):
         if gain := difference_of(line, split):
             flat |= {f"{split}_difference_{name}": value for name, value in gain.items() if name in DIFFERENCE_COLUMNS}
@@ -351,6 +404,58 @@ def cells(table: AblationTable, amount: float) -> list[tuple[str, ...]]:
     return [tuple(row[column] for column in filled) for row in (heads, *body)]
 
 
+def evaluated_cells(table: AblationTable, amount: float) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """Return tables about failures, time and an early exit, each with its title; none where none is asked."""
+    asked, lines = table.get("evaluated"), [line for line in table["table"] if line["amount"] == amount]
+    if asked is None:
+        return []
+    groups: dict[str, dict[str, str]] = {}
+    for label in asked["corruptions"]:
+        name, _, level = label.partition(":")
+        group = groups.setdefault(f"{name}: {meaning(name)}", {"accuracy": "none"})
+        group[label] = level
+    made = [(f"Accuracy in %, {title}", list(group.items())) for title, group in groups.items()]
+    if asked["after_ms"]:
+        heads = [*((after_label(ms), f"{ms:g} ms") for ms in asked["after_ms"]), ("accuracy", "whole")]
+        made.append(("Accuracy in % after so many milliseconds", heads))
+    tables = [
+        (title, [("row", *(head for _, head in heads)),
+                 *((line["row"], *(_spread_cell(line, name) for name, _ in heads)) for line in lines)])
+        for title, heads in made
+    ]  # fmt: skip
+    if asked["early_exit"] is not None:
+        columns = ("answered %", "of answers %", "steps", "ms", "energy saved %")
+        names = ("exit_answered", "exit_accuracy", "exit_step", "exit_ms", "exit_energy_saved")
+        body = [(line["row"], *(_spread_cell(line, name) for name in names)) for line in lines]
+        tables.append((f"Early exit that may lose {asked['early_exit']:g} points", [("row", *columns), *body]))
+    return tables
+
+
+def _spread_cell(line: TableLine, name: str) -> str:
+    one = line.get("evaluated", {}).get(name)
+    if one is None or one["mean"] is None:
+        return "–"
+    if name in ("exit_step", "exit_ms"):
+        return f"{one['mean']:.3g}" + ("" if one["std"] is None else f" ± {one['std']:.2g}")
+    return spread(one["mean"], one["std"])
+
+
+def _evaluated_words(asked: EvaluatedDescription) -> str:
+    """Return on which recordings the tables of `evaluated_cells` are."""
+    exits = (
+        " The exit's threshold is chosen on the validation split"
+        + (", that of each half on the other half." if asked["split"] == "validation" else ".")
+        if asked["early_exit"] is not None
+        else ""
+    )
+    steps = (
+        " A recording that ends after so many milliseconds has the steps that end by then." if asked["after_ms"] else ""
+    )
+    return (
+        f"Failures, time and early exit: {asked['split']} recordings, best weights, failures with seed 0.{steps}{exits}"
+    )
+
+
 def _minus(table: AblationTable, line: TableLine, split: str) -> str:
     gain = difference_of(line, split)
     if gain is None or gain["mean"] is None:
@@ -393,6 +498,8 @@ def facts_of(table: AblationTable) -> list[str]:
         )
     if table["steps"]:
         facts.append(f"Every run takes about {table['steps']} steps, whatever the number of labelled recordings.")
+    if (asked := table.get("evaluated")) is not None:
+        facts.append(_evaluated_words(asked))
     if any(line["energy_nj_mean"] is not None for line in table["table"]):
         facts.append(
             "µJ: estimated energy of one recording from counted operations, 0.9 pJ an addition and 4.6 pJ a "
@@ -461,6 +568,8 @@ def markdown_text(table: AblationTable) -> str:
     for amount in amounts_of(table):
         title = amount_words(table["axis"], amount)
         parts += [f"## {title[:1].upper()}{title[1:]}", markdown(cells(table, amount))]
+        for name, rows in evaluated_cells(table, amount):
+            parts += [f"### {name}", markdown(rows)]
     parts += ["\n".join(f"- {fact}" for fact in facts_of(table))]
     parts += ["## Rows", "\n".join(f"- **{label}**: {note}" for label, note in notes_of(table))]
     if tuned := tuning_cells(table):
@@ -488,6 +597,8 @@ def latex_text(table: AblationTable) -> str:
     for amount in amounts_of(table):
         title = amount_words(table["axis"], amount)
         parts += [f"% {latex(title)}", booktabs(cells(table, amount)), ""]
+        for name, rows in evaluated_cells(table, amount):
+            parts += [f"% {latex(name)}", booktabs(rows), ""]
     facts = "\n".join(spelled(fact) for fact in facts_of(table)[:2])
     return "\n".join([*parts, rf"\par\smallskip{{\footnotesize {facts}}}"]) + "\n"
 
@@ -497,6 +608,8 @@ def terminal_text(table: AblationTable) -> str:
     parts = []
     for amount in amounts_of(table):
         parts += [f"{amount_words(table['axis'], amount)}", aligned(cells(table, amount)), ""]
+        for name, rows in evaluated_cells(table, amount):
+            parts += [name, aligned(rows), ""]
     marks = " (SIMULATED recordings)" if table["simulated"] else ""
     protocols = ", ".join(protocol_words(one["protocol"]) for one in table["shard_sets"])
     parts += [

@@ -33,6 +33,7 @@ from spikebridge.train.verbs.options import backend_option, device_option, shard
     "validation split chooses how sure, so that answers lose at most so many points of accuracy.",
 )
 @click.option("--html", type=path_type(), help="Page with accuracy over time, and over the levels of --corrupt.")
+@click.option("--keep", is_flag=True, help="Write the result to RUN/evaluation.json, too, which report shows.")
 @click.option("--trust", is_flag=True, help="Open a torch.export program, which can run any code.")
 @device_option
 @backend_option
@@ -47,6 +48,7 @@ def evaluate(
     corrupt_seed: int,
     early_exit: float | None,
     html: Path | None,
+    keep: bool,
     trust: bool,
     device: str,
     backend: str,
@@ -64,10 +66,13 @@ def evaluate(
       spikebridge evaluate data/runs/simulated --shards data/shards/recorded --foreign
       spikebridge evaluate data/runs/digits --shards data/shards/digits --corrupt background --corrupt hot_pixels:0.01
       spikebridge evaluate data/runs/digits --shards data/shards/digits --early-exit 0.5 --html over-time.html
+      spikebridge evaluate data/runs/digits --shards data/shards/digits --corrupt flicker --split validation --keep
     """
-    from spikebridge.train.evaluation.corruption import parse_corruptions
     from spikebridge.train.evaluation.evaluate import evaluate as score
+    from spikebridge.train.evaluation.failures import parse_corruptions
 
+    if keep and foreign:
+        raise click.UsageError("--keep is for a run's own shard set; its report would show figures of another.")
     if html is not None:
         from spikebridge.train.report.write import require_matplotlib
 
@@ -91,6 +96,11 @@ def evaluate(
 
         write_atomic(html, robustness_page(result, source=str(run_path)).encode())
         text += f"\n  page  {html}"
+    if keep:
+        from spikebridge.train.runs.evaluation import keep_evaluation
+
+        keep_evaluation(run_path, result)
+        text += f"\n  kept  {run_path / 'evaluation.json'}"
     print_result(result, text, as_json=as_json)
 
 

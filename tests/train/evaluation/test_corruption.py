@@ -10,21 +10,17 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import make_events
+from run_folders import change_result
 
 from spikebridge.cli import main
 from spikebridge.pipeline.events.packing import TIME_SHIFT, pack
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.errors import RunError
-from spikebridge.train.evaluation.corruption import (
-    CORRUPTIONS,
-    FLICKER_HZ,
-    HOT_HZ,
-    CorruptedFrames,
-    change_counts,
-    change_events,
-    parse_corruptions,
-)
+from spikebridge.train.evaluation.corruption import CorruptedFrames, change_counts, change_events
+from spikebridge.train.evaluation.failures import CORRUPTIONS, FLICKER_HZ, HOT_HZ, parse_corruptions
+from spikebridge.train.report.records import load_run
+from spikebridge.train.report.run import kept_evaluation
 from spikebridge.train.trainer.run import train
 
 SENSOR = (34, 34)
@@ -165,3 +161,17 @@ def test_evaluate_scores_a_curve_and_draws_it(shard_set, tmp_path):
     run("--html", str(tmp_path / "b.html"))
     assert "Accuracy over time" in (tmp_path / "b.html").read_text()
     assert "did you mean" in run("--corrupt", "flickr", code=1).output
+
+    assert load_run(tmp_path / "run").evaluation is None
+    assert "for a run's own shard set" in run("--keep", "--foreign", code=2).output
+    run("--corrupt", "flicker", "--split", "validation", "--keep")
+    kept = tmp_path / "run" / "evaluation.json"
+    record = load_run(tmp_path / "run")
+    shown = kept_evaluation(record, prefix="run")
+    assert "split validation, best weights" in shown
+    assert shown.count("<svg") == 2, "over time, over the levels of flicker"
+    change_result(tmp_path / "run", seed=7)
+    assert load_run(tmp_path / "run").evaluation is None, "of a run that this is not"
+    kept.write_bytes(kept.read_bytes().replace(b'"samples"', b'"Samples"'))
+    with pytest.raises(RunError, match=r"evaluation.json.*Make it again with evaluate --keep"):
+        load_run(tmp_path / "run")

@@ -275,6 +275,43 @@ def test_the_learning_rate_is_chosen_on_validation_alone(copied, shards, grid):
     assert table["tuning"][0]["chosen"] == 0.001  # of equals the smallest
 
 
+def test_finished_runs_are_evaluated_as_the_grid_asks(copied, shards, grid):
+    asked = 'corruptions = ["background:1", "flicker:0.01"]\nafter_ms = [1, 160]\nearly_exit = 5.0\n[settings]'
+    loaded, executor = grid(GRID.replace("[settings]", asked)), Inline()
+    table = ablate(loaded, [shards], copied, workers=lambda: nullcontext(executor), device="cpu")
+    assert not executor.done, "the runs are those of the grid without"
+    assert table == json.loads((copied / "ablation.json").read_text())
+    kt = table["table"][0]
+    kept = {path: path.stat().st_mtime_ns for path in copied.glob("runs/*/evaluation.json")}
+    assert {path.parent.name for path in kept} == {run["run"] for line in table["table"] for run in line["runs"]}
+    for line in table["table"]:
+        shares = [run["evaluated"]["corrupted"][1]["accuracy"] for run in line["runs"]]
+        assert line["evaluated"]["flicker:0.01"]["mean"] == pytest.approx(sum(shares) / 2)
+        assert line["evaluated"]["accuracy"]["mean"] == line["validation_accuracy_mean"]
+        assert line["evaluated"]["after_1_ms"]["mean"] is None, "no step ends so early"
+        assert 1 <= line["evaluated"]["exit_step"]["mean"] <= 4
+    run = kt["runs"][0]["evaluated"]
+    early = [at["accuracy"] for at in run["over_time"] if at["ms"] <= 160]
+    assert early
+    assert kt["evaluated"]["after_160_ms"]["mean"] == pytest.approx(
+        sum(one["evaluated"]["over_time"][len(early) - 1]["accuracy"] for one in kt["runs"]) / 2
+    )
+    text = (copied / "ablation.md").read_text()
+    for words in (
+        "### Accuracy in %, flicker: ON",
+        "| row | none | 0.01 |",
+        "160 ms",
+        "Early exit that may lose 5 points",
+    ):
+        assert words in text
+        assert words.strip("#| ").split(" |")[0] in terminal_text(table)
+    assert "flicker:0.01_mean" in (copied / "ablation.csv").read_text().partition("\n")[0]
+    page = ablation_page(table)
+    assert page.count("Accuracy when only the first part counts") >= 1
+    ablate(loaded, [shards], copied, workers=lambda: nullcontext(executor), device="cpu")
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "nothing is evaluated twice"
+
+
 def test_the_energy_estimate_is_that_of_the_report(finished, shards):
     table, out = finished
     run = table["table"][0]["runs"][0]

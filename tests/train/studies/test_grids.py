@@ -62,6 +62,25 @@ def test_shipped_grids_load_and_say_what_they_are(name):
     assert set(grid.tested) <= {row.label for row in grid.rows}
 
 
+def test_what_finished_runs_are_asked_is_checked(grid):
+    asked = 'corruptions = ["flicker", "background:1"]\nafter_ms = [75]\nearly_exit = 0.5\n[settings]'
+    made = grid(GOOD.replace("[settings]", asked)).evaluated
+    assert [level for name, level in made.corruptions if name == "flicker"] == [0.003, 0.01, 0.03, 0.1]
+    assert (made.after_ms, made.early_exit, made.split) == ((75.0,), 0.5, "validation")
+    assert grid().evaluated is None
+    wrong = 'corruptions = ["flickr", "background:1", "background:1.0"]\nevaluated_split = "test"\nafter_ms = [0]\n'
+    said = problems(grid, GOOD.replace("[settings]", f"{wrong}[settings]"))
+    assert "after_ms: 0 is too small" in said
+    wrong = wrong.replace("after_ms = [0]\n", "")
+    said = problems(grid, GOOD.replace("[settings]", f"{wrong}[settings]"))
+    assert "did you mean flicker" in said
+    assert "background:1 is given twice" in said
+    assert "row 'b' shows no test accuracy" in said
+    assert "nothing is evaluated" in problems(
+        grid, GOOD.replace("[settings]", 'evaluated_split = "validation"\n[settings]')
+    )
+
+
 def test_what_is_shipped():
     assert {"digits", "leak", "ncaltech101", "cepdvs", "nomniglot"} <= set(GRIDS.names())
     leak = load_grid("leak")
