@@ -15,8 +15,12 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+_4, _8, _15, _0XFFFF = (np.uint64(number) for number in (4, 8, 15, 0xFFFF))
 MARGIN = 32
 """Bytes at the end of the output that no content reaches."""
+
+MOST_READ, MOST_WRITTEN = 16, 31
+"""Bytes that a short sequence reads, and writes with what is written over by the next."""
 
 
 def _load(_context: Any, data: Any, _at: Any) -> Any:
@@ -79,10 +83,30 @@ def unpack(blocks: NDArray[np.uint8], out: NDArray[np.uint8]) -> np.int64:
 def _unpack_block(  # noqa: PLR0911  (one compiled loop)
     data: NDArray[np.uint8], i: Any, end: np.int64, out: NDArray[np.uint8], at: Any
 ) -> Any:
-    """Unpack one block, `data[i:end]`, into `out` behind the `at` bytes that are there; returns the bytes then."""
+    """Unpack one block, `data[i:end]`, into `out` behind the `at` bytes that are there; returns the bytes then.
+
+    Most sequences are short, and far from the ends: those are copied with almost no branch, twice as fast.
+    """
     bad = np.int64(-1)
     room = out.size - MARGIN
     while i < end:
+        while i + MOST_READ <= end and at + MOST_WRITTEN <= room:
+            head = load(data, i)
+            literals, length = np.int64(head >> _4 & _15), np.int64(head & _15)
+            if literals > 7 or length == 15:
+                break
+            place = at + literals
+            offset = np.int64(load(data, i + 1 + literals) & _0XFFFF)
+            origin = place - offset
+            if offset < 8 or origin < 0:
+                break
+            store(out, at, head >> _8)
+            store(out, place, load(out, origin))
+            if length > 4:  # seldom, and loading what was just stored is slow
+                store(out, place + 8, load(out, origin + 8))
+                store(out, place + 16, load(out, origin + 16))
+            i += literals + 3
+            at = place + length + 4
         token = np.int64(data[i])
         i += 1
         literals = token >> 4

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,61 @@ LONGEST_US = 2 ** (63 - TIME_SHIFT) - 1
 """Longest recording that a word has room for, in microseconds."""
 KEPT_EVENTS = 2**24
 """A recording of more events is not kept in memory (as words: 134 MB)."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Events of a chunk that its decoder packed itself, not checked yet."""
+
+    words: NDArray[np.int64]
+    """[N] int64, see above, but times count from `origin_us`."""
+    origin_us: int
+    """On the file's clock; not after the first event of the recording."""
+    ordered: bool
+    """Whether no event is earlier than the one before it in the chunk."""
+    extent: tuple[int, int]
+    """(W, H), largest coordinates plus one."""
+
+    @classmethod
+    def of(cls, words: NDArray[np.int64], origin_us: int) -> Words:
+        """Return words [N] after a look at all of them."""
+        from spikebridge.pipeline.events.loops import packing as kernel
+
+        ordered, right, bottom = kernel.look(words)
+        return cls(words, origin_us, ordered, (right, bottom))
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def first_us(self) -> int:
+        """Return the time of the first event on the file's clock."""
+        return self.origin_us + (int(self.words[0]) >> TIME_SHIFT)
+
+    @property
+    def last_us(self) -> int:
+        """Return that of the last one."""
+        return self.origin_us + (int(self.words[-1]) >> TIME_SHIFT)
+
+    def unpack(self) -> Events:
+        """Return the events as columns, their times as the file counts them."""
+        return _unpack(self.words, self.origin_us)
+
+
+Chunk = Events | Words
+
+
+def make_room(count: int, *, packed: bool) -> tuple[NDArray[Any], ...]:
+    """Return room for events, see `pipeline.events.loops.sinks`: the words, or columns."""
+    return (np.empty(count, np.int64),) if packed else Events.room(count).columns
+
+
+def chunk_of(sink: tuple[NDArray[Any], ...], count: int, *, origin_us: int = 0) -> Chunk:
+    """Return the first events of a room that a decoder filled; the times of words count from `origin_us`."""
+    if len(sink) == 1:
+        return Words.of(sink[0][:count], origin_us)
+    t, x, y, p = sink
+    return Events(t[:count], x[:count], y[:count], p[:count])
 
 
 @dataclass(frozen=True)
@@ -163,7 +218,7 @@ def pack(events: Events, *, sensor_size: tuple[int, int], source: str) -> Packed
 
 
 def pack_chunks(
-    chunks: Callable[[], Iterator[Events]],
+    chunks: Callable[[], Iterator[Chunk]],
     *,
     sensor_size: tuple[int, int],
     source: str,
@@ -190,7 +245,7 @@ def pack_chunks(
 
 
 def _pack_chunks(
-    chunks: Callable[[], Iterator[Events]], size: tuple[int, int], source: str, likely: int, most: int
+    chunks: Callable[[], Iterator[Chunk]], size: tuple[int, int], source: str, likely: int, most: int
 ) -> CheckedEvents:
     packer, digest, chunk = _Packer(size), hashlib.sha256(), None
     room, count, keeping = _MEMORY.room(min(likely, most)), 0, True
@@ -200,9 +255,8 @@ def _pack_chunks(
             room, keeping = np.empty(0, np.int64), False
         start = count if keeping else 0
         if start + len(chunk) > len(room):
-            grown = np.empty(min(max(2 * len(room), start + len(chunk)), most) if keeping else len(chunk), np.int64)
-            grown[:start] = room[:start]
-            room = grown
+            grown = min(max(2 * len(room), start + len(chunk)), most)
+            room = _MEMORY.extend(room[:start], grown) if keeping else np.empty(len(chunk), np.int64)
         words = room[start : start + len(chunk)]
         if not packer.pack(chunk, words):
             raise _refusal(chunks, size, source)
@@ -211,7 +265,7 @@ def _pack_chunks(
         count += len(chunk)
     if not count:
         raise _refusal(chunks, size, source)
-    assert chunk is not None
+    assert isinstance(chunk, Events)
     assert packer.start_us is not None
     about = (packer.start_us, packer.extent, chunk.overflow_markers, chunk.passed_over, chunk.doubts)
     if keeping:
@@ -242,11 +296,19 @@ class _Memory:
         return sys.getrefcount(self._spare)
 
     def room(self, count: int) -> NDArray[np.int64]:
-        """Return room for so many words: what was used before, unless it is too small or somebody still holds it."""
+        """Return room for so many words, or more: what was used before, unless that is less or somebody holds it."""
         with self._lock:
             if len(self._spare) < count or self._holders() > self._unheld:
                 self._spare = np.empty(count, np.int64)
-            return self._spare[:count]
+            return self._spare[:]
+
+    def extend(self, words: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Return room for so many words, which begins with these."""
+        room = np.empty(count, np.int64)
+        room[: len(words)] = words
+        with self._lock:
+            self._spare = room
+            return self._spare[:]
 
 
 _MEMORY = _Memory()
@@ -261,12 +323,27 @@ class _Packer:
         self.latest_us = 0
         self.extent = (0, 0)
 
-    def pack(self, events: Events, words: NDArray[np.int64]) -> bool:
-        """Fill the words from events; False where a check fails."""
+    def pack(self, chunk: Chunk, words: NDArray[np.int64]) -> bool:
+        """Fill the words from a chunk; False where a check fails."""
+        if not len(chunk):
+            return True
+        return self._shift(chunk, words) if isinstance(chunk, Words) else self._pack(chunk, words)
+
+    def _shift(self, chunk: Words, words: NDArray[np.int64]) -> bool:
+        """Let the times of packed events count from the first of the recording."""
+        if self.start_us is None:
+            self.start_us = self.latest_us = chunk.first_us
+        self.extent = (max(self.extent[0], chunk.extent[0]), max(self.extent[1], chunk.extent[1]))
+        fine = chunk.ordered and chunk.first_us >= self.latest_us and chunk.last_us - self.start_us <= LONGEST_US
+        self.latest_us = chunk.last_us
+        if not fine or self.extent[0] > self.sensor_size[0] or self.extent[1] > self.sensor_size[1]:
+            return False
+        np.subtract(chunk.words, (self.start_us - chunk.origin_us) << TIME_SHIFT, out=words)
+        return True
+
+    def _pack(self, events: Events, words: NDArray[np.int64]) -> bool:
         from spikebridge.pipeline.events.loops import packing as kernel
 
-        if not len(events):
-            return True
         if self.start_us is None:
             self.start_us = self.latest_us = int(events.t[0])
         fine, right, bottom = kernel.pack_columns(
@@ -277,11 +354,11 @@ class _Packer:
         return bool(fine)
 
 
-def _refusal(chunks: Callable[[], Iterator[Events]], sensor_size: tuple[int, int], source: str) -> RecordingError:
+def _refusal(chunks: Callable[[], Iterator[Chunk]], sensor_size: tuple[int, int], source: str) -> RecordingError:
     """Return the error of a recording that a check refuses, found by looking at all of its events."""
     checks = Checks()
     for chunk in chunks():
-        checks.add(chunk)
+        checks.add(chunk.unpack() if isinstance(chunk, Words) else chunk)
     try:
         checks.require(sensor_size=sensor_size, source=source)
     except RecordingError as error:

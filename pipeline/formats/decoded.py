@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 
 from spikebridge.pipeline.events.arrays import Events, StartOver
+from spikebridge.pipeline.events.packing import Chunk
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Decoded:
         return self.facts.annotate(self.events)
 
 
-Pass = Generator[Events, None, Facts]
+Pass = Generator[Chunk, None, Facts]
 """Yields the events in chunks, each valid until the next is asked for; returns the facts."""
 
 
@@ -62,13 +63,15 @@ class Stream:
     """A recording that can be gone over any number of times."""
 
     passes: Callable[[], Pass]
-    """Begins a pass; every pass yields the same."""
+    """Begins a pass over columns; every pass yields the same."""
     likely: int = 0
     """Number of events, as far as the size of the file tells it."""
     sensor_size: tuple[int, int] | None = None
     """(W, H) in pixels, where it is known before the first pass."""
     at_once: Callable[[], Decoded] | None = None
     """Of a format that is decoded at once."""
+    packed: Callable[[], Pass] | None = None
+    """Likewise over words, of a format whose decoder packs; it starts over with columns where they do not hold all."""
     _facts: list[Facts] = field(default_factory=list)
 
     @classmethod
@@ -94,11 +97,15 @@ class Stream:
                 return Decoded(gathered(chunks), end.value)
             except StartOver:
                 return self.decoded()
+            assert isinstance(chunk, Events)
             chunks.append(Events(chunk.t.copy(), chunk.x.copy(), chunk.y.copy(), chunk.p.copy()))
 
-    def annotated(self) -> Iterator[Events]:
-        """Yield the chunks, and at the end one without events that carries what was passed over and doubted."""
-        facts = yield from self.passes()
+    def annotated(self) -> Iterator[Chunk]:
+        """Yield the chunks, packed where the decoder packs, and at the end one that carries no events.
+
+        What was passed over and doubted is attached to that.
+        """
+        facts = yield from (self.packed or self.passes)()
         self._facts[:] = [facts]
         yield facts.annotate(Events.room(0))
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 _0, _1, _2, _3, _4, _5, _7, _8, _12, _16, _24, _127, _255 = (
     np.uint64(number) for number in (0, 1, 2, 3, 4, 5, 7, 8, 12, 16, 24, 127, 255)
 )
+BLOCK = np.uint64(2048)
+"""Words that the nearest cache holds."""
 
 
 @njit(cache=True, nogil=True)
@@ -53,6 +55,26 @@ def pack_columns(
     for i in range(size):
         words[i] = (t[i] - start) << 24 | np.int64(x[i]) << 12 | np.int64(y[i]) << 1 | np.int64(p[i])
     return True, int(right) + 1, int(bottom) + 1
+
+
+@njit(cache=True, nogil=True)
+def look(words: NDArray[np.int64]) -> tuple[Any, ...]:
+    """Return whether the times of words [N] are in order, and the largest x and y plus one; (True, 0, 0) for none.
+
+    One pass for each, block by block, is faster than one for all: the compiler makes each of them wide.
+    """
+    back, right, bottom = np.int64(0), np.int64(-1), np.int64(-1)
+    size: Any = np.uint64(words.size)
+    for begin in range(_0, size, BLOCK):
+        first: Any = max(begin, _1)
+        end: Any = min(begin + BLOCK, size)
+        for i in range(first, end):
+            back |= (words[i] | 0xFFFFFF) - (words[i - _1] | 0xFFFFFF)  # negative where time falls
+        for i in range(begin, end):
+            right = max(right, words[i] & 0xFFF000)
+        for i in range(begin, end):
+            bottom = max(bottom, words[i] & 0xFFE)
+    return back >= 0, (right >> 12) + 1, (bottom >> 1) + 1
 
 
 @njit(cache=True, nogil=True)

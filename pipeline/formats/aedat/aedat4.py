@@ -14,6 +14,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -23,7 +24,8 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.containers.lz4 import HEAD_BYTES, is_plain, unpack
 from spikebridge.pipeline.containers.packed import FREE_BYTES, allowed, unpacked_at_most
-from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.arrays import Events, StartOver
+from spikebridge.pipeline.events.packing import Chunk, chunk_of, make_room
 from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
 
 MAGIC = b"#!AER-DAT4.0\r\n"
@@ -39,6 +41,10 @@ PACKET_HEADER = struct.Struct("<iI")
 """Stream, and length of what follows."""
 UNKNOWN = -1
 """Position of the packet table in a file whose recorder was stopped before it could write one."""
+
+
+Content = tuple[str, Chunk | int | None]
+"""Kind of a packet, and its events, or how many of another kind it holds."""
 
 
 class Packet(NamedTuple):
@@ -69,8 +75,10 @@ def stream(path: Path) -> Stream:
             far more than its size allows (`too_large`), or with more than one stream of events (`streams`).
     """
     packets, plain = _walk(path)
+    packable = True
 
-    def passes() -> Pass:
+    def passes(*, packed: bool = False) -> Pass:
+        nonlocal packable
         import aedat
 
         passed_over = dict.fromkeys(PASSED_OVER.values(), 0)
@@ -85,22 +93,25 @@ def stream(path: Path) -> Stream:
                     reason="streams",
                 )
             kinds = {number: stream["type"] for number, stream in streams.items()}
-            chunks = _unpack(path, packets, kinds) if plain else _by_package(decoder)
+            chunks = _unpack(path, packets, kinds, packed=packed and packable) if plain else _by_package(decoder)
             room = allowed(path.stat().st_size)
             for kind, content in chunks:
-                if not isinstance(content, Events):
+                if isinstance(content, int):
                     passed_over[PASSED_OVER[kind]] += content
                     continue
+                if content is None:  # events that words have no room for
+                    packable = False
+                    raise StartOver
                 room -= EVENT_BYTES * len(content)
                 if room < 0:
                     raise _too_large(path)
                 yield content
         return Facts("AEDAT 4", (events[0]["width"], events[0]["height"]), passed_over)
 
-    return Stream(passes)
+    return Stream(passes, packed=partial(passes, packed=True))
 
 
-def _by_package(decoder: Any) -> Iterator[tuple[str, Events | int]]:
+def _by_package(decoder: Any) -> Iterator[Content]:
     """Yield the events of each packet, and of other packets their kind and number."""
     for content in decoder:
         for kind in PASSED_OVER:
@@ -112,11 +123,11 @@ def _by_package(decoder: Any) -> Iterator[tuple[str, Events | int]]:
             yield "events", Events(t, x, y, p)
 
 
-def _unpack(path: Path, packets: Sequence[Packet], kinds: Mapping[int, str]) -> Iterator[tuple[str, Events | int]]:
-    """Yield the same as `_by_package`, of packets that are plain LZ4: twice as fast."""
+def _unpack(path: Path, packets: Sequence[Packet], kinds: Mapping[int, str], *, packed: bool) -> Iterator[Content]:
+    """Yield the same as `_by_package`, of packets that are plain LZ4: faster; `packed`, or None if that cannot be."""
     from spikebridge.pipeline.formats.aedat import aedat4_kernel as kernel
 
-    room, columns = np.empty(0, np.uint8), Events.room(0)
+    room, sink, origin = np.empty(0, np.uint8), make_room(0, packed=packed), None
     with open(path, "rb") as file:
         for packet in packets:
             kind = kinds[packet.stream]
@@ -133,12 +144,19 @@ def _unpack(path: Path, packets: Sequence[Packet], kinds: Mapping[int, str]) -> 
                 continue
             if start + EVENT_BYTES * count > len(content):
                 raise ValueError(f"a packet says {count} events and is shorter")
-            if count > len(columns):
-                columns = Events.room(count)
-            words = content[start : start + EVENT_BYTES * count]
-            if words.ctypes.data % 8:
-                words = words.copy()
-            yield kind, columns.part(slice(kernel.split(words.view("<i8"), *columns.columns)))
+            if count > len(sink[0]):
+                sink = make_room(count, packed=packed)
+            data = content[start : start + EVENT_BYTES * count]
+            if data.ctypes.data % 8:
+                data = data.copy()
+            events = data.view("<i8")
+            if not packed:
+                kernel.split(events, *sink)
+            elif count:
+                origin = int(events[0]) if origin is None else origin
+                if not kernel.pack(events, origin, sink[0]):
+                    yield kind, None
+            yield kind, chunk_of(sink, count, origin_us=origin or 0)
 
 
 def _vector(content: NDArray[np.uint8]) -> tuple[int, int]:
@@ -179,7 +197,7 @@ def _refusing(path: Path) -> Iterator[None]:
     """Turn whatever the decoder raises, its panics too, which are no `Exception`, into a `RecordingError`."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, RecordingError):
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, RecordingError, StartOver):
         raise
     except BaseException as error:
         raise _damaged(path, str(error)) from error

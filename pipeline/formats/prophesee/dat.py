@@ -11,13 +11,15 @@ Source: Prophesee, "DAT file format", docs.prophesee.ai; Posch et al. 2011 for t
 from __future__ import annotations
 
 import re
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.arrays import Events, StartOver
+from spikebridge.pipeline.events.packing import Words
 from spikebridge.pipeline.formats.clock import Clock
 from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
 from spikebridge.pipeline.formats.source import Source
@@ -80,15 +82,23 @@ def stream(source: Source, *, sensor_size: tuple[int, int] | None = None) -> Str
     version = int(found[1]) if found else None
     likely = (source.size - start) // RECORD_BYTES
     settle = cache(lambda: _survey(source, start, version, stated))
-    settled = version is None or version < 2
+    settled, packable = version is None or version < 2, True
     if settled:
         settle()
 
-    def passes() -> Pass:
+    def passes(*, packed: bool = False) -> Pass:
         from spikebridge.pipeline.formats.prophesee import dat_kernel as kernel
 
-        nonlocal settled
+        nonlocal settled, packable
         layout, choices, clock = settle() if settled else (2, (), Clock())
+        facts = Facts(f"DAT, layout {layout}", stated, choices=choices)
+        if packed and packable and layout == 2 and clock.wrap is None:
+            for chunk in _packed(source, start, stated or LARGEST_CD):
+                if chunk is None:
+                    settled, packable = True, False  # the next pass says what it is
+                    raise StartOver
+                yield chunk
+            return facts
         room, first, latest = Events.room(0), 0, 0
         for words in source.blocks(start, "<u4", together=2):
             if len(words) > 2 * len(room):
@@ -102,9 +112,9 @@ def stream(source: Source, *, sensor_size: tuple[int, int] | None = None) -> Str
             clock.unwrap(events.t, first)
             first += len(events)
             yield events
-        return Facts(f"DAT, layout {layout}", stated, choices=choices)
+        return facts
 
-    return Stream(passes, likely=likely)
+    return Stream(passes, likely=likely, packed=partial(passes, packed=True))
 
 
 def sensor_size(data: bytes, source: str) -> tuple[int, int] | None:
@@ -157,6 +167,21 @@ def _survey(
     if clock.wrap is not None:
         choices += ("the clock wrapped once: undone",)
     return layout, choices, clock
+
+
+def _packed(source: Source, start: int, size: tuple[int, int]) -> Iterator[Words | None]:
+    """Yield the events of records of layout 2; None where words have no room, times go back, or (W, H) is exceeded."""
+    from spikebridge.pipeline.formats.prophesee import dat_kernel as kernel
+
+    room, latest = np.empty(0, np.int64), 0
+    for records in source.blocks(start, "<u8"):
+        if len(records) > len(room):
+            room = np.empty(len(records), np.int64)
+        fits = kernel.pack(records, room)
+        chunk = Words.of(room[: len(records)], 0)
+        fits &= chunk.ordered and chunk.first_us >= latest
+        yield chunk if fits and chunk.extent[0] <= size[0] and chunk.extent[1] <= size[1] else None
+        latest = chunk.last_us
 
 
 def _fits(found: NDArray[np.uint32], layout: int, stated: tuple[int, int] | None) -> bool:

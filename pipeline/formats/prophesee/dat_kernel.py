@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 WRAP = np.int64(1) << 31
 """A time that falls by more than this has wrapped."""
+_1, _11, _12, _24, _32, _46, _60, _0X3FFF, _0XFFFFFFFF = (
+    np.uint64(number) for number in (1, 11, 12, 24, 32, 46, 60, 0x3FFF, 0xFFFFFFFF)
+)
 USED, X1, Y1, X2, Y2, P2 = range(6)
 """Places in what `survey` finds: all bits in use, largest x and y of layout 1, largest x, y and p of layout 2."""
 
@@ -78,3 +81,15 @@ def decode(
             y[i] = word >> np.uint32(14) & np.uint32(0x3FFF)
             p[i] = word >> np.uint32(28)
     return count
+
+
+@njit(cache=True, nogil=True)
+def pack(records: NDArray[np.uint64], words: NDArray[np.int64]) -> bool:
+    """Pack records [N] of layout 2, the time in the lower half; returns whether all of them have room in a word."""
+    beyond = np.uint64(0)
+    for i in range(records.size):
+        record = records[i]
+        x, y, p = record >> _32 & _0X3FFF, record >> _46 & _0X3FFF, record >> _60
+        beyond |= x >> _12 | y >> _11 | p >> _1
+        words[i] = np.int64((record & _0XFFFFFFFF) << _24 | x << _12 | y << _1 | p)
+    return beyond == 0

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.arrays import StartOver
+from spikebridge.pipeline.events.packing import LARGEST_SENSOR, LONGEST_US, chunk_of, make_room
 from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
 from spikebridge.pipeline.formats.source import Source
 
@@ -68,9 +70,13 @@ def stream(source: Source) -> Stream:
         )
     exchanged, choices = _order_of_halves(source, header) if header.version == "2.1" else (False, ())
 
-    def passes() -> Pass:
+    packable = True
+
+    def passes(*, packed: bool = False) -> Pass:
+        nonlocal packable
         from spikebridge.pipeline.formats.prophesee import evt_kernel as kernel
 
+        packed &= packable
         decoders: dict[str, Callable[..., int]] = {
             "2.0": kernel.decode_evt2,
             "2.1": kernel.decode_evt21,
@@ -78,14 +84,18 @@ def stream(source: Source) -> Stream:
         }
         decode, most = decoders[header.version], kernel.MOST_EVENTS[header.version]
         state, passed = np.array(kernel.BEGINNING, np.int64), np.zeros(5, np.int64)
-        room, total = Events.room(0), 0
+        most_wraps = (LONGEST_US + 1) >> kernel.TIME_BITS[header.version]
+        sink, total = make_room(0, packed=packed), 0
         for block in source.blocks(header.length, f"<u{width}"):
             words = _exchange(block) if exchanged else block
-            if len(words) * most > len(room):
-                room = Events.room(len(words) * most)
-            count = decode(words, *room.columns, state, passed)
+            if len(words) * most > len(sink[0]):
+                sink = make_room(len(words) * most, packed=packed)
+            count = decode(words, sink, state, passed)
             total += count
-            yield room.part(slice(count))
+            if packed and (state[kernel.WRAPS] >= most_wraps or state[kernel.REACHED] > LARGEST_SENSOR[0]):
+                packable = False  # times or places that no word has room for
+                raise StartOver
+            yield chunk_of(sink, count)
         if length and not total and passed.sum():
             raise RecordingError(
                 f"{source.name}: {length // width:,} words and no event with a time stamp in them; the file is damaged "
@@ -96,7 +106,7 @@ def stream(source: Source) -> Stream:
         doubts = _doubts(passed, length // width)
         return Facts(f"EVT {header.version}", header.sensor_size, passed_over, choices, doubts)
 
-    return Stream(passes, likely=length // width)
+    return Stream(passes, likely=length // width, packed=partial(passes, packed=True))
 
 
 def parse_header(data: bytes, source: str) -> Header:

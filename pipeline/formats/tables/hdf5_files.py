@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import RecordingError, blame_machine
 from spikebridge.pipeline.containers.npy import MAX_BYTES
 from spikebridge.pipeline.containers.packed import allowed
+from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats.decoded import Facts, Pass, Stream
 from spikebridge.pipeline.formats.tables import ecf
 from spikebridge.pipeline.formats.tables.columns import (
@@ -287,6 +288,7 @@ def _with_facts(events: Stream, file: Any, place: str) -> Stream:
             except StopIteration as end:
                 facts: Facts = end.value
                 break
+            assert isinstance(chunk, Events)
             if len(chunk):
                 reach = (max(reach[0], int(chunk.x.max()) + 1), max(reach[1], int(chunk.y.max()) + 1))
             yield replace(chunk, t=chunk.t + shift) if shift is not None else chunk

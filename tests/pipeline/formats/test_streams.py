@@ -31,7 +31,7 @@ from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.binning import Binning
 from spikebridge.pipeline.events.filters import Filters
 from spikebridge.pipeline.events.framing import to_frames
-from spikebridge.pipeline.events.packing import LongEvents, PackedEvents, pack, pack_chunks
+from spikebridge.pipeline.events.packing import LongEvents, PackedEvents, Words, pack, pack_chunks
 from spikebridge.pipeline.formats import bin40, recording
 from spikebridge.pipeline.formats.aedat import aedat2
 from spikebridge.pipeline.formats.source import Source
@@ -46,6 +46,7 @@ FILES = {
     "evt3": ("evt", EVT3_HEADER + evt3(EVENTS) + VECTORS.tobytes()),
     "evt3 beyond its clock": ("evt", EVT3_HEADER + evt3(make_events(6, count=200, duration_us=50_000_000))),
     "dat": ("dat", dat(WRAPPING)),
+    "dat in order": ("dat", dat(EVENTS)),
     "dat of an ATIS": ("dat", dat(SMALL, layout=1, version=1)),
     "bin": ("bin40", bin40.encode(SMALL)[:500] + bytes([0, bin40.OVERFLOW_Y, 0, 0, 0]) + bin40.encode(SMALL)[500:]),
     "aedat2": ("aedat2", aedat2.encode(WRAPPING)),
@@ -99,6 +100,76 @@ def test_a_file_is_read_as_its_bytes_are(name, tmp_path, monkeypatch):
     monkeypatch.setattr("spikebridge.pipeline.formats.source.BLOCK_BYTES", 64)
     found = recording.DECODERS[kind](Source.of_file(tmp_path / "x"), recording.DEFAULT).decoded()
     assert_equal(found.events, stream(name).decoded().events)
+
+
+def outcome(pack_it):
+    """What packing gives: all about the events, or why it is refused."""
+    try:
+        packed = pack_it()
+    except RecordingError as error:
+        return str(error), error.reason
+    return packed.sha256(), packed.start_us, packed.extent, packed.passed_over, packed.doubts
+
+
+def pack_both_ways(make, *, sensor=(640, 480)):
+    """Let the decoder pack, and pack the columns that it gives otherwise; return what that gives, which is the same."""
+    by_columns = outcome(lambda: pack(make().decoded().annotated(), sensor_size=sensor, source="x"))
+    found = outcome(lambda: pack_chunks(make().annotated, sensor_size=sensor, source="x"))
+    assert found == by_columns
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_decoder_that_packs_gives_what_its_columns_give(name, monkeypatch):
+    for size in (16, 136, 2**19):
+        monkeypatch.setattr("spikebridge.pipeline.formats.source.BLOCK_BYTES", size)
+        assert len(pack_both_ways(lambda: stream(name))) == (2 if name == "evt3" else 5)  # its vectors go back
+        pack_both_ways(lambda: stream(name), sensor=(100, 400))
+    if name.startswith("evt") or name == "dat in order":
+        assert all(isinstance(chunk, Words) for chunk in stream(name).packed())
+
+
+def of_evt3(*words):
+    return lambda: recording.DECODERS["evt"](
+        Source.of_bytes(EVT3_HEADER + np.array(words, "<u2").tobytes(), "x"), recording.DEFAULT
+    )
+
+
+PLACED = (0x8001, 0x6002, 0x0005, 0x2007)
+"""Time, row, and an event."""
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 2**16 - 1), max_size=40), st.sampled_from([(), PLACED]))
+def test_any_words_give_the_same_both_ways(words, before):
+    pack_both_ways(of_evt3(*before, *words))
+    evt2 = EVT2_HEADER + np.array([8 << 28 | 1, *(1 << 26 | word for word in words)], "<u4").tobytes()
+    pack_both_ways(lambda: recording.DECODERS["evt"](Source.of_bytes(evt2, "x"), recording.DEFAULT))
+
+
+def test_what_no_word_has_room_for_is_packed_from_columns(tmp_path):
+    """Times beyond 39 bits, pixels beyond 4096x2048, polarities beyond 1, times before the first: said, or kept."""
+    wraps = [word for _ in range(2**15 + 2) for word in (0x8FFF, 0x8000)]
+    assert pack_both_ways(of_evt3(*PLACED, *wraps, 0x2009))[1] == "too_long"
+    start, *_ = pack_both_ways(of_evt3(0x8001, 0x6002, 0x0005, *wraps, 0x2009))
+    assert len(start) == 64  # a late beginning is none of it
+    beyond = pack_both_ways(of_evt3(*PLACED, 0x37FF, *[0x5001] * 300), sensor=(10_000, 2_000))
+    assert beyond[1] == "out_of_range"
+    for change in (lambda e: e.x.__setitem__(5, 4096), lambda e: e.y.__setitem__(5, 2048)):
+        events = make_events(1, count=20)
+        change(events)
+        data = dat(events, size=(8_000, 8_000))
+        made = lambda data=data: recording.DECODERS["dat"](Source.of_bytes(data, "x"), recording.DEFAULT)  # noqa: E731
+        assert pack_both_ways(made, sensor=(8_000, 8_000))[1] == "out_of_range"
+        write_aedat4(tmp_path / "a.aedat4", events, size=(8_000, 8_000))
+        assert pack_both_ways(lambda: recording.stream(tmp_path / "a.aedat4"), sensor=(8_000, 8_000))[1]
+    events = make_events(1, count=20)
+    events.t[:] += 500
+    write_aedat4(tmp_path / "a.aedat4", events)
+    assert len(pack_both_ways(lambda: recording.stream(tmp_path / "a.aedat4"))) == 5
+    events.t[7] = 100
+    made = lambda: recording.DECODERS["dat"](Source.of_bytes(dat(events), "x"), recording.DEFAULT)  # noqa: E731
+    assert pack_both_ways(made)[1] == "unsorted"
 
 
 def test_what_is_cut_is_refused_wherever_the_chunks_end(monkeypatch):
@@ -236,6 +307,35 @@ def test_blocks_of_lz4():
     ):
         with pytest.raises(ValueError, match="LZ4"):
             lz4.unpack(damaged, room)
+
+
+def lz4_block(seed):
+    """A block of random sequences, short and long, near and overlapping; and what it unpacks to, byte by byte."""
+    rng, block, content = np.random.default_rng(seed), bytearray(), bytearray()
+    for _ in range(60):
+        literals = rng.integers(0, 256, rng.choice([0, 1, 3, 7, 8, 14, 15, 20]), np.uint8).tobytes()
+        content += literals
+        length = int(rng.choice([4, 5, 8, 9, 18, 19, 40])) if content else 0
+        long = bytes([len(literals) - 15]) if len(literals) >= 15 else b""
+        block += bytes([min(len(literals), 15) << 4 | max(0, min(length - 4, 15))]) + long + literals
+        if not length:
+            return lz4_block(seed + 1)
+        offset = int(rng.integers(1, min(len(content), 40) + 1))
+        block += offset.to_bytes(2, "little") + (bytes([length - 19]) if length >= 19 else b"")
+        for _ in range(length):
+            content.append(content[-offset])
+    return bytes(block) + b"\x50wxyz!", bytes(content) + b"wxyz!"
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_sequences_of_lz4_are_what_a_loop_over_bytes_unpacks(seed):
+    block, expected = lz4_block(10 * seed)
+    content, room = lz4.unpack(frame((False, block)), np.empty(0, np.uint8))
+    assert content.tobytes() == expected
+    short = bytearray(block)
+    short[5:] = bytes(len(block) - 5)
+    with pytest.raises(ValueError, match="LZ4"):
+        lz4.unpack(frame((False, bytes(short))), room)
 
 
 @settings(deadline=None, max_examples=200)
