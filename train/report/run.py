@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,8 @@ from spikebridge.train.report.sections.curves import curves
 from spikebridge.train.report.sections.data import data
 from spikebridge.train.report.sections.domains import domains
 from spikebridge.train.report.sections.samples import most_confidently_wrong, samples
-from spikebridge.train.runs.environment import origin_words
-from spikebridge.train.runs.result import RunResult
+from spikebridge.train.runs.environment import machine_words, origin_words, packages_words
+from spikebridge.train.runs.result import Environment, RunResult
 from spikebridge.train.statistics import FEW, worth_of_one
 
 if TYPE_CHECKING:
@@ -168,7 +169,9 @@ def summary(record: RunRecord) -> str:
         ("Time in training and validation", duration(seconds) if seconds is not None else ""),
         ("Seed", record.seed),
         ("Computed on", _machine(result)),
-        ("Made with", _origin(result)),
+        ("Machine", _made(result, machine_words)),
+        ("Made with", _made(result, origin_words)),
+        ("Packages", _made(result, packages_words)),
         ("Recipe", str(result.get("recipe_name", ""))),
         ("Checkpoint chosen by", str(result.get("selection", ""))),
         ("Shard set", str(result.get("shard_set", ""))),
@@ -247,10 +250,10 @@ def _training(result: RunResult) -> str:
     return f"{count} ({per} per class)" if count and per else count
 
 
-def _origin(result: RunResult) -> str:
-    """Name the code and the day of a run."""
+def _made(result: RunResult, words: Callable[[Environment], str]) -> str:
+    """Say in words what a run was made with; nothing of runs of early versions."""
     made = result.get("environment")
-    return "" if made is None else origin_words(made)
+    return "" if made is None else words(made)
 
 
 def _machine(result: RunResult) -> str:

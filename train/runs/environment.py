@@ -37,6 +37,17 @@ def origin_words(made: Environment) -> str:
     return f"spikebridge {made['spikebridge']}{commit}, Python {made['python']}, {made['finished'][:10]}"
 
 
+def packages_words(made: Environment) -> str:
+    """Return the packages of a run as a phrase."""
+    return ", ".join(f"{name} {version}" for name, version in made["packages"].items())
+
+
+def machine_words(made: Environment) -> str:
+    """Return processor or GPU, system and threads of a run as a phrase."""
+    threads = f"{made['threads']} thread{'s' if made['threads'] != 1 else ''}" if "threads" in made else ""
+    return ", ".join(filter(None, (made["gpu"], made["processor"], threads, made["system"])))
+
+
 def describe_environment(device: torch.device | None = None) -> Environment:
     """Return what a run is made with, on a device, and when; without a device no GPU is named."""
     commit = _commit(installation.CLONE)

@@ -209,12 +209,18 @@ class RunFolder:
                     entry.unlink(missing_ok=True)
         self.diverged.unlink(missing_ok=True)
         if not self.config.exists():
-            from spikebridge.train.runs.environment import describe_environment, origin_words
+            from spikebridge.train.runs.environment import (
+                describe_environment,
+                machine_words,
+                origin_words,
+                packages_words,
+            )
 
             name = show(recipe.name, most=len(recipe.name))  # a file name may hold a line feed, or no text at all
             made = describe_environment()
-            begun = f"{origin_words(made)}, torch {made['packages']['torch']}, {made['processor']}"
-            head = f"# recipe: {name}\n# begun with: {show(begun, most=300)}\n"
+            begun = {"begun with": origin_words(made), "packages": packages_words(made), "on": machine_words(made)}
+            head = "".join(f"# {key}: {show(words, most=300)}\n" for key, words in begun.items())
+            head = f"# recipe: {name}\n{head}"
             write_atomic(self.config, f"{head}\n{dump_recipe(recipe)}".encode())
 
     def _newest_state(self) -> StoredState | None:
