@@ -26,12 +26,12 @@ class Saccade:
     """Displacement of the image on the sensor to the right, in sensor pixels; -64 to 64."""
     y_px: float = setting(low=-64, high=64)
     """Displacement downwards, in sensor pixels; -64 to 64."""
-    x_start_us: int = setting(low=0, high=MAX_TIME_US)
-    """Start of the horizontal movement; 0 or later."""
+    x_start_us: int = setting(low=-MAX_TIME_US, high=MAX_TIME_US)
+    """Start of the horizontal movement; below 0 before the recording."""
     x_duration_us: int = setting(low=1, high=MAX_TIME_US)
     """Duration of the horizontal movement; 1 or more."""
-    y_start_us: int = setting(low=0, high=MAX_TIME_US)
-    """Start of the vertical movement; 0 or later."""
+    y_start_us: int = setting(low=-MAX_TIME_US, high=MAX_TIME_US)
+    """Start of the vertical movement; below 0 before the recording."""
     y_duration_us: int = setting(low=1, high=MAX_TIME_US)
     """Duration of the vertical movement; 1 or more."""
 

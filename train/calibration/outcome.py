@@ -62,7 +62,7 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
         {
             "camera": {name: _short(value) for name, value in values.items() if name in LANES},
             "uncertainty": {name: _short(value) for name, value in deviations.items()},
-            "microseconds": in_microseconds(values, duration_us),
+            "microseconds": in_microseconds(values, duration_us, shown_fraction=source["shown_fraction"]),
             "source": source,
         },
     )
@@ -91,8 +91,11 @@ def _around(middle: float, width: float) -> tuple[float, float]:
     return middle - width, middle + width
 
 
-def in_microseconds(values: Mapping[str, float], duration_us: int) -> dict[str, float]:
-    """Return the quantities that the simulator of `spikebridge simulate` has too, under its names and in its units."""
+def in_microseconds(values: Mapping[str, float], duration_us: int, *, shown_fraction: float = 1.0) -> dict[str, float]:
+    """Return the quantities that the simulator of `spikebridge simulate` has too, under its names and in its units.
+
+    `shown_fraction` is the share of the sensor that static images fill.
+    """
     seconds = duration_us * 1e-6
     return {
         "gamma": _short(values["light_gamma"]),
@@ -105,6 +108,9 @@ def in_microseconds(values: Mapping[str, float], duration_us: int) -> dict[str, 
         "refractory_us": round(values["dead_time"] * duration_us),
         "leak_hz": _short(values["leak"] / seconds),
         "shot_hz": _short(values["noise"] / seconds),
+        "shown_fraction": _short(values["scale"] * shown_fraction),
+        "x_offset_px": _short(values.get("x_start", 0.0)),
+        "y_offset_px": _short(values.get("y_start", 0.0)),
     }
 
 

@@ -8,7 +8,8 @@
     [microseconds]    the same camera in the units of the simulator behind `spikebridge simulate`
     [source]          recordings, static images, seed
 
-Numbers that only inform ([camera], [uncertainty], [microseconds], [source]) decide nothing. A recipe that names the
+Numbers that only inform ([camera], [uncertainty], [microseconds], [source]) decide nothing about training;
+`simulate --camera` takes [microseconds]. A recipe that names the
 file takes all else into itself, as a text that begins with `INLINE`: a run needs no other file, and its settings hold
 what was simulated.
 """

@@ -11,6 +11,7 @@ from conftest import write_digits_raw
 from spikebridge.cli import main
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.simulation.camera import simulate
+from spikebridge.pipeline.simulation.profile import read_camera
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.config.profile import read_profile
 
@@ -44,6 +45,10 @@ def test_without_static_images_movement_and_polarities_are_told(recordings, tmp_
     assert read.sensor == (34, 34)
     assert read.profile.legs[0].y == pytest.approx(4.95, abs=2), "down, then up"
     assert read.profile.legs[1].y == pytest.approx(-4.9, abs=2)
+    camera = read_camera(out)
+    assert camera.settings.sensor_size == (34, 34, 2)
+    assert camera.settings.saccades[0].y_px == pytest.approx(read.profile.legs[0].y)
+    assert camera.undecided == read.undecided
     again = run(recordings, "--out", out)
     assert again.exit_code == 1
     assert "--overwrite" in again.output

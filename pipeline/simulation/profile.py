@@ -1,0 +1,128 @@
+"""Cameras that `spikebridge calibrate` fitted, as settings of this simulator.
+
+A profile is a TOML file (`train.config.profile`). Read here are `sensor`, `duration_us`, `inverted`, `undecided`, the
+path `[[legs]]` (x, y in sensor pixels; start, duration in shares of the recording) and `[microseconds]`, whose keys are
+fields of `SimulatorSettings`. What a profile does not hold is as in N-MNIST: blur, and how recordings differ.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.base.settings import field_problems, setting
+from spikebridge.pipeline.simulation.settings import Saccade, SimulatorSettings
+
+MOST_BYTES = 2**20
+"""Longest file that is read."""
+NEEDED = (
+    *("gamma", "dark_level", "threshold_on", "threshold_off", "threshold_spread", "bandwidth_hz", "refractory_us"),
+    *("leak_hz", "shot_hz", "shown_fraction", "x_offset_px", "y_offset_px"),
+)
+"""Keys of `[microseconds]`."""
+TIMED = ("timing_jitter_us", "duration_jitter_us")
+"""Settings that go with the length of a recording."""
+MOST_SAMPLES = 310
+"""Samples of the light in a recording that is shorter than N-MNIST's; of longer ones there is one each millisecond."""
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What is read above the tables."""
+
+    sensor: tuple[int, ...] = setting(low=1)
+    duration_us: int = setting(low=1)
+    inverted: bool = setting()
+    free: bool = setting()
+    undecided: tuple[str, ...] = setting(())
+
+
+@dataclass(frozen=True)
+class FittedCamera:
+    """A camera, and what the recordings behind it did not tell."""
+
+    settings: SimulatorSettings
+    undecided: tuple[str, ...]
+    """Names of values that are as one expects of any camera."""
+
+
+def read_camera(path: Path) -> FittedCamera:
+    """Read the camera of a profile.
+
+    Raises:
+        SettingsError: no profile, every problem of it at once, or recordings that move each in its own way.
+    """
+    tables = _read(path)
+    problems = field_problems(_Head, tables)
+    names = ("sensor", "duration_us", "inverted", "free", "legs", "microseconds")
+    problems += [f"{name}: missing" for name in names if name not in tables]
+    if problems:
+        raise SettingsError(_problem(path, problems))
+    if len(tables["sensor"]) != 2:
+        problems.append(f"sensor: found {len(tables['sensor'])} numbers, expected width and height in pixels")
+    if tables["free"]:
+        raise SettingsError(
+            f"{path}: its recordings move each in its own way (free = true), and `simulate` moves all along one path; "
+            "calibrate on recordings of a common movement"
+        )
+    camera, legs = tables["microseconds"], tables["legs"]
+    if not isinstance(camera, dict):
+        problems.append("microseconds: expected a table")
+    else:
+        problems += [f"[microseconds] {name}: missing; calibrate again" for name in NEEDED if name not in camera]
+        problems += [f"[microseconds] {problem}" for problem in field_problems(SimulatorSettings, camera)]
+    if not isinstance(legs, list) or not legs or not all(_is_leg(leg) for leg in legs):
+        problems.append("legs: expected tables [[legs]] with the numbers x, y, start and duration")
+    if problems:
+        raise SettingsError(_problem(path, problems))
+    duration = tables["duration_us"]
+    usual = {field.name: field.default for field in fields(SimulatorSettings)}
+    made = SimulatorSettings(
+        sensor_width_px=tables["sensor"][0],
+        sensor_height_px=tables["sensor"][1],
+        inverted=tables["inverted"],
+        duration_us=duration,
+        saccades=saccades_of(((leg["x"], leg["y"], leg["start"], leg["duration"]) for leg in legs), duration),
+        sample_us=max(1, min(usual["sample_us"], round(duration / MOST_SAMPLES))),
+        **{name: usual[name] * duration / usual["duration_us"] for name in TIMED},
+        **{name: camera[name] for name in NEEDED},
+    )
+    return FittedCamera(made, tuple(tables.get("undecided", ())))
+
+
+def saccades_of(legs: Iterable[tuple[float, float, float, float]], duration_us: int) -> tuple[Saccade, ...]:
+    """Return the saccades of legs (x, y, start, duration), times in shares of a recording of `duration_us`."""
+    made = []
+    for x, y, start, duration in legs:
+        begins, lasts = round(start * duration_us), max(1, round(duration * duration_us))
+        made.append(Saccade(float(x), float(y), begins, lasts, begins, lasts))
+    return tuple(made)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    remedy = "expected a profile that `spikebridge calibrate` made"
+    try:
+        if path.exists() and not path.is_file():  # reading a pipe waits for whoever writes into it
+            raise SettingsError(f"{path}: no plain file; {remedy}")
+        if path.stat().st_size > MOST_BYTES:
+            raise SettingsError(f"{path}: longer than {MOST_BYTES:,} bytes; {remedy}")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SettingsError(f"{path}: not valid TOML ({error}); {remedy}") from error
+
+
+def _is_leg(leg: Any) -> bool:
+    return isinstance(leg, dict) and all(
+        isinstance(leg.get(name), int | float) and not isinstance(leg[name], bool)
+        for name in ("x", "y", "start", "duration")
+    )
+
+
+def _problem(path: Path, problems: list[str]) -> str:
+    return f"{path}: no camera that `simulate` could take:\n" + "\n".join(f"  - {problem}" for problem in problems)

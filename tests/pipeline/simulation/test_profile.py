@@ -1,0 +1,106 @@
+"""Profiles that `calibrate` made, taken by `simulate`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from spikebridge.cli import main
+from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.simulation.camera import simulate
+from spikebridge.pipeline.simulation.profile import NEEDED, read_camera, saccades_of
+from spikebridge.pipeline.simulation.settings import SimulatorSettings
+
+PLAIN = SimulatorSettings(saccades=saccades_of([(2.0, 5.0, 0.05, 0.25), (-3.0, -5.0, 0.5, 0.3)], 310_000))
+PROFILE = """schema = 1
+sensor = [34, 34]
+duration_us = 310000
+inverted = true
+free = false
+undecided = ["light_gamma"]
+[[legs]]
+x = 2.0
+y = 5.0
+start = 0.05
+duration = 0.25
+[[legs]]
+x = -3
+y = -5
+start = 0.5
+duration = 0.3
+[microseconds]
+""" + "".join(f"{name} = {getattr(PLAIN, name)!r}\n" for name in NEEDED)
+
+
+def written(folder, text=PROFILE):
+    (folder / "camera.toml").write_text(text)
+    return folder / "camera.toml"
+
+
+def test_a_profile_becomes_the_settings_that_it_says(tmp_path):
+    found = read_camera(written(tmp_path))
+    assert found.settings == PLAIN
+    assert found.undecided == ("light_gamma",)
+    text = PROFILE.replace("310000", "62000").replace("start = 0.05", "start = -0.1").replace("[34, 34]", "[20, 10]")
+    short = read_camera(written(tmp_path, text)).settings
+    assert (short.sensor_width_px, short.sensor_height_px, short.duration_us) == (20, 10, 62_000)
+    assert short.sample_us == 200, "as many samples of a shorter recording"
+    assert short.timing_jitter_us == pytest.approx(PLAIN.timing_jitter_us / 5)
+    assert short.saccades[0].x_start_us == -6_200
+    assert short.saccades[1].y_duration_us == 18_600
+
+
+def test_a_movement_that_began_before_goes_on():
+    image = np.zeros((8, 8), np.uint8)
+    image[2:6, 2:6] = 255
+    still = replace(PLAIN, leak_hz=0.0, shot_hz=0.0, saccades=saccades_of([(6.0, 0.0, -0.5, 0.5)], 310_000))
+    begun = replace(still, saccades=saccades_of([(6.0, 0.0, -0.25, 0.5)], 310_000))
+    counts = [len(simulate(image, settings=one, seed=0, key="x")) for one in (still, begun)]
+    assert counts[1] > 10 * max(1, counts[0]), "the first movement is over when the recording begins"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("free = false", "free = true"), "each in its own way"),
+        (("sensor = [34, 34]\n", ""), "sensor: missing"),
+        (("[34, 34]", "[34]"), "expected width and height"),
+        (("threshold_on = 0.238\n", ""), "threshold_on: missing; calibrate again"),
+        (("leak_hz = 0.35", "leak_hz = -1"), "leak_hz"),
+        (("duration = 0.3\n", ""), "legs: expected"),
+        (("[microseconds]", "[microseconds"), "not valid TOML"),
+    ],
+)
+def test_what_is_no_camera_is_refused(tmp_path, change, words):
+    with pytest.raises(SettingsError, match=words):
+        read_camera(written(tmp_path, PROFILE.replace(*change)))
+
+
+def test_simulate_takes_the_camera_of_a_profile(tmp_path):
+    images = tmp_path / "photos" / "box"
+    images.mkdir(parents=True)
+    picture = np.zeros((8, 8), np.uint8)
+    picture[2:6, 2:6] = 200
+    Image.fromarray(picture).save(images / "1.png")
+
+    def run(*words):
+        return CliRunner().invoke(main, ["simulate", *map(str, words)])
+
+    camera = written(tmp_path, PROFILE.replace("[34, 34]", "[20, 24]"))
+    done = run("--images", tmp_path / "photos", "--camera", camera, "--out", tmp_path / "raw")
+    assert done.exit_code == 0, done.output
+    assert "does not decide light_gamma" in done.output
+    header = json.loads((tmp_path / "raw" / "simulated.json").read_text())
+    assert header["settings"]["sensor_height_px"] == 24
+    assert header["settings"]["saccades"][0]["y_px"] == 5.0
+    digits = run("digits", "--camera", camera, "--out", tmp_path / "digits")
+    assert digits.exit_code == 2
+    assert "34x34" in digits.output
+    both = run("--images", tmp_path / "photos", "--camera", camera, "--sensor", "20x24", "--out", tmp_path / "b")
+    assert "leave --sensor out" in both.output
+    assert run("--camera", tmp_path / "none.toml", "--out", tmp_path / "c").exit_code == 1
