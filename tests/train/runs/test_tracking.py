@@ -123,6 +123,7 @@ def test_what_is_missing_is_said_before_anything_starts(tmp_path, monkeypatch, n
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("default")  # mlflow 3.17 uses what its SQLAlchemy calls deprecated
 @pytest.mark.parametrize("name", TRACKERS)
 def test_the_trackers_themselves(made_once, tmp_path, monkeypatch, name):
     """The real packages with their local stores: an unfinished run, then its end."""
