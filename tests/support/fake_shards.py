@@ -27,6 +27,9 @@ class FakeSplit:
     def __len__(self):
         return len(self.labels)
 
+    def key(self, position):
+        return self.keys[position]
+
     def durations_us(self, positions):
         return np.full(len(positions), 200_000)
 

@@ -179,7 +179,7 @@ def take_step(settings: Any, shards: Any, *, method: str | None = None, number: 
         mode = stack.enter_context(pretended(trace))
         data = TrainingBatches(
             shards, settings, device=CPU, needs_static=kind.needs_static, draw_from_pool=kind.draw_from_pool,
-            residence="device",
+            unlabelled=kind.unlabelled, residence="device",
         )  # fmt: skip
         chosen = kind(settings, steps=100)
         net = make_network(network_arguments(settings, shards), seed=0).train()

@@ -19,7 +19,10 @@ from spikebridge.train.errors import RecipeError
 
 TABLES: dict[str, type] = {"shards": ShardSettings, "train": TrainSettings}
 _HOME = {setting.name: table for table, kind in TABLES.items() for setting in fields(kind)}
-_LATER = ("event_augmentation",)
+_LATER = (
+    "event_augmentation", "i2e_ratio", "unlabelled_per_recording", "unlabelled_weight", "unlabelled_augmentation",
+    "pseudo_label_threshold", "self_training_from", "adapt_normalization", "adaptation_prior",
+)  # fmt: skip
 """Settings of `[train]` that recipes had before they were there: left out at their default, so that hashes stay."""
 _BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 

@@ -76,7 +76,7 @@ def recipe_schema() -> Schema:
         needed = [declared.name for declared in fields(table) if declared.default is MISSING]
         tables[name] = closed(table_properties(table), needed)
     tables["train"]["allOf"] = RULES
-    untested: Schema = {"properties": {"train": {"properties": {"selection": {"const": "validation"}}}}}
+    untested: Schema = {"properties": {"train": {"properties": {"selection": {"enum": ["validation", "last"]}}}}}
     strict: Schema = {"properties": {"shards": {"properties": {"protocol": {"const": "strict"}}}}}
     whole = closed(tables, TABLES)
     return {"$schema": DIALECT, "title": "spikebridge recipe", **whole, "allOf": [{"if": strict, "then": untested}]}

@@ -37,7 +37,9 @@ COEFFICIENTS = ("learned", "fixed", "scheduled")
 PARTNERS = ("class", "shuffled")
 STEP_WEIGHTS = ("published", "bounded", "normalized")
 DISTILLED = ("static", "event", "both")
-SIMULATIONS = ("saccades", "mismatched", "smooth", AUTO)
+SELECTIONS = ("validation", "test", "last")
+I2E = "i2e"
+SIMULATIONS = ("saccades", "mismatched", "smooth", I2E, AUTO)
 AUGMENTATIONS = (
     "none", "crop", "crop_flip_rotate", "flip", "rotate", "scale", "drop_area", "drop_events", "drop_time",
     "time_shift", "time_stretch", "polarity_flip",
@@ -47,7 +49,7 @@ EVENT_AUGMENTATIONS = (
     "flip", "rotate", "scale", "noise", "hot_pixels",
 )  # fmt: skip
 MIXINGS = ("cutmix", "eventmix")
-MIXING_METHODS = ("event_only", "pretrain", "simulate", "simulate_only", "simulate_pretrain")
+MIXING_METHODS = ("event_only", "pretrain", "self_training", "simulate", "simulate_only", "simulate_pretrain")
 """Methods whose loss takes recordings of two classes each: those without a static image beside the recording."""
 JOIN = "+"
 """Between the names of several augmentations."""
@@ -215,11 +217,28 @@ class TrainSettings:
     """Camera and movement of the methods that simulate recordings, see `train.config.simulation_ranges`: `saccades`
     (N-MNIST, N-Caltech101), `smooth` curves in any direction, or, as a control, `mismatched`: saccades, but far from
     both. Or the file that `spikebridge calibrate` wrote, such as "camera.toml", whose content the recipe takes over; or
-    `auto`: calibrated to the training recordings of the shard set, labels unused, before the run begins."""
+    `auto`: calibrated to the training recordings of the shard set, labels unused, before the run begins. Or no camera
+    at all: `i2e`, differences of neighbouring pixels, see `train.data.i2e`."""
+    i2e_ratio: float = setting(0.12, above=0.0, high=1.0)
+    """Least difference of an event, relative to the image's range; its authors take 0.07 for CIFAR, 0.10 for MNIST,
+    0.12 for ImageNet and Caltech, 0.15 for Fashion-MNIST. Simulation `i2e` only."""
     simulated_per_recording: int = setting(1, low=1, high=64)
     """Simulated recordings that go with each real one in a batch."""
     simulated_weight: float = setting(0.5, low=0.0, high=1.0)
-    """Share of the simulated recordings in the loss; the real ones have the rest. Method `simulate` only."""
+    """Share of the simulated recordings in the loss; the real ones have the rest. Methods `simulate` and
+    `self_training` only."""
+    unlabelled_per_recording: int = setting(1, low=1, high=64)
+    """Unlabelled recordings that go with each of a batch; methods `self_training` and `label_free` only."""
+    unlabelled_weight: float = setting(1.0, low=0.0)
+    """Weight of their loss; methods `self_training` and `label_free` only."""
+    unlabelled_augmentation: str = setting("crop+drop_events+drop_area", choices=AUGMENTATIONS, joined=JOIN)
+    """What is done to the frames of unlabelled recordings that the network learns from; their pseudo-labels are those
+    of the frames as they are. Methods `self_training` and `label_free` only."""
+    pseudo_label_threshold: float = setting(0.8, low=0.0, high=1.0)
+    """Least probability of a pseudo-label that counts; methods `self_training` and `label_free` only."""
+    self_training_from: float = setting(0.3, low=0.0, high=1.0)
+    """Share of the run from which unlabelled recordings are learned from; methods `self_training` and `label_free`
+    only."""
     sampling: str = setting("shuffle", choices=SAMPLINGS)
     """Order of the training recordings: `shuffle` (uniform, each once an epoch), `class_balanced` (with replacement),
     or `windowed` (each once, shuffled among neighbouring shards)."""
@@ -239,8 +258,14 @@ class TrainSettings:
     `events_per_class` 0 only."""
     validate_every: int = setting(1, low=1)
     """Epochs between two looks at the validation split; the last epoch always gets one."""
-    selection: str = setting("validation", choices=("validation", "test"))
-    """Split that picks the best epoch; `test` with protocol `leaky` only. Protocol `legacy` always picks on test."""
+    selection: str = setting("validation", choices=SELECTIONS)
+    """Split that picks the best epoch; `test` with protocol `leaky` only. Or `last`: the last epoch, so that no label
+    picks any. Protocol `legacy` otherwise always picks on test."""
+    adapt_normalization: bool = setting(False)
+    """Before every scoring, mix the running statistics of BatchNorm with those of the recordings that are scored,
+    labels unused (test-time adaptation); afterwards the trained ones are back."""
+    adaptation_prior: float = setting(16.0, low=0.0)
+    """Recordings that the trained statistics count as; 0 leaves them out. `adapt_normalization` only."""
     precision: str = setting("fp32", choices=PRECISIONS)
     """Arithmetic of convolutions and linear layers in training: `fp32`, `bf16`, `fp16`, or `auto`: what the device
     is fast in. All else, and scoring, is in fp32. See `train.networks.precision`."""

@@ -22,7 +22,7 @@ from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data import draws as random
 from spikebridge.train.data import order
 from spikebridge.train.data.event_augmentation import augment_events, words_of
-from spikebridge.train.data.frames import Frames, StoredRows, as_tensor, time_first, to_device
+from spikebridge.train.data.frames import Frames, StoredRows, UnlabelledFrames, as_tensor, time_first, to_device
 from spikebridge.train.data.mixing import AugmentationPlan
 from spikebridge.train.errors import MethodError, ShardMismatchError
 from spikebridge.train.losses import Mixture
@@ -117,6 +117,8 @@ class TrainingBatches:
         device: where batches go.
         needs_static: read the static pool and give every draw an image of its class.
         draw_from_pool: give every draw any image of the pool instead.
+        unlabelled: recordings without their labels, see `unlabelled_frames`: `others`, those of the training split that
+            are not labelled, `all` of it, or none.
         residence: where the event frames are kept, see `Frames`. With `device` the static pool is kept there too, and
             everything about a batch is computed there; the batches are the same.
 
@@ -133,6 +135,7 @@ class TrainingBatches:
         device: torch.device,
         needs_static: bool,
         draw_from_pool: bool = False,
+        unlabelled: str = "",
         residence: str = "auto",
     ) -> None:
         split = shards.split("train")
@@ -140,6 +143,9 @@ class TrainingBatches:
         if not len(positions):
             raise MethodError(f"{shards.path}: the training split is empty; preprocess more recordings")
         pool = shards.static_pool() if needs_static else None
+        others = self._unlabelled_positions(len(split.labels), positions, unlabelled)
+        pool_bytes = 0 if pool is None else int(np.prod(pool.images.shape))  # uint8
+        asked = residence
         if settings.event_augmentation != "none":
             residence = self._stays_on_disk(shards, residence)
         self.frames = Frames(
@@ -148,13 +154,20 @@ class TrainingBatches:
             sample_shape=shards.sample_shape,
             residence=residence,
             device=device,
-            pool_bytes=0 if pool is None else int(np.prod(pool.images.shape)),  # uint8
+            pool_bytes=pool_bytes + 2 * len(others) * int(np.prod(shards.sample_shape)),
         )
         self.steps_per_epoch = order.batch_count(len(positions), settings.batch_size)
         self.manifest = {**shards.manifest, "settings": shards.settings}  # of these frames
         self.sample_shape = tuple(shards.sample_shape)
         self.on_device = self.frames.residence == "device"
         """Whether batches are made on the device alone."""
+        self._unlabelled = UnlabelledFrames(
+            split,
+            others,
+            sample_shape=shards.sample_shape,
+            residence="device" if self.on_device else "disk" if asked == "disk" else "auto",
+            device=device if self.on_device else None,
+        )
         self._settings = settings
         self._augmentation = AugmentationPlan.parse(settings.augmentation)
         self._device = device
@@ -171,6 +184,12 @@ class TrainingBatches:
         """Static images uint8 [n,C,H,W]: a tensor, or an HDF5 data set that is read batch by batch."""
         if pool is not None:
             self._open_pool(shards, pool)
+
+    @staticmethod
+    def _unlabelled_positions(recordings: int, labelled: order.Ints, which: str) -> order.Ints:
+        """Return the positions of unlabelled recordings within the training split, ascending int64."""
+        everything = np.arange(recordings, dtype=np.int64)
+        return {"": everything[:0], "all": everything, "others": np.setdiff1d(everything, labelled)}[which]
 
     def _stays_on_disk(self, shards: ShardSet, residence: str) -> str:
         """Return the residence of events that every draw frames anew."""
@@ -255,6 +274,19 @@ class TrainingBatches:
             stored = as_tensor(self._pool[rows.cpu().numpy()])
         images = to_device(stored, self._device).float() / 255  # [B,C,H,W]
         return images.expand(-1, self.sample_shape[1], -1, -1)  # [B,P,H,W]: one channel serves both polarities
+
+    @property
+    def unlabelled_recordings(self) -> int:
+        """Number of unlabelled recordings to draw from; 0 when the method needs none."""
+        return len(self._unlabelled)
+
+    def unlabelled_frames(self, rows: Tensor) -> Tensor:
+        """Return frames of unlabelled recordings as stored, unaugmented: [B,T,P,H,W], on the device.
+
+        Args:
+            rows: int64 [B]; the host waits for them unless they lie where the frames do.
+        """
+        return to_device(self._unlabelled.take(rows), self._device)
 
     def sizes(self, index: int, *, world: int = 1) -> list[int]:
         """Return the samples of batch `index` by rank."""

@@ -77,7 +77,7 @@ class Frames:
         device: torch.device | None = None,
         pool_bytes: int = 0,
     ) -> None:
-        self.labels: order.Ints = np.asarray(split.labels, dtype=np.int64)[positions]
+        self.labels: order.Ints = self._labels_of(split, positions)
         self._split = split
         self._positions = positions
         self._resident: StoredRows | None = None
@@ -92,6 +92,9 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self._positions)
+
+    def _labels_of(self, split: Split, positions: order.Ints) -> order.Ints:
+        return np.asarray(split.labels, dtype=np.int64)[positions]
 
     def _read(self, positions: order.Ints) -> np.ndarray | Tensor:
         """Read frames [n,T,P,H,W] as stored; on the device where they are made there."""
@@ -123,6 +126,13 @@ class Frames:
         labels = torch.from_numpy(self.labels)
         for indices in torch.arange(len(self)).split(batch_size):
             yield time_first(self.take(indices).to(device)), labels[indices].to(device)
+
+
+class UnlabelledFrames(Frames):
+    """Event frames of recordings whose labels are not read: each is -1, the class of none."""
+
+    def _labels_of(self, split: Split, positions: order.Ints) -> order.Ints:
+        return np.full(len(positions), -1, dtype=np.int64)
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:

@@ -23,7 +23,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,7 @@ from torch import Tensor
 from spikebridge.models import backends
 from spikebridge.pipeline.base.fitting import FITS, fit_box
 from spikebridge.train.config.profile import profile_named
-from spikebridge.train.config.settings import TrainSettings
+from spikebridge.train.config.settings import I2E, TrainSettings
 from spikebridge.train.config.simulation_ranges import (
     BY_LOGARITHM,
     INSTANTS,
@@ -45,6 +45,7 @@ from spikebridge.train.config.simulation_ranges import (
 )
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.data.draws import Epoch, many_uniforms, uniforms
+from spikebridge.train.data.i2e import I2ESimulator
 from spikebridge.train.errors import MethodError
 
 FINEST_GRID = 1.6
@@ -270,8 +271,43 @@ def _add_noise(counts: Tensor, draws: Tensor, share: Tensor) -> Tensor:
     return counts
 
 
+class ImageSimulator(Protocol):
+    """Makes recordings of static images."""
+
+    def frames(self, images: Tensor, *, epoch: Epoch, draws: Tensor) -> Tensor:
+        """Simulate event frames float32 [T,B,2,S,S] of images [B,C,H,W], pure in (seed, epoch, draws [B])."""
+
+
+def make_simulator(data: TrainingBatches, settings: TrainSettings) -> ImageSimulator:
+    """Make what simulates the recordings of a run: a camera, or `I2ESimulator`.
+
+    Raises:
+        MethodError: frames that cannot be simulated; a profile of another sensor.
+    """
+    if settings.simulation == I2E:
+        require_countable(data.manifest, data.sample_shape)
+        return I2ESimulator(data.sample_shape[0], ratio=settings.i2e_ratio, seed=settings.seed)
+    return Simulator.for_run(data, settings)
+
+
+def require_countable(manifest: Mapping[str, Any], sample_shape: tuple[int, ...]) -> None:
+    """Refuse frames that do not count events, or are not square.
+
+    Raises:
+        MethodError: says what they are.
+    """
+    _, polarities, height, width = sample_shape
+    if polarities != 2 or height != width:
+        raise MethodError(f"simulated frames are [T,2,S,S]; this shard set has frames {tuple(sample_shape)}")
+    if manifest["settings"]["reduction"] in ("voxel", "est", "surface", "tore"):
+        raise MethodError(
+            f"the simulator counts events in time bins; this shard set has reduction "
+            f"{manifest['settings']['reduction']}. Use sum, bilinear, frequency or event, or a method without it."
+        )
+
+
 class Simulator:
-    """Simulated recordings for one run.
+    """Recordings of a simulated camera, for one run.
 
     Args:
         manifest: of the shard set: what a frame shows and counts.
@@ -284,14 +320,8 @@ class Simulator:
     """
 
     def __init__(self, manifest: Mapping[str, Any], sample_shape: tuple[int, ...], *, profile: str, seed: int) -> None:
-        self.time_bins, polarities, height, width = sample_shape
-        if polarities != 2 or height != width:
-            raise MethodError(f"simulated frames are [T,2,S,S]; this shard set has frames {tuple(sample_shape)}")
-        if manifest["settings"]["reduction"] in ("voxel", "est", "surface", "tore"):
-            raise MethodError(
-                f"the simulator counts events in time bins; this shard set has reduction "
-                f"{manifest['settings']['reduction']}. Use sum, bilinear, frequency or event, or a method without it."
-            )
+        require_countable(manifest, sample_shape)
+        self.time_bins, _, height, width = sample_shape
         self.grid = SensorGrid(width, shown_sensor(manifest, (width, height)), manifest["settings"]["reduction"])
         self.profile, made_for = profile_named(profile)
         self.seed = seed

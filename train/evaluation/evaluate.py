@@ -15,9 +15,10 @@ from spikebridge.models import TransferNetwork, backends
 from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import recipe_from
-from spikebridge.train.config.settings import evaluation_batch
+from spikebridge.train.config.settings import TrainSettings, evaluation_batch
 from spikebridge.train.data.frames import Frames
 from spikebridge.train.errors import RunError, ShardMismatchError
+from spikebridge.train.evaluation.adaptation import adapt_and_score, norm_layers
 from spikebridge.train.evaluation.corruption import CorruptedFrames
 from spikebridge.train.evaluation.early_exit import (
     MEASURED,
@@ -27,7 +28,7 @@ from spikebridge.train.evaluation.early_exit import (
     energy_over_time,
     step_ms,
 )
-from spikebridge.train.evaluation.score import ScoredFrames, ScoredNetwork, Scores, score, split_frames
+from spikebridge.train.evaluation.score import ScoredFrames, ScoredNetwork, Scores, split_frames
 from spikebridge.train.networks.build import choose_device, load_network, require_backend
 from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.folder import RunFolder, contents_id, framed_as, open_run
@@ -35,6 +36,8 @@ from spikebridge.train.runs.result import RunResult
 
 VALIDATION = "validation"
 """Split on which the threshold of an early exit is chosen."""
+PRIOR = TrainSettings.adaptation_prior
+"""Recordings that the trained statistics count as, where no recipe says how many."""
 FOREIGN = "evaluate --foreign scores on another set with the same classes"
 
 
@@ -51,6 +54,8 @@ def evaluate(
     corrupt: Sequence[tuple[str, float]] = (),
     corrupt_seed: int = 0,
     early_exit: float | None = None,
+    adapt_normalization: bool | None = None,
+    adaptation_prior: float | None = None,
 ) -> dict[str, Any]:
     """Score a finished run again; equal to its result.json on the same kind of device and backend. Writes nothing.
 
@@ -68,6 +73,9 @@ def evaluate(
         corrupt_seed: of the failures.
         early_exit: points by which the accuracy of answers may lie below that of whole recordings on the validation
             split, where the threshold of an exit is chosen; None for no exit. See `train.evaluation.early_exit`.
+        adapt_normalization: score with statistics of BatchNorm that are mixed with those of the recordings, labels
+            unused, see `train.evaluation.adaptation`; None: as the run's recipe has it, an exported file does not.
+        adaptation_prior: recordings that the trained statistics count as; None: as the recipe has it.
 
     Returns:
         accuracy (0 to 1), loss, split, samples, confusion [K][K] (row = label), classes, weights, shard_set, simulated,
@@ -76,7 +84,7 @@ def evaluate(
         `corrupt` also corrupted, a list of name, level, accuracy and loss, and corrupt_seed; with `early_exit` also
         early_exit: points, thresholds (one, or on the validation split one for each half, chosen on the other),
         answered, accuracy, mean_step, mean_ms and energy_saved, of which the first four, less the thresholds, also of
-        every failure.
+        every failure; with adaptation also adapted: prior, and layers, the number of BatchNorm layers.
 
     Raises:
         RunError: unfinished or damaged run, unknown weights, an empty split, a validation split too small to choose a
@@ -90,7 +98,8 @@ def evaluate(
             raise RunError(f"{run_dir}: an exported network brings its own code; leave --backend out")
         return evaluate_export(
             run_dir, shards, split=split, device=device, trust=trust, foreign=foreign, corrupt=corrupt,
-            corrupt_seed=corrupt_seed, early_exit=early_exit,
+            corrupt_seed=corrupt_seed, early_exit=early_exit, adapt_normalization=bool(adapt_normalization),
+            adaptation_prior=adaptation_prior,
         )  # fmt: skip
     (run, result), torch_device = open_run(run_dir), choose_device(device)
     if weights not in ("best", "last"):
@@ -103,9 +112,10 @@ def evaluate(
     if foreign:
         _require_fitting(shards, result["classes"], described["network"], source=run.path)
     settings = recipe_from(result["recipe"], name=str(run.config)).train
+    prior = _prior(settings, adapt_normalization, adaptation_prior)
     with same_threads(result["threads"]), backends.use(backend), backends.record() as ran:
         require_backend(network, precision="fp32", device=torch_device)
-        scored = _Scoring(network, shards, split, result["classes"], evaluation_batch(settings), torch_device)
+        scored = _Scoring(network, shards, split, result["classes"], evaluation_batch(settings), torch_device, prior)
         found = scored.summary() | scored.asked(corrupt, corrupt_seed, early_exit)
     made = {"weights": weights, "backend": "+".join(sorted(ran)), "foreign": shards.id != result["shard_set"]}
     return found | made
@@ -122,6 +132,8 @@ def evaluate_export(
     corrupt: Sequence[tuple[str, float]] = (),
     corrupt_seed: int = 0,
     early_exit: float | None = None,
+    adapt_normalization: bool = False,
+    adaptation_prior: float | None = None,
 ) -> dict[str, Any]:
     """Score an exported network; its accuracy is that of the run. Writes nothing.
 
@@ -136,7 +148,7 @@ def evaluate_export(
 
     Raises:
         ExportError: the file cannot be opened, or is a torch.export program without `trust`.
-        RunError: an empty split.
+        RunError: an empty split, or adaptation of a program or NIR, which hold no statistics.
         ShardMismatchError: a shard set of other samples.
         DeviceError: no such device.
     """
@@ -144,6 +156,12 @@ def evaluate_export(
 
     torch_device, shards = choose_device(device), open_shards(shards)
     network, described, format = open_export(file, device=torch_device, trust=trust)
+    prior = _prior(None, adapt_normalization, adaptation_prior)
+    if prior is not None and format != "safetensors":
+        raise RunError(
+            f"{file}: {format} holds no statistics of BatchNorm that could be adapted; export the run as safetensors, "
+            "or score the run itself"
+        )
     shards = framed_as(shards, described["preprocessing"])
     other = shards.id != described["shard_set"] and contents_id(shards) != described["contents"]
     if other and not foreign:
@@ -155,10 +173,24 @@ def evaluate_export(
     if other:
         _require_fitting(shards, classes, described["network"], source=Path(file))
     with same_threads(described["threads"]):
-        scored = _Scoring(network, shards, split, classes, described["batch_size"], torch_device)
+        scored = _Scoring(network, shards, split, classes, described["batch_size"], torch_device, prior)
         found = scored.summary() | scored.asked(corrupt, corrupt_seed, early_exit)
-    recorded = None if other else described.get(f"{split}_accuracy")
+    recorded = None if other or prior is not None else described.get(f"{split}_accuracy")
     return found | {"weights": described["weights"], "format": format, "recorded": recorded, "foreign": other}
+
+
+def _prior(settings: TrainSettings | None, adapt: bool | None, prior: float | None) -> float | None:
+    """Return how many recordings the trained statistics count as; None where nothing is adapted.
+
+    Raises:
+        RunError: a prior without adaptation, or a negative one.
+    """
+    adapting = adapt if adapt is not None else settings is not None and settings.adapt_normalization
+    if prior is not None and (not adapting or not prior >= 0):
+        raise RunError(f"adaptation prior {prior:g}: expected 0 or more, with adaptation of BatchNorm alone")
+    if not adapting:
+        return None
+    return prior if prior is not None else PRIOR if settings is None else settings.adaptation_prior
 
 
 class _Scoring:
@@ -176,9 +208,10 @@ class _Scoring:
         classes: Sequence[str],
         batch_size: int,
         device: torch.device,
+        prior: float | None,
     ) -> None:
         self.network, self.shards, self.split, self.classes = network, shards, split, classes
-        self.batch_size, self.device = batch_size, device
+        self.batch_size, self.device, self.prior = batch_size, device, prior
         self.labels = _labels_of(shards, classes)
         self.scores = self._score(self._frames(split))
 
@@ -188,7 +221,9 @@ class _Scoring:
         return frames
 
     def _score(self, frames: ScoredFrames) -> Scores:
-        scores = score(self.network, frames, batch_size=self.batch_size, device=self.device, over_time=True)
+        scores = adapt_and_score(
+            self.network, frames, prior=self.prior, batch_size=self.batch_size, device=self.device, over_time=True
+        )
         if scores is None:
             raise RunError(f"{self.shards.path}: the {self.split} split is empty; nothing to evaluate")
         return scores
@@ -210,7 +245,14 @@ class _Scoring:
                 {"step": step, "ms": None if each is None else step * each, "accuracy": accuracy}
                 for step, accuracy in enumerate(_seen(scores).accuracies.tolist(), 1)
             ],
-        }
+        } | self._adapted()
+
+    def _adapted(self) -> dict[str, Any]:
+        """Return what was adapted; nothing where nothing was asked for."""
+        if self.prior is None:
+            return {}
+        assert isinstance(self.network, TransferNetwork)
+        return {"adapted": {"prior": self.prior, "layers": len(norm_layers(self.network))}}
 
     @cached_property
     def step_ms(self) -> float | None:

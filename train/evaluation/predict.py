@@ -6,6 +6,7 @@ Axes: n recordings, T time, B batch, P polarity, H, W, K classes.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from spikebridge.train.networks.build import choose_device, load_network, requir
 from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.folder import open_run
 from spikebridge.train.runs.result import FramesOfSet, frames_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,10 @@ def predict(
         )
     framed = frame_recordings([Path(file) for file in files], made["settings"], made["sensor_size"])
     network, _ = load_network(run.best if weights == "best" else run.last, device=torch_device)
-    batch_size = evaluation_batch(recipe_from(result["recipe"], name=str(run.config)).train)
+    settings = recipe_from(result["recipe"], name=str(run.config)).train
+    if settings.adapt_normalization:
+        log.warning("%s was scored with adapted statistics of BatchNorm; predictions are of the trained ones", run.path)
+    batch_size = evaluation_batch(settings)
     found: list[Prediction] = []
     with same_threads(result["threads"]), backends.use(backend):
         require_backend(network, precision="fp32", device=torch_device)

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from spikebridge.models import TransferNetwork
 from spikebridge.models.normalization import EVENT, StepNorm
-from spikebridge.train.data.frames import Frames
+from spikebridge.train.evaluation.score import ScoredFrames
 
 
 @torch.no_grad()
-def recalibrate(network: TransferNetwork, frames: Frames, *, batch_size: int, device: torch.device) -> int:
+def recalibrate(
+    network: nn.Module, frames: ScoredFrames, *, batch_size: int, device: torch.device, prior: float = 0.0
+) -> int:
     """Set the running statistics of every BatchNorm to those of event recordings, in place.
 
     One forward pass over the recordings, unaugmented and in the order of the shard set, in which every BatchNorm uses
@@ -26,6 +27,8 @@ def recalibrate(network: TransferNetwork, frames: Frames, *, batch_size: int, de
     without its preference for the latest steps and without static images. Deterministic; the batch size has a small
     part in it. With statistics "domain" the static row stays. Weights and the mode of the network are untouched, and
     training, which never reads running statistics, goes on as it would have.
+
+    With a `prior` the statistics that are there count as so many recordings, and stay in the mean by this weight.
 
     Returns:
         The number of BatchNorm layers; 0 for a network without. Without recordings nothing happens.
@@ -62,5 +65,9 @@ def recalibrate(network: TransferNetwork, frames: Frames, *, batch_size: int, de
             module.training = training
     for norm, total in zip(norms, sums, strict=True):
         row = EVENT if norm.statistics == "domain" else slice(None)
-        norm.running_mean[row], norm.running_var[row] = total / len(frames)
+        mixed = total / len(frames)
+        if prior:
+            trained = torch.stack([norm.running_mean[row], norm.running_var[row]]).double()
+            mixed = (prior * trained + total) / (prior + len(frames))
+        norm.running_mean[row], norm.running_var[row] = mixed
     return len(norms)

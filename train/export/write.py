@@ -51,6 +51,10 @@ SETTINGS = (
     *("device", "threads", "environment"),
 )
 """What the description takes over from result.json."""
+ADAPTED = (
+    "No scores: the run's are of statistics of BatchNorm that were adapted to the recordings scored; the file has the "
+    "trained ones"
+)
 TARGETS = {"speck": "nir"}
 """Chips that are exported for, and the format that each is in."""
 
@@ -135,6 +139,8 @@ def export(
         content, notes, beside = write(network, described, **spelling)
     except ModelError as error:
         raise ExportError(f"{run.path}: {error}") from error
+    if recipe_from(result["recipe"], name=result["recipe_name"]).train.adapt_normalization:
+        notes = (*notes, ADAPTED)
     if vectors:
         write_atomic(vectors, beside)
     write_atomic(out, content)
@@ -158,7 +164,10 @@ def describe(network: TransferNetwork, result: RunResult, *, weights: str) -> di
         "epoch": result["best_epoch"] if best else result["epochs"],
         "selection": result["selection"] if best else "the last epoch, whatever its score",
         **{name: values.get(name) for name in SETTINGS},
-        **{name: values[name if best else f"last_{name}"] for name in FIGURES},
+        **{
+            name: None if recipe.train.adapt_normalization else values[name if best else f"last_{name}"]
+            for name in FIGURES
+        },
         "batch_size": evaluation_batch(recipe.train),
     }
 

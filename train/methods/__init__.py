@@ -68,6 +68,9 @@ class Method:
     `phase`. Each class says so for itself; a class that derives from one that can is not taken to."""
     simulates = False
     """Whether it simulates recordings: `simulation = "auto"` then calibrates the camera before the run."""
+    unlabelled = ""
+    """Recordings that it learns from without their labels, see `TrainingBatches`: `others` than those with labels, or
+    `all` of the training split."""
     reads_pool = False
     """Whether `inputs` reads static images itself, which lie on the device then if a step is recorded."""
     terms: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from torch import Tensor
 from spikebridge.models import TransferNetwork
 from spikebridge.train.data.batches import Batch, TrainingBatches
 from spikebridge.train.data.draws import pool_rows, random_words
-from spikebridge.train.data.simulation import Simulator
+from spikebridge.train.data.simulation import ImageSimulator, make_simulator
 from spikebridge.train.methods import Method
 
 
@@ -23,7 +23,7 @@ class SimulatingMethod(Method):
     reads_pool = True
     simulates = True
     data: TrainingBatches
-    simulator: Simulator
+    simulator: ImageSimulator
 
     def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:
         """Make the simulator for these data.
@@ -31,7 +31,7 @@ class SimulatingMethod(Method):
         Raises:
             MethodError: frames that cannot be simulated.
         """
-        self.data, self.simulator = data, Simulator.for_run(data, self.settings)
+        self.data, self.simulator = data, make_simulator(data, self.settings)
 
     def simulate(self, batch: Batch, each: int) -> tuple[Tensor, Tensor, Tensor]:
         """Simulate `each` recordings for every sample of a batch, of images that are drawn independently of it.

@@ -20,7 +20,7 @@ from spikebridge.train.methods._simulating import SimulatingMethod
 class Simulate(SimulatingMethod):
     """Every recording comes with `simulated_per_recording` simulated ones of images of any class."""
 
-    terms = ("simulated",)
+    terms: tuple[str, ...] = ("simulated",)
     capturable = True
 
     def inputs(self, batch: Batch, step: int) -> Inputs:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from spikebridge.models import TransferNetwork
 from spikebridge.train.data.batches import Batch, TrainingBatches
-from spikebridge.train.data.simulation import Simulator
+from spikebridge.train.data.simulation import ImageSimulator, make_simulator
 from spikebridge.train.methods import Inputs, method
 from spikebridge.train.methods.kt import KnowledgeTransfer
 
@@ -21,7 +21,7 @@ class SimulateKt(KnowledgeTransfer):
 
     capturable = True
     simulates = True
-    simulator: Simulator
+    simulator: ImageSimulator
 
     def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:
         """Make the simulator for these data.
@@ -29,7 +29,7 @@ class SimulateKt(KnowledgeTransfer):
         Raises:
             MethodError: frames that cannot be simulated.
         """
-        self.simulator = Simulator.for_run(data, self.settings)
+        self.simulator = make_simulator(data, self.settings)
 
     def inputs(self, batch: Batch, step: int) -> Inputs:
         """Return simulated recordings (some of them replaced by events) and events."""

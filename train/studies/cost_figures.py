@@ -60,7 +60,7 @@ def cost_figures(content: AblationTable, amount: float) -> str:
         points = cost_points(content, amount, key, scale)
         if len(points) > 1:
             name = f"cost-{amounts_of(content).index(amount)}-{key.replace('_', '-')}"
-            plot = _draw_points(name, f"{title} {amount_words(content['axis'], amount)}", points, label, rows)
+            plot = _draw_points(name, f"{title} {amount_words(content, amount)}", points, label, rows)
             panels.append(
                 figure(plot, title=title, caption="Mean ± standard deviation over seeds; up and left is best.")
             )

@@ -109,7 +109,7 @@ def draw_settings(content: AblationTable) -> dict[str, Drawing]:
         for key, rows in setting_curves(content, amount).items():
             if key in drawings:
                 continue
-            text = f"Validation accuracy over {key}, {amount_words(content['axis'], amount)}"
+            text = f"Validation accuracy over {key}, {amount_words(content, amount)}"
             drawings[key] = drawing = Drawing(f"over-{key}", text)
             with house_style():
                 axes = drawing.axes[0]

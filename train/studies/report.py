@@ -88,7 +88,7 @@ def _tables(content: AblationTable) -> str:
     parts = []
     for amount in amounts_of(content):
         head, *rows = cells(content, amount)
-        words = amount_words(content["axis"], amount)
+        words = amount_words(content, amount)
         parts += [f"<h3>{words[:1].upper()}{words[1:]}</h3>", table(head, rows), cost_figures(content, amount)]
         for title, (head, *rows) in evaluated_cells(content, amount):
             parts += [f"<h4>{escape(title)}</h4>", table(head, rows)]
@@ -111,7 +111,7 @@ def _plots(content: AblationTable) -> str:
         panels.append(figure(drawing.svg(), title=f"Accuracy over {key}.", caption=caption))
     for index, amount in enumerate(amounts_of(content)):
         for drawing in draw_evaluated(content, amount, prefix=f"evaluated-{index}"):
-            caption = f"Means over seeds, {amount_words(content['axis'], amount)}."
+            caption = f"Means over seeds, {amount_words(content, amount)}."
             panels.append(figure(drawing.svg(), title=drawing.description, caption=caption))
         groups = {}
         for line in content["table"]:
@@ -122,7 +122,7 @@ def _plots(content: AblationTable) -> str:
                 assert mean is not None
                 groups[line["row"]] = (values, mean, std)
         if groups:
-            words = amount_words(content["axis"], amount)
+            words = amount_words(content, amount)
             size = (4.3, max(1.6, 0.3 * len(groups) + 0.7))
             drawing = Drawing(f"rows-{index}", f"Validation accuracy by row, {words}", size=size)
             svg = dots(drawing, groups, label="validation accuracy in %")

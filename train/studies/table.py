@@ -37,6 +37,8 @@ FORMULA = (
     "of rows."
 )
 Time = Literal["training_seconds", "training_cpu_seconds"]
+LABEL_FREE = ("label_free", "simulate_only")
+"""Methods that train on no label of a recording."""
 DIFFERENCE_COLUMNS = ("mean", "low", "high", "n")
 HEADS = ("row", "n", "lr", "validation %", "minus reference", "test %", "minus reference")
 
@@ -361,9 +363,11 @@ def words(switches: dict[str, Any]) -> str:
     )
 
 
-def amount_words(axis: str, amount: float) -> str:
-    """Return an amount of labelled recordings in words."""
-    if axis == AXES[1]:
+def amount_words(table: AblationTable, amount: float) -> str:
+    """Return an amount of labelled recordings in words; of a table whose methods read no label, that there is none."""
+    if all(line["method"] in LABEL_FREE for line in table["table"]):
+        return "no recording labelled"
+    if table["axis"] == AXES[1]:
         return "all recordings labelled" if amount == 1 else f"{100 * amount:g} % of the recordings labelled"
     return f"{amount:g} labelled recording{'s' * (amount != 1)} per class" if amount else "all recordings labelled"
 
@@ -483,7 +487,7 @@ def facts_of(table: AblationTable) -> list[str]:
             "Learning rate: for each row that of "
             + ", ".join(f"{lr:g}" for lr in table["learning_rates"])
             + f" with the highest mean validation accuracy over seeds {_join(table['tuning_seeds'])} at "
-            + f"{amount_words(table['axis'], table['tuning_amount'])}; of equals the smallest. Rows: seeds "
+            + f"{amount_words(table, table['tuning_amount'])}; of equals the smallest. Rows: seeds "
             + f"{_join(table['seeds'])}."
         )
     elif "lr" in table.get("sweep", {}):
@@ -566,7 +570,7 @@ def markdown_text(table: AblationTable) -> str:
     """Format the table as a Markdown document."""
     parts = [f"# {table['summary'] or table['grid']}"]
     for amount in amounts_of(table):
-        title = amount_words(table["axis"], amount)
+        title = amount_words(table, amount)
         parts += [f"## {title[:1].upper()}{title[1:]}", markdown(cells(table, amount))]
         for name, rows in evaluated_cells(table, amount):
             parts += [f"### {name}", markdown(rows)]
@@ -595,7 +599,7 @@ def latex_text(table: AblationTable) -> str:
     """Format the tables as LaTeX to be included in a paper that uses booktabs; what must be known stands beneath."""
     parts = [r"% \usepackage{booktabs}", f"% {latex(table['summary'] or table['grid'])}"]
     for amount in amounts_of(table):
-        title = amount_words(table["axis"], amount)
+        title = amount_words(table, amount)
         parts += [f"% {latex(title)}", booktabs(cells(table, amount)), ""]
         for name, rows in evaluated_cells(table, amount):
             parts += [f"% {latex(name)}", booktabs(rows), ""]
@@ -607,7 +611,7 @@ def terminal_text(table: AblationTable) -> str:
     """Format the table for a terminal."""
     parts = []
     for amount in amounts_of(table):
-        parts += [f"{amount_words(table['axis'], amount)}", aligned(cells(table, amount)), ""]
+        parts += [f"{amount_words(table, amount)}", aligned(cells(table, amount)), ""]
         for name, rows in evaluated_cells(table, amount):
             parts += [name, aligned(rows), ""]
     marks = " (SIMULATED recordings)" if table["simulated"] else ""

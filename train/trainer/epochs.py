@@ -19,8 +19,9 @@ from spikebridge.train.config.settings import TrainSettings, evaluation_batch
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.data.frames import Frames
 from spikebridge.train.errors import RunError
+from spikebridge.train.evaluation.adaptation import adapt_and_score, prior_of, warn_without_norms
 from spikebridge.train.evaluation.recalibration import recalibrate
-from spikebridge.train.evaluation.score import Scores, score, split_frames
+from spikebridge.train.evaluation.score import Scores, split_frames
 from spikebridge.train.methods import Method, find_method
 from spikebridge.train.networks.build import (
     encode_network,
@@ -48,13 +49,16 @@ log = logging.getLogger(__name__)
 SELECTION = {
     "validation": "highest validation accuracy, then lowest validation loss, then earliest epoch",
     "test": "highest TEST accuracy, then lowest test loss, then earliest epoch (optimistic)",
+    "last": "last epoch, by no label",
     None: "last epoch (the validation split is empty)",
 }
-"""How `best` is chosen, by the split that it is chosen on."""
+"""How `best` is chosen, by the split that it is chosen on, or setting `last`."""
 
 
 def selection_split(shards: ShardSet, validation_samples: int, selection: str) -> str | None:
-    """Return the split that selects the best epoch; warns when it is not the validation split."""
+    """Return the split that selects the best epoch, if any; warns when it is not validation."""
+    if selection == "last":
+        return None
     if shards.settings["protocol"] == "legacy":
         log.warning(
             "protocol legacy: the best epoch is chosen on the TEST split, as published; accuracies are optimistic"
@@ -106,6 +110,7 @@ class Trainer:
             device=device,
             needs_static=method.needs_static,
             draw_from_pool=method.draw_from_pool,
+            unlabelled=method.unlabelled,
             residence=residence,
         )
         self.steps = settings.epochs * self.data.steps_per_epoch
@@ -149,6 +154,8 @@ class Trainer:
         self._clock = 0.0, 0.0
         """Readings of clock and processor at which the epoch would have begun without an interruption."""
         self._commit_ended, self._commit_cost = time.monotonic(), 0.0
+        if settings.adapt_normalization and self.distributed.is_main:
+            warn_without_norms(self.network, settings.model)
         if self.changed and self.distributed.is_main:
             log.info("%s: %s", settings.method, ", ".join(f"{name} = {value}" for name, value in self.changed.items()))
 
@@ -388,9 +395,15 @@ class Trainer:
             self.network.train()
 
     def score(self, frames: Frames, on_batch: Callable[[], None]) -> Scores | None:
-        """Score the network as it is; see `evaluation.score`."""
-        batch_size = evaluation_batch(self.settings)
-        return score(self.network, frames, batch_size=batch_size, device=self.device, on_batch=on_batch)
+        """Score the network as it is, or adapted where the recipe says so; see `evaluation.adaptation`."""
+        return adapt_and_score(
+            self.network,
+            frames,
+            prior=prior_of(self.settings),
+            batch_size=evaluation_batch(self.settings),
+            device=self.device,
+            on_batch=on_batch,
+        )
 
     def _require_finite(self, step: int) -> None:
         """Raise for a loss or weight that is not finite: nothing is written of a broken network."""

@@ -16,9 +16,10 @@ from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import RunError
+from spikebridge.train.evaluation.adaptation import adapt_and_score, prior_of
 from spikebridge.train.evaluation.evaluate import open_shards
 from spikebridge.train.evaluation.recalibration import recalibrate
-from spikebridge.train.evaluation.score import score, split_frames
+from spikebridge.train.evaluation.score import split_frames
 from spikebridge.train.networks.build import choose_device, encode_network, make_network, network_arguments
 from spikebridge.train.runs import checkpoints
 from spikebridge.train.runs.environment import describe_environment
@@ -87,7 +88,7 @@ def import_checkpoint(
 
     network, taken = _load_published(file, digest, recipe, shards, partial=partial)
     network.to(target).eval()
-    batch_size = evaluation_batch(recipe.train)
+    batch_size, prior = evaluation_batch(recipe.train), prior_of(recipe.train)
     if recipe.train.recalibrate:
         recalibrate(network, split_frames(shards, "train", residence="disk"), batch_size=batch_size, device=target)
     with run.lock():
@@ -102,7 +103,8 @@ def import_checkpoint(
         frames = {name: split_frames(shards, name, residence="disk") for name in ("validation", "test")}
         with backends.record() as ran:
             scores = {
-                name: score(network, split, batch_size=batch_size, device=target) for name, split in frames.items()
+                name: adapt_and_score(network, split, prior=prior, batch_size=batch_size, device=target)
+                for name, split in frames.items()
             }
         result = build_result(
             recipe,

@@ -70,7 +70,7 @@ def finish_training(trainer: Trainer, recipe: Recipe, *, test: bool = True) -> R
         last=last,
         state=dataclasses.replace(state, cpu_seconds=cpu_seconds),
         best_epoch=best_epoch,
-        selection=SELECTION[trainer.selection],
+        selection=SELECTION["last" if trainer.settings.selection == "last" else trainer.selection],
         selection_split=trainer.selection,
         changed=trainer.changed,
         train_samples=len(trainer.data),

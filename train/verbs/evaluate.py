@@ -32,6 +32,18 @@ from spikebridge.train.verbs.options import backend_option, device_option, shard
     help="Score also with an exit at the first time step that is sure enough, and no answer where none is: the "
     "validation split chooses how sure, so that answers lose at most so many points of accuracy.",
 )
+@click.option(
+    "--adapt-normalization/--no-adapt-normalization",
+    default=None,
+    help="Mix BatchNorm's statistics with those of the recordings scored, labels unused (test-time adaptation). "
+    "[default: as the run's recipe]",
+)
+@click.option(
+    "--adaptation-prior",
+    type=float,
+    metavar="N",
+    help="Recordings that the trained statistics count as; 0 leaves them out. [default: as the recipe, or 16]",
+)
 @click.option("--html", type=path_type(), help="Page with accuracy over time, and over the levels of --corrupt.")
 @click.option("--keep", is_flag=True, help="Write the result to RUN/evaluation.json, too, which report shows.")
 @click.option("--trust", is_flag=True, help="Open a torch.export program, which can run any code.")
@@ -47,6 +59,8 @@ def evaluate(
     corrupt: tuple[str, ...],
     corrupt_seed: int,
     early_exit: float | None,
+    adapt_normalization: bool | None,
+    adaptation_prior: float | None,
     html: Path | None,
     keep: bool,
     trust: bool,
@@ -66,11 +80,14 @@ def evaluate(
       spikebridge evaluate data/runs/simulated --shards data/shards/recorded --foreign
       spikebridge evaluate data/runs/digits --shards data/shards/digits --corrupt background --corrupt hot_pixels:0.01
       spikebridge evaluate data/runs/digits --shards data/shards/digits --early-exit 0.5 --html over-time.html
+      spikebridge evaluate data/runs/digits --shards data/shards/digits --adapt-normalization --adaptation-prior 64
       spikebridge evaluate data/runs/digits --shards data/shards/digits --corrupt flicker --split validation --keep
     """
     from spikebridge.train.evaluation.evaluate import evaluate as score
     from spikebridge.train.evaluation.failures import parse_corruptions
 
+    if keep and (adapt_normalization is not None or adaptation_prior is not None):
+        raise click.UsageError("--keep is for a run as its recipe scores it; set adapt_normalization in the recipe.")
     if keep and foreign:
         raise click.UsageError("--keep is for a run's own shard set; its report would show figures of another.")
     if html is not None:
@@ -79,11 +96,14 @@ def evaluate(
         require_matplotlib("a page of curves needs")
     options: dict[str, Any] = {"split": split, "weights": weights, "device": device, "backend": backend}
     options |= {"corrupt": parse_corruptions(corrupt), "corrupt_seed": corrupt_seed, "early_exit": early_exit}
+    options |= {"adapt_normalization": adapt_normalization, "adaptation_prior": adaptation_prior}
     result = score(run_path, shards, trust=trust, foreign=foreign, **options)
     text = f"{split} accuracy {result['accuracy']:.1%} of {result['samples']:,} recordings"
     text += " (SIMULATED)" if result["simulated"] else ""
     text += " (FOREIGN set: the network was trained on another)" if result["foreign"] else ""
     text += " (LEAKY protocol: no result)" if result["protocol"] == "leaky" else ""
+    if "adapted" in result:
+        text += _adapted_text(**result["adapted"])
     if result.get("recorded") is not None:
         text += f"; the file says {result['recorded']:.1%}"
     if early_exit is not None:
@@ -102,6 +122,13 @@ def evaluate(
         keep_evaluation(run_path, result)
         text += f"\n  kept  {run_path / 'evaluation.json'}"
     print_result(result, text, as_json=as_json)
+
+
+def _adapted_text(prior: float, layers: int) -> str:
+    """Return what was adapted, for the line of the accuracy."""
+    if not layers:
+        return " (nothing to ADAPT: the network has no BatchNorm)"
+    return f" (BatchNorm ADAPTED to these recordings, labels unused; the trained statistics count as {prior:g})"
 
 
 def _early_exit_text(result: dict[str, Any]) -> str:

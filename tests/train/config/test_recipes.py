@@ -134,7 +134,7 @@ def test_settings_know_the_models_that_exist():
     assert set(settings.FEATURES) == set(models.FEATURES)
     assert set(settings.AUGMENTATIONS) == set(AUGMENTATIONS)
     assert set(settings.MIXINGS) == set(MIXINGS)
-    assert set(settings.SIMULATIONS) == {*PROFILES, "auto"}
+    assert set(settings.SIMULATIONS) == {*PROFILES, "i2e", "auto"}
     assert {"kt", "event_only"} <= set(settings.METHODS)
 
 

@@ -220,13 +220,14 @@ def test_two_streams_refuse_a_mixture():
 @pytest.mark.parametrize("method", MIXING_METHODS)
 def test_methods_that_mix_learn_and_continue_to_the_same_bits(tmp_path, method):
     shards = FakeShardSet(tmp_path / "shards")
-    recipe = tiny_recipe(method=method, augmentation="crop+cutmix", epochs=4, lr=1e-2)
+    labelled = {"events_per_class": 7 if method == "self_training" else 0}  # others are unlabelled
+    recipe = tiny_recipe(method=method, augmentation="crop+cutmix", epochs=4, lr=1e-2, **labelled)
     train(shards, recipe, tmp_path / "whole", device="cpu")
     lines = read_metrics(tmp_path / "whole")
     assert all(math.isfinite(line["loss_event"]) for line in lines)
     train_in_two_sittings(shards, recipe, tmp_path / "parts", step=8)
     same_run(tmp_path / "whole", tmp_path / "parts")
-    plain = train(shards, tiny_recipe(method=method, epochs=4, lr=1e-2), tmp_path / "plain", device="cpu")
+    plain = train(shards, tiny_recipe(method=method, epochs=4, lr=1e-2, **labelled), tmp_path / "plain", device="cpu")
     assert plain["recipe"]["train"]["augmentation"] == "crop"
     same = read_metrics(tmp_path / "plain")[-1]["loss_event"] == lines[-1]["loss_event"]
     assert same is (method == "simulate_only")  # sees no recording

@@ -163,6 +163,11 @@ def test_shuffled_partners_need_two_classes(tmp_path):
         TrainingBatches(shards, tiny_recipe(partners="shuffled").train, device=CPU, needs_static=True)
 
 
+def some(name, labelled):
+    """Recordings per class for a method that needs unlabelled ones, 0 for all."""
+    return labelled if find_method(name).unlabelled == "others" else 0
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_all_methods_see_the_same_recordings_in_the_same_order(shards, name):
     """Whatever else they see: same draws, augmentation and number of steps, so that they compare."""
@@ -171,8 +176,9 @@ def test_all_methods_see_the_same_recordings_in_the_same_order(shards, name):
     def data(kind):
         settings = kind.complete(tiny_recipe(method=name, events_per_class=4).train)
         return TrainingBatches(
-            shards, settings, device=CPU, needs_static=kind.needs_static, draw_from_pool=kind.draw_from_pool
-        )
+            shards, settings, device=CPU, needs_static=kind.needs_static, draw_from_pool=kind.draw_from_pool,
+            unlabelled=kind.unlabelled,
+        )  # fmt: skip
 
     mine, theirs = data(cls), data(find_method("event_only"))
     assert mine.steps_per_epoch == theirs.steps_per_epoch
@@ -186,8 +192,9 @@ def test_all_methods_see_the_same_recordings_in_the_same_order(shards, name):
 def test_every_method_learns_and_changes_the_whole_network(tmp_path, name):
     shards = FakeShardSet(tmp_path / "shards", train=12, validation=6, test=9)
     recipe = tiny_recipe(
-        method=name, model="vgg_snn", width=0.05, epochs=6, batch_size=6, lr=1e-2, validate_every=6, teacher_steps=30
-    )
+        method=name, model="vgg_snn", width=0.05, epochs=6, batch_size=6, lr=1e-2, validate_every=6, teacher_steps=30,
+        events_per_class=some(name, 3),
+    )  # fmt: skip
     train(shards, recipe, tmp_path / "run", device="cpu")
     first, *_, last = read_metrics(tmp_path / "run")
     assert last["loss_total"] < first["loss_total"]
@@ -203,6 +210,6 @@ def test_every_method_learns_and_changes_the_whole_network(tmp_path, name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains_with_the_fused_kernels_asked_for(tmp_path, name):
-    recipe = tiny_recipe(method=name, epochs=1, batch_size=12, teacher_steps=1)
+    recipe = tiny_recipe(method=name, epochs=1, batch_size=12, teacher_steps=1, events_per_class=some(name, 4))
     result = train(FakeShardSet(tmp_path / "shards"), recipe, tmp_path / "run", device="cpu", backend="numba")
     assert "numba" in result["backend"]

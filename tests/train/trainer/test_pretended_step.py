@@ -21,11 +21,12 @@ from spikebridge.train.config.settings import AUGMENTATIONS, JOIN, METHODS, MIXI
 from spikebridge.train.methods import find_method
 
 SIZES = {"vgg_snn": 16, "resnet18_snn": 12, "resnet34_snn": 12, "scnn": 16, "nmnist_snn": 8, "speck_snn": 16}
-PHASES = {"pretrain": (0, 99), "distill": (0, 99), "simulate_pretrain": (0, 99)}
+PHASES = dict.fromkeys(("pretrain", "distill", "simulate_pretrain", "self_training", "label_free"), (0, 99))
 """A step of 100 in each phase of the methods that have several."""
 
 
 def step_of(model="scnn", *, T=2, precision="bf16", number=0, by="triton", **recipe):
+    recipe = {"events_per_class": 3 if recipe.get("method") == "self_training" else 0, **recipe}
     settings = tiny_recipe(model=model, width=0.1, batch_size=6, precision=precision, **recipe).train
     shards = PretendedShards(T=T, size=SIZES[model], K=3, samples=18, images=9)
     return take_step(settings, shards, number=number, by=by)
@@ -56,13 +57,17 @@ def test_no_step_looks_at_a_number(method, number, model):
     assert vars(find_method(method))["capturable"]
     trace = step_of(model, method=method, number=number)
     assert {"triton.forward", "triton.backward", "_fused_adamw_"} <= set(trace.operations)
-    simulates = method.startswith("simulate") and number == 0
+    simulates = find_method(method).simulates and not (method == "simulate_pretrain" and number)
     assert trace.operations.count("triton.cameras") == trace.operations.count("triton.events") == simulates
 
 
 def test_recordings_are_simulated_without_triton_too():
     trace = step_of(method="simulate_kt", by="torch")
     assert not trace.launches
+
+
+def test_i2e_looks_at_no_number():
+    assert step_of(method="simulate_only", simulation="i2e", by="torch").operations
 
 
 @pytest.mark.parametrize("names", [JOIN.join(AUGMENTATIONS), *(f"crop+{name}+flip" for name in MIXINGS)])
