@@ -35,7 +35,7 @@ from spikebridge.train.runs.checkpoints import write_atomic
 
 log = logging.getLogger(__name__)
 
-EFFORT = Effort()
+EFFORT = Effort(batch=32, sets=200)
 MOST_RECORDINGS, MOST_IMAGES = 200, 1000
 """Of the set, at most, drawn by the set's content alone."""
 FEWEST_BINS = 5
