@@ -225,6 +225,33 @@ def test_the_stand_in_for_n_mnist_is_read_as_n_mnist(tmp_path):
     assert plan["no_static_image"] == 0
 
 
+def test_cameras_are_drawn_and_compared(tmp_path, monkeypatch):
+    """Every camera sees a digit, in its own way; the table takes differences seed by seed."""
+    monkeypatch.syspath_prepend(ROOT / "tests" / "bench")
+    import ten_cameras
+
+    image, drawn = np.zeros((8, 8), np.uint8), [ten_cameras.draw_camera(number) for number in range(100, 106)]
+    image[1:7, 3:5] = 255
+    assert {kind for kind, _ in drawn} == set(ten_cameras.PATHS)
+    for number, (kind, settings) in enumerate(drawn, 100):
+        assert ten_cameras.draw_camera(number) == (kind, settings)
+        assert 300 < len(simulate(image, settings=settings, seed=number, key="0")) < 30_000
+    for number, row, seed, right in [
+        (c, r, s, 0.9 + 0.02 * (r == "best") + 0.01 * s) for c in (100, 101) for r in ("kt", "best") for s in (0, 1)
+    ]:
+        path = tmp_path / f"camera-{number}" / "rows" / f"{row}, seed {seed}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        run = {"camera": number, "kind": drawn[number - 100][0], "row": row, "seed": seed, "test_accuracy": right}
+        costs = {"training_cpu_seconds": 2.0, "calibration_cpu_seconds": 0.0, "date": "2026-01-01", "commit": "abc"}
+        path.write_text(json.dumps(run | costs))
+    ten_cameras.write_table(tmp_path, tmp_path / "table", command="this", machine="that")
+    assert "| 100 | sweep | 90.5 ± 0.7 | 92.5 ± 0.7 | +2.0 [+2.0, +2.0] | 2 |" in (tmp_path / "table.md").read_text()
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 9
+    found = json.loads((tmp_path / "table.json").read_text())
+    assert found["means"]["best"]["mean"] == pytest.approx(0.02)
+    assert "above 0 lie the intervals of 2 cameras, the means of 2" in found["facts"][0]
+
+
 @pytest.mark.long
 def test_crops_of_photographs_are_made_and_answers_counted(tmp_path):
     tool = [sys.executable, ROOT / "tests" / "bench" / "photo_crops.py"]

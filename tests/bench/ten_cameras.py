@@ -1,7 +1,7 @@
 """Cameras drawn at random from wide ranges: `kt` and recipe `best` on recordings that each of them makes of the digits.
 
 Command:   python tests/bench/ten_cameras.py run --out DIR --cameras 0-9 --test
-           python tests/bench/ten_cameras.py table DIR --out docs/results/cameras-DATE
+           python tests/bench/ten_cameras.py table DIR --out docs/results/cameras-DATE --command ... --machine ...
 Data:      scikit-learn's digits; the recordings are SIMULATED by the microsecond simulator of `spikebridge simulate`.
            Training simulates with another program (train/data/simulation.py) and is told nothing about the camera.
 Terms:     10 labelled recordings per class, 300 steps, the same recordings, weights and order for all rows of a seed.
@@ -15,13 +15,16 @@ other cameras may share a folder.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,7 @@ from spikebridge.pipeline.simulation.settings import Saccade, SimulatorSettings 
 from spikebridge.pipeline.simulation.write import write_digits  # noqa: E402
 from spikebridge.train.calibration.auto import calibrated_profile  # noqa: E402
 from spikebridge.train.config.recipes import Recipe, load_recipe, override  # noqa: E402
+from spikebridge.train.statistics import Difference, difference, mean_and_std  # noqa: E402
 from spikebridge.train.trainer.run import train  # noqa: E402
 
 TERMS = ("events_per_class=10", "validate_every=12", "epochs=60")
@@ -57,12 +61,11 @@ class Row:
 ROWS = {
     "kt": Row("digits", (*TERMS, "lr=8e-3"), "the published method, at the learning rate of its row in `make ablate`"),
     "best": Row("best", ("validate_every=6",), "recipe `best`: calibrated on the training recordings, labels unused"),
-    "best, guessed": Row(
-        "best", ("validate_every=6", "simulation=saccades"), "the same with the built-in guess at camera and movement"
-    ),
+    "best, guessed": Row("best", ("validate_every=6", "simulation=saccades"), "the same with the built-in guess"),
     "event only": Row("digits", ("method=event_only", *TERMS, "lr=4e-3"), "without static images"),
 }
 REFERENCE = "kt"
+FIGURE = "test_accuracy"
 
 LOGARITHMIC = {
     "gamma": (0.7, 2.0),
@@ -188,6 +191,7 @@ def run(out: Path, *, cameras: Iterable[int], seeds: Sequence[int], rows: Sequen
                     "training_cpu_seconds": result["training_cpu_seconds"],
                     "calibration_cpu_seconds": calibration,
                     "shard_set": shards.id,
+                    "date": f"{datetime.now(UTC):%F}",
                     "commit": _commit(),
                 }
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,6 +207,91 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def write_table(out: Path, to: Path, *, command: str, machine: str) -> None:
+    """Write `to`.md, .csv (a line a run) and .json (cameras and runs too) of what is finished."""
+    runs = [json.loads(path.read_text()) for path in sorted(out.glob("camera-*/rows/*.json"))]
+    cameras, rows = (
+        sorted({run["camera"] for run in runs}),
+        [name for name in ROWS if any(r["row"] == name for r in runs)],
+    )
+
+    def figures(camera: int, row: str, name: str = FIGURE) -> dict[int, float]:
+        return {run["seed"]: run[name] for run in runs if run["camera"] == camera and run["row"] == row}
+
+    others = [name for name in rows if name != REFERENCE]
+    gains = {name: {c: difference(figures(c, name), figures(c, REFERENCE)) for c in cameras} for name in others}
+    lines = [
+        ["camera", "movement", *(f"{name} %" for name in rows), *(f"{name} minus {REFERENCE}" for name in others), "n"],
+        *(
+            [
+                str(c),
+                draw_camera(c)[0],
+                *(_spread(list(figures(c, name).values())) for name in rows),
+                *(_interval(gains[name][c]) for name in others),
+                str(min(len(figures(c, name)) for name in rows)),
+            ]
+            for c in cameras
+        ),
+    ]
+    means = {
+        name: difference({c: gains[name][c]["mean"] for c in cameras}, dict.fromkeys(cameras, 0.0)) for name in others
+    }
+    above = {
+        name: [sum((gain[end] or 0) > 0 for gain in gains[name].values()) for end in ("low", "mean")] for name in others
+    }
+    costs = {name: statistics.fmean(r["training_cpu_seconds"] for r in runs if r["row"] == name) for name in rows}
+    fits = [run["calibration_cpu_seconds"] for run in runs if run["calibration_cpu_seconds"] > 1]
+    facts = [
+        f"{name} minus {REFERENCE}, mean over {len(cameras)} cameras: {_interval(means[name])}; above 0 lie the "
+        f"intervals of {above[name][0]} cameras, the means of {above[name][1]}."
+        for name in others
+    ]
+    facts += [
+        "Test accuracy in %, mean ± standard deviation over seeds; differences seed by seed with 95 % confidence "
+        "intervals (Student's t) over seeds; the interval of the mean is one over cameras.",
+        f"Processor seconds of a run: {', '.join(f'{name} {cost:.0f}' for name, cost in costs.items())}"
+        + (f"; of a calibration, once a camera: {statistics.fmean(fits):.0f}." if fits else "."),
+        *(f"{name}: {ROWS[name].note}." for name in rows),
+        f"Command: {command}. Machine: {machine}. Date: {max(run['date'] for run in runs)}. Code: "
+        f"{', '.join(sorted({run['commit'] for run in runs}))}.",
+    ]
+    head, *body = lines
+    text = [
+        "# Cameras drawn at random, recordings SIMULATED",
+        "",
+        _line(head),
+        _line(["---"] * len(head)),
+        *map(_line, body),
+    ]
+    to.with_suffix(".md").write_text("\n".join([*text, "", *(f"- {fact}" for fact in facts)]) + "\n")
+    with to.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(runs[0]))
+        writer.writeheader()
+        writer.writerows(runs)
+    described = {str(c): {"kind": draw_camera(c)[0], "settings": draw_camera(c)[1].as_dict()} for c in cameras}
+    content = {"schema": 1, "facts": facts, "means": means, "gains": gains, "cameras": described, "runs": runs}
+    to.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _spread(values: list[float]) -> str:
+    mean, std = mean_and_std(values)
+    return "-" if mean is None else f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+
+
+def _interval(gain: Difference) -> str:
+    """Return mean and interval in points, with the signs of the committed tables."""
+    if gain["mean"] is None:
+        return "-"
+    text = f"{100 * gain['mean']:+.1f}"
+    if gain["low"] is not None and gain["high"] is not None:
+        text += f" [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
+    return text.replace("-", "−")
+
+
 def main() -> None:
     """Train, or make the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -213,7 +302,15 @@ def main() -> None:
     running.add_argument("--seeds", default="0,1,2,3,4")
     running.add_argument("--rows", default="kt;best", help="names separated by ;")
     running.add_argument("--test", action="store_true", help="score the test split: once, for the table")
+    tabling = verbs.add_parser("table")
+    tabling.add_argument("folder", type=Path, help="--out of run")
+    tabling.add_argument("--out", type=Path, required=True, help="without an ending")
+    for name in ("--command", "--machine"):
+        tabling.add_argument(name, required=True, help="as the table should say it")
     given = parser.parse_args()
+    if given.verb == "table":
+        write_table(given.folder, given.out, command=given.command, machine=given.machine)
+        return
     first, last = (int(text) for text in given.cameras.split("-"))
     run(
         given.out,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from spikebridge.train.calibration.fit import Effort, Fit, fit, without_images
 from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.start import guess
 from spikebridge.train.calibration.state import State
+from spikebridge.train.config.simulation_ranges import Leg
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.networks.threads import same_threads
 
@@ -119,6 +122,19 @@ def test_movement_is_guessed_from_events_alone():
         assert leg.start == pytest.approx(true.start, abs=0.12)
     each = [KnownCamera.drawn(seed, legs=1).frames(digit_images(1, 24), time_bins=20) for seed in range(12)]
     assert guess(torch.cat(each, 1), (24, 24)).free, "each moves in its own way"
+
+
+def test_a_curve_is_guessed_leg_by_leg():
+    """A circle, all round at one speed: no pause parts its legs, and its ends lie where it began."""
+    ends = np.array([[0, 0], [1, 1], [0, 2], [-1, 1], [0, 0]]) * 3.5
+    legs = [Leg(*(ends[i + 1] - ends[i]), (i - 0.5) / 4, 0.5) for i in range(4)]
+    camera = replace(KnownCamera.drawn(9, legs=1), legs=tuple(legs))
+    start = guess(camera.frames(digit_images(12, 24), time_bins=20), (24, 24))
+    assert len(start.legs) == 4
+    for leg, true in zip(start.legs, legs, strict=True):
+        assert leg.x == pytest.approx(true.x, abs=1.6)
+        assert leg.y == pytest.approx(true.y, abs=1.6)
+        assert leg.start + leg.duration / 2 == pytest.approx(true.start + true.duration / 2, abs=0.08)
 
 
 @pytest.mark.long
