@@ -163,7 +163,7 @@ def _solve(spans: list[tuple[float, float]], steps: Array) -> tuple[Array, float
     shares = np.stack([_shares(first, last, steps.shape[1]) for first, last in spans], 1)  # [T,K]
     square = shares.T @ shares
     square += RIDGE * np.trace(square) / len(square) * np.eye(len(square))
-    ways: Array = np.linalg.solve(square, shares.T @ steps.T)
+    ways = np.asarray(np.linalg.solve(square, shares.T @ steps.T), np.float64)
     return ways, float(((steps.T - shares @ ways) ** 2).sum())
 
 
