@@ -96,7 +96,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_profile(small):
 
 def test_what_is_not_decided_is_named_and_left_wide(small):
     camera, found, _, _ = small
-    made = profile_of(found, sensor=(SIDE, SIDE), duration_us=300_000, source={})
+    made = profile_of(found, sensor=(SIDE, SIDE), duration_us=300_000, source={"shown_fraction": 1.0})
     spread = dict(zip([p.name for p in found.unknowns.parameters], found.spread, strict=True))
     for name in ("softness", "bandwidth", "off_ratio", "noise"):
         assert (name in made.undecided) == (spread[name] > 0.6), name
@@ -104,7 +104,7 @@ def test_what_is_not_decided_is_named_and_left_wide(small):
         assert low <= made.informing["camera"][name] <= high
     frames = camera.frames(digit_images(24, SIDE), time_bins=10)
     without = without_images(frames, sensor=(SIDE, SIDE), floor=0.01)
-    made = profile_of(without, sensor=(SIDE, SIDE), duration_us=300_000, source={})
+    made = profile_of(without, sensor=(SIDE, SIDE), duration_us=300_000, source={"shown_fraction": 1.0})
     assert {"threshold_on", "dark_level", "bandwidth", "inverted", "path"} <= set(made.undecided)
     assert not {"off_ratio", "dead_time"} & set(made.undecided)
     assert made.informing["camera"]["dead_time"] == pytest.approx(0.007)
