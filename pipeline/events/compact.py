@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.compact_layout import HEAD, HEAD_BYTES, VERSION, WRONG, lay_out
 from spikebridge.pipeline.events.packing import (
     KEPT_EVENTS,
-    LARGEST_SENSOR,
     LONGEST_US,
     TIME_SHIFT,
     X_MASK,
@@ -43,10 +43,6 @@ from spikebridge.pipeline.events.packing import (
     PackedEvents,
 )
 
-VERSION = 1
-HEAD = 10
-"""Numbers of the head."""
-HEAD_BYTES = 8 * HEAD
 _HEAD = struct.Struct(f"<{HEAD}q")
 STEP_TYPES: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2")}
 """Types of a step by their bytes."""
@@ -98,24 +94,14 @@ class Head(NamedTuple):
         """
         if len(data) < HEAD_BYTES:
             raise ValueError(f"{len(data)} bytes, which are too few")
-        version, count, long, step_bytes, start_us, duration_us, right, bottom, width, height = _HEAD.unpack_from(
-            data.data
-        )
-        extent = (right, bottom)
-        fits = 1 <= right <= width <= LARGEST_SENSOR[0] and 1 <= bottom <= height <= LARGEST_SENSOR[1]
-        if not (version == VERSION and count > 0 and 0 <= long <= count and step_bytes in STEP_TYPES and fits):
-            raise ValueError("a head that cannot be")
-        if not 0 <= duration_us <= LONGEST_US or not -(2**62) <= start_us <= 2**62:
-            raise ValueError("times that cannot be")
+        head = _HEAD.unpack_from(data.data)
+        extent, sensor_size = head[6:8], head[8:]
         bits = place_bits(extent)
-        place = HEAD_BYTES + 8 * long
-        step = place + 2 * count
-        high = step + step_bytes * count
-        polarity = high + (count if sum(bits) > PLACE_BITS else 0)
-        if len(data) != polarity + -(-count // 8):
-            raise ValueError(f"{len(data)} bytes, which are not those of {count} events")
-        parts = (place, step, high, polarity)
-        return cls(version, count, long, step_bytes, start_us, duration_us, extent, (width, height), bits, parts)
+        parts = lay_out(head, len(data), sum(bits) > PLACE_BITS)
+        if not parts[0]:
+            raise ValueError(WRONG[parts[1]].format(size=len(data), events=head[1]))
+        version, count, long, step_bytes, start_us, duration_us = head[:6]
+        return cls(version, count, long, step_bytes, start_us, duration_us, extent, sensor_size, bits, parts)
 
 
 @dataclass(frozen=True)
@@ -241,53 +227,54 @@ class CompactEvents:
         return self.packed.columns()
 
 
-def count_into(
-    counts: NDArray[Any],
-    data: NDArray[np.uint8],
-    head: Head,
-    edges: tuple[int, int],
-    tables: tuple[NDArray[np.uint32], NDArray[np.uint32]],
-    *,
-    of_time: bool,
-    rest: bool,
-    limit: int,
-) -> int:
-    """Count the events of stored bytes in the cells of frames, as `pipeline.events.framing` does, in one pass.
+@dataclass(frozen=True)
+class Counter:
+    """Counts the events of stored bytes in the cells of frames, as `pipeline.events.framing` does, in one pass."""
 
-    Args:
-        counts: [T,P,H,W] of an unsigned type, whatever they hold.
-        data: stored bytes.
-        head: theirs.
-        edges: where the first bin begins, and the length of a bin: microseconds from the first event, or events.
-        tables: see `pipeline.events.framing.cell_tables`, for all that the bits of a place can say.
-        of_time: whether the edges are times.
-        rest: give the events after the last bin to it.
-        limit: of a count.
+    rule: NDArray[np.int64]
+    """What `of` is given, see `pipeline.events.loops.compact.count_stored`."""
+    columns: NDArray[np.uint32]
+    """Tables of `pipeline.events.framing.cell_tables`, for all that the bits of a place can say."""
+    rows: NDArray[np.uint32]
 
-    Returns:
-        The events used.
+    @classmethod
+    def of(
+        cls,
+        head: Head,
+        tables: tuple[NDArray[np.uint32], NDArray[np.uint32]],
+        *,
+        same_extent: bool,
+        bins: tuple[int, int, bool],
+        rest: bool,
+        limit: int,
+    ) -> Counter:
+        """Return what counts a recording, and all whose places have the same bits, on a sensor of the same size.
 
-    Raises:
-        ValueError: these are not the bytes of a recording.
-    """
-    from spikebridge.pipeline.events.loops.compact import count_events
+        Args:
+            head: of the recording.
+            tables: for its bits.
+            same_extent: only those that have its extent, too.
+            bins: what follows the head in the arguments of `compact_layout.first_bin`, but for T.
+            rest: give the events after the last bin to it.
+            limit: of a count.
+        """
+        most = head.extent if same_extent else tuple(1 << bits for bits in head.bits)
+        least = (side - 1 if same_extent else side >> 1 for side in most)
+        wide = sum(head.bits) > PLACE_BITS
+        rule = [*least, *most, *head.sensor_size, head.bits[0], wide, *bins, rest, limit]
+        return cls(np.array(rule, np.int64), *tables)
 
-    used: int = count_events(
-        data,
-        (HEAD_BYTES, *head.parts),
-        head.events,
-        head.bits[0],
-        *edges,
-        of_time,
-        rest,
-        tables,
-        len(counts),
-        limit,
-        counts.reshape(-1),
-    )
-    if used < 0:
-        raise ValueError("times that are not what its head says")
-    return used
+    def count_into(self, counts: NDArray[Any], data: NDArray[np.uint8]) -> int:
+        """Write counts [T,P,H,W], of an unsigned type, of stored bytes.
+
+        Returns:
+            The events used; OTHER where extent and sensor are not those that this counts; REFUSED where the head, the
+            bins or the long steps cannot be.
+        """
+        from spikebridge.pipeline.events.loops.compact import count_stored
+
+        used: int = count_stored(data, self.rule, self.columns, self.rows, counts)
+        return used
 
 
 def compact(events: CheckedEvents, *, sensor_size: tuple[int, int], folder: Path | None = None) -> NDArray[np.uint8]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.base.fitting import FITS, Box, fit_box
-from spikebridge.pipeline.events.compact import CompactEvents, Head, count_into, stored_extent
+from spikebridge.pipeline.events.compact import CompactEvents, Counter, Head, stored_extent
+from spikebridge.pipeline.events.compact_layout import OTHER, first_bin
 from spikebridge.pipeline.events.framing import RecordingFrames, cell_tables, to_frames
 from spikebridge.pipeline.events.packing import CheckedEvents
 from spikebridge.pipeline.events.parts import parts_of
@@ -183,6 +184,11 @@ class Framing:
         return self.countable and find_spec("numba") is not None
 
     @cached_property
+    def _counter(self) -> list[Counter]:
+        """Return what counted the last recording, if there was one."""
+        return []
+
+    @cached_property
     def most_counted(self) -> int:
         """Return the largest count of a cell."""
         return 1 if self.settings.reduction == "event" else 256**self.dtype.itemsize - 1
@@ -192,7 +198,7 @@ class Framing:
         """Return (H, W) of a frame, and how what is shown is fitted to it."""
         return self.settings.frame, self.settings.fit or FITS[0]
 
-    @property
+    @cached_property
     def may_show_none(self) -> bool:
         """Return whether frames may show a part of the sensor without any event, which is refused."""
         return self.crop is not None or self.settings.fit == "crop"
@@ -203,29 +209,28 @@ class Framing:
         Raises:
             ValueError: these are not the bytes of a recording.
         """
-        settings, head = self.settings, Head.read(data)
-        start = 0
-        if self.span_us is not None:
-            if head.start_us < 0 or head.start_us + head.duration_us >= self.span_us:
-                return None
-            start = -head.start_us
-        if settings.binning == "count":
-            start, length = 0, settings.events_per_bin or head.events // settings.time_bins
-        elif settings.binning == "window":
-            length = settings.window_us
-        else:
-            length = (head.duration_us if self.span_us is None else self.span_us) // settings.time_bins
+        head = Head.read(data)
+        start, length = first_bin(head, *self._bins, self.settings.time_bins)
         if not length:
             return None
-        return Counting(
-            head,
-            start,
-            length,
-            settings.binning != "count",
-            settings.reduction == "event" and settings.binning == "bins",
-            self.most_counted,
-            self.crop or (0, 0, *(head.sensor_size if settings.extent == "canvas" else head.extent)),
-        )
+        return Counting(head, start, length, self._bins[2], self._rest, self.most_counted, self._box(head))
+
+    @cached_property
+    def _bins(self) -> tuple[int, int, bool]:
+        """Return span, length and kind of the bins, as `first_bin` takes them."""
+        settings, span_us = self.settings, -1 if self.span_us is None else self.span_us
+        if settings.binning == "count":
+            return span_us, settings.events_per_bin, False
+        return span_us, settings.window_us if settings.binning == "window" else 0, True
+
+    @cached_property
+    def _rest(self) -> bool:
+        """Return whether the last bin takes all that comes after it."""
+        return self.settings.reduction == "event" and self.settings.binning == "bins"
+
+    def _box(self, head: Head) -> Box:
+        """Return what is shown of a recording, before it is fitted to the frame."""
+        return self.crop or (0, 0, *(head.sensor_size if self.settings.extent == "canvas" else head.extent))
 
     def count_into(self, out: NDArray[Any], data: NDArray[np.uint8]) -> bool:
         """Make frames in one pass, see `frames_into`; False where that cannot be, or there is anything to object to.
@@ -233,19 +238,22 @@ class Framing:
         Raises:
             ValueError: these are not the bytes of a recording.
         """
-        if not self._counted or (how := self.counting(data)) is None:
+        if not self._counted:
             return False
-        used = count_into(
-            out,
-            data,
-            how.head,
-            (how.start, how.length),
-            _tables(how.head.bits, how.box, *self._fitted),
-            of_time=how.of_time,
-            rest=how.rest,
-            limit=how.limit,
-        )
-        return used > 0 or not self.may_show_none
+        used = self._counter[0].count_into(out, data) if self._counter else OTHER
+        if used == OTHER:  # of another extent or sensor than the one before
+            head = Head.read(data)
+            counter = Counter.of(
+                head,
+                _tables(head.bits, self._box(head), *self._fitted),
+                same_extent=self.settings.extent != "canvas" and self.crop is None,
+                bins=self._bins,
+                rest=self._rest,
+                limit=self.most_counted,
+            )
+            self._counter[:] = [counter]
+            used = counter.count_into(out, data)
+        return used > 0 or (used == 0 and not self.may_show_none)
 
     def too_short(self, index: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which recordings of an index leave a time bin without length or events, [n]."""

@@ -11,10 +11,55 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.events.compact_layout import HEAD_BYTES, OTHER, REFUSED, first_bin, lay_out
+
 _1, _3, _7 = (np.uint64(number) for number in (1, 3, 7))
 _16 = np.uint32(16)
 BLOCK = np.uint64(64)
 """Steps that are summed up at once."""
+
+_lay_out, _first_bin = njit(lay_out), njit(first_bin)
+
+
+@njit(cache=True, nogil=True)
+def count_stored(
+    data: NDArray[np.uint8],
+    rule: NDArray[np.int64],
+    columns: NDArray[np.uint32],
+    rows: NDArray[np.uint32],
+    counts: NDArray[Any],
+) -> int:
+    """Write into `counts` [T,P,H,W] how many events of a bin lie in a cell, up to a limit.
+
+    Args:
+        data: stored bytes, which begin at a multiple of 8 in memory.
+        rule: what the extent is above, and up to [W, H each]; (W, H) of the sensor; bits of x in a place; whether there
+            are high bits; span, length, of time, as in `pipeline.events.compact_layout.first_bin`; whether the last bin
+            takes all that comes after it; the limit of a count.
+        columns: see `count_events`.
+        rows: see there.
+        counts: where that is written.
+
+    Returns:
+        The events used; OTHER where extent and sensor are not those of the rule; REFUSED where the head, the bins or
+        the long steps cannot be.
+    """
+    if data.size < HEAD_BYTES:
+        return REFUSED
+    head = data[:HEAD_BYTES].view(np.int64)
+    for axis in range(2):
+        if not rule[axis] < head[6 + axis] <= rule[2 + axis] or head[8 + axis] != rule[4 + axis]:
+            return OTHER
+    place, step, high, polarity = _lay_out(head, data.size, rule[7] != 0)
+    bins, of_time = counts.shape[0], rule[10] != 0
+    first, length = _first_bin(head, rule[8], rule[9], of_time, bins)
+    if place == 0 or length == 0:
+        return REFUSED
+    parts = (HEAD_BYTES, place, step, high, polarity)
+    return count_events(
+        data, parts, head[1], rule[6], first, length, of_time, rule[11] != 0, (columns, rows), bins, rule[12],
+        counts.reshape(-1),
+    )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
@@ -50,7 +95,7 @@ def count_events(
         counts: where that is written.
 
     Returns:
-        The events used; -1 where the long steps are not as many as the steps ask for.
+        The events used; REFUSED where the long steps are not as many as the steps ask for.
     """
     cuts = np.empty(bins + 1, np.int64)
     if of_time:
@@ -60,7 +105,7 @@ def count_events(
         else:
             fine = _find_cuts(data[parts[2] : parts[3]].view(np.uint16), 65535, long_steps, first, length, cuts)
         if not fine:
-            return -1
+            return REFUSED
     else:
         for k in range(bins + 1):
             cuts[k] = min(first + k * length, size)

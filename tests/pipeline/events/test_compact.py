@@ -218,6 +218,37 @@ def test_frames_are_those_of_a_conversion(seed, count, duration, frame, cuts, ki
         assert np.array_equal(out, wanted)
 
 
+@pytest.mark.parametrize("crop", [None, (1, 2, 20, 30)])
+@pytest.mark.parametrize("extent", ["canvas", "recording"])
+def test_recordings_of_any_size_are_counted_in_turn(extent, crop):
+    """What counted the recording before counts the next only if that is of its kind; nobody's bytes are nobody's."""
+    rule = way(crop, extent=extent)
+    sizes = [(34, 34), (34, 34), (30, 33), (16, 17), (33, 33), (240, 180), (34, 180), (700, 500), (700, 500), (1, 1)]
+    for seed, size in enumerate(sizes):
+        data = stored(recording(seed, size=size), size)
+        out = np.full(rule.shape, 7, rule.dtype)
+        counted = rule.count_into(out, data)
+        assert counted or crop
+        if counted:
+            assert np.array_equal(out, rule.frame(data, source="a")[1].frames)
+    for damaged, what in (
+        (data[:40], "40 bytes, which are too few"),
+        (np.append(data, data[:8]), "bytes, which are not those of 300 events"),
+        (with_number(data, 0, 2), "a head that cannot be"),
+        (with_number(data, 3, 3), "a head that cannot be"),
+        (with_number(data, 5, -1), "times that cannot be"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            rule.frames_into(out, damaged, source="a")
+
+
+def with_number(data, place, number):
+    """Return stored bytes with another number in their head."""
+    changed = data.copy()
+    changed[:HEAD_BYTES].view("<i8")[place] = number
+    return changed
+
+
 def test_a_long_recording_is_packed_in_pieces(tmp_path, monkeypatch):
     """Words some at a time, the same frames in every reduction, and stored bytes that lie in a file."""
     events = recording(5, count=301, duration=10**7)
