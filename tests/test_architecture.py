@@ -49,7 +49,7 @@ PACKAGES = {
         export      : config errors networks runs
         methods     : config data errors losses networks runs schedules
         evaluation  : config data errors export networks runs
-        calibration : config data errors networks runs
+        calibration : config data errors networks runs statistics
         report      : calibration config data errors evaluation networks runs statistics
         trainer     : calibration config data errors evaluation losses methods networks runs schedules signals
         studies     : config data errors evaluation methods networks report runs signals statistics trainer
@@ -107,6 +107,7 @@ ALLOWED = {
         "pipeline.sharing",
         "pipeline.prediction",
         "pipeline.measurement",
+        "pipeline.simulation",
         "pipeline.plugins",
     ),
 }

@@ -110,3 +110,13 @@ def difference(figures: Mapping[int, float | None], minus: Mapping[int, float | 
         "values": values,
         "confidence": CONFIDENCE,
     }
+
+
+def wilson(share: float, n: int, *, z: float = 1.959964) -> tuple[float, float]:
+    """Return the interval of a proportion for n > 0 independent samples; z = 1.96 gives 95 %.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
+    """
+    centre = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)

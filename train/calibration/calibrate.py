@@ -20,6 +20,7 @@ from spikebridge.pipeline.measurement.statistics import Statistics, measure
 from spikebridge.train.calibration.fidelity import Fidelity, compare
 from spikebridge.train.calibration.fit import Effort, Fit, fit, without_images
 from spikebridge.train.calibration.outcome import profile_of
+from spikebridge.train.calibration.renderings import renderings
 from spikebridge.train.calibration.state import State
 from spikebridge.train.config.profile import FILE, CameraProfile
 from spikebridge.train.data.simulation import SensorGrid
@@ -39,7 +40,9 @@ FEWEST = 10
 HELD_OUT = 4
 """One of so many recordings is held out of the fit, to tell simulated ones from."""
 FEWEST_TO_SPLIT = 40
-"""Recordings; of fewer none is held out."""
+"""Recordings; of fewer none is held out unless it is asked for."""
+FEWEST_TO_TELL = 5
+"""Held-out recordings, at least: fewer say nothing."""
 
 Progress = Callable[..., Any]
 Page = Callable[[dict[str, Any], Fidelity, torch.Tensor, torch.Tensor], str]
@@ -58,6 +61,7 @@ def calibrate(
     images: int = 1000,
     seed: int = 0,
     effort: Effort = Effort(),  # noqa: B008  (immutable)
+    held_out: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -78,6 +82,7 @@ def calibrate(
         images: most static images that are read.
         seed: of every draw.
         effort: how much is computed.
+        held_out: recordings that the fit does not see; by default a quarter of `FEWEST_TO_SPLIT` or more, else none.
         overwrite: replace `out`.
         progress: as tqdm; silent without.
 
@@ -91,6 +96,8 @@ def calibrate(
         RecordingError: a recording or an image cannot be read.
     """
     _check_output(out, html, static, overwrite=overwrite)
+    if held_out and static is None:
+        raise RunError("--held-out tells simulated recordings from real ones, and there is none without --static")
     wrapped = None if progress is None else lambda items: progress(items, desc="read", unit="recording")
     seen = read_recordings(paths, most=recordings, seed=seed, sensor=sensor, progress=wrapped)
     if len(seen.events) < FEWEST:
@@ -105,12 +112,17 @@ def calibrate(
         )
         if len(pictures) < FEWEST:
             raise RunError(f"{len(pictures)} static images in {static}: expected at least {FEWEST}")
-    if html is not None and len(seen.events) < FEWEST_TO_SPLIT:
-        raise RunError(f"--html needs at least {FEWEST_TO_SPLIT} recordings, of which some are held out")
+    if held_out is not None and not (held_out == 0 or FEWEST_TO_TELL <= held_out <= len(seen.events) - FEWEST):
+        raise RunError(
+            f"--held-out {held_out}: found {len(seen.events)} recordings; expected 0, or {FEWEST_TO_TELL} and more, so "
+            f"that {FEWEST} are left for the fit"
+        )
+    if html is not None and not _held_out(len(seen.events), held_out):
+        raise RunError(f"--html needs at least {FEWEST_TO_SPLIT} recordings, of which some are held out, or --held-out")
     state_file, statistics = out.with_name(f".{out.name}.state"), measure(seen)
     fitted = calibrate_to(
         seen, pictures, shown_fraction=shown_fraction, seed=seed, effort=effort, statistics=statistics,
-        state_file=state_file, progress=progress,
+        state_file=state_file, progress=progress, held_out=held_out, beside=True,
     )  # fmt: skip
     profile, found, source = fitted.profile, fitted.fit, fitted.profile.informing["source"]
     write_atomic(out, profile.dump().encode())
@@ -159,6 +171,8 @@ def calibrate_to(
     statistics: Statistics | None = None,
     state_file: Path | None = None,
     progress: Progress | None = None,
+    held_out: int | None = None,
+    beside: bool = False,
 ) -> Calibrated:
     """Fit the simulator to recordings that were read, whose figures may be known; see `calibrate_frames`."""
     size = min(max(seen.sensor), LARGEST_SIDE)
@@ -176,6 +190,8 @@ def calibrate_to(
         effort=effort,
         state_file=state_file,
         progress=progress,
+        held_out=held_out,
+        beside=beside,
     )
 
 
@@ -193,6 +209,8 @@ def calibrate_frames(
     effort: Effort,
     state_file: Path | None = None,
     progress: Progress | None = None,
+    held_out: int | None = None,
+    beside: bool = False,
 ) -> Calibrated:
     """Fit the simulator to frames, a part of which is held out to tell simulated ones from.
 
@@ -209,11 +227,13 @@ def calibrate_frames(
         effort: how much is computed.
         state_file: what an interrupted fit left, and this one leaves; whoever calls deletes it.
         progress: as tqdm; silent without.
+        held_out: recordings that the fit does not see, see `calibrate`.
+        beside: whether the fidelity report has other ways to make recordings beside the fitted one.
     """
-    frames, held_out = _split(frames, seed)
+    frames, unseen = _split(frames, seed, _held_out(frames.shape[1], held_out))
     source = {
-        "recordings": frames.shape[1] + (0 if held_out is None else held_out.shape[1]),
-        "held_out": 0 if held_out is None else held_out.shape[1],
+        "recordings": frames.shape[1] + (0 if unseen is None else unseen.shape[1]),
+        "held_out": 0 if unseen is None else unseen.shape[1],
         "simulated": simulated,
         "static_images": 0 if images is None else len(images),
         "shown_fraction": shown_fraction,
@@ -239,10 +259,11 @@ def calibrate_frames(
         if bar is not None:
             bar.close()
         profile = profile_of(found, sensor=sensor, duration_us=duration_us, source=source)
-        if held_out is None:
+        if unseen is None:
             return Calibrated(profile, found, None, None)
-        fidelity, made = compare(frames, held_out, images, grid, profile.profile, seed=seed)
-    return Calibrated(profile, found, fidelity, (held_out, made))
+        others = renderings(grid, profile.profile, duration_us=duration_us, seed=seed) if beside else {}
+        fidelity, made = compare(frames, unseen, images, grid, profile.profile, seed=seed, others=others)
+    return Calibrated(profile, found, fidelity, (unseen, made))
 
 
 def _check_output(out: Path, html: Path | None, static: Path | None, *, overwrite: bool) -> None:
@@ -258,13 +279,19 @@ def _check_output(out: Path, html: Path | None, static: Path | None, *, overwrit
         raise RunError("--html shows simulated recordings beside real ones, and there is none without --static")
 
 
-def _split(frames: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return the frames [T,n,2,S,S] of the fit, and those that are held out; None where there are too few."""
-    n = frames.shape[1]
-    if n < FEWEST_TO_SPLIT:
+def _held_out(n: int, asked: int | None) -> int:
+    """Return how many of so many recordings the fit does not see."""
+    if asked is not None:
+        return asked
+    return n // HELD_OUT if n >= FEWEST_TO_SPLIT else 0
+
+
+def _split(frames: torch.Tensor, seed: int, unseen: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the frames [T,n,2,S,S] of the fit, and those that are held out; None where none is."""
+    if not unseen:
         return frames, None
-    rows = np.random.default_rng([seed, 30]).permutation(n)
-    return frames[:, np.sort(rows[n // HELD_OUT :])], frames[:, np.sort(rows[: n // HELD_OUT])]
+    rows = np.random.default_rng([seed, 30]).permutation(frames.shape[1])
+    return frames[:, np.sort(rows[unseen:])], frames[:, np.sort(rows[:unseen])]
 
 
 EXPECTED_UNKNOWNS = 25

@@ -4,12 +4,15 @@ Axes: T time bins, n recordings, P polarity, S side of a frame, M features.
 
 A ridge classifier learns on the recordings of the fit and as many simulated ones, drawn from the profile's ranges, and
 is asked about recordings that were held out and other simulated ones. It sees the moments of the fit recording by
-recording, so their spread and their relations, and coarse maps of the events.
+recording, so their spread and their relations, and coarse maps of the events. The same is asked of other ways to make
+recordings of the same static images, see `renderings`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,8 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikebridge.train.calibration.moments import SEGMENTS, Unit, moments
+from spikebridge.train.calibration.renderings import Rendering
 from spikebridge.train.config.simulation_ranges import Profile
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
+from spikebridge.train.statistics import wilson
 
 MAP_SIDE = 7
 """Of the coarse maps."""
@@ -46,14 +51,35 @@ class Fidelity:
     """Figures of those that were held out, JSON types; see `figures`."""
     made: dict[str, Any]
     """The same of as many simulated ones."""
+    others: Mapping[str, float] = field(default_factory=dict)
+    """The accuracy of a classifier for each other way to make recordings of static images, by its name."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return the 95 % interval of the accuracy for so many recordings."""
+        return wilson(self.accuracy, self.asked)
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON types."""
-        return {"accuracy": self.accuracy, "asked": self.asked, "real": self.real, "simulated": self.made}
+        return {
+            "accuracy": self.accuracy,
+            "interval": list(self.interval),
+            "asked": self.asked,
+            "others": dict(self.others),
+            "real": self.real,
+            "simulated": self.made,
+        }
 
 
 def compare(
-    learnt: Tensor, held_out: Tensor, images: Tensor, grid: SensorGrid, profile: Profile, *, seed: int
+    learnt: Tensor,
+    held_out: Tensor,
+    images: Tensor,
+    grid: SensorGrid,
+    profile: Profile,
+    *,
+    seed: int,
+    others: Mapping[str, Rendering] = MappingProxyType({}),
 ) -> tuple[Fidelity, Tensor]:
     """Compare real recordings with simulated ones of drawn static images.
 
@@ -64,6 +90,7 @@ def compare(
         grid: of the frames.
         profile: of which recordings are simulated.
         seed: of static images and draws.
+        others: other ways to make recordings of the same static images, each with a classifier of its own.
 
     Returns:
         The figures, and the simulated frames beside `held_out`, as many.
@@ -72,12 +99,22 @@ def compare(
     rows = np.random.default_rng([seed, EPOCH]).integers(len(images), size=n + asked)
     draws = simulation_draws(seed, EPOCH, torch.arange(n + asked), grid, device=torch.device("cpu"))
     made = simulate_frames(images[rows], draws, grid, time_bins=len(learnt), profile=profile)
-    unit = Unit.of(learnt, whole_counts=grid.gain == 1)
+    accuracy = _told_apart(learnt, held_out, made, whole_counts=grid.gain == 1)
+    told = {}
+    for name, other in others.items():
+        rendered = other.render(images[rows], len(learnt))
+        told[name] = _told_apart(other.view(learnt), other.view(held_out), rendered, whole_counts=grid.gain == 1)
+    return Fidelity(accuracy, 2 * asked, figures(held_out), figures(made[:, n:]), told), made[:, n:]
+
+
+def _told_apart(learnt: Tensor, held_out: Tensor, made: Tensor, *, whole_counts: bool) -> float:
+    """Return how many held-out and as many made recordings a classifier tells, which learnt on the others."""
+    n, asked = learnt.shape[1], held_out.shape[1]
+    unit = Unit.of(learnt, whole_counts=whole_counts)
     seen = np.concatenate([_features(frames, unit) for frames in (learnt, made[:, :n])])
     new = np.concatenate([_features(frames, unit) for frames in (held_out, made[:, n:])])
     said = _classify(seen, np.repeat([1.0, -1.0], n), new)
-    accuracy = float((said == np.repeat([1.0, -1.0], asked)).mean())
-    return Fidelity(accuracy, 2 * asked, figures(held_out), figures(made[:, n:])), made[:, n:]
+    return float((said == np.repeat([1.0, -1.0], asked)).mean())
 
 
 def figures(frames: Tensor) -> dict[str, Any]:

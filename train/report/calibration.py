@@ -36,7 +36,7 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
             ("recordings", f"{made['recordings']:,}, of which {real.shape[1]} held out"),
             ("static images", f"{made['static_images']:,}"),
             ("sensor", f"{width}x{height}, {made['sensor_known']}"),
-            ("told apart", f"{100 * fidelity.accuracy:.0f} % of {fidelity.asked} (50 % = alike)"),
+            ("told apart", _told(fidelity)),
             ("undecided", ", ".join(made["undecided"])),
         ],
         wide=("undecided",),
@@ -56,6 +56,14 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
     )
     return page("Calibration", heading + section("Result", summary) + section("Camera", values)
                 + section("Real beside simulated", pictures + _plots(fidelity) + _note()))  # fmt: skip
+
+
+def _told(fidelity: Fidelity) -> str:
+    """Return how many recordings were told apart, and the same of other ways to make recordings."""
+    low, high = fidelity.interval
+    beside = "".join(f"; {name} {100 * one:.0f} %" for name, one in fidelity.others.items())
+    told = f"{100 * fidelity.accuracy:.0f} % of {fidelity.asked} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+    return f"{told}, 50 % = alike{beside}"
 
 
 def _few(frames: Tensor) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from spikebridge.train.report.sections.domains import domains
 from spikebridge.train.report.sections.samples import most_confidently_wrong, samples
 from spikebridge.train.runs.environment import machine_words, origin_words, packages_words
 from spikebridge.train.runs.result import Environment, RunResult
-from spikebridge.train.statistics import FEW, worth_of_one
+from spikebridge.train.statistics import FEW, wilson, worth_of_one
 
 if TYPE_CHECKING:
     from spikebridge.pipeline.shards.reader import ShardSet
@@ -220,16 +219,6 @@ def reproduce(record: RunRecord, shards: ShardSet | None) -> str:
         f"threads ({result.get('threads', 'unknown')})."
     )
     return preformatted("\n".join(commands)) + paragraph(text)
-
-
-def wilson(share: float, n: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """Return the interval of a proportion for n > 0 independent samples; z = 1.96 gives 95 %.
-
-    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
-    """
-    centre = share + z * z / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 
 
 def duration(seconds: float) -> str:

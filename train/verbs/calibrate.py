@@ -41,6 +41,11 @@ from spikebridge.pipeline.ui.terminal import (
     show_default=True,
     help="Simulated sets of each regression; fewer are faster, and less sure.",
 )
+@click.option(
+    "--held-out",
+    type=click.IntRange(0),
+    help="Recordings that the fit does not see, to tell simulated ones from  [default: a quarter of 40 or more]",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every draw.")
 @overwrite_option
 @quiet_option
@@ -54,6 +59,7 @@ def calibrate(
     sensor: str | None,
     recordings: int,
     sets: int,
+    held_out: int | None,
     seed: int,
     overwrite: bool,
     as_json: bool,
@@ -91,6 +97,7 @@ def calibrate(
         recordings=recordings,
         seed=seed,
         effort=Effort(sets=sets),
+        held_out=held_out,
         overwrite=overwrite,
         progress=progress_bar,
     )
@@ -125,10 +132,11 @@ def _text(made: dict[str, Any]) -> str:
     if undecided:
         lines.append(f"Not decided by these recordings, and left wide: {', '.join(undecided)}")
     if made["fidelity"] is not None:
-        told, asked = made["fidelity"]["accuracy"], made["fidelity"]["asked"]
+        told, asked, (low, high) = (made["fidelity"][name] for name in ("accuracy", "asked", "interval"))
+        beside = ", ".join(f"{name} {100 * one:.0f} %" for name, one in made["fidelity"]["others"].items())
         lines.append(
             f"A linear classifier tells simulated recordings from real ones that were held out: {100 * told:.0f} % of "
-            f"{asked} right, 50 % = alike"
+            f"{asked} right ({100 * low:.0f} to {100 * high:.0f} %), 50 % = alike; of the same images by {beside}"
         )
     lines.append(f"  profile   {made['out']}")
     return "\n".join(lines)

@@ -81,6 +81,11 @@ def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
     page = run(recordings, "--static", raw / "static", "--html", tmp_path / "p.html", "--out", tmp_path / "p.toml")
     assert page.exit_code == 1
     assert "--html needs at least 40 recordings" in page.output
+    told = run(recordings, "--held-out", "2", "--out", tmp_path / "p.toml")
+    assert "--held-out tells simulated recordings from real ones, and there is none without --static" in told.output
+    told = run(recordings, "--static", raw / "static", "--held-out", "5", "--out", tmp_path / "p.toml")
+    assert told.exit_code == 1
+    assert "found 12 recordings; expected 0, or 5 and more, so that 10 are left" in " ".join(told.output.split())
     assert not (tmp_path / "p.toml").exists()
     for name, words in (("p.json", "ends in .toml"), (".", "ends in .toml"), ("folder.toml", "is a folder")):
         (tmp_path / "folder.toml").mkdir(exist_ok=True)

@@ -10,8 +10,9 @@ from known_cameras import KnownCamera, digit_images
 
 from spikebridge.pipeline.ui.html import POLICY
 from spikebridge.train.calibration.fidelity import compare, figures
-from spikebridge.train.config.simulation_ranges import LANES, Profile, SimulationRanges
-from spikebridge.train.data.simulation import SensorGrid
+from spikebridge.train.calibration.renderings import Rendering, renderings
+from spikebridge.train.config.simulation_ranges import LANES, Leg, Profile, SimulationRanges
+from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
 from spikebridge.train.report.calibration import calibration_page
 
 SIDE, CAMERA = 14, KnownCamera.drawn(6, legs=2, pixels=0.6)
@@ -39,6 +40,40 @@ def test_the_same_camera_is_not_told_apart_and_another_is(seen):
     threshold = profile.ranges.threshold_on[0] * 1.6
     other = replace(profile, ranges=replace(profile.ranges, threshold_on=(threshold, threshold)))
     assert compare(learnt, held_out, images, GRID, other, seed=0)[0].accuracy > 0.75
+
+
+def test_other_renderings_of_the_same_images_stand_beside(seen):
+    learnt, held_out, images, profile = seen
+    draws = simulation_draws(7, 0, torch.arange(160), GRID, device=torch.device("cpu"))
+    own = Rendering(lambda rows, bins: simulate_frames(rows, draws, GRID, time_bins=bins, profile=profile))
+    others = {**renderings(GRID, profile, duration_us=300_000, seed=0), "own": own}
+    found, _ = compare(learnt, held_out, images, GRID, profile, seed=0, others=others)
+    assert found.accuracy == compare(learnt, held_out, images, GRID, profile, seed=0)[0].accuracy
+    assert found.others["i2e"] > 0.9
+    assert found.others["v2e-like"] > 0.9
+    assert found.others["own"] < 0.7
+    low, high = found.interval
+    assert low < found.accuracy < high
+    assert set(found.as_dict()["others"]) == {"i2e", "v2e-like", "own"}
+
+
+def test_a_rendering_has_the_images_and_the_movement():
+    images = torch.zeros(3, 1, SIDE, SIDE)
+    images[1, 0, 5:9, 5:9] = 1
+    images[2] = images[1]
+    along = Profile(SimulationRanges(x_start=(0.0, 0.0), y_start=(0.0, 0.0)), (Leg(4.0, 0.0, 0.1, 0.8),))
+    for free in (False, True):
+        made = renderings(GRID, replace(along, free=free), duration_us=100_000, seed=0)
+        frames = made["v2e-like"].render(images, 10)
+        assert frames.shape == (10, 3, 2, SIDE, SIDE)
+        assert frames[:, 0].sum() == 0, "nothing to see"
+        assert frames[:, 1].sum() > 20
+        across = frames[:, 1].sum((0, 1, 2)) > 0
+        assert free or across[9:13].any(), "to the right"
+        assert bool((frames[:, 1] != frames[:, 2]).any()), "pixels and, if free, the path are drawn"
+    i2e = made["i2e"]
+    assert i2e.render(images, 10).shape == (5, 3, 2, SIDE, SIDE)
+    assert torch.equal(i2e.view(frames).unique(), torch.tensor([0.0, 1.0]))
 
 
 def test_figures_are_those_that_one_counts():
