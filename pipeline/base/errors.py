@@ -2,7 +2,7 @@
 
 import errno
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from spikebridge.pipeline.base.display import show
 
@@ -18,12 +18,13 @@ class LayoutError(PipelineError):
 class RecordingError(PipelineError):
     """One recording or image cannot be used; a conversion counts it as a reject.
 
-    `reason` is a short machine-readable name, written into rejects.jsonl.
+    `reason` is a short machine-readable name, written into rejects.jsonl; `counts` may say by name how many events are
+    concerned.
     """
 
-    def __init__(self, message: str, *, reason: str) -> None:
+    def __init__(self, message: str, *, reason: str, counts: Mapping[str, int] | None = None) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason, self.counts = reason, dict(counts or {})
 
 
 class SettingsError(PipelineError):

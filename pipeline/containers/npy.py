@@ -54,14 +54,26 @@ class StoredArray:
     fortran_order: bool
     open_behind: Callable[[int], AbstractContextManager[BinaryIO]]
     """Opens the array's bytes behind so many others."""
+    seekable: bool = True
+    """Any of its rows can be read without unpacking those before."""
 
     @property
     def ndim(self) -> int:
         """Return the number of axes, as numpy's arrays do."""
         return len(self.shape)
 
-    def blocks(self, rows: int) -> Iterator[NDArray[Any]]:
+    @property
+    def length(self) -> int:
+        """Return the number of rows; of a table of four rows and more columns that of its columns."""
+        return self.shape[0] if self.ndim == 1 or (self.shape[1] == 4 and 1 not in self.shape) else max(self.shape)
+
+    def blocks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[NDArray[Any]]:
         """Yield a vector in blocks [n], a table [N,4] in blocks [n,4]; one of four rows and more columns is turned.
+
+        Args:
+            rows: of a block.
+            start: first row.
+            stop: the row behind the last; None for all.
 
         Raises:
             RecordingError: neither (`shape`), or the file ends before its numbers do, or holds others (`damaged`).
@@ -70,25 +82,24 @@ class StoredArray:
             raise RecordingError(
                 f"an array of the shape {self.shape}; expected a column of events or a table [N,4].", reason="shape"
             )
-        turned = len(self.shape) == 2 and self.shape[1] != 4
-        count, *wide = self.shape[::-1] if turned else self.shape
-        if len(self.shape) == 2 and 1 in self.shape:
-            count, wide = max(self.shape), []
-        width = math.prod(wide)
-        runs = width if wide and turned != self.fortran_order else 1  # of columns, each of which lies together
+        count = self.length
+        vector = self.ndim == 1 or 1 in self.shape
+        width = 1 if vector else 4
+        apart = not vector and (self.shape[1] != 4) != self.fortran_order  # each column lies together
+        runs = range(width if apart else 1)
+        size = (width // len(runs)) * self.dtype.itemsize  # of a row of a run
         with ExitStack() as opened:
-            whole_run = count * (width // runs) * self.dtype.itemsize
-            files = [opened.enter_context(self.open_behind(run * whole_run)) for run in range(runs)]
-            for start in range(0, count, rows):
-                taken = min(rows, count - start)
-                parts = [self._read(file, taken * (width // runs)) for file in files]
-                yield np.stack(parts, axis=1) if runs > 1 else parts[0].reshape(taken, *wide)
-            if files[-1].read(1):
+            files = [opened.enter_context(self.open_behind((run * count + start) * size)) for run in runs]
+            for first in range(start, count if stop is None else stop, rows):
+                taken = min(rows, (count if stop is None else stop) - first)
+                parts = [self._read(file, taken * size) for file in files]
+                yield np.stack(parts, axis=1) if apart else parts[0] if vector else parts[0].reshape(taken, width)
+            if stop is None and files[-1].read(1):
                 raise ValueError("it is longer than it says")
 
-    def _read(self, file: BinaryIO, count: int) -> NDArray[Any]:
-        data = file.read(count * self.dtype.itemsize)
-        if len(data) < count * self.dtype.itemsize:
+    def _read(self, file: BinaryIO, size: int) -> NDArray[Any]:
+        data = file.read(size)
+        if len(data) < size:
             raise ValueError("it is shorter than it says")
         return np.frombuffer(data, self.dtype)
 
@@ -131,7 +142,9 @@ def stored_npz(path: Path, *, objects: list[str]) -> dict[str, StoredArray]:
                         raise
                     objects.append(name)
                     continue
-                arrays[name] = StoredArray(dtype, shape, fortran_order, opener(info, file.tell()))
+                arrays[name] = StoredArray(
+                    dtype, shape, fortran_order, opener(info, file.tell()), info.compress_type == zipfile.ZIP_STORED
+                )
     return arrays
 
 

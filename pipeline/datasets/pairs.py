@@ -254,6 +254,18 @@ class PairReader:
             raise part
         return part
 
+    def read_window(
+        self, recording: Recording, *, sensor_size: tuple[int, int], window_us: tuple[int, ...]
+    ) -> CheckedEvents:
+        """Read as `read_recording`, for who wants a time window alone, (start, stop) counted from the first event.
+
+        A reader that finds it without reading all of the file says how many events it did not read; a filter cuts.
+
+        Raises:
+            RecordingError: as `read_recording`.
+        """
+        return self.read_recording(recording, sensor_size=sensor_size)
+
     def read_file(self, recording: Recording) -> Iterator[tuple[str, Events | RecordingError]]:
         """Decode the file of a recording once; yield the name of every recording in it, and its events or its error."""
         raise NotImplementedError

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 
+OUTSIDE = "outside_sensor"
+"""Name of the count of events that lie outside the sensor."""
+
 
 class StartOver(Exception):  # noqa: N818  (no error)
     """What a pass over a recording took for granted does not hold; the next one knows. Whoever began it starts over."""
@@ -36,6 +39,8 @@ class Events:
     """What else of the file is no event, and how often it occurs."""
     doubts: tuple[str, ...] = ()
     """What may be wrong about the file, one sentence each."""
+    not_read: int = 0
+    """Events of the file outside the time window that alone was asked for."""
 
     def __len__(self) -> int:
         return len(self.t)
@@ -63,10 +68,11 @@ class Events:
 
 
 class Checks:
-    """What the checks of a recording find, chunk by chunk."""
+    """What the checks of a recording find, chunk by chunk, on a sensor of (W, H) pixels."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, sensor_size: tuple[int, int]) -> None:
+        self.sensor_size = sensor_size
+        self.count = self.outside = 0
         self.first_us = self.last_us = 0
         self.back: tuple[int, int] | None = None
         """Number of the first event that is earlier than the one before it, and by how many microseconds."""
@@ -93,18 +99,20 @@ class Checks:
             self.lowest[name] = min(self.lowest[name], int(column.min()))
             self.highest[name] = max(self.highest[name], int(column.max()))
         self.highest["p"] = max(self.highest["p"], int(events.p.max()))
+        width, height = self.sensor_size
+        inside = (events.x >= 0) & (events.x < width) & (events.y >= 0) & (events.y < height)
+        self.outside += len(events) - int(np.count_nonzero(inside))
 
     def _step_back(self, event: int, us: int, steps: int = 1) -> None:
         self.steps_back += steps
         self.back = self.back or (event, us)
 
-    def require(self, *, sensor_size: tuple[int, int], source: str) -> None:
-        """Refuse events that binning would silently misplace on a sensor of (W, H) pixels.
+    def require(self, *, source: str) -> None:
+        """Refuse events that binning would silently misplace.
 
         Raises:
             RecordingError: see `check_events`.
         """
-        width, height = sensor_size
         if not self.count:
             raise RecordingError(f"{source}: no events; expected at least one.", reason="empty")
         if self.back:
@@ -114,13 +122,16 @@ class Checks:
                 "back); expected time stamps in order. Sort or re-export the recording.",
                 reason="unsorted",
             )
+        width, height = self.sensor_size
         for name, limit in (("x", width), ("y", height)):
             low, high = self.lowest[name], self.highest[name]
             if low < 0 or high >= limit:
                 raise RecordingError(
                     f"{source}: {name} runs from {low} to {high}; the sensor of {width}x{height} pixels allows "
-                    f"0 to {limit - 1}. Is this file from another camera?",
+                    f"0 to {limit - 1}. {self.outside:,} of {self.count:,} events lie outside. Is this file from "
+                    "another camera?",
                     reason="out_of_range",
+                    counts={OUTSIDE: self.outside, "events": self.count},
                 )
         if self.highest["p"] > 1:
             raise RecordingError(
@@ -135,6 +146,6 @@ def check_events(events: Events, *, sensor_size: tuple[int, int], source: str) -
         RecordingError: no events (`empty`), time stamps that go back (`unsorted`), coordinates off the sensor
             (`out_of_range`), or a polarity other than 0 and 1 (`polarity`).
     """
-    checks = Checks()
+    checks = Checks(sensor_size)
     checks.add(events)
-    checks.require(sensor_size=sensor_size, source=source)
+    checks.require(source=source)

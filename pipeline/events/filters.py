@@ -60,13 +60,14 @@ class Filters:
         try:
             left = pack_chunks(chunks, sensor_size=events.extent, source=source, likely=len(events), most=most)
         except RecordingError as error:
+            taken = _with_not_read(taken, events)
             counts = ", ".join(f"{name} {count:,}" for name, count in taken.items() if count)
             raise RecordingError(
-                f"{source}: no event of {len(events):,} is left after filtering ({counts}). Use milder filters, or "
-                "remove the recording.",
+                f"{source}: no event of {len(events) + events.not_read:,} is left after filtering ({counts}). Use "
+                "milder filters, or remove the recording.",
                 reason="filtered",
             ) from error
-        return left, taken
+        return left, _with_not_read(taken, events)
 
     def _filtered(self, name: str, chunks: Chunks, events: CheckedEvents, taken: dict[str, int]) -> Chunks:
         """Return passes over what a filter keeps of other passes; a pass counts in `taken` what it takes out."""
@@ -106,6 +107,11 @@ class Filters:
             "background": self.background_us > 0,
         }
         return tuple(name for name, is_used in used.items() if is_used)
+
+
+def _with_not_read(taken: dict[str, int], events: CheckedEvents) -> dict[str, int]:
+    """Return what filters took out, with the events outside the time window that were not even read."""
+    return {**taken, "time_window": taken["time_window"] + events.not_read} if events.not_read else taken
 
 
 NEVER_US = -(2**62)

@@ -98,6 +98,7 @@ class PackedEvents:
     """This and the following: see `pipeline.events.arrays.Events`."""
     passed_over: tuple[tuple[str, int], ...] = ()
     doubts: tuple[str, ...] = ()
+    not_read: int = 0
 
     def __len__(self) -> int:
         return len(self.words)
@@ -140,6 +141,7 @@ class LongEvents:
     overflow_markers: int = 0
     passed_over: tuple[tuple[str, int], ...] = ()
     doubts: tuple[str, ...] = ()
+    not_read: int = 0
 
     def __len__(self) -> int:
         return self.count
@@ -183,6 +185,10 @@ class CheckedEvents(Protocol):
     @property
     def doubts(self) -> tuple[str, ...]:
         """Return what may be wrong about the file."""
+
+    @property
+    def not_read(self) -> int:
+        """Return how many more events the file holds, outside the time window that alone was asked for."""
 
     def __len__(self) -> int: ...
 
@@ -267,7 +273,7 @@ def _pack_chunks(
         raise _refusal(chunks, size, source)
     assert isinstance(chunk, Events)
     assert packer.start_us is not None
-    about = (packer.start_us, packer.extent, chunk.overflow_markers, chunk.passed_over, chunk.doubts)
+    about = (packer.start_us, packer.extent, chunk.overflow_markers, chunk.passed_over, chunk.doubts, chunk.not_read)
     if keeping:
         return PackedEvents(room[:count], *about)
 
@@ -356,11 +362,11 @@ class _Packer:
 
 def _refusal(chunks: Callable[[], Iterator[Chunk]], sensor_size: tuple[int, int], source: str) -> RecordingError:
     """Return the error of a recording that a check refuses, found by looking at all of its events."""
-    checks = Checks()
+    checks = Checks(sensor_size)
     for chunk in chunks():
         checks.add(chunk.unpack() if isinstance(chunk, Words) else chunk)
     try:
-        checks.require(sensor_size=sensor_size, source=source)
+        checks.require(source=source)
     except RecordingError as error:
         return error
     return RecordingError(

@@ -27,6 +27,7 @@ class Facts:
         choices: what was decided where the file left it open: layout, group, columns, unit of time.
         doubts: what may be wrong about the file although it can be read, one sentence each.
         overflow_markers: records of the clock that were taken out (`.bin` only).
+        not_read: events outside the time window that alone was asked for.
     """
 
     format: str
@@ -35,11 +36,18 @@ class Facts:
     choices: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     overflow_markers: int = 0
+    not_read: int = 0
 
     def annotate(self, events: Events) -> Events:
         """Return events with what was passed over and doubted attached, as a conversion counts it."""
         passed_over = tuple(sorted((what, count) for what, count in self.passed_over.items() if count))
-        return replace(events, overflow_markers=self.overflow_markers, passed_over=passed_over, doubts=self.doubts)
+        return replace(
+            events,
+            overflow_markers=self.overflow_markers,
+            passed_over=passed_over,
+            doubts=self.doubts,
+            not_read=self.not_read,
+        )
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,9 @@ class Stream:
     """Number of events, as far as the size of the file tells it."""
     sensor_size: tuple[int, int] | None = None
     """(W, H) in pixels, where it is known before the first pass."""
+    window: Callable[[tuple[int, ...]], Stream | None] = lambda window_us: None
+    """Returns the first event and those of a time window, (start, stop) in microseconds counted from it, as a stream
+    that reads no others; None where the format does not tell where they lie. What lies outside is not checked."""
     at_once: Callable[[], Decoded] | None = None
     """Of a format that is decoded at once."""
     packed: Callable[[], Pass] | None = None

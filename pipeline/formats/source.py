@@ -64,20 +64,24 @@ class Source:
         """Return the first `HEAD_BYTES` bytes."""
         return self.read(0, HEAD_BYTES)
 
-    def blocks(self, start: int, dtype: str, *, together: int = 1, size: int = 0) -> Iterator[NDArray[Any]]:
+    def blocks(
+        self, start: int, dtype: str, *, together: int = 1, size: int = 0, stop: int | None = None
+    ) -> Iterator[NDArray[Any]]:
         """Yield the numbers from the byte `start` on, in blocks; the next block takes the place of the last.
 
         The array has the same layout wherever the bytes lie, so that compiled loops are compiled once. `together` of
         them are never parted; what is less at the end is left out. `size` is that of a block in bytes, where it is not
-        the usual one.
+        the usual one; the bytes from `stop` on are left out.
         """
         item = np.dtype(dtype).itemsize * together
-        buffer = np.empty(max(1, min(size or BLOCK_BYTES, self.size - start) // item) * together, dtype)
+        left = (self.size if stop is None else stop) - start
+        buffer = np.empty(max(1, min(size or BLOCK_BYTES, left) // item) * together, dtype)
         raw = buffer.data.cast("B")
         with self.open() as file:
             file.seek(start)
             kept = 0  # bytes of an item whose rest did not come yet
-            while count := file.readinto(raw[kept:]):
+            while count := file.readinto(raw[kept : kept + left]):
+                left -= count
                 whole, rest = divmod(kept + count, item)
                 yield buffer[: whole * together]
                 raw[:rest] = raw[whole * item : whole * item + rest]

@@ -63,8 +63,8 @@ class StoredFile(TypedDict):
     """Row of the array, crc32 of its frames and events, and facts, by recording."""
     ends: list[Count]
     """Where the compact events of each row end in the file beside it; empty where none are stored."""
-    errors: dict[str, tuple[str, str]]
-    """Message and reason of the recordings that cannot be used."""
+    errors: dict[str, tuple[str, str, dict[str, Count]]]
+    """Message, reason and counts of the recordings that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def cached_frames(work: Path, recording: Recording, conversion: str, decode: Dec
     for _ in range(2):
         kept = _decode_once(stem, conversion, decode)
         if recording.name in kept["errors"]:
-            message, reason = kept["errors"][recording.name]
-            raise RecordingError(message, reason=reason)
+            message, reason, counts = kept["errors"][recording.name]
+            raise RecordingError(message, reason=reason, counts=counts)
         if recording.name not in kept["rows"]:
             raise RecordingError(f"{recording.name}: not found in {recording.path.name}.", reason="missing")
         row, checksum, facts = kept["rows"][recording.name]
@@ -166,12 +166,12 @@ def _write(
     """Keep the recordings of a file; returns what is then there."""
     frames: list[NDArray[Any]] = []
     rows: dict[str, Any] = {}
-    errors: dict[str, tuple[str, str]] = {}
+    errors: dict[str, tuple[str, str, dict[str, int]]] = {}
     ends: list[int] = []
     with replacing(stem.with_suffix(EVENTS)) as partial, open(partial, "wb") as file:
         for name, content in contents:
             if isinstance(content, RecordingError):
-                errors[name] = (str(content), content.reason)
+                errors[name] = (str(content), content.reason, content.counts)
                 continue
             rows[name] = (len(frames), _checksum(content.frames, content.events), content.facts)
             frames.append(content.frames)

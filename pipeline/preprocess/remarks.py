@@ -10,7 +10,7 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from spikebridge.pipeline.base.errors import shorten
 from spikebridge.pipeline.datasets.sensor import describe
+from spikebridge.pipeline.events.arrays import OUTSIDE
 from spikebridge.pipeline.preprocess.prepare import Conversion, describe_passed_over
 from spikebridge.pipeline.preprocess.tasks import BEYOND_UINT8, FILTERED, PASSED_OVER, Reject, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
@@ -57,8 +58,8 @@ class Remarks:
     """Names of recordings with events of one polarity."""
     few_cells: list[tuple[float, str]]
     """Share of the cells that could be in use and name, ascending, of recordings with few."""
-    out_of_range: int
-    """Recordings that were rejected for events outside the sensor."""
+    outside: Sequence[Mapping[str, int]]
+    """Counts of the recordings that were rejected for events outside the sensor."""
 
     @classmethod
     def collect(
@@ -89,7 +90,7 @@ class Remarks:
             sorted(sound),
             sorted(one_polarity),
             sorted(few),
-            sum(line["reason"] == "out_of_range" for line in rejects),
+            [counts for line in rejects if OUTSIDE in (counts := line.get("counts", {}))],
         )
 
     def share(self, name: str) -> float:
@@ -105,10 +106,12 @@ class Remarks:
                 option = "--time-window" if name == "time_window" else f"--{name.replace('_', '-')}"
                 option += "-us" if name in ("refractory", "background") else ""
                 lines.append(f"{_percent(share)} of the events are left out by {option}: a milder one keeps more")
-        if self.out_of_range:
+        if self.outside:
+            outside, events = (sum(counts[name] for counts in self.outside) for name in (OUTSIDE, "events"))
             lines.append(
-                f"{self.out_of_range:,} recordings reach outside the sensor of "
-                f"{describe(self.conversion.sensor_size or (0, 0))} and are rejected: --sensor WxH states a larger one"
+                f"{len(self.outside):,} recordings reach outside the sensor of "
+                f"{describe(self.conversion.sensor_size or (0, 0))}, with {outside:,} of their {events:,} events "
+                f"({_percent(outside / events)}), and are rejected: --sensor WxH states a larger one"
             )
         if self.one_polarity:
             lines.append(

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +117,8 @@ class Reject(TypedDict):
     name: str
     reason: str
     message: str
+    counts: NotRequired[dict[str, Count]]
+    """Of events, see `RecordingError`."""
 
 
 class WrittenFile(TypedDict):
@@ -235,7 +237,8 @@ def name_first(name: str, message: str) -> str:
 
 def reject(kind: str, name: str, error: RecordingError) -> Reject:
     """Return a line of rejects.jsonl."""
-    return {"kind": kind, "name": name, "reason": error.reason, "message": str(error)}
+    line: Reject = {"kind": kind, "name": name, "reason": error.reason, "message": str(error)}
+    return {**line, "counts": error.counts} if error.counts else line
 
 
 BEYOND_UINT8 = "beyond_uint8"
@@ -435,14 +438,17 @@ def _convert_planned(job: Job, planned: PlannedSample) -> ConvertedRecording:
 def _read(job: Job, recording: Recording) -> CheckedEvents:
     """Read, check and pack a recording, or the part of its file that it is."""
     sensor_size = job.sensor_size or LARGEST_SENSOR
-    return _read_or_reject(lambda item: job.reader.read_recording(item, sensor_size=sensor_size), recording)
+    read = job.reader.read_recording
+    if job.settings.time_window_us:
+        read = partial(job.reader.read_window, window_us=job.settings.time_window_us)
+    return _read_or_reject(lambda item: read(item, sensor_size=sensor_size), recording)
 
 
 def _convert(job: Job, name: str, events: Events | CheckedEvents) -> ConvertedRecording:
     """Check, filter and frame the events of one recording."""
     settings, sensor_size = job.settings, job.sensor_size or LARGEST_SENSOR
     packed = pack(events, sensor_size=sensor_size, source=name) if isinstance(events, Events) else events
-    facts: dict[str, Any] = {"events": len(packed)}
+    facts: dict[str, Any] = {"events": len(packed) + packed.not_read}
     if packed.overflow_markers:
         facts["overflow_markers"] = packed.overflow_markers
     if packed.passed_over:

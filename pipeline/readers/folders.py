@@ -144,6 +144,15 @@ class Folders(PairReader):
             stream.annotated, sensor_size=sensor_size, source=recording.name, likely=stream.likely, most=KEPT_EVENTS
         )
 
+    def read_window(
+        self, recording: Recording, *, sensor_size: tuple[int, int], window_us: tuple[int, ...]
+    ) -> CheckedEvents:
+        stream = recording_files.stream(recording.path, self.table)
+        part = stream.window(window_us) if recording.interval is None else None
+        if part is None:
+            return self.read_recording(recording, sensor_size=sensor_size)
+        return pack_chunks(part.annotated, sensor_size=sensor_size, source=recording.name, most=KEPT_EVENTS)
+
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
         return decode_image(image.path.read_bytes(), source=image.path.name, bits=self.image_bits)
 

@@ -11,8 +11,10 @@ Source: Prophesee, "DAT file format", docs.prophesee.ai; Posch et al. 2011 for t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ from spikebridge.pipeline.events.arrays import Events, StartOver
 from spikebridge.pipeline.events.packing import Words
 from spikebridge.pipeline.formats.clock import Clock
 from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
+from spikebridge.pipeline.formats.seek import find_rows
 from spikebridge.pipeline.formats.source import Source
 
 RECORD_BYTES = 8
@@ -86,10 +89,12 @@ def stream(source: Source, *, sensor_size: tuple[int, int] | None = None) -> Str
     if settled:
         settle()
 
-    def passes(*, packed: bool = False) -> Pass:
+    def passes(parts: Sequence[tuple[int, int]] = ((0, likely),), *, packed: bool = False) -> Pass:
         from spikebridge.pipeline.formats.prophesee import dat_kernel as kernel
 
         nonlocal settled, packable
+        if settled:
+            parts = ((0, likely),)
         layout, choices, clock = settle() if settled else (2, (), Clock())
         facts = Facts(f"DAT, layout {layout}", stated, choices=choices)
         if packed and packable and layout == 2 and clock.wrap is None:
@@ -100,7 +105,8 @@ def stream(source: Source, *, sensor_size: tuple[int, int] | None = None) -> Str
                 yield chunk
             return facts
         room, first, latest = Events.room(0), 0, 0
-        for words in source.blocks(start, "<u4", together=2):
+        edges = ((start + RECORD_BYTES * begin, start + RECORD_BYTES * end) for begin, end in parts if begin < end)
+        for words in chain.from_iterable(source.blocks(a, "<u4", together=2, stop=b) for a, b in edges):
             if len(words) > 2 * len(room):
                 room = Events.room(len(words) // 2)
             events = room.part(slice(kernel.decode(words, layout, *room.columns)))
@@ -112,9 +118,16 @@ def stream(source: Source, *, sensor_size: tuple[int, int] | None = None) -> Str
             clock.unwrap(events.t, first)
             first += len(events)
             yield events
-        return facts
+        return replace(facts, not_read=likely - first)
 
-    return Stream(passes, likely=likely, packed=partial(passes, packed=True))
+    def window(window_us: tuple[int, ...]) -> Stream | None:
+        def time_at(record: int) -> int:
+            return int.from_bytes(source.read(start + RECORD_BYTES * record, 4), "little")
+
+        rows = find_rows(time_at, 0 if settled or source.packed else likely, window_us)
+        return Stream(partial(passes, ((0, 1), (max(rows[0], 1), rows[1])))) if rows else None
+
+    return Stream(passes, likely=likely, window=window, packed=partial(passes, packed=True))
 
 
 def sensor_size(data: bytes, source: str) -> tuple[int, int] | None:

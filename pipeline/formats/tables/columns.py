@@ -1,4 +1,4 @@
-"""Events as columns of numbers: which column is which, and how its numbers are to be taken.
+"""Events as columns of numbers: where they may lie in a file, and which column is which.
 
 Axes: N events. Columns with names are found by their usual names. In a table without names the content decides: time
 stamps are in order, polarities have two values, coordinates are whole. Where several orders fit, or none,
@@ -7,27 +7,17 @@ stamps are in order, polarities have two values, coordinates are whole. Where se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import RecordingError, SettingsError
-from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats.decoded import Facts, Pass, Stream
-from spikebridge.pipeline.formats.tables.convert import check_shapes, from_columns, no_polarities, vector, whole_pixels
-from spikebridge.pipeline.formats.tables.survey import Numbers, Pixels
-from spikebridge.pipeline.formats.time_unit import (
-    UNITS,
-    doubts,
-    float32_doubt,
-    infer_unit,
-    multiples_of_1000,
-    to_microseconds,
-)
+from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.formats.tables.survey import Numbers
+from spikebridge.pipeline.formats.time_unit import UNITS
 
 SPELLINGS = {
     "t": (
@@ -92,9 +82,14 @@ def at_once(columns_bytes: int) -> bool:
     return columns_bytes <= AT_ONCE_BYTES
 
 
-Blocks = Callable[[Sequence[str]], Iterator[tuple[NDArray[Any], ...]]]
+Blocks = Callable[[Sequence[str], int, int | None], Iterator[tuple[NDArray[Any], ...]]]
 """Begins a pass over the columns of these names, in blocks of rows [N], at least one; of a table without names over all
-of it, [N,k]."""
+of it, [N,k]. From one row up to another, but only of places that have a `length`."""
+
+
+def whole(names: Sequence[str]) -> int:
+    """Return the `length` of a place of which no part can be read alone."""
+    return 0
 
 
 @dataclass(frozen=True)
@@ -105,20 +100,20 @@ class Candidate:
         place: its name: a group, an array, a variable; empty for the file itself.
         names: of its columns; None for a table without names.
         blocks: begins a pass over it.
-        likely: number of rows, as far as it is known before.
+        length: returns the number of rows of columns any of which can be read alone; 0 where none can.
     """
 
     place: str
     names: tuple[str, ...] | None
     blocks: Blocks
-    likely: int = 0
+    length: Callable[[Sequence[str]], int] = whole
 
     @classmethod
     def at_once(cls, place: str, names: tuple[str, ...] | None, load: Callable[[str], NDArray[Any]]) -> Candidate:
         """Return a place whose columns are loaded whole, by name, and kept; a table without names by any name."""
         kept = cache(load)
 
-        def blocks(wanted: Sequence[str]) -> Iterator[tuple[NDArray[Any], ...]]:
+        def blocks(wanted: Sequence[str], start: int, stop: int | None) -> Iterator[tuple[NDArray[Any], ...]]:
             yield tuple(kept(name) for name in wanted)
 
         return cls(place, names, blocks)
@@ -132,181 +127,6 @@ class Candidate:
             return dict(zip("txyp", wanted, strict=True)) if set(wanted) <= set(self.names) else None
         known = spelled(self.names)
         return known if known.keys() == SPELLINGS.keys() else None
-
-
-def choose(
-    candidates: Sequence[Candidate],
-    options: TableOptions,
-    *,
-    format: str,
-    source: str,
-    found: Collection[str],
-    sensor_size: tuple[int, int] | None = None,
-) -> Stream:
-    """Return the events of the one candidate that fits; the facts are known from the beginning.
-
-    Columns with names come before tables without; of these, those count whose content fits a usual order.
-
-    Args:
-        candidates: in the order of the file.
-        options: of the user.
-        format: for the facts.
-        source: file name for messages.
-        found: names in the file, for the message where nothing fits.
-        sensor_size: (W, H) as the file states it.
-
-    Raises:
-        RecordingError: none fits, or several do (`columns`), or as `_survey`; in a pass, as
-            `pipeline.formats.tables.convert`.
-    """
-    inside = [one for one in candidates if options.group in ("", one.place.strip("/"))]
-    named = [one for one in inside if one.known(options)]
-    tables = {} if named else {i: _numbers_of(one) for i, one in enumerate(inside) if one.names is None}
-    orders = {i: fitting_orders(numbers, options) for i, numbers in tables.items()}
-    fitting = named or [inside[i] for i, fit in orders.items() if fit]
-    if len(fitting) == 1:
-        order = next((fit[0] for fit in orders.values() if fit), "")
-        return _stream(fitting[0], order, options, Facts(format, sensor_size), source)
-    if fitting:
-        places = ", ".join(one.place or "the top" for one in fitting[:8])
-        raise RecordingError(
-            f"{source}: {len(fitting)} places hold events: {places}. Say which with --group, for example --group "
-            f"{fitting[0].place}.",
-            reason="columns",
-        )
-    if tables:
-        first, numbers = next(iter(tables.items()))
-        raise _no_order(inside[first].place, len(numbers), source)
-    if options.group and not inside:
-        places = ", ".join(sorted({one.place for one in candidates if one.place})[:8]) or "none"
-        raise RecordingError(f"{source}: no group {options.group} with columns; there are: {places}.", reason="columns")
-    raise _no_columns(inside, options, source, found)
-
-
-def _no_order(place: str, columns: int, source: str) -> RecordingError:
-    return RecordingError(
-        f"{source}: {place or 'a table'} has {columns} columns without names, and not exactly one of the usual "
-        f"orders ({'; '.join(ORDERS)}) fits its content. Say what each column is with --columns, for example --columns "
-        "x,y,t,p (- for one to leave out).",
-        reason="columns",
-    )
-
-
-def _no_columns(
-    candidates: Sequence[Candidate], options: TableOptions, source: str, found: Collection[str]
-) -> RecordingError:
-    nearest = max((one for one in candidates if one.names), key=lambda one: len(spelled(one.names or ())), default=None)
-    names = nearest.names if nearest is not None and nearest.names else tuple(found)
-    missing = [column for column in SPELLINGS if column not in spelled(names)]
-    where = f" of {nearest.place}" if nearest is not None and nearest.place else ""
-    shown = ", ".join(map(str, list(names)[:12])) or "no names"
-    if options.columns and options.positions is None:
-        return RecordingError(
-            f"{source}: no columns {', '.join(options.columns)} among {shown}{where}; --columns names those of t, x, y "
-            "and p, in this order.",
-            reason="columns",
-        )
-    return RecordingError(
-        f"{source}: no column {', '.join(missing)} among {shown}{where}; expected t, x, y and p (or ts, timestamps, "
-        "polarity and the like). Name them with --columns (those of t, x, y, p, in this order), and --group where they "
-        "lie deeper.",
-        reason="columns",
-    )
-
-
-def _numbers_of(table: Candidate) -> list[Numbers]:
-    """Look at all of a table without names, column by column."""
-    numbers = list[Numbers]()
-    for (block,) in table.blocks(("",)):
-        numbers = numbers or [Numbers() for _ in range(block.shape[1])]
-        for column, found in zip(block.T, numbers, strict=True):
-            found.add(column)
-    return numbers
-
-
-def _stream(one: Candidate, order: str, options: TableOptions, facts: Facts, source: str) -> Stream:
-    """Return the events of a candidate; `order` is that of a table without names, `facts` is known so far."""
-    known = one.known(options)
-    if known:
-        renamed = [f"{column} = {name}" for column, name in known.items() if column != name]
-        choices = [", ".join(renamed)] if renamed else []
-    else:
-        choices = [f"columns {order}" + ("" if options.columns else " by their content")]
-    if one.place:
-        choices.insert(0, f"events in {one.place}")
-    unread = {"rows without a polarity": 0} if order == CELEX and not options.columns else {}
-
-    def rows() -> Iterator[dict[str, NDArray[Any]]]:
-        unread.update(dict.fromkeys(unread, 0))
-        for block in one.blocks(tuple(known.values()) if known else ("",)):
-            columns = dict(zip("txyp", block, strict=True)) if known else by_order(block[0], order)
-            columns = {name: vector(column) for name, column in columns.items()}
-            check_shapes(columns, source)
-            for what in unread:  # p = 0 says that a pixel was read, not that it changed
-                changed = columns["p"] != 0
-                unread[what] += len(changed) - int(np.count_nonzero(changed))
-                columns = {name: column[changed] for name, column in columns.items()}
-            yield columns
-
-    stated = options.time_unit or unit_of_name(known["t"] if known else "")
-    unit, from_one, said, doubted = _survey(rows, stated, source)
-    facts = replace(facts, passed_over=dict(unread), choices=(*choices, *said), doubts=doubted)
-
-    def passes() -> Pass:
-        for columns in rows():
-            yield _events_of(columns, unit, from_one, source)
-        return facts
-
-    return Stream(passes, likely=one.likely, _facts=[facts])
-
-
-def _survey(
-    rows: Callable[[], Iterator[dict[str, NDArray[Any]]]], known: str, source: str
-) -> tuple[str, bool, tuple[str, ...], tuple[str, ...]]:
-    """Look at all columns of a recording.
-
-    Args:
-        rows: begins a pass over t, x, y, p, in blocks.
-        known: unit of time that the user or the file names; empty where custom decides.
-        source: file name for messages.
-
-    Returns:
-        The unit of time; whether polarity counts from 1; what was decided; and what is doubtful.
-
-    Raises:
-        RecordingError: as `pipeline.formats.time_unit` and `convert`.
-    """
-    t, p, pixels = Numbers(), Numbers(), Pixels()
-    for columns in rows():
-        t.add(columns["t"])
-        p.add(columns["p"])
-        if not known:
-            pixels.add(*(whole_pixels(columns[name], name, source) for name in "xy"))
-    unit = known or infer_unit(t, active_pixels=pixels.count, source=source)
-    from_one = p.dtype.kind in "iuf" and p.count > 0 and bool(p.low >= 1 and p.high == 2)
-    if not p.others and (
-        {-1, 0} <= p.polarities or (2 in p.polarities and not from_one)
-    ):  # which no block alone need show
-        raise no_polarities(sorted(p.polarities), source)
-    said = (*((f"times in {unit}",) * (unit != "us")), *(("polarity 1 is OFF, 2 is ON",) * from_one))
-    found = float32_doubt(t, unit)
-    if not known and t.dtype.kind in "iufb" and t.count:
-        least, most = to_microseconds(t.extremes, unit, source=source).tolist()
-        found += doubts(
-            t.count,
-            most - least,
-            unit=unit,
-            active_pixels=pixels.count,
-            coarse=lambda: multiples_of_1000(to_microseconds(c["t"], unit, source=source) for c in rows()),
-        )
-    return unit, from_one, said, found
-
-
-def _events_of(columns: Mapping[str, NDArray[Any]], unit: str, from_one: bool, source: str) -> Events:
-    """Bring columns [N] into the project's types."""
-    t, x, y, p = (columns[name] for name in "txyp")
-    times = to_microseconds(t, unit, source=source) if t.dtype.kind in "iufb" else t  # what is wrong is said below
-    return from_columns(times, x, y, p - 1 if from_one else p, source=source)
 
 
 def spelled(names: Collection[str]) -> dict[str, str]:

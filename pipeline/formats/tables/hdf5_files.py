@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from operator import ge
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,13 @@ from spikebridge.pipeline.containers.packed import allowed
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats.decoded import Facts, Pass, Stream
 from spikebridge.pipeline.formats.tables import ecf
+from spikebridge.pipeline.formats.tables.choose import choose
 from spikebridge.pipeline.formats.tables.columns import (
     BLOCK_ROWS,
     DEFAULT,
     Candidate,
     TableOptions,
     at_once,
-    choose,
     spelled,
     upright,
 )
@@ -54,6 +55,8 @@ MOST_NODES = 20_000
 """Groups and data sets that are looked at."""
 OFFSET = "t_offset"
 """Data set beside the group of events (DSEC): microseconds to be added to all times."""
+INDEX = "ms_to_idx"
+"""Likewise: the first event of every millisecond."""
 
 
 def stream(path: Path, options: TableOptions = DEFAULT) -> Stream:
@@ -66,8 +69,8 @@ def stream(path: Path, options: TableOptions = DEFAULT) -> Stream:
     """
     with _opened(path) as file:
         candidates, found = _candidates(file, path), sorted(file)
-        events = choose(candidates, options, format="HDF5", source=path.name, found=found)
-        place = next((c[len("events in ") :] for c in events.facts.choices if c.startswith("events in ")), "")
+        unit = partial(_stated_unit, file)
+        events, place = choose(candidates, options, format="HDF5", source=path.name, found=found, unit=unit)
         return _with_facts(events, file, place)
 
 
@@ -116,11 +119,11 @@ def _candidates(file: Any, path: Path) -> list[Candidate]:
         if isinstance(node, h5py.Group):
             names = tuple(str(name) for name in node)
             if len(spelled(names)) >= 2:
-                found.append(Candidate(place, names, _Place(path, place).blocks))
+                found.append(_Place(path, place).candidate(names))
         elif node.dtype.names:
-            found.append(Candidate(place, node.dtype.names, _Place(path, place).blocks))
+            found.append(_Place(path, place).candidate(node.dtype.names))
         elif node.ndim == 2 and 4 in node.shape and node.dtype.kind in "iufb" and max(node.shape) > 4:
-            found.append(Candidate(place, None, _Place(path, place).blocks))
+            found.append(_Place(path, place).candidate(None))
     return found
 
 
@@ -131,15 +134,30 @@ class _Place:
         self.path, self.place = path, place
         self._kept = dict[tuple[str, ...], tuple[NDArray[Any], ...]]()
 
-    def blocks(self, wanted: Sequence[str]) -> Iterator[tuple[NDArray[Any], ...]]:
+    def candidate(self, names: tuple[str, ...] | None) -> Candidate:
+        """Return the place with the names of its columns."""
+        return Candidate(self.place, names, self.blocks, self.length)
+
+    @contextmanager
+    def _columns(self, names: Sequence[str]) -> Iterator[tuple[list[Any], bool]]:
+        """Open the data sets of columns; say whether they are to be loaded whole."""
+        with _opened(self.path) as file:
+            node = file[self.place] if self.place else file
+            columns = [_column(node, name, self.path) for name in names]
+            yield columns, at_once(sum({column.id: column.nbytes for column in columns}.values()))
+
+    def length(self, wanted: Sequence[str]) -> int:
+        """Return the number of rows, see `pipeline.formats.tables.columns.Candidate`."""
+        with self._columns(wanted) as (columns, together):
+            return 0 if together or _needs_ecf(columns[0]) else max(columns[0].shape)
+
+    def blocks(self, wanted: Sequence[str], start: int, stop: int | None) -> Iterator[tuple[NDArray[Any], ...]]:
         """Yield columns in blocks of rows, see `pipeline.formats.tables.columns.Blocks`."""
         names = tuple(wanted)
         if names not in self._kept:
-            with _opened(self.path) as file:
-                node = file[self.place] if self.place else file
-                columns = [_column(node, name, self.path) for name in names]
-                if not at_once(sum({column.id: column.nbytes for column in columns}.values())):
-                    yield from _in_blocks(columns, names)
+            with self._columns(names) as (columns, together):
+                if not together:
+                    yield from _in_blocks(columns, names, start, stop)
                     return
                 self._kept[names] = _whole(columns, names)
         yield self._kept[names]
@@ -190,7 +208,9 @@ def _whole(columns: Sequence[Any], names: Sequence[str]) -> tuple[NDArray[Any], 
     return tuple(loaded) if names[0] else (upright(loaded[0]),)
 
 
-def _in_blocks(columns: Sequence[Any], names: Sequence[str]) -> Iterator[tuple[NDArray[Any], ...]]:
+def _in_blocks(
+    columns: Sequence[Any], names: Sequence[str], start: int, stop: int | None
+) -> Iterator[tuple[NDArray[Any], ...]]:
     """Yield columns in blocks of whole chunks of the file."""
     first = columns[0]
     if _needs_ecf(first):
@@ -204,8 +224,9 @@ def _in_blocks(columns: Sequence[Any], names: Sequence[str]) -> Iterator[tuple[N
         return
     most = max(column.chunks[axis] if column.chunks else 1 for column, axis in zip(columns, axes, strict=True))
     step = -(-BLOCK_ROWS // most) * most
-    for start in range(0, first.shape[axes[0]], step):
-        rows = slice(start, start + step)
+    stop = first.shape[axes[0]] if stop is None else stop
+    for begin in range(start - start % step, stop, step):
+        rows = slice(max(start, begin), min(stop, begin + step))
         if first.dtype.names:
             block = first[rows]
             yield tuple(block[name] for name in names)
@@ -269,7 +290,7 @@ def _with_facts(events: Stream, file: Any, place: str) -> Stream:
     """Add what lies beside the events: the time that all are later by, the sensor's size, triggers."""
     import h5py
 
-    around = [node for node in (file.get(place) if place else file, *_above(file, place)) if node is not None]
+    around = _around(file, place)
     offset = next((node[OFFSET] for node in around if isinstance(node, h5py.Group) and OFFSET in node), None)
     shift = None
     if offset is not None and isinstance(offset, h5py.Dataset) and offset.size == 1 and offset.dtype.kind in "iu":
@@ -280,8 +301,8 @@ def _with_facts(events: Stream, file: Any, place: str) -> Stream:
     beside = {"triggers": int(triggers.shape[0])} if isinstance(triggers, h5py.Dataset) and triggers.shape else {}
     stated = _stated_size(*around)
 
-    def passes() -> Pass:
-        reach, chunks = (0, 0), events.passes()
+    def passes(chunks: Pass) -> Pass:
+        reach = (0, 0)
         while True:
             try:
                 chunk = next(chunks)
@@ -297,7 +318,27 @@ def _with_facts(events: Stream, file: Any, place: str) -> Stream:
         size = next(fitting, None)
         return replace(facts, sensor_size=size, passed_over=passed_over, choices=(*facts.choices, *said))
 
-    return Stream(passes, likely=events.likely)
+    def window(window_us: tuple[int, ...]) -> Stream | None:
+        part = events.window(window_us)
+        return Stream(lambda: passes(part.passes())) if part else None
+
+    return Stream(lambda: passes(events.passes()), window=window)
+
+
+def _stated_unit(file: Any, place: str) -> str:
+    """Return `us` for columns of DSEC: the table of milliseconds is as long as times in microseconds say."""
+    import h5py
+
+    index: Any = next((n[INDEX] for n in _around(file, place) if isinstance(n, h5py.Group) and INDEX in n), None)
+    t: Any = file[place].get("t") if place and isinstance(file[place], h5py.Group) else None
+    if not all(isinstance(one, h5py.Dataset) and one.ndim == 1 and one.size for one in (index, t)):
+        return ""
+    return "us" if t.dtype.kind in "iu" and abs(int(t[-1]) // 1000 + 1 - index.size) <= 1 else ""
+
+
+def _around(file: Any, place: str) -> list[Any]:
+    """Return what may say something about a place: it and the groups that hold it, the nearest first."""
+    return [node for node in (file.get(place) if place else file, *_above(file, place)) if node is not None]
 
 
 def _above(file: Any, place: str) -> Iterator[Any]:

@@ -13,11 +13,11 @@ from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.containers import mat
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.tables.choose import choose
 from spikebridge.pipeline.formats.tables.columns import (
     DEFAULT,
     Candidate,
     TableOptions,
-    choose,
     is_table,
     upright,
 )
@@ -66,10 +66,8 @@ def decode(path: Path, options: TableOptions = DEFAULT) -> Decoded:
                 raise
             if is_table(table) and max(table.shape) > 4:
                 candidates.append(Candidate.at_once(name, None, lambda _, table=table: upright(table)))  # type: ignore[misc]
-    decoded = choose(candidates, options, format="MATLAB", source=path.name, found=names).decoded()
-    if f"events in {ONE_BASED}" in decoded.facts.choices:
-        return _from_zero(decoded)
-    return decoded
+    stream, place = choose(candidates, options, format="MATLAB", source=path.name, found=names)
+    return _from_zero(stream.decoded()) if place == ONE_BASED else stream.decoded()
 
 
 def _from_zero(decoded: Decoded) -> Decoded:

@@ -21,13 +21,13 @@ from spikebridge.pipeline.containers.npy import (
     unpacked_bytes,
 )
 from spikebridge.pipeline.formats.decoded import Stream
+from spikebridge.pipeline.formats.tables.choose import choose
 from spikebridge.pipeline.formats.tables.columns import (
     BLOCK_ROWS,
     DEFAULT,
     Candidate,
     TableOptions,
     at_once,
-    choose,
     is_table,
     upright,
 )
@@ -42,7 +42,7 @@ def stream_npy(path: Path, options: TableOptions = DEFAULT) -> Stream:
         RecordingError: neither is there (`columns`), or as `pipeline.containers.npy` and `columns.choose`.
     """
     array = read_npy(path) if at_once(path.stat().st_size) else stored_npy(path)
-    return choose(_candidates("", array), options, format="npy", source=path.name, found=array.dtype.names or ())
+    return choose(_candidates("", array), options, format="npy", source=path.name, found=array.dtype.names or ())[0]
 
 
 def stream_npz(path: Path, options: TableOptions = DEFAULT, *, content: bytes | None = None) -> Stream:
@@ -66,7 +66,7 @@ def stream_npz(path: Path, options: TableOptions = DEFAULT, *, content: bytes | 
     candidates = [_group(place, columns, arrays) for place, columns in groups.items()]
     candidates += [one for name, array in arrays.items() for one in _candidates(name, array)]
     try:
-        return choose(candidates, options, format="npz", source=path.name, found=arrays)
+        return choose(candidates, options, format="npz", source=path.name, found=arrays)[0]
     except RecordingError as error:
         if objects and error.reason == "columns":
             raise pickled(f"{path.name}, array {objects[0]}") from error
@@ -76,23 +76,36 @@ def stream_npz(path: Path, options: TableOptions = DEFAULT, *, content: bytes | 
 def _group(place: str, columns: dict[str, str], arrays: Arrays) -> Candidate:
     """Return the arrays of a common prefix as named columns."""
 
-    def blocks(wanted: Sequence[str]) -> Iterator[tuple[NDArray[Any], ...]]:
-        return zip_longest(*(_blocks(arrays[columns[name]]) for name in wanted), fillvalue=np.empty(0))
+    def blocks(wanted: Sequence[str], start: int, stop: int | None) -> Iterator[tuple[NDArray[Any], ...]]:
+        return zip_longest(*(_blocks(arrays[columns[name]], start, stop) for name in wanted), fillvalue=np.empty(0))
 
-    return Candidate(place, tuple(columns), blocks)
+    def length(wanted: Sequence[str]) -> int:
+        lengths = {_length(arrays[columns[name]]) for name in wanted}
+        return lengths.pop() if len(lengths) == 1 else 0
+
+    return Candidate(place, tuple(columns), blocks, length)
 
 
 def _candidates(place: str, array: NDArray[Any] | StoredArray) -> list[Candidate]:
     """Return an array with fields, or a table, as a candidate."""
-    if array.dtype.names:
-        return [
-            Candidate(place, array.dtype.names, lambda wanted: (tuple(b[n] for n in wanted) for b in _blocks(array)))
-        ]
-    if is_table(array):
-        return [Candidate(place, None, lambda _: ((upright(block),) for block in _blocks(array)))]
+
+    def fields(wanted: Sequence[str], start: int, stop: int | None) -> Iterator[tuple[NDArray[Any], ...]]:
+        return (tuple(block[name] for name in wanted) for block in _blocks(array, start, stop))
+
+    def rows(wanted: Sequence[str], start: int, stop: int | None) -> Iterator[tuple[NDArray[Any], ...]]:
+        return ((upright(block),) for block in _blocks(array, start, stop))
+
+    if array.dtype.names or is_table(array):
+        blocks = fields if array.dtype.names else rows
+        return [Candidate(place, array.dtype.names, blocks, lambda wanted: _length(array))]
     return []
 
 
-def _blocks(array: NDArray[Any] | StoredArray) -> Iterator[NDArray[Any]]:
+def _blocks(array: NDArray[Any] | StoredArray, start: int, stop: int | None) -> Iterator[NDArray[Any]]:
     """Yield the rows of an array, all at once where it lies in memory."""
-    return array.blocks(BLOCK_ROWS) if isinstance(array, StoredArray) else iter((array,))
+    return array.blocks(BLOCK_ROWS, start, stop) if isinstance(array, StoredArray) else iter((array,))
+
+
+def _length(array: NDArray[Any] | StoredArray) -> int:
+    """Return the number of rows of an array any of which can be read alone; 0 where they cannot."""
+    return array.length if isinstance(array, StoredArray) and array.seekable else 0

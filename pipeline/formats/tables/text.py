@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.formats.decoded import Stream
 from spikebridge.pipeline.formats.source import Source
-from spikebridge.pipeline.formats.tables.columns import DEFAULT, Candidate, TableOptions, at_once, choose
+from spikebridge.pipeline.formats.tables.choose import choose
+from spikebridge.pipeline.formats.tables.columns import DEFAULT, Candidate, TableOptions, at_once
 
 MOST_HEAD_BYTES = 2**16
 MOST_COLUMNS = 64
@@ -60,14 +61,14 @@ def stream(source: Source, options: TableOptions = DEFAULT) -> Stream:
     head = source.read(0, 2 * MOST_HEAD_BYTES)
     if not head.strip():
         raise RecordingError(f"{source.name}: no text in it; expected a line an event. Copy it again.", reason="empty")
-    names, size, start, columns = _head(head, source.name)
+    names, size, begin, columns = _head(head, source.name)
     places = {name: i for i, name in enumerate(names)}
 
     kept = list[Numbers]()
 
     def parsed() -> Iterator[Numbers]:
-        line, rows, all_of_it = head.count(b"\n", 0, start) + 1, 0, list[Numbers]()
-        for lines in _whole_lines(source, start):
+        line, rows, all_of_it = head.count(b"\n", 0, begin) + 1, 0, list[Numbers]()
+        for lines in _whole_lines(source, begin):
             numbers = _numbers(lines, columns, source.name, line)
             line += int(np.count_nonzero(lines == NEWLINE))
             rows += len(numbers[0])
@@ -77,7 +78,7 @@ def stream(source: Source, options: TableOptions = DEFAULT) -> Stream:
             raise RecordingError(f"{source.name}: no events; expected a line an event.", reason="empty")
         kept[:] = all_of_it
 
-    def blocks(wanted: Sequence[str]) -> Iterator[tuple[NDArray[Any], ...]]:
+    def blocks(wanted: Sequence[str], start: int, stop: int | None) -> Iterator[tuple[NDArray[Any], ...]]:
         for table, exact in kept or parsed():
             if names:
                 numbers = [places[name] for name in wanted]
@@ -86,7 +87,7 @@ def stream(source: Source, options: TableOptions = DEFAULT) -> Stream:
                 yield (_joined(table, exact),)
 
     candidate = Candidate("", names or None, blocks)
-    return choose([candidate], options, format="text", source=source.name, found=names, sensor_size=size)
+    return choose([candidate], options, format="text", source=source.name, found=names, sensor_size=size)[0]
 
 
 def _whole_lines(source: Source, start: int) -> Iterator[NDArray[np.uint8]]:

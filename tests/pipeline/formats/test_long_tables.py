@@ -9,10 +9,12 @@ import h5py
 import numpy as np
 import pytest
 from conftest import make_events
-from event_files import later, text_lines
+from event_files import dat, later, text_lines
 from raw_sets.recordings import assert_equal, reason, structured
 
 from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.events.filters import Filters
+from spikebridge.pipeline.events.packing import pack_chunks
 from spikebridge.pipeline.formats.recording import decode, stream
 from spikebridge.pipeline.formats.tables import columns
 from spikebridge.pipeline.formats.tables.columns import TableOptions
@@ -159,6 +161,84 @@ def test_options_count_in_blocks(tmp_path, in_blocks):
     assert_equal(decode(tmp_path / "a.npy", TableOptions(columns=tuple("ptyx"))).events, EVENTS)
     np.savez(tmp_path / "a.npz", t_ns=EVENTS.t * 1000, x=EVENTS.x, y=EVENTS.y, p=EVENTS.p)
     assert_equal(decode(tmp_path / "a.npz").events, EVENTS)
+
+
+def milliseconds(file):
+    """As DSEC has it: times from 0 on, and the first event of every millisecond."""
+    t = EVENTS.t - EVENTS.t[0]
+    for name, column in (("t", t.astype("u4")), ("x", EVENTS.x), ("y", EVENTS.y), ("p", EVENTS.p)):
+        file.create_dataset(f"events/{name}", data=column, chunks=(60,), compression="lzf")
+    file["ms_to_idx"] = np.searchsorted(t, 1000 * np.arange(t[-1] // 1000 + 1)).astype("u8")
+    file["t_offset"] = np.int64(10**15)
+
+
+TIMED = {
+    "dsec.h5": (milliseconds, {}),
+    "table.h5": (lambda file: file.create_dataset("e", data=WHOLE), {"columns": tuple("txyp"), "time_unit": "us"}),
+    "named.npz": (lambda path: np.savez(path, t_us=EVENTS.t, x=EVENTS.x, y=EVENTS.y, p=EVENTS.p + 1), {}),
+    "fields.npy": (lambda path: np.save(path, structured(EVENTS)), {"time_unit": "us"}),
+    "turned.npy": (lambda path: np.save(path, SECONDS.T), {"columns": tuple("xytp"), "time_unit": "s"}),
+    "a.dat": (lambda path: path.write_bytes(dat(EVENTS)), {}),
+}
+
+
+def timed(name, folder):
+    write, options = TIMED[name]
+    if name.endswith(".h5"):
+        with h5py.File(folder / name, "w") as file:
+            write(file)
+    else:
+        write(folder / name)
+    return stream(folder / name, TableOptions(**options))
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_a_time_window_is_found_without_reading_the_rest(name, tmp_path, in_blocks, monkeypatch):
+    """The events of the window, the counts and the hash are those of reading all and leaving out the others."""
+    in_blocks(64)
+    monkeypatch.setattr("spikebridge.pipeline.formats.seek.SEEKS_FROM", 100)
+    found = timed(name, tmp_path)
+    whole = pack_chunks(found.annotated, sensor_size=(300, 200), source="x")
+    times = (EVENTS.t - EVENTS.t[0]).tolist()
+    for window in ((0, 50_000), (100_000, 160_000), (times[7], times[8]), (times[-1], 10**9), (times[-2] + 1, 10**15)):
+        part = found.window(window)
+        packed = pack_chunks(part.annotated, sensor_size=(300, 200), source="x")
+        left, taken = Filters(window).apply(packed, source="x")
+        expected, out = Filters(window).apply(whole, source="x")
+        assert (left.sha256(), left.start_us, taken) == (expected.sha256(), expected.start_us, out)
+        assert (packed.doubts, packed.passed_over) == (whole.doubts, whole.passed_over)
+        assert len(packed) + packed.not_read == len(whole)
+        assert len(packed) <= 1 + len(left)
+    beyond = pack_chunks(found.window((10**9, 10**10)).annotated, sensor_size=(300, 200), source="x")
+    with pytest.raises(RecordingError, match=r"no event of 500 is left after filtering \(time_window 500\)"):
+        Filters((10**9, 10**10)).apply(beyond, source="x")
+
+
+def test_a_window_is_not_looked_for_where_it_may_lie_elsewhere(tmp_path, in_blocks, monkeypatch):
+    """Short recordings, a unit of time that all rows decide, times that fall, rows that lie packed one by one."""
+    in_blocks(64)
+    assert timed("a.dat", tmp_path).window((0, 10**6)) is None  # short
+    monkeypatch.setattr("spikebridge.pipeline.formats.seek.SEEKS_FROM", 100)
+    np.savez(tmp_path / "a.npz", **ONE_TWO)
+    assert stream(tmp_path / "a.npz").window((0, 10**6)) is None
+    assert stream(tmp_path / "a.npz", TableOptions(time_unit="us")).window((0, 10**6))
+    np.savez_compressed(tmp_path / "a.npz", **ONE_TWO)
+    assert stream(tmp_path / "a.npz", TableOptions(time_unit="us")).window((0, 10**6)) is None
+    np.savez(tmp_path / "a.npz", **{**ONE_TWO, "t": np.roll(EVENTS.t, 250)})
+    assert stream(tmp_path / "a.npz", TableOptions(time_unit="us")).window((0, 10**6)) is None
+    (tmp_path / "a.dat").write_bytes(dat(later(EVENTS, 2**32 - 150_000)))  # the clock wraps
+    assert stream(tmp_path / "a.dat").window((0, 10**6)) is None
+    (tmp_path / "a.dat").write_bytes(dat(EVENTS, version=1))  # all events tell the layout
+    assert stream(tmp_path / "a.dat").window((0, 10**6)) is None
+
+
+def test_a_header_that_lies_is_found_out_within_the_window(tmp_path, monkeypatch):
+    monkeypatch.setattr("spikebridge.pipeline.formats.seek.SEEKS_FROM", 100)
+    small = make_events(4, count=300, size=(120, 100))
+    (tmp_path / "a.dat").write_bytes(dat(small, layout=1, version=2))
+    part = stream(tmp_path / "a.dat").window((100_000, 200_000))
+    packed = pack_chunks(part.annotated, sensor_size=(304, 240), source="x")
+    assert (len(packed), packed.not_read) == (300, 0)
 
 
 LIMITED = """

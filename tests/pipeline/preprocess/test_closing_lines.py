@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import make_events
+from conversions import contents
 from own_folders import converted, planned, put_recording, write_own
 
 from spikebridge.cli import main
 from spikebridge.pipeline.base.errors import PipelineError
 from spikebridge.pipeline.preprocess.remarks import list_warnings
 from spikebridge.pipeline.preprocess.run import convert
+from spikebridge.pipeline.readers.folders import Folders
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_every_doubt_is_a_line_in_manifest_and_card_and_names_its_cure(awkward, 
     manifest = converted(awkward, tmp_path / "set", max_bad=2, size=20)
     notes = [note.removeprefix("warning: ") for note in manifest["notes"] if note.startswith("warning: ")]
     expected = {
-        "1 recordings reach outside the sensor of 30x20 pixels and are rejected": "--sensor WxH",
+        "1 recordings reach outside the sensor of 30x20 pixels, with 8 of their 300 events (2.7 %)": "--sensor WxH",
         "1 recordings have events of one polarity (cat/r1)": "--columns",
         "1 recordings use less than 2% of the cells that they could (cat/r2 ": "--extent recording",
         "the longest recording lasts 5.4 times": "--binning window",
@@ -91,3 +93,22 @@ def test_the_terminal_and_json_say_what_the_events_became(tmp_path):
     late, left_out = found["warnings"][:2]
     assert "of the events come after the last bin: a longer --window-us, or more --time-bins" in late
     assert "of the events are left out by --time-window: a milder one keeps more" in left_out
+
+
+def test_a_time_window_that_is_sought_gives_the_same_set(tmp_path, monkeypatch):
+    """Byte by byte, with the counts of all events in the manifest; only what is read is less."""
+    raw = write_own(tmp_path / "raw", each=4, ending=".dat")
+    window = {"time_window_us": (60_000, 200_000), "hot_pixels": 20.0, "dtype": "uint8", "dtype_open": False}
+    converted(raw, tmp_path / "whole", **window)
+    monkeypatch.setattr("spikebridge.pipeline.formats.seek.SEEKS_FROM", 50)
+    found, read = [], Folders.read_window
+
+    def watched(*args, **options):
+        found.append(read(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr(Folders, "read_window", watched)
+    converted(raw, tmp_path / "sought", **window)
+    assert contents(tmp_path / "sought") == contents(tmp_path / "whole")
+    assert min(events.not_read for events in found) > 100
+    assert len(found) == 8
