@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,11 @@ from spikebridge.pipeline.containers.lz4 import HEAD_BYTES, is_plain, unpack
 from spikebridge.pipeline.containers.packed import FREE_BYTES, allowed, unpacked_at_most
 from spikebridge.pipeline.events.arrays import Events, StartOver
 from spikebridge.pipeline.events.packing import Chunk, chunk_of, make_room
+from spikebridge.pipeline.formats import seek
+from spikebridge.pipeline.formats.aedat.aedat4_table import Entry, Packet, read_table
 from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
 
+NAME = "AEDAT 4"
 MAGIC = b"#!AER-DAT4.0\r\n"
 MAX_HEADER_BYTES = 2**24
 PASSED_OVER = {"frame": "frames", "imus": "samples of the inertial unit", "triggers": "triggers"}
@@ -45,14 +49,6 @@ UNKNOWN = -1
 
 Content = tuple[str, Chunk | int | None]
 """Kind of a packet, and its events, or how many of another kind it holds."""
-
-
-class Packet(NamedTuple):
-    """Where a packet lies in its file."""
-
-    stream: int
-    start: int
-    length: int
 
 
 def read(path: Path) -> Events:
@@ -74,7 +70,7 @@ def stream(path: Path) -> Stream:
         RecordingError: no AEDAT4 file (`format`), cut off (`truncated`), damaged inside (`damaged`), unpacking to
             far more than its size allows (`too_large`), or with more than one stream of events (`streams`).
     """
-    packets, plain = _walk(path)
+    packets, table, plain = _walk(path)
     packable = True
 
     def passes(*, packed: bool = False) -> Pass:
@@ -84,15 +80,7 @@ def stream(path: Path) -> Stream:
         passed_over = dict.fromkeys(PASSED_OVER.values(), 0)
         with _refusing(path):
             decoder = aedat.Decoder(str(path))
-            streams = decoder.id_to_stream()
-            events = [stream for stream in streams.values() if stream["type"] == "events"]
-            if len(events) != 1:
-                raise RecordingError(
-                    f"{path.name}: {len(events)} streams of events; expected 1. Export one camera to a file of its "
-                    "own.",
-                    reason="streams",
-                )
-            kinds = {number: stream["type"] for number, stream in streams.items()}
+            kinds, size = _streams(decoder, path)
             chunks = _unpack(path, packets, kinds, packed=packed and packable) if plain else _by_package(decoder)
             room = allowed(path.stat().st_size)
             for kind, content in chunks:
@@ -106,9 +94,73 @@ def stream(path: Path) -> Stream:
                 if room < 0:
                     raise _too_large(path)
                 yield content
-        return Facts("AEDAT 4", (events[0]["width"], events[0]["height"]), passed_over)
+        return Facts(NAME, size, passed_over)
 
-    return Stream(passes, packed=partial(passes, packed=True))
+    def window(window_us: tuple[int, ...]) -> Stream | None:
+        entries = read_table(path, table, packets) if plain and table != UNKNOWN else None
+        return _within(path, dict(zip(packets, entries, strict=True)), window_us, passes) if entries else None
+
+    return Stream(passes, window=window, packed=partial(passes, packed=True))
+
+
+def _within(
+    path: Path, entries: Mapping[Packet, Entry], window_us: tuple[int, ...], all_of_it: Callable[[], Pass]
+) -> Stream | None:
+    """Return the first packet of events and those that reach into a time window, by the table of the file.
+
+    None where there are few events, or their packets overlap. A packet of which the table says what is not true makes
+    the pass start over and read all.
+    """
+    import aedat
+
+    with _refusing(path):
+        kinds, size = _streams(aedat.Decoder(str(path)), path)
+    full = [(packet, e) for packet, e in entries.items() if kinds[packet.stream] == "events" and e.items]
+    total = sum(entry.items for _, entry in full)
+    times = [time for _, entry in full for time in (entry.first_us, entry.last_us)]
+    if total < seek.SEEKS_FROM or any(later < earlier for earlier, later in pairwise(times)):
+        return None
+    start, stop = (times[0] + edge for edge in window_us)
+    chosen = [(packet, e) for packet, e in full if e.first_us < stop and e.last_us >= start]
+    chosen = chosen if chosen[:1] == full[:1] else [full[0], *chosen]
+    passed_over = dict.fromkeys(PASSED_OVER.values(), 0)
+    for packet, entry in entries.items():
+        if (kind := kinds[packet.stream]) in PASSED_OVER:
+            passed_over[PASSED_OVER[kind]] += 1 if kind == "frame" else entry.items
+    believed = True
+
+    def passes() -> Pass:
+        nonlocal believed
+        if not believed:
+            return (yield from all_of_it())
+        with _refusing(path):
+            contents = _unpack(path, [packet for packet, _ in chosen], kinds, packed=False)
+            for (_, entry), (_, events) in zip(chosen, contents, strict=True):
+                assert isinstance(events, Events)
+                ends = (int(events.t[0]), int(events.t[-1])) if len(events) else ()
+                if (len(events), *ends) != entry:
+                    believed = False
+                    raise StartOver
+                yield events
+        return Facts(NAME, size, passed_over, not_read=total - sum(entry.items for _, entry in chosen))
+
+    return Stream(passes)
+
+
+def _streams(decoder: Any, path: Path) -> tuple[dict[int, str], tuple[int, int]]:
+    """Return the kind of each stream of a file, and (W, H) of its camera.
+
+    Raises:
+        RecordingError: not one stream of events (`streams`).
+    """
+    streams = decoder.id_to_stream()
+    events = [stream for stream in streams.values() if stream["type"] == "events"]
+    if len(events) != 1:
+        raise RecordingError(
+            f"{path.name}: {len(events)} streams of events; expected 1. Export one camera to a file of its own.",
+            reason="streams",
+        )
+    return {number: stream["type"] for number, stream in streams.items()}, (events[0]["width"], events[0]["height"])
 
 
 def _by_package(decoder: Any) -> Iterator[Content]:
@@ -203,8 +255,10 @@ def _refusing(path: Path) -> Iterator[None]:
         raise _damaged(path, str(error)) from error
 
 
-def _walk(path: Path) -> tuple[list[Packet], bool]:
-    """Return the packets of a file, and whether all are plain LZ4; those that are not are looked at, but not unpacked.
+def _walk(path: Path) -> tuple[list[Packet], int, bool]:
+    """Return the packets of a file, where their table lies, and whether all are plain LZ4.
+
+    Those that are not are looked at, but not unpacked.
 
     Raises:
         RecordingError: see `stream`.
@@ -235,7 +289,7 @@ def _walk(path: Path) -> tuple[list[Packet], bool]:
             file.seek(packet.start)
             if unpacked_at_most(file.read(packet.length)) > FREE_BYTES:
                 raise _too_large(path)
-    return packets, not others
+    return packets, table, not others
 
 
 def _header(file: BinaryIO, path: Path) -> bytes:

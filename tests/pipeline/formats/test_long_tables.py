@@ -9,12 +9,13 @@ import h5py
 import numpy as np
 import pytest
 from conftest import make_events
-from event_files import dat, later, text_lines
+from event_files import dat, later, text_lines, write_aedat4
 from raw_sets.recordings import assert_equal, reason, structured
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.filters import Filters
 from spikebridge.pipeline.events.packing import pack_chunks
+from spikebridge.pipeline.formats.aedat import aedat4
 from spikebridge.pipeline.formats.recording import decode, stream
 from spikebridge.pipeline.formats.tables import columns
 from spikebridge.pipeline.formats.tables.columns import TableOptions
@@ -179,6 +180,7 @@ TIMED = {
     "fields.npy": (lambda path: np.save(path, structured(EVENTS)), {"time_unit": "us"}),
     "turned.npy": (lambda path: np.save(path, SECONDS.T), {"columns": tuple("xytp"), "time_unit": "s"}),
     "a.dat": (lambda path: path.write_bytes(dat(EVENTS)), {}),
+    "a.aedat4": (lambda path: write_aedat4(path, EVENTS, size=(300, 200), others=True, packet=40), {}),
 }
 
 
@@ -208,7 +210,7 @@ def test_a_time_window_is_found_without_reading_the_rest(name, tmp_path, in_bloc
         assert (left.sha256(), left.start_us, taken) == (expected.sha256(), expected.start_us, out)
         assert (packed.doubts, packed.passed_over) == (whole.doubts, whole.passed_over)
         assert len(packed) + packed.not_read == len(whole)
-        assert len(packed) <= 1 + len(left)
+        assert len(packed) <= 1 + len(left) + (120 if name == "a.aedat4" else 0)  # which has packets
     beyond = pack_chunks(found.window((10**9, 10**10)).annotated, sensor_size=(300, 200), source="x")
     with pytest.raises(RecordingError, match=r"no event of 500 is left after filtering \(time_window 500\)"):
         Filters((10**9, 10**10)).apply(beyond, source="x")
@@ -239,6 +241,47 @@ def test_a_header_that_lies_is_found_out_within_the_window(tmp_path, monkeypatch
     part = stream(tmp_path / "a.dat").window((100_000, 200_000))
     packed = pack_chunks(part.annotated, sensor_size=(304, 240), source="x")
     assert (len(packed), packed.not_read) == (300, 0)
+
+
+@pytest.mark.parametrize("place", ["time", "count", "position"])
+def test_a_table_of_packets_that_lies_is_found_out(place, tmp_path, monkeypatch):
+    """The packets count: where the table says something else, all of them are read."""
+    monkeypatch.setattr("spikebridge.pipeline.formats.seek.SEEKS_FROM", 100)
+    path = tmp_path / "a.aedat4"
+    write_aedat4(path, EVENTS, size=(300, 200), packet=40)
+    good = aedat4.read_table
+
+    def wrong(*given):
+        entries = good(*given)
+        changed = {"time": {"first_us": entries[5].first_us + 1}, "count": {"items": 39}}.get(place)
+        return [*entries[:5], entries[5]._replace(**changed), *entries[6:]] if changed else None
+
+    monkeypatch.setattr(aedat4, "read_table", wrong)
+    middle = tuple(int(t - EVENTS.t[0]) for t in EVENTS.t[[210, 230]])
+    part = stream(path).window(middle)
+    if place == "position":
+        assert part is None
+        return
+    packed = pack_chunks(part.annotated, sensor_size=(300, 200), source="x")
+    assert (len(packed), packed.not_read) == (500, 0)
+
+
+def test_a_table_of_packets_that_is_damaged_says_nothing(tmp_path):
+    """Any byte of it may be another: entries of these packets, or none, and never another error."""
+    path = tmp_path / "a.aedat4"
+    write_aedat4(path, EVENTS, size=(300, 200), packet=40)
+    packets, position, _ = aedat4._walk(path)
+    data = path.read_bytes()
+    assert sum(entry.items for entry in aedat4.read_table(path, position, packets)) == 500
+    assert aedat4.read_table(path, position, packets[1:]) is None
+    assert aedat4.read_table(path, position - 8, packets) is None
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        bad = bytearray(data)
+        bad[int(rng.integers(position, len(data)))] ^= int(rng.integers(1, 256))
+        path.write_bytes(bad[: int(rng.integers(position, len(data) + 1)) if rng.random() < 0.2 else None])
+        entries = aedat4.read_table(path, position, packets)
+        assert entries is None or len(entries) == len(packets)
 
 
 LIMITED = """
