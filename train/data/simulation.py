@@ -58,23 +58,24 @@ class SensorGrid:
     """How the sensor's pixels make up a frame.
 
     Args:
-        size: side of a frame, S.
+        size: (W, H) of a frame, or the side of a square one.
         sensor: (W, H) in pixels of what the frame shows.
         reduction: `sum`, `bilinear`, `frequency` or `event`, as in the shard set.
     """
 
-    def __init__(self, size: int, sensor: tuple[int, int], reduction: str) -> None:
+    def __init__(self, size: int | tuple[int, int], sensor: tuple[int, int], reduction: str) -> None:
         width, height = sensor
-        self.size, self.reduction = size, reduction
-        fine = max(width, height) <= FINEST_GRID * size
-        self.width, self.height = (width, height) if fine else (size, size)
+        self.frame, self.reduction = (size, size) if isinstance(size, int) else size, reduction
+        fine = all(pixels <= FINEST_GRID * side for pixels, side in zip(sensor, self.frame, strict=True))
+        self.width, self.height = sensor if fine else self.frame
         self.scale_x, self.scale_y = self.width / width, self.height / height  # grid pixels per sensor pixel
-        self.gain = 1.0 if fine or reduction != "sum" else width * height / size**2
-        self.columns, self.rows = (_weights(n, size, reduction) for n in (self.width, self.height))  # [S,w], [S,h]
+        self.gain = 1.0 if fine or reduction != "sum" else width * height / (self.frame[0] * self.frame[1])
+        sides = zip((self.width, self.height), self.frame, strict=True)
+        self.columns, self.rows = (_weights(pixels, side, reduction) for pixels, side in sides)  # [W,w], [H,h]
 
     def to_frames(self, counts: Tensor) -> Tensor:
-        """Convert counts [..., h, w] to frames [..., S, S] in the unit of the shard set."""
-        if self.reduction == "bilinear" or (self.width, self.height) != (self.size, self.size):
+        """Convert counts [..., h, w] to frames [..., H, W] in the unit of the shard set."""
+        if self.reduction == "bilinear" or (self.width, self.height) != self.frame:
             rows, columns = self._on(counts.device, counts.dtype)
             counts = rows @ counts @ columns.mT
         if self.reduction == "event":
@@ -175,7 +176,7 @@ def path(times: Tensor, s: dict[str, Tensor], profile: Profile, draws: Tensor) -
 def simulate_frames(
     images: Tensor, draws: SimulationDraws, grid: SensorGrid, *, time_bins: int, profile: Profile
 ) -> Tensor:
-    """Simulate event frames of static images, float32 [T,B,2,S,S] in the unit of the shard set, OFF before ON.
+    """Simulate event frames of static images, float32 [T,B,2,H,W] in the unit of the shard set, OFF before ON.
 
     The images [B,C,H,W] in [0, 1], of any C (averaged) and size, show what the frame shows.
     """
@@ -291,14 +292,13 @@ def make_simulator(data: TrainingBatches, settings: TrainSettings) -> ImageSimul
 
 
 def require_countable(manifest: Mapping[str, Any], sample_shape: tuple[int, ...]) -> None:
-    """Refuse frames that do not count events, or are not square.
+    """Refuse frames that do not count events of two polarities.
 
     Raises:
         MethodError: says what they are.
     """
-    _, polarities, height, width = sample_shape
-    if polarities != 2 or height != width:
-        raise MethodError(f"simulated frames are [T,2,S,S]; this shard set has frames {tuple(sample_shape)}")
+    if sample_shape[1] != 2:
+        raise MethodError(f"simulated frames are [T,2,H,W]; this shard set has frames {tuple(sample_shape)}")
     if manifest["settings"]["reduction"] in ("voxel", "est", "surface", "tore"):
         raise MethodError(
             f"the simulator counts events in time bins; this shard set has reduction "
@@ -316,13 +316,14 @@ class Simulator:
         seed: root seed of the run.
 
     Raises:
-        MethodError: the frames are not square, or have not two polarities; a profile of another sensor.
+        MethodError: the frames have not two polarities; a profile of another sensor.
     """
 
     def __init__(self, manifest: Mapping[str, Any], sample_shape: tuple[int, ...], *, profile: str, seed: int) -> None:
         require_countable(manifest, sample_shape)
         self.time_bins, _, height, width = sample_shape
-        self.grid = SensorGrid(width, shown_sensor(manifest, (width, height)), manifest["settings"]["reduction"])
+        frame = (width, height)
+        self.grid = SensorGrid(frame, shown_sensor(manifest, frame), manifest["settings"]["reduction"])
         self.profile, made_for = profile_named(profile)
         self.seed = seed
         known = manifest.get("sensor_size")
@@ -338,7 +339,7 @@ class Simulator:
         return cls(data.manifest, data.sample_shape, profile=settings.simulation, seed=settings.seed)
 
     def frames(self, images: Tensor, *, epoch: Epoch, draws: Tensor) -> Tensor:
-        """Simulate event frames float32 [T,B,2,S,S] of images [B,C,H,W], pure in (seed, epoch, draws [B]).
+        """Simulate event frames float32 [T,B,2,H,W] of images [B,C,H,W], pure in (seed, epoch, draws [B]).
 
         Triton simulates on a GPU, see `simulation_triton`; the epoch is a tensor there.
         """

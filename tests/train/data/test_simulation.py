@@ -176,6 +176,27 @@ def test_the_frame_is_made_as_the_pipeline_makes_it() -> None:
         torch.testing.assert_close(row, expected, atol=1e-5, rtol=0)
 
 
+def test_frames_that_are_not_square() -> None:
+    """Each axis by its own number of cells, for counts and for stretched ones; a sensor with a long side is coarse."""
+    summed, stretched = (SensorGrid((28, 14), (34, 20), reduction) for reduction in ("sum", "bilinear"))
+    columns, rows = cell_tables((34, 20), (0, 0, 34, 20), 14, 28)
+    for x, y in ((0, 0), (33, 19), (12, 7), (5, 18)):
+        one = torch.zeros(20, 34)
+        one[y, x] = 1
+        assert summed.to_frames(one).nonzero().tolist() == [[rows[2 * y] // 28, columns[x]]]
+        assert stretched.to_frames(one).shape == (14, 28)
+    coarse = SensorGrid((28, 14), (34, 24), "sum")
+    assert (coarse.width, coarse.height, coarse.gain) == (28, 14, 34 * 24 / (28 * 14))
+    manifest = {"sensor_size": [34, 20], "settings": {"reduction": "sum"}}
+    images = static_images(3, 28)[:, :, :14]
+    frames = Simulator(manifest, (T, 2, 14, 28), profile="smooth", seed=3).frames(
+        images, epoch=1, draws=torch.arange(3)
+    )
+    assert frames.shape == (T, 3, 2, 14, 28)
+    assert torch.equal(frames, frames.round())
+    assert frames.sum((0, 2, 3, 4)).min() > 0
+
+
 def test_other_units_of_frames() -> None:
     counts = torch.tensor([[0.0, 2.0], [4.0, 1.0]])
     assert SensorGrid(2, (2, 2), "event").to_frames(counts).tolist() == [[0, 1], [1, 1]]
