@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ BITS_PER_SAMPLE, LARGEST_SAMPLE = 258, 281
 """Tags of TIFF."""
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, *, bits: int = 0) -> NDArray[np.uint8]:
     """Decode an image file (PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF) to RGB, [H,W,3] uint8.
 
     It is upright as EXIF says; of an animation the first frame counts. Grey images get three equal channels, palettes
@@ -49,7 +49,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         RecordingError: the file is no image that Pillow can decode in full (`unreadable_image`).
     """
-    return decode_image(path.read_bytes(), source=str(path))
+    return decode_image(path.read_bytes(), source=str(path), bits=bits)
 
 
 def decode_image(data: bytes, *, source: str, bits: int = 0) -> NDArray[np.uint8]:
@@ -81,6 +81,19 @@ def bits_in_use(data: bytes, *, source: str) -> int:
     with _reading(data, source) as image:
         deep = image.mode in DEEP_MODES and not _declared_bits(image)
         return _needed_bits(np.asarray(image, np.float64)) if deep else 0
+
+
+def common_bits(paths: Iterable[Path]) -> int:
+    """Return the least of `DEPTHS` that holds the pixels of images together, see `bits_in_use`.
+
+    Those that cannot be decoded are passed over: whoever reads them says so.
+    """
+    bits = 0
+    for path in paths:
+        if path.suffix.lower() in DEEP_EXTENSIONS:
+            with suppress(RecordingError, OSError):
+                bits = max(bits, bits_in_use(path.read_bytes(), source=str(path)))
+    return bits
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from spikebridge.pipeline.datasets.pairs import UNUSED, find_simulation_note
 from spikebridge.pipeline.datasets.tables import PAIR_COLUMNS
 from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.formats import recording as recording_files
-from spikebridge.pipeline.images.decode import hash_pixels, read_image, to_static
+from spikebridge.pipeline.images.decode import common_bits, hash_pixels, read_image, to_static
 from spikebridge.pipeline.measurement.recordings import FEWEST_EVENTS, NOTE_ABOVE, Progress, RecordingSet, image_files
 from spikebridge.pipeline.readers import get_reader
 
@@ -144,10 +144,11 @@ def sources_of_files(events: Path, static: Path, *, shown_fraction: float | None
         if twice := [name for name, count in Counter(listed).items() if count > 1]:
             raise LayoutError(f"{folder}: two files are called {twice[0]}, but for their endings. Rename one.")
     stated = {_stated_size(path) for path in files}
+    bits = common_bits(path for path, row in images if row < 0)
 
     def image(position: int) -> NDArray[np.uint8]:
         path, row = images[position]
-        return read_image(path) if row < 0 else np.repeat(arrays[path][row][..., None], 3, -1)
+        return read_image(path, bits=bits) if row < 0 else np.repeat(arrays[path][row][..., None], 3, -1)
 
     return Sources(
         tuple(names),
@@ -169,6 +170,8 @@ def sources_of_dataset(dataset: str, events: Path, static: Path, *, shown_fracti
     """
     reader = get_reader(dataset)
     listing = reader.list_pair(events.absolute(), static.absolute())
+    if common_bits(image.path for image in listing.images[:1]):  # a data set has images of one kind
+        reader.image_bits = common_bits(image.path for image in listing.images)
     recordings = [r for r in listing.recordings if r.subset != UNUSED]
 
     @lru_cache(maxsize=1)

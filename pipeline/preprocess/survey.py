@@ -10,10 +10,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.datasets.pairs import StaticImage
 from spikebridge.pipeline.datasets.sensor import measured_sensor
 from spikebridge.pipeline.datasets.splits import rank
-from spikebridge.pipeline.images.decode import DEEP_EXTENSIONS
+from spikebridge.pipeline.images.decode import DEEP_EXTENSIONS, bits_in_use
 from spikebridge.pipeline.preprocess.plan import EventShard, PlannedSample, Survey, plan_survey
 from spikebridge.pipeline.preprocess.prepare import Conversion
 from spikebridge.pipeline.preprocess.tasks import TaskResult
@@ -59,10 +60,11 @@ def measure_depth(conversion: Conversion, run: RunSurvey) -> Conversion:
     """Return the conversion with the bits of its static images' pixels, where their files leave it open.
 
     Files of PNG and TIFF have room for 16 bits and rarely say how many a camera filled: the least that holds the
-    largest value of all images counts, so that images stay comparable.
+    largest value of all images counts, so that images stay comparable. Images of a known data set are of one kind: the
+    first says whether any need be looked at.
     """
     images = [image for image in conversion.listing.images if image.file.lower().endswith(DEEP_EXTENSIONS)]
-    if conversion.image_bits or not conversion.own_images or not images:
+    if conversion.image_bits or not images or not (conversion.own_images or _is_deep(images[0])):
         return conversion
     found = _find("depth", images, run)
     if not found:
@@ -73,6 +75,14 @@ def measure_depth(conversion: Conversion, run: RunSurvey) -> Conversion:
         f"{bits} bits; --image-bits states it"
     )
     return replace(conversion, image_bits=bits, notes=(*conversion.notes, *([note] if bits < ROOM else [])))
+
+
+def _is_deep(image: StaticImage) -> bool:
+    """Return whether the pixels of an image need a depth; one that cannot be read is rejected later."""
+    try:
+        return bits_in_use(image.path.read_bytes(), source=image.name) > 0
+    except (RecordingError, OSError):
+        return False
 
 
 def choose_dtype(conversion: Conversion, shards: Sequence[EventShard], run: RunSurvey) -> Conversion:

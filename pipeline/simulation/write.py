@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from spikebridge.pipeline.base.processors import usable_processors
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.formats.prophesee import dat
-from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
+from spikebridge.pipeline.images.decode import DEEP_EXTENSIONS, EXTENSIONS, bits_in_use, decode_image
 from spikebridge.pipeline.simulation.camera import MODEL_VERSION, make_generator, simulate
 from spikebridge.pipeline.simulation.folder import (
     COMPLETE,
@@ -40,6 +41,8 @@ from spikebridge.pipeline.simulation.folder import (
     refuse_difference,
 )
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
+
+log = logging.getLogger(__name__)
 
 NONE = Events(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.uint8))
 TEST_FRACTION = 0.2
@@ -143,7 +146,8 @@ def write_images(
 
     `events/<class>/<stem>.bin`, or `.dat` where the sensor is larger than `.bin` holds (256x240 pixels), and
     `static/<class>/<file>`, a copy of the image file. Files of other types, hidden ones, and folders inside class
-    folders are passed over. Images are upright as EXIF says; of an animation the first frame counts.
+    folders are passed over. Images are upright as EXIF says; of an animation the first frame counts; integers of more
+    than 8 bits are scaled by one depth, the least that holds the largest value of all of them.
 
     `out` lies outside `images_dir`, and is absent, empty, or of an earlier call; `overwrite` replaces what that wrote
     with other settings or images. `sensor` is (W, H) in pixels, at most 2048x2048, and wins over that of `settings`,
@@ -165,27 +169,34 @@ def write_images(
     inner, outer = real_path(out), real_path(images_dir)
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise SettingsError(f"{out}: overlaps with the images in {images_dir}; choose a folder beside them.")
-    jobs, listing = [], hashlib.sha256()
-    for path in _list_class_images(images_dir):
+    paths, listing, bits = list(_list_class_images(images_dir)), hashlib.sha256(), 0
+    for path in paths:
+        data = path.read_bytes()
+        listing.update(f"{_sha256(data)}  {path.parent.name}/{path.name}\n".encode())
+        if path.suffix.lower() in DEEP_EXTENSIONS:
+            bits = max(bits, bits_in_use(data, source=str(path)))
+    jobs = []
+    for path in paths:
         name = f"{path.parent.name}/{path.name}"
-        digest = _sha256(path.read_bytes())
-        listing.update(f"{digest}  {name}\n".encode())
         jobs.append(
             _Job(
                 key=f"{path.parent.name}/{path.stem}",
                 events_path=f"events/{path.parent.name}/{path.stem}{_container(settings)}",
                 static_path=f"static/{name}",
-                load=partial(_load, path),
+                load=partial(_load, path, bits),
             )
         )
     source = {"images": f"{len(jobs)} image files", "sha256": listing.hexdigest()}
+    if bits:
+        source["image_bits"] = str(bits)
+        log.info("Images with room for 16 bits hold none above %d: taken for %d bits", bits, bits)
     return _write(out, jobs, source, settings, seed=seed, progress=progress, overwrite=overwrite)
 
 
-def luminance(data: bytes, *, source: str) -> NDArray[np.uint8]:
+def luminance(data: bytes, *, source: str, bits: int = 0) -> NDArray[np.uint8]:
     """Decode an image file to the luminance that the simulated display shows.
 
-    The file may be grey, palette, colour, CMYK, 16-bit grey, or transparent (shown on black).
+    The file may be grey, palette, colour, CMYK, 16-bit grey (of so many `bits`), or transparent (shown on black).
 
     Returns:
         [H,W] uint8.
@@ -195,7 +206,7 @@ def luminance(data: bytes, *, source: str) -> NDArray[np.uint8]:
 
     Source: ITU-R BT.601, the weights of the three colours, as Pillow applies them.
     """
-    return np.asarray(Image.fromarray(decode_image(data, source=source)).convert("L"), np.uint8)
+    return np.asarray(Image.fromarray(decode_image(data, source=source, bits=bits)).convert("L"), np.uint8)
 
 
 def _container(settings: SimulatorSettings) -> str:
@@ -231,9 +242,9 @@ def _encode_png(image: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _load(path: Path) -> tuple[bytes, NDArray[np.uint8]]:
+def _load(path: Path, bits: int) -> tuple[bytes, NDArray[np.uint8]]:
     data = path.read_bytes()
-    return data, luminance(data, source=str(path))
+    return data, luminance(data, source=str(path), bits=bits)
 
 
 def _list_class_images(images_dir: Path) -> Iterator[Path]:

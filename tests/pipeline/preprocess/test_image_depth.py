@@ -4,6 +4,7 @@ import numpy as np
 from own_folders import converted, write_own
 from PIL import Image
 
+from spikebridge.pipeline.preprocess.prepare import Conversion
 from spikebridge.pipeline.shards.reader import ShardSet
 
 
@@ -13,7 +14,7 @@ def pool_means(folder):
     return {key: float(image.mean()) for key, image in zip(images.keys, images.images, strict=True)}
 
 
-def test_one_depth_for_the_set_inferred_from_all_images_and_said(tmp_path):
+def test_one_depth_for_the_set_inferred_from_all_images_and_said(tmp_path, monkeypatch):
     raw = write_own(tmp_path / "raw")
     (raw / "events" / "sensor.txt").write_text("30 20\n")
     for number in range(5):  # of a camera of 12 bits; the first is dark
@@ -26,6 +27,10 @@ def test_one_depth_for_the_set_inferred_from_all_images_and_said(tmp_path):
     means = pool_means(tmp_path / "set")
     assert means["static-0-r0"] == 800 // 16
     assert means["static-0-r1"] == 4001 // 16
+    monkeypatch.setattr(Conversion, "own_images", property(lambda conversion: False))
+    assert converted(raw, tmp_path / "known")["notes"] == [note]  # of a known data set, whose first image is deep
+    assert pool_means(tmp_path / "known") == means
+    monkeypatch.undo()
     given = converted(raw, tmp_path / "given", image_bits=12)
     assert given["notes"] == []
     assert pool_means(tmp_path / "given") == means

@@ -20,6 +20,7 @@ from spikebridge.pipeline.base.errors import LayoutError, RecordingError, Settin
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.formats import recording as recording_files
+from spikebridge.pipeline.images.decode import common_bits
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.simulation import folder as rawdata_folder
@@ -345,6 +346,24 @@ def test_luminance_of_every_kind_of_image(tmp_path):
     assert set(red.ravel()) == {76}
     with pytest.raises(RecordingError, match=r"nonsense\.png"):
         luminance(b"nonsense", source="nonsense.png")
+
+
+def test_deep_images_are_of_one_depth(tmp_path):
+    """A dark picture of a 12-bit camera stays dark: all are simulated as their 8-bit copies are."""
+    ramp = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    for folder in ("deep", "plain"):
+        (tmp_path / folder / "a").mkdir(parents=True)
+    for name, values in (("bright", 16 * ramp), ("dark", 3 * ramp)):
+        Image.fromarray(values).save(tmp_path / "deep" / "a" / f"{name}.png")
+        Image.fromarray((values // 16).astype(np.uint8)).save(tmp_path / "plain" / "a" / f"{name}.png")
+    for folder in ("deep", "plain"):
+        write_images(tmp_path / folder, tmp_path / f"{folder}-out", sensor=(16, 16))
+    for name in ("bright", "dark"):
+        found, expected = (tmp_path / f"{f}-out" / "events" / "a" / f"{name}.bin" for f in ("deep", "plain"))
+        assert found.read_bytes() == expected.read_bytes()
+    assert json.loads((tmp_path / "deep-out" / "simulated.json").read_text())["source"]["image_bits"] == "12"
+    assert common_bits((tmp_path / "deep" / "a").iterdir()) == 12
+    assert common_bits((tmp_path / "plain" / "a").iterdir()) == 0
 
 
 def test_equal_bytes_whatever_the_surroundings(image_folder, tmp_path):
