@@ -43,7 +43,11 @@ MOST_NOTES = 12
 @click.option("--out", type=path_type(), help="Folder of the shard set.")
 @click.option("--recipe", help="Take the settings from this recipe  [default: the one named like the data set]")
 @framing_options
-@click.option("--cut", metavar="TIME", help="Cut recordings into parts of 300ms, or at pauses:50ms (ms, us or s).")
+@click.option(
+    "--cut",
+    metavar="TIME",
+    help="Cut recordings, decoded once more for it, into parts of 300ms, or at pauses:50ms (ms, us, s).",
+)
 @click.option("--overlap", metavar="TIME", help="What a part has in common with the one before, for example 100ms.")
 @click.option("--hot-pixels", type=float, help="Leave out pixels with more than this many times the mean events.")
 @click.option("--refractory-us", type=int, help="Leave out events this soon after their pixel's last.")
