@@ -70,7 +70,8 @@ def describe_endings(counts: Mapping[str, int], *, side: str, most: int = 6) -> 
 def _advise(ending: str, side: str) -> str:
     here, there = (RECORDINGS, IMAGES) if side == "events" else (IMAGES, RECORDINGS)
     if ending in here:
-        return f"put them into class folders, <class>/<name>{ending}"
+        classes = "class folders" if side == "events" else "the folders of classes with recordings"
+        return f"put them into {classes}, <class>/<name>{ending}"
     if ending in there:
         return "give their folder with --" + ("static" if side == "events" else "events")
     other = "save t, x, y, p with numpy.savez, a file each" if side == "events" else "save static images as PNG"

@@ -153,6 +153,8 @@ def decode(path: Path, options: TableOptions = DEFAULT) -> Decoded:
 def stream(path: Path, options: TableOptions = DEFAULT) -> Stream:
     """Return a recording that is decoded in chunks where its format allows it; arguments and errors as `decode`."""
     source = Source.of_file(path)
+    if not source.size:
+        raise RecordingError(f"{path.name}: 0 bytes; expected a recording. Copy the file again.", reason="empty")
     if source.head.startswith(GZIP) and FORMATS.get(path.suffix.lower()) not in HEADERLESS:
         source = _unpacked(path)
     name = kind_of(source.head, path)

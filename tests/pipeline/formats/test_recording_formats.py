@@ -27,6 +27,14 @@ from spikebridge.pipeline.preprocess.run import convert
 from spikebridge.pipeline.shards.settings import ConversionSettings
 
 
+def test_a_file_without_a_byte_is_said_to_be_empty(tmp_path):
+    for name in (f"a{ending}" for ending in FORMATS):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(RecordingError, match=f"{name}: 0 bytes; .* Copy the file again") as caught:
+            read(tmp_path / name)
+        assert caught.value.reason == "empty"
+
+
 @pytest.mark.parametrize("compression", ["LZ4", "ZSTD", "NONE"])
 def test_aedat4_with_frames_and_more_inside(tmp_path, compression):
     path = tmp_path / "a.aedat4"
@@ -40,7 +48,7 @@ def test_damaged_aedat4_is_an_error_and_never_the_end_of_the_process(tmp_path):
     write_aedat4(path, later(make_events(1, count=60), EPOCH_US), packet=20)
     data = path.read_bytes()
     bad.write_bytes(b"")
-    assert reason(read, bad) == "format"
+    assert reason(read, bad) == "empty"
     first = 18 + int.from_bytes(data[14:18], "little")
     table = aedat4._table_position(data[18:first], path)
     borders = [first]
@@ -133,7 +141,7 @@ def test_evt3_vectors_triggers_and_events_before_the_first_time(tmp_path):
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (b"", "format"),
+        (b"", "empty"),
         (EVT2_HEADER[:-4], "format"),
         (evt3(EVENTS), "format"),
         (b"% evt 2.2\n% end\n", "format"),

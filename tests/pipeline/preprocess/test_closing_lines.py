@@ -52,6 +52,7 @@ def test_every_doubt_is_a_line_in_manifest_and_card_and_names_its_cure(awkward, 
         assert note.startswith(beginning), note
         assert cure in note
         assert note in (tmp_path / "set" / "README.md").read_text()
+    assert "1 .png (put them into the folders of classes with recordings" in notes[-1]
     assert "no recordings of the image classes cow" in manifest["notes"]
     assert len(list_warnings(manifest)) == len(expected) + 1
 
