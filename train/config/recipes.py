@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from spikebridge.pipeline.base.files import sha256_once
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.base.settings import field_problems
 from spikebridge.train.config.profile import FILE, INLINE, read_profile
-from spikebridge.train.config.settings import SYNONYMS, ShardSettings, TrainSettings, cross_problems, shard_problems
+from spikebridge.train.config.settings import (
+    SYNONYMS,
+    TEACHER_FILES,
+    TEACHER_SUM,
+    ShardSettings,
+    TrainSettings,
+    cross_problems,
+    shard_problems,
+)
 from spikebridge.train.config.shipped import RECIPES
 from spikebridge.train.config.toml_values import toml_value
 from spikebridge.train.errors import RecipeError
@@ -22,6 +31,7 @@ _HOME = {setting.name: table for table, kind in TABLES.items() for setting in fi
 _LATER = (
     "event_augmentation", "i2e_ratio", "unlabelled_per_recording", "unlabelled_weight", "unlabelled_augmentation",
     "pseudo_label_threshold", "self_training_from", "adapt_normalization", "adaptation_prior",
+    "teacher", "teacher_output", "teacher_mean", "teacher_std",
 )  # fmt: skip
 """Settings of `[train]` that recipes had before they were there: left out at their default, so that hashes stay."""
 _BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -149,6 +159,7 @@ def recipe_from(
     for key, value in (settings or {}).items():
         merged[_HOME.get(key, "train")][key] = value
     _take_profile(merged["train"], folder, problems)
+    _take_teacher(merged["train"], folder, problems)
     values = {}
     for table, kind in TABLES.items():
         known = _known_values(table, kind, merged[table], problems)
@@ -177,6 +188,18 @@ def _take_profile(train: dict[str, Any], folder: Path, problems: list[str]) -> N
         problems += [f"[train] simulation: {path}: {problem}" for problem in error.problems]
 
 
+def _take_teacher(train: dict[str, Any], folder: Path, problems: list[str]) -> None:
+    """Put the SHA-256 of a teacher's file behind its name, so that a run and its settings know which file it was."""
+    named = train.get("teacher")
+    if not isinstance(named, str) or not named.endswith(TEACHER_FILES):
+        return
+    path = next((path for path in (Path(named), folder / named) if path.is_file()), None)
+    if path is None:
+        problems.append(f"[train] teacher: {named}: no such file; expected a torch.export program or safetensors")
+    else:
+        train["teacher"] = f"{path}{TEACHER_SUM}{sha256_once(path)}"
+
+
 def _known_values(table: str, kind: type, given: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """Keep the known keys; unknown and missing ones become problems."""
     names = [setting.name for setting in fields(kind)]
@@ -192,10 +215,14 @@ def _known_values(table: str, kind: type, given: Mapping[str, Any], problems: li
     return {key: value for key, value in given.items() if key in names}
 
 
+def _floats(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(map(float, values))
+
+
 def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Turn whole numbers where a float belongs into floats, and lists into tuples: equal settings compare equal."""
     kinds = {setting.name: setting.type for kind in TABLES.values() for setting in fields(kind)}
-    casts = {"float": float, "tuple[int, ...]": tuple}
+    casts: dict[str, Callable[[Any], Any]] = {"float": float, "tuple[int, ...]": tuple, "tuple[float, ...]": _floats}
     return {key: casts.get(str(kinds[key]), lambda same: same)(value) for key, value in values.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -36,6 +37,10 @@ PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 COEFFICIENTS = ("learned", "fixed", "scheduled")
 PARTNERS = ("class", "shuffled")
 STEP_WEIGHTS = ("published", "bounded", "normalized")
+TEACHER_SUM = " sha256:"
+"""Between path and SHA-256 of a teacher's file, in a recipe that was read."""
+TEACHER_FILES = (".pt2", ".safetensors")
+TEACHER_OUTPUTS = ("features", "logits")
 DISTILLED = ("static", "event", "both")
 SELECTIONS = ("validation", "test", "last")
 I2E = "i2e"
@@ -212,7 +217,21 @@ class TrainSettings:
     distill_until: float = setting(0.5, above=0.0, high=1.0)
     """Share of the run after which the teacher is no longer asked; method `distill` only."""
     teacher_steps: int = setting(1000, low=1)
-    """Steps of 64 static images that the teacher is trained for, before the run; method `distill` only."""
+    """Steps of 64 static images that the teacher is trained for, before the run; method `distill` without `teacher`
+    only."""
+    teacher: str = setting(
+        "", choices=("",), otherwise=rf".+({'|'.join(map(re.escape, TEACHER_FILES))})({TEACHER_SUM}[0-9a-f]{{64}})?"
+    )
+    """File of a frozen image network to learn from, instead of one that is trained before the run: a torch.export
+    program such as "dino.pt2" (`--trust`), or weights of one of the networks here (safetensors). The recipe takes
+    over its SHA-256. Method `distill` only."""
+    teacher_output: str = setting("features", choices=TEACHER_OUTPUTS)
+    """What it gives: `features`, of which a linear probe on the static images' labels makes predictions, or `logits` of
+    the shard set's classes in their order; with `teacher` only."""
+    teacher_mean: tuple[float, ...] = setting((0.0,))
+    """Taken from static images in [0, 1] before it sees them, one value or one per channel; with `teacher` only."""
+    teacher_std: tuple[float, ...] = setting((1.0,), above=0.0)
+    """What the difference is divided by; with `teacher` only."""
     simulation: str = setting("saccades", choices=SIMULATIONS, otherwise=rf"{INLINE}.*|.*\{FILE}")
     """Camera and movement of the methods that simulate recordings, see `train.config.simulation_ranges`: `saccades`
     (N-MNIST, N-Caltech101), `smooth` curves in any direction, or, as a control, `mismatched`: saccades, but far from
@@ -303,7 +322,11 @@ def shard_problems(values: Mapping[str, Any]) -> list[str]:
 
 def cross_problems(values: Mapping[str, Any]) -> list[str]:
     """Return contradictions between settings of `[train]` of the right types; missing keys are skipped."""
-    problems = []
+    problems = [
+        f"{name}: expected one value or one per channel, found none"
+        for name in ("teacher_mean", "teacher_std")
+        if not values.get(name, (0.0,))
+    ]
     epochs, milestones = values.get("epochs"), values.get("milestones") or ()
     if epochs is not None and values.get("warmup_epochs", 0) > epochs:
         problems.append(f"warmup_epochs: {values['warmup_epochs']} is more than the run's {epochs} epochs")

@@ -53,6 +53,8 @@ class Batch:
     """int64 [B], draw positions within the epoch; on the device where everything is kept there, else on the CPU."""
     mixture: Mixture | None = None
     """Second classes of the recordings, where the augmentation mixes them."""
+    image_rows: Tensor | None = None
+    """int64 [B], of the static images in the pool; None when the method needs none."""
     number: Tensor | None = None
     """0-d float64, `Method.number` of the step, in one that is recorded once and replayed; replaces the number that
     `static_stream` is given."""
@@ -260,7 +262,7 @@ class TrainingBatches:
 
     def image_classes(self, rows: Tensor) -> Tensor:
         """Return the classes of images of the static pool: int64, shape of `rows`."""
-        return torch.searchsorted(self._class_offsets, rows, right=True) - 1
+        return torch.searchsorted(self._class_offsets, rows.to(self._lookup_device), right=True) - 1
 
     def images(self, rows: Tensor) -> Tensor:
         """Return images of the static pool: float32 [B,P,H,W] in [0, 1], on the device.
@@ -340,7 +342,7 @@ class TrainingBatches:
         mixture = None
         if shares is not None:
             mixture = Mixture(self._labels[self._sequence[partners]].to(device), shares)
-        images = image_labels = None
+        images = image_labels = image_rows = None
         if self._pool is not None:
             if self._draw_from_pool:
                 rows = random.pool_rows(self.pool_images, seed=seed, epoch=numbers, draws=draws)
@@ -348,11 +350,12 @@ class TrainingBatches:
                 classes = self._partner_class[labels]
                 rows = random.static_partners(classes, self._class_offsets, seed=seed, epoch=numbers, draws=draws)
             images = self.images(rows)  # [B,P,H,W]
-            image_labels = self.image_classes(rows).to(device)
+            image_labels, image_rows = self.image_classes(rows).to(device), rows.to(device)
         return Batch(
             events=time_first(frames),
             images=images,
             image_labels=image_labels,
+            image_rows=image_rows,
             labels=labels.to(device),
             replacement=random.uniform(seed, "replacement", numbers, draws).to(device),
             dropout_seeds=random.random_words(seed, "dropout", numbers, draws).to(device),

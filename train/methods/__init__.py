@@ -80,6 +80,8 @@ class Method:
         """Take settings that have gone through `complete`."""
         self.settings = settings
         self.steps = steps
+        self.trust = False
+        """Whether `prepare` may open files that can run code; see `--trust` of `train`."""
         self.modules: dict[str, nn.Module] = {}
         """What trains along with the network and is no part of it: optimised, checkpointed, never exported."""
 

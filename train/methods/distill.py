@@ -1,9 +1,14 @@
 """Knowledge transfer with a teacher: an ANN trained on the static images, used in the first part of the run.
 
-The teacher has the layers of the network with neurons that do not spike, sees one frame, and is trained before the run
-on the static pool alone (so under protocol `strict` it has seen no static image of a held-out recording), its images
-shifted as event frames are by augmentation `crop`. Until `distill_until` of the run, the loss holds the network's
-static and event predictions against its softened predictions for the static image of a draw.
+Or with a frozen network of somebody else's, `teacher` in the recipe: it is asked about every static image of the pool
+once, before the run, which keeps its predictions.
+
+Our own teacher has the layers of the network with neurons that do not spike, sees one frame, and is trained before the
+run on the static pool alone (so under protocol `strict` it has seen no static image of a held-out recording), whose
+images are shifted as event frames are by augmentation `crop`.
+
+Until `distill_until` of the run, the loss holds the network's static and event predictions against the teacher's
+softened ones for the static image of a draw.
 
 Axes: T time, B batch, n images, P polarity, H, W, K classes.
 
@@ -26,11 +31,13 @@ from spikebridge.train.data.augmentation import augment
 from spikebridge.train.data.batches import Batch, TrainingBatches
 from spikebridge.train.data.draws import pool_rows, random_words
 from spikebridge.train.data.order import derived_seed
+from spikebridge.train.errors import NetworkError
 from spikebridge.train.losses import TransferLoss, distillation_loss
 from spikebridge.train.methods import Inputs, method
 from spikebridge.train.methods.kt import KnowledgeTransfer
 from spikebridge.train.networks.adamw import AdamW
 from spikebridge.train.networks.build import make_network
+from spikebridge.train.networks.teacher import fit_probe, open_teacher
 from spikebridge.train.runs.checkpoints import copy_weights
 
 BATCH = 64
@@ -47,12 +54,21 @@ class Distill(KnowledgeTransfer):
     capturable = True
 
     def attach(self, network: TransferNetwork, data: TrainingBatches) -> None:
-        """Build the teacher; its weights come with `restore`."""
+        """Build the teacher, if it is our own; what it knows comes with `restore`."""
+        self.classes = network.settings.num_classes
+        if self.settings.teacher:
+            return
         layers = {**network.config, "neuron": "ReLU", "time_steps": 1, "statistics": "per_step", "feature": "published"}
         self.teacher = make_network(layers, seed=derived_seed(self.settings.seed, "teacher")).requires_grad_(False)
 
     def prepare(self, data: TrainingBatches, device: torch.device, on_batch: Callable[[], None]) -> dict[str, Tensor]:
-        """Return the weights of a teacher trained on the static pool of `data`."""
+        """Return the weights of a teacher trained on the static pool of `data`, or another one's predictions.
+
+        Raises:
+            NetworkError, RunError: see `networks.teacher`.
+        """
+        if self.settings.teacher:
+            return {"predictions": self._ask(data, device, on_batch)}
         teacher = self.teacher.to(device).requires_grad_(True)
         with backends.use("auto"):
             right = train_teacher(
@@ -62,9 +78,30 @@ class Distill(KnowledgeTransfer):
         return copy_weights(teacher)
 
     def restore(self, prepared: Mapping[str, Tensor], device: torch.device) -> None:
-        """Load the teacher's weights and freeze it."""
+        """Load the teacher's weights and freeze it, or take its predictions."""
+        if self.settings.teacher:
+            self.predictions = prepared["predictions"].to(device)  # [n,K]
+            return
         self.teacher.load_state_dict(dict(prepared))
         self.teacher.to(device).requires_grad_(False).eval()
+
+    def _ask(self, data: TrainingBatches, device: torch.device, on_batch: Callable[[], None]) -> Tensor:
+        """Return the predictions of the network that the recipe names for the static pool, logits float32 [n,K]."""
+        settings = self.settings
+        teacher = open_teacher(settings.teacher, output=settings.teacher_output, trust=self.trust, device=device)
+        mean, std = (torch.tensor(values) for values in (settings.teacher_mean, settings.teacher_std))
+        outputs = teacher.outputs(data, mean=mean, std=std, device=device, on_batch=on_batch)
+        labels = data.image_classes(torch.arange(len(outputs))).cpu()
+        if settings.teacher_output == "features":
+            outputs = fit_probe(outputs, labels, self.classes)
+        elif outputs.shape[1] != self.classes:
+            raise NetworkError(
+                f"teacher {teacher.file}: gives {outputs.shape[1]} numbers, the shard set has {self.classes} classes; "
+                'with teacher_output = "features" a linear probe makes predictions of them'
+            )
+        right = (outputs.argmax(1) == labels).double().mean()
+        log.info("teacher: %s, %.1f %% of %d static images right", teacher.file, 100 * right, len(outputs))
+        return outputs
 
     def teaches(self, step: int) -> bool:
         """Return whether the loss of a step contains the teacher."""
@@ -79,6 +116,9 @@ class Distill(KnowledgeTransfer):
         plain = super().inputs(batch, step)
         if not self.teaches(step):
             return plain
+        if self.settings.teacher:
+            assert batch.image_rows is not None
+            return dataclasses.replace(plain, extra={"teacher": self.predictions[batch.image_rows]})
         assert batch.images is not None
         with torch.no_grad(), backends.use("auto"):  # the one asked for may know spiking neurons only
             targets = self.teacher(batch.images[None], None).static_logits  # [1,B,K]

@@ -128,6 +128,7 @@ def ablate(
     progress: Progress | None = None,
     checkpoint_every: str = "10s",
     stop: StopRequest | None = None,
+    trust: bool = False,
 ) -> AblationTable:
     """Do what a grid says, or what is left of it, and write ablation.json, .csv and .md to the folder of the runs.
 
@@ -158,7 +159,13 @@ def ablate(
         _RunPool(
             out,
             workers,
-            {"device": device, "backend": backend, "checkpoint_every": checkpoint_every, "test": not grid.sweep},
+            {
+                "device": device,
+                "backend": backend,
+                "checkpoint_every": checkpoint_every,
+                "test": not grid.sweep,
+                "trust": trust,
+            },
             progress or NullProgress,
             stop or StopRequest(),
         ) as pool,

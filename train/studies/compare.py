@@ -36,6 +36,7 @@ def compare(
     overwrite: bool = False,
     checkpoint_every: str = "10s",
     stop: StopRequest | None = None,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Train every method with every seed into `out/<method>-seed<k>`; finished runs are kept, unfinished continued.
 
@@ -75,6 +76,7 @@ def compare(
             overwrite=overwrite,
             checkpoint_every=checkpoint_every,
             stop=stop,
+            trust=trust,
         )
         results[name].append({"run": run_dir.name, "seed": seed, **_excerpt(result)})
     first = next(iter(results.values()))[0]

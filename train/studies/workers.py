@@ -44,6 +44,7 @@ class RunSpec:
     backend: str
     checkpoint_every: str
     test: bool = True
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def train_run(spec: RunSpec) -> RunOutcome:
             checkpoint_every=spec.checkpoint_every,
             stop=stop,
             test=spec.test,
+            trust=spec.trust,
         )
         return RunOutcome("done")
     except RunStoppedError as stopped:

@@ -96,6 +96,7 @@ class Trainer:
         checkpoint_interval: CheckpointInterval | None = None,
         stop: StopRequest | None = None,
         contents: str = "",
+        trust: bool = False,
     ) -> None:
         method = find_method(settings.method)
         recipe, settings = asdict(settings), method.complete(settings)
@@ -115,6 +116,7 @@ class Trainer:
         )
         self.steps = settings.epochs * self.data.steps_per_epoch
         self.method: Method = method(settings, steps=self.steps)
+        self.method.trust = trust
         self.network = make_network(network_arguments(settings, shards), seed=settings.seed).to(device)
         self.method.attach(self.network, self.data)
         for module in self.method.modules.values():

@@ -62,6 +62,7 @@ def train(
     init: str | Path | None = None,
     backend: str = "auto",
     test: bool = True,
+    trust: bool = False,
 ) -> RunResult:
     """Train, validate after each epoch, score the test split once; continue an unfinished run, return a finished one.
 
@@ -88,6 +89,7 @@ def train(
         init: begin with the best weights of this finished run, where they fit; see `train.networks.initial_weights`.
         backend: what computes the neurons, `auto`, `numba`, `triton` or `torch`; see `models.backends`.
         test: score the test split at the end; without, no figure of it is in the result.
+        trust: open the torch.export program that the recipe names as `teacher`, which can run any code.
 
     Returns:
         The content of result.json.
@@ -150,6 +152,7 @@ def train(
             checkpoint_interval=checkpoint_interval,
             stop=stop,
             contents=contents,
+            trust=trust,
         )
         require_backend(trainer.network, precision=trainer.train_step.precision.name, device=target)
         began = start_from(start, trainer.network, shards.classes) if start else None  # a checkpoint replaces it

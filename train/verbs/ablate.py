@@ -14,6 +14,7 @@ from spikebridge.train.verbs.options import (
     checkpoint_option,
     device_option,
     set_option,
+    trust_option,
     whole_numbers,
 )
 
@@ -38,6 +39,7 @@ from spikebridge.train.verbs.options import (
 @device_option
 @backend_option
 @checkpoint_option
+@trust_option
 @quiet_option
 @json_option
 def ablate(
@@ -51,6 +53,7 @@ def ablate(
     device: str,
     backend: str,
     checkpoint_every: str,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Train a grid of methods and switches over several seeds, and write one table with confidence intervals.
@@ -92,6 +95,7 @@ def ablate(
             progress=progress_bar,
             checkpoint_every=checkpoint_every,
             stop=stop,
+            trust=trust,
         )
     try:
         write_ablation_report(table, out)

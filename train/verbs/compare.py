@@ -23,6 +23,7 @@ from spikebridge.train.verbs.options import (
     device_option,
     set_option,
     shards_option,
+    trust_option,
     whole_numbers,
 )
 from spikebridge.train.verbs.report import write_run_report
@@ -38,6 +39,7 @@ from spikebridge.train.verbs.report import write_run_report
 @device_option
 @backend_option
 @checkpoint_option
+@trust_option
 @overwrite_option
 @quiet_option
 @json_option

@@ -52,6 +52,9 @@ checkpoint_option = click.option(
     metavar="TIME|STEPS",
     help="Least time between checkpoints (30s, 10m), or a number of steps.",
 )
+trust_option = click.option(
+    "--trust", is_flag=True, help="Open a torch.export program named as teacher, which can run any code."
+)
 shards_option = click.option(
     "--shards", required=True, metavar="PATH|ADDRESS", help="Folder of the shard set, or where it is published."
 )

@@ -21,7 +21,14 @@ from spikebridge.train.config.recipes import dump_recipe, load_recipe
 from spikebridge.train.runs.result import RunResult, accuracy_of
 from spikebridge.train.signals import stop_on_signals
 from spikebridge.train.statistics import worth_of_one
-from spikebridge.train.verbs.options import TRACKERS, backend_option, checkpoint_option, device_option, set_option
+from spikebridge.train.verbs.options import (
+    TRACKERS,
+    backend_option,
+    checkpoint_option,
+    device_option,
+    set_option,
+    trust_option,
+)
 from spikebridge.train.verbs.report import write_run_report
 
 
@@ -44,6 +51,7 @@ from spikebridge.train.verbs.report import write_run_report
 @backend_option
 @click.option("--graph/--no-graph", default=True, help="On CUDA, record each step once and replay it.")
 @click.option("--test/--no-test", default=True, help="Score the test split at the end; without, choose freely.")
+@trust_option
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs to RUN/tensorboard too.")
 @click.option("--track", multiple=True, type=click.Choice(TRACKERS), help="Tell a tracker every epoch; see verb track.")
 @click.option("--init", type=path_type(), metavar="RUN", help="Begin with the best weights of this finished run.")
