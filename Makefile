@@ -110,8 +110,8 @@ report: train ## write the run's report again
 bench: bench-pipeline bench-train ## speed beside tonic and the published way of training, as ratios; takes SPIKINGJELLY=
 	@$(VENV)/bin/python tests/bench/bench_simulation.py
 
-bench-pipeline: $(READY) ## speed of the pipeline beside tonic, webdataset, SPIKINGJELLY=python, READERS=python; writes docs/results/
-	@$(VENV)/bin/python tests/bench/bench_pipeline.py --json docs/results/bench-pipeline-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY)) $(if $(READERS),--readers $(READERS))
+bench-pipeline: $(READY) ## speed of the pipeline, bytes on disk, beside tonic, webdataset, SPIKINGJELLY=python, READERS=python (RVT, too); writes docs/results/
+	@$(VENV)/bin/python tests/bench/bench_pipeline.py --json docs/results/bench-pipeline-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY)) $(if $(READERS),--readers $(READERS)) $(if $(RECORDINGS),--recordings $(RECORDINGS))
 
 bench-train: $(READY) ## speed and memory of training on the CPU beside SPIKINGJELLY=python; writes docs/results/
 	@$(VENV)/bin/python tests/bench/bench_train.py --json docs/results/bench-train-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY))

@@ -21,7 +21,7 @@ from spikebridge.pipeline.simulation.settings import SimulatorSettings
 @pytest.mark.parametrize(
     ("script", "rows"),
     [
-        pytest.param("bench_pipeline.py", 9, marks=pytest.mark.long),
+        pytest.param("bench_pipeline.py", 12, marks=pytest.mark.long),
         ("bench_gpu.py", 10),
         pytest.param("bench_train.py", 7, marks=pytest.mark.long),
         pytest.param("bench_simulation.py", 2, marks=pytest.mark.long),

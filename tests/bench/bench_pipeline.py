@@ -1,8 +1,9 @@
 """Speed of the pipeline beside tonic, stock webdataset and SpikingJelly, as ratios of one run.
 
-Command:   make bench-pipeline [SPIKINGJELLY=SJ/bin/python] [READERS=READERS/bin/python]
+Command:   make bench-pipeline [SPIKINGJELLY=SJ/bin/python] [READERS=READERS/bin/python] [RECORDINGS=DIR]
            (writes docs/results/bench-pipeline-<date>.json, .md)
            python tests/bench/bench_pipeline.py [--rounds 5] [--json FILE] [--spikingjelly PYTHON] [--readers PYTHON]
+           [--recordings DIR] [--only PART]
 Theirs:    tonic.io.read_mnist_file, Downsample and ToFrame, DiskCachedDataset; webdataset's WebDataset(...).decode();
            SpikingJelly's load_ATIS_bin and integrate_events_by_fixed_frames_number, in an environment of its own:
            spikingjelly_frames.py says how to make it; without one its row is left out. Decoders of event files
@@ -35,6 +36,7 @@ import tonic
 import webdataset
 from decoding import decoding_rows
 from recordings import convert_nmnist, random_events, write_nmnist
+from sizes import size_rows
 from tonic.io import read_mnist_file
 from tonic.transforms import Compose, Downsample, ToFrame
 
@@ -261,17 +263,28 @@ def event_rows(raw: Path, frames: ShardSet, folder: Path, sizes: Sizes, *, round
     what = f"{sizes.small_events:,} stored events to 48x48x10"
     small = Row(what, "random, crc32, bin", "stored frames, random, crc32", "samples", reads)
     small.bars = (None, 0.7)
-    kept = {}
-    for one in (events, frames):
-        stored_bytes = sum(path.stat().st_size for path in one.path.glob("events-*.*"))
-        kept[one.store] = stored_bytes / sum(map(len, one.splits.values()))
-    disk = Row(f"bytes on disk, {sizes.small_events:,} events", "stored events", "frames uint8 48x48x10", "bytes")
-    disk.quantities = (kept["events"], kept["frames"])
     return [
         compare(small, read(made), read(stored), rounds=rounds),
         _large_events_row(folder, sizes, rounds=rounds),
-        disk,
     ]
+
+
+def all_size_rows(raw: Path, folder: Path, sizes: Sizes, given: argparse.Namespace) -> list[Row]:
+    """Bytes on disk of random recordings like N-MNIST's and N-Caltech101's, and of real ones of N-MNIST where given."""
+    large = [folder / "sizes" / str(i % 2) for i in range(10)]
+    for path in set(large):
+        path.mkdir(parents=True)
+    written = write_recordings(folder / "sizes", files=len(large), events=sizes.large_events, sensor=(240, 180))
+    moved = [path.rename(to / path.name) for path, to in zip(written, large, strict=True)]
+    small = sorted((raw / "events" / "Train").rglob("*.bin"))[:: max(1, sizes.train // sizes.small_files)]
+    kinds = [("N-MNIST, random", small, (34, 34)), ("N-Caltech101, random", moved, (240, 180))]
+    if given.recordings:
+        kinds.append(("N-MNIST, real", sorted(given.recordings.rglob("*.bin")), (34, 34)))
+    rows = []
+    for i, (what, paths, sensor) in enumerate(kinds):
+        place = folder / f"sizes-{i}"
+        rows += size_rows(what, paths, place, sensor=sensor, python=given.readers or "")
+    return rows
 
 
 def _large_events_row(folder: Path, sizes: Sizes, *, rounds: int) -> Row:
@@ -336,15 +349,20 @@ def verify_row(shards: ShardSet, *, rounds: int) -> Row:
     return compare(row, lambda _: verify(shards.path), hashes, rounds=rounds, their_repeats=2, our_repeats=2)
 
 
+PARTS = ("frames", "stored", "sizes", "readers")
+"""Parts of the rows that `--only` names: of raw files, of shards, bytes on disk, other decoders."""
+
+
 def more_arguments(parser: argparse.ArgumentParser) -> None:
     """Options for what lives in environments of its own."""
     parser.add_argument("--spikingjelly", metavar="PYTHON", help="of an environment that has it")
     parser.add_argument("--readers", metavar="PYTHON", help="of an environment that has other decoders")
-    parser.add_argument("--only-readers", action="store_true", help="leave all other rows out")
+    parser.add_argument("--recordings", metavar="DIR", type=Path, help="of real N-MNIST recordings, in class folders")
+    parser.add_argument("--only", choices=PARTS, help="leave all other rows out")
 
 
-def pipeline_rows(folder: Path, sizes: Sizes, given: argparse.Namespace) -> list[Row]:
-    """All rows but those of other decoders."""
+def raw_rows(folder: Path, sizes: Sizes, given: argparse.Namespace) -> list[Row]:
+    """Rows of frames that are made of files."""
     rows = [
         frame_row(
             folder,
@@ -362,8 +380,12 @@ def pipeline_rows(folder: Path, sizes: Sizes, given: argparse.Namespace) -> list
     if given.spikingjelly:
         large = {"files": sizes.large_files, "events": sizes.large_events}
         rows.append(spikingjelly_row(folder, given.spikingjelly, **large, rounds=given.rounds))
-    raw = write_nmnist(folder / "raw", train=sizes.train, test=sizes.test, events=sizes.small_events)
-    rows.append(conversion_row(raw, folder, rounds=given.rounds))
+    return rows
+
+
+def shard_rows(raw: Path, folder: Path, sizes: Sizes, given: argparse.Namespace) -> list[Row]:
+    """Rows of conversion, reading and verification."""
+    rows = [conversion_row(raw, folder, rounds=given.rounds)]
     shards = convert_nmnist(raw, folder / "shards", size=48)
     rows += read_rows(shards, folder / "hits", reads=sizes.random_reads, rounds=given.rounds)
     rows += event_rows(raw, shards, folder, sizes, rounds=given.rounds)
@@ -378,11 +400,20 @@ def main() -> None:
     given = arguments("Speed of the pipeline beside other libraries.", more_arguments)
     sizes = SMALL if given.small else Sizes()
     warnings.filterwarnings("ignore", module="webdataset")
+    wanted = (given.only,) if given.only else PARTS
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        rows = [] if given.only_readers else pipeline_rows(Path(name), sizes, given)
-        without: dict[str, str] = {}
-        if given.readers:
-            decoded, without = decoding_rows(Path(name), given.readers, events=sizes.decoded, rounds=given.rounds)
+        folder, rows, without = Path(name), list[Row](), dict[str, str]()
+        raw = folder / "raw"
+        if {"stored", "sizes"} & {*wanted}:
+            write_nmnist(raw, train=sizes.train, test=sizes.test, events=sizes.small_events)
+        if "frames" in wanted:
+            rows += raw_rows(folder, sizes, given)
+        if "stored" in wanted:
+            rows += shard_rows(raw, folder, sizes, given)
+        if "sizes" in wanted:
+            rows += all_size_rows(raw, folder, sizes, given)
+        if "readers" in wanted and given.readers:
+            decoded, without = decoding_rows(folder, given.readers, events=sizes.decoded, rounds=given.rounds)
             rows += decoded
     for what, why in without.items():
         print(f"no row for {what}: {why}")

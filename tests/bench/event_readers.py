@@ -3,7 +3,7 @@
 In the folder of this project, with the Python that made .venv; the last line but one lends it tonic from .venv:
 
     python3 -m venv READERS
-    READERS/bin/pip install evutils==0.3.18 evt3==0.4.1 faery==0.7.1 expelliarmus==1.1.12 evlib==0.13.2 lz4
+    READERS/bin/pip install evutils==0.3.18 evt3==0.4.1 faery==0.7.1 expelliarmus==1.1.12 evlib==0.13.2 lz4 hdf5plugin
     realpath .venv/lib/python3*/site-packages > READERS/lib/$(ls READERS/lib)/site-packages/project.pth
     make bench-pipeline READERS=READERS/bin/python
 
