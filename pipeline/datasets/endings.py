@@ -52,6 +52,33 @@ def count_endings(root: Path, *, but: Collection[str] = (), names: Collection[st
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+def count_passed_over(
+    sides: Mapping[str, Collection[str]], *, but: Collection[str] = (), names: Collection[str] = ()
+) -> dict[str, dict[str, int]]:
+    """Count by side (`events`, `static`) and ending the files that lie among those used on a side and are not.
+
+    Left out are the files `but`, and those of these `names`; see `count_endings`.
+    """
+    used = {*but, *(path for paths in sides.values() for path in paths)}
+    counts, seen = {}, set[Path]()
+    for side, paths in sides.items():
+        root = Path(os.path.commonpath({os.path.dirname(path) for path in paths})) if paths else None
+        if root and root not in seen:
+            counts[side] = count_endings(root, but=used, names=names)
+            seen.add(root)
+    return counts
+
+
+def describe_passed_over(passed_over: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return one sentence for each side of a raw data set that holds files of no use, with what to do with them."""
+    what = {"events": "recordings", "static": "static images"}
+    return [
+        f"files passed over among the {what[side]}: {describe_endings(counts, side=side)}"
+        for side, counts in passed_over.items()
+        if counts
+    ]
+
+
 def _is_left_behind(name: str) -> bool:
     lower = name.casefold()
     return lower.startswith(".") or lower in LITTER_NAMES or lower.endswith(DOCUMENTS)

@@ -112,6 +112,11 @@ class Listing:
     notes: tuple[str, ...] = ()
     """One line each on what is missing or assumed; they stand in the manifest, so a changed word changes IDs."""
 
+    @property
+    def files(self) -> dict[str, set[str]]:
+        """Return the paths of all files by side, `events` and `static`."""
+        return {"events": {r.file for r in self.recordings}, "static": {image.file for image in self.images}}
+
     def sha256(self) -> str:
         """Return the hash of names, labels, subsets and file sizes: equal listings, equal plan, whatever the folder."""
         return self._sha256

@@ -19,6 +19,7 @@ import numpy as np
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.base.progress import Progress
+from spikebridge.pipeline.datasets.endings import count_passed_over, describe_passed_over
 from spikebridge.pipeline.datasets.pairs import Listing, PairReader, Recording
 from spikebridge.pipeline.formats.recording import is_recording, stem
 from spikebridge.pipeline.inspection.facts import (
@@ -32,6 +33,7 @@ from spikebridge.pipeline.inspection.facts import (
 )
 from spikebridge.pipeline.inspection.views import describe_sensor, sensor_of
 from spikebridge.pipeline.readers import get_reader, list_readers
+from spikebridge.pipeline.readers.folders import BESIDE, Folders
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.writer import BOTH, EVENTS
 
@@ -158,6 +160,7 @@ def summarize_raw(
     about = [
         f"sensor {sensor}, {len(listing.images):,} static images, pairs known: {listing.pairing}",
         *listing.notes,
+        *(describe_passed_over(count_passed_over(listing.files, names=BESIDE)) if isinstance(reader, Folders) else []),
     ]
     summary = SetSummary("raw data set", reader.name, about, classes, total=len(recordings))
     inspected: list[tuple[Facts, int]] = []

@@ -18,10 +18,9 @@ from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
 from spikebridge.pipeline.base.files import sha256_file
 from spikebridge.pipeline.datasets.cuts import cut_recordings
-from spikebridge.pipeline.datasets.endings import count_endings, describe_endings
+from spikebridge.pipeline.datasets.endings import count_passed_over, describe_passed_over
 from spikebridge.pipeline.datasets.matched import apply_pairs
 from spikebridge.pipeline.datasets.pairs import (
-    SIMULATION_NOTE,
     UNUSED,
     Listing,
     PairReader,
@@ -43,7 +42,7 @@ from spikebridge.pipeline.datasets.tables import FolderOptions
 from spikebridge.pipeline.images.colour import ENCODING_CHANNELS
 from spikebridge.pipeline.preprocess.tasks import Attempt, Job, Reject, name_first, reject, try_image, try_recording
 from spikebridge.pipeline.readers import get_reader
-from spikebridge.pipeline.readers.folders import SENSOR_FILE, Folders
+from spikebridge.pipeline.readers.folders import BESIDE, Folders
 from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.shards.writer import EVENTS
 
@@ -330,28 +329,9 @@ def _apply_published(
     return listing, replace(settings, splits_sha256=sha256)
 
 
-def describe_passed_over(passed_over: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Return one sentence for each side of a raw data set that holds files of no use, with what to do with them."""
-    what = {"events": "recordings", "static": "static images"}
-    return [
-        f"files passed over among the {what[side]}: {describe_endings(counts, side=side)}"
-        for side, counts in passed_over.items()
-        if counts
-    ]
-
-
 def _count_passed_over(listing: Listing, tables: Collection[Path | None]) -> dict[str, dict[str, int]]:
     """Count the files in class folders that are neither recordings nor images nor tables, by side and ending."""
-    sides: dict[str, set[str]] = {"events": {r.file for r in listing.recordings}}
-    sides["static"] = {image.file for image in listing.images}
-    used = {*sides["events"], *sides["static"], *(str(path.absolute()) for path in tables if path)}
-    counts, seen = {}, set[Path]()
-    for side, paths in sides.items():
-        root = Path(os.path.commonpath({os.path.dirname(path) for path in paths})) if paths else None
-        if root and root not in seen:
-            counts[side] = count_endings(root, but=used, names=(SENSOR_FILE, SIMULATION_NOTE))
-            seen.add(root)
-    return counts
+    return count_passed_over(listing.files, but=[str(path.absolute()) for path in tables if path], names=BESIDE)
 
 
 def no_static_image(name: str, detail: str) -> RecordingError:

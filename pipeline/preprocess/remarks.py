@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from spikebridge.pipeline.base.errors import shorten
+from spikebridge.pipeline.datasets.endings import describe_passed_over
 from spikebridge.pipeline.datasets.sensor import describe
 from spikebridge.pipeline.events.arrays import OUTSIDE
-from spikebridge.pipeline.preprocess.prepare import Conversion, describe_passed_over
+from spikebridge.pipeline.preprocess.prepare import Conversion
 from spikebridge.pipeline.preprocess.tasks import BEYOND_UINT8, FILTERED, PASSED_OVER, Reject, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
 from spikebridge.pipeline.shards.manifest import Content

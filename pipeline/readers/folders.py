@@ -19,6 +19,7 @@ from spikebridge.pipeline.base.errors import LayoutError, RecordingError, Settin
 from spikebridge.pipeline.base.foreign_json import Range, read_json
 from spikebridge.pipeline.datasets.layout import is_litter, list_folders, refuse_equal_stems, unpacked
 from spikebridge.pipeline.datasets.pairs import (
+    SIMULATION_NOTE,
     DatasetCard,
     Listing,
     PairReader,
@@ -44,6 +45,8 @@ from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
 
 SENSOR_FILE = "sensor.txt"
+BESIDE = (SENSOR_FILE, SIMULATION_NOTE)
+"""Names of files that belong to the folders, and are neither recordings nor images."""
 MOST_PIXELS = 2**14
 """Of a side; a larger size in a header is taken for damage."""
 SUBSETS = {

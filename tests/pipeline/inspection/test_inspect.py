@@ -11,6 +11,7 @@ import scipy.io
 from conftest import make_events, write_digits_raw
 from hypothesis import given
 from hypothesis import strategies as st
+from own_folders import write_own
 from PIL import Image
 
 from spikebridge.pipeline.base.errors import LayoutError, PipelineError, RecordingError, SettingsError, ShardSetError
@@ -187,6 +188,18 @@ def test_a_raw_folder_is_recognised_or_refused(tmp_path):
         inspect(tmp_path / "empty")
     with pytest.raises(RecordingError, match="names look like"):
         inspect(raw, sample="Train/0/nothing")
+
+
+def test_files_that_are_passed_over_are_counted(tmp_path):
+    raw = write_own(tmp_path, each=2)
+    (raw / "events" / "cat" / "clip.mp4").write_bytes(b"x")
+    (raw / "events" / "sensor.txt").write_text("30 20\n")
+    (raw / "static" / "cow").mkdir()
+    (raw / "static" / "dog" / "r0.png").rename(raw / "static" / "cow" / "r0.png")
+    text = inspect(raw, dataset="folders").text
+    assert "files passed over among the recordings: 1 .mp4 (videos: make events" in text
+    assert "files passed over among the static images: 1 .png (put them into the folders of classes" in text
+    assert "sensor.txt" not in text
 
 
 def test_a_name_that_is_no_utf_8_stands_on_the_page(tmp_path):
