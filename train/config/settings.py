@@ -253,9 +253,9 @@ class TrainSettings:
     unlabelled_augmentation: str = setting("crop+drop_events+drop_area", choices=AUGMENTATIONS, joined=JOIN)
     """What is done to the frames of unlabelled recordings that the network learns from; their pseudo-labels are those
     of the frames as they are. Methods `self_training` and `label_free` only."""
-    pseudo_label_threshold: float = setting(0.8, low=0.0, high=1.0)
+    pseudo_label_threshold: float = setting(0.95, low=0.0, high=1.0)
     """Least probability of a pseudo-label that counts; methods `self_training` and `label_free` only."""
-    self_training_from: float = setting(0.3, low=0.0, high=1.0)
+    self_training_from: float = setting(0.5, low=0.0, high=1.0)
     """Share of the run from which unlabelled recordings are learned from; methods `self_training` and `label_free`
     only."""
     sampling: str = setting("shuffle", choices=SAMPLINGS)

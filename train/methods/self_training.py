@@ -9,8 +9,7 @@ classes.
 
 Source: Sohn et al., "FixMatch: simplifying semi-supervised learning with consistency and confidence", NeurIPS 2020.
 
-Differs: the threshold is lower (theirs is 0.95), as a spiking network is less sure after a few hundred steps; the
-weaker view is not augmented at all.
+Differs: the weaker view is not augmented at all; their network labels from the first step on.
 """
 
 from __future__ import annotations
