@@ -52,12 +52,9 @@ class Recipe:
 
         What may be left out of `[shards]` and was is not there, nor what came later to `[train]` and is at its default.
         """
-        default = TrainSettings.__dataclass_fields__
-        train = {
-            key: value
-            for key, value in _plain(self.train).items()
-            if key not in _LATER or value != default[key].default
-        }
+        train = _plain(self.train)
+        defaults = _as_lists({key: TrainSettings.__dataclass_fields__[key].default for key in _LATER})
+        train = {key: value for key, value in train.items() if key not in defaults or value != defaults[key]}
         return {"shards": _as_lists(self.shards.given()), "train": train}
 
     def settings(self) -> dict[str, Any]:

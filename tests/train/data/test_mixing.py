@@ -217,7 +217,10 @@ def test_two_streams_refuse_a_mixture():
         transfer_loss(Both(), torch.zeros(5, dtype=torch.int64), torch.zeros(2), mixture=pair)
 
 
-@pytest.mark.parametrize("method", MIXING_METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=pytest.mark.long if name == "self_training" else ()) for name in MIXING_METHODS],
+)
 def test_methods_that_mix_learn_and_continue_to_the_same_bits(tmp_path, method):
     shards = FakeShardSet(tmp_path / "shards")
     labelled = {"events_per_class": 7 if method == "self_training" else 0}  # others are unlabelled

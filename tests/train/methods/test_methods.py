@@ -188,7 +188,13 @@ def test_all_methods_see_the_same_recordings_in_the_same_order(shards, name):
         assert torch.equal(a.events, b.events)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name in ("self_training", "label_free") else ())
+        for name in METHODS  # of these two test_self_training has what is smaller
+    ],
+)
 def test_every_method_learns_and_changes_the_whole_network(tmp_path, name):
     shards = FakeShardSet(tmp_path / "shards", train=12, validation=6, test=9)
     recipe = tiny_recipe(

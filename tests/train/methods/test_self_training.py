@@ -66,7 +66,7 @@ def test_pseudo_labels_are_the_networks_own_of_frames_as_they_are(shards):
     threshold = float(confidence.median())
     made.settings = replace(made.settings, pseudo_label_threshold=threshold)
     network.train()
-    inputs = made.inputs(batch, 3)
+    inputs = made.inputs(batch, 5)
     assert network.training
     assert inputs.event.shape[1] == len(inputs.labels) == len(inputs.dropout_seeds) == 4 * B
     assert len(set(inputs.dropout_seeds.tolist())) == 4 * B

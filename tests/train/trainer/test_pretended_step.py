@@ -23,6 +23,8 @@ from spikebridge.train.methods import find_method
 SIZES = {"vgg_snn": 16, "resnet18_snn": 12, "resnet34_snn": 12, "scnn": 16, "nmnist_snn": 8, "speck_snn": 16}
 PHASES = dict.fromkeys(("pretrain", "distill", "simulate_pretrain", "self_training", "label_free"), (0, 99))
 """A step of 100 in each phase of the methods that have several."""
+SELDOM = {("self_training", 0), ("label_free", 0), ("label_free", 99)}
+"""Of these steps each operation is in another one, too."""
 
 
 def step_of(model="scnn", *, T=2, precision="bf16", number=0, by="triton", **recipe):
@@ -42,7 +44,11 @@ def quiet(monkeypatch):
 STEPS = [
     pytest.param(
         *(method, number, model),  # each day of `kt` also those whose operations are counted below
-        marks=() if model == "scnn" or (method, model) == ("kt", "nmnist_snn") else pytest.mark.long,
+        marks=(
+            ()
+            if (model == "scnn" and (method, number) not in SELDOM) or (method, model) == ("kt", "nmnist_snn")
+            else pytest.mark.long
+        ),
         id=f"{method}-{number}-{model}",
     )
     for method in METHODS
@@ -66,6 +72,7 @@ def test_recordings_are_simulated_without_triton_too():
     assert not trace.launches
 
 
+@pytest.mark.long
 def test_i2e_looks_at_no_number():
     assert step_of(method="simulate_only", simulation="i2e", by="torch").operations
 
