@@ -6,14 +6,20 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from typing import Any
 
 from spikebridge.pipeline.shards.manifest import SPLITS, Manifest
 from spikebridge.pipeline.shards.settings import ConversionSettings
-from spikebridge.train.config.recipes import recipe_from
+from spikebridge.train.config.recipes import load_recipe, recipe_from
 from spikebridge.train.config.settings import ShardSettings
+from spikebridge.train.config.shipped import RECIPES
+from spikebridge.train.errors import RecipeError
+from spikebridge.train.methods import find_method
 
 STEPS = 2000
 """Optimiser steps that the number of epochs aims at."""
+LEAST_STEPS = 300
+"""The same with the settings of another recipe."""
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 200
 SMALLEST_BATCH, LARGEST_BATCH = 8, 64
 BATCHES = 10
@@ -22,46 +28,37 @@ SMALL, MEDIUM = 16, 34
 """Sides in pixels: below the first `nmnist_snn` fits, up to the second `scnn`, beyond `vgg_snn`."""
 
 
-def new_recipe(manifest: Manifest, *, name: str) -> str:
+def new_recipe(manifest: Manifest, *, name: str, like: str | None = None) -> str:
     """Return the text of a recipe that fits a shard set, checked; `name` is what its header calls the set.
 
     The method is `kt` where every class with training recordings has a static image in the pool that the network can
-    take, else `event_only`.
+    take, else `event_only`. With `like`, a recipe by name or path, `[train]` is that recipe's: every training recording
+    of the set is used, in as many steps as the recipe makes with its own number of recordings of each class.
 
     Raises:
-        RecipeError: the set was made with settings that no recipe can name.
+        RecipeError: the set was made with settings that no recipe can name, or the method of `like` trains on static
+            images that are not there.
     """
-    settings, sample, static = manifest["settings"], manifest["sample"], manifest["static"]
+    settings, sample = manifest["settings"], manifest["sample"]
     usual = {field.name: field.default for field in fields(ConversionSettings)} | {"time_window_us": []}
     shards = {
         field.name: settings.get(field.name)
         for field in fields(ShardSettings)
         if field.default is MISSING or settings.get(field.name, usual[field.name]) != usual[field.name]
     }
-    splits = manifest["splits"]
-    count = splits["train"]["samples"]
-    trained = {name for name, n in zip(manifest["classes"], splits["train"]["per_class"], strict=True) if n}
-    paired = not trained & set(static["classes_without_pool"]) and static["images"] and static["shape"][0] == 1
     side = min(sample["shape"][2:])
-    batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, math.ceil(count / BATCHES)), max(1, count))
-    epochs = round(STEPS / max(1, math.ceil(count / batch)))
-    method = "kt" if paired else "event_only"
-    train = {
-        "method": method,
-        "model": "nmnist_snn" if side < SMALL else "scnn" if side <= MEDIUM else "vgg_snn",
-        "epochs": min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS),
-        "batch_size": batch,
-        "lr": 1e-3,
-        "augmentation": "crop",
-    }
+    model = "nmnist_snn" if side < SMALL else "scnn" if side <= MEDIUM else "vgg_snn"
+    train, words, tuning = _plain(manifest) if like is None else _like(manifest, like)
+    train["model"] = model
     recipe_from({"shards": shards, "train": train}, name=name)
+    splits = manifest["splits"]
     simulated = ", SIMULATED" if manifest["simulated"] else ""
     counts = ", ".join(f"{splits[part]['samples']:,} {part}" for part in SPLITS if part in splits)
     return f"""# Recipe for {name}: a start, tuned on nothing.
 #
 # Data:    shard set {manifest["self_sha256"][:12]} ({settings["dataset"]}{simulated}), {counts}
-# Method:  {METHODS[method]}
-# Tuning:  on the validation split: try lr 5e-4 to 4e-3 first, then epochs
+# Method:  {words}
+# Tuning:  {tuning}
 
 [shards]
 {_lines(shards)}
@@ -69,6 +66,48 @@ def new_recipe(manifest: Manifest, *, name: str) -> str:
 [train]
 {_lines(train)}
 """
+
+
+def _plain(manifest: Manifest) -> tuple[dict[str, Any], str, str]:
+    """Return `[train]` but for the model, and what the header says of method and tuning."""
+    count = manifest["splits"]["train"]["samples"]
+    batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, math.ceil(count / BATCHES)), max(1, count))
+    epochs = round(STEPS / max(1, math.ceil(count / batch)))
+    method = "kt" if _is_paired(manifest) else "event_only"
+    train = {
+        "method": method,
+        "model": "",
+        "epochs": min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS),
+        "batch_size": batch,
+        "lr": 1e-3,
+        "augmentation": "crop",
+    }
+    return train, METHODS[method], "on the validation split: try lr 5e-4 to 4e-3 first, then epochs"
+
+
+def _like(manifest: Manifest, like: str) -> tuple[dict[str, Any], str, str]:
+    """Return the same of another recipe."""
+    named, found = RECIPES.read(like)[1]["train"], load_recipe(like)
+    recipe, settings = found.train, found.tables()["train"]
+    if find_method(recipe.method).needs_static and not _is_paired(manifest):
+        problem = (
+            f"--like {like}: method {recipe.method} needs static images, and {METHODS['event_only'].partition(': ')[2]}"
+        )
+        raise RecipeError(str(like), [problem])
+    count = manifest["splits"]["train"]["samples"]
+    own = len(manifest["classes"]) * recipe.events_per_class or count
+    steps = max(LEAST_STEPS, recipe.epochs * math.ceil(own / recipe.batch_size))
+    batch = max(1, min(recipe.batch_size, count))
+    epochs = max(round(steps / max(1, math.ceil(count / batch))), FEWEST_EPOCHS)
+    train = {key: settings[key] for key in named} | {"epochs": epochs, "batch_size": batch, "events_per_class": 0}
+    return train, f"{recipe.method}, as in recipe {like}", f"none for this set; that of recipe {like} is in its header"
+
+
+def _is_paired(manifest: Manifest) -> bool:
+    """Return whether every class with training recordings has a static image that the network can take."""
+    train, static = manifest["splits"]["train"], manifest["static"]
+    trained = {name for name, n in zip(manifest["classes"], train["per_class"], strict=True) if n}
+    return bool(not trained & set(static["classes_without_pool"]) and static["images"] and static["shape"][0] == 1)
 
 
 METHODS = {

@@ -34,19 +34,21 @@ add_shipped_verbs(
 
 @recipes.command("new")
 @click.option("--shards", metavar="PATH|ADDRESS", required=True, help="Shard set that the recipe is made for.")
+@click.option("--like", metavar="RECIPE", help="Train as this recipe does, on every recording of the set.")
 @click.argument("destination", type=path_type())
 @overwrite_option
 @json_option
-def new(shards: str, destination: Path, overwrite: bool, as_json: bool) -> None:
+def new(shards: str, like: str | None, destination: Path, overwrite: bool, as_json: bool) -> None:
     """Write a recipe that fits a shard set: its settings, and a plain start for training.
 
     \b
-    Example:
+    Examples:
       spikebridge recipes new --shards data/shards/animals animals.toml
+      spikebridge recipes new --shards data/shards/animals --like best animals.toml
     """
     from spikebridge.pipeline.sharing.open import open_set
 
-    text = new_recipe(open_set(shards).manifest, name=shards)
+    text = new_recipe(open_set(shards).manifest, name=shards, like=like)
     if destination.exists() and not overwrite:
         raise RecipeError(str(destination), ["exists; choose another name or pass --overwrite"])
     destination.parent.mkdir(parents=True, exist_ok=True)

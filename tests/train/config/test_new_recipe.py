@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from spikebridge.cli import main
 from spikebridge.train.config.new_recipe import new_recipe
 from spikebridge.train.config.recipes import load_recipe
+from spikebridge.train.errors import RecipeError
 
 
 def manifest(*, size=28, empty=(), channels=1, train=24, **settings):
@@ -50,6 +51,23 @@ def test_it_fits_the_set(tmp_path, found, method, model):
     assert "24 train, 6 test" in path.read_text()
 
 
+@pytest.mark.parametrize(
+    ("recordings", "epochs", "batch"),
+    [(20, 150, 10), (180, 20, 10), (7, 300, 7)],  # 300 steps at least, and 20 epochs
+)
+def test_it_trains_as_another_recipe_on_every_recording(tmp_path, recordings, epochs, batch):
+    path = tmp_path / "mine.toml"
+    path.write_text(new_recipe(manifest(train=recordings), name="SET", like="best"))
+    made, best = load_recipe(path), load_recipe("best")
+    assert made.shards.dataset == "folders"
+    mine, theirs = made.tables()["train"], best.tables()["train"]
+    assert {key for key in mine if mine[key] != theirs[key]} <= {"epochs", "batch_size", "events_per_class"}
+    assert (made.train.simulation, made.train.events_per_class) == ("auto", 0)
+    assert (made.train.epochs, made.train.batch_size) == (epochs, batch)
+    with pytest.raises(RecipeError, match="--like best: method simulate needs static images"):
+        new_recipe(manifest(empty=["cat"]), name="SET", like="best")
+
+
 def test_the_verb(tmp_path, monkeypatch):
     opened = SimpleNamespace(manifest=manifest())
     monkeypatch.setattr("spikebridge.pipeline.sharing.open.open_set", lambda _: opened)
@@ -64,3 +82,5 @@ def test_the_verb(tmp_path, monkeypatch):
     assert "exists; choose another name or pass --overwrite" in run(code=1).stderr
     assert json.loads(run("--overwrite", "--json").stdout) == {"recipe": str(path)}
     assert load_recipe(path).shards.dataset == "folders"
+    run("--overwrite", "--like", "best")
+    assert load_recipe(path).train.method == "simulate"
