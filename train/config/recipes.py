@@ -34,7 +34,7 @@ _LATER = (
     "teacher", "teacher_output", "teacher_mean", "teacher_std",
 )  # fmt: skip
 """Settings of `[train]` that recipes had before they were there: left out at their default, so that hashes stay."""
-_BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_BARE_WORD = re.compile(r"[A-Za-z./][A-Za-z0-9_./-]*")  # or a path
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
 def parse_override(text: str) -> tuple[str, str, Any]:
     """Read `key=value` (or `table.key=value`) of `--set`; the value is TOML.
 
-    A bare word counts as text where the key takes text and nothing else could be meant; otherwise quote it.
+    A bare word or path counts as text where the key takes text and nothing else could be meant; otherwise quote it.
 
     Returns:
         Table, key, value.

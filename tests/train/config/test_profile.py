@@ -75,7 +75,8 @@ def test_a_recipe_takes_a_profile_over(tmp_path, monkeypatch):
     assert fits(tomllib.loads((folder / "recipe.toml").read_text()), recipe_schema())
     assert fits(recipe.tables(), recipe_schema())
     monkeypatch.chdir(folder)
-    assert load_recipe("best", overrides=['simulation="camera.toml"']).train == recipe.train
+    for words in ('simulation="camera.toml"', "simulation=camera.toml", f"simulation={folder}/camera.toml"):
+        assert load_recipe("best", overrides=[words]).train == recipe.train
     (folder / "camera.toml").write_text(made.dump().replace("noise = [", "noises = ["))
     with pytest.raises(RecipeError, match=r"camera\.toml: \[ranges\] noises: unknown key; did you mean noise"):
         load_recipe(folder / "recipe.toml")
