@@ -13,8 +13,6 @@ from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.train.config.recipes import load_recipe, recipe_from
 from spikebridge.train.config.settings import ShardSettings
 from spikebridge.train.config.shipped import RECIPES
-from spikebridge.train.errors import RecipeError
-from spikebridge.train.methods import find_method
 
 STEPS = 2000
 """Optimiser steps that the number of epochs aims at."""
@@ -36,8 +34,7 @@ def new_recipe(manifest: Manifest, *, name: str, like: str | None = None) -> str
     of the set is used, in as many steps as the recipe makes with its own number of recordings of each class.
 
     Raises:
-        RecipeError: the set was made with settings that no recipe can name, or the method of `like` trains on static
-            images that are not there.
+        RecipeError: the set was made with settings that no recipe can name, or there is no recipe `like`.
     """
     settings, sample = manifest["settings"], manifest["sample"]
     usual = {field.name: field.default for field in fields(ConversionSettings)} | {"time_window_us": []}
@@ -89,11 +86,6 @@ def _like(manifest: Manifest, like: str) -> tuple[dict[str, Any], str, str]:
     """Return the same of another recipe."""
     named, found = RECIPES.read(like)[1]["train"], load_recipe(like)
     recipe, settings = found.train, found.tables()["train"]
-    if find_method(recipe.method).needs_static and not _is_paired(manifest):
-        problem = (
-            f"--like {like}: method {recipe.method} needs static images, and {METHODS['event_only'].partition(': ')[2]}"
-        )
-        raise RecipeError(str(like), [problem])
     count = manifest["splits"]["train"]["samples"]
     own = len(manifest["classes"]) * recipe.events_per_class or count
     steps = max(LEAST_STEPS, recipe.epochs * math.ceil(own / recipe.batch_size))

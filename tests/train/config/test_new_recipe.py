@@ -64,8 +64,8 @@ def test_it_trains_as_another_recipe_on_every_recording(tmp_path, recordings, ep
     assert {key for key in mine if mine[key] != theirs[key]} <= {"epochs", "batch_size", "events_per_class"}
     assert (made.train.simulation, made.train.events_per_class) == ("auto", 0)
     assert (made.train.epochs, made.train.batch_size) == (epochs, batch)
-    with pytest.raises(RecipeError, match="--like best: method simulate needs static images"):
-        new_recipe(manifest(empty=["cat"]), name="SET", like="best")
+    with pytest.raises(RecipeError, match="did you mean best"):
+        new_recipe(manifest(), name="SET", like="bets")
 
 
 def test_the_verb(tmp_path, monkeypatch):
