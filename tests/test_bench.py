@@ -236,20 +236,24 @@ def test_cameras_are_drawn_and_compared(tmp_path, monkeypatch):
     for number, (kind, settings) in enumerate(drawn, 100):
         assert ten_cameras.draw_camera(number) == (kind, settings)
         assert 300 < len(simulate(image, settings=settings, seed=number, key="0")) < 30_000
-    for number, row, seed, right in [
-        (c, r, s, 0.9 + 0.02 * (r == "best") + 0.01 * s) for c in (100, 101) for r in ("kt", "best") for s in (0, 1)
-    ]:
-        path = tmp_path / f"camera-{number}" / "rows" / f"{row}, seed {seed}.json"
+    for number, row, seed in [(c, r, s) for c in (100, 101) for r in ("kt", "best") for s in (0, 1)]:
+        run = {"camera": number, "kind": drawn[number - 100][0], "row": row, "seed": seed}
+        run |= {"test_accuracy": 0.9 + 0.02 * (row == "best") + 0.01 * seed}
+        run |= {"training_cpu_seconds": 2.0, "calibration_cpu_seconds": 0.0, "date": "2026-01-01", "commit": "abc"}
+        path, folder = (tmp_path / f"camera-{number}" / kind / f"{row}, seed {seed}" for kind in ("rows", "runs"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        run = {"camera": number, "kind": drawn[number - 100][0], "row": row, "seed": seed, "test_accuracy": right}
-        costs = {"training_cpu_seconds": 2.0, "calibration_cpu_seconds": 0.0, "date": "2026-01-01", "commit": "abc"}
-        path.write_text(json.dumps(run | costs))
+        path.with_name(f"{path.name}.json").write_text(json.dumps(run))
+        folder.mkdir(parents=True)
+        (folder / "predictions.csv").write_text(f"key,label,prediction\na,1,1\nb,2,{2 if row == 'best' else 1}\n")
     ten_cameras.write_table(tmp_path, tmp_path / "table", command="this", machine="that")
-    assert "| 100 | sweep | 90.5 ± 0.7 | 92.5 ± 0.7 | +2.0 [+2.0, +2.0] | 2 |" in (tmp_path / "table.md").read_text()
+    assert (
+        "| 100 | sweep | 90.5 ± 0.7 | 92.5 ± 0.7 | +2.0 [+2.0, +2.0] | +50.0 [−585.3, +685.3] | 2 |"
+        in (tmp_path / "table.md").read_text()
+    )
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 9
     found = json.loads((tmp_path / "table.json").read_text())
     assert found["means"]["best"]["mean"] == pytest.approx(0.02)
-    assert "above 0 lie the intervals of 2 cameras, the means of 2" in found["facts"][0]
+    assert "over seeds of 2 cameras, those over recordings of 0, the means of 2" in found["facts"][0]
 
 
 @pytest.mark.long

@@ -220,14 +220,16 @@ def write_table(out: Path, to: Path, *, command: str, machine: str) -> None:
 
     others = [name for name in rows if name != REFERENCE]
     gains = {name: {c: difference(figures(c, name), figures(c, REFERENCE)) for c in cameras} for name in others}
+    shares = {name: {c: _over_recordings(out, runs, c, name) for c in cameras} for name in others}
+    heads = [text for name in others for text in (f"{name} minus {REFERENCE}", "over recordings")]
     lines = [
-        ["camera", "movement", *(f"{name} %" for name in rows), *(f"{name} minus {REFERENCE}" for name in others), "n"],
+        ["camera", "movement", *(f"{name} %" for name in rows), *heads, "n"],
         *(
             [
                 str(c),
                 draw_camera(c)[0],
                 *(_spread(list(figures(c, name).values())) for name in rows),
-                *(_interval(gains[name][c]) for name in others),
+                *(_interval(found[name][c]) for name in others for found in (gains, shares)),
                 str(min(len(figures(c, name)) for name in rows)),
             ]
             for c in cameras
@@ -237,18 +239,24 @@ def write_table(out: Path, to: Path, *, command: str, machine: str) -> None:
         name: difference({c: gains[name][c]["mean"] for c in cameras}, dict.fromkeys(cameras, 0.0)) for name in others
     }
     above = {
-        name: [sum((gain[end] or 0) > 0 for gain in gains[name].values()) for end in ("low", "mean")] for name in others
+        name: [
+            sum((gain[end] or 0) > 0 for gain in found[name].values())
+            for found, end in ((gains, "low"), (shares, "low"), (gains, "mean"))
+        ]
+        for name in others
     }
     costs = {name: statistics.fmean(r["training_cpu_seconds"] for r in runs if r["row"] == name) for name in rows}
     fits = [run["calibration_cpu_seconds"] for run in runs if run["calibration_cpu_seconds"] > 1]
     facts = [
         f"{name} minus {REFERENCE}, mean over {len(cameras)} cameras: {_interval(means[name])}; above 0 lie the "
-        f"intervals of {above[name][0]} cameras, the means of {above[name][1]}."
+        f"intervals over seeds of {above[name][0]} cameras, those over recordings of {above[name][1]}, the means of "
+        f"{above[name][2]}."
         for name in others
     ]
     facts += [
         "Test accuracy in %, mean ± standard deviation over seeds; differences seed by seed with 95 % confidence "
-        "intervals (Student's t) over seeds; the interval of the mean is one over cameras.",
+        "intervals (Student's t) over n seeds, and again over test recordings, of the networks that were trained alone "
+        "(each recording a mean over seeds); the interval of the mean is one over cameras.",
         f"Processor seconds of a run: {', '.join(f'{name} {cost:.0f}' for name, cost in costs.items())}"
         + (f"; of a calibration, once a camera: {statistics.fmean(fits):.0f}." if fits else "."),
         *(f"{name}: {ROWS[name].note}." for name in rows),
@@ -269,8 +277,35 @@ def write_table(out: Path, to: Path, *, command: str, machine: str) -> None:
         writer.writeheader()
         writer.writerows(runs)
     described = {str(c): {"kind": draw_camera(c)[0], "settings": draw_camera(c)[1].as_dict()} for c in cameras}
-    content = {"schema": 1, "facts": facts, "means": means, "gains": gains, "cameras": described, "runs": runs}
+    content = {
+        "schema": 1,
+        "facts": facts,
+        "means": means,
+        "gains": gains,
+        "over_recordings": shares,
+        "cameras": described,
+        "runs": runs,
+    }
     to.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _over_recordings(out: Path, runs: Sequence[dict[str, Any]], camera: int, row: str) -> Difference:
+    """Return the difference to the reference for each test recording, a mean over the seeds that both have."""
+
+    def right(name: str, seed: int) -> dict[str, float]:
+        path = out / f"camera-{camera}" / "runs" / f"{name}, seed {seed}" / "predictions.csv"
+        with path.open(newline="") as file:
+            return {line["key"]: float(line["label"] == line["prediction"]) for line in csv.DictReader(file)}
+
+    seeds = {name: {r["seed"] for r in runs if r["camera"] == camera and r["row"] == name} for name in (row, REFERENCE)}
+    both = sorted(seeds[row] & seeds[REFERENCE])
+    means = []
+    for name in (row, REFERENCE):
+        found = [right(name, seed) for seed in both]
+        means.append(
+            {i: statistics.fmean(each[key] for each in found) for i, key in enumerate(found[0])} if found else {}
+        )
+    return difference(*means)
 
 
 def _line(cells: Sequence[str]) -> str:
