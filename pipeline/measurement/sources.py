@@ -56,6 +56,8 @@ class Sources:
     recording_classes: tuple[str, ...] = ()
     """Class of each recording, for what they say of the answers; empty where none is known."""
     image_classes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    """Of the recordings, where each is a file of its own."""
 
     def draw(
         self, most: int, seed: int, *, sensor: tuple[int, int] | None = None, progress: Progress | None = None
@@ -158,6 +160,7 @@ def sources_of_files(events: Path, static: Path, *, shown_fraction: float | None
         stated.pop() if len(stated) == 1 else None,
         shown_fraction or 1.0,
         any(find_simulation_note(folder) for folder in (events, *events.absolute().parents[:NOTE_ABOVE])),
+        files=tuple(files),
     )
 
 

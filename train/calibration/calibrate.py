@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
+from spikebridge.pipeline.measurement.shown import paired_files, read_shown
 from spikebridge.pipeline.measurement.statistics import Statistics, measure
 from spikebridge.train.calibration.fidelity import Fidelity, compare
 from spikebridge.train.calibration.fit import Effort, Fit, fit, without_images
@@ -55,6 +57,7 @@ def calibrate(
     html: Path | None = None,
     page: Page | None = None,
     static: Path | None = None,
+    pairs: Path | None = None,
     shown_fraction: float = 1.0,
     sensor: tuple[int, int] | None = None,
     recordings: int = 200,
@@ -76,6 +79,8 @@ def calibrate(
             recordings.
         page: makes it of the result, the fidelity, and the frames of real and simulated recordings.
         static: folder of static images of the kind that the recordings show; which shows which is not asked.
+        pairs: table of the static image that each recording shows, as `match` writes it; then `paths` is one folder,
+            and recordings that it names no image for are left out.
         shown_fraction: share of the sensor that a static image fills, as the conversion of these images has it.
         sensor: (W, H) in pixels; by default what the files state, or the smallest that holds all events.
         recordings: most that are read.
@@ -98,8 +103,11 @@ def calibrate(
     _check_output(out, html, static, overwrite=overwrite)
     if held_out and static is None:
         raise RunError("--held-out tells simulated recordings from real ones, and there is none without --static")
+    if pairs is not None and (static is None or len(paths) != 1):
+        raise RunError("--pairs names recordings and static images by their paths below one folder each; give --static")
+    sources, by_file = paired_files(pairs, paths[0], static) if pairs and static else (None, {})
     wrapped = None if progress is None else lambda items: progress(items, desc="read", unit="recording")
-    seen = read_recordings(paths, most=recordings, seed=seed, sensor=sensor, progress=wrapped)
+    seen = read_recordings(list(by_file) or paths, most=recordings, seed=seed, sensor=sensor, progress=wrapped)
     if len(seen.events) < FEWEST:
         raise RunError(f"{len(seen.events)} recordings: expected at least {FEWEST}; a camera shows itself in many")
     pictures = None
@@ -112,6 +120,12 @@ def calibrate(
         )
         if len(pictures) < FEWEST:
             raise RunError(f"{len(pictures)} static images in {static}: expected at least {FEWEST}")
+    shown = None
+    if sources is not None:
+        positions = [by_file[Path(name)] for name in seen.names]
+        shown = torch.from_numpy(
+            read_shown(sources, positions, size=size, sensor=seen.sensor, shown_fraction=shown_fraction)
+        )
     if held_out is not None and not (held_out == 0 or FEWEST_TO_TELL <= held_out <= len(seen.events) - FEWEST):
         raise RunError(
             f"--held-out {held_out}: found {len(seen.events)} recordings; expected 0, or {FEWEST_TO_TELL} and more, so "
@@ -123,6 +137,7 @@ def calibrate(
     fitted = calibrate_to(
         seen, pictures, shown_fraction=shown_fraction, seed=seed, effort=effort, statistics=statistics,
         state_file=state_file, progress=progress, held_out=held_out, beside=True,
+        shown=shown,
     )  # fmt: skip
     profile, found, source = fitted.profile, fitted.fit, fitted.profile.informing["source"]
     write_atomic(out, profile.dump().encode())
@@ -133,6 +148,7 @@ def calibrate(
         "recordings_found": seen.found,
         "simulated": seen.simulated,
         "static_images": source["static_images"],
+        "pairs": 0 if shown is None else len(shown),
         "sensor": list(seen.sensor),
         "sensor_known": seen.sensor_known,
         "path": "free" if found.start.free else "common",
@@ -173,6 +189,7 @@ def calibrate_to(
     progress: Progress | None = None,
     held_out: int | None = None,
     beside: bool = False,
+    shown: torch.Tensor | None = None,
 ) -> Calibrated:
     """Fit the simulator to recordings that were read, whose figures may be known; see `calibrate_frames`."""
     size = min(max(seen.sensor), LARGEST_SIDE)
@@ -192,6 +209,7 @@ def calibrate_to(
         progress=progress,
         held_out=held_out,
         beside=beside,
+        shown=shown,
     )
 
 
@@ -211,6 +229,7 @@ def calibrate_frames(
     progress: Progress | None = None,
     held_out: int | None = None,
     beside: bool = False,
+    shown: torch.Tensor | None = None,
 ) -> Calibrated:
     """Fit the simulator to frames, a part of which is held out to tell simulated ones from.
 
@@ -229,13 +248,17 @@ def calibrate_frames(
         progress: as tqdm; silent without.
         held_out: recordings that the fit does not see, see `calibrate`.
         beside: whether the fidelity report has other ways to make recordings beside the fitted one.
+        shown: the image that each recording shows [n,1,S,S]; None where that is not known.
     """
-    frames, unseen = _split(frames, seed, _held_out(frames.shape[1], held_out))
+    learnt, told = _split(frames.shape[1], seed, _held_out(frames.shape[1], held_out))
+    frames, unseen = frames[:, learnt], frames[:, told] if len(told) else None
+    shown = None if shown is None else shown[learnt]
     source = {
         "recordings": frames.shape[1] + (0 if unseen is None else unseen.shape[1]),
         "held_out": 0 if unseen is None else unseen.shape[1],
         "simulated": simulated,
         "static_images": 0 if images is None else len(images),
+        **({} if shown is None else {"pairs": len(shown)}),
         "shown_fraction": shown_fraction,
         "seed": seed,
         "version": VERSION,
@@ -253,7 +276,10 @@ def calibrate_frames(
             floor=floor,
             seed=seed,
             effort=effort,
-            state=State(state_file, _key(frames, images, source, effort)),
+            shown=shown,
+            state=State(
+                state_file, _key((frames, images) if shown is None else (frames, images, shown), source, effort)
+            ),
             advance=(lambda: bar.update(1)) if bar is not None else lambda: None,
         )
         if bar is not None:
@@ -286,21 +312,19 @@ def _held_out(n: int, asked: int | None) -> int:
     return n // HELD_OUT if n >= FEWEST_TO_SPLIT else 0
 
 
-def _split(frames: torch.Tensor, seed: int, unseen: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return the frames [T,n,2,S,S] of the fit, and those that are held out; None where none is."""
-    if not unseen:
-        return frames, None
-    rows = np.random.default_rng([seed, 30]).permutation(frames.shape[1])
-    return frames[:, np.sort(rows[unseen:])], frames[:, np.sort(rows[:unseen])]
+def _split(n: int, seed: int, unseen: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of n recordings the fit sees, and which it does not."""
+    rows = np.random.default_rng([seed, 30]).permutation(n)
+    return np.sort(rows[unseen:]), np.sort(rows[:unseen])
 
 
 EXPECTED_UNKNOWNS = 25
 """For the progress bar: parameters of three movements."""
 
 
-def _key(frames: torch.Tensor, images: torch.Tensor, source: dict[str, Any], effort: Effort) -> str:
+def _key(tensors: Sequence[torch.Tensor], source: dict[str, Any], effort: Effort) -> str:
     """Return the hash of all that decides a fit."""
     digest = hashlib.sha256(json.dumps([source, asdict(effort)], sort_keys=True).encode())
-    for array in (frames, images):
+    for array in tensors:
         digest.update(str(tuple(array.shape)).encode() + array.numpy().tobytes())
     return digest.hexdigest()

@@ -10,6 +10,10 @@ Axes: T time bins, n recordings, m static images, P polarity, S side of a frame,
    to the recordings' moments.
 4. Two more steps over fine frames: a regression is right on average, but its place need not be the nearest one.
 
+Where the static image of every recording is known, the steps render these images and compare recording by recording, so
+that the chance of a sample of images is no part of a difference; simulated sets show them, too, and what the recordings
+of a set differ by from all recordings is taken off.
+
 The errors of sets left out are the uncertainties: they hold the chance of a sample of static images, of the simulator,
 and what the moments do not tell. Moments that no simulated set has count as errors of their own. Where the last steps
 lead farther away, the way is the uncertainty.
@@ -32,6 +36,7 @@ from spikebridge.train.calibration.moments import LOGARITHMS, Unit, moments
 from spikebridge.train.calibration.parameters import Unknowns, Vector
 from spikebridge.train.calibration.start import Start, guess
 from spikebridge.train.calibration.state import State
+from spikebridge.train.config.simulation_ranges import Profile
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
 
 MODEL_ERROR = 0.03
@@ -131,10 +136,11 @@ def fit(
     floor: float | None = None,
     seed: int = 0,
     effort: Effort = Effort(),
+    shown: Tensor | None = None,
     state: State | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Fit:
-    """Fit camera and movement to recordings, without knowing which static image each shows.
+    """Fit camera and movement to recordings, whether or not it is known which static image each shows.
 
     Args:
         frames: float32 [T,n,2,S,S], one recording or more, each with events.
@@ -144,6 +150,7 @@ def fit(
         floor: shortest time between events of one pixel, share of the recording; None where it is not known.
         seed: of all draws.
         effort: how much is computed.
+        shown: float32 [n,1,S,S], the image that each recording shows; None where that is not known.
         state: what an interrupted fit with the same arguments left, and what this one leaves.
         advance: called after each run of the simulator.
     """
@@ -152,13 +159,13 @@ def fit(
     coarse = _coarsen(frames)
     begun = state.get("search")
     if begun is None:
-        begun = _search(coarse, images, grid, sensor, start, floor, seed, effort, advance)
+        begun = _search(coarse, images, grid, sensor, start, floor, seed, effort, shown, advance)
         state.put("search", begun)
     inverted, other, place = bool(begun[0]), float(begun[1]), begun[2:]
     unknowns = Unknowns.from_start(start, sensor=sensor, inverted=inverted, floor=floor)
     spread = np.full(len(place), FIRST_SPREAD)
     for number, seen in enumerate((coarse, frames)):
-        sets = _Sets(seen, images, grid, unknowns, effort, seed)
+        sets = _Sets(seen, images, grid, unknowns, effort, seed, shown)
         spread = np.clip(spread, LEAST_SPREAD, MOST_SPREAD)
         places, made = sets.simulate(place, spread, number, state, advance)
         place, errors = _regress(places, made, sets.mean)
@@ -166,7 +173,7 @@ def fit(
         spread = NEXT_SPREAD * errors
     nearer = state.get("nearer")
     if nearer is None:
-        target = _Target(frames, images[_drawn(images, seed, effort)], grid, seed)
+        target = _target(frames, images, grid, seed, effort, shown, unknowns.profile(place))
         nearer = _Search(target, unknowns, advance).run(place, LAST_STEPS).place
         state.put("nearer", nearer)
     errors = np.minimum(np.maximum(errors, np.abs(nearer - place)), 1.0)
@@ -178,15 +185,26 @@ def _drawn(images: Tensor, seed: int, effort: Effort) -> NDArray[np.int64]:
     return np.random.default_rng([seed, 0]).permutation(len(images))[: effort.batch]
 
 
+def _target(
+    frames: Tensor, images: Tensor, grid: SensorGrid, seed: int, effort: Effort, shown: Tensor | None, near: Profile
+) -> _Target:
+    """Return what the steps are to meet; with the images of all recordings, of as many recordings as a set has."""
+    if shown is None:
+        return _Target(frames, images[_drawn(images, seed, effort)], grid, seed)
+    rows = _drawn(shown, seed, effort)
+    return _Target(frames[:, rows], shown[rows], grid, seed, near=near)
+
+
 def _search(
     frames: Tensor, images: Tensor, grid: SensorGrid, sensor: tuple[int, int], start: Start, floor: float | None,
-    seed: int, effort: Effort, advance: Callable[[], None],
+    seed: int, effort: Effort, shown: Tensor | None, advance: Callable[[], None],
 ) -> Vector:  # fmt: skip
     """Return the sign of the light (1 = inverted), the other sign's relative distance, and the place, [2 + K]."""
-    target = _Target(frames, images[_drawn(images, seed, effort)], grid, seed)
-    searches = []
+    searches, target = [], None
     for inverted in (False, True):
         unknowns = Unknowns.from_start(start, sensor=sensor, inverted=inverted, floor=floor)
+        expected = unknowns.profile(np.zeros(len(unknowns.parameters)))
+        target = target or _target(frames, images, grid, seed, effort, shown, expected)
         searches.append(_Search(target, unknowns, advance).run(np.zeros(len(unknowns.parameters)), SIGN_STEPS))
     best, other = sorted(searches, key=lambda search: search.distance)
     ratio = other.distance / max(best.distance, 1e-9)
@@ -212,7 +230,10 @@ def _joined(frames: Tensor, unit: Unit) -> NDArray[np.float64]:
 class _Target:
     """Recordings as the steps see them: static images and draws that stay, and the moments that are to be met."""
 
-    def __init__(self, frames: Tensor, images: Tensor, grid: SensorGrid, seed: int) -> None:
+    def __init__(
+        self, frames: Tensor, images: Tensor, grid: SensorGrid, seed: int, *, near: Profile | None = None
+    ) -> None:
+        """`near` is a camera that is not far off, where `images` are those of the recordings, in their order."""
         self.images, self.grid, self.time_bins = images, grid, len(frames)
         self.draws = simulation_draws(seed, 0, torch.arange(len(images)), grid, device=torch.device("cpu"))
         self.unit = Unit.of(frames, whole_counts=grid.gain == 1)
@@ -227,6 +248,9 @@ class _Target:
             ]
         )
         share = 1 / len(each) + 1 / len(images)
+        if near is not None:
+            made = simulate_frames(self.images, self.draws, grid, time_bins=self.time_bins, profile=near)
+            each, share = each - _joined(made, self.unit), 1 / len(each)
         covariance = np.cov(each.T) * share if len(each) > 1 else np.diag(self.mean**2)
         covariance = (1 - SHRINKAGE) * covariance + np.diag(SHRINKAGE * np.diag(covariance) + allowed**2)
         self.whitening = np.linalg.inv(np.linalg.cholesky(covariance))
@@ -295,12 +319,15 @@ class _Sets:
     """Simulated sets of recordings at many places, each of its own static images and draws."""
 
     def __init__(
-        self, frames: Tensor, images: Tensor, grid: SensorGrid, unknowns: Unknowns, effort: Effort, seed: int
-    ) -> None:
-        self.images, self.grid, self.unknowns, self.sets, self.seed = images, grid, unknowns, effort.sets, seed
+        self, frames: Tensor, images: Tensor, grid: SensorGrid, unknowns: Unknowns, effort: Effort, seed: int,
+        shown: Tensor | None,
+    ) -> None:  # fmt: skip
+        self.shown, self.images, self.grid = shown, images, grid
+        self.unknowns, self.sets, self.seed = unknowns, effort.sets, seed
         self.time_bins, self.batch = len(frames), min(effort.batch, frames.shape[1])
         self.unit = Unit.of(frames, whole_counts=grid.gain == 1)
-        self.mean = _joined(frames, self.unit).mean(0)
+        self.each = _joined(frames, self.unit)
+        self.mean = self.each.mean(0)
         self.groups = [(name, values.shape[1]) for name, values in moments(frames[:, :1], self.unit).items()]
 
     def simulate(
@@ -309,7 +336,7 @@ class _Sets:
         """Return the places [N,K] and the mean moments [N,M] of simulated sets around a centre."""
         random = np.random.default_rng([self.seed, 1 + number])
         places = np.clip(centre + spread * random.standard_normal((self.sets, len(centre))), *self.unknowns.bounds())
-        rows = random.integers(len(self.images), size=(self.sets, self.batch))
+        rows = self._rows(random, self.sets)
         done = state.get(f"sets {number}")
         made = [] if done is None else list(done)
         for _ in made:
@@ -326,13 +353,20 @@ class _Sets:
         numbers = torch.arange(first, first + self.batch)
         draws = simulation_draws(self.seed, epoch, numbers, self.grid, device=torch.device("cpu"))
         profile = self.unknowns.profile(place)
-        frames = simulate_frames(self.images[rows], draws, self.grid, time_bins=self.time_bins, profile=profile)
+        images = self.images[rows] if self.shown is None else self.shown[rows]
+        frames = simulate_frames(images, draws, self.grid, time_bins=self.time_bins, profile=profile)
         found: Vector = _joined(frames, self.unit).mean(0)
-        return found
+        return found if self.shown is None else found - self.each[rows].mean(0) + self.mean
+
+    def _rows(self, random: np.random.Generator, sets: int) -> NDArray[np.int64]:
+        """Draw which images the recordings of each set show, [sets, batch]; those of known recordings once in a set."""
+        if self.shown is None:
+            return random.integers(len(self.images), size=(sets, self.batch))
+        return np.argsort(random.random((sets, len(self.shown))), 1)[:, : self.batch]
 
     def remainders(self, place: Vector) -> dict[str, float]:
         """Return how far the moments of a large simulated set are from the recordings', by kind."""
-        rows = np.random.default_rng([self.seed, 9]).integers(len(self.images), size=(4, self.batch))
+        rows = self._rows(np.random.default_rng([self.seed, 9]), 4)
         made = np.mean([self._set(place, rows[i], 9, i) for i in range(4)], 0)
         found, first = {}, 0
         for name, size in self.groups:

@@ -21,6 +21,9 @@ from spikebridge.pipeline.ui.terminal import (
 @click.command()
 @click.argument("files", metavar="RECORDINGS...", nargs=-1, required=True, type=path_type())
 @click.option("--static", type=path_type(), help="Folder of static images of the kind that the recordings show.")
+@click.option(
+    "--pairs", type=path_type(), help="Table of the image that each recording shows, as match writes it; with --static."
+)
 @click.option("--out", type=path_type(), required=True, help="The profile, a TOML file.")
 @click.option("--html", type=path_type(), help="Page with real beside simulated recordings; with --static.")
 @click.option(
@@ -53,6 +56,7 @@ from spikebridge.pipeline.ui.terminal import (
 def calibrate(
     files: tuple[Path, ...],
     static: Path | None,
+    pairs: Path | None,
     out: Path,
     html: Path | None,
     shown: float,
@@ -67,9 +71,9 @@ def calibrate(
     """Fit the simulator that trains to the camera behind recordings.
 
     RECORDINGS are files and folders of one camera and one kind of movement; no labels and no pairs with static images
-    are asked for. With --static, thresholds, bandwidth, dead time, leak, noise and the path of the movement are fitted,
-    each with its uncertainty; without, only movement, polarities and dead time can be told. What the recordings do not
-    decide is named and left wide. After an interruption the same command continues.
+    are asked for; --pairs takes them. With --static, thresholds, bandwidth, dead time, leak, noise and the path of the
+    movement are fitted, each with its uncertainty; without, only movement, polarities and dead time can be told. What
+    the recordings do not decide is named and left wide. After an interruption the same command continues.
 
     \b
     Examples:
@@ -92,6 +96,7 @@ def calibrate(
         html=html,
         page=calibration_page,
         static=static,
+        pairs=pairs,
         shown_fraction=shown,
         sensor=size,
         recordings=recordings,
@@ -115,6 +120,7 @@ def _text(made: dict[str, Any]) -> str:
         for name, value in profile["camera"].items()
     ]
     images = f"{made['static_images']:,} static images" if made["static_images"] else "no static image"
+    images += f", each recording with its own ({made['pairs']:,} pairs)" if made["pairs"] else ""
     simulated = " (SIMULATED)" if made["simulated"] else ""
     width, height = made["sensor"]
     lines = [

@@ -86,11 +86,38 @@ def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
     told = run(recordings, "--static", raw / "static", "--held-out", "5", "--out", tmp_path / "p.toml")
     assert told.exit_code == 1
     assert "found 12 recordings; expected 0, or 5 and more, so that 10 are left" in " ".join(told.output.split())
+    table = tmp_path / "pairs.csv"
+    table.write_text("recording,image\n00,Train/0/none\n")
+    alone = run(recordings, "--pairs", table, "--out", tmp_path / "p.toml")
+    assert "give --static" in alone.output
+    wrong = run(recordings, "--static", raw / "static", "--pairs", table, "--out", tmp_path / "p.toml")
+    assert "no image 'Train/0/none'" in wrong.output
     assert not (tmp_path / "p.toml").exists()
     for name, words in (("p.json", "ends in .toml"), (".", "ends in .toml"), ("folder.toml", "is a folder")):
         (tmp_path / "folder.toml").mkdir(exist_ok=True)
         other = run(recordings, "--out", tmp_path / name, "--overwrite")
         assert (other.exit_code, words in other.output) == (1, True)
+
+
+@pytest.mark.long
+def test_pairs_of_a_table_are_fitted(recordings, tmp_path):
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(load_digits().images[:12]):
+        Image.fromarray((image * (255 / 16)).astype("uint8")).save(tmp_path / "images" / f"{number}.png")
+    table = tmp_path / "pairs.csv"
+    table.write_text("recording,image\n" + "".join(f"{number:02},{number}\n" for number in range(11)))
+    done = run(
+        recordings, "--static", tmp_path / "images", "--pairs", table, "--sensor", "34x34", "--shown", "0.825",
+        "--sets", "20", "--out", tmp_path / "p.toml", "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    made = json.loads(done.stdout)
+    assert (made["pairs"], made["recordings"]) == (11, 11)
+    assert made["profile"]["source"]["pairs"] == 11
+    assert read_profile(tmp_path / "p.toml").profile.inverted
 
 
 @pytest.mark.long

@@ -9,8 +9,9 @@ import pytest
 import torch
 from known_cameras import KnownCamera, digit_images
 
-from spikebridge.train.calibration.fit import Effort, Fit, fit, without_images
+from spikebridge.train.calibration.fit import Effort, Fit, _Sets, fit, without_images
 from spikebridge.train.calibration.outcome import profile_of
+from spikebridge.train.calibration.parameters import Unknowns
 from spikebridge.train.calibration.start import guess
 from spikebridge.train.calibration.state import State
 from spikebridge.train.config.simulation_ranges import Leg
@@ -36,6 +37,40 @@ def fitted(
             state=state,
             advance=advance or (lambda: None),
         )
+
+
+def test_the_images_of_the_recordings_leave_less_to_chance():
+    """Sets that show the recordings' own images differ by the simulator's chance alone."""
+    camera = KnownCamera.drawn(6, legs=1, pixels=0.6)
+    images = digit_images(80, SIDE)
+    frames, grid = camera.frames(images[:12], time_bins=10), SensorGrid(SIDE, (SIDE, SIDE), "sum")
+    unknowns = Unknowns.from_start(guess(frames, (SIDE, SIDE)), sensor=(SIDE, SIDE), inverted=camera.inverted)
+    true = np.array([p.place(camera.values[p.name]) for p in unknowns.parameters])
+    spread, off = {}, {}
+    for shown in (None, images[:12]):
+        sets = _Sets(frames, images[12:], grid, unknowns, Effort(batch=8, sets=12), 0, shown)
+        _, made = sets.simulate(true, np.zeros(len(true)), 0, State(None, ""), lambda: None)
+        spread[shown is None] = np.median(made.std(0))
+        off[shown is None] = np.median(np.abs(made.mean(0) - sets.mean))
+    assert spread[False] < 0.7 * spread[True]
+    assert off[False] < 0.7 * off[True]
+
+
+@pytest.mark.long
+def test_pairs_find_planted_cameras_at_least_as_well():
+    """Over few recordings, in the mean over cameras: the chance of the images is a part of the error."""
+    off: dict[bool, list[float]] = {True: [], False: []}
+    for number in range(1, 7):
+        camera = KnownCamera.drawn(number, legs=1 + number % 2, pixels=0.6)
+        images = digit_images(200, SIDE)
+        frames, grid = camera.frames(images[:12], time_bins=10), SensorGrid(SIDE, (SIDE, SIDE), "sum")
+        for shown in (None, images[:12]):
+            with same_threads(1):
+                found = fit(frames, images[12:], grid, sensor=(SIDE, SIDE), effort=Effort(12, 32), shown=shown)
+            assert found.unknowns.inverted == camera.inverted
+            true = [p.place(camera.values[p.name]) for p in found.unknowns.parameters]
+            off[shown is None].append(float(np.mean((found.place - true) ** 2)))
+    assert np.mean(off[False]) <= np.mean(off[True])
 
 
 def errors(camera: KnownCamera, found: Fit) -> dict[str, float]:
