@@ -307,7 +307,7 @@ def test_columns_of_millions_take_the_memory_of_a_block(ending, tmp_path):
 
     from conftest import ROOT
 
-    count = 5_000_000
+    count = 8_000_000 if ending == ".npy" else 5_000_000
     events = make_events(0, count=count, size=(640, 480), duration_us=count)
     path = tmp_path / f"a{ending}"
     if ending == ".npy":
@@ -328,4 +328,4 @@ def test_columns_of_millions_take_the_memory_of_a_block(ending, tmp_path):
     assert done.returncode == 0, done.stderr
     found, grown = map(int, done.stdout.split())
     assert found == count
-    assert grown < 160 * 2**20  # numba alone takes most of it
+    assert grown < 256 * 2**20  # numba alone takes half of it; all at once they would take 400 or more

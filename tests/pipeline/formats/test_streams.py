@@ -390,4 +390,4 @@ def test_a_recording_of_millions_takes_the_memory_of_a_chunk(kind, tmp_path):
     assert done.returncode == 0, done.stderr
     found, grown = map(int, done.stdout.split())
     assert found == count
-    assert grown < 120 * 2**20  # numba alone takes most of it
+    assert grown < 140 * 2**20  # numba alone takes most of it; the events would take 85 more
