@@ -30,9 +30,6 @@ LEAST_DECIMALS, MOST_DECIMALS = -60, 120
 """Of a number in scientific notation, as `text_kernel` lets them through."""
 POWERS = 10.0 ** np.arange(LEAST_DECIMALS, MOST_DECIMALS + 1).astype(np.float64)
 
-Numbers = tuple[NDArray[np.float64], dict[int, NDArray[np.int64]]]
-"""Rows as numbers [N,k], and those of its columns that hold whole numbers throughout, exactly."""
-
 
 def looks_like_text(data: bytes) -> bool:
     """Whether the first bytes of a file are lines of numbers, or a line of names above such."""
@@ -64,13 +61,13 @@ def stream(source: Source, options: TableOptions = DEFAULT) -> Stream:
     names, size, begin, columns = _head(head, source.name)
     places = {name: i for i, name in enumerate(names)}
 
-    kept = list[Numbers]()
+    kept = list[list[NDArray[Any]]]()
 
-    def parsed() -> Iterator[Numbers]:
-        line, rows, all_of_it = head.count(b"\n", 0, begin) + 1, 0, list[Numbers]()
+    def parsed() -> Iterator[list[NDArray[Any]]]:
+        line, rows, all_of_it = head.count(b"\n", 0, begin) + 1, 0, list[list[NDArray[Any]]]()
         for lines in _whole_lines(source, begin):
-            numbers = _numbers(lines, columns, source.name, line)
-            line += int(np.count_nonzero(lines == NEWLINE))
+            numbers, ends = _numbers(lines, columns, source.name, line)
+            line += ends
             rows += len(numbers[0])
             all_of_it += [numbers] if at_once(source.size) else []
             yield numbers
@@ -79,12 +76,8 @@ def stream(source: Source, options: TableOptions = DEFAULT) -> Stream:
         kept[:] = all_of_it
 
     def blocks(wanted: Sequence[str], start: int, stop: int | None) -> Iterator[tuple[NDArray[Any], ...]]:
-        for table, exact in kept or parsed():
-            if names:
-                numbers = [places[name] for name in wanted]
-                yield tuple(exact[i] if i in exact else table[:, i] for i in numbers)
-            else:
-                yield (_joined(table, exact),)
+        for numbers in kept or parsed():
+            yield tuple(numbers[places[name]] for name in wanted) if names else (_joined(numbers),)
 
     candidate = Candidate("", names or None, blocks)
     return choose([candidate], options, format="text", source=source.name, found=names, sensor_size=size)[0]
@@ -94,13 +87,21 @@ def _whole_lines(source: Source, start: int) -> Iterator[NDArray[np.uint8]]:
     """Yield the bytes from `start` on in blocks of whole lines."""
     rest, left = np.empty(0, np.uint8), source.size - start
     for block in source.blocks(start, "u1", size=BLOCK_BYTES):
-        data = np.concatenate([rest, block])
+        data = np.concatenate([rest, block]) if len(rest) else block
         left -= len(block)
-        ends = np.flatnonzero(data == NEWLINE)
-        whole = len(data) if not left else int(ends[-1]) + 1 if len(ends) else 0
-        rest = data[whole:]
+        whole = _behind_last_line(data) if left else len(data)
+        rest = data[whole:].copy()
         if whole:
             yield data[:whole]
+
+
+def _behind_last_line(data: NDArray[np.uint8]) -> int:
+    """Return where the last whole line ends, 0 where none does."""
+    for start in range(len(data) - MOST_HEAD_BYTES, -MOST_HEAD_BYTES, -MOST_HEAD_BYTES):
+        part = max(start, 0)
+        if len(ends := np.flatnonzero(data[part : start + MOST_HEAD_BYTES] == NEWLINE)):
+            return part + int(ends[-1]) + 1
+    return 0
 
 
 def sensor_size(data: bytes) -> tuple[int, int] | None:
@@ -111,9 +112,12 @@ def sensor_size(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def _joined(table: NDArray[np.float64], exact: dict[int, NDArray[np.int64]]) -> NDArray[Any]:
-    """The table as whole numbers where all of its columns are."""
-    return np.stack([exact[i] for i in range(table.shape[1])], axis=1) if len(exact) == table.shape[1] else table
+def _joined(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return a table [N,k], of whole numbers where all of its columns are."""
+    table = np.empty((len(columns[0]), len(columns)), np.result_type(*columns), "F")
+    for i, column in enumerate(columns):
+        table[:, i] = column
+    return table
 
 
 def _words(line: str) -> list[str]:
@@ -162,8 +166,12 @@ def _head(data: bytes, source: str) -> tuple[tuple[str, ...], tuple[int, int] | 
     )
 
 
-def _numbers(raw: NDArray[np.uint8], columns: int, source: str, before: int) -> Numbers:
-    """Parse lines, the first of which has the number `before`."""
+def _numbers(raw: NDArray[np.uint8], columns: int, source: str, before: int) -> tuple[list[NDArray[Any]], int]:
+    """Parse lines, the first of which has the number `before`.
+
+    Returns:
+        The columns [N], exact int64 of whole numbers alone and float64 of others; and how many lines end.
+    """
     from spikebridge.pipeline.formats.tables import text_kernel as kernel
 
     lines = kernel.count_lines(raw)
@@ -181,11 +189,11 @@ def _numbers(raw: NDArray[np.uint8], columns: int, source: str, before: int) -> 
             reason="truncated" if cut else "damaged",
         )
     digits, decimals = digits[:rows], decimals[:rows]
-    exact = {i: digits[:, i] for i in range(columns) if not decimals[:, i].any()}
-    table = np.empty((rows, columns), np.float64, "F")
+    numbers = list[NDArray[Any]]()
     for i in range(columns):
         places = decimals[:, i]
         if (places == places[:1]).all():  # the same for all, as programs write them
             places = places[:1]
-        np.divide(digits[:, i], POWERS[places.astype(np.intp) - LEAST_DECIMALS], out=table[:, i])
-    return table, exact
+        exact = not places.any()
+        numbers.append(digits[:, i] if exact else digits[:, i] / POWERS[places.astype(np.intp) - LEAST_DECIMALS])
+    return numbers, lines - 1
