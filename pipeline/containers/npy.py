@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError, blame_machine
 from spikebridge.pipeline.containers.packed import allowed
+from spikebridge.pipeline.containers.zip_members import find_content
 
 MAX_BYTES = 2**32
 """Largest size of all arrays of a file together unless a reader says otherwise: 4 GiB."""
@@ -52,8 +53,8 @@ class StoredArray:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     fortran_order: bool
-    open_behind: Callable[[int], AbstractContextManager[BinaryIO]]
-    """Opens the array's bytes behind so many others."""
+    open_behind: Callable[[int, bool], AbstractContextManager[BinaryIO]]
+    """Opens the bytes behind so many others; told whether all will be read, so that their sum can be checked."""
     seekable: bool = True
     """Any of its rows can be read without unpacking those before."""
 
@@ -89,7 +90,7 @@ class StoredArray:
         runs = range(width if apart else 1)
         size = (width // len(runs)) * self.dtype.itemsize  # of a row of a run
         with ExitStack() as opened:
-            files = [opened.enter_context(self.open_behind((run * count + start) * size)) for run in runs]
+            files = [opened.enter_context(self.open_behind((run * count + start) * size, stop is None)) for run in runs]
             for first in range(start, count if stop is None else stop, rows):
                 taken = min(rows, (count if stop is None else stop) - first)
                 parts = [self._read(file, taken * size) for file in files]
@@ -108,7 +109,7 @@ def stored_npy(path: Path) -> StoredArray:
     """Return the array of an `.npy` file, to be read in blocks; errors as `read_npy`."""
 
     @contextmanager
-    def open_behind(start: int) -> Iterator[BinaryIO]:
+    def open_behind(start: int, all_of_it: bool) -> Iterator[BinaryIO]:
         with _refusing(path), open(path, "rb") as file:
             file.seek(begin + start)
             yield file
@@ -122,9 +123,14 @@ def stored_npy(path: Path) -> StoredArray:
 def stored_npz(path: Path, *, objects: list[str]) -> dict[str, StoredArray]:
     """Return the arrays of an `.npz` file by name, to be read in blocks; arguments and errors as `read_npz`."""
 
-    def opener(info: zipfile.ZipInfo, begin: int) -> Callable[[int], AbstractContextManager[BinaryIO]]:
+    def opener(info: zipfile.ZipInfo, begin: int) -> Callable[[int, bool], AbstractContextManager[BinaryIO]]:
         @contextmanager
-        def open_behind(start: int) -> Iterator[BinaryIO]:
+        def open_behind(start: int, all_of_it: bool) -> Iterator[BinaryIO]:
+            if info.compress_type == zipfile.ZIP_STORED and not all_of_it:  # the module would read all bytes before
+                with _refusing(path), open(path, "rb") as plain:
+                    plain.seek(find_content(plain, info.header_offset, path, source=path.name) + begin + start)
+                    yield plain
+                return
             with _refusing(path), zipfile.ZipFile(path) as archive, archive.open(info) as file:
                 file.seek(begin + start)
                 yield file  # type: ignore[misc]

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, blame_machine
 
@@ -57,11 +57,7 @@ def read_member(path: Path, member: Member, *, source: str, max_bytes: int) -> b
     if member.size > max_bytes or member.packed > max_bytes:
         raise RecordingError(f"{source}: {member.size:,} bytes; at most {max_bytes:,} are read.", reason="too_large")
     with open(path, "rb") as file:
-        head = os.pread(file.fileno(), LOCAL_HEADER.size, member.offset) if member.offset >= 0 else b""
-        if len(head) < LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
-            raise _damaged(source, path, "no header stands where it begins")
-        *_, name_bytes, extra_bytes = LOCAL_HEADER.unpack(head)
-        start = member.offset + LOCAL_HEADER.size + name_bytes + extra_bytes
+        start = find_content(file, member.offset, path, source=source)
         there = max(0, os.fstat(file.fileno()).st_size - start)  # no more room is made than the file has bytes
         data = os.pread(file.fileno(), min(member.packed, there), start)
     if member.method == DEFLATED:
@@ -79,6 +75,19 @@ def read_member(path: Path, member: Member, *, source: str, max_bytes: int) -> b
     if len(data) != member.size or zlib.crc32(data) != member.crc32:
         raise _damaged(source, path, "its checksum differs")
     return data
+
+
+def find_content(file: BinaryIO, offset: int, path: Path, *, source: str) -> int:
+    """Return where the content of a member begins whose header stands at `offset` of an open zip.
+
+    Raises:
+        RecordingError: no header stands there (`damaged`).
+    """
+    head = os.pread(file.fileno(), LOCAL_HEADER.size, offset) if offset >= 0 else b""
+    if len(head) < LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
+        raise _damaged(source, path, "no header stands where it begins")
+    *_, name_bytes, extra_bytes = LOCAL_HEADER.unpack(head)
+    return offset + LOCAL_HEADER.size + name_bytes + extra_bytes
 
 
 def _damaged(source: str, path: Path, what: str) -> RecordingError:

@@ -41,6 +41,7 @@ from spikebridge.pipeline.datasets.tables import (
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import KEPT_EVENTS, CheckedEvents, pack_chunks
 from spikebridge.pipeline.formats import recording as recording_files
+from spikebridge.pipeline.formats.decoded import Stream
 from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
 
@@ -142,19 +143,20 @@ class Folders(PairReader):
         return recording_files.read(recording.path, self.table)
 
     def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> CheckedEvents:
-        stream = recording_files.stream(recording.path, self.table)
-        return pack_chunks(
-            stream.annotated, sensor_size=sensor_size, source=recording.name, likely=stream.likely, most=KEPT_EVENTS
-        )
+        return self._pack(recording_files.stream(recording.path, self.table), recording, sensor_size)
 
     def read_window(
         self, recording: Recording, *, sensor_size: tuple[int, int], window_us: tuple[int, ...]
     ) -> CheckedEvents:
-        stream = recording_files.stream(recording.path, self.table)
-        part = stream.window(window_us) if recording.interval is None else None
-        if part is None:
+        if recording.interval is not None:
             return self.read_recording(recording, sensor_size=sensor_size)
-        return pack_chunks(part.annotated, sensor_size=sensor_size, source=recording.name, most=KEPT_EVENTS)
+        stream = recording_files.stream(recording.path, self.table)
+        return self._pack(stream.window(window_us) or stream, recording, sensor_size)
+
+    def _pack(self, stream: Stream, recording: Recording, sensor_size: tuple[int, int]) -> CheckedEvents:
+        return pack_chunks(
+            stream.annotated, sensor_size=sensor_size, source=recording.name, likely=stream.likely, most=KEPT_EVENTS
+        )
 
     def read_image(self, image: StaticImage) -> NDArray[np.uint8]:
         return decode_image(image.path.read_bytes(), source=image.path.name, bits=self.image_bits)
