@@ -119,6 +119,7 @@ def unfinished_record(run: ListedRun) -> RunRecord:
     if run.state == "damaged" or run.recipe is None:
         raise RunError(f"{run.path}: this run is unfinished, and damaged: {run.problem}")
     recipe = run.recipe
+    selection = None if recipe.train.selection == "last" else recipe.train.selection
     known = {
         "method": recipe.train.method,
         "recipe_name": run.recipe_name,
@@ -126,7 +127,7 @@ def unfinished_record(run: ListedRun) -> RunRecord:
         "shard_set": run.shard_set,
         "dataset": recipe.shards.dataset,
         "protocol": recipe.shards.protocol,
-        "selection_split": "test" if recipe.shards.protocol == "legacy" else recipe.train.selection,
+        "selection_split": "test" if selection and recipe.shards.protocol == "legacy" else selection,
         "epochs": run.epoch,
         "seed": recipe.train.seed,
     }

@@ -86,7 +86,7 @@ def begun_section(runs: Sequence[ListedRun]) -> str:
 def _state(run: ListedRun, record: RunRecord) -> str:
     """Return how far the run came, what it reached, and the command that goes on or begins anew."""
     assert run.recipe is not None
-    split = record.result["selection_split"]
+    split = record.result["selection_split"] or "validation"
     reached, accuracies = "", record.column(f"{split}_accuracy")
     if np.isfinite(accuracies).any():
         best = int(np.nanargmax(accuracies))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.train.methods import find_method
 from spikebridge.train.report.format import (
     aligned,
     csv_text,
@@ -494,11 +495,11 @@ def facts_of(table: AblationTable) -> list[str]:
         facts.append(f"Learning rate: the row's. Seeds {_join(table['seeds'])}.")
     else:
         facts.append(f"Learning rate: the recipe's, not tuned. Seeds {_join(table['seeds'])}.")
-    if table["simulated"] and any(row["method"].startswith("simulate") for row in table["rows"]):
+    if table["simulated"] and any(find_method(row["method"]).simulates for row in table["rows"]):
         facts.append(
-            "Methods simulate…: their simulator is not the one that made these recordings, and draws thresholds, noise "
-            "and motion from other, wider ranges. Both are simulators: what such a row gains here proves nothing about "
-            "cameras."
+            "Methods that simulate: their simulator is not the one that made these recordings, and draws thresholds, "
+            "noise and motion from other, wider ranges. Both are simulators: what such a row gains here proves nothing "
+            "about cameras."
         )
     if table["steps"]:
         facts.append(f"Every run takes about {table['steps']} steps, whatever the number of labelled recordings.")

@@ -290,6 +290,9 @@ def test_a_run_without_a_result_says_at_the_top_how_it_stands(shards, runs, old,
     for words in ("UNFINISHED: interrupted", "2 of 2 epochs finished", "--run RUN"):
         assert words in top, words
     assert "SIMULATED" in top or not shards.simulated
+    config = old / "config.toml"
+    config.write_text(config.read_text().replace('selection = "validation"', 'selection = "last"'))
+    assert "Highest validation accuracy so far" in opened(old, out=tmp_path).words
     RunFolder(old).mark_diverged(epoch=2, step=4, message="step 4: the loss is not finite")
     (old / "metrics.jsonl").unlink()
     page = opened(old, out=tmp_path)
