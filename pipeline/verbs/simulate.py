@@ -53,7 +53,7 @@ def simulate(
         raise click.UsageError("--sensor and --camera: the profile has the sensor; leave --sensor out.")
     fitted = None
     if camera:
-        from spikebridge.pipeline.simulation.profile import read_camera
+        from spikebridge.pipeline.simulation.fitted import read_camera
 
         fitted = read_camera(camera)
     settings = fitted.settings if fitted else None

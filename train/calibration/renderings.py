@@ -25,7 +25,7 @@ from torch import Tensor
 
 from spikebridge.pipeline.measurement.recordings import RecordingSet
 from spikebridge.pipeline.simulation.camera import simulate
-from spikebridge.pipeline.simulation.profile import saccades_of
+from spikebridge.pipeline.simulation.fitted import saccades_of
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.config.simulation_ranges import Profile
 from spikebridge.train.data.i2e import I2ESimulator

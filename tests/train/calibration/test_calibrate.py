@@ -11,7 +11,7 @@ from conftest import write_digits_raw
 from spikebridge.cli import main
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.simulation.camera import simulate
-from spikebridge.pipeline.simulation.profile import read_camera
+from spikebridge.pipeline.simulation.fitted import read_camera
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.config.profile import read_profile
 

@@ -13,7 +13,7 @@ from PIL import Image
 from spikebridge.cli import main
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.simulation.camera import simulate
-from spikebridge.pipeline.simulation.profile import NEEDED, read_camera, saccades_of
+from spikebridge.pipeline.simulation.fitted import NEEDED, read_camera, saccades_of
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 
 PLAIN = SimulatorSettings(saccades=saccades_of([(2.0, 5.0, 0.05, 0.25), (-3.0, -5.0, 0.5, 0.3)], 310_000))
