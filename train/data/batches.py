@@ -163,13 +163,15 @@ class TrainingBatches:
         self.sample_shape = tuple(shards.sample_shape)
         self.on_device = self.frames.residence == "device"
         """Whether batches are made on the device alone."""
-        self._unlabelled = UnlabelledFrames(
-            split,
-            others,
-            sample_shape=shards.sample_shape,
-            residence="device" if self.on_device else "disk" if asked == "disk" else "auto",
-            device=device if self.on_device else None,
-        )
+        self._unlabelled: UnlabelledFrames | None = None
+        if len(others):
+            self._unlabelled = UnlabelledFrames(
+                split,
+                others,
+                sample_shape=shards.sample_shape,
+                residence="device" if self.on_device else "disk" if asked == "disk" else "auto",
+                device=device if self.on_device else None,
+            )
         self._settings = settings
         self._augmentation = AugmentationPlan.parse(settings.augmentation)
         self._device = device
@@ -280,14 +282,15 @@ class TrainingBatches:
     @property
     def unlabelled_recordings(self) -> int:
         """Number of unlabelled recordings to draw from; 0 when the method needs none."""
-        return len(self._unlabelled)
+        return 0 if self._unlabelled is None else len(self._unlabelled)
 
     def unlabelled_frames(self, rows: Tensor) -> Tensor:
-        """Return frames of unlabelled recordings as stored, unaugmented: [B,T,P,H,W], on the device.
+        """Return frames of unlabelled recordings, of which there are some, as stored: [B,T,P,H,W], on the device.
 
         Args:
             rows: int64 [B]; the host waits for them unless they lie where the frames do.
         """
+        assert self._unlabelled is not None
         return to_device(self._unlabelled.take(rows), self._device)
 
     def sizes(self, index: int, *, world: int = 1) -> list[int]:
