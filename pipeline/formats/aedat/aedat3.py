@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import re
 import struct
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.events.arrays import StartOver
+from spikebridge.pipeline.events.packing import chunk_of, make_room
 from spikebridge.pipeline.formats.aedat.cameras import sensor_of
 from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
 from spikebridge.pipeline.formats.source import Source
@@ -62,20 +64,27 @@ def stream(source: Source) -> Stream:
             reason="format",
         )
 
-    def passes() -> Pass:
+    packable = True
+
+    def passes(*, packed: bool = False) -> Pass:
+        nonlocal packable
         from spikebridge.pipeline.formats.aedat import aedat3_kernel as kernel
 
-        found, strange = np.zeros(3 + kernel.KINDS, np.int64), dict[str, int]()
-        found[kernel.CAMERA] = -1
-        position, rest, room = first, np.empty(0, np.uint8), Events.room(0)
+        packed &= packable
+        found, strange = np.zeros(kernel.KIND + kernel.KINDS, np.int64), dict[str, int]()
+        found[kernel.CAMERA], found[kernel.SINCE] = -1, -1 if packed else 0
+        position, rest, sink = first, np.empty(0, np.uint8), make_room(0, packed=packed)
         for block in source.blocks(first, "u1"):
             data = np.concatenate([rest, block])
-            if len(data) // POLARITY_BYTES > len(room):
-                room = Events.room(len(data) // POLARITY_BYTES)
+            if len(data) // POLARITY_BYTES > len(sink[0]):
+                sink = make_room(len(data) // POLARITY_BYTES, packed=packed)
             while True:
-                count, used = kernel.decode(data, *room.columns, found)
+                count, used = kernel.decode(data, sink, found)
+                if packed and found[kernel.BEYOND]:
+                    packable = False  # times or places that no word has room for
+                    raise StartOver
                 if count:
-                    yield room.part(slice(count))
+                    yield chunk_of(sink, int(count), origin_us=int(found[kernel.SINCE]))
                 position, data = position + int(used), data[used:]
                 if (passed := _check_packet(data, position, source, strange)) is None:
                     break
@@ -89,7 +98,7 @@ def stream(source: Source) -> Stream:
                 reason="streams",
             )
         passed_over = dict[str, int]()
-        for kind, number in enumerate(found[3:].tolist()):
+        for kind, number in enumerate(found[kernel.KIND :].tolist()):
             if number:
                 what = KINDS.get(kind, f"events of kind {kind}")
                 passed_over[what] = passed_over.get(what, 0) + number
@@ -99,7 +108,7 @@ def stream(source: Source) -> Stream:
         name = (names[min(names)] if len(names) == 1 else names.get(camera, "")).strip()
         return Facts(f"AEDAT 3.1{', ' + name if name else ''}", sensor_of(name), passed_over | strange)
 
-    return Stream(passes, likely=source.size // POLARITY_BYTES)
+    return Stream(passes, likely=source.size // POLARITY_BYTES, packed=partial(passes, packed=True))
 
 
 def _check_packet(data: NDArray[np.uint8], position: int, source: Source, strange: dict[str, int]) -> int | None:

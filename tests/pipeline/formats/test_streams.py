@@ -125,7 +125,7 @@ def test_a_decoder_that_packs_gives_what_its_columns_give(name, monkeypatch):
         monkeypatch.setattr("spikebridge.pipeline.formats.source.BLOCK_BYTES", size)
         assert len(pack_both_ways(lambda: stream(name))) == (2 if name == "evt3" else 5)  # its vectors go back
         pack_both_ways(lambda: stream(name), sensor=(100, 400))
-    if name.startswith("evt") or name == "dat in order":
+    if name.startswith("evt") or name in ("dat in order", "aedat3"):
         assert all(isinstance(chunk, Words) for chunk in stream(name).packed())
 
 
@@ -161,6 +161,9 @@ def test_what_no_word_has_room_for_is_packed_from_columns(tmp_path):
         data = dat(events, size=(8_000, 8_000))
         made = lambda data=data: recording.DECODERS["dat"](Source.of_bytes(data, "x"), recording.DEFAULT)  # noqa: E731
         assert pack_both_ways(made, sensor=(8_000, 8_000))[1] == "out_of_range"
+        data = aedat3(events)
+        made = lambda data=data: recording.DECODERS["aedat3"](Source.of_bytes(data, "x"), recording.DEFAULT)  # noqa: E731
+        assert pack_both_ways(made, sensor=(8_000, 8_000))[1] == "out_of_range"
         write_aedat4(tmp_path / "a.aedat4", events, size=(8_000, 8_000))
         assert pack_both_ways(lambda: recording.stream(tmp_path / "a.aedat4"), sensor=(8_000, 8_000))[1]
     events = make_events(1, count=20)
@@ -170,6 +173,15 @@ def test_what_no_word_has_room_for_is_packed_from_columns(tmp_path):
     events.t[7] = 100
     made = lambda: recording.DECODERS["dat"](Source.of_bytes(dat(events), "x"), recording.DEFAULT)  # noqa: E731
     assert pack_both_ways(made)[1] == "unsorted"
+
+
+@pytest.mark.parametrize(("clocks", "why"), [((0, 300), "too_long"), ((5, 0), "unsorted"), ((300, 301), None)])
+def test_clocks_of_aedat3_that_words_hold_and_that_they_do_not(clocks, why):
+    records = np.column_stack([np.full(40, 7 << 17 | 9 << 2 | 1), np.arange(40) * 100]).astype("<u4").tobytes()
+    packets = b"".join(aedat3_packet(1, 8, records, overflow=clock) for clock in clocks)
+    data = aedat3(EVENTS.part(slice(0))) + packets
+    found = pack_both_ways(lambda: recording.DECODERS["aedat3"](Source.of_bytes(data, "x"), recording.DEFAULT))
+    assert found[1] == (why or clocks[0] << 31)
 
 
 def test_what_is_cut_is_refused_wherever_the_chunks_end(monkeypatch):
