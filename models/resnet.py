@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from spikebridge.models.build import network
 from spikebridge.models.features import fire_aligned
@@ -25,12 +26,32 @@ def conv3x3(channels: int, out: int, *, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False)
 
 
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution with a stride, without bias.
+
+    Narrow ones choose their pixels before a convolution without a stride, on a CPU: the backward pass of the other way
+    ended the process in torch 2.13.0.
+    """
+
+    NARROW = 8
+    """Channels of an input that is not narrow."""
+
+    def __init__(self, channels: int, out: int, *, stride: int) -> None:
+        super().__init__(channels, out, 1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute [N,C,H,W] -> [N,C',H',W']."""
+        if self.in_channels >= self.NARROW or not x.is_cpu:
+            return super().forward(x)
+        return functional.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight)
+
+
 class Shortcut(nn.ModuleList):
     """BN, LIF, conv1x1, under their published names 0, 1 and 2."""
 
     def __init__(self, net: TransferNetwork, channels: int, out: int, *, stride: int) -> None:
         norm, node = net.make_norm(channels), net.make_node()
-        super().__init__([norm, node, nn.Conv2d(channels, out, 1, stride=stride, bias=False)])
+        super().__init__([norm, node, Pointwise(channels, out, stride=stride)])
 
     def forward(self, x: Tensor, streams: Sequence[int]) -> Tensor:
         """Compute [B,S,T,C,H,W] -> [B,S,T,C',H',W']."""

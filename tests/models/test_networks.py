@@ -14,6 +14,7 @@ from spikebridge.models.neurons import make_neuron
 from spikebridge.models.normalization import StepNorm
 from spikebridge.models.published import neuron_constants, published_names, read_published
 from spikebridge.models.registry import register
+from spikebridge.models.resnet import Pointwise
 from spikebridge.models.surrogates import surrogate
 from spikebridge.train.losses import transfer_loss
 
@@ -52,6 +53,19 @@ def test_partial_batches_train(name, B):
     assert out.event_features.shape == out.static_features.shape
     transfer_loss(out, torch.zeros(B, dtype=torch.long), net.coefficients, cka="debiased").total.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("channels", [2, 6, 7])
+def test_narrow_shortcuts_of_resnets_are_convolutions_with_a_stride(channels):
+    """Their backward pass, as torch has it, ends the process."""
+    conv, given = Pointwise(channels, 13, stride=2), torch.rand(32, channels, 12, 12)
+    weight = conv.weight.detach().double().requires_grad_()
+    x, x64 = given.contiguous(memory_format=torch.channels_last).requires_grad_(), given.double().requires_grad_()
+    results = []
+    for y, inputs in ((conv(x), (x, conv.weight)), (torch.nn.functional.conv2d(x64, weight, stride=2), (x64, weight))):
+        results.append((y, *torch.autograd.grad(y.square().sum(), inputs)))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
