@@ -55,7 +55,7 @@ def ended(process, seconds=300):
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(["--dtype", "uint8"], id="dtype given"),
+        pytest.param(["--dtype", "uint8", "--store", "both"], id="dtype given, events too"),
         pytest.param([], id="dtype chosen", marks=pytest.mark.long),  # which reads the deadly recording once more
     ],
 )

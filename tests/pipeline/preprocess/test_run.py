@@ -124,11 +124,11 @@ def test_a_folder_of_something_else_is_never_touched(digits_raw, tmp_path):
 
 
 def test_killed_and_resumed_gives_the_same_bytes(digits_raw, tmp_path):
-    """Killed over a recording, twice; `test_faults_writer` kills at any moment."""
-    run(digits_raw, tmp_path / "whole", replace(SMALL, samples_per_shard=1))
+    """Killed over a recording, twice, a set of frames and events; `test_faults_writer` kills at any moment."""
+    run(digits_raw, tmp_path / "whole", replace(SMALL, samples_per_shard=1, store="both"))
     command = [sys.executable, str(ROOT / "cli.py"), "preprocess", "--dataset", "digits", "--events", str(digits_raw)]
     command += ["--static", str(digits_raw), "--out", str(tmp_path / "set"), "--time-bins", "4", "--size", "12"]
-    command += ["--samples-per-shard", "1", "--dtype", "uint8", "--workers", "1"]
+    command += ["--samples-per-shard", "1", "--dtype", "uint8", "--store", "both", "--workers", "1"]
     for shards in (3, 9):
         slow = ShardSet(tmp_path / "whole").split("train").keys[shards].rpartition("-")[2] + ".bin"
         env = environment(tmp_path / f"start{shards}", slow=slow)
