@@ -41,7 +41,7 @@ class Pointwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute [N,C,H,W] -> [N,C',H',W']."""
-        if self.in_channels >= self.NARROW or not x.is_cpu:
+        if self.in_channels >= self.NARROW or x.device.type != "cpu":
             return super().forward(x)
         return functional.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight)
 

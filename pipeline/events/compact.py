@@ -54,7 +54,7 @@ PIECE = 2**22
 
 def place_bits(extent: tuple[int, int]) -> tuple[int, int]:
     """Return the bits that x and y take in a place."""
-    return (extent[0] - 1).bit_length(), (extent[1] - 1).bit_length()
+    return (int(extent[0]) - 1).bit_length(), (int(extent[1]) - 1).bit_length()  # without numba they are numpy's
 
 
 def stored_extent(bits: tuple[int, int]) -> tuple[int, int]:

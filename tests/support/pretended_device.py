@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikebridge.models import backends, fire_triton
 from spikebridge.models.normalization import StepNorm
+from spikebridge.models.resnet import Pointwise
 from spikebridge.train import losses
 from spikebridge.train.data import augmentation, simulation_triton
 from spikebridge.train.data.batches import TrainingBatches
@@ -149,14 +150,14 @@ def pretended(trace: Trace) -> Iterator[FakeTensorMode]:
         room.kernels = SimpleNamespace(**{name: _Kernel(name, trace) for name in names})
     backends.BACKENDS["triton"] = lambda x, rule: backends._rule_obstacle(rule, "triton")
     losses.FUSED_ON.add("cpu")
-    one_by_one = augmentation.shift_one_by_one  # the way of a CPU, which the pretended device is not
-    augmentation.shift_one_by_one = augmentation.shift_together
+    one_by_one, narrow = augmentation.shift_one_by_one, Pointwise.NARROW  # ways of a CPU, which this is not
+    augmentation.shift_one_by_one, Pointwise.NARROW = augmentation.shift_together, 0
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:
             yield mode
     finally:
         losses.FUSED_ON.remove("cpu")
-        augmentation.shift_one_by_one = one_by_one
+        augmentation.shift_one_by_one, Pointwise.NARROW = one_by_one, narrow
         backends.BACKENDS["triton"] = obstacle
         for room, held in kernels.items():
             room.kernels = held

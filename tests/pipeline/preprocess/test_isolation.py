@@ -73,15 +73,16 @@ def with_a_deadly_recording(request, tmp_path_factory):
 
 
 def test_a_recording_that_kills_its_process_is_a_reject(with_a_deadly_recording, tmp_path):
-    raw, made, _ = with_a_deadly_recording
+    raw, made, options = with_a_deadly_recording
+    conversion = prepare(replace(SMALL, store="both" if "both" in options else ""), events_root=raw, static_root=raw)
     (line,) = [json.loads(text) for text in (made / "rejects.jsonl").read_text().splitlines()]
     assert (line["kind"], line["name"], line["reason"]) == ("recording", "Test/0/00007", "kills_worker")
     found = verify(made)
     assert found.ok
     assert found.samples == 20
     with pytest.raises(PipelineError, match="kills the process that reads it"):
-        convert(prepare(SMALL, events_root=raw, static_root=raw), made)
-    whole = convert(prepare(SMALL, events_root=raw, static_root=raw), tmp_path / "whole").manifest
+        convert(conversion, made)
+    whole = convert(conversion, tmp_path / "whole").manifest
     test = whole["splits"]["test"]["samples"]
     assert test == 6
     kept = {p.name for p in made.glob("events-*.tar") if p.read_bytes() == (tmp_path / "whole" / p.name).read_bytes()}
