@@ -68,7 +68,25 @@ class Words:
         return _unpack(self.words, self.origin_us)
 
 
-Chunk = Events | Words
+@dataclass(frozen=True)
+class Unpacked:
+    """Events of a chunk that its decoder packs where they are to lie: what is written once need not be copied."""
+
+    count: int
+    first_us: int
+    """Time of the first one on the file's clock."""
+    pack: Callable[[NDArray[np.int64], int], Words]
+    """Fills words [N] whose times count from one on the file's clock; called before the next chunk is asked for."""
+
+    def __len__(self) -> int:
+        return self.count
+
+    def unpack(self) -> Events:
+        """Return the events as columns, their times as the file counts them."""
+        return self.pack(np.empty(self.count, np.int64), self.first_us).unpack()
+
+
+Chunk = Events | Words | Unpacked
 
 
 def make_room(count: int, *, packed: bool) -> tuple[NDArray[Any], ...]:
@@ -333,6 +351,8 @@ class _Packer:
         """Fill the words from a chunk; False where a check fails."""
         if not len(chunk):
             return True
+        if isinstance(chunk, Unpacked):
+            chunk = chunk.pack(words, chunk.first_us if self.start_us is None else self.start_us)
         return self._shift(chunk, words) if isinstance(chunk, Words) else self._pack(chunk, words)
 
     def _shift(self, chunk: Words, words: NDArray[np.int64]) -> bool:
@@ -344,7 +364,8 @@ class _Packer:
         self.latest_us = chunk.last_us
         if not fine or self.extent[0] > self.sensor_size[0] or self.extent[1] > self.sensor_size[1]:
             return False
-        np.subtract(chunk.words, (self.start_us - chunk.origin_us) << TIME_SHIFT, out=words)
+        if chunk.words is not words:
+            np.subtract(chunk.words, (self.start_us - chunk.origin_us) << TIME_SHIFT, out=words)
         return True
 
     def _pack(self, events: Events, words: NDArray[np.int64]) -> bool:
@@ -364,7 +385,7 @@ def _refusal(chunks: Callable[[], Iterator[Chunk]], sensor_size: tuple[int, int]
     """Return the error of a recording that a check refuses, found by looking at all of its events."""
     checks = Checks(sensor_size)
     for chunk in chunks():
-        checks.add(chunk.unpack() if isinstance(chunk, Words) else chunk)
+        checks.add(chunk if isinstance(chunk, Events) else chunk.unpack())
     try:
         checks.require(source=source)
     except RecordingError as error:

@@ -11,17 +11,18 @@ Source: Prophesee, "DAT file format", docs.prophesee.ai; Posch et al. 2011 for t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from itertools import chain
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.arrays import Events, StartOver
-from spikebridge.pipeline.events.packing import Words
+from spikebridge.pipeline.events.packing import Unpacked, Words
 from spikebridge.pipeline.formats.clock import Clock
 from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
 from spikebridge.pipeline.formats.seek import find_rows
@@ -89,20 +90,21 @@ def stream(source: Source, *, sensor_size: tuple[int, int] | None = None) -> Str
     if settled:
         settle()
 
+    def refuse() -> NoReturn:
+        nonlocal settled, packable
+        settled, packable = True, False  # the next pass says what it is
+        raise StartOver
+
     def passes(parts: Sequence[tuple[int, int]] = ((0, likely),), *, packed: bool = False) -> Pass:
         from spikebridge.pipeline.formats.prophesee import dat_kernel as kernel
 
-        nonlocal settled, packable
+        nonlocal settled
         if settled:
             parts = ((0, likely),)
         layout, choices, clock = settle() if settled else (2, (), Clock())
         facts = Facts(f"DAT, layout {layout}", stated, choices=choices)
         if packed and packable and layout == 2 and clock.wrap is None:
-            for chunk in _packed(source, start, stated or LARGEST_CD):
-                if chunk is None:
-                    settled, packable = True, False  # the next pass says what it is
-                    raise StartOver
-                yield chunk
+            yield from _packed(source, start, stated or LARGEST_CD, refuse)
             return facts
         room, first, latest = Events.room(0), 0, 0
         edges = ((start + RECORD_BYTES * begin, start + RECORD_BYTES * end) for begin, end in parts if begin < end)
@@ -182,19 +184,26 @@ def _survey(
     return layout, choices, clock
 
 
-def _packed(source: Source, start: int, size: tuple[int, int]) -> Iterator[Words | None]:
-    """Yield the events of records of layout 2; None where words have no room, times go back, or (W, H) is exceeded."""
+def _packed(
+    source: Source, start: int, size: tuple[int, int], refuse: Callable[[], NoReturn]
+) -> Generator[Unpacked, None, None]:
+    """Yield the events of records of layout 2; refuse times that go back, and what words or (W, H) have no room for."""
     from spikebridge.pipeline.formats.prophesee import dat_kernel as kernel
 
-    room, latest = np.empty(0, np.int64), 0
-    for records in source.blocks(start, "<u8"):
-        if len(records) > len(room):
-            room = np.empty(len(records), np.int64)
-        fits = kernel.pack(records, room)
-        chunk = Words.of(room[: len(records)], 0)
+    latest = 0
+
+    def pack(words: NDArray[np.int64], origin_us: int) -> Words:
+        nonlocal latest
+        fits = kernel.pack(records, words, origin_us)
+        chunk = Words.of(words, origin_us)
         fits &= chunk.ordered and chunk.first_us >= latest
-        yield chunk if fits and chunk.extent[0] <= size[0] and chunk.extent[1] <= size[1] else None
+        if not fits or chunk.extent[0] > size[0] or chunk.extent[1] > size[1]:
+            refuse()
         latest = chunk.last_us
+        return chunk
+
+    for records in filter(len, source.blocks(start, "<u8")):
+        yield Unpacked(len(records), int(records[0]) & 0xFFFFFFFF, pack)
 
 
 def _fits(found: NDArray[np.uint32], layout: int, stated: tuple[int, int] | None) -> bool:

@@ -84,12 +84,15 @@ def decode(
 
 
 @njit(cache=True, nogil=True)
-def pack(records: NDArray[np.uint64], words: NDArray[np.int64]) -> bool:
-    """Pack records [N] of layout 2, the time in the lower half; returns whether all of them have room in a word."""
-    beyond = np.uint64(0)
+def pack(records: NDArray[np.uint64], words: NDArray[np.int64], origin: int) -> bool:
+    """Pack records [N] of layout 2, the time in the lower half; returns whether all of them have room in a word.
+
+    Their times count from `origin`; of words whose times are before it, the number is negative.
+    """
+    beyond, since = np.uint64(0), np.uint64(origin)
     for i in range(records.size):
         record = records[i]
         x, y, p = record >> _32 & _0X3FFF, record >> _46 & _0X3FFF, record >> _60
         beyond |= x >> _12 | y >> _11 | p >> _1
-        words[i] = np.int64((record & _0XFFFFFFFF) << _24 | x << _12 | y << _1 | p)
+        words[i] = np.int64((record & _0XFFFFFFFF) - since << _24 | x << _12 | y << _1 | p)
     return beyond == 0
