@@ -57,7 +57,7 @@ def why_not_capturable(
 class DeviceStep:
     """Takes steps on the device, unrecorded; see the module.
 
-    Full batches, and with one process the partial one at the end of an epoch.
+    Full batches, and the partial one at the end of an epoch where every process has a sample of it.
 
     Args:
         train_step: what to do with a batch.
@@ -73,9 +73,9 @@ class DeviceStep:
         self._train_step, self._sums, self._finite, self._size = train_step, sums, finite, batch_size
         self._device, self._held = device, dict[int, Batch]()
         data, rank, world = train_step.data, train_step.distributed.rank, train_step.distributed.world_size
-        sizes = {batch_size, len(data) % batch_size or batch_size} if world == 1 else {batch_size}
+        sizes = [size for size in {batch_size, len(data) % batch_size or batch_size} if world <= size <= len(data)]
         # draws of this process within a batch, by the samples of the batch
-        self._positions = {size: torch.arange(rank, size, world, device=device) for size in sizes if size <= len(data)}
+        self._positions = {size: torch.arange(rank, size, world, device=device) for size in sizes}
         self._epoch, self._index, self._step = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(3))
         self._number, self._host_step = torch.zeros((), dtype=torch.float64, device=device), 0
 
@@ -115,6 +115,11 @@ class DeviceStep:
             return
         for held, found in zip(self._held[samples].tensors(), batch.tensors(), strict=True):
             held.copy_(found, non_blocking=True)
+
+    @contextmanager
+    def idle_memory(self) -> Iterator[None]:
+        """Let a block between two steps have the memory that they take; none of its tensors may outlive it."""
+        yield
 
     def launch(self, samples: int) -> None:
         """Start the work of a step on the device."""
@@ -160,14 +165,18 @@ class DeviceStep:
 class CudaGraphStep(DeviceStep):
     """A `DeviceStep` that is recorded at the first launch of each phase of the method, and replayed from then on.
 
-    There is a recording for each size of a batch, all in the same memory: one is replayed at a time.
+    There is a recording for each size of a batch, all in the same memory: one is replayed at a time, and between two
+    replays others may have it.
     """
 
     _phase = 0
 
     def __init__(self, *given: Any, **how: Any) -> None:
         super().__init__(*given, **how)
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}  # before the pool, which must end last
+        self._pool: torch.cuda.MemPool | None = None
+        self._aside: Any = None
+        """Stream of the recordings; the memory of a pool belongs to the stream that it was taken on."""
 
     def launch(self, samples: int) -> None:
         """Replay the recording, made first where there is none.
@@ -183,10 +192,29 @@ class CudaGraphStep(DeviceStep):
             self._phase = phase
         self._graphs[samples].replay()
 
+    @contextmanager
+    def idle_memory(self) -> Iterator[None]:
+        """Let a block between two replays have the memory of the recordings, on their stream.
+
+        A replay writes there whatever lies there: no tensor of the block may outlive it.
+        """
+        if self._pool is None:
+            yield
+            return
+        current = torch.cuda.current_stream(self._device)
+        torch.cuda.empty_cache()  # while a pool is in use, the allocator gives back nothing of the others
+        self._aside.wait_stream(current)
+        try:
+            with torch.cuda.stream(self._aside), torch.cuda.use_mem_pool(self._pool, self._device):
+                yield
+        finally:
+            current.wait_stream(self._aside)
+
     def _record(self) -> None:
         """Record a step of each size, the largest first; before it all are taken, so that memory is needed once."""
-        aside, sizes = torch.cuda.Stream(self._device), sorted(self._positions, reverse=True)
-        train_step = self._train_step
+        self._pool = None
+        self._aside = aside = torch.cuda.Stream(self._device)
+        sizes, train_step = sorted(self._positions, reverse=True), self._train_step
         if not train_step.data.on_device:
             for samples in sizes:
                 if samples not in self._held:
@@ -199,9 +227,9 @@ class CudaGraphStep(DeviceStep):
                     for _ in range(WARM_UP):
                         self.compute(samples)
             torch.cuda.current_stream(self._device).wait_stream(aside)
-        pool = torch.cuda.graph_pool_handle()
+        self._pool = torch.cuda.MemPool()
         for samples in sizes:
-            self._graphs[samples] = self._capture(samples, pool, aside)
+            self._graphs[samples] = self._capture(samples, self._pool.id, aside)
 
     def _capture(self, samples: int, pool: Any, aside: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()

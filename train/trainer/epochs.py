@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 
 import torch
@@ -372,7 +373,8 @@ class Trainer:
             return None, None
         if self.settings.recalibrate:
             batch_size = evaluation_batch(self.settings)
-            recalibrate(self.network, self.data.frames, batch_size=batch_size, device=self.device)
+            with self._scoring_memory():
+                recalibrate(self.network, self.data.frames, batch_size=batch_size, device=self.device)
 
         def on_batch() -> None:
             if self.stop.signal:
@@ -398,14 +400,19 @@ class Trainer:
 
     def score(self, frames: Frames, on_batch: Callable[[], None]) -> Scores | None:
         """Score the network as it is, or adapted where the recipe says so; see `evaluation.adaptation`."""
-        return adapt_and_score(
-            self.network,
-            frames,
-            prior=prior_of(self.settings),
-            batch_size=evaluation_batch(self.settings),
-            device=self.device,
-            on_batch=on_batch,
-        )
+        with self._scoring_memory():
+            return adapt_and_score(
+                self.network,
+                frames,
+                prior=prior_of(self.settings),
+                batch_size=evaluation_batch(self.settings),
+                device=self.device,
+                on_batch=on_batch,
+            )
+
+    def _scoring_memory(self) -> AbstractContextManager[None]:
+        """Return what gives a scoring the memory of the recorded steps, where there are any."""
+        return nullcontext() if self.graph_step is None else self.graph_step.idle_memory()
 
     def _require_finite(self, step: int) -> None:
         """Raise for a loss or weight that is not finite: nothing is written of a broken network."""

@@ -44,6 +44,7 @@ def finish_training(trainer: Trainer, recipe: Recipe, *, test: bool = True) -> R
         RunError: a file cannot be written.
     """
     run, state, device = trainer.run, trainer.state, trainer.device
+    trainer.graph_step = None  # no step follows: its memory is free for what does
     weights_now = trainer.encode_weights()
     checkpoints.write_atomic(run.last, weights_now)
     last = _final_scores(trainer, test=test)

@@ -3,16 +3,24 @@
 import contextlib
 import dataclasses
 import warnings
+import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
 from device_steps import CPU, DROPOUT, RECIPE, Watched, on_device  # noqa: F401
 from fake_shards import FakeShardSet, tiny_recipe
 from run_folders import same_run
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from spikebridge.models import backends
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.errors import DeviceError, DeviceMemoryError, NonFiniteError, RunStoppedError
+from spikebridge.train.evaluation.adaptation import adapt_and_score
+from spikebridge.train.evaluation.recalibration import recalibrate
+from spikebridge.train.evaluation.score import split_frames
 from spikebridge.train.methods import find_method, kt
+from spikebridge.train.networks.build import make_network, network_arguments
 from spikebridge.train.runs.folder import read_metrics
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.trainer import epochs, step
@@ -127,42 +135,75 @@ def test_what_keeps_a_step_from_being_recorded(tmp_path):
     assert "method kt" in reason(method=Derived)
 
 
+@pytest.mark.parametrize(
+    ("samples", "world", "taken"),
+    [(24, 1, [True, True, True]), (24, 2, [True, True, True]), (23, 2, [True, True, False]), (22, 2, [True, True])],
+)
+def test_partial_batches_of_which_every_process_has_a_sample_are_taken(samples, world, taken):
+    """Batches of 11; `test_distributed` has the figures of slices of different sizes."""
+    of_process = SimpleNamespace(data=range(samples), distributed=Distributed(0, world))
+    step = DeviceStep(of_process, None, None, batch_size=11, device=CPU)
+    assert [step.takes(index) for index in range(-(-samples // 11))] == taken
+
+
 class FakeCuda:
     """What a recording asks of torch.cuda; `capture` is called at the end of one."""
 
     def __init__(self, monkeypatch, capture=lambda: None):
-        self.streams, self.pools, self.recorded, self.replays = [], 0, 0, 0
-        for name in ("Stream", "current_stream", "stream", "graph", "graph_pool_handle", "CUDAGraph"):
+        self.devices, self.pools, self.recorded, self.replays = [], 0, 0, 0
+        self.current, self.pool_in_use, self.emptied = "usual", None, 0
+        for name in (
+            "Stream",
+            "current_stream",
+            "stream",
+            "graph",
+            "CUDAGraph",
+            "MemPool",
+            "use_mem_pool",
+            "empty_cache",
+        ):
             monkeypatch.setattr(torch.cuda, name, getattr(self, name))
         self.capture = capture
 
     def Stream(self, device):  # noqa: N802
-        self.streams.append(device)
-        return self
+        self.devices.append(device)
+        return SimpleNamespace(wait_stream=lambda other: None)
 
     current_stream = Stream
 
-    def wait_stream(self, other):
-        pass
-
+    @contextlib.contextmanager
     def stream(self, chosen):
-        return contextlib.nullcontext()
+        before, self.current = self.current, chosen
+        yield
+        self.current = before
 
     @contextlib.contextmanager
     def graph(self, graph, *, pool, stream, capture_error_mode):
-        assert (pool, stream, capture_error_mode) == (self.pools, self, "thread_local")
-        self.recorded += 1
+        assert (pool, capture_error_mode) == (self.pools, "thread_local")
+        self.recorded, self.recorded_on = self.recorded + 1, stream
         yield
         self.capture()
 
-    def graph_pool_handle(self):
+    def MemPool(self):  # noqa: N802
         self.pools += 1
-        return self.pools
+        return SimpleNamespace(id=self.pools)
+
+    @contextlib.contextmanager
+    def use_mem_pool(self, pool, device):
+        self.devices.append(device)
+        self.pool_in_use = pool.id
+        yield
+        self.pool_in_use = None
+
+    def empty_cache(self):
+        assert self.pool_in_use is None  # the allocator gives nothing back while one is in use
+        self.emptied += 1
 
     def CUDAGraph(self):  # noqa: N802
         return self
 
     def replay(self):
+        assert self.pool_in_use is None
         self.replays += 1
 
 
@@ -180,7 +221,7 @@ def record(tmp_path, **recipe):
 def test_streams_and_graphs_are_the_devices_own(tmp_path, recording):
     cuda = recording()
     record(tmp_path)
-    assert set(cuda.streams) == {CPU}
+    assert set(cuda.devices) == {CPU}
     assert cuda.replays == 3
 
 
@@ -190,6 +231,52 @@ def test_each_phase_of_a_method_is_recorded_once(tmp_path, recording, method, ph
     cuda = recording()
     record(tmp_path, method=method, epochs=2, **({"teacher_steps": 1} if method == "distill" else {}))
     assert (cuda.pools, cuda.recorded, cuda.replays) == (phases, 2 * phases, 6)
+
+
+def test_validation_takes_the_memory_of_the_recordings(tmp_path, recording, monkeypatch):
+    """On their stream, to which the memory belongs; the last scores are taken when there are no recordings any more."""
+    cuda, found, real = recording(), [], epochs.adapt_and_score
+
+    def look(*given, **how):
+        found.append((cuda.pool_in_use, cuda.current is cuda.recorded_on))
+        return real(*given, **how)
+
+    monkeypatch.setattr(epochs, "adapt_and_score", look)
+    record(tmp_path, epochs=2)
+    assert found[:2] == [(1, True), (1, True)]
+    assert len(found) >= 4
+    assert set(found[2:]) == {(None, False)}
+    assert cuda.emptied == 2
+
+
+class Created(TorchDispatchMode):
+    """Keeps weak references to the storages that operations return."""
+
+    def __init__(self):
+        super().__init__()
+        self.storages = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for part in torch.utils._pytree.tree_leaves(found):
+            if isinstance(part, torch.Tensor):
+                self.storages.append(weakref.ref(part.untyped_storage()))
+        return found
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_no_tensor_of_a_scoring_outlives_it(tmp_path, backend):
+    """A replay would write over it: what lives afterwards lived before."""
+    shards, settings = FakeShardSet(tmp_path / "shards"), tiny_recipe().train
+    network = make_network(network_arguments(settings, shards), seed=0)
+    frames = split_frames(shards, "validation", residence="device", device=CPU)
+    before = {tensor.untyped_storage()._cdata for tensor in (*network.state_dict().values(), frames._resident.rows)}
+    with backends.use(backend), Created() as created:
+        recalibrate(network, frames, batch_size=4, device=CPU)
+        assert adapt_and_score(network, frames, prior=4.0, batch_size=4, device=CPU)
+    assert len(created.storages) > 100
+    alive = [storage() for storage in created.storages]
+    assert {storage._cdata for storage in alive if storage is not None} <= before
 
 
 def test_a_graph_without_work_is_no_training(tmp_path, recording):
