@@ -48,7 +48,7 @@ PACKAGES = {
         doctor      : errors networks runs
         export      : config errors networks runs
         methods     : config data errors losses networks runs schedules
-        evaluation  : config data errors export networks runs
+        evaluation  : config data errors export networks runs statistics
         calibration : config data errors networks runs statistics
         report      : calibration config data errors evaluation networks runs statistics
         trainer     : calibration config data errors evaluation losses methods networks runs schedules signals

@@ -74,6 +74,33 @@ def student_quantile(share: float, freedom: int) -> float:
     return math.sqrt(freedom) * math.tan((low + high) / 2)
 
 
+def most_failures(n: int, share: float, confidence: float) -> int:
+    """Return the most failures among n trials that show a probability of failure of at most `share`, -1 where none do.
+
+    As many or fewer would happen with a probability of 1 - confidence at most, were that of a failure `share`.
+
+    Source: Clopper and Pearson 1934, "The use of confidence or fiducial limits illustrated in the case of the
+    binomial", Biometrika 26: `share` is at or above the upper limit of that many failures.
+    """
+    if share in (0.0, 1.0):
+        return int(share) * n - 1
+    below, rest, k = 0.0, 1 - confidence, -1
+    while k + 1 < n:
+        ways = math.lgamma(n + 1) - math.lgamma(k + 2) - math.lgamma(n - k)
+        below += math.exp(ways + (k + 1) * math.log(share) + (n - k - 1) * math.log1p(-share))
+        if below > rest:
+            break
+        k += 1
+    return k
+
+
+def fewest_trials(share: float, confidence: float) -> int | None:
+    """Return how many trials without a failure show a probability of failure of at most `share`; None for share 0."""
+    if not share:
+        return None
+    return 1 if share == 1 else math.ceil(math.log(1 - confidence) / math.log1p(-share))
+
+
 class Difference(TypedDict):
     """Figures of one method minus those of another, seed by seed, as tables in JSON hold them."""
 

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikebridge.train.statistics import difference, student_quantile, student_share, worth_of_one
+from spikebridge.train.statistics import (
+    difference,
+    fewest_trials,
+    most_failures,
+    student_quantile,
+    student_share,
+    worth_of_one,
+)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 10, 29, 100, 999])
@@ -53,3 +60,19 @@ def test_what_one_recording_of_a_small_split_is_worth():
     assert worth_of_one(6, "test") == "6 test recordings: each is 17 points"
     assert worth_of_one(1, "validation") == "1 validation recording: each is 100 points"
     assert worth_of_one(0, "test") == worth_of_one(100, "test") == ""
+
+
+@pytest.mark.parametrize(("n", "share"), [(10, 0.05), (71, 0.05), (143, 0.02), (143, 0.005), (460, 0.005), (1000, 0.3)])
+def test_failures_that_show_a_probability_are_those_of_the_binomial_distribution(n, share):
+    def up_to(k):
+        return sum(math.comb(n, i) * share**i * (1 - share) ** (n - i) for i in range(k + 1))
+
+    k = most_failures(n, share, 0.9)
+    assert k < 0 or up_to(k) <= 0.1
+    assert up_to(k + 1) > 0.1
+    assert (k >= 0) == (n >= fewest_trials(share, 0.9))
+
+
+def test_no_failure_shows_that_none_is_possible():
+    assert (most_failures(1000, 0.0, 0.9), fewest_trials(0.0, 0.9)) == (-1, None)
+    assert (most_failures(5, 1.0, 0.9), fewest_trials(1.0, 0.9)) == (4, 1)

@@ -71,8 +71,8 @@ def evaluate(
         foreign: the shard set may be another one; the result says whether it is.
         corrupt: failures of the camera and their levels, see `train.evaluation.corruption`.
         corrupt_seed: of the failures.
-        early_exit: points by which the accuracy of answers may lie below that of whole recordings on the validation
-            split, where the threshold of an exit is chosen; None for no exit. See `train.evaluation.early_exit`.
+        early_exit: points of accuracy that an exit may lose; its threshold is chosen on the validation split, and keeps
+            that promise with 90 % confidence; None for no exit. See `train.evaluation.early_exit`.
         adapt_normalization: score with statistics of BatchNorm that are mixed with those of the recordings, labels
             unused, see `train.evaluation.adaptation`; None: as the run's recipe has it, an exported file does not.
         adaptation_prior: recordings that the trained statistics count as; None: as the recipe has it.
@@ -82,9 +82,11 @@ def evaluate(
         foreign (whether the network was trained on another set), the backend that ran, and over_time: a list of step,
         ms (from the beginning, mean over the recordings; None where steps have no duration) and accuracy; with
         `corrupt` also corrupted, a list of name, level, accuracy and loss, and corrupt_seed; with `early_exit` also
-        early_exit: points, thresholds (one, or on the validation split one for each half, chosen on the other),
-        answered, accuracy, mean_step, mean_ms and energy_saved, of which the first four, less the thresholds, also of
-        every failure; with adaptation also adapted: prior, and layers, the number of BatchNorm layers.
+        early_exit: points, confidence, thresholds (one, or on the validation split one for each half, chosen on the
+        other; None where recordings are too few for the promise), chosen_on and needed (validation recordings that
+        chose a threshold, and that one needs), answered, accuracy, lost, mean_step, mean_ms and energy_saved, of which
+        answered, accuracy and mean_step also of every failure; with adaptation also adapted: prior, and layers, the
+        number of BatchNorm layers.
 
     Raises:
         RunError: unfinished or damaged run, unknown weights, an empty split, a validation split too small to choose a
@@ -286,7 +288,7 @@ class _Scoring:
         if rule is not None:
             made = rule.figures(_seen(self.scores), self._energy())
             made["mean_ms"] = None if self.step_ms is None else made["mean_step"] * self.step_ms
-            found["early_exit"] = {"points": rule.points, "thresholds": list(rule.thresholds), **made}
+            found["early_exit"] = rule.described() | made
         return found
 
     def _choose_exit(self, points: float) -> EarlyExit:

@@ -56,17 +56,33 @@ def over_time_rows(result: dict[str, Any]) -> list[Row]:
 
 
 def early_exit_words(result: dict[str, Any]) -> str:
-    """Return in a sentence what the exit does."""
+    """Return in a few sentences what the exit promises and what it does."""
     made, steps = result["early_exit"], len(result["over_time"])
-    sure = " and ".join("none" if one is None else f"{100 * one:.1f} %" for one in made["thresholds"])
-    how = "each half's on the other half" if len(made["thresholds"]) > 1 else "on the validation split"
+    promise = f"at most {made['points']:g} points of accuracy"
+    if (confidence := made.get("confidence")) is not None:  # files of before such promises have none
+        needed, chosen_on = made["needed"], made["chosen_on"]
+        if needed is None:
+            return f"no early exit: no number of validation recordings can promise that it loses {promise}"
+        if chosen_on < needed:
+            half = " (those of a half choose for the other)" if len(made["thresholds"]) > 1 else ""
+            return (
+                f"no early exit: {chosen_on:,} validation recordings{half} are too few to promise that it loses "
+                f"{promise}; expected {needed:,} or more. Permit more points, or preprocess with a larger "
+                "--validation-fraction"
+            )
+        promise += f", with {confidence:.0%} confidence"
+    sure = ["none" if one is None else f"{100 * one:.2f} %" for one in made["thresholds"]]
+    where = ", chosen on the validation split"
+    if len(sure) > 1:
+        where = f" for every second recording and {sure[1]} for the others, each chosen on the other half"
     time = "" if made["mean_ms"] is None else f" ({made['mean_ms']:.1f} ms)"
     saved = made["energy_saved"]
-    energy = "" if saved is None else f", {100 * saved:.0f} % of the energy saved (estimate)"
+    energy = "" if saved is None else f", which saves {100 * saved:.0f} % of the energy (estimate)"
+    lost = "" if "lost" not in made else f"; {percent(made['lost'])} are wrong that would be right when whole"
     return (
-        f"early exit at a probability of {sure}, chosen {how} so that answers lose at most {made['points']:g} points: "
-        f"{percent(made['answered'])} of the recordings answered, {percent(made['accuracy'])} of them right, after "
-        f"{made['mean_step']:.2f} of {steps} steps{time} on average{energy}"
+        f"early exit, made to lose {promise}: a recording ends when its leading class has a probability of {sure[0]}"
+        f"{where}. {percent(made['answered'])} of the recordings are answered, {percent(made['accuracy'])} of these "
+        f"rightly{lost}. A recording ends after {made['mean_step']:.2f} of {steps} steps{time} on average{energy}"
     )
 
 

@@ -41,10 +41,18 @@ class ExitFigures(ExitScores):
     """The same of recordings without failure, and how the exit was chosen."""
 
     points: NotNegative
-    """Of accuracy that answers may lose on the validation split."""
+    """Of accuracy that it may lose."""
+    confidence: NotRequired[Accuracy]
+    """With which it loses no more; not in files of before such promises."""
     thresholds: list[Accuracy | None]
     """Probability that ends a recording; two where each half of the recordings has that of the other; None where none
-    was found."""
+    keeps the promise."""
+    chosen_on: NotRequired[Count]
+    """Validation recordings that chose a threshold."""
+    needed: NotRequired[Count | None]
+    """How many it takes at least; None where no number is enough."""
+    lost: NotRequired[Accuracy]
+    """Share of the recordings that are answered wrongly, and rightly when whole."""
     mean_ms: NotNegative | None
     energy_saved: Annotated[float, Range(-1, 1)] | None
     """Share, estimated."""

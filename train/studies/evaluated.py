@@ -40,7 +40,8 @@ def evaluation_of(run: Path, asked: Evaluated) -> Evaluation | None:
         return None
     ended = kept.get("early_exit")
     same = [(row["name"], row["level"]) for row in kept.get("corrupted", [])] == list(asked.corruptions)
-    return kept if same and (None if ended is None else ended["points"]) == asked.early_exit else None
+    promised = None if ended is None or "confidence" not in ended else ended["points"]
+    return kept if same and promised == asked.early_exit else None
 
 
 def is_evaluated(run: Path, asked: Evaluated) -> bool:
@@ -57,7 +58,7 @@ def figures_of(run: Mapping[str, Any], asked: Evaluated) -> dict[str, float | No
     """Return the figures of an evaluated run by name: shares, and of an early exit also steps and milliseconds.
 
     Accuracy after so many milliseconds is that after the last step that ends by then; 0 steps, and steps without a
-    duration, give None.
+    duration, give None. So does an exit that too few validation recordings could choose.
     """
     made: dict[str, float | None] = {"accuracy": run["accuracy"]}
     made |= {failure_label(row["name"], row["level"]): row["accuracy"] for row in run["corrupted"]}
@@ -65,7 +66,8 @@ def figures_of(run: Mapping[str, Any], asked: Evaluated) -> dict[str, float | No
         ended = [at["accuracy"] for at in run["over_time"] if at["ms"] is not None and at["ms"] <= ms]
         made[after_label(ms)] = ended[-1] if ended else None
     if (exit_ := run["early_exit"]) is not None:
-        names = {"answered": "answered", "accuracy": "accuracy", "step": "mean_step", "ms": "mean_ms"}
+        names = {"answered": "answered", "accuracy": "accuracy", "lost": "lost", "step": "mean_step", "ms": "mean_ms"}
         names["energy_saved"] = "energy_saved"
-        made |= {f"exit_{name}": exit_[key] for name, key in names.items()}
+        promised = exit_["needed"] is not None and exit_["chosen_on"] >= exit_["needed"]
+        made |= {f"exit_{name}": exit_[key] if promised else None for name, key in names.items()}
     return made

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.train.evaluation.early_exit import EXIT_CONFIDENCE
 from spikebridge.train.methods import find_method
 from spikebridge.train.report.format import (
     aligned,
@@ -429,10 +430,10 @@ def evaluated_cells(table: AblationTable, amount: float) -> list[tuple[str, list
         for title, heads in made
     ]  # fmt: skip
     if asked["early_exit"] is not None:
-        columns = ("answered %", "of answers %", "steps", "ms", "energy saved %")
-        names = ("exit_answered", "exit_accuracy", "exit_step", "exit_ms", "exit_energy_saved")
+        columns = ("answered %", "of answers %", "lost %", "steps", "ms", "energy saved %")
+        names = ("exit_answered", "exit_accuracy", "exit_lost", "exit_step", "exit_ms", "exit_energy_saved")
         body = [(line["row"], *(_spread_cell(line, name) for name in names)) for line in lines]
-        tables.append((f"Early exit that may lose {asked['early_exit']:g} points", [("row", *columns), *body]))
+        tables.append((f"Early exit that loses at most {asked['early_exit']:g} points", [("row", *columns), *body]))
     return tables
 
 
@@ -449,7 +450,9 @@ def _evaluated_words(asked: EvaluatedDescription) -> str:
     """Return on which recordings the tables of `evaluated_cells` are."""
     exits = (
         " The exit's threshold is chosen on the validation split"
-        + (", that of each half on the other half." if asked["split"] == "validation" else ".")
+        + (", that of each half on the other half" if asked["split"] == "validation" else "")
+        + f", so that it loses no more points with {EXIT_CONFIDENCE:.0%} confidence; lost: recordings that are "
+        "answered wrongly and would be right when whole; – where the recordings are too few for the promise."
         if asked["early_exit"] is not None
         else ""
     )

@@ -29,8 +29,9 @@ from spikebridge.train.verbs.options import backend_option, device_option, shard
     "--early-exit",
     type=click.FloatRange(0, 100),
     metavar="POINTS",
-    help="Score also with an exit at the first time step that is sure enough, and no answer where none is: the "
-    "validation split chooses how sure, so that answers lose at most so many points of accuracy.",
+    help="Score also with an exit at the first time step that is sure enough, and no answer where none is. The "
+    "validation split chooses how sure, so that at most so many points of accuracy are lost, with 90 % confidence; "
+    "where it is too small for that, there is no exit.",
 )
 @click.option(
     "--adapt-normalization/--no-adapt-normalization",

@@ -147,17 +147,19 @@ def test_evaluate_scores_a_curve_and_draws_it(shard_set, tmp_path):
     assert "early_exit" not in plain
     assert plain["over_time"][-1]["accuracy"] == plain["accuracy"]
     assert plain["over_time"][-1]["ms"] == pytest.approx(4 * plain["over_time"][0]["ms"])
-    text = run("--corrupt", "flicker:0.01", "--early-exit", "1", "--html", str(tmp_path / "page.html")).output
+    text = run("--corrupt", "flicker:0.01", "--early-exit", "95", "--html", str(tmp_path / "page.html")).output
     assert "flicker" in text
     assert "of answers" in text
-    assert "early exit at a probability of" in text
+    assert "early exit, made to lose at most 95 points of accuracy, with 90% confidence" in text
+    assert "are too few to promise" in run("--early-exit", "0.5").output
     halves = json.loads(run("--early-exit", "1", "--split", "validation", "--json").stdout)["early_exit"]
-    assert len(halves["thresholds"]) == 2
+    assert halves["thresholds"] == [None, None]
+    assert halves["chosen_on"] < halves["needed"] == 230
     assert halves["mean_ms"] > 0
     page = (tmp_path / "page.html").read_text()
     assert "Accuracy of a failing camera" in page
     assert "<svg" in page
-    assert "early exit at a probability of" in page
+    assert "early exit, made to lose at most 95 points" in page
     run("--html", str(tmp_path / "b.html"))
     assert "Accuracy over time" in (tmp_path / "b.html").read_text()
     assert "did you mean" in run("--corrupt", "flickr", code=1).output

@@ -28,6 +28,7 @@ from spikebridge.pipeline.sharing.publish import push
 from spikebridge.train.errors import RunStoppedError, ShardMismatchError, TrainError
 from spikebridge.train.evaluation.evaluate import open_shards
 from spikebridge.train.report.analysis import analyse
+from spikebridge.train.runs.evaluation import keep_evaluation
 from spikebridge.train.runs.folder import RunFolder, read_result
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.studies import ablate as ablation
@@ -276,7 +277,7 @@ def test_the_learning_rate_is_chosen_on_validation_alone(copied, shards, grid):
 
 
 def test_finished_runs_are_evaluated_as_the_grid_asks(copied, shards, grid):
-    asked = 'corruptions = ["background:1", "flicker:0.01"]\nafter_ms = [1, 160]\nearly_exit = 5.0\n[settings]'
+    asked = 'corruptions = ["background:1", "flicker:0.01"]\nafter_ms = [1, 160]\nearly_exit = 95.0\n[settings]'
     loaded, executor = grid(GRID.replace("[settings]", asked)), Inline()
     table = ablate(loaded, [shards], copied, workers=lambda: nullcontext(executor), device="cpu")
     assert not executor.done, "the runs are those of the grid without"
@@ -301,7 +302,7 @@ def test_finished_runs_are_evaluated_as_the_grid_asks(copied, shards, grid):
         "### Accuracy in %, flicker: ON",
         "| row | none | 0.01 |",
         "160 ms",
-        "Early exit that may lose 5 points",
+        "Early exit that loses at most 95 points",
     ):
         assert words in text
         assert words.strip("#| ").split(" |")[0] in terminal_text(table)
@@ -310,6 +311,15 @@ def test_finished_runs_are_evaluated_as_the_grid_asks(copied, shards, grid):
     assert page.count("Accuracy when only the first part counts") >= 1
     ablate(loaded, [shards], copied, workers=lambda: nullcontext(executor), device="cpu")
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "nothing is evaluated twice"
+    first = next(iter(kept))
+    found = json.loads(first.read_text())
+    del found["early_exit"]["confidence"]  # as before exits promised anything
+    keep_evaluation(first.parent, found)
+    ablate(loaded, [shards], copied, workers=lambda: nullcontext(executor), device="cpu")
+    assert json.loads(first.read_text())["early_exit"]["confidence"] == 0.9
+    few = grid(GRID.replace("[settings]", asked.replace("95.0", "0.5")))
+    table = ablate(few, [shards], copied, workers=lambda: nullcontext(executor), device="cpu")
+    assert {line["evaluated"]["exit_lost"]["mean"] for line in table["table"]} == {None}, "too few for this promise"
 
 
 def test_the_energy_estimate_is_that_of_the_report(finished, shards):
