@@ -5,6 +5,7 @@ A file in gzip (`.bin.gz`, `.csv.gz`) is unpacked as it is read.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -74,7 +75,7 @@ FORMATS: dict[str, str] = {
 SIZES: dict[str, Callable[[Path, bytes], tuple[int, int] | None]] = {
     "bin40": lambda path, head: (bin40.MAX_WIDTH, bin40.MAX_HEIGHT),
     "aedat2": lambda path, head: aedat2.stream(Source.of_file(path)).sensor_size,
-    "aedat3": lambda path, head: aedat3.sensor_size(head),
+    "aedat3": lambda path, head: aedat3.sensor_size(Source.of_file(path)),
     "aedat4": lambda path, head: aedat4.sensor_size(path),
     "evt": lambda path, head: evt.parse_header(head, path.name).sensor_size,
     "dat": lambda path, head: dat.sensor_size(head, path.name),
@@ -96,6 +97,17 @@ MAGIC: dict[bytes, str] = {
 """Decoders by the first bytes of a file, whatever its ending; the longest match counts."""
 BAGS = {b"#ROSBAG V": "ROS 1 bag", b"\x89MCAP0\r\n": "ROS 2 bag (mcap)", b"SQLite format 3\0": "ROS 2 bag (db3)"}
 """First bytes of containers of messages, which are not read."""
+INSTEAD = {
+    "a web page": (
+        re.compile(rb"\s*(\xef\xbb\xbf)?\s*(<!doctype html|<html)", re.I),
+        "Its site may ask you to sign in.",
+    ),
+    "a pointer of Git LFS": (re.compile(rb"version https://git-lfs"), "git lfs pull fetches what it stands for."),
+    "a pointer of git-annex": (re.compile(rb"\S*[./]git/annex/objects/|/annex/objects/"), "git annex get fetches it."),
+}
+"""What downloads leave in place of a file, how its first bytes look, and what to do."""
+PROPHESEE = re.compile(rb"% ?[A-Za-z][^\0\n]*\n%? ?[A-Za-z%]")
+"""First bytes of a text header of Prophesee's, of two lines; no records of five bytes look like that."""
 HEADERLESS = ("bin40",)
 """Formats without a header: their first bytes may look like anything short."""
 
@@ -173,7 +185,8 @@ def kind_of(head: bytes, path: Path) -> str:
         path: for its ending and for messages.
 
     Raises:
-        RecordingError: a container that is not read, or nothing that is known (`format`).
+        RecordingError: a container that is not read, what a download left in place of a file, or nothing that is known
+            (`format`).
     """
     for magic, what in BAGS.items():
         if head.startswith(magic):
@@ -182,15 +195,21 @@ def kind_of(head: bytes, path: Path) -> str:
                 "dvs_msgs, event_camera_tools (bag_to_raw) for those of event_camera_msgs.",
                 reason="format",
             )
+    for instead, (looks, advice) in INSTEAD.items():
+        if looks.match(head):
+            raise RecordingError(
+                f"{path.name}: {instead} in place of a recording: the file itself was never downloaded. {advice}",
+                reason="format",
+            )
     by_ending = FORMATS.get(ending(path))
     for magic, name in MAGIC.items():
         if head.startswith(magic) and not (by_ending in HEADERLESS and len(magic) < 6):
             return "hdf5" if name == "mat" and _is_hdf5(head) else name
     if _is_hdf5(head):
         return "hdf5"
-    if by_ending in HEADERLESS:
+    if by_ending in HEADERLESS and not PROPHESEE.match(head):
         return by_ending
-    if head.startswith(b"%") and by_ending in ("evt", "dat", None):
+    if head.startswith(b"%") and by_ending in ("evt", "dat", *HEADERLESS, None):
         return "evt" if by_ending == "evt" or b"% evt " in head or b"% format EVT" in head else "dat"
     if by_ending in ("dat", None) and text.looks_like_text(head):
         return "text"

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats.aedat.cameras import DAVIS_SIZES, DVS128_SIZE, sensor_of
+from spikebridge.pipeline.formats.aedat.cameras import DAVIS_SIZES, DVS128_SIZE, is_dvs128, sensor_of
 from spikebridge.pipeline.formats.clock import WRAP_US, Clock, unwrapped
 from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
 from spikebridge.pipeline.formats.source import Source
@@ -36,6 +36,8 @@ SIDE = 128
 """Width and height of the DVS128 in pixels."""
 HEADER_LINE = re.compile(rb"#[^\x00-\x08\x0a-\x1f\x7f]*\r?\n")
 """Text of any encoding: control characters apart, every byte may occur in a name or a note."""
+COMMENT = re.compile(rb"# +[A-Za-z]")
+"""How a line begins that a person added, perhaps with another line ending than the program's."""
 CHIP = re.compile(rb"#\s*AEChip:\s*([\x21-\x7e]+)")
 """Header line of the camera, where the recording program wrote one."""
 END_OF_HEADER = b"#End Of ASCII Header"
@@ -66,8 +68,8 @@ def stream(source: Source) -> Stream:
     decided before the first pass, by all of them.
 
     Raises:
-        RecordingError: an empty file (`empty`), no header (`damaged`), one of another version, of a camera that is not
-            known, or with addresses that fit none (`format`), or a record that is cut (`truncated`).
+        RecordingError: an empty file (`empty`), no header, one of another version, of a camera that is not known, or
+            with addresses that fit none (`format`), or a record that is cut (`truncated`).
     """
     header = _header(source)
     chip = CHIP.search(header)
@@ -80,7 +82,7 @@ def stream(source: Source) -> Stream:
             "y, p as .npz.",
             reason="format",
         )
-    if size == DVS128_SIZE and "DAVIS" not in (name or "").upper():
+    if name and is_dvs128(name):
         return _dvs128(source, len(header), ())
     if size is None:
         used = 0
@@ -105,7 +107,7 @@ def decode_dvs128(data: bytes, *, source: str) -> tuple[Events, bool]:
     whole = Source.of_bytes(data, source)
     header = _header(whole)
     chip = CHIP.search(header)
-    if chip is not None and b"DVS128" not in chip[1].upper():
+    if chip is not None and not is_dvs128(chip[1].decode().rsplit(".", 1)[-1]):
         raise RecordingError(
             f"{source}: recorded by {chip[1].decode()}; expected a recording of a DVS128. Is this the right file?",
             reason="format",
@@ -245,7 +247,7 @@ def _data_start(data: bytes, size: int, source: str) -> int:
     while match := HEADER_LINE.match(data, ends[-1]):
         line = match[0]
         ending = ending or (b"\r\n" if line.endswith(b"\r\n") else b"\n")
-        if line.endswith(b"\r\n") != (ending == b"\r\n") or not _is_text(line):
+        if not _is_text(line) or (line.endswith(b"\r\n") != (ending == b"\r\n") and not COMMENT.match(line)):
             break
         ends.append(match.end())
         if line.startswith(END_OF_HEADER):
@@ -254,8 +256,10 @@ def _data_start(data: bytes, size: int, source: str) -> int:
     version = re.match(rb"#!AER-DAT\s*([0-9.]+)", first)
     if not first:
         raise RecordingError(
-            f"{source}: begins with {data[:8].hex()}; expected the header of AEDAT 2.0, #!AER-DAT2.0. Copy it again.",
-            reason="damaged",
+            f"{source}: begins with {data[:8].hex()}; expected the header of AEDAT 2.0, #!AER-DAT2.0. Files without a "
+            "header are of jAER's first format (AEDAT 1.0), which is not read: open and save them with jAER. Else copy "
+            "it again.",
+            reason="format",
         )
     if version is not None and not version[1].startswith(b"2"):
         raise RecordingError(

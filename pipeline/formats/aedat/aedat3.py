@@ -103,12 +103,23 @@ def stream(source: Source) -> Stream:
                 what = KINDS.get(kind, f"events of kind {kind}")
                 passed_over[what] = passed_over.get(what, 0) + number
         passed_over["events marked invalid"] = int(found[kernel.INVALID])
-        names = {int(n): name.decode("latin-1") for n, name in re.findall(rb"#Source (\d+): *([^\r\n]*)", header)}
-        camera = max(0, int(found[kernel.CAMERA]))
-        name = (names[min(names)] if len(names) == 1 else names.get(camera, "")).strip()
+        name = _camera(header, int(found[kernel.CAMERA]))
         return Facts(f"AEDAT 3.1{', ' + name if name else ''}", sensor_of(name), passed_over | strange)
 
     return Stream(passes, likely=source.size // POLARITY_BYTES, packed=partial(passes, packed=True))
+
+
+def _camera(header: bytes, number: int) -> str:
+    """Return the name of the source of a number, or of the only one; empty where the header does not say.
+
+    Behind a program that filtered a recording, lines `#-Source` name the camera that it came from.
+    """
+    found = re.findall(rb"#(-?)Source (\d+): *([^\r\n]*)", header)
+    names = {int(n): name.decode("latin-1").strip() for past, n, name in found if not past}
+    before = {name.decode("latin-1").strip() for past, _, name in found if past}
+    name = names[min(names)] if len(names) == 1 else names.get(max(0, number), "")
+    cameras = [one for one in before if sensor_of(one)]
+    return cameras[0] if sensor_of(name) is None and len(cameras) == 1 else name
 
 
 def _check_packet(data: NDArray[np.uint8], position: int, source: Source, strange: dict[str, int]) -> int | None:
@@ -142,10 +153,25 @@ def _check_packet(data: NDArray[np.uint8], position: int, source: Source, strang
     return length
 
 
-def sensor_size(header: bytes) -> tuple[int, int] | None:
-    """Return (W, H) of the camera that the first bytes of a file name, or None."""
-    found = re.search(rb"#Source \d+: *([^\r\n]*)", header)
-    return sensor_of(found[1].decode("latin-1")) if found else None
+def sensor_size(source: Source) -> tuple[int, int] | None:
+    """Return (W, H) of the camera of a file's first events, or None where the header does not name it.
+
+    Of the packets no more is read than their headers, up to the first of polarity events.
+    """
+    head = source.read(0, MOST_HEADER_BYTES)
+    end = END_OF_HEADER.search(head)
+    if end is None:
+        return None
+    number = -1
+    with source.open() as file:
+        file.seek(end.end())
+        while len(packet := file.read(PACKET_HEADER.size)) == PACKET_HEADER.size:
+            kind, camera, size, _, _, capacity, events, _ = PACKET_HEADER.unpack(packet)
+            if min(size, capacity) < 0 or (kind == POLARITY and events):
+                number = camera
+                break
+            file.seek(capacity * size, 1)
+    return sensor_of(_camera(head[: end.start()], number))
 
 
 def _truncated(source: str, position: int, wanted: int, size: int) -> RecordingError:

@@ -29,6 +29,10 @@ KNOWN_EVT21 = (0, 1, 8, 10, 14, 15)
 """Types of words of EVT 2.1."""
 ORDERS = ("little", "legacy")
 """Of the halves of its words."""
+HEADER_LINE = re.compile(rb"% |%\r?\n(?=%)")
+"""How a line of the header begins: an empty one may stand between others, not before words that may look like it."""
+GENERATION_3 = re.compile(r"^plugin_name hal_plugin_gen3", re.M)
+"""Line of recorders that did not name the format yet; those of this generation of cameras knew EVT 2.0 alone."""
 PASSED_OVER = ("triggers", "other words", "padding words", "reserved words", "events before the first time stamp")
 """Names of the counts of `evt_kernel`."""
 
@@ -44,6 +48,8 @@ class Header(NamedTuple):
     """Bytes before the first word."""
     endianness: str = ""
     """Of EVT 2.1: `little`, `legacy`, or empty where it is not said."""
+    unsaid: bool = False
+    """The version is that of the camera, not said."""
 
 
 def decode(data: bytes, *, source: str) -> Decoded:
@@ -69,6 +75,7 @@ def stream(source: Source) -> Stream:
             reason="truncated",
         )
     exchanged, choices = _order_of_halves(source, header) if header.version == "2.1" else (False, ())
+    choices += ("no line names EVT: 2.0, by the generation of the camera",) * header.unsaid
 
     packable = True
 
@@ -116,7 +123,7 @@ def parse_header(data: bytes, source: str) -> Header:
         RecordingError: there are none, or they name another format (`format`).
     """
     start, lines = 0, list[str]()
-    while data[start : start + 2] == b"% " and len(lines) < MAX_HEADER_LINES:
+    while HEADER_LINE.match(data, start) and len(lines) < MAX_HEADER_LINES:
         end = data.find(b"\n", start)
         if end < 0 or (line := _text(data[start:end])) is None:
             break  # older headers have no end line, and the first word may look like a percent sign
@@ -127,17 +134,26 @@ def parse_header(data: bytes, source: str) -> Header:
     text = "\n".join(lines)
     found = re.search(r"^evt (\d)(?:\.(\d))?", text, re.M) or re.search(r"^format EVT(\d)\.?(\d)?", text, re.M)
     version = f"{found[1]}.{found[2] or 0}" if found else ""
+    unsaid = not version and bool(GENERATION_3.search(text))
+    version = "2.0" if unsaid else version
     if version not in WORD_BYTES:
+        advice = "Is this the right file?"
+        if lines and not version:
+            advice = (
+                "Recorders before 2020 left it out: write the line `% evt 2.0` on top, or `% evt 3.0`, whichever the "
+                "camera gave."
+            )
         raise RecordingError(
             f"{source}: {'EVT ' + version if version else 'no header that names EVT'} found; expected a Prophesee RAW "
-            "file in EVT 2.0, EVT 2.1 or EVT 3.0. Is this the right file?",
+            f"file in EVT 2.0, EVT 2.1 or EVT 3.0. {advice}",
             reason="format",
         )
     size = re.search(r"^geometry:? *(\d{1,5})x(\d{1,5})", text, re.M)
     width, height = (re.search(rf"^format .*\b{name}=(\d{{1,5}})", text, re.M) for name in ("width", "height"))
     order = re.search(r"^format .*\bendianness=(\w+)", text, re.M)
     stated = (size[1], size[2]) if size else (width[1], height[1]) if width and height else None
-    return Header(version, (int(stated[0]), int(stated[1])) if stated else None, start, order[1] if order else "")
+    stated_size = (int(stated[0]), int(stated[1])) if stated else None
+    return Header(version, stated_size, start, order[1] if order else "", unsaid)
 
 
 def _text(line: bytes) -> str | None:
