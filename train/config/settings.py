@@ -241,6 +241,11 @@ class TrainSettings:
     i2e_ratio: float = setting(0.12, above=0.0, high=1.0)
     """Least difference of an event, relative to the image's range; its authors take 0.07 for CIFAR, 0.10 for MNIST,
     0.12 for ImageNet and Caltech, 0.15 for Fashion-MNIST. Simulation `i2e` only."""
+    simulated_background: float = setting(0.0, low=0.0, high=1000.0)
+    """Most events of background activity of a pixel in a simulated recording, beside the noise of the camera's profile:
+    each recording draws its own from 0 on. See `SensorNoise` of `train.data.simulation`."""
+    simulated_hot_pixels: float = setting(0.0, low=0.0, high=1.0)
+    """Largest share of the pixels of a simulated recording that are hot: each recording draws its own from 0 on."""
     simulated_per_recording: int = setting(1, low=1, high=64)
     """Simulated recordings that go with each real one in a batch."""
     simulated_weight: float = setting(0.5, low=0.0, high=1.0)
@@ -361,11 +366,15 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
         problems.append(f"accumulate: {values['accumulate']} parts of a batch of {values['batch_size']}")
     if values.get("schedule", "cosine") == "cosine" and values.get("lr_min", 1e-5) > values.get("lr", math.inf):
         problems.append(f"lr_min: the floor {values.get('lr_min', 1e-5)} is above lr {values['lr']}")
-    return problems + _profile_problems(str(values.get("simulation", "")))
+    return problems + _simulation_problems(values)
 
 
-def _profile_problems(simulation: str) -> list[str]:
-    """Return what is wrong with a profile inside a recipe."""
+def _simulation_problems(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with a profile inside a recipe, and noise that nothing can show."""
+    simulation = str(values.get("simulation", ""))
+    if simulation == I2E:
+        noise = [name for name in ("simulated_background", "simulated_hot_pixels") if values.get(name)]
+        return [f'{name}: noise of a camera, and simulation = "{I2E}" has no camera; leave it out' for name in noise]
     if simulation.startswith(INLINE):
         try:
             profile_named(simulation)

@@ -50,6 +50,8 @@ from spikebridge.train.errors import MethodError
 
 FINEST_GRID = 1.6
 """A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid."""
+HOT_EVENTS = 60.0
+"""Most events of a hot pixel in a recording: 200 a second for 0.3 s."""
 PIXEL_FIELDS = 4
 """Uniform numbers per pixel: ON threshold, OFF threshold, level at the start, noise."""
 
@@ -180,6 +182,13 @@ def simulate_frames(
 
     The images [B,C,H,W] in [0, 1], of any C (averaged) and size, show what the frame shows.
     """
+    return grid.to_frames(_simulate_counts(images, draws, grid, time_bins=time_bins, profile=profile))
+
+
+def _simulate_counts(
+    images: Tensor, draws: SimulationDraws, grid: SensorGrid, *, time_bins: int, profile: Profile
+) -> Tensor:
+    """Count the events of static images on the sensor grid, float32 [T,B,2,h,w]; see `simulate_frames`."""
     s = scale_settings(draws.settings, profile.ranges)
     light = _light(images.float().mean(1, keepdim=True), s, profile.inverted)  # [B,1,H,W]
     steps = time_bins * INSTANTS
@@ -187,8 +196,7 @@ def simulate_frames(
     places = path(times, s, profile, draws.settings[:, len(LANES) :])  # [2,B,S+1]
     pixel_light = _sample_light(light, places, s, grid).clamp_(min=0)  # [S+1,B,h,w]
     pixel_light += s["dark_level"][:, None, None]
-    counts = _count(pixel_light, draws.pixels, s, time_bins)  # [T,B,2,h,w]
-    return grid.to_frames(counts)
+    return _count(pixel_light, draws.pixels, s, time_bins)
 
 
 def _light(grey: Tensor, s: dict[str, Tensor], inverted: bool) -> Tensor:
@@ -272,6 +280,36 @@ def _add_noise(counts: Tensor, draws: Tensor, share: Tensor) -> Tensor:
     return counts
 
 
+@dataclass(frozen=True)
+class SensorNoise:
+    """The most noise that is drawn: these, times the square of a number in [0, 1), so that little noise is frequent.
+
+    A network that saw how noisy recordings can be is not misled by it. Flickering light needs no kind of its own: in
+    time bins longer than its cycle it adds as many ON as OFF events anywhere, as background activity does.
+    """
+
+    background: float
+    """Events of each pixel in a recording, at random times."""
+    hot_pixels: float
+    """Share of the pixels that are hot; those of one recording fire alike, up to `HOT_EVENTS` times."""
+
+    def add(self, counts: Tensor, *, gain: float, seed: int, epoch: Epoch, draws: Tensor) -> Tensor:
+        """Return counts [T,B,P,h,w] with noise, float32, pure in (seed, epoch, draws [B]).
+
+        A grid pixel stands for `gain` pixels of the sensor, whose events it has on average.
+
+        Differs: a count varies less than Poisson's; it is what is expected, rounded up or down at random.
+        """
+        T, B, P, h, w = counts.shape
+        levels = uniforms(seed, "sensor noise", epoch, draws, 3).float().to(counts.device)[..., None, None]  # [B,3,1,1]
+        numbers = many_uniforms(seed, "sensor noise of pixels", epoch, draws, (T * P + 1) * h * w).to(counts.device)
+        numbers = numbers.view(B, T * P + 1, h, w)
+        hot = numbers[:, 0] < self.hot_pixels * gain * levels[:, 0].square()  # [B,h,w]
+        expected = self.background * levels[:, 1].square() + hot * levels[:, 2] * (HOT_EVENTS / gain)
+        added = (expected[:, None] / (T * P) + numbers[:, 1:]).floor_()  # [B,T * P,h,w]
+        return counts + added.view(B, T, P, h, w).transpose(0, 1)
+
+
 class ImageSimulator(Protocol):
     """Makes recordings of static images."""
 
@@ -314,18 +352,27 @@ class Simulator:
         sample_shape: (T,P,H,W) of its frames.
         profile: name in `PROFILES`, or text of a profile in a recipe.
         seed: root seed of the run.
+        noise: what recordings have beside the profile's; None for no more.
 
     Raises:
         MethodError: the frames have not two polarities; a profile of another sensor.
     """
 
-    def __init__(self, manifest: Mapping[str, Any], sample_shape: tuple[int, ...], *, profile: str, seed: int) -> None:
+    def __init__(
+        self,
+        manifest: Mapping[str, Any],
+        sample_shape: tuple[int, ...],
+        *,
+        profile: str,
+        seed: int,
+        noise: SensorNoise | None = None,
+    ) -> None:
         require_countable(manifest, sample_shape)
         self.time_bins, _, height, width = sample_shape
         frame = (width, height)
         self.grid = SensorGrid(frame, shown_sensor(manifest, frame), manifest["settings"]["reduction"])
         self.profile, made_for = profile_named(profile)
-        self.seed = seed
+        self.seed, self.noise = seed, noise
         known = manifest.get("sensor_size")
         if made_for is not None and known and tuple(known) != made_for:
             raise MethodError(
@@ -336,17 +383,19 @@ class Simulator:
     @classmethod
     def for_run(cls, data: TrainingBatches, settings: TrainSettings) -> Simulator:
         """Make the simulator of a run."""
-        return cls(data.manifest, data.sample_shape, profile=settings.simulation, seed=settings.seed)
+        asked = SensorNoise(settings.simulated_background, settings.simulated_hot_pixels)
+        noise = asked if asked.background or asked.hot_pixels else None
+        return cls(data.manifest, data.sample_shape, profile=settings.simulation, seed=settings.seed, noise=noise)
 
     def frames(self, images: Tensor, *, epoch: Epoch, draws: Tensor) -> Tensor:
         """Simulate event frames float32 [T,B,2,H,W] of images [B,C,H,W], pure in (seed, epoch, draws [B]).
 
         Triton simulates on a GPU, see `simulation_triton`; the epoch is a tensor there.
         """
+        grid = self.grid
         if backends.computes_by_triton(images.device):
             from spikebridge.train.data.simulation_triton import simulate_counts
 
-            grid = self.grid
             counts = simulate_counts(
                 images,
                 seed=self.seed,
@@ -357,6 +406,9 @@ class Simulator:
                 time_bins=self.time_bins,
                 profile=self.profile,
             )
-            return grid.to_frames(counts)
-        numbers = simulation_draws(self.seed, epoch, draws, self.grid, device=images.device)
-        return simulate_frames(images, numbers, self.grid, time_bins=self.time_bins, profile=self.profile)
+        else:
+            numbers = simulation_draws(self.seed, epoch, draws, grid, device=images.device)
+            counts = _simulate_counts(images, numbers, grid, time_bins=self.time_bins, profile=self.profile)
+        if self.noise is not None:
+            counts = self.noise.add(counts, gain=grid.gain, seed=self.seed, epoch=epoch, draws=draws)
+        return grid.to_frames(counts)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spikebridge.models import backends
-from spikebridge.train.data.simulation import Simulator
+from spikebridge.train.data.simulation import SensorNoise, Simulator
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed: pip install '.[triton]'", allow_module_level=True)
@@ -25,16 +25,15 @@ def photographs(n, size, channels):
 
 
 @pytest.mark.parametrize(
-    ("profile", "sensor", "reduction", "channels"),
-    [("saccades", (14, 13), "bilinear", 1), ("smooth", (40, 30), "sum", 2)],
+    ("profile", "sensor", "reduction", "channels", "noise"),
+    [("saccades", (14, 13), "bilinear", 1, None), ("smooth", (40, 30), "sum", 2, SensorNoise(2.0, 0.01))],
 )
-def test_recordings_are_those_of_torch(monkeypatch, profile, sensor, reduction, channels):
+def test_recordings_are_those_of_torch(monkeypatch, profile, sensor, reduction, channels, noise):
     """Roundings tip a count here and there; random numbers, settings and the path are the same."""
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
-    simulator = Simulator(
-        {"sensor_size": sensor, "settings": {"reduction": reduction}}, (2, 2, 12, 12), profile=profile, seed=5
-    )
+    manifest = {"sensor_size": sensor, "settings": {"reduction": reduction}}
+    simulator = Simulator(manifest, (2, 2, 12, 12), profile=profile, seed=5, noise=noise)
     images = photographs(3, 12, channels).expand(-1, 2, -1, -1)
     epoch, draws = torch.tensor(3, device=DEVICE), torch.tensor([7, 0, 2**33], device=DEVICE)
     with backends.use("triton"):
