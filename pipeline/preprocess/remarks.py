@@ -214,7 +214,8 @@ def list_warnings(content: Content) -> list[str]:
 def lines_of(content: Content) -> dict[str, str]:
     """Return the closing lines that a manifest alone gives: of a set that was already there."""
     totals, dtype = content["events"], content["settings"]["dtype"]
-    named = {"dropped_events": "after the last bin or outside the crop"}
+    crop = " or outside the crop" if content["settings"].get("fit") == "crop" else ""  # a manifest has the sum alone
+    named = {"dropped_events": f"after the last bin{crop}"}
     named |= {
         name: f"left out by {name.removeprefix(FILTERED).replace('_', ' ')}" for name in totals if FILTERED in name
     }

@@ -28,6 +28,7 @@ from spikebridge.pipeline.events.packing import (
     PackedEvents,
 )
 from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.writer import EVENTS
 from spikebridge.train.data.event_augmentation import AugmentedEvents
 from spikebridge.train.data.frames import as_tensor, time_first, to_device
 from spikebridge.train.errors import RunError
@@ -54,7 +55,7 @@ class CorruptedFrames:
     def __init__(self, shards: ShardSet, split: str, *, name: str, level: float, seed: int) -> None:
         self._split, self._name, self._level, self._seed = shards.split(split), name, level, seed
         self.labels = np.asarray(self._split.labels, np.int64)
-        self._events = not shards.as_stored
+        self._events = EVENTS in shards.arrays  # which a set may store beside its frames
         settings: Mapping[str, Any] = shards.settings
         if not self._events and (
             not CORRUPTIONS[name].of_frames or settings["reduction"] != "sum" or settings["binning"] != "bins"

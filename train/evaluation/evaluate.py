@@ -31,7 +31,7 @@ from spikebridge.train.evaluation.early_exit import (
 from spikebridge.train.evaluation.score import ScoredFrames, ScoredNetwork, Scores, split_frames
 from spikebridge.train.networks.build import choose_device, load_network, require_backend
 from spikebridge.train.networks.threads import same_threads
-from spikebridge.train.runs.folder import RunFolder, contents_id, framed_as, open_run
+from spikebridge.train.runs.folder import RunFolder, contents_id, framed_as, framed_for, open_run
 from spikebridge.train.runs.result import RunResult
 
 VALIDATION = "validation"
@@ -61,8 +61,8 @@ def evaluate(
 
     Args:
         run_dir: a run folder, or a file of `train.export.write.export`: see `evaluate_export`.
-        shards: the shard set it was trained on, open or as a path; with `foreign` any with the same classes and frames
-            of the same shape.
+        shards: the shard set it was trained on, open or as a path, or one that stores the same samples another way;
+            with `foreign` any with the same classes and frames of the same shape.
         split: `test`, `validation` or `train`.
         weights: `best` or `last`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -119,8 +119,8 @@ def evaluate(
         require_backend(network, precision="fp32", device=torch_device)
         scored = _Scoring(network, shards, split, result["classes"], evaluation_batch(settings), torch_device, prior)
         found = scored.summary() | scored.asked(corrupt, corrupt_seed, early_exit)
-    made = {"weights": weights, "backend": "+".join(sorted(ran)), "foreign": shards.id != result["shard_set"]}
-    return found | made
+    other = framed_for(shards, result) is None
+    return found | {"weights": weights, "backend": "+".join(sorted(ran)), "foreign": other}
 
 
 def evaluate_export(
@@ -359,15 +359,17 @@ def open_shards(shards: ShardSet | str | Path) -> ShardSet:
 
 
 def open_shards_of(run: RunFolder, result: RunResult, shards: ShardSet | str | Path) -> ShardSet:
-    """Open the shard set of a finished run.
+    """Open the shard set of a finished run, or one that holds the same samples, such as their events.
 
     Raises:
-        ShardMismatchError: it is another one.
+        ShardMismatchError: it holds others.
         ShardSetError: as `open_shards`.
     """
     opened = open_shards(shards)
-    if opened.id != result["shard_set"]:
+    framed = framed_for(opened, result)
+    if framed is None:
         raise ShardMismatchError(
-            f"{run.path} was trained on shard set {result['shard_set']}, {opened.path} is {opened.id}; {FOREIGN}"
+            f"{run.path} was trained on shard set {result['shard_set']}, {opened.path} is {opened.id} with other "
+            f"samples; {FOREIGN}"
         )
-    return framed_as(opened, result["recipe"]["shards"])
+    return framed

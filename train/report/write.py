@@ -21,7 +21,7 @@ from spikebridge.pipeline.ui.html import folded, page, section
 from spikebridge.train.errors import ReportError, TrainError
 from spikebridge.train.report.records import RunRecord, group_runs, load_runs, unfinished_record
 from spikebridge.train.runs.checkpoints import write_atomic
-from spikebridge.train.runs.folder import RunFolder, framed_as
+from spikebridge.train.runs.folder import RunFolder, framed_for
 from spikebridge.train.runs.listing import is_begun, read_run
 
 if TYPE_CHECKING:
@@ -97,18 +97,18 @@ def _reported(record: RunRecord, shards: ShardSet | None, *, prefix: str, in_dep
     if shards is None:
         missing = f"The shard set was not given. Make the report again with --shards and shard set {shard_set}."
         return ReportedRun(record, None, None, missing, prefix, in_depth)
-    if shards.id != shard_set:
+    framed = framed_for(shards, record.result)
+    if framed is None:
         missing = f"Nothing to show: this run used shard set {shard_set}, the one given is {shards.id}."
         return ReportedRun(record, None, None, missing, prefix, in_depth)
     if record.result.get("tested") is False:
         missing = "Not shown: this run did not score its test split (--no-test), and this would look at it."
-        return ReportedRun(record, shards, None, missing, prefix, in_depth)
+        return ReportedRun(record, framed, None, missing, prefix, in_depth)
     try:
-        shards = framed_as(shards, record.result.get("recipe", {}).get("shards", {}))
-        return ReportedRun(record, shards, analyse(RunFolder(record.path), record.result, shards), "", prefix, in_depth)
+        return ReportedRun(record, framed, analyse(RunFolder(record.path), record.result, framed), "", prefix, in_depth)
     except TrainError as error:
         missing = str(error).replace(str(record.path), record.name)
-        return ReportedRun(record, shards, None, f"Nothing to show: {missing}.", prefix, in_depth)
+        return ReportedRun(record, framed, None, f"Nothing to show: {missing}.", prefix, in_depth)
 
 
 def _one(record: RunRecord, shards: ShardSet | None) -> str:

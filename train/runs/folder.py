@@ -36,7 +36,7 @@ from typing import Any, TypedDict, cast
 import numpy as np
 
 from spikebridge.pipeline.base.display import csv_cell, show
-from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.base.errors import SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import FileLock, sha256_once
 from spikebridge.pipeline.base.foreign_json import Count, Sha256, parse_json
 from spikebridge.pipeline.base.installation import command
@@ -485,6 +485,16 @@ def contents_id(shards: ShardSet) -> str:
         digest.update("\n".join([name, *split.keys, ""]).encode())
         digest.update(np.ascontiguousarray(split.labels, dtype="<i8").tobytes())
     return digest.hexdigest()
+
+
+def framed_for(shards: ShardSet, result: Mapping[str, Any]) -> ShardSet | None:
+    """Return a set with the frames that a run was trained on, whatever its container; None where it holds others."""
+    try:
+        framed = framed_as(shards, result.get("recipe", {}).get("shards", {}))
+    except (SettingsError, ShardSetError):
+        return None
+    same = shards.id == result.get("shard_set") or contents_id(framed) == result.get("contents")
+    return framed if same else None
 
 
 def framed_as(shards: ShardSet, table: Mapping[str, Any]) -> ShardSet:

@@ -89,7 +89,9 @@ def test_the_terminal_and_json_say_what_the_events_became(tmp_path):
     assert "  sensor     30x20 pixels\n  events     4,800 read, 0." in again
     cut = ["--binning", "window", "--window-us", 10_000, "--time-window", "0:80000", "--json"]
     found = json.loads(said("--out", tmp_path / "cut", *cut))
-    assert "after the last bin" in found["events"]
+    assert "after the last bin, " in found["events"]
+    again = json.loads(said("--out", tmp_path / "cut", *cut))
+    assert again["events"] == found["events"], "the same words of a set that is up to date"
     assert "left out by time window" in found["events"]
     late, left_out = found["warnings"][:2]
     assert "of the events come after the last bin: a longer --window-us, or more --time-bins" in late

@@ -16,11 +16,13 @@ from spikebridge.cli import main
 from spikebridge.pipeline.events.packing import TIME_SHIFT, pack
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import recipe_from
-from spikebridge.train.errors import RunError
+from spikebridge.train.errors import RunError, ShardMismatchError
 from spikebridge.train.evaluation.corruption import CorruptedFrames, change_counts, change_events
+from spikebridge.train.evaluation.evaluate import evaluate
 from spikebridge.train.evaluation.failures import CORRUPTIONS, FLICKER_HZ, HOT_HZ, parse_corruptions
 from spikebridge.train.report.records import load_run
 from spikebridge.train.report.run import kept_evaluation
+from spikebridge.train.report.write import _reported
 from spikebridge.train.trainer.run import train
 
 SENSOR = (34, 34)
@@ -116,6 +118,8 @@ def test_sets_of_events_and_of_frames_are_corrupted_whatever_the_batch(shard_set
         assert not torch.equal(found(), found(seed=1))
         assert found().sum() > batches(shards, "background", 0.0).sum()
     assert torch.equal(batches(stored, "clock_jitter", 0.0), batches(counted, "background", 0.0))
+    both = ShardSet(shard_set(store="both", size=16))
+    assert torch.equal(batches(both, "clock_jitter", 1e4), batches(stored, "clock_jitter", 1e4))
     with pytest.raises(RunError, match="single events can show it"):
         batches(counted, "clock_jitter", 10.0)
     with pytest.raises(RunError, match="reduction event"):
@@ -164,6 +168,16 @@ def test_evaluate_scores_a_curve_and_draws_it(shard_set, tmp_path):
     assert "Accuracy over time" in (tmp_path / "b.html").read_text()
     assert "did you mean" in run("--corrupt", "flickr", code=1).output
 
+    frames = evaluate(tmp_path / "run", shard_set(size=16))
+    assert frames["shard_set"] != plain["shard_set"]
+    assert not frames["foreign"], "the same samples, stored another way"
+    assert (frames["accuracy"], frames["loss"]) == (plain["accuracy"], plain["loss"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spikebridge.train.report.analysis.analyse", lambda run, result, shards: shards)  # takes seconds
+        shown = _reported(load_run(tmp_path / "run"), ShardSet(shard_set(size=16)), prefix="", in_depth=False)
+    assert shown.analysis is shown.shards is not None, "a report is of these samples, too"
+    with pytest.raises(ShardMismatchError, match="with other samples"):
+        evaluate(tmp_path / "run", shard_set(reduction="event", size=16))
     assert load_run(tmp_path / "run").evaluation is None
     assert "for a run's own shard set" in run("--keep", "--foreign", code=2).output
     run("--corrupt", "flicker", "--split", "validation", "--keep")
