@@ -101,6 +101,11 @@ def computes_by_triton(device: torch.device) -> bool:
     return chosen and importlib.util.find_spec("triton") is not None
 
 
+def computes_by_numba(device: torch.device) -> bool:
+    """Say whether numba computes on a device what is no neuron: on a CPU, unless another is asked for."""
+    return _chosen.get() in ("auto", "numba") and device.type == "cpu" and importlib.util.find_spec("numba") is not None
+
+
 @contextmanager
 def use(name: str) -> Iterator[None]:
     """Run every spiking layer inside the block on this backend ("auto", "torch", "numba", "triton").

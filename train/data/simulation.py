@@ -232,9 +232,8 @@ def _sample_light(light: Tensor, places: Tensor, s: dict[str, Tensor], grid: Sen
 
 
 def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int) -> Tensor:
-    """Count the events per bin, polarity and pixel, float32 [T,B,2,h,w], of the light [S+1,B,h,w]."""
-    S, B = light.shape[0] - 1, light.shape[1]
-    K = S // time_bins
+    """Count the events per bin, polarity and pixel, float32 [T,B,2,h,w], of the light [S+1,B,h,w], above 0."""
+    S = light.shape[0] - 1
 
     def per_sample(name: str) -> Tensor:
         return s[name][:, None, None]
@@ -242,15 +241,58 @@ def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int) 
     spread = per_sample("threshold_spread")
     on = per_sample("threshold_on") * (1 + spread * (2 * pixels[0] - 1))  # [B,h,w]
     off = per_sample("threshold_on") * per_sample("off_ratio") * (1 + spread * (2 * pixels[1] - 1))
-    follow = light * (per_sample("bandwidth") / S / (1 + per_sample("dark_level")))  # [S+1,B,h,w]
-    follow = follow / (1 + follow)  # implicit Euler, stable at any rate
-    level = light.log()
+    speed = per_sample("bandwidth") / S / (1 + per_sample("dark_level"))
     rise = per_sample("leak") * on / S  # per instant: a leaking memory acts as a steady rise
     dead = per_sample("dead_time") * S  # in instants
-    filtered = level[0].clone()
     difference = pixels[2] * (on + off) - off  # filtered - memorised, between the thresholds
-    counts = light.new_zeros(time_bins, B, 2, *light.shape[2:])
-    for k in range(1, S + 1):
+    compare = _compare_compiled if backends.computes_by_numba(light.device) else _compare
+    counts = compare(light, light.log(), speed, on, off, rise, dead, difference, time_bins)
+    return _add_noise(counts, pixels[3], s["noise"])
+
+
+def _compare_compiled(light: Tensor, level: Tensor, *pixels_of_samples: Any) -> Tensor:
+    """Return what `_compare` returns, to the bit, on a CPU in a quarter of its time."""
+    from spikebridge.models.fire_numba import share
+    from spikebridge.train.data.loops.pixels import count_events
+
+    *settings, time_bins = pixels_of_samples
+    B, h, w = light.shape[1:]
+    counts = light.new_zeros(time_bins, B, 2, h, w)
+    instants = (x.transpose(0, 1).flatten(2).contiguous().numpy() for x in (light, level))  # [B,S+1,hw]
+    share(count_events, *instants, *(x.flatten(1).contiguous().numpy() for x in settings), counts.flatten(3).numpy())
+    return counts
+
+
+def _compare(
+    light: Tensor,
+    level: Tensor,
+    speed: Tensor,
+    on: Tensor,
+    off: Tensor,
+    rise: Tensor,
+    dead: Tensor,
+    difference: Tensor,
+    time_bins: int,
+) -> Tensor:
+    """Count the events per bin, polarity and pixel, without noise: [T,B,2,h,w].
+
+    Args:
+        light: [S+1,B,h,w], above 0.
+        level: its logarithm.
+        speed: [B,1,1], times the light the share of a change that a pixel follows in an instant, by Euler's method.
+        on: ON thresholds [B,h,w].
+        off: OFF thresholds [B,h,w].
+        rise: [B,h,w], what the memory leaks by in an instant.
+        dead: [B,1,1], instants that a pixel is blind for after an event.
+        difference: [B,h,w], filtered minus memorised level at the start; overwritten.
+        time_bins: T.
+    """
+    instants = (len(light) - 1) // time_bins
+    follow = light * speed  # [S+1,B,h,w]
+    follow = follow / (1 + follow)  # implicit Euler, stable at any rate
+    filtered = level[0].clone()
+    counts = light.new_zeros(time_bins, light.shape[1], 2, *light.shape[2:])
+    for k in range(1, len(light)):
         step = (level[k] - filtered).mul_(follow[k])
         filtered += step
         difference += step
@@ -261,10 +303,10 @@ def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int) 
         ups = (difference / up).clamp_(min=0).floor_()
         downs = (difference / down).clamp_(max=0).neg_().floor_()
         difference.addcmul_(ups, up, value=-1).addcmul_(downs, down)
-        bin_ = (k - 1) // K
+        bin_ = (k - 1) // instants
         counts[bin_, :, 1] += ups
         counts[bin_, :, 0] += downs
-    return _add_noise(counts, pixels[3], s["noise"])
+    return counts
 
 
 def _add_noise(counts: Tensor, draws: Tensor, share: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spikebridge.models import backends
 from spikebridge.pipeline.events.framing import cell_tables
 from spikebridge.pipeline.events.resize import aligned_weights
 from spikebridge.pipeline.formats.bin40 import decode
@@ -73,6 +74,22 @@ def test_counts_are_whole_and_differ_from_draw_to_draw() -> None:
     assert torch.equal(x, x.round())
     assert x.min() == 0
     assert len({tuple(sample.flatten().tolist()) for sample in x.transpose(0, 1)}) == 6
+
+
+@pytest.mark.parametrize("name", ["saccades", "smooth"])
+def test_compiled_pixels_count_the_same_to_the_bit(name: str) -> None:
+    """Two profiles, one and two threads: the numbers of torch's operations, of which there are many times more."""
+    grid, threads = SensorGrid(32, (32, 32), "sum"), torch.get_num_threads()
+    images, draws = static_images(8, size=32), draws_of(8, SensorGrid(32, (32, 32), "sum"))
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            found = simulate_frames(images, draws, grid, time_bins=8, profile=PROFILES[name])
+            with backends.use("torch"):
+                assert torch.equal(found, simulate_frames(images, draws, grid, time_bins=8, profile=PROFILES[name]))
+        assert found.sum() > 1000
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_sample_depends_on_its_draw_position_alone() -> None:
