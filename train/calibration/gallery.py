@@ -9,18 +9,23 @@ Axes: T time bins, B recordings, n queries, N static images, P polarity, S side 
    from the camera's ranges, then also of the recordings themselves and the images that they clearly show. Distances
    are measured in units of it; its mean, what the simulator gets wrong about all recordings alike, is taken off.
 4. The confidence rises with how much farther the second image is than the first, and how near the first is. How, is
-   learnt on simulated recordings of these images that lie as far from them as the recordings do; of some its own
-   image is left out, as for a recording of none of them.
+   learnt on simulated recordings of these images that lie as far from them as the recordings do: once with, once
+   without their own image among these. How many recordings show none of the images is estimated, and so many of the
+   simulated ones count as such.
 
 Source: Fisher 1936 and Prince, Elder 2007, "Probabilistic linear discriminant analysis for inferences about identity"
-(variation within and between); Lowe 2004 (ratio of the two nearest distances).
+(variation within and between); Lowe 2004 (ratio of the two nearest distances); Saerens, Latinne, Decaestecker 2002,
+"Adjusting the outputs of a classifier to new a priori probabilities" (share of recordings of no image).
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -49,13 +54,16 @@ RIDGE = 0.05
 ROUNDS, MOST_LEARNT = 3, 2000
 """Rounds, and recordings, of which variation and mean difference are learnt."""
 ASKED, HIDDEN = 2000, 5
-"""Simulated recordings of which the confidence is learnt; the image of one of so many is left out."""
+"""Simulated recordings of which the confidence is learnt; one of so many tells what is clear at all."""
+ABSENT, KNOWN_BEFORE, LEAST_ABSENT = 0.2, 5, 0.01
+"""Share of recordings of no image that is expected before any is seen; how many recordings that counts as; the least
+that is believed."""
 NEARLY_ALL, FEWEST_CLEAR = 0.95, 5
 """Share of the recordings of no image that are no clearer than those that are learnt from; these, at least."""
 STEPS = 50
-"""Of the logistic regression."""
-BATCH = 200
-"""Images rendered, and recordings compared, at once."""
+"""Of the logistic regression, and of the estimate of the share."""
+BATCH, RENDERED = 200, 100
+"""Recordings compared, and images rendered, at once: more of these do not fit the processor's cache."""
 FREE_DRAWS = 4
 """Renderings of an image of which the mean counts where every recording moves in its own way."""
 TAUGHT, TESTED = 40, 41
@@ -112,20 +120,25 @@ class Gallery:
         profile: of the camera.
         seed: of all draws.
         shown: progress.
+        keep: file that rendered images are appended to, for the next call with equal arguments to go on from; whoever
+            calls names it after these, and deletes it. None keeps nothing.
     """
 
     def __init__(
         self, images: int, read: Callable[[Iterable[int]], Tensor], grid: SensorGrid, profile: Profile,
-        *, seed: int, shown: Shown,
+        *, seed: int, shown: Shown, keep: Path | None = None,
     ) -> None:  # fmt: skip
         self._read, self._grid, self._profile, self._seed = read, grid, profile, seed
         random = np.random.default_rng([seed, TAUGHT])
         drawn = np.sort(random.permutation(images)[:LEARNT_FROM])
-        advance = shown(math.ceil(len(drawn) / BATCH) + math.ceil(images / BATCH), "render")
-        sample = torch.cat([rendered for rendered in self._rendered(drawn.tolist(), advance)])
+        others = np.setdiff1d(np.arange(images), drawn)
+        advance = shown(math.ceil(len(drawn) / RENDERED) + math.ceil(len(others) / RENDERED), "render")
+        sample = torch.cat(list(self._rendered(drawn.tolist(), advance)))
         self._mean = sample.mean(0)
         self._components = _components(sample - self._mean)  # [F,K]
-        self.places = torch.cat([self._project(made) for made in self._rendered(range(images), advance)])  # [N,K]
+        self.places = torch.empty(images, self._components.shape[1])  # [N,K]
+        self.places[drawn] = self._project(sample)
+        self.places[others] = self._other_places(others.tolist(), advance, keep)
         rows = random.integers(images, size=VARIED)
         differences = self._varied(rows, TAUGHT) - self.places[rows]
         self._variation = differences.T @ differences / len(rows)  # [K,K]
@@ -158,6 +171,14 @@ class Gallery:
         rows = found.clearer_than(self._doubtful()).nonzero()[:, 0]
         return rows, found.image[rows]
 
+    def around(self, recordings: Tensor, most: int) -> NDArray[np.int64]:
+        """Return the images that are nearest to recordings [n,K], so many to each at most, in order."""
+        images = self.places @ self._measure
+        asked = (recordings - self._offset) @ self._measure
+        nearest = torch.cdist(asked, images).topk(min(most, len(images)), largest=False).indices
+        found: NDArray[np.int64] = np.unique(nearest.numpy())
+        return found
+
     def render(self, rows: list[int], profile: Profile) -> Tensor:
         """Return the features [B,F] of images at the middle of a camera's ranges."""
         profile, made = middle(profile), list[Tensor]()
@@ -180,11 +201,15 @@ class Gallery:
         for _ in range(ROUNDS):  # simulated recordings lie as far from their images as the recordings from theirs
             asked = self._nearest(self.places[self._truth] + departure + self._offset)
             departure = departure * (found.typical(doubtful) / asked.typical(doubtful))
-        hidden = torch.where(torch.arange(len(self._truth)) % HIDDEN == 0, self._truth, -1)
-        asked = self._nearest(self.places[self._truth] + departure + self._offset, hidden)
-        right = (asked.image == self._truth).numpy()
-        weights = _logistic(asked.signs(), right)
-        confidence = _rising(asked.signs() @ weights, right, found.signs() @ weights)
+        simulated = self.places[self._truth] + departure + self._offset
+        there, absent = self._nearest(simulated), self._nearest(simulated, self._truth)
+        signs = np.concatenate([there.signs(), absent.signs()])
+        right = np.concatenate([(there.image == self._truth).numpy(), np.zeros(len(simulated), bool)])
+        is_absent = np.repeat([False, True], len(simulated))
+        share = _absent(signs, is_absent, found.signs())
+        counts = np.where(is_absent, share / (1 - share), 1.0)
+        weights = _logistic(signs, right, counts)
+        confidence = _rising(signs @ weights, right, counts, found.signs() @ weights)
         return Nearest(found.image.numpy(), confidence)
 
     def _doubtful(self) -> float:
@@ -202,13 +227,13 @@ class Gallery:
         found, distances = [], []
         for first in range(0, len(recordings), BATCH):
             asked = (recordings[first : first + BATCH] - self._offset) @ self._measure
-            squares = lengths + (asked * asked).sum(1, keepdim=True) - 2 * asked @ images.T  # [B,N]
+            squares = torch.addmm(lengths, asked, images.T, alpha=-2)  # [B,N], less what all images have in common
             if hidden is not None:
                 of_batch = hidden[first : first + BATCH]
                 there = of_batch >= 0
                 squares[there.nonzero()[:, 0], of_batch[there]] = torch.inf
             two, places = squares.topk(2, largest=False)
-            distances.append(two.clamp(min=1e-6).sqrt())
+            distances.append((two + (asked * asked).sum(1, keepdim=True)).clamp(min=1e-6).sqrt())
             found.append(places[:, 0])
             advance()
         return _Found(torch.cat(found), torch.cat(distances))
@@ -216,17 +241,36 @@ class Gallery:
     def _varied(self, rows: NDArray[np.int64], epoch: int) -> Tensor:
         """Return simulated recordings of images as numbers [n,K], drawn from the camera's ranges."""
         made = []
-        for first in range(0, len(rows), BATCH):
-            numbers = torch.arange(first, min(first + BATCH, len(rows)))
+        for first in range(0, len(rows), RENDERED):
+            numbers = torch.arange(first, min(first + RENDERED, len(rows)))
             draws = simulation_draws(self._seed, epoch, numbers, self._grid, device=torch.device("cpu"))
-            made.append(self._project(self._simulate(rows[first : first + BATCH].tolist(), draws, self._profile)))
+            made.append(self._project(self._simulate(rows[first : first + RENDERED].tolist(), draws, self._profile)))
         return torch.cat(made)
 
-    def _rendered(self, rows: Iterable[int], advance: Callable[[], None]) -> Iterator[Tensor]:
+    def _other_places(self, rows: list[int], advance: Callable[[], None], keep: Path | None) -> Tensor:
+        """Return images as numbers [n,K]; those that an interrupted call kept are not rendered again."""
+        made, size = list[Tensor](), self._components.shape[1]
+        batch = 4 * size * RENDERED  # bytes
+        with keep.open("a+b") if keep else nullcontext() as file:
+            if file is not None:
+                whole = min(os.fstat(file.fileno()).st_size // batch, len(rows) // RENDERED)
+                file.truncate(whole * batch)
+                file.seek(0)
+                kept = np.frombuffer(file.read(), np.float32).reshape(-1, size)
+                made += torch.from_numpy(kept.copy()).split(RENDERED) if whole else ()
+            for _ in made:
+                advance()
+            for rendered in self._rendered(rows[len(made) * RENDERED :], advance):
+                made.append(self._project(rendered))
+                if file is not None:
+                    file.write(made[-1].numpy().tobytes())
+                    file.flush()
+        return torch.cat(made) if made else torch.empty(0, size)
+
+    def _rendered(self, rows: list[int], advance: Callable[[], None]) -> Iterator[Tensor]:
         """Yield the features [B,F] of images at the middle of the camera's ranges, a batch at a time."""
-        rows = list(rows)
-        for first in range(0, len(rows), BATCH):
-            yield self.render(rows[first : first + BATCH], self._profile)
+        for first in range(0, len(rows), RENDERED):
+            yield self.render(rows[first : first + RENDERED], self._profile)
             advance()
 
     def _simulate(self, rows: list[int], draws: SimulationDraws, profile: Profile) -> Tensor:
@@ -275,37 +319,58 @@ def _unit(variation: Tensor) -> Tensor:
     return torch.linalg.inv(torch.linalg.cholesky(variation + ridge)).T.contiguous()
 
 
-def _logistic(signs: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the weights [3] of the logistic regression of right answers [n] on signs [n,3].
+def _absent(signs: NDArray[np.float64], is_absent: NDArray[np.bool_], found: NDArray[np.float64]) -> float:
+    """Return the share of recordings whose image is not there.
+
+    Args:
+        signs: of simulated recordings, [n,3].
+        is_absent: whether their own image was left out, [n]; of as many as it was not.
+        found: signs of the recordings [m,3].
+    """
+    even = _logistic(signs, is_absent, np.ones(len(signs)))
+    odds = np.exp(np.clip(found @ even, -30, 30))
+    share = ABSENT
+    for _ in range(STEPS):
+        absent = share * odds / (share * odds + 1 - share)
+        share = (float(absent.sum()) + ABSENT * KNOWN_BEFORE) / (len(odds) + KNOWN_BEFORE)
+    return max(share, LEAST_ABSENT)
+
+
+def _logistic(signs: NDArray[np.float64], right: NDArray[np.bool_], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weights [3] of the logistic regression of right answers [n] on signs [n,3], each counted so often.
 
     A weak pull to 0 keeps them finite where all answers can be told.
     """
     weights, pull = np.zeros(signs.shape[1]), 1e-2 * np.eye(signs.shape[1])
     for _ in range(STEPS):
         share = 1 / (1 + np.exp(-np.clip(signs @ weights, -30, 30)))
-        slope = signs.T @ (share - right) + pull @ weights
-        step = np.linalg.solve(signs.T @ (signs * (share * (1 - share))[:, None]) + pull, slope)
+        slope = signs.T @ (counts * (share - right)) + pull @ weights
+        step = np.linalg.solve(signs.T @ (signs * (counts * share * (1 - share))[:, None]) + pull, slope)
         weights = weights - np.clip(step, -5, 5)
     return weights
 
 
-def _rising(seen: NDArray[np.float64], right: NDArray[np.bool_], asked: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rising(
+    seen: NDArray[np.float64], right: NDArray[np.bool_], counts: NDArray[np.float64], asked: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return the share of right answers [m] at what is asked [m], which rises with what was seen [n] of answers [n].
+
+    Each answer counts so often [n].
 
     Source: Barlow et al. 1972 (isotonic regression). Differs: half an answer of either kind is added to every level,
     so that none is certain, and between the middles of two levels the share rises evenly, so that it is half where
     right and wrong answers leave a gap.
     """
     order = np.argsort(seen, kind="stable")
-    levels = list[tuple[int, int]]()  # right answers, answers
+    levels = list[tuple[float, float, int]]()  # counts of right answers, of all, and how many these are
     for row in order.tolist():
-        levels.append((int(right[row]), 1))
+        levels.append((counts[row] * right[row], counts[row], 1))
         while len(levels) > 1 and levels[-2][0] * levels[-1][1] >= levels[-1][0] * levels[-2][1]:
-            above = levels.pop()
-            levels[-1] = (levels[-1][0] + above[0], levels[-1][1] + above[1])
-    rights, counts = np.array(levels).T
-    ends = np.cumsum(counts)
-    middles = seen[order][(ends - counts + ends - 1) // 2]
-    shares = np.maximum.accumulate((rights + 0.5) / (counts + 1))
+            above, below = levels.pop(), levels.pop()
+            levels.append((below[0] + above[0], below[1] + above[1], below[2] + above[2]))
+    rights, sums, lengths = (np.array(column) for column in zip(*levels, strict=True))
+    ends = np.cumsum(lengths)
+    middles = seen[order][(ends - lengths + ends - 1) // 2]
+    shares = np.maximum.accumulate((rights + 0.5) / (sums + 1))
     found: NDArray[np.float64] = np.interp(asked, middles, shares)
     return found

@@ -5,7 +5,9 @@ Axes: T time bins, n recordings, N static images, K components, S side of a fram
 
 from __future__ import annotations
 
+import hashlib
 import math
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -38,15 +40,19 @@ from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
 
+VERSION = 1
+"""Goes up with every change that alters rendered images."""
 LEAST = 0.8
 """Confidence from which on an image is named."""
 CALIBRATED_ON, CALIBRATED_IMAGES = 200, 1000
 """Recordings and static images of which the camera is found, at most."""
 MOST_UNREADABLE = 10
 """Messages that are kept."""
-REGISTERED, FEWEST_PAIRS, MOST_PAIRS, LEAST_GAIN = 2, 8, 60, 0.03
+REGISTERED, FEWEST_PAIRS, MOST_PAIRS, LEAST_GAIN = 3, 5, 60, 0.03
 """How often the camera is brought to the recordings, at most; of how many that clearly show an image; the part of the
 difference that must go, for the images to be rendered anew."""
+AROUND, DRAWN = 30, 2000
+"""Images nearest to a recording, and others: only these are rendered when the camera is brought to them again."""
 OTHER_CLASSES = 3
 """Classes that there must be for a wrong answer to show by its class."""
 
@@ -66,7 +72,7 @@ def match(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Find the static image that each recording shows, and write a table of pairs.
+    """Find the static image that each recording shows, and write a table of pairs; an interrupted call is continued.
 
     Equal arguments and files give an equal table on the same processor. Labels are not used; where the data set has
     them they tell how many answers are of their recording's class.
@@ -107,17 +113,19 @@ def match(
     images = _Images.read(sources, seen.sensor, progress)
     if len(images.rows) < FEWEST:
         raise RunError(f"{len(images.rows)} different static images in {static}: expected at least {FEWEST}")
-    profile = read_profile(camera) if camera else _calibrated(sources, seen, images, seed, effort, progress)
+    state = out.with_name(f".{out.name}.state")
+    profile = read_profile(camera) if camera else _calibrated(sources, seen, images, seed, effort, state, progress)
     if profile.sensor != seen.sensor:
         width, height = seen.sensor
         raise RunError(
             f"{camera} is of a sensor of {profile.sensor[0]}x{profile.sensor[1]} pixels, the recordings are of "
             f"{width}x{height}; calibrate on recordings of this camera, or say with --sensor what theirs is"
         )
+    state.mkdir(parents=True, exist_ok=True)
     shown = _bars(progress)
     with same_threads(1):  # sums depend on their number
         grid = SensorGrid(images.size, seen.sensor, "sum")
-        gallery = _registered(profile.profile, seen, images, grid, seed, shown)
+        gallery = _registered(profile.profile, seen, images, grid, seed, state, shown)
         places, readable, unreadable = _place(sources, seen, gallery, images.size, shown)
         gallery.learn(places[draw_rows(len(places), MOST_LEARNT, seed)])
         found = gallery.answer(places, shown(-(-len(places) // BATCH), "compare"))
@@ -131,6 +139,7 @@ def match(
             images.hashes[image] if named else "",
         )
     write_pairs(out, answers)
+    shutil.rmtree(state)
     shows = Counter(answer.image for answer in answers if answer.image)
     return {
         "out": str(out),
@@ -180,39 +189,67 @@ class _Images:
         """Return images at positions in `rows`, uint8 [B,1,S,S]."""
         return torch.from_numpy(self.placed[list(rows)])
 
+    def batch_of(self, some: NDArray[np.int64], rows: Iterable[int]) -> Tensor:
+        """Return images at positions in a part of `rows`, uint8 [B,1,S,S]."""
+        return self.batch(some[list(rows)].tolist())
+
 
 def _calibrated(
-    sources: Sources, seen: RecordingSet, images: _Images, seed: int, effort: Effort, progress: Progress | None
+    sources: Sources,
+    seen: RecordingSet,
+    images: _Images,
+    seed: int,
+    effort: Effort,
+    state: Path,
+    progress: Progress | None,
 ) -> CameraProfile:
     if len(seen.events) < FEWEST:
         raise RunError(
             f"{len(seen.events)} recordings: a camera shows itself in {FEWEST} or more; name its profile with --camera"
         )
+    state.mkdir(parents=True, exist_ok=True)
     drawn = images.batch(draw_rows(len(images.rows), CALIBRATED_IMAGES, seed)).float() / 255
     return calibrate_to(
-        seen, drawn, shown_fraction=sources.shown_fraction, seed=seed, effort=effort, progress=progress
+        seen,
+        drawn,
+        shown_fraction=sources.shown_fraction,
+        seed=seed,
+        effort=effort,
+        state_file=state / "camera",
+        progress=progress,
     ).profile
 
 
 def _registered(
-    profile: Profile, seen: RecordingSet, images: _Images, grid: SensorGrid, seed: int, shown: Shown
+    profile: Profile, seen: RecordingSet, images: _Images, grid: SensorGrid, seed: int, state: Path, shown: Shown
 ) -> Gallery:
     """Return the static images, rendered by a camera that was brought to the recordings that clearly show one."""
     frames = torch.from_numpy(seen.frames(time_bins=TIME_BINS, size=images.size))
-    found = features(frames, free=profile.free)
-    for _ in range(REGISTERED):
-        gallery = Gallery(len(images.rows), images.batch, grid, profile, seed=seed, shown=shown)
+    found, content = features(frames, free=profile.free), hashlib.sha256(images.placed.tobytes()).hexdigest()
+
+    def whole(camera: Profile) -> Gallery:
+        key = hashlib.sha256(repr((VERSION, content, grid.width, grid.height, seed, camera)).encode()).hexdigest()
+        return Gallery(len(images.rows), images.batch, grid, camera, seed=seed, shown=shown, keep=state / key)
+
+    brought, gallery, rows = profile, whole(profile), np.arange(len(images.rows))
+    calibrated = gallery
+    for number in range(REGISTERED):
+        if number:  # by the camera as it is now, those that the recordings may show
+            gallery = Gallery(len(rows), partial(images.batch_of, rows), grid, brought, seed=seed, shown=shown)
         places = gallery.place(frames)
         gallery.learn(places)
         recordings, shows = gallery.clear_pairs(places)
         if len(recordings) < FEWEST_PAIRS:
-            return gallery
+            break
+        if not number:
+            rows = np.union1d(gallery.around(places, AROUND), draw_rows(len(rows), DRAWN, seed))
         pairs = slice(None, None, math.ceil(len(recordings) / MOST_PAIRS))
         render = partial(gallery.render, shows[pairs].tolist())
-        profile, left = register(profile, found[recordings[pairs]], render)
+        nearer, left = register(brought, found[recordings[pairs]], render)
         if left > 1 - LEAST_GAIN:
-            return gallery
-    return Gallery(len(images.rows), images.batch, grid, profile, seed=seed, shown=shown)
+            break
+        brought = nearer
+    return calibrated if brought is profile else whole(brought)
 
 
 def _place(

@@ -63,7 +63,8 @@ def match(
 
     Every static image is rendered as the camera would record it, and each recording compared with all. Where the
     nearest image is not clearly nearer than the second, the table names none. No label is used; where the data set
-    has classes, the share of answers of their recording's class is printed.
+    has classes, the share of answers of their recording's class is printed. An interrupted command continues when it
+    is given again.
 
     \b
     Examples:

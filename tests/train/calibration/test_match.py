@@ -95,6 +95,50 @@ def test_recordings_find_their_images_and_the_table_pairs_and_audits_a_set(raw, 
     report = run("verify", shards, "--match", pairs).output
     assert f"{len(answered)} of {len(answered)} recordings show by content the image that the set pairs them" in report
 
+    leaky, planted = tmp_path / "leaky", [name for name in sorted(rows) if rows[name]["image"]][::3]
+    splits = tmp_path / "splits.csv"
+    splits.write_text("recording,split\n" + "".join(f"{r},{'test' if r in planted else 'train'}\n" for r in rows))
+    by_class = [leaky if word is shards else word for word in convert]  # the pool holds what these test recordings show
+    run(*by_class, "--splits", splits, "--max-bad", "1", code=3)
+    report = run("verify", leaky, "--match", pairs, code=4).output
+    assert report.count("in the static pool is the image that") == len(planted)
+    assert all(f"is the image that test-{r[0]}-{r[2:]} (test) shows" in report for r in planted), "every leak is found"
+
+
+def test_an_interrupted_rendering_is_continued(tmp_path, monkeypatch):
+    """As is one whose file ends within an image; the numbers are the same to the bit."""
+    for name, count in {"LEARNT_FROM": 8, "VARIED": 8, "ASKED": 8, "RENDERED": 4}.items():
+        monkeypatch.setattr(gallery, name, count)
+    images, keep, read = (digit_images(30, 12) * 255).to(torch.uint8), tmp_path / "kept", []
+
+    def rendered(keep, most=99):
+        read.clear()
+
+        def shown(total, what):
+            left = iter(range(most))
+
+            def advance():
+                if next(left, None) is None:
+                    raise KeyboardInterrupt
+
+            return advance
+
+        def some(rows):
+            read.extend(rows)
+            return images[list(rows)]
+
+        grid = SensorGrid(12, (12, 12), "sum")
+        return gallery.Gallery(30, some, grid, PROFILES["saccades"], seed=0, shown=shown, keep=keep).places
+
+    whole, all_read = rendered(None), len(read)
+    with pytest.raises(KeyboardInterrupt):
+        rendered(keep, most=5)
+    with keep.open("ab") as file:
+        file.write(b"torn")
+    assert torch.equal(rendered(keep), whole)
+    assert len(read) < all_read
+    assert torch.equal(rendered(keep), whole), "of a file that is whole"
+
 
 @pytest.mark.long
 def test_a_camera_is_brought_to_recordings_of_known_images():
@@ -126,13 +170,34 @@ def test_a_free_camera_is_compared_without_time_and_polarity():
 
 def test_confidence_rises_with_clearness_and_is_never_certain():
     random = np.random.default_rng(0)
-    seen = random.uniform(0, 1, 2000)
+    seen, once = random.uniform(0, 1, 2000), np.ones(2000)
     right = random.uniform(0, 1, 2000) < seen
-    found = gallery._rising(seen, right, np.array([-1.0, 0.1, 0.5, 0.9, 2.0]))
+    found = gallery._rising(seen, right, once, np.array([-1.0, 0.1, 0.5, 0.9, 2.0]))
     assert np.all(np.diff(found) >= 0)
     assert found[1:4] == pytest.approx([0.1, 0.5, 0.9], abs=0.1)
     assert 0 < found[0] < found[-1] < 1
-    assert 0.9 < gallery._rising(seen, np.ones(2000, bool), seen).min() < 1
+    assert 0.9 < gallery._rising(seen, np.ones(2000, bool), once, seen).min() < 1
+    counted = gallery._rising(seen, right, np.where(right, 1.0, 0.25), np.array([0.5]))
+    assert counted == pytest.approx([0.8], abs=0.1), "of four wrong answers one counts"
+
+
+@pytest.mark.parametrize("absent", [0, 0.3, 0.9])
+def test_how_many_recordings_show_no_image_is_estimated(absent):
+    random = np.random.default_rng(1)
+
+    def signs(count, share):
+        without = np.arange(count) < share * count
+        first, farther = (
+            random.normal(np.where(without, 2.0, 0.5), 0.4),
+            random.exponential(np.where(without, 0.05, 0.7)),
+        )
+        return np.stack([farther, first, np.ones(count)], 1)
+
+    there_and_not = np.concatenate([signs(500, 0), signs(500, 1)])
+    found = gallery._absent(there_and_not, np.repeat([False, True], 500), signs(300, absent))
+    assert found == pytest.approx(max(absent, 0.01), abs=0.04)
+    few = gallery._absent(there_and_not, np.repeat([False, True], 500), signs(2, 0))
+    assert 0.1 < few < 0.2, "two recordings say little"
 
 
 def test_what_cannot_be_matched_is_refused(raw, tmp_path, quick):
