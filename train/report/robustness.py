@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.ui.html import facts, figure, figures, page, paragraph, section, table, tags
+from spikebridge.pipeline.ui.style import CATEGORIES
 from spikebridge.train.evaluation.failures import CORRUPTIONS
 from spikebridge.train.report.format import percent
+
+if TYPE_CHECKING:
+    from spikebridge.train.report.plots.drawing import Drawing
 
 Row = tuple[str, ...]
 
@@ -145,3 +152,48 @@ def _curve(name: str, result: dict[str, Any], prefix: str) -> str:
         axes.set_ylabel("accuracy")
         axes.set_ylim(0, 1)
     return figure(drawing.svg(), title=title)
+
+
+def draw_side_by_side(rows: Mapping[str, Sequence[Any]], *, split: str, prefix: str) -> list[Drawing]:
+    """Draw accuracy over time, and over the levels of each failure, a line for every row: the mean over its runs.
+
+    Args:
+        rows: what `evaluate` found of the runs of each row, of one split; rows without any are left out.
+        split: its name.
+        prefix: tells the drawings of a page apart.
+    """
+    from spikebridge.train.report.plots.drawing import Drawing, house_style
+
+    plots: dict[str, tuple[str, str, dict[str, list[tuple[float, float]]]]] = {}
+    for label, runs in rows.items():
+        if not runs:
+            continue
+        over_time = [run["over_time"] for run in runs]
+        timed = all(at["ms"] is not None for run in over_time for at in run)
+        points = [
+            (fmean(at["ms"] if timed else at["step"] for at in here), 100 * fmean(at["accuracy"] for at in here))
+            for here in zip(*over_time, strict=False)
+        ]
+        title, axis = "Accuracy when only the first part counts", "milliseconds" if timed else "time steps averaged"
+        plots.setdefault(f"time in {axis}", (title, axis, {}))[2][label] = points
+        scores = [{(row["name"], row["level"]): row["accuracy"] for row in run.get("corrupted", [])} for run in runs]
+        common = [key for key in scores[0] if all(key in one for one in scores)]
+        for name in dict.fromkeys(name for name, _ in common):
+            levels = sorted(level for other, level in common if other == name)
+            whole = (0.0, 100 * fmean(run["accuracy"] for run in runs))
+            at_level = [(level, 100 * fmean(one[name, level] for one in scores)) for level in levels]
+            plots.setdefault(name, (f"{name}: {meaning(name)}", "level", {}))[2][label] = [whole, *at_level]
+    drawings = []
+    for key, (title, axis, lines) in plots.items():
+        drawing = Drawing(f"{prefix}-{key.replace('_', '-').replace(' ', '-')}", title)
+        with house_style():
+            axes = drawing.axes[0]
+            for index, (label, points) in enumerate(lines.items()):
+                x, y = zip(*points, strict=True)
+                axes.plot(x, y, marker="o", color=CATEGORIES[index % len(CATEGORIES)], label=show(label))
+            axes.set_xlabel(axis)
+            axes.set_ylabel(f"{split} accuracy in %")
+            axes.set_xlim(left=0)
+            drawing.legend()
+        drawings.append(drawing)
+    return drawings

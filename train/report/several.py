@@ -16,6 +16,7 @@ from spikebridge.train.report.plots.drawing import Drawing
 from spikebridge.train.report.plots.epochs import bundles
 from spikebridge.train.report.plots.points import dots, over_steps
 from spikebridge.train.report.records import RunRecord, group_runs
+from spikebridge.train.report.robustness import draw_side_by_side
 from spikebridge.train.report.run import ReportedRun
 from spikebridge.train.report.sections.cost import energies, neurobench_of_groups
 from spikebridge.train.statistics import mean_and_std
@@ -50,6 +51,7 @@ def comparison_sections(reported: Sequence[ReportedRun]) -> str:
         (
             section("Comparison", tables, name="comparison"),
             section("Curves of all runs", _curves(groups, _early(groups, analyses)), name="overlay"),
+            *_kept_evaluations(groups),
             section("Single results", _single(groups), name="runs"),
         )
     )
@@ -113,6 +115,27 @@ def _early(groups: Groups, analyses: Mapping[str, Sequence[Analysis]]) -> str:
     return figure(
         svg, title="Early exit.", caption="Test accuracy when only the first time steps are averaged. Thin: one run."
     )
+
+
+def _kept_evaluations(groups: Groups) -> list[str]:
+    """Return a section with what `evaluate --keep` left of the runs, side by side; none without."""
+    kept = {name: [one for run in runs if (one := run.evaluation)] for name, runs in groups.items()}
+    ways = [(one["split"], one["weights"], one.get("corrupt_seed", 0)) for runs in kept.values() for one in runs]
+    if not ways:
+        return []
+    split, weights, seed = ways[0]
+    alike = {
+        name: [one for one in runs if (one["split"], one["weights"], one.get("corrupt_seed", 0)) == ways[0]]
+        for name, runs in kept.items()
+    }
+    drawings = draw_side_by_side(alike, split=split, prefix="all-kept")
+    panels = [figure(one.svg(), title=one.description, caption="Means over the runs of a line.") for one in drawings]
+    counted = ", ".join(f"{len(runs)} of {name}" for name, runs in alike.items() if runs)
+    note = f"Kept by evaluate: split {split}, {weights} weights, failures with seed {seed}; runs: {counted}."
+    if others := sum(way != ways[0] for way in ways):
+        note += f" {others} more are of another split, weights or seed, and in no line."
+    text = figures(panels) + paragraph(note, note=True)
+    return [section("Accuracy over time, and when the camera fails", text, name="all-kept")]
 
 
 def _curves(groups: Groups, early: str) -> str:

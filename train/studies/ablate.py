@@ -33,8 +33,8 @@ from spikebridge.train.runs.checkpoints import write_atomic
 from spikebridge.train.runs.folder import RunFolder, contents_id, read_result, require_shards
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.statistics import mean_and_std
-from spikebridge.train.studies.evaluated import evaluate_run, is_evaluated
-from spikebridge.train.studies.grids import Evaluated, Grid, Row
+from spikebridge.train.studies.evaluated import evaluate_runs
+from spikebridge.train.studies.grids import Grid, Row
 from spikebridge.train.studies.table import AblationTable, Entry, Failure, Tuning, table_of, write_tables
 from spikebridge.train.studies.workers import POLL_S, RunOutcome, RunSpec, train_run
 from spikebridge.train.trainer.progress import NullProgress
@@ -178,8 +178,8 @@ def ablate(
         pool.finish(ordered, what="runs")
         failed = {failure["run"] for failure in pool.failures}
         if grid.evaluated:
-            finished = [run for run in ordered if run.path.name not in failed]
-            pool.evaluate(finished, grid.evaluated)
+            finished = [(run.path, run.shards) for run in ordered if run.path.name not in failed]
+            evaluate_runs(finished, grid.evaluated, device=device, backend=backend, progress=progress, stop=stop)
         entries = [
             Entry(row.label, run.amount, run.recipe.train.seed, run.path)
             for row in grid.rows
@@ -333,30 +333,6 @@ class _RunPool:
         return RunSpec(
             run.shards.address, run.shards.id, run.recipe, str(real_path(run.path)), stop_file, **self.options
         )
-
-    def evaluate(self, runs: Sequence[Run], asked: Evaluated) -> None:
-        """Evaluate finished runs, in this process, but for those whose folder has what is asked.
-
-        Raises:
-            RunStoppedError: asked to stop; what was evaluated is kept.
-            RunError: the set cannot show a failure, or has no validation recordings for an early exit.
-        """
-        left = [run for run in runs if not is_evaluated(run.path, asked)]
-        bar = self.progress(total=len(left), desc="evaluated", unit="run")
-        try:
-            for done, run in enumerate(left):
-                if self.stop.signal:
-                    raise RunStoppedError(
-                        f"Stopped by {signal.Signals(self.stop.signal).name}; {len(runs) - len(left) + done} of "
-                        f"{len(runs)} runs are evaluated. The same command continues.",
-                        signal=self.stop.signal,
-                    )
-                evaluate_run(
-                    run.path, run.shards, asked, device=self.options["device"], backend=self.options["backend"]
-                )
-                bar.update(1)
-        finally:
-            bar.close()
 
     def _fail(self, run: Run, outcome: RunOutcome) -> None:
         self.failures.append(

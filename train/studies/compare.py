@@ -16,6 +16,14 @@ from spikebridge.train.report.format import aligned, protocol_words, spread
 from spikebridge.train.runs.checkpoints import write_json
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.statistics import FEW, difference, mean_and_std, worth_of_one
+from spikebridge.train.studies.evaluated import (
+    evaluate_runs,
+    evaluated_run,
+    evaluated_tables,
+    evaluated_words,
+    spreads_of,
+)
+from spikebridge.train.studies.grids import Evaluated
 from spikebridge.train.trainer.run import Progress, train
 
 FIGURES = ("test_accuracy", "validation_accuracy", "last_test_accuracy", "last_validation_accuracy")
@@ -37,12 +45,13 @@ def compare(
     checkpoint_every: str = "10s",
     stop: StopRequest | None = None,
     trust: bool = False,
+    evaluated: Evaluated | None = None,
 ) -> dict[str, Any]:
     """Train every method with every seed into `out/<method>-seed<k>`; finished runs are kept, unfinished continued.
 
     Nothing is chosen here, so test accuracies are reported. `overrides` (texts `key=value`) hold for all runs alike,
     methods and seeds, each given once, replace those of the recipe; with one seed standard deviations are null. The
-    other arguments are as in `train`.
+    other arguments are as in `train`; `evaluated` says what else finished runs are evaluated for, as in a grid.
 
     Returns:
         The content of compare.json.
@@ -51,6 +60,7 @@ def compare(
         RecipeError: no method or seed, one twice, a wrong override, or a method that cannot have the augmentation.
         MethodError: an unknown method.
         TrainError: whatever stops a run; the runs before it are kept.
+        RunError: a failure of the camera that the shard set cannot show.
     """
     problems = [f"{name}: none given" for name, values in (("methods", methods), ("seeds", seeds)) if not values]
     problems += [f"{value} is given twice" for values in (methods, seeds) for value in sorted(_repeated(values))]
@@ -80,9 +90,18 @@ def compare(
         )
         results[name].append({"run": run_dir.name, "seed": seed, **_excerpt(result)})
     first = next(iter(results.values()))[0]
+    summaries = {name: summary(runs) for name, runs in results.items()}
+    described = {}
+    if evaluated is not None:
+        finished = [(out / run["run"], shards) for runs in results.values() for run in runs]
+        evaluate_runs(finished, evaluated, device=device, backend=backend, progress=progress, stop=stop)
+        for entry in summaries.values():
+            found = [evaluated_run(out / run["run"], evaluated) for run in entry["runs"]]
+            entry["evaluated"] = spreads_of(found, evaluated)
+        described = {"evaluated": evaluated.described()}
     table = {
         "schema": 1,
-        "methods": {name: summary(runs) for name, runs in results.items()},
+        "methods": summaries,
         "differences": [paired(results, *pair) for pair in itertools.combinations(methods, 2)],
         "shard_set": shards.id,
         "dataset": shards.settings["dataset"],
@@ -93,6 +112,7 @@ def compare(
         "seeds": list(seeds),
         "recipe_name": recipe.name,
         "recipe": plain.tables(),
+        **described,
     }
     write_json(out / "compare.json", table)
     return table
@@ -142,7 +162,11 @@ def format_table(table: dict[str, Any]) -> str:
             f"{entry['method']} minus {entry['minus']}, seed by seed: {_cell(entry, 'test_accuracy', sign='+')} points"
             + (interval(entry["test_accuracy_interval"]) if table["samples"]["test"] >= FEW else "")
         )
-    samples = table["samples"]
+    asked, samples = table.get("evaluated"), table["samples"]
+    if asked is not None:
+        figures = {name: entry["evaluated"] for name, entry in table["methods"].items()}
+        lines += [text for title, cells in evaluated_tables(asked, figures) for text in ("", title, aligned(cells))]
+        lines += ["", evaluated_words(asked)]
     lines += filter(None, (worth_of_one(samples[split], split) for split in ("test", "validation")))
     lines += [
         f"{table['dataset']}{' (simulated events)' if table['simulated'] else ''}, "

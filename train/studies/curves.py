@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.ui.style import CATEGORIES
-from spikebridge.train.report.robustness import meaning
+from spikebridge.train.report.robustness import draw_side_by_side
 from spikebridge.train.studies.grids import AXES
 from spikebridge.train.studies.table import AblationTable, accuracies_of, amount_words, amounts_of, words
 
@@ -125,48 +125,9 @@ def draw_settings(content: AblationTable) -> dict[str, Drawing]:
 
 def draw_evaluated(content: AblationTable, amount: float, *, prefix: str) -> list[Drawing]:
     """Draw accuracy over time, and over the levels of each failure, a line for every row; none where none is asked."""
-    from spikebridge.train.report.plots.drawing import Drawing, house_style
-
-    lines = [line for line in content["table"] if line["amount"] == amount]
-    plots: dict[str, tuple[str, str, dict[str, list[tuple[float, float]]]]] = {}
-    for line in lines:
-        runs = [run for one in line["runs"] if (run := one.get("evaluated")) is not None]
-        if not runs:
-            continue
-        over_time = [run["over_time"] for run in runs]
-        timed = all(at["ms"] is not None for at in over_time[0])
-        points = [
-            (float((at[0]["ms"] or 0) if timed else at[0]["step"]), _mean(one["accuracy"] for one in at))
-            for at in zip(*over_time, strict=True)
-        ]
-        title, axis = "Accuracy when only the first part counts", "milliseconds" if timed else "time steps averaged"
-        plots.setdefault("time", (title, axis, {}))[2][line["row"]] = points
-        for name in dict.fromkeys(row["name"] for row in runs[0]["corrupted"]):
-            levels = sorted(row["level"] for row in runs[0]["corrupted"] if row["name"] == name)
-            at_level = [
-                (level, _mean(row["accuracy"] for run in runs for row in run["corrupted"]
-                              if (row["name"], row["level"]) == (name, level)))
-                for level in levels
-            ]  # fmt: skip
-            whole = (0.0, _mean(run["accuracy"] for run in runs))
-            plots.setdefault(name, (f"{name}: {meaning(name)}", "level", {}))[2][line["row"]] = [whole, *at_level]
-    drawings = []
-    for key, (title, axis, rows) in plots.items():
-        drawing = Drawing(f"{prefix}-{key.replace('_', '-')}", title)
-        with house_style():
-            axes = drawing.axes[0]
-            for index, (label, points) in enumerate(rows.items()):
-                x, y = zip(*points, strict=True)
-                axes.plot(x, y, marker="o", color=CATEGORIES[index % len(CATEGORIES)], label=show(label))
-            axes.set_xlabel(axis)
-            axes.set_ylabel(f"{content['evaluated']['split']} accuracy in %")
-            axes.set_xlim(left=0)
-            drawing.legend()
-        drawings.append(drawing)
-    return drawings
-
-
-def _mean(shares: Iterable[float]) -> float:
-    """Return the mean of shares in per cent."""
-    values = list(shares)
-    return 100 * sum(values) / len(values)
+    rows = {
+        line["row"]: [run for one in line["runs"] if (run := one.get("evaluated")) is not None]
+        for line in content["table"]
+        if line["amount"] == amount
+    }
+    return draw_side_by_side(rows, split=content["evaluated"]["split"], prefix=prefix) if any(rows.values()) else []

@@ -2,31 +2,84 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from spikebridge.train.runs.evaluation import Evaluation, keep_evaluation, read_evaluation
-from spikebridge.train.studies.grids import Evaluated, failure_label
+from spikebridge.train.errors import RunStoppedError
+from spikebridge.train.evaluation.early_exit import EXIT_CONFIDENCE
+from spikebridge.train.report.format import spread
+from spikebridge.train.report.robustness import meaning
+from spikebridge.train.runs.evaluation import (
+    AfterStep,
+    CorruptedScore,
+    Evaluation,
+    ExitFigures,
+    keep_evaluation,
+    read_evaluation,
+)
+from spikebridge.train.statistics import mean_and_std
+from spikebridge.train.studies.grids import Evaluated, EvaluatedDescription, failure_label
+from spikebridge.train.trainer.progress import NullProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from spikebridge.pipeline.shards.reader import ShardSet
+    from spikebridge.train.signals import StopRequest
+    from spikebridge.train.trainer.run import Progress
 
 
-def evaluate_run(run: Path, shards: ShardSet, asked: Evaluated, *, device: str, backend: str) -> None:
-    """Evaluate a finished run as a grid asks and keep what was found in its folder.
+class EvaluatedRun(TypedDict):
+    """What the evaluation of a run found, see `runs.evaluation`."""
+
+    accuracy: float
+    over_time: list[AfterStep]
+    corrupted: list[CorruptedScore]
+    early_exit: ExitFigures | None
+
+
+class Spread(TypedDict):
+    """Mean and standard deviation (n - 1) over seeds."""
+
+    mean: float | None
+    std: float | None
+
+
+def evaluate_runs(
+    runs: Sequence[tuple[Path, ShardSet]],
+    asked: Evaluated,
+    *,
+    device: str,
+    backend: str,
+    progress: Progress | None,
+    stop: StopRequest | None,
+) -> None:
+    """Evaluate finished runs in this process and keep what was found in their folders, but for those that have it.
 
     Raises:
-        RunError: the set cannot show a failure, or has no validation recordings for an early exit.
+        RunStoppedError: asked to stop; what was evaluated is kept.
+        RunError: a set cannot show a failure, or has no validation recordings for an early exit.
     """
     from spikebridge.train.evaluation.evaluate import evaluate
 
-    found = evaluate(
-        run, shards, split=asked.split, device=device, backend=backend, corrupt=asked.corruptions,
-        early_exit=asked.early_exit,
-    )  # fmt: skip
-    keep_evaluation(run, found)
+    left = [(run, shards) for run, shards in runs if evaluation_of(run, asked) is None]
+    bar = (progress or NullProgress)(total=len(left), desc="evaluated", unit="run")
+    try:
+        for done, (run, shards) in enumerate(left):
+            if stop is not None and stop.signal:
+                raise RunStoppedError(
+                    f"Stopped by {signal.Signals(stop.signal).name}; {len(runs) - len(left) + done} of {len(runs)} "
+                    "runs are evaluated. The same command continues.",
+                    signal=stop.signal,
+                )
+            found = evaluate(
+                run, shards, split=asked.split, device=device, backend=backend, corrupt=asked.corruptions,
+                early_exit=asked.early_exit,
+            )  # fmt: skip
+            keep_evaluation(run, found)
+            bar.update(1)
+    finally:
+        bar.close()
 
 
 def evaluation_of(run: Path, asked: Evaluated) -> Evaluation | None:
@@ -44,9 +97,15 @@ def evaluation_of(run: Path, asked: Evaluated) -> Evaluation | None:
     return kept if same and promised == asked.early_exit else None
 
 
-def is_evaluated(run: Path, asked: Evaluated) -> bool:
-    """Return whether a run's folder has what a grid asks for."""
-    return evaluation_of(run, asked) is not None
+def evaluated_run(run: Path, asked: Evaluated) -> EvaluatedRun | None:
+    """Return what a table shows of a run; None where its folder lacks what is asked for."""
+    found = evaluation_of(run, asked)
+    return None if found is None else {
+        "accuracy": found["accuracy"],
+        "over_time": found["over_time"],
+        "corrupted": found.get("corrupted", []),
+        "early_exit": found.get("early_exit"),
+    }  # fmt: skip
 
 
 def after_label(ms: float) -> str:
@@ -71,3 +130,70 @@ def figures_of(run: Mapping[str, Any], asked: Evaluated) -> dict[str, float | No
         promised = exit_["needed"] is not None and exit_["chosen_on"] >= exit_["needed"]
         made |= {f"exit_{name}": exit_[key] if promised else None for name, key in names.items()}
     return made
+
+
+def spreads_of(runs: Sequence[EvaluatedRun | None], asked: Evaluated) -> dict[str, Spread]:
+    """Return mean and deviation of every figure of `figures_of`."""
+    each = [figures_of(run, asked) for run in runs if run is not None]
+    names = dict.fromkeys(name for figures in each for name in figures)
+    spreads: dict[str, Spread] = {}
+    for name in names:
+        mean, std = mean_and_std([figures.get(name) for figures in each])
+        spreads[name] = {"mean": mean, "std": std}
+    return spreads
+
+
+def evaluated_tables(
+    asked: EvaluatedDescription, rows: Mapping[str, Mapping[str, Spread]]
+) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """Return tables about failures, time and an early exit, each with its title, of figures of `spreads_of` by row."""
+    groups: dict[str, dict[str, str]] = {}
+    for label in asked["corruptions"]:
+        name, _, level = label.partition(":")
+        group = groups.setdefault(f"{name}: {meaning(name)}", {"accuracy": "none"})
+        group[label] = level
+    made = [(f"Accuracy in %, {title}", group) for title, group in groups.items()]
+    if asked["after_ms"]:
+        heads = {after_label(ms): f"{ms:g} ms" for ms in asked["after_ms"]} | {"accuracy": "whole"}
+        made.append(("Accuracy in % after so many milliseconds", heads))
+    if asked["early_exit"] is not None:
+        heads = {"exit_answered": "answered %", "exit_accuracy": "of answers %", "exit_lost": "lost %"}
+        heads |= {"exit_step": "steps", "exit_ms": "ms", "exit_energy_saved": "energy saved %"}
+        made.append((f"Early exit that loses at most {asked['early_exit']:g} points", heads))
+    return [
+        (
+            title,
+            [
+                ("row", *heads.values()),
+                *((row, *(_cell(found, name) for name in heads)) for row, found in rows.items()),
+            ],
+        )
+        for title, heads in made
+    ]
+
+
+def _cell(found: Mapping[str, Spread], name: str) -> str:
+    one = found.get(name)
+    if one is None or one["mean"] is None:
+        return "–"
+    if name in ("exit_step", "exit_ms"):
+        return f"{one['mean']:.3g}" + ("" if one["std"] is None else f" ± {one['std']:.2g}")
+    return spread(one["mean"], one["std"])
+
+
+def evaluated_words(asked: EvaluatedDescription) -> str:
+    """Return on which recordings the tables of `evaluated_tables` are."""
+    exits = (
+        " The exit's threshold is chosen on the validation split"
+        + (", that of each half on the other half" if asked["split"] == "validation" else "")
+        + f", so that it loses no more points with {EXIT_CONFIDENCE:.0%} confidence; lost: recordings that are "
+        "answered wrongly and would be right when whole; – where the recordings are too few for the promise."
+        if asked["early_exit"] is not None
+        else ""
+    )
+    steps = (
+        " A recording that ends after so many milliseconds has the steps that end by then." if asked["after_ms"] else ""
+    )
+    return (
+        f"Failures, time and early exit: {asked['split']} recordings, best weights, failures with seed 0.{steps}{exits}"
+    )

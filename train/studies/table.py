@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from spikebridge.pipeline.shards.reader import ShardSet
-from spikebridge.train.evaluation.early_exit import EXIT_CONFIDENCE
 from spikebridge.train.methods import find_method
 from spikebridge.train.report.format import (
     aligned,
@@ -23,14 +22,19 @@ from spikebridge.train.report.format import (
     spread,
 )
 from spikebridge.train.report.latex import booktabs, latex, spelled
-from spikebridge.train.report.robustness import meaning
 from spikebridge.train.runs.checkpoints import write_atomic, write_json
-from spikebridge.train.runs.evaluation import AfterStep, CorruptedScore, ExitFigures
 from spikebridge.train.runs.folder import open_run, read_metrics
 from spikebridge.train.runs.result import NEUROBENCH, NeuroBench, RunResult, accuracy_of
 from spikebridge.train.statistics import CONFIDENCE, Difference, difference, mean_and_std
-from spikebridge.train.studies.evaluated import after_label, evaluation_of, figures_of
-from spikebridge.train.studies.grids import AXES, Evaluated, EvaluatedDescription, Grid, GridDescription, Row
+from spikebridge.train.studies.evaluated import (
+    EvaluatedRun,
+    Spread,
+    evaluated_run,
+    evaluated_tables,
+    evaluated_words,
+    spreads_of,
+)
+from spikebridge.train.studies.grids import AXES, Grid, GridDescription, Row
 
 FORMULA = (
     f"Minus the reference: difference seed by seed over n common seeds, mean and {CONFIDENCE:.0%} confidence interval "
@@ -49,15 +53,6 @@ class TestAccuracy(TypedDict, total=False):
     """Of a run; in tested rows alone."""
 
     test_accuracy: float | None
-
-
-class EvaluatedRun(TypedDict):
-    """What the evaluation of a run found, see `runs.evaluation`."""
-
-    accuracy: float
-    over_time: list[AfterStep]
-    corrupted: list[CorruptedScore]
-    early_exit: ExitFigures | None
 
 
 class RunLine(TestAccuracy):
@@ -90,13 +85,6 @@ class Accuracies(TypedDict):
     test_accuracy_mean: NotRequired[float | None]
     test_accuracy_std: NotRequired[float | None]
     test_difference: NotRequired[Difference]
-
-
-class Spread(TypedDict):
-    """Mean and standard deviation (n - 1) over seeds."""
-
-    mean: float | None
-    std: float | None
 
 
 class TableLine(Accuracies):
@@ -233,8 +221,8 @@ def _row(
     evaluated: dict[str, dict[str, Spread]] = {}
     if grid.evaluated:
         for run, entry in zip(runs, (own[seed] for seed in own_results), strict=True):
-            run["evaluated"] = _evaluated_run(entry.path, grid.evaluated)
-        evaluated = {"evaluated": _spreads([run["evaluated"] for run in runs], grid.evaluated)}
+            run["evaluated"] = evaluated_run(entry.path, grid.evaluated)
+        evaluated = {"evaluated": spreads_of([run["evaluated"] for run in runs], grid.evaluated)}
     return {
         "row": row.label,
         "role": "finalist" if row.label == grid.finalist else "baseline" if row.label in grid.baselines else "",
@@ -254,27 +242,6 @@ def _row(
         "neurobench_mean": _neurobench_means(runs),
         **evaluated,  # type: ignore[typeddict-item]
     }
-
-
-def _evaluated_run(run: Path, asked: Evaluated) -> EvaluatedRun | None:
-    found = evaluation_of(run, asked)
-    return None if found is None else {
-        "accuracy": found["accuracy"],
-        "over_time": found["over_time"],
-        "corrupted": found.get("corrupted", []),
-        "early_exit": found.get("early_exit"),
-    }  # fmt: skip
-
-
-def _spreads(runs: Sequence[EvaluatedRun | None], asked: Evaluated) -> dict[str, Spread]:
-    """Return mean and deviation of every figure of `figures_of`."""
-    each = [figures_of(run, asked) for run in runs if run is not None]
-    names = dict.fromkeys(name for figures in each for name in figures)
-    spreads: dict[str, Spread] = {}
-    for name in names:
-        mean, std = mean_and_std([figures.get(name) for figures in each])
-        spreads[name] = {"mean": mean, "std": std}
-    return spreads
 
 
 def _accuracies(grid: Grid, row: Row, results: dict[int, RunResult], reference: dict[int, RunResult]) -> Accuracies:
@@ -412,56 +379,10 @@ def cells(table: AblationTable, amount: float) -> list[tuple[str, ...]]:
 
 def evaluated_cells(table: AblationTable, amount: float) -> list[tuple[str, list[tuple[str, ...]]]]:
     """Return tables about failures, time and an early exit, each with its title; none where none is asked."""
-    asked, lines = table.get("evaluated"), [line for line in table["table"] if line["amount"] == amount]
-    if asked is None:
+    if (asked := table.get("evaluated")) is None:
         return []
-    groups: dict[str, dict[str, str]] = {}
-    for label in asked["corruptions"]:
-        name, _, level = label.partition(":")
-        group = groups.setdefault(f"{name}: {meaning(name)}", {"accuracy": "none"})
-        group[label] = level
-    made = [(f"Accuracy in %, {title}", list(group.items())) for title, group in groups.items()]
-    if asked["after_ms"]:
-        heads = [*((after_label(ms), f"{ms:g} ms") for ms in asked["after_ms"]), ("accuracy", "whole")]
-        made.append(("Accuracy in % after so many milliseconds", heads))
-    tables = [
-        (title, [("row", *(head for _, head in heads)),
-                 *((line["row"], *(_spread_cell(line, name) for name, _ in heads)) for line in lines)])
-        for title, heads in made
-    ]  # fmt: skip
-    if asked["early_exit"] is not None:
-        columns = ("answered %", "of answers %", "lost %", "steps", "ms", "energy saved %")
-        names = ("exit_answered", "exit_accuracy", "exit_lost", "exit_step", "exit_ms", "exit_energy_saved")
-        body = [(line["row"], *(_spread_cell(line, name) for name in names)) for line in lines]
-        tables.append((f"Early exit that loses at most {asked['early_exit']:g} points", [("row", *columns), *body]))
-    return tables
-
-
-def _spread_cell(line: TableLine, name: str) -> str:
-    one = line.get("evaluated", {}).get(name)
-    if one is None or one["mean"] is None:
-        return "–"
-    if name in ("exit_step", "exit_ms"):
-        return f"{one['mean']:.3g}" + ("" if one["std"] is None else f" ± {one['std']:.2g}")
-    return spread(one["mean"], one["std"])
-
-
-def _evaluated_words(asked: EvaluatedDescription) -> str:
-    """Return on which recordings the tables of `evaluated_cells` are."""
-    exits = (
-        " The exit's threshold is chosen on the validation split"
-        + (", that of each half on the other half" if asked["split"] == "validation" else "")
-        + f", so that it loses no more points with {EXIT_CONFIDENCE:.0%} confidence; lost: recordings that are "
-        "answered wrongly and would be right when whole; – where the recordings are too few for the promise."
-        if asked["early_exit"] is not None
-        else ""
-    )
-    steps = (
-        " A recording that ends after so many milliseconds has the steps that end by then." if asked["after_ms"] else ""
-    )
-    return (
-        f"Failures, time and early exit: {asked['split']} recordings, best weights, failures with seed 0.{steps}{exits}"
-    )
+    lines = [line for line in table["table"] if line["amount"] == amount]
+    return evaluated_tables(asked, {line["row"]: line.get("evaluated", {}) for line in lines})
 
 
 def _minus(table: AblationTable, line: TableLine, split: str) -> str:
@@ -507,7 +428,7 @@ def facts_of(table: AblationTable) -> list[str]:
     if table["steps"]:
         facts.append(f"Every run takes about {table['steps']} steps, whatever the number of labelled recordings.")
     if (asked := table.get("evaluated")) is not None:
-        facts.append(_evaluated_words(asked))
+        facts.append(evaluated_words(asked))
     if any(line["energy_nj_mean"] is not None for line in table["table"]):
         facts.append(
             "µJ: estimated energy of one recording from counted operations, 0.9 pJ an addition and 4.6 pJ a "

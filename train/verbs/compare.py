@@ -20,7 +20,9 @@ from spikebridge.train.signals import stop_on_signals
 from spikebridge.train.verbs.options import (
     backend_option,
     checkpoint_option,
+    corrupt_option,
     device_option,
+    early_exit_option,
     set_option,
     shards_option,
     trust_option,
@@ -35,6 +37,15 @@ from spikebridge.train.verbs.report import write_run_report
 @click.option("--methods", default="event_only,kt", show_default=True, help="Methods, separated by commas.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="Seeds, separated by commas.")
 @click.option("--out", type=path_type(), required=True, help="Folder for the runs, compare.json and report.html.")
+@corrupt_option
+@click.option(
+    "--after-ms",
+    type=click.FloatRange(0, min_open=True),
+    multiple=True,
+    metavar="MS",
+    help="Accuracy when a recording ends after so many milliseconds; may be repeated.",
+)
+@early_exit_option
 @set_option
 @device_option
 @backend_option
@@ -49,6 +60,9 @@ def compare(
     methods: str,
     seeds: str,
     out: Path,
+    corrupt: tuple[str, ...],
+    after_ms: tuple[float, ...],
+    early_exit: float | None,
     overrides: tuple[str, ...],
     as_json: bool,
     **options: Any,  # of `studies.compare.compare`, by the same names
@@ -56,13 +70,20 @@ def compare(
     """Train several methods over several seeds; one table.
 
     All train on the same recordings. Running it again keeps finished runs and continues unfinished ones; signals end it
-    as they end train.
+    as they end train. --corrupt, --after-ms and --early-exit evaluate finished runs, too, for further tables, and keep
+    what they find beside each run.
 
     \b
-    Example:
+    Examples:
       spikebridge compare --shards data/shards/digits --recipe digits --methods event_only,kt --seeds 0,1,2 --out cmp
+      spikebridge compare --shards SHARDS --recipe digits --out cmp --corrupt background --after-ms 150 --early-exit 5
     """
-    numbers = whole_numbers(seeds, "--seeds")
+    from spikebridge.train.evaluation.failures import parse_corruptions
+    from spikebridge.train.studies.grids import Evaluated
+
+    numbers, corruptions = whole_numbers(seeds, "--seeds"), tuple(parse_corruptions(corrupt))
+    asked = corruptions or after_ms or early_exit is not None
+    evaluated = Evaluated(corruptions, after_ms, early_exit, "test") if asked else None
 
     from spikebridge.pipeline.sharing.open import open_set
 
@@ -79,6 +100,7 @@ def compare(
             names,
             numbers,
             out,
+            evaluated=evaluated,
             progress=progress_bar,
             stop=stop,
             **options,

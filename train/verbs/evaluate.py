@@ -8,7 +8,13 @@ from typing import Any
 import click
 
 from spikebridge.pipeline.ui.terminal import json_option, path_type, print_result
-from spikebridge.train.verbs.options import backend_option, device_option, shards_option
+from spikebridge.train.verbs.options import (
+    backend_option,
+    corrupt_option,
+    device_option,
+    early_exit_option,
+    shards_option,
+)
 
 
 @click.command()
@@ -17,22 +23,9 @@ from spikebridge.train.verbs.options import backend_option, device_option, shard
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
 @click.option("--foreign", is_flag=True, help="Score on another set with the same classes; the result says so.")
-@click.option(
-    "--corrupt",
-    metavar="NAME[:LEVEL]",
-    multiple=True,
-    help="Score also as a failing camera would have recorded it: hot_pixels, background, dropped_bursts, "
-    "polarity_imbalance, flicker or clock_jitter, at a level or at four; may be repeated.",
-)
+@corrupt_option
 @click.option("--corrupt-seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the failures.")
-@click.option(
-    "--early-exit",
-    type=click.FloatRange(0, 100),
-    metavar="POINTS",
-    help="Score also with an exit at the first time step that is sure enough, and no answer where none is. The "
-    "validation split chooses how sure, so that at most so many points of accuracy are lost, with 90 % confidence; "
-    "where it is too small for that, there is no exit.",
-)
+@early_exit_option
 @click.option(
     "--adapt-normalization/--no-adapt-normalization",
     default=None,

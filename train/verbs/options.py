@@ -55,6 +55,21 @@ checkpoint_option = click.option(
 trust_option = click.option(
     "--trust", is_flag=True, help="Open a torch.export program named as teacher, which can run any code."
 )
+corrupt_option = click.option(
+    "--corrupt",
+    metavar="NAME[:LEVEL]",
+    multiple=True,
+    help="Score also as a failing camera would have recorded it: hot_pixels, background, dropped_bursts, "
+    "polarity_imbalance, flicker or clock_jitter, at a level or at four; may be repeated.",
+)
+early_exit_option = click.option(
+    "--early-exit",
+    type=click.FloatRange(0, 100),
+    metavar="POINTS",
+    help="Score also with an exit at the first time step that is sure enough, and no answer where none is. The "
+    "validation split chooses how sure, so that at most so many points of accuracy are lost, with 90 % confidence; "
+    "where it is too small for that, there is no exit.",
+)
 shards_option = click.option(
     "--shards", required=True, metavar="PATH|ADDRESS", help="Folder of the shard set, or where it is published."
 )

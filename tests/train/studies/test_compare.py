@@ -1,12 +1,16 @@
 import json
+from dataclasses import replace
 
 import pytest
 from fake_shards import FakeShardSet, tiny_recipe
 
 from spikebridge.train.errors import MethodError, RecipeError
+from spikebridge.train.report.records import load_run
+from spikebridge.train.report.several import _kept_evaluations
 from spikebridge.train.runs.folder import RunFolder, read_result
 from spikebridge.train.statistics import mean_and_std
 from spikebridge.train.studies.compare import compare, format_table
+from spikebridge.train.studies.grids import Evaluated
 
 
 def test_compare_resumes_and_reports(tmp_path, monkeypatch):
@@ -48,7 +52,7 @@ def test_compare_resumes_and_reports(tmp_path, monkeypatch):
 
 
 def test_one_seed_has_no_deviation(tmp_path):
-    shards = FakeShardSet(tmp_path / "shards")
+    shards = FakeShardSet(tmp_path / "shards", binning="bins")
     options = {"device": "cpu", "backend": "torch"}
     table = compare(shards, tiny_recipe(epochs=1), ["event_only"], [7], tmp_path / "out", **options)
     assert read_result(tmp_path / "out" / "event_only-seed7")["backend"] == "torch"
@@ -57,6 +61,30 @@ def test_one_seed_has_no_deviation(tmp_path):
     assert entry["n"] == 1
     assert table["differences"] == []
     assert "±  " not in format_table(table)
+    asked = Evaluated((("background", 1.0),), (1.0, 150.0), 95.0, "test")
+    again = compare(shards, tiny_recipe(epochs=1), ["event_only"], [7], tmp_path / "out", evaluated=asked, **options)
+    found = again["methods"]["event_only"].pop("evaluated")
+    kept = json.loads((tmp_path / "out" / "event_only-seed7" / "evaluation.json").read_text())
+    assert found["background:1"] == {"mean": kept["corrupted"][0]["accuracy"], "std": None}
+    assert found["accuracy"]["mean"] == entry["test_accuracy_mean"]
+    assert found["after_1_ms"]["mean"] is None
+    assert again["evaluated"] == asked.described()
+    assert {name: again[name] for name in table} == table, "all else is as it was"
+    again["methods"]["event_only"]["evaluated"] = found
+    text = format_table(again)
+    for words in (
+        "Accuracy in %, background: ",
+        "row         none",
+        "150 ms",
+        "Early exit that loses at most 95 points",
+    ):
+        assert words in text
+    record = load_run(tmp_path / "out" / "event_only-seed7")
+    other = replace(record, evaluation={**record.evaluation, "split": "validation"})
+    page = "".join(_kept_evaluations({"event_only": [record, other], "kt": []}))
+    assert page.count("<svg") == 2, "over time, and over the levels of the background"
+    assert "split test, best weights, failures with seed 0; runs: 1 of event_only. 1 more are of another" in page
+    assert _kept_evaluations({"kt": [replace(record, evaluation=None)]}) == []
 
 
 def test_mean_and_std():
