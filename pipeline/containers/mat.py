@@ -15,6 +15,7 @@ Source: MathWorks, "MAT-File Format" (version 5).
 from __future__ import annotations
 
 import math
+import struct
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,8 @@ NAME, FLAGS, DIMENSIONS = 1, 6, 5
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 """How the numbers of a matrix are stored, by the type of their element."""
 STRUCTURE, OPAQUE = 2, 17
+DEEPEST = 6
+"""Levels of structures in structures that are looked into."""
 MOST_FIELDS, MOST_FIELD_NAME = 1000, 256
 """Of a structure: fields, and bytes of a field's name."""
 CLASSES = {1: "cell", 2: "struct", 3: "object", 4: "char", 5: "sparse", 16: "function", OPAQUE: "opaque"}
@@ -84,6 +87,10 @@ def _variables(data: bytes, source: str, max_bytes: int) -> tuple[Order, dict[st
     if data.startswith((b"\x89HDF\r\n\x1a\n", b"MATLAB 7.3")):
         raise damaged(source, "a file of MATLAB 7.3 (HDF5); expected version 5: save it with save -v7")
     order: Order | None = {b"IM": "little", b"MI": "big"}.get(data[126:HEADER_BYTES])  # type: ignore[assignment]
+    if order is None and (other := _other_format(data)):
+        raise RecordingError(
+            f"{source}: a file of {other}; expected MATLAB 5 or later. Write it again with save -v7.", reason="format"
+        )
     if order is None:
         raise damaged(source, f"begins with {data[:8].hex()}; expected a header of 128 bytes that ends in IM or MI")
     found: dict[str, _Matrix] = {}
@@ -98,8 +105,21 @@ def _variables(data: bytes, source: str, max_bytes: int) -> tuple[Order, dict[st
     return order, found
 
 
-def _fields(name: str, content: memoryview, order: Order, source: str) -> Iterator[_Matrix]:
-    """The fields of a structure of one element as variables of their own; of other structures none."""
+def _other_format(data: bytes) -> str:
+    """Return the name of a format that goes by `.mat`, too: Octave's text, or version 4, whose numbers begin it."""
+    if data.startswith(b"# Created by Octave"):
+        return "Octave's text"
+    for order, thousands in (("<", 0), (">", 1)):
+        kind, rows, columns, imaginary, length = struct.unpack_from(f"{order}5i", data.ljust(20, b"\xff"))
+        name = data[20 : 20 + max(0, length)]
+        plain = kind in range(1000 * thousands, 1000 * thousands + 53) and min(rows, columns) >= 0
+        if plain and imaginary in (0, 1) and 1 < length <= 64 and name.endswith(b"\0") and name[:-1].isascii():
+            return "MATLAB 4"
+    return ""
+
+
+def _fields(name: str, content: memoryview, order: Order, source: str, *, depth: int = 1) -> Iterator[_Matrix]:
+    """The fields of a structure of one element, and of structures in it, as variables; of other structures none."""
     parts = list(_elements(content, order, source))
     shape, length, names = parts[1:2], parts[3:4], parts[4:5]
     if not names or length[0].kind != DIMENSIONS or names[0].kind != NAME or shape[0].kind != DIMENSIONS:
@@ -113,8 +133,11 @@ def _fields(name: str, content: memoryview, order: Order, source: str) -> Iterat
         raise damaged(source, f"structure {name} of {len(fields)} fields holds {len(parts) - 5}")
     for field, part in zip(fields, parts[5:], strict=True):
         if part.kind == MATRIX and len(part.data):
+            inner = f"{name}.{field.decode('latin1')}"
             matrix = _matrix(part.data, order, source)
-            yield matrix._replace(name=f"{name}.{field.decode('latin1')}")
+            yield matrix._replace(name=inner)
+            if matrix.flags & 0xFF == STRUCTURE and depth < DEEPEST:
+                yield from _fields(inner, part.data, order, source, depth=depth + 1)
 
 
 class _Element(NamedTuple):

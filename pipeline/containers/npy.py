@@ -17,13 +17,16 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import RecordingError, blame_machine
+from spikebridge.pipeline.base.errors import RecordingError, blame_machine, shorten
 from spikebridge.pipeline.containers.packed import allowed
 from spikebridge.pipeline.containers.zip_members import find_content
 
 MAX_BYTES = 2**32
 """Largest size of all arrays of a file together unless a reader says otherwise: 4 GiB."""
 
+MOST_COLUMNS = 64
+"""Of a table that is read in blocks."""
+MAGIC = b"\x93NUMPY"
 
 _ONE_HEADER = threading.Lock()
 
@@ -66,10 +69,15 @@ class StoredArray:
     @property
     def length(self) -> int:
         """Return the number of rows; of a table of four rows and more columns that of its columns."""
-        return self.shape[0] if self.ndim == 1 or (self.shape[1] == 4 and 1 not in self.shape) else max(self.shape)
+        return max(self.shape) if self._lies or 1 in self.shape else self.shape[0]
+
+    @property
+    def _lies(self) -> bool:
+        """Whether the rows of a table are its columns."""
+        return self.ndim == 2 and self.shape[0] == 4 != self.shape[1]
 
     def blocks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[NDArray[Any]]:
-        """Yield a vector in blocks [n], a table [N,4] in blocks [n,4]; one of four rows and more columns is turned.
+        """Yield a vector in blocks [n], a table [N,k] in blocks [n,k]; one of four rows and more columns is turned.
 
         Args:
             rows: of a block.
@@ -79,14 +87,14 @@ class StoredArray:
         Raises:
             RecordingError: neither (`shape`), or the file ends before its numbers do, or holds others (`damaged`).
         """
-        if self.ndim != 1 and not (self.ndim == 2 and {1, 4} & set(self.shape)):
+        if self.ndim not in (1, 2) or (self.ndim == 2 and not 1 <= min(self.shape) <= MOST_COLUMNS):
             raise RecordingError(
                 f"an array of the shape {self.shape}; expected a column of events or a table [N,4].", reason="shape"
             )
         count = self.length
         vector = self.ndim == 1 or 1 in self.shape
-        width = 1 if vector else 4
-        apart = not vector and (self.shape[1] != 4) != self.fortran_order  # each column lies together
+        width = 1 if vector else min(self.shape) if self._lies else self.shape[1]
+        apart = not vector and self._lies != self.fortran_order  # each column lies together
         runs = range(width if apart else 1)
         size = (width // len(runs)) * self.dtype.itemsize  # of a row of a run
         with ExitStack() as opened:
@@ -120,7 +128,7 @@ def stored_npy(path: Path) -> StoredArray:
     return StoredArray(dtype, shape, fortran_order, open_behind)
 
 
-def stored_npz(path: Path, *, objects: list[str]) -> dict[str, StoredArray]:
+def stored_npz(path: Path, *, objects: list[str], others: list[str]) -> dict[str, StoredArray]:
     """Return the arrays of an `.npz` file by name, to be read in blocks; arguments and errors as `read_npz`."""
 
     def opener(info: zipfile.ZipInfo, begin: int) -> Callable[[int, bool], AbstractContextManager[BinaryIO]]:
@@ -139,7 +147,7 @@ def stored_npz(path: Path, *, objects: list[str]) -> dict[str, StoredArray]:
 
     arrays = {}
     with _refusing(path), zipfile.ZipFile(path) as archive:
-        for name, info in _members(archive, None, allowed(path.stat().st_size), path).items():
+        for name, info in _members(archive, None, allowed(path.stat().st_size), path, others).items():
             with archive.open(info) as file:
                 try:
                     shape, fortran_order, dtype = _header(file, info.file_size, f"{path.name}, array {name}")  # type: ignore[arg-type]
@@ -183,6 +191,7 @@ def read_npz(
     names: Collection[str] | None = None,
     max_bytes: int = MAX_BYTES,
     objects: list[str] | None = None,
+    others: list[str] | None = None,
     content: bytes | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Read the arrays of an `.npz` file, by name.
@@ -193,6 +202,7 @@ def read_npz(
         max_bytes: most that the arrays may take, unpacked; nothing is unpacked when the file says more, and unpacking
             stops where it says less than the truth.
         objects: filled with the names of arrays of Python objects, which are left out; None refuses the file.
+        others: filled with the names of files in it that are no arrays, which are left out; None refuses the file.
         content: the bytes of the file where it lies inside another one; `path` then only names it.
 
     Raises:
@@ -202,7 +212,7 @@ def read_npz(
     arrays = {}
     size = path.stat().st_size if content is None else len(content)
     with _refusing(path), zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
-        for name, info in _members(archive, names, min(max_bytes, allowed(size)), path).items():
+        for name, info in _members(archive, names, min(max_bytes, allowed(size)), path, others).items():
             with archive.open(info) as file:
                 data = file.read(info.file_size)
                 if file.read(1):
@@ -217,17 +227,37 @@ def read_npz(
 
 
 def _members(
-    archive: zipfile.ZipFile, names: Collection[str] | None, most: int, path: Path
+    archive: zipfile.ZipFile, names: Collection[str] | None, most: int, path: Path, others: list[str] | None
 ) -> dict[str, zipfile.ZipInfo]:
-    """Return the arrays of an archive, by name, which may take so many bytes together."""
+    """Return the arrays of an archive, by name, which may take so many bytes together; what is none goes to `others`.
+
+    Raises:
+        RecordingError: more bytes (`too_large`), or no array at all (`format`).
+        ValueError: two of one name.
+    """
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
+        if others is not None and name == info.filename and not _is_array(archive, info):
+            others.append(name)
+            continue
         if (names is None or name in names) and members.setdefault(name, info) is not info:
             raise ValueError(f"array {name} stands there twice")
     if (total := sum(info.file_size for info in members.values())) > most:
         raise _too_large(path, total, most)
+    if others and not members:
+        raise RecordingError(
+            f"{path.name}: a zip archive without arrays; it holds {shorten(others, most=4)}. Unpack it: recordings are "
+            "files of their own.",
+            reason="format",
+        )
     return members
+
+
+def _is_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    """Return whether a file of an archive begins as an array, though its name does not say so."""
+    with archive.open(info) as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 @contextmanager

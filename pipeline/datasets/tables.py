@@ -8,12 +8,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.base.errors import SettingsError, shorten
 from spikebridge.pipeline.datasets.pairs import UNUSED
 from spikebridge.pipeline.shards.manifest import SPLITS
 
-LABEL_COLUMNS = ("file", "label")
-"""Columns that a table of labels must have; `start`, `end`, `group` and `split` may follow."""
+LABEL_COLUMNS, MORE_LABEL_COLUMNS = ("file", "label"), ("start", "end", "group", "split")
+"""Columns that a table of labels must have, and that it may have."""
+DELIMITERS = ",;\t"
 PAIR_COLUMNS = ("recording", "image", "confidence", "pixels_sha256")
 """Columns of a table of pairs, of which the first two must be there."""
 MOST_PROBLEMS = 5
@@ -68,18 +69,23 @@ class LabelRow:
     subset: str | None
 
 
-def read_labels(path: Path) -> list[LabelRow]:
+def read_labels(path: Path, notes: list[str]) -> list[LabelRow]:
     """Read a CSV with the columns `file` and `label`, and where wanted `start`, `end`, `group` and `split`.
 
     `start` and `end` (exclusive) are whole microseconds from the first event of the file; a row without both is the
-    whole file. `split` is train, validation, test, unused, or empty: drawn.
+    whole file. `split` is train, validation, test, unused, or empty: drawn. Columns of other names are said in `notes`.
 
     Raises:
         SettingsError: unreadable, columns missing, or rows that cannot be; the message names their lines.
     """
-    rows, problems = [], list[str]()
-    for line, row in enumerate(read_csv(path, LABEL_COLUMNS), start=2):
-        start, stop, split = (row.get(name) or "" for name in ("start", "end", "split"))
+    rows, problems, table = [], list[str](), read_csv(path, LABEL_COLUMNS)
+    if others := [name for name in table[0] if name and name not in (*LABEL_COLUMNS, *MORE_LABEL_COLUMNS)]:
+        known = ", ".join((*LABEL_COLUMNS, *MORE_LABEL_COLUMNS))
+        notes.append(f"columns of the table of labels that are not used: {shorten(others)}; those used are {known}")
+    for line, row in enumerate(table, start=2):
+        start, stop, split, label, group = (
+            (row.get(n) or "").strip() for n in ("start", "end", "split", "label", "group")
+        )
         interval = None
         if start or stop:
             if not (start.isdecimal() and stop.isdecimal() and int(start) < int(stop) < 2**62):
@@ -88,13 +94,13 @@ def read_labels(path: Path) -> list[LabelRow]:
                 )
                 continue
             interval = (int(start), int(stop))
-        if not row["file"] or not row["label"]:
+        if not row["file"] or not label:
             problems.append(f"line {line}: no file or no label")
         elif split not in ("", *SPLITS, UNUSED):
             problems.append(f"line {line}: split {split!r}, expected {', '.join(SPLITS)}, unused or nothing")
         else:
             file = (row["file"] or "").replace("\\", "/").removeprefix("./")
-            rows.append(LabelRow(line, file, row["label"] or "", interval, row.get("group") or "", split or None))
+            rows.append(LabelRow(line, file, label, interval, group, split or None))
     refuse_lines(path, problems)
     return rows
 
@@ -195,18 +201,24 @@ def refuse_lines(path: Path, problems: list[str]) -> None:
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str | None]]:
-    """Read the rows of a CSV file that has a header with these columns.
+    """Read the rows of a CSV file that has a header with these columns, by their names in lower case.
+
+    Cells are parted by what most often stands in the header: a comma, a semicolon or a tab.
 
     Raises:
         SettingsError: unreadable, other columns, or no rows.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            first = file.readline()
+            names = next(csv.reader([first], delimiter=max(DELIMITERS, key=first.count)), [])
+            named = [name.strip().lower() for name in names]
+            rows = list(csv.DictReader(file, named, delimiter=max(DELIMITERS, key=first.count)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"{path}: cannot be read as a CSV file ({error}).") from error
     if not rows or set(columns) - set(rows[0]):
+        found = f" found {shorten(named)}," if any(named) else ""
         raise SettingsError(
-            f"{path}: expected a header with the columns {' and '.join(columns)}, and at least one row."
+            f"{path}:{found} expected a header with the columns {' and '.join(columns)}, and at least one row."
         )
     return rows

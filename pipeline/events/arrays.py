@@ -41,6 +41,8 @@ class Events:
     """What may be wrong about the file, one sentence each."""
     not_read: int = 0
     """Events of the file outside the time window that alone was asked for."""
+    choices: tuple[str, ...] = ()
+    """What was decided where the file left it open."""
 
     def __len__(self) -> int:
         return len(self.t)

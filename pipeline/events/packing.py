@@ -117,6 +117,7 @@ class PackedEvents:
     passed_over: tuple[tuple[str, int], ...] = ()
     doubts: tuple[str, ...] = ()
     not_read: int = 0
+    choices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.words)
@@ -160,6 +161,7 @@ class LongEvents:
     passed_over: tuple[tuple[str, int], ...] = ()
     doubts: tuple[str, ...] = ()
     not_read: int = 0
+    choices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.count
@@ -207,6 +209,10 @@ class CheckedEvents(Protocol):
     @property
     def not_read(self) -> int:
         """Return how many more events the file holds, outside the time window that alone was asked for."""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Return what was decided where the file left it open."""
 
     def __len__(self) -> int: ...
 
@@ -291,7 +297,8 @@ def _pack_chunks(
         raise _refusal(chunks, size, source)
     assert isinstance(chunk, Events)
     assert packer.start_us is not None
-    about = (packer.start_us, packer.extent, chunk.overflow_markers, chunk.passed_over, chunk.doubts, chunk.not_read)
+    noted = (chunk.overflow_markers, chunk.passed_over, chunk.doubts, chunk.not_read, chunk.choices)
+    about = (packer.start_us, packer.extent, *noted)
     if keeping:
         return PackedEvents(room[:count], *about)
 

@@ -35,7 +35,7 @@ def parts_of(
     order = sorted(range(len(intervals)), key=lambda i: intervals[i])
     chunks, held = events.chunks(), list[NDArray[np.int64]]()
     before, read = 0, 0  # events before those that are held, and those read
-    about = (events.overflow_markers, events.passed_over, events.doubts)
+    about = (events.overflow_markers, events.passed_over, events.doubts, 0, events.choices)
     for number in order:
         start, stop = intervals[number]
         while not held or (_last_us(held[-1]) < stop if of_time else read < stop):
@@ -60,7 +60,7 @@ def parts_of(
         since = int(words[0]) >> TIME_SHIFT
         extent = (int((words >> X_SHIFT & X_MASK).max()) + 1, int((words >> Y_SHIFT & Y_MASK).max()) + 1)
         yield number, PackedEvents(words - (since << TIME_SHIFT), events.start_us + since, extent, *about)
-        about = (0, (), ())
+        about = (0, (), (), 0, ())
 
 
 def _last_us(words: NDArray[np.int64]) -> int:

@@ -47,6 +47,7 @@ class Facts:
             passed_over=passed_over,
             doubts=self.doubts,
             not_read=self.not_read,
+            choices=self.choices,
         )
 
 

@@ -112,14 +112,15 @@ def multiples_of_1000(blocks: Iterable[NDArray[np.int64]]) -> bool:
     return len(early) > FEWEST
 
 
-def float32_doubt(t: Numbers, unit: str) -> tuple[str, ...]:
-    """Return what is lost where times are stored as 32-bit fractions that cannot hold microseconds."""
-    if t.dtype != np.float32 or not t.count:
+def coarse_doubt(t: Numbers, unit: str) -> tuple[str, ...]:
+    """Return what is lost where times are stored as 16- or 32-bit fractions that cannot hold microseconds."""
+    if t.dtype not in (np.float16, np.float32) or not t.count:
         return ()
-    step = float(np.spacing(np.float32(abs(t.extremes).max()))) * UNITS[unit]
+    step = float(np.spacing(abs(t.extremes).max())) * UNITS[unit]
     if step <= COARSE_US:
         return ()
-    return (f"times are 32-bit fractions of {unit}, in steps of up to {step:,.3g} us: their order within one is lost",)
+    stored = f"{8 * t.dtype.itemsize}-bit fractions of {unit}"
+    return (f"times are {stored}, in steps of up to {step:,.3g} us: their order within one is lost",)
 
 
 def _rate(count: int, duration_us: float, pixels: int) -> float:

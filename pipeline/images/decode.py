@@ -28,6 +28,8 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp",
 """Endings, in lower case, that count as images when a folder is listed."""
 DEEP_EXTENSIONS = (".png", ".tif", ".tiff")
 """Endings of those whose pixels may be integers of more than 8 bits."""
+SEVERAL_EXTENSIONS = (".gif", ".tif", ".tiff", ".webp", ".avif")
+"""Endings of those that may hold several pictures."""
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits of an integer pixel, of the cameras and scanners that there are."""
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
@@ -68,6 +70,20 @@ def decode_image(data: bytes, *, source: str, bits: int = 0) -> NDArray[np.uint8
             return np.repeat(_upright(grey, image)[..., None], 3, -1)  # [H,W,3]
         shown = _on_black(image) if image.mode in CLEAR_MODES or "transparency" in image.info else image
         return _upright(np.asarray(shown.convert("RGB"), np.uint8), image)  # [H,W,3]
+
+
+def holds_several(path: Path) -> bool:
+    """Return whether a file is an animation or of several pages, of which `read_image` takes the first.
+
+    Only of the endings that are known for it; False where it cannot be read, which whoever reads it says.
+    """
+    if path.suffix.lower() not in SEVERAL_EXTENSIONS:
+        return False
+    try:
+        with _reading(path.read_bytes(), path.name) as image:
+            return getattr(image, "n_frames", 1) > 1
+    except (RecordingError, OSError):
+        return False
 
 
 def bits_in_use(data: bytes, *, source: str) -> int:

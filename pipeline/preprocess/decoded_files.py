@@ -52,6 +52,7 @@ class Facts(TypedDict):
     filtered_events: NotRequired[dict[str, Count]]
     passed_over: NotRequired[dict[str, Count]]
     doubts: NotRequired[list[str]]
+    choices: NotRequired[list[str]]
 
 
 class StoredFile(TypedDict):

@@ -18,7 +18,7 @@ from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
 from spikebridge.pipeline.base.files import sha256_file
 from spikebridge.pipeline.datasets.cuts import cut_recordings
-from spikebridge.pipeline.datasets.endings import count_passed_over, describe_passed_over
+from spikebridge.pipeline.datasets.endings import RECORDINGS, count_passed_over, describe_passed_over
 from spikebridge.pipeline.datasets.matched import apply_pairs
 from spikebridge.pipeline.datasets.pairs import (
     UNUSED,
@@ -257,7 +257,11 @@ def prepare(
     tables = {"splits_sha256": splits, "labels_sha256": labels, "class_map_sha256": class_map, "pairs_sha256": pairs}
     hashes: dict[str, Any] = {name: sha256_file(path) for name, path in tables.items() if path is not None}
     settings = replace(settings, **hashes)
-    passed_over = _count_passed_over(whole, (labels, class_map, splits, pairs)) if isinstance(reader, Folders) else {}
+    passed_over = (
+        _count_passed_over(whole, (labels, class_map, splits, pairs), labelled=labels is not None)
+        if isinstance(reader, Folders)
+        else {}
+    )
     images = {image.name for image in listing.images}
     candidates = [r for r in listing.recordings if r.subset != UNUSED]
     orphans = [r for r in candidates if r.image is not None and r.image not in images]
@@ -329,9 +333,17 @@ def _apply_published(
     return listing, replace(settings, splits_sha256=sha256)
 
 
-def _count_passed_over(listing: Listing, tables: Collection[Path | None]) -> dict[str, dict[str, int]]:
-    """Count the files in class folders that are neither recordings nor images nor tables, by side and ending."""
-    return count_passed_over(listing.files, but=[str(path.absolute()) for path in tables if path], names=BESIDE)
+def _count_passed_over(
+    listing: Listing, tables: Collection[Path | None], *, labelled: bool
+) -> dict[str, dict[str, int]]:
+    """Count the files in class folders that are neither recordings nor images nor tables, by side and ending.
+
+    Recordings without a row in a table of labels are not among them: a note says how many there are.
+    """
+    counts = count_passed_over(listing.files, but=[str(path.absolute()) for path in tables if path], names=BESIDE)
+    if labelled and "events" in counts:
+        counts["events"] = {ending: n for ending, n in counts["events"].items() if ending not in RECORDINGS}
+    return counts
 
 
 def no_static_image(name: str, detail: str) -> RecordingError:

@@ -32,7 +32,14 @@ FEW_CELLS = 0.02
 """Share of a frame's cells, or of as many cells as there are events; a recording that uses less is suspicious."""
 UNEQUAL = 5.0
 """Ratio of the longest recording to the shortest above which equal numbers of bins are a warning."""
-LACKING = ("no recordings of the image classes", "class names that are nearly the same")
+NUMBERS = r"[\d.,]+(e[+-]\d+)?"
+"""Pattern of what may differ between sentences that say the same."""
+MOST_DECIDED = 12
+"""Choices that are named."""
+LACKING = (
+    *("no recordings of the image classes", "no recordings in the folders", "class names that are nearly the same"),
+    *("pictures beyond the first", "columns of the table of labels that are not used"),
+)
 """Beginnings of a reader's notes that are warnings, too."""
 
 
@@ -59,6 +66,8 @@ class Remarks:
     """Names of recordings with events of one polarity."""
     few_cells: list[tuple[float, str]]
     """Share of the cells that could be in use and name, ascending, of recordings with few."""
+    choices: Counter[str]
+    """What was decided where files left it open, and in how many recordings."""
     outside: Sequence[Mapping[str, int]]
     """Counts of the recordings that were rejected for events outside the sensor."""
 
@@ -73,10 +82,12 @@ class Remarks:
         """Sum up what the tasks found."""
         settings = conversion.settings
         totals: Counter[str] = Counter()
+        choices: Counter[str] = Counter()
         durations, sound, one_polarity, few = list[int](), list[int](), list[str](), list[tuple[float, str]]()
         for result in results:
             doubted = {name for name, _ in result.doubts}
             totals.update({**result.totals, **result.lost})
+            choices.update(result.choices)
             shapes = zip(result.samples, np.asarray(result.shapes).tolist(), strict=True)
             for (_, name, _), (duration_us, polarities, cells, events) in shapes:
                 durations.append(duration_us)
@@ -91,6 +102,7 @@ class Remarks:
             sorted(sound),
             sorted(one_polarity),
             sorted(few),
+            choices,
             [counts for line in rejects if OUTSIDE in (counts := line.get("counts", {}))],
         )
 
@@ -154,6 +166,11 @@ class Remarks:
         if self.durations:
             least, middle, most = self.durations[0], statistics.median(self.durations), self.durations[-1]
             found["durations"] = f"{_seconds(least)} least, {_seconds(middle)} median, {_seconds(most)} most"
+        listed, used = len(conversion.listing.recordings), len(conversion.used)
+        if used < listed:
+            found["recordings"] = f"{used:,} of {listed:,} used; the others are in no split"
+        if self.choices:
+            found["decided"] = _count_alike(self.choices)
         return found
 
     def _filters(self) -> list[str]:
@@ -163,6 +180,20 @@ class Remarks:
         by_length = self.conversion.settings.binning == "bins" and self.conversion.reader.span_us is None
         durations = self.sound_durations
         return by_length and len(durations) > 1 and durations[-1] > UNEQUAL * max(1, durations[0])
+
+
+def _count_alike(choices: Counter[str]) -> str:
+    """Return what was decided and in how many recordings, the most frequent first; what differs in numbers is one."""
+    alike: dict[str, Counter[str]] = {}
+    for choice, count in choices.items():
+        alike.setdefault(re.sub(NUMBERS, "#", choice), Counter())[choice] += count
+    groups = sorted(alike.values(), key=lambda group: (-group.total(), min(group)))
+    named = [
+        f"{min(group)}{' and the like' if len(group) > 1 else ''} ({group.total():,})"
+        for group in groups[:MOST_DECIDED]
+    ]
+    more = f"; {len(groups) - MOST_DECIDED} more, see inspect FILE" if len(groups) > MOST_DECIDED else ""
+    return "; ".join(named) + more
 
 
 def warn_of_losses(settings: ConversionSettings, *, clipped: float, late: float) -> list[str]:
@@ -186,7 +217,7 @@ def notes_of_recordings(results: Sequence[TaskResult]) -> list[str]:
             if name.startswith(PASSED_OVER):
                 totals[name.removeprefix(PASSED_OVER)] += count
         for name, doubt in result.doubts:
-            doubtful.setdefault(re.sub(r"[\d.,]+(e[+-]\d+)?", "#", doubt), []).append((name, doubt))
+            doubtful.setdefault(re.sub(NUMBERS, "#", doubt), []).append((name, doubt))
     notes = []
     if totals:
         notes.append(

@@ -243,10 +243,12 @@ def _check_rejects(rejects: Sequence[Reject], max_bad: int, job: Job, conversion
             _write_rejects(path, rejects)
             reasons = Counter(line["reason"] for line in rejects if line["kind"] == kind)
             listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+            outside = conversion.own_images and "out_of_range" in reasons
+            larger = " --sensor WxH states a larger sensor." if outside else ""
             raise PipelineError(
                 f"none of the {whole:,} {kind}s can be used ({listed}); all are in {path}:\n"
                 f"{_first_rejects(rejects, kind)}\n"
-                "Mend what they have in common: the format, its options, or the settings of the frames."
+                f"Mend what they have in common: the format, its options, or the settings of the frames.{larger}"
             )
     if len(rejects) <= max_bad:
         return

@@ -143,6 +143,7 @@ class StoredResult(TypedDict):
     lost: dict[str, Count]
     shapes: list[tuple[Count, Annotated[int, Range(0, 2)], Count, Count]]
     doubts: list[tuple[str, str]]
+    choices: dict[str, Count]
     most_bytes: Count
 
 
@@ -167,6 +168,8 @@ class TaskResult:
     array [n,4] of a slim result."""
     doubts: list[tuple[str, str]] = field(default_factory=list)
     """Recording and sentence, of those that can be read but may be wrong."""
+    choices: dict[str, int] = field(default_factory=dict)
+    """What was decided where files left it open, and in how many."""
     most_bytes: int = 0
     """Of the largest sample, where events are stored."""
 
@@ -409,6 +412,8 @@ def _convert_sample(job: Job, planned: PlannedSample, result: TaskResult) -> tup
     result.shapes.append((facts["duration_us"], polarities, cells, facts["events"]))
     add_totals(totals, facts, saturated=saturated)
     result.doubts += [(recording.name, doubt) for doubt in facts.get("doubts", [])]
+    for choice in facts.pop("choices", ()):
+        result.choices[choice] = result.choices.get(choice, 0) + 1
     metadata = {**facts, "source": recording.name, "static": planned.static_key}
     metadata |= {"group": planned.group} if planned.group else {}
     text = json.dumps(metadata, sort_keys=True)
@@ -455,6 +460,8 @@ def _convert(job: Job, name: str, events: Events | CheckedEvents) -> ConvertedRe
         facts["passed_over"] = dict(packed.passed_over)
     if packed.doubts:
         facts["doubts"] = list(packed.doubts)
+    if packed.choices:
+        facts["choices"] = list(packed.choices)
     if settings.filters:
         packed, facts["filtered_events"] = settings.filters.apply(packed, source=name)
     framed = frame_events(

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError, shorten
 from spikebridge.pipeline.base.foreign_json import Range, read_json
-from spikebridge.pipeline.datasets.layout import is_litter, list_folders, refuse_equal_stems, unpacked
+from spikebridge.pipeline.datasets.layout import (
+    is_litter,
+    list_entries,
+    list_folders,
+    refuse_equal_stems,
+    unpacked,
+)
 from spikebridge.pipeline.datasets.pairs import (
     SIMULATION_NOTE,
     DatasetCard,
@@ -43,7 +49,7 @@ from spikebridge.pipeline.events.packing import KEPT_EVENTS, CheckedEvents, pack
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.formats.decoded import Stream
 from spikebridge.pipeline.formats.tables.columns import TableOptions
-from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image
+from spikebridge.pipeline.images.decode import EXTENSIONS, decode_image, holds_several
 
 SENSOR_FILE = "sensor.txt"
 BESIDE = (SENSOR_FILE, SIMULATION_NOTE)
@@ -114,6 +120,7 @@ class Folders(PairReader):
         else:
             root, entries = self._find(events_root, "events", recording_files.is_recording, recording_files.stem)
             _refuse_crowds(root)
+            _note_empty(root, entries, notes)
             entries = _tested_subsets(entries, notes)
             classes, number = _number_classes(entry.label for entry in entries)
             recordings = [_as_recording(entry, number[entry.label]) for entry in entries]
@@ -122,6 +129,12 @@ class Folders(PairReader):
         image_entries = _tested_subsets(image_entries, [])
         images = self._list_images(image_entries, classes, notes)
         del image_entries
+        if several := [image for image in images if holds_several(image.path)]:
+            named = shorten([image.path.name for image in several], most=3)
+            notes.append(
+                f"pictures beyond the first are left out of {len(several):,} static images ({named}): save each as a "
+                "file of its own"
+            )
         if twins := near_twins(classes):
             notes.append(f"class names that are nearly the same, and two classes here: {', '.join(twins)}")
         for row, recording in enumerate(recordings):
@@ -355,15 +368,31 @@ def _list_entries(root: Path, belongs: Callable[[Path], bool], stem: Callable[[P
     return entries
 
 
+def _note_empty(root: Path, entries: list[Entry], notes: list[str]) -> None:
+    """Say which class folders hold no recording."""
+    used = {(entry.subset, entry.label) for entry in entries}
+    empty = [below for subset, below, label, _ in _list_classes(root) if (subset, label) not in used]
+    if empty:
+        notes.append(f"no recordings in the folders {shorten(empty)}")
+
+
 def _refuse_crowds(root: Path) -> None:
     """Refuse a folder of several recordings below a class folder: which are of one sample, nothing says.
 
     Raises:
-        LayoutError: there is one.
+        LayoutError: there is one, or `train/` and the like lie beside class folders.
     """
     for _, _, _, folder in _list_classes(root):
         for inner in list_folders(folder):
             inside = [path.name for path in _list_paths(inner) if recording_files.is_recording(path)]
+            if len(inside) > 1 and folder.name.casefold() in SUBSETS:
+                others = [other for other in list_folders(root) if other.name.casefold() not in SUBSETS]
+                beside = [other.name for other in others if _may_hold(other)]
+                raise LayoutError(
+                    f"{root}: {folder.name} would be an official subset with class folders, but {shorten(beside)} lie "
+                    "beside it. Move what is no subset out, or name recordings, classes and splits in a table with "
+                    "--labels FILE.csv."
+                )
             if len(inside) > 1:
                 raise LayoutError(
                     f"{inner}: {len(inside)} recordings ({shorten(inside, most=3)}); below a class folder there may be "
@@ -385,16 +414,34 @@ def _list_classes(root: Path) -> Iterator[tuple[str | None, str, str, Path]]:
 
     Of a folder that holds nothing but one of its own name, the inner one counts.
     """
-    folders = list_folders(root)
-    subsets = [folder for folder in folders if folder.name.casefold() in SUBSETS]
-    if subsets and len(subsets) == len(folders) and any(list_folders(folder) for folder in subsets):
+    if subsets := _subsets(root):
         for outer in subsets:
             for folder in list_folders(outer):
                 inner = unpacked(folder)
                 yield SUBSETS[outer.name.casefold()], f"{outer.name}/{folder.name}", folder.name, inner
         return
-    for folder in folders:
+    for folder in list_folders(root):
         yield None, folder.name, folder.name, unpacked(folder)
+
+
+def _subsets(root: Path) -> list[Path]:
+    """Return the folders `train`, `val` and `test` of classes; none where others beside them hold files, too."""
+    folders = list_folders(root)
+    subsets = [folder for folder in folders if folder.name.casefold() in SUBSETS]
+    others = [folder for folder in folders if folder not in subsets]
+    if not any(list_folders(folder) for folder in subsets):
+        return []
+    return [] if any(_may_hold(folder) for folder in others) else subsets
+
+
+def _may_hold(folder: Path) -> bool:
+    """Return whether a folder, or one in it, holds a file that may be a recording or an image."""
+    return any(
+        recording_files.ending(path) in recording_files.FORMATS or _is_image(path)
+        for one in (folder, *list_folders(folder))
+        for path in list_entries(one)
+        if path.is_file()
+    )
 
 
 def _tested_subsets(entries: list[Entry], notes: list[str]) -> list[Entry]:
@@ -419,7 +466,7 @@ def _list_labelled(root: Path, table: Path, notes: list[str]) -> list[tuple[Reco
     stems: dict[str, list[str]] = defaultdict(list)
     for name in files:
         stems[_without_ending(name)].append(name)
-    rows, problems = read_labels(table), list[str]()
+    rows, problems = read_labels(table, notes), list[str]()
     by_file: dict[str, list[LabelRow]] = defaultdict(list)
     for row in rows:
         names = [row.file] if row.file in files else stems.get(row.file, [])

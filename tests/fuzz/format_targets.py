@@ -80,7 +80,10 @@ def members(path: Path) -> None:
 
 def user_tables(path: Path) -> None:
     """Read a table of labels, and the same file as one of class names."""
-    for read in (read_labels, lambda path: read_class_map(path, classes="ab", image_classes="ab")):
+    for read in (
+        lambda path: read_labels(path, []),
+        lambda path: read_class_map(path, classes="ab", image_classes="ab"),
+    ):
         with suppress(SettingsError):
             read(path)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.errors import RecordingError, shorten
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats.decoded import Facts, Pass, Stream
 from spikebridge.pipeline.formats.seek import find_rows
@@ -31,12 +31,15 @@ from spikebridge.pipeline.formats.tables.columns import (
 from spikebridge.pipeline.formats.tables.convert import check_shapes, from_columns, no_polarities, vector, whole_pixels
 from spikebridge.pipeline.formats.tables.survey import Numbers, Pixels
 from spikebridge.pipeline.formats.time_unit import (
+    coarse_doubt,
     doubts,
-    float32_doubt,
     infer_unit,
     multiples_of_1000,
     to_microseconds,
 )
+
+MOST_NAMED = 8
+"""Of what is left out."""
 
 
 def choose(
@@ -74,7 +77,8 @@ def choose(
     if len(fitting) == 1:
         order = next((fit[0] for fit in orders.values() if fit), "")
         place = fitting[0].place
-        return _stream(fitting[0], order, options, unit(place), Facts(format, sensor_size), source), place
+        facts = Facts(format, sensor_size, choices=_left_out(fitting[0], options, found))
+        return _stream(fitting[0], order, options, unit(place), facts, source), place
     if fitting:
         places = ", ".join(one.place or "the top" for one in fitting[:8])
         raise RecordingError(
@@ -82,6 +86,8 @@ def choose(
             f"{fitting[0].place}.",
             reason="columns",
         )
+    if len(empty := [i for i, numbers in tables.items() if not any(column.count for column in numbers)]) == 1:
+        raise RecordingError(f"{source}: no events in {inside[empty[0]].place or 'its table'}.", reason="empty")
     if tables:
         first, numbers = next(iter(tables.items()))
         raise _no_order(inside[first].place, len(numbers), source)
@@ -89,6 +95,19 @@ def choose(
         places = ", ".join(sorted({one.place for one in candidates if one.place})[:8]) or "none"
         raise RecordingError(f"{source}: no group {options.group} with columns; there are: {places}.", reason="columns")
     raise _no_columns(inside, options, source, found)
+
+
+def _left_out(one: Candidate, options: TableOptions, found: Collection[str]) -> tuple[str, ...]:
+    """Return what else a file holds beside its events, by name: columns of the same place, and other places."""
+    known = tuple((one.known(options) or {}).values())
+    used = [one.place, *(f"{one.place}{between}{name}" if one.place else name for name in known for between in "/.")]
+    others = [name or "a column without a name" for name in one.names or () if name not in known]
+    others += [
+        name for name in found if name and not any(u == name or u.startswith((f"{name}/", f"{name}.")) for u in used)
+    ]
+    inner = {f"{one.place}{between}{name}" for name in one.names or () for between in "/."}
+    names = [name for name in dict.fromkeys(others) if name not in inner]
+    return (f"left out: {shorten(names, most=MOST_NAMED)}",) if names else ()
 
 
 def _no_order(place: str, columns: int, source: str) -> RecordingError:
@@ -169,7 +188,9 @@ def _stream(one: Candidate, order: str, options: TableOptions, stated: str, fact
         taken = surveyed()
         for columns in rows():
             yield _events_of(columns, taken, source)
-        return replace(facts, passed_over=dict(unread), choices=(*choices, *taken.choices), doubts=taken.doubts)
+        return replace(
+            facts, passed_over=dict(unread), choices=(*choices, *taken.choices, *facts.choices), doubts=taken.doubts
+        )
 
     def window(window_us: tuple[int, ...]) -> Stream | None:
         """A part of a place tells no unit, and no column of gaps."""
@@ -182,7 +203,7 @@ def _stream(one: Candidate, order: str, options: TableOptions, stated: str, fact
         if found is None:
             return None
         ends = Numbers.of(np.concatenate([times(0), times(count - 1)]))
-        taken = _taken(unit, _counts_from_one(rows()), float32_doubt(ends, unit))
+        taken = _taken(unit, _counts_from_one(rows()), coarse_doubt(ends, unit))
         parts = [(0, 1), (max(found[0], 1), found[1])]
 
         def within() -> Pass:
@@ -190,7 +211,9 @@ def _stream(one: Candidate, order: str, options: TableOptions, stated: str, fact
                 for columns in rows(start, stop) if start < stop else ():
                     yield _events_of(columns, taken, source)
             not_read = count - sum(max(0, stop - start) for start, stop in parts)
-            return replace(facts, choices=(*choices, *taken.choices), doubts=taken.doubts, not_read=not_read)
+            return replace(
+                facts, choices=(*choices, *taken.choices, *facts.choices), doubts=taken.doubts, not_read=not_read
+            )
 
         return Stream(within)
 
@@ -250,7 +273,7 @@ def _survey(rows: Callable[[], Rows], known: str, source: str) -> Taken:
     from_one = p.dtype.kind in "iuf" and not p.others and 2 in p.polarities <= {1, 2}
     if not p.others and ({-1, 0} <= p.polarities or (2 in p.polarities and not from_one)):  # no block need show both
         raise no_polarities(sorted(p.polarities), source)
-    found = float32_doubt(t, unit)
+    found = coarse_doubt(t, unit)
     if not known and t.dtype.kind in "iufb" and t.count:
         least, most = to_microseconds(t.extremes, unit, source=source).tolist()
         found += doubts(

@@ -7,6 +7,7 @@ stamps are in order, polarities have two values, coordinates are whole. Where se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,16 +20,26 @@ from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.formats.tables.survey import Numbers
 from spikebridge.pipeline.formats.time_unit import UNITS
 
+UNIT_NAMES = {
+    **{name: name for name in UNITS},
+    **dict.fromkeys(("sec", "secs", "seconds"), "s"),
+    **dict.fromkeys(("msec", "milliseconds"), "ms"),
+    **dict.fromkeys(("usec", "microseconds", "\u00b5s", "\u03bcs"), "us"),
+    **dict.fromkeys(("nsec", "nanoseconds"), "ns"),
+}
+"""Units of time as the names of columns end in them, `t_us` or `Time [us]`."""
+BRACKETS = re.compile(r"\s*[\[(]\s*(.*?)\s*[\])]$")
 SPELLINGS = {
     "t": (
         *("t", "ts", "time", "times", "timestamp", "timestamps"),
-        *(f"{name}_{unit}" for name in ("t", "time", "timestamp") for unit in UNITS),
+        *("time_stamp", "time_stamps"),
+        *(f"{name}_{unit}" for name in ("t", "time", "timestamp") for unit in UNIT_NAMES),
     ),
-    "x": ("x", "xs", "x_pos", "x_coordinate", "px", "col", "column"),
-    "y": ("y", "ys", "y_pos", "y_coordinate", "py", "row"),
+    "x": ("x", "xs", "x_pos", "x_coord", "x_coords", "x_coordinate", "px", "col", "column"),
+    "y": ("y", "ys", "y_pos", "y_coord", "y_coords", "y_coordinate", "py", "row"),
     "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
 }
-"""Names of the columns, in lower case; the first that is there counts."""
+"""Names of the columns, in lower case, without what stands in brackets; the first that is there counts."""
 PREFIXES = ("event_", "events_", "ev_", "dvs_", "raw_events_", "dataset_events_")
 """What may stand before such a name."""
 ORDERS = ("t,x,y,p", "x,y,t,p", "x,y,p,t")
@@ -131,9 +142,9 @@ class Candidate:
 
 def spelled(names: Collection[str]) -> dict[str, str]:
     """Return which of the names is which column."""
+    plainly = {name: BRACKETS.sub("", name.strip().lower()).replace(" ", "_") for name in reversed(list(names))}
     for prefix in ("", *PREFIXES):
-        with_prefix = [name for name in reversed(list(names)) if name.lower().startswith(prefix)]
-        lower = {name.lower().removeprefix(prefix): name for name in with_prefix}
+        lower = {word.removeprefix(prefix): name for name, word in plainly.items() if word.startswith(prefix)}
         found = {c: [lower[s] for s in spellings if s in lower] for c, spellings in SPELLINGS.items()}
         known = {column: matches[0] for column, matches in found.items() if matches}
         if not prefix:
@@ -144,19 +155,23 @@ def spelled(names: Collection[str]) -> dict[str, str]:
 
 
 def unit_of_name(name: str) -> str:
-    """Return the unit that a column's name ends in, or an empty text."""
-    ending = name.lower().rpartition("_")[2]
-    return ending if "_" in name and ending in UNITS else ""
+    """Return the unit that a column's name ends in, also in brackets, or an empty text."""
+    lower = name.strip().lower()
+    bracketed = BRACKETS.search(lower)
+    ending = bracketed[1] if bracketed else lower.rpartition("_")[2] if "_" in lower else ""
+    return UNIT_NAMES.get(ending, "")
 
 
-def is_table(array: Any) -> bool:
-    """Whether an array has the shape of a table [N,4] or [4,N] of numbers."""
-    return array.ndim == 2 and 4 in array.shape and array.dtype.kind in "iufb" and not array.dtype.hasobject
+def is_table(array: Any, options: TableOptions = DEFAULT) -> bool:
+    """Whether an array has the shape of a table [N,4] or [4,N] of numbers, or of the columns that the user lists."""
+    if array.ndim != 2 or array.dtype.kind not in "iufb" or array.dtype.hasobject:
+        return False
+    return 4 in array.shape or bool(options.positions and len(options.columns) == array.shape[1])
 
 
 def upright(table: NDArray[Any]) -> NDArray[Any]:
-    """Return a table as [N,4]: of 4 rows and more columns, the rows are the columns."""
-    return table.T if table.shape[1] != 4 else table
+    """Return a table as [N,k]: of 4 rows and other than 4 columns, the rows are the columns."""
+    return table.T if table.shape[0] == 4 != table.shape[1] else table
 
 
 def fitting_orders(columns: Sequence[Numbers], options: TableOptions) -> list[str]:

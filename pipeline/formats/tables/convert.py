@@ -68,9 +68,9 @@ def check_shapes(columns: Mapping[str, NDArray[Any]], source: str) -> None:
 
 
 def vector(column: NDArray[Any]) -> NDArray[Any]:
-    """Return a column as [N], also one of [N,1] or [1,N]."""
+    """Return a column as [N], also one of [N,1] or [1,N], or of no numbers at all."""
     column = np.asarray(column)
-    return column.reshape(-1) if column.ndim == 2 and 1 in column.shape else column
+    return column.reshape(-1) if column.ndim == 2 and (1 in column.shape or not column.size) else column
 
 
 def whole_pixels(column: NDArray[Any], name: str, source: str) -> NDArray[np.int64]:
@@ -85,7 +85,10 @@ def whole(column: NDArray[Any], name: str, source: str, largest: int, advice: st
         RecordingError: no numbers or fractions (`fractional`), or beyond a limit (`out_of_range`).
     """
     if column.dtype.kind not in "iufb":
-        raise RecordingError(f"{source}: {name} is of type {column.dtype}; expected numbers.", reason="fractional")
+        advice = " Write whole microseconds: .astype('m8[us]').astype('int64')." if column.dtype.kind in "mM" else ""
+        raise RecordingError(
+            f"{source}: {name} is of type {column.dtype}; expected numbers.{advice}", reason="fractional"
+        )
     if column.dtype.kind == "f" and not (np.isfinite(column).all() and (column == np.floor(column)).all()):
         raise RecordingError(f"{source}: {name} holds fractions or no numbers. {advice}", reason="fractional")
     if column.size and (column.max() > largest or column.min() < -largest):

@@ -34,6 +34,7 @@ from spikebridge.pipeline.formats.tables.columns import (
     Candidate,
     TableOptions,
     at_once,
+    is_table,
     spelled,
     upright,
 )
@@ -57,6 +58,8 @@ OFFSET = "t_offset"
 """Data set beside the group of events (DSEC): microseconds to be added to all times."""
 INDEX = "ms_to_idx"
 """Likewise: the first event of every millisecond."""
+BESIDE = (OFFSET, INDEX, "ms_map_idx", "EXT_TRIGGER")
+"""Names of what belongs to the events of known layouts, and is read, counted or implied."""
 
 
 def stream(path: Path, options: TableOptions = DEFAULT) -> Stream:
@@ -68,7 +71,7 @@ def stream(path: Path, options: TableOptions = DEFAULT) -> Stream:
             (`columns`), or as `columns.choose`.
     """
     with _opened(path) as file:
-        candidates, found = _candidates(file, path), sorted(file)
+        candidates, found = _candidates(file, path, options), [name for name in sorted(file) if name not in BESIDE]
         unit = partial(_stated_unit, file)
         events, place = choose(candidates, options, format="HDF5", source=path.name, found=found, unit=unit)
         return _with_facts(events, file, place)
@@ -99,7 +102,10 @@ def sensor_size(path: Path) -> tuple[int, int] | None:
         RecordingError: the file is damaged (`damaged`).
     """
     with _opened(path) as file:
-        return _stated_size(file)
+        stated, certain = _stated_size(file)
+    if certain or stated is None or stated[0] >= stated[1]:
+        return stated
+    return stream(path).decoded().facts.sensor_size  # upright, as no sensor is: the events say which side is which
 
 
 def _load_filters() -> None:
@@ -110,19 +116,19 @@ def _load_filters() -> None:
         return
 
 
-def _candidates(file: Any, path: Path) -> list[Candidate]:
+def _candidates(file: Any, path: Path, options: TableOptions) -> list[Candidate]:
     """Every group whose data sets have the names of columns, every data set with such fields, every table."""
     import h5py
 
     found = []
     for place, node in _nodes(file):
         if isinstance(node, h5py.Group):
-            names = tuple(str(name) for name in node)
+            names = tuple(str(name) for name in node if name not in BESIDE)
             if len(spelled(names)) >= 2:
                 found.append(_Place(path, place).candidate(names))
         elif node.dtype.names:
             found.append(_Place(path, place).candidate(node.dtype.names))
-        elif node.ndim == 2 and 4 in node.shape and node.dtype.kind in "iufb" and max(node.shape) > 4:
+        elif is_table(node, options) and (max(node.shape) > 4 or 0 in node.shape):
             found.append(_Place(path, place).candidate(None))
     return found
 
@@ -204,7 +210,10 @@ def _whole(columns: Sequence[Any], names: Sequence[str]) -> tuple[NDArray[Any], 
     if _needs_ecf(columns[0]):
         parts = [tuple(chunk[name] for name in names) for chunk in ecf.chunks(columns[0])]
         return tuple(np.concatenate(pieces) for pieces in zip(*parts, strict=True))
-    loaded = [column[name] if column.dtype.names else column[()] for column, name in zip(columns, names, strict=True)]
+    loaded = [
+        np.empty(0, column.dtype) if column.shape is None else column[name] if column.dtype.names else column[()]
+        for column, name in zip(columns, names, strict=True)
+    ]
     return tuple(loaded) if names[0] else (upright(loaded[0]),)
 
 
@@ -299,7 +308,7 @@ def _with_facts(events: Stream, file: Any, place: str) -> Stream:
     said = (f"{OFFSET} of {shift:,} us added",) if shift is not None else ()
     triggers = file.get("EXT_TRIGGER/events")
     beside = {"triggers": int(triggers.shape[0])} if isinstance(triggers, h5py.Dataset) and triggers.shape else {}
-    stated = _stated_size(*around)
+    stated, certain = _stated_size(*around)
 
     def passes(chunks: Pass) -> Pass:
         reach = (0, 0)
@@ -313,10 +322,21 @@ def _with_facts(events: Stream, file: Any, place: str) -> Stream:
             if len(chunk):
                 reach = (max(reach[0], int(chunk.x.max()) + 1), max(reach[1], int(chunk.y.max()) + 1))
             yield replace(chunk, t=chunk.t + shift) if shift is not None else chunk
-        fitting = (size for size in ((stated, stated[::-1]) if stated else ()) if all(map(ge, size, reach)))
+        sizes = () if stated is None else (stated,) if certain else (stated, stated[::-1])
+        size = next((size for size in sizes if all(map(ge, size, reach))), None)
+        found: tuple[str, ...] = said
+        doubts = facts.doubts
+        if size and size != stated:
+            found += (f"sensor_resolution as width and height: events reach {reach[0]}x{reach[1]}",)
+        elif stated and not size:
+            doubts += (
+                f"the file states a sensor of {stated[0]}x{stated[1]} pixels, and its events reach "
+                f"{reach[0]}x{reach[1]}: not believed; --sensor WxH states it",
+            )
         passed_over = {**facts.passed_over, **beside}
-        size = next(fitting, None)
-        return replace(facts, sensor_size=size, passed_over=passed_over, choices=(*facts.choices, *said))
+        return replace(
+            facts, sensor_size=size, passed_over=passed_over, choices=(*facts.choices, *found), doubts=doubts
+        )
 
     def window(window_us: tuple[int, ...]) -> Stream | None:
         part = events.window(window_us)
@@ -348,22 +368,25 @@ def _above(file: Any, place: str) -> Iterator[Any]:
         yield file[place] if place else file
 
 
-def _stated_size(*nodes: Any) -> tuple[int, int] | None:
-    """(W, H) from attributes: `geometry` (WxH), `sensor_resolution` (H, W), width and height; M3ED's `calib`."""
+def _stated_size(*nodes: Any) -> tuple[tuple[int, int] | None, bool]:
+    """(W, H) from attributes: `geometry` (WxH), `sensor_resolution` (H, W), width and height; M3ED's `calib`.
+
+    Also whether it is certain which side is which: some programs write `sensor_resolution` the other way round.
+    """
     import h5py
 
     for node in nodes:
         attributes = node.attrs
         geometry = attributes.get("geometry")
         if geometry is not None and (match := re.search(r"(\d{1,5})x(\d{1,5})", str(geometry))):
-            return int(match[1]), int(match[2])
+            return (int(match[1]), int(match[2])), True
         pair = np.asarray(attributes.get("sensor_resolution", ())).reshape(-1)
         if len(pair) == 2 and pair.dtype.kind in "iu":
-            return int(pair[1]), int(pair[0])
+            return (int(pair[1]), int(pair[0])), False
         sides = [np.asarray(attributes.get(name, ())).reshape(-1) for name in ("width", "height")]
         if all(len(side) == 1 and side.dtype.kind in "iu" for side in sides):
-            return int(sides[0][0]), int(sides[1][0])
+            return (int(sides[0][0]), int(sides[1][0])), True
         calibrated = node.get("calib/resolution") if isinstance(node, h5py.Group) else None
         if isinstance(calibrated, h5py.Dataset) and calibrated.shape == (2,) and calibrated.dtype.kind in "iu":
-            return int(calibrated[0]), int(calibrated[1])
-    return None
+            return (int(calibrated[0]), int(calibrated[1])), True
+    return None, False

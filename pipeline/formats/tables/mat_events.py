@@ -64,7 +64,7 @@ def decode(path: Path, options: TableOptions = DEFAULT) -> Decoded:
                 if error.reason == "not_numeric":
                     continue
                 raise
-            if is_table(table) and max(table.shape) > 4:
+            if is_table(table, options) and (max(table.shape) > 4 or not table.size):
                 candidates.append(Candidate.at_once(name, None, lambda _, table=table: upright(table)))  # type: ignore[misc]
     stream, place = choose(candidates, options, format="MATLAB", source=path.name, found=names)
     return _from_zero(stream.decoded()) if place == ONE_BASED else stream.decoded()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.containers.npy import (
+    MOST_COLUMNS,
     StoredArray,
     pickled,
     read_npy,
@@ -42,7 +43,8 @@ def stream_npy(path: Path, options: TableOptions = DEFAULT) -> Stream:
         RecordingError: neither is there (`columns`), or as `pipeline.containers.npy` and `columns.choose`.
     """
     array = read_npy(path) if at_once(path.stat().st_size) else stored_npy(path)
-    return choose(_candidates("", array), options, format="npy", source=path.name, found=array.dtype.names or ())[0]
+    candidates = _candidates("", array, options, alone=True)
+    return choose(candidates, options, format="npy", source=path.name, found=array.dtype.names or ())[0]
 
 
 def stream_npz(path: Path, options: TableOptions = DEFAULT, *, content: bytes | None = None) -> Stream:
@@ -54,19 +56,20 @@ def stream_npz(path: Path, options: TableOptions = DEFAULT, *, content: bytes | 
         RecordingError: no such arrays, or several (`columns`), none but Python objects (`pickle`), or as
             `pipeline.containers.npy` and `columns.choose`.
     """
-    objects = list[str]()
+    objects, others = list[str](), list[str]()
     if content is not None or at_once(unpacked_bytes(path)):
-        arrays: Arrays = read_npz(path, objects=objects, content=content)
+        arrays: Arrays = read_npz(path, objects=objects, others=others, content=content)
     else:
-        arrays = stored_npz(path, objects=objects)
+        arrays = stored_npz(path, objects=objects, others=others)
     groups: dict[str, dict[str, str]] = {}
     for name in arrays:
         group, _, column = name.rpartition("/")
         groups.setdefault(group, {})[column] = name
     candidates = [_group(place, columns, arrays) for place, columns in groups.items()]
-    candidates += [one for name, array in arrays.items() for one in _candidates(name, array)]
+    candidates += [one for name, array in arrays.items() for one in _candidates(name, array, options)]
+    found = [*arrays, *objects, *others]
     try:
-        return choose(candidates, options, format="npz", source=path.name, found=arrays)[0]
+        return choose(candidates, options, format="npz", source=path.name, found=found)[0]
     except RecordingError as error:
         if objects and error.reason == "columns":
             raise pickled(f"{path.name}, array {objects[0]}") from error
@@ -86,8 +89,10 @@ def _group(place: str, columns: dict[str, str], arrays: Arrays) -> Candidate:
     return Candidate(place, tuple(columns), blocks, length)
 
 
-def _candidates(place: str, array: NDArray[Any] | StoredArray) -> list[Candidate]:
-    """Return an array with fields, or a table, as a candidate."""
+def _candidates(
+    place: str, array: NDArray[Any] | StoredArray, options: TableOptions, *, alone: bool = False
+) -> list[Candidate]:
+    """Return an array with fields, or a table, as a candidate; one that is `alone` may have more columns."""
 
     def fields(wanted: Sequence[str], start: int, stop: int | None) -> Iterator[tuple[NDArray[Any], ...]]:
         return (tuple(block[name] for name in wanted) for block in _blocks(array, start, stop))
@@ -95,7 +100,8 @@ def _candidates(place: str, array: NDArray[Any] | StoredArray) -> list[Candidate
     def rows(wanted: Sequence[str], start: int, stop: int | None) -> Iterator[tuple[NDArray[Any], ...]]:
         return ((upright(block),) for block in _blocks(array, start, stop))
 
-    if array.dtype.names or is_table(array):
+    wide = alone and array.ndim == 2 and array.dtype.kind in "iuf" and 4 < array.shape[1] <= MOST_COLUMNS
+    if array.dtype.names or is_table(array, options) or wide:
         blocks = fields if array.dtype.names else rows
         return [Candidate(place, array.dtype.names, blocks, lambda wanted: _length(array))]
     return []

@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.errors import RecordingError, shorten
 from spikebridge.pipeline.formats.decoded import Stream
 from spikebridge.pipeline.formats.source import Source
 from spikebridge.pipeline.formats.tables.choose import choose
-from spikebridge.pipeline.formats.tables.columns import DEFAULT, Candidate, TableOptions, at_once
+from spikebridge.pipeline.formats.tables.columns import BRACKETS, DEFAULT, Candidate, TableOptions, at_once
 
 MOST_HEAD_BYTES = 2**16
 MOST_COLUMNS = 64
+QUOTE, BLANK = ord('"'), ord(" ")
+DECIMAL_COMMA = re.compile(r"\d,\d.*[;\t]|[;\t].*\d,\d|\d,\d+\s+[-+\d]|\d\s+[-+]?\d+,\d|\"[-+]?\d+,\d+\"")
+"""Commas inside numbers, which something else separates."""
 NEWLINE, BLOCK_BYTES = ord("\n"), 2**22
 """The byte that ends a line, and bytes of a block of lines: some hundred thousand events."""
 LEAST_DECIMALS, MOST_DECIMALS = -60, 120
@@ -52,13 +55,23 @@ def stream(source: Source, options: TableOptions = DEFAULT) -> Stream:
         options: what its columns are, and the unit of time, where the file leaves that open.
 
     Raises:
-        RecordingError: no bytes or no lines (`empty`), no lines of numbers (`format`), a line that does not have the
+        RecordingError: no bytes, no lines or none below the names (`empty`), no lines of numbers, or numbers in UTF-16
+            or with decimal commas (`format`), other numbers than names (`columns`), a line that does not have the
             columns of the first (`truncated` at the end, else `damaged`), or as `columns.choose`.
     """
     head = source.read(0, 2 * MOST_HEAD_BYTES)
     if not head.strip():
         raise RecordingError(f"{source.name}: no text in it; expected a line an event. Copy it again.", reason="empty")
-    names, size, begin, columns = _head(head, source.name)
+    names, size, begin, columns, quoted = _head(head, source.name)
+    if names and len(names) != columns:
+        if not options.positions or len(options.columns) != columns:
+            raise RecordingError(
+                f"{source.name}: {len(names)} names ({shorten(names, most=8)}) above lines of {columns} numbers. Say "
+                "what each number is with --columns (- for one to leave out), for example --columns "
+                f"{','.join(['-'] * max(0, columns - 4))}{',' * (columns > 4)}t,x,y,p.",
+                reason="columns",
+            )
+        names = ()
     places = {name: i for i, name in enumerate(names)}
 
     kept = list[list[NDArray[Any]]]()
@@ -66,7 +79,8 @@ def stream(source: Source, options: TableOptions = DEFAULT) -> Stream:
     def parsed() -> Iterator[list[NDArray[Any]]]:
         line, rows, all_of_it = head.count(b"\n", 0, begin) + 1, 0, list[list[NDArray[Any]]]()
         for lines in _whole_lines(source, begin):
-            numbers, ends = _numbers(lines, columns, source.name, line)
+            plain = np.where(lines == QUOTE, np.uint8(BLANK), lines) if quoted else lines
+            numbers, ends = _numbers(plain, columns, source.name, line)
             line += ends
             rows += len(numbers[0])
             all_of_it += [numbers] if at_once(source.size) else []
@@ -107,7 +121,7 @@ def _behind_last_line(data: NDArray[np.uint8]) -> int:
 def sensor_size(data: bytes) -> tuple[int, int] | None:
     """Return (W, H) as the first lines of a file state it, or None."""
     try:
-        return _head(data, "")[1]
+        return _head(data, "").size
     except RecordingError:
         return None
 
@@ -121,7 +135,14 @@ def _joined(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _words(line: str) -> list[str]:
-    return [word for word in re.split(r"[\s,;]+", line.strip()) if word]
+    return [word for word in re.split(r"[\s,;\"]+", line.strip()) if word]
+
+
+def _cells(line: str) -> tuple[str, ...]:
+    """Return the names in a line."""
+    cells = re.split(r"[,;\t]" if re.search(r"[,;\t]", line) else r"\s+", line)
+    names = tuple(cell.strip().strip("\"'").strip() for cell in cells)
+    return names if names[-1] else names[:-1]
 
 
 def _is_numbers(words: list[str]) -> bool:
@@ -130,11 +151,34 @@ def _is_numbers(words: list[str]) -> bool:
     )
 
 
-def _head(data: bytes, source: str) -> tuple[tuple[str, ...], tuple[int, int] | None, int, int]:
-    """Names of the columns (none where there are none), sensor size, where the rows begin, and their columns."""
+class Head(NamedTuple):
+    """What the first lines of a file say."""
+
+    names: tuple[str, ...]
+    """Of the columns; none where there are none."""
+    size: tuple[int, int] | None
+    """(W, H) of the sensor."""
+    start: int
+    """Where the rows begin."""
+    columns: int
+    """Of the first row."""
+    quoted: bool
+    """Its numbers stand in quotes."""
+
+
+def _head(data: bytes, source: str) -> Head:
+    """Look at the lines up to the first row.
+
+    Raises:
+        RecordingError: there is no row (`empty` below names, else `format`), or one whose numbers cannot be told.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise _no_text(source, "text in UTF-16, as PowerShell's > writes it", "Save it as UTF-8.")
+    if b"\r" in data and b"\n" not in data:
+        raise _no_text(source, "lines that end with a carriage return alone", "Write line feeds.")
     start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
     names: tuple[str, ...] = ()
-    size = None
+    size, commented = None, False
     while start < len(data) and start < MOST_HEAD_BYTES:
         end = data.find(b"\n", start)
         end = len(data) if end < 0 else end
@@ -143,25 +187,43 @@ def _head(data: bytes, source: str) -> tuple[tuple[str, ...], tuple[int, int] | 
         if line.startswith(("#", "%")):
             stated = re.match(r"[#%]\s*geometry\s*:\s*(\d{1,5})\s*[,x]\s*(\d{1,5})", line, re.I)
             size = (int(stated[1]), int(stated[2])) if stated else size
-            commented = [word.strip("\"'") for word in _words(line.lstrip("#% "))]
-            if not names and {"x", "y"} <= {word.lower() for word in commented}:
-                names = tuple(commented)
+            cells = _cells(line.lstrip("#% "))
+            if not names and {"x", "y"} <= {BRACKETS.sub("", cell.lower()) for cell in cells}:
+                names, commented = cells, True
         elif words and _is_numbers(words):
             if len(words) == 2 and size is None and all(word.isdigit() for word in words):
                 size = (int(words[0]), int(words[1]))  # E2VID's first line
             else:
-                if len(words) > MOST_COLUMNS:
-                    break
-                return (names if len(names) == len(words) else ()), size, start, len(words)
+                _check_row(line, len(words), source)
+                names = () if commented and len(names) != len(words) else names  # a comment may say anything
+                return Head(names, size, start, len(words), '"' in line)
         elif words and not names:
-            cells = re.split(r"[,;\t]" if re.search(r"[,;\t]", line) else r"\s+", line)
-            names = tuple(cell.strip().strip("\"'") for cell in cells)
+            names = _cells(line)
         elif words:
-            break
+            found = f"{line[:60]!r} below a line of names"
+            raise _no_text(source, found, "Write numbers alone, polarity as 1 and 0.")
         start = end + 1
-    raise RecordingError(
-        f"{source}: begins with {data[:24]!r}; expected lines of numbers, an event each, perhaps below a line of "
-        "names. Is this the right file?",
+    if names and start >= len(data):
+        raise RecordingError(f"{source}: no events below its line of names.", reason="empty")
+    raise _no_text(source, f"{data[:24]!r} at the beginning", "Is this the right file?")
+
+
+def _check_row(line: str, columns: int, source: str) -> None:
+    """Refuse a row of too many numbers, or of decimal commas.
+
+    Raises:
+        RecordingError: it is one (`format`).
+    """
+    if columns > MOST_COLUMNS:
+        raise _no_text(source, f"{columns} numbers in a line", "Is this the right file?")
+    if DECIMAL_COMMA.search(line):
+        found = f"numbers with a comma as decimal point ({line[:40]!r})"
+        raise _no_text(source, found, "Write them with a point.")
+
+
+def _no_text(source: str, found: str, advice: str) -> RecordingError:
+    return RecordingError(
+        f"{source}: {found}; expected lines of numbers, an event each, perhaps below a line of names. {advice}",
         reason="format",
     )
 

@@ -1,15 +1,21 @@
 """Valid files in forms that few programs write, and what downloads leave in place of files."""
 
 import gzip
+import io
+import zipfile
 
+import h5py
 import numpy as np
 import pytest
-from event_files import aedat3, aedat3_packet, dat, davis_aedat2, evt2, evt3
+import scipy.io
+from event_files import aedat3, aedat3_packet, dat, davis_aedat2, evt2, evt3, text_lines
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats.aedat import aedat2
 from spikebridge.pipeline.formats.recording import decode, sensor_size
+from spikebridge.pipeline.formats.tables import columns
+from spikebridge.pipeline.formats.tables.columns import TableOptions
 
 
 def some_events(count=200, size=(128, 128), seed=0):
@@ -110,3 +116,146 @@ def test_the_camera_of_an_aedat3_is_that_of_its_events(tmp_path):
     path.write_bytes(aedat3(events).replace(old, b"#Source 0: Visualizer\r\n#-Source 1: DAVIS240C\r\n"))
     assert sensor_size(path) == decode(path).facts.sensor_size == (240, 180)
     assert decode(path).facts.format == "AEDAT 3.1, DAVIS240C"
+
+
+def npy_bytes(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def row_by_row(events, order, between=b" "):
+    """Lines of whole numbers, in which a column may stand twice."""
+    rows = np.stack([getattr(events, name) for name in order], 1).tolist()
+    return b"".join(between.join(b"%d" % number for number in row) + b"\n" for row in rows)
+
+
+def test_numbers_in_quotes_and_names_with_units(tmp_path):
+    events, path = some_events(), tmp_path / "0.csv"
+    lines = text_lines(events, between='","', seconds=False).replace(b"\n", b'"\n"')[:-1]
+    path.write_bytes(b'"t","x","y","p",\n"' + lines)
+    assert same(decode(path).events, events)
+    names = b"Time [us],Row (px),Column (px),Polarity,frame,\n"
+    path.write_bytes(names + row_by_row(events, "tyxpp", between=b","))
+    assert same(decode(path).events, events)
+    assert decode(path).facts.choices[-1] == "left out: frame"
+    path.write_bytes(b"# time (s), x [px], y [px], pol\n" + text_lines(events, between=","))
+    assert same(decode(path).events, events)
+    assert "times in s" in decode(path).facts.choices
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "said"),
+    [
+        ("t;x;y;p\n0,001;1;2;1\n", "format", "comma as decimal point"),
+        ("0,001\t1\t2\t1\n", "format", "comma as decimal point"),
+        ('"0,001","1","2","1"\n', "format", "comma as decimal point"),
+        ("t,x,y,p\n0,1,2,ON\n", "format", "'0,1,2,ON' below a line of names"),
+        ("t,x,y,p\r0,1,2,1\r", "format", "carriage return alone"),
+        ("t,x,y,p\r\n", "empty", "no events below"),
+        ("t x y p\n1 0 5 6 1\n2 9 5 6 0\n", "columns", "--columns -,t,x,y,p"),
+    ],
+)
+def test_texts_that_cannot_be_read_say_why(tmp_path, content, reason, said):
+    (tmp_path / "0.csv").write_bytes(content.encode())
+    error = refusal(tmp_path / "0.csv")
+    assert error.reason == reason
+    assert said in str(error)
+
+
+def test_the_option_that_a_message_names_cures_it(tmp_path):
+    events, path = some_events(), tmp_path / "0.csv"
+    path.write_bytes(b"t x y p\n" + row_by_row(events, "ptxyp"))
+    assert "--columns -,t,x,y,p" in str(refusal(path))
+    assert same(decode(path, TableOptions(("-", "t", "x", "y", "p"))).events, events)
+    path = tmp_path / "0.npy"
+    path.write_bytes(npy_bytes(np.stack([events.t, events.x, events.y, events.p, events.p], 1)))
+    assert "(- for one to leave out)" in str(refusal(path))
+    assert same(decode(path, TableOptions(("t", "x", "y", "p", "-"))).events, events)
+
+
+def test_a_wide_table_is_read_in_blocks_too(tmp_path, monkeypatch):
+    events, path = some_events(), tmp_path / "0.npy"
+    monkeypatch.setattr(columns, "AT_ONCE_BYTES", 100)
+    for order in ("C", "F"):
+        path.write_bytes(npy_bytes(np.asarray(np.stack([events.p, *events.columns], 1), order=order)))
+        assert same(decode(path, TableOptions(("-", "t", "x", "y", "p"))).events, events)
+
+
+def test_utf_16_is_named(tmp_path):
+    (tmp_path / "0.csv").write_text("t,x,y,p\n0,1,2,1\n", "utf-16")
+    assert "UTF-16" in str(refusal(tmp_path / "0.csv"))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("0.npy", (0, 4)), ("0.npz", (0, 4)), ("0.h5", (0, 4))])
+def test_a_table_without_rows_is_empty(tmp_path, name, shape):
+    path, table = tmp_path / name, np.empty(shape)
+    if name.endswith(".h5"):
+        with h5py.File(path, "w") as file:
+            file["events"] = table
+    else:
+        path.write_bytes(npy_bytes(table)) if name.endswith(".npy") else np.savez(path, events=table)
+    assert refusal(path).reason == "empty"
+
+
+def test_columns_without_rows_in_hdf5_and_matlab(tmp_path):
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        for name in "txyp":
+            file[f"events/{name}"] = h5py.Empty("i4")
+    scipy.io.savemat(tmp_path / "0.mat", {name: np.empty((0, 0)) for name in "txyp"})
+    for name in ("0.h5", "0.mat"):
+        assert len(decode(tmp_path / name).events) == 0
+
+
+def test_what_lies_beside_the_events_is_named(tmp_path):
+    events = some_events()
+    named = {name: getattr(events, name) for name in "txyp"}
+    np.savez(tmp_path / "0.npz", **named, label=np.array(1), meta=np.array([{}], object))
+    with zipfile.ZipFile(tmp_path / "0.npz", "a") as archive:
+        archive.writestr("readme.txt", "made by me")
+    assert same(decode(tmp_path / "0.npz").events, events)
+    assert decode(tmp_path / "0.npz").facts.choices == ("left out: label, meta, readme.txt",)
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        for name, column in named.items():
+            file[f"davis/events/{name}"] = column
+        file["frames"], file["davis/t_offset"] = np.zeros(3), np.int64(0)
+    assert decode(tmp_path / "0.h5").facts.choices[-2:] == ("left out: frames", "t_offset of 0 us added")
+    nested = {"aedat": {"data": {"polarity": {**named, "numEvents": 200}}, "info": {"source": 1}}}
+    scipy.io.savemat(tmp_path / "0.mat", nested)
+    assert same(decode(tmp_path / "0.mat").events, events)
+    assert decode(tmp_path / "0.mat").facts.choices[-1] == "left out: numEvents, aedat.info, aedat.info.source"
+
+
+def test_archives_and_matrices_that_are_no_recordings(tmp_path):
+    with zipfile.ZipFile(tmp_path / "0.npz", "w") as archive:
+        archive.writestr("0.csv", "t,x,y,p\n")
+    assert "a zip archive without arrays; it holds 0.csv" in str(refusal(tmp_path / "0.npz"))
+    scipy.io.savemat(tmp_path / "0.mat", {"t": np.arange(3.0)}, format="4")
+    assert "MATLAB 4" in str(refusal(tmp_path / "0.mat"))
+    (tmp_path / "1.mat").write_bytes(b"# Created by Octave 8.4.0\n# name: t\n" + b" " * 128)
+    assert "Octave's text" in str(refusal(tmp_path / "1.mat"))
+    assert {refusal(tmp_path / name).reason for name in ("0.npz", "0.mat", "1.mat")} == {"format"}
+
+
+def test_times_that_are_halves_or_dates(tmp_path):
+    events = some_events()
+    named = {name: getattr(events, name) for name in "xyp"}
+    np.savez(tmp_path / "0.npz", t=(events.t / 1e6).astype(np.float16), **named)
+    assert "16-bit fractions of s" in decode(tmp_path / "0.npz").facts.doubts[0]
+    np.savez(tmp_path / "1.npz", t=events.t.astype("m8[us]"), **named)
+    assert ".astype('int64')" in str(refusal(tmp_path / "1.npz"))
+
+
+def test_a_resolution_that_is_written_the_other_way_round_or_too_small(tmp_path):
+    events, path = some_events(size=(64, 48)), tmp_path / "0.h5"
+    events.x[0], events.y[0] = 63, 47
+    for stated, size in (((48, 64), (64, 48)), ((64, 48), (64, 48)), ((32, 32), None)):
+        with h5py.File(path, "w") as file:
+            for name in "txyp":
+                file[f"events/{name}"] = getattr(events, name)
+            file.attrs["sensor_resolution"] = stated
+        facts = decode(path).facts
+        assert facts.sensor_size == size
+        assert sensor_size(path) == (size or stated)
+        assert any("as width and height" in said for said in facts.choices) == (stated == (64, 48))
+        assert any("not believed" in said for said in facts.doubts) == (size is None)

@@ -101,7 +101,7 @@ def test_stamps_beyond_53_bits_stay_exact(tmp_path):
     [
         (b"", "empty"),
         (b"\n\n", "empty"),
-        (b"t,x,y,p\n", "format"),
+        (b"t,x,y,p\n", "empty"),
         (b"<html><body>1 2 3 4</body></html>", "format"),
         (b"1 2 3 1\n2 2 3\n3 2 3 1\n", "damaged"),
         (b"1 2 3 1\n2 2 3 1 9\n3 2 3 1\n", "damaged"),

@@ -12,9 +12,11 @@ from own_folders import converted, planned, put_recording, write_own
 
 from spikebridge.cli import main
 from spikebridge.pipeline.base.errors import PipelineError
+from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.remarks import list_warnings
 from spikebridge.pipeline.preprocess.run import convert
 from spikebridge.pipeline.readers.folders import Folders
+from spikebridge.pipeline.shards.settings import ConversionSettings
 
 
 @pytest.fixture
@@ -96,6 +98,18 @@ def test_the_terminal_and_json_say_what_the_events_became(tmp_path):
     late, left_out = found["warnings"][:2]
     assert "of the events come after the last bin: a longer --window-us, or more --time-bins" in late
     assert "of the events are left out by --time-window: a milder one keeps more" in left_out
+
+
+def test_what_was_decided_and_not_used_is_said(tmp_path):
+    raw, wanted = write_own(tmp_path / "raw", each=2), ConversionSettings(dataset="folders", time_bins=3, size=10)
+    table = np.stack(make_events(50, count=400, size=(30, 20)).columns, 1)
+    np.savez(raw / "events" / "cat" / "r1.npz", events=table)
+    rows = ["recording,split", "cat/r0,train", "cat/r1,train", "dog/r0,test"]
+    (tmp_path / "splits.csv").write_text("\n".join(rows))
+    conversion = prepare(wanted, events_root=raw, static_root=raw, splits=tmp_path / "splits.csv")
+    lines = convert(conversion, tmp_path / "set").lines
+    assert lines["recordings"] == "3 of 4 used; the others are in no split"
+    assert lines["decided"] == "columns t,x,y,p by their content (1); events in events (1)"
 
 
 def test_a_time_window_that_is_sought_gives_the_same_set(tmp_path, monkeypatch):

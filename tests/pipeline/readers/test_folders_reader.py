@@ -273,6 +273,46 @@ def contents_of_two_workers(root, roots):
     return contents(root / "again")
 
 
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_dialects_of_a_table_of_labels(tmp_path, between):
+    table = labelled(tmp_path, [])
+    rows = [["File", " Label", "Group", "Subject"], *([f"day{i}/session", "wave ", "a", "b"] for i in range(3))]
+    table.write_text("".join(f"{between.join(row)}\r\n" for row in rows), "utf-8-sig")
+    found = listing(tmp_path, labels=table)
+    assert (found.classes, {r.group for r in found.recordings}) == (("wave",), {"a"})
+    assert found.notes[0].startswith("columns of the table of labels that are not used: subject; ")
+    table.write_text("name;label\na;b\n")
+    with pytest.raises(SettingsError, match="found name, label, expected a header with the columns file and label"):
+        listing(tmp_path, labels=table)
+
+
+def test_folders_beside_the_official_subsets(tmp_path):
+    """They may hold anything but recordings and images; else it is said what stands in the way."""
+    for subset in ("train", "test"):
+        for c, name in enumerate(("cat", "dog")):
+            for i in range(2):
+                write(tmp_path, f"{subset}/{name}/{i}", 100 * c + i + 10 * (subset == "test"))
+    photo(tmp_path, "cat/0", 1)
+    (tmp_path / "events" / "scripts").mkdir()
+    (tmp_path / "events" / "scripts" / "convert.py").write_text("# nothing")
+    assert {r.subset for r in listing(sensor(tmp_path), pairing="class").recordings} == {"train", "test"}
+    write(tmp_path, "extra/cat/0", 5)
+    with pytest.raises(LayoutError, match="official subset with class folders, but extra lie beside it"):
+        listing(tmp_path)
+
+
+def test_class_folders_without_recordings_and_images_of_several_pictures_are_named(tmp_path):
+    plain(tmp_path, count=2)
+    (tmp_path / "events" / "bird").mkdir()
+    pages = [Image.new("L", (4, 4), shade) for shade in (0, 99)]
+    pages[0].save(tmp_path / "static" / "cat" / "two.gif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "static" / "cat" / "one.gif")
+    assert listing(tmp_path).notes == (
+        "no recordings in the folders bird",
+        "pictures beyond the first are left out of 1 static images (two.gif): save each as a file of its own",
+    )
+
+
 def test_groups_and_splits_of_a_table_of_labels(tmp_path):
     rows = ["day0/session,wave,a,train", "day1/session,clap,a,train", "day2/session,wave,b,test"]
     table = labelled(tmp_path, rows, "file,label,group,split")
