@@ -9,7 +9,7 @@ OUT        ?= data
 SECONDS    ?= 60
 SEED       ?= 0
 AT_ONCE    ?= 1
-PARSERS    ?= aedat2 aedat3 aedat4 bin40 cifar cifar_bin dat event_stream evt hdf5 idx image mat mat_events \
+PARSERS    ?= aedat2 aedat3 aedat4 bin40 camera cifar cifar_bin dat ecf event_stream evt gzip hdf5 idx image lz4 mat mat_events \
               nomniglot_table npy npz shard_codec shard_hdf5 shard_index shard_manifest shard_static shard_tar text \
               user_tables zip_members
 PREPROCESS ?=

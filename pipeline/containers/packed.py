@@ -40,6 +40,8 @@ def _zstd(data: bytes, position: int) -> tuple[int, int]:
     while not last and position + 3 <= len(data):
         block = int.from_bytes(data[position : position + 3], "little")
         last, kind, size = block & 1, block >> 1 & 3, block >> 3
+        if kind != 1:
+            size = min(size, len(data) - position - 3)
         total += _ZSTD_BLOCK if kind == 2 else size  # 0 stored, 1 one byte repeated, 2 compressed
         position += 3 + (1 if kind == 1 else size)
     return total, position + 4 * (descriptor >> 2 & 1)
@@ -52,7 +54,7 @@ def _lz4(data: bytes, position: int) -> tuple[int, int]:
     position += 3 + 8 * (flags >> 3 & 1) + 4 * (flags & 1)
     total = 0
     while position + 4 <= len(data) and (word := int.from_bytes(data[position : position + 4], "little")):
-        size = word & 0x7FFFFFFF
+        size = min(word & 0x7FFFFFFF, len(data) - position - 4)
         total += size if word >> 31 else min(largest, _LZ4_RATIO * size)
         position += 4 + size + 4 * (flags >> 4 & 1)
     return total, position + 4 + 4 * (flags >> 2 & 1)

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
+from ecf_chunks import WAYS
+from ecf_chunks import encode as ecf_chunk
 from event_files import (
     EVT21_HEADER,
     aedat3,
@@ -30,20 +32,21 @@ from event_files import (
 )
 from PIL import Image
 
-from spikebridge.pipeline.base.errors import PipelineError, SettingsError, ShardSetError
+from spikebridge.pipeline.base.errors import PipelineError, RecordingError, SettingsError, ShardSetError
 from spikebridge.pipeline.base.files import HashedFile
 from spikebridge.pipeline.checks.leaks import StaticContent
 from spikebridge.pipeline.checks.samples import Layout, read_metadata, walk_hdf5, walk_tar
 from spikebridge.pipeline.checks.verify import DAMAGE
-from spikebridge.pipeline.containers import cifar, idx, mat, zip_members
-from spikebridge.pipeline.datasets.tables import read_class_map, read_labels
+from spikebridge.pipeline.containers import cifar, idx, lz4, mat, zip_members
+from spikebridge.pipeline.containers.packed import unpacked_at_most
+from spikebridge.pipeline.datasets.tables import read_class_map, read_labels, read_pairs
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import bin40, recording
 from spikebridge.pipeline.formats.aedat import aedat2, aedat4
 from spikebridge.pipeline.formats.decoded import Decoded, Stream
 from spikebridge.pipeline.formats.source import Source
-from spikebridge.pipeline.formats.tables import hdf5_files, mat_events, numpy_files
+from spikebridge.pipeline.formats.tables import ecf_kernel, hdf5_files, mat_events, numpy_files
 from spikebridge.pipeline.images.decode import decode_image
 from spikebridge.pipeline.readers import nomniglot
 from spikebridge.pipeline.shards import manifest as manifests
@@ -51,6 +54,7 @@ from spikebridge.pipeline.shards.codec import gzip, unpack
 from spikebridge.pipeline.shards.reader import read_index
 from spikebridge.pipeline.shards.static_pool import StaticImages, write_static
 from spikebridge.pipeline.shards.writer import Sample, write_shard
+from spikebridge.pipeline.simulation.fitted import read_camera
 
 EVENTS = Events(
     np.arange(40, dtype=np.int64) * 97,
@@ -79,10 +83,11 @@ def members(path: Path) -> None:
 
 
 def user_tables(path: Path) -> None:
-    """Read a table of labels, and the same file as one of class names."""
+    """Read a table of labels, and the same file as one of class names and one of pairs."""
     for read in (
         lambda path: read_labels(path, []),
         lambda path: read_class_map(path, classes="ab", image_classes="ab"),
+        read_pairs,
     ):
         with suppress(SettingsError):
             read(path)
@@ -130,6 +135,27 @@ def read_from(decode: Callable[[Path], Decoded | Stream]) -> Callable[..., objec
         return (found.decoded() if isinstance(found, Stream) else found).annotated()
 
     return checked(read)
+
+
+def ecf(data: bytes) -> None:
+    """Decode a chunk; nothing may be written behind the room that there is."""
+    columns = [np.full(len(EVENTS) + 8, 7, column.dtype) for column in EVENTS.columns]
+    count = ecf_kernel.decode(np.frombuffer(data, np.uint8), *(column[:-8] for column in columns))
+    assert all((column[-8:] == 7).all() for column in columns)
+    if count < 0:
+        raise RecordingError("a damaged chunk", reason="damaged")
+    assert count <= len(EVENTS)
+
+
+def lz4_frame(data: bytes) -> None:
+    """Unpack a frame; likewise."""
+    room = np.full(unpacked_at_most(data) + lz4.MARGIN + 8, 7, np.uint8)
+    try:
+        lz4.unpack(data, room[:-8])
+    except ValueError as error:
+        raise RecordingError(str(error), reason="damaged") from error
+    finally:
+        assert (room[-8:] == 7).all()
 
 
 def saved(save: Callable[[io.BytesIO], object]) -> bytes:
@@ -270,20 +296,54 @@ EVT2 = b"% evt 2.0\n% geometry 640x480\n" + np.array([8 << 28 | 5, 1 << 28 | 3 <
 EVT3 = (
     b"% evt 3.0\n% end\n" + np.array([8 << 12 | 1, 6 << 12 | 2, 7, 2 << 12 | 9, 3 << 12 | 4, 4 << 12], "<u2").tobytes()
 )
+CAMERA = b"""sensor = [34, 34]
+duration_us = 250000
+inverted = false
+free = false
+[[legs]]
+x = 4.4
+y = 1.6
+start = 0.05
+duration = 0.3
+[microseconds]
+gamma = 0.9
+dark_level = 0.09
+threshold_on = 0.19
+threshold_off = 0.16
+threshold_spread = 0.06
+bandwidth_hz = 420.0
+refractory_us = 800
+leak_hz = 0.15
+shot_hz = 0.06
+shown_fraction = 0.9
+x_offset_px = 0.8
+y_offset_px = -1.9
+"""
+LZ4_FRAME, LZ4_SIZED = lz4.LZ4 + b"\x40\x40\xc0", lz4.LZ4 + b"\x48\x40" + (27).to_bytes(8, "little") + b"\0"
+LZ4_BLOCKS = (  # eight literals, 14 bytes of them again, two literals; three bytes as they are
+    b"\x0e\0\0\0\x8aabcdefgh\x08\0\x20xy" + b"\x03\0\0\x80abc" + bytes(4)
+)
 TABLE = "index,start,end\n0,5,9\n1,9,12\n"
 TARGETS = {
     "aedat2": Target(decoded("aedat2"), (aedat2.encode(EVENTS), davis_aedat2(EVENTS, others=True))),
     "aedat3": Target(decoded("aedat3"), (aedat3(EVENTS), aedat3(EVENTS) + aedat3_packet(2, 36, bytes(72)))),
     "aedat4": Target(in_a_file("a.aedat4", read_from(aedat4.decode)), tuple(map(aedat4_file, ("LZ4", "ZSTD", "NONE")))),
     "bin40": Target(lambda data: bin40.decode_packed(data, sensor_size=(34, 34), source="x"), (bin40.encode(EVENTS),)),
+    "camera": Target(in_a_file("camera.toml", read_camera), (CAMERA,)),
     "cifar": Target(in_a_file("data_batch_1", cifar.read), (b"\x80\x02}q\x00.",)),
     "cifar_bin": Target(in_a_file("data_batch_1.bin", cifar.read), (cifar_batch(),)),
     "dat": Target(decoded("dat"), (dat(EVENTS), dat(EVENTS, layout=1, version=1))),
+    "ecf": Target(ecf, tuple(ecf_chunk(EVENTS, way) for way in WAYS)),
     "event_stream": Target(decoded("event_stream"), (event_stream(EVENTS), event_stream(EVENTS, atis=True))),
     "evt": Target(decoded("evt"), (EVT2, EVT21_HEADER + evt21(EVENTS), EVT3)),
+    "gzip": Target(
+        in_a_file("a.txt.gz", checked(recording.read)),
+        (gzip(text_lines(EVENTS)), gzip(text_lines(EVENTS, seconds=False))),
+    ),
     "hdf5": Target(in_a_file("a.h5", read_from(hdf5_files.stream)), (hdf5_columns(),)),
     "idx": Target(in_a_file("a-idx3-ubyte", idx.read), (idx_file(),)),
     "image": Target(decode_quietly, tuple(map(picture, ("PNG", "JPEG", "GIF", "BMP", "TIFF")))),
+    "lz4": Target(lz4_frame, (LZ4_FRAME + LZ4_BLOCKS, LZ4_SIZED + LZ4_BLOCKS)),
     "mat": Target(lambda data: mat.read(data, ["t", "x"], source="x"), (matlab(packed=True), matlab(packed=False))),
     "mat_events": Target(
         in_a_file("a.mat", read_from(mat_events.decode)),
@@ -305,7 +365,8 @@ TARGETS = {
     "shard_static": Target(in_a_file("static.h5", damaged_is_refused(StaticContent.read)), (static_file(),)),
     "shard_tar": Target(in_a_file("b.tar", walk), (TAR,)),
     "user_tables": Target(
-        in_a_file("a.csv", user_tables), (b"file,label,start,end\na,b,0,9\n", b"static,event\na,b\n")
+        in_a_file("a.csv", user_tables),
+        (b"file,label,start,end\na,b,0,9\n", b"static,event\na,b\n", b"recording,image\na,b\nc,\n"),
     ),
     "zip_members": Target(in_a_file("a.zip", members), (zipped(0), zipped(8))),
     "text": Target(decoded("text"), (text_lines(EVENTS), b"x,y,p,t\n1,2,0,5\n3,4,1,9\n")),

@@ -179,6 +179,16 @@ def test_frames_of_bombs_say_their_size():
     assert 2 * GIB - 2**24 < unpacked_at_most(lz4_frame(2 * GIB)) <= 2 * GIB
 
 
+def test_a_block_counts_as_far_as_it_goes():
+    """Whatever length it states: a few damaged bytes ask for no room."""
+    cut = {
+        LZ4 + b"\x40\x40\xc0" + b"\xff" * 4 + b"abc": 3,
+        LZ4 + b"\x40\x40\xc0" + b"\xff\xff\xff\x7f" + b"abc": 3 * 255,
+    }
+    cut[ZSTD + b"\x00\x58" + b"\xf9\xff\xff" + b"abc"] = 3
+    assert {frame: unpacked_at_most(frame) for frame in cut} == cut
+
+
 def test_packed_samples_stop_at_the_size_of_a_sample():
     from spikebridge.pipeline.shards.codec import unpack
 
