@@ -32,6 +32,7 @@ _LATER = (
     "event_augmentation", "i2e_ratio", "unlabelled_per_recording", "unlabelled_weight", "unlabelled_augmentation",
     "pseudo_label_threshold", "self_training_from", "adapt_normalization", "adaptation_prior",
     "simulated_background", "simulated_hot_pixels", "teacher", "teacher_output", "teacher_mean", "teacher_std",
+    "weight_average", "least_steps",
 )  # fmt: skip
 """Settings of `[train]` that recipes had before they were there: left out at their default, so that hashes stay."""
 _BARE_WORD = re.compile(r"[A-Za-z./][A-Za-z0-9_./-]*")  # or a path
@@ -139,6 +140,7 @@ def recipe_from(
         f"[{table}]: unknown table; a recipe has [shards] and [train]" for table in tables if table not in TABLES
     ]
     merged: dict[str, dict[str, Any]] = {}
+    asked = set(settings or ())
     for table in TABLES:
         content = tables.get(table, {})
         if isinstance(content, Mapping):
@@ -153,8 +155,11 @@ def recipe_from(
             problems.extend(error.problems)
         else:
             merged[table][key] = value
+            asked.add(key)
     for key, value in (settings or {}).items():
         merged[_HOME.get(key, "train")][key] = value
+    if "epochs" in asked and "least_steps" not in asked:
+        merged["train"].pop("least_steps", None)  # whoever asks for so many epochs wants no more
     _take_profile(merged["train"], folder, problems)
     _take_teacher(merged["train"], folder, problems)
     values = {}

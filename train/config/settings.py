@@ -263,6 +263,13 @@ class TrainSettings:
     self_training_from: float = setting(0.5, low=0.0, high=1.0)
     """Share of the run from which unlabelled recordings are learned from; methods `self_training` and `label_free`
     only."""
+    least_steps: int = setting(0, low=0)
+    """Steps of the whole run at least: with few recordings there are more epochs than `epochs`, and what is counted in
+    epochs (`validate_every`, `warmup_epochs`, `milestones`) grows with them. Where `epochs` is set beside a recipe,
+    with `--set epochs=10`, that of the recipe is not taken."""
+    weight_average: float = setting(0.0, low=0.0, high=0.99999)
+    """Decay of a moving average of the weights over steps, with which the network is validated, tested and kept: 0.99
+    averages some 100 steps. 0 keeps the weights as they are."""
     sampling: str = setting("shuffle", choices=SAMPLINGS)
     """Order of the training recordings: `shuffle` (uniform, each once an epoch), `class_balanced` (with replacement),
     or `windowed` (each once, shuffled among neighbouring shards)."""

@@ -38,6 +38,7 @@ from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.runs.state import Best, EpochSums, TrainState
 from spikebridge.train.schedules import learning_rate
 from spikebridge.train.signals import StopRequest
+from spikebridge.train.trainer.averaging import WeightAverage
 from spikebridge.train.trainer.cuda_graph import CudaGraphStep, DeviceStep, why_not_capturable
 from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.finite import FiniteWatch, FiringWatch, require_finite_weights
@@ -141,6 +142,9 @@ class Trainer:
         )
         self.sums = EpochSums(shards.sample_shape[0], device, self.method.terms)
         self.finite = FiniteWatch(self.network, device)
+        self.average = WeightAverage(self.network, settings.weight_average) if settings.weight_average else None
+        self.scored = self.network if self.average is None else self.average.network
+        """The network that is validated, tested and kept."""
         self.graph_step: DeviceStep | None = None
         obstacle = why_not_capturable(self.data, method, settings, self.distributed, device)
         if obstacle and graph and device.type == "cuda" and self.distributed.is_main:
@@ -178,6 +182,8 @@ class Trainer:
         tensors = checkpoints.read_tensors(self.distributed.broadcast_bytes(content), source=path)
         checkpoints.restore_checkpoint(tensors, self.network, self.optimizer, self.method.modules, source=path)
         self.train_step.precision.restore(tensors)
+        if self.average is not None:
+            self.average.restore(tensors)
         rows = tensors.get("sums")
         if rows is None or rows.shape[1:] != self.sums.vector.shape:
             raise RunError(f"{path}: holds no sums of this run's epoch; start again with --overwrite")
@@ -252,6 +258,8 @@ class Trainer:
         self._clock = time.perf_counter() - self.state.epoch_seconds, time.process_time() - self.state.epoch_cpu_seconds
         for index in range(self.state.step - epoch * steps, steps):
             self._step(index)
+            if self.average is not None:
+                self.average.update(self.state.step)
             self.state.step += 1
             self._record_time()
             display.advance()
@@ -297,7 +305,7 @@ class Trainer:
             "lr": rate,
             "replacement_probability": self.method.replacement_probability(step),
             **means,
-            "coefficients": self.network.coefficients.tolist(),
+            "coefficients": self.scored.coefficients.tolist(),
             "validation_accuracy": None,
             "validation_loss": None,
             f"{name}_accuracy": scores.accuracy if scores else None,
@@ -374,7 +382,7 @@ class Trainer:
         if self.settings.recalibrate:
             batch_size = evaluation_batch(self.settings)
             with self._scoring_memory():
-                recalibrate(self.network, self.data.frames, batch_size=batch_size, device=self.device)
+                recalibrate(self.scored, self.data.frames, batch_size=batch_size, device=self.device)
 
         def on_batch() -> None:
             if self.stop.signal:
@@ -390,19 +398,20 @@ class Trainer:
     def _batch_firing_rates(self) -> dict[str, float]:
         """Return firing rates over the epoch's first training batch, to find dead layers where no split is scored."""
         events = self.data.batch(self.state.epoch, 0).events
-        self.network.eval()
-        self.network.record_firing_rates = True
+        training = self.scored.training
+        self.scored.eval()
+        self.scored.record_firing_rates = True
         try:
-            return {layer: float(rate) for layer, rate in self.network(None, events).firing_rates.items()}
+            return {layer: float(rate) for layer, rate in self.scored(None, events).firing_rates.items()}
         finally:
-            self.network.record_firing_rates = False
-            self.network.train()
+            self.scored.record_firing_rates = False
+            self.scored.train(training)
 
     def score(self, frames: Frames, on_batch: Callable[[], None]) -> Scores | None:
         """Score the network as it is, or adapted where the recipe says so; see `evaluation.adaptation`."""
         with self._scoring_memory():
             return adapt_and_score(
-                self.network,
+                self.scored,
                 frames,
                 prior=prior_of(self.settings),
                 batch_size=evaluation_batch(self.settings),
@@ -417,7 +426,7 @@ class Trainer:
     def _require_finite(self, step: int) -> None:
         """Raise for a loss or weight that is not finite: nothing is written of a broken network."""
         self.finite.raise_if_broken(step=step)
-        for module in (self.network, *self.method.modules.values()):
+        for module in {self.network, self.scored, *self.method.modules.values()}:
             require_finite_weights(module, step=step)
 
     def _commit(self, rows: Tensor) -> None:
@@ -428,7 +437,7 @@ class Trainer:
         self._require_finite(self.state.step - 1)
         self.run.sync_metrics()
         tensors = {**checkpoints.collect_tensors(self.network, self.optimizer, self.method.modules), "sums": rows}
-        tensors |= self.train_step.precision.tensors()
+        tensors |= self.train_step.precision.tensors() | (self.average.tensors() if self.average else {})
         best = None
         if self.state.best is not None and self.best_weights is not None:
             best = self.state.best.epoch, self.best_weights
@@ -441,6 +450,6 @@ class Trainer:
         self._commit_cost = self._commit_ended - started
 
     def encode_weights(self) -> bytes:
-        """Encode the weights as they are now, as a run keeps them."""
+        """Encode the weights that are scored as they are now, as a run keeps them."""
         made = json.dumps(describe_environment(self.device))
-        return encode_network(self.network, epoch=self.state.epoch, shard_set=self.state.shard_set, environment=made)
+        return encode_network(self.scored, epoch=self.state.epoch, shard_set=self.state.shard_set, environment=made)

@@ -32,7 +32,7 @@ def finish_training(trainer: Trainer, recipe: Recipe, *, test: bool = True) -> R
     """Write weights and predictions; score the test split with `best` and with `last`, and build the result.
 
     Args:
-        trainer: trained to its last epoch, which is committed; its network holds the best weights afterwards.
+        trainer: trained to its last epoch, which is committed; its scored network holds the best weights afterwards.
         recipe: of the run.
         test: score the test split; without, no figure of it is computed.
 
@@ -56,7 +56,7 @@ def finish_training(trainer: Trainer, recipe: Recipe, *, test: bool = True) -> R
         assert trainer.best_weights is not None
         checkpoints.write_atomic(run.best, trainer.best_weights)
         weights, _ = checkpoints.read_weights(run.best)
-        trainer.network.load_state_dict(weights)
+        trainer.scored.load_state_dict(weights)
         best = _final_scores(trainer, test=test)
     if best["test"] is None and test:
         log.warning("%s: the test split is empty; no test accuracy", trainer.shards.path)
@@ -64,7 +64,7 @@ def finish_training(trainer: Trainer, recipe: Recipe, *, test: bool = True) -> R
     result = build_result(
         recipe,
         trainer.shards,
-        trainer.network,
+        trainer.scored,
         trainer.frames,
         run=run,
         best=best,

@@ -15,6 +15,7 @@ from spikebridge.pipeline.base.files import real_path
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.profile import AUTO
 from spikebridge.train.config.recipes import Recipe
+from spikebridge.train.data.order import batch_count, training_recordings
 from spikebridge.train.errors import NonFiniteError, RunError, RunStoppedError
 from spikebridge.train.evaluation.evaluate import open_shards
 from spikebridge.train.methods import find_method
@@ -124,7 +125,7 @@ def train(
     target = choose_device(local_device(device))
     start = None if init is None else read_start(init)
     with init_distributed(target) as distributed, backends.use(backend), backends.record() as ran:
-        contents = contents_id(shards)
+        contents, recipe = contents_id(shards), with_least_steps(recipe, shards)
         if recipe.train.simulation == AUTO and find_method(recipe.train.method).simulates:
             recipe = _with_camera(recipe, shards, run, distributed, overwrite=overwrite, progress=progress)
 
@@ -174,6 +175,30 @@ def train(
             return _finish_run(
                 trainer, recipe, distributed, ran, progress=progress or NullProgress, boards=boards, test=test
             )
+
+
+def with_least_steps(recipe: Recipe, shards: ShardSet) -> Recipe:
+    """Return the recipe with as many epochs as `least_steps` asks for; all that counts in epochs grows with them."""
+    settings = recipe.train
+    if not settings.least_steps:
+        return recipe
+    recordings = len(training_recordings(shards.split("train"), settings))
+    epochs = -(-settings.least_steps // max(1, batch_count(recordings, settings.batch_size)))
+    if epochs <= settings.epochs:
+        return recipe
+
+    def grown(count: int) -> int:
+        return round(count * epochs / settings.epochs)
+
+    more = replace(
+        settings,
+        epochs=epochs,
+        validate_every=grown(settings.validate_every),
+        warmup_epochs=grown(settings.warmup_epochs),
+        milestones=tuple(map(grown, settings.milestones)),
+    )
+    log.info("%d epochs instead of %d: least_steps = %d", epochs, settings.epochs, settings.least_steps)
+    return replace(recipe, train=more)
 
 
 def _with_camera(

@@ -146,7 +146,9 @@ def test_learns_what_can_be_learned(tmp_path, shards):
     assert result["test_accuracy"] > 0.9
 
 
-@pytest.mark.parametrize("settings", [{}, {"method": "event_only"}, {"model": "nmnist_snn", "width": 0.05}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"method": "event_only", "weight_average": 0.8}, {"model": "nmnist_snn", "width": 0.05}]
+)
 def test_stopped_and_continued_runs_have_the_same_bits(tmp_path, shards, monkeypatch, settings):
     recipe = tiny_recipe(epochs=4, **settings)
     train(shards, recipe, tmp_path / "whole", device="cpu")
@@ -298,6 +300,18 @@ def test_rare_validation(tmp_path, shards):
     train(shards, tiny_recipe(validate_every=2), tmp_path / "run", device="cpu")
     accuracies = [line["validation_accuracy"] for line in read_metrics(tmp_path / "run")]
     assert [accuracy is not None for accuracy in accuracies] == [False, True, True]
+
+
+def test_runs_of_few_recordings_have_the_steps_that_are_asked_for(tmp_path, shards):
+    """Three recordings in batches of two are two steps an epoch: five epochs for nine steps, validated as often."""
+    recipe = tiny_recipe(events_per_class=1, batch_size=2, epochs=3, validate_every=2, least_steps=9)
+    result = train(shards, recipe, tmp_path / "run", device="cpu")
+    lines = read_metrics(tmp_path / "run")
+    assert (result["epochs"], lines[-1]["step"]) == (5, 10)
+    assert [line["epoch"] for line in lines if line["validation_accuracy"] is not None] == [3, 5]
+    assert train(shards, recipe, tmp_path / "run", device="cpu") == result, "the finished run is this recipe's"
+    plenty = tiny_recipe(epochs=3, least_steps=9)
+    assert loop.with_least_steps(plenty, shards) is plenty, "three steps an epoch are nine already"
 
 
 def test_few_recordings_and_a_batch_of_one(tmp_path, shards):
