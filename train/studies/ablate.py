@@ -7,72 +7,30 @@ run folders alone.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
-import logging
-import signal
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from spikebridge.pipeline.base.errors import PipelineError, ShardSetError
+from spikebridge.pipeline.base.errors import ShardSetError
 from spikebridge.pipeline.base.executors import Workers
-from spikebridge.pipeline.base.files import real_path
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe, dump_recipe
-from spikebridge.train.errors import RecipeError, RunError, RunStoppedError, ShardMismatchError, TrainError
+from spikebridge.train.errors import RecipeError, ShardMismatchError
 from spikebridge.train.evaluation.evaluate import open_shards
-from spikebridge.train.runs.checkpoints import write_atomic
 from spikebridge.train.runs.folder import RunFolder, contents_id, read_result, require_shards
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.statistics import mean_and_std
 from spikebridge.train.studies.evaluated import evaluate_runs
 from spikebridge.train.studies.grids import Grid, Row
+from spikebridge.train.studies.run_pool import Run, RunPool
 from spikebridge.train.studies.table import AblationTable, Entry, Failure, Tuning, table_of, write_tables
-from spikebridge.train.studies.workers import POLL_S, RunOutcome, RunSpec, train_run
 from spikebridge.train.trainer.progress import NullProgress
 from spikebridge.train.trainer.run import Progress
-
-log = logging.getLogger(__name__)
-
-STOP_FILE = ".stop"
-"""In OUT, while running tasks are asked to end."""
-MOST_ATTEMPTS = 3
-"""Deaths of workers that a run may be blamed for."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of the grid."""
-
-    row: Row
-    amount: float
-    """Labelled recordings, in the unit of the grid's axis."""
-    recipe: Recipe
-    """Complete."""
-    shards: ShardSet
-    """Open shard set that fits the recipe."""
-    contents: str
-    """Hash of what it holds, see `contents_id`."""
-    path: Path
-    steps: int
-    """Of the whole run."""
-
-    def finished(self) -> bool:
-        """Return whether the result is there.
-
-        Raises:
-            RunError: the folder holds something else.
-        """
-        status = RunFolder(self.path).status(self.recipe, self.shards.id, contents=self.contents)
-        return status == "finished"
 
 
 class ShardSets:
@@ -156,7 +114,7 @@ def ablate(
         plan.runs(row, grid.learning_rates[0])
     with (
         RunFolder(out).lock(),
-        _RunPool(
+        RunPool(
             out,
             workers,
             {
@@ -205,7 +163,8 @@ class _Plan:
         digest = hashlib.sha256(f"{dump_recipe(recipe)}{contents}".encode()).hexdigest()[:10]
         path = self.out / "runs" / f"{row.slug}-{amount:g}-lr{lr:g}-seed{seed}-{digest}"
         samples = recipe.train.epochs * self.grid.samples(amount, self.sets.per_class)
-        return Run(row, amount, recipe, shards, contents, path, max(1, -(-samples // recipe.train.batch_size)))
+        steps = max(1, -(-samples // recipe.train.batch_size))
+        return Run(row.label, recipe, shards, contents, path, steps, amount)
 
     def tuning(self, row: Row) -> list[Run]:
         """Return the runs that choose a row's learning rate."""
@@ -238,104 +197,3 @@ def _choose_rate(grid: Grid, plan: _Plan, row: Row, failures: Sequence[Failure])
         "chosen": max(known, key=lambda lr: known[lr]) if known else None,
         "validation": {f"{lr:g}": mean for lr, mean in means.items()},
     }
-
-
-class _RunPool:
-    """Runs on their way through workers; `options` are those of every run, see `RunSpec`."""
-
-    def __init__(
-        self,
-        out: Path,
-        workers: Callable[[], AbstractContextManager[Workers]],
-        options: dict[str, Any],
-        progress: Progress,
-        stop: StopRequest,
-    ) -> None:
-        self.stop_file = out / STOP_FILE
-        self.stop_file.unlink(missing_ok=True)  # of an earlier session
-        self.options, self.progress, self.stop = options, progress, stop
-        self.failures: list[Failure] = []
-        self._open_workers = workers
-        self._workers: Workers | None = None
-        self._opened = contextlib.ExitStack()
-
-    def __enter__(self) -> _RunPool:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._opened.close()
-        self.stop_file.unlink(missing_ok=True)
-
-    def finish(self, runs: Sequence[Run], *, what: str) -> None:
-        """Finish all runs that can be finished; the others are in `failures`.
-
-        Raises:
-            RunStoppedError: asked to stop; everything is at a checkpoint.
-            TrainError: the cluster is gone.
-        """
-        left: dict[Path, Run] = {}
-        for run in {run.path: run for run in runs}.values():
-            try:
-                if not run.finished():
-                    left[real_path(run.path)] = run
-            except (RunError, ShardMismatchError) as error:
-                self._fail(run, RunOutcome("failed", str(error)))
-        bar = self.progress(total=sum(run.steps for run in left.values()), desc=what, unit="step", smoothing=0)
-        try:
-            self._train(left, bar)
-        except PipelineError as error:
-            raise TrainError(str(error)) from error
-        finally:
-            bar.close()
-        if left and self.stop.signal:
-            raise RunStoppedError(
-                f"Stopped by {signal.Signals(self.stop.signal).name}; {len(runs) - len(left)} of {len(runs)} "
-                f"{what} are done, the others are at a checkpoint. The same command continues.",
-                signal=self.stop.signal,
-            )
-
-    def _train(self, left: dict[Path, Run], bar: Any) -> None:
-        """Train runs until all are done or a stop is asked; take those that are done, or failed, out of `left`."""
-        if not left or self.stop.signal:
-            return
-        if self._workers is None:  # the workers stay for all that follows: each imports torch once
-            self._workers = self._opened.enter_context(self._open_workers())
-        deaths: Counter[str] = Counter()
-
-        def end(spec: RunSpec, outcome: RunOutcome) -> None:
-            run = left.pop(Path(spec.run))
-            bar.update(run.steps)
-            if outcome.kind != "done":
-                self._fail(run, outcome)
-
-        def requeue(lost: list[RunSpec], waiting: deque[RunSpec]) -> None:
-            """Put the first of the lost runs, which was at work, behind all others, or give it up."""
-            waiting.extendleft(reversed(lost[1:]))
-            for spec in lost[:1]:
-                deaths[spec.run] += 1
-                if deaths[spec.run] < MOST_ATTEMPTS:
-                    waiting.append(spec)
-                else:
-                    end(spec, RunOutcome("failed", "its worker process died (killed, or out of memory)"))
-
-        def stopping() -> bool:
-            if self.stop.signal and not self.stop_file.exists():  # runs at work see it and end with a checkpoint
-                write_atomic(self.stop_file, str(self.stop.signal).encode())
-            return bool(self.stop.signal)
-
-        specs = [self._spec(run) for run in left.values()]
-        for spec, outcome in self._workers.run(train_run, specs, requeue=requeue, stopping=stopping, poll_s=POLL_S):
-            if outcome.kind != "stopped":
-                end(spec, outcome)
-
-    def _spec(self, run: Run) -> RunSpec:
-        stop_file = str(real_path(self.stop_file))
-        return RunSpec(
-            run.shards.address, run.shards.id, run.recipe, str(real_path(run.path)), stop_file, **self.options
-        )
-
-    def _fail(self, run: Run, outcome: RunOutcome) -> None:
-        self.failures.append(
-            {"run": run.path.name, "label": run.row.label, "kind": outcome.kind, "message": outcome.message}
-        )
-        log.warning("%s %s: %s", run.path.name, outcome.kind, outcome.message.splitlines()[0])

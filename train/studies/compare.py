@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from spikebridge.pipeline.base.executors import open_workers
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import Recipe, override
+from spikebridge.train.data import order
 from spikebridge.train.errors import RecipeError
 from spikebridge.train.evaluation.evaluate import open_shards
 from spikebridge.train.methods import find_method
 from spikebridge.train.report.format import aligned, protocol_words, spread
 from spikebridge.train.runs.checkpoints import write_json
+from spikebridge.train.runs.folder import RunFolder, contents_id, require_shards
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.statistics import FEW, difference, mean_and_std, worth_of_one
 from spikebridge.train.studies.evaluated import (
@@ -24,6 +28,9 @@ from spikebridge.train.studies.evaluated import (
     spreads_of,
 )
 from spikebridge.train.studies.grids import Evaluated
+from spikebridge.train.studies.run_pool import Run, RunPool
+from spikebridge.train.studies.workers import begin_worker, usable_gpus
+from spikebridge.train.trainer.progress import NullProgress
 from spikebridge.train.trainer.run import Progress, train
 
 FIGURES = ("test_accuracy", "validation_accuracy", "last_test_accuracy", "last_validation_accuracy")
@@ -49,6 +56,7 @@ def compare(
 ) -> dict[str, Any]:
     """Train every method with every seed into `out/<method>-seed<k>`; finished runs are kept, unfinished continued.
 
+    One run after the other, and on a machine with several GPUs one on each.
     Nothing is chosen here, so test accuracies are reported. `overrides` (texts `key=value`) hold for all runs alike,
     methods and seeds, each given once, replace those of the recipe; with one seed standard deviations are null. The
     other arguments are as in `train`; `evaluated` says what else finished runs are evaluated for, as in a grid.
@@ -71,24 +79,24 @@ def compare(
         find_method(name)
         override(plain, method=name)
     shards, out = open_shards(shards), Path(out)
+    planned = [  # seed by seed: what is done early is comparable early
+        (name, out / f"{name}-seed{seed}", override(plain, method=name, seed=seed))
+        for seed, name in itertools.product(seeds, methods)
+    ]
+    how: dict[str, Any] = {"device": device, "backend": backend, "checkpoint_every": checkpoint_every, "trust": trust}
+    gpus = usable_gpus(device)
+    if gpus > 1:
+        framed = require_shards(shards, plain.shards, expect=expect)
+        contents = contents_id(framed)
+        runs = [Run(name, one, framed, contents, path, _steps(framed, one)) for name, path, one in planned]
+        workers = partial(open_workers, processes=gpus, initializer=begin_worker)
+        with RunFolder(out).lock(), RunPool(out, workers, how, progress or NullProgress, stop or StopRequest()) as pool:
+            pool.finish(runs, what="runs", overwrite=overwrite)
+        overwrite = False
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
-    for seed, name in itertools.product(seeds, methods):  # seed by seed: what is done early is comparable early
-        one = override(plain, method=name, seed=seed)
-        run_dir = out / f"{name}-seed{seed}"
-        result = train(
-            shards,
-            one,
-            run_dir,
-            device=device,
-            backend=backend,
-            expect=expect,
-            progress=progress,
-            overwrite=overwrite,
-            checkpoint_every=checkpoint_every,
-            stop=stop,
-            trust=trust,
-        )
-        results[name].append({"run": run_dir.name, "seed": seed, **_excerpt(result)})
+    for name, path, one in planned:  # what is finished is read; what failed in a worker says here why
+        result = train(shards, one, path, expect=expect, progress=progress, overwrite=overwrite, stop=stop, **how)
+        results[name].append({"run": path.name, "seed": one.train.seed, **_excerpt(result)})
     first = next(iter(results.values()))[0]
     summaries = {name: summary(runs) for name, runs in results.items()}
     described = {}
@@ -116,6 +124,11 @@ def compare(
     }
     write_json(out / "compare.json", table)
     return table
+
+
+def _steps(shards: ShardSet, recipe: Recipe) -> int:
+    recordings = len(order.training_recordings(shards.split("train"), recipe.train))
+    return recipe.train.epochs * order.batch_count(recordings, recipe.train.batch_size)
 
 
 def _repeated(values: Sequence[Any]) -> set[Any]:

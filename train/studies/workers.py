@@ -45,6 +45,7 @@ class RunSpec:
     checkpoint_every: str
     test: bool = True
     trust: bool = False
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,18 @@ class RunOutcome:
     """Of the error."""
 
 
-def usual_workers(device: str) -> int:
-    """Return how many workers a machine is given: one per processor, on CUDA one per GPU that the runs may use."""
+def usable_gpus(device: str) -> int:
+    """Return how many GPUs of this machine the runs of a study may use; 0 where they train on the CPU."""
     import torch
 
     if device.startswith("cuda:"):
         return 1
-    if device in ("auto", "cuda") and torch.cuda.is_available():
-        return torch.cuda.device_count()
-    return usable_processors()
+    return torch.cuda.device_count() if device in ("auto", "cuda") and torch.cuda.is_available() else 0
+
+
+def usual_workers(device: str) -> int:
+    """Return how many workers a machine is given: one per processor, on CUDA one per GPU that the runs may use."""
+    return usable_gpus(device) or usable_processors()
 
 
 def device_of_worker(device: str) -> str:
@@ -116,6 +120,7 @@ def train_run(spec: RunSpec) -> RunOutcome:
             stop=stop,
             test=spec.test,
             trust=spec.trust,
+            overwrite=spec.overwrite,
         )
         return RunOutcome("done")
     except RunStoppedError as stopped:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from click.testing import CliRunner
 from conftest import ROOT
 from dask_cluster import dask_cluster
 from forked import Forked, run_forked
+from inline_workers import Inline
 from run_folders import change_result
 from servers import serving
 
 from spikebridge import cli
-from spikebridge.pipeline.base.executors import Workers
 from spikebridge.pipeline.sharing.publish import push
 from spikebridge.train.errors import RunStoppedError, ShardMismatchError, TrainError
 from spikebridge.train.evaluation.evaluate import open_shards
@@ -32,6 +31,7 @@ from spikebridge.train.runs.evaluation import keep_evaluation
 from spikebridge.train.runs.folder import RunFolder, read_result
 from spikebridge.train.signals import StopRequest
 from spikebridge.train.studies import ablate as ablation
+from spikebridge.train.studies import run_pool
 from spikebridge.train.studies.ablate import ablate
 from spikebridge.train.studies.cost_figures import cost_points
 from spikebridge.train.studies.curves import curves, setting_curves
@@ -61,24 +61,6 @@ label = "no transfer"
 method = "event_only"
 note = "Sees <no> photographs."
 """
-
-
-class Inline(Workers):
-    """Work in this process, and die as often as asked."""
-
-    lost = (BrokenExecutor,)
-
-    def __init__(self, deaths=0):
-        self.deaths, self.done = deaths, []
-
-    def submit(self, function, task):
-        if self.deaths:
-            self.deaths -= 1
-            future = Future()
-            future.set_exception(BrokenExecutor("a worker died"))
-            return future
-        self.done.append(task.run)
-        return super().submit(function, task)
 
 
 @pytest.fixture(autouse=True)
@@ -449,7 +431,7 @@ def test_workers_get_the_id_and_the_address_that_waits_for_files(tmp_path, shard
         given.append(spec)
         return RunOutcome("failed", "enough")
 
-    monkeypatch.setattr(ablation, "train_run", refuse)
+    monkeypatch.setattr(run_pool, "train_run", refuse)
     monkeypatch.setenv("SPIKEBRIDGE_CACHE", str(tmp_path / "cache"))
     push(shards, str(tmp_path / "place"))
     with serving("http", tmp_path / "place", tmp_path / "log") as (port, _):

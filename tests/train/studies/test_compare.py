@@ -1,14 +1,19 @@
+import contextlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fake_shards import FakeShardSet, tiny_recipe
+from inline_workers import Inline
 
+from spikebridge.train.config.recipes import load_recipe
 from spikebridge.train.errors import MethodError, RecipeError
 from spikebridge.train.report.records import load_run
 from spikebridge.train.report.several import _kept_evaluations
 from spikebridge.train.runs.folder import RunFolder, read_result
 from spikebridge.train.statistics import mean_and_std
+from spikebridge.train.studies import compare as comparison
 from spikebridge.train.studies.compare import compare, format_table
 from spikebridge.train.studies.grids import Evaluated
 
@@ -49,6 +54,38 @@ def test_compare_resumes_and_reports(tmp_path, monkeypatch):
     assert "24 training, 9 validation, 12 test" in text
     assert "12 test recordings: each is 8.3 points" in text
     assert "interval" not in text  # of 12 recordings it would mean nothing
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """A machine with two, as far as `compare` asks; their workers are this process, on its CPU."""
+    workers = Inline()
+    monkeypatch.setattr(comparison, "usable_gpus", lambda _: 2)
+
+    def open_workers(*, processes, initializer):
+        assert (processes, initializer) == (2, comparison.begin_worker)
+        return contextlib.nullcontext(workers)
+
+    monkeypatch.setattr(comparison, "open_workers", open_workers)
+    return workers
+
+
+def test_with_several_gpus_each_run_is_a_workers(shard_set, tmp_path, two_gpus):
+    recipe = load_recipe("digits", overrides=["time_bins=4", "size=16", "extent='canvas'", "epochs=1", "width=0.1"])
+    out = tmp_path / "out"
+    arguments = (shard_set(size=16), recipe, ["event_only"], [0, 1], out)
+    table = compare(*arguments, device="cpu")
+    assert [Path(run).name for run in two_gpus.done] == ["event_only-seed0", "event_only-seed1"]
+    assert [run["run"] for run in table["methods"]["event_only"]["runs"]] == ["event_only-seed0", "event_only-seed1"]
+    assert compare(*arguments, device="cpu") == table  # nothing is trained again
+    assert len(two_gpus.done) == 2
+    compare(*arguments, device="cpu", overwrite=True)
+    assert len(two_gpus.done) == 4
+    (out / "event_only-seed1" / "result.json").unlink()
+    (out / "event_only-seed1" / "config.toml").write_text("no recipe")
+    with pytest.raises(RecipeError, match="event_only-seed1"):  # in the words of a run alone
+        compare(*arguments, device="cpu")
+    assert len(two_gpus.done) == 4
 
 
 def test_one_seed_has_no_deviation(tmp_path):
