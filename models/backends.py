@@ -1,9 +1,9 @@
 """Which code computes the neurons: `torch` (everywhere), `numba` (CPU) or `triton` (CUDA), the two fused ones.
 
-Fused are normalisation, neurons and pooling. Without a choice, numba runs on the CPU (but for float16) and Triton
-on CUDA, where each is installed and knows the neurons, else torch. The Triton kernels agree with the others in Triton's
-interpreter and compile for sm_75, sm_90, sm_120 and gfx942 with 128 registers at most (T=10), but were never run on a
-GPU; `use("torch")` does without them. Triton's interpreter runs only where it is asked for. A backend asked for runs or
+Fused are normalisation, neurons and pooling. Without a choice, numba runs on the CPU and Triton on CUDA, where each is
+installed and knows the neurons, else torch. The Triton kernels agree with the others in Triton's interpreter and
+compile for sm_75, sm_90, sm_120 and gfx942 with 128 registers at most (T=10), but were never run on a GPU;
+`use("torch")` does without them. Triton's interpreter runs only where it is asked for. A backend asked for runs or
 raises; nothing falls back in silence.
 """
 
@@ -30,8 +30,8 @@ MOST_TRITON_STEPS = 16
 """T up to which the Triton kernels run: backward keeps T potentials in registers, and its loops are unrolled. At T=32
 it spills, and one kernel takes minutes to compile."""
 
-NUMBA_TYPES = (torch.float32, torch.float64, torch.bfloat16)
-"""What the numba kernels store; they compute in float32 with bfloat16. numba knows no float16 on a CPU."""
+NUMBA_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+"""What the numba kernels store; with 16 bits they compute in float32."""
 
 _chosen: ContextVar[str] = ContextVar("backend", default="auto")
 _launches: ContextVar[Counter[str] | None] = ContextVar("launches", default=None)
@@ -55,7 +55,7 @@ def _numba_obstacle(x: Tensor, rule: FiringRule) -> str:
     if x.device.type != "cpu":
         return f"the tensor is on {x.device}, numba needs the CPU"
     if x.dtype not in NUMBA_TYPES:
-        return f"the tensor is {x.dtype}, numba takes float32, float64 and bfloat16"
+        return f"the tensor is {x.dtype}, numba takes floating point of 16 to 64 bits"
     return _rule_obstacle(rule, "numba")
 
 

@@ -28,8 +28,10 @@ from spikebridge.models.neurons import FiringRule, Neuron
 from spikebridge.models.normalization import StepNorm
 
 Array = NDArray[Any]
-NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.bfloat16: np.float32}
+NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.bfloat16: np.float32, torch.float16: np.float32}
 """What frames of each type are computed in."""
+AS_BITS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
+"""How the kernels take 16 bits."""
 SMALLEST_SHARE = 1 << 16  # elements below which handing a share to a thread costs more than it saves
 
 
@@ -73,15 +75,15 @@ class Plan:
 
 
 def _frames(x: Tensor) -> Array:
-    """Return [B,S,T,...], which lies channels-last, as [R,T,N] in the order of memory; bfloat16 as its bits."""
+    """Return [B,S,T,...], which lies channels-last, as [R,T,N] in the order of memory; 16 bits as `AS_BITS`."""
     if x.ndim == 6:
         x = x.permute(0, 1, 2, 4, 5, 3)  # [B,S,T,H,W,C]
     x = x.detach().view(-1, x.shape[2], math.prod(x.shape[3:]))
-    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+    return (x.view(AS_BITS[x.dtype]) if x.dtype in AS_BITS else x).numpy()
 
 
 def _computed_in(x: Tensor) -> torch.dtype:
-    return torch.float32 if x.dtype == torch.bfloat16 else x.dtype
+    return torch.float32 if x.dtype in AS_BITS else x.dtype
 
 
 def _row(x: Tensor) -> tuple[int, int]:
@@ -224,7 +226,7 @@ def fire(
 ) -> tuple[Tensor, Tensor | None]:
     """Normalise, fire over all steps, pool: see `models.layers.fire`, whose numba backend this is.
 
-    bfloat16 is normalised and integrated in float32; its spikes come back in it, the potential in float32.
+    16 bits are normalised and integrated in float32; spikes come back in them, the potential in float32.
     """
     count_launch("numba")
     x = channels_last(x)

@@ -8,8 +8,9 @@ threads. Scalars come in the arrays' own type, and so must every literal beside 
 halves the vectors, or ends them. A loop sees five arrays at most: with more, LLVM gives up on proving that none
 overlap.
 
-Frames may be stored in bfloat16, which numba does not know: as uint16 with the upper half of a float32's bits. They are
-computed with in float32, and what is written so are spikes and their averages, which bfloat16 holds exactly.
+Frames may be stored in 16 bits, which numba does not know: bfloat16 as uint16 with the upper half of a float32's bits,
+float16 as int16. They are computed with in float32, and what is written so are spikes and their averages, which both
+hold exactly.
 
 Imported by `fire_numba` alone, when the first layer runs on it.
 """
@@ -27,6 +28,9 @@ from numba.extending import overload
 
 BAND = 1024
 """Numbers of a band, about: backward keeps T potentials of each."""
+
+HALF_BIAS = np.float32(2.0**112)
+"""By which the bits of a float16, where a float32 has them, are too small."""
 
 _plain = numba.njit(nogil=True, cache=True, error_model="numpy")
 _summing = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})  # vectorised sums
@@ -48,7 +52,19 @@ def _widened(x, scratch):
             bits[p] = np.uint32(x[p]) << np.uint32(16)
         return scratch[: x.shape[0]]
 
-    return widen
+    def widen_float16(x, scratch):
+        numbers = scratch[: x.shape[0]]
+        bits = numbers.view(np.uint32)
+        for p in range(x.shape[0]):  # exponent and mantissa in their places, but of another bias
+            bits[p] = (np.uint32(x[p]) & np.uint32(0x7FFF)) << np.uint32(13)
+        for p in range(x.shape[0]):  # which a product moves, that of numbers below the normal ones, too
+            numbers[p] *= HALF_BIAS
+        for p in range(x.shape[0]):  # the sign; and what is not finite has the highest exponent again
+            endless = np.uint32(0x7F800000) if bits[p] >= np.uint32(0x47800000) else np.uint32(0)
+            bits[p] |= endless | ((np.uint32(x[p]) & np.uint32(0x8000)) << np.uint32(16))
+        return numbers
+
+    return widen_float16 if x.dtype.signed else widen
 
 
 def room(out, scratch):
@@ -64,7 +80,7 @@ def _room(out, scratch):
 
 
 def keep(numbers, out):
-    """Write what was computed in the `room` of out [n]; numbers must be those of bfloat16 where it has 16 bits."""
+    """Write what was computed in the `room` of out [n]; where it has 16 bits numbers are quarters from 0 to 1."""
     raise NotImplementedError
 
 
@@ -78,7 +94,13 @@ def _keep(numbers, out):
         for p in range(out.shape[0]):
             out[p] = np.uint16(bits[p] >> np.uint32(16))
 
-    return narrow
+    def narrow_to_float16(numbers, out):
+        bits = numbers.view(np.uint32)
+        for p in range(out.shape[0]):
+            shifted = (bits[p] >> np.uint32(13)) - np.uint32(112 << 10)
+            out[p] = np.int16(shifted if bits[p] else np.uint32(0))
+
+    return narrow_to_float16 if out.dtype.signed else narrow
 
 
 @_plain

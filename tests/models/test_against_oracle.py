@@ -1,5 +1,6 @@
 """Every backend equals the step-by-step oracle: float64 end to end, float32 layer by layer."""
 
+import numpy as np
 import pytest
 import torch
 from drawn_networks import draw_case
@@ -7,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle, loss
 
-from spikebridge.models import FEATURES, SURROGATES, backends
+from spikebridge.models import FEATURES, SURROGATES, backends, kernels_numba
+from spikebridge.models.fire_numba import AS_BITS
 from spikebridge.models.layers import fire
 from spikebridge.models.neurons import NEURONS, make_neuron
 from spikebridge.models.normalization import STATISTICS, StepNorm
@@ -155,11 +157,12 @@ def test_one_layer_in_float32(seed, T, B, size, neuron, surrogate, reset, normal
     ("neuron", "statistics", "pool", "size"),
     [("LIF", "per_step", True, (6, 6)), ("PLIF", "pooled", False, (3, 5)), ("IF", None, True, (5, 7))],
 )
-def test_numba_computes_bfloat16_in_float32(neuron, statistics, pool, size):
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16], ids=str)
+def test_numba_computes_16_bits_in_float32(neuron, statistics, pool, size, narrow):
     """To the bit, and rounds once: the gradient of the input. Spikes and their averages are exact."""
     torch.manual_seed(0)
-    x, found = torch.randn(2, 2, 3, 4, *size).bfloat16(), []
-    for kind in (torch.bfloat16, torch.float32):
+    x, found = torch.randn(2, 2, 3, 4, *size).to(narrow), []
+    for kind in (narrow, torch.float32):
         node = make_neuron(neuron, surrogate="SigmoidGrad", reset="hard")
         norm = None if statistics is None else StepNorm(4, statistics=statistics)
         leaf = x.to(kind, copy=True).requires_grad_()
@@ -171,10 +174,19 @@ def test_numba_computes_bfloat16_in_float32(neuron, statistics, pool, size):
         assert leaf.grad.dtype == kind
         moved = [] if norm is None else [norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var]
         moved += [p.grad for p in node.parameters()]
-        found.append([spikes.detach().float(), potential.detach(), leaf.grad.bfloat16(), *moved])
+        found.append([spikes.detach().float(), potential.detach(), leaf.grad.to(narrow), *moved])
     assert found[0][0].any()
     for a, b in zip(*found, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16], ids=str)
+def test_every_number_of_16_bits_is_read_as_it_is(narrow):
+    every = torch.arange(-(2**15), 2**15).to(torch.int16).view(narrow)
+    sums, squares = np.empty((2, 1, len(every), 1))
+    bits = every.view(AS_BITS[narrow]).numpy()[None, :, None]  # frames [R,T,N] of one number
+    kernels_numba.moments(bits, np.empty(0, np.float32), 1, sums, squares, 0, 1)
+    torch.testing.assert_close(torch.from_numpy(sums).flatten(), every.double(), rtol=0, atol=0, equal_nan=True)
 
 
 def test_threads_do_not_change_a_bit(monkeypatch):

@@ -78,6 +78,7 @@ def _plain(manifest: Manifest) -> tuple[dict[str, Any], str, str]:
         "batch_size": batch,
         "lr": 1e-3,
         "augmentation": "crop",
+        "precision": "auto",
     }
     return train, METHODS[method], "on the validation split: try lr 5e-4 to 4e-3 first, then epochs"
 

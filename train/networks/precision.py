@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ BF16_FROM, FP16_FROM = (8, 0), (7, 5)
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """Return what a run computes in: the setting, or for `auto` what the device is fast in, which is logged.
+    """Return what a run computes in: the setting, or for `auto` what the device is fast in, which is logged once.
 
     Args:
         name: `fp32`, `bf16`, `fp16` or `auto`.
@@ -61,7 +62,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
         )
     if name != "auto":
         if name == "fp32" and on_cuda and capability >= FP16_FROM:
-            log.info("precision fp32 on %s: 16 bits are faster there, --set precision=auto", card)
+            _say_once(f"precision fp32 on {card}: 16 bits are faster there, --set precision=auto")
         return name
     if on_cuda:
         fast = "bf16" if capability >= BF16_FROM else "fp16" if capability >= FP16_FROM else "fp32"
@@ -70,8 +71,14 @@ def resolve_precision(name: str, device: torch.device) -> str:
         units = _cpu_has(MATRIX_UNITS)
         fast = "bf16" if units else "fp32"
         why = f"this CPU has {'' if units else 'no '}matrix units for bf16"
-    log.info("precision auto: %s (%s)", fast, why)
+    _say_once(f"precision auto: {fast} ({why})")
     return fast
+
+
+@cache
+def _say_once(what: str) -> None:
+    """Log a line, the first time in this process; studies train many runs."""
+    log.info("%s", what)
 
 
 def set_up_cuda(device: torch.device) -> None:

@@ -67,7 +67,7 @@ def test_a_recipe_takes_a_profile_over(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "camera.toml").write_text(made.dump())
     plain = RECIPES.show("best")
-    (folder / "recipe.toml").write_text(plain.replace('"auto"', '"camera.toml"'))
+    (folder / "recipe.toml").write_text(plain.replace('simulation = "auto"', 'simulation = "camera.toml"'))
     recipe = load_recipe(folder / "recipe.toml")
     assert profile_named(recipe.train.simulation) == (PROFILES["smooth"], (34, 34))
     assert recipe_from(tomllib.loads(dump_recipe(recipe))) == recipe, "a run's recipe needs no other file"

@@ -44,6 +44,9 @@ def test_shipped_recipes_are_valid_and_say_what_they_are(name):
     header = RECIPES.show(name).split("[shards]")[0]
     for word in ("Command:", "Data:", "Result:", "Time:", "Hardware:"):
         assert word in header
+    computes = {"auto": "16 bits where the device is fast in them", "fp32": "fp32"}[recipe.train.precision]
+    assert f"Precision: {computes}" in header
+    assert (recipe.train.precision == "fp32") == (name == "speck")
     assert f"--recipe {name}" in header
     assert next(entry for entry in RECIPES.catalogue() if entry.name == name).summary
 
