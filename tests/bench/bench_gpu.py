@@ -12,7 +12,8 @@ Theirs:    `step_by_step.py`, the published way in eager PyTorch, in fp32 and un
 First the golden figures in float64 on the device by every backend; one that fails is named, left out of what follows,
 and makes the exit code 1. Before each comparison both sides of it in float64. Every row is written as soon as it is
 measured; one that fails is named in the report, and makes the exit code 1; so does a missed bar on the card that they
-are for. A reference that does not fit into memory gets half the batch, and so on, and the row says so.
+are for. A reference that does not fit into memory gets half the batch, and so on, and the row says so. Where ours does
+not fit, the report says so, and that fails nothing but on the card that the bars are for.
 --device cpu --small runs all of it, unrecorded, on tiny sizes: its times mean nothing.
 
 Axes: T time, B batch, H and W pixels, K classes.
@@ -61,6 +62,7 @@ from spikebridge.train.runs.state import EpochSums
 from spikebridge.train.trainer.cuda_graph import CudaGraphStep, DeviceStep
 from spikebridge.train.trainer.distributed import Distributed
 from spikebridge.train.trainer.finite import FiniteWatch
+from spikebridge.train.trainer.memory import is_out_of_memory
 from spikebridge.train.trainer.step import TrainStep
 
 CASES = (
@@ -235,12 +237,17 @@ class Bench:
         self.failed: Collection[str] = ()
         self.rows: list[Row] = []
         self.failures: list[str] = []
+        self.left_out: list[str] = []
 
     def attempt(self, what: str, action: Callable[[], Any]) -> Any:
         """Do something; what it raises is shown and noted, and None returned."""
         try:
             return action()
         except Exception as error:  # whatever it is, the rest can still be measured
+            if is_out_of_memory(error) and BARRED not in self.facts.get("gpu", ""):
+                self.left_out.append(f"{what}: does not fit into the memory of this card")
+                print(f"left out: {self.left_out[-1]}", file=sys.stderr)
+                return None
             traceback.print_exc()
             self.note(f"{what}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
             return None
@@ -253,7 +260,12 @@ class Bench:
     def add(self, row: Row) -> None:
         """Keep a finished row, and write all rows so far."""
         self.rows.append(row)
-        save(self.rows, {**self.facts, "failed": "; ".join(self.failures) or "nothing"}, self.given)
+        save(self.rows, self.known(), self.given)
+
+    def known(self) -> dict[str, str]:
+        """What is known of the machine, and what failed on it."""
+        left_out = {"left out": "; ".join(self.left_out)} if self.left_out else {}
+        return {**self.facts, "failed": "; ".join(self.failures) or "nothing", **left_out}
 
     def case(self, case: Case, shards: ShardSet) -> None:
         """One network: against both eager steps and against memory, and the peak memory of a step."""
@@ -452,7 +464,7 @@ def main() -> int:
             if device.type == "cuda":
                 torch.cuda.empty_cache()
             print(f"{case.what}: done after {time.monotonic() - began:.0f} s", file=sys.stderr)
-    report(bench.rows, packages=PACKAGES, given=given, more={**facts, "failed": "; ".join(bench.failures) or "nothing"})
+    report(bench.rows, packages=PACKAGES, given=given, more=bench.known())
     missed = [row.what for row in bench.rows if "missed" in row.judged() and BARRED in facts.get("gpu", "")]
     for what in missed:
         print(f"MISSED a bar: {what}", file=sys.stderr)
