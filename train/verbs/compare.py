@@ -70,8 +70,8 @@ def compare(
     """Train several methods over several seeds; one table.
 
     All train on the same recordings, one after the other, or with several GPUs one on each. Running it again keeps
-    finished runs and continues unfinished ones; signals end it as they end train. --corrupt, --after-ms and --early-exit
-    evaluate finished runs, too, for further tables, and keep what they find beside each run.
+    finished runs and continues unfinished ones; signals end it as they end train. --corrupt, --after-ms and
+    --early-exit evaluate finished runs, too, for further tables, and keep what they find beside each run.
 
     \b
     Examples:
