@@ -26,6 +26,8 @@ MAX_TIME_US = 2**23 - 1
 MAX_WIDTH, MAX_HEIGHT = 256, 240
 """Largest sensor the record can hold: y = 240 is the overflow marker."""
 OVERFLOW_Y = 240
+MOST_STEPS_BACK, FEWEST = 0.1, 50
+"""Share of records that may be earlier than the one before; of bytes that are no records half are. Of few, any."""
 OVERFLOW_US = 2**13
 
 
@@ -43,7 +45,8 @@ def stream(source: Source) -> Stream:
     """Return the events of a file, overflow markers removed and their time added (t as stored otherwise, not shifted).
 
     Raises:
-        RecordingError: the file is empty (`empty`) or its length is no multiple of 5 (`truncated`).
+        RecordingError: the file is empty (`empty`), its length is no multiple of 5 (`truncated`), or in a pass too many
+            times go back (`format`).
     """
     if not source.size:
         raise RecordingError(
@@ -57,7 +60,7 @@ def stream(source: Source) -> Stream:
         )
 
     def passes() -> Pass:
-        markers = 0
+        markers, latest, steps_back = 0, 0, 0
         for block in source.blocks(0, "u1", together=RECORD_BYTES):
             raw = block.reshape(-1, RECORD_BYTES)  # [N,5]
             t = (raw[:, 2] & 0x7F).astype(np.int64) << 16 | raw[:, 3].astype(np.int64) << 8 | raw[:, 4]
@@ -67,7 +70,16 @@ def stream(source: Source) -> Stream:
                 t += OVERFLOW_US * (markers + np.cumsum(marker))
                 markers += int(marker.sum())
                 t, x, y, p = t[~marker], x[~marker], y[~marker], p[~marker]
+            if len(t):
+                steps_back += int(t[0] < latest) + int(np.count_nonzero(t[1:] < t[:-1]))
+                latest = int(t[-1])
             yield Events(t, x, y, p)
+        if steps_back > MOST_STEPS_BACK * max(FEWEST, source.size // RECORD_BYTES):
+            raise RecordingError(
+                f"{source.name}: no records of 40 bits (N-MNIST, N-Caltech101): their times would go back "
+                f"{steps_back:,} times. Files of that ending may hold anything: save t, x, y, p as .npz.",
+                reason="format",
+            )
         return Facts("40-bit records", overflow_markers=markers)
 
     return Stream(passes, likely=source.size // RECORD_BYTES)

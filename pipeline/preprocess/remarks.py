@@ -38,7 +38,7 @@ MOST_DECIDED = 12
 """Choices that are named."""
 LACKING = (
     *("no recordings of the image classes", "no recordings in the folders", "class names that are nearly the same"),
-    *("pictures beyond the first", "columns of the table of labels that are not used"),
+    *("pictures beyond the first", "columns of the table of labels that are not used", "left out beside"),
 )
 """Beginnings of a reader's notes that are warnings, too."""
 

@@ -62,6 +62,8 @@ SUBSETS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """Official subsets by the names of folders above the classes, in lower case."""
+EVENTS, MOST_BESIDE = "events", 6
+"""Name of the file that counts among several in the folder of a recording, and names of others that are said."""
 BY_CHANCE = "use --pairing class where names agree by chance"
 
 
@@ -121,6 +123,7 @@ class Folders(PairReader):
             root, entries = self._find(events_root, "events", recording_files.is_recording, recording_files.stem)
             _refuse_crowds(root)
             _note_empty(root, entries, notes)
+            _note_beside(entries, notes)
             entries = _tested_subsets(entries, notes)
             classes, number = _number_classes(entry.label for entry in entries)
             recordings = [_as_recording(entry, number[entry.label]) for entry in entries]
@@ -340,7 +343,7 @@ def _holds_any(root: Path, belongs: Callable[[Path], bool], *, alone: bool) -> b
     for _, _, _, folder in _list_classes(root):
         if any(belongs(path) for path in _list_paths(folder)):
             return True
-        if alone and any(sum(map(belongs, _list_paths(inner))) == 1 for inner in list_folders(folder)):
+        if alone and any(len(_own_files(inner, belongs)) == 1 for inner in list_folders(folder)):
             return True
     return False
 
@@ -357,7 +360,7 @@ def _list_entries(root: Path, belongs: Callable[[Path], bool], stem: Callable[[P
         refuse_equal_stems(paths, stem=stem)
         of_class = [Entry(str(path), label, subset, stem(path), below) for path in paths]
         for inner in list_folders(folder):
-            if len(inside := [path for path in _list_paths(inner) if belongs(path)]) == 1:
+            if len(inside := _own_files(inner, belongs)) == 1:
                 of_class.append(Entry(str(inside[0]), label, subset, inner.name, below))
         if twice := [name for name, count in Counter(entry.stem for entry in of_class).items() if count > 1]:
             raise LayoutError(
@@ -366,6 +369,28 @@ def _list_entries(root: Path, belongs: Callable[[Path], bool], stem: Callable[[P
         own = {str(path): path.name for path in paths}
         entries += sorted(of_class, key=lambda entry: own.get(entry.file, entry.stem))
     return entries
+
+
+def _own_files(folder: Path, belongs: Callable[[Path], bool]) -> list[Path]:
+    """List the files of a recording's own folder; of several the one that is called events, where one is."""
+    inside = [path for path in _list_paths(folder) if belongs(path)]
+    named = [path for path in inside if recording_files.stem(path).casefold() == EVENTS]
+    return named if len(named) == 1 else inside
+
+
+def _note_beside(entries: list[Entry], notes: list[str]) -> None:
+    """Say what else of the same endings lies in the own folders of recordings, as tables of other sensors do."""
+    beside = Counter[str]()
+    for entry in entries:
+        path = Path(entry.file)
+        if path.parent.name == entry.stem and recording_files.stem(path).casefold() == EVENTS:
+            beside.update(
+                one.name for one in _list_paths(path.parent) if one != path and recording_files.is_recording(one)
+            )
+    if beside:
+        named = ", ".join(f"{count:,} {name}" for name, count in beside.most_common(MOST_BESIDE))
+        more = f" and {len(beside) - MOST_BESIDE:,} more names" if len(beside) > MOST_BESIDE else ""
+        notes.append(f"left out beside files called {EVENTS}, in the folders of recordings: {named}{more}")
 
 
 def _note_empty(root: Path, entries: list[Entry], notes: list[str]) -> None:
@@ -384,7 +409,7 @@ def _refuse_crowds(root: Path) -> None:
     """
     for _, _, _, folder in _list_classes(root):
         for inner in list_folders(folder):
-            inside = [path.name for path in _list_paths(inner) if recording_files.is_recording(path)]
+            inside = [path.name for path in _own_files(inner, recording_files.is_recording)]
             if len(inside) > 1 and folder.name.casefold() in SUBSETS:
                 others = [other for other in list_folders(root) if other.name.casefold() not in SUBSETS]
                 beside = [other.name for other in others if _may_hold(other)]
@@ -396,8 +421,8 @@ def _refuse_crowds(root: Path) -> None:
             if len(inside) > 1:
                 raise LayoutError(
                     f"{inner}: {len(inside)} recordings ({shorten(inside, most=3)}); below a class folder there may be "
-                    "a folder for each recording, with one in it. Move the others out, or name recordings and classes "
-                    "in a table with --labels FILE.csv."
+                    "a folder for each recording, with one in it, or one of several called events. Move the others "
+                    "out, or name recordings and classes in a table with --labels FILE.csv."
                 )
 
 

@@ -156,10 +156,11 @@ def _streams(decoder: Any, path: Path) -> tuple[dict[int, str], tuple[int, int]]
     streams = decoder.id_to_stream()
     events = [stream for stream in streams.values() if stream["type"] == "events"]
     if len(events) != 1:
-        raise RecordingError(
-            f"{path.name}: {len(events)} streams of events; expected 1. Export one camera to a file of its own.",
-            reason="streams",
+        kinds = sorted({stream["type"] for stream in streams.values()})
+        advice = (
+            "Export one camera to a file of its own." if events else f"Of other kinds: {', '.join(kinds) or 'none'}."
         )
+        raise RecordingError(f"{path.name}: {len(events)} streams of events; expected 1. {advice}", reason="streams")
     return {number: stream["type"] for number, stream in streams.items()}, (events[0]["width"], events[0]["height"])
 
 

@@ -4,6 +4,7 @@ import gzip
 import io
 import zipfile
 
+import dv_processing as dv
 import h5py
 import numpy as np
 import pytest
@@ -259,3 +260,17 @@ def test_a_resolution_that_is_written_the_other_way_round_or_too_small(tmp_path)
         assert sensor_size(path) == (size or stated)
         assert any("as width and height" in said for said in facts.choices) == (stated == (64, 48))
         assert any("not believed" in said for said in facts.doubts) == (size is None)
+
+
+def test_bytes_that_are_no_records_are_not_called_unsorted(tmp_path):
+    (tmp_path / "0.bin").write_bytes(np.random.default_rng(0).normal(size=500).astype("f4").tobytes())
+    assert refusal(tmp_path / "0.bin").reason == "format"
+    assert "no records of 40 bits" in str(refusal(tmp_path / "0.bin"))
+
+
+def test_an_aedat4_without_events_says_what_it_holds(tmp_path):
+    config = dv.io.MonoCameraWriter.Config("DAVIS346_test")
+    config.addFrameStream((4, 4))
+    writer = dv.io.MonoCameraWriter(str(tmp_path / "0.aedat4"), config)
+    del writer  # closes the file
+    assert "0 streams of events; expected 1. Of other kinds: frame." in str(refusal(tmp_path / "0.aedat4"))

@@ -301,6 +301,17 @@ def test_folders_beside_the_official_subsets(tmp_path):
         listing(tmp_path)
 
 
+def test_of_several_files_in_the_folder_of_a_recording_the_one_called_events_counts(tmp_path):
+    for c, name in enumerate(("cat", "dog")):
+        for i in range(2):
+            write(tmp_path, f"{name}/{i}/events", 10 * c + i, form=".csv")
+            (tmp_path / "events" / name / str(i) / "imu.txt").write_text("0 1 2 3 4 5 6\n")
+    photo(tmp_path, "cat/0", 1)
+    found = listing(sensor(tmp_path), pairing="class")
+    assert [r.name for r in found.recordings] == ["cat/0", "cat/1", "dog/0", "dog/1"]
+    assert found.notes == ("left out beside files called events, in the folders of recordings: 4 imu.txt",)
+
+
 def test_class_folders_without_recordings_and_images_of_several_pictures_are_named(tmp_path):
     plain(tmp_path, count=2)
     (tmp_path / "events" / "bird").mkdir()
