@@ -163,8 +163,15 @@ def _draw_path(
     for saccade in s.saccades:
         late = s.timing_jitter_us * rng.standard_normal()
         grow_x, grow_y = 1 + s.amplitude_jitter * rng.standard_normal(2)
-        x += saccade.x_px * grow_x * _ease((times - saccade.x_start_us - late) / saccade.x_duration_us)
-        y += saccade.y_px * grow_y * _ease((times - saccade.y_start_us - late) / saccade.y_duration_us)
+        way_x = saccade.x_px * grow_x * _ease((times - saccade.x_start_us - late) / saccade.x_duration_us)
+        way_y = saccade.y_px * grow_y * _ease((times - saccade.y_start_us - late) / saccade.y_duration_us)
+        if s.free:
+            angle = 2 * math.pi * rng.random()
+            cos, sin = math.cos(angle), math.sin(angle)
+            way_x, way_y = cos * way_x - sin * way_y, sin * way_x + cos * way_y
+            way_x, way_y = way_x - way_x.mean(), way_y - way_y.mean()
+        x += way_x
+        y += way_y
     return x, y
 
 

@@ -2,11 +2,14 @@
 
 A profile is a TOML file (`train.config.profile`). Read here are `sensor`, `duration_us`, `inverted`, `undecided`, the
 path `[[legs]]` (x, y in sensor pixels; start, duration in shares of the recording) and `[microseconds]`, whose keys are
-fields of `SimulatorSettings`. What a profile does not hold is as in N-MNIST: blur, and how recordings differ.
+fields of `SimulatorSettings`; where recordings move each in its own way (`free`), also `amplitude` of `[camera]`, the
+length of their legs relative to `[[legs]]`; and `surround`, the grey value around the image.
+What a profile does not hold is as in N-MNIST: blur, and how recordings differ.
 """
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -39,6 +42,7 @@ class _Head:
     inverted: bool = setting()
     free: bool = setting()
     undecided: tuple[str, ...] = setting(())
+    surround: float = setting(0.0, low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def read_camera(path: Path) -> FittedCamera:
     """Read the camera of a profile.
 
     Raises:
-        SettingsError: no profile, every problem of it at once, or recordings that move each in its own way.
+        SettingsError: no profile, or every problem of it at once.
     """
     tables = _read(path)
     problems = field_problems(_Head, tables)
@@ -64,11 +68,6 @@ def read_camera(path: Path) -> FittedCamera:
         raise SettingsError(_problem(path, problems))
     if len(tables["sensor"]) != 2:
         problems.append(f"sensor: found {len(tables['sensor'])} numbers, expected width and height in pixels")
-    if tables["free"]:
-        raise SettingsError(
-            f"{path}: its recordings move each in its own way (free = true), and `simulate` moves all along one path; "
-            "calibrate on recordings of a common movement"
-        )
     camera, legs = tables["microseconds"], tables["legs"]
     if not isinstance(camera, dict):
         problems.append("microseconds: expected a table")
@@ -77,6 +76,11 @@ def read_camera(path: Path) -> FittedCamera:
         problems += [f"[microseconds] {problem}" for problem in field_problems(SimulatorSettings, camera)]
     if not isinstance(legs, list) or not legs or not all(_is_leg(leg) for leg in legs):
         problems.append("legs: expected tables [[legs]] with the numbers x, y, start and duration")
+    length: Any = 1.0
+    if tables["free"]:
+        length = fitted.get("amplitude") if isinstance(fitted := tables.get("camera"), dict) else None
+    if not _is_number(length) or length <= 0:
+        problems.append("[camera] amplitude: expected a number above 0; calibrate again")
     if problems:
         raise SettingsError(_problem(path, problems))
     duration = tables["duration_us"]
@@ -86,7 +90,11 @@ def read_camera(path: Path) -> FittedCamera:
         sensor_height_px=tables["sensor"][1],
         inverted=tables["inverted"],
         duration_us=duration,
-        saccades=saccades_of(((leg["x"], leg["y"], leg["start"], leg["duration"]) for leg in legs), duration),
+        background=round(255 * tables.get("surround", 0.0)),
+        free=tables["free"],
+        saccades=saccades_of(
+            ((length * leg["x"], length * leg["y"], leg["start"], leg["duration"]) for leg in legs), duration
+        ),
         sample_us=max(1, min(usual["sample_us"], round(duration / MOST_SAMPLES))),
         **{name: usual[name] * duration / usual["duration_us"] for name in TIMED},
         **{name: camera[name] for name in NEEDED},
@@ -118,10 +126,11 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _is_leg(leg: Any) -> bool:
-    return isinstance(leg, dict) and all(
-        isinstance(leg.get(name), int | float) and not isinstance(leg[name], bool)
-        for name in ("x", "y", "start", "duration")
-    )
+    return isinstance(leg, dict) and all(_is_number(leg.get(name)) for name in ("x", "y", "start", "duration"))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _problem(path: Path, problems: list[str]) -> str:

@@ -104,6 +104,8 @@ class SimulatorSettings:
     """Time between samples of the light; 1 to 100,000."""
     saccades: tuple[Saccade, ...] = NMNIST_SACCADES
     """The camera's movement; displacements add up."""
+    free: bool = False
+    """Whether each recording turns each saccade as it likes; the image is then on average at its own place."""
     position_jitter_px: float = setting(0.08, low=0, high=64)
     """Standard deviation of the start position from recording to recording, per axis; 0 to 64."""
     amplitude_jitter: float = setting(0.02, low=0, high=1)
@@ -136,5 +138,6 @@ class SimulatorSettings:
         return (self.sensor_width_px, self.sensor_height_px, 2)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON types, saccades as a list of dicts."""
-        return asdict(self) | {"saccades": [asdict(s) for s in self.saccades]}
+        """Return the settings as JSON types, saccades as a list of dicts; `free` only where it is true."""
+        made = asdict(self) | {"saccades": [asdict(s) for s in self.saccades]}
+        return made if self.free else {name: value for name, value in made.items() if name != "free"}

@@ -39,6 +39,7 @@ class KnownCamera:
         random = np.random.default_rng(seed)
         values = {p.name: p.value(float(np.clip(0.7 * random.standard_normal(), -1.5, 1.5))) for p in CAMERA}
         values |= {name: random.uniform(-2, 2) * pixels for name in ("x_start", "y_start")}
+        values |= {"rest": 0.0}
         inverted, count = bool(random.integers(2)), legs or int(random.integers(1, 4))
         path = []
         for i in range(count):
@@ -49,12 +50,14 @@ class KnownCamera:
             values |= {f"leg_{i}_{part}": getattr(leg, part) for part in LEG}
         return cls(values, tuple(path), inverted)
 
-    def frames(self, images: torch.Tensor, *, time_bins: int, seed: int = 1000) -> torch.Tensor:
+    def frames(
+        self, images: torch.Tensor, *, time_bins: int, seed: int = 1000, surround: float | None = None
+    ) -> torch.Tensor:
         """Frames [T,n,2,S,S] of a recording of each image."""
         size = images.shape[-1]
         values = BY_SAMPLE | self.values
         ranges = SimulationRanges(**{name: (values[name], values[name]) for name in LANES})
         grid = SensorGrid(size, (size, size), "sum")
         draws = simulation_draws(seed, 0, torch.arange(len(images)), grid, device=torch.device("cpu"))
-        profile = Profile(ranges, self.legs, inverted=self.inverted)
+        profile = Profile(ranges, self.legs, inverted=self.inverted, surround=surround)
         return simulate_frames(images, draws, grid, time_bins=time_bins, profile=profile)

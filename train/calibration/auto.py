@@ -90,9 +90,9 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
             raise MethodError(
                 f"simulation auto: {count} {what}; a camera is calibrated on {FEWEST} or more. Name a profile instead."
             )
-    size = frames.shape[-1]
+    size = frames.shape[-1], frames.shape[-2]
     log.info("Camera: calibrating to %d training recordings, labels unused", frames.shape[1])
-    shown = shown_sensor(shards.manifest, (size, size))
+    shown = shown_sensor(shards.manifest, size)
     state = path.with_name(f".{path.name}.state")
     made = calibrate_frames(
         frames,
@@ -132,14 +132,14 @@ def _readable(shards: ShardSet) -> ShardSet:
         return shards.with_frames(
             time_bins=FINE_BINS, size=size, width=0, binning="bins", reduction="sum", dtype="uint16"
         )
-    settings, (time_bins, polarities, height, width) = shards.settings, shards.sample_shape
+    settings, (time_bins, polarities, *_) = shards.settings, shards.sample_shape
     problems = [
         f"{name} {found}, expected {expected}"
         for name, found, expected, good in (
             ("reduction", settings["reduction"], " or ".join(COUNTING), settings["reduction"] in COUNTING),
             ("binning", settings["binning"], "bins", settings["binning"] == "bins"),
             ("time bins", time_bins, f"{FEWEST_BINS} or more", time_bins >= FEWEST_BINS),
-            ("frames", f"{polarities}x{height}x{width}", "2 polarities, square", polarities == 2 and height == width),
+            ("polarities", polarities, "2", polarities == 2),
         )
         if not good
     ]
@@ -152,5 +152,5 @@ def _readable(shards: ShardSet) -> ShardSet:
 
 
 def _grey(images: Any) -> Tensor:
-    """Return images uint8 [m,C,S,S] as float32 [m,1,S,S] in [0, 1]."""
+    """Return images uint8 [m,C,H,W] as float32 [m,1,H,W] in [0, 1]."""
     return torch.from_numpy(images).float().mean(1, keepdim=True) / 255

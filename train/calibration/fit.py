@@ -5,6 +5,8 @@ Axes: T time bins, n recordings, m static images, P polarity, S side of a frame,
 1. A closed-form guess of the movement.
 2. Damped Gauss-Newton steps over coarse frames, for both signs of the light, with differences of the simulator's
    moments in place of derivatives. All runs share static images and draws: the distance is a function of parameters.
+   Where the images fill the frame, the share of the sensor that shows them is open, and so is what lies around them:
+   black, white and what continues their border are tried with both signs.
 3. Twice: N sets of recordings are simulated at parameters around the last estimate, each of other static images and
    draws; a ridge regression from moments to parameters, its penalty chosen by the errors of sets left out, is applied
    to the recordings' moments.
@@ -24,6 +26,7 @@ Source: McFadden 1989, "A method of simulated moments"; Marquardt 1963 (damped s
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -65,6 +68,10 @@ FARTHEST = 4.0
 """Deviations from the simulated sets' mean at which a moment is cut off: farther out no regression holds."""
 SAVE_EVERY = 25
 """Simulated sets."""
+LIT, MOST_LIT = 0.1, 0.1
+"""Grey value above which a border is lit; share of the images with a lit border up to which all have a margin."""
+SURROUNDS = (0.0, 1.0, None)
+"""What may lie around images that fill the frame."""
 CLEAR_SIGN = 1.5
 """Distance of the other sign of the light, relative to that of the nearer, from which on the sign is known."""
 RATIO_ERROR, FLOOR_ERROR = 0.15, 0.5
@@ -161,8 +168,15 @@ def fit(
     if begun is None:
         begun = _search(coarse, images, grid, sensor, start, floor, seed, effort, shown, advance)
         state.put("search", begun)
-    inverted, other, place = bool(begun[0]), float(begun[1]), begun[2:]
-    unknowns = Unknowns.from_start(start, sensor=sensor, inverted=inverted, floor=floor)
+    inverted, other, place = bool(begun[0]), float(begun[1]), begun[3:]
+    unknowns = Unknowns.from_start(
+        start,
+        sensor=sensor,
+        inverted=inverted,
+        floor=floor,
+        fills=_fill(images),
+        surround=None if np.isnan(begun[2]) else float(begun[2]),
+    )
     spread = np.full(len(place), FIRST_SPREAD)
     for number, seen in enumerate((coarse, frames)):
         sets = _Sets(seen, images, grid, unknowns, effort, seed, shown)
@@ -199,17 +213,27 @@ def _search(
     frames: Tensor, images: Tensor, grid: SensorGrid, sensor: tuple[int, int], start: Start, floor: float | None,
     seed: int, effort: Effort, shown: Tensor | None, advance: Callable[[], None],
 ) -> Vector:  # fmt: skip
-    """Return the sign of the light (1 = inverted), the other sign's relative distance, and the place, [2 + K]."""
-    searches, target = [], None
-    for inverted in (False, True):
-        unknowns = Unknowns.from_start(start, sensor=sensor, inverted=inverted, floor=floor)
+    """Return sign of the light (1 = inverted), the other's relative distance, surround (nan = none), place: [3 + K]."""
+    searches, target, fills = [], None, _fill(images)
+    for inverted, surround in itertools.product((False, True), SURROUNDS if fills else (None,)):
+        unknowns = Unknowns.from_start(
+            start, sensor=sensor, inverted=inverted, floor=floor, fills=fills, surround=surround
+        )
         expected = unknowns.profile(np.zeros(len(unknowns.parameters)))
         target = target or _target(frames, images, grid, seed, effort, shown, expected)
         searches.append(_Search(target, unknowns, advance).run(np.zeros(len(unknowns.parameters)), SIGN_STEPS))
-    best, other = sorted(searches, key=lambda search: search.distance)
-    ratio = other.distance / max(best.distance, 1e-9)
+    best = min(searches, key=lambda search: search.distance)
+    other = min(search.distance for search in searches if search.unknowns.inverted != best.unknowns.inverted)
+    ratio = other / max(best.distance, 1e-9)
     best.run(best.place, STEPS - SIGN_STEPS)
-    return np.r_[float(best.unknowns.inverted), ratio, best.place]
+    surround = np.nan if best.unknowns.surround is None else best.unknowns.surround
+    return np.r_[float(best.unknowns.inverted), ratio, surround, best.place]
+
+
+def _fill(images: Tensor) -> bool:
+    """Return whether images [m,1,S,S] fill their frame; those with a black margin were placed as the sensor saw."""
+    border = torch.cat([images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]], -1)  # [m,1,4S]
+    return float((border.amax((1, 2)) > LIT).float().mean()) > MOST_LIT
 
 
 def _coarsen(frames: Tensor) -> Tensor:

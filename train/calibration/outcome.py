@@ -53,6 +53,8 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
         legs or WANDER,
         free=free,
         inverted=unknowns.inverted,
+        surround=unknowns.surround,
+        rest=_short(values["rest"]),
     )
     return CameraProfile(
         profile,

@@ -54,11 +54,15 @@ CAMERA = (
     Parameter("noise", 0.015, 0.03, *LIMITS["noise"]),
     Parameter("scale", 1.0, 0.1, *LIMITS["scale"], True),
 )
+ANY_SCALE = 0.25
+"""Deviation of `scale` where nobody said which share of the sensor shows the images."""
 BY_SAMPLE = {
     **{"amplitude": 1.0, "pace": 1.0},
     **dict.fromkeys(("amplitude_spread", "turn", "delay", "stretch", "rotation", "shear"), 0.0),
 }
 """Settings that only make samples differ, which the fit leaves out."""
+REST = Parameter("rest", 0.5, 0.5, 0.0, 1.0)
+"""State of the pixels at the start, see `Profile`: nobody says what the camera did before."""
 AMPLITUDE = Parameter("amplitude", 1.0, 0.5, *LIMITS["amplitude"], True)
 """Length of a free path, whose legs have no place and time of their own."""
 LEG = ("x", "y", "start", "duration")
@@ -77,31 +81,49 @@ class Unknowns:
     legs: int
     """Legs that are sought, 0 for a free path."""
     inverted: bool
+    surround: float | None = None
+    """See `Profile`."""
 
     @classmethod
     def from_start(
-        cls, start: Start, *, sensor: tuple[int, int], inverted: bool, floor: float | None = None
+        cls,
+        start: Start,
+        *,
+        sensor: tuple[int, int],
+        inverted: bool,
+        floor: float | None = None,
+        fills: bool = False,
+        surround: float | None = None,
     ) -> Unknowns:
         """Return what is unknown once the movement has been guessed.
 
-        `floor` is the shortest time between two events of a pixel, as a share of the recording: a little more than the
-        time in which it is blind.
+        Args:
+            start: the guess.
+            sensor: (W, H) in pixels.
+            inverted: sign of the light.
+            floor: the shortest time between two events of a pixel, as a share of the recording: a little more than the
+                time in which it is blind.
+            fills: whether static images fill the frame, so that nobody said which share of the sensor shows them.
+            surround: see `Profile`.
         """
         px = max(1.0, max(sensor) / WIDTH_PX)
         place = PLACE_PX * px
+        known = {p.name: p for p in CAMERA}
+        if floor:
+            known["dead_time"] = replace(known["dead_time"], middle=BLIND * floor, deviation=0.5)
+        if fills:
+            known["scale"] = replace(known["scale"], deviation=ANY_SCALE)
         sought = [
-            *(
-                replace(p, middle=BLIND * floor, deviation=0.5) if floor and p.name == "dead_time" else p
-                for p in CAMERA
-            ),
+            *known.values(),
             *(
                 Parameter(name, getattr(start, name), place, -max(sensor), max(sensor))
                 for name in ("x_start", "y_start")
             ),
+            REST,
         ]
         if start.free:
             sought = [p for p in sought if p.name not in ("x_start", "y_start")] + [AMPLITUDE]
-            return cls(tuple(sought), 0, inverted)
+            return cls(tuple(sought), 0, inverted, surround)
         for number, leg in enumerate(start.legs, 1):
             turn = TURN_PX * px
             sought += [
@@ -110,7 +132,7 @@ class Unknowns:
                 Parameter(f"leg_{number}_start", leg.start, START_SHARE, -0.5, 1.0),
                 Parameter(f"leg_{number}_duration", leg.duration, DURATION, 0.01, 1.5, True),
             ]
-        return cls(tuple(sought), len(start.legs), inverted)
+        return cls(tuple(sought), len(start.legs), inverted, surround)
 
     def values(self, z: Vector) -> dict[str, float]:
         """Return all values by name at a place [K], in deviations from the middles."""
@@ -133,7 +155,7 @@ class Unknowns:
         """Return the one camera, with one movement, at a place [K]: ranges of no width."""
         values = BY_SAMPLE | {"x_start": 0.0, "y_start": 0.0} | self.values(z)
         ranges = SimulationRanges(**{name: (values[name], values[name]) for name in LANES})
-        if not self.legs:
-            return Profile(ranges, WANDER, free=True, inverted=self.inverted)
-        legs = tuple(Leg(*(values[f"leg_{i}_{part}"] for part in LEG)) for i in range(1, self.legs + 1))
-        return Profile(ranges, legs, inverted=self.inverted)
+        legs = tuple(Leg(*(values[f"leg_{i}_{part}"] for part in LEG)) for i in range(1, self.legs + 1)) or WANDER
+        return Profile(
+            ranges, legs, free=not self.legs, inverted=self.inverted, surround=self.surround, rest=values["rest"]
+        )

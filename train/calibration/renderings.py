@@ -15,7 +15,6 @@ Differs: v2e holds its light between frames of a video and lets shot noise fall 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -83,10 +82,8 @@ def _v2e_like(
     images: Tensor, time_bins: int, grid: SensorGrid, profile: Profile, duration_us: int, seed: int
 ) -> Tensor:
     """Return frames of v2e's camera; a sensor that is coarser than its frames' is simulated on the frames' grid."""
-    random = np.random.default_rng([seed, 40])
-    events = []
+    settings, events = _moving(profile, grid, duration_us), []
     for number, image in enumerate(images[:, 0].numpy()):
-        settings = _moving(profile, grid, duration_us, random)
         events.append(simulate(np.rint(image * 255).astype(np.uint8), settings=settings, seed=seed, key=str(number)))
     size = images.shape[-1]
     made = torch.zeros(time_bins, len(images), 2, size, size)
@@ -98,23 +95,22 @@ def _v2e_like(
     return made * grid.gain
 
 
-def _moving(profile: Profile, grid: SensorGrid, duration_us: int, random: np.random.Generator) -> SimulatorSettings:
-    """Return v2e's camera along the path of a profile, in grid pixels; a free path turns anew for each recording."""
-    legs, start = [], [float(np.mean(getattr(profile.ranges, name))) for name in ("x_start", "y_start")]
-    for leg in profile.legs:
-        angle = random.uniform(0, 2 * math.pi) if profile.free else 0.0
-        cos, sin = math.cos(angle), math.sin(angle)
-        legs.append((cos * leg.x - sin * leg.y, sin * leg.x + cos * leg.y, leg.start, leg.duration))
-    if profile.free:  # the image is on average at its own place
-        start = [-sum(leg[axis] for leg in legs) / 2 for axis in range(2)]
-    scaled = [(x * grid.scale_x, y * grid.scale_y, begins, lasts) for x, y, begins, lasts in legs]
+def _moving(profile: Profile, grid: SensorGrid, duration_us: int) -> SimulatorSettings:
+    """Return v2e's camera along the path of a profile, in grid pixels, before images of the fitted size."""
+    names = ("x_start", "y_start", "scale", "amplitude")
+    x, y, scale, length = (sum(getattr(profile.ranges, name)) / 2 for name in names)
+    across, down = grid.scale_x * length, grid.scale_y * length
+    scaled = [(leg.x * across, leg.y * down, leg.start, leg.duration) for leg in profile.legs]
     return replace(
         V2E,
         sensor_width_px=grid.width,
         sensor_height_px=grid.height,
-        x_offset_px=start[0] * grid.scale_x,
-        y_offset_px=start[1] * grid.scale_y,
+        shown_fraction=scale,
+        x_offset_px=x * grid.scale_x,
+        y_offset_px=y * grid.scale_y,
+        background=round(255 * (profile.surround or 0.0)),
         inverted=profile.inverted,
+        free=profile.free,
         duration_us=duration_us,
         sample_us=max(1, min(1_000, duration_us // 310)),
         saccades=saccades_of(scaled, duration_us),

@@ -1,6 +1,7 @@
 """Profiles: one camera and its movement as a TOML file, checked as recipes are.
 
     schema, sensor, duration_us, inverted, free, undecided      what holds for all
+    surround, rest    what lies around images and where pixels begin, see `Profile`; left out where as by default
     [[legs]]          the path: x, y in sensor pixels, start, duration as shares of the recording
     [ranges]          lowest and highest value of every setting that training draws
     [camera]          the most likely value of every setting that was fitted
@@ -64,6 +65,8 @@ class _Head:
     inverted: bool = setting()
     free: bool = setting()
     undecided: tuple[str, ...] = setting((), choices=(*LIMITS, "x_start", "y_start", PATH, SIGN))
+    surround: float = setting(0.0, low=0.0, high=1.0)
+    rest: float = setting(0.0, low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class _LegTable:
 
 
 INFORMING = ("camera", "uncertainty", "microseconds", "source")
+_OPTIONAL = ("undecided", "surround", "rest")
 _KEYS = (*(field.name for field in fields(_Head)), "legs", "ranges", *INFORMING)
 
 
@@ -103,6 +107,7 @@ class CameraProfile:
             "free": self.profile.free,
             "legs": [asdict(leg) for leg in self.profile.legs],
             "ranges": {name: getattr(self.profile.ranges, name) for name in LANES},
+            **_given(self.profile),
         }
         return INLINE + json.dumps(tables, separators=(",", ":"))
 
@@ -111,7 +116,7 @@ class CameraProfile:
         p = self.profile
         head = {
             "schema": SCHEMA, "sensor": list(self.sensor), "duration_us": self.duration_us, "inverted": p.inverted,
-            "free": p.free, "undecided": list(self.undecided),
+            "free": p.free, "undecided": list(self.undecided), **_given(p),
         }  # fmt: skip
         lines = ["# Camera and movement of recordings, made by `spikebridge calibrate`.", *_lines(head), ""]
         for leg in p.legs:
@@ -175,7 +180,7 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
     """
     problems = [f"{key}: unknown key{suggest(key, _KEYS)}" for key in tables if key not in _KEYS]
     head = {field.name: tables[field.name] for field in fields(_Head) if field.name in tables}
-    problems += [f"{key.name}: missing" for key in fields(_Head) if key.name not in tables and key.name != "undecided"]
+    problems += [f"{key.name}: missing" for key in fields(_Head) if key.name not in (*tables, *_OPTIONAL)]
     problems += field_problems(_Head, head)
     if isinstance(sensor := head.get("sensor"), list) and len(sensor) != 2:
         problems.append(f"sensor: found {len(sensor)} numbers, expected width and height in pixels")
@@ -189,8 +194,21 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
     ]
     if problems:
         raise RecipeError(name, problems, what="profile")
-    made = Profile(SimulationRanges(**ranges), legs, free=head["free"], inverted=head["inverted"])
+    made = Profile(
+        SimulationRanges(**ranges),
+        legs,
+        free=head["free"],
+        inverted=head["inverted"],
+        surround=head.get("surround"),
+        rest=head.get("rest", 0.0),
+    )
     return CameraProfile(made, tuple(head["sensor"]), head["duration_us"], tuple(head.get("undecided", ())), informing)
+
+
+def _given(profile: Profile) -> dict[str, float]:
+    """Return the keys that profiles made before have not, where they say more than those."""
+    surround = {} if profile.surround is None else {"surround": profile.surround}
+    return surround | ({"rest": profile.rest} if profile.rest else {})
 
 
 def _checked_legs(given: Any, problems: list[str]) -> tuple[Leg, ...]:

@@ -104,6 +104,11 @@ class Profile:
     """Each leg's direction is drawn, and the image is on average at its own position."""
     inverted: bool = False
     """Whether the camera saw the negative: where N-MNIST has ON events, a digit's trailing edge passes."""
+    surround: float | None = None
+    """Grey value around the image, 0 black to 1 white, of what a static image shows; None: its border goes on."""
+    rest: float = 0.0
+    """Where pixels begin: 0, anywhere between their thresholds, as in the midst of a movement; 1, on their way to an ON
+    event, to which the leak drives them while nothing moves; less of the way to the OFF threshold in between."""
 
 
 MOST_LEGS = 4

@@ -47,7 +47,7 @@ def cameras(
     images, ranges, legs, epoch, draws, seed, settings, places, light, image_stride, channel_stride, C, H, W,
     move_x, move_y,
     S: tl.constexpr, LANES: tl.constexpr, SETTINGS: tl.constexpr, LEG_LANES: tl.constexpr, LEGS: tl.constexpr,
-    FREE: tl.constexpr, INVERTED: tl.constexpr, LATENESS: tl.constexpr, AMPLITUDE: tl.constexpr,
+    FREE: tl.constexpr, INVERTED: tl.constexpr, SURROUND: tl.constexpr, LATENESS: tl.constexpr, AMPLITUDE: tl.constexpr,
     AMPLITUDE_SPREAD: tl.constexpr, TURN: tl.constexpr, PACE: tl.constexpr, DELAY: tl.constexpr,
     X_START: tl.constexpr, Y_START: tl.constexpr, SOFTNESS: tl.constexpr, GAMMA: tl.constexpr,
     BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_N: tl.constexpr,
@@ -55,7 +55,8 @@ def cameras(
     """Settings [N,LANES], places of the image [N,2,S+1] in half widths of the grid, and light [N,H,W] of a sample each.
 
     ranges [3,LANES]: lowest and highest value, and 1 where they are logarithms. legs [LEGS,4]: displacement to the
-    right and down, start, duration. Names in capitals are lanes, but for the sizes.
+    right and down, start, duration. Names in capitals are lanes, but for the sizes; SURROUND is the grey value around
+    the image, below 0 where its border goes on.
     """
     n = tl.program_id(0)
     lanes = tl.arange(0, BLOCK_L)
@@ -107,6 +108,8 @@ def cameras(
                 for dj in tl.static_range(-1, 2):
                     row, column = tl.minimum(tl.maximum(i + di, 0), H - 1), tl.minimum(tl.maximum(j + dj, 0), W - 1)
                     found = tl.load(image + channel * channel_stride + row * W + column, mask=inside, other=0.0)
+                    if SURROUND >= 0:
+                        found = tl.where((row == i + di) & (column == j + dj), found, SURROUND)
                     if di == 0 and dj == 0:
                         grey += found
                     soft += found * ((0.5 if di == 0 else 0.25) * (0.5 if dj == 0 else 0.25))
@@ -119,15 +122,16 @@ def cameras(
 
 
 @triton.jit
-def tap(image, row, column, weight, inside, H, W):
-    """A neighbour's part of an interpolation; none outside of the image."""
-    there = inside & (row < H) & (column < W)
-    return tl.load(image + row * W + column, mask=there, other=0.0) * weight
+def tap(image, row, column, weight, inside, H, W, ground):
+    """A neighbour's part of an interpolation; outside of the image that of `ground`."""
+    there = inside & (row >= 0) & (row < H) & (column >= 0) & (column < W)
+    return tl.load(image + row * W + column, mask=there, other=ground) * weight
 
 
 @triton.jit
 def seen(image, settings, places, k, x, y, inside, H, W, S, SCALE: tl.constexpr, STRETCH: tl.constexpr,
-         ROTATION: tl.constexpr, SHEAR: tl.constexpr, DARK: tl.constexpr):  # fmt: skip
+         ROTATION: tl.constexpr, SHEAR: tl.constexpr, DARK: tl.constexpr, GAMMA: tl.constexpr,
+         GROUND: tl.constexpr):  # fmt: skip
     """Light of grid pixels at instant k, the dark level included."""
     rotation, scale, stretch = tl.load(settings + ROTATION), tl.load(settings + SCALE), tl.load(settings + STRETCH)
     cos, sin = tl.cos(rotation), tl.sin(rotation)
@@ -135,15 +139,20 @@ def seen(image, settings, places, k, x, y, inside, H, W, S, SCALE: tl.constexpr,
     u, v = x - tl.load(places + k), y - tl.load(places + S + 1 + k)
     at_x = (cos / wide) * u + (sin / wide + tl.load(settings + SHEAR) * cos / high) * v
     at_y = (-sin / high) * u + (cos / high) * v
-    column = tl.minimum(tl.maximum(((at_x + 1) * W - 1) / 2, 0.0), W - 1.0)
-    row = tl.minimum(tl.maximum(((at_y + 1) * H - 1) / 2, 0.0), H - 1.0)
+    ground, far = 0.0, 0.0
+    if GROUND >= 0:
+        far = 1.0  # pixels outside of the image
+        if GROUND > 0:
+            ground = tl.exp(tl.load(settings + GAMMA) * tl.log(GROUND))
+    column = tl.minimum(tl.maximum(((at_x + 1) * W - 1) / 2, -far), W - 1.0 + far)
+    row = tl.minimum(tl.maximum(((at_y + 1) * H - 1) / 2, -far), H - 1.0 + far)
     left, top = tl.floor(column), tl.floor(row)
     right_share, low_share = column - left, row - top
     j, i = left.to(tl.int32), top.to(tl.int32)
-    light = tap(image, i, j, (1 - low_share) * (1 - right_share), inside, H, W)
-    light += tap(image, i, j + 1, (1 - low_share) * right_share, inside, H, W)
-    light += tap(image, i + 1, j, low_share * (1 - right_share), inside, H, W)
-    light += tap(image, i + 1, j + 1, low_share * right_share, inside, H, W)
+    light = tap(image, i, j, (1 - low_share) * (1 - right_share), inside, H, W, ground)
+    light += tap(image, i, j + 1, (1 - low_share) * right_share, inside, H, W, ground)
+    light += tap(image, i + 1, j, low_share * (1 - right_share), inside, H, W, ground)
+    light += tap(image, i + 1, j + 1, low_share * right_share, inside, H, W, ground)
     return tl.maximum(light, 0.0) + tl.load(settings + DARK)
 
 
@@ -161,7 +170,7 @@ def events(
     T: tl.constexpr, INSTANTS: tl.constexpr, LANES: tl.constexpr, THRESHOLD_ON: tl.constexpr, OFF_RATIO: tl.constexpr,
     THRESHOLD_SPREAD: tl.constexpr, BANDWIDTH: tl.constexpr, DEAD_TIME: tl.constexpr, LEAK: tl.constexpr,
     NOISE: tl.constexpr, SCALE: tl.constexpr, STRETCH: tl.constexpr, ROTATION: tl.constexpr, SHEAR: tl.constexpr,
-    DARK: tl.constexpr, BLOCK: tl.constexpr,
+    DARK: tl.constexpr, GAMMA: tl.constexpr, GROUND: tl.constexpr, REST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Counts [T,N,2,h,w], OFF before ON, of a tile of grid pixels of one sample, all instants in registers."""
     S: tl.constexpr = T * INSTANTS
@@ -176,9 +185,11 @@ def events(
     spread = tl.load(own + THRESHOLD_SPREAD)
     on = tl.load(own + THRESHOLD_ON) * (1 + spread * (2 * field(word, p) - 1))
     off = tl.load(own + THRESHOLD_ON) * tl.load(own + OFF_RATIO) * (1 + spread * (2 * field(word, h * w + p) - 1))
-    level = tl.log(seen(image, own, path, 0, x, y, inside, H, W, S, SCALE, STRETCH, ROTATION, SHEAR, DARK))
+    level = tl.log(seen(image, own, path, 0, x, y, inside, H, W, S, SCALE, STRETCH, ROTATION, SHEAR, DARK,
+                        GAMMA, GROUND))  # fmt: skip
     filtered = level
-    difference = field(word, 2 * h * w + p) * (on + off) - off  # filtered - memorised, between the thresholds
+    below = (1 - REST) * off
+    difference = field(word, 2 * h * w + p) * (on + below) - below  # filtered - memorised, between the thresholds
     share = tl.maximum(tl.load(own + NOISE), 1e-9)
     slot = tl.floor(field(word, 3 * h * w + p) / share * (2 * T))  # 2T and more where nothing is added
     rise = tl.load(own + LEAK) * on / S
@@ -189,7 +200,7 @@ def events(
         offs, ons = tl.where(slot == 2 * t, 1.0, 0.0), tl.where(slot == 2 * t + 1, 1.0, 0.0)
         for instant in range(INSTANTS):
             now = seen(image, own, path, t * INSTANTS + instant + 1, x, y, inside, H, W, S,
-                       SCALE, STRETCH, ROTATION, SHEAR, DARK)  # fmt: skip
+                       SCALE, STRETCH, ROTATION, SHEAR, DARK, GAMMA, GROUND)  # fmt: skip
             follow = now * speed
             follow = follow / (1 + follow)
             step = (tl.log(now) - filtered) * follow

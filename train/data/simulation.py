@@ -190,26 +190,39 @@ def _simulate_counts(
 ) -> Tensor:
     """Count the events of static images on the sensor grid, float32 [T,B,2,h,w]; see `simulate_frames`."""
     s = scale_settings(draws.settings, profile.ranges)
-    light = _light(images.float().mean(1, keepdim=True), s, profile.inverted)  # [B,1,H,W]
+    light = _light(images.float().mean(1, keepdim=True), s, profile)  # [B,1,H,W]
+    ground = None
+    if profile.surround is not None:
+        ground = _seen(torch.full_like(light[..., :1, :1], profile.surround), s, profile)
     steps = time_bins * INSTANTS
     times = torch.arange(steps + 1, device=images.device, dtype=torch.float32) / steps  # [S+1]
     places = path(times, s, profile, draws.settings[:, len(LANES) :])  # [2,B,S+1]
-    pixel_light = _sample_light(light, places, s, grid).clamp_(min=0)  # [S+1,B,h,w]
+    pixel_light = _sample_light(light, places, s, grid, ground).clamp_(min=0)  # [S+1,B,h,w]
     pixel_light += s["dark_level"][:, None, None]
-    return _count(pixel_light, draws.pixels, s, time_bins)
+    return _count(pixel_light, draws.pixels, s, time_bins, rest=profile.rest)
 
 
-def _light(grey: Tensor, s: dict[str, Tensor], inverted: bool) -> Tensor:
-    """Return the light [B,1,H,W] of grey values [B,1,H,W], black at 0, white at 1."""
-    edge = F.pad(grey, (1, 1, 1, 1), mode="replicate")
+def _light(grey: Tensor, s: dict[str, Tensor], profile: Profile) -> Tensor:
+    """Return the light [B,1,H,W] of grey values [B,1,H,W], black at 0, white at 1, sharpened or blurred."""
+    around = profile.surround
+    edge = F.pad(grey, (1, 1, 1, 1), mode="replicate") if around is None else F.pad(grey, (1, 1, 1, 1), value=around)
     rows = edge[..., 1:-1, :] / 2 + (edge[..., :-2, :] + edge[..., 2:, :]) / 4
     soft = rows[..., 1:-1] / 2 + (rows[..., :-2] + rows[..., 2:]) / 4
-    grey = (grey + s["softness"].view(-1, 1, 1, 1) * (soft - grey)).clamp(0, 1)
-    return (1 - grey if inverted else grey).pow(s["light_gamma"].view(-1, 1, 1, 1))
+    return _seen((grey + s["softness"].view(-1, 1, 1, 1) * (soft - grey)).clamp(0, 1), s, profile)
 
 
-def _sample_light(light: Tensor, places: Tensor, s: dict[str, Tensor], grid: SensorGrid) -> Tensor:
-    """Return the light of each pixel and instant, [S,B,h,w]: the image rotated, scaled, sheared, then moved."""
+def _seen(grey: Tensor, s: dict[str, Tensor], profile: Profile) -> Tensor:
+    """Return the light [B,1,H,W] of grey values as the camera saw them."""
+    return (1 - grey if profile.inverted else grey).pow(s["light_gamma"].view(-1, 1, 1, 1))
+
+
+def _sample_light(
+    light: Tensor, places: Tensor, s: dict[str, Tensor], grid: SensorGrid, ground: Tensor | None = None
+) -> Tensor:
+    """Return the light of each pixel and instant, [S,B,h,w]: the image rotated, scaled, sheared, then moved.
+
+    Around the image [B,1,H,W] is `ground` [B,1,1,1], or where that is None its border.
+    """
     B, S = places.shape[1:]
     x = (torch.arange(grid.width, device=light.device) * 2 + 1) / grid.width - 1  # [w] in -1..1
     y = (torch.arange(grid.height, device=light.device) * 2 + 1) / grid.height - 1  # [h]
@@ -225,13 +238,15 @@ def _sample_light(light: Tensor, places: Tensor, s: dict[str, Tensor], grid: Sen
     points = light.new_empty(B, S, grid.height, grid.width, 2)
     torch.add((a[:, None, None] * u)[:, :, None], (b[:, None, None] * v)[..., None], out=points[..., 0])
     torch.add((c[:, None, None] * u)[:, :, None], (d[:, None, None] * v)[..., None], out=points[..., 1])
-    sampled = F.grid_sample(
-        light, points.view(B, S * grid.height, grid.width, 2), padding_mode="border", align_corners=False
-    )
+    points = points.view(B, S * grid.height, grid.width, 2)
+    if ground is None:
+        sampled = F.grid_sample(light, points, padding_mode="border", align_corners=False)
+    else:
+        sampled = F.grid_sample(light - ground, points, padding_mode="zeros", align_corners=False) + ground
     return sampled.view(B, S, grid.height, grid.width).transpose(0, 1)  # [S,B,h,w]
 
 
-def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int) -> Tensor:
+def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int, *, rest: float = 0.0) -> Tensor:
     """Count the events per bin, polarity and pixel, float32 [T,B,2,h,w], of the light [S+1,B,h,w], above 0."""
     S = light.shape[0] - 1
 
@@ -244,7 +259,8 @@ def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int) 
     speed = per_sample("bandwidth") / S / (1 + per_sample("dark_level"))
     rise = per_sample("leak") * on / S  # per instant: a leaking memory acts as a steady rise
     dead = per_sample("dead_time") * S  # in instants
-    difference = pixels[2] * (on + off) - off  # filtered - memorised, between the thresholds
+    below = (1 - rest) * off
+    difference = pixels[2] * (on + below) - below  # filtered - memorised, between the thresholds
     compare = _compare_compiled if backends.computes_by_numba(light.device) else _compare
     counts = compare(light, light.log(), speed, on, off, rise, dead, difference, time_bins)
     return _add_noise(counts, pixels[3], s["noise"])

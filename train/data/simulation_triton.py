@@ -44,7 +44,7 @@ PATH = _lanes(
 PIXEL = _lanes(
     THRESHOLD_ON="threshold_on", OFF_RATIO="off_ratio", THRESHOLD_SPREAD="threshold_spread", BANDWIDTH="bandwidth",
     DEAD_TIME="dead_time", LEAK="leak", NOISE="noise", SCALE="scale", STRETCH="stretch", ROTATION="rotation",
-    SHEAR="shear", DARK="dark_level",
+    SHEAR="shear", DARK="dark_level", GAMMA="light_gamma",
 )  # fmt: skip
 
 
@@ -86,6 +86,7 @@ def simulate_counts(
         profile: camera and movement.
     """
     N, C, H, W = images.shape
+    around = profile.surround
     (h, w), S, lanes = grid, time_bins * INSTANTS, SETTINGS + LEG_LANES * MOST_LEGS
     if images.stride()[2:] != (W, 1):
         images = images.contiguous()
@@ -103,6 +104,7 @@ def simulate_counts(
         LEGS=len(profile.legs),
         FREE=profile.free,
         INVERTED=profile.inverted,
+        SURROUND=float(-1 if around is None else around),
         LATENESS=LATENESS,
         BLOCK_L=triton.next_power_of_2(lanes),
         BLOCK_S=triton.next_power_of_2(S + 1),
@@ -114,6 +116,8 @@ def simulate_counts(
         T=time_bins,
         INSTANTS=INSTANTS,
         LANES=lanes,
+        GROUND=float(-1 if around is None else 1 - around if profile.inverted else around),
+        REST=profile.rest,
         BLOCK=TILE,
         **PIXEL,
     )

@@ -12,7 +12,7 @@ from PIL import Image
 
 from spikebridge.cli import main
 from spikebridge.pipeline.base.errors import SettingsError
-from spikebridge.pipeline.simulation.camera import simulate
+from spikebridge.pipeline.simulation.camera import _draw_path, make_generator, simulate
 from spikebridge.pipeline.simulation.fitted import NEEDED, read_camera, saccades_of
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 
@@ -64,10 +64,31 @@ def test_a_movement_that_began_before_goes_on():
     assert counts[1] > 10 * max(1, counts[0]), "the first movement is over when the recording begins"
 
 
+def test_recordings_that_move_freely_turn_each_in_its_own_way(tmp_path):
+    text = PROFILE.replace("free = false", "surround = 0.2\nfree = true") + "[camera]\namplitude = 1.5\n"
+    settings = read_camera(written(tmp_path, text)).settings
+    assert settings == replace(
+        PLAIN,
+        free=True,
+        background=51,
+        saccades=saccades_of([(3.0, 7.5, 0.05, 0.25), (-4.5, -7.5, 0.5, 0.3)], 310_000),
+    )
+    assert settings.as_dict()["free"]
+    assert "free" not in PLAIN.as_dict(), "folders made before are as they were"
+    still = replace(settings, position_jitter_px=0.0, amplitude_jitter=0.0, timing_jitter_us=0.0)
+    times = np.arange(311) * 1000.0
+    paths = [np.stack(_draw_path(times, still, make_generator(0, str(key)))) for key in range(200)]
+    middles = np.array([path.mean(1) - (16.5, 16.5) for path in paths])
+    assert np.allclose(middles, (PLAIN.x_offset_px, PLAIN.y_offset_px)), "on average each is at its own place"
+    first = np.array([path[:, 120] - path[:, 0] for path in paths])
+    assert np.allclose(np.hypot(*first.T), np.hypot(3.0, 7.5))
+    assert np.abs(first.mean(0)).max() < 2, "in any direction"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("free = false", "free = true"), "each in its own way"),
+        (("free = false", "free = true"), r"\[camera\] amplitude: expected a number above 0; calibrate again"),
         (("sensor = [34, 34]\n", ""), "sensor: missing"),
         (("[34, 34]", "[34]"), "expected width and height"),
         (("threshold_on = 0.238\n", ""), "threshold_on: missing; calibrate again"),

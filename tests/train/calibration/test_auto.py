@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.calibration import auto, fit
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.config.profile import INLINE, read_profile
 from spikebridge.train.config.recipes import load_recipe, recipe_from
+from spikebridge.train.data.simulation import Simulator
 from spikebridge.train.errors import MethodError, RecipeError
 from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.trainer.run import train
@@ -77,6 +79,15 @@ def test_a_run_trains_on_the_camera_that_was_calibrated_to_its_set(shard_set, tm
     assert not list(tmp_path.glob(".camera*")), "neither lock nor state is left"
 
 
+@pytest.mark.usefixtures("fits")
+def test_frames_that_are_not_square_are_calibrated(shard_set, tmp_path):
+    shards = ShardSet(shard_set(time_bins=5, size=12, width=16))
+    profile = auto.calibrated_profile(shards, tmp_path)
+    simulator = Simulator(shards.manifest, shards.sample_shape, profile=profile, seed=0)
+    assert simulator.grid.frame == (16, 12)
+    assert simulator.frames(torch.rand(2, 1, 12, 16), epoch=0, draws=torch.arange(2)).shape == (5, 2, 2, 12, 16)
+
+
 @pytest.mark.usefixtures("without_matplotlib")
 def test_methods_that_do_not_simulate_calibrate_nothing(shard_set, tmp_path, fits):
     shards = ShardSet(shard_set(size=16))
@@ -94,8 +105,6 @@ def test_what_cannot_be_calibrated_is_said(shard_set, tmp_path, monkeypatch):
     with pytest.raises(MethodError, match="training recordings; a camera is calibrated on 1000 or more"):
         train(ShardSet(shard_set(store="events", size=16)), recipe_for(shards), tmp_path / "one", device="cpu")
     recipe = recipe_for(shards).train
-    from spikebridge.train.data.simulation import Simulator
-
     with pytest.raises(RecipeError, match="auto stands for a profile that a run fits"):
         Simulator(shards.manifest, shards.sample_shape, profile=recipe.simulation, seed=0)
     assert not recipe.simulation.startswith(INLINE)

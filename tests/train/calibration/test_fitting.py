@@ -9,6 +9,7 @@ import pytest
 import torch
 from known_cameras import KnownCamera, digit_images
 
+from spikebridge.train.calibration import fit as fitting
 from spikebridge.train.calibration.fit import Effort, Fit, _Sets, fit, without_images
 from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.parameters import Unknowns
@@ -102,8 +103,34 @@ def test_a_known_camera_is_found_within_the_stated_uncertainty(small):
     assert np.abs(off).max() < 4
     assert np.sqrt((off**2).mean()) < 1.5
     spread = dict(zip([p.name for p in found.unknowns.parameters], found.spread, strict=True))
-    assert spread["leak"] < 0.7, "events where nothing moves decide it"
-    assert spread["leg_1_y"] < 0.7, "places decide it"
+    assert spread["rest"] < 0.75, "the first events decide it"
+    assert spread["leg_1_x"] < 0.7, "places decide it"
+
+
+def test_photographs_that_fill_the_frame_are_found_smaller_and_on_black(monkeypatch):
+    """Nobody said how large the camera saw them, nor what lay around."""
+    photos = digit_images(60, 2 * SIDE)[..., SIDE // 2 : -SIDE // 2, SIDE // 2 : -SIDE // 2]  # out of the middle
+    camera = KnownCamera.drawn(6, legs=1, pixels=0.6)
+    camera = replace(camera, values=camera.values | {"scale": 0.75})
+    frames, sensor = camera.frames(photos[:20], time_bins=10, surround=0.0), (SIDE, SIDE)
+    start, grid = guess(frames, sensor), SensorGrid(SIDE, sensor, "sum")
+    monkeypatch.setattr(fitting, "STEPS", fitting.SIGN_STEPS)
+    monkeypatch.setattr(fitting, "SURROUNDS", (0.0, None))
+    with same_threads(1):
+        inverted, _, surround, *place = fitting._search(
+            frames, photos[20:], grid, sensor, start, None, 0, Effort(batch=16), None, lambda: None
+        )
+    assert (inverted, surround) == (camera.inverted, 0)
+    unknowns = Unknowns.from_start(start, sensor=sensor, inverted=camera.inverted, fills=True, surround=0.0)
+    found = unknowns.values(np.array(place))
+    assert found["scale"] < 0.95
+    profile = profile_of(
+        Fit(unknowns, start, np.array(place), np.full(len(place), 0.1), None, {}),
+        sensor=sensor, duration_us=300_000, source={"shown_fraction": 1.0},
+    )  # fmt: skip
+    assert profile.profile.surround == 0
+    assert profile.informing["microseconds"]["shown_fraction"] == pytest.approx(found["scale"], rel=1e-3)
+    assert not fitting._fill(digit_images(20, SIDE)), "those have a margin"
 
 
 def test_an_interrupted_fit_goes_on_to_the_same_profile(small):

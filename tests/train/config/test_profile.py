@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,11 +21,20 @@ from spikebridge.train.errors import MethodError, RecipeError
 BUILT_IN = CameraProfile(PROFILES["saccades"], (34, 34), 300_000, ("softness", "path"), {"source": {"seed": 0}})
 
 
-@pytest.mark.parametrize("name", ["saccades", "smooth"])
-def test_a_profile_reads_back(tmp_path, name):
-    made = CameraProfile(PROFILES[name], (346, 260), 100, (), {"camera": {"noise": 0.1}})
+@pytest.mark.parametrize(("name", "surround"), [("saccades", None), ("smooth", 0.0)])
+def test_a_profile_reads_back(tmp_path, name, surround):
+    made = CameraProfile(
+        replace(PROFILES[name], surround=surround, rest=0.0 if surround is None else 0.4),
+        (346, 260),
+        100,
+        (),
+        {"camera": {"noise": 0.1}},
+    )
     (tmp_path / "profile.toml").write_text(made.dump())
     assert read_profile(tmp_path / "profile.toml") == made
+    assert profile_named(made.inline())[0] == made.profile
+    for key in ("surround", "rest"):
+        assert (key in made.dump()) == (surround is not None), "profiles and runs of before are as they were"
 
 
 def test_all_problems_of_a_file_are_named_at_once():

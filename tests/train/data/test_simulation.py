@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,6 +136,34 @@ def test_noise_and_leak_are_as_frequent_as_they_say() -> None:
     assert float(leaking[:, :, 1].sum() / (8 * 32 * 32)) == pytest.approx(0.5 / 1.1, rel=0.1)
 
 
+def test_what_lies_around_an_image_moves_with_it() -> None:
+    """A white image on black is one in a black margin of its own; where the border goes on, nothing fires."""
+    ranges, white = at_middle(SimulationRanges(), softness=0.0, scale=0.5), torch.ones(2, 1, 16, 16)
+    grid = SensorGrid(16, (16, 16), "sum")
+
+    def made(images: torch.Tensor, surround: float | None, **changed: float) -> torch.Tensor:
+        profile = Profile(at_middle(ranges, **changed), TRIANGLE, surround=surround)
+        return simulate_frames(images, draws_of(2, grid), grid, time_bins=T, profile=profile)
+
+    assert not made(white, None).any()
+    assert not made(white, 1.0).any()
+    on_black = made(white, 0.0)
+    assert torch.equal(on_black, made(F.pad(white, (8, 8, 8, 8)), None, scale=1.0))
+    assert torch.equal(made(1 - white, 1.0), made(1 - F.pad(white, (8, 8, 8, 8)), None, scale=1.0))
+
+
+def test_pixels_at_rest_are_on_their_way_to_on_events() -> None:
+    """Light falls by half an OFF threshold: a quarter of those tell that began anywhere, and none of those at rest."""
+    thresholds = at_middle(
+        SimulationRanges(), dead_time=0.0, bandwidth=1e12, threshold_on=0.2, off_ratio=1.0, threshold_spread=0.0
+    )
+    s = scale_settings(torch.zeros(1, len(LANES)), thresholds)
+    light = torch.linspace(0, -0.1, T * INSTANTS + 1).exp().view(-1, 1, 1, 1).expand(-1, 1, 20, 20)
+    pixels = torch.rand(4, 1, 20, 20, generator=torch.Generator().manual_seed(0))
+    fired = [float(count(light, pixels, s, T, rest=rest).sum() / 400) for rest in (0.0, 0.5, 1.0)]
+    assert fired == pytest.approx([0.25, 0.0, 0.0], abs=0.05)
+
+
 def test_events_add_up_to_the_change_of_the_light() -> None:
     """Without dead time and lag, the thresholds of all events sum to the change of the log light."""
     ranges = at_middle(SimulationRanges(), dead_time=0.0, bandwidth=1e12, threshold_on=0.1, off_ratio=1.3)
@@ -143,7 +172,7 @@ def test_events_add_up_to_the_change_of_the_light() -> None:
     s = scale_settings(draws.settings, ranges)
     times = torch.linspace(0, 1, T * INSTANTS + 1)
     places = path_of(times, s, PROFILES["saccades"], draws.settings[:, len(LANES) :])
-    light = sample_light(light_of(images, s, True), places, s, grid) + s["dark_level"][:, None, None]
+    light = sample_light(light_of(images, s, PROFILES["saccades"]), places, s, grid) + s["dark_level"][:, None, None]
     counts = count(light, draws.pixels, s, T)
     change = torch.cumsum(counts[:, :, 1] * 0.1 - counts[:, :, 0] * 0.13, 0)
     ends = light[INSTANTS::INSTANTS].log() - light[0].log()

@@ -1,6 +1,7 @@
 """The simulator's Triton kernels give the recordings of its torch code: in Triton's interpreter, or on CUDA."""
 
 import importlib.util
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,15 +26,16 @@ def photographs(n, size, channels):
 
 
 @pytest.mark.parametrize(
-    ("profile", "sensor", "reduction", "channels", "noise"),
-    [("saccades", (14, 13), "bilinear", 1, None), ("smooth", (40, 30), "sum", 2, SensorNoise(2.0, 0.01))],
+    ("profile", "surround", "sensor", "reduction", "channels", "noise"),
+    [("saccades", 0.3, (14, 13), "bilinear", 1, None), ("smooth", None, (40, 30), "sum", 2, SensorNoise(2.0, 0.01))],
 )
-def test_recordings_are_those_of_torch(monkeypatch, profile, sensor, reduction, channels, noise):
+def test_recordings_are_those_of_torch(monkeypatch, profile, surround, sensor, reduction, channels, noise):
     """Roundings tip a count here and there; random numbers, settings and the path are the same."""
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
     manifest = {"sensor_size": sensor, "settings": {"reduction": reduction}}
     simulator = Simulator(manifest, (2, 2, 12, 12), profile=profile, seed=5, noise=noise)
+    simulator.profile = replace(simulator.profile, surround=surround, rest=0.6 if surround else 0.0)
     images = photographs(3, 12, channels).expand(-1, 2, -1, -1)
     epoch, draws = torch.tensor(3, device=DEVICE), torch.tensor([7, 0, 2**33], device=DEVICE)
     with backends.use("triton"):
