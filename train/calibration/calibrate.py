@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,11 @@ def calibrate(
         "coherence": found.start.coherence,
         "other_sign": found.other_sign,
         "undecided": list(profile.undecided),
-        "profile": {**profile.informing, "legs": [asdict(leg) for leg in profile.profile.legs]},
+        "profile": {
+            **profile.informing,
+            "legs": [asdict(leg) for leg in profile.profile.legs],
+            **{name: getattr(profile.profile, name) for name in ("inverted", "surround", "rest")},
+        },
         "statistics": dict(statistics),
         "agreement": found.remainders,
         "fidelity": None if fitted.fidelity is None else fitted.fidelity.as_dict(),
@@ -289,6 +293,7 @@ def calibrate_frames(
             return Calibrated(profile, found, None, None)
         others = renderings(grid, profile.profile, duration_us=duration_us, seed=seed) if beside else {}
         fidelity, made = compare(frames, unseen, images, grid, profile.profile, seed=seed, others=others)
+    profile = replace(profile, informing={**profile.informing, "fidelity": fidelity.as_table()})
     return Calibrated(profile, found, fidelity, (unseen, made))
 
 

@@ -59,6 +59,12 @@ class Fidelity:
         """Return the 95 % interval of the accuracy for so many recordings."""
         return wilson(self.accuracy, self.asked)
 
+    def as_table(self) -> dict[str, float]:
+        """Return what a profile says of it: rounded shares by name."""
+        low, high = self.interval
+        found = {"told_apart": self.accuracy, "low": low, "high": high, **self.others}
+        return {name: round(value, 3) for name, value in found.items()} | {"asked": self.asked}
+
     def as_dict(self) -> dict[str, Any]:
         """Return JSON types."""
         return {

@@ -245,10 +245,35 @@ def _coarsen(frames: Tensor) -> Tensor:
     return frames.view(T // together, together, *frames.shape[1:]).sum(1)
 
 
-def _joined(frames: Tensor, unit: Unit) -> NDArray[np.float64]:
-    """Return all moments of every recording, [n,M]."""
-    made: NDArray[np.float64] = torch.cat(list(moments(frames, unit).values()), 1).double().numpy()
-    return made
+class _Moments:
+    """All moments of some recordings; those of a set are relative to its events, so that only `rate` tells how many.
+
+    Otherwise a camera of too few events would be near any recordings: it differs from them in one common factor, by
+    which recordings differ among themselves, too, and what else is wrong weighs less.
+    """
+
+    def __init__(self, frames: Tensor, unit: Unit) -> None:
+        parts = moments(frames, unit)
+        self.sizes = [(name, values.shape[1]) for name, values in parts.items()]
+        self.each: NDArray[np.float64] = torch.cat(list(parts.values()), 1).double().numpy()
+        """[n,M]."""
+        self.events: Vector = frames.sum((0, 2, 3, 4)).double().numpy() / unit.events
+        """[n], relative to the recordings that are fitted."""
+        self.counted = np.concatenate([np.full(size, float(name != LOGARITHMS)) for name, size in self.sizes])
+        """[M], 1 where moments grow with the events."""
+
+    def mean(self, rows: NDArray[np.int64] | slice = slice(None)) -> Vector:
+        """Return the moments of the set, or of some of its recordings: [M]."""
+        events = max(float(self.events[rows].mean()), 1e-3)
+        found: Vector = self.each[rows].mean(0) / np.where(self.counted > 0, events, 1.0)
+        return found
+
+    def deviations(self) -> NDArray[np.float64]:
+        """Return what each recording moves the set's moments by, times the number of recordings: [n,M]."""
+        mean, events = self.mean(), max(float(self.events.mean()), 1e-3)
+        apart = self.each - np.where(self.counted > 0, self.events[:, None], 1.0) * mean
+        found: NDArray[np.float64] = apart / np.where(self.counted > 0, events, 1.0)
+        return found
 
 
 class _Target:
@@ -261,10 +286,9 @@ class _Target:
         self.images, self.grid, self.time_bins = images, grid, len(frames)
         self.draws = simulation_draws(seed, 0, torch.arange(len(images)), grid, device=torch.device("cpu"))
         self.unit = Unit.of(frames, whole_counts=grid.gain == 1)
-        parts = moments(frames, self.unit)
-        each = _joined(frames, self.unit)  # [n,M]
-        self.mean = each.mean(0)
-        sizes = [values.shape[1] for values in parts.values()]
+        seen = _Moments(frames, self.unit)
+        self.mean, each = seen.mean(), seen.deviations()
+        sizes = [size for _, size in seen.sizes]
         allowed = np.concatenate(
             [
                 np.full(size, MODEL_ERROR * np.sqrt((part**2).mean()) + 1e-6)
@@ -274,7 +298,7 @@ class _Target:
         share = 1 / len(each) + 1 / len(images)
         if near is not None:
             made = simulate_frames(self.images, self.draws, grid, time_bins=self.time_bins, profile=near)
-            each, share = each - _joined(made, self.unit), 1 / len(each)
+            each, share = each - _Moments(made, self.unit).deviations(), 1 / len(each)
         covariance = np.cov(each.T) * share if len(each) > 1 else np.diag(self.mean**2)
         covariance = (1 - SHRINKAGE) * covariance + np.diag(SHRINKAGE * np.diag(covariance) + allowed**2)
         self.whitening = np.linalg.inv(np.linalg.cholesky(covariance))
@@ -284,7 +308,7 @@ class _Target:
         """Return the whitened differences of the means, [M]: recordings less simulated ones."""
         profile = unknowns.profile(place)
         frames = simulate_frames(self.images, self.draws, self.grid, time_bins=self.time_bins, profile=profile)
-        found: Vector = self.whitening @ (self.mean - _joined(frames, self.unit).mean(0))
+        found: Vector = self.whitening @ (self.mean - _Moments(frames, self.unit).mean())
         return found
 
 
@@ -350,9 +374,8 @@ class _Sets:
         self.unknowns, self.sets, self.seed = unknowns, effort.sets, seed
         self.time_bins, self.batch = len(frames), min(effort.batch, frames.shape[1])
         self.unit = Unit.of(frames, whole_counts=grid.gain == 1)
-        self.each = _joined(frames, self.unit)
-        self.mean = self.each.mean(0)
-        self.groups = [(name, values.shape[1]) for name, values in moments(frames[:, :1], self.unit).items()]
+        self.seen = _Moments(frames, self.unit)
+        self.mean = self.seen.mean()
 
     def simulate(
         self, centre: Vector, spread: Vector, number: int, state: State, advance: Callable[[], None]
@@ -379,8 +402,8 @@ class _Sets:
         profile = self.unknowns.profile(place)
         images = self.images[rows] if self.shown is None else self.shown[rows]
         frames = simulate_frames(images, draws, self.grid, time_bins=self.time_bins, profile=profile)
-        found: Vector = _joined(frames, self.unit).mean(0)
-        return found if self.shown is None else found - self.each[rows].mean(0) + self.mean
+        found = _Moments(frames, self.unit).mean()
+        return found if self.shown is None else found - self.seen.mean(rows) + self.mean
 
     def _rows(self, random: np.random.Generator, sets: int) -> NDArray[np.int64]:
         """Draw which images the recordings of each set show, [sets, batch]; those of known recordings once in a set."""
@@ -393,7 +416,7 @@ class _Sets:
         rows = self._rows(np.random.default_rng([self.seed, 9]), 4)
         made = np.mean([self._set(place, rows[i], 9, i) for i in range(4)], 0)
         found, first = {}, 0
-        for name, size in self.groups:
+        for name, size in self.seen.sizes:
             part = slice(first, first := first + size)
             unit = 1.0 if name == LOGARITHMS else max(float((self.mean[part] ** 2).mean()), 1e-12)
             found[name] = float(np.sqrt(((made - self.mean)[part] ** 2).mean() / unit))

@@ -8,8 +8,9 @@
     [uncertainty]     standard deviations of these values, and of the path's
     [microseconds]    the same camera in the units of the simulator behind `spikebridge simulate`
     [source]          recordings, static images, seed
+    [fidelity]        share of held-out recordings that are told from simulated ones, its interval, others' beside it
 
-Numbers that only inform ([camera], [uncertainty], [microseconds], [source]) decide nothing about training;
+Numbers that only inform ([camera], [uncertainty], [microseconds], [source], [fidelity]) decide nothing about training;
 `simulate --camera` takes [microseconds]. A recipe that names the
 file takes all else into itself, as a text that begins with `INLINE`: a run needs no other file, and its settings hold
 what was simulated.
@@ -79,7 +80,7 @@ class _LegTable:
     duration: float = setting(low=0.001, high=2.0)
 
 
-INFORMING = ("camera", "uncertainty", "microseconds", "source")
+INFORMING = ("camera", "uncertainty", "microseconds", "source", "fidelity")
 _OPTIONAL = ("undecided", "surround", "rest")
 _KEYS = (*(field.name for field in fields(_Head)), "legs", "ranges", *INFORMING)
 

@@ -37,6 +37,7 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
             ("static images", f"{made['static_images']:,}"),
             ("sensor", f"{width}x{height}, {made['sensor_known']}"),
             ("told apart", _told(fidelity)),
+            *seen_words(made),
             ("undecided", ", ".join(made["undecided"])),
         ],
         wide=("undecided",),
@@ -56,6 +57,18 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
     )
     return page("Calibration", heading + section("Result", summary) + section("Camera", values)
                 + section("Real beside simulated", pictures + _plots(fidelity) + _note()))  # fmt: skip
+
+
+def seen_words(made: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what the camera saw besides the images, and how it began, in words, of what `calibrate` returns."""
+    profile = made["profile"]
+    grey = {0.0: "black", 1.0: "white", None: "what continues their border"}
+    light = "the negative" if profile["inverted"] else "as they are"
+    return [
+        ("images seen", f"{light}, at {profile['camera']['scale']:.2f} of the size that they have in the frame"),
+        ("around them", grey.get(profile["surround"], f"grey {profile['surround']}")),
+        ("at the start", f"{profile['rest']:.2f} (0: in the midst of a movement, 1: pixels after a rest)"),
+    ]
 
 
 def _told(fidelity: Fidelity) -> str:

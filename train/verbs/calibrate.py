@@ -111,6 +111,7 @@ def calibrate(
 
 def _text(made: dict[str, Any]) -> str:
     """Return the values with their uncertainties, and what is not decided."""
+    from spikebridge.train.report.calibration import seen_words
     from spikebridge.train.report.format import aligned
 
     profile, undecided = made["profile"], made["undecided"]
@@ -135,6 +136,8 @@ def _text(made: dict[str, Any]) -> str:
         lines.append(aligned([*head, *((str(i), *part) for i, part in enumerate(parts, 1))]))
     else:
         lines.append("Recordings move each in its own way.")
+    if made["static_images"]:
+        lines.append(aligned(seen_words(made)))
     if undecided:
         lines.append(f"Not decided by these recordings, and left wide: {', '.join(undecided)}")
     if made["fidelity"] is not None:

@@ -11,6 +11,7 @@ from known_cameras import KnownCamera, digit_images
 
 from spikebridge.train.calibration import fit as fitting
 from spikebridge.train.calibration.fit import Effort, Fit, _Sets, fit, without_images
+from spikebridge.train.calibration.moments import Unit
 from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.parameters import Unknowns
 from spikebridge.train.calibration.start import guess
@@ -55,6 +56,19 @@ def test_the_images_of_the_recordings_leave_less_to_chance():
         off[shown is None] = np.median(np.abs(made.mean(0) - sets.mean))
     assert spread[False] < 0.7 * spread[True]
     assert off[False] < 0.7 * off[True]
+
+
+def test_the_number_of_events_tells_of_nothing_but_the_rate():
+    """A camera of fewer events would otherwise differ by one common factor, as recordings do among themselves."""
+    frames = KnownCamera.drawn(6, legs=1, pixels=0.6).frames(digit_images(12, SIDE), time_bins=10)
+    unit = Unit.of(frames, whole_counts=True)
+    one, three = fitting._Moments(frames, unit), fitting._Moments(3 * frames, unit)
+    first = sum(size for name, size in one.sizes[:5])  # rate, then four kinds that are sums over events
+    rate = dict(one.sizes)["rate"]
+    assert three.mean()[rate:first] == pytest.approx(one.mean()[rate:first], rel=1e-5)
+    assert (np.abs(three.mean()[: rate // 2] - one.mean()[: rate // 2]) > 0.9).all(), "the logarithms of their numbers"
+    without = one.mean(np.arange(1, 12))
+    assert one.mean() - one.deviations()[0] / 11 == pytest.approx(without, rel=0.05, abs=0.02)
 
 
 @pytest.mark.long
