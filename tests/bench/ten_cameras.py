@@ -61,6 +61,11 @@ class Row:
 ROWS = {
     "kt": Row("digits", (*TERMS, "lr=8e-3"), "the published method, at the learning rate of its row in `make ablate`"),
     "best": Row("best", ("validate_every=6",), "recipe `best`: calibrated on the training recordings, labels unused"),
+    "best, noise": Row(
+        "best",
+        ("validate_every=6", "simulated_background=8", "simulated_hot_pixels=0.03"),
+        "the same with background activity and hot pixels in simulated recordings",
+    ),
     "best, guessed": Row("best", ("validate_every=6", "simulation=saccades"), "the same with the built-in guess"),
     "event only": Row("digits", ("method=event_only", *TERMS, "lr=4e-3"), "without static images"),
 }
