@@ -28,6 +28,8 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp",
 """Endings, in lower case, that count as images when a folder is listed."""
 DEEP_EXTENSIONS = (".png", ".tif", ".tiff")
 """Endings of those whose pixels may be integers of more than 8 bits."""
+ANIMATED_PNG, HEAD_BYTES = b"acTL", 2**12
+"""What a PNG of several pictures says before the first, and bytes at its beginning that are looked at."""
 SEVERAL_EXTENSIONS = (".gif", ".tif", ".tiff", ".webp", ".avif")
 """Endings of those that may hold several pictures."""
 DEPTHS = (8, 10, 12, 14, 16)
@@ -77,6 +79,10 @@ def holds_several(path: Path) -> bool:
 
     Only of the endings that are known for it; False where it cannot be read, which whoever reads it says.
     """
+    if path.suffix.lower() == ".png":
+        with suppress(OSError), open(path, "rb") as file:
+            return ANIMATED_PNG in file.read(HEAD_BYTES).partition(b"IDAT")[0]
+        return False
     if path.suffix.lower() not in SEVERAL_EXTENSIONS:
         return False
     try:

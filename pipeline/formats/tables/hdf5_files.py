@@ -38,6 +38,7 @@ from spikebridge.pipeline.formats.tables.columns import (
     spelled,
     upright,
 )
+from spikebridge.pipeline.formats.tables.mat_events import counts_from_one, from_zero
 
 PACKAGE = "hdf5plugin"
 FILTERS = {
@@ -74,7 +75,7 @@ def stream(path: Path, options: TableOptions = DEFAULT) -> Stream:
         candidates, found = _candidates(file, path, options), [name for name in sorted(file) if name not in BESIDE]
         unit = partial(_stated_unit, file)
         events, place = choose(candidates, options, format="HDF5", source=path.name, found=found, unit=unit)
-        return _with_facts(events, file, place)
+        return _with_facts(from_zero(events) if counts_from_one(place) else events, file, place)
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.containers import mat
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.formats.decoded import Decoded, Facts
+from spikebridge.pipeline.formats.decoded import Decoded, Facts, Pass, Stream
 from spikebridge.pipeline.formats.tables.choose import choose
 from spikebridge.pipeline.formats.tables.columns import (
     DEFAULT,
@@ -28,7 +30,7 @@ TABLE = "out1"
 TABLE_COLUMNS = {6: (0, 3, 4, 5), 4: (0, 1, 2, 3)}
 """Columns of t, x, y, p by the number of columns."""
 ONE_BASED = "TD"
-"""Structure of the ATIS tools, whose pixels count from 1."""
+"""Structure of the ATIS tools, in capitals, whose pixels count from 1."""
 
 
 def decode(path: Path, options: TableOptions = DEFAULT) -> Decoded:
@@ -67,17 +69,36 @@ def decode(path: Path, options: TableOptions = DEFAULT) -> Decoded:
             if is_table(table, options) and (max(table.shape) > 4 or not table.size):
                 candidates.append(Candidate.at_once(name, None, lambda _, table=table: upright(table)))  # type: ignore[misc]
     stream, place = choose(candidates, options, format="MATLAB", source=path.name, found=names)
-    return _from_zero(stream.decoded()) if place == ONE_BASED else stream.decoded()
+    return (from_zero(stream) if counts_from_one(place) else stream).decoded()
 
 
-def _from_zero(decoded: Decoded) -> Decoded:
-    """Count the pixels of the structure `TD` from 0."""
-    events, facts = decoded.events, decoded.facts
-    if not len(events) or min(int(events.x.min()), int(events.y.min())) < 1:
-        return decoded
-    events = Events(events.t, events.x - np.int32(1), events.y - np.int32(1), events.p)
-    choices = (*facts.choices, f"pixels of {ONE_BASED} count from 1")
-    return Decoded(events, Facts(facts.format, facts.sensor_size, facts.passed_over, choices, facts.doubts))
+def counts_from_one(place: str) -> bool:
+    """Return whether a place in a file is the structure `TD`, of any case, also inside other structures."""
+    return re.split(r"[./]", place)[-1].upper() == ONE_BASED
+
+
+def from_zero(stream: Stream) -> Stream:
+    """Return the events of the structure `TD` with pixels that count from 0; unchanged where one of them is 0."""
+
+    @cache
+    def step() -> int:
+        lowest = [min(int(c.x.min()), int(c.y.min())) for c in stream.passes() if isinstance(c, Events) and len(c)]
+        return int(min(lowest, default=0) >= 1)
+
+    def passes() -> Pass:
+        by, chunks = np.int32(step()), stream.passes()
+        while True:
+            try:
+                chunk = next(chunks)
+            except StopIteration as end:
+                facts: Facts = end.value
+                break
+            assert isinstance(chunk, Events)
+            yield replace(chunk, x=chunk.x - by, y=chunk.y - by)
+        said = (f"pixels of {ONE_BASED} count from 1",) * int(by)
+        return replace(facts, choices=(*facts.choices, *said))
+
+    return Stream(passes, likely=stream.likely)
 
 
 def decode_table(data: bytes, *, source: str) -> Events:

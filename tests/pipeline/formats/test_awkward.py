@@ -274,3 +274,20 @@ def test_an_aedat4_without_events_says_what_it_holds(tmp_path):
     writer = dv.io.MonoCameraWriter(str(tmp_path / "0.aedat4"), config)
     del writer  # closes the file
     assert "0 streams of events; expected 1. Of other kinds: frame." in str(refusal(tmp_path / "0.aedat4"))
+
+
+@pytest.mark.parametrize("place", ["TD", "td", "data.TD"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_structure_td_counts_from_one_wherever_it_lies(tmp_path, place, first):
+    events, structure = some_events(), {}
+    events.x[0], events.y[1] = 0, 0
+    named = {"x": events.x + first, "y": events.y + first, "ts": events.t, "p": events.p + 1}
+    for name in reversed(place.split(".")):
+        structure = {name: structure or named}
+    scipy.io.savemat(tmp_path / "5.mat", structure)
+    with h5py.File(tmp_path / "7.mat", "w", userblock_size=512) as file:  # as MATLAB 7.3 writes it
+        for name, column in named.items():
+            file[f"{place.replace('.', '/')}/{name}"] = column[None].astype(float)
+    for name in ("5.mat", "7.mat"):
+        assert same(decode(tmp_path / name).events, events)
+        assert ("pixels of TD count from 1" in decode(tmp_path / name).facts.choices) == (first == 1)

@@ -317,10 +317,12 @@ def test_class_folders_without_recordings_and_images_of_several_pictures_are_nam
     (tmp_path / "events" / "bird").mkdir()
     pages = [Image.new("L", (4, 4), shade) for shade in (0, 99)]
     pages[0].save(tmp_path / "static" / "cat" / "two.gif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "static" / "cat" / "three.png", save_all=True, append_images=pages)
     pages[0].save(tmp_path / "static" / "cat" / "one.gif")
     assert listing(tmp_path).notes == (
         "no recordings in the folders bird",
-        "pictures beyond the first are left out of 1 static images (two.gif): save each as a file of its own",
+        "pictures beyond the first are left out of 2 static images (three.png, two.gif): "
+        "save each as a file of its own",
     )
 
 
