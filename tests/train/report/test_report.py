@@ -250,7 +250,7 @@ def test_without_the_shard_set(runs, tmp_path):
 
 
 def test_with_another_shard_set(shards, old, tmp_path):
-    change_result(old, shard_set="f" * 64)
+    change_result(old, shard_set="f" * 64, contents="e" * 64)
     assert "this run used shard set ffff" in opened(old, out=tmp_path, shards=shards).words
 
 
