@@ -267,7 +267,7 @@ def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int, 
 
 
 def _compare_compiled(light: Tensor, level: Tensor, *pixels_of_samples: Any) -> Tensor:
-    """Return what `_compare` returns, to the bit, on a CPU in a quarter of its time."""
+    """Return what `_compare` returns, to the bit, on a CPU in a third of its time."""
     from spikebridge.models.fire_numba import share
     from spikebridge.train.data.loops.pixels import count_events
 

@@ -30,7 +30,7 @@ from spikebridge.train.studies.grids import Grid, Row
 from spikebridge.train.studies.run_pool import Run, RunPool
 from spikebridge.train.studies.table import AblationTable, Entry, Failure, Tuning, table_of, write_tables
 from spikebridge.train.trainer.progress import NullProgress
-from spikebridge.train.trainer.run import Progress
+from spikebridge.train.trainer.run import Progress, with_least_steps
 
 
 class ShardSets:
@@ -160,6 +160,7 @@ class _Plan:
         """Return one run with its complete recipe and its folder."""
         recipe = self.grid.recipe_of(row, amount, seed=seed, lr=lr, per_class=self.sets.per_class)
         shards, contents = self.sets.fitting(recipe, label=row.label)
+        recipe = with_least_steps(recipe, shards)  # as `train` does, so that a finished run is known again
         digest = hashlib.sha256(f"{dump_recipe(recipe)}{contents}".encode()).hexdigest()[:10]
         path = self.out / "runs" / f"{row.slug}-{amount:g}-lr{lr:g}-seed{seed}-{digest}"
         samples = recipe.train.epochs * self.grid.samples(amount, self.sets.per_class)

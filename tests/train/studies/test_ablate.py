@@ -415,12 +415,17 @@ def test_a_dead_worker_costs_another_attempt(copied, shards, grid, deaths):
     assert [failure["run"] for failure in table["failures"]] == ([lost.name] if deaths == 3 else [])
 
 
-def test_the_backend_reaches_every_run(tmp_path, shards, grid):
+def test_backend_and_least_steps_reach_every_run(tmp_path, shards, grid):
+    """Finished runs, which have more epochs than the grid names, are known again."""
     text = GRID.replace("learning_rates = [0.01, 0.001]\ntuning_seeds = [5]\n", "").replace("[0, 1]", "[0]")
+    text = text.replace("epochs = 3", "epochs = 3\nleast_steps = 4")
     options = {"workers": lambda: nullcontext(Inline()), "device": "cpu"}
     table = ablate(grid(text), [shards], tmp_path / "out", backend="torch", **options)
     assert not table["failures"]
-    assert [read_result(run)["backend"] for run in (tmp_path / "out" / "runs").iterdir()] == ["torch", "torch"]
+    results = [read_result(run) for run in (tmp_path / "out" / "runs").iterdir()]
+    assert [result["backend"] for result in results] == ["torch", "torch"]
+    assert [result["epochs"] for result in results] == [4, 4], "of one step each"
+    assert figures(ablate(grid(text), [shards], tmp_path / "out", backend="torch", **options)) == figures(table)
 
 
 def test_workers_get_the_id_and_the_address_that_waits_for_files(tmp_path, shards, grid, monkeypatch):
