@@ -187,7 +187,7 @@ def test_damage_and_absence(shards, run, tmp_path, monkeypatch):
         landscape(run[0], shards, tmp_path / "a", split="holdout")
     with pytest.raises(RunError, match="split is empty"):
         landscape(*_with_empty_test(tmp_path), tmp_path / "b", split="test")
-    other = FakeShardSet(tmp_path / "s2")
+    other = FakeShardSet(tmp_path / "s2", reduction="event")  # other samples, not the same in another container
     other.id = "f" * 64
     with pytest.raises(ShardMismatchError):
         landscape(run[0], other, tmp_path / "c")
