@@ -45,7 +45,7 @@ NARROW = 64 if INTERPRETED else 8
 WARPS = 4
 BACKWARD_WARPS = 8
 """Backward holds T steps of its tile: with 512 neurons a program 80 to 128 registers a thread, three blocks or two of
-eight warps on a multiprocessor."""
+eight warps on a multiprocessor. `finish` holds all steps of its channels in float64."""
 
 MOST_WIDE = 10
 """T up to which the pass for the sums holds 1,024 neurons a program: as many registers as `LIMITED` allows."""
@@ -302,7 +302,7 @@ def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:
         KEEP=diverted,
         BLOCK_K=triton.next_power_of_2(chunks) if INTERPRETED else min(8, triton.next_power_of_2(chunks)),
         **blocks,
-        num_warps=WARPS,
+        num_warps=BACKWARD_WARPS,
     )
     if diverted:
         known = 1 if pooled else T

@@ -122,7 +122,9 @@ def main() -> None:
         "interval (Student's t, seed by seed).",
         "- bf16: the neurons by the numba kernels, stored in 16 bits; convolutions and linear layers "
         + ("by torch." if given.native else "in fp32 on rounded numbers and rounded again, as units for bf16 compute."),
-        "- " + "; ".join(f"{name} {value}" for name, value in machine(PACKAGES).items() if name != "load") + ".",
+        "- Command: python tests/bench/half_precision.py --shards SHARDS --out DIR --write FILE. "
+        + "; ".join(f"{name} {value}" for name, value in machine(PACKAGES).items() if name != "load")
+        + ".",
     ]
     text = table(rows, facts)
     print(text)
