@@ -20,7 +20,7 @@ from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recor
 from spikebridge.pipeline.measurement.shown import paired_files, read_shown
 from spikebridge.pipeline.measurement.statistics import Statistics, measure
 from spikebridge.train.calibration.fidelity import Fidelity, compare
-from spikebridge.train.calibration.fit import Effort, Fit, fit, without_images
+from spikebridge.train.calibration.fit import Effort, Fit, fit, to_begin, without_images
 from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.renderings import renderings
 from spikebridge.train.calibration.state import State
@@ -270,7 +270,8 @@ def calibrate_frames(
     if images is None:
         found = without_images(frames, sensor=sensor, floor=floor)
         return Calibrated(profile_of(found, sensor=sensor, duration_us=duration_us, source=source), found, None, None)
-    bar = progress(total=effort.runs(EXPECTED_UNKNOWNS), desc="fit", unit="run") if progress else None
+    runs = effort.runs(EXPECTED_UNKNOWNS, len(to_begin(images)))
+    bar = progress(total=runs, desc="fit", unit="run") if progress else None
     with same_threads(1):  # sums depend on their number
         found = fit(
             frames,

@@ -87,9 +87,9 @@ class Effort:
     sets: int = 250
     """Simulated sets of each regression."""
 
-    def runs(self, unknowns: int) -> int:
-        """Return about how often the simulator runs."""
-        return 2 * self.sets + (STEPS + SIGN_STEPS + LAST_STEPS) * (unknowns + 2)
+    def runs(self, unknowns: int, begun: int) -> int:
+        """Return about how often the simulator runs, where so many searches are begun and one goes on."""
+        return 2 * self.sets + (STEPS + (begun - 1) * SIGN_STEPS + LAST_STEPS) * (unknowns + 2)
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def _search(
 ) -> Vector:  # fmt: skip
     """Return sign of the light (1 = inverted), the other's relative distance, surround (nan = none), place: [3 + K]."""
     searches, target, fills = [], None, _fill(images)
-    for inverted, surround in itertools.product((False, True), SURROUNDS if fills else (None,)):
+    for inverted, surround in to_begin(images):
         unknowns = Unknowns.from_start(
             start, sensor=sensor, inverted=inverted, floor=floor, fills=fills, surround=surround
         )
@@ -228,6 +228,11 @@ def _search(
     best.run(best.place, STEPS - SIGN_STEPS)
     surround = np.nan if best.unknowns.surround is None else best.unknowns.surround
     return np.r_[float(best.unknowns.inverted), ratio, surround, best.place]
+
+
+def to_begin(images: Tensor) -> list[tuple[bool, float | None]]:
+    """Return signs of the light and surrounds with which searches begin."""
+    return list(itertools.product((False, True), SURROUNDS if _fill(images) else (None,)))
 
 
 def _fill(images: Tensor) -> bool:

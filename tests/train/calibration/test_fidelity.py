@@ -97,12 +97,15 @@ def test_the_page_shows_both(seen):
         "simulated": True, "recordings": 160, "static_images": 240, "sensor": [14, 14], "sensor_known": "given",
         "undecided": ["noise"],
         "profile": {
-            "camera": {"noise": 0.1}, "uncertainty": {"noise": 0.01},
+            "camera": {"noise": 0.1, "scale": 0.8}, "uncertainty": {"noise": 0.01, "scale": 0.1},
+            "inverted": True, "surround": 1.0, "rest": 0.7,
             "legs": [{"x": 1.0, "y": 2.0, "start": 0.1, "duration": 0.5}],
         },
     }  # fmt: skip
     html = calibration_page(result, fidelity, held_out, made)
     assert "SIMULATED" in html
+    for words in ("the negative, at 0.80 of the size", "white", "0.70 (0: in the midst"):
+        assert words in html
     assert POLICY.split(";")[0].split(" ")[0] in html
     assert html.count("data:image/png") == 16
     assert html.count("<svg") == 2

@@ -144,7 +144,7 @@ def test_photographs_that_fill_the_frame_are_found_smaller_and_on_black(monkeypa
     )  # fmt: skip
     assert profile.profile.surround == 0
     assert profile.informing["microseconds"]["shown_fraction"] == pytest.approx(found["scale"], rel=1e-3)
-    assert not fitting._fill(digit_images(20, SIDE)), "those have a margin"
+    assert len(fitting.to_begin(digit_images(20, SIDE))) == 2, "those have a margin: the sign of the light is open"
 
 
 def test_an_interrupted_fit_goes_on_to_the_same_profile(small):
