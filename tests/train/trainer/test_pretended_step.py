@@ -67,8 +67,8 @@ def test_no_step_looks_at_a_number(method, number, model):
     assert trace.operations.count("triton.cameras") == trace.operations.count("triton.events") == simulates
 
 
-def test_recordings_are_simulated_without_triton_too():
-    trace = step_of(method="simulate_kt", by="torch")
+def test_noisy_recordings_are_simulated_without_triton_too():
+    trace = step_of(method="simulate_kt", by="torch", simulated_background=4.0, simulated_hot_pixels=0.03)
     assert not trace.launches
 
 
