@@ -426,7 +426,7 @@ class Trainer:
     def _require_finite(self, step: int) -> None:
         """Raise for a loss or weight that is not finite: nothing is written of a broken network."""
         self.finite.raise_if_broken(step=step)
-        for module in {self.network, self.scored, *self.method.modules.values()}:
+        for module in dict.fromkeys((self.network, self.scored, *self.method.modules.values())):
             require_finite_weights(module, step=step)
 
     def _commit(self, rows: Tensor) -> None:
