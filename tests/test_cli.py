@@ -1,5 +1,6 @@
 """The command line end to end, on real files, in real processes where exit codes matter."""
 
+import inspect
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -375,6 +377,17 @@ def test_piped_output_is_quiet_and_results_are_on_stdout(raw, tmp_path):
     assert json.loads(done.stdout)["splits"]["test"] == 30
     assert "%|" not in done.stderr
     assert "\r" not in done.stderr
+
+
+def test_verbs_that_show_progress_can_be_quiet(raw, tmp_path):
+    for verb in main.commands.values():
+        source = Path(inspect.getsourcefile(inspect.unwrap(verb.callback))).read_text()
+        showing = "progress_bar" in source or "byte_bar" in source
+        assert not showing or "quiet" in [option.name for option in verb.params], verb.name
+    options = ["preprocess", "--dataset", "digits", "--events", raw, "--static", raw, "--out", tmp_path / "s", *SMALL]
+    assert "Next: " in invoke(*options, "--dry-run").stderr
+    for more in (["--dry-run"], []):  # what is left are the warnings
+        assert all(line.startswith("found ") for line in invoke(*options, *more, "--quiet").stderr.splitlines())
 
 
 @pytest.mark.parametrize(

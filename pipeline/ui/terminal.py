@@ -177,7 +177,7 @@ def repeat_options(context: click.Context, *, but: Sequence[str]) -> list[str | 
     words: list[str | Path] = []
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
-        if option.name in but or source is not click.core.ParameterSource.COMMANDLINE:
+        if option.name in but or not option.expose_value or source is not click.core.ParameterSource.COMMANDLINE:
             continue
         value = context.params[str(option.name)]
         name = max(option.secondary_opts if value is False else option.opts, key=len)

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result, progress_bar
+from spikebridge.pipeline.ui.terminal import (
+    json_option,
+    overwrite_option,
+    path_type,
+    print_result,
+    progress_bar,
+    quiet_option,
+)
 
 MOST_NOTES = 12
 """Notes of a set that are printed."""
@@ -19,6 +26,7 @@ MOST_NOTES = 12
     "--to", "--out", "out", metavar="DIR", type=path_type(), required=True, help="Folder of the new shard set."
 )
 @overwrite_option
+@quiet_option
 @json_option
 def combine(sets: tuple[Path, ...], out: Path, overwrite: bool, as_json: bool) -> None:
     """Make one shard set of several.

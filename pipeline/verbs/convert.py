@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from spikebridge.pipeline.shards.settings import CHOICES
-from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result, progress_bar
+from spikebridge.pipeline.ui.terminal import (
+    json_option,
+    overwrite_option,
+    path_type,
+    print_result,
+    progress_bar,
+    quiet_option,
+)
 from spikebridge.pipeline.verbs.framing_options import framing_flags, framing_options
 
 
@@ -23,6 +30,7 @@ from spikebridge.pipeline.verbs.framing_options import framing_flags, framing_op
 @framing_options
 @click.option("--preview/--no-preview", default=None, help="KEY.preview.png in tars  [default: as it is]")
 @overwrite_option
+@quiet_option
 @json_option
 def convert(
     shards_path: Path,

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import json_option, path_type, print_result, progress_bar
+from spikebridge.pipeline.ui.terminal import json_option, path_type, print_result, progress_bar, quiet_option
 
 
 @click.command()
 @click.argument("first", type=path_type())
 @click.argument("second", type=path_type())
+@quiet_option
 @json_option
 def diff(first: Path, second: Path, as_json: bool) -> None:
     """Show how two shard sets differ.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import json_option, path_type, progress_bar
+from spikebridge.pipeline.ui.terminal import json_option, path_type, progress_bar, quiet_option
 from spikebridge.pipeline.verbs.preprocess import show_set
 from spikebridge.pipeline.verbs.training import Training
 
@@ -18,6 +18,7 @@ from spikebridge.pipeline.verbs.training import Training
 @click.option("--splits", type=path_type(), help="CSV of the splits  [default: as the tasks had it]")
 @click.option("--max-bad", type=click.IntRange(0), default=0, show_default=True, help="Recordings that may be dropped.")
 @click.option("--strict", is_flag=True, help="Turn warnings into errors.")
+@quiet_option
 @json_option
 @click.pass_obj
 def finish(

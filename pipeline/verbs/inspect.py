@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from spikebridge.pipeline.ui.table_options import table_options
-from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print_result, progress_bar
+from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print_result, progress_bar, quiet_option
 
 
 @click.command()
@@ -23,6 +23,7 @@ from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print
 @click.option("--gif", type=path_type(), help="Write the recording in motion.")
 @click.option("--html", type=path_type(), help="Write one page with all of it.")
 @table_options
+@quiet_option
 @json_option
 def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, as_json: bool, **options: Any) -> None:
     """Inspect recordings or a set and name anomalies.

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from spikebridge.pipeline.shards.settings import CHOICES
-from spikebridge.pipeline.ui.terminal import json_option, note, overwrite_option, path_type, progress_bar
+from spikebridge.pipeline.ui.terminal import json_option, note, overwrite_option, path_type, progress_bar, quiet_option
 from spikebridge.pipeline.verbs.preprocess import show_set
 from spikebridge.pipeline.verbs.training import Training
 
@@ -27,6 +27,7 @@ AGAIN = "As given to preprocess, if it was."
 @click.option("--pairs", type=TABLE, help=AGAIN)
 @click.option("--workers", type=click.IntRange(1), help="Processes  [default: one per processor]")
 @overwrite_option
+@quiet_option
 @json_option
 @click.pass_obj
 def migrate(

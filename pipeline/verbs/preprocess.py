@@ -22,6 +22,7 @@ from spikebridge.pipeline.ui.terminal import (
     path_type,
     print_result,
     progress_bar,
+    quiet_option,
     repeat_options,
 )
 from spikebridge.pipeline.verbs.framing_options import framing_flags, framing_options
@@ -93,6 +94,7 @@ MOST_NOTES = 12
 @click.option("--dry-run", is_flag=True, help="Try one of each class, print what would be made; write nothing.")
 @click.option("--settings-hash", is_flag=True, help="Print the hash of the settings and stop.")
 @overwrite_option
+@quiet_option
 @json_option
 @click.pass_obj
 def preprocess(

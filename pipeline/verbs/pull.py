@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import byte_bar, json_option, path_type, print_result
+from spikebridge.pipeline.ui.terminal import byte_bar, json_option, path_type, print_result, quiet_option
 
 
 @click.command()
@@ -14,6 +14,7 @@ from spikebridge.pipeline.ui.terminal import byte_bar, json_option, path_type, p
 @click.argument("out", type=path_type())
 @click.option("--split", "splits", multiple=True, help="Fetch the shards of this split only (can be repeated).")
 @click.option("--expect", metavar="ID", help="Refuse any other shard set.")
+@quiet_option
 @json_option
 def pull(address: str, out: Path, splits: tuple[str, ...], expect: str | None, as_json: bool) -> None:
     """Fetch a published shard set or network; every file is checked.

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import byte_bar, json_option, path_type, print_result
+from spikebridge.pipeline.ui.terminal import byte_bar, json_option, path_type, print_result, quiet_option
 
 
 @click.command()
 @click.argument("shards_path", metavar="SHARDS", type=path_type())
 @click.argument("address")
 @click.option("--flat", is_flag=True, help="Files beside README.md, as a hub repository takes them; one set alone.")
+@quiet_option
 @json_option
 def push(shards_path: Path, address: str, flat: bool, as_json: bool) -> None:
     """Publish a shard set, or a folder of export.

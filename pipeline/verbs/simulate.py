@@ -13,6 +13,7 @@ from spikebridge.pipeline.ui.terminal import (
     path_type,
     print_result,
     progress_bar,
+    quiet_option,
 )
 
 
@@ -24,6 +25,7 @@ from spikebridge.pipeline.ui.terminal import (
 @click.option("--camera", type=path_type(), help="Profile that calibrate made: its camera and movement for N-MNIST's.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
 @overwrite_option
+@quiet_option
 @json_option
 def simulate(
     name: str,

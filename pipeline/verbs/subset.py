@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, progress_bar
+from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, progress_bar, quiet_option
 from spikebridge.pipeline.verbs.combine import show_derived
 
 SPLITS = ("train", "validation", "test")
@@ -25,6 +25,7 @@ SPLITS = ("train", "validation", "test")
 @click.option("--keys", type=path_type(exists=True, dir_okay=False), help="Keep only samples whose keys FILE lists.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of what --per-class draws.")
 @overwrite_option
+@quiet_option
 @json_option
 def subset(
     shards_path: Path,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from spikebridge.pipeline.ui.terminal import failure, json_option, path_type, print_result, progress_bar
+from spikebridge.pipeline.ui.terminal import failure, json_option, path_type, print_result, progress_bar, quiet_option
 
 VERIFICATION_FAILED = 4
 
@@ -16,6 +16,7 @@ VERIFICATION_FAILED = 4
 @click.option(
     "--match", "table", type=path_type(exists=True, dir_okay=False), help="Table of match: look for leaks by content."
 )
+@quiet_option
 @json_option
 def verify(shards_path: Path, table: Path | None, as_json: bool) -> None:
     """Check a shard set: bytes, counts, leaks.
