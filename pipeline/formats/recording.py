@@ -73,7 +73,6 @@ FORMATS: dict[str, str] = {
 }
 """Decoder of each ending, in lower case."""
 SIZES: dict[str, Callable[[Path, bytes], tuple[int, int] | None]] = {
-    "bin40": lambda path, head: (bin40.MAX_WIDTH, bin40.MAX_HEIGHT),
     "aedat2": lambda path, head: aedat2.stream(Source.of_file(path)).sensor_size,
     "aedat3": lambda path, head: aedat3.sensor_size(Source.of_file(path)),
     "aedat4": lambda path, head: aedat4.sensor_size(path),
@@ -219,7 +218,7 @@ def kind_of(head: bytes, path: Path) -> str:
 
 
 def sensor_size(path: Path) -> tuple[int, int] | None:
-    """Return (W, H) as the file states it, or None where it does not; `.bin` gives the largest that it can hold.
+    """Return (W, H) as the file states it, or None where it does not.
 
     Nothing but headers is read, except of AEDAT 2.0 without a line that names the camera.
 

@@ -566,9 +566,7 @@ def _find_sensor(root: Path) -> tuple[tuple[int, int] | None, float | None]:
 
 
 def stated_size(path: Path) -> tuple[int, int] | None:
-    """Return the sensor's size as a recording states it; None where it does not: `.bin` holds no size."""
-    if recording_files.FORMATS.get(recording_files.ending(path)) in recording_files.HEADERLESS:
-        return None
+    """Return the sensor's size as a recording states it; None where it does not, as 40-bit records."""
     try:
         size = recording_files.sensor_size(path)
     except (RecordingError, OSError):

@@ -13,10 +13,12 @@ from event_files import aedat3, aedat3_packet, dat, davis_aedat2, evt2, evt3, te
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.formats.aedat import aedat2
 from spikebridge.pipeline.formats.recording import decode, sensor_size
 from spikebridge.pipeline.formats.tables import columns
 from spikebridge.pipeline.formats.tables.columns import TableOptions
+from spikebridge.pipeline.readers.folders import stated_size
 
 
 def some_events(count=200, size=(128, 128), seed=0):
@@ -55,11 +57,19 @@ def test_what_is_in_place_of_a_file_is_named(tmp_path, data, said, ending):
 
 def test_recordings_of_prophesee_are_known_under_another_ending(tmp_path):
     events = some_events()
-    for name, data in (("0.bin", b"% evt 3.0\n% geometry 128x128\n% end\n" + evt3(events)), ("1.bin", dat(events))):
+    for name, data in (
+        ("0.bin", b"% evt 3.0\n% geometry 128x128\n% end\n" + evt3(events)),
+        ("1.bin", dat(events, size=(128, 128))),
+    ):
         (tmp_path / name).write_bytes(data)
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(data))
         assert same(decode(tmp_path / name).events, events)
         assert same(decode(tmp_path / f"{name}.gz").events, events)
+        size = decode(tmp_path / name).facts.sensor_size
+        assert size == (128, 128)
+        assert stated_size(tmp_path / name) == stated_size(tmp_path / f"{name}.gz") == size
+    (tmp_path / "2.bin").write_bytes(bin40.encode(some_events()))
+    assert stated_size(tmp_path / "2.bin") is None
 
 
 @pytest.mark.parametrize("empty", [b"%\n", b"%\r\n"])
