@@ -113,7 +113,7 @@ bench: bench-pipeline bench-train ## speed beside tonic and the published way of
 bench-pipeline: $(READY) ## speed of the pipeline, bytes on disk, beside tonic, webdataset, SPIKINGJELLY=python, READERS=python (RVT, too); writes docs/results/
 	@$(VENV)/bin/python tests/bench/bench_pipeline.py --json docs/results/bench-pipeline-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY)) $(if $(READERS),--readers $(READERS)) $(if $(RECORDINGS),--recordings $(RECORDINGS))
 
-bench-train: $(READY) ## speed and memory of training on the CPU beside SPIKINGJELLY=python; writes docs/results/
+bench-train: $(READY) ## speed and memory of training on the CPU beside SPIKINGJELLY=python, and in bf16; writes docs/results/
 	@$(VENV)/bin/python tests/bench/bench_train.py --json docs/results/bench-train-$(TODAY).json $(if $(SPIKINGJELLY),--spikingjelly $(SPIKINGJELLY))
 
 bench-scale: $(READY) ## CPU and memory as a set grows, over SIZES recordings; writes docs/results/

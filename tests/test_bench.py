@@ -16,6 +16,7 @@ from spikebridge.cli import main
 from spikebridge.pipeline.formats.bin40 import encode
 from spikebridge.pipeline.simulation.camera import simulate
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
+from spikebridge.train.networks.precision import cpu_computes
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from spikebridge.pipeline.simulation.settings import SimulatorSettings
     [
         pytest.param("bench_pipeline.py", 12, marks=pytest.mark.long),
         ("bench_gpu.py", 10),
-        pytest.param("bench_train.py", 7, marks=pytest.mark.long),
+        pytest.param("bench_train.py", 9, marks=pytest.mark.long),
         pytest.param("bench_simulation.py", 2, marks=pytest.mark.long),
     ],
 )
@@ -40,11 +41,47 @@ def test_small_benchmark_runs(script, rows, tmp_path):
     else:
         assert done.stderr == ""
     found = json.loads((tmp_path / "rows.json").read_text())
+    if script == "bench_train.py":
+        rows += 4 * cpu_computes("bf16")
+        assert ("left out" in found["machine"]) != cpu_computes("bf16")
     assert len(found["rows"]) == rows
     assert all(row["what"] in done.stdout for row in found["rows"])
     assert set(found["machine"]) >= {"cpu", "cores", "load", "python", "numpy", "date"}
     timed = [row for row in found["rows"] if row["quantities"] is None]
     assert all(len(row["our_seconds"]) == len(row["their_seconds"]) == 1 for row in timed)
+
+
+PRETENDED = """
+import json, logging, pathlib, sys, types
+sys.path.insert(0, str(pathlib.Path(sys.argv[1]) / "tests" / "bench"))
+import bench_train
+from spikebridge.train.networks import precision
+
+logging.disable(logging.WARNING)
+found = {}
+for flags in sys.argv[2:]:
+    precision.Path = lambda _: types.SimpleNamespace(read_text=lambda: f"flags : fpu {flags}")
+    rows = [row for case in bench_train.SMALL_CASES for row in bench_train.bf16_rows(case, rounds=1, repeats=1)]
+    assert {row.ours for row in rows} == {"(numba) in bf16"}
+    told = [(row.theirs, row.bars[1], len(row.our_seconds), row.ratios) for row in rows]
+    found[flags] = told, bench_train.left_out()
+print(json.dumps(found))
+"""
+
+
+def test_steps_in_bf16_are_timed_where_the_cpu_has_units_for_it():
+    """What they keep is shown everywhere; speed has a bar where the CPU has matrix units."""
+    plain, dots, matrices = "avx2", "avx512_bf16", "avx512_bf16 amx_tile amx_bf16"
+    command = [sys.executable, "-c", PRETENDED, ROOT, plain, dots, matrices]
+    found = json.loads(run_forked(command, check=True, capture_output=True).stdout)
+    kept, free = [("in fp32", 0.6, 0), ("in fp32", None, 0)], ("step by step, in fp32", None, 1)
+    expected = {plain: kept}
+    for flags, bar in ((dots, None), (matrices, 1.8)):
+        expected[flags] = [kept[0], ("in fp32", bar, 1), free, kept[1], ("in fp32", None, 1), free]
+    assert {flags: [tuple(row[:3]) for row in rows] for flags, (rows, _) in found.items()} == expected
+    assert all(row[3][0] <= 0.6 for rows, _ in found.values() for row in rows if not row[2])
+    said = 'steps in bf16, for which this CPU has no units; precision = "auto" stays in fp32 here'
+    assert [left_out for _, left_out in found.values()] == [{"left out": said}, {}, {}]
 
 
 @pytest.mark.long
@@ -125,6 +162,7 @@ def test_the_gpu_benchmark_survives_what_fails(tmp_path):
     found = json.loads((tmp_path / "rows.json").read_text())
     assert found["machine"]["failed"].endswith("equal in float64: AssertionError: they differ")
     assert found["machine"]["left out"].endswith("our step: does not fit into the memory of this card")
+    assert f"\nleft out: {found['machine']['left out']}\n" in done.stdout
     assert [row["theirs"] for row in found["rows"]] == [
         "step by step, fp32, B=1: 4 do not fit",
         "step by step, bf16, B=1: 4 do not fit",

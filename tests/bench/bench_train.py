@@ -1,4 +1,4 @@
-"""Speed and memory of a training step beside the step-by-step network, and training from shards beside memory.
+"""Speed and memory of a training step beside the step-by-step network, in bf16 beside fp32, and training from shards.
 
 Command:   make bench-train
            (python tests/bench/bench_train.py [--rounds 5] [--json FILE] [--spikingjelly PYTHON])
@@ -6,18 +6,21 @@ Theirs:    `step_by_step.py`, the published way in eager PyTorch; with --spiking
            has it, SpikingJelly's multi-step network too (`spikingjelly_frames.py` says how to make one)
 
 Both sides compute the same, SpikingJelly aside: asserted in float64 before anything is timed, to 1e-9. The timed steps
-are float32, where one spike at the threshold may flip and change every number after it. A step is forward, loss,
-backward and AdamW.
+are float32, where one spike at the threshold may flip and change every number after it, or bf16, which rounds. A step
+is forward, loss, backward and AdamW. Steps in bf16 are timed where the processor has instructions for it, with a bar
+where `precision = "auto"` takes it; what they keep is the same everywhere.
 
 Axes: T time, B batch, C channels, H and W pixels, K classes.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rounds import Row, arguments, compare, report  # isort: skip  (sets the number of threads)
@@ -35,7 +38,7 @@ from spikebridge.train.data.batches import Batch, TrainingBatches
 from spikebridge.train.data.dataset import ShardDataset
 from spikebridge.train.methods import find_method
 from spikebridge.train.networks.build import make_network, make_optimizer, network_arguments
-from spikebridge.train.networks.precision import Precision
+from spikebridge.train.networks.precision import Precision, cpu_computes, resolve_precision
 
 CPU = torch.device("cpu")
 CASES = (
@@ -76,6 +79,42 @@ def step_rows(case: Case, *, rounds: int, repeats: int, spikingjelly: str | None
             quantities = megabytes[0], peer.megabytes
             rows.append(Row(f"kept for backward: {case.what}", "", "SpikingJelly", "MB", quantities=quantities))
     return rows
+
+
+def bf16_rows(case: Case, *, rounds: int, repeats: int) -> list[Row]:
+    """One network in bf16: bytes kept for backward, and speed where this CPU has instructions for it."""
+    batch = case.batch(case.B, torch.float32)
+    nets = {name: case.build() for name in ("bf16", "fp32")}
+    losses = {name: partial(our_loss, net, *batch, precision=Precision(name, CPU)) for name, net in nets.items()}
+    with backends.record() as ran, kept(list(nets["bf16"].parameters())) as our_bytes:
+        mine = losses["bf16"]()
+    with kept(list(nets["fp32"].parameters())) as their_bytes:
+        loss = losses["fp32"]()
+    del mine, loss
+    megabytes = sum(our_bytes.values()) / 1e6, sum(their_bytes.values()) / 1e6
+    barred = case.name == "vgg_snn"
+    most = (None, 0.6 if barred else None)
+    kernel = f"({'+'.join(sorted(ran))}) in bf16"
+    rows = [Row(f"kept for backward: {case.what}", kernel, "in fp32", "MB", quantities=megabytes, bars=most)]
+    if not cpu_computes("bf16"):
+        return rows
+
+    steps = {name: stepper(losses[name], net.parameters()) for name, net in nets.items()}
+    published = StepByStep(case.build())
+    their_step = stepper(lambda: published.loss(*batch, domain_coefficient=DOMAIN), published.parameters())
+    least = 1.8 if barred and resolve_precision("auto", CPU) == "bf16" else None
+    for theirs, step, bar in (("in fp32", steps["fp32"], least), ("step by step, in fp32", their_step, None)):
+        row = Row(f"step: {case.what}", kernel, theirs, "samples", case.B, bars=(None, bar))
+        rows.append(compare(row, steps["bf16"], step, rounds=rounds, our_repeats=repeats, their_repeats=repeats))
+    return rows
+
+
+def left_out() -> dict[str, str]:
+    """What this CPU cannot show, and what it trains in; empty where it shows everything."""
+    if cpu_computes("bf16"):
+        return {}
+    kept_in = resolve_precision("auto", CPU)
+    return {"left out": f'steps in bf16, for which this CPU has no units; precision = "auto" stays in {kept_in} here'}
 
 
 def learner(shards: ShardSet, settings: TrainSettings, *, steps: int) -> Callable[[Batch, int], None]:
@@ -153,11 +192,13 @@ def main() -> None:
         lambda parser: parser.add_argument("--spikingjelly", metavar="PYTHON", help="of an environment that has it"),
     )
     warnings.filterwarnings("ignore", module="torch")
+    logging.disable(logging.WARNING)  # that bf16 is slow here: the report says it
     torch.set_num_threads(1)
     rows = []
     for case in SMALL_CASES if given.small else CASES:
         repeats = 3 if case.name == "scnn" else 1
         rows += step_rows(case, rounds=given.rounds, repeats=repeats, spikingjelly=given.spikingjelly)
+        rows += bf16_rows(case, rounds=given.rounds, repeats=repeats)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         size = {"recordings": 30, "time_bins": 10} if given.small else {"recordings": 400, "time_bins": 10}
         shards = write_shards(Path(folder) / "shards", size=28, classes=10, images=50, **size)
@@ -165,7 +206,7 @@ def main() -> None:
         size |= {"recordings": 24, "events": 300} if given.small else {"recordings": 2_400, "events": 4_000}
         shards = write_shards(Path(folder) / "events", size=28, classes=10, images=50, **size)
         rows.append(events_row(shards, batch_size=12 if given.small else 120, rounds=given.rounds))
-    report(rows, packages=("torch", "numpy", "numba"), given=given)
+    report(rows, packages=("torch", "numpy", "numba"), given=given, more=left_out())
 
 
 if __name__ == "__main__":

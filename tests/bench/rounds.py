@@ -206,8 +206,9 @@ def save(rows: Sequence[Row], facts: Mapping[str, str], given: argparse.Namespac
 def _told(
     rows: Sequence[Row], facts: Mapping[str, str], given: argparse.Namespace
 ) -> tuple[str, list[tuple[str, ...]]]:
-    head = "; ".join(f"{name} {value}" for name, value in facts.items())
+    head = "; ".join(f"{name} {value}" for name, value in facts.items() if name != "left out")
     head += f"\none thread; rounds in turn: {given.rounds}; medians, and the ratio's quartiles"
+    head += f"\nleft out: {facts['left out']}" if "left out" in facts else ""
     table: list[tuple[str, ...]] = [("what", "ours", "theirs", "ratio", "of the peak", "bar")]
     table += [(*row.cells(), row.peak, row.judged()) for row in rows]
     used = [column for column in range(len(table[0])) if column < 4 or any(line[column] for line in table[1:])]

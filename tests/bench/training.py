@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from spikebridge.models import TransferNetwork, build_model
 from spikebridge.train.losses import transfer_loss
+from spikebridge.train.networks.adamw import AdamW
+from spikebridge.train.networks.precision import Precision
 
 DOMAIN = 0.5
 LR = 1e-3
@@ -55,9 +57,12 @@ class Case:
         return image.expand(self.T, -1, 2, -1, -1).contiguous(), event, labels
 
 
-def our_loss(net: TransferNetwork, static: Tensor, event: Tensor, labels: Tensor) -> Tensor:
-    """Forward and loss."""
-    return transfer_loss(net(static, event), labels, net.coefficients, domain_coefficient=DOMAIN).total
+def our_loss(
+    net: TransferNetwork, static: Tensor, event: Tensor, labels: Tensor, *, precision: Precision | None = None
+) -> Tensor:
+    """Forward and loss, in the type of the weights or in a precision."""
+    out = net(static, event) if precision is None else precision.forward(net, static, event, None)
+    return transfer_loss(out, labels, net.coefficients, domain_coefficient=DOMAIN).total
 
 
 def check_equal(case: Case, *, device: str = "cpu") -> None:
@@ -78,7 +83,7 @@ def check_equal(case: Case, *, device: str = "cpu") -> None:
 
 def stepper(loss: Callable[[], Tensor], parameters: Iterable[Tensor], **how: object) -> Callable[[int], None]:
     """A training step: forward, loss, backward and AdamW; the argument is ignored."""
-    optimizer = torch.optim.AdamW(parameters, lr=LR, **how)  # type: ignore[arg-type]
+    optimizer = AdamW(parameters, lr=LR, **how)  # type: ignore[arg-type]
 
     def run(_: int) -> None:
         optimizer.zero_grad(set_to_none=True)
