@@ -19,6 +19,7 @@ from spikebridge.train.data.order import batch_count, training_recordings
 from spikebridge.train.errors import NonFiniteError, RunError, RunStoppedError
 from spikebridge.train.evaluation.evaluate import open_shards
 from spikebridge.train.methods import find_method
+from spikebridge.train.networks.allocator import keep_freed_memory
 from spikebridge.train.networks.build import choose_device, require_backend
 from spikebridge.train.networks.initial_weights import (
     read_start,
@@ -123,6 +124,8 @@ def train(
     if real_path(run.path).is_relative_to(real_path(shards.path)):
         raise RunError(f"{run.path} lies inside the shard set {shards.path}, which is read only; choose another folder")
     target = choose_device(local_device(device))
+    if target.type == "cpu":
+        keep_freed_memory()
     start = None if init is None else read_start(init)
     with init_distributed(target) as distributed, backends.use(backend), backends.record() as ran:
         contents, recipe = contents_id(shards), with_least_steps(recipe, shards)
