@@ -197,6 +197,46 @@ def test_an_item_that_fails_is_named_and_the_others_still_run(tmp_path):
     assert "there is no h5py" in done.stderr
 
 
+SMALL_CARD = """
+import pathlib, subprocess, sys, types
+sys.path.insert(0, str(pathlib.Path(sys.argv.pop(1)) / "tests" / "bench"))
+import check_gpu
+import torch
+
+def out_of_memory(given):
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+def run(command, **_):
+    print(*[word.rsplit("/")[-1] for word in command if word.endswith(".py")])
+    return types.SimpleNamespace(returncode=0)
+
+find, subprocess.run = check_gpu.importlib.util.find_spec, run
+torch.cuda.is_available = lambda: True
+torch.cuda.get_device_name = lambda *_: sys.argv[2]
+check_gpu.importlib.util.find_spec = lambda name: None if name == sys.argv[3] else find(name)
+check_gpu.ITEMS["layers"] = out_of_memory, 60
+sys.exit(check_gpu.item(sys.argv[1], types.SimpleNamespace(device="cuda")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("item", "card", "absent", "code", "said"),
+    [
+        ("layers", "T4", "", 3, ["does not fit into the memory of this card"]),
+        ("layers", "H200", "", 1, []),
+        ("kernel tests", "T4", "", 0, ["test_triton.py test_simulation_triton.py test_binning_triton.py"]),
+        (
+            "kernel tests", "T4", "numba", 0,
+            ["test_triton.py test_simulation_triton.py", "all but those of stored events: numba not installed"],
+        ),
+        ("kernel tests", "T4", "pytest", 3, ["pytest not installed"]),
+    ],
+)  # fmt: skip
+def test_the_check_leaves_out_what_a_machine_cannot_run(item, card, absent, code, said):
+    done = run_forked([sys.executable, "-c", SMALL_CARD, ROOT, item, card, absent], capture_output=True)
+    assert (done.returncode, done.stdout.splitlines()) == (code, said), done.stderr
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("item", ["golden torch", "replays", "layers", "stop and go"])
 def test_the_items_of_the_check_that_a_cpu_can_run(item):
