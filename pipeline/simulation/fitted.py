@@ -27,6 +27,8 @@ NEEDED = (
     *("leak_hz", "shot_hz", "shown_fraction", "x_offset_px", "y_offset_px"),
 )
 """Keys of `[microseconds]`."""
+LEG_USUAL = {"late": 0.0, "longer": 1.0, "skew": 1.0}
+"""Keys of `[[legs]]` that are left out where they are as usual."""
 TIMED = ("timing_jitter_us", "duration_jitter_us")
 """Settings that go with the length of a recording."""
 MOST_SAMPLES = 310
@@ -93,7 +95,8 @@ def read_camera(path: Path) -> FittedCamera:
         background=round(255 * tables.get("surround", 0.0)),
         free=tables["free"],
         saccades=saccades_of(
-            ((length * leg["x"], length * leg["y"], leg["start"], leg["duration"]) for leg in legs), duration
+            ((length * leg["x"], length * leg["y"], leg["start"], leg["duration"], *_own_timing(leg)) for leg in legs),
+            duration,
         ),
         sample_us=max(1, min(usual["sample_us"], round(duration / MOST_SAMPLES))),
         **{name: usual[name] * duration / usual["duration_us"] for name in TIMED},
@@ -102,13 +105,26 @@ def read_camera(path: Path) -> FittedCamera:
     return FittedCamera(made, tuple(tables.get("undecided", ())))
 
 
-def saccades_of(legs: Iterable[tuple[float, float, float, float]], duration_us: int) -> tuple[Saccade, ...]:
-    """Return the saccades of legs (x, y, start, duration), times in shares of a recording of `duration_us`."""
+def saccades_of(legs: Iterable[tuple[float, ...]], duration_us: int) -> tuple[Saccade, ...]:
+    """Return the saccades of legs in a recording of `duration_us`.
+
+    Args:
+        legs: (x, y, start, duration), times in shares of the recording; `late`, `longer` and `skew` may follow.
+        duration_us: see above.
+    """
     made = []
-    for x, y, start, duration in legs:
-        begins, lasts = round(start * duration_us), max(1, round(duration * duration_us))
-        made.append(Saccade(float(x), float(y), begins, lasts, begins, lasts))
+    for x, y, start, duration, *own in legs:
+        late, longer, skew = own or LEG_USUAL.values()
+        timing = (start, duration), (start + late, duration * longer)
+        (x_start, x_lasts), (y_start, y_lasts) = (
+            (round(first * duration_us), max(1, round(length * duration_us))) for first, length in timing
+        )
+        made.append(Saccade(float(x), float(y), x_start, x_lasts, y_start, y_lasts, float(skew)))
     return tuple(made)
+
+
+def _own_timing(leg: Mapping[str, float]) -> list[float]:
+    return [leg.get(name, usual) for name, usual in LEG_USUAL.items()]
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -126,7 +142,8 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _is_leg(leg: Any) -> bool:
-    return isinstance(leg, dict) and all(_is_number(leg.get(name)) for name in ("x", "y", "start", "duration"))
+    needed = ("x", "y", "start", "duration")
+    return isinstance(leg, dict) and all(map(_is_number, [*map(leg.get, needed), *_own_timing(leg)]))
 
 
 def _is_number(value: Any) -> bool:

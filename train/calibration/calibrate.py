@@ -30,7 +30,7 @@ from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.checkpoints import write_atomic
 
-VERSION = 3
+VERSION = 4
 """Goes up with every change that alters profiles."""
 LARGEST_SIDE = 48
 """Side of a frame, at most: larger sensors are compared cell by cell."""
@@ -324,7 +324,7 @@ def _split(n: int, seed: int, unseen: int) -> tuple[NDArray[np.int64], NDArray[n
     return np.sort(rows[unseen:]), np.sort(rows[:unseen])
 
 
-EXPECTED_UNKNOWNS = 25
+EXPECTED_UNKNOWNS = 40
 """For the progress bar: parameters of three movements."""
 
 

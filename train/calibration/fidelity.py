@@ -105,16 +105,16 @@ def compare(
     rows = np.random.default_rng([seed, EPOCH]).integers(len(images), size=n + asked)
     draws = simulation_draws(seed, EPOCH, torch.arange(n + asked), grid, device=torch.device("cpu"))
     made = simulate_frames(images[rows], draws, grid, time_bins=len(learnt), profile=profile)
-    accuracy = _told_apart(learnt, held_out, made, whole_counts=grid.gain == 1)
+    accuracy = told_apart(learnt, held_out, made, whole_counts=grid.gain == 1)
     told = {}
     for name, other in others.items():
         rendered = other.render(images[rows], len(learnt))
-        told[name] = _told_apart(other.view(learnt), other.view(held_out), rendered, whole_counts=grid.gain == 1)
+        told[name] = told_apart(other.view(learnt), other.view(held_out), rendered, whole_counts=grid.gain == 1)
     return Fidelity(accuracy, 2 * asked, figures(held_out), figures(made[:, n:]), told), made[:, n:]
 
 
-def _told_apart(learnt: Tensor, held_out: Tensor, made: Tensor, *, whole_counts: bool) -> float:
-    """Return how many held-out and as many made recordings a classifier tells, which learnt on the others."""
+def told_apart(learnt: Tensor, held_out: Tensor, made: Tensor, *, whole_counts: bool) -> float:
+    """Return the share of held-out and as many made recordings that a classifier tells, which learnt on the others."""
     n, asked = learnt.shape[1], held_out.shape[1]
     unit = Unit.of(learnt, whole_counts=whole_counts)
     seen = np.concatenate([_features(frames, unit) for frames in (learnt, made[:, :n])])

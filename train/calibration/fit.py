@@ -5,12 +5,15 @@ Axes: T time bins, n recordings, m static images, P polarity, S side of a frame,
 1. A closed-form guess of the movement.
 2. Damped Gauss-Newton steps over coarse frames, for both signs of the light, with differences of the simulator's
    moments in place of derivatives. All runs share static images and draws: the distance is a function of parameters.
+   Where recordings have most events that no movement explains, a further one is added, of no length yet: what a mount
+   moves until it stands still.
    Where the images fill the frame, the share of the sensor that shows them is open, and so is what lies around them:
    black, white and what continues their border are tried with both signs.
 3. Twice: N sets of recordings are simulated at parameters around the last estimate, each of other static images and
    draws; a ridge regression from moments to parameters, its penalty chosen by the errors of sets left out, is applied
    to the recordings' moments.
-4. Two more steps over fine frames: a regression is right on average, but its place need not be the nearest one.
+4. More steps over fine frames, from that of the two places so far that is nearer: a regression is right on average, but
+   its place need not be the nearest one.
 
 Where the static image of every recording is known, the steps render these images and compare recording by recording, so
 that the chance of a sample of images is no part of a difference; simulated sets show them, too, and what the recordings
@@ -28,7 +31,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -39,7 +42,7 @@ from spikebridge.train.calibration.moments import LOGARITHMS, Unit, moments
 from spikebridge.train.calibration.parameters import Unknowns, Vector
 from spikebridge.train.calibration.start import Start, guess
 from spikebridge.train.calibration.state import State
-from spikebridge.train.config.simulation_ranges import Profile
+from spikebridge.train.config.simulation_ranges import MOST_LEGS, Leg, Profile
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
 
 MODEL_ERROR = 0.03
@@ -48,8 +51,10 @@ SHRINKAGE = 0.3
 """Share of the covariance of moments that is taken as independent: there are more moments than recordings."""
 COARSE_BINS = 10
 """Time bins of the search's steps."""
-STEPS, SIGN_STEPS, LAST_STEPS = 8, 2, 2
+STEPS, SIGN_STEPS, LAST_STEPS = 8, 2, 6
 """Steps, at most; those after which the sign of the light is decided; those behind the regressions."""
+SETTLING = 0.1
+"""Duration at first of the leg that is added behind the search, share of the recording."""
 DIFFERENCE = 0.25
 """Step of the differences, in deviations: wide enough to average over the jumps of whole counts."""
 LONGEST_STEP = 1.5
@@ -169,14 +174,19 @@ def fit(
         begun = _search(coarse, images, grid, sensor, start, floor, seed, effort, shown, advance)
         state.put("search", begun)
     inverted, other, place = bool(begun[0]), float(begun[1]), begun[3:]
-    unknowns = Unknowns.from_start(
-        start,
-        sensor=sensor,
-        inverted=inverted,
-        floor=floor,
-        fills=_fill(images),
-        surround=None if np.isnan(begun[2]) else float(begun[2]),
-    )
+    surround, fills = None if np.isnan(begun[2]) else float(begun[2]), _fill(images)
+
+    def behind(start: Start) -> Unknowns:
+        return Unknowns.from_start(start, sensor=sensor, inverted=inverted, floor=floor, fills=fills, surround=surround)
+
+    unknowns = behind(start)
+    if not start.free and len(start.legs) < MOST_LEGS:
+        near = unknowns.profile(place)
+        target = _target(frames, images, grid, seed, effort, shown, near)
+        start = replace(start, settling=(_settling(frames, target, near),))
+        unknowns = behind(start)
+        place = np.r_[place, np.zeros(len(unknowns.parameters) - len(place))]
+    searched = place
     spread = np.full(len(place), FIRST_SPREAD)
     for number, seen in enumerate((coarse, frames)):
         sets = _Sets(seen, images, grid, unknowns, effort, seed, shown)
@@ -188,10 +198,21 @@ def fit(
     nearer = state.get("nearer")
     if nearer is None:
         target = _target(frames, images, grid, seed, effort, shown, unknowns.profile(place))
-        nearer = _Search(target, unknowns, advance).run(place, LAST_STEPS).place
+        search = _Search(target, unknowns, advance)
+        nearer = search.run(min(place, searched, key=search.distance_of), LAST_STEPS).place
         state.put("nearer", nearer)
     errors = np.minimum(np.maximum(errors, np.abs(nearer - place)), 1.0)
     return Fit(unknowns, start, nearer, errors, other, sets.remainders(nearer))
+
+
+def _settling(frames: Tensor, target: _Target, near: Profile) -> Leg:
+    """Return a leg of no length, where frames [T,n,2,S,S] have most events that a camera nearby has not.
+
+    A mount that comes to rest moves a little more, too little for the guess to see beside its movements.
+    """
+    seen, made = (x.sum((1, 2, 3, 4)) / x.sum() for x in (frames, target.simulate(near)))  # [T]
+    bin_ = int(((seen - made) / (made + made.mean() / 10).sqrt()).argmax())
+    return Leg(0.0, 0.0, (bin_ + 0.5) / len(frames) - SETTLING / 2, SETTLING)
 
 
 def _drawn(images: Tensor, seed: int, effort: Effort) -> NDArray[np.int64]:
@@ -302,7 +323,7 @@ class _Target:
         )
         share = 1 / len(each) + 1 / len(images)
         if near is not None:
-            made = simulate_frames(self.images, self.draws, grid, time_bins=self.time_bins, profile=near)
+            made = self.simulate(near)
             each, share = each - _Moments(made, self.unit).deviations(), 1 / len(each)
         covariance = np.cov(each.T) * share if len(each) > 1 else np.diag(self.mean**2)
         covariance = (1 - SHRINKAGE) * covariance + np.diag(SHRINKAGE * np.diag(covariance) + allowed**2)
@@ -311,10 +332,13 @@ class _Target:
 
     def remainder(self, unknowns: Unknowns, place: Vector) -> Vector:
         """Return the whitened differences of the means, [M]: recordings less simulated ones."""
-        profile = unknowns.profile(place)
-        frames = simulate_frames(self.images, self.draws, self.grid, time_bins=self.time_bins, profile=profile)
+        frames = self.simulate(unknowns.profile(place))
         found: Vector = self.whitening @ (self.mean - _Moments(frames, self.unit).mean())
         return found
+
+    def simulate(self, profile: Profile) -> Tensor:
+        """Return frames [T,m,2,S,S] of the images with the draws."""
+        return simulate_frames(self.images, self.draws, self.grid, time_bins=self.time_bins, profile=profile)
 
 
 class _Search:
@@ -348,6 +372,10 @@ class _Search:
             if before - self.distance < GAIN * before:
                 break
         return self
+
+    def distance_of(self, place: Vector) -> float:
+        """Return how far from the recordings a place is."""
+        return self._distance(place, self._at(place))
 
     def _at(self, place: Vector) -> Vector:
         self._advance()

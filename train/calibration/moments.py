@@ -107,7 +107,7 @@ def moments(frames: Tensor, unit: Unit) -> dict[str, Tensor]:
         made["events per cell"] = torch.cat(cells, 1).float() * per
         total = whole.sum(1, keepdim=True)
         around = F.avg_pool2d(total, 3, 1, 1) * 9
-        made["lonely events"] = ((total == 1) & (around < 1.5)).sum((2, 3)).float() * per
+        made["lonely events"] = (whole * ((total == 1) & (around < 1.5))).sum((2, 3)) * per  # [B,2]
     return {name: made[name] for name in GROUPS if name in made}
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from spikebridge.train.calibration.fit import Fit
-from spikebridge.train.calibration.parameters import LEG
 from spikebridge.train.config.profile import PATH, SIGN, CameraProfile
 from spikebridge.train.config.simulation_ranges import LANES, WANDER, Leg, Profile, SimulationRanges
 
@@ -34,7 +33,7 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
     high = unknowns.values(found.place + found.spread)
     free = not unknowns.legs
     ranges = CHOSEN | (FREE if free else {}) | {name: (low[name], high[name]) for name in values if name in LANES}
-    legs = tuple(Leg(*(_short(values[f"leg_{i}_{part}"]) for part in LEG)) for i in range(1, unknowns.legs + 1))
+    legs = unknowns.path({name: _short(value) for name, value in values.items()})
     undecided = [
         p.name for p, spread in zip(unknowns.parameters, found.spread, strict=True)
         if spread > UNDECIDED and p.name in LANES
@@ -71,19 +70,19 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
 
 
 def _path_errors(legs: tuple[Leg, ...], deviations: Mapping[str, float]) -> tuple[float, float, float]:
-    """Return the errors of a path, root mean square over its legs.
+    """Return the errors of a path, root mean square over its legs by the squares of their lengths.
 
     Of displacements and durations they are relative, of starts shares of the recording.
     """
+    squares = [leg.x**2 + leg.y**2 + 1e-18 for leg in legs]
 
-    def mean(squares: list[float]) -> float:
-        return math.sqrt(sum(squares) / len(legs))
+    def mean(errors: list[float]) -> float:
+        return math.sqrt(sum(a * b for a, b in zip(squares, errors, strict=True)) / sum(squares))
 
     def error(number: int, part: str) -> float:
         return deviations[f"leg_{number}_{part}"]
 
-    lengths = [math.hypot(leg.x, leg.y) + 1e-9 for leg in legs]
-    along = [(error(i, "x") ** 2 + error(i, "y") ** 2) / 2 / lengths[i - 1] ** 2 for i in range(1, len(legs) + 1)]
+    along = [(error(i, "x") ** 2 + error(i, "y") ** 2) / 2 / squares[i - 1] for i in range(1, len(legs) + 1)]
     late = [error(i, "start") ** 2 for i in range(1, len(legs) + 1)]
     long = [(error(i, "duration") / legs[i - 1].duration) ** 2 for i in range(1, len(legs) + 1)]
     return mean(along), mean(late), mean(long)

@@ -6,6 +6,7 @@ Source: the middles and widths of `train.config.simulation_ranges`, made wider; 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,9 +66,13 @@ REST = Parameter("rest", 0.5, 0.5, 0.0, 1.0)
 """State of the pixels at the start, see `Profile`: nobody says what the camera did before."""
 AMPLITUDE = Parameter("amplitude", 1.0, 0.5, *LIMITS["amplitude"], True)
 """Length of a free path, whose legs have no place and time of their own."""
-LEG = ("x", "y", "start", "duration")
+LEG = ("x", "y", "start", "duration", "late", "longer", "skew")
 PLACE_PX, TURN_PX, START_SHARE, DURATION = 1.5, 1.5, 0.04, 0.3
 """Deviations of the guessed path: its start and its legs, in sensor pixels of a sensor of 34; times; log durations."""
+SETTLING_PX = 0.5
+"""Deviation of what a leg moves that no guess had, sensor pixels of a sensor of 34."""
+LATE, LONGER, SKEW = 0.03, 0.2, 0.2
+"""Deviations of what the movement downwards has of its own, and of the skew; see `Leg`."""
 WIDTH_PX = 34
 BLIND = 0.7
 """Dead time in shares of the shortest inter-event times: that much in simulated recordings of known cameras."""
@@ -124,19 +129,33 @@ class Unknowns:
         if start.free:
             sought = [p for p in sought if p.name not in ("x_start", "y_start")] + [AMPLITUDE]
             return cls(tuple(sought), 0, inverted, surround)
-        for number, leg in enumerate(start.legs, 1):
-            turn = TURN_PX * px
+        for number, leg in enumerate((*start.legs, *start.settling), 1):
+            turn = (TURN_PX if number <= len(start.legs) else SETTLING_PX) * px
             sought += [
                 Parameter(f"leg_{number}_x", leg.x, turn, -max(sensor), max(sensor)),
                 Parameter(f"leg_{number}_y", leg.y, turn, -max(sensor), max(sensor)),
                 Parameter(f"leg_{number}_start", leg.start, START_SHARE, -0.5, 1.0),
                 Parameter(f"leg_{number}_duration", leg.duration, DURATION, 0.01, 1.5, True),
             ]
-        return cls(tuple(sought), len(start.legs), inverted, surround)
+            if number > len(start.legs):
+                continue
+            sought += [
+                Parameter(f"leg_{number}_late", 0.0, LATE, -0.5, 0.5),
+                Parameter(f"leg_{number}_longer", 1.0, LONGER, 0.2, 5.0, True),
+                Parameter(f"leg_{number}_skew", 1.0, SKEW, 0.3, 3.0, True),
+            ]
+        return cls(tuple(sought), number, inverted, surround)
 
     def values(self, z: Vector) -> dict[str, float]:
         """Return all values by name at a place [K], in deviations from the middles."""
         return {p.name: p.value(float(place)) for p, place in zip(self.parameters, z, strict=True)}
+
+    def path(self, values: Mapping[str, float]) -> tuple[Leg, ...]:
+        """Return the legs of some values."""
+        found = []
+        for i in range(1, self.legs + 1):
+            found.append(Leg(**{part: values[name] for part in LEG if (name := f"leg_{i}_{part}") in values}))
+        return tuple(found)
 
     def deviations(self, z: Vector, spread: Vector) -> dict[str, float]:
         """Return the standard deviations by name, in the values' own units, of a spread [K] in deviations."""
@@ -155,7 +174,11 @@ class Unknowns:
         """Return the one camera, with one movement, at a place [K]: ranges of no width."""
         values = BY_SAMPLE | {"x_start": 0.0, "y_start": 0.0} | self.values(z)
         ranges = SimulationRanges(**{name: (values[name], values[name]) for name in LANES})
-        legs = tuple(Leg(*(values[f"leg_{i}_{part}"] for part in LEG)) for i in range(1, self.legs + 1)) or WANDER
         return Profile(
-            ranges, legs, free=not self.legs, inverted=self.inverted, surround=self.surround, rest=values["rest"]
+            ranges,
+            self.path(values) or WANDER,
+            free=not self.legs,
+            inverted=self.inverted,
+            surround=self.surround,
+            rest=values["rest"],
         )

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikebridge.train.config.simulation_ranges import LIMITS, Leg, Profile
+from spikebridge.train.config.simulation_ranges import LIMITS, Profile
 
 Vector = NDArray[np.float64]
 Render = Callable[[Profile], Tensor]
@@ -102,7 +102,7 @@ def _moved(profile: Profile, place: Vector) -> Profile:
     legs = profile.legs
     if not profile.free:
         legs = tuple(
-            Leg(*(_leg_value(part, getattr(leg, part), by[f"{i} {part}"]) for part in LEG_UNITS))
+            replace(leg, **{part: _leg_value(part, getattr(leg, part), by[f"{i} {part}"]) for part in LEG_UNITS})
             for i, leg in enumerate(profile.legs)
         )
     return replace(profile, ranges=replace(profile.ranges, **ranges), legs=legs)

@@ -16,7 +16,7 @@ Differs: v2e holds its light between frames of a video and lets shot noise fall 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ def _moving(profile: Profile, grid: SensorGrid, duration_us: int) -> SimulatorSe
     names = ("x_start", "y_start", "scale", "amplitude")
     x, y, scale, length = (sum(getattr(profile.ranges, name)) / 2 for name in names)
     across, down = grid.scale_x * length, grid.scale_y * length
-    scaled = [(leg.x * across, leg.y * down, leg.start, leg.duration) for leg in profile.legs]
+    scaled = [astuple(replace(leg, x=leg.x * across, y=leg.y * down)) for leg in profile.legs]
     return replace(
         V2E,
         sensor_width_px=grid.width,

@@ -2,7 +2,8 @@
 
     schema, sensor, duration_us, inverted, free, undecided      what holds for all
     surround, rest    what lies around images and where pixels begin, see `Profile`; left out where as by default
-    [[legs]]          the path: x, y in sensor pixels, start, duration as shares of the recording
+    [[legs]]          the path: x, y in sensor pixels, start, duration as shares of the recording; late, longer, skew,
+                      see `Leg`, left out where as by default
     [ranges]          lowest and highest value of every setting that training draws
     [camera]          the most likely value of every setting that was fitted
     [uncertainty]     standard deviations of these values, and of the path's
@@ -78,10 +79,14 @@ class _LegTable:
     y: float = setting(low=-(2**14), high=2**14)
     start: float = setting(low=-1.0, high=1.0)
     duration: float = setting(low=0.001, high=2.0)
+    late: float = setting(0.0, low=-1.0, high=1.0)
+    longer: float = setting(1.0, low=0.1, high=10.0)
+    skew: float = setting(1.0, low=0.1, high=10.0)
 
 
 INFORMING = ("camera", "uncertainty", "microseconds", "source", "fidelity")
 _OPTIONAL = ("undecided", "surround", "rest")
+_LEG_OPTIONAL = ("late", "longer", "skew")
 _KEYS = (*(field.name for field in fields(_Head)), "legs", "ranges", *INFORMING)
 
 
@@ -106,7 +111,7 @@ class CameraProfile:
             "sensor": self.sensor,
             "inverted": self.profile.inverted,
             "free": self.profile.free,
-            "legs": [asdict(leg) for leg in self.profile.legs],
+            "legs": [_leg_table(leg) for leg in self.profile.legs],
             "ranges": {name: getattr(self.profile.ranges, name) for name in LANES},
             **_given(self.profile),
         }
@@ -121,7 +126,7 @@ class CameraProfile:
         }  # fmt: skip
         lines = ["# Camera and movement of recordings, made by `spikebridge calibrate`.", *_lines(head), ""]
         for leg in p.legs:
-            lines += ["[[legs]]", *_lines(asdict(leg)), ""]
+            lines += ["[[legs]]", *_lines(_leg_table(leg)), ""]
         ranges = {name: list(getattr(p.ranges, name)) for name in LANES}
         for table, content in {"ranges": ranges, **self.informing}.items():
             lines += [f"[{table}]", *_lines(content), ""]
@@ -212,6 +217,11 @@ def _given(profile: Profile) -> dict[str, float]:
     return surround | ({"rest": profile.rest} if profile.rest else {})
 
 
+def _leg_table(leg: Leg) -> dict[str, float]:
+    """Return the keys of a leg, without those that are as by default."""
+    return {name: value for name, value in asdict(leg).items() if value != getattr(Leg, name, None)}
+
+
 def _checked_legs(given: Any, problems: list[str]) -> tuple[Leg, ...]:
     if not isinstance(given, list) or not 1 <= len(given) <= MOST_LEGS or not all(isinstance(t, dict) for t in given):
         problems.append(f"legs: expected one to {MOST_LEGS} tables [[legs]]")
@@ -219,7 +229,8 @@ def _checked_legs(given: Any, problems: list[str]) -> tuple[Leg, ...]:
     names, legs = [field.name for field in fields(_LegTable)], []
     for number, table in enumerate(given, 1):
         found = [f"{key}: unknown key{suggest(key, names)}" for key in table if key not in names]
-        found += [f"{key}: missing" for key in names if key not in table] + field_problems(_LegTable, table)
+        found += [f"{key}: missing" for key in names if key not in (*table, *_LEG_OPTIONAL)]
+        found += field_problems(_LegTable, table)
         problems += [f"legs, number {number}, {problem}" for problem in found]
         if not found:
             legs.append(Leg(**{key: float(value) for key, value in table.items()}))

@@ -91,6 +91,20 @@ class Leg:
     """Share of the recording."""
     duration: float
     """Share of the recording."""
+    late: float = 0.0
+    """By how much the movement downwards begins later: a mount has a motor for each axis. Share of the recording."""
+    longer: float = 1.0
+    """Duration of the movement downwards, relative to `duration`."""
+    skew: float = 1.0
+    """Exponent of the share of time that has passed: above 1 it starts softly and stops hard, below 1 the reverse."""
+
+    @property
+    def movements(self) -> tuple[tuple[float, float, float, float], ...]:
+        """Return what it consists of, (x, y, start, duration): one movement, or one along each axis."""
+        if self.late == 0 and self.longer == 1:
+            return ((self.x, self.y, self.start, self.duration),)
+        down = self.start + self.late, self.duration * self.longer
+        return (self.x, 0.0, self.start, self.duration), (0.0, self.y, *down)
 
 
 @dataclass(frozen=True)

@@ -158,14 +158,16 @@ def path(times: Tensor, s: dict[str, Tensor], profile: Profile, draws: Tensor) -
     """
     legs = draws.view(len(draws), MOST_LEGS, LEG_LANES)
     travelled = times.new_zeros(2, len(draws), len(times))  # [2,B,S]
-    for i, leg in enumerate(profile.legs):
+    parts = [(i, leg, part) for i, leg in enumerate(profile.legs) for part in leg.movements]
+    for i, leg, (*way, start, length) in parts:
         deviation = 1 + s["amplitude_spread"][:, None] * (2 * legs[:, i, :2] - 1)  # [B,2]
-        dx, dy = (s["amplitude"] * deviation[:, axis] * step for axis, step in enumerate((leg.x, leg.y)))
+        dx, dy = (s["amplitude"] * deviation[:, axis] * step for axis, step in enumerate(way))
         angle = s["turn"] + (2 * math.pi * legs[:, i, 3] if profile.free else 0)
         cos, sin = torch.cos(angle), torch.sin(angle)
-        duration = leg.duration * s["pace"]
-        middle = leg.start + leg.duration / 2 + s["delay"] + LATENESS * (2 * legs[:, i, 2] - 1)
+        duration = length * s["pace"]
+        middle = start + length / 2 + s["delay"] + LATENESS * (2 * legs[:, i, 2] - 1)
         done = ((times - (middle - duration / 2)[:, None]) / duration[:, None]).clamp(0, 1)  # [B,S]
+        done = done if leg.skew == 1 else done.pow(leg.skew)
         done = done - torch.sin(2 * math.pi * done) / (2 * math.pi)
         travelled[0] += (cos * dx - sin * dy)[:, None] * done
         travelled[1] += (sin * dx + cos * dy)[:, None] * done

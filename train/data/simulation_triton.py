@@ -50,14 +50,14 @@ PIXEL = _lanes(
 
 @cache
 def _tables(profile: Profile, lanes: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the ranges [3,L] and legs [n,4] of a profile on a device, copied once."""
+    """Return the ranges [3,L] and movements [n,6] of a profile on a device, copied once."""
     rows = []
     for name in LANES:
         low, high = getattr(profile.ranges, name)
         by_logarithm = name in BY_LOGARITHM
         rows.append((math.log(low), math.log(high), 1.0) if by_logarithm else (low, high, 0.0))
     rows += [(0.0, 1.0, 0.0)] * (lanes - len(rows))
-    legs = [(leg.x, leg.y, leg.start, leg.duration) for leg in profile.legs]
+    legs = [(*part, leg.skew, float(i)) for i, leg in enumerate(profile.legs) for part in leg.movements]
     return torch.tensor(rows).t().contiguous().to(device), torch.tensor(legs).to(device)
 
 
@@ -101,7 +101,7 @@ def simulate_counts(
         LANES=lanes,
         SETTINGS=SETTINGS,
         LEG_LANES=LEG_LANES,
-        LEGS=len(profile.legs),
+        MOVEMENTS=len(legs),
         FREE=profile.free,
         INVERTED=profile.inverted,
         SURROUND=float(-1 if around is None else around),

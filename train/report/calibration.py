@@ -17,6 +17,9 @@ from spikebridge.train.report.plots.drawing import Drawing, house_style
 SHOWN = 8
 """Recordings in a row."""
 
+MOVEMENT = ("movement", "right px", "down px", "start", "duration", "down later", "down longer", "skew")
+"""Heads of the fields of a leg, behind its number."""
+
 
 def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, simulated: Tensor) -> str:
     """Return the page, HTML.
@@ -46,9 +49,9 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
         (name, f"{value:.3g}", f"{profile['uncertainty'][name]:.2g}", "undecided" if name in made["undecided"] else "")
         for name, value in profile["camera"].items()
     ]
-    path = [[f"{leg[part]:.3g}" for part in ("x", "y", "start", "duration")] for leg in profile["legs"]]
+    path = [[f"{value:.3g}" for value in leg.values()] for leg in profile["legs"]]
     values = table(("value", "fitted", "uncertainty", ""), rows) + table(
-        ("movement", "right px", "down px", "start", "duration"), [(str(i), *leg) for i, leg in enumerate(path, 1)]
+        MOVEMENT, [(str(i), *leg) for i, leg in enumerate(path, 1)]
     )
     pictures = "".join(
         paragraph(f"{title}, ON and OFF over the whole recording.")

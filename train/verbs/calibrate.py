@@ -111,7 +111,7 @@ def calibrate(
 
 def _text(made: dict[str, Any]) -> str:
     """Return the values with their uncertainties, and what is not decided."""
-    from spikebridge.train.report.calibration import seen_words
+    from spikebridge.train.report.calibration import MOVEMENT, seen_words
     from spikebridge.train.report.format import aligned
 
     profile, undecided = made["profile"], made["undecided"]
@@ -130,10 +130,8 @@ def _text(made: dict[str, Any]) -> str:
         aligned(rows),
     ]
     if made["path"] == "common":
-        head = [("movement", "right px", "down px", "start", "duration")]
-        parts = [(f"{leg['x']:.2f}", f"{leg['y']:.2f}", f"{leg['start']:.3f}", f"{leg['duration']:.3f}")
-                 for leg in profile["legs"]]  # fmt: skip
-        lines.append(aligned([*head, *((str(i), *part) for i, part in enumerate(parts, 1))]))
+        legs = ((str(i), *(f"{value:.3f}" for value in leg.values())) for i, leg in enumerate(profile["legs"], 1))
+        lines.append(aligned([MOVEMENT, *legs]))
     else:
         lines.append("Recordings move each in its own way.")
     if made["static_images"]:

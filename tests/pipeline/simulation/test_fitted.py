@@ -55,6 +55,20 @@ def test_a_profile_becomes_the_settings_that_it_says(tmp_path):
     assert short.saccades[1].y_duration_us == 18_600
 
 
+def test_each_axis_moves_in_its_own_time(tmp_path):
+    text = PROFILE.replace("duration = 0.25\n", "duration = 0.25\nlate = 0.1\nlonger = 0.5\nskew = 2.0\n")
+    first, second = read_camera(written(tmp_path, text)).settings.saccades
+    assert (first.x_start_us, first.x_duration_us) == (15_500, 77_500)
+    assert (first.y_start_us, first.y_duration_us, first.skew) == (46_500, 38_750, 2.0)
+    assert second == PLAIN.saccades[1]
+    moving = replace(PLAIN, saccades=(replace(first, x_start_us=0, x_duration_us=300_000),), position_jitter_px=0.0,
+                     amplitude_jitter=0.0, timing_jitter_us=0.0)  # fmt: skip
+    x, _ = _draw_path(np.arange(301) * 1000.0, moving, make_generator(0, "one"))
+    assert x[212] - x[0] == pytest.approx(1.0, abs=0.01), "half of the way when the square of its time is half"
+    assert moving.as_dict()["saccades"][0]["skew"] == 2
+    assert "skew" not in PLAIN.as_dict()["saccades"][0], "folders made before are as they were"
+
+
 def test_a_movement_that_began_before_goes_on():
     image = np.zeros((8, 8), np.uint8)
     image[2:6, 2:6] = 255
@@ -94,6 +108,7 @@ def test_recordings_that_move_freely_turn_each_in_its_own_way(tmp_path):
         (("threshold_on = 0.238\n", ""), "threshold_on: missing; calibrate again"),
         (("leak_hz = 0.35", "leak_hz = -1"), "leak_hz"),
         (("duration = 0.3\n", ""), "legs: expected"),
+        (("duration = 0.3\n", "duration = 0.3\nskew = 'a'\n"), "legs: expected"),
         (("[microseconds]", "[microseconds"), "not valid TOML"),
     ],
 )

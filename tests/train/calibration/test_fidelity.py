@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -99,12 +99,12 @@ def test_the_page_shows_both(seen):
         "profile": {
             "camera": {"noise": 0.1, "scale": 0.8}, "uncertainty": {"noise": 0.01, "scale": 0.1},
             "inverted": True, "surround": 1.0, "rest": 0.7,
-            "legs": [{"x": 1.0, "y": 2.0, "start": 0.1, "duration": 0.5}],
+            "legs": [asdict(Leg(1.0, 2.0, 0.1, 0.5, late=0.0123))],
         },
     }  # fmt: skip
     html = calibration_page(result, fidelity, held_out, made)
     assert "SIMULATED" in html
-    for words in ("the negative, at 0.80 of the size", "white", "0.70 (0: in the midst"):
+    for words in ("the negative, at 0.80 of the size", "white", "0.70 (0: in the midst", "0.0123"):
         assert words in html
     assert POLICY.split(";")[0].split(" ")[0] in html
     assert html.count("data:image/png") == 16

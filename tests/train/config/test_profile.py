@@ -23,8 +23,10 @@ BUILT_IN = CameraProfile(PROFILES["saccades"], (34, 34), 300_000, ("softness", "
 
 @pytest.mark.parametrize(("name", "surround"), [("saccades", None), ("smooth", 0.0)])
 def test_a_profile_reads_back(tmp_path, name, surround):
+    own = {} if surround is None else {"late": -0.02, "longer": 1.2, "skew": 0.7}
+    legs = (replace(PROFILES[name].legs[0], **own), *PROFILES[name].legs[1:])
     made = CameraProfile(
-        replace(PROFILES[name], surround=surround, rest=0.0 if surround is None else 0.4),
+        replace(PROFILES[name], surround=surround, rest=0.0 if surround is None else 0.4, legs=legs),
         (346, 260),
         100,
         (),
@@ -33,7 +35,7 @@ def test_a_profile_reads_back(tmp_path, name, surround):
     (tmp_path / "profile.toml").write_text(made.dump())
     assert read_profile(tmp_path / "profile.toml") == made
     assert profile_named(made.inline())[0] == made.profile
-    for key in ("surround", "rest"):
+    for key in ("surround", "rest", "late", "longer", "skew"):
         assert (key in made.dump()) == (surround is not None), "profiles and runs of before are as they were"
 
 

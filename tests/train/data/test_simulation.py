@@ -205,6 +205,25 @@ def test_a_bright_bar_that_moves_right_is_on_in_front_and_off_behind() -> None:
     assert torch.equal(x, negative)
 
 
+def test_each_axis_of_a_leg_may_move_in_its_own_time() -> None:
+    """Across from 0.1 to 0.5, down from 0.3 to 0.5, over the square of their time; else a leg is what it was."""
+    times, draws = torch.linspace(0, 1, 11), torch.full((1, 16), 0.5)
+    s = scale_settings(torch.full((1, len(LANES)), 0.5), at_middle(SimulationRanges(), amplitude=1.0, pace=1.0))
+
+    def way(*legs: Leg) -> torch.Tensor:
+        found = path_of(times, s, Profile(SimulationRanges(), legs), draws)[:, 0]
+        return found - found[:, :1]
+
+    def done(start: float, duration: float, skew: float) -> torch.Tensor:
+        share = ((times - start) / duration).clamp(0, 1) ** skew
+        return share - torch.sin(2 * torch.pi * share) / (2 * torch.pi)
+
+    found = way(Leg(2.0, -4.0, 0.1, 0.4, late=0.2, longer=0.5, skew=2.0))
+    torch.testing.assert_close(found, torch.stack([2 * done(0.1, 0.4, 2), -4 * done(0.3, 0.2, 2)]), atol=1e-5, rtol=0)
+    apart = way(Leg(2.0, 0.0, 0.1, 0.4), Leg(0.0, -4.0, 0.1, 0.4))
+    torch.testing.assert_close(way(Leg(2.0, -4.0, 0.1, 0.4)), apart, atol=1e-5, rtol=0)
+
+
 def test_the_frame_is_made_as_the_pipeline_makes_it() -> None:
     summed, stretched = SensorGrid(28, (34, 34), "sum"), SensorGrid(28, (34, 34), "bilinear")
     columns, rows = cell_tables((34, 34), (0, 0, 34, 34), 28)
