@@ -1,6 +1,11 @@
 """Compile the Triton kernels of a traced step for GPUs that are not there, and print what the machine code takes.
 
-    python compiled.py [--listed] NETWORK METHOD PRECISION T B WIDTH TARGET...   e.g. vgg_snn kt bf16 10 120 1.0 sm_90
+    python compiled.py [--listed] CASE...
+
+A case is one argument: "NETWORK METHOD PRECISION T B WIDTH TARGET...", e.g. "vgg_snn kt bf16 10 120 1.0 sm_90 sm_120",
+or "count_events T SIZE TARGET..." for the kernel that counts stored events. With "--hardest" in front only the variant
+of each kernel that takes most registers is compiled, once. Variants that an earlier case compiled for a target are left
+out.
 
 Each launch is compiled with the specialisation that the just-in-time compiler would choose (integers that are 1 or
 divisible by 16, pointers as aligned as torch's), once per distinct launch and target. A line of JSON for each: kernel,
@@ -24,7 +29,7 @@ os.environ["TRITON_INTERPRET"] = "0"
 
 import torch
 import triton
-from pretended_device import Launch, PretendedShards, take_step
+from pretended_device import Launch, PretendedShards, count_stored, take_step
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import MockTensor
 
@@ -35,6 +40,8 @@ from spikebridge.train.data import kernels_triton as simulating
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 SIZES = {"vgg_snn": (48, 101), "resnet18_snn": (48, 20), "scnn": (28, 1623), "nmnist_snn": (34, 10)}
 TELLING = ("NORM", "POOL", "POTENTIAL", "FROM_AFTER", "SUMS", "GRAD_X")
+HARDEST = {"forward": ["NORM", "POOL"], "backward": ["NORM", "SUMS"]}
+"""The variant that takes most registers on every target; long tests compile all of them."""
 
 
 class Driver:
@@ -78,6 +85,11 @@ def resources(binary: bytes, *, listed: bool) -> dict[str, int]:
     }
 
 
+def variant(launch: Launch) -> list[str]:
+    """What tells a launch apart from others of its kernel."""
+    return [name for name in TELLING if dict(launch.constants).get(name)]
+
+
 def compile_launch(launch: Launch, target: str, seen: list[Any], *, listed: bool) -> dict[str, Any] | None:
     """What one launch takes on a target; None where its code was seen before."""
     constants = dict(launch.constants)
@@ -90,7 +102,7 @@ def compile_launch(launch: Launch, target: str, seen: list[Any], *, listed: bool
     if done in seen:
         return None
     seen.append(done)
-    found = {"kernel": launch.kernel, "variant": [name for name in TELLING if constants.get(name)], "target": target}
+    found = {"kernel": launch.kernel, "variant": variant(launch), "T": constants.get("T"), "target": target}
     if target.startswith("sm_"):
         return found | resources(done.asm["cubin"], listed=listed and launch.kernel == "backward")
     registers = re.search(r"\.vgpr_count:\s+(\d+)", done.asm["amdgcn"])
@@ -100,19 +112,37 @@ def compile_launch(launch: Launch, target: str, seen: list[Any], *, listed: bool
     return found | {"reg": int(registers[1]), "stack": int(spilled[1])}
 
 
-def main() -> None:
-    """Trace, compile, print."""
-    network, method, precision, T, B, width, *targets = [word for word in sys.argv[1:] if word != "--listed"]
+def trace_case(words: list[str]) -> tuple[list[Launch], list[str]]:
+    """Distinct launches of a case, and the targets to compile them for."""
+    if words[0] == "count_events":
+        return count_stored(T=int(words[1]), size=int(words[2])).launches, words[3:]
+    network, method, precision, T, B, width, *targets = words
     size, K = SIZES[network]
     settings = TrainSettings(
         method=method, model=network, epochs=10, batch_size=int(B), lr=1e-3, precision=precision, width=float(width)
     )
     trace = take_step(settings, PretendedShards(T=int(T), size=size, K=K, samples=2 * int(B), images=K))
-    for target in targets:
-        seen: list[Any] = []
-        for launch in dict.fromkeys(trace.launches):
-            if found := compile_launch(launch, target, seen, listed="--listed" in sys.argv):
-                print(json.dumps(found), flush=True)
+    return list(dict.fromkeys(trace.launches)), targets
+
+
+def main() -> None:
+    """Trace, compile, print."""
+    done: set[tuple[str, ...]] = set()
+    seen: dict[str, list[Any]] = {}
+    for case in [word for word in sys.argv[1:] if word != "--listed"]:
+        hardest, words = case.startswith("--hardest "), case.removeprefix("--hardest ").split()
+        launches, targets = trace_case(words)
+        if hardest:
+            chosen = [each for each in launches if variant(each) == HARDEST.get(each.kernel, [])]
+            launches = list({each.kernel: each for each in chosen}.values())
+        for target in targets:
+            names = [(target, each.kernel, *variant(each)) for each in launches]
+            for name, launch in zip(names, launches, strict=True):
+                if name in done:
+                    continue
+                if found := compile_launch(launch, target, seen.setdefault(target, []), listed="--listed" in sys.argv):
+                    print(json.dumps(found), flush=True)
+            done.update(names)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spikebridge.models import backends, fire_triton
 from spikebridge.models.normalization import StepNorm
 from spikebridge.models.resnet import Pointwise
+from spikebridge.pipeline.shards.framing import Framing
+from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.train import losses
-from spikebridge.train.data import augmentation, simulation_triton
+from spikebridge.train.data import augmentation, binning_triton, simulation_triton
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.methods import find_method
 from spikebridge.train.networks.build import make_network, network_arguments
@@ -142,25 +144,46 @@ class PretendedShards:
 
 
 @contextmanager
-def pretended(trace: Trace) -> Iterator[FakeTensorMode]:
-    """Inside the block tensors are fake, and neurons are Triton's, whose launches go into the trace."""
-    kernels, obstacle = {room: room.kernels for room in (fire_triton, simulation_triton)}, backends.BACKENDS["triton"]
+def noted_launches(trace: Trace) -> Iterator[None]:
+    """Inside the block launches of Triton's kernels go into the trace."""
+    kernels = {room: room.kernels for room in (fire_triton, simulation_triton, binning_triton)}
     for room, held in kernels.items():
         names = [name for name in vars(held) if not name.startswith("_")]
         room.kernels = SimpleNamespace(**{name: _Kernel(name, trace) for name in names})
+    try:
+        yield
+    finally:
+        for room, held in kernels.items():
+            room.kernels = held
+
+
+@contextmanager
+def pretended(trace: Trace) -> Iterator[FakeTensorMode]:
+    """Inside the block tensors are fake, and neurons are Triton's, whose launches go into the trace."""
+    obstacle = backends.BACKENDS["triton"]
     backends.BACKENDS["triton"] = lambda x, rule: backends._rule_obstacle(rule, "triton")
     losses.FUSED_ON.add("cpu")
     one_by_one, narrow = augmentation.shift_one_by_one, Pointwise.NARROW  # ways of a CPU, which this is not
     augmentation.shift_one_by_one, Pointwise.NARROW = augmentation.shift_together, 0
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        with noted_launches(trace), FakeTensorMode(allow_non_fake_inputs=True) as mode:
             yield mode
     finally:
         losses.FUSED_ON.remove("cpu")
         augmentation.shift_one_by_one, Pointwise.NARROW = one_by_one, narrow
         backends.BACKENDS["triton"] = obstacle
-        for room, held in kernels.items():
-            room.kernels = held
+
+
+def count_stored(*, T: int, size: int) -> Trace:
+    """Trace how the stored events of two recordings are counted in frames [T,2,size,size]."""
+    trace = Trace()
+    settings = ConversionSettings(dataset="digits", time_bins=T, size=size)
+    about = [binning_triton.About._make([0] * len(binning_triton.About._fields))] * 2
+    with noted_launches(trace):
+        binning_triton.count_packed(
+            torch.zeros(64, dtype=torch.uint8), about, Framing(settings, settings, None, None), CPU
+        )
+    return trace
 
 
 def take_step(settings: Any, shards: Any, *, method: str | None = None, number: int = 0, by: str = "triton") -> Trace:

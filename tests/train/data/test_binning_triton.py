@@ -2,14 +2,11 @@
 
 import dataclasses
 import importlib.util
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, make_events
+from conftest import make_events
 
 from spikebridge.models import backends
 from spikebridge.pipeline.base.errors import ShardSetError
@@ -127,27 +124,3 @@ def test_what_the_cpu_does(shard_set):
     assert binning_triton.bin_recordings(split, np.zeros(1), DEVICE) is None
     with pytest.raises(ShardSetError, match="too short"):
         shards.with_frames(time_bins=1000, binning="count").split("test")
-
-
-@pytest.mark.long  # the interpreter takes more than the compiler does
-@pytest.mark.skipif(DEVICE.type == "cuda", reason="triton compiles for the card at hand")
-def test_it_compiles_for_gpus_that_are_not_there(tmp_path):
-    code = """
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from spikebridge.train.data.kernels_triton import count_events
-
-kinds = dict(bytes_="*u8", shorts="*i16", longs="*i64", about="*i64", counts="*i32", H="i32", W="i32")
-names = count_events.arg_names
-constants = dict(T=10, ABOUT=18, BLOCK=1024)
-kinds = {name: kinds.get(name, "constexpr") for name in names}
-for target in (75, 90, 120):
-    source = ASTSource(count_events, kinds, constexprs={(names.index(n),): value for n, value in constants.items()})
-    assert triton.compile(source, target=GPUTarget("cuda", target, 32)).asm["cubin"]
-"""
-    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert not done.returncode, done.stderr

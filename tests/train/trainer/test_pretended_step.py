@@ -15,9 +15,17 @@ from forked import run_forked
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from pretended_device import PretendedShards, Watch, take_step
+from pretended_device import PretendedShards, Trace, Watch, take_step
 
-from spikebridge.train.config.settings import AUGMENTATIONS, JOIN, METHODS, MIXINGS, MODELS, TrainSettings
+from spikebridge.train.config.settings import (
+    AUGMENTATIONS,
+    JOIN,
+    METHODS,
+    MIXING_METHODS,
+    MIXINGS,
+    MODELS,
+    TrainSettings,
+)
 from spikebridge.train.methods import find_method
 
 SIZES = {"vgg_snn": 16, "resnet18_snn": 12, "resnet34_snn": 12, "scnn": 16, "nmnist_snn": 8, "speck_snn": 16}
@@ -41,27 +49,32 @@ def quiet(monkeypatch):
     monkeypatch.setattr(precision, "cpu_computes", lambda _: True)
 
 
-STEPS = [
-    pytest.param(
-        *(method, number, model),  # each day of `kt` also those whose operations are counted below
-        marks=(
-            ()
-            if (model == "scnn" and (method, number) not in SELDOM) or (method, model) == ("kt", "nmnist_snn")
-            else pytest.mark.long
-        ),
-        id=f"{method}-{number}-{model}",
-    )
-    for method in METHODS
-    for number in PHASES.get(method, (0,))
-    for model in MODELS
-]
+def augmented(method):
+    """Every augmentation at once, and one of those that mix recordings among them where the method can."""
+    for mixing in MIXINGS if method in MIXING_METHODS else [None]:
+        yield mixing or "every", JOIN.join(filter(None, (*AUGMENTATIONS[:6], mixing, *AUGMENTATIONS[6:])))
 
 
-@pytest.mark.parametrize(("method", "number", "model"), STEPS)
-def test_no_step_looks_at_a_number(method, number, model):
+def steps():
+    """Methods, networks and augmentations; each method and three networks with every augmentation are daily tests."""
+    phases = [(method, number) for method in METHODS for number in PHASES.get(method, (0,))]
+    for i, (method, number) in enumerate(phases):
+        ways = list(augmented(method))
+        for model in MODELS:
+            for name, augmentation in ways:
+                turn = name == ways[i % len(ways)][0] and (method, number) not in SELDOM
+                daily = turn if model == "scnn" else (method, model) in {("kt", "nmnist_snn"), ("kt", "speck_snn")}
+                words = method, number, model, augmentation
+                yield pytest.param(
+                    *words, marks=() if daily else pytest.mark.long, id=f"{method}-{number}-{model}-{name}"
+                )
+
+
+@pytest.mark.parametrize(("method", "number", "model", "augmentation"), list(steps()))
+def test_no_step_looks_at_a_number(method, number, model, augmentation):
     """A look raises under fake tensors: item, nonzero, a branch on a value."""
     assert vars(find_method(method))["capturable"]
-    trace = step_of(model, method=method, number=number)
+    trace = step_of(model, method=method, number=number, augmentation=augmentation)
     assert {"triton.forward", "triton.backward", "_fused_adamw_"} <= set(trace.operations)
     simulates = find_method(method).simulates and not (method == "simulate_pretrain" and number)
     assert trace.operations.count("triton.cameras") == trace.operations.count("triton.events") == simulates
@@ -75,11 +88,6 @@ def test_noisy_recordings_are_simulated_without_triton_too():
 @pytest.mark.long
 def test_i2e_looks_at_no_number():
     assert step_of(method="simulate_only", simulation="i2e", by="torch").operations
-
-
-@pytest.mark.parametrize("names", [JOIN.join(AUGMENTATIONS), *(f"crop+{name}+flip" for name in MIXINGS)])
-def test_no_augmentation_looks_at_a_number(names):
-    assert step_of(method="event_only", augmentation=names).operations
 
 
 @pytest.mark.parametrize(
@@ -105,7 +113,7 @@ def test_a_look_is_found():
     x = torch.zeros(3)
     from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-    with FakeTensorMode() as mode, Looking(step_of()), pytest.raises(DataDependentOutputException):
+    with FakeTensorMode() as mode, Looking(Trace()), pytest.raises(DataDependentOutputException):
         float(mode.from_tensor(x).sum())
 
 
@@ -113,25 +121,16 @@ BUDGETS = {"vgg_snn": (48, 101, 10, 120), "resnet18_snn": (48, 20, 6, 120), "scn
 """Size, K, T and B of the published cases."""
 
 
-def published(model, *, T=None, B=None, width=1.0):
-    size, K, most_steps, samples = BUDGETS[model]
+def published(model):
+    size, K, T, B = BUDGETS[model]
     settings = TrainSettings(
-        method="kt", model=model, epochs=100, batch_size=B or samples, lr=1e-3, precision="bf16", augmentation="crop",
-        width=width,
-    )  # fmt: skip
-    shards = PretendedShards(T=T or most_steps, size=size, K=K, samples=2 * (B or samples), images=2 * K)
-    return take_step(settings, shards)
+        method="kt", model=model, epochs=100, batch_size=B, lr=1e-3, precision="bf16", augmentation="crop"
+    )
+    return take_step(settings, PretendedShards(T=T, size=size, K=K, samples=2 * B, images=2 * K))
 
 
-@pytest.mark.parametrize(("model", "most"), [("vgg_snn", 299), ("resnet18_snn", 489), ("scnn", 219)])
-def test_operations_of_a_step(model, most):
-    """Whatever T, B and width are: the number of launches does not depend on them."""
-    assert len(published(model, T=2, B=4, width=0.1).operations) <= most
-
-
-@pytest.mark.long
 @pytest.mark.parametrize(
-    ("model", "most", "megabytes"), [("vgg_snn", 299, 6190), ("resnet18_snn", 489, 5480), ("scnn", 219, 41)]
+    ("model", "most", "megabytes"), [("vgg_snn", 299, 6185), ("resnet18_snn", 489, 5475), ("scnn", 219, 41)]
 )
 def test_operations_and_memory_of_a_whole_step(model, most, megabytes):
     trace = published(model)
@@ -139,33 +138,72 @@ def test_operations_and_memory_of_a_whole_step(model, most, megabytes):
     assert trace.peak_bytes / 1e6 <= megabytes
 
 
+TARGETS = ("sm_75", "sm_90", "sm_120", "gfx942")
+RESOURCES = {
+    "cameras": ((64, 32), (48, 0), (48, 0), (67, 0)),
+    "events": ((60, 0), (45, 0), (47, 0), (53, 0)),
+    "moments": ((60, 0), (56, 0), (56, 0), (45, 0)),
+    "finish": ((64, 0), (64, 0), (72, 0), (60, 0)),
+    "forward": ((62, 0), (56, 0), (56, 0), (29, 0)),
+    "through_norm": ((47, 0), (46, 0), (46, 0), (28, 0)),
+    "backward": ((128, 0), (128, 64), (128, 8), (71, 0)),
+    "count_events": ((168, 0), (182, 0), (160, 0), (109, 0)),
+}
+"""Registers and bytes of stack (spilled registers on gfx942) that a kernel takes at most, for each of TARGETS.
+
+T is 10. NVIDIA's compiler is told to keep `forward`, `backward` and the rest of the neurons' within 128 registers: what
+is beyond shows in the stack.
+"""
+SHORT = {"forward": (40, 0), "backward": (48, 0)}
+"""With T of 2, on sm_90: variants of networks whose layers have no normalisation, too."""
+
+
 def compiled(tmp_path, *arguments):
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(SUPPORT)])
-    command = [sys.executable, SUPPORT / "compiled.py", *map(str, arguments)]
+    command = [sys.executable, SUPPORT / "compiled.py", *arguments]
     done = run_forked(command, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {each["kernel"] for each in found} >= {"forward", "backward", "moments", "finish", "through_norm"}
+    for each in found:
+        budgets = RESOURCES[each["kernel"]][TARGETS.index(each["target"])]
+        if each["T"] == 2:
+            budgets = SHORT.get(each["kernel"], budgets)
+        assert (each["reg"] <= budgets[0], each["stack"] <= budgets[1]) == (True, True), (each, budgets)
     return found
 
 
-def test_kernels_of_a_short_step_compile_as_they_are_launched(tmp_path):
-    """With the compiler's own specialisation; two time steps compile in seconds."""
-    found = compiled(tmp_path, "nmnist_snn", "simulate_kt", "bf16", 2, 4, 1.0, "sm_90")
+def test_registers_and_stack_of_kernels_for_every_target(tmp_path):
+    """The variant of each that takes most, as the VGG-SNN launches it; all variants of a short step for one target.
+
+    In one process, and nothing twice: the compilers take most of the time.
+    """
+    found = compiled(
+        tmp_path,
+        "--hardest vgg_snn kt bf16 10 120 1.0 sm_90 sm_120 gfx942",
+        "--hardest vgg_snn kt fp16 10 120 1.0 sm_75",
+        f"count_events 10 48 {' '.join(TARGETS)}",
+        "nmnist_snn simulate_kt bf16 2 4 1.0 sm_90",
+    )
+    everywhere = {(kernel, target) for kernel in RESOURCES.keys() - {"cameras", "events"} for target in TARGETS}
+    assert {(each["kernel"], each["target"]) for each in found if each["T"] != 2} >= everywhere
+    short = {(each["kernel"], *each["variant"]) for each in found if each["T"] == 2}
+    assert {
+        ("forward",),
+        ("forward", "POTENTIAL"),
+        ("backward", "GRAD_X"),
+        ("backward", "NORM", "POOL", "SUMS"),
+    } <= short
     assert {"cameras", "events"} <= {each["kernel"] for each in found}
-    for each in found:
-        assert each["reg"] <= 96, each
-        assert each["stack"] == 0, each
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("target", ["sm_75", "sm_90", "sm_120", "gfx942"])
-def test_registers_and_stack_of_every_kernel(tmp_path, target):
+@pytest.mark.parametrize("target", TARGETS)
+def test_registers_and_stack_of_every_variant(tmp_path, target):
     precision = "fp16" if target == "sm_75" else "bf16"
-    for each in compiled(tmp_path, "--listed", "vgg_snn", "simulate_kt", precision, 10, 120, 1.0, target):
-        assert each["reg"] <= 128, each
-        assert each["stack"] <= 64 * ("SUMS" in each["variant"] or each["kernel"] == "cameras"), each
+    found = compiled(tmp_path, "--listed", f"vgg_snn simulate_kt {precision} 10 120 1.0 {target}")
+    assert {each["kernel"] for each in found} == RESOURCES.keys() - {"count_events"}
+    for each in found:
         if each["kernel"] == "backward" and target == "sm_90":
             assert each["barriers"] <= 99, each
             assert each["loads_after_store"] <= 27, each
