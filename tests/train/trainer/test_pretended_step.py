@@ -56,7 +56,7 @@ def augmented(method):
 
 
 def steps():
-    """Methods, networks and augmentations; each method and three networks with every augmentation are daily tests."""
+    """Methods, networks and augmentations; daily each method but `label_free` on one network, and `kt` on two more."""
     phases = [(method, number) for method in METHODS for number in PHASES.get(method, (0,))]
     for i, (method, number) in enumerate(phases):
         ways = list(augmented(method))
