@@ -6,6 +6,7 @@ Operations, live memory, and registers of the compiled kernels are ratchets: low
 import json
 import os
 import sys
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -154,6 +155,9 @@ RESOURCES = {
 T is 10. NVIDIA's compiler is told to keep `forward`, `backward` and the rest of the neurons' within 128 registers: what
 is beyond shows in the stack.
 """
+MEASURED_WITH = "3.9."
+"""Version of Triton whose figures these are. Another's compiler may take 128 registers, or all 255 where this one takes
+more than 128, and 64 bytes of stack more: 3.6 takes 110 for `finish` and 192 for `count_events`."""
 SHORT = {"forward": (40, 0), "backward": (48, 0)}
 """With T of 2, on sm_90: variants of networks whose layers have no normalisation, too."""
 
@@ -169,6 +173,8 @@ def compiled(tmp_path, *arguments):
         budgets = RESOURCES[each["kernel"]][TARGETS.index(each["target"])]
         if each["T"] == 2:
             budgets = SHORT.get(each["kernel"], budgets)
+        if not version("triton").startswith(MEASURED_WITH):
+            budgets = 128 if budgets[0] <= 128 else 255, budgets[1] + 64
         assert (each["reg"] <= budgets[0], each["stack"] <= budgets[1]) == (True, True), (each, budgets)
     return found
 
