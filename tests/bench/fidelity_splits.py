@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "src"))
 
 from spikebridge.pipeline.measurement.recordings import read_recordings, read_static_images  # noqa: E402
-from spikebridge.train.calibration.calibrate import FINE_BINS, _split, calibrate_to  # noqa: E402
+from spikebridge.train.calibration.calibrate import FINE_BINS, calibrate_to, split_recordings  # noqa: E402
 from spikebridge.train.calibration.fidelity import told_apart  # noqa: E402
 from spikebridge.train.config.simulation_ranges import Profile  # noqa: E402
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws  # noqa: E402
@@ -35,7 +35,7 @@ MADE, DRAWS, SEED = 200, 20, 77
 
 def judged(real: torch.Tensor, images: torch.Tensor, profile: Profile, split: int, held_out: int) -> dict[str, float]:
     """Return shares told apart: of the recordings held out from simulated ones, and of simulated ones from others."""
-    grid, (learnt, unseen) = SensorGrid(SENSOR[0], SENSOR, "sum"), _split(real.shape[1], split, held_out)
+    grid, (learnt, unseen) = SensorGrid(SENSOR[0], SENSOR, "sum"), split_recordings(real.shape[1], split, held_out)
     rows = np.random.default_rng(SEED).integers(len(images), size=MADE)
     draws = simulation_draws(SEED, 0, torch.arange(MADE), grid, device=torch.device("cpu"))
     made = simulate_frames(images[rows], draws, grid, time_bins=FINE_BINS, profile=profile)

@@ -254,7 +254,7 @@ def calibrate_frames(
         beside: whether the fidelity report has other ways to make recordings beside the fitted one.
         shown: the image that each recording shows [n,1,S,S]; None where that is not known.
     """
-    learnt, told = _split(frames.shape[1], seed, _held_out(frames.shape[1], held_out))
+    learnt, told = split_recordings(frames.shape[1], seed, _held_out(frames.shape[1], held_out))
     frames, unseen = frames[:, learnt], frames[:, told] if len(told) else None
     shown = None if shown is None else shown[learnt]
     source = {
@@ -318,7 +318,7 @@ def _held_out(n: int, asked: int | None) -> int:
     return n // HELD_OUT if n >= FEWEST_TO_SPLIT else 0
 
 
-def _split(n: int, seed: int, unseen: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split_recordings(n: int, seed: int, unseen: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return which of n recordings the fit sees, and which it does not."""
     rows = np.random.default_rng([seed, 30]).permutation(n)
     return np.sort(rows[unseen:]), np.sort(rows[:unseen])
