@@ -99,7 +99,7 @@ def test_fp32_on_a_card_points_at_16_bits(card, caplog):
     assert "--set precision=auto" in caplog.text
 
 
-def test_tf32_is_set_and_recorded(card, two_gpus, tmp_path):
+def test_tf32_is_set_and_recorded(card, two_gpus, tmp_path, monkeypatch):
     before = [getattr(torch.backends.cudnn, name) for name in ("allow_tf32", "benchmark")]
     card(8, 0)
     try:
@@ -114,6 +114,7 @@ def test_tf32_is_set_and_recorded(card, two_gpus, tmp_path):
         torch.backends.cuda.matmul.allow_tf32 = False
     recipe = tiny_recipe(precision="auto", epochs=1)
     assert recipe != tiny_recipe(epochs=1)
+    monkeypatch.setattr("spikebridge.train.networks.precision._cpu_has", lambda units: False)
     result = train(FakeShardSet(tmp_path / "shards"), recipe, tmp_path / "run", device="cpu")
     assert (result["precision"], result["tf32"]) == ("fp32", None)
 
