@@ -21,8 +21,8 @@ PACKAGES = {
         ui          : base images
         formats     : base containers events
         shards      : base containers events
-        checks      : base containers events shards
         datasets    : base events images shards
+        checks      : base containers datasets events shards
         sharing     : base shards
         simulation  : base events formats images shards
         readers     : base containers datasets events formats images plugins

@@ -6,82 +6,176 @@ Axes: n samples, N static images.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from spikebridge.pipeline.base.display import show
+from spikebridge.pipeline.base.errors import shorten
 from spikebridge.pipeline.checks.leaks import Recordings
+from spikebridge.pipeline.datasets.tables import Pair
 from spikebridge.pipeline.shards.manifest import SPLITS
 from spikebridge.pipeline.shards.static_pool import POOL, StaticImages
 
+CERTAIN = 0.8
+"""Confidence from which on the candidates of a recording hold the image that it shows."""
+MOST_NAMED = 3
+"""Images or recordings that a line names."""
+
 
 class MatchedImage(NamedTuple):
-    """The static image that a recording was found to show."""
+    """A static image that a recording was found to show, or may show."""
 
     name: str
-    """Empty where it could not be told."""
     pixels_sha256: str
     """Of the full-size pixels, hexadecimal; empty where it is not said."""
+
+    @property
+    def identity(self) -> str:
+        """Return what equal images have in common, whatever they are called."""
+        return self.pixels_sha256 or self.name
+
+
+class Matched(NamedTuple):
+    """What is known of the static image that a recording shows."""
+
+    images: tuple[MatchedImage, ...] = ()
+    """It is one of these; none where nothing is known."""
+    sure: bool = True
+    """That it is one of them is `CERTAIN`, not only likely."""
+
+    @property
+    def answered(self) -> bool:
+        """Return whether the image is known."""
+        return self.sure and len(self.images) == 1
+
+
+def matched_of(pairs: Iterable[Pair]) -> dict[str, Matched]:
+    """Return what a table of pairs says, by the names of recordings."""
+    return {
+        pair.recording: Matched((MatchedImage(pair.image, pair.pixels_sha256),))
+        if pair.image
+        else Matched(tuple(MatchedImage(*candidate) for candidate in pair.candidates), pair.held >= CERTAIN)
+        for pair in pairs
+    }
 
 
 class Audit(NamedTuple):
     """What a table of pairs says of a shard set."""
 
     leaks: list[str]
+    """One line for each held-out recording that shows what training sees, whichever of its candidates that is."""
+    possible: list[str]
+    """The same for those that may."""
     notes: list[str]
 
 
+class _Training(NamedTuple):
+    """Keys of what training sees, by the identity of images."""
+
+    pool: dict[str, list[str]]
+    """Images in the static pool."""
+    shown: dict[str, list[str]]
+    """Recordings that show the image."""
+    maybe: dict[str, list[str]]
+    """Recordings that show one of several images, of which this is one."""
+
+    def sees(self, image: MatchedImage) -> bool:
+        """Return whether training sees an image for certain."""
+        return image.identity in self.pool or image.identity in self.shown
+
+
+class _Sample(NamedTuple):
+    key: str
+    split: str
+    shows: Matched
+
+
 def audit_matched(
-    recordings: Recordings, sources: Mapping[str, str], static: StaticImages, matched: Mapping[str, MatchedImage]
+    recordings: Recordings, sources: Mapping[str, str], static: StaticImages, matched: Mapping[str, Matched]
 ) -> Audit:
-    """Look for static images that recordings of the training split and of a held-out one were found to show.
+    """Look for static images that training sees and a held-out recording was found to show.
+
+    Training sees the images of the static pool, and those that recordings of the training split show.
 
     Args:
         recordings: samples of the set.
         sources: names of the recordings by the keys of their samples.
-        static: images of the set; images of its pool that a held-out recording shows are leaks, too.
-        matched: static images by the names of recordings.
+        static: images of the set.
+        matched: static images by the names of recordings, see `Matched`.
     """
-    row_of = {digest.tobytes().hex(): row for row, digest in enumerate(np.ascontiguousarray(static.pixels_sha256))}
-    showing: dict[MatchedImage | str, list[tuple[int, str, MatchedImage]]] = defaultdict(list)
-    answered, paired, other = 0, 0, 0
-    for key, split, own in zip(
+    digests = [digest.tobytes().hex() for digest in np.ascontiguousarray(static.pixels_sha256)]
+    training, keys = _Training(defaultdict(list), defaultdict(list), defaultdict(list)), defaultdict[str, set[str]](set)
+    for key, role, digest in zip(static.keys, static.roles, digests, strict=True):
+        keys[digest].add(key)
+        if role == POOL:
+            training.pool[digest].append(key)
+    held_out, counts = list[_Sample](), [0, 0, 0]  # of recordings by what is known: nothing, one image, one of several
+    paired, other = 0, 0
+    for name, split, own in zip(
         recordings.keys.tolist(), recordings.splits.tolist(), recordings.static.tolist(), strict=True
     ):
-        name = key.decode("ascii", "backslashreplace")
-        image = matched.get(sources[name])
-        if image is None or not image.name:
-            continue
-        answered += 1
-        showing[image.pixels_sha256 or image.name].append((split, name, image))
-        if own and (row := row_of.get(image.pixels_sha256)) is not None:
+        key = name.decode("ascii", "backslashreplace")
+        shows = matched.get(sources[key], Matched())
+        images = shows.images
+        counts[1 if shows.answered else 2 * bool(images)] += 1
+        if SPLITS[split] != "train":
+            held_out.append(_Sample(key, SPLITS[split], shows))
+        for image in images if SPLITS[split] == "train" else ():
+            (training.shown if shows.answered else training.maybe)[image.identity].append(key)
+        if own and shows.answered and images[0].pixels_sha256 in keys:
             paired += 1
-            other += static.keys[row] != own.decode("ascii", "backslashreplace")
-    leaks = [leak for members in showing.values() for leak in _leaks_of(members, static, row_of)]
-    total = len(recordings.keys)
-    notes = [
-        f"by content, {answered:,} of {total:,} recordings show a known static image; of the others nothing is said"
-    ]
+            other += own.decode("ascii", "backslashreplace") not in keys[images[0].pixels_sha256]
+    audit = Audit([], [], list(_notes(counts, paired, other)))
+    for sample in held_out:
+        images = sample.shows.images
+        seen = [image for image in images if training.sees(image)]
+        if seen and len(seen) == len(images) and sample.shows.sure:
+            audit.leaks.append(_line(sample, seen, "sees", training))
+        elif maybe := [image for image in images if training.sees(image) or image.identity in training.maybe]:
+            audit.possible.append(_line(sample, maybe, "may see", training))
+    audit.notes.extend(_remedies(audit))
+    return audit
+
+
+def _notes(counts: list[int], paired: int, other: int) -> Iterator[str]:
+    """Yield how many recordings the table knows the image of, and how many of these images are the set's own pairs."""
+    several = f", {counts[2]:,} one of the table's candidates" if counts[2] else ""
+    yield (
+        f"by content, {counts[1]:,} of {sum(counts):,} recordings show a known static image{several}; of the others "
+        "nothing is said"
+    )
     if paired:
-        notes.append(
-            f"{paired - other:,} of {paired:,} recordings show by content the image that the set pairs them with"
+        yield f"{paired - other:,} of {paired:,} recordings show by content the image that the set pairs them with"
+
+
+def _remedies(audit: Audit) -> Iterator[str]:
+    """Yield what to do about leaks, and about possible ones."""
+    if audit.leaks:
+        yield (
+            f"{len(audit.leaks):,} leaks by content: preprocess --pairs TABLE makes a set without them: it keeps "
+            "what held-out recordings show out of the pool, and leaves out recordings without an image"
         )
-    return Audit(leaks, notes)
+    if audit.possible:
+        yield (
+            f"{len(audit.possible):,} possible leaks by content: look at the candidates of these recordings, write the "
+            "right one into the table's column image and verify again; or make a set by preprocess --pairs TABLE"
+        )
 
 
-def _leaks_of(
-    members: list[tuple[int, str, MatchedImage]], static: StaticImages, row_of: Mapping[str, int]
-) -> list[str]:
-    """Return the leaks by one image, which these samples show: (split, key, image) each."""
-    trained = [name for split, name, _ in members if split == SPLITS.index("train")]
-    held_out = [(SPLITS[split], name) for split, name, _ in members if split != SPLITS.index("train")]
-    if not held_out:
-        return []
-    image, (split, key) = members[0][2], held_out[0]
-    leaks = [f"{name} and {key} ({split}) show one static image, {show(image.name)}" for name in trained]
-    row = row_of.get(image.pixels_sha256)
-    if row is not None and static.roles[row] == POOL:
-        leaks.append(f"{show(static.keys[row])} in the static pool is the image that {key} ({split}) shows")
-    return leaks
+def _line(sample: _Sample, images: Sequence[MatchedImage], sees: str, training: _Training) -> str:
+    """Return what a held-out recording shows and where training sees these of its images."""
+    named, count = shorten([image.name for image in images], most=MOST_NAMED), len(sample.shows.images)
+    which = f"one of {count:,} static images, {len(images):,} of which training {sees}, {named}"
+    what = f"{named}, which training {sees}" if count == 1 else which
+    shows = "shows" if sample.shows.sure else "may show"
+    places = [
+        f"{said} {shorten(sorted(keys), most=MOST_NAMED)}"
+        for said, found in (
+            ("in the static pool as", training.pool),
+            ("shown by", training.shown),
+            ("perhaps shown by", training.maybe),
+        )
+        if (keys := {key for image in images for key in found.get(image.identity, [])})
+    ]
+    return f"{sample.key} ({sample.split}) {shows} {what}: {'; '.join(places)}"

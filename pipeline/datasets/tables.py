@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,12 @@ from spikebridge.pipeline.shards.manifest import SPLITS
 LABEL_COLUMNS, MORE_LABEL_COLUMNS = ("file", "label"), ("start", "end", "group", "split")
 """Columns that a table of labels must have, and that it may have."""
 DELIMITERS = ",;\t"
-PAIR_COLUMNS = ("recording", "image", "confidence", "pixels_sha256")
+CANDIDATE_COLUMNS = ("candidates", "candidates_confidence", "candidates_sha256")
+PAIR_COLUMNS = ("recording", "image", "confidence", "pixels_sha256", *CANDIDATE_COLUMNS)
 """Columns of a table of pairs, of which the first two must be there."""
+BETWEEN, ESCAPED = "|", {"%": "%25", "|": "%7C"}
+"""Stands between the candidates of a cell; how it, and what escapes it, are written in a name."""
+SHA256 = "[0-9a-f]{64}"
 MOST_PROBLEMS = 5
 """Lines that a message shows."""
 
@@ -134,28 +138,58 @@ class Pair:
     """Empty where it is not known."""
     pixels_sha256: str
     """Of the full-size image as `pipeline.images.decode.hash_pixels` gives it, hexadecimal; empty where not said."""
+    candidates: tuple[tuple[str, str], ...] = ()
+    """Name and pixels_sha256 of the images one of which it shows, where `image` is empty."""
+    held: float = 1.0
+    """Confidence that the candidates hold the image that it shows; 1 where not said."""
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """Read a CSV with the columns `recording` and `image`, and where wanted `confidence` and `pixels_sha256`.
+    """Read a CSV with the columns `recording` and `image`, and where wanted the others of `PAIR_COLUMNS`.
+
+    `candidates` are the names of images one of which the recording shows, with | between them (in a name | is written
+    %7C and % as %25), `candidates_confidence` that they hold the right one, `candidates_sha256` their hashes in equal
+    order. They count where `image` is empty.
 
     Raises:
         SettingsError: unreadable, columns missing, a row without a recording or a second one, a confidence that is no
-            share, or a hash that is none; the message names their lines.
+            share, a hash that is none, or not one for each candidate; the message names their lines.
     """
     pairs, problems, seen = [], list[str](), set[str]()
     for line, row in enumerate(read_csv(path, PAIR_COLUMNS[:2]), start=2):
-        name, image, confidence, digest = ((row.get(column) or "").strip() for column in PAIR_COLUMNS)
+        name, image, confidence, digest, several, held, of_several = (
+            (row.get(column) or "").strip() for column in PAIR_COLUMNS
+        )
+        candidates, digests = (cell.split(BETWEEN) if cell else [] for cell in (several, of_several))
         if not name or name in seen:
             problems.append(f"line {line}: " + (f"{name} is listed twice" if name else "no recording"))
-        elif confidence and not _is_share(confidence):
-            problems.append(f"line {line}: confidence {confidence!r}; expected a number from 0 to 1")
-        elif digest and not re.fullmatch("[0-9a-f]{64}", digest):
+        elif wrong := [share for share in (confidence, held) if share and not _is_share(share)]:
+            problems.append(f"line {line}: confidence {wrong[0]!r}; expected a number from 0 to 1")
+        elif digest and not re.fullmatch(SHA256, digest):
             problems.append(f"line {line}: pixels_sha256 {digest!r}; expected 64 hexadecimal digits")
+        elif not all(candidates):
+            problems.append(f"line {line}: candidates {several!r}; expected names with one {BETWEEN} between two")
+        elif wrong := [each for each in digests if not re.fullmatch(SHA256, each)]:
+            problems.append(f"line {line}: candidates_sha256 {wrong[0]!r}; expected 64 hexadecimal digits")
+        elif digests and len(digests) != len(candidates):
+            problems.append(f"line {line}: {len(digests)} hashes, {len(candidates)} candidates; expected one for each")
         seen.add(name)
-        pairs.append(Pair(line, name, image, digest if image else ""))
+        named = zip(map(_unescaped, candidates), digests or [""] * len(candidates), strict=False)
+        known = (digest, ()) if image else ("", tuple(named))
+        pairs.append(Pair(line, name, image, *known, held=float(held) if _is_share(held) else 1.0))
     refuse_lines(path, problems)
     return pairs
+
+
+def join_candidates(names: Iterable[str]) -> str:
+    """Return names as a cell of a table of pairs, which `read_pairs` reads."""
+    return BETWEEN.join("".join(ESCAPED.get(sign, sign) for sign in name) for name in names)
+
+
+def _unescaped(name: str) -> str:
+    for sign, written in reversed(ESCAPED.items()):  # the escape itself last
+        name = name.replace(written, sign)
+    return name
 
 
 def _is_share(text: str) -> bool:

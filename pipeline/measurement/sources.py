@@ -18,7 +18,7 @@ from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.datasets.layout import is_litter
 from spikebridge.pipeline.datasets.pairs import UNUSED, find_simulation_note
-from spikebridge.pipeline.datasets.tables import PAIR_COLUMNS
+from spikebridge.pipeline.datasets.tables import BETWEEN, PAIR_COLUMNS, join_candidates
 from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.images.decode import common_bits, hash_pixels, read_image, to_static
@@ -36,6 +36,10 @@ class Answer(NamedTuple):
     """That the nearest image is the one that the recording shows, 0 to 1."""
     pixels_sha256: str
     """Of the image, see `pipeline.images.decode.hash_pixels`; empty without one."""
+    candidates: tuple[tuple[str, str], ...] = ()
+    """Names and hashes of the images one of which it shows, nearest first; empty with an image, and where not known."""
+    held: float = 0.0
+    """Confidence that the candidates hold the image that it shows."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +219,20 @@ def write_pairs(path: Path, answers: Iterable[Answer]) -> None:
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(PAIR_COLUMNS)
-    table.writerows((a.recording, a.image, f"{a.confidence:.4f}", a.pixels_sha256) for a in answers)
+    for a in answers:
+        names, hashes = ([each[part] for each in a.candidates] for part in range(2))
+        held = f"{a.held:.4f}" if a.candidates else ""
+        table.writerow(
+            (
+                a.recording,
+                a.image,
+                f"{a.confidence:.4f}",
+                a.pixels_sha256,
+                join_candidates(names),
+                held,
+                BETWEEN.join(hashes),
+            )
+        )
     write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 

@@ -12,10 +12,14 @@ Axes: T time bins, B recordings, n queries, N static images, P polarity, S side 
    learnt on simulated recordings of these images that lie as far from them as the recordings do: once with, once
    without their own image among these. How many recordings show none of the images is estimated, and so many of the
    simulated ones count as such.
+5. A recording without an answer has candidates: all images at most so many times as far as the nearest that, of the
+   simulated recordings without an answer, 95 % have their own image among them. How sure it is that they hold the
+   right one, is learnt as the confidence is.
 
 Source: Fisher 1936 and Prince, Elder 2007, "Probabilistic linear discriminant analysis for inferences about identity"
 (variation within and between); Lowe 2004 (ratio of the two nearest distances); Saerens, Latinne, Decaestecker 2002,
-"Adjusting the outputs of a classifier to new a priori probabilities" (share of recordings of no image).
+"Adjusting the outputs of a classifier to new a priori probabilities" (share of recordings of no image); Papadopoulos et
+al. 2002, "Inductive confidence machines" (conformal sets: the rank of the distance that covers).
 """
 
 from __future__ import annotations
@@ -60,6 +64,9 @@ ABSENT, KNOWN_BEFORE, LEAST_ABSENT = 0.2, 5, 0.01
 that is believed."""
 NEARLY_ALL, FEWEST_CLEAR = 0.95, 5
 """Share of the recordings of no image that are no clearer than those that are learnt from; these, at least."""
+COVERED, HELD, MOST_CANDIDATES = 0.95, 0.5, 500
+"""Share of recordings without an answer whose candidates hold the right image; confidence of that from which on
+candidates are named; how many are, at most."""
 STEPS = 50
 """Of the logistic regression, and of the estimate of the share."""
 BATCH, RENDERED = 200, 100
@@ -81,6 +88,10 @@ class Nearest:
     """[n], the nearest image."""
     confidence: NDArray[np.float64]
     """[n], that it is the right one."""
+    candidates: list[NDArray[np.int64]]
+    """n times [m]: the images one of which it is, nearest first; none where it is answered, or too little is known."""
+    held: NDArray[np.float64]
+    """[n], that the right one is among the candidates."""
 
 
 @dataclass(frozen=True)
@@ -190,14 +201,15 @@ class Gallery:
             made.append(self._simulate(rows, draws, profile))
         return torch.stack(made).mean(0)
 
-    def answer(self, recordings: Tensor, advance: Callable[[], None] = lambda: None) -> Nearest:
-        """Return the nearest image of each recording [n,K], and how sure that is.
+    def answer(self, recordings: Tensor, least: float, advance: Callable[[], None] = lambda: None) -> Nearest:
+        """Return the nearest image of each recording [n,K], how sure that is, and candidates where less than `least`.
 
         Not at all where less than `FEWEST_CLEAR` are nearer to one image than recordings of none would be.
         """
         found, departure, doubtful = self._nearest(recordings, advance=advance), self._departure, self._doubtful()
+        unknown, none = np.zeros(len(recordings)), [np.empty(0, np.int64)] * len(recordings)
         if found.clearer_than(doubtful).sum() < FEWEST_CLEAR:  # no simulated recording says anything of these
-            return Nearest(found.image.numpy(), np.zeros(len(recordings)))
+            return Nearest(found.image.numpy(), unknown, none, unknown)
         for _ in range(ROUNDS):  # simulated recordings lie as far from their images as the recordings from theirs
             asked = self._nearest(self.places[self._truth] + departure + self._offset)
             departure = departure * (found.typical(doubtful) / asked.typical(doubtful))
@@ -208,9 +220,19 @@ class Gallery:
         is_absent = np.repeat([False, True], len(simulated))
         share = _absent(signs, is_absent, found.signs())
         counts = np.where(is_absent, share / (1 - share), 1.0)
-        weights = _logistic(signs, right, counts)
-        confidence = _rising(signs @ weights, right, counts, found.signs() @ weights)
-        return Nearest(found.image.numpy(), confidence)
+        confidence, of_simulated = _confidence(signs, right, counts, found.signs(), signs)
+        unsure = of_simulated < least
+        farther = (departure @ self._measure).norm(dim=1) / there.distances[:, 0]  # own image than nearest
+        factor = _covering(farther.numpy()[unsure[: len(farther)]])
+        holds = np.concatenate([farther.numpy() <= factor, np.zeros(len(simulated), bool)])
+        if not holds[unsure].any():
+            return Nearest(found.image.numpy(), confidence, none, unknown)
+        (held,) = _confidence(signs[unsure], holds[unsure], counts[unsure], found.signs())
+        rows = np.flatnonzero((confidence < least) & (held >= HELD))
+        candidates = none.copy()
+        for row, images in zip(rows.tolist(), self._within(recordings[rows], factor), strict=True):
+            candidates[row] = images
+        return Nearest(found.image.numpy(), confidence, candidates, held)
 
     def _doubtful(self) -> float:
         """Return how much farther the second image is, at most, for nearly all recordings of no image that is here."""
@@ -222,21 +244,40 @@ class Gallery:
         self, recordings: Tensor, hidden: Tensor | None = None, advance: Callable[[], None] = lambda: None
     ) -> _Found:
         """Return the nearest images of recordings [n,K]; `hidden` [n] is left out of the images, -1 for none."""
-        images = self.places @ self._measure  # [N,K]
-        lengths = (images * images).sum(1)
         found, distances = [], []
-        for first in range(0, len(recordings), BATCH):
-            asked = (recordings[first : first + BATCH] - self._offset) @ self._measure
-            squares = torch.addmm(lengths, asked, images.T, alpha=-2)  # [B,N], less what all images have in common
+        for first, squares, common in self._squares(recordings):
             if hidden is not None:
                 of_batch = hidden[first : first + BATCH]
                 there = of_batch >= 0
                 squares[there.nonzero()[:, 0], of_batch[there]] = torch.inf
             two, places = squares.topk(2, largest=False)
-            distances.append((two + (asked * asked).sum(1, keepdim=True)).clamp(min=1e-6).sqrt())
+            distances.append((two + common).clamp(min=1e-6).sqrt())
             found.append(places[:, 0])
             advance()
         return _Found(torch.cat(found), torch.cat(distances))
+
+    def _within(self, recordings: Tensor, factor: float) -> Iterator[NDArray[np.int64]]:
+        """Yield the images at most so many times as far from recordings [n,K] as the nearest, nearest first.
+
+        None where they are more than `MOST_CANDIDATES`.
+        """
+        for _, squares, common in self._squares(recordings):
+            nearest, places = squares.topk(min(MOST_CANDIDATES + 1, squares.shape[1]), largest=False)
+            distances = (nearest + common).clamp(min=1e-6).sqrt()
+            near = distances <= factor * distances[:, :1]
+            for count, images in zip(near.sum(1).tolist(), places.numpy(), strict=True):
+                yield images[: count if count <= MOST_CANDIDATES else 0]
+
+    def _squares(self, recordings: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield squared distances of recordings [n,K] to all images, a batch at a time.
+
+        Each as where it begins, squares [B,N] less what all images have in common, and that [B,1].
+        """
+        images = self.places @ self._measure  # [N,K]
+        lengths = (images * images).sum(1)
+        for first in range(0, len(recordings), BATCH):
+            asked = (recordings[first : first + BATCH] - self._offset) @ self._measure
+            yield first, torch.addmm(lengths, asked, images.T, alpha=-2), (asked * asked).sum(1, keepdim=True)
 
     def _varied(self, rows: NDArray[np.int64], epoch: int) -> Tensor:
         """Return simulated recordings of images as numbers [n,K], drawn from the camera's ranges."""
@@ -348,6 +389,23 @@ def _logistic(signs: NDArray[np.float64], right: NDArray[np.bool_], counts: NDAr
         step = np.linalg.solve(signs.T @ (signs * (counts * share * (1 - share))[:, None]) + pull, slope)
         weights = weights - np.clip(step, -5, 5)
     return weights
+
+
+def _confidence(
+    signs: NDArray[np.float64], right: NDArray[np.bool_], counts: NDArray[np.float64], *asked: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], ...]:
+    """Return the share of right answers at the signs [m,3] that are asked, as simulated recordings [n] have it."""
+    weights = _logistic(signs, right, counts)
+    return tuple(_rising(signs @ weights, right, counts, each @ weights) for each in asked)
+
+
+def _covering(farther: NDArray[np.float32]) -> float:
+    """Return how many times as far as the nearest the right image is for `COVERED` of recordings [n], and one more.
+
+    With fewer than 19, that of all of them: a further recording is covered less often. 1 without any.
+    """
+    rank = min(math.ceil((len(farther) + 1) * COVERED), len(farther))
+    return max(1.0, float(np.sort(farther)[rank - 1])) if rank else 1.0
 
 
 def _rising(

@@ -80,7 +80,7 @@ def match(
     Args:
         recordings: folder of recordings of one camera.
         static: folder of static images, those that are shown among them.
-        out: the table, CSV: recording, image, confidence, pixels_sha256.
+        out: the table, CSV, see `pipeline.datasets.tables.PAIR_COLUMNS`.
         dataset: names recordings and images as `preprocess --dataset` does; by default by their paths.
         camera: profile of the camera; by default it is calibrated to the recordings.
         shown_fraction: share of the sensor that a static image fills; by default what is known, or 1.
@@ -128,15 +128,20 @@ def match(
         gallery = _registered(profile.profile, seen, images, grid, seed, state, shown)
         places, readable, unreadable = _place(sources, seen, gallery, images.size, shown)
         gallery.learn(places[draw_rows(len(places), MOST_LEARNT, seed)])
-        found = gallery.answer(places, shown(-(-len(places) // BATCH), "compare"))
+        found = gallery.answer(places, least, shown(-(-len(places) // BATCH), "compare"))
     answers = [Answer(name, "", 0.0, "") for name in sources.recordings]
-    for row, image, confidence in zip(readable, images.rows[found.image].tolist(), found.confidence, strict=True):
-        named = confidence >= least
+    for number, row in enumerate(readable):
+        confidence, candidates = float(found.confidence[number]), images.rows[found.candidates[number]].tolist()
+        image = int(images.rows[found.image[number]])
         answers[row] = Answer(
             sources.recordings[row],
-            sources.images[image] if named else "",
-            float(confidence),
-            images.hashes[image] if named else "",
+            *(
+                (sources.images[image], confidence, images.hashes[image])
+                if confidence >= least
+                else ("", confidence, "")
+            ),
+            tuple((sources.images[each], images.hashes[each]) for each in candidates),
+            float(found.held[number]) if candidates else 0.0,
         )
     write_pairs(out, answers)
     shutil.rmtree(state)
@@ -154,6 +159,7 @@ def match(
         "least": least,
         "answered": sum(shows.values()),
         "images_shown": len(shows),
+        "one_of_several": sum(bool(answer.candidates) for answer in answers),
         "unreadable": len(sources.recordings) - len(readable),
         "unreadable_messages": unreadable,
         "classes": _classes(sources, answers),

@@ -11,6 +11,7 @@ from spikebridge.pipeline.datasets.matched import apply_pairs
 from spikebridge.pipeline.datasets.pairs import PAIRS_UNKNOWN, UNUSED, Listing, Recording, StaticImage
 from spikebridge.pipeline.datasets.splits import assign_splits, parted_groups
 from spikebridge.pipeline.datasets.tables import read_pairs
+from spikebridge.pipeline.measurement.sources import Answer, write_pairs
 
 HERE = Path(__file__)
 
@@ -73,3 +74,36 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
         paired(tmp_path, "c/0,p/0", "c/0,p/2")
     (tmp_path / "pairs.csv").write_text(f"{head}\nc/0,p/0,0.5,{'0' * 64}\nc/1,,,\n")
     assert [(p.image, p.pixels_sha256) for p in read_pairs(tmp_path / "pairs.csv")] == [("p/0", "0" * 64), ("", "")]
+
+
+def test_candidates_are_read_where_no_image_is_named(tmp_path):
+    path, hashes = tmp_path / "pairs.csv", ("0" * 64, "1" * 64)
+    answers = [
+        Answer("c/0", "p/0", 0.9, hashes[0]),
+        Answer("c/1", "", 0.3, "", (("a|b%", hashes[0]), ('%7C,"', hashes[1])), 0.75),
+        Answer("c/2", "", 0.0, ""),
+    ]
+    write_pairs(path, answers)
+    head, *_ = path.read_text().splitlines()
+    assert head == "recording,image,confidence,pixels_sha256,candidates,candidates_confidence,candidates_sha256"
+    assert [(p.image, p.candidates, p.held) for p in read_pairs(path)] == [
+        ("p/0", (), 1.0),
+        ("", answers[1].candidates, 0.75),
+        ("", (), 1.0),
+    ]
+    path.write_text("recording,image,candidates\nc/0,,p/0|p/9\nc/1,p/1,p/3|p/5\n")
+    assert [p.candidates for p in read_pairs(path)] == [(("p/0", ""), ("p/9", "")), ()]
+    paired = apply_pairs(listing(), path)
+    assert [r.image for r in paired.recordings[:2]] == [None, "p/1"], "pairs are made of images alone"
+    head = "recording,image,candidates,candidates_sha256,candidates_confidence"
+    for row, problem in (
+        ("c/0,,a||b", "candidates 'a||b'; expected names with one | between two"),
+        (f"c/0,,a|b,{hashes[0]}", "1 hashes, 2 candidates"),
+        (f"c/0,,,{hashes[0]}", "1 hashes, 0 candidates"),
+        ("c/0,,a,11", "candidates_sha256 '11'; expected 64 hexadecimal digits"),
+        ("c/0,,a,,2", "confidence '2'; expected a number from 0 to 1"),
+    ):
+        path.write_text(f"{head}\n{row}\n")
+        with pytest.raises(SettingsError) as refused:
+            read_pairs(path)
+        assert f"line 2: {problem}" in str(refused.value)

@@ -101,8 +101,8 @@ def test_recordings_find_their_images_and_the_table_pairs_and_audits_a_set(raw, 
     by_class = [leaky if word is shards else word for word in convert]  # the pool holds what these test recordings show
     run(*by_class, "--splits", splits, "--max-bad", "1", code=3)
     report = run("verify", leaky, "--match", pairs, code=4).output
-    assert report.count("in the static pool is the image that") == len(planted)
-    assert all(f"is the image that test-{r[0]}-{r[2:]} (test) shows" in report for r in planted), "every leak is found"
+    assert report.count("problem: leak by content: test-") == len(planted)
+    assert all(f"test-{r[0]}-{r[2:]} (test) shows {rows[r]['image']}, which training sees" in report for r in planted)
 
 
 def test_an_interrupted_rendering_is_continued(tmp_path, monkeypatch):
@@ -221,3 +221,35 @@ def test_what_cannot_be_matched_is_refused(raw, tmp_path, quick):
     (few / "a.bin").write_bytes(b"123")
     assert "none of 1 recordings can be read" in refused(few, "--static", raw / "static")
     assert not (tmp_path / "p.csv").exists()
+
+
+def test_a_recording_of_one_of_two_near_copies_has_both_as_candidates(monkeypatch):
+    """The first 20 images are near copies of the last 20; there is a recording of each."""
+    random = np.random.default_rng(2)
+    made = object.__new__(gallery.Gallery)
+    places = torch.from_numpy(random.normal(0, 30, (60, 16))).float()
+    made.places = torch.cat([places, places[:20] + 0.05 * torch.from_numpy(random.normal(0, 1, (20, 16))).float()])
+    made._offset, made._measure = torch.zeros(16), torch.eye(16)
+    drawn, departure = random.integers(80, size=600), torch.from_numpy(random.normal(0, 1, (600, 16))).float()
+    made._truth, made._departure = torch.from_numpy(drawn), departure
+    asked = made.places + torch.from_numpy(random.normal(0, 1, (80, 16))).float()
+    found = made.answer(asked, 0.8)
+    doubtful = np.repeat([True, False, True], [20, 40, 20])
+    assert np.array_equal(found.confidence < 0.8, doubtful)
+    several = [set(each.tolist()) for each in found.candidates]
+    assert [bool(each) for each in several] == doubtful.tolist(), "where it is answered there are none"
+    both = [{row % 60, row % 60 + 60} for row in range(80)]
+    assert np.mean([each == two for each, two in zip(several, both, strict=True) if each]) > 0.9
+    assert all(each[0] == image for each, image in zip(found.candidates, found.image, strict=True) if len(each))
+    assert found.held[doubtful].min() > 0.8
+    strangers = made.answer(torch.from_numpy(random.normal(0, 30, (80, 16))).float(), 0.8)
+    assert not any(map(len, strangers.candidates)), "nothing is known of recordings of other images"
+    assert not any(map(len, made.answer(asked, 0.0).candidates)), "every recording is answered"
+    monkeypatch.setattr(gallery, "MOST_CANDIDATES", 1)
+    assert {len(each) for each in made.answer(asked, 0.8).candidates} == {0, 1}, "of too many none is named"
+
+
+def test_so_many_times_as_far_covers_19_of_20():
+    assert gallery._covering(np.linspace(1, 2, 1000, dtype=np.float32)) == pytest.approx(1.95, abs=0.01)
+    assert gallery._covering(np.array([1.0, 1.3, 1.1], np.float32)) == pytest.approx(1.3), "of few, all"
+    assert gallery._covering(np.empty(0, np.float32)) == 1
