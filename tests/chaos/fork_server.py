@@ -39,6 +39,7 @@ def run(command: dict[str, Any]) -> None:
     if command["small_shm"]:
         shrink_shm()
     if command["largest_file"] is not None:
+        sys.dont_write_bytecode = True  # half a .pyc would stay in the clone
         resource.setrlimit(resource.RLIMIT_FSIZE, (command["largest_file"],) * 2)
     if command["most_memory"] is not None:
         with open("/proc/self/statm") as statm:

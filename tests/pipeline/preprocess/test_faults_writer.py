@@ -90,12 +90,14 @@ def test_a_full_disk_in_an_hdf5_shard(tmp_path):
 
 @contextmanager
 def files_of_at_most(size):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, writes = resource.getrlimit(resource.RLIMIT_FSIZE), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # a module that is imported meanwhile would leave half a .pyc in the clone
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = writes
 
 
 @pytest.mark.parametrize("size", [0, 2000, 100_000, 300_000])

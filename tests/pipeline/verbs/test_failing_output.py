@@ -19,12 +19,14 @@ from spikebridge.pipeline.sharing.publish import pull, push
 @contextmanager
 def largest_file(size):
     """Files end at a size, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, writes = resource.getrlimit(resource.RLIMIT_FSIZE), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # a module that is imported meanwhile would leave half a .pyc in the clone
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = writes
 
 
 def failed(*words):
