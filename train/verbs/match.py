@@ -62,9 +62,9 @@ def match(
     """Find the static image that each recording shows, by content.
 
     Every static image is rendered as the camera would record it, and each recording compared with all. Where the
-    nearest image is not clearly nearer than the second, the table names none. No label is used; where the data set
-    has classes, the share of answers of their recording's class is printed. An interrupted command continues when it
-    is given again.
+    nearest image is not clearly nearer than the second, the table names none, but candidates: images one of which the
+    recording shows. No label is used; where the data set has classes, the share of answers of their recording's class
+    is printed. An interrupted command continues when it is given again.
 
     \b
     Examples:
@@ -105,6 +105,7 @@ def _text(made: dict[str, Any]) -> str:
         "camera": made["camera"] + ("; recordings move each in its own way" if made["path"] == "free" else ""),
         "answered": f"{answered:,} with a confidence of {made['least']:g} or more, {made['images_shown']:,} images",
         "not told": f"{recordings - answered:,}"
+        + (f", of which {made['one_of_several']:,} have candidates" if made["one_of_several"] else "")
         + ("" if answered else "; none is clearly nearer to one image: are --sensor, --shown and --camera right?"),
         "classes": f"{classes['of_one_class']:,} of {classes['answers']:,} answers are of their recording's class"
         if classes else "",
