@@ -13,7 +13,9 @@ from forked import run_forked
 from PIL import Image
 
 from spikebridge.cli import main
+from spikebridge.pipeline.containers import idx
 from spikebridge.pipeline.formats.bin40 import encode
+from spikebridge.pipeline.images.decode import hash_pixels
 from spikebridge.pipeline.simulation.camera import simulate
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.networks.precision import cpu_computes
@@ -358,6 +360,46 @@ def test_cameras_are_drawn_and_compared(tmp_path, monkeypatch):
     found = json.loads((tmp_path / "table.json").read_text())
     assert found["means"]["best"]["mean"] == pytest.approx(0.02)
     assert "over seeds of 2 cameras, those over recordings of 0, the means of 2" in found["facts"][0]
+
+
+@pytest.mark.long
+def test_planted_leaks_are_counted(tmp_path):
+    """By a table that answers all but two recordings, of which one has its image and one of the pool as candidates."""
+    tool, out = [sys.executable, ROOT / "tests" / "bench" / "planted_leaks.py"], tmp_path / "set"
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
+    (tmp_path / "mnist").mkdir()
+    idx.write(tmp_path / "mnist" / "train-images-idx3-ubyte", pixels)
+    idx.write(tmp_path / "mnist" / "train-labels-idx1-ubyte", np.arange(60, dtype=np.uint8) % 2)
+    made = [*tool, "digits", "--mnist", tmp_path / "mnist", "--out", out, "--images", "60", "--shown", "40"]
+    assert run_forked(made, capture_output=True).returncode == 0
+    assert (len(list(out.glob("crops/*/*.png"))), len(list(out.glob("shown/*/*.png")))) == (60, 40)
+    simulate = [sys.executable, "-m", "spikebridge", "simulate", "--images", out / "shown", "--out", out / "raw"]
+    assert run_forked(simulate, capture_output=True).returncode == 0
+
+    def count(rows):
+        head = "recording,image,pixels_sha256,candidates,candidates_sha256"
+        (out / "pairs.csv").write_text("\n".join([head, *rows]) + "\n")
+        done = run_forked([*tool, "count", out], capture_output=True)
+        lines = done.stdout.splitlines()[2:]
+        return [list(map(int, line.strip("| ").split(" | "))) for line in lines]
+
+    hashes = {f"{row % 2}/{row:05}": hash_pixels(np.repeat(pixels[row][..., None], 3, -1)).hex() for row in range(60)}
+    shown = sorted(path.relative_to(out / "shown").with_suffix("").as_posix() for path in out.glob("shown/*/*.png"))
+    answered = {name: f"{name},{name},{hashes[name]},," for name in shown}
+    everything, half, none = count(answered.values())
+    total = everything[0]
+    assert everything == [total, total, 0, 0, 0, 0, 0]
+    assert half == [total // 2, total // 2, 0, 0, total - total // 2, 0, 0]
+    assert none == [0, 0, 0, 0, total, 0, 0]
+    other = next(name for name in hashes if name not in shown)
+    doubtful = {name: f"{name},,,{name}|{other},{hashes[name]}|{hashes[other]}" for name in shown}
+    everything, half, none = count(doubtful.values())
+    assert everything == [total, total, 0, 0, 0, 0, 0], "whichever it is"
+    assert half == [total // 2, total // 2, 0, 0, total - total // 2, 0, total - total // 2]
+    assert none == [0, 0, 0, 0, total, 0, total]
+    unknown = dict.fromkeys(shown, "") | {shown[0]: answered[shown[0]]}
+    everything, half, none = count([row or f"{name},,,," for name, row in unknown.items()])
+    assert everything[3] >= total - 1, "of these nothing is said"
 
 
 @pytest.mark.long
