@@ -154,10 +154,12 @@ class FusedFire(torch.autograd.Function):
         if plan.norm is not None:
             scale, shift, mean = (_across(part, x) for part in _affine(x, weight, bias, plan.norm))
         k, rule = (ctx.k if learned_k is None else learned_k), plan.rule
-        grad_y = empty_channels_last(x, x.shape, _computed_in(x))
+        learned = learned_k is not None
+        # rounded by the kernel where nothing else is computed of it
+        grad_y = empty_channels_last(x, x.shape, _computed_in(x) if plan.norm or learned else x.dtype)
         (row, C), (R, T, _) = _row(x), frames.shape
         sums = np.empty((2, R, T, C) if plan.norm else (0, 0, 0, 0))
-        grad_k = np.zeros(R if learned_k is not None else 0)
+        grad_k = np.zeros(R if learned else 0)
         share(
             kernels.backward,
             frames,
@@ -170,13 +172,15 @@ class FusedFire(torch.autograd.Function):
         grad_weight = grad_bias = None
         if plan.norm is not None:
             scales, _, _ = _affine(x, weight, bias, plan.norm)
-            grad_weight, grad_bias = _through_norm(x, grad_y, sums, scales, plan.norm)
-        learned_grad = None if learned_k is None else learned_k.new_tensor(grad_k.sum())
+            grad_y, grad_weight, grad_bias = _through_norm(x, grad_y, sums, scales, plan.norm)
+        learned_grad = learned_k.new_tensor(grad_k.sum()) if learned else None
         return grad_y.to(x.dtype), grad_weight, grad_bias, learned_grad, None
 
 
-def _through_norm(x: Tensor, grad: Tensor, sums: Array, scale: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    """Turn the gradient behind the normalisation into the one before it, in place; gradients of weight and bias [C].
+def _through_norm(x: Tensor, grad: Tensor, sums: Array, scale: Tensor, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
+    """Turn the gradient behind the normalisation into the one before it, in place unless x has 16 bits.
+
+    Returns that, in the type of x, and the gradients of weight and bias [C].
 
     `sums` [2,R,T,C]: of the gradient, and of the gradient times the centred input.
     """
@@ -192,8 +196,10 @@ def _through_norm(x: Tensor, grad: Tensor, sums: Array, scale: Tensor, norm: Nor
         )
         slant = -gain * mean_normalized * norm.inverse_deviation
         offset = -gain * mean_plain - slant * norm.mean
-    share(kernels.normalize_backward, _frames(x), _frames(grad), *(_across(p, x) for p in (gain, slant, offset)))
-    return normalized.sum((0, 1, 2)).to(scale.dtype), plain.sum((0, 1, 2)).to(scale.dtype)
+    before = grad if grad.dtype == x.dtype else empty_channels_last(x, x.shape)
+    out = np.empty((0, 0, 0), NUMPY[x.dtype]) if before is grad else _frames(before)
+    share(kernels.normalize_backward, _frames(x), _frames(grad), *(_across(p, x) for p in (gain, slant, offset)), out)
+    return before, normalized.sum((0, 1, 2)).to(scale.dtype), plain.sum((0, 1, 2)).to(scale.dtype)
 
 
 def _batch_norm(x: Tensor, norm: StepNorm, streams: Sequence[int]) -> Norm:

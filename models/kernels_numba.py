@@ -9,8 +9,8 @@ halves the vectors, or ends them. A loop sees five arrays at most: with more, LL
 overlap.
 
 Frames may be stored in 16 bits, which numba does not know: bfloat16 as uint16 with the upper half of a float32's bits,
-float16 as int16. They are computed with in float32, and what is written so are spikes and their averages, which both
-hold exactly.
+float16 as int16. They are computed with in float32: each loop turns what it reads and writes itself (`number`,
+`stored`), so that nothing passes through memory for it.
 
 Imported by `fire_numba` alone, when the first layer runs on it.
 """
@@ -36,71 +36,59 @@ _plain = numba.njit(nogil=True, cache=True, error_model="numpy")
 _summing = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})  # vectorised sums
 
 
-def widened(x, scratch):
-    """Return the numbers x [n] as they are computed with: themselves, or from 16 bits in scratch [n or more]."""
+def number(x):
+    """Return what is computed with for a stored number: itself, or the float32 of its 16 bits."""
     raise NotImplementedError
 
 
-@overload(widened)
-def _widened(x, scratch):
-    if not isinstance(x.dtype, numba.types.Integer):
-        return lambda x, scratch: x
+@overload(number)
+def _number(x):
+    if not isinstance(x, numba.types.Integer):
+        return lambda x: x
 
-    def widen(x, scratch):
-        bits = scratch.view(np.uint32)
-        for p in range(x.shape[0]):
-            bits[p] = np.uint32(x[p]) << np.uint32(16)
-        return scratch[: x.shape[0]]
+    def of_bfloat16(x):
+        return np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
 
-    def widen_float16(x, scratch):
-        numbers = scratch[: x.shape[0]]
-        bits = numbers.view(np.uint32)
-        for p in range(x.shape[0]):  # exponent and mantissa in their places, but of another bias
-            bits[p] = (np.uint32(x[p]) & np.uint32(0x7FFF)) << np.uint32(13)
-        for p in range(x.shape[0]):  # which a product moves, that of numbers below the normal ones, too
-            numbers[p] *= HALF_BIAS
-        for p in range(x.shape[0]):  # the sign; and what is not finite has the highest exponent again
-            endless = np.uint32(0x7F800000) if bits[p] >= np.uint32(0x47800000) else np.uint32(0)
-            bits[p] |= endless | ((np.uint32(x[p]) & np.uint32(0x8000)) << np.uint32(16))
-        return numbers
+    def of_float16(x):
+        # exponent and mantissa in their places, but of another bias, which a product moves, that of subnormals, too
+        bits = np.uint32((np.uint32(x) & np.uint32(0x7FFF)) << np.uint32(13))
+        moved = np.float32(np.uint32(bits).view(np.float32) * HALF_BIAS).view(np.uint32)
+        # the sign; and what is not finite has the highest exponent again
+        endless = np.uint32(0x7F800000) if bits >= np.uint32(0x0F800000) else np.uint32(0)
+        sign = np.uint32((np.uint32(x) & np.uint32(0x8000)) << np.uint32(16))
+        return np.uint32(moved | endless | sign).view(np.float32)
 
-    return widen_float16 if x.dtype.signed else widen
+    return of_float16 if x.signed else of_bfloat16
 
 
-def room(out, scratch):
-    """Return where numbers for out [n] are computed: there, or for 16 bits in scratch [n or more]; then `keep`."""
+def stored(value, out):
+    """Return a number that was computed as the array `out` stores it: itself, or rounded to 16 bits (half to even)."""
     raise NotImplementedError
 
 
-@overload(room)
-def _room(out, scratch):
+@overload(stored)
+def _stored(value, out):
     if not isinstance(out.dtype, numba.types.Integer):
-        return lambda out, scratch: out
-    return lambda out, scratch: scratch[: out.shape[0]]
+        return lambda value, out: value
 
+    def as_bfloat16(value, out):
+        bits = np.float32(value).view(np.uint32)
+        rounded = np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
+        return np.uint16(0x7FC0) if math.isnan(value) else np.uint16(rounded >> np.uint32(16))
 
-def keep(numbers, out):
-    """Write what was computed in the `room` of out [n]; where it has 16 bits numbers are quarters from 0 to 1."""
-    raise NotImplementedError
+    def as_float16(value, out):
+        bits = np.float32(value).view(np.uint32)
+        size = np.uint32(bits & np.uint32(0x7FFFFFFF))
+        rounded = np.uint32(size - np.uint32(112 << 23) + np.uint32(0xFFF) + ((size >> np.uint32(13)) & np.uint32(1)))
+        half = np.uint32(rounded >> np.uint32(13))
+        if size < np.uint32(0x38800000):  # subnormal: a sum whose last digit is theirs rounds
+            summed = np.float32(np.uint32(size).view(np.float32) + np.float32(0.5))
+            half = np.uint32(np.float32(summed).view(np.uint32) - np.uint32(0x3F000000))
+        if size >= np.uint32(0x47800000):
+            half = np.uint32(0x7E00) if size > np.uint32(0x7F800000) else np.uint32(0x7C00)
+        return np.int16(half | ((bits >> np.uint32(16)) & np.uint32(0x8000)))
 
-
-@overload(keep)
-def _keep(numbers, out):
-    if not isinstance(out.dtype, numba.types.Integer):
-        return lambda numbers, out: None
-
-    def narrow(numbers, out):
-        bits = numbers.view(np.uint32)
-        for p in range(out.shape[0]):
-            out[p] = np.uint16(bits[p] >> np.uint32(16))
-
-    def narrow_to_float16(numbers, out):
-        bits = numbers.view(np.uint32)
-        for p in range(out.shape[0]):
-            shifted = (bits[p] >> np.uint32(13)) - np.uint32(112 << 10)
-            out[p] = np.int16(shifted if bits[p] else np.uint32(0))
-
-    return narrow_to_float16 if out.dtype.signed else narrow
+    return as_float16 if out.dtype.signed else as_bfloat16
 
 
 @_plain
@@ -116,14 +104,14 @@ def normalize(x, scale, shift, y):
     for start in range(0, x.shape[0], L):
         row, out = x[start : start + L], y[start : start + L]
         for p in range(L):
-            out[p] = row[p] * scale[p] + shift[p]
+            out[p] = number(row[p]) * scale[p] + shift[p]
 
 
 @_plain
 def charge(y, v, k, leak, before):
     """Compute the potential before reset [n] from the one after the last step `v` and the input `y`; leak is 1 or 0."""
     for p in range(y.shape[0]):
-        before[p] = v[p] + (y[p] - leak * v[p]) * k
+        before[p] = v[p] + (number(y[p]) - leak * v[p]) * k
 
 
 @_plain
@@ -131,7 +119,7 @@ def fire(before, limit, spikes):
     """Write spikes [n] where the potential is above the limit."""
     one, zero = before.dtype.type(1), before.dtype.type(0)
     for p in range(before.shape[0]):
-        spikes[p] = one if before[p] > limit else zero
+        spikes[p] = stored(one if before[p] > limit else zero, spikes)
 
 
 @_plain
@@ -156,7 +144,7 @@ def pool(full, row, channels, across, out):
         for j in range(half):
             a, o = 2 * j * channels, (i * half + j) * channels
             for c in range(channels):
-                out[o + c] = across[a + c] + across[a + channels + c]
+                out[o + c] = stored(across[a + c] + across[a + channels + c], out)
 
 
 @_plain
@@ -166,16 +154,16 @@ def spread(grad, row, channels, across, out):
     across [L] is scratch.
     """
     half = row // channels // 2
-    quarter = grad.dtype.type(0.25)
+    quarter = out.dtype.type(0.25)
     across[2 * half * channels :] = 0
     pairs = out.shape[0] // (2 * row)
     for i in range(pairs):
         for j in range(half):
             a, o = 2 * j * channels, (i * half + j) * channels
             for c in range(channels):
-                across[a + c] = grad[o + c] * quarter
+                across[a + c] = number(grad[o + c]) * quarter
             for c in range(channels):
-                across[a + channels + c] = grad[o + c] * quarter
+                across[a + channels + c] = number(grad[o + c]) * quarter
         multiply(across, out[2 * i * row : (2 * i + 1) * row])
         multiply(across, out[(2 * i + 1) * row : (2 * i + 2) * row])
     out[2 * pairs * row :] = 0
@@ -185,14 +173,14 @@ def spread(grad, row, channels, across, out):
 def multiply(grad, out):
     """Multiply out [n] by grad [n]."""
     for p in range(out.shape[0]):
-        out[p] *= grad[p]
+        out[p] *= number(grad[p])
 
 
 @_plain
 def add(x, out):
     """Add x [n] to out [n]."""
     for p in range(out.shape[0]):
-        out[p] += x[p]
+        out[p] += number(x[p])
 
 
 @_plain
@@ -231,7 +219,7 @@ def forward(
     T, N = x.shape[1:]
     height = N // row
     rows = band_height(row, height)
-    bands = np.empty((5, rows * row), scale.dtype)
+    bands = np.empty((4, rows * row), scale.dtype)
     across = np.empty(row, scale.dtype)
     small = row // channels // 2 * channels  # numbers of a pooled row
     for r in range(lo, hi):
@@ -239,26 +227,21 @@ def forward(
         for top in range(0, height, rows):
             begin, end = top * row, min(top + rows, height) * row
             n = end - begin
-            v, before, full = bands[0, :n], bands[1, :n], bands[2, :n]
+            v, before, full, y = bands[0, :n], bands[1, :n], bands[2, :n], bands[3, :n]
             v[:] = 0
             for t in range(T):
-                y = widened(x[r, t, begin:end], bands[4])
                 if scale.size:
-                    normalize(y, scale[s, t], shift[s, t], bands[3, :n])
-                    y = bands[3, :n]
-                charge(y, v, k, leak, before)
+                    normalize(x[r, t, begin:end], scale[s, t], shift[s, t], y)
+                    charge(y, v, k, leak, before)
+                else:
+                    charge(x[r, t, begin:end], v, k, leak, before)
                 settle(before, limit, threshold, soft, v)
                 if pooled:
                     fire(before, limit, full)
                     out = spikes[r, t, top // 2 * small : (top // 2 + n // row // 2) * small]
-                    averages = room(out, bands[3])
-                    pool(full, row, channels, across, averages)
-                    keep(averages, out)
+                    pool(full, row, channels, across, out)
                 else:
-                    out = spikes[r, t, begin:end]
-                    fired = room(out, full)
-                    fire(before, limit, fired)
-                    keep(fired, out)
+                    fire(before, limit, spikes[r, t, begin:end])
                 if potential.size:
                     potential[r, t, begin:end] = v
 
@@ -273,7 +256,7 @@ def step_back(before, push, k, leak, limit, soft, carried, grad_y):
     one = before.dtype.type(1)
     for p in range(before.shape[0]):
         grad = carried[p] * (soft if before[p] > limit else one) + push[p]
-        grad_y[p] = grad * k
+        grad_y[p] = stored(grad * k, grad_y)
         carried[p] = grad - grad * k * leak
 
 
@@ -285,7 +268,7 @@ def sum_norm(grad_y, x, mean, plain, centred):
         grad, values = grad_y[start : start + L], x[start : start + L]
         for p in range(L):
             plain[p] += grad[p]
-            centred[p] += grad[p] * (values[p] - mean[p])
+            centred[p] += grad[p] * (number(values[p]) - mean[p])
 
 
 @_summing
@@ -314,14 +297,15 @@ def backward(
 ):  # fmt: skip
     """Write the gradient of the neurons' input y = x scale + shift [R,T,N]; potential and spikes are computed again.
 
-    x and grad_spikes may have 16 bits, the others have the type of scale, in which everything is computed.
+    x and grad_spikes may have 16 bits, and grad_y where nobody needs sums and grad_k; the others have the type of
+    scale, in which everything is computed.
     grad_spikes and grad_after are empty where there is no gradient. sums [2,R,T,C] (of the gradient, and of the
     gradient times x - mean) and grad_k [R] are empty where nobody needs them; both are float64.
     """
     T, N = x.shape[1:]
     height = N // row
     rows = band_height(row, height)
-    before_band, bands = np.empty((T, rows * row), scale.dtype), np.empty((5, rows * row), scale.dtype)
+    before_band, bands = np.empty((T, rows * row), scale.dtype), np.empty((4, rows * row), scale.dtype)
     across = np.empty(row, scale.dtype)
     totals = np.empty((2, T, row if sums.size else 0), scale.dtype)
     small = row // channels // 2 * channels
@@ -331,14 +315,14 @@ def backward(
         for top in range(0, height, rows):
             begin, end = top * row, min(top + rows, height) * row
             n = end - begin
-            start, push, carried = bands[0, :n], bands[1, :n], bands[2, :n]
+            start, push, carried, y = bands[0, :n], bands[1, :n], bands[2, :n], bands[3, :n]
             start[:] = 0
             for t in range(T):
-                y = widened(x[r, t, begin:end], bands[4])
                 if scale.size:
-                    normalize(y, scale[s, t], shift[s, t], bands[3, :n])
-                    y = bands[3, :n]
-                charge(y, start, k, leak, before_band[t, :n])
+                    normalize(x[r, t, begin:end], scale[s, t], shift[s, t], y)
+                    charge(y, start, k, leak, before_band[t, :n])
+                else:
+                    charge(x[r, t, begin:end], start, k, leak, before_band[t, :n])
                 settle(before_band[t, :n], limit, threshold, soft, start)
             carried[:] = 0
             for t in range(T - 1, -1, -1):
@@ -350,15 +334,14 @@ def backward(
                     if pooled:
                         pairs = n // row // 2
                         given = grad_spikes[r, t, top // 2 * small : (top // 2 + pairs) * small]
-                        spread(widened(given, bands[4]), row, channels, across, push)
+                        spread(given, row, channels, across, push)
                     else:
-                        multiply(widened(grad_spikes[r, t, begin:end], bands[4]), push)
+                        multiply(grad_spikes[r, t, begin:end], push)
                 if grad_after.size:
                     add(grad_after[r, t, begin:end], carried)
                 step_back(before, push, k, leak, limit, soft, carried, out)
                 if sums.size:
-                    values = widened(x[r, t, begin:end], bands[4])
-                    sum_norm(out, values, mean[s, t], totals[0, t], totals[1, t])
+                    sum_norm(out, x[r, t, begin:end], mean[s, t], totals[0, t], totals[1, t])
                 if grad_k.size:
                     start[:] = 0
                     if t:
@@ -374,7 +357,7 @@ def backward(
 def add_squares(x, mean, out):
     """Add the squares of x - mean [L] to out [L]."""
     for p in range(out.shape[0]):
-        out[p] += (x[p] - mean[p]) * (x[p] - mean[p])
+        out[p] += (number(x[p]) - mean[p]) * (number(x[p]) - mean[p])
 
 
 @_plain
@@ -385,33 +368,40 @@ def moments(x, like, row, sums, squares, lo, hi):
     """
     T, N = x.shape[1:]
     C = sums.shape[2]
-    across, centre, scratch = np.empty(row, like.dtype), np.empty(row, like.dtype), np.empty(row, like.dtype)
+    across, centre = np.empty(row, like.dtype), np.empty(row, like.dtype)
     for r in range(lo, hi):
         for t in range(T):
             across[:] = 0
             for start in range(0, N, row):
-                add(widened(x[r, t, start : start + row], scratch), across)
+                add(x[r, t, start : start + row], across)
             by_channel(across, sums[r, t])
             for start in range(0, row, C):
                 for c in range(C):
                     centre[start + c] = sums[r, t, c] * C / N
             across[:] = 0
             for start in range(0, N, row):
-                add_squares(widened(x[r, t, start : start + row], scratch), centre, across)
+                add_squares(x[r, t, start : start + row], centre, across)
             by_channel(across, squares[r, t])
 
 
 @_plain
-def normalize_backward(x, grad, scale, slant, offset, lo, hi):
-    """Turn in place: grad [R,T,N] <- scale grad + slant x + offset, the three [S,T,L]."""
+def normalize_backward(x, grad, scale, slant, offset, out, lo, hi):
+    """Write scale grad + slant x + offset [R,T,N], the three [S,T,L], into out, or into grad where out is empty.
+
+    x and out may have 16 bits.
+    """
     T, N = x.shape[1:]
     L = scale.shape[2]
-    scratch = np.empty(L, scale.dtype)
     for r in range(lo, hi):
         s = r % scale.shape[0]
         for t in range(T):
             a, b, d = scale[s, t], slant[s, t], offset[s, t]
             for start in range(0, N, L):
-                values, out = widened(x[r, t, start : start + L], scratch), grad[r, t, start : start + L]
-                for p in range(L):
-                    out[p] = out[p] * a[p] + values[p] * b[p] + d[p]
+                values, given = x[r, t, start : start + L], grad[r, t, start : start + L]
+                if out.size:
+                    written = out[r, t, start : start + L]
+                    for p in range(L):
+                        written[p] = stored(given[p] * a[p] + number(values[p]) * b[p] + d[p], written)
+                else:  # a loop of its own: LLVM has to see that it writes where it reads
+                    for p in range(L):
+                        given[p] = given[p] * a[p] + number(values[p]) * b[p] + d[p]

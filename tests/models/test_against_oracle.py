@@ -189,6 +189,22 @@ def test_every_number_of_16_bits_is_read_as_it_is(narrow):
     torch.testing.assert_close(torch.from_numpy(sums).flatten(), every.double(), rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16], ids=str)
+def test_gradients_are_rounded_to_16_bits_as_torch_does(narrow):
+    """Every number of 16 bits, halfway to the next, and the float32 beside either: to the bit."""
+    every = torch.arange(-(2**15), 2**15).to(torch.int16).view(narrow).float().view(torch.int32)
+    half = 1 << (15 if narrow == torch.bfloat16 else 12)
+    beside = torch.stack([every + half * up + step for up in (0, 1) for step in (-1, 0, 1)]).flatten()
+    tiny = torch.arange(-(2**12), 2**12) * 2.0**-27  # between the subnormals of float16
+    grad = torch.cat([beside.view(torch.float32), tiny]) + 0.0  # -0 + 0, which the kernel adds, is 0
+    frames, ones = grad.numpy()[None, :, None], np.ones((1, len(grad), 1), np.float32)  # [R,T,N] of one number
+    bits = np.zeros(frames.shape, np.uint16 if narrow == torch.bfloat16 else np.int16)
+    out = np.empty_like(bits)
+    kernels_numba.normalize_backward(bits, frames, ones, 0 * ones, 0 * ones, out, 0, 1)
+    found = torch.from_numpy(out.view(np.int16)).view(narrow).flatten()
+    torch.testing.assert_close(found, grad.to(narrow), rtol=0, atol=0, equal_nan=True)
+
+
 def test_threads_do_not_change_a_bit(monkeypatch):
     monkeypatch.setattr("spikebridge.models.fire_numba.SMALLEST_SHARE", 1)
     before = torch.get_num_threads()
