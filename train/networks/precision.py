@@ -10,7 +10,7 @@ is left out) and doubles after 2,000 updates without. It is part of a checkpoint
 bf16 has the range of fp32 and needs none of it.
 
 `auto` takes what the device is fast in: bf16 on a GPU from compute capability 8.0 on, fp16 on one of 7.5, fp32 on
-others and on a CPU, unless that has matrix units for bf16 (never tried on one). "fp32" on a GPU means
+others and on a CPU, unless that has matrix units for bf16 (AMX). "fp32" on a GPU means
 TF32 (10 bits of mantissa, where the GPU has it) for the products inside convolutions, fp32 for matrix products; both
 are set, whatever torch's defaults are, and stand in result.json.
 """
