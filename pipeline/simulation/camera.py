@@ -163,8 +163,8 @@ def _draw_path(
     for saccade in s.saccades:
         late = s.timing_jitter_us * rng.standard_normal()
         grow_x, grow_y = 1 + s.amplitude_jitter * rng.standard_normal(2)
-        way_x = saccade.x_px * grow_x * _ease((times - saccade.x_start_us - late) / saccade.x_duration_us, saccade.skew)
-        way_y = saccade.y_px * grow_y * _ease((times - saccade.y_start_us - late) / saccade.y_duration_us, saccade.skew)
+        way_x = saccade.x_px * grow_x * _ease((times - saccade.x_start_us - late) / saccade.x_duration_us)
+        way_y = saccade.y_px * grow_y * _ease((times - saccade.y_start_us - late) / saccade.y_duration_us)
         if s.free:
             angle = 2 * math.pi * rng.random()
             cos, sin = math.cos(angle), math.sin(angle)
@@ -204,9 +204,9 @@ def _split_by_pixel(cells: NDArray[np.float64], rows: tuple[int, int], cols: tup
     return np.ascontiguousarray(full.reshape(full.shape[0] // f, f, full.shape[1] // f, f).transpose(1, 3, 0, 2))
 
 
-def _ease(fraction: NDArray[np.float64], skew: float = 1.0) -> NDArray[np.float64]:
-    """Return the part of a movement of raised-cosine speed, over time to the power `skew`: 0 before 0, 1 after 1."""
-    f = np.clip(fraction, 0, 1) ** skew
+def _ease(fraction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the part of a movement of raised-cosine speed: 0 before 0, 1 after 1."""
+    f = np.clip(fraction, 0, 1)
     return f - np.sin(2 * math.pi * f) / (2 * math.pi)
 
 

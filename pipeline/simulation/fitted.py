@@ -1,9 +1,10 @@
 """Cameras that `spikebridge calibrate` fitted, as settings of this simulator.
 
 A profile is a TOML file (`train.config.profile`). Read here are `sensor`, `duration_us`, `inverted`, `undecided`, the
-path `[[legs]]` (x, y in sensor pixels; start, duration in shares of the recording) and `[microseconds]`, whose keys are
-fields of `SimulatorSettings`; where recordings move each in its own way (`free`), also `amplitude` of `[camera]`, the
-length of their legs relative to `[[legs]]`; and `surround`, the grey value around the image.
+path `[[legs]]` (x, y in sensor pixels; start, duration in shares of the recording), its `steps` (x and y of what it
+does beside the legs in each of so many equal parts of the recording) and `[microseconds]`, whose keys are fields of
+`SimulatorSettings`; where recordings move each in its own way (`free`), also `amplitude` of `[camera]`, the length of
+their legs relative to `[[legs]]`; and `surround`, the grey value around the image.
 What a profile does not hold is as in N-MNIST: blur, and how recordings differ.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ NEEDED = (
     *("leak_hz", "shot_hz", "shown_fraction", "x_offset_px", "y_offset_px"),
 )
 """Keys of `[microseconds]`."""
-LEG_USUAL = {"late": 0.0, "longer": 1.0, "skew": 1.0}
-"""Keys of `[[legs]]` that are left out where they are as usual."""
+LEG = ("x", "y", "start", "duration")
+"""Keys of `[[legs]]`."""
 TIMED = ("timing_jitter_us", "duration_jitter_us")
 """Settings that go with the length of a recording."""
 MOST_SAMPLES = 310
@@ -77,7 +78,14 @@ def read_camera(path: Path) -> FittedCamera:
         problems += [f"[microseconds] {name}: missing; calibrate again" for name in NEEDED if name not in camera]
         problems += [f"[microseconds] {problem}" for problem in field_problems(SimulatorSettings, camera)]
     if not isinstance(legs, list) or not legs or not all(_is_leg(leg) for leg in legs):
-        problems.append("legs: expected tables [[legs]] with the numbers x, y, start and duration")
+        problems.append("legs: expected tables [[legs]] with the numbers x, y, start and duration; calibrate again")
+    steps = tables.get("steps", [])
+    if not isinstance(steps, list) or not all(_is_step(step) for step in steps):
+        problems.append("steps: expected pairs of numbers [x, y]")
+    elif steps and tables["free"]:
+        problems.append(
+            "steps: found some beside free = true; where recordings move each in its own way there are none"
+        )
     length: Any = 1.0
     if tables["free"]:
         length = fitted.get("amplitude") if isinstance(fitted := tables.get("camera"), dict) else None
@@ -95,8 +103,7 @@ def read_camera(path: Path) -> FittedCamera:
         background=round(255 * tables.get("surround", 0.0)),
         free=tables["free"],
         saccades=saccades_of(
-            ((length * leg["x"], length * leg["y"], leg["start"], leg["duration"], *_own_timing(leg)) for leg in legs),
-            duration,
+            [(length * leg["x"], length * leg["y"], leg["start"], leg["duration"]) for leg in legs], steps, duration
         ),
         sample_us=max(1, min(usual["sample_us"], round(duration / MOST_SAMPLES))),
         **{name: usual[name] * duration / usual["duration_us"] for name in TIMED},
@@ -105,26 +112,22 @@ def read_camera(path: Path) -> FittedCamera:
     return FittedCamera(made, tuple(tables.get("undecided", ())))
 
 
-def saccades_of(legs: Iterable[tuple[float, ...]], duration_us: int) -> tuple[Saccade, ...]:
-    """Return the saccades of legs in a recording of `duration_us`.
+def saccades_of(
+    legs: Sequence[tuple[float, ...]], steps: Sequence[Sequence[float]], duration_us: int
+) -> tuple[Saccade, ...]:
+    """Return the saccades of a path in a recording of `duration_us`: one for each leg, and one for each step.
 
     Args:
-        legs: (x, y, start, duration), times in shares of the recording; `late`, `longer` and `skew` may follow.
+        legs: (x, y, start, duration), times in shares of the recording.
+        steps: (x, y), one for each of so many equal parts of the recording; each lasts two parts, about its own.
         duration_us: see above.
     """
+    n = len(steps)
     made = []
-    for x, y, start, duration, *own in legs:
-        late, longer, skew = own or LEG_USUAL.values()
-        timing = (start, duration), (start + late, duration * longer)
-        (x_start, x_lasts), (y_start, y_lasts) = (
-            (round(first * duration_us), max(1, round(length * duration_us))) for first, length in timing
-        )
-        made.append(Saccade(float(x), float(y), x_start, x_lasts, y_start, y_lasts, float(skew)))
+    for x, y, start, lasts in (*legs, *((*step, (i - 0.5) / n, 2 / n) for i, step in enumerate(steps))):
+        timing = round(start * duration_us), max(1, round(lasts * duration_us))
+        made.append(Saccade(float(x), float(y), *timing, *timing))
     return tuple(made)
-
-
-def _own_timing(leg: Mapping[str, float]) -> list[float]:
-    return [leg.get(name, usual) for name, usual in LEG_USUAL.items()]
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -142,8 +145,11 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _is_leg(leg: Any) -> bool:
-    needed = ("x", "y", "start", "duration")
-    return isinstance(leg, dict) and all(map(_is_number, [*map(leg.get, needed), *_own_timing(leg)]))
+    return isinstance(leg, dict) and set(leg) == set(LEG) and all(map(_is_number, leg.values()))
+
+
+def _is_step(step: Any) -> bool:
+    return isinstance(step, list) and len(step) == 2 and all(map(_is_number, step))
 
 
 def _is_number(value: Any) -> bool:

@@ -34,9 +34,6 @@ class Saccade:
     """Start of the vertical movement; below 0 before the recording."""
     y_duration_us: int = setting(low=1, high=MAX_TIME_US)
     """Duration of the vertical movement; 1 or more."""
-    skew: float = setting(1.0, low=0.1, high=10)
-    """Exponent of the share of time that has passed, of both movements: above 1 they start softly and stop hard, below
-    1 the reverse; 0.1 to 10."""
 
     def __post_init__(self) -> None:
         """Refuse values outside the ranges above."""
@@ -143,8 +140,7 @@ class SimulatorSettings:
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON types, saccades as a list of dicts.
 
-        `free` and a saccade's `skew` are there only where they are not as by default.
+        `free` is there only where it is not as by default.
         """
-        saccades = [{k: v for k, v in asdict(s).items() if (k, v) != ("skew", 1.0)} for s in self.saccades]
-        made = asdict(self) | {"saccades": saccades}
+        made = asdict(self) | {"saccades": [asdict(saccade) for saccade in self.saccades]}
         return made if self.free else {name: value for name, value in made.items() if name != "free"}

@@ -22,6 +22,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import MockTensor
 
 from spikebridge.models import kernels_triton
+from spikebridge.train.config import simulation_ranges
 from spikebridge.train.config.settings import TrainSettings
 from spikebridge.train.data import kernels_triton as simulating
 
@@ -118,6 +120,10 @@ def trace_case(words: list[str]) -> tuple[list[Launch], list[str]]:
         return count_stored(T=int(words[1]), size=int(words[2])).launches, words[3:]
     network, method, precision, T, B, width, *targets = words
     size, K = SIZES[network]
+    usual = simulation_ranges.PROFILES[
+        "saccades"
+    ]  # with steps, as a fitted profile has them, `cameras` does all it can
+    simulation_ranges.PROFILES["saccades"] = replace(usual, steps=((0.1, 0.1),) * simulation_ranges.MOST_STEPS)
     settings = TrainSettings(
         method=method, model=network, epochs=10, batch_size=int(B), lr=1e-3, precision=precision, width=float(width)
     )

@@ -48,7 +48,6 @@ class KnownCamera:
             path.append(Leg(length * np.cos(angle), length * np.sin(angle), i / count + late, long / count))
         for i, leg in enumerate(path, 1):
             values |= {f"leg_{i}_{part}": getattr(leg, part) for part in LEG}
-        values |= {f"leg_{count + 1}_{axis}": 0.0 for axis in "xy"}
         return cls(values, tuple(path), inverted)
 
     def frames(

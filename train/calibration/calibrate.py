@@ -30,7 +30,7 @@ from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.checkpoints import write_atomic
 
-VERSION = 4
+VERSION = 5
 """Goes up with every change that alters profiles."""
 LARGEST_SIDE = 48
 """Side of a frame, at most: larger sensors are compared cell by cell."""
@@ -158,7 +158,8 @@ def calibrate(
         "profile": {
             **profile.informing,
             "legs": [asdict(leg) for leg in profile.profile.legs],
-            **{name: getattr(profile.profile, name) for name in ("inverted", "surround", "rest")},
+            "steps": [list(step) for step in profile.profile.steps],
+            **{name: getattr(profile.profile, name) for name in ("inverted", "surround", "rest", "lateness")},
         },
         "statistics": dict(statistics),
         "agreement": found.remainders,
@@ -324,7 +325,7 @@ def split_recordings(n: int, seed: int, unseen: int) -> tuple[NDArray[np.int64],
     return np.sort(rows[unseen:]), np.sort(rows[:unseen])
 
 
-EXPECTED_UNKNOWNS = 40
+EXPECTED_UNKNOWNS = 26
 """For the progress bar: parameters of three movements."""
 
 

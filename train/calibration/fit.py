@@ -5,15 +5,14 @@ Axes: T time bins, n recordings, m static images, P polarity, S side of a frame,
 1. A closed-form guess of the movement.
 2. Damped Gauss-Newton steps over coarse frames, for both signs of the light, with differences of the simulator's
    moments in place of derivatives. All runs share static images and draws: the distance is a function of parameters.
-   Where recordings have most events that no movement explains, a further one is added, of no length yet: what a mount
-   moves until it stands still.
    Where the images fill the frame, the share of the sensor that shows them is open, and so is what lies around them:
    black, white and what continues their border are tried with both signs.
 3. Twice: N sets of recordings are simulated at parameters around the last estimate, each of other static images and
    draws; a ridge regression from moments to parameters, its penalty chosen by the errors of sets left out, is applied
    to the recordings' moments.
 4. More steps over fine frames, from that of the two places so far that is nearer: a regression is right on average, but
-   its place need not be the nearest one.
+   its place need not be the nearest one. Only now may the path do something beside its legs: a small step in each part
+   of the recording.
 
 Where the static image of every recording is known, the steps render these images and compare recording by recording, so
 that the chance of a sample of images is no part of a difference; simulated sets show them, too, and what the recordings
@@ -31,7 +30,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ from spikebridge.train.calibration.moments import LOGARITHMS, Unit, moments
 from spikebridge.train.calibration.parameters import Unknowns, Vector
 from spikebridge.train.calibration.start import Start, guess
 from spikebridge.train.calibration.state import State
-from spikebridge.train.config.simulation_ranges import MOST_LEGS, Leg, Profile
+from spikebridge.train.config.simulation_ranges import MOST_STEPS, Profile
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
 
 MODEL_ERROR = 0.03
@@ -53,8 +52,6 @@ COARSE_BINS = 10
 """Time bins of the search's steps."""
 STEPS, SIGN_STEPS, LAST_STEPS = 8, 2, 6
 """Steps, at most; those after which the sign of the light is decided; those behind the regressions."""
-SETTLING = 0.1
-"""Duration at first of the leg that is added behind the search, share of the recording."""
 DIFFERENCE = 0.25
 """Step of the differences, in deviations: wide enough to average over the jumps of whole counts."""
 LONGEST_STEP = 1.5
@@ -94,7 +91,8 @@ class Effort:
 
     def runs(self, unknowns: int, begun: int) -> int:
         """Return about how often the simulator runs, where so many searches are begun and one goes on."""
-        return 2 * self.sets + (STEPS + (begun - 1) * SIGN_STEPS + LAST_STEPS) * (unknowns + 2)
+        searched = (STEPS + (begun - 1) * SIGN_STEPS) * (unknowns + 2)
+        return 2 * self.sets + searched + LAST_STEPS * (unknowns + 2 * MOST_STEPS + 2)
 
 
 @dataclass(frozen=True)
@@ -175,17 +173,7 @@ def fit(
         state.put("search", begun)
     inverted, other, place = bool(begun[0]), float(begun[1]), begun[3:]
     surround, fills = None if np.isnan(begun[2]) else float(begun[2]), _fill(images)
-
-    def behind(start: Start) -> Unknowns:
-        return Unknowns.from_start(start, sensor=sensor, inverted=inverted, floor=floor, fills=fills, surround=surround)
-
-    unknowns = behind(start)
-    if not start.free and len(start.legs) < MOST_LEGS:
-        near = unknowns.profile(place)
-        target = _target(frames, images, grid, seed, effort, shown, near)
-        start = replace(start, settling=(_settling(frames, target, near),))
-        unknowns = behind(start)
-        place = np.r_[place, np.zeros(len(unknowns.parameters) - len(place))]
+    unknowns = Unknowns.from_start(start, sensor=sensor, inverted=inverted, floor=floor, fills=fills, surround=surround)
     searched = place
     spread = np.full(len(place), FIRST_SPREAD)
     for number, seen in enumerate((coarse, frames)):
@@ -195,6 +183,10 @@ def fit(
         place, errors = _regress(places, made, sets.mean)
         place = np.clip(place, *unknowns.bounds())
         spread = NEXT_SPREAD * errors
+    if not start.free:
+        unknowns = unknowns.with_steps(min(len(frames), MOST_STEPS), sensor=sensor)
+        more = np.zeros(len(unknowns.parameters) - len(place))
+        place, searched, errors = np.r_[place, more], np.r_[searched, more], np.r_[errors, more + 1]
     nearer = state.get("nearer")
     if nearer is None:
         target = _target(frames, images, grid, seed, effort, shown, unknowns.profile(place))
@@ -202,17 +194,7 @@ def fit(
         nearer = search.run(min(place, searched, key=search.distance_of), LAST_STEPS).place
         state.put("nearer", nearer)
     errors = np.minimum(np.maximum(errors, np.abs(nearer - place)), 1.0)
-    return Fit(unknowns, start, nearer, errors, other, sets.remainders(nearer))
-
-
-def _settling(frames: Tensor, target: _Target, near: Profile) -> Leg:
-    """Return a leg of no length, where frames [T,n,2,S,S] have most events that a camera nearby has not.
-
-    A mount that comes to rest moves a little more, too little for the guess to see beside its movements.
-    """
-    seen, made = (x.sum((1, 2, 3, 4)) / x.sum() for x in (frames, target.simulate(near)))  # [T]
-    bin_ = int(((seen - made) / (made + made.mean() / 10).sqrt()).argmax())
-    return Leg(0.0, 0.0, (bin_ + 0.5) / len(frames) - SETTLING / 2, SETTLING)
+    return Fit(unknowns, start, nearer, errors, other, sets.remainders(unknowns.profile(nearer)))
 
 
 def _drawn(images: Tensor, seed: int, effort: Effort) -> NDArray[np.int64]:
@@ -422,17 +404,16 @@ class _Sets:
         for _ in made:
             advance()
         for i in range(len(made), self.sets):
-            made.append(self._set(places[i], rows[i], 1 + number, i))
+            made.append(self._set(self.unknowns.profile(places[i]), rows[i], 1 + number, i))
             advance()
             if (i + 1) % SAVE_EVERY == 0 or i + 1 == self.sets:
                 state.put(f"sets {number}", np.array(made))
         return places, np.array(made)
 
-    def _set(self, place: Vector, rows: NDArray[np.int64], epoch: int, number: int) -> Vector:
+    def _set(self, profile: Profile, rows: NDArray[np.int64], epoch: int, number: int) -> Vector:
         first = number * self.batch
         numbers = torch.arange(first, first + self.batch)
         draws = simulation_draws(self.seed, epoch, numbers, self.grid, device=torch.device("cpu"))
-        profile = self.unknowns.profile(place)
         images = self.images[rows] if self.shown is None else self.shown[rows]
         frames = simulate_frames(images, draws, self.grid, time_bins=self.time_bins, profile=profile)
         found = _Moments(frames, self.unit).mean()
@@ -444,10 +425,10 @@ class _Sets:
             return random.integers(len(self.images), size=(sets, self.batch))
         return np.argsort(random.random((sets, len(self.shown))), 1)[:, : self.batch]
 
-    def remainders(self, place: Vector) -> dict[str, float]:
+    def remainders(self, profile: Profile) -> dict[str, float]:
         """Return how far the moments of a large simulated set are from the recordings', by kind."""
         rows = self._rows(np.random.default_rng([self.seed, 9]), 4)
-        made = np.mean([self._set(place, rows[i], 9, i) for i in range(4)], 0)
+        made = np.mean([self._set(profile, rows[i], 9, i) for i in range(4)], 0)
         found, first = {}, 0
         for name, size in self.seen.sizes:
             part = slice(first, first := first + size)

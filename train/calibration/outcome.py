@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from spikebridge.train.calibration.fit import Fit
+from spikebridge.train.calibration.parameters import STEADY
 from spikebridge.train.config.profile import PATH, SIGN, CameraProfile
-from spikebridge.train.config.simulation_ranges import LANES, WANDER, Leg, Profile, SimulationRanges
+from spikebridge.train.config.simulation_ranges import LANES, LATENESS, WANDER, Leg, Profile, SimulationRanges
 
 UNDECIDED = 0.6
 """Deviation, relative to what was expected beforehand, from which on recordings decide nothing about a value."""
@@ -45,6 +46,7 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
         ranges["amplitude_spread"] = (0.0, max(CHOSEN["amplitude_spread"][1], length))
         ranges["delay"] = _around(0.0, max(CHOSEN["delay"][1], late))
         ranges["pace"] = _around(1.0, max(CHOSEN["pace"][1] - 1, long))
+    beside = {f"step_{i}_{axis}" for i in range(1, unknowns.steps + 1) for axis in "xy"}
     if not found.sign_known:
         undecided.append(SIGN)
     profile = Profile(
@@ -54,6 +56,8 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
         inverted=unknowns.inverted,
         surround=unknowns.surround,
         rest=_short(values["rest"]),
+        steps=tuple((_short(x), _short(y)) for x, y in unknowns.beside(values)),
+        lateness=STEADY if legs else LATENESS,
     )
     return CameraProfile(
         profile,
@@ -62,7 +66,7 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
         tuple(undecided),
         {
             "camera": {name: _short(value) for name, value in values.items() if name in LANES},
-            "uncertainty": {name: _short(value) for name, value in deviations.items()},
+            "uncertainty": {name: _short(value) for name, value in deviations.items() if name not in beside},
             "microseconds": in_microseconds(values, duration_us, shown_fraction=source["shown_fraction"]),
             "source": source,
         },

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.train.calibration.start import Start
-from spikebridge.train.config.simulation_ranges import LANES, LIMITS, WANDER, Leg, Profile, SimulationRanges
+from spikebridge.train.config.simulation_ranges import LANES, LATENESS, LIMITS, WANDER, Leg, Profile, SimulationRanges
 
 Vector = NDArray[np.float64]
 
@@ -66,13 +66,14 @@ REST = Parameter("rest", 0.5, 0.5, 0.0, 1.0)
 """State of the pixels at the start, see `Profile`: nobody says what the camera did before."""
 AMPLITUDE = Parameter("amplitude", 1.0, 0.5, *LIMITS["amplitude"], True)
 """Length of a free path, whose legs have no place and time of their own."""
-LEG = ("x", "y", "start", "duration", "late", "longer", "skew")
+LEG = ("x", "y", "start", "duration")
 PLACE_PX, TURN_PX, START_SHARE, DURATION = 1.5, 1.5, 0.04, 0.3
 """Deviations of the guessed path: its start and its legs, in sensor pixels of a sensor of 34; times; log durations."""
-SETTLING_PX = 0.5
-"""Deviation of what a leg moves that no guess had, sensor pixels of a sensor of 34."""
-LATE, LONGER, SKEW = 0.03, 0.2, 0.2
-"""Deviations of what the movement downwards has of its own, and of the skew; see `Leg`."""
+STEP_PX = 0.1
+"""Deviation of each of a path's steps, sensor pixels of a sensor of 34."""
+STEADY = 0.005
+"""Lateness of the legs of a path that all recordings share, see `Profile`: the delays of 20 real N-MNIST recordings,
+measured with their static images, have a standard deviation of 0.0048."""
 WIDTH_PX = 34
 BLIND = 0.7
 """Dead time in shares of the shortest inter-event times: that much in simulated recordings of known cameras."""
@@ -88,6 +89,8 @@ class Unknowns:
     inverted: bool
     surround: float | None = None
     """See `Profile`."""
+    steps: int = 0
+    """Steps that are sought."""
 
     @classmethod
     def from_start(
@@ -129,22 +132,22 @@ class Unknowns:
         if start.free:
             sought = [p for p in sought if p.name not in ("x_start", "y_start")] + [AMPLITUDE]
             return cls(tuple(sought), 0, inverted, surround)
-        for number, leg in enumerate((*start.legs, *start.settling), 1):
-            turn = (TURN_PX if number <= len(start.legs) else SETTLING_PX) * px
+        turn = TURN_PX * px
+        for number, leg in enumerate(start.legs, 1):
             sought += [
                 Parameter(f"leg_{number}_x", leg.x, turn, -max(sensor), max(sensor)),
                 Parameter(f"leg_{number}_y", leg.y, turn, -max(sensor), max(sensor)),
                 Parameter(f"leg_{number}_start", leg.start, START_SHARE, -0.5, 1.0),
                 Parameter(f"leg_{number}_duration", leg.duration, DURATION, 0.01, 1.5, True),
             ]
-            if number > len(start.legs):
-                continue
-            sought += [
-                Parameter(f"leg_{number}_late", 0.0, LATE, -0.5, 0.5),
-                Parameter(f"leg_{number}_longer", 1.0, LONGER, 0.2, 5.0, True),
-                Parameter(f"leg_{number}_skew", 1.0, SKEW, 0.3, 3.0, True),
-            ]
         return cls(tuple(sought), number, inverted, surround)
+
+    def with_steps(self, count: int, *, sensor: tuple[int, int]) -> Unknowns:
+        """Return these, and the steps of a path in so many parts of the recording; of no length in the middle."""
+        deviation = STEP_PX * max(1.0, max(sensor) / WIDTH_PX)
+        names = [f"step_{i}_{axis}" for i in range(1, count + 1) for axis in "xy"]
+        sought = [Parameter(name, 0.0, deviation, -max(sensor), max(sensor)) for name in names]
+        return replace(self, parameters=(*self.parameters, *sought), steps=count)
 
     def values(self, z: Vector) -> dict[str, float]:
         """Return all values by name at a place [K], in deviations from the middles."""
@@ -154,8 +157,12 @@ class Unknowns:
         """Return the legs of some values."""
         found = []
         for i in range(1, self.legs + 1):
-            found.append(Leg(**{part: values[name] for part in LEG if (name := f"leg_{i}_{part}") in values}))
+            found.append(Leg(**{part: values[f"leg_{i}_{part}"] for part in LEG}))
         return tuple(found)
+
+    def beside(self, values: Mapping[str, float]) -> tuple[tuple[float, float], ...]:
+        """Return the steps of some values."""
+        return tuple((values[f"step_{i}_x"], values[f"step_{i}_y"]) for i in range(1, self.steps + 1))
 
     def deviations(self, z: Vector, spread: Vector) -> dict[str, float]:
         """Return the standard deviations by name, in the values' own units, of a spread [K] in deviations."""
@@ -181,4 +188,6 @@ class Unknowns:
             inverted=self.inverted,
             surround=self.surround,
             rest=values["rest"],
+            steps=self.beside(values),
+            lateness=STEADY if self.legs else LATENESS,
         )

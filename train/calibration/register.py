@@ -32,10 +32,8 @@ FACTORS = {
 """Settings that are multiplied, and the natural logarithm of a unit's factor."""
 SHIFTS = {"softness": 0.1, "threshold_spread": 0.03, "leak": 0.05, "x_start": 0.3, "y_start": 0.3}
 """Settings that are added to, and a unit; positions in sensor pixels."""
-LEG_UNITS = {"x": 0.3, "y": 0.3, "start": 0.01, "duration": 0.02, "late": 0.01, "longer": 0.05, "skew": 0.05}
-"""Parts of a leg that are added to, and a unit: pixels, shares of the recording, and factors."""
-LEAST = {"duration": 0.02, "longer": 0.2, "skew": 0.3}
-"""What parts of a leg are at least."""
+LEG_UNITS = {"x": 0.3, "y": 0.3, "start": 0.01, "duration": 0.02}
+"""Parts of a leg that are added to, and a unit: pixels, and shares of the recording."""
 PULL = 1e-3
 """Part of the mean square of the slopes by which the steps are drawn to where the fit was."""
 DAMPING = (0.1, 0.2, 6.0)
@@ -48,7 +46,7 @@ def register(profile: Profile, recordings: Tensor, render: Render) -> tuple[Prof
     """Bring a camera nearer to recordings.
 
     Args:
-        profile: the camera as it is known; a free path stays as it is.
+        profile: the camera as it is known; a free path and steps stay as they are.
         recordings: features [n,F].
         render: of the images that they show, in their order.
 
@@ -113,4 +111,4 @@ def _moved(profile: Profile, place: Vector) -> Profile:
 
 def _leg_value(part: str, value: float, units: float) -> float:
     moved = value + units * LEG_UNITS[part]
-    return max(moved, LEAST.get(part, -math.inf))
+    return max(moved, LEG_UNITS["duration"]) if part == "duration" else moved

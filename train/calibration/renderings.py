@@ -100,7 +100,8 @@ def _moving(profile: Profile, grid: SensorGrid, duration_us: int) -> SimulatorSe
     names = ("x_start", "y_start", "scale", "amplitude")
     x, y, scale, length = (sum(getattr(profile.ranges, name)) / 2 for name in names)
     across, down = grid.scale_x * length, grid.scale_y * length
-    scaled = [astuple(replace(leg, x=leg.x * across, y=leg.y * down)) for leg in profile.legs]
+    legs = [astuple(replace(leg, x=leg.x * across, y=leg.y * down)) for leg in profile.legs]
+    steps = [(x * across, y * down) for x, y in profile.steps]
     return replace(
         V2E,
         sensor_width_px=grid.width,
@@ -113,5 +114,5 @@ def _moving(profile: Profile, grid: SensorGrid, duration_us: int) -> SimulatorSe
         free=profile.free,
         duration_us=duration_us,
         sample_us=max(1, min(1_000, duration_us // 310)),
-        saccades=saccades_of(scaled, duration_us),
+        saccades=saccades_of(legs, steps, duration_us),
     )

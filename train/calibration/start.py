@@ -54,8 +54,6 @@ class Start:
     x_start: float
     y_start: float
     """Place of the first events relative to the middle of the frame, sensor pixels."""
-    settling: tuple[Leg, ...] = ()
-    """One leg of no length where the search found events that no other explains, or none."""
 
     @property
     def free(self) -> bool:

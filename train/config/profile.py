@@ -2,8 +2,9 @@
 
     schema, sensor, duration_us, inverted, free, undecided      what holds for all
     surround, rest    what lies around images and where pixels begin, see `Profile`; left out where as by default
-    [[legs]]          the path: x, y in sensor pixels, start, duration as shares of the recording; late, longer, skew,
-                      see `Leg`, left out where as by default
+    steps, lateness   what the path does beside its legs, pairs [x, y] in sensor pixels, and how much its legs differ in
+                      time, see `Profile`; left out where as by default
+    [[legs]]          the path: x, y in sensor pixels, start, duration as shares of the recording
     [ranges]          lowest and highest value of every setting that training draws
     [camera]          the most likely value of every setting that was fitted
     [uncertainty]     standard deviations of these values, and of the path's
@@ -22,7 +23,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ from spikebridge.pipeline.base.settings import field_problems, setting
 from spikebridge.train.config.simulation_ranges import (
     BY_LOGARITHM,
     LANES,
+    LATENESS,
     LIMITS,
     MOST_LEGS,
+    MOST_STEPS,
     PROFILES,
     Leg,
     Profile,
@@ -69,6 +72,7 @@ class _Head:
     undecided: tuple[str, ...] = setting((), choices=(*LIMITS, "x_start", "y_start", PATH, SIGN))
     surround: float = setting(0.0, low=0.0, high=1.0)
     rest: float = setting(0.0, low=0.0, high=1.0)
+    lateness: float = setting(LATENESS, low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -79,15 +83,13 @@ class _LegTable:
     y: float = setting(low=-(2**14), high=2**14)
     start: float = setting(low=-1.0, high=1.0)
     duration: float = setting(low=0.001, high=2.0)
-    late: float = setting(0.0, low=-1.0, high=1.0)
-    longer: float = setting(1.0, low=0.1, high=10.0)
-    skew: float = setting(1.0, low=0.1, high=10.0)
 
 
 INFORMING = ("camera", "uncertainty", "microseconds", "source", "fidelity")
-_OPTIONAL = ("undecided", "surround", "rest")
-_LEG_OPTIONAL = ("late", "longer", "skew")
-_KEYS = (*(field.name for field in fields(_Head)), "legs", "ranges", *INFORMING)
+_OPTIONAL = ("undecided", "surround", "rest", "lateness")
+_KEYS = (*(field.name for field in fields(_Head)), "steps", "legs", "ranges", *INFORMING)
+_GONE = ("late", "longer", "skew")
+"""Keys of legs that one version of the calibration wrote."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class CameraProfile:
             "sensor": self.sensor,
             "inverted": self.profile.inverted,
             "free": self.profile.free,
-            "legs": [_leg_table(leg) for leg in self.profile.legs],
+            "legs": [asdict(leg) for leg in self.profile.legs],
             "ranges": {name: getattr(self.profile.ranges, name) for name in LANES},
             **_given(self.profile),
         }
@@ -126,7 +128,7 @@ class CameraProfile:
         }  # fmt: skip
         lines = ["# Camera and movement of recordings, made by `spikebridge calibrate`.", *_lines(head), ""]
         for leg in p.legs:
-            lines += ["[[legs]]", *_lines(_leg_table(leg)), ""]
+            lines += ["[[legs]]", *_lines(asdict(leg)), ""]
         ranges = {name: list(getattr(p.ranges, name)) for name in LANES}
         for table, content in {"ranges": ranges, **self.informing}.items():
             lines += [f"[{table}]", *_lines(content), ""]
@@ -191,6 +193,11 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
     if isinstance(sensor := head.get("sensor"), list) and len(sensor) != 2:
         problems.append(f"sensor: found {len(sensor)} numbers, expected width and height in pixels")
     legs = _checked_legs(tables.get("legs"), problems)
+    steps = _checked_steps(tables.get("steps", []), problems)
+    if steps and head.get("free") is True:
+        problems.append(
+            "steps: found some beside free = true; where recordings move each in its own way there are none"
+        )
     ranges = _checked_ranges(tables.get("ranges"), problems)
     informing = {key: tables[key] for key in INFORMING if key in tables}
     problems += [
@@ -207,19 +214,18 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
         inverted=head["inverted"],
         surround=head.get("surround"),
         rest=head.get("rest", 0.0),
+        steps=steps,
+        lateness=float(head.get("lateness", LATENESS)),
     )
     return CameraProfile(made, tuple(head["sensor"]), head["duration_us"], tuple(head.get("undecided", ())), informing)
 
 
-def _given(profile: Profile) -> dict[str, float]:
+def _given(profile: Profile) -> dict[str, Any]:
     """Return the keys that profiles made before have not, where they say more than those."""
-    surround = {} if profile.surround is None else {"surround": profile.surround}
-    return surround | ({"rest": profile.rest} if profile.rest else {})
-
-
-def _leg_table(leg: Leg) -> dict[str, float]:
-    """Return the keys of a leg, without those that are as by default."""
-    return {name: value for name, value in asdict(leg).items() if value != getattr(Leg, name, None)}
+    p = profile
+    given = {"surround": p.surround, "rest": p.rest, "steps": [list(step) for step in p.steps], "lateness": p.lateness}
+    usual: dict[str, Any] = {"surround": None, "rest": 0.0, "steps": [], "lateness": LATENESS}
+    return {name: value for name, value in given.items() if value != usual[name]}
 
 
 def _checked_legs(given: Any, problems: list[str]) -> tuple[Leg, ...]:
@@ -228,13 +234,30 @@ def _checked_legs(given: Any, problems: list[str]) -> tuple[Leg, ...]:
         return ()
     names, legs = [field.name for field in fields(_LegTable)], []
     for number, table in enumerate(given, 1):
-        found = [f"{key}: unknown key{suggest(key, names)}" for key in table if key not in names]
-        found += [f"{key}: missing" for key in names if key not in (*table, *_LEG_OPTIONAL)]
+        found = [_unknown_key(key, names) for key in table if key not in names]
+        found += [f"{key}: missing" for key in names if key not in table]
         found += field_problems(_LegTable, table)
         problems += [f"legs, number {number}, {problem}" for problem in found]
         if not found:
             legs.append(Leg(**{key: float(value) for key, value in table.items()}))
     return tuple(legs)
+
+
+def _unknown_key(key: str, names: Sequence[str]) -> str:
+    if key in _GONE:
+        return f"{key}: legs have none any more, `steps` say what a path does beside them; calibrate again"
+    return f"{key}: unknown key{suggest(key, names)}"
+
+
+def _checked_steps(given: Any, problems: list[str]) -> tuple[tuple[float, float], ...]:
+    if (
+        not isinstance(given, list)
+        or len(given) > MOST_STEPS
+        or not all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_place, pair)) for pair in given)
+    ):
+        problems.append(f"steps: expected up to {MOST_STEPS} pairs of numbers [x, y] in sensor pixels")
+        return ()
+    return tuple((float(x), float(y)) for x, y in given)
 
 
 def _checked_ranges(given: Any, problems: list[str]) -> dict[str, tuple[float, float]]:
@@ -257,6 +280,10 @@ def _checked_ranges(given: Any, problems: list[str]) -> dict[str, tuple[float, f
                 problems.append(f"[ranges] {name}: {pair} is not within {low} to {high}")
             ranges[name] = (float(pair[0]), float(pair[1]))
     return ranges
+
+
+def _is_place(value: Any) -> bool:
+    return _is_number(value) and abs(value) <= 2**14
 
 
 def _is_number(value: Any) -> bool:

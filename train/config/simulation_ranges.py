@@ -65,7 +65,7 @@ class SimulationRanges:
 INSTANTS = 3
 """Instants per time bin: fine enough for steps below a pixel at the usual ten bins."""
 LATENESS = 0.02
-"""Largest shift of a leg in time on its own, share of the recording."""
+"""See `Profile.lateness`."""
 LEG_LANES = 4
 """Uniform numbers per leg of the path: deviation of x and of y, lateness, direction."""
 LANES = {field.name: lane for lane, field in enumerate(fields(SimulationRanges))}
@@ -91,20 +91,6 @@ class Leg:
     """Share of the recording."""
     duration: float
     """Share of the recording."""
-    late: float = 0.0
-    """By how much the movement downwards begins later: a mount has a motor for each axis. Share of the recording."""
-    longer: float = 1.0
-    """Duration of the movement downwards, relative to `duration`."""
-    skew: float = 1.0
-    """Exponent of the share of time that has passed: above 1 it starts softly and stops hard, below 1 the reverse."""
-
-    @property
-    def movements(self) -> tuple[tuple[float, float, float, float], ...]:
-        """Return what it consists of, (x, y, start, duration): one movement, or one along each axis."""
-        if self.late == 0 and self.longer == 1:
-            return ((self.x, self.y, self.start, self.duration),)
-        down = self.start + self.late, self.duration * self.longer
-        return (self.x, 0.0, self.start, self.duration), (0.0, self.y, *down)
 
 
 @dataclass(frozen=True)
@@ -123,9 +109,23 @@ class Profile:
     rest: float = 0.0
     """Where pixels begin: 0, anywhere between their thresholds, as in the midst of a movement; 1, on their way to an ON
     event, to which the leak drives them while nothing moves; less of the way to the OFF threshold in between."""
+    steps: tuple[tuple[float, float], ...] = ()
+    """What the path does beside its legs: displacements (x, y) in sensor pixels, one for each of so many equal parts of
+    the recording, in order; see `step_spans`. Samples differ in their amplitude, turn and delay, not in pace. At most
+    `MOST_STEPS`, and none on a free path."""
+    lateness: float = LATENESS
+    """Largest shift of a leg in time on its own, share of the recording."""
 
 
 MOST_LEGS = 4
+MOST_STEPS = 20
+"""As many as recordings have time bins where they are calibrated."""
+
+
+def step_spans(count: int) -> list[tuple[float, float]]:
+    """Return start and duration of each step, shares of the recording: half a part longer than its own at both ends."""
+    return [((i - 0.5) / count, 2 / count) for i in range(count)]
+
 
 TRIANGLE = (Leg(1.6, 5.4, 0.03, 0.215), Leg(3.6, -5.3, 0.32, 0.315), Leg(-5.0, -0.4, 0.69, 0.265))
 """Down and right, up and right, back to the left: the saccades of N-MNIST and N-Caltech101."""

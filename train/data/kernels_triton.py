@@ -46,17 +46,17 @@ def pick(values, places, place):
 def cameras(
     images, ranges, legs, epoch, draws, seed, settings, places, light, image_stride, channel_stride, C, H, W,
     move_x, move_y,
-    S: tl.constexpr, LANES: tl.constexpr, SETTINGS: tl.constexpr, LEG_LANES: tl.constexpr, MOVEMENTS: tl.constexpr,
-    FREE: tl.constexpr, INVERTED: tl.constexpr, SURROUND: tl.constexpr, LATENESS: tl.constexpr, AMPLITUDE: tl.constexpr,
-    AMPLITUDE_SPREAD: tl.constexpr, TURN: tl.constexpr, PACE: tl.constexpr, DELAY: tl.constexpr,
-    X_START: tl.constexpr, Y_START: tl.constexpr, SOFTNESS: tl.constexpr, GAMMA: tl.constexpr,
+    S: tl.constexpr, LANES: tl.constexpr, SETTINGS: tl.constexpr, LEG_LANES: tl.constexpr, LEGS: tl.constexpr,
+    STEPS: tl.constexpr, FREE: tl.constexpr, INVERTED: tl.constexpr, SURROUND: tl.constexpr, LATENESS: tl.constexpr,
+    AMPLITUDE: tl.constexpr, AMPLITUDE_SPREAD: tl.constexpr, TURN: tl.constexpr, PACE: tl.constexpr,
+    DELAY: tl.constexpr, X_START: tl.constexpr, Y_START: tl.constexpr, SOFTNESS: tl.constexpr, GAMMA: tl.constexpr,
     BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Settings [N,LANES], places of the image [N,2,S+1] in half widths of the grid, and light [N,H,W] of a sample each.
 
-    ranges [3,LANES]: lowest and highest value, and 1 where they are logarithms. legs [MOVEMENTS,6]: displacement to the
-    right and down, start, duration, skew, number of the leg. Names in capitals are lanes, but for the sizes; SURROUND
-    is the grey value around the image, below 0 where its border goes on.
+    ranges [3,LANES]: lowest and highest value, and 1 where they are logarithms. legs [LEGS + STEPS,4]: displacement to
+    the right and down, start, duration. Names in capitals are lanes, but for the sizes and LATENESS; SURROUND is the
+    grey value around the image, below 0 where its border goes on.
     """
     n = tl.program_id(0)
     lanes = tl.arange(0, BLOCK_L)
@@ -71,27 +71,34 @@ def cameras(
     k = tl.arange(0, BLOCK_S)
     times = k.to(tl.float32) / S
     x, y = times * 0.0, times * 0.0
-    for part in tl.static_range(MOVEMENTS):
-        first = SETTINGS + tl.load(legs + 6 * part + 5).to(tl.int32) * LEG_LANES
+    amplitude = pick(value, lanes, AMPLITUDE)
+    for part in tl.static_range(LEGS):
+        first = SETTINGS + part * LEG_LANES
         spread = pick(value, lanes, AMPLITUDE_SPREAD)
         across = 1 + spread * (2 * pick(value, lanes, first) - 1)
         down = 1 + spread * (2 * pick(value, lanes, first + 1) - 1)
-        amplitude = pick(value, lanes, AMPLITUDE)
-        dx, dy = amplitude * across * tl.load(legs + 6 * part), amplitude * down * tl.load(legs + 6 * part + 1)
+        dx, dy = amplitude * across * tl.load(legs + 4 * part), amplitude * down * tl.load(legs + 4 * part + 1)
         angle = pick(value, lanes, TURN)
         if FREE:
             angle += 6.283185307179586 * pick(value, lanes, first + 3)
-        length = tl.load(legs + 6 * part + 3)
+        length = tl.load(legs + 4 * part + 3)
         duration = length * pick(value, lanes, PACE)
         late = pick(value, lanes, DELAY) + LATENESS * (2 * pick(value, lanes, first + 2) - 1)
-        middle = tl.load(legs + 6 * part + 2) + length / 2 + late
+        middle = tl.load(legs + 4 * part + 2) + length / 2 + late
         done = tl.minimum(tl.maximum((times - (middle - duration / 2)) / duration, 0.0), 1.0)
-        skew = tl.load(legs + 6 * part + 4)
-        bent = tl.where(done > 0, tl.exp(skew * tl.log(tl.where(done > 0, done, 1.0))), 0.0)
-        done = tl.where(skew == 1, done, bent)
         done = done - tl.sin(6.283185307179586 * done) / 6.283185307179586
         x += (tl.cos(angle) * dx - tl.sin(angle) * dy) * done
         y += (tl.sin(angle) * dx + tl.cos(angle) * dy) * done
+    if STEPS > 0:
+        turn, delay = pick(value, lanes, TURN), pick(value, lanes, DELAY)
+        across, down = amplitude * tl.cos(turn), amplitude * tl.sin(turn)
+        for part in range(LEGS, LEGS + STEPS):
+            dx, dy = tl.load(legs + 4 * part), tl.load(legs + 4 * part + 1)
+            done = (times - delay - tl.load(legs + 4 * part + 2)) / tl.load(legs + 4 * part + 3)
+            done = tl.minimum(tl.maximum(done, 0.0), 1.0)
+            done = done - tl.sin(6.283185307179586 * done) / 6.283185307179586
+            x += (across * dx - down * dy) * done
+            y += (down * dx + across * dy) * done
     if FREE:
         x -= tl.sum(tl.where(k <= S, x, 0.0), 0) / (S + 1)
         y -= tl.sum(tl.where(k <= S, y, 0.0), 0) / (S + 1)

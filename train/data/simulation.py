@@ -37,11 +37,11 @@ from spikebridge.train.config.simulation_ranges import (
     BY_LOGARITHM,
     INSTANTS,
     LANES,
-    LATENESS,
     LEG_LANES,
     MOST_LEGS,
     Profile,
     SimulationRanges,
+    step_spans,
 )
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.data.draws import Epoch, many_uniforms, uniforms
@@ -153,27 +153,39 @@ def path(times: Tensor, s: dict[str, Tensor], profile: Profile, draws: Tensor) -
     Args:
         times: float32 [S].
         s: see `scale_settings`.
-        profile: its legs.
+        profile: its legs and steps.
         draws: float32 [B, LEG_LANES * MOST_LEGS] in [0, 1).
     """
     legs = draws.view(len(draws), MOST_LEGS, LEG_LANES)
     travelled = times.new_zeros(2, len(draws), len(times))  # [2,B,S]
-    parts = [(i, leg, part) for i, leg in enumerate(profile.legs) for part in leg.movements]
-    for i, leg, (*way, start, length) in parts:
+    for i, leg in enumerate(profile.legs):
         deviation = 1 + s["amplitude_spread"][:, None] * (2 * legs[:, i, :2] - 1)  # [B,2]
-        dx, dy = (s["amplitude"] * deviation[:, axis] * step for axis, step in enumerate(way))
+        dx, dy = (s["amplitude"] * deviation[:, axis] * step for axis, step in enumerate((leg.x, leg.y)))
         angle = s["turn"] + (2 * math.pi * legs[:, i, 3] if profile.free else 0)
         cos, sin = torch.cos(angle), torch.sin(angle)
-        duration = length * s["pace"]
-        middle = start + length / 2 + s["delay"] + LATENESS * (2 * legs[:, i, 2] - 1)
+        duration = leg.duration * s["pace"]
+        middle = leg.start + leg.duration / 2 + s["delay"] + profile.lateness * (2 * legs[:, i, 2] - 1)
         done = ((times - (middle - duration / 2)[:, None]) / duration[:, None]).clamp(0, 1)  # [B,S]
-        done = done if leg.skew == 1 else done.pow(leg.skew)
         done = done - torch.sin(2 * math.pi * done) / (2 * math.pi)
         travelled[0] += (cos * dx - sin * dy)[:, None] * done
         travelled[1] += (sin * dx + cos * dy)[:, None] * done
+    if profile.steps:
+        travelled += _stepped(times - s["delay"][:, None], s, profile.steps)
     if profile.free:
         travelled -= travelled.mean(2, keepdim=True)
     return travelled + torch.stack([s["x_start"], s["y_start"]])[..., None]
+
+
+def _stepped(times: Tensor, s: dict[str, Tensor], steps: tuple[tuple[float, float], ...]) -> Tensor:
+    """Return what the path does beside its legs at shares `times` [B,S] of the recording: [2,B,S]."""
+    x, y = torch.zeros_like(times), torch.zeros_like(times)
+    for (dx, dy), (start, duration) in zip(steps, step_spans(len(steps)), strict=True):
+        done = ((times - start) / duration).clamp_(0, 1)
+        done -= torch.sin(2 * math.pi * done) / (2 * math.pi)
+        x.add_(done, alpha=dx)
+        y.add_(done, alpha=dy)
+    amplitude, cos, sin = (value[:, None] for value in (s["amplitude"], torch.cos(s["turn"]), torch.sin(s["turn"])))
+    return amplitude * torch.stack([cos * x - sin * y, sin * x + cos * y])
 
 
 @torch.no_grad()

@@ -17,10 +17,10 @@ from spikebridge.train.config.simulation_ranges import (
     BY_LOGARITHM,
     INSTANTS,
     LANES,
-    LATENESS,
     LEG_LANES,
     MOST_LEGS,
     Profile,
+    step_spans,
 )
 from spikebridge.train.data import kernels_triton as kernels
 from spikebridge.train.data.order import derived_seed
@@ -50,14 +50,15 @@ PIXEL = _lanes(
 
 @cache
 def _tables(profile: Profile, lanes: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the ranges [3,L] and movements [n,6] of a profile on a device, copied once."""
+    """Return the ranges [3,L] of a profile and its legs and steps [n,4] on a device, copied once."""
     rows = []
     for name in LANES:
         low, high = getattr(profile.ranges, name)
         by_logarithm = name in BY_LOGARITHM
         rows.append((math.log(low), math.log(high), 1.0) if by_logarithm else (low, high, 0.0))
     rows += [(0.0, 1.0, 0.0)] * (lanes - len(rows))
-    legs = [(*part, leg.skew, float(i)) for i, leg in enumerate(profile.legs) for part in leg.movements]
+    legs = [(leg.x, leg.y, leg.start, leg.duration) for leg in profile.legs]
+    legs += [(*step, *span) for step, span in zip(profile.steps, step_spans(len(profile.steps)), strict=True)]
     return torch.tensor(rows).t().contiguous().to(device), torch.tensor(legs).to(device)
 
 
@@ -101,11 +102,12 @@ def simulate_counts(
         LANES=lanes,
         SETTINGS=SETTINGS,
         LEG_LANES=LEG_LANES,
-        MOVEMENTS=len(legs),
+        LEGS=len(profile.legs),
+        STEPS=len(profile.steps),
         FREE=profile.free,
         INVERTED=profile.inverted,
         SURROUND=float(-1 if around is None else around),
-        LATENESS=LATENESS,
+        LATENESS=profile.lateness,
         BLOCK_L=triton.next_power_of_2(lanes),
         BLOCK_S=triton.next_power_of_2(S + 1),
         BLOCK_N=min(MOST_PIXELS, triton.next_power_of_2(H * W)),

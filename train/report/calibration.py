@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -17,7 +18,7 @@ from spikebridge.train.report.plots.drawing import Drawing, house_style
 SHOWN = 8
 """Recordings in a row."""
 
-MOVEMENT = ("movement", "right px", "down px", "start", "duration", "down later", "down longer", "skew")
+MOVEMENT = ("movement", "right px", "down px", "start", "duration")
 """Heads of the fields of a leg, behind its number."""
 
 
@@ -50,8 +51,10 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
         for name, value in profile["camera"].items()
     ]
     path = [[f"{value:.3g}" for value in leg.values()] for leg in profile["legs"]]
-    values = table(("value", "fitted", "uncertainty", ""), rows) + table(
-        MOVEMENT, [(str(i), *leg) for i, leg in enumerate(path, 1)]
+    values = (
+        table(("value", "fitted", "uncertainty", ""), rows)
+        + table(MOVEMENT, [(str(i), *leg) for i, leg in enumerate(path, 1)])
+        + paragraph(steps_words(made), note=True)
     )
     pictures = "".join(
         paragraph(f"{title}, ON and OFF over the whole recording.")
@@ -60,6 +63,15 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
     )
     return page("Calibration", heading + section("Result", summary) + section("Camera", values)
                 + section("Real beside simulated", pictures + _plots(fidelity) + _note()))  # fmt: skip
+
+
+def steps_words(made: dict[str, Any]) -> str:
+    """Return what the path does beside its movements, in words, of what `calibrate` returns; nothing if it does not."""
+    steps = made["profile"]["steps"]
+    if not steps:
+        return ""
+    most = max(math.hypot(x, y) for x, y in steps)
+    return f"Beside these, a step of up to {most:.2f} px in each of {len(steps)} equal parts of the recording."
 
 
 def seen_words(made: dict[str, Any]) -> list[tuple[str, str]]:

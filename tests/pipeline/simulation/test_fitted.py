@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -14,9 +15,11 @@ from spikebridge.cli import main
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.simulation.camera import _draw_path, make_generator, simulate
 from spikebridge.pipeline.simulation.fitted import NEEDED, read_camera, saccades_of
-from spikebridge.pipeline.simulation.settings import SimulatorSettings
+from spikebridge.pipeline.simulation.settings import Saccade, SimulatorSettings
+from spikebridge.train.config.simulation_ranges import Leg, Profile, SimulationRanges
+from spikebridge.train.data.simulation import path
 
-PLAIN = SimulatorSettings(saccades=saccades_of([(2.0, 5.0, 0.05, 0.25), (-3.0, -5.0, 0.5, 0.3)], 310_000))
+PLAIN = SimulatorSettings(saccades=saccades_of([(2.0, 5.0, 0.05, 0.25), (-3.0, -5.0, 0.5, 0.3)], [], 310_000))
 PROFILE = """schema = 1
 sensor = [34, 34]
 duration_us = 310000
@@ -55,25 +58,30 @@ def test_a_profile_becomes_the_settings_that_it_says(tmp_path):
     assert short.saccades[1].y_duration_us == 18_600
 
 
-def test_each_axis_moves_in_its_own_time(tmp_path):
-    text = PROFILE.replace("duration = 0.25\n", "duration = 0.25\nlate = 0.1\nlonger = 0.5\nskew = 2.0\n")
-    first, second = read_camera(written(tmp_path, text)).settings.saccades
-    assert (first.x_start_us, first.x_duration_us) == (15_500, 77_500)
-    assert (first.y_start_us, first.y_duration_us, first.skew) == (46_500, 38_750, 2.0)
-    assert second == PLAIN.saccades[1]
-    moving = replace(PLAIN, saccades=(replace(first, x_start_us=0, x_duration_us=300_000),), position_jitter_px=0.0,
-                     amplitude_jitter=0.0, timing_jitter_us=0.0)  # fmt: skip
-    x, _ = _draw_path(np.arange(301) * 1000.0, moving, make_generator(0, "one"))
-    assert x[212] - x[0] == pytest.approx(1.0, abs=0.01), "half of the way when the square of its time is half"
-    assert moving.as_dict()["saccades"][0]["skew"] == 2
-    assert "skew" not in PLAIN.as_dict()["saccades"][0], "folders made before are as they were"
+def test_its_steps_lead_along_the_path_that_training_simulates(tmp_path):
+    steps = [[0.5, -0.25], [0.0, 0.0], [-0.125, 0.75], [0.25, 0.5]]
+    text = PROFILE.replace("free = false", f"free = false\nsteps = {steps}")
+    settings = read_camera(written(tmp_path, text)).settings
+    assert settings.saccades[:2] == PLAIN.saccades
+    assert settings.saccades[2] == Saccade(0.5, -0.25, -38_750, 155_000, -38_750, 155_000)
+    still = replace(settings, position_jitter_px=0.0, amplitude_jitter=0.0, timing_jitter_us=0.0)
+    times = np.linspace(0, 1, 32)
+    seen = np.stack(_draw_path(times * settings.duration_us, still, make_generator(0, "one")))
+    legs = (Leg(2.0, 5.0, 0.05, 0.25), Leg(-3.0, -5.0, 0.5, 0.3))
+    usual = {"amplitude": 1.0, "pace": 1.0, **dict.fromkeys(("amplitude_spread", "turn", "delay"), 0.0)}
+    places = usual | {"x_start": PLAIN.x_offset_px + 16.5, "y_start": PLAIN.y_offset_px + 16.5}
+    trained = path(
+        torch.from_numpy(times).float(), {name: torch.tensor([value]) for name, value in places.items()},
+        Profile(SimulationRanges(), legs, steps=tuple((x, y) for x, y in steps)), torch.full((1, 16), 0.5),
+    )[:, 0]  # fmt: skip
+    assert np.abs(seen - trained.numpy()).max() < 1e-3
 
 
 def test_a_movement_that_began_before_goes_on():
     image = np.zeros((8, 8), np.uint8)
     image[2:6, 2:6] = 255
-    still = replace(PLAIN, leak_hz=0.0, shot_hz=0.0, saccades=saccades_of([(6.0, 0.0, -0.5, 0.5)], 310_000))
-    begun = replace(still, saccades=saccades_of([(6.0, 0.0, -0.25, 0.5)], 310_000))
+    still = replace(PLAIN, leak_hz=0.0, shot_hz=0.0, saccades=saccades_of([(6.0, 0.0, -0.5, 0.5)], [], 310_000))
+    begun = replace(still, saccades=saccades_of([(6.0, 0.0, -0.25, 0.5)], [], 310_000))
     counts = [len(simulate(image, settings=one, seed=0, key="x")) for one in (still, begun)]
     assert counts[1] > 10 * max(1, counts[0]), "the first movement is over when the recording begins"
 
@@ -85,7 +93,7 @@ def test_recordings_that_move_freely_turn_each_in_its_own_way(tmp_path):
         PLAIN,
         free=True,
         background=51,
-        saccades=saccades_of([(3.0, 7.5, 0.05, 0.25), (-4.5, -7.5, 0.5, 0.3)], 310_000),
+        saccades=saccades_of([(3.0, 7.5, 0.05, 0.25), (-4.5, -7.5, 0.5, 0.3)], [], 310_000),
     )
     assert settings.as_dict()["free"]
     assert "free" not in PLAIN.as_dict(), "folders made before are as they were"
@@ -108,7 +116,10 @@ def test_recordings_that_move_freely_turn_each_in_its_own_way(tmp_path):
         (("threshold_on = 0.238\n", ""), "threshold_on: missing; calibrate again"),
         (("leak_hz = 0.35", "leak_hz = -1"), "leak_hz"),
         (("duration = 0.3\n", ""), "legs: expected"),
-        (("duration = 0.3\n", "duration = 0.3\nskew = 'a'\n"), "legs: expected"),
+        (("x = 2.0", "x = 'a'"), "legs: expected"),
+        (("duration = 0.3\n", "duration = 0.3\nskew = 0.7\n"), "legs: .* calibrate again"),
+        (("free = false", "free = false\nsteps = [[0.1]]"), r"steps: expected pairs of numbers \[x, y\]"),
+        (("free = false", "free = true\nsteps = [[0.1, 0]]"), "steps: found some beside free = true"),
         (("[microseconds]", "[microseconds"), "not valid TOML"),
     ],
 )

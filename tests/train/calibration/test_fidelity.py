@@ -99,12 +99,19 @@ def test_the_page_shows_both(seen):
         "profile": {
             "camera": {"noise": 0.1, "scale": 0.8}, "uncertainty": {"noise": 0.01, "scale": 0.1},
             "inverted": True, "surround": 1.0, "rest": 0.7,
-            "legs": [asdict(Leg(1.0, 2.0, 0.1, 0.5, late=0.0123))],
+            "legs": [asdict(Leg(1.0, 2.0, 0.0123, 0.5))],
+            "steps": [[0.3, -0.4], [0.0, 0.1]],
         },
     }  # fmt: skip
     html = calibration_page(result, fidelity, held_out, made)
     assert "SIMULATED" in html
-    for words in ("the negative, at 0.80 of the size", "white", "0.70 (0: in the midst", "0.0123"):
+    for words in (
+        "the negative, at 0.80 of the size",
+        "white",
+        "0.70 (0: in the midst",
+        "0.0123",
+        "a step of up to 0.50 px in each of 2",
+    ):
         assert words in html
     assert POLICY.split(";")[0].split(" ")[0] in html
     assert html.count("data:image/png") == 16

@@ -14,11 +14,12 @@ from spikebridge.train.calibration.fit import Effort, Fit, _Sets, fit, without_i
 from spikebridge.train.calibration.moments import Unit, moments
 from spikebridge.train.calibration.outcome import _path_errors as path_errors
 from spikebridge.train.calibration.outcome import profile_of
-from spikebridge.train.calibration.parameters import BY_SAMPLE, LEG, Unknowns
+from spikebridge.train.calibration.parameters import BY_SAMPLE, LEG, STEADY, Unknowns
 from spikebridge.train.calibration.start import guess
 from spikebridge.train.calibration.state import State
 from spikebridge.train.config.simulation_ranges import LANES, Leg, Profile, SimulationRanges
-from spikebridge.train.data.simulation import SensorGrid
+from spikebridge.train.data.simulation import SensorGrid, scale_settings, simulate_frames, simulation_draws
+from spikebridge.train.data.simulation import path as path_of
 from spikebridge.train.networks.threads import same_threads
 
 SIDE = 14
@@ -73,7 +74,7 @@ def test_the_number_of_events_tells_of_nothing_but_the_rate():
 
 
 @pytest.mark.long
-@pytest.mark.xfail(reason="version 4 fits more than 12 recordings decide: .45 with pairs, .31 without", strict=True)
+@pytest.mark.xfail(reason="version 5: .24 with pairs, .21 without (mean over six cameras)", strict=True)
 def test_pairs_find_planted_cameras_at_least_as_well():
     """Over few recordings, in the mean over cameras: the chance of the images is a part of the error."""
     off: dict[bool, list[float]] = {True: [], False: []}
@@ -117,7 +118,7 @@ def test_a_known_camera_is_found_within_the_stated_uncertainty(small):
     camera, found, _, _ = small
     assert found.unknowns.inverted == camera.inverted
     assert found.sign_known
-    assert found.unknowns.legs == len(camera.legs) + 1, "and one that it need not move"
+    assert (found.unknowns.legs, found.unknowns.steps) == (len(camera.legs), 10)
     off = np.array(list(errors(camera, found).values()))
     assert np.abs(off).max() < 4
     assert np.sqrt((off**2).mean()) < 1.5
@@ -152,22 +153,36 @@ def test_photographs_that_fill_the_frame_are_found_smaller_and_on_black(monkeypa
     assert len(fitting.to_begin(digit_images(20, SIDE))) == 2, "those have a margin: the sign of the light is open"
 
 
-def test_a_further_movement_is_sought_where_nothing_explains_the_events():
-    """The mount moves a little more before it rests, which no guess sees beside its movement."""
-    leg, rest = Leg(3.0, 0.0, 0.1, 0.3), Leg(0.8, 0.0, 0.6, 0.1)
-    camera = replace(KnownCamera.drawn(6, legs=1, pixels=0.6), legs=(leg, rest))
-    images = digit_images(24, SIDE)
-    frames, grid = camera.frames(images, time_bins=20), SensorGrid(SIDE, (SIDE, SIDE), "sum")
+def test_what_a_path_does_beside_its_legs_is_found():
+    """The mount moves a little more before it rests, which is no leg."""
+    camera = replace(KnownCamera.drawn(6, legs=1, pixels=0.6), legs=(Leg(3.0, 0.0, 0.1, 0.3),))
     values = BY_SAMPLE | camera.values
-    near = Profile(SimulationRanges(**{name: (values[name],) * 2 for name in LANES}), (leg,), inverted=camera.inverted)
-    added = fitting._settling(frames, fitting._Target(frames, images, grid, 0), near)
-    assert (added.x, added.y) == (0, 0)
-    assert added.start + added.duration / 2 == pytest.approx(0.65, abs=0.06)
-    start = replace(guess(frames, (SIDE, SIDE)), legs=(leg,), settling=(added,))
-    unknowns = Unknowns.from_start(start, sensor=(SIDE, SIDE), inverted=True)
-    assert unknowns.profile(np.zeros(len(unknowns.parameters))).legs == (leg, added), (
-        "until it is fitted it is not there"
-    )
+    ranges = SimulationRanges(**{name: (values[name],) * 2 for name in LANES})
+    steps = tuple((0.5 * (i == 6), 0.0) for i in range(10))
+    true = Profile(ranges, camera.legs, inverted=camera.inverted, steps=steps, lateness=STEADY)
+    images, grid = digit_images(24, SIDE), SensorGrid(SIDE, (SIDE, SIDE), "sum")
+    draws = simulation_draws(1, 0, torch.arange(24), grid, device=torch.device("cpu"))
+    frames = simulate_frames(images, draws, grid, time_bins=10, profile=true)
+    start = replace(guess(frames, (SIDE, SIDE)), legs=camera.legs)
+    plain = Unknowns.from_start(start, sensor=(SIDE, SIDE), inverted=camera.inverted)
+    off, target = [], fitting._Target(frames, images, grid, 0)
+    for unknowns in (plain, plain.with_steps(10, sensor=(SIDE, SIDE))):
+        place = np.zeros(len(unknowns.parameters))
+        for k, p in enumerate(unknowns.parameters):
+            if p.name in (*LANES, "rest"):
+                place[k] = p.place(values[p.name])
+        assert {step for step in unknowns.profile(place).steps} <= {(0.0, 0.0)}, "until they are fitted"
+        found = unknowns.profile(fitting._Search(target, unknowns, lambda: None).run(place, fitting.LAST_STEPS).place)
+        off.append(float((way(found) - way(true)).square().mean().sqrt()))
+    assert found.steps[6] == pytest.approx((0.5, 0.0), abs=0.15)
+    assert off[1] < off[0] / 3
+
+
+def way(profile: Profile) -> torch.Tensor:
+    """Return where the image is over time relative to its start, [2,S], of a camera that is the same in all samples."""
+    s = scale_settings(torch.zeros(1, len(LANES)), profile.ranges)
+    found = path_of(torch.linspace(0, 1, 51), s, profile, torch.full((1, 16), 0.5))[:, 0]
+    return found - found[:, :1]
 
 
 def test_lonely_events_are_counted_by_polarity():
@@ -181,7 +196,7 @@ def test_lonely_events_are_counted_by_polarity():
 def test_a_movement_of_no_length_makes_no_path_unsure():
     legs = (Leg(4.0, 3.0, 0.1, 0.4), Leg(0.0, 0.001, 0.6, 0.1))
     off = {
-        f"leg_{i}_{part}": value for i in (1, 2) for part, value in zip(LEG, (0.5, 0.5, 0.02 * i, 0.04), strict=False)
+        f"leg_{i}_{part}": value for i in (1, 2) for part, value in zip(LEG, (0.5, 0.5, 0.02 * i, 0.04), strict=True)
     }
     assert path_errors(legs, off) == pytest.approx((2**0.5 * 0.1, 0.02, 0.1), rel=1e-3)
 
@@ -260,7 +275,7 @@ def test_several_cameras_are_found_within_the_stated_uncertainty():
         camera = KnownCamera.drawn(seed)
         found = fitted(camera, recordings=64, side=28, time_bins=20, effort=Effort())
         assert found.unknowns.inverted == camera.inverted
-        assert found.unknowns.legs == len(camera.legs) + 1, "and one that it need not move"
+        assert found.unknowns.legs == len(camera.legs)
         off += list(errors(camera, found).values())
     assert np.abs(off).max() < 5
     assert 0.3 < np.sqrt(np.mean(np.square(off))) < 1.5

@@ -21,12 +21,12 @@ from spikebridge.train.errors import MethodError, RecipeError
 BUILT_IN = CameraProfile(PROFILES["saccades"], (34, 34), 300_000, ("softness", "path"), {"source": {"seed": 0}})
 
 
-@pytest.mark.parametrize(("name", "surround"), [("saccades", None), ("smooth", 0.0)])
+@pytest.mark.parametrize(("name", "surround"), [("saccades", None), ("smooth", 0.0), ("saccades", 0.5)])
 def test_a_profile_reads_back(tmp_path, name, surround):
-    own = {} if surround is None else {"late": -0.02, "longer": 1.2, "skew": 0.7}
-    legs = (replace(PROFILES[name].legs[0], **own), *PROFILES[name].legs[1:])
+    own = {} if surround is None else {"surround": surround, "rest": 0.4, "lateness": 0.0}
+    own |= {"steps": ((0.1, -0.25), (0.0, 3e-5))} if surround == 0.5 else {}
     made = CameraProfile(
-        replace(PROFILES[name], surround=surround, rest=0.0 if surround is None else 0.4, legs=legs),
+        replace(PROFILES[name], **own),
         (346, 260),
         100,
         (),
@@ -35,8 +35,8 @@ def test_a_profile_reads_back(tmp_path, name, surround):
     (tmp_path / "profile.toml").write_text(made.dump())
     assert read_profile(tmp_path / "profile.toml") == made
     assert profile_named(made.inline())[0] == made.profile
-    for key in ("surround", "rest", "late", "longer", "skew"):
-        assert (key in made.dump()) == (surround is not None), "profiles and runs of before are as they were"
+    for key in ("surround", "rest", "steps", "lateness"):
+        assert (f"\n{key} = " in made.dump()) == (key in own), "profiles and runs of before are as they were"
 
 
 def test_all_problems_of_a_file_are_named_at_once():
@@ -63,6 +63,24 @@ def test_all_problems_of_a_file_are_named_at_once():
         "[0.0, 0.1] is not within 0.004 to 1.0", "leak: found 0.1, expected the lowest and the highest",
     ):  # fmt: skip
         assert words in text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": [[1.0]]}, r"steps: expected up to 20 pairs of numbers \[x, y\]"),
+        ({"steps": [[0.0, 0.0]] * 21}, "steps: expected up to 20"),
+        ({"steps": 1.0}, "steps: expected up to 20"),
+        ({"steps": [[0.0, float("inf")]]}, "steps: expected up to 20"),
+        ({"steps": [[0.0, 0.1]], "free": True}, "steps: found some beside free = true"),
+        ({"lateness": -0.1}, "lateness: "),
+        ({"legs": [{"x": 1.0, "y": 1.0, "start": 0.1, "duration": 0.2, "skew": 0.7, "late": 0.1}]},
+         "number 1, skew: legs have none any more, .*; calibrate again\n.*number 1, late: .*; calibrate again"),
+    ],
+)  # fmt: skip
+def test_paths_that_no_calibration_makes(change, words):
+    with pytest.raises(RecipeError, match=words):
+        profile_from(tomllib.loads(BUILT_IN.dump()) | change, name="broken")
 
 
 def test_files_that_are_no_profiles(tmp_path):

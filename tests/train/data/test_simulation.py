@@ -205,23 +205,40 @@ def test_a_bright_bar_that_moves_right_is_on_in_front_and_off_behind() -> None:
     assert torch.equal(x, negative)
 
 
-def test_each_axis_of_a_leg_may_move_in_its_own_time() -> None:
-    """Across from 0.1 to 0.5, down from 0.3 to 0.5, over the square of their time; else a leg is what it was."""
-    times, draws = torch.linspace(0, 1, 11), torch.full((1, 16), 0.5)
-    s = scale_settings(torch.full((1, len(LANES)), 0.5), at_middle(SimulationRanges(), amplitude=1.0, pace=1.0))
+def test_steps_are_what_a_path_does_beside_its_legs() -> None:
+    """As short legs that overlap; equal ones are one steady movement. Samples differ in no pace and no lateness."""
+    times, draws = torch.linspace(0, 1, 13), torch.rand(2, 16, generator=torch.Generator().manual_seed(0))
+    ranges = at_middle(SimulationRanges(), amplitude=1.0, pace=1.0, turn=0.0, delay=0.0, amplitude_spread=0.0)
+    rest = Leg(0.0, 0.0, 0.0, 1.0)
 
-    def way(*legs: Leg) -> torch.Tensor:
-        found = path_of(times, s, Profile(SimulationRanges(), legs), draws)[:, 0]
-        return found - found[:, :1]
+    def way(profile: Profile, **values: float) -> torch.Tensor:
+        s = scale_settings(torch.full((2, len(LANES)), 0.5), at_middle(profile.ranges, **values))
+        return path_of(times, s, profile, draws) - torch.stack([s["x_start"], s["y_start"]])[..., None]
 
-    def done(start: float, duration: float, skew: float) -> torch.Tensor:
-        share = ((times - start) / duration).clamp(0, 1) ** skew
-        return share - torch.sin(2 * torch.pi * share) / (2 * torch.pi)
+    spans = [(-1 / 6, 2 / 3), (1 / 6, 2 / 3), (1 / 2, 2 / 3)]
+    steps = ((0.5, -1.0), (0.0, 2.0), (0.25, 0.125))
+    stepped = Profile(ranges, (rest,), steps=steps)
+    legs = Profile(ranges, tuple(Leg(*step, *span) for step, span in zip(steps, spans, strict=True)), lateness=0.0)
+    torch.testing.assert_close(way(stepped), way(legs), atol=1e-6, rtol=0)
+    both = Profile(ranges, (Leg(1.0, 2.0, 0.1, 0.4),), steps=steps, lateness=0.0)
+    added = way(stepped) + way(Profile(ranges, both.legs, lateness=0.0))
+    torch.testing.assert_close(way(both), added, atol=1e-6, rtol=0)
+    steady = way(Profile(ranges, (rest,), steps=((0.5, 0.0),) * 3))[0, 0]
+    torch.testing.assert_close(steady[3:10].diff(), torch.full((6,), 0.125), atol=1e-6, rtol=0)
+    changed = {"amplitude": 1.5, "turn": 0.3, "delay": 0.1}
+    torch.testing.assert_close(way(stepped, **changed), way(legs, **changed), atol=1e-6, rtol=0)
+    torch.testing.assert_close(way(stepped, pace=0.5, amplitude_spread=0.5), way(stepped), atol=0, rtol=0)
 
-    found = way(Leg(2.0, -4.0, 0.1, 0.4, late=0.2, longer=0.5, skew=2.0))
-    torch.testing.assert_close(found, torch.stack([2 * done(0.1, 0.4, 2), -4 * done(0.3, 0.2, 2)]), atol=1e-5, rtol=0)
-    apart = way(Leg(2.0, 0.0, 0.1, 0.4), Leg(0.0, -4.0, 0.1, 0.4))
-    torch.testing.assert_close(way(Leg(2.0, -4.0, 0.1, 0.4)), apart, atol=1e-5, rtol=0)
+
+def test_a_profile_says_how_late_its_legs_may_be() -> None:
+    times, draws = torch.linspace(0, 1, 101), torch.zeros(1, 16)
+    s = scale_settings(torch.full((1, len(LANES)), 0.5), at_middle(SimulationRanges(), pace=1.0))
+    early, usual, none = (
+        path_of(times, s, Profile(SimulationRanges(), (Leg(2.0, 0.0, 0.3, 0.4),), **own), draws)[0, 0]
+        for own in ({"lateness": 0.1}, {}, {"lateness": 0.0})
+    )
+    torch.testing.assert_close(early[20:60], none[30:70], atol=1e-5, rtol=0)
+    torch.testing.assert_close(usual[28:60], none[30:62], atol=1e-5, rtol=0)
 
 
 def test_the_frame_is_made_as_the_pipeline_makes_it() -> None:

@@ -35,9 +35,8 @@ def test_recordings_are_those_of_torch(monkeypatch, profile, surround, sensor, r
         monkeypatch.setenv("TRITON_INTERPRET", "1")
     manifest = {"sensor_size": sensor, "settings": {"reduction": reduction}}
     simulator = Simulator(manifest, (2, 2, 12, 12), profile=profile, seed=5, noise=noise)
-    own = {"late": 0.05, "longer": 1.4, "skew": 0.7} if surround else {}
-    legs = (*simulator.profile.legs[:-1], replace(simulator.profile.legs[-1], **own))
-    simulator.profile = replace(simulator.profile, surround=surround, rest=0.6 if surround else 0.0, legs=legs)
+    own = {"rest": 0.6, "steps": ((0.5, -1.0), (2.0, 0.3), (-0.4, 0.0)), "lateness": 0.1} if surround else {}
+    simulator.profile = replace(simulator.profile, surround=surround, **own)
     images = photographs(3, 12, channels).expand(-1, 2, -1, -1)
     epoch, draws = torch.tensor(3, device=DEVICE), torch.tensor([7, 0, 2**33], device=DEVICE)
     with backends.use("triton"):
