@@ -29,7 +29,8 @@ from spikebridge.train import losses
 from spikebridge.train.data import augmentation, binning_triton, simulation_triton
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.methods import find_method
-from spikebridge.train.networks.build import make_network, network_arguments
+from spikebridge.train.networks.build import make_network, make_optimizer, network_arguments
+from spikebridge.train.networks.muon import Muon
 from spikebridge.train.runs.state import EpochSums
 from spikebridge.train.trainer.cuda_graph import DeviceStep
 from spikebridge.train.trainer.distributed import Distributed
@@ -213,6 +214,10 @@ def take_step(settings: Any, shards: Any, *, method: str | None = None, number: 
             chosen.teacher.eval()
         parameters = [p for module in (net, *chosen.modules.values()) for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=torch.tensor(1e-3), fused=True)
+        if settings.optimizer == "muon":
+            made = make_optimizer(net, settings, chosen.modules.values(), device=CPU).param_groups
+            groups = [{"params": group["params"], "orthogonal": group["orthogonal"]} for group in made]
+            optimizer = Muon(groups, dtype=torch.bfloat16, lr=torch.tensor(1e-3), fused=True)
         update = TrainStep(net, optimizer, chosen, data, settings, Distributed(), CPU)
         sums, finite = EpochSums(shards.sample_shape[0], CPU, chosen.terms), FiniteWatch(net, CPU)
         step = DeviceStep(update, sums, finite, batch_size=settings.batch_size, device=CPU)

@@ -32,7 +32,7 @@ _LATER = (
     "event_augmentation", "i2e_ratio", "unlabelled_per_recording", "unlabelled_weight", "unlabelled_augmentation",
     "pseudo_label_threshold", "self_training_from", "adapt_normalization", "adaptation_prior",
     "simulated_background", "simulated_hot_pixels", "teacher", "teacher_output", "teacher_mean", "teacher_std",
-    "weight_average", "least_steps",
+    "weight_average", "least_steps", "optimizer",
 )  # fmt: skip
 """Settings of `[train]` that recipes had before they were there: left out at their default, so that hashes stay."""
 _BARE_WORD = re.compile(r"[A-Za-z./][A-Za-z0-9_./-]*")  # or a path

@@ -24,6 +24,7 @@ MODELS = Names(
 SURROGATES = ("QGateGrad", "BackEIGateGrad", "GateGrad", "SigmoidGrad", "AtanGrad")
 NEURONS = Names(("LIF", "IF", "PLIF", "ReLU"), "spikebridge.models.neurons:NEURONS")
 RESETS = ("hard", "soft")
+OPTIMIZERS = ("adamw", "muon")
 STATISTICS = ("per_step", "pooled", "domain")
 FEATURES = ("published", "potential", "before_reset", "spikes", "pooled")
 # One file per method, named like it: listing them needs no import.
@@ -66,6 +67,7 @@ SYNONYMS = {
     "bs": "batch_size", "decay": "weight_decay", "dtype": "precision", "epoch": "epochs", "gamma": "lr_decay",
     "image_size": "size", "lambda": "domain_coefficient", "learning_rate": "lr", "max_epochs": "epochs",
     "min_lr": "lr_min", "n_epochs": "epochs", "net": "model", "network": "model", "num_epochs": "epochs",
+    "optim": "optimizer", "optimiser": "optimizer",
     "random_seed": "seed", "resolution": "size", "scheduler": "schedule", "steps": "time_bins", "t": "time_bins",
     "temperature": "distill_temperature", "time_steps": "time_bins", "timesteps": "time_bins",
     "warmup": "warmup_epochs", "wd": "weight_decay",
@@ -156,8 +158,11 @@ class TrainSettings:
     recalibrate: bool = setting(False)
     """Before every scoring, take the running statistics of BatchNorm anew from the event training recordings alone; one
     more forward pass over them. The published ones mix both streams."""
+    optimizer: str = setting("adamw", choices=OPTIMIZERS)
+    """`adamw` (published), or `muon`: the weights of convolutions and linear layers but the heads move by their
+    orthogonalised momentum, all else by AdamW; rate and weight decay mean the same. See `train.networks.muon`."""
     weight_decay: float = setting(0.01, low=0.0)
-    """AdamW weight decay, on tensors of two or more dimensions only."""
+    """Weight decay, on tensors of two or more dimensions only."""
     schedule: str = setting("cosine", choices=("cosine", "step", "constant"))
     """Course of the learning rate after the warm-up."""
     lr_min: float = setting(1e-5, low=0.0)

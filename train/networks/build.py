@@ -22,7 +22,8 @@ from spikebridge.train.config.settings import MODELS, NEURONS, TrainSettings
 from spikebridge.train.data.order import derived_seed
 from spikebridge.train.errors import DeviceError, NetworkError, RunError
 from spikebridge.train.networks.adamw import AdamW
-from spikebridge.train.networks.precision import TYPES, set_up_cuda
+from spikebridge.train.networks.muon import Muon
+from spikebridge.train.networks.precision import TYPES, resolve_precision, set_up_cuda
 from spikebridge.train.runs.checkpoints import check_form, copy_weights, encode_weights, read_weights
 
 log = logging.getLogger(__name__)
@@ -235,11 +236,12 @@ def load_network(path: Path, *, device: torch.device) -> tuple[TransferNetwork, 
 def make_optimizer(
     network: nn.Module, settings: TrainSettings, modules: Iterable[nn.Module] = (), *, device: torch.device
 ) -> AdamW:
-    """Make AdamW with eps 1e-8 and weight decay on tensors of two or more dimensions; frozen parameters stay out.
+    """Make the optimiser, with eps 1e-8 and weight decay on tensors of two or more dimensions; frozen ones stay out.
 
     Args:
         network: what is trained.
-        settings: the `[train]` table.
+        settings: the `[train]` table; with `optimizer = "muon"` the weights of the network's convolutions and linear
+            layers but its heads are orthogonalised, in bf16 where the run computes in bf16.
         modules: what trains along with it.
         device: of the parameters. On CUDA the update is one fused operation whose learning rate is a tensor, so that a
             recorded step can be replayed with another.
@@ -247,14 +249,30 @@ def make_optimizer(
     Source: He et al., AAAI 2024, published recipes.
     """
     parameters = [p for module in (network, *modules) for p in module.parameters() if p.requires_grad]
-    groups = [
+    muon = settings.optimizer == "muon"
+    hidden = [p for p in _hidden_weights(network) if p.requires_grad] if muon else []
+    held = set(map(id, hidden))
+    parameters = [p for p in parameters if id(p) not in held]
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
+    how: dict[str, Any] = {"lr": settings.lr}
     if device.type == "cuda":
         rate = torch.tensor(settings.lr, dtype=torch.float32, device=device)
-        return AdamW(groups, lr=rate, eps=1e-8, fused=True, capturable=True)
-    return AdamW(groups, lr=settings.lr, eps=1e-8)
+        how = {"lr": rate, "fused": True, "capturable": True}
+    if not muon:
+        return AdamW(groups, eps=1e-8, **how)
+    groups.append({"params": hidden, "weight_decay": settings.weight_decay, "orthogonal": True})
+    bf16 = resolve_precision(settings.precision, device) == "bf16"
+    return Muon(groups, dtype=torch.bfloat16 if bf16 else torch.float32, eps=1e-8, **how)
+
+
+def _hidden_weights(network: nn.Module) -> list[Tensor]:
+    """Return the weights of convolutions and linear layers that do not belong to classes, in the network's order."""
+    heads = network.heads if isinstance(network, TransferNetwork) else ()
+    layers = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    return [module.weight for name, module in layers if not f"{name}.".startswith(heads)]
 
 
 def set_learning_rate(optimizer: AdamW, rate: float) -> None:

@@ -100,6 +100,7 @@ def test_i2e_looks_at_no_number():
         {"sliding": "step", "coefficient": "scheduled", "coefficient_end": 0.0},
         {"partners": "shuffled", "neuron": "PLIF"},
         {"precision": "fp32", "reset": "soft", "surrogate": "SigmoidGrad"},
+        {"optimizer": "muon", "model": "resnet18_snn"},
     ],
     ids="-".join,
 )
