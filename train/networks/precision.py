@@ -3,7 +3,7 @@
 In bf16 and fp16, convolutions and linear layers take their input and weights rounded, and return 16 bits (autocast); so
 do the gradients of their weights, which are then kept in fp32, and the residual sums of the ResNets. Everything else
 is in fp32: membrane potential, BatchNorm statistics, alignment, losses, optimiser, running statistics; and so is
-scoring, so that a run is scored alike whatever it was trained in.
+scoring, so that a run is scored alike whatever it was trained in. With bf16, Muon orthogonalises in it, too.
 
 fp16 has no room for small gradients, so its loss is scaled: the factor halves when a gradient overflows (that update
 is left out) and doubles after 2,000 updates without. It is part of a checkpoint, and a function of the steps before.
