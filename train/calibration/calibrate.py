@@ -30,7 +30,7 @@ from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.checkpoints import write_atomic
 
-VERSION = 5
+VERSION = 6
 """Goes up with every change that alters profiles."""
 LARGEST_SIDE = 48
 """Side of a frame, at most: larger sensors are compared cell by cell."""

@@ -6,7 +6,8 @@ Axes: T time bins, n recordings, m static images, P polarity, S side of a frame,
 2. Damped Gauss-Newton steps over coarse frames, for both signs of the light, with differences of the simulator's
    moments in place of derivatives. All runs share static images and draws: the distance is a function of parameters.
    Where the images fill the frame, the share of the sensor that shows them is open, and so is what lies around them:
-   black, white and what continues their border are tried with both signs.
+   black, white and what continues their border are tried with both signs, from the nearest of some sizes and places.
+   Where neither sign is clearly nearer, what follows is done for both.
 3. Twice: N sets of recordings are simulated at parameters around the last estimate, each of other static images and
    draws; a ridge regression from moments to parameters, its penalty chosen by the errors of sets left out, is applied
    to the recordings' moments.
@@ -29,7 +30,8 @@ Source: McFadden 1989, "A method of simulated moments"; Marquardt 1963 (damped s
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,10 +52,14 @@ SHRINKAGE = 0.3
 """Share of the covariance of moments that is taken as independent: there are more moments than recordings."""
 COARSE_BINS = 10
 """Time bins of the search's steps."""
-STEPS, SIGN_STEPS, LAST_STEPS = 8, 2, 6
-"""Steps, at most; those after which the sign of the light is decided; those behind the regressions."""
-DIFFERENCE = 0.25
-"""Step of the differences, in deviations: wide enough to average over the jumps of whole counts."""
+SIGN_STEPS, STEPS, LAST_STEPS = 2, 6, 6
+"""Steps after which the sign of the light is decided; more of them, at most, by each kind of differences; those behind
+the regressions."""
+NARROW, WIDE = 0.25, 0.7
+"""Steps of the differences, in deviations: wide enough to average over the jumps of whole counts; and so wide as to see
+beyond hollows, which leads nearer in some cases, astray in others."""
+CLEARLY = 0.7
+"""Distance of what wide differences lead to, relative to the other's, up to which it is taken."""
 LONGEST_STEP = 1.5
 """In deviations, in any parameter."""
 GAIN = 0.01
@@ -72,10 +78,16 @@ SAVE_EVERY = 25
 """Simulated sets."""
 LIT, MOST_LIT = 0.1, 0.1
 """Grey value above which a border is lit; share of the images with a lit border up to which all have a margin."""
+SIGNS = (False, True)
+"""Of the light: whether it is inverted."""
 SURROUNDS = (0.0, 1.0, None)
 """What may lie around images that fill the frame."""
-CLEAR_SIGN = 1.5
-"""Distance of the other sign of the light, relative to that of the nearer, from which on the sign is known."""
+SCALES, PLACES = (-1.0, -0.5, 0.0, 0.5, 1.0), (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+"""Sizes of the image and starts of the path, in deviations, that are tried before the steps: they decide where what is
+around the image shows, and steps find no way from one side of the frame to the other."""
+PROMISING, CLEAR_SIGN = 2.0, 1.5
+"""Distance of the other sign of the light, relative to that of the nearer, from which on its search ends with the first
+steps, and from which on the sign is known."""
 RATIO_ERROR, FLOOR_ERROR = 0.15, 0.5
 """Deviations in closed form: of the logarithm of the polarities' ratio; of the dead time, relative to the expected."""
 
@@ -91,8 +103,10 @@ class Effort:
 
     def runs(self, unknowns: int, begun: int) -> int:
         """Return about how often the simulator runs, where so many searches are begun and one goes on."""
-        searched = (STEPS + (begun - 1) * SIGN_STEPS) * (unknowns + 2)
-        return 2 * self.sets + searched + LAST_STEPS * (unknowns + 2 * MOST_STEPS + 2)
+        signs = 1 if begun == len(SIGNS) else len(SIGNS)  # that are followed, as far as can be said
+        scanned = (begun - len(SIGNS)) * len(SCALES) * 2 * len(PLACES)
+        searched = (3 * signs * STEPS + begun * SIGN_STEPS) * (unknowns + 2)
+        return scanned + searched + signs * (2 * self.sets + LAST_STEPS * (unknowns + 2 * MOST_STEPS + 2))
 
 
 @dataclass(frozen=True)
@@ -165,36 +179,42 @@ def fit(
         advance: called after each run of the simulator.
     """
     state = state or State(None, "")
-    start = guess(frames, sensor)
-    coarse = _coarsen(frames)
+    start, fills = guess(frames, sensor), _fill(images)
     begun = state.get("search")
     if begun is None:
-        begun = _search(coarse, images, grid, sensor, start, floor, seed, effort, shown, advance)
+        begun = _search(_coarsen(frames), images, grid, sensor, start, floor, seed, effort, shown, advance)
         state.put("search", begun)
-    inverted, other, place = bool(begun[0]), float(begun[1]), begun[3:]
-    surround, fills = None if np.isnan(begun[2]) else float(begun[2]), _fill(images)
-    unknowns = Unknowns.from_start(start, sensor=sensor, inverted=inverted, floor=floor, fills=fills, surround=surround)
-    searched = place
-    spread = np.full(len(place), FIRST_SPREAD)
-    for number, seen in enumerate((coarse, frames)):
-        sets = _Sets(seen, images, grid, unknowns, effort, seed, shown)
-        spread = np.clip(spread, LEAST_SPREAD, MOST_SPREAD)
-        places, made = sets.simulate(place, spread, number, state, advance)
-        place, errors = _regress(places, made, sets.mean)
-        place = np.clip(place, *unknowns.bounds())
-        spread = NEXT_SPREAD * errors
-    if not start.free:
-        unknowns = unknowns.with_steps(min(len(frames), MOST_STEPS), sensor=sensor)
-        more = np.zeros(len(unknowns.parameters) - len(place))
-        place, searched, errors = np.r_[place, more], np.r_[searched, more], np.r_[errors, more + 1]
-    nearer = state.get("nearer")
-    if nearer is None:
-        target = _target(frames, images, grid, seed, effort, shown, unknowns.profile(place))
-        search = _Search(target, unknowns, advance)
-        nearer = search.run(min(place, searched, key=search.distance_of), LAST_STEPS).place
-        state.put("nearer", nearer)
-    errors = np.minimum(np.maximum(errors, np.abs(nearer - place)), 1.0)
-    return Fit(unknowns, start, nearer, errors, other, sets.remainders(unknowns.profile(nearer)))
+    ends, target = [], None
+    for inverted, surround, _, *nearest in begun:
+        unknowns = Unknowns.from_start(
+            start, sensor=sensor, inverted=bool(inverted), floor=floor, fills=fills, surround=_around(surround)
+        )
+        name, searched = f"inverted {unknowns.inverted}", np.array(nearest)
+        place, spread = searched, np.full(len(searched), FIRST_SPREAD)
+        for number, seen in enumerate((_coarsen(frames), frames)):
+            sets = _Sets(seen, images, grid, unknowns, effort, seed, shown)
+            spread = np.clip(spread, LEAST_SPREAD, MOST_SPREAD)
+            places, made = sets.simulate(place, spread, number, state, name, advance)
+            place, errors = _regress(places, made, sets.mean)
+            place = np.clip(place, *unknowns.bounds())
+            spread = NEXT_SPREAD * errors
+        if not start.free:
+            unknowns = unknowns.with_steps(min(len(frames), MOST_STEPS), sensor=sensor)
+            more = np.zeros(2 * unknowns.steps)
+            place, searched, errors = np.r_[place, more], np.r_[searched, more], np.r_[errors, more + 1]
+        target = target or _target(frames, images, grid, seed, effort, shown, unknowns.profile(place))
+        end = state.get(f"{name}: end")
+        if end is None:
+            search = _Search(target, unknowns, advance)
+            search.run(min(place, searched, key=search.distance_of), LAST_STEPS, NARROW)
+            end = np.r_[search.distance, search.place]
+            state.put(f"{name}: end", end)
+        errors = np.minimum(np.maximum(errors, np.abs(end[1:] - place)), 1.0)
+        ends.append((float(end[0]), end[1:], errors, unknowns, sets))
+    ends.sort(key=lambda end: end[0])
+    distance, place, errors, unknowns, sets = ends[0]
+    ratio = ends[1][0] / max(distance, 1e-9) if len(ends) > 1 else float(begun[0, 2])
+    return Fit(unknowns, start, place, errors, ratio, sets.remainders(unknowns.profile(place)))
 
 
 def _drawn(images: Tensor, seed: int, effort: Effort) -> NDArray[np.int64]:
@@ -215,27 +235,52 @@ def _target(
 def _search(
     frames: Tensor, images: Tensor, grid: SensorGrid, sensor: tuple[int, int], start: Start, floor: float | None,
     seed: int, effort: Effort, shown: Tensor | None, advance: Callable[[], None],
-) -> Vector:  # fmt: skip
-    """Return sign of the light (1 = inverted), the other's relative distance, surround (nan = none), place: [3 + K]."""
-    searches, target, fills = [], None, _fill(images)
+) -> NDArray[np.float64]:  # fmt: skip
+    """Return a row for each sign of the light that may be right, the nearer one first, [1 or 2, 3 + K].
+
+    In it are the sign (1 = inverted), the surround (nan = none), the distance of the other sign relative to that of the
+    nearer one, and the place.
+    """
+    searches, target, fills = list[_Search](), None, _fill(images)
     for inverted, surround in to_begin(images):
         unknowns = Unknowns.from_start(
             start, sensor=sensor, inverted=inverted, floor=floor, fills=fills, surround=surround
         )
         expected = unknowns.profile(np.zeros(len(unknowns.parameters)))
         target = target or _target(frames, images, grid, seed, effort, shown, expected)
-        searches.append(_Search(target, unknowns, advance).run(np.zeros(len(unknowns.parameters)), SIGN_STEPS))
-    best = min(searches, key=lambda search: search.distance)
-    other = min(search.distance for search in searches if search.unknowns.inverted != best.unknowns.inverted)
-    ratio = other / max(best.distance, 1e-9)
-    best.run(best.place, STEPS - SIGN_STEPS)
-    surround = np.nan if best.unknowns.surround is None else best.unknowns.surround
-    return np.r_[float(best.unknowns.inverted), ratio, surround, best.place]
+        search = _Search(target, unknowns, advance)
+        if surround is not None:
+            search.begun = search.nearest_begin(SCALES)
+        searches.append(search.run(search.begun, SIGN_STEPS, NARROW))
+    searches.sort(key=lambda search: search.distance)
+    best = [next(search for search in searches if search.unknowns.inverted == sign) for sign in SIGNS]
+    nearest = min(search.distance for search in best)
+    for search in best:
+        if search.distance <= PROMISING * nearest:
+            search.finish()
+    best.sort(key=lambda search: search.distance)
+    ratio = best[1].distance / max(best[0].distance, 1e-9)
+    return np.array(
+        [
+            np.r_[search.unknowns.inverted, _number(search.unknowns.surround), ratio, search.place]
+            for search in (best if ratio < CLEAR_SIGN else best[:1])
+        ]
+    )
+
+
+def _number(surround: float | None) -> float:
+    """Return a surround as it stands in an array."""
+    return math.nan if surround is None else surround
+
+
+def _around(number: float) -> float | None:
+    """Return the surround of a number in an array."""
+    return None if math.isnan(number) else float(number)
 
 
 def to_begin(images: Tensor) -> list[tuple[bool, float | None]]:
     """Return signs of the light and surrounds with which searches begin."""
-    return list(itertools.product((False, True), SURROUNDS if _fill(images) else (None,)))
+    return list(itertools.product(SIGNS, SURROUNDS if _fill(images) else (None,)))
 
 
 def _fill(images: Tensor) -> bool:
@@ -329,16 +374,16 @@ class _Search:
     def __init__(self, target: _Target, unknowns: Unknowns, advance: Callable[[], None]) -> None:
         self.target, self.unknowns, self._advance = target, unknowns, advance
         self.low, self.high = unknowns.bounds()
-        self.place = np.zeros(len(unknowns.parameters))
+        self.place = self.begun = np.zeros(len(unknowns.parameters))
         self.distance = np.inf
 
-    def run(self, place: Vector, steps: int) -> _Search:
-        """Go from a place until little is gained, at most so many steps."""
+    def run(self, place: Vector, steps: int, difference: float) -> _Search:
+        """Go from a place until little is gained, at most so many steps, by differences over so many deviations."""
         remainder = self._at(place)
         self.place, self.distance = place, self._distance(place, remainder)
         damping = DAMPING[0]
         for _ in range(steps):
-            slopes = self._slopes(remainder)
+            slopes = self._slopes(remainder, difference)
             normal, gradient = slopes.T @ slopes, slopes.T @ remainder + self.place
             before = self.distance
             for _ in range(ATTEMPTS):
@@ -355,19 +400,42 @@ class _Search:
                 break
         return self
 
+    def nearest_begin(self, scales: Sequence[float]) -> Vector:
+        """Return the nearest of some sizes of the image, in deviations, and starts of the path."""
+        names, reached = [parameter.name for parameter in self.unknowns.parameters], []
+        for scale in scales:
+            place = np.zeros(len(names))
+            place[names.index("scale")] = scale
+            distance = self.distance_of(place)
+            for start in [names.index(name) for name in ("x_start", "y_start") if name in names]:
+                tried = np.tile(place, (len(PLACES), 1))
+                tried[:, start] = PLACES
+                distance, place = min(((self.distance_of(one), one) for one in tried), key=lambda found: found[0])
+            reached.append((distance, place))
+        return min(reached, key=lambda found: found[0])[1]
+
     def distance_of(self, place: Vector) -> float:
         """Return how far from the recordings a place is."""
         return self._distance(place, self._at(place))
+
+    def finish(self) -> None:
+        """Go on, and once more from the nearest beginning, first by wide differences; take that where it comes clearly nearer."""
+        self.run(self.place, STEPS, NARROW)
+        wide = _Search(self.target, self.unknowns, self._advance)
+        wide.run(self.begun if self.begun.any() else self.nearest_begin((0.0,)), STEPS, WIDE)
+        wide.run(wide.place, STEPS, NARROW)
+        if wide.distance < CLEARLY * self.distance:
+            self.place, self.distance = wide.place, wide.distance
 
     def _at(self, place: Vector) -> Vector:
         self._advance()
         return self.target.remainder(self.unknowns, place)
 
-    def _slopes(self, remainder: Vector) -> NDArray[np.float64]:
+    def _slopes(self, remainder: Vector, difference: float) -> NDArray[np.float64]:
         """Return the differences of the remainders by each parameter, [M,K]."""
         slopes = np.empty((len(remainder), len(self.place)))
         for k in range(len(self.place)):
-            step = DIFFERENCE if self.place[k] + DIFFERENCE <= self.high[k] else -DIFFERENCE
+            step = difference if self.place[k] + difference <= self.high[k] else -difference
             moved = self.place.copy()
             moved[k] += step
             slopes[:, k] = (self._at(moved) - remainder) / step
@@ -393,13 +461,13 @@ class _Sets:
         self.mean = self.seen.mean()
 
     def simulate(
-        self, centre: Vector, spread: Vector, number: int, state: State, advance: Callable[[], None]
+        self, centre: Vector, spread: Vector, number: int, state: State, name: str, advance: Callable[[], None]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the places [N,K] and the mean moments [N,M] of simulated sets around a centre."""
         random = np.random.default_rng([self.seed, 1 + number])
         places = np.clip(centre + spread * random.standard_normal((self.sets, len(centre))), *self.unknowns.bounds())
         rows = self._rows(random, self.sets)
-        done = state.get(f"sets {number}")
+        done = state.get(f"{name}: sets {number}")
         made = [] if done is None else list(done)
         for _ in made:
             advance()
@@ -407,7 +475,7 @@ class _Sets:
             made.append(self._set(self.unknowns.profile(places[i]), rows[i], 1 + number, i))
             advance()
             if (i + 1) % SAVE_EVERY == 0 or i + 1 == self.sets:
-                state.put(f"sets {number}", np.array(made))
+                state.put(f"{name}: sets {number}", np.array(made))
         return places, np.array(made)
 
     def _set(self, profile: Profile, rows: NDArray[np.int64], epoch: int, number: int) -> Vector:

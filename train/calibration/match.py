@@ -10,7 +10,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from spikebridge.train.calibration.calibrate import FEWEST, LARGEST_SIDE, Progre
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.calibration.gallery import BATCH, MOST_LEARNT, TIME_BINS, Gallery, Shown, features
 from spikebridge.train.calibration.register import register
-from spikebridge.train.config.profile import CameraProfile, read_profile
+from spikebridge.train.config.profile import SIGN, CameraProfile, read_profile
 from spikebridge.train.config.simulation_ranges import Profile
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
@@ -125,7 +125,7 @@ def match(
     shown = _bars(progress)
     with same_threads(1):  # sums depend on their number
         grid = SensorGrid(images.size, seen.sensor, "sum")
-        gallery = _registered(profile.profile, seen, images, grid, seed, state, shown)
+        gallery = _registered(profile, seen, images, grid, seed, state, shown)
         places, readable, unreadable = _place(sources, seen, gallery, images.size, shown)
         gallery.learn(places[draw_rows(len(places), MOST_LEARNT, seed)])
         found = gallery.answer(places, least, shown(-(-len(places) // BATCH), "compare"))
@@ -227,9 +227,14 @@ def _calibrated(
 
 
 def _registered(
-    profile: Profile, seen: RecordingSet, images: _Images, grid: SensorGrid, seed: int, state: Path, shown: Shown
-) -> Gallery:
-    """Return the static images, rendered by a camera that was brought to the recordings that clearly show one."""
+    calibrated: CameraProfile, seen: RecordingSet, images: _Images, grid: SensorGrid, seed: int, state: Path,
+    shown: Shown,
+) -> Gallery:  # fmt: skip
+    """Return the static images, rendered by a camera that was brought to the recordings that clearly show one.
+
+    Where the calibration could not tell the sign of the light, it is the one with which more recordings clearly do.
+    """
+    profile = calibrated.profile
     frames = torch.from_numpy(seen.frames(time_bins=TIME_BINS, size=images.size))
     found, content = features(frames, free=profile.free), hashlib.sha256(images.placed.tobytes()).hexdigest()
 
@@ -237,8 +242,11 @@ def _registered(
         key = hashlib.sha256(repr((VERSION, content, grid.width, grid.height, seed, camera)).encode()).hexdigest()
         return Gallery(len(images.rows), images.batch, grid, camera, seed=seed, shown=shown, keep=state / key)
 
-    brought, gallery, rows = profile, whole(profile), np.arange(len(images.rows))
-    calibrated = gallery
+    rendered = whole(profile)
+    if SIGN in calibrated.undecided:
+        signs = [(rendered, profile), (whole(_negative(profile)), _negative(profile))]
+        rendered, profile = max(signs, key=lambda sign: _clear(sign[0], frames))
+    brought, gallery, rows = profile, rendered, np.arange(len(images.rows))
     for number in range(REGISTERED):
         if number:  # by the camera as it is now, those that the recordings may show
             gallery = Gallery(len(rows), partial(images.batch_of, rows), grid, brought, seed=seed, shown=shown)
@@ -255,7 +263,20 @@ def _registered(
         if left > 1 - LEAST_GAIN:
             break
         brought = nearer
-    return calibrated if brought is profile else whole(brought)
+    return rendered if brought is profile else whole(brought)
+
+
+def _negative(profile: Profile) -> Profile:
+    """Return the camera before negatives of the images; what lies around them looks as before."""
+    surround = None if profile.surround is None else 1 - profile.surround
+    return replace(profile, inverted=not profile.inverted, surround=surround)
+
+
+def _clear(gallery: Gallery, frames: Tensor) -> int:
+    """Return how many recordings [T,n,2,S,S] clearly show an image."""
+    places = gallery.place(frames)
+    gallery.learn(places)
+    return len(gallery.clear_pairs(places)[0])
 
 
 def _place(

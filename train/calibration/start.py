@@ -3,8 +3,10 @@
 Axes: T time bins, B recordings, P polarity (0 OFF, 1 ON), S side of a frame.
 
 Which way the image moves in a bin is read off pairs of events of successive bins; how far, off the number of events: an
-edge that moves twice as fast passes twice as many pixels. What a step measures in pixels follows from the places of the
-events, a line of least squares through all bins. The steps are then put together to as few legs as explain them.
+edge that moves twice as fast passes twice as many pixels. That is the shape of the path. Its length, and how it departs
+from the shape, is measured: the events of one bin lie like those of another, moved by the way of the image in between,
+which is where the two correlate most. The steps are then put together to as few legs as explain them. Where the path
+begins follows from the places of the events.
 """
 
 from __future__ import annotations
@@ -20,12 +22,22 @@ from torch import Tensor
 from spikebridge.train.calibration.moments import movement
 from spikebridge.train.config.simulation_ranges import MOST_LEGS, Leg
 
-LAG = 1.2
-"""Way of the image in ways of its events, which lag behind it: about so in simulated recordings of known cameras."""
+FARTHEST, MOST_BINS = 8, 6
+"""Ways that are looked for along each axis, in frame pixels, and bins that they are measured over, at most."""
+CLEAR_WAY = 1.5
+"""Shortest way that counts, in frame pixels: a pixel's next event comes late, so that shorter ones look longer."""
+CLEAR_PEAK = 4.0
+"""Least height of a peak, in deviations of the correlation around it."""
+DEVIATION = 1.4826
+"""Standard deviation of normal numbers in median absolute deviations."""
+SHAPE = 3.0
+"""Weight of the shape beside what is measured, of all bins together."""
+TOGETHER = 50
+"""Recordings that are correlated at one time."""
 LATE = 0.3
 """Weight of OFF events where places tell of the way: pixels that grow dark are slow."""
-PRIORS = (0.05, 0.05, 0.0, 0.01, 1.0)
-"""Inverse deviations, per sensor pixel, of what the line of least squares looks for; see `_track`."""
+PRIORS = (0.05, 0.05, 0.01, 1.0)
+"""Inverse deviations, per sensor pixel, of what the line of least squares looks for; see `_begin`."""
 SHORTEST, LONGEST = 0.07, 0.4
 """Extent of a path, shares of the sensor's longer side."""
 EXPLAINED = 0.06
@@ -64,12 +76,12 @@ class Start:
 def guess(frames: Tensor, sensor: tuple[int, int]) -> Start:
     """Guess the movement behind frames [T,B,2,S,S] of a sensor of (W, H) pixels."""
     rate = frames.sum((1, 2, 3, 4)).double().numpy()  # [T]
-    steps = _directions(frames) * rate / max(rate.mean(), 1e-9)  # [2,T], of unknown length
-    x, y, length = _track(frames, sensor, steps)
+    shape = _directions(frames) * rate / max(rate.mean(), 1e-9)  # [2,T], of unknown length
+    steps = _measured(frames, sensor, shape)
     extent = max(np.ptp(np.cumsum(steps, 1), 1).max(), 1e-9) / max(sensor)
-    length = min(max(LAG * length, SHORTEST / extent), LONGEST / extent)
-    legs = _legs(steps * length)
-    return Start(legs, _coherence(frames), x, y)
+    steps *= min(max(1.0, SHORTEST / extent), LONGEST / extent)
+    x, y = _begin(frames, sensor, steps)
+    return Start(_legs(steps), _coherence(frames), x, y)
 
 
 def _directions(frames: Tensor) -> Array:
@@ -81,11 +93,88 @@ def _directions(frames: Tensor) -> Array:
     return ways / np.maximum(np.hypot(*ways), 1e-9)
 
 
-def _track(frames: Tensor, sensor: tuple[int, int], steps: Array) -> tuple[float, float, float]:
-    """Return where the path [2,T] begins, x and y, and what a step of length 1 measures, in sensor pixels.
+def _measured(frames: Tensor, sensor: tuple[int, int], shape: Array) -> Array:
+    """Return the steps of the path [2,T] in sensor pixels: as measured, and as the shape [2,T] where little is.
+
+    Least squares of the ways between bins, weighted by how clearly they correlate. What a shape of length 1 measures
+    is one more unknown, so that a leg of few events gets the length of the others.
+    """
+    T, size = len(frames), frames.shape[3:]
+    pixel = np.array([sensor[0] / size[1], sensor[1] / size[0]])  # sensor pixels of a frame pixel
+    rows, ways = _ways(frames)
+    weight = SHAPE * max(float((rows**2).sum()), 1e-12) / T
+    normal, right = np.zeros((2 * T + 1, 2 * T + 1)), np.zeros(2 * T + 1)
+    for axis in range(2):
+        own = slice(axis * T, axis * T + T)
+        normal[own, own] = rows.T @ rows + weight * np.eye(T)
+        normal[own, -1] = normal[-1, own] = -weight * shape[axis]
+        normal[-1, -1] += weight * (shape[axis] ** 2).sum()
+        right[own] = rows.T @ ways[axis] * pixel[axis]
+    solved = np.linalg.lstsq(normal, right, rcond=None)[0]
+    return np.asarray(solved[:-1].reshape(2, T), np.float64)
+
+
+def _ways(frames: Tensor) -> tuple[Array, Array]:
+    """Return the ways of the image between bins, [2,L], and which share of each bin they span, [L,T], both weighted.
+
+    What all recordings have in common, such as hot pixels, does not move and is left out.
+    """
+    T, B, _, height, width = frames.shape
+    common = frames.mean(1, keepdim=True) if B > 1 else torch.zeros_like(frames)
+    padded = (height + 2 * FARTHEST, width + 2 * FARTHEST)
+    sums = {k: torch.zeros(T - k, padded[0], padded[1] // 2 + 1, dtype=torch.complex64) for k in _lags(T)}
+    for first in range(0, B, TOGETHER):
+        waves = torch.fft.rfft2(frames[:, first : first + TOGETHER] - common, s=padded)  # [T,b,2,.,.]
+        for k in sums:
+            sums[k] += (waves[:-k].conj() * waves[k:]).sum((1, 2))
+    down, across = (length - torch.arange(-FARTHEST, FARTHEST + 1).abs() for length in (height, width))
+    overlap = (down.clamp(min=1)[:, None] * across.clamp(min=1)).double()  # pixels that lie on one another
+    rows, ways = list[Array](), list[Array]()
+    for k, total in sums.items():
+        alike = torch.fft.irfft2(total, s=padded).roll((FARTHEST, FARTHEST), (1, 2))
+        alike = (alike[:, : 2 * FARTHEST + 1, : 2 * FARTHEST + 1].double() / overlap).numpy()  # [T-k,2F+1,2F+1]
+        for t, found in enumerate(alike):
+            way, above = _peak(found)
+            if np.hypot(*way) < CLEAR_WAY or above == 0:
+                continue
+            spanned = np.zeros(T)  # from the middle of one bin to that of the other
+            spanned[t : t + k + 1] = 1
+            spanned[[t, t + k]] = 0.5
+            rows.append(spanned * above)
+            ways.append(way * above)
+    return np.array(rows).reshape(-1, T), np.array(ways).reshape(-1, 2).T
+
+
+def _lags(bins: int) -> range:
+    return range(1, min(MOST_BINS, bins - 1) + 1)
+
+
+def _peak(alike: Array) -> tuple[Array, float]:
+    """Return where a correlation [2F+1,2F+1] is highest, x and y from its middle, and how high above its median.
+
+    The height is 0 where the peak is no clear one, or lies at the border, outside which it may rise further.
+    """
+    row, column = np.unravel_index(int(alike.argmax()), alike.shape)
+    at, above = np.array([column, row], float), alike - np.median(alike)
+    if not 0 < min(row, column) <= max(row, column) < len(alike) - 1:
+        return at - FARTHEST, 0.0
+    at[0] += _summit(*alike[row, column - 1 : column + 2])
+    at[1] += _summit(*alike[row - 1 : row + 2, column])
+    height = float(above[row, column])
+    return at - FARTHEST, height if height > CLEAR_PEAK * DEVIATION * np.median(np.abs(above)) else 0.0
+
+
+def _summit(before: float, at: float, after: float) -> float:
+    """Return where a parabola through three values, the middle one highest, is highest: -0.5 to 0.5."""
+    bend = before - 2 * at + after
+    return 0.0 if bend >= 0 else float((before - after) / (2 * bend))
+
+
+def _begin(frames: Tensor, sensor: tuple[int, int], steps: Array) -> tuple[float, float]:
+    """Return where the path of steps [2,T] begins, x and y, in sensor pixels.
 
     The mean place of the events of one polarity in a bin is that of the image, and a way ahead of it or behind it along
-    the movement: one that has opposite signs for both polarities, and one that they share. These five are looked for.
+    the movement: one that has opposite signs for both polarities, and one that they share. These four are looked for.
     """
     path = np.cumsum(steps, 1) - steps / 2
     ahead = steps / np.maximum(np.hypot(*steps), 1e-9)
@@ -97,10 +186,10 @@ def _track(frames: Tensor, sensor: tuple[int, int], steps: Array) -> tuple[float
         for axis, place in enumerate(_places(part, sensor)):
             own = np.zeros((2, len(root)))
             own[axis] = 1
-            rows.append((np.stack([*own, path[axis], sign * ahead[axis], ahead[axis]]) * root).T)
-            places.append(place * root)
-    x, y, length, _, _ = np.linalg.lstsq(np.concatenate(rows), np.concatenate(places), rcond=None)[0]
-    return float(x), float(y), float(length)
+            rows.append((np.stack([*own, sign * ahead[axis], ahead[axis]]) * root).T)
+            places.append((place - path[axis]) * root)
+    x, y, _, _ = np.linalg.lstsq(np.concatenate(rows), np.concatenate(places), rcond=None)[0]
+    return float(x), float(y)
 
 
 def _legs(steps: Array) -> tuple[Leg, ...]:

@@ -48,12 +48,13 @@ def test_the_images_of_the_recordings_leave_less_to_chance():
     camera = KnownCamera.drawn(6, legs=1, pixels=0.6)
     images = digit_images(80, SIDE)
     frames, grid = camera.frames(images[:12], time_bins=10), SensorGrid(SIDE, (SIDE, SIDE), "sum")
-    unknowns = Unknowns.from_start(guess(frames, (SIDE, SIDE)), sensor=(SIDE, SIDE), inverted=camera.inverted)
+    start = replace(guess(frames, (SIDE, SIDE)), legs=camera.legs)
+    unknowns = Unknowns.from_start(start, sensor=(SIDE, SIDE), inverted=camera.inverted)
     true = np.array([p.place(camera.values[p.name]) for p in unknowns.parameters])
     spread, off = {}, {}
     for shown in (None, images[:12]):
         sets = _Sets(frames, images[12:], grid, unknowns, Effort(batch=8, sets=12), 0, shown)
-        _, made = sets.simulate(true, np.zeros(len(true)), 0, State(None, ""), lambda: None)
+        _, made = sets.simulate(true, np.zeros(len(true)), 0, State(None, ""), "", lambda: None)
         spread[shown is None] = np.median(made.std(0))
         off[shown is None] = np.median(np.abs(made.mean(0) - sets.mean))
     assert spread[False] < 0.7 * spread[True]
@@ -134,10 +135,10 @@ def test_photographs_that_fill_the_frame_are_found_smaller_and_on_black(monkeypa
     camera = replace(camera, values=camera.values | {"scale": 0.75})
     frames, sensor = camera.frames(photos[:20], time_bins=10, surround=0.0), (SIDE, SIDE)
     start, grid = guess(frames, sensor), SensorGrid(SIDE, sensor, "sum")
-    monkeypatch.setattr(fitting, "STEPS", fitting.SIGN_STEPS)
+    monkeypatch.setattr(fitting, "STEPS", 0)
     monkeypatch.setattr(fitting, "SURROUNDS", (0.0, None))
     with same_threads(1):
-        inverted, _, surround, *place = fitting._search(
+        (inverted, surround, _, *place), *_ = fitting._search(
             frames, photos[20:], grid, sensor, start, None, 0, Effort(batch=16), None, lambda: None
         )
     assert (inverted, surround) == (camera.inverted, 0)
@@ -172,7 +173,8 @@ def test_what_a_path_does_beside_its_legs_is_found():
             if p.name in (*LANES, "rest"):
                 place[k] = p.place(values[p.name])
         assert {step for step in unknowns.profile(place).steps} <= {(0.0, 0.0)}, "until they are fitted"
-        found = unknowns.profile(fitting._Search(target, unknowns, lambda: None).run(place, fitting.LAST_STEPS).place)
+        search = fitting._Search(target, unknowns, lambda: None).run(place, fitting.LAST_STEPS, fitting.NARROW)
+        found = unknowns.profile(search.place)
         off.append(float((way(found) - way(true)).square().mean().sqrt()))
     assert found.steps[6] == pytest.approx((0.5, 0.0), abs=0.15)
     assert off[1] < off[0] / 3
@@ -204,7 +206,9 @@ def test_a_movement_of_no_length_makes_no_path_unsure():
 def test_an_interrupted_fit_goes_on_to_the_same_profile(small):
     camera, found, path, runs = small
     kept = State(path, "key")
-    kept.put("sets 1", kept.get("sets 1")[:20])
+    begun, sign = kept.get("search"), f"inverted {found.unknowns.inverted}"
+    assert len(begun) == 1, "the other sign is far: it was not followed"
+    kept.put(f"{sign}: sets 1", kept.get(f"{sign}: sets 1")[:20])
     counted = []
     again = fitted(
         camera,
@@ -265,6 +269,36 @@ def test_a_curve_is_guessed_leg_by_leg():
         assert leg.x == pytest.approx(true.x, abs=1.6)
         assert leg.y == pytest.approx(true.y, abs=1.6)
         assert leg.start + leg.duration / 2 == pytest.approx(true.start + true.duration / 2, abs=0.08)
+
+
+def test_the_length_of_a_path_is_measured_where_photographs_fill_the_frame():
+    """Events are everywhere then, whatever the image does: their places tell of no way."""
+    texture = np.random.default_rng(5).random((24, 1, 24, 24), np.float32)
+    photos = torch.nn.functional.avg_pool2d(torch.from_numpy(texture), 3, 1, 1).sub(0.5).mul(2).add(0.5).clamp(0, 1)
+    camera = replace(KnownCamera.drawn(9, legs=1), legs=(Leg(6.0, -3.0, 0.05, 0.4), Leg(-5.0, -2.0, 0.55, 0.4)))
+    start = guess(camera.frames(photos, time_bins=20), (24, 24))
+    assert len(start.legs) == 2
+    for leg, true in zip(start.legs, camera.legs, strict=True):
+        assert (leg.x, leg.y) == pytest.approx((true.x, true.y), abs=0.8)
+
+
+def test_a_larger_sensor_is_measured_in_its_own_pixels():
+    camera = KnownCamera.drawn(9, legs=1)
+    frames = camera.frames(digit_images(16, 24), time_bins=20)
+    (one,), (four,) = guess(frames, (24, 24)).legs, guess(frames, (96, 96)).legs
+    assert (four.x, four.y) == pytest.approx((4 * one.x, 4 * one.y), rel=0.02)
+
+
+def test_hot_pixels_and_single_recordings_do_not_mislead_the_guess():
+    camera = KnownCamera.drawn(9, legs=1)
+    frames = camera.frames(digit_images(16, 24), time_bins=20)
+    (true,) = guess(frames, (24, 24)).legs
+    frames[:, :, 1, 3, 4] += 3
+    (found,) = guess(frames, (24, 24)).legs
+    assert (found.x, found.y) == pytest.approx((true.x, true.y), abs=0.5)
+    alone = guess(frames[:, :1], (24, 24))
+    assert 0 < len(alone.legs) <= 4
+    assert all(np.isfinite([leg.x, leg.y]).all() for leg in alone.legs)
 
 
 @pytest.mark.long

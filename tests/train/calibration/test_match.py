@@ -105,6 +105,21 @@ def test_recordings_find_their_images_and_the_table_pairs_and_audits_a_set(raw, 
     assert all(f"test-{r[0]}-{r[2:]} (test) shows {rows[r]['image']}, which training sees" in report for r in planted)
 
 
+def test_where_the_sign_of_the_light_is_not_known_both_are_tried(raw, tmp_path, quick):
+    """The answers are those of the right sign; a profile that claims to know the wrong one finds nothing."""
+    right, wrong = PROFILES["saccades"], replace(PROFILES["saccades"], inverted=False, surround=1.0)
+    answers = []
+    for number, (profile, undecided) in enumerate(((right, ()), (wrong, ("inverted",)), (wrong, ()))):
+        camera, out = tmp_path / f"{number}.toml", tmp_path / f"{number}.csv"
+        camera.write_text(CameraProfile(replace(profile, surround=profile.surround or 0.0), (34, 34), 300_000,
+                                        undecided, {}).dump())  # fmt: skip
+        run("match", raw / "events", "--static", raw / "static", "--camera", camera, "--sensor", "34x34", "--shown",
+            "0.8235", "--out", out)  # fmt: skip
+        answers.append([row["image"] for row in csv.DictReader(out.read_text().splitlines())])
+    assert answers[0] == answers[1]
+    assert sum(map(bool, answers[2])) < sum(map(bool, answers[0])) / 2
+
+
 def test_an_interrupted_rendering_is_continued(tmp_path, monkeypatch):
     """As is one whose file ends within an image; the numbers are the same to the bit."""
     for name, count in {"LEARNT_FROM": 8, "VARIED": 8, "ASKED": 8, "RENDERED": 4}.items():
