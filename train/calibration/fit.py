@@ -419,7 +419,7 @@ class _Search:
         return self._distance(place, self._at(place))
 
     def finish(self) -> None:
-        """Go on, and once more from the nearest beginning, first by wide differences; take that where it comes clearly nearer."""
+        """Go on; and again from the nearest beginning, first by wide differences, which is taken if clearly nearer."""
         self.run(self.place, STEPS, NARROW)
         wide = _Search(self.target, self.unknowns, self._advance)
         wide.run(self.begun if self.begun.any() else self.nearest_begin((0.0,)), STEPS, WIDE)
