@@ -182,7 +182,7 @@ def fit(
     start, fills = guess(frames, sensor), _fill(images)
     begun = state.get("search")
     if begun is None:
-        begun = _search(_coarsen(frames), images, grid, sensor, start, floor, seed, effort, shown, advance)
+        begun = _search(_coarsen(frames), images, grid, sensor, start, floor, seed, effort, shown, state, advance)
         state.put("search", begun)
     ends, target = [], None
     for inverted, surround, _, *nearest in begun:
@@ -234,7 +234,7 @@ def _target(
 
 def _search(
     frames: Tensor, images: Tensor, grid: SensorGrid, sensor: tuple[int, int], start: Start, floor: float | None,
-    seed: int, effort: Effort, shown: Tensor | None, advance: Callable[[], None],
+    seed: int, effort: Effort, shown: Tensor | None, state: State, advance: Callable[[], None],
 ) -> NDArray[np.float64]:  # fmt: skip
     """Return a row for each sign of the light that may be right, the nearer one first, [1 or 2, 3 + K].
 
@@ -249,15 +249,19 @@ def _search(
         expected = unknowns.profile(np.zeros(len(unknowns.parameters)))
         target = target or _target(frames, images, grid, seed, effort, shown, expected)
         search = _Search(target, unknowns, advance)
-        if surround is not None:
-            search.begun = search.nearest_begin(SCALES)
-        searches.append(search.run(search.begun, SIGN_STEPS, NARROW))
+        if not search.restore(state, "begun"):
+            if surround is not None:
+                search.begun = search.nearest_begin(SCALES)
+            search.run(search.begun, SIGN_STEPS, NARROW)
+            search.keep(state, "begun")
+        searches.append(search)
     searches.sort(key=lambda search: search.distance)
     best = [next(search for search in searches if search.unknowns.inverted == sign) for sign in SIGNS]
     nearest = min(search.distance for search in best)
     for search in best:
-        if search.distance <= PROMISING * nearest:
+        if search.distance <= PROMISING * nearest and not search.restore(state, "finished"):
             search.finish()
+            search.keep(state, "finished")
     best.sort(key=lambda search: search.distance)
     ratio = best[1].distance / max(best[0].distance, 1e-9)
     return np.array(
@@ -413,6 +417,21 @@ class _Search:
                 distance, place = min(((self.distance_of(one), one) for one in tried), key=lambda found: found[0])
             reached.append((distance, place))
         return min(reached, key=lambda found: found[0])[1]
+
+    def keep(self, state: State, name: str) -> None:
+        """Keep where the search is."""
+        state.put(self._name(name), np.r_[self.distance, self.begun, self.place])
+
+    def restore(self, state: State, name: str) -> bool:
+        """Go to where an interrupted fit kept it; return whether that is there."""
+        kept = state.get(self._name(name))
+        if kept is None:
+            return False
+        self.distance, (self.begun, self.place) = float(kept[0]), np.split(kept[1:], 2)
+        return True
+
+    def _name(self, name: str) -> str:
+        return f"{name}: inverted {self.unknowns.inverted}, surround {self.unknowns.surround}"
 
     def distance_of(self, place: Vector) -> float:
         """Return how far from the recordings a place is."""

@@ -139,7 +139,7 @@ def test_photographs_that_fill_the_frame_are_found_smaller_and_on_black(monkeypa
     monkeypatch.setattr(fitting, "SURROUNDS", (0.0, None))
     with same_threads(1):
         (inverted, surround, _, *place), *_ = fitting._search(
-            frames, photos[20:], grid, sensor, start, None, 0, Effort(batch=16), None, lambda: None
+            frames, photos[20:], grid, sensor, start, None, 0, Effort(batch=16), None, State(None, ""), lambda: None
         )
     assert (inverted, surround) == (camera.inverted, 0)
     unknowns = Unknowns.from_start(start, sensor=sensor, inverted=camera.inverted, fills=True, surround=0.0)
@@ -223,6 +223,15 @@ def test_an_interrupted_fit_goes_on_to_the_same_profile(small):
     assert np.array_equal(again.spread, found.spread)
     assert len(counted) == 2 * SMALL.sets, "the search was not repeated"
     assert runs > len(counted)
+    half = State(path, "key")
+    for name in ("search", *(name for name in half._arrays if name.startswith("finished"))):
+        del half._arrays[name]
+    counted.clear()
+    again = fitted(
+        camera, recordings=24, side=SIDE, time_bins=10, effort=SMALL, state=half, advance=lambda: counted.append(1)
+    )
+    assert np.array_equal(again.place, found.place)
+    assert 2 * SMALL.sets < len(counted) < runs, "of the search, what was begun was kept"
     assert State(path, "another").get("search") is None
     path.write_bytes(b"half")
     assert State(path, "key").get("search") is None
