@@ -9,7 +9,8 @@ import hashlib
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.files import FileLock
 from spikebridge.pipeline.measurement.recordings import RecordingSet
 from spikebridge.pipeline.measurement.sources import (
     Answer,
@@ -95,7 +97,7 @@ def match(
         JSON types: numbers of recordings, images, answers; what could not be read; how far classes agree.
 
     Raises:
-        RunError: `out` is there and not `overwrite`, or too few recordings or images.
+        RunError: `out` is there and not `overwrite`, another call writes it, or too few recordings or images.
         RecipeError: `camera` is no profile.
         LayoutError: nothing usable in a folder.
         RecordingError: an image cannot be decoded.
@@ -114,37 +116,38 @@ def match(
     if len(images.rows) < FEWEST:
         raise RunError(f"{len(images.rows)} different static images in {static}: expected at least {FEWEST}")
     state = out.with_name(f".{out.name}.state")
-    profile = read_profile(camera) if camera else _calibrated(sources, seen, images, seed, effort, state, progress)
-    if profile.sensor != seen.sensor:
+    given = read_profile(camera) if camera else None
+    if given is not None and given.sensor != seen.sensor:
         width, height = seen.sensor
         raise RunError(
-            f"{camera} is of a sensor of {profile.sensor[0]}x{profile.sensor[1]} pixels, the recordings are of "
+            f"{camera} is of a sensor of {given.sensor[0]}x{given.sensor[1]} pixels, the recordings are of "
             f"{width}x{height}; calibrate on recordings of this camera, or say with --sensor what theirs is"
         )
-    state.mkdir(parents=True, exist_ok=True)
-    shown = _bars(progress)
-    with same_threads(1):  # sums depend on their number
-        grid = SensorGrid(images.size, seen.sensor, "sum")
-        gallery = _registered(profile, seen, images, grid, seed, state, shown)
-        places, readable, unreadable = _place(sources, seen, gallery, images.size, shown)
-        gallery.learn(places[draw_rows(len(places), MOST_LEARNT, seed)])
-        found = gallery.answer(places, least, shown(-(-len(places) // BATCH), "compare"))
-    answers = [Answer(name, "", 0.0, "") for name in sources.recordings]
-    for number, row in enumerate(readable):
-        confidence, candidates = float(found.confidence[number]), images.rows[found.candidates[number]].tolist()
-        image = int(images.rows[found.image[number]])
-        answers[row] = Answer(
-            sources.recordings[row],
-            *(
-                (sources.images[image], confidence, images.hashes[image])
-                if confidence >= least
-                else ("", confidence, "")
-            ),
-            tuple((sources.images[each], images.hashes[each]) for each in candidates),
-            float(found.held[number]) if candidates else 0.0,
-        )
-    write_pairs(out, answers)
-    shutil.rmtree(state)
+    with _sole(state, out):
+        profile = given or _calibrated(sources, seen, images, seed, effort, state, progress)
+        shown = _bars(progress)
+        with same_threads(1):  # sums depend on their number
+            grid = SensorGrid(images.size, seen.sensor, "sum")
+            gallery = _registered(profile, seen, images, grid, seed, state, shown)
+            places, readable, unreadable = _place(sources, seen, gallery, images.size, shown)
+            gallery.learn(places[draw_rows(len(places), MOST_LEARNT, seed)])
+            found = gallery.answer(places, least, shown(-(-len(places) // BATCH), "compare"))
+        answers = [Answer(name, "", 0.0, "") for name in sources.recordings]
+        for number, row in enumerate(readable):
+            confidence, candidates = float(found.confidence[number]), images.rows[found.candidates[number]].tolist()
+            image = int(images.rows[found.image[number]])
+            answers[row] = Answer(
+                sources.recordings[row],
+                *(
+                    (sources.images[image], confidence, images.hashes[image])
+                    if confidence >= least
+                    else ("", confidence, "")
+                ),
+                tuple((sources.images[each], images.hashes[each]) for each in candidates),
+                float(found.held[number]) if candidates else 0.0,
+            )
+        write_pairs(out, answers)
+        shutil.rmtree(state)
     shows = Counter(answer.image for answer in answers if answer.image)
     return {
         "out": str(out),
@@ -213,7 +216,6 @@ def _calibrated(
         raise RunError(
             f"{len(seen.events)} recordings: a camera shows itself in {FEWEST} or more; name its profile with --camera"
         )
-    state.mkdir(parents=True, exist_ok=True)
     drawn = images.batch(draw_rows(len(images.rows), CALIBRATED_IMAGES, seed)).float() / 255
     return calibrate_to(
         seen,
@@ -264,6 +266,20 @@ def _registered(
             break
         brought = nearer
     return rendered if brought is profile else whole(brought)
+
+
+@contextmanager
+def _sole(state: Path, out: Path) -> Iterator[None]:
+    """Hold what an interrupted call left, so that no other one deletes it."""
+    state.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(state / "lock", wait=False)
+    except BlockingIOError:
+        raise RunError(
+            f"{out}: another match is writing this table; wait until it is done, or choose another file"
+        ) from None
+    with lock:
+        yield
 
 
 def _negative(profile: Profile) -> Profile:

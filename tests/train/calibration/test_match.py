@@ -14,6 +14,7 @@ from known_cameras import digit_images
 from PIL import Image
 
 from spikebridge.cli import main
+from spikebridge.pipeline.base.files import FileLock
 from spikebridge.pipeline.containers import idx
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.shards.manifest import read
@@ -103,6 +104,15 @@ def test_recordings_find_their_images_and_the_table_pairs_and_audits_a_set(raw, 
     report = run("verify", leaky, "--match", pairs, code=4).output
     assert report.count("problem: leak by content: test-") == len(planted)
     assert all(f"test-{r[0]}-{r[2:]} (test) shows {rows[r]['image']}, which training sees" in report for r in planted)
+
+
+def test_two_calls_do_not_write_one_table(raw, tmp_path):
+    (tmp_path / ".pairs.csv.state").mkdir()
+    with FileLock(tmp_path / ".pairs.csv.state" / "lock"):
+        done = run("match", raw / "events", "--static", raw / "static", "--camera", raw / "camera.toml", "--sensor",
+                   "34x34", "--shown", "0.8235", "--out", tmp_path / "pairs.csv", code=1)  # fmt: skip
+    assert "pairs.csv: another match is writing this table" in done.output
+    assert (tmp_path / ".pairs.csv.state" / "lock").exists(), "what the other one keeps is left alone"
 
 
 def test_where_the_sign_of_the_light_is_not_known_both_are_tried(raw, tmp_path, quick):
