@@ -115,6 +115,10 @@ def match(
     images = _Images.read(sources, seen.sensor, progress)
     if len(images.rows) < FEWEST:
         raise RunError(f"{len(images.rows)} different static images in {static}: expected at least {FEWEST}")
+    if camera is None and len(seen.events) < FEWEST:
+        raise RunError(
+            f"{len(seen.events)} recordings: a camera shows itself in {FEWEST} or more; name its profile with --camera"
+        )
     state = out.with_name(f".{out.name}.state")
     given = read_profile(camera) if camera else None
     if given is not None and given.sensor != seen.sensor:
@@ -212,10 +216,6 @@ def _calibrated(
     state: Path,
     progress: Progress | None,
 ) -> CameraProfile:
-    if len(seen.events) < FEWEST:
-        raise RunError(
-            f"{len(seen.events)} recordings: a camera shows itself in {FEWEST} or more; name its profile with --camera"
-        )
     drawn = images.batch(draw_rows(len(images.rows), CALIBRATED_IMAGES, seed)).float() / 255
     return calibrate_to(
         seen,
@@ -246,8 +246,9 @@ def _registered(
 
     rendered = whole(profile)
     if SIGN in calibrated.undecided:
-        signs = [(rendered, profile), (whole(_negative(profile)), _negative(profile))]
-        rendered, profile = max(signs, key=lambda sign: _clear(sign[0], frames))
+        negative = _negative(profile)
+        both = [(rendered, profile), (whole(negative), negative)]
+        rendered, profile = max(both, key=lambda one: _clear(one[0], frames))
     brought, gallery, rows = profile, rendered, np.arange(len(images.rows))
     for number in range(REGISTERED):
         if number:  # by the camera as it is now, those that the recordings may show

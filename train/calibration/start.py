@@ -78,6 +78,8 @@ def guess(frames: Tensor, sensor: tuple[int, int]) -> Start:
     rate = frames.sum((1, 2, 3, 4)).double().numpy()  # [T]
     shape = _directions(frames) * rate / max(rate.mean(), 1e-9)  # [2,T], of unknown length
     steps = _measured(frames, sensor, shape)
+    if not steps.any():
+        steps = shape * 1e-3  # no way is clear: shorter than the shortest
     extent = max(np.ptp(np.cumsum(steps, 1), 1).max(), 1e-9) / max(sensor)
     steps *= min(max(1.0, SHORTEST / extent), LONGEST / extent)
     x, y = _begin(frames, sensor, steps)
@@ -97,12 +99,14 @@ def _measured(frames: Tensor, sensor: tuple[int, int], shape: Array) -> Array:
     """Return the steps of the path [2,T] in sensor pixels: as measured, and as the shape [2,T] where little is.
 
     Least squares of the ways between bins, weighted by how clearly they correlate. What a shape of length 1 measures
-    is one more unknown, so that a leg of few events gets the length of the others.
+    is one more unknown, so that a leg of few events gets the length of the others. All are 0 where no way is clear.
     """
     T, size = len(frames), frames.shape[3:]
     pixel = np.array([sensor[0] / size[1], sensor[1] / size[0]])  # sensor pixels of a frame pixel
     rows, ways = _ways(frames)
-    weight = SHAPE * max(float((rows**2).sum()), 1e-12) / T
+    if not len(rows):
+        return np.zeros_like(shape)
+    weight = SHAPE * float((rows**2).sum()) / T
     normal, right = np.zeros((2 * T + 1, 2 * T + 1)), np.zeros(2 * T + 1)
     for axis in range(2):
         own = slice(axis * T, axis * T + T)

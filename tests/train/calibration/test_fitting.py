@@ -10,6 +10,7 @@ import torch
 from known_cameras import KnownCamera, digit_images
 
 from spikebridge.train.calibration import fit as fitting
+from spikebridge.train.calibration import start as starting
 from spikebridge.train.calibration.fit import Effort, Fit, _Sets, fit, without_images
 from spikebridge.train.calibration.moments import Unit, moments
 from spikebridge.train.calibration.outcome import _path_errors as path_errors
@@ -308,6 +309,16 @@ def test_a_larger_sensor_is_measured_in_its_own_pixels():
     frames = camera.frames(digit_images(16, 24), time_bins=20)
     (one,), (four,) = guess(frames, (24, 24)).legs, guess(frames, (96, 96)).legs
     assert (four.x, four.y) == pytest.approx((4 * one.x, 4 * one.y), rel=0.02)
+
+
+def test_where_no_way_is_clear_the_path_keeps_its_direction(monkeypatch):
+    """As of a large sensor, whose cells are wider than the way."""
+    camera = replace(KnownCamera.drawn(9, legs=1), legs=(Leg(4.0, 0.0, 0.05, 0.8),))
+    monkeypatch.setattr(starting, "CLEAR_WAY", 99)
+    legs = guess(camera.frames(digit_images(16, 24), time_bins=20), (24, 24)).legs
+    x, y = sum(leg.x for leg in legs), sum(leg.y for leg in legs)
+    assert x > 4 * abs(y)
+    assert x == pytest.approx(starting.SHORTEST * 24, rel=0.3)
 
 
 def test_hot_pixels_and_single_recordings_do_not_mislead_the_guess():
