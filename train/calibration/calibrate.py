@@ -30,7 +30,7 @@ from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.checkpoints import write_atomic
 
-VERSION = 6
+VERSION = 7
 """Goes up with every change that alters profiles."""
 LARGEST_SIDE = 48
 """Side of a frame, at most: larger sensors are compared cell by cell."""
@@ -45,6 +45,8 @@ FEWEST_TO_SPLIT = 40
 """Recordings; of fewer none is held out unless it is asked for."""
 FEWEST_TO_TELL = 5
 """Held-out recordings, at least: fewer say nothing."""
+ALONE = ("inverted", "either_sign", "surround", "rest", "rest_spread", "lateness")
+"""What a profile holds beside ranges and the path."""
 
 Progress = Callable[..., Any]
 Page = Callable[[dict[str, Any], Fidelity, torch.Tensor, torch.Tensor], str]
@@ -159,7 +161,7 @@ def calibrate(
             **profile.informing,
             "legs": [asdict(leg) for leg in profile.profile.legs],
             "steps": [list(step) for step in profile.profile.steps],
-            **{name: getattr(profile.profile, name) for name in ("inverted", "surround", "rest", "lateness")},
+            **{name: getattr(profile.profile, name) for name in ALONE},
         },
         "statistics": dict(statistics),
         "agreement": found.remainders,

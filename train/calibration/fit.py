@@ -21,7 +21,7 @@ of a set differ by from all recordings is taken off.
 
 The errors of sets left out are the uncertainties: they hold the chance of a sample of static images, of the simulator,
 and what the moments do not tell. Moments that no simulated set has count as errors of their own. Where the last steps
-lead farther away, the way is the uncertainty.
+lead farther away, the way is the uncertainty. Those of the path's small steps follow from the slopes of the last steps.
 
 Source: McFadden 1989, "A method of simulated moments"; Marquardt 1963 (damped steps); Beaumont, Zhang, Balding 2002,
 "Approximate Bayesian computation in population genetics" (regression of parameters on statistics).
@@ -201,16 +201,18 @@ def fit(
         if not start.free:
             unknowns = unknowns.with_steps(min(len(frames), MOST_STEPS), sensor=sensor)
             more = np.zeros(2 * unknowns.steps)
-            place, searched, errors = np.r_[place, more], np.r_[searched, more], np.r_[errors, more + 1]
+            place, searched = np.r_[place, more], np.r_[searched, more]
         target = target or _target(frames, images, grid, seed, effort, shown, unknowns.profile(place))
         end = state.get(f"{name}: end")
         if end is None:
             search = _Search(target, unknowns, advance)
             search.run(min(place, searched, key=search.distance_of), LAST_STEPS, NARROW)
-            end = np.r_[search.distance, search.place]
+            end = np.r_[search.distance, search.place, search.spread]
             state.put(f"{name}: end", end)
-        errors = np.minimum(np.maximum(errors, np.abs(end[1:] - place)), 1.0)
-        ends.append((float(end[0]), end[1:], errors, unknowns, sets))
+        found, around = np.split(end[1:], 2)
+        known = len(errors)  # to the regressions, which have no steps
+        errors = np.minimum(np.maximum(errors, np.abs(found - place)[:known]), 1.0)
+        ends.append((float(end[0]), found, np.r_[errors, around[known:]], unknowns, sets))
     ends.sort(key=lambda end: end[0])
     distance, place, errors, unknowns, sets = ends[0]
     ratio = ends[1][0] / max(distance, 1e-9) if len(ends) > 1 else float(begun[0, 2])
@@ -380,6 +382,9 @@ class _Search:
         self.low, self.high = unknowns.bounds()
         self.place = self.begun = np.zeros(len(unknowns.parameters))
         self.distance = np.inf
+        self.spread: Vector = np.ones(len(self.place))
+        """[K], standard deviations of the place if differences were linear, as of the last step; what is left of the
+        differences beyond chance counts as chance."""
 
     def run(self, place: Vector, steps: int, difference: float) -> _Search:
         """Go from a place until little is gained, at most so many steps, by differences over so many deviations."""
@@ -389,6 +394,8 @@ class _Search:
         for _ in range(steps):
             slopes = self._slopes(remainder, difference)
             normal, gradient = slopes.T @ slopes, slopes.T @ remainder + self.place
+            beyond = max(1.0, float((remainder**2).mean()))
+            self.spread = np.sqrt(np.diag(np.linalg.inv(normal / beyond + np.eye(len(normal)))))
             before = self.distance
             for _ in range(ATTEMPTS):
                 matrix = normal + np.eye(len(normal)) + damping * np.diag(np.diag(normal))

@@ -341,7 +341,7 @@ def middle(profile: Profile) -> Profile:
         low, high = getattr(profile.ranges, name)
         at[name] = (math.sqrt(low * high) if name in BY_LOGARITHM else (low + high) / 2,) * 2
     at |= {"noise": (0.0, 0.0), "amplitude_spread": (0.0, 0.0)}
-    return replace(profile, ranges=SimulationRanges(**at))
+    return replace(profile, ranges=SimulationRanges(**at), rest_spread=0.0)
 
 
 def _components(centred: Tensor) -> Tensor:

@@ -236,7 +236,7 @@ def _registered(
 
     Where the calibration could not tell the sign of the light, it is the one with which more recordings clearly do.
     """
-    profile = calibrated.profile
+    profile = replace(calibrated.profile, either_sign=False)
     frames = torch.from_numpy(seen.frames(time_bins=TIME_BINS, size=images.size))
     found, content = features(frames, free=profile.free), hashlib.sha256(images.placed.tobytes()).hexdigest()
 

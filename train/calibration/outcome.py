@@ -8,7 +8,7 @@ from typing import Any
 
 from spikebridge.train.calibration.fit import Fit
 from spikebridge.train.calibration.parameters import STEADY
-from spikebridge.train.config.profile import PATH, SIGN, CameraProfile
+from spikebridge.train.config.profile import PATH, SIGN, START, CameraProfile
 from spikebridge.train.config.simulation_ranges import LANES, LATENESS, WANDER, Leg, Profile, SimulationRanges
 
 UNDECIDED = 0.6
@@ -37,7 +37,7 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
     legs = unknowns.path({name: _short(value) for name, value in values.items()})
     undecided = [
         p.name for p, spread in zip(unknowns.parameters, found.spread, strict=True)
-        if spread > UNDECIDED and p.name in LANES
+        if spread > UNDECIDED and p.name in (*LANES, START)
     ]  # fmt: skip
     if legs:
         length, late, long = _path_errors(legs, deviations)
@@ -46,7 +46,9 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
         ranges["amplitude_spread"] = (0.0, max(CHOSEN["amplitude_spread"][1], length))
         ranges["delay"] = _around(0.0, max(CHOSEN["delay"][1], late))
         ranges["pace"] = _around(1.0, max(CHOSEN["pace"][1] - 1, long))
-    beside = {f"step_{i}_{axis}" for i in range(1, unknowns.steps + 1) for axis in "xy"}
+    unsure: dict[str, Any] = {name: _short(value) for name, value in deviations.items() if not name.startswith("step_")}
+    if unknowns.steps:
+        unsure["steps"] = [[_short(x), _short(y)] for x, y in unknowns.beside(deviations)]
     if not found.sign_known:
         undecided.append(SIGN)
     profile = Profile(
@@ -55,9 +57,11 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
         free=free,
         inverted=unknowns.inverted,
         surround=unknowns.surround,
-        rest=_short(values["rest"]),
+        rest=_short(values[START]),
+        rest_spread=_short(deviations[START]) if START in undecided else 0.0,
         steps=tuple((_short(x), _short(y)) for x, y in unknowns.beside(values)),
         lateness=STEADY if legs else LATENESS,
+        either_sign=not found.sign_known,
     )
     return CameraProfile(
         profile,
@@ -66,7 +70,7 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
         tuple(undecided),
         {
             "camera": {name: _short(value) for name, value in values.items() if name in LANES},
-            "uncertainty": {name: _short(value) for name, value in deviations.items() if name not in beside},
+            "uncertainty": unsure,
             "microseconds": in_microseconds(values, duration_us, shown_fraction=source["shown_fraction"]),
             "source": source,
         },

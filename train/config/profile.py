@@ -1,7 +1,9 @@
 """Profiles: one camera and its movement as a TOML file, checked as recipes are.
 
     schema, sensor, duration_us, inverted, free, undecided      what holds for all
-    surround, rest    what lies around images and where pixels begin, see `Profile`; left out where as by default
+    surround, rest, rest_spread     what lies around images and where pixels begin, see `Profile`; left out where as by
+                      default
+    either_sign       whether training draws both signs of the light, see `Profile`; left out where it does not
     steps, lateness   what the path does beside its legs, pairs [x, y] in sensor pixels, and how much its legs differ in
                       time, see `Profile`; left out where as by default
     [[legs]]          the path: x, y in sensor pixels, start, duration as shares of the recording
@@ -54,7 +56,7 @@ FILE = ".toml"
 """Ends the name of a profile's file in a recipe."""
 MOST_BYTES = 2**20
 """Longest file that is read."""
-PATH, SIGN = "path", "inverted"
+PATH, SIGN, START = "path", "inverted", "rest"
 """What may be undecided besides the values that have ranges."""
 _LOWEST = {"pace": 0.05, "amplitude_spread": 0.0}
 """Limits of other ranges."""
@@ -69,10 +71,12 @@ class _Head:
     duration_us: int = setting(low=1)
     inverted: bool = setting()
     free: bool = setting()
-    undecided: tuple[str, ...] = setting((), choices=(*LIMITS, "x_start", "y_start", PATH, SIGN))
+    undecided: tuple[str, ...] = setting((), choices=(*LIMITS, "x_start", "y_start", PATH, SIGN, START))
     surround: float = setting(0.0, low=0.0, high=1.0)
     rest: float = setting(0.0, low=0.0, high=1.0)
+    rest_spread: float = setting(0.0, low=0.0, high=1.0)
     lateness: float = setting(LATENESS, low=0.0, high=1.0)
+    either_sign: bool = setting(False)
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class _LegTable:
 
 
 INFORMING = ("camera", "uncertainty", "microseconds", "source", "fidelity")
-_OPTIONAL = ("undecided", "surround", "rest", "lateness")
+_OPTIONAL = ("undecided", "surround", "rest", "rest_spread", "lateness", "either_sign")
 _KEYS = (*(field.name for field in fields(_Head)), "steps", "legs", "ranges", *INFORMING)
 _GONE = ("late", "longer", "skew")
 """Keys of legs that one version of the calibration wrote."""
@@ -214,8 +218,10 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
         inverted=head["inverted"],
         surround=head.get("surround"),
         rest=head.get("rest", 0.0),
+        rest_spread=head.get("rest_spread", 0.0),
         steps=steps,
         lateness=float(head.get("lateness", LATENESS)),
+        either_sign=head.get("either_sign", False),
     )
     return CameraProfile(made, tuple(head["sensor"]), head["duration_us"], tuple(head.get("undecided", ())), informing)
 
@@ -223,8 +229,9 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
 def _given(profile: Profile) -> dict[str, Any]:
     """Return the keys that profiles made before have not, where they say more than those."""
     p = profile
-    given = {"surround": p.surround, "rest": p.rest, "steps": [list(step) for step in p.steps], "lateness": p.lateness}
-    usual: dict[str, Any] = {"surround": None, "rest": 0.0, "steps": [], "lateness": LATENESS}
+    given = {"steps": [list(step) for step in p.steps]}
+    given |= {name: getattr(p, name) for name in ("surround", "rest", "rest_spread", "lateness", "either_sign")}
+    usual = {field.name: field.default for field in fields(Profile)} | {"steps": []}
     return {name: value for name, value in given.items() if value != usual[name]}
 
 

@@ -109,17 +109,32 @@ class Profile:
     rest: float = 0.0
     """Where pixels begin: 0, anywhere between their thresholds, as in the midst of a movement; 1, on their way to an ON
     event, to which the leak drives them while nothing moves; less of the way to the OFF threshold in between."""
+    rest_spread: float = 0.0
+    """Largest deviation of a sample's `rest` from it, within 0 and 1."""
     steps: tuple[tuple[float, float], ...] = ()
     """What the path does beside its legs: displacements (x, y) in sensor pixels, one for each of so many equal parts of
     the recording, in order; see `step_spans`. Samples differ in their amplitude, turn and delay, not in pace. At most
     `MOST_STEPS`, and none on a free path."""
     lateness: float = LATENESS
     """Largest shift of a leg in time on its own, share of the recording."""
+    either_sign: bool = False
+    """Whether nobody knows if the camera saw the negative: about every other sample then shows that of its image,
+    before the same ground."""
+
+    @property
+    def freedom(self) -> tuple[float, float]:
+        """Return the least and the most of the way to the OFF threshold that pixels may have gone at the start."""
+        low, high = (min(max(self.rest + way * self.rest_spread, 0.0), 1.0) for way in (-1, 1))
+        return 1 - high, 1 - low
 
 
 MOST_LEGS = 4
 MOST_STEPS = 20
 """As many as recordings have time bins where they are calibrated."""
+ALL_LANES = len(LANES) + LEG_LANES * MOST_LEGS + 2
+"""Uniform numbers of a sample: for its settings, for each leg, and two more."""
+FREEDOM_LANE, SIGN_LANE = ALL_LANES - 2, ALL_LANES - 1
+"""Which of them decide the state of pixels at the start, see `Profile.freedom`, and the sign of the light."""
 
 
 def step_spans(count: int) -> list[tuple[float, float]]:

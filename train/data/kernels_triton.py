@@ -47,7 +47,8 @@ def cameras(
     images, ranges, legs, epoch, draws, seed, settings, places, light, image_stride, channel_stride, C, H, W,
     move_x, move_y,
     S: tl.constexpr, LANES: tl.constexpr, SETTINGS: tl.constexpr, LEG_LANES: tl.constexpr, LEGS: tl.constexpr,
-    STEPS: tl.constexpr, FREE: tl.constexpr, INVERTED: tl.constexpr, SURROUND: tl.constexpr, LATENESS: tl.constexpr,
+    STEPS: tl.constexpr, FREE: tl.constexpr, INVERTED: tl.constexpr, EITHER_SIGN: tl.constexpr, SIGN: tl.constexpr,
+    SURROUND: tl.constexpr, LATENESS: tl.constexpr,
     AMPLITUDE: tl.constexpr, AMPLITUDE_SPREAD: tl.constexpr, TURN: tl.constexpr, PACE: tl.constexpr,
     DELAY: tl.constexpr, X_START: tl.constexpr, Y_START: tl.constexpr, SOFTNESS: tl.constexpr, GAMMA: tl.constexpr,
     BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_N: tl.constexpr,
@@ -107,6 +108,7 @@ def cameras(
     tl.store(to + S + 1, (y + pick(value, lanes, Y_START)) * move_y, mask=k <= S)
 
     softness, gamma = pick(value, lanes, SOFTNESS), pick(value, lanes, GAMMA)
+    sign = pick(value, lanes, SIGN)
     image = images + n.to(tl.int64) * image_stride
     for start in range(0, H * W, BLOCK_N):
         p = start + tl.arange(0, BLOCK_N)
@@ -118,6 +120,8 @@ def cameras(
                 for dj in tl.static_range(-1, 2):
                     row, column = tl.minimum(tl.maximum(i + di, 0), H - 1), tl.minimum(tl.maximum(j + dj, 0), W - 1)
                     found = tl.load(image + channel * channel_stride + row * W + column, mask=inside, other=0.0)
+                    if EITHER_SIGN:
+                        found = tl.where(sign < 0.5, 1 - found, found)
                     if SURROUND >= 0:
                         found = tl.where((row == i + di) & (column == j + dj), found, SURROUND)
                     if di == 0 and dj == 0:
@@ -180,7 +184,7 @@ def events(
     T: tl.constexpr, INSTANTS: tl.constexpr, LANES: tl.constexpr, THRESHOLD_ON: tl.constexpr, OFF_RATIO: tl.constexpr,
     THRESHOLD_SPREAD: tl.constexpr, BANDWIDTH: tl.constexpr, DEAD_TIME: tl.constexpr, LEAK: tl.constexpr,
     NOISE: tl.constexpr, SCALE: tl.constexpr, STRETCH: tl.constexpr, ROTATION: tl.constexpr, SHEAR: tl.constexpr,
-    DARK: tl.constexpr, GAMMA: tl.constexpr, GROUND: tl.constexpr, REST: tl.constexpr, BLOCK: tl.constexpr,
+    DARK: tl.constexpr, GAMMA: tl.constexpr, GROUND: tl.constexpr, FREEDOM: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Counts [T,N,2,h,w], OFF before ON, of a tile of grid pixels of one sample, all instants in registers."""
     S: tl.constexpr = T * INSTANTS
@@ -198,7 +202,7 @@ def events(
     level = tl.log(seen(image, own, path, 0, x, y, inside, H, W, S, SCALE, STRETCH, ROTATION, SHEAR, DARK,
                         GAMMA, GROUND))  # fmt: skip
     filtered = level
-    below = (1 - REST) * off
+    below = tl.load(own + FREEDOM) * off
     difference = field(word, 2 * h * w + p) * (on + below) - below  # filtered - memorised, between the thresholds
     share = tl.maximum(tl.load(own + NOISE), 1e-9)
     slot = tl.floor(field(word, 3 * h * w + p) / share * (2 * T))  # 2T and more where nothing is added

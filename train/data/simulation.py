@@ -34,11 +34,14 @@ from spikebridge.pipeline.base.fitting import FITS, fit_box
 from spikebridge.train.config.profile import profile_named
 from spikebridge.train.config.settings import I2E, TrainSettings
 from spikebridge.train.config.simulation_ranges import (
+    ALL_LANES,
     BY_LOGARITHM,
+    FREEDOM_LANE,
     INSTANTS,
     LANES,
     LEG_LANES,
     MOST_LEGS,
+    SIGN_LANE,
     Profile,
     SimulationRanges,
     step_spans,
@@ -119,7 +122,7 @@ class SimulationDraws:
     """The random numbers of a batch, all in [0, 1)."""
 
     settings: Tensor
-    """float32 [B,L + LEGS]."""
+    """float32 [B,ALL_LANES]."""
     pixels: Tensor
     """float32 [PIXEL_FIELDS,B,h,w]."""
 
@@ -128,7 +131,7 @@ def simulation_draws(
     seed: int, epoch: Epoch, draws: Tensor, grid: SensorGrid, *, device: torch.device
 ) -> SimulationDraws:
     """Draw the random numbers of samples, on a device; a pure function of (seed, epoch, draw position)."""
-    lanes = uniforms(seed, "simulation", epoch, draws, len(LANES) + LEG_LANES * MOST_LEGS)  # [B,L + LEGS]
+    lanes = uniforms(seed, "simulation", epoch, draws, ALL_LANES)
     pixels = PIXEL_FIELDS * grid.height * grid.width
     fields = many_uniforms(seed, "simulation pixels", epoch, draws, pixels)  # [B,4hw]
     fields = fields.view(len(draws), PIXEL_FIELDS, grid.height, grid.width).transpose(0, 1).contiguous()
@@ -204,16 +207,20 @@ def _simulate_counts(
 ) -> Tensor:
     """Count the events of static images on the sensor grid, float32 [T,B,2,h,w]; see `simulate_frames`."""
     s = scale_settings(draws.settings, profile.ranges)
-    light = _light(images.float().mean(1, keepdim=True), s, profile)  # [B,1,H,W]
+    grey = images.float().mean(1, keepdim=True)  # [B,1,H,W]
+    if profile.either_sign:
+        grey = torch.where(draws.settings[:, SIGN_LANE].view(-1, 1, 1, 1) < 0.5, 1 - grey, grey)
+    light = _light(grey, s, profile)
     ground = None
     if profile.surround is not None:
         ground = _seen(torch.full_like(light[..., :1, :1], profile.surround), s, profile)
     steps = time_bins * INSTANTS
     times = torch.arange(steps + 1, device=images.device, dtype=torch.float32) / steps  # [S+1]
-    places = path(times, s, profile, draws.settings[:, len(LANES) :])  # [2,B,S+1]
+    places = path(times, s, profile, draws.settings[:, len(LANES) : FREEDOM_LANE])  # [2,B,S+1]
     pixel_light = _sample_light(light, places, s, grid, ground).clamp_(min=0)  # [S+1,B,h,w]
     pixel_light += s["dark_level"][:, None, None]
-    return _count(pixel_light, draws.pixels, s, time_bins, rest=profile.rest)
+    low, high = profile.freedom
+    return _count(pixel_light, draws.pixels, s, time_bins, low + draws.settings[:, FREEDOM_LANE] * (high - low))
 
 
 def _light(grey: Tensor, s: dict[str, Tensor], profile: Profile) -> Tensor:
@@ -260,8 +267,11 @@ def _sample_light(
     return sampled.view(B, S, grid.height, grid.width).transpose(0, 1)  # [S,B,h,w]
 
 
-def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int, *, rest: float = 0.0) -> Tensor:
-    """Count the events per bin, polarity and pixel, float32 [T,B,2,h,w], of the light [S+1,B,h,w], above 0."""
+def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int, freedom: Tensor) -> Tensor:
+    """Count the events per bin, polarity and pixel, float32 [T,B,2,h,w], of the light [S+1,B,h,w], above 0.
+
+    `freedom` [B] is how much of the way to the OFF threshold pixels may have gone at the start.
+    """
     S = light.shape[0] - 1
 
     def per_sample(name: str) -> Tensor:
@@ -273,7 +283,7 @@ def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int, 
     speed = per_sample("bandwidth") / S / (1 + per_sample("dark_level"))
     rise = per_sample("leak") * on / S  # per instant: a leaking memory acts as a steady rise
     dead = per_sample("dead_time") * S  # in instants
-    below = (1 - rest) * off
+    below = freedom[:, None, None] * off
     difference = pixels[2] * (on + below) - below  # filtered - memorised, between the thresholds
     compare = _compare_compiled if backends.computes_by_numba(light.device) else _compare
     counts = compare(light, light.log(), speed, on, off, rise, dead, difference, time_bins)

@@ -14,11 +14,13 @@ import triton
 from torch import Tensor
 
 from spikebridge.train.config.simulation_ranges import (
+    ALL_LANES,
     BY_LOGARITHM,
+    FREEDOM_LANE,
     INSTANTS,
     LANES,
     LEG_LANES,
-    MOST_LEGS,
+    SIGN_LANE,
     Profile,
     step_spans,
 )
@@ -49,14 +51,15 @@ PIXEL = _lanes(
 
 
 @cache
-def _tables(profile: Profile, lanes: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _tables(profile: Profile, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the ranges [3,L] of a profile and its legs and steps [n,4] on a device, copied once."""
     rows = []
     for name in LANES:
         low, high = getattr(profile.ranges, name)
         by_logarithm = name in BY_LOGARITHM
         rows.append((math.log(low), math.log(high), 1.0) if by_logarithm else (low, high, 0.0))
-    rows += [(0.0, 1.0, 0.0)] * (lanes - len(rows))
+    rows += [(0.0, 1.0, 0.0)] * (ALL_LANES - len(rows))
+    rows[FREEDOM_LANE] = (*profile.freedom, 0.0)
     legs = [(leg.x, leg.y, leg.start, leg.duration) for leg in profile.legs]
     legs += [(*step, *span) for step, span in zip(profile.steps, step_spans(len(profile.steps)), strict=True)]
     return torch.tensor(rows).t().contiguous().to(device), torch.tensor(legs).to(device)
@@ -88,27 +91,29 @@ def simulate_counts(
     """
     N, C, H, W = images.shape
     around = profile.surround
-    (h, w), S, lanes = grid, time_bins * INSTANTS, SETTINGS + LEG_LANES * MOST_LEGS
+    (h, w), S = grid, time_bins * INSTANTS
     if images.stride()[2:] != (W, 1):
         images = images.contiguous()
-    ranges, legs = _tables(profile, lanes, images.device)
-    settings, places = images.new_empty(N, lanes), images.new_empty(N, 2, S + 1)
+    ranges, legs = _tables(profile, images.device)
+    settings, places = images.new_empty(N, ALL_LANES), images.new_empty(N, 2, S + 1)
     light, counts = images.new_empty(N, H, W), images.new_empty(time_bins, N, 2, h, w)
     draws = draws.contiguous()
     kernels.cameras[(N,)](
         *(images, ranges, legs, epoch, draws, derived_seed(seed, "simulation"), settings, places, light),
         *(images.stride(0), images.stride(1), C, H, W, *moves),
         S=S,
-        LANES=lanes,
+        LANES=ALL_LANES,
         SETTINGS=SETTINGS,
         LEG_LANES=LEG_LANES,
         LEGS=len(profile.legs),
         STEPS=len(profile.steps),
         FREE=profile.free,
         INVERTED=profile.inverted,
+        EITHER_SIGN=profile.either_sign,
+        SIGN=SIGN_LANE,
         SURROUND=float(-1 if around is None else around),
         LATENESS=profile.lateness,
-        BLOCK_L=triton.next_power_of_2(lanes),
+        BLOCK_L=triton.next_power_of_2(ALL_LANES),
         BLOCK_S=triton.next_power_of_2(S + 1),
         BLOCK_N=min(MOST_PIXELS, triton.next_power_of_2(H * W)),
         **PATH,
@@ -117,9 +122,9 @@ def simulate_counts(
         *(light, settings, places, epoch, draws, derived_seed(seed, "simulation pixels"), counts, N, H, W, h, w),
         T=time_bins,
         INSTANTS=INSTANTS,
-        LANES=lanes,
+        LANES=ALL_LANES,
         GROUND=float(-1 if around is None else 1 - around if profile.inverted else around),
-        REST=profile.rest,
+        FREEDOM=FREEDOM_LANE,
         BLOCK=TILE,
         **PIXEL,
     )

@@ -50,10 +50,9 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
         (name, f"{value:.3g}", f"{profile['uncertainty'][name]:.2g}", "undecided" if name in made["undecided"] else "")
         for name, value in profile["camera"].items()
     ]
-    path = [[f"{value:.3g}" for value in leg.values()] for leg in profile["legs"]]
     values = (
         table(("value", "fitted", "uncertainty", ""), rows)
-        + table(MOVEMENT, [(str(i), *leg) for i, leg in enumerate(path, 1)])
+        + table(MOVEMENT, movement_rows(made))
         + paragraph(steps_words(made), note=True)
     )
     pictures = "".join(
@@ -65,13 +64,29 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
                 + section("Real beside simulated", pictures + _plots(fidelity) + _note()))  # fmt: skip
 
 
+def movement_rows(made: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return the fields of each movement, as `MOVEMENT` names them, with uncertainties, of what `calibrate` returns."""
+    unsure = made["profile"]["uncertainty"]
+
+    def field(number: int, name: str, value: float) -> str:
+        own = unsure.get(f"leg_{number}_{name}")  # a free path has one for its length alone
+        return f"{value:.3g}" + (f" ± {own:.2g}" if own is not None else "")
+
+    legs = enumerate(made["profile"]["legs"], 1)
+    return [(str(i), *(field(i, name, value) for name, value in leg.items())) for i, leg in legs]
+
+
 def steps_words(made: dict[str, Any]) -> str:
     """Return what the path does beside its movements, in words, of what `calibrate` returns; nothing if it does not."""
     steps = made["profile"]["steps"]
     if not steps:
         return ""
     most = max(math.hypot(x, y) for x, y in steps)
-    return f"Beside these, a step of up to {most:.2f} px in each of {len(steps)} equal parts of the recording."
+    about = max(math.hypot(x, y) for x, y in made["profile"]["uncertainty"]["steps"])
+    return (
+        f"Beside these, a step of up to {most:.2f} px in each of {len(steps)} equal parts of the recording, known to "
+        f"{about:.2f} px or better."
+    )
 
 
 def seen_words(made: dict[str, Any]) -> list[tuple[str, str]]:
@@ -79,10 +94,16 @@ def seen_words(made: dict[str, Any]) -> list[tuple[str, str]]:
     profile = made["profile"]
     grey = {0.0: "black", 1.0: "white", None: "what continues their border"}
     light = "the negative" if profile["inverted"] else "as they are"
+    if profile["either_sign"]:
+        light += ", or the reverse"
     return [
         ("images seen", f"{light}, at {profile['camera']['scale']:.2f} of the size that they have in the frame"),
         ("around them", grey.get(profile["surround"], f"grey {profile['surround']}")),
-        ("at the start", f"{profile['rest']:.2f} (0: in the midst of a movement, 1: pixels after a rest)"),
+        (
+            "at the start",
+            f"{profile['rest']:.2f} ± {profile['uncertainty']['rest']:.2f} (0: in the midst of a movement, 1: pixels "
+            f"after a rest)",
+        ),
     ]
 
 

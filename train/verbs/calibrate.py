@@ -111,7 +111,7 @@ def calibrate(
 
 def _text(made: dict[str, Any]) -> str:
     """Return the values with their uncertainties, and what is not decided."""
-    from spikebridge.train.report.calibration import MOVEMENT, seen_words, steps_words
+    from spikebridge.train.report.calibration import MOVEMENT, movement_rows, seen_words, steps_words
     from spikebridge.train.report.format import aligned
 
     profile, undecided = made["profile"], made["undecided"]
@@ -130,8 +130,7 @@ def _text(made: dict[str, Any]) -> str:
         aligned(rows),
     ]
     if made["path"] == "common":
-        legs = ((str(i), *(f"{value:.3f}" for value in leg.values())) for i, leg in enumerate(profile["legs"], 1))
-        lines += [aligned([MOVEMENT, *legs]), *filter(None, [steps_words(made)])]
+        lines += [aligned([MOVEMENT, *movement_rows(made)]), *filter(None, [steps_words(made)])]
     else:
         lines.append("Recordings move each in its own way.")
     if made["static_images"]:

@@ -97,8 +97,11 @@ def test_the_page_shows_both(seen):
         "simulated": True, "recordings": 160, "static_images": 240, "sensor": [14, 14], "sensor_known": "given",
         "undecided": ["noise"],
         "profile": {
-            "camera": {"noise": 0.1, "scale": 0.8}, "uncertainty": {"noise": 0.01, "scale": 0.1},
-            "inverted": True, "surround": 1.0, "rest": 0.7,
+            "camera": {"noise": 0.1, "scale": 0.8}, "uncertainty": {
+                "noise": 0.01, "scale": 0.1, "rest": 0.2, "leg_1_x": 0.25, "leg_1_y": 0.3, "leg_1_start": 0.004,
+                "leg_1_duration": 0.03, "steps": [[0.03, 0.04], [0.01, 0.02]],
+            },
+            "inverted": True, "surround": 1.0, "rest": 0.7, "either_sign": True,
             "legs": [asdict(Leg(1.0, 2.0, 0.0123, 0.5))],
             "steps": [[0.3, -0.4], [0.0, 0.1]],
         },
@@ -106,11 +109,11 @@ def test_the_page_shows_both(seen):
     html = calibration_page(result, fidelity, held_out, made)
     assert "SIMULATED" in html
     for words in (
-        "the negative, at 0.80 of the size",
+        "the negative, or the reverse, at 0.80 of the size",
         "white",
-        "0.70 (0: in the midst",
-        "0.0123",
-        "a step of up to 0.50 px in each of 2",
+        "0.70 ± 0.20 (0: in the midst",
+        "0.0123 ± 0.004",
+        "a step of up to 0.50 px in each of 2 equal parts of the recording, known to 0.05 px or better",
     ):
         assert words in html
     assert POLICY.split(";")[0].split(" ")[0] in html

@@ -15,7 +15,7 @@ from spikebridge.train.calibration.fit import Effort, Fit, _Sets, fit, without_i
 from spikebridge.train.calibration.moments import Unit, moments
 from spikebridge.train.calibration.outcome import _path_errors as path_errors
 from spikebridge.train.calibration.outcome import profile_of
-from spikebridge.train.calibration.parameters import BY_SAMPLE, LEG, STEADY, Unknowns
+from spikebridge.train.calibration.parameters import BY_SAMPLE, LEG, STEADY, STEP_PX, Unknowns
 from spikebridge.train.calibration.start import guess
 from spikebridge.train.calibration.state import State
 from spikebridge.train.config.simulation_ranges import LANES, Leg, Profile, SimulationRanges
@@ -178,6 +178,10 @@ def test_what_a_path_does_beside_its_legs_is_found():
         off.append(float((way(found) - way(true)).square().mean().sqrt()))
     assert found.steps[6] == pytest.approx((0.5, 0.0), abs=0.15)
     assert off[1] < off[0] / 3
+    unsure = np.array(unknowns.beside(unknowns.deviations(search.place, search.spread)))
+    assert ((unsure > 0) & (unsure < STEP_PX)).all(), "events tell more than was known before"
+    wrong = np.array(found.steps)[:, 1] / unsure[:, 1]  # down, where nothing is
+    assert np.sqrt((wrong**2).mean()) < 2
 
 
 def way(profile: Profile) -> torch.Tensor:
@@ -248,7 +252,9 @@ def test_what_is_not_decided_is_named_and_left_wide(small):
     frames = camera.frames(digit_images(24, SIDE), time_bins=10)
     without = without_images(frames, sensor=(SIDE, SIDE), floor=0.01)
     made = profile_of(without, sensor=(SIDE, SIDE), duration_us=300_000, source={"shown_fraction": 1.0})
-    assert {"threshold_on", "dark_level", "bandwidth", "inverted", "path"} <= set(made.undecided)
+    assert {"threshold_on", "dark_level", "bandwidth", "inverted", "rest", "path"} <= set(made.undecided)
+    assert made.profile.either_sign
+    assert made.profile.freedom == (0.0, 1.0)
     assert not {"off_ratio", "dead_time"} & set(made.undecided)
     assert made.informing["camera"]["dead_time"] == pytest.approx(0.007)
 
@@ -302,6 +308,7 @@ def test_where_no_sign_is_clear_both_are_followed_to_the_end(tmp_path, monkeypat
     assert found.other_sign == pytest.approx(max(ends.values()) / min(ends.values()))
     made = profile_of(found, sensor=(SIDE, SIDE), duration_us=300_000, source={"shown_fraction": 1.0})
     assert "inverted" in made.undecided
+    assert made.profile.either_sign
 
 
 def test_a_larger_sensor_is_measured_in_its_own_pixels():

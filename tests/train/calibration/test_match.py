@@ -23,7 +23,7 @@ from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.calibration import gallery, match, register
 from spikebridge.train.calibration.gallery import features
 from spikebridge.train.config.profile import CameraProfile
-from spikebridge.train.config.simulation_ranges import PROFILES
+from spikebridge.train.config.simulation_ranges import ALL_LANES, PROFILES
 from spikebridge.train.data.simulation import SensorGrid, SimulationDraws, simulate_frames
 from spikebridge.train.verbs.match import _text
 
@@ -119,11 +119,11 @@ def test_where_the_sign_of_the_light_is_not_known_both_are_tried(raw, tmp_path, 
     """The answers are those of the right sign; a profile that claims to know the wrong one finds nothing."""
     right, wrong = PROFILES["saccades"], replace(PROFILES["saccades"], inverted=False, surround=1.0)
     answers = []
-    for number, (profile, undecided) in enumerate(((right, ()), (wrong, ("inverted",)), (wrong, ()))):
-        camera, out = tmp_path / f"{number}.toml", tmp_path / f"{number}.csv"
-        camera.write_text(CameraProfile(replace(profile, surround=profile.surround or 0.0), (34, 34), 300_000,
-                                        undecided, {}).dump())  # fmt: skip
-        run("match", raw / "events", "--static", raw / "static", "--camera", camera, "--sensor", "34x34", "--shown",
+    for number, (camera, undecided) in enumerate(((right, ()), (wrong, ("inverted",)), (wrong, ()))):
+        file, out = tmp_path / f"{number}.toml", tmp_path / f"{number}.csv"
+        profile = replace(camera, surround=camera.surround or 0.0, either_sign=bool(undecided))
+        file.write_text(CameraProfile(profile, (34, 34), 300_000, undecided, {}).dump())
+        run("match", raw / "events", "--static", raw / "static", "--camera", file, "--sensor", "34x34", "--shown",
             "0.8235", "--out", out)  # fmt: skip
         answers.append([row["image"] for row in csv.DictReader(out.read_text().splitlines())])
     assert answers[0] == answers[1]
@@ -172,7 +172,7 @@ def test_a_camera_is_brought_to_recordings_of_known_images():
     true = PROFILES["saccades"]
 
     def render(camera):
-        draws = SimulationDraws(torch.full((12, 37), 0.5), torch.full((4, 12, 16, 16), 0.5))
+        draws = SimulationDraws(torch.full((12, ALL_LANES), 0.5), torch.full((4, 12, 16, 16), 0.5))
         made = simulate_frames(images, draws, grid, time_bins=10, profile=gallery.middle(camera))
         return features(made, free=False)
 

@@ -23,7 +23,11 @@ BUILT_IN = CameraProfile(PROFILES["saccades"], (34, 34), 300_000, ("softness", "
 
 @pytest.mark.parametrize(("name", "surround"), [("saccades", None), ("smooth", 0.0), ("saccades", 0.5)])
 def test_a_profile_reads_back(tmp_path, name, surround):
-    own = {} if surround is None else {"surround": surround, "rest": 0.4, "lateness": 0.0}
+    own = (
+        {}
+        if surround is None
+        else {"surround": surround, "rest": 0.4, "rest_spread": 0.2, "lateness": 0.0, "either_sign": True}
+    )
     own |= {"steps": ((0.1, -0.25), (0.0, 3e-5))} if surround == 0.5 else {}
     made = CameraProfile(
         replace(PROFILES[name], **own),
@@ -35,7 +39,7 @@ def test_a_profile_reads_back(tmp_path, name, surround):
     (tmp_path / "profile.toml").write_text(made.dump())
     assert read_profile(tmp_path / "profile.toml") == made
     assert profile_named(made.inline())[0] == made.profile
-    for key in ("surround", "rest", "steps", "lateness"):
+    for key in ("surround", "rest", "rest_spread", "steps", "lateness", "either_sign"):
         assert (f"\n{key} = " in made.dump()) == (key in own), "profiles and runs of before are as they were"
 
 
@@ -74,6 +78,8 @@ def test_all_problems_of_a_file_are_named_at_once():
         ({"steps": [[0.0, float("inf")]]}, "steps: expected up to 20"),
         ({"steps": [[0.0, 0.1]], "free": True}, "steps: found some beside free = true"),
         ({"lateness": -0.1}, "lateness: "),
+        ({"either_sign": 1}, "either_sign: "),
+        ({"rest_spread": -0.1}, "rest_spread: "),
         ({"legs": [{"x": 1.0, "y": 1.0, "start": 0.1, "duration": 0.2, "skew": 0.7, "late": 0.1}]},
          "number 1, skew: legs have none any more, .*; calibrate again\n.*number 1, late: .*; calibrate again"),
     ],

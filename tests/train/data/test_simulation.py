@@ -19,7 +19,16 @@ from spikebridge.pipeline.events.resize import aligned_weights
 from spikebridge.pipeline.formats.bin40 import decode
 from spikebridge.pipeline.images.decode import to_static
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
-from spikebridge.train.config.simulation_ranges import LANES, PROFILES, TRIANGLE, Leg, Profile, SimulationRanges
+from spikebridge.train.config.simulation_ranges import (
+    FREEDOM_LANE,
+    LANES,
+    PROFILES,
+    SIGN_LANE,
+    TRIANGLE,
+    Leg,
+    Profile,
+    SimulationRanges,
+)
 from spikebridge.train.data.simulation import (
     INSTANTS,
     SensorGrid,
@@ -105,6 +114,38 @@ def test_a_sample_depends_on_its_draw_position_alone() -> None:
     assert not torch.equal(whole, simulate_frames(images, other, grid, time_bins=T, profile=profile))
 
 
+@pytest.mark.parametrize("surround", [None, 0.2])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_where_the_sign_is_open_some_samples_show_negatives_before_the_same_ground(
+    surround: float | None, inverted: bool
+) -> None:
+    images, grid = static_images(16), SensorGrid(16, (16, 16), "sum")
+    profile, draws = Profile(SimulationRanges(), TRIANGLE, inverted=inverted, surround=surround), draws_of(16, grid)
+    reverse = replace(profile, inverted=not inverted, surround=None if surround is None else 1 - surround)
+    plain, negative, either = (
+        simulate_frames(images, draws, grid, time_bins=T, profile=one)
+        for one in (profile, reverse, replace(profile, either_sign=True))
+    )
+    reversed_ = draws.settings[:, SIGN_LANE] < 0.5
+    assert 3 < reversed_.sum() < 13
+    assert torch.equal(either[:, ~reversed_], plain[:, ~reversed_])
+    # 1 - (1 - grey) is not grey to the last bit, which tips a count now and then.
+    assert (either[:, reversed_] != negative[:, reversed_]).float().mean() < 2e-3
+    assert (plain != negative).float().mean() > 0.05
+
+
+def test_where_the_state_at_the_start_is_open_each_sample_has_its_own() -> None:
+    images, grid = static_images(4), SensorGrid(16, (16, 16), "sum")
+    profile, draws = Profile(SimulationRanges(), TRIANGLE, rest=0.75, rest_spread=0.5), draws_of(4, grid)
+    assert profile.freedom == (0.0, 0.75), "from 0.25 to no more than 1"
+    made = simulate_frames(images, draws, grid, time_bins=T, profile=profile)
+    for i, number in enumerate(draws.settings[:, FREEDOM_LANE].tolist()):
+        own = replace(profile, rest=1 - 0.75 * number, rest_spread=0.0)
+        alone = simulate_frames(images, draws, grid, time_bins=T, profile=own)[:, i]
+        assert (made[:, i] != alone).float().mean() < 1e-3
+    assert not torch.equal(made, simulate_frames(images, draws, grid, time_bins=T, profile=replace(profile, rest=0.0)))
+
+
 @given(st.integers(0, 2**40))
 def test_settings_lie_in_their_ranges(seed: int) -> None:
     ranges, grid = SimulationRanges(), SensorGrid(4, (4, 4), "sum")
@@ -160,7 +201,7 @@ def test_pixels_at_rest_are_on_their_way_to_on_events() -> None:
     s = scale_settings(torch.zeros(1, len(LANES)), thresholds)
     light = torch.linspace(0, -0.1, T * INSTANTS + 1).exp().view(-1, 1, 1, 1).expand(-1, 1, 20, 20)
     pixels = torch.rand(4, 1, 20, 20, generator=torch.Generator().manual_seed(0))
-    fired = [float(count(light, pixels, s, T, rest=rest).sum() / 400) for rest in (0.0, 0.5, 1.0)]
+    fired = [float(count(light, pixels, s, T, torch.tensor([1 - rest])).sum() / 400) for rest in (0.0, 0.5, 1.0)]
     assert fired == pytest.approx([0.25, 0.0, 0.0], abs=0.05)
 
 
@@ -171,9 +212,9 @@ def test_events_add_up_to_the_change_of_the_light() -> None:
     draws = draws_of(4, grid)
     s = scale_settings(draws.settings, ranges)
     times = torch.linspace(0, 1, T * INSTANTS + 1)
-    places = path_of(times, s, PROFILES["saccades"], draws.settings[:, len(LANES) :])
+    places = path_of(times, s, PROFILES["saccades"], draws.settings[:, len(LANES) : FREEDOM_LANE])
     light = sample_light(light_of(images, s, PROFILES["saccades"]), places, s, grid) + s["dark_level"][:, None, None]
-    counts = count(light, draws.pixels, s, T)
+    counts = count(light, draws.pixels, s, T, torch.ones(4))
     change = torch.cumsum(counts[:, :, 1] * 0.1 - counts[:, :, 0] * 0.13, 0)
     ends = light[INSTANTS::INSTANTS].log() - light[0].log()
     assert float((change - ends).abs().max()) < 0.1 + 0.13
@@ -300,7 +341,9 @@ def test_a_free_path_goes_anywhere_and_stays_in_the_middle() -> None:
     draws = draws_of(400, grid)
     ranges = replace(PROFILES["smooth"].ranges, x_start=(0.0, 0.0), y_start=(0.0, 0.0))
     s = scale_settings(draws.settings, ranges)
-    places = path_of(torch.linspace(0, 1, 41), s, PROFILES["smooth"], draws.settings[:, len(LANES) :])  # [2,B,S]
+    places = path_of(
+        torch.linspace(0, 1, 41), s, PROFILES["smooth"], draws.settings[:, len(LANES) : FREEDOM_LANE]
+    )  # [2,B,S]
     assert float(places.mean(2).abs().max()) < 1e-4
     travelled = places[:, :, -1] - places[:, :, 0]
     angles = torch.atan2(travelled[1], travelled[0])
