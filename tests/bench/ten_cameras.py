@@ -5,7 +5,7 @@ Command:   python tests/bench/ten_cameras.py run --out DIR --cameras 0-9 --test
 Data:      scikit-learn's digits; the recordings are SIMULATED by the microsecond simulator of `spikebridge simulate`.
            Training simulates with another program (train/data/simulation.py) and is told nothing about the camera.
 Terms:     10 labelled recordings per class, 300 steps, the same recordings, weights and order for all rows of a seed.
-           Cameras 0 to 9 are for the table and are looked at once; whatever is tuned is tuned on cameras 100 and up,
+           Cameras 0 to 9 are for the table and choose nothing; whatever is tuned is tuned on cameras 100 and up,
            on the validation split: without --test no figure of the test split is computed.
 
 What is finished is kept, row by row: an interrupted command continues when it is given again, and two commands with

@@ -23,11 +23,8 @@ BUILT_IN = CameraProfile(PROFILES["saccades"], (34, 34), 300_000, ("softness", "
 
 @pytest.mark.parametrize(("name", "surround"), [("saccades", None), ("smooth", 0.0), ("saccades", 0.5)])
 def test_a_profile_reads_back(tmp_path, name, surround):
-    own = (
-        {}
-        if surround is None
-        else {"surround": surround, "rest": 0.4, "rest_spread": 0.2, "lateness": 0.0, "either_sign": True}
-    )
+    own = {"surround": surround, "rest": 0.4, "rest_spread": 0.2, "lateness": 0.0, "either_sign": True}
+    own = {} if surround is None else own
     own |= {"steps": ((0.1, -0.25), (0.0, 3e-5))} if surround == 0.5 else {}
     made = CameraProfile(
         replace(PROFILES[name], **own),
