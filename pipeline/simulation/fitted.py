@@ -54,7 +54,7 @@ class FittedCamera:
 
     settings: SimulatorSettings
     undecided: tuple[str, ...]
-    """Names of values that are as one expects of any camera."""
+    """Names of values that are guesses: what one expects of any camera; of the sign of the light, the nearer one."""
 
 
 def read_camera(path: Path) -> FittedCamera:

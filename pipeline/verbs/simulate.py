@@ -76,7 +76,7 @@ def simulate(
         )
     text = f"{made['recordings']:,} simulated recordings in {out}" + (" (up to date)" if made["up_to_date"] else "")
     if fitted and fitted.undecided:
-        text += f"\n  the profile does not decide {', '.join(fitted.undecided)}: as one expects of any camera"
+        text += f"\n  the profile does not decide {', '.join(fitted.undecided)}: its guess is taken"
     kind = "folders" if images else name
     step: list[str | Path] = ["preprocess", "--dataset", kind, "--events", out, "--static", out, "--out", "SHARDS"]
     print_result({**made, "out": str(out)}, text, as_json=as_json, then=step)
