@@ -33,7 +33,7 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
     """
     profile = made["profile"]
     width, height = made["sensor"]
-    marks = [("SIMULATED recordings", True)] if made["simulated"] else []
+    marks, theirs = [("SIMULATED recordings", True)] if made["simulated"] else [], source_word(made)
     heading = f"<header>\n<h1>{escape('Calibration of the training simulator')}</h1>\n{tags(marks)}\n</header>\n"
     summary = facts(
         [
@@ -58,10 +58,15 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
     pictures = "".join(
         paragraph(f"{title}, ON and OFF over the whole recording.")
         + thumbnails((f"{title} {i + 1}", "", preview_png(frames[:, i].numpy())) for i in range(_few(frames)))
-        for title, frames in (("Real recordings", real), ("Simulated recordings", simulated))
+        for title, frames in ((f"{theirs} recordings", real), ("Simulated recordings", simulated))
     )
     return page("Calibration", heading + section("Result", summary) + section("Camera", values)
-                + section("Real beside simulated", pictures + _plots(fidelity) + _note()))  # fmt: skip
+                + section(f"{theirs} beside simulated", pictures + _plots(fidelity, theirs) + _note()))  # fmt: skip
+
+
+def source_word(made: dict[str, Any]) -> str:
+    """Return what the recordings of a fit are called beside those of the fitted camera: simulated ones are not real."""
+    return "Given" if made["simulated"] else "Real"
 
 
 def movement_rows(made: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -119,7 +124,7 @@ def _few(frames: Tensor) -> int:
     return min(SHOWN, int(frames.shape[1]))
 
 
-def _plots(fidelity: Fidelity) -> str:
+def _plots(fidelity: Fidelity, theirs: str) -> str:
     real, made = fidelity.real, fidelity.made
     rows = [
         (name, f"{real[key]:.4g}", f"{made[key]:.4g}")
@@ -133,22 +138,22 @@ def _plots(fidelity: Fidelity) -> str:
     bins = len(real["profile"])
     rate = _lines(
         "rate", "Events in each time bin.", (np.arange(bins) + 0.5) / bins, real["profile"], made["profile"],
-        labels=("share of the recording", "events"),
+        labels=("share of the recording", "events"), theirs=theirs,
     )  # fmt: skip
     gaps = _lines(
         "gaps", "Time between events of one pixel.", np.array(real["gap_bins"]), real["gaps"], made["gaps"],
-        labels=("time bins, at least", "share"),
+        labels=("time bins, at least", "share"), theirs=theirs,
     )  # fmt: skip
-    return table(("", "real", "simulated"), rows) + figures([rate, gaps])
+    return table(("", theirs.lower(), "simulated"), rows) + figures([rate, gaps])
 
 
 def _lines(
-    name: str, title: str, x: Any, real: Sequence[float], made: Sequence[float], *, labels: tuple[str, str]
+    name: str, title: str, x: Any, real: Sequence[float], made: Sequence[float], *, labels: tuple[str, str], theirs: str
 ) -> str:
-    drawing = Drawing(f"calibration-{name}", f"{title} Real and simulated recordings.")
+    drawing = Drawing(f"calibration-{name}", f"{title} {theirs} and simulated recordings.")
     with house_style():
         axes = drawing.axes[0]
-        axes.plot(x, real, label="real")
+        axes.plot(x, real, label=theirs.lower())
         axes.plot(x, made, "--", label="simulated")
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])

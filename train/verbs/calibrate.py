@@ -111,7 +111,7 @@ def calibrate(
 
 def _text(made: dict[str, Any]) -> str:
     """Return the values with their uncertainties, and what is not decided."""
-    from spikebridge.train.report.calibration import MOVEMENT, movement_rows, seen_words, steps_words
+    from spikebridge.train.report.calibration import MOVEMENT, movement_rows, seen_words, source_word, steps_words
     from spikebridge.train.report.format import aligned
 
     profile, undecided = made["profile"], made["undecided"]
@@ -141,8 +141,9 @@ def _text(made: dict[str, Any]) -> str:
         told, asked, (low, high) = (made["fidelity"][name] for name in ("accuracy", "asked", "interval"))
         beside = ", ".join(f"{name} {100 * one:.0f} %" for name, one in made["fidelity"]["others"].items())
         lines.append(
-            f"A linear classifier tells simulated recordings from real ones that were held out: {100 * told:.0f} % of "
-            f"{asked} right ({100 * low:.0f} to {100 * high:.0f} %), 50 % = alike; of the same images by {beside}"
+            f"A linear classifier tells simulated recordings from {source_word(made).lower()} ones that were held out: "
+            f"{100 * told:.0f} % of {asked} right ({100 * low:.0f} to {100 * high:.0f} %), 50 % = alike; of the same "
+            f"images by {beside}"
         )
     lines.append(f"  profile   {made['out']}")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
 
 import pytest
@@ -108,6 +109,8 @@ def test_the_page_shows_both(seen):
     }  # fmt: skip
     html = calibration_page(result, fidelity, held_out, made)
     assert "SIMULATED" in html
+    assert "Given beside simulated" in html
+    assert not re.search("real", re.sub('base64,[^"]*', "", html), re.IGNORECASE), "simulated ones are not called real"
     for words in (
         "the negative, or the reverse, at 0.80 of the size",
         "white",
@@ -120,3 +123,4 @@ def test_the_page_shows_both(seen):
     assert html.count("data:image/png") == 16
     assert html.count("<svg") == 2
     assert "160, of which 40 held out" in html
+    assert "Real beside simulated" in calibration_page(result | {"simulated": False}, fidelity, held_out, made)
