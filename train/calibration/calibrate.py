@@ -23,7 +23,7 @@ from spikebridge.train.calibration.fidelity import Fidelity, compare
 from spikebridge.train.calibration.fit import Effort, Fit, fit, to_begin, without_images
 from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.renderings import renderings
-from spikebridge.train.calibration.state import State
+from spikebridge.train.calibration.state import State, sole
 from spikebridge.train.config.profile import FILE, CameraProfile
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
@@ -98,7 +98,7 @@ def calibrate(
         `fidelity` (how far simulated recordings can be told from those held out; None where none was).
 
     Raises:
-        RunError: `out` or `html` is there and not `overwrite`, or too few recordings or images.
+        RunError: `out` or `html` is there and not `overwrite`, another call writes it, or too few recordings or images.
         LayoutError: no recordings or no images there.
         RecordingError: a recording or an image cannot be read.
     """
@@ -136,14 +136,20 @@ def calibrate(
     if html is not None and not _held_out(len(seen.events), held_out):
         raise RunError(f"--html needs at least {FEWEST_TO_SPLIT} recordings, of which some are held out, or --held-out")
     state_file, statistics = out.with_name(f".{out.name}.state"), measure(seen)
-    fitted = calibrate_to(
-        seen, pictures, shown_fraction=shown_fraction, seed=seed, effort=effort, statistics=statistics,
-        state_file=state_file, progress=progress, held_out=held_out, beside=True,
-        shown=shown,
-    )  # fmt: skip
-    profile, found, source = fitted.profile, fitted.fit, fitted.profile.informing["source"]
-    write_atomic(out, profile.dump().encode())
-    state_file.unlink(missing_ok=True)
+    lock = out.with_name(f".{out.name}.lock")
+    with sole(lock, f"{out}: another calibrate is writing this profile"):
+        try:
+            _check_output(out, html, static, overwrite=overwrite)  # another call may have written it meanwhile
+            fitted = calibrate_to(
+                seen, pictures, shown_fraction=shown_fraction, seed=seed, effort=effort, statistics=statistics,
+                state_file=state_file, progress=progress, held_out=held_out, beside=True,
+                shown=shown,
+            )  # fmt: skip
+            profile, found, source = fitted.profile, fitted.fit, fitted.profile.informing["source"]
+            write_atomic(out, profile.dump().encode())
+            state_file.unlink(missing_ok=True)
+        finally:
+            lock.unlink(missing_ok=True)
     result = {
         "out": str(out),
         "recordings": len(seen.events),

@@ -9,8 +9,7 @@ import hashlib
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.base.files import FileLock
 from spikebridge.pipeline.measurement.recordings import RecordingSet
 from spikebridge.pipeline.measurement.sources import (
     Answer,
@@ -36,6 +34,7 @@ from spikebridge.train.calibration.calibrate import FEWEST, LARGEST_SIDE, Progre
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.calibration.gallery import BATCH, MOST_LEARNT, TIME_BINS, Gallery, Shown, features
 from spikebridge.train.calibration.register import register
+from spikebridge.train.calibration.state import sole
 from spikebridge.train.config.profile import SIGN, CameraProfile, read_profile
 from spikebridge.train.config.simulation_ranges import Profile
 from spikebridge.train.data.simulation import SensorGrid
@@ -127,7 +126,7 @@ def match(
             f"{camera} is of a sensor of {given.sensor[0]}x{given.sensor[1]} pixels, the recordings are of "
             f"{width}x{height}; calibrate on recordings of this camera, or say with --sensor what theirs is"
         )
-    with _sole(state, out):
+    with sole(state / "lock", f"{out}: another match is writing this table"):
         profile = given or _calibrated(sources, seen, images, seed, effort, state, progress)
         shown = _bars(progress)
         with same_threads(1):  # sums depend on their number
@@ -267,20 +266,6 @@ def _registered(
             break
         brought = nearer
     return rendered if brought is profile else whole(brought)
-
-
-@contextmanager
-def _sole(state: Path, out: Path) -> Iterator[None]:
-    """Hold what an interrupted call left, so that no other one deletes it."""
-    state.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(state / "lock", wait=False)
-    except BlockingIOError:
-        raise RunError(
-            f"{out}: another match is writing this table; wait until it is done, or choose another file"
-        ) from None
-    with lock:
-        yield
 
 
 def _negative(profile: Profile) -> Profile:

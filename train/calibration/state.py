@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base.files import FileLock
+from spikebridge.train.errors import RunError
 from spikebridge.train.runs.checkpoints import write_atomic
 
 KEY = "key"
+
+
+@contextmanager
+def sole(lock: Path, busy: str) -> Iterator[None]:
+    """Hold what an interrupted call left, and the file that it writes, so that no other call does.
+
+    Args:
+        lock: file that is locked; its folder is made.
+        busy: what an error says first.
+
+    Raises:
+        RunError: another call holds it.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(lock, wait=False)
+    except BlockingIOError:
+        raise RunError(f"{busy}; wait until it is done, or choose another file") from None
+    with held:
+        yield
 
 
 class State:

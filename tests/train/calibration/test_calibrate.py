@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from conftest import write_digits_raw
 
 from spikebridge.cli import main
+from spikebridge.pipeline.base.files import FileLock
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.simulation.camera import simulate
 from spikebridge.pipeline.simulation.fitted import read_camera
@@ -30,6 +31,17 @@ def recordings(tmp_path_factory):
 
 def run(*words):
     return CliRunner().invoke(main, ["calibrate", *map(str, words)])
+
+
+def test_two_calls_do_not_write_one_profile(recordings, tmp_path):
+    out, lock = tmp_path / "profile.toml", tmp_path / ".profile.toml.lock"
+    with FileLock(lock):
+        done = run(recordings, "--sensor", "34x34", "--out", out)
+    assert done.exit_code == 1
+    assert "profile.toml: another calibrate is writing this profile; wait" in done.output
+    assert lock.exists(), "it is the other one's"
+    assert run(recordings, "--sensor", "34x34", "--out", out).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["profile.toml"]
 
 
 def test_without_static_images_movement_and_polarities_are_told(recordings, tmp_path):
