@@ -5,8 +5,8 @@ Axes: n recordings, m static images, T time bins, P polarity, S side of a frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,18 @@ class RecordingSet:
     def duration_us(self) -> int:
         """Return the median time from first to last event."""
         return int(np.median([events.duration_us for events in self.events]))
+
+    def without(self, pixels: Collection[tuple[int, int]]) -> RecordingSet:
+        """Return these without the events of some pixels (x, y); each one's first and last stay, and so its length."""
+        stays = np.ones(self.sensor[::-1], bool)  # [H,W]
+        for x, y in pixels:
+            stays[y, x] = False
+        left = []
+        for events in self.events:
+            keep = stays[events.y, events.x]
+            keep[[0, -1]] = True
+            left.append(Events(events.t[keep], events.x[keep], events.y[keep], events.p[keep]))
+        return replace(self, events=tuple(left))
 
     def frames(self, *, time_bins: int, size: int) -> NDArray[np.float32]:
         """Return the counts of all recordings, [T,n,2,S,S], the sensor squashed into the frame."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -107,14 +107,22 @@ class Sources:
             )
         return Events(read.t - read.t[0], read.x, read.y, read.p)
 
-    def frames(self, row: int, *, sensor: tuple[int, int], time_bins: int, size: int) -> NDArray[np.float32]:
-        """Read a recording and return its counts, [T,1,2,S,S].
+    def frames(
+        self,
+        row: int,
+        *,
+        sensor: tuple[int, int],
+        time_bins: int,
+        size: int,
+        without: Collection[tuple[int, int]] = (),
+    ) -> NDArray[np.float32]:
+        """Read a recording and return its counts, [T,1,2,S,S], those of some pixels (x, y) left out.
 
         Raises:
             RecordingError: it cannot be read, holds too few events, or some outside the sensor.
         """
         one = RecordingSet((self.recordings[row],), (self.events(row),), sensor, "", self.simulated, 1)
-        return one.frames(time_bins=time_bins, size=size)
+        return (one.without(without) if without else one).frames(time_bins=time_bins, size=size)
 
     def image(self, row: int, *, sensor: tuple[int, int], size: int) -> tuple[str, NDArray[np.uint8]]:
         """Read an image and return the hash of its full-size pixels and its luma as it lies on the sensor, [1,S,S].

@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.events.arrays import Events
+from spikebridge.pipeline.measurement.hot_pixels import HotPixel, find_hot_pixels
 from spikebridge.pipeline.measurement.recordings import RecordingSet
 
 INTERVAL_EDGES_US = tuple(round(10 ** (i / 3)) for i in range(3, 19))
 """Edges of the classes of inter-event times, three a decade from 10 us to 1 s."""
 PROFILE_US = 5_000
 """Longest bin of the time profile."""
-HOT = 5.0
-"""A pixel is hot where it has so many times the events of the busiest of its eight neighbours, over all recordings."""
 FLOOR, FEWEST_INTERVALS = 0.01, 1000
 """Share of the inter-event times that may be shorter than the refractory time (a camera's double events, noise); times
 that it needs, at least."""
@@ -48,8 +47,8 @@ class Statistics(TypedDict):
     refractory_us: float | None
     """Time that all but `FLOOR` of the times between events of one pixel exceed: a pixel is blind no longer; None where
     there are too few."""
-    hot_pixels: list[list[int]]
-    """[x, y] of each."""
+    hot_pixels: list[HotPixel]
+    """Busiest first."""
 
 
 def measure(recordings: RecordingSet) -> Statistics:
@@ -59,12 +58,15 @@ def measure(recordings: RecordingSet) -> Statistics:
     duration = recordings.duration_us
     bins = max(1, -(-duration // PROFILE_US))
     profile = np.zeros(bins)
-    maps = np.zeros((height, width))
+    maps, firing = np.zeros((2, height, width)), np.zeros((height, width))
     intervals, same = [], []
     for events in recordings.events:
         part = np.minimum(events.t * bins // max(1, events.duration_us), bins - 1)
         profile += np.bincount(part, minlength=bins)
-        np.add.at(maps, (events.y, events.x), 1)
+        one = np.zeros_like(maps)
+        np.add.at(one, (events.p, events.y, events.x), 1)
+        maps += one
+        firing += one.any(0)
         between, equal = _successions(events, width)
         intervals.append(between)
         same.append(equal)
@@ -85,7 +87,7 @@ def measure(recordings: RecordingSet) -> Statistics:
         intervals=(classes / max(1, len(gaps))).tolist(),
         same_polarity=float(np.concatenate(same).mean()) if len(gaps) else 0.0,
         refractory_us=float(np.quantile(gaps, FLOOR)) if len(gaps) >= FEWEST_INTERVALS else None,
-        hot_pixels=_hot(maps, len(counts)),
+        hot_pixels=find_hot_pixels(maps, firing, len(counts)),
     )
 
 
@@ -96,15 +98,3 @@ def _successions(events: Events, width: int) -> tuple[NDArray[np.int64], NDArray
     pixel, t, p = pixel[order], events.t[order], events.p[order]
     follows = pixel[1:] == pixel[:-1]
     return (t[1:] - t[:-1])[follows], (p[1:] == p[:-1])[follows]
-
-
-def _hot(maps: NDArray[np.float64], recordings: int) -> list[list[int]]:
-    """Return the hot pixels of counts [H,W], busiest first."""
-    padded = np.pad(maps, 1)
-    height, width = maps.shape
-    around = np.max(
-        [padded[i : i + height, j : j + width] for i in range(3) for j in range(3) if (i, j) != (1, 1)], axis=0
-    )
-    rows, columns = np.nonzero((maps > HOT * np.maximum(around, 1)) & (maps >= recordings))
-    order = np.argsort(-maps[rows, columns], kind="stable")
-    return [[int(columns[i]), int(rows[i])] for i in order]

@@ -228,10 +228,16 @@ def _draw_camera(seed: int, s: SimulatorSettings) -> tuple[NDArray[np.float64], 
 def _draw_shot_noise(
     s: SimulatorSettings, duration: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]]:
-    """Draw Poisson noise by pixel: where each pixel's events begin [H*W+1], their times, their polarities."""
+    """Draw Poisson noise by pixel, that of hot pixels too: where each one's events begin [H*W+1], times, polarities."""
     pixels = s.sensor_height_px * s.sensor_width_px
     n = int(rng.poisson(s.shot_hz * pixels * duration * 1e-6))
     pixel, when, on = rng.integers(0, pixels, n), rng.random(n) * duration, rng.integers(0, 2, n, np.uint8)
+    if s.hot_pixels:
+        x, y, *rates = np.array(s.hot_pixels).T
+        counts = rng.poisson(np.stack(rates) * duration * 1e-6)  # [2,K]
+        pixel = np.r_[pixel, np.repeat(np.tile(y * s.sensor_width_px + x, 2).astype(np.int64), counts.ravel())]
+        on = np.r_[on, np.repeat(np.array([0, 1], np.uint8), counts.sum(1))]
+        when = np.r_[when, rng.random(counts.sum()) * duration]
     order = np.lexsort((when, pixel))
     start = np.zeros(pixels + 1, np.int64)
     np.cumsum(np.bincount(pixel, minlength=pixels), out=start[1:])

@@ -4,7 +4,8 @@ A profile is a TOML file (`train.config.profile`). Read here are `sensor`, `dura
 path `[[legs]]` (x, y in sensor pixels; start, duration in shares of the recording), its `steps` (x and y of what it
 does beside the legs in each of so many equal parts of the recording) and `[microseconds]`, whose keys are fields of
 `SimulatorSettings`; where recordings move each in its own way (`free`), also `amplitude` of `[camera]`, the length of
-their legs relative to `[[legs]]`; and `surround`, the grey value around the image.
+their legs relative to `[[legs]]`; `surround`, the grey value around the image; and `hot_pixels`, rows of x, y, OFF and
+ON events in a recording.
 What a profile does not hold is as in N-MNIST: blur, and how recordings differ.
 """
 
@@ -32,6 +33,8 @@ LEG = ("x", "y", "start", "duration")
 """Keys of `[[legs]]`."""
 TIMED = ("timing_jitter_us", "duration_jitter_us")
 """Settings that go with the length of a recording."""
+MOST_DEAD = 0.95
+"""Share of the time in which a hot pixel is dead, at most: the dead time is known roughly."""
 MOST_SAMPLES = 310
 """Samples of the light in a recording that is shorter than N-MNIST's; of longer ones there is one each millisecond."""
 
@@ -86,6 +89,9 @@ def read_camera(path: Path) -> FittedCamera:
         problems.append(
             "steps: found some beside free = true; where recordings move each in its own way there are none"
         )
+    hot_pixels = tables.get("hot_pixels", [])
+    if not isinstance(hot_pixels, list) or not all(_is_hot_pixel(row) for row in hot_pixels):
+        problems.append("hot_pixels: expected rows [x, y, OFF events, ON events], x and y whole")
     length: Any = 1.0
     if tables["free"]:
         length = fitted.get("amplitude") if isinstance(fitted := tables.get("camera"), dict) else None
@@ -105,6 +111,7 @@ def read_camera(path: Path) -> FittedCamera:
         saccades=saccades_of(
             [(length * leg["x"], length * leg["y"], leg["start"], leg["duration"]) for leg in legs], steps, duration
         ),
+        hot_pixels=tuple(_firing(row, duration, camera["refractory_us"]) for row in hot_pixels),
         sample_us=max(1, min(usual["sample_us"], round(duration / MOST_SAMPLES))),
         **{name: usual[name] * duration / usual["duration_us"] for name in TIMED},
         **{name: camera[name] for name in NEEDED},
@@ -130,6 +137,13 @@ def saccades_of(
     return tuple(made)
 
 
+def _firing(row: Sequence[float], duration_us: int, refractory_us: int) -> tuple[int, int, float, float]:
+    """Return a hot pixel with rates in Hz; those that are recorded are fewer, by what falls into dead time."""
+    x, y, off, on = row
+    seconds = duration_us * 1e-6 * (1 - min((off + on) * refractory_us / duration_us, MOST_DEAD))
+    return int(x), int(y), off / seconds, on / seconds
+
+
 def _read(path: Path) -> Mapping[str, Any]:
     remedy = "expected a profile that `spikebridge calibrate` made"
     try:
@@ -150,6 +164,15 @@ def _is_leg(leg: Any) -> bool:
 
 def _is_step(step: Any) -> bool:
     return isinstance(step, list) and len(step) == 2 and all(map(_is_number, step))
+
+
+def _is_hot_pixel(row: Any) -> bool:
+    return (
+        isinstance(row, list)
+        and len(row) == 4
+        and all(isinstance(place, int) for place in row[:2])
+        and all(map(_is_number, row))
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -14,6 +14,8 @@ from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.settings import field_problems, setting
 from spikebridge.pipeline.formats.bin40 import MAX_TIME_US
 
+MOST_HZ = 1e6
+"""Highest rate of a hot pixel."""
 MOST_PIXELS = 2048
 """Largest width and height of a sensor."""
 
@@ -98,6 +100,8 @@ class SimulatorSettings:
     """Rate of the ON events that a pixel emits without any change of light; 0 to 100."""
     shot_hz: float = setting(0.02, low=0, high=1_000)
     """Rate of random events per pixel, both polarities alike; 0 to 1,000."""
+    hot_pixels: tuple[tuple[int, int, float, float], ...] = ()
+    """Pixels that fire by themselves: x, y, and the rates of their random OFF and ON events, each 0 to 1e6 Hz."""
     duration_us: int = setting(310_000, low=1_000, high=MAX_TIME_US)
     """Length of the recording; 1,000 to 8,388,607, the most the .bin format holds."""
     sample_us: int = setting(1_000, low=1, high=100_000)
@@ -124,13 +128,21 @@ class SimulatorSettings:
                 f"duration_us = {self.duration_us}; the 23-bit time stamps of the .bin format end at {MAX_TIME_US} us. "
                 "Use a shorter recording."
             )
-        values = {name: value for name, value in vars(self).items() if name != "saccades"}
+        values = {name: value for name, value in vars(self).items() if name not in ("saccades", "hot_pixels")}
         if problems := field_problems(type(self), values):
             raise SettingsError(f"{'; '.join(problems)}.")
         if 0 < self.bandwidth_hz < 1:
             raise SettingsError(f"bandwidth_hz = {self.bandwidth_hz}; expected 0 for no limit, or at least 1 Hz.")
         if not all(isinstance(s, Saccade) for s in self.saccades):
             raise SettingsError("saccades: expected a tuple of Saccade.")
+        for x, y, *rates in self.hot_pixels:
+            if not (0 <= x < self.sensor_width_px and 0 <= y < self.sensor_height_px):
+                raise SettingsError(
+                    f"hot_pixels: ({x}, {y}) is outside the sensor of {self.sensor_width_px}x{self.sensor_height_px} "
+                    "pixels."
+                )
+            if not all(0 <= rate <= MOST_HZ for rate in rates):
+                raise SettingsError(f"hot_pixels: ({x}, {y}) has rates {rates}; expected 0 to {MOST_HZ:g} Hz.")
 
     @property
     def sensor_size(self) -> tuple[int, int, int]:
@@ -140,7 +152,10 @@ class SimulatorSettings:
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON types, saccades as a list of dicts.
 
-        `free` is there only where it is not as by default.
+        `free` and `hot_pixels` are there only where they are not as by default.
         """
-        made = asdict(self) | {"saccades": [asdict(saccade) for saccade in self.saccades]}
-        return made if self.free else {name: value for name, value in made.items() if name != "free"}
+        made = asdict(self) | {
+            "saccades": [asdict(saccade) for saccade in self.saccades],
+            "hot_pixels": [list(pixel) for pixel in self.hot_pixels],
+        }
+        return {name: value for name, value in made.items() if value or name not in ("free", "hot_pixels")}

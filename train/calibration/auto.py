@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from spikebridge.pipeline.base.files import FileLock
+from spikebridge.pipeline.measurement.hot_pixels import HotPixel, find_hot_pixels
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.calibration.calibrate import (
     FEWEST,
@@ -29,7 +31,7 @@ from spikebridge.train.calibration.calibrate import (
 )
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.config.profile import read_profile
-from spikebridge.train.data.simulation import SensorGrid, shown_sensor
+from spikebridge.train.data.simulation import SensorGrid, grid_of
 from spikebridge.train.errors import MethodError, RunError
 from spikebridge.train.runs.checkpoints import write_atomic
 
@@ -92,13 +94,15 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
             )
     size = frames.shape[-1], frames.shape[-2]
     log.info("Camera: calibrating to %d training recordings, labels unused", frames.shape[1])
-    shown = shown_sensor(shards.manifest, size)
+    grid = grid_of(shards.manifest, size)
+    known = shards.manifest.get("sensor_size") or grid.sensor
+    frames, whole, hot_pixels = _without_hot_pixels(frames, grid, known)
     state = path.with_name(f".{path.name}.state")
     made = calibrate_frames(
         frames,
         images,
-        SensorGrid(size, shown, shards.settings["reduction"]),
-        sensor=shown,
+        grid,
+        sensor=grid.sensor,
         duration_us=max(1, int(np.median(split.durations_us(rows)))),
         floor=None,
         simulated=shards.simulated,
@@ -107,10 +111,11 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
         effort=EFFORT,
         state_file=state,
         progress=progress,
+        whole=whole,
+        hot_pixels=hot_pixels,
     )
-    known = shards.manifest.get("sensor_size")
     # Frames may show a part of the sensor; the profile is checked against all of it.
-    profile = replace(made.profile, sensor=(int(known[0]), int(known[1])) if known else shown)
+    profile = replace(made.profile, sensor=(int(known[0]), int(known[1])))
     write_atomic(path, profile.dump().encode())
     state.unlink(missing_ok=True)
     log.info("Camera: kept in %s", path)
@@ -118,6 +123,29 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
         log.info(
             "Camera: %.0f %% of recordings are told from simulated ones, 50 %% = alike", 100 * made.fidelity.accuracy
         )
+
+
+def _without_hot_pixels(
+    frames: Tensor, grid: SensorGrid, sensor: Sequence[int]
+) -> tuple[Tensor, Tensor, tuple[HotPixel, ...]]:
+    """Return frames [T,n,2,H,W] without their hot cells, with them, and these as pixels of the sensor of (W, H) pixels.
+
+    Of a sensor that is finer than its frames no pixel is seen for itself, and of those around a hot one the others of
+    its cell are left out, too.
+    """
+    counts = frames.sum((0, 1)).double().numpy()
+    firing = (frames.sum((0, 2)) > 0).sum(0).double().numpy()
+    cells = find_hot_pixels(counts, firing, frames.shape[1])
+    if not cells:
+        return frames, frames, ()
+    left, pixels = frames.clone(), []
+    for cell in cells:
+        left[..., cell.y, cell.x] = 0
+        x, y = (
+            min(max(place, 0), int(side) - 1) for place, side in zip(grid.pixel_in(cell.x, cell.y), sensor, strict=True)
+        )
+        pixels.append(cell._replace(x=x, y=y))
+    return left, frames, tuple(pixels)
 
 
 def _readable(shards: ShardSet) -> ShardSet:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
 from spikebridge.pipeline.measurement.shown import paired_files, read_shown
 from spikebridge.pipeline.measurement.statistics import Statistics, measure
@@ -30,7 +31,7 @@ from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.checkpoints import write_atomic
 
-VERSION = 7
+VERSION = 8
 """Goes up with every change that alters profiles."""
 LARGEST_SIDE = 48
 """Side of a frame, at most: larger sensors are compared cell by cell."""
@@ -167,6 +168,7 @@ def calibrate(
             **profile.informing,
             "legs": [asdict(leg) for leg in profile.profile.legs],
             "steps": [list(step) for step in profile.profile.steps],
+            "hot_pixels": [list(pixel) for pixel in profile.profile.hot_pixels],
             **{name: getattr(profile.profile, name) for name in ALONE},
         },
         "statistics": dict(statistics),
@@ -206,9 +208,15 @@ def calibrate_to(
 ) -> Calibrated:
     """Fit the simulator to recordings that were read, whose figures may be known; see `calibrate_frames`."""
     size = min(max(seen.sensor), LARGEST_SIDE)
-    shortest = (statistics or measure(seen))["refractory_us"]
+    whole = seen.frames(time_bins=FINE_BINS, size=size)
+    statistics = statistics or measure(seen)
+    frames, hot_pixels = whole, tuple(statistics["hot_pixels"])
+    if hot_pixels:
+        others = seen.without([(pixel.x, pixel.y) for pixel in hot_pixels])
+        frames, statistics = others.frames(time_bins=FINE_BINS, size=size), measure(others)
+    shortest = statistics["refractory_us"]
     return calibrate_frames(
-        torch.from_numpy(seen.frames(time_bins=FINE_BINS, size=size)),
+        torch.from_numpy(frames),
         images,
         SensorGrid(size, seen.sensor, "sum"),
         sensor=seen.sensor,
@@ -223,6 +231,8 @@ def calibrate_to(
         held_out=held_out,
         beside=beside,
         shown=shown,
+        whole=torch.from_numpy(whole),
+        hot_pixels=hot_pixels,
     )
 
 
@@ -243,11 +253,13 @@ def calibrate_frames(
     held_out: int | None = None,
     beside: bool = False,
     shown: torch.Tensor | None = None,
+    whole: torch.Tensor | None = None,
+    hot_pixels: tuple[HotPixel, ...] = (),
 ) -> Calibrated:
     """Fit the simulator to frames, a part of which is held out to tell simulated ones from.
 
     Args:
-        frames: counts float32 [T,n,2,S,S].
+        frames: counts float32 [T,n,2,S,S], without hot pixels.
         images: static images [m,1,S,S] in [0, 1]; None fits what can be told without.
         grid: of the frames.
         sensor: (W, H) in pixels.
@@ -262,9 +274,12 @@ def calibrate_frames(
         held_out: recordings that the fit does not see, see `calibrate`.
         beside: whether the fidelity report has other ways to make recordings beside the fitted one.
         shown: the image that each recording shows [n,1,S,S]; None where that is not known.
+        whole: `frames` with hot pixels, if there are some.
+        hot_pixels: of the sensor.
     """
+    whole = frames if whole is None else whole
     learnt, told = split_recordings(frames.shape[1], seed, _held_out(frames.shape[1], held_out))
-    frames, unseen = frames[:, learnt], frames[:, told] if len(told) else None
+    frames, unseen = frames[:, learnt], whole[:, told] if len(told) else None
     shown = None if shown is None else shown[learnt]
     source = {
         "recordings": frames.shape[1] + (0 if unseen is None else unseen.shape[1]),
@@ -278,7 +293,12 @@ def calibrate_frames(
     }
     if images is None:
         found = without_images(frames, sensor=sensor, floor=floor)
-        return Calibrated(profile_of(found, sensor=sensor, duration_us=duration_us, source=source), found, None, None)
+        return Calibrated(
+            profile_of(found, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels),
+            found,
+            None,
+            None,
+        )
     runs = effort.runs(EXPECTED_UNKNOWNS, len(to_begin(images)))
     bar = progress(total=runs, desc="fit", unit="run") if progress else None
     with same_threads(1):  # sums depend on their number
@@ -298,11 +318,11 @@ def calibrate_frames(
         )
         if bar is not None:
             bar.close()
-        profile = profile_of(found, sensor=sensor, duration_us=duration_us, source=source)
+        profile = profile_of(found, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels)
         if unseen is None:
             return Calibrated(profile, found, None, None)
         others = renderings(grid, profile.profile, duration_us=duration_us, seed=seed) if beside else {}
-        fidelity, made = compare(frames, unseen, images, grid, profile.profile, seed=seed, others=others)
+        fidelity, made = compare(whole[:, learnt], unseen, images, grid, profile.profile, seed=seed, others=others)
     profile = replace(profile, informing={**profile.informing, "fidelity": fidelity.as_table()})
     return Calibrated(profile, found, fidelity, (unseen, made))
 

@@ -11,7 +11,7 @@ recordings of the same static images, see `renderings`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch import Tensor
 from spikebridge.train.calibration.moments import SEGMENTS, Unit, moments
 from spikebridge.train.calibration.renderings import Rendering
 from spikebridge.train.config.simulation_ranges import Profile
-from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
+from spikebridge.train.data.simulation import SensorGrid, hot_pixel_draws, simulate_frames, simulation_draws
 from spikebridge.train.statistics import wilson
 
 MAP_SIDE = 7
@@ -103,7 +103,10 @@ def compare(
     """
     n, asked = learnt.shape[1], held_out.shape[1]
     rows = np.random.default_rng([seed, EPOCH]).integers(len(images), size=n + asked)
-    draws = simulation_draws(seed, EPOCH, torch.arange(n + asked), grid, device=torch.device("cpu"))
+    numbers = torch.arange(n + asked)
+    draws = simulation_draws(seed, EPOCH, numbers, grid, device=torch.device("cpu"))
+    if profile.hot_pixels:
+        draws = replace(draws, hot_pixels=hot_pixel_draws(seed, EPOCH, numbers, profile, len(learnt)))
     made = simulate_frames(images[rows], draws, grid, time_bins=len(learnt), profile=profile)
     accuracy = told_apart(learnt, held_out, made, whole_counts=grid.gain == 1)
     told = {}

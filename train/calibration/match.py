@@ -131,8 +131,9 @@ def match(
         shown = _bars(progress)
         with same_threads(1):  # sums depend on their number
             grid = SensorGrid(images.size, seen.sensor, "sum")
-            gallery = _registered(profile, seen, images, grid, seed, state, shown)
-            places, readable, unreadable = _place(sources, seen, gallery, images.size, shown)
+            hot = [(pixel.x, pixel.y) for pixel in profile.profile.hot_pixels]  # they say nothing of an image
+            gallery = _registered(profile, seen.without(hot), images, grid, seed, state, shown)
+            places, readable, unreadable = _place(sources, seen.sensor, hot, gallery, images.size, shown)
             gallery.learn(places[draw_rows(len(places), MOST_LEARNT, seed)])
             found = gallery.answer(places, least, shown(-(-len(places) // BATCH), "compare"))
         answers = [Answer(name, "", 0.0, "") for name in sources.recordings]
@@ -282,9 +283,11 @@ def _clear(gallery: Gallery, frames: Tensor) -> int:
 
 
 def _place(
-    sources: Sources, seen: RecordingSet, gallery: Gallery, size: int, shown: Shown
+    sources: Sources, sensor: tuple[int, int], hot: list[tuple[int, int]], gallery: Gallery, size: int, shown: Shown
 ) -> tuple[Tensor, list[int], list[str]]:
     """Return the recordings that can be read as numbers [n,K], their positions, and what is wrong with others.
+
+    Events of hot pixels are left out.
 
     Raises:
         RunError: none can be read.
@@ -294,7 +297,7 @@ def _place(
     batch = list[NDArray[np.float32]]()
     for row in range(len(sources.recordings)):
         try:
-            batch.append(sources.frames(row, sensor=seen.sensor, time_bins=TIME_BINS, size=size))
+            batch.append(sources.frames(row, sensor=sensor, time_bins=TIME_BINS, size=size, without=hot))
             readable.append(row)
         except RecordingError as error:
             unreadable.append(str(error))

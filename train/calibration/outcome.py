@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.train.calibration.fit import Fit
 from spikebridge.train.calibration.parameters import STEADY
 from spikebridge.train.config.profile import PATH, SIGN, START, CameraProfile
@@ -25,7 +26,14 @@ FREE = {"amplitude_spread": (0.0, 0.5), "x_start": (-1.5, 1.5), "y_start": (-1.5
 """Ranges that differ where recordings move each in its own way."""
 
 
-def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source: dict[str, Any]) -> CameraProfile:
+def profile_of(
+    found: Fit,
+    *,
+    sensor: tuple[int, int],
+    duration_us: int,
+    source: dict[str, Any],
+    hot_pixels: Sequence[HotPixel] = (),
+) -> CameraProfile:
     """Make the profile of a fit: ranges one standard deviation to either side, undecided values one of theirs."""
     unknowns = found.unknowns
     values = unknowns.values(found.place)
@@ -49,6 +57,11 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
     unsure: dict[str, Any] = {name: _short(value) for name, value in deviations.items() if not name.startswith("step_")}
     if unknowns.steps:
         unsure["steps"] = [[_short(x), _short(y)] for x, y in unknowns.beside(deviations)]
+    if hot_pixels:  # of events that come at random
+        unsure["hot_pixels"] = [
+            [_short(math.sqrt(events / source["recordings"])) for events in (pixel.off, pixel.on)]
+            for pixel in hot_pixels
+        ]
     if not found.sign_known:
         undecided.append(SIGN)
     profile = Profile(
@@ -62,6 +75,7 @@ def profile_of(found: Fit, *, sensor: tuple[int, int], duration_us: int, source:
         steps=tuple((_short(x), _short(y)) for x, y in unknowns.beside(values)),
         lateness=STEADY if legs else LATENESS,
         either_sign=not found.sign_known,
+        hot_pixels=tuple(HotPixel(pixel.x, pixel.y, _short(pixel.off), _short(pixel.on)) for pixel in hot_pixels),
     )
     return CameraProfile(
         profile,

@@ -4,6 +4,8 @@
     surround, rest, rest_spread     what lies around images and where pixels begin, see `Profile`; left out where as by
                       default
     either_sign       whether training draws both signs of the light, see `Profile`; left out where it does not
+    hot_pixels        pixels of the sensor that fire by themselves, [x, y, OFF events, ON events] in a recording; left
+                      out where there are none
     steps, lateness   what the path does beside its legs, pairs [x, y] in sensor pixels, and how much its legs differ in
                       time, see `Profile`; left out where as by default
     [[legs]]          the path: x, y in sensor pixels, start, duration as shares of the recording
@@ -32,6 +34,7 @@ from typing import Any
 
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.base.settings import field_problems, setting
+from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.train.config.simulation_ranges import (
     BY_LOGARITHM,
     LANES,
@@ -58,6 +61,8 @@ MOST_BYTES = 2**20
 """Longest file that is read."""
 PATH, SIGN, START = "path", "inverted", "rest"
 """What may be undecided besides the values that have ranges."""
+MOST_EVENTS = 10**6
+"""Of a hot pixel in a recording."""
 _LOWEST = {"pace": 0.05, "amplitude_spread": 0.0}
 """Limits of other ranges."""
 
@@ -91,7 +96,7 @@ class _LegTable:
 
 INFORMING = ("camera", "uncertainty", "microseconds", "source", "fidelity")
 _OPTIONAL = ("undecided", "surround", "rest", "rest_spread", "lateness", "either_sign")
-_KEYS = (*(field.name for field in fields(_Head)), "steps", "legs", "ranges", *INFORMING)
+_KEYS = (*(field.name for field in fields(_Head)), "hot_pixels", "steps", "legs", "ranges", *INFORMING)
 _GONE = ("late", "longer", "skew")
 """Keys of legs that one version of the calibration wrote."""
 
@@ -202,6 +207,7 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
         problems.append(
             "steps: found some beside free = true; where recordings move each in its own way there are none"
         )
+    hot_pixels = _checked_hot_pixels(tables.get("hot_pixels", []), sensor, problems)
     ranges = _checked_ranges(tables.get("ranges"), problems)
     informing = {key: tables[key] for key in INFORMING if key in tables}
     problems += [
@@ -222,6 +228,7 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
         steps=steps,
         lateness=float(head.get("lateness", LATENESS)),
         either_sign=head.get("either_sign", False),
+        hot_pixels=hot_pixels,
     )
     return CameraProfile(made, tuple(head["sensor"]), head["duration_us"], tuple(head.get("undecided", ())), informing)
 
@@ -229,9 +236,9 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
 def _given(profile: Profile) -> dict[str, Any]:
     """Return the keys that profiles made before have not, where they say more than those."""
     p = profile
-    given = {"steps": [list(step) for step in p.steps]}
+    given = {name: [list(row) for row in getattr(p, name)] for name in ("steps", "hot_pixels")}
     given |= {name: getattr(p, name) for name in ("surround", "rest", "rest_spread", "lateness", "either_sign")}
-    usual = {field.name: field.default for field in fields(Profile)} | {"steps": []}
+    usual = {field.name: field.default for field in fields(Profile)} | {"steps": [], "hot_pixels": []}
     return {name: value for name, value in given.items() if value != usual[name]}
 
 
@@ -265,6 +272,25 @@ def _checked_steps(given: Any, problems: list[str]) -> tuple[tuple[float, float]
         problems.append(f"steps: expected up to {MOST_STEPS} pairs of numbers [x, y] in sensor pixels")
         return ()
     return tuple((float(x), float(y)) for x, y in given)
+
+
+def _checked_hot_pixels(given: Any, sensor: Any, problems: list[str]) -> tuple[HotPixel, ...]:
+    if (
+        not isinstance(given, list)
+        or not all(isinstance(row, list) and len(row) == len(HotPixel._fields) for row in given)
+        or not all(_is_number(value) and 0 <= value <= MOST_EVENTS for row in given for value in row)
+        or not all(isinstance(place, int) for row in given for place in row[:2])
+    ):
+        problems.append(
+            f"hot_pixels: expected rows [x, y, OFF events, ON events] of whole x and y and of events in a recording, "
+            f"0 to {MOST_EVENTS:,}"
+        )
+        return ()
+    if isinstance(sensor, list) and len(sensor) == 2 and all(map(_is_number, sensor)):
+        outside = [row[:2] for row in given if row[0] >= sensor[0] or row[1] >= sensor[1]]
+        if outside:
+            problems.append(f"hot_pixels: {outside[0]} is outside the sensor of {sensor[0]}x{sensor[1]} pixels")
+    return tuple(HotPixel(x, y, float(off), float(on)) for x, y, off, on in given)
 
 
 def _checked_ranges(given: Any, problems: list[str]) -> dict[str, tuple[float, float]]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from spikebridge.pipeline.measurement.hot_pixels import HotPixel
+
 
 @dataclass(frozen=True)
 class SimulationRanges:
@@ -120,6 +122,8 @@ class Profile:
     either_sign: bool = False
     """Whether nobody knows if the camera saw the negative: about every other sample then shows that of its image,
     before the same ground."""
+    hot_pixels: tuple[HotPixel, ...] = ()
+    """Pixels of the sensor that fire by themselves, at random times."""
 
     @property
     def freedom(self) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from torch import Tensor
 
 from spikebridge.models import backends
 from spikebridge.pipeline.base.fitting import FITS, fit_box
+from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.train.config.profile import profile_named
 from spikebridge.train.config.settings import I2E, TrainSettings
 from spikebridge.train.config.simulation_ranges import (
@@ -66,10 +67,14 @@ class SensorGrid:
         size: (W, H) of a frame, or the side of a square one.
         sensor: (W, H) in pixels of what the frame shows.
         reduction: `sum`, `bilinear`, `frequency` or `event`, as in the shard set.
+        corner: (x, y) of the sensor's pixel at the frame's top left; below 0 where the frame reaches beyond it.
     """
 
-    def __init__(self, size: int | tuple[int, int], sensor: tuple[int, int], reduction: str) -> None:
+    def __init__(
+        self, size: int | tuple[int, int], sensor: tuple[int, int], reduction: str, *, corner: tuple[int, int] = (0, 0)
+    ) -> None:
         width, height = sensor
+        self.sensor, self.corner = sensor, corner
         self.frame, self.reduction = (size, size) if isinstance(size, int) else size, reduction
         fine = all(pixels <= FINEST_GRID * side for pixels, side in zip(sensor, self.frame, strict=True))
         self.width, self.height = sensor if fine else self.frame
@@ -89,17 +94,57 @@ class SensorGrid:
             return counts / counts.amax((-2, -1), keepdim=True).clamp(min=1e-5)
         return counts * self.gain if self.gain != 1 else counts
 
+    def pixel_in(self, column: int, row: int) -> tuple[int, int]:
+        """Return the pixel (x, y) of the sensor in the middle of a cell of the frame; it may lie beyond the sensor."""
+        x, y = (
+            (2 * cell + 1) * pixels // (2 * side) + first
+            for cell, pixels, side, first in zip((column, row), self.sensor, self.frame, self.corner, strict=True)
+        )
+        return x, y
+
+    def add_hot_pixels(self, counts: Tensor, pixels: tuple[HotPixel, ...], numbers: Tensor) -> Tensor:
+        """Return counts [T,B,2,h,w] with the events of hot pixels.
+
+        Differs: a count varies less than Poisson's; it is what is expected in a time bin, rounded up or down at random.
+
+        Args:
+            counts: see above.
+            pixels: K of them.
+            numbers: in [0, 1), [B, 2TK].
+        """
+        T, B = counts.shape[:2]
+        cells, rates = self._hot(pixels, counts.device)
+        added = (rates / T + numbers.view(B, T, 2, len(pixels))).floor_() / self.gain
+        return counts.flatten(3).index_add(3, cells, added.transpose(0, 1)).view_as(counts)
+
+    @cache  # noqa: B019  (as below)
+    def _hot(self, pixels: tuple[HotPixel, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the cells [K] of pixels in rows of the grid, and their events [2,K] in a recording.
+
+        Those that lie outside have no events.
+        """
+        cells, rates = [], []
+        for x, y, *events in pixels:
+            column = (x - self.corner[0]) * self.width // self.sensor[0]
+            row = (y - self.corner[1]) * self.height // self.sensor[1]
+            inside = 0 <= column < self.width and 0 <= row < self.height
+            cells.append(row * self.width + column if inside else 0)
+            rates.append(events if inside else [0.0, 0.0])
+        return torch.tensor(cells, device=device), torch.tensor(rates).T.contiguous().to(device)
+
     @cache  # noqa: B019  (a run has one grid; a copy from the host in each step would end a CUDA graph)
     def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return the weights of rows and columns on a device."""
         return self.rows.to(device, dtype), self.columns.to(device, dtype)
 
 
-def shown_sensor(manifest: Mapping[str, Any], frame: tuple[int, int]) -> tuple[int, int]:
-    """Return (W, H) in pixels of what frames of (W, H) cells show of the sensor of a shard set."""
+def grid_of(manifest: Mapping[str, Any], frame: tuple[int, int]) -> SensorGrid:
+    """Return how the sensor of a shard set makes up its frames of (W, H) cells."""
     sensor = manifest.get("sensor_size") or frame
-    left, top, right, bottom = fit_box((0, 0, *sensor), frame, manifest["settings"].get("fit") or FITS[0])
-    return int(right - left), int(bottom - top)
+    settings = manifest["settings"]
+    left, top, right, bottom = fit_box((0, 0, *sensor), frame, settings.get("fit") or FITS[0])
+    shown = int(right - left), int(bottom - top)
+    return SensorGrid(frame, shown, settings["reduction"], corner=(int(left), int(top)))
 
 
 def _weights(pixels: int, size: int, reduction: str) -> Tensor:
@@ -125,17 +170,27 @@ class SimulationDraws:
     """float32 [B,ALL_LANES]."""
     pixels: Tensor
     """float32 [PIXEL_FIELDS,B,h,w]."""
+    hot_pixels: Tensor | None = None
+    """float32 [B,2TK] for K of them; None where they are left out."""
 
 
 def simulation_draws(
     seed: int, epoch: Epoch, draws: Tensor, grid: SensorGrid, *, device: torch.device
 ) -> SimulationDraws:
-    """Draw the random numbers of samples, on a device; a pure function of (seed, epoch, draw position)."""
+    """Draw the random numbers of samples, on a device; a pure function of (seed, epoch, draw position).
+
+    They leave out hot pixels, which `hot_pixel_draws` has numbers for.
+    """
     lanes = uniforms(seed, "simulation", epoch, draws, ALL_LANES)
     pixels = PIXEL_FIELDS * grid.height * grid.width
     fields = many_uniforms(seed, "simulation pixels", epoch, draws, pixels)  # [B,4hw]
     fields = fields.view(len(draws), PIXEL_FIELDS, grid.height, grid.width).transpose(0, 1).contiguous()
     return SimulationDraws(settings=lanes.float().to(device), pixels=fields.to(device))
+
+
+def hot_pixel_draws(seed: int, epoch: Epoch, draws: Tensor, profile: Profile, time_bins: int) -> Tensor:
+    """Draw the random numbers of the hot pixels, float32 [B,2TK] in [0, 1); pure in (seed, epoch, draw position)."""
+    return many_uniforms(seed, "hot pixels", epoch, draws, 2 * time_bins * len(profile.hot_pixels))
 
 
 def scale_settings(draws: Tensor, ranges: SimulationRanges) -> dict[str, Tensor]:
@@ -199,7 +254,10 @@ def simulate_frames(
 
     The images [B,C,H,W] in [0, 1], of any C (averaged) and size, show what the frame shows.
     """
-    return grid.to_frames(_simulate_counts(images, draws, grid, time_bins=time_bins, profile=profile))
+    counts = _simulate_counts(images, draws, grid, time_bins=time_bins, profile=profile)
+    if draws.hot_pixels is not None and profile.hot_pixels:
+        counts = grid.add_hot_pixels(counts, profile.hot_pixels, draws.hot_pixels)
+    return grid.to_frames(counts)
 
 
 def _simulate_counts(
@@ -451,9 +509,10 @@ class Simulator:
     ) -> None:
         require_countable(manifest, sample_shape)
         self.time_bins, _, height, width = sample_shape
-        frame = (width, height)
-        self.grid = SensorGrid(frame, shown_sensor(manifest, frame), manifest["settings"]["reduction"])
+        self.grid = grid_of(manifest, (width, height))
         self.profile, made_for = profile_named(profile)
+        if manifest["settings"].get("hot_pixels"):  # they were left out of the recordings
+            self.profile = replace(self.profile, hot_pixels=())
         self.seed, self.noise = seed, noise
         known = manifest.get("sensor_size")
         if made_for is not None and known and tuple(known) != made_for:
@@ -491,6 +550,9 @@ class Simulator:
         else:
             numbers = simulation_draws(self.seed, epoch, draws, grid, device=images.device)
             counts = _simulate_counts(images, numbers, grid, time_bins=self.time_bins, profile=self.profile)
+        if pixels := self.profile.hot_pixels:
+            random = hot_pixel_draws(self.seed, epoch, draws, self.profile, self.time_bins)
+            counts = grid.add_hot_pixels(counts, pixels, random.to(counts.device))
         if self.noise is not None:
             counts = self.noise.add(counts, gain=grid.gain, seed=self.seed, epoch=epoch, draws=draws)
         return grid.to_frames(counts)

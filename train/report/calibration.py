@@ -54,6 +54,7 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
         table(("value", "fitted", "uncertainty", ""), rows)
         + table(MOVEMENT, movement_rows(made))
         + paragraph(steps_words(made), note=True)
+        + paragraph(hot_pixels_words(made), note=True)
     )
     pictures = "".join(
         paragraph(f"{title}, ON and OFF over the whole recording.")
@@ -91,6 +92,19 @@ def steps_words(made: dict[str, Any]) -> str:
     return (
         f"Beside these, a step of up to {most:.2f} px in each of {len(steps)} equal parts of the recording, known to "
         f"{about:.2f} px or better."
+    )
+
+
+def hot_pixels_words(made: dict[str, Any]) -> str:
+    """Return which pixels fire by themselves, in words, of what `calibrate` returns; nothing if none does."""
+    pixels = made["profile"]["hot_pixels"]
+    if not pixels:
+        return ""
+    x, y, off, on = pixels[0]
+    about = math.hypot(*made["profile"]["uncertainty"]["hot_pixels"][0])
+    return (
+        f"{len(pixels)} hot pixel{'s' if len(pixels) > 1 else ''}, which the fit left out and training has; the "
+        f"busiest, x={x} y={y}, fires {off + on:.3g} ± {about:.2g} times in a recording by itself."
     )
 
 

@@ -111,7 +111,14 @@ def calibrate(
 
 def _text(made: dict[str, Any]) -> str:
     """Return the values with their uncertainties, and what is not decided."""
-    from spikebridge.train.report.calibration import MOVEMENT, movement_rows, seen_words, source_word, steps_words
+    from spikebridge.train.report.calibration import (
+        MOVEMENT,
+        hot_pixels_words,
+        movement_rows,
+        seen_words,
+        source_word,
+        steps_words,
+    )
     from spikebridge.train.report.format import aligned
 
     profile, undecided = made["profile"], made["undecided"]
@@ -135,6 +142,7 @@ def _text(made: dict[str, Any]) -> str:
         lines.append("Recordings move each in its own way.")
     if made["static_images"]:
         lines.append(aligned(seen_words(made)))
+    lines += filter(None, [hot_pixels_words(made)])
     if undecided:
         lines.append(f"Not decided by these recordings, and left wide: {', '.join(undecided)}")
     if made["fidelity"] is not None:

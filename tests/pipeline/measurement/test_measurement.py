@@ -14,6 +14,7 @@ from spikebridge.pipeline.containers import idx
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.formats.prophesee import dat
+from spikebridge.pipeline.measurement.hot_pixels import find_hot_pixels
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
 from spikebridge.pipeline.measurement.statistics import measure
 
@@ -42,10 +43,37 @@ def test_figures_are_those_that_one_counts():
 def test_hot_pixels_and_refractory_time():
     rows = [(7 + 2000 * i, 5, 2, i % 2) for i in range(600)] + [(1000 * i, i % 8, i // 8 % 8, 1) for i in range(1200)]
     found = measure(RecordingSet(("a",), (events(*rows),), (8, 8), "given", False, 1))
-    assert found["hot_pixels"] == [[5, 2]]
+    assert found["hot_pixels"] == [(5, 2, 300, 300)]
     steady = [(2000 * i, i % 3, 0, 1) for i in range(1200)] + [(2000 * i + 1500, i % 3, 0, 1) for i in range(1200)]
     found = measure(RecordingSet(("a",), (events(*steady),), (3, 1), "given", False, 1))
     assert found["refractory_us"] == 1500
+
+
+def test_hot_pixels_side_by_side_are_found_and_lines_are_none():
+    counts = np.zeros((2, 9, 9))
+    counts[:, 4] = 40  # a line that all recordings show
+    counts[0, 1, 1:3], counts[1, 7, 7] = (90, 60), 30
+    firing = np.where(counts.sum(0) > 0, 10, 0)
+    found = find_hot_pixels(counts, firing, 10)
+    assert found == [(1, 1, 9, 0), (2, 1, 6, 0), (7, 7, 0, 3)]
+    firing[7, 7] = 4
+    assert len(find_hot_pixels(counts, firing, 10)) == 2, "a pixel that fired in few recordings is none"
+
+
+def test_recordings_without_hot_pixels_are_as_long():
+    one = events((0, 5, 2, 1), (10, 1, 1, 0), (20, 5, 2, 0), (30, 2, 2, 1), (40, 5, 2, 1))
+    whole = RecordingSet(("a",), (one,), (8, 8), "given", False, 1)
+    left = whole.without([(5, 2)])
+    assert [column.tolist() for column in left.events[0].columns] == [
+        [0, 10, 30, 40],
+        [5, 1, 2, 5],
+        [2, 1, 2, 2],
+        [1, 0, 1, 1],
+    ]
+    assert left.duration_us == whole.duration_us
+    frames, rest = (seen.frames(time_bins=4, size=8) for seen in (whole, left))
+    assert frames.sum() - rest.sum() == 1
+    assert (frames - rest)[2, 0, 0, 2, 5] == 1
 
 
 def test_sets_are_drawn_and_their_sensor_is_known(tmp_path):

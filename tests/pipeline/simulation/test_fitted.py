@@ -58,6 +58,24 @@ def test_a_profile_becomes_the_settings_that_it_says(tmp_path):
     assert short.saccades[1].y_duration_us == 18_600
 
 
+def test_its_hot_pixels_fire_beside_what_moves(tmp_path):
+    rows = "hot_pixels = [[3, 30, 2.0, 6], [33, 0, 0.0, 31]]\n"
+    found = read_camera(written(tmp_path, rows + PROFILE)).settings
+    assert found.hot_pixels[1] == (33, 0, 0.0, pytest.approx(100 / (1 - 0.143)))
+    assert replace(found, hot_pixels=()) == PLAIN
+    blank = np.zeros((8, 8), np.uint8)
+    silent = replace(found, shot_hz=0.0, leak_hz=0.0, duration_jitter_us=0.0)
+    events = [simulate(blank, settings=silent, seed=0, key=str(i)) for i in range(200)]
+    counts = np.zeros((2, 34, 34))
+    for one in events:
+        np.add.at(counts, (one.p, one.y, one.x), 1 / len(events))
+    assert counts[:, 30, 3] == pytest.approx([2, 6], abs=0.6)
+    assert counts[:, 0, 33] == pytest.approx([0, 31], abs=1.5)
+    assert counts.sum() == pytest.approx(counts[:, 30, 3].sum() + counts[:, 0, 33].sum())
+    assert found.as_dict()["hot_pixels"][1][:3] == [33, 0, 0.0]
+    assert "hot_pixels" not in PLAIN.as_dict(), "folders of before are as they were"
+
+
 def test_its_steps_lead_along_the_path_that_training_simulates(tmp_path):
     steps = [[0.5, -0.25], [0.0, 0.0], [-0.125, 0.75], [0.25, 0.5]]
     text = PROFILE.replace("free = false", f"free = false\nsteps = {steps}")
@@ -119,6 +137,8 @@ def test_recordings_that_move_freely_turn_each_in_its_own_way(tmp_path):
         (("x = 2.0", "x = 'a'"), "legs: expected"),
         (("duration = 0.3\n", "duration = 0.3\nskew = 0.7\n"), "legs: .* calibrate again"),
         (("free = false", "free = false\nsteps = [[0.1]]"), r"steps: expected pairs of numbers \[x, y\]"),
+        (("free = false", "free = false\nhot_pixels = [[1, 2, 3]]"), r"hot_pixels: expected rows \[x, y, OFF events"),
+        (("free = false", "free = false\nhot_pixels = [[1, 34, 3, 0]]"), r"\(1, 34\) is outside the sensor of 34x34"),
         (("free = false", "free = true\nsteps = [[0.1, 0]]"), "steps: found some beside free = true"),
         (("[microseconds]", "[microseconds"), "not valid TOML"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from spikebridge.train.calibration import auto, fit
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.config.profile import INLINE, read_profile
 from spikebridge.train.config.recipes import load_recipe, recipe_from
-from spikebridge.train.data.simulation import Simulator
+from spikebridge.train.data.simulation import Simulator, grid_of
 from spikebridge.train.errors import MethodError, RecipeError
 from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.trainer.run import train
@@ -77,6 +78,26 @@ def test_a_run_trains_on_the_camera_that_was_calibrated_to_its_set(shard_set, tm
     with pytest.raises(Exception, match="another recipe"):
         RunFolder(tmp_path / "one").status(replace(recipe, train=replace(recipe.train, seed=2)), shards.id)
     assert not list(tmp_path.glob(".camera*")), "neither lock nor state is left"
+
+
+@pytest.mark.parametrize(
+    ("sensor", "fit", "cell", "pixel"),
+    [((34, 34), "squash", (3, 7), (7, 15)), ((46, 34), "crop", (0, 16), (7, 33)), ((30, 34), "pad", (0, 0), (0, 1))],
+)
+def test_hot_pixels_of_frames_are_pixels_of_the_sensor(sensor, fit, cell, pixel):
+    grid = grid_of({"sensor_size": sensor, "settings": {"reduction": "sum", "fit": fit}}, (17, 17))
+    quiet = torch.from_numpy(np.random.default_rng(0).poisson(0.3, (5, 12, 2, 17, 17))).float()
+    hot = quiet.clone()
+    hot[:, :, 1, cell[1], cell[0]] += 3
+    assert auto._without_hot_pixels(quiet, grid, sensor)[2] == ()
+    left, whole, (found,) = auto._without_hot_pixels(hot, grid, sensor)
+    assert (found.x, found.y) == pixel
+    assert found.on == pytest.approx(15, abs=1.5)
+    assert found.off < 1
+    assert torch.equal(whole, hot)
+    assert not left[..., cell[1], cell[0]].any()
+    quiet[..., cell[1], cell[0]] = 0
+    assert torch.equal(left, quiet)
 
 
 @pytest.mark.usefixtures("fits")

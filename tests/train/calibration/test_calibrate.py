@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import write_digits_raw
 
 from spikebridge.cli import main
 from spikebridge.pipeline.base.files import FileLock
+from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.simulation.camera import simulate
 from spikebridge.pipeline.simulation.fitted import read_camera
@@ -68,6 +70,39 @@ def test_without_static_images_movement_and_polarities_are_told(recordings, tmp_
     assert text.exit_code == 0, text.output
     assert "Not decided by these recordings" in text.output
     assert "smallest that holds all events" in text.output
+
+
+def test_hot_pixels_are_found_and_spoil_nothing(recordings, tmp_path):
+    hot = tmp_path / "hot"
+    hot.mkdir()
+    for number, file in enumerate(sorted(recordings.iterdir())):
+        (events, _), random = bin40.decode(file.read_bytes(), source=file.name), np.random.default_rng(number)
+        t = np.r_[events.t, np.sort(random.integers(events.t[-1], size=900))]
+        order = np.argsort(t, kind="stable")
+        x, y, p = (np.r_[own, np.full(900, added)] for own, added in zip(events.columns[1:], (5, 29, 0), strict=True))
+        y[-450:] = 30  # two, side by side
+        changed = Events(
+            t[order],
+            *(column[order].astype(own.dtype) for column, own in zip((x, y, p), events.columns[1:], strict=True)),
+        )
+        (hot / file.name).write_bytes(bin40.encode(changed))
+    profiles = []
+    for folder in (recordings, hot):
+        out = tmp_path / f"{folder.name}.toml"
+        done = run(folder, "--sensor", "34x34", "--out", out)
+        assert done.exit_code == 0, done.output
+        profiles.append(read_profile(out))
+    plain, found = profiles
+    assert plain.profile.hot_pixels == ()
+    assert "2 hot pixels, which the fit left out and training has; the busiest, x=5 y=" in done.output
+    assert {(pixel.x, pixel.y) for pixel in found.profile.hot_pixels} == {(5, 29), (5, 30)}
+    for pixel in found.profile.hot_pixels:
+        assert pixel.off == pytest.approx(450, abs=2)
+        assert pixel.on < 1
+    assert found.informing["camera"] == pytest.approx(plain.informing["camera"], rel=0.02)
+    for one, other in zip(found.profile.legs, plain.profile.legs, strict=True):
+        assert (one.x, one.y, one.start) == pytest.approx((other.x, other.y, other.start), abs=0.1)
+    assert len(read_camera(tmp_path / "hot.toml").settings.hot_pixels) == 2
 
 
 def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):

@@ -101,10 +101,12 @@ def test_the_page_shows_both(seen):
             "camera": {"noise": 0.1, "scale": 0.8}, "uncertainty": {
                 "noise": 0.01, "scale": 0.1, "rest": 0.2, "leg_1_x": 0.25, "leg_1_y": 0.3, "leg_1_start": 0.004,
                 "leg_1_duration": 0.03, "steps": [[0.03, 0.04], [0.01, 0.02]],
+                "hot_pixels": [[0.3, 0.4], [0.0, 0.1]],
             },
             "inverted": True, "surround": 1.0, "rest": 0.7, "either_sign": True,
             "legs": [asdict(Leg(1.0, 2.0, 0.0123, 0.5))],
             "steps": [[0.3, -0.4], [0.0, 0.1]],
+            "hot_pixels": [[3, 4, 2.0, 1.5], [9, 4, 0.0, 1.5]],
         },
     }  # fmt: skip
     html = calibration_page(result, fidelity, held_out, made)
@@ -116,6 +118,7 @@ def test_the_page_shows_both(seen):
         "white",
         "0.70 ± 0.20 (0: in the midst",
         "0.0123 ± 0.004",
+        "2 hot pixels, which the fit left out and training has; the busiest, x=3 y=4, fires 3.5 ± 0.5 times",
         "a step of up to 0.50 px in each of 2 equal parts of the recording, known to 0.05 px or better",
     ):
         assert words in html

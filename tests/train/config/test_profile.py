@@ -10,6 +10,7 @@ import pytest
 import torch
 from json_schema import fits
 
+from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.train.config.profile import CameraProfile, profile_from, profile_named, read_profile
 from spikebridge.train.config.recipes import dump_recipe, load_recipe, recipe_from
 from spikebridge.train.config.schema import recipe_schema
@@ -25,7 +26,11 @@ BUILT_IN = CameraProfile(PROFILES["saccades"], (34, 34), 300_000, ("softness", "
 def test_a_profile_reads_back(tmp_path, name, surround):
     own = {"surround": surround, "rest": 0.4, "rest_spread": 0.2, "lateness": 0.0, "either_sign": True}
     own = {} if surround is None else own
-    own |= {"steps": ((0.1, -0.25), (0.0, 3e-5))} if surround == 0.5 else {}
+    if surround == 0.5:
+        own |= {
+            "steps": ((0.1, -0.25), (0.0, 3e-5)),
+            "hot_pixels": (HotPixel(345, 259, 0.0, 12.5), HotPixel(0, 3, 1, 2)),
+        }
     made = CameraProfile(
         replace(PROFILES[name], **own),
         (346, 260),
@@ -36,7 +41,7 @@ def test_a_profile_reads_back(tmp_path, name, surround):
     (tmp_path / "profile.toml").write_text(made.dump())
     assert read_profile(tmp_path / "profile.toml") == made
     assert profile_named(made.inline())[0] == made.profile
-    for key in ("surround", "rest", "rest_spread", "steps", "lateness", "either_sign"):
+    for key in ("surround", "rest", "rest_spread", "steps", "lateness", "either_sign", "hot_pixels"):
         assert (f"\n{key} = " in made.dump()) == (key in own), "profiles and runs of before are as they were"
 
 
@@ -76,6 +81,11 @@ def test_all_problems_of_a_file_are_named_at_once():
         ({"steps": [[0.0, 0.1]], "free": True}, "steps: found some beside free = true"),
         ({"lateness": -0.1}, "lateness: "),
         ({"either_sign": 1}, "either_sign: "),
+        ({"hot_pixels": [[1, 2, 3.0]]}, r"hot_pixels: expected rows \[x, y, OFF events, ON events\]"),
+        ({"hot_pixels": [[1.5, 2, 3.0, 4.0]]}, "hot_pixels: expected rows"),
+        ({"hot_pixels": [[1, 2, -3.0, 4.0]]}, "hot_pixels: expected rows"),
+        ({"hot_pixels": {"x": 1}}, "hot_pixels: expected rows"),
+        ({"hot_pixels": [[1, 2, 3.0, 4.0], [34, 2, 3.0, 4.0]]}, r"\[34, 2\] is outside the sensor of 34x34"),
         ({"rest_spread": -0.1}, "rest_spread: "),
         ({"legs": [{"x": 1.0, "y": 1.0, "start": 0.1, "duration": 0.2, "skew": 0.7, "late": 0.1}]},
          "number 1, skew: legs have none any more, .*; calibrate again\n.*number 1, late: .*; calibrate again"),

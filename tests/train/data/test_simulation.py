@@ -18,7 +18,9 @@ from spikebridge.pipeline.events.framing import cell_tables
 from spikebridge.pipeline.events.resize import aligned_weights
 from spikebridge.pipeline.formats.bin40 import decode
 from spikebridge.pipeline.images.decode import to_static
+from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
+from spikebridge.train.config.profile import CameraProfile
 from spikebridge.train.config.simulation_ranges import (
     FREEDOM_LANE,
     LANES,
@@ -386,6 +388,43 @@ def test_the_simulator_reads_the_shard_set() -> None:
     assert not torch.equal(first, simulator.frames(images, epoch=2, draws=torch.tensor([4, 9, 2])))
     with pytest.raises(MethodError, match="frames"):
         Simulator(manifest, (T, 3, 28, 28), profile="smooth", seed=3)
+
+
+def test_hot_pixels_fire_as_often_as_they_say_wherever_the_frame_shows_them() -> None:
+    pixels = (HotPixel(4, 30, 3.0, 0.5), HotPixel(4, 30, 0.0, 2.0), HotPixel(33, 0, 60.0, 0.0))
+    draws = torch.arange(400)
+
+    def added(sensor: tuple[int, int], size: tuple[int, int], reduction: str, **settings: object) -> torch.Tensor:
+        manifest = {"sensor_size": sensor, "settings": {"reduction": reduction, **settings}}
+        simulator = Simulator(manifest, (T, 2, size[1], size[0]), profile="smooth", seed=3)
+        images = static_images(1, 28).expand(len(draws), -1, -1, -1)
+        without = simulator.frames(images, epoch=1, draws=draws)
+        simulator.profile = replace(simulator.profile, hot_pixels=pixels)
+        return (simulator.frames(images, epoch=1, draws=draws) - without).double().sum(0)  # [B,2,H,W]
+
+    fine = added((34, 34), (34, 34), "sum")
+    assert fine[:, :, 30, 4].mean(0).tolist() == pytest.approx([3.0, 2.5], abs=0.3)
+    assert fine[:, :, 0, 33].mean(0).tolist() == pytest.approx([60.0, 0.0], abs=1)
+    assert fine[:, 0, 30, 4].var() > 1, "more in one recording than in another"
+    fine[:, :, 30, 4] = fine[:, :, 0, 33] = 0
+    assert not fine.any()
+    coarse = added((340, 340), (17, 17), "sum")  # whole events of one pixel in a cell of many
+    assert coarse[:, :, 1, 0].mean(0).tolist() == pytest.approx([3.0, 2.5], abs=0.3)
+    assert torch.equal(coarse.round(), coarse.round(decimals=3))
+    cropped = added((40, 34), (17, 17), "sum", fit="crop")  # shows x from 3 to 36
+    assert cropped[:, :, 15, 0].mean(0).tolist() == pytest.approx([3.0, 2.5], abs=0.3)
+    assert cropped[:, 0, 0, 15].mean() == pytest.approx(60, abs=1)
+    assert added((34, 34), (17, 17), "event").abs().max() <= T
+    away = added((80, 34), (17, 17), "sum", fit="crop")  # shows x from 23 on
+    assert away.sum((0, 1, 2)).nonzero().tolist() == [[5]]
+
+
+def test_a_shard_set_without_hot_pixels_has_none_simulated() -> None:
+    camera = CameraProfile(replace(PROFILES["smooth"], hot_pixels=(HotPixel(1, 2, 3, 4),)), (34, 34), 1, (), {})
+    for filtered in (0.0, 20.0):
+        manifest = {"sensor_size": [34, 34], "settings": {"reduction": "sum", "hot_pixels": filtered}}
+        simulator = Simulator(manifest, (T, 2, 28, 28), profile=camera.inline(), seed=3)
+        assert bool(simulator.profile.hot_pixels) == (not filtered)
 
 
 def test_agrees_with_real_recordings() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from spikebridge.models import backends
+from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.train.data.simulation import SensorNoise, Simulator
 
 if importlib.util.find_spec("triton") is None:
@@ -36,7 +37,7 @@ def test_recordings_are_those_of_torch(monkeypatch, profile, surround, sensor, r
     manifest = {"sensor_size": sensor, "settings": {"reduction": reduction}}
     simulator = Simulator(manifest, (2, 2, 12, 12), profile=profile, seed=5, noise=noise)
     own = {"rest": 0.6, "steps": ((0.5, -1.0), (2.0, 0.3), (-0.4, 0.0)), "lateness": 0.1} if surround else {}
-    own |= {"either_sign": True, "rest_spread": 0.5} if surround else {}
+    own |= {"either_sign": True, "rest_spread": 0.5, "hot_pixels": (HotPixel(13, 0, 8.0, 1.5),)} if surround else {}
     simulator.profile = replace(simulator.profile, surround=surround, **own)
     images = photographs(3, 12, channels).expand(-1, 2, -1, -1)
     epoch, draws = torch.tensor(3, device=DEVICE), torch.tensor([7, 0, 2**33], device=DEVICE)
