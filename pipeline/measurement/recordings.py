@@ -53,6 +53,11 @@ class RecordingSet:
         """Return the median time from first to last event."""
         return int(np.median([events.duration_us for events in self.events]))
 
+    def part(self, rows: Iterable[int]) -> RecordingSet:
+        """Return some of these, by their positions."""
+        rows = list(rows)
+        return replace(self, names=tuple(self.names[i] for i in rows), events=tuple(self.events[i] for i in rows))
+
     def without(self, pixels: Collection[tuple[int, int]]) -> RecordingSet:
         """Return these without the events of some pixels (x, y); each one's first and last stay, and so its length."""
         stays = np.ones(self.sensor[::-1], bool)  # [H,W]

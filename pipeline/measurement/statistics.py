@@ -58,15 +58,10 @@ def measure(recordings: RecordingSet) -> Statistics:
     duration = recordings.duration_us
     bins = max(1, -(-duration // PROFILE_US))
     profile = np.zeros(bins)
-    maps, firing = np.zeros((2, height, width)), np.zeros((height, width))
     intervals, same = [], []
     for events in recordings.events:
         part = np.minimum(events.t * bins // max(1, events.duration_us), bins - 1)
         profile += np.bincount(part, minlength=bins)
-        one = np.zeros_like(maps)
-        np.add.at(one, (events.p, events.y, events.x), 1)
-        maps += one
-        firing += one.any(0)
         between, equal = _successions(events, width)
         intervals.append(between)
         same.append(equal)
@@ -87,8 +82,20 @@ def measure(recordings: RecordingSet) -> Statistics:
         intervals=(classes / max(1, len(gaps))).tolist(),
         same_polarity=float(np.concatenate(same).mean()) if len(gaps) else 0.0,
         refractory_us=float(np.quantile(gaps, FLOOR)) if len(gaps) >= FEWEST_INTERVALS else None,
-        hot_pixels=find_hot_pixels(maps, firing, len(counts)),
+        hot_pixels=hot_pixels_of(recordings),
     )
+
+
+def hot_pixels_of(recordings: RecordingSet) -> list[HotPixel]:
+    """Return the hot pixels of recordings, busiest first."""
+    width, height = recordings.sensor
+    counts, firing = np.zeros((2, height, width)), np.zeros((height, width))
+    for events in recordings.events:
+        cell = (events.p.astype(np.int64) * height + events.y) * width + events.x
+        one = np.bincount(cell, minlength=counts.size).reshape(counts.shape)
+        counts += one
+        firing += one.any(0)
+    return find_hot_pixels(counts, firing, len(recordings.events))
 
 
 def _successions(events: Events, width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

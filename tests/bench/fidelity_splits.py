@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,12 @@ from spikebridge.pipeline.measurement.recordings import read_recordings, read_st
 from spikebridge.train.calibration.calibrate import FINE_BINS, calibrate_to, split_recordings  # noqa: E402
 from spikebridge.train.calibration.fidelity import told_apart  # noqa: E402
 from spikebridge.train.config.simulation_ranges import Profile  # noqa: E402
-from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws  # noqa: E402
+from spikebridge.train.data.simulation import (  # noqa: E402
+    SensorGrid,
+    hot_pixel_draws,
+    simulate_frames,
+    simulation_draws,
+)
 
 SENSOR, SHOWN = (34, 34), 0.8235
 MADE, DRAWS, SEED = 200, 20, 77
@@ -38,6 +44,8 @@ def judged(real: torch.Tensor, images: torch.Tensor, profile: Profile, split: in
     grid, (learnt, unseen) = SensorGrid(SENSOR[0], SENSOR, "sum"), split_recordings(real.shape[1], split, held_out)
     rows = np.random.default_rng(SEED).integers(len(images), size=MADE)
     draws = simulation_draws(SEED, 0, torch.arange(MADE), grid, device=torch.device("cpu"))
+    if profile.hot_pixels:
+        draws = replace(draws, hot_pixels=hot_pixel_draws(SEED, 0, torch.arange(MADE), profile, FINE_BINS))
     made = simulate_frames(images[rows], draws, grid, time_bins=FINE_BINS, profile=profile)
     random, told, alike = np.random.default_rng(split), [], []
     for _ in range(DRAWS):

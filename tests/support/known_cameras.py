@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from spikebridge.pipeline.images.decode import to_static
-from spikebridge.train.calibration.parameters import BY_SAMPLE, CAMERA, LEG
+from spikebridge.train.calibration.parameters import CAMERA, CHOSEN, LEG, STEADY
 from spikebridge.train.config.simulation_ranges import LANES, Leg, Profile, SimulationRanges
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
 
@@ -39,7 +39,6 @@ class KnownCamera:
         random = np.random.default_rng(seed)
         values = {p.name: p.value(float(np.clip(0.7 * random.standard_normal(), -1.5, 1.5))) for p in CAMERA}
         values |= {name: random.uniform(-2, 2) * pixels for name in ("x_start", "y_start")}
-        values |= {"rest": 0.0}
         inverted, count = bool(random.integers(2)), legs or int(random.integers(1, 4))
         path = []
         for i in range(count):
@@ -48,16 +47,24 @@ class KnownCamera:
             path.append(Leg(length * np.cos(angle), length * np.sin(angle), i / count + late, long / count))
         for i, leg in enumerate(path, 1):
             values |= {f"leg_{i}_{part}": getattr(leg, part) for part in LEG}
+        values |= {"rest": random.uniform(0.1, 0.9)}
         return cls(values, tuple(path), inverted)
+
+    def profile(self, *, surround: float | None = None) -> Profile:
+        """Return the camera as the simulator takes it, with what makes its recordings differ."""
+        known = {name: (value, value) for name, value in self.values.items() if name in LANES}
+        ranges = SimulationRanges(**CHOSEN | known)
+        return Profile(
+            ranges, self.legs, inverted=self.inverted, surround=surround, rest=self.values["rest"], appeared=True,
+            lateness=STEADY,
+        )  # fmt: skip
 
     def frames(
         self, images: torch.Tensor, *, time_bins: int, seed: int = 1000, surround: float | None = None
     ) -> torch.Tensor:
         """Frames [T,n,2,S,S] of a recording of each image."""
         size = images.shape[-1]
-        values = BY_SAMPLE | self.values
-        ranges = SimulationRanges(**{name: (values[name], values[name]) for name in LANES})
         grid = SensorGrid(size, (size, size), "sum")
         draws = simulation_draws(seed, 0, torch.arange(len(images)), grid, device=torch.device("cpu"))
-        profile = Profile(ranges, self.legs, inverted=self.inverted, surround=surround)
+        profile = self.profile(surround=surround)
         return simulate_frames(images, draws, grid, time_bins=time_bins, profile=profile)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
 from spikebridge.pipeline.measurement.shown import paired_files, read_shown
-from spikebridge.pipeline.measurement.statistics import Statistics, measure
+from spikebridge.pipeline.measurement.statistics import Statistics, hot_pixels_of, measure
 from spikebridge.train.calibration.fidelity import Fidelity, compare
 from spikebridge.train.calibration.fit import Effort, Fit, fit, to_begin, without_images
 from spikebridge.train.calibration.outcome import profile_of
@@ -46,7 +46,7 @@ FEWEST_TO_SPLIT = 40
 """Recordings; of fewer none is held out unless it is asked for."""
 FEWEST_TO_TELL = 5
 """Held-out recordings, at least: fewer say nothing."""
-ALONE = ("inverted", "either_sign", "surround", "rest", "rest_spread", "lateness")
+ALONE = ("inverted", "either_sign", "surround", "rest", "rest_spread", "appeared", "lateness")
 """What a profile holds beside ranges and the path."""
 
 Progress = Callable[..., Any]
@@ -209,12 +209,12 @@ def calibrate_to(
     """Fit the simulator to recordings that were read, whose figures may be known; see `calibrate_frames`."""
     size = min(max(seen.sensor), LARGEST_SIDE)
     whole = seen.frames(time_bins=FINE_BINS, size=size)
-    statistics = statistics or measure(seen)
-    frames, hot_pixels = whole, tuple(statistics["hot_pixels"])
+    learnt, _ = split_recordings(len(seen.events), seed, _held_out(len(seen.events), held_out))
+    frames, hot_pixels = whole, tuple(hot_pixels_of(seen.part(learnt)))
     if hot_pixels:
-        others = seen.without([(pixel.x, pixel.y) for pixel in hot_pixels])
-        frames, statistics = others.frames(time_bins=FINE_BINS, size=size), measure(others)
-    shortest = statistics["refractory_us"]
+        seen, statistics = seen.without([(pixel.x, pixel.y) for pixel in hot_pixels]), None
+        frames = seen.frames(time_bins=FINE_BINS, size=size)
+    shortest = (statistics or measure(seen))["refractory_us"]
     return calibrate_frames(
         torch.from_numpy(frames),
         images,

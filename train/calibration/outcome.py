@@ -8,7 +8,7 @@ from typing import Any
 
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.train.calibration.fit import Fit
-from spikebridge.train.calibration.parameters import STEADY
+from spikebridge.train.calibration.parameters import CHOSEN, FREE, STEADY
 from spikebridge.train.config.profile import PATH, SIGN, START, CameraProfile
 from spikebridge.train.config.simulation_ranges import LANES, LATENESS, WANDER, Leg, Profile, SimulationRanges
 
@@ -16,14 +16,6 @@ UNDECIDED = 0.6
 """Deviation, relative to what was expected beforehand, from which on recordings decide nothing about a value."""
 UNDECIDED_PATH = 0.25
 """Error of the movements' displacements, relative to them, from which on the path is not decided."""
-CHOSEN = {
-    **{"amplitude": (0.95, 1.05), "amplitude_spread": (0.0, 0.05), "turn": (-0.05, 0.05), "delay": (-0.01, 0.01)},
-    **{"pace": (0.95, 1.05), "stretch": (-0.03, 0.03), "rotation": (-0.05, 0.05), "shear": (-0.05, 0.05)},
-}
-"""Ranges of what makes recordings differ from one another, which is not fitted: narrow, as of one camera on a mount.
-Those of the path are wider where it is less sure."""
-FREE = {"amplitude_spread": (0.0, 0.5), "x_start": (-1.5, 1.5), "y_start": (-1.5, 1.5)}
-"""Ranges that differ where recordings move each in its own way."""
 
 
 def profile_of(
@@ -57,10 +49,10 @@ def profile_of(
     unsure: dict[str, Any] = {name: _short(value) for name, value in deviations.items() if not name.startswith("step_")}
     if unknowns.steps:
         unsure["steps"] = [[_short(x), _short(y)] for x, y in unknowns.beside(deviations)]
-    if hot_pixels:  # of events that come at random
+    if hot_pixels:  # their events come at random
+        learnt = source["recordings"] - source["held_out"]
         unsure["hot_pixels"] = [
-            [_short(math.sqrt(events / source["recordings"])) for events in (pixel.off, pixel.on)]
-            for pixel in hot_pixels
+            [_short(math.sqrt(events / learnt)) for events in (pixel.off, pixel.on)] for pixel in hot_pixels
         ]
     if not found.sign_known:
         undecided.append(SIGN)
@@ -71,6 +63,7 @@ def profile_of(
         inverted=unknowns.inverted,
         surround=unknowns.surround,
         rest=_short(values[START]),
+        appeared=True,
         rest_spread=_short(deviations[START]) if START in undecided else 0.0,
         steps=tuple((_short(x), _short(y)) for x, y in unknowns.beside(values)),
         lateness=STEADY if legs else LATENESS,

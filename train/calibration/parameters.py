@@ -57,13 +57,15 @@ CAMERA = (
 )
 ANY_SCALE = 0.25
 """Deviation of `scale` where nobody said which share of the sensor shows the images."""
-BY_SAMPLE = {
-    **{"amplitude": 1.0, "pace": 1.0},
-    **dict.fromkeys(("amplitude_spread", "turn", "delay", "stretch", "rotation", "shear"), 0.0),
+CHOSEN = {
+    **{"amplitude": (0.95, 1.05), "amplitude_spread": (0.0, 0.05), "turn": (-0.05, 0.05), "delay": (-0.01, 0.01)},
+    **{"pace": (0.95, 1.05), "stretch": (-0.03, 0.03), "rotation": (-0.05, 0.05), "shear": (-0.05, 0.05)},
 }
-"""Settings that only make samples differ, which the fit leaves out."""
+"""Ranges of what makes recordings differ from one another, which is not fitted: narrow, as of one camera on a mount."""
+FREE = {"amplitude_spread": (0.0, 0.5), "x_start": (-1.5, 1.5), "y_start": (-1.5, 1.5)}
+"""Those that differ where recordings move each in its own way."""
 REST = Parameter("rest", 0.5, 0.5, 0.0, 1.0)
-"""State of the pixels at the start, see `Profile`: nobody says what the camera did before."""
+"""State of the pixels at the start, see `Profile`: nobody says how long before the image appeared."""
 AMPLITUDE = Parameter("amplitude", 1.0, 0.5, *LIMITS["amplitude"], True)
 """Length of a free path, whose legs have no place and time of their own."""
 LEG = ("x", "y", "start", "duration")
@@ -178,16 +180,17 @@ class Unknowns:
         return np.array(low), np.array(high)
 
     def profile(self, z: Vector) -> Profile:
-        """Return the one camera, with one movement, at a place [K]: ranges of no width."""
-        values = BY_SAMPLE | {"x_start": 0.0, "y_start": 0.0} | self.values(z)
-        ranges = SimulationRanges(**{name: (values[name], values[name]) for name in LANES})
+        """Return the one camera, with one movement, at a place [K]: what is sought has ranges of no width."""
+        values, free = self.values(z), not self.legs
+        sought = {name: (value, value) for name, value in values.items() if name in LANES}
         return Profile(
-            ranges,
+            SimulationRanges(**CHOSEN | (FREE if free else {}) | sought),
             self.path(values) or WANDER,
-            free=not self.legs,
+            free=free,
             inverted=self.inverted,
             surround=self.surround,
             rest=values["rest"],
+            appeared=True,
             steps=self.beside(values),
             lateness=STEADY if self.legs else LATENESS,
         )

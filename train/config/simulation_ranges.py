@@ -111,6 +111,9 @@ class Profile:
     rest: float = 0.0
     """Where pixels begin: 0, anywhere between their thresholds, as in the midst of a movement; 1, on their way to an ON
     event, to which the leak drives them while nothing moves; less of the way to the OFF threshold in between."""
+    appeared: bool = False
+    """Whether the image appeared before the recording, on its ground: pixels then begin where that left them, and
+    `rest` is by how many ON thresholds the leak has raised them since."""
     rest_spread: float = 0.0
     """Largest deviation of a sample's `rest` from it, within 0 and 1."""
     steps: tuple[tuple[float, float], ...] = ()

@@ -179,12 +179,20 @@ def field(word, index):
 
 
 @triton.jit
+def within(difference, on, off):
+    """What is left of a difference once its events are over."""
+    ups, downs = tl.floor(tl.maximum(difference / on, 0.0)), tl.floor(-tl.minimum(difference / off, 0.0))
+    return difference - ups * on + downs * off
+
+
+@triton.jit
 def events(
     light, settings, places, epoch, draws, seed, counts, N, H, W, h, w,
     T: tl.constexpr, INSTANTS: tl.constexpr, LANES: tl.constexpr, THRESHOLD_ON: tl.constexpr, OFF_RATIO: tl.constexpr,
     THRESHOLD_SPREAD: tl.constexpr, BANDWIDTH: tl.constexpr, DEAD_TIME: tl.constexpr, LEAK: tl.constexpr,
     NOISE: tl.constexpr, SCALE: tl.constexpr, STRETCH: tl.constexpr, ROTATION: tl.constexpr, SHEAR: tl.constexpr,
-    DARK: tl.constexpr, GAMMA: tl.constexpr, GROUND: tl.constexpr, FREEDOM: tl.constexpr, BLOCK: tl.constexpr,
+    DARK: tl.constexpr, GAMMA: tl.constexpr, GROUND: tl.constexpr, FREEDOM: tl.constexpr, APPEARED: tl.constexpr,
+    BLANK: tl.constexpr, SIGN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Counts [T,N,2,h,w], OFF before ON, of a tile of grid pixels of one sample, all instants in registers."""
     S: tl.constexpr = T * INSTANTS
@@ -202,8 +210,20 @@ def events(
     level = tl.log(seen(image, own, path, 0, x, y, inside, H, W, S, SCALE, STRETCH, ROTATION, SHEAR, DARK,
                         GAMMA, GROUND))  # fmt: skip
     filtered = level
-    below = tl.load(own + FREEDOM) * off
+    below = off
+    if not APPEARED:
+        below = tl.load(own + FREEDOM) * off
     difference = field(word, 2 * h * w + p) * (on + below) - below  # filtered - memorised, between the thresholds
+    if APPEARED:  # on a ground, which is light or dark; the events of that are over
+        before = 1.0 * BLANK
+        if SIGN >= 0:
+            before = tl.where(tl.load(own + SIGN) < 0.5, 1.0 - BLANK, 1.0 * BLANK)
+        if GROUND >= 0:
+            before = 0.0
+            if GROUND > 0:
+                before = tl.exp(tl.load(own + GAMMA) * tl.log(GROUND))
+        difference = within(difference + (level - tl.log(before + tl.load(own + DARK))), on, off)
+        difference = within(difference + (1 - tl.load(own + FREEDOM)) * on, on, off)
     share = tl.maximum(tl.load(own + NOISE), 1e-9)
     slot = tl.floor(field(word, 3 * h * w + p) / share * (2 * T))  # 2T and more where nothing is added
     rise = tl.load(own + LEAK) * on / S

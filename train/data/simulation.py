@@ -267,18 +267,25 @@ def _simulate_counts(
     s = scale_settings(draws.settings, profile.ranges)
     grey = images.float().mean(1, keepdim=True)  # [B,1,H,W]
     if profile.either_sign:
-        grey = torch.where(draws.settings[:, SIGN_LANE].view(-1, 1, 1, 1) < 0.5, 1 - grey, grey)
+        negative = draws.settings[:, SIGN_LANE].view(-1, 1, 1, 1) < 0.5
+        grey = torch.where(negative, 1 - grey, grey)
     light = _light(grey, s, profile)
-    ground = None
-    if profile.surround is not None:
-        ground = _seen(torch.full_like(light[..., :1, :1], profile.surround), s, profile)
+    around, ground, before = profile.surround, None, None
+    if around is not None:
+        ground = _seen(torch.full_like(light[..., :1, :1], around), s, profile)
+    if profile.appeared:
+        blank = torch.zeros_like(light[..., :1, :1])
+        if profile.either_sign:
+            blank = torch.where(negative, 1 - blank, blank)
+        before = (_seen(blank, s, profile) if ground is None else ground).flatten() + s["dark_level"]
     steps = time_bins * INSTANTS
     times = torch.arange(steps + 1, device=images.device, dtype=torch.float32) / steps  # [S+1]
     places = path(times, s, profile, draws.settings[:, len(LANES) : FREEDOM_LANE])  # [2,B,S+1]
     pixel_light = _sample_light(light, places, s, grid, ground).clamp_(min=0)  # [S+1,B,h,w]
     pixel_light += s["dark_level"][:, None, None]
     low, high = profile.freedom
-    return _count(pixel_light, draws.pixels, s, time_bins, low + draws.settings[:, FREEDOM_LANE] * (high - low))
+    freedom = low + draws.settings[:, FREEDOM_LANE] * (high - low)
+    return _count(pixel_light, draws.pixels, s, time_bins, freedom, before)
 
 
 def _light(grey: Tensor, s: dict[str, Tensor], profile: Profile) -> Tensor:
@@ -325,10 +332,13 @@ def _sample_light(
     return sampled.view(B, S, grid.height, grid.width).transpose(0, 1)  # [S,B,h,w]
 
 
-def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int, freedom: Tensor) -> Tensor:
+def _count(
+    light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int, freedom: Tensor, before: Tensor | None = None
+) -> Tensor:
     """Count the events per bin, polarity and pixel, float32 [T,B,2,h,w], of the light [S+1,B,h,w], above 0.
 
-    `freedom` [B] is how much of the way to the OFF threshold pixels may have gone at the start.
+    `freedom` [B] is how much of the way to the OFF threshold pixels may have gone at the start; or, where `before` [B]
+    is the light of the ground on which the image appeared, 1 less the ON thresholds that they leaked since.
     """
     S = light.shape[0] - 1
 
@@ -341,11 +351,21 @@ def _count(light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int, 
     speed = per_sample("bandwidth") / S / (1 + per_sample("dark_level"))
     rise = per_sample("leak") * on / S  # per instant: a leaking memory acts as a steady rise
     dead = per_sample("dead_time") * S  # in instants
-    below = freedom[:, None, None] * off
+    level = light.log()
+    below = off if before is not None else freedom[:, None, None] * off
     difference = pixels[2] * (on + below) - below  # filtered - memorised, between the thresholds
+    if before is not None:
+        difference = _within(difference + (level[0] - before.log()[:, None, None]), on, off)
+        difference = _within(difference + (1 - freedom)[:, None, None] * on, on, off)
     compare = _compare_compiled if backends.computes_by_numba(light.device) else _compare
-    counts = compare(light, light.log(), speed, on, off, rise, dead, difference, time_bins)
+    counts = compare(light, level, speed, on, off, rise, dead, difference, time_bins)
     return _add_noise(counts, pixels[3], s["noise"])
+
+
+def _within(difference: Tensor, on: Tensor, off: Tensor) -> Tensor:
+    """Return what is left of differences once their events are over, all [B,h,w]."""
+    ups, downs = (difference / on).clamp_(min=0).floor_(), (difference / off).clamp_(max=0).neg_().floor_()
+    return difference - ups * on + downs * off
 
 
 def _compare_compiled(light: Tensor, level: Tensor, *pixels_of_samples: Any) -> Tensor:

@@ -125,6 +125,9 @@ def simulate_counts(
         LANES=ALL_LANES,
         GROUND=float(-1 if around is None else 1 - around if profile.inverted else around),
         FREEDOM=FREEDOM_LANE,
+        APPEARED=profile.appeared,
+        BLANK=(1.0 if profile.inverted else 0.0) if around is None else -1.0,
+        SIGN=SIGN_LANE if profile.either_sign and around is None else -1,
         BLOCK=TILE,
         **PIXEL,
     )

@@ -120,8 +120,8 @@ def seen_words(made: dict[str, Any]) -> list[tuple[str, str]]:
         ("around them", grey.get(profile["surround"], f"grey {profile['surround']}")),
         (
             "at the start",
-            f"{profile['rest']:.2f} ± {profile['uncertainty']['rest']:.2f} (0: in the midst of a movement, 1: pixels "
-            f"after a rest)",
+            f"pixels where the image left them when it appeared, raised since by {profile['rest']:.2f} ± "
+            f"{profile['uncertainty']['rest']:.2f} ON thresholds of leak",
         ),
     ]
 

@@ -12,7 +12,7 @@ from known_cameras import KnownCamera, digit_images
 from spikebridge.pipeline.ui.html import POLICY
 from spikebridge.train.calibration.fidelity import compare, figures
 from spikebridge.train.calibration.renderings import Rendering, renderings
-from spikebridge.train.config.simulation_ranges import LANES, Leg, Profile, SimulationRanges
+from spikebridge.train.config.simulation_ranges import Leg, Profile, SimulationRanges
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
 from spikebridge.train.report.calibration import calibration_page
 
@@ -23,13 +23,9 @@ GRID = SensorGrid(SIDE, (SIDE, SIDE), "sum")
 @pytest.fixture(scope="module")
 def seen():
     """Frames of the fit, held out ones, static images, and the camera's profile."""
-    from spikebridge.train.calibration.parameters import BY_SAMPLE
-
     images = digit_images(400, SIDE)
     frames = CAMERA.frames(images[:160], time_bins=10)
-    values = BY_SAMPLE | CAMERA.values
-    ranges = SimulationRanges(**{name: (values[name], values[name]) for name in LANES})
-    return frames[:, :120], frames[:, 120:], images[160:], Profile(ranges, CAMERA.legs, inverted=CAMERA.inverted)
+    return frames[:, :120], frames[:, 120:], images[160:], CAMERA.profile()
 
 
 def test_the_same_camera_is_not_told_apart_and_another_is(seen):
@@ -116,7 +112,7 @@ def test_the_page_shows_both(seen):
     for words in (
         "the negative, or the reverse, at 0.80 of the size",
         "white",
-        "0.70 ± 0.20 (0: in the midst",
+        "raised since by 0.70 ± 0.20 ON thresholds",
         "0.0123 ± 0.004",
         "2 hot pixels, which the fit left out and training has; the busiest, x=3 y=4, fires 3.5 ± 0.5 times",
         "a step of up to 0.50 px in each of 2 equal parts of the recording, known to 0.05 px or better",

@@ -24,7 +24,14 @@ BUILT_IN = CameraProfile(PROFILES["saccades"], (34, 34), 300_000, ("softness", "
 
 @pytest.mark.parametrize(("name", "surround"), [("saccades", None), ("smooth", 0.0), ("saccades", 0.5)])
 def test_a_profile_reads_back(tmp_path, name, surround):
-    own = {"surround": surround, "rest": 0.4, "rest_spread": 0.2, "lateness": 0.0, "either_sign": True}
+    own = {
+        "surround": surround,
+        "rest": 0.4,
+        "rest_spread": 0.2,
+        "appeared": True,
+        "lateness": 0.0,
+        "either_sign": True,
+    }
     own = {} if surround is None else own
     if surround == 0.5:
         own |= {
@@ -41,7 +48,7 @@ def test_a_profile_reads_back(tmp_path, name, surround):
     (tmp_path / "profile.toml").write_text(made.dump())
     assert read_profile(tmp_path / "profile.toml") == made
     assert profile_named(made.inline())[0] == made.profile
-    for key in ("surround", "rest", "rest_spread", "steps", "lateness", "either_sign", "hot_pixels"):
+    for key in ("surround", "rest", "rest_spread", "appeared", "steps", "lateness", "either_sign", "hot_pixels"):
         assert (f"\n{key} = " in made.dump()) == (key in own), "profiles and runs of before are as they were"
 
 

@@ -118,11 +118,13 @@ def test_a_sample_depends_on_its_draw_position_alone() -> None:
 
 @pytest.mark.parametrize("surround", [None, 0.2])
 @pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("appeared", [False, True])
 def test_where_the_sign_is_open_some_samples_show_negatives_before_the_same_ground(
-    surround: float | None, inverted: bool
+    surround: float | None, inverted: bool, appeared: bool
 ) -> None:
     images, grid = static_images(16), SensorGrid(16, (16, 16), "sum")
-    profile, draws = Profile(SimulationRanges(), TRIANGLE, inverted=inverted, surround=surround), draws_of(16, grid)
+    profile = Profile(SimulationRanges(), TRIANGLE, inverted=inverted, surround=surround, appeared=appeared)
+    draws = draws_of(16, grid)
     reverse = replace(profile, inverted=not inverted, surround=None if surround is None else 1 - surround)
     plain, negative, either = (
         simulate_frames(images, draws, grid, time_bins=T, profile=one)
@@ -205,6 +207,41 @@ def test_pixels_at_rest_are_on_their_way_to_on_events() -> None:
     pixels = torch.rand(4, 1, 20, 20, generator=torch.Generator().manual_seed(0))
     fired = [float(count(light, pixels, s, T, torch.tensor([1 - rest])).sum() / 400) for rest in (0.0, 0.5, 1.0)]
     assert fired == pytest.approx([0.25, 0.0, 0.0], abs=0.05)
+
+
+def test_pixels_begin_where_the_appearance_of_the_image_left_them() -> None:
+    """Where it is darker than its ground, the last event was an OFF event, where it is brighter, an ON event."""
+    thresholds = at_middle(
+        SimulationRanges(), dead_time=0.0, bandwidth=1e12, threshold_on=0.2, off_ratio=1.0, threshold_spread=0.0
+    )
+    s = scale_settings(torch.zeros(1, len(LANES)), thresholds)
+    pixels = torch.rand(4, 1, 40, 40, generator=torch.Generator().manual_seed(0))
+
+    def fired(ground: float, change: float, rest: float = 0.0) -> list[float]:
+        """Return OFF and ON events of a pixel where light 1 changes so far, in logarithms."""
+        light = torch.linspace(0, change, T * INSTANTS + 1).exp().view(-1, 1, 1, 1).expand(-1, 1, 40, 40)
+        made = count(light, pixels, s, T, torch.tensor([1 - rest]), torch.tensor([ground]))
+        return (made.sum((0, 1, 3, 4)) / 1600).tolist()
+
+    assert fired(2.0, 0.1) == pytest.approx([0, 0], abs=0.01), "no ON threshold was near"
+    assert fired(2.0, -0.1) == pytest.approx([0.5, 0], abs=0.05)
+    assert fired(0.5, -0.1) == pytest.approx([0, 0], abs=0.01)
+    assert fired(0.5, 0.1) == pytest.approx([0, 0.5], abs=0.05)
+    assert fired(1.0, 0.1) == pytest.approx([0, 0.25], abs=0.05), "nothing changed: anywhere between the thresholds"
+    assert fired(2.0, 0.19) == pytest.approx([0, 0], abs=0.01)
+    assert fired(2.0, 0.19, rest=0.5) == pytest.approx([0, 0.45], abs=0.05), "half an ON threshold later"
+    assert fired(2.0, -0.1, rest=0.5) == pytest.approx([0, 0], abs=0.01)
+    assert fired(0.5, 0.1, rest=0.5) == pytest.approx([0, 0.5], abs=0.05), "half of them have fired and begun anew"
+    moving = draws_of(3, SensorGrid(16, (16, 16), "sum"))
+    grid, profile = SensorGrid(16, (16, 16), "sum"), Profile(at_middle(SimulationRanges()), TRIANGLE, appeared=True)
+    for surround, other in ((None, 0.0), (0.0, None)):  # black, as that of images with a black border
+        one, two = (
+            simulate_frames(static_images(3), moving, grid, time_bins=T, profile=replace(profile, surround=around))
+            for around in (surround, other)
+        )
+        assert torch.equal(one, two)
+    before = simulate_frames(static_images(3), moving, grid, time_bins=T, profile=replace(profile, appeared=False))
+    assert not torch.equal(one, before)
 
 
 def test_events_add_up_to_the_change_of_the_light() -> None:

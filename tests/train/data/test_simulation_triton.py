@@ -27,17 +27,23 @@ def photographs(n, size, channels):
 
 
 @pytest.mark.parametrize(
-    ("profile", "surround", "sensor", "reduction", "channels", "noise"),
-    [("saccades", 0.3, (14, 13), "bilinear", 1, None), ("smooth", None, (40, 30), "sum", 2, SensorNoise(2.0, 0.01))],
+    ("profile", "surround", "sensor", "reduction", "channels", "noise", "appeared"),
+    [
+        ("saccades", 0.3, (14, 13), "bilinear", 1, None, True),
+        ("smooth", None, (40, 30), "sum", 2, SensorNoise(2.0, 0.01), True),
+        ("saccades", 0.3, (14, 13), "sum", 1, None, False),
+    ],
 )
-def test_recordings_are_those_of_torch(monkeypatch, profile, surround, sensor, reduction, channels, noise):
+def test_recordings_are_those_of_torch(monkeypatch, profile, surround, sensor, reduction, channels, noise, appeared):
     """Roundings tip a count here and there; random numbers, settings and the path are the same."""
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
     manifest = {"sensor_size": sensor, "settings": {"reduction": reduction}}
     simulator = Simulator(manifest, (2, 2, 12, 12), profile=profile, seed=5, noise=noise)
-    own = {"rest": 0.6, "steps": ((0.5, -1.0), (2.0, 0.3), (-0.4, 0.0)), "lateness": 0.1} if surround else {}
-    own |= {"either_sign": True, "rest_spread": 0.5, "hot_pixels": (HotPixel(13, 0, 8.0, 1.5),)} if surround else {}
+    own = {"appeared": appeared, "rest": 0.6, "rest_spread": 0.5, "either_sign": True}
+    if surround:
+        steps = ((0.5, -1.0), (2.0, 0.3), (-0.4, 0.0))
+        own |= {"steps": steps, "lateness": 0.1, "hot_pixels": (HotPixel(13, 0, 8.0, 1.5),)}
     simulator.profile = replace(simulator.profile, surround=surround, **own)
     images = photographs(3, 12, channels).expand(-1, 2, -1, -1)
     epoch, draws = torch.tensor(3, device=DEVICE), torch.tensor([7, 0, 2**33], device=DEVICE)
