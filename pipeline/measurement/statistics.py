@@ -89,13 +89,13 @@ def measure(recordings: RecordingSet) -> Statistics:
 def hot_pixels_of(recordings: RecordingSet) -> list[HotPixel]:
     """Return the hot pixels of recordings, busiest first."""
     width, height = recordings.sensor
-    counts, firing = np.zeros((2, height, width)), np.zeros((height, width))
-    for events in recordings.events:
+
+    def counts(events: Events) -> NDArray[np.int64]:
+        """Return OFF and ON events [2,H,W]."""
         cell = (events.p.astype(np.int64) * height + events.y) * width + events.x
-        one = np.bincount(cell, minlength=counts.size).reshape(counts.shape)
-        counts += one
-        firing += one.any(0)
-    return find_hot_pixels(counts, firing, len(recordings.events))
+        return np.bincount(cell, minlength=2 * height * width).reshape(2, height, width)
+
+    return find_hot_pixels(map(counts, recordings.events))
 
 
 def _successions(events: Events, width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -133,9 +133,7 @@ def _without_hot_pixels(
     Of a sensor that is finer than its frames no pixel is seen for itself, and of those around a hot one the others of
     its cell are left out, too.
     """
-    counts = frames.sum((0, 1)).double().numpy()
-    firing = (frames.sum((0, 2)) > 0).sum(0).double().numpy()
-    cells = find_hot_pixels(counts, firing, frames.shape[1])
+    cells = find_hot_pixels(frames.sum(0).numpy())
     if not cells:
         return frames, frames, ()
     left, pixels = frames.clone(), []

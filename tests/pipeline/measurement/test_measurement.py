@@ -50,14 +50,29 @@ def test_hot_pixels_and_refractory_time():
 
 
 def test_hot_pixels_side_by_side_are_found_and_lines_are_none():
-    counts = np.zeros((2, 9, 9))
-    counts[:, 4] = 40  # a line that all recordings show
-    counts[0, 1, 1:3], counts[1, 7, 7] = (90, 60), 30
-    firing = np.where(counts.sum(0) > 0, 10, 0)
-    found = find_hot_pixels(counts, firing, 10)
-    assert found == [(1, 1, 9, 0), (2, 1, 6, 0), (7, 7, 0, 3)]
-    firing[7, 7] = 4
-    assert len(find_hot_pixels(counts, firing, 10)) == 2, "a pixel that fired in few recordings is none"
+    recordings = np.zeros((10, 2, 9, 9), int)
+    recordings[:, :, 4] = 4  # a line that all recordings show
+    recordings[:, 0, 1, 1:3], recordings[:, 1, 7, 7] = (9, 6), 3
+    assert find_hot_pixels(recordings) == [(1, 1, 9, 0), (2, 1, 6, 0), (7, 7, 0, 3)]
+    recordings[4:, 1, 7, 7] = 0
+    assert len(find_hot_pixels(recordings)) == 2, "a pixel that fired in few recordings is none"
+    assert find_hot_pixels([]) == []
+
+
+def test_hot_pixels_are_found_where_something_passes_over_them():
+    """In some recordings an object is there, with more events than they have."""
+    random = np.random.default_rng(0)
+    recordings = random.poisson(0.02, (20, 2, 12, 12))
+    recordings[:9, :, 3:9, 3:9] += random.poisson(9, (9, 2, 6, 6))
+    assert find_hot_pixels(recordings) == []
+    recordings[:, 1, 5, 6] += random.poisson(4, 20)
+    ((x, y, off, on),) = find_hot_pixels(recordings)
+    assert (x, y) == (6, 5)
+    assert on == pytest.approx(4, abs=1), "what passes is none of its own"
+    assert off < 0.2
+    recordings[:9, :, 4, 5:8] = 0
+    recordings[9:, :, 3:9, 3:9] += random.poisson(9, (11, 2, 6, 6))
+    assert find_hot_pixels(recordings) == [], "nobody knows, where there is always something"
 
 
 def test_recordings_without_hot_pixels_are_as_long():
