@@ -120,10 +120,9 @@ def trace_case(words: list[str]) -> tuple[list[Launch], list[str]]:
         return count_stored(T=int(words[1]), size=int(words[2])).launches, words[3:]
     network, method, precision, T, B, width, *targets = words
     size, K = SIZES[network]
-    usual = simulation_ranges.PROFILES[
-        "saccades"
-    ]  # with steps, as a fitted profile has them, `cameras` does all it can
-    simulation_ranges.PROFILES["saccades"] = replace(usual, steps=((0.1, 0.1),) * simulation_ranges.MOST_STEPS)
+    shipped = simulation_ranges.PROFILES  # with what only fitted profiles have, the simulator's kernels do all they can
+    steps = ((0.1, 0.1),) * simulation_ranges.MOST_STEPS
+    shipped["saccades"] = replace(shipped["saccades"], steps=steps, appeared=True, either_sign=True)
     settings = TrainSettings(
         method=method, model=network, epochs=10, batch_size=int(B), lr=1e-3, precision=precision, width=float(width)
     )
