@@ -38,17 +38,16 @@ def find_hot_pixels(recordings: Iterable[NDArray[Any]]) -> list[HotPixel]:
     """
     import numpy as np
 
-    sums = None  # over all recordings, and those that are still around a pixel: events [2,H,W], and how many have some
+    # Over all recordings, and over those that are still around a pixel: events [2,H,W], and how many have some.
+    sums: list[Any] = []
     n = 0
     for one in recordings:
         n += 1
         total = one.sum(0)
         still = _busiest_but_one(total) == 0
         found = (one, total > 0, one * still, (total > 0) & still, still)
-        sums = [np.zeros(part.shape) for part in found] if sums is None else sums
-        for part, more in zip(sums, found, strict=True):
-            part += more
-    if sums is None:
+        sums = [part + more for part, more in zip(sums or [0.0] * len(found), found, strict=True)]
+    if not sums:
         return []
     events, firing, alone, fires_alone, quiet = sums
     total = events.sum(0)
