@@ -77,7 +77,7 @@ def test_the_number_of_events_tells_of_nothing_but_the_rate():
 
 @pytest.mark.long
 def test_pairs_find_planted_cameras_about_as_well():
-    """Over few recordings, in the mean over cameras: .28 with pairs, .30 without (version 6); .14 and .13 (version 8)."""
+    """Over few recordings, in the mean over cameras."""
     off: dict[bool, list[float]] = {True: [], False: []}
     for number in range(1, 7):
         camera = KnownCamera.drawn(number, legs=1 + number % 2, pixels=0.6)
