@@ -63,7 +63,7 @@ def profile_of(
         inverted=unknowns.inverted,
         surround=unknowns.surround,
         rest=_short(values[START]),
-        appeared=True,
+        appeared=unknowns.appeared,
         rest_spread=_short(deviations[START]) if START in undecided else 0.0,
         steps=tuple((_short(x), _short(y)) for x, y in unknowns.beside(values)),
         lateness=STEADY if legs else LATENESS,

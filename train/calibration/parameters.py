@@ -93,6 +93,8 @@ class Unknowns:
     """See `Profile`."""
     steps: int = 0
     """Steps that are sought."""
+    appeared: bool = True
+    """See `Profile`; where images fill the frame nobody knows on which ground."""
 
     @classmethod
     def from_start(
@@ -133,7 +135,7 @@ class Unknowns:
         ]
         if start.free:
             sought = [p for p in sought if p.name not in ("x_start", "y_start")] + [AMPLITUDE]
-            return cls(tuple(sought), 0, inverted, surround)
+            return cls(tuple(sought), 0, inverted, surround, appeared=not fills)
         turn = TURN_PX * px
         for number, leg in enumerate(start.legs, 1):
             sought += [
@@ -142,7 +144,7 @@ class Unknowns:
                 Parameter(f"leg_{number}_start", leg.start, START_SHARE, -0.5, 1.0),
                 Parameter(f"leg_{number}_duration", leg.duration, DURATION, 0.01, 1.5, True),
             ]
-        return cls(tuple(sought), number, inverted, surround)
+        return cls(tuple(sought), number, inverted, surround, appeared=not fills)
 
     def with_steps(self, count: int, *, sensor: tuple[int, int]) -> Unknowns:
         """Return these, and the steps of a path in so many parts of the recording; of no length in the middle."""
@@ -190,7 +192,7 @@ class Unknowns:
             inverted=self.inverted,
             surround=self.surround,
             rest=values["rest"],
-            appeared=True,
+            appeared=self.appeared,
             steps=self.beside(values),
             lateness=STEADY if self.legs else LATENESS,
         )

@@ -113,16 +113,16 @@ def seen_words(made: dict[str, Any]) -> list[tuple[str, str]]:
     profile = made["profile"]
     grey = {0.0: "black", 1.0: "white", None: "what continues their border"}
     light = "the negative" if profile["inverted"] else "as they are"
+    rest = f"{profile['rest']:.2f} ± {profile['uncertainty']['rest']:.2f}"
+    begun = f"{rest} (0: pixels anywhere between their thresholds, 1: on their way to an ON event)"
+    if profile["appeared"]:
+        begun = f"pixels where the image left them when it appeared, raised since by {rest} ON thresholds of leak"
     if profile["either_sign"]:
         light += ", or the reverse"
     return [
         ("images seen", f"{light}, at {profile['camera']['scale']:.2f} of the size that they have in the frame"),
         ("around them", grey.get(profile["surround"], f"grey {profile['surround']}")),
-        (
-            "at the start",
-            f"pixels where the image left them when it appeared, raised since by {profile['rest']:.2f} ± "
-            f"{profile['uncertainty']['rest']:.2f} ON thresholds of leak",
-        ),
+        ("at the start", begun),
     ]
 
 

@@ -99,7 +99,7 @@ def test_the_page_shows_both(seen):
                 "leg_1_duration": 0.03, "steps": [[0.03, 0.04], [0.01, 0.02]],
                 "hot_pixels": [[0.3, 0.4], [0.0, 0.1]],
             },
-            "inverted": True, "surround": 1.0, "rest": 0.7, "either_sign": True,
+            "inverted": True, "surround": 1.0, "rest": 0.7, "appeared": True, "either_sign": True,
             "legs": [asdict(Leg(1.0, 2.0, 0.0123, 0.5))],
             "steps": [[0.3, -0.4], [0.0, 0.1]],
             "hot_pixels": [[3, 4, 2.0, 1.5], [9, 4, 0.0, 1.5]],

@@ -150,6 +150,8 @@ def test_photographs_that_fill_the_frame_are_found_smaller_and_on_black(monkeypa
         sensor=sensor, duration_us=300_000, source={"shown_fraction": 1.0},
     )  # fmt: skip
     assert profile.profile.surround == 0
+    assert not profile.profile.appeared, "nobody knows on which ground"
+    assert not unknowns.profile(np.array(place)).appeared
     assert profile.informing["microseconds"]["shown_fraction"] == pytest.approx(found["scale"], rel=1e-3)
     assert len(fitting.to_begin(digit_images(20, SIDE))) == 2, "those have a margin: the sign of the light is open"
 
@@ -242,6 +244,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_profile(small):
 
 def test_what_is_not_decided_is_named_and_left_wide(small):
     camera, found, _, _ = small
+    assert found.unknowns.profile(found.place).appeared
     made = profile_of(found, sensor=(SIDE, SIDE), duration_us=300_000, source={"shown_fraction": 1.0})
     spread = dict(zip([p.name for p in found.unknowns.parameters], found.spread, strict=True))
     for name in ("softness", "bandwidth", "off_ratio", "noise"):
