@@ -13,7 +13,8 @@ Axes: T time bins, n recordings, m static images, P polarity, S side of a frame,
    to the recordings' moments.
 4. More steps over fine frames, from that of the two places so far that is nearer: a regression is right on average, but
    its place need not be the nearest one. Only now may the path do something beside its legs: a small step in each part
-   of the recording.
+   of the recording; and pixels begin anywhere between their thresholds, if that is nearer than where the image left
+   them when it appeared.
 
 Where the static image of every recording is known, the steps render these images and compare recording by recording, so
 that the chance of a sample of images is no part of a difference; simulated sets show them, too, and what the recordings
@@ -32,7 +33,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ class Effort:
         signs = 1 if begun == len(SIGNS) else len(SIGNS)  # that are followed, as far as can be said
         scanned = (begun - len(SIGNS)) * len(SCALES) * 2 * len(PLACES)
         searched = (3 * signs * STEPS + begun * SIGN_STEPS) * (unknowns + 2)
-        return scanned + searched + signs * (2 * self.sets + LAST_STEPS * (unknowns + 2 * MOST_STEPS + 2))
+        return scanned + searched + signs * 2 * (self.sets + LAST_STEPS * (unknowns + 2 * MOST_STEPS + 2))
 
 
 @dataclass(frozen=True)
@@ -205,11 +206,14 @@ def fit(
         target = target or _target(frames, images, grid, seed, effort, shown, unknowns.profile(place))
         end = state.get(f"{name}: end")
         if end is None:
-            search = _Search(target, unknowns, advance)
-            search.run(min(place, searched, key=search.distance_of), LAST_STEPS, NARROW)
-            end = np.r_[search.distance, search.place, search.spread]
+            begins = (True, False) if unknowns.appeared else (False,)
+            searches = [_Search(target, replace(unknowns, appeared=appeared), advance) for appeared in begins]
+            begin = min(place, searched, key=searches[0].distance_of)
+            search = min((each.run(begin, LAST_STEPS, NARROW) for each in searches), key=lambda each: each.distance)
+            end = np.r_[search.distance, search.unknowns.appeared, search.place, search.spread]
             state.put(f"{name}: end", end)
-        found, around = np.split(end[1:], 2)
+        unknowns = replace(unknowns, appeared=bool(end[1]))
+        found, around = np.split(end[2:], 2)
         known = len(errors)  # to the regressions, which have no steps
         errors = np.minimum(np.maximum(errors, np.abs(found - place)[:known]), 1.0)
         ends.append((float(end[0]), found, np.r_[errors, around[known:]], unknowns, sets))
