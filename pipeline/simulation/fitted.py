@@ -101,21 +101,24 @@ def read_camera(path: Path) -> FittedCamera:
         raise SettingsError(_problem(path, problems))
     duration = tables["duration_us"]
     usual = {field.name: field.default for field in fields(SimulatorSettings)}
-    made = SimulatorSettings(
-        sensor_width_px=tables["sensor"][0],
-        sensor_height_px=tables["sensor"][1],
-        inverted=tables["inverted"],
-        duration_us=duration,
-        background=round(255 * tables.get("surround", 0.0)),
-        free=tables["free"],
-        saccades=saccades_of(
-            [(length * leg["x"], length * leg["y"], leg["start"], leg["duration"]) for leg in legs], steps, duration
-        ),
-        hot_pixels=tuple(_firing(row, duration, camera["refractory_us"]) for row in hot_pixels),
-        sample_us=max(1, min(usual["sample_us"], round(duration / MOST_SAMPLES))),
-        **{name: usual[name] * duration / usual["duration_us"] for name in TIMED},
-        **{name: camera[name] for name in NEEDED},
-    )
+    try:
+        made = SimulatorSettings(
+            sensor_width_px=tables["sensor"][0],
+            sensor_height_px=tables["sensor"][1],
+            inverted=tables["inverted"],
+            duration_us=duration,
+            background=round(255 * tables.get("surround", 0.0)),
+            free=tables["free"],
+            saccades=saccades_of(
+                [(length * leg["x"], length * leg["y"], leg["start"], leg["duration"]) for leg in legs], steps, duration
+            ),
+            hot_pixels=tuple(_firing(row, duration, camera["refractory_us"]) for row in hot_pixels),
+            sample_us=max(1, min(usual["sample_us"], round(duration / MOST_SAMPLES))),
+            **{name: usual[name] * duration / usual["duration_us"] for name in TIMED},
+            **{name: camera[name] for name in NEEDED},
+        )
+    except SettingsError as error:  # what no single value shows
+        raise SettingsError(_problem(path, [str(error)])) from error
     return FittedCamera(made, tuple(tables.get("undecided", ())))
 
 

@@ -117,7 +117,7 @@ class SensorGrid:
         added = (rates / T + numbers.view(B, T, 2, len(pixels))).floor_() / self.gain
         return counts.flatten(3).index_add(3, cells, added.transpose(0, 1)).view_as(counts)
 
-    @cache  # noqa: B019  (as below)
+    @cache  # noqa: B019  (a run has one grid; a copy from the host in each step would end a CUDA graph)
     def _hot(self, pixels: tuple[HotPixel, ...], device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the cells [K] of pixels in rows of the grid, and their events [2,K] in a recording.
 
