@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spikebridge.pipeline.base.files import FileLock
@@ -28,6 +29,7 @@ from spikebridge.train.calibration.calibrate import (
     VERSION,
     Progress,
     calibrate_frames,
+    split_recordings,
 )
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.config.profile import read_profile
@@ -38,6 +40,8 @@ from spikebridge.train.runs.checkpoints import write_atomic
 log = logging.getLogger(__name__)
 
 EFFORT = Effort(batch=32, sets=200)
+SEED = 0
+"""Of all draws: a set has one profile."""
 MOST_RECORDINGS, MOST_IMAGES = 200, 1000
 """Of the set, at most, drawn by the set's content alone."""
 FEWEST_BINS = 5
@@ -81,7 +85,7 @@ def calibrated_profile(shards: ShardSet, beside: Path, *, progress: Progress | N
 
 def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
     split, pool = shards.split("train"), shards.static_pool()
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(SEED)
     rows = np.sort(random.permutation(len(split))[:MOST_RECORDINGS])
     frames = torch.from_numpy(split.read(rows).astype(np.float32)).transpose(0, 1).contiguous()  # [T,n,2,S,S]
     frames = frames[:, frames.sum((0, 2, 3, 4)) > 0]
@@ -96,7 +100,8 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
     log.info("Camera: calibrating to %d training recordings, labels unused", frames.shape[1])
     grid = grid_of(shards.manifest, size)
     known = shards.manifest.get("sensor_size") or grid.sensor
-    frames, whole, hot_pixels = _without_hot_pixels(frames, grid, known)
+    whole, (learnt, _) = frames, split_recordings(frames.shape[1], SEED)
+    frames, hot_pixels = _without_hot_pixels(whole, learnt, grid, known)
     state = path.with_name(f".{path.name}.state")
     made = calibrate_frames(
         frames,
@@ -107,7 +112,7 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
         floor=None,
         simulated=shards.simulated,
         shown_fraction=1.0,
-        seed=0,
+        seed=SEED,
         effort=EFFORT,
         state_file=state,
         progress=progress,
@@ -126,16 +131,16 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
 
 
 def _without_hot_pixels(
-    frames: Tensor, grid: SensorGrid, sensor: Sequence[int]
-) -> tuple[Tensor, Tensor, tuple[HotPixel, ...]]:
-    """Return frames [T,n,2,H,W] without their hot cells, with them, and these as pixels of the sensor of (W, H) pixels.
+    frames: Tensor, learnt: NDArray[np.int64], grid: SensorGrid, sensor: Sequence[int]
+) -> tuple[Tensor, tuple[HotPixel, ...]]:
+    """Return frames [T,n,2,H,W] without the hot cells of those learnt from, as pixels of the sensor of (W, H) pixels.
 
     Of a sensor that is finer than its frames no pixel is seen for itself, and of those around a hot one the others of
     its cell are left out, too.
     """
-    cells = find_hot_pixels(frames.sum(0).numpy())
+    cells = find_hot_pixels(frames[:, learnt].sum(0).numpy())
     if not cells:
-        return frames, frames, ()
+        return frames, ()
     left, pixels = frames.clone(), []
     for cell in cells:
         left[..., cell.y, cell.x] = 0
@@ -143,7 +148,7 @@ def _without_hot_pixels(
             min(max(place, 0), int(side) - 1) for place, side in zip(grid.pixel_in(cell.x, cell.y), sensor, strict=True)
         )
         pixels.append(cell._replace(x=x, y=y))
-    return left, frames, tuple(pixels)
+    return left, tuple(pixels)
 
 
 def _readable(shards: ShardSet) -> ShardSet:

@@ -31,7 +31,7 @@ from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.checkpoints import write_atomic
 
-VERSION = 8
+VERSION = 9
 """Goes up with every change that alters profiles."""
 LARGEST_SIDE = 48
 """Side of a frame, at most: larger sensors are compared cell by cell."""
@@ -162,7 +162,6 @@ def calibrate(
         "sensor_known": seen.sensor_known,
         "path": "free" if found.start.free else "common",
         "coherence": found.start.coherence,
-        "other_sign": found.other_sign,
         "undecided": list(profile.undecided),
         "profile": {
             **profile.informing,
@@ -209,7 +208,7 @@ def calibrate_to(
     """Fit the simulator to recordings that were read, whose figures may be known; see `calibrate_frames`."""
     size = min(max(seen.sensor), LARGEST_SIDE)
     whole = seen.frames(time_bins=FINE_BINS, size=size)
-    learnt, _ = split_recordings(len(seen.events), seed, _held_out(len(seen.events), held_out))
+    learnt, _ = split_recordings(len(seen.events), seed, held_out)
     frames, hot_pixels = whole, tuple(hot_pixels_of(seen.part(learnt)))
     if hot_pixels:
         seen, statistics = seen.without([(pixel.x, pixel.y) for pixel in hot_pixels]), None
@@ -278,7 +277,7 @@ def calibrate_frames(
         hot_pixels: of the sensor.
     """
     whole = frames if whole is None else whole
-    learnt, told = split_recordings(frames.shape[1], seed, _held_out(frames.shape[1], held_out))
+    learnt, told = split_recordings(frames.shape[1], seed, held_out)
     frames, unseen = frames[:, learnt], whole[:, told] if len(told) else None
     shown = None if shown is None else shown[learnt]
     source = {
@@ -347,9 +346,9 @@ def _held_out(n: int, asked: int | None) -> int:
     return n // HELD_OUT if n >= FEWEST_TO_SPLIT else 0
 
 
-def split_recordings(n: int, seed: int, unseen: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which of n recordings the fit sees, and which it does not."""
-    rows = np.random.default_rng([seed, 30]).permutation(n)
+def split_recordings(n: int, seed: int, held_out: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of n recordings the fit sees, and which it does not; how many of these, see `calibrate`."""
+    rows, unseen = np.random.default_rng([seed, 30]).permutation(n), _held_out(n, held_out)
     return np.sort(rows[unseen:]), np.sort(rows[:unseen])
 
 

@@ -7,7 +7,8 @@ Axes: T time bins, n recordings, m static images, P polarity, S side of a frame,
    moments in place of derivatives. All runs share static images and draws: the distance is a function of parameters.
    Where the images fill the frame, the share of the sensor that shows them is open, and so is what lies around them:
    black, white and what continues their border are tried with both signs, from the nearest of some sizes and places.
-   Where neither sign is clearly nearer, what follows is done for both.
+   The sign that is farther is sought once more along the path that was found with the nearer one. Where neither is
+   clearly nearer, what follows is done for both.
 3. Twice: N sets of recordings are simulated at parameters around the last estimate, each of other static images and
    draws; a ridge regression from moments to parameters, its penalty chosen by the errors of sets left out, is applied
    to the recordings' moments.
@@ -44,6 +45,7 @@ from spikebridge.train.calibration.moments import LOGARITHMS, Unit, moments
 from spikebridge.train.calibration.parameters import Unknowns, Vector
 from spikebridge.train.calibration.start import Start, guess
 from spikebridge.train.calibration.state import State
+from spikebridge.train.config.profile import BEGIN, SIGN, SURROUND
 from spikebridge.train.config.simulation_ranges import MOST_STEPS, Profile
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
 
@@ -86,9 +88,14 @@ SURROUNDS = (0.0, 1.0, None)
 SCALES, PLACES = (-1.0, -0.5, 0.0, 0.5, 1.0), (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 """Sizes of the image and starts of the path, in deviations, that are tried before the steps: they decide where what is
 around the image shows, and steps find no way from one side of the frame to the other."""
-PROMISING, CLEAR_SIGN = 2.0, 1.5
+PROMISING = 2.0
 """Distance of the other sign of the light, relative to that of the nearer, from which on its search ends with the first
-steps, and from which on the sign is known."""
+steps."""
+REVERSED = 10.0
+"""The same up to which the other sign is sought once more, from where the nearer one was found: a search that lost its
+way tells nothing of a sign."""
+CLEAR = {SIGN: 1.5, SURROUND: 1.5, BEGIN: 1.2}
+"""The same of what is one thing or another, from which on it is known."""
 RATIO_ERROR, FLOOR_ERROR = 0.15, 0.5
 """Deviations in closed form: of the logarithm of the polarities' ratio; of the dead time, relative to the expected."""
 
@@ -106,7 +113,7 @@ class Effort:
         """Return about how often the simulator runs, where so many searches are begun and one goes on."""
         signs = 1 if begun == len(SIGNS) else len(SIGNS)  # that are followed, as far as can be said
         scanned = (begun - len(SIGNS)) * len(SCALES) * 2 * len(PLACES)
-        searched = (3 * signs * STEPS + begun * SIGN_STEPS) * (unknowns + 2)
+        searched = ((3 * signs + signs - 1) * STEPS + begun * SIGN_STEPS) * (unknowns + 2)
         return scanned + searched + signs * 2 * (self.sets + LAST_STEPS * (unknowns + 2 * MOST_STEPS + 2))
 
 
@@ -120,15 +127,15 @@ class Fit:
     """[K], in deviations from what was expected."""
     spread: Vector
     """[K], standard deviations of the place: near 1 where the recordings say nothing."""
-    other_sign: float | None
-    """Distance with the other sign of the light, relative to that of this sign; None where none was tried."""
+    others: dict[str, float]
+    """Of what is one thing or another, `inverted`, `surround` and `appeared`: distance of the nearest fit with another,
+    relative to that of this one; 1 where nothing tells them apart. Not in it is what nothing was tried beside."""
     remainders: dict[str, float]
     """Root mean square of the differences of each kind of moments, relative to that of the moments themselves."""
 
-    @property
-    def sign_known(self) -> bool:
-        """Return whether the recordings speak clearly for this sign of the light."""
-        return self.other_sign is not None and self.other_sign > CLEAR_SIGN
+    def decides(self, name: str) -> bool:
+        """Return whether the recordings speak clearly for what was found of one of `others`."""
+        return self.others.get(name, 0.0) > CLEAR[name]
 
 
 def without_images(frames: Tensor, *, sensor: tuple[int, int], floor: float | None = None) -> Fit:
@@ -149,7 +156,7 @@ def without_images(frames: Tensor, *, sensor: tuple[int, int], floor: float | No
     spread[ratio] = RATIO_ERROR / parameter.deviation
     if floor is not None:
         spread[names.index("dead_time")] = FLOOR_ERROR
-    return Fit(unknowns, start, place, spread, None, {})
+    return Fit(unknowns, start, place, spread, {SIGN: 1.0, BEGIN: 1.0}, {})
 
 
 def fit(
@@ -186,7 +193,7 @@ def fit(
         begun = _search(_coarsen(frames), images, grid, sensor, start, floor, seed, effort, shown, state, advance)
         state.put("search", begun)
     ends, target = [], None
-    for inverted, surround, _, *nearest in begun:
+    for inverted, surround, _, other_surround, *nearest in begun:
         unknowns = Unknowns.from_start(
             start, sensor=sensor, inverted=bool(inverted), floor=floor, fills=fills, surround=_around(surround)
         )
@@ -209,18 +216,21 @@ def fit(
             begins = (True, False) if unknowns.appeared else (False,)
             searches = [_Search(target, replace(unknowns, appeared=appeared), advance) for appeared in begins]
             begin = min(place, searched, key=searches[0].distance_of)
-            search = min((each.run(begin, LAST_STEPS, NARROW) for each in searches), key=lambda each: each.distance)
-            end = np.r_[search.distance, search.unknowns.appeared, search.place, search.spread]
+            searches = sorted((each.run(begin, LAST_STEPS, NARROW) for each in searches), key=_distance)
+            search, other = searches[0], _to_next(searches)
+            end = np.r_[search.distance, search.unknowns.appeared, other, search.place, search.spread]
             state.put(f"{name}: end", end)
         unknowns = replace(unknowns, appeared=bool(end[1]))
-        found, around = np.split(end[2:], 2)
+        found, around = np.split(end[3:], 2)
         known = len(errors)  # to the regressions, which have no steps
         errors = np.minimum(np.maximum(errors, np.abs(found - place)[:known]), 1.0)
-        ends.append((float(end[0]), found, np.r_[errors, around[known:]], unknowns, sets))
+        others = {SURROUND: other_surround, BEGIN: float(end[2])}
+        ends.append((float(end[0]), found, np.r_[errors, around[known:]], unknowns, sets, others))
     ends.sort(key=lambda end: end[0])
-    distance, place, errors, unknowns, sets = ends[0]
+    distance, place, errors, unknowns, sets, others = ends[0]
     ratio = ends[1][0] / max(distance, 1e-9) if len(ends) > 1 else float(begun[0, 2])
-    return Fit(unknowns, start, place, errors, ratio, sets.remainders(unknowns.profile(place)))
+    others = {name: other for name, other in ({SIGN: ratio} | others).items() if not math.isnan(other)}
+    return Fit(unknowns, start, place, errors, others, sets.remainders(unknowns.profile(place)))
 
 
 def _drawn(images: Tensor, seed: int, effort: Effort) -> NDArray[np.int64]:
@@ -242,10 +252,10 @@ def _search(
     frames: Tensor, images: Tensor, grid: SensorGrid, sensor: tuple[int, int], start: Start, floor: float | None,
     seed: int, effort: Effort, shown: Tensor | None, state: State, advance: Callable[[], None],
 ) -> NDArray[np.float64]:  # fmt: skip
-    """Return a row for each sign of the light that may be right, the nearer one first, [1 or 2, 3 + K].
+    """Return a row for each sign of the light that may be right, the nearer one first, [1 or 2, 4 + K].
 
     In it are the sign (1 = inverted), the surround (nan = none), the distance of the other sign relative to that of the
-    nearer one, and the place.
+    nearer one, that of the nearest other surround after the first steps (nan where there is no other), and the place.
     """
     searches, target, fills = list[_Search](), None, _fill(images)
     for inverted, surround in to_begin(images):
@@ -261,21 +271,43 @@ def _search(
             search.run(search.begun, SIGN_STEPS, NARROW)
             search.keep(state, "begun")
         searches.append(search)
-    searches.sort(key=lambda search: search.distance)
-    best = [next(search for search in searches if search.unknowns.inverted == sign) for sign in SIGNS]
+    searches.sort(key=_distance)
+    of_sign = {sign: [search for search in searches if search.unknowns.inverted == sign] for sign in SIGNS}
+    best = [alike[0] for alike in of_sign.values()]
+    other_surround = {sign: _to_next(alike) for sign, alike in of_sign.items()}
     nearest = min(search.distance for search in best)
     for search in best:
         if search.distance <= PROMISING * nearest and not search.restore(state, "finished"):
             search.finish()
             search.keep(state, "finished")
-    best.sort(key=lambda search: search.distance)
-    ratio = best[1].distance / max(best[0].distance, 1e-9)
+    best.sort(key=_distance)
+    if _to_next(best) < REVERSED:
+        reverse = best[0].reversed()
+        if not reverse.restore(state, "reversed"):
+            reverse.run(reverse.begun, STEPS, NARROW)
+            reverse.keep(state, "reversed")
+        if reverse.distance < best[1].distance:
+            if reverse.unknowns.surround != best[1].unknowns.surround:
+                other_surround[reverse.unknowns.inverted] = best[1].distance / max(reverse.distance, 1e-9)
+            best[1] = reverse
+            best.sort(key=_distance)
+    ratio = _to_next(best)
     return np.array(
         [
-            np.r_[search.unknowns.inverted, _number(search.unknowns.surround), ratio, search.place]
-            for search in (best if ratio < CLEAR_SIGN else best[:1])
+            np.r_[u.inverted, _number(u.surround), ratio, other_surround[u.inverted], search.place]
+            for search in (best if ratio < CLEAR[SIGN] else best[:1])
+            for u in (search.unknowns,)
         ]
     )
+
+
+def _distance(search: _Search) -> float:
+    return search.distance
+
+
+def _to_next(searches: Sequence[_Search]) -> float:
+    """Return the distance of the second of searches, the nearest first, relative to the first's; nan for one search."""
+    return searches[1].distance / max(searches[0].distance, 1e-9) if len(searches) > 1 else math.nan
 
 
 def _number(surround: float | None) -> float:
@@ -447,6 +479,14 @@ class _Search:
     def distance_of(self, place: Vector) -> float:
         """Return how far from the recordings a place is."""
         return self._distance(place, self._at(place))
+
+    def reversed(self) -> _Search:
+        """Return a search of the other sign, before the reverse of what lies around, that begins where this one is."""
+        surround = None if self.unknowns.surround is None else 1 - self.unknowns.surround
+        unknowns = replace(self.unknowns, inverted=not self.unknowns.inverted, surround=surround)
+        reverse = _Search(self.target, unknowns, self._advance)
+        reverse.begun = self.place
+        return reverse
 
     def finish(self) -> None:
         """Go on; and again from the nearest beginning, first by wide differences, which is taken if clearly nearer."""

@@ -54,8 +54,7 @@ def profile_of(
         unsure["hot_pixels"] = [
             [_short(math.sqrt(events / learnt)) for events in (pixel.off, pixel.on)] for pixel in hot_pixels
         ]
-    if not found.sign_known:
-        undecided.append(SIGN)
+    undecided += [name for name in found.others if not found.decides(name)]
     profile = Profile(
         SimulationRanges(**{name: _rounded(ranges[name]) for name in LANES}),
         legs or WANDER,
@@ -67,7 +66,7 @@ def profile_of(
         rest_spread=_short(deviations[START]) if START in undecided else 0.0,
         steps=tuple((_short(x), _short(y)) for x, y in unknowns.beside(values)),
         lateness=STEADY if legs else LATENESS,
-        either_sign=not found.sign_known,
+        either_sign=not found.decides(SIGN),
         hot_pixels=tuple(HotPixel(pixel.x, pixel.y, _short(pixel.off), _short(pixel.on)) for pixel in hot_pixels),
     )
     return CameraProfile(
@@ -78,6 +77,7 @@ def profile_of(
         {
             "camera": {name: _short(value) for name, value in values.items() if name in LANES},
             "uncertainty": unsure,
+            "alternatives": {name: _short(other) for name, other in found.others.items()},
             "microseconds": in_microseconds(values, duration_us, shown_fraction=source["shown_fraction"]),
             "source": source,
         },

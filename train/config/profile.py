@@ -12,11 +12,12 @@
     [ranges]          lowest and highest value of every setting that training draws
     [camera]          the most likely value of every setting that was fitted
     [uncertainty]     standard deviations of these values, and of the path's
+    [alternatives]    of what is one thing or another: distance of the nearest fit with another, relative to this one's
     [microseconds]    the same camera in the units of the simulator behind `spikebridge simulate`
     [source]          recordings, static images, seed
     [fidelity]        share of held-out recordings that are told from simulated ones, its interval, others' beside it
 
-Numbers that only inform ([camera], [uncertainty], [microseconds], [source], [fidelity]) decide nothing about training;
+Numbers that only inform ([camera] and all below it) decide nothing about training;
 `simulate --camera` takes [microseconds]. A recipe that names the
 file takes all else into itself, as a text that begins with `INLINE`: a run needs no other file, and its settings hold
 what was simulated.
@@ -59,7 +60,7 @@ FILE = ".toml"
 """Ends the name of a profile's file in a recipe."""
 MOST_BYTES = 2**20
 """Longest file that is read."""
-PATH, SIGN, START = "path", "inverted", "rest"
+PATH, SIGN, START, SURROUND, BEGIN = "path", "inverted", "rest", "surround", "appeared"
 """What may be undecided besides the values that have ranges."""
 MOST_EVENTS = 10**6
 """Of a hot pixel in a recording."""
@@ -76,7 +77,9 @@ class _Head:
     duration_us: int = setting(low=1)
     inverted: bool = setting()
     free: bool = setting()
-    undecided: tuple[str, ...] = setting((), choices=(*LIMITS, "x_start", "y_start", PATH, SIGN, START))
+    undecided: tuple[str, ...] = setting(
+        (), choices=(*LIMITS, "x_start", "y_start", PATH, SIGN, START, SURROUND, BEGIN)
+    )
     surround: float = setting(0.0, low=0.0, high=1.0)
     rest: float = setting(0.0, low=0.0, high=1.0)
     rest_spread: float = setting(0.0, low=0.0, high=1.0)
@@ -95,7 +98,7 @@ class _LegTable:
     duration: float = setting(low=0.001, high=2.0)
 
 
-INFORMING = ("camera", "uncertainty", "microseconds", "source", "fidelity")
+INFORMING = ("camera", "uncertainty", "alternatives", "microseconds", "source", "fidelity")
 _OPTIONAL = ("undecided", "surround", "rest", "rest_spread", "appeared", "lateness", "either_sign")
 _KEYS = (*(field.name for field in fields(_Head)), "hot_pixels", "steps", "legs", "ranges", *INFORMING)
 _GONE = ("late", "longer", "skew")

@@ -13,6 +13,7 @@ from torch import Tensor
 from spikebridge.pipeline.ui.html import facts, figure, figures, page, paragraph, section, table, tags, thumbnails
 from spikebridge.pipeline.ui.paint import preview_png
 from spikebridge.train.calibration.fidelity import Fidelity
+from spikebridge.train.config.profile import BEGIN, SIGN, SURROUND
 from spikebridge.train.report.plots.drawing import Drawing, house_style
 
 SHOWN = 8
@@ -109,19 +110,31 @@ def hot_pixels_words(made: dict[str, Any]) -> str:
 
 
 def seen_words(made: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what the camera saw besides the images, and how it began, in words, of what `calibrate` returns."""
-    profile = made["profile"]
+    """Return what the camera saw besides the images, and how it began, in words, of what `calibrate` returns.
+
+    Beside each, how much farther the nearest fit with another is.
+    """
+    profile, others = made["profile"], made["profile"]["alternatives"]
     grey = {0.0: "black", 1.0: "white", None: "what continues their border"}
+
+    def beside(name: str, other: str) -> str:
+        return f"; {other} is {others[name]:.3g} times as far" if name in others else ""
+
     light = "the negative" if profile["inverted"] else "as they are"
     rest = f"{profile['rest']:.2f} ± {profile['uncertainty']['rest']:.2f}"
     begun = f"{rest} (0: pixels anywhere between their thresholds, 1: on their way to an ON event)"
     if profile["appeared"]:
         begun = f"pixels where the image left them when it appeared, raised since by {rest} ON thresholds of leak"
+    begun += beside(BEGIN, "anywhere" if profile["appeared"] else "where the image left them")
     if profile["either_sign"]:
         light += ", or the reverse"
     return [
-        ("images seen", f"{light}, at {profile['camera']['scale']:.2f} of the size that they have in the frame"),
-        ("around them", grey.get(profile["surround"], f"grey {profile['surround']}")),
+        (
+            "images seen",
+            f"{light}, at {profile['camera']['scale']:.2f} of the size that they have in the frame"
+            + beside(SIGN, "the reverse"),
+        ),
+        ("around them", grey.get(profile["surround"], f"grey {profile['surround']}") + beside(SURROUND, "the next")),
         ("at the start", begun),
     ]
 

@@ -144,7 +144,7 @@ def _text(made: dict[str, Any]) -> str:
         lines.append(aligned(seen_words(made)))
     lines += filter(None, [hot_pixels_words(made)])
     if undecided:
-        lines.append(f"Not decided by these recordings, and left wide: {', '.join(undecided)}")
+        lines.append(f"Not decided by these recordings: {', '.join(undecided)}")
     if made["fidelity"] is not None:
         told, asked, (low, high) = (made["fidelity"][name] for name in ("accuracy", "asked", "interval"))
         beside = ", ".join(f"{name} {100 * one:.0f} %" for name, one in made["fidelity"]["others"].items())

@@ -86,18 +86,20 @@ def test_a_run_trains_on_the_camera_that_was_calibrated_to_its_set(shard_set, tm
 )
 def test_hot_pixels_of_frames_are_pixels_of_the_sensor(sensor, fit, cell, pixel):
     grid = grid_of({"sensor_size": sensor, "settings": {"reduction": "sum", "fit": fit}}, (17, 17))
-    quiet = torch.from_numpy(np.random.default_rng(0).poisson(0.3, (5, 12, 2, 17, 17))).float()
+    quiet = torch.from_numpy(np.random.default_rng(0).poisson(0.3, (5, 16, 2, 17, 17))).float()
     hot = quiet.clone()
     hot[:, :, 1, cell[1], cell[0]] += 3
-    assert auto._without_hot_pixels(quiet, grid, sensor)[2] == ()
-    left, whole, (found,) = auto._without_hot_pixels(hot, grid, sensor)
+    learnt = np.arange(12)
+    assert auto._without_hot_pixels(quiet, learnt, grid, sensor) == (quiet, ())
+    left, (found,) = auto._without_hot_pixels(hot, learnt, grid, sensor)
     assert (found.x, found.y) == pixel
     assert found.on == pytest.approx(15, abs=1.5)
     assert found.off < 1
-    assert torch.equal(whole, hot)
     assert not left[..., cell[1], cell[0]].any()
     quiet[..., cell[1], cell[0]] = 0
     assert torch.equal(left, quiet)
+    hot[:, learnt, 1, cell[1], cell[0]] = 0
+    assert auto._without_hot_pixels(hot, learnt, grid, sensor)[1] == (), "those held out find none"
 
 
 @pytest.mark.usefixtures("fits")

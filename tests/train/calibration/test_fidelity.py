@@ -99,6 +99,7 @@ def test_the_page_shows_both(seen):
                 "leg_1_duration": 0.03, "steps": [[0.03, 0.04], [0.01, 0.02]],
                 "hot_pixels": [[0.3, 0.4], [0.0, 0.1]],
             },
+            "alternatives": {"inverted": 1.234, "surround": 2.0, "appeared": 1.1},
             "inverted": True, "surround": 1.0, "rest": 0.7, "appeared": True, "either_sign": True,
             "legs": [asdict(Leg(1.0, 2.0, 0.0123, 0.5))],
             "steps": [[0.3, -0.4], [0.0, 0.1]],
@@ -110,9 +111,10 @@ def test_the_page_shows_both(seen):
     assert "Given beside simulated" in html
     assert not re.search("real", re.sub('base64,[^"]*', "", html), re.IGNORECASE), "simulated ones are not called real"
     for words in (
-        "the negative, or the reverse, at 0.80 of the size",
-        "white",
-        "raised since by 0.70 ± 0.20 ON thresholds",
+        "the negative, or the reverse, at 0.80 of the size that",
+        "in the frame; the reverse is 1.23 times as far",
+        "white; the next is 2 times as far",
+        "raised since by 0.70 ± 0.20 ON thresholds of leak; anywhere is 1.1 times as far",
         "0.0123 ± 0.004",
         "2 hot pixels, which the fit left out and training has; the busiest, x=3 y=4, fires 3.5 ± 0.5 times",
         "a step of up to 0.50 px in each of 2 equal parts of the recording, known to 0.05 px or better",

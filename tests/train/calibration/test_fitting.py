@@ -118,7 +118,8 @@ def small(tmp_path_factory):
 def test_a_known_camera_is_found_within_the_stated_uncertainty(small):
     camera, found, _, _ = small
     assert found.unknowns.inverted == camera.inverted
-    assert found.sign_known
+    assert found.decides("inverted")
+    assert set(found.others) == {"inverted", "appeared"}, "around black margins is nothing to find"
     assert (found.unknowns.legs, found.unknowns.steps) == (len(camera.legs), 10)
     off = np.array(list(errors(camera, found).values()))
     assert np.abs(off).max() < 4
@@ -138,18 +139,22 @@ def test_photographs_that_fill_the_frame_are_found_smaller_and_on_black(monkeypa
     monkeypatch.setattr(fitting, "STEPS", 0)
     monkeypatch.setattr(fitting, "SURROUNDS", (0.0, None))
     with same_threads(1):
-        (inverted, surround, _, *place), *_ = fitting._search(
+        (inverted, surround, _, other_surround, *place), *_ = fitting._search(
             frames, photos[20:], grid, sensor, start, None, 0, Effort(batch=16), None, State(None, ""), lambda: None
         )
     assert (inverted, surround) == (camera.inverted, 0)
+    assert other_surround > 1
     unknowns = Unknowns.from_start(start, sensor=sensor, inverted=camera.inverted, fills=True, surround=0.0)
     found = unknowns.values(np.array(place))
     assert found["scale"] < 0.95
     profile = profile_of(
-        Fit(unknowns, start, np.array(place), np.full(len(place), 0.1), None, {}),
+        Fit(unknowns, start, np.array(place), np.full(len(place), 0.1), {"inverted": 9.0, "surround": 1.01}, {}),
         sensor=sensor, duration_us=300_000, source={"shown_fraction": 1.0},
     )  # fmt: skip
     assert profile.profile.surround == 0
+    assert "surround" in profile.undecided
+    assert not profile.profile.either_sign
+    assert profile.informing["alternatives"] == {"inverted": 9.0, "surround": 1.01}
     assert not profile.profile.appeared, "nobody knows on which ground"
     assert not unknowns.profile(np.array(place)).appeared
     assert profile.informing["microseconds"]["shown_fraction"] == pytest.approx(found["scale"], rel=1e-3)
@@ -302,15 +307,46 @@ def test_the_length_of_a_path_is_measured_where_photographs_fill_the_frame():
 def test_where_no_sign_is_clear_both_are_followed_to_the_end(tmp_path, monkeypatch):
     """The nearer end is taken, and the sign stays undecided."""
     monkeypatch.setattr(fitting, "PROMISING", 1e9)
-    monkeypatch.setattr(fitting, "CLEAR_SIGN", 1e9)  # as of textures without a bright and a dark side
+    monkeypatch.setitem(fitting.CLEAR, "inverted", 1e9)  # as of textures without a bright and a dark side
     camera, state = KnownCamera.drawn(6, legs=1, pixels=0.6), State(tmp_path / "state", "key")
     found = fitted(camera, recordings=12, side=SIDE, time_bins=10, effort=Effort(batch=8, sets=12), state=state)
     ends = {sign: float(state.get(f"inverted {sign}: end")[0]) for sign in (False, True)}
     assert found.unknowns.inverted == min(ends, key=ends.get) == camera.inverted
-    assert found.other_sign == pytest.approx(max(ends.values()) / min(ends.values()))
+    assert found.others["inverted"] == pytest.approx(max(ends.values()) / min(ends.values()))
     made = profile_of(found, sensor=(SIDE, SIDE), duration_us=300_000, source={"shown_fraction": 1.0})
     assert "inverted" in made.undecided
     assert made.profile.either_sign
+
+
+def test_a_search_that_lost_its_way_tells_nothing_of_the_sign(monkeypatch):
+    """The farther sign is sought once more from where the nearer one was found, and reaches as far at least."""
+    monkeypatch.setattr(fitting, "SURROUNDS", (None,))
+    monkeypatch.setattr(fitting, "SIGN_STEPS", 1)
+    monkeypatch.setattr(fitting, "PROMISING", 0.0)  # so that neither goes on by itself
+    texture = np.random.default_rng(5).random((60, 1, SIDE, SIDE), np.float32)
+    photos = torch.nn.functional.avg_pool2d(torch.from_numpy(texture), 3, 1, 1).sub(0.5).mul(2).add(0.5).clamp(0, 1)
+    camera = KnownCamera.drawn(6, legs=1, pixels=0.6)
+    frames, sensor = camera.frames(photos[:20], time_bins=10), (SIDE, SIDE)
+    ratios, reached = [], []
+    run = fitting._Search.run
+
+    def kept(search, place, steps, difference):
+        reached.append(run(search, place, steps, difference))
+        return reached[-1]
+
+    monkeypatch.setattr(fitting._Search, "run", kept)
+    for most in (0.0, 1e9):
+        monkeypatch.setattr(fitting, "REVERSED", most)
+        with same_threads(1):
+            (_, _, ratio, *_), *_ = fitting._search(
+                frames, photos[20:], SensorGrid(SIDE, sensor, "sum"), sensor, guess(frames, sensor), None, 0,
+                Effort(batch=16), None, State(None, ""), lambda: None,
+            )  # fmt: skip
+        ratios.append(ratio)
+    one, other, *_, again = reached
+    assert again.unknowns.inverted != min(one, other, key=lambda search: search.distance).unknowns.inverted
+    assert again.distance < max(one.distance, other.distance)
+    assert 1 <= ratios[1] < ratios[0]
 
 
 def test_a_larger_sensor_is_measured_in_its_own_pixels():
