@@ -194,5 +194,6 @@ class Unknowns:
             rest=values["rest"],
             appeared=self.appeared,
             steps=self.beside(values),
+            blind_after=True,
             lateness=STEADY if self.legs else LATENESS,
         )

@@ -3,6 +3,7 @@
     schema, sensor, duration_us, inverted, free, undecided      what holds for all
     surround          what lies around images, see `Profile`; left out where their border goes on
     rest, rest_spread, appeared     where pixels begin, see `Profile`; left out where as by default
+    blind_after       whether pixels are blind after an event, see `Profile`; left out where they are not
     either_sign       whether training draws both signs of the light, see `Profile`; left out where it does not
     hot_pixels        pixels of the sensor that fire by themselves, [x, y, OFF events, ON events] in a recording; left
                       out where there are none
@@ -84,6 +85,7 @@ class _Head:
     rest: float = setting(0.0, low=0.0, high=1.0)
     rest_spread: float = setting(0.0, low=0.0, high=1.0)
     appeared: bool = setting(False)
+    blind_after: bool = setting(False)
     lateness: float = setting(LATENESS, low=0.0, high=1.0)
     either_sign: bool = setting(False)
 
@@ -99,7 +101,7 @@ class _LegTable:
 
 
 INFORMING = ("camera", "uncertainty", "alternatives", "microseconds", "source", "fidelity")
-_OPTIONAL = ("undecided", "surround", "rest", "rest_spread", "appeared", "lateness", "either_sign")
+_OPTIONAL = ("undecided", "surround", "rest", "rest_spread", "appeared", "blind_after", "lateness", "either_sign")
 _KEYS = (*(field.name for field in fields(_Head)), "hot_pixels", "steps", "legs", "ranges", *INFORMING)
 _GONE = ("late", "longer", "skew")
 """Keys of legs that one version of the calibration wrote."""
@@ -230,6 +232,7 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
         rest=head.get("rest", 0.0),
         rest_spread=head.get("rest_spread", 0.0),
         appeared=head.get("appeared", False),
+        blind_after=head.get("blind_after", False),
         steps=steps,
         lateness=float(head.get("lateness", LATENESS)),
         either_sign=head.get("either_sign", False),
@@ -242,7 +245,7 @@ def _given(profile: Profile) -> dict[str, Any]:
     """Return the keys that profiles made before have not, where they say more than those."""
     p = profile
     given = {name: [list(row) for row in getattr(p, name)] for name in ("steps", "hot_pixels")}
-    plain = ("surround", "rest", "rest_spread", "appeared", "lateness", "either_sign")
+    plain = ("surround", "rest", "rest_spread", "appeared", "blind_after", "lateness", "either_sign")
     given |= {name: getattr(p, name) for name in plain}
     usual = {field.name: field.default for field in fields(Profile)} | {"steps": [], "hot_pixels": []}
     return {name: value for name, value in given.items() if value != usual[name]}

@@ -66,6 +66,8 @@ class SimulationRanges:
 
 INSTANTS = 3
 """Instants per time bin: fine enough for steps below a pixel at the usual ten bins."""
+STILL = 1e-12
+"""Least change of a pixel in an instant, thresholds are compared with: what is below changes nothing."""
 LATENESS = 0.02
 """See `Profile.lateness`."""
 LEG_LANES = 4
@@ -120,6 +122,10 @@ class Profile:
     """What the path does beside its legs: displacements (x, y) in sensor pixels, one for each of so many equal parts of
     the recording, in order; see `step_spans`. Samples differ in their amplitude, turn and delay, not in pace. At most
     `MOST_STEPS`, and none on a free path."""
+    blind_after: bool = False
+    """Whether a pixel is blind for the dead time after an event, then memorises what it sees. Else an event takes its
+    threshold and what the light moves by in a dead time, and comes late by that: so do those of calibrations before
+    version 9, and of the profiles here, which were fitted so."""
     lateness: float = LATENESS
     """Largest shift of a leg in time on its own, share of the recording."""
     either_sign: bool = False

@@ -192,7 +192,7 @@ def events(
     THRESHOLD_SPREAD: tl.constexpr, BANDWIDTH: tl.constexpr, DEAD_TIME: tl.constexpr, LEAK: tl.constexpr,
     NOISE: tl.constexpr, SCALE: tl.constexpr, STRETCH: tl.constexpr, ROTATION: tl.constexpr, SHEAR: tl.constexpr,
     DARK: tl.constexpr, GAMMA: tl.constexpr, GROUND: tl.constexpr, FREEDOM: tl.constexpr, APPEARED: tl.constexpr,
-    BLANK: tl.constexpr, SIGN: tl.constexpr, BLOCK: tl.constexpr,
+    BLIND: tl.constexpr, STILL: tl.constexpr, BLANK: tl.constexpr, SIGN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Counts [T,N,2,h,w], OFF before ON, of a tile of grid pixels of one sample, all instants in registers."""
     S: tl.constexpr = T * INSTANTS
@@ -229,6 +229,7 @@ def events(
     rise = tl.load(own + LEAK) * on / S
     dead = tl.load(own + DEAD_TIME) * S
     speed = tl.load(own + BANDWIDTH) / S / (1 + tl.load(own + DARK))
+    blind = 0.0 * on  # instants that are left of it
     size = h * w
     for t in range(T):
         offs, ons = tl.where(slot == 2 * t, 1.0, 0.0), tl.where(slot == 2 * t + 1, 1.0, 0.0)
@@ -239,13 +240,31 @@ def events(
             follow = follow / (1 + follow)
             step = (tl.log(now) - filtered) * follow
             filtered += step
-            difference += step
-            difference += rise
-            lost = tl.abs(step) * dead
-            up, down = on + lost, off + lost
-            ups = tl.floor(tl.maximum(difference / up, 0.0))
-            downs = tl.floor(-tl.minimum(difference / down, 0.0))
-            difference = difference - ups * up + downs * down
+            if BLIND:
+                step += rise
+                visible = tl.maximum(1 - blind, 0.0)
+                difference += step * visible
+                rising = step > 0
+                threshold, way = tl.where(rising, on, off), tl.where(rising, difference, -difference)
+                pace = tl.maximum(tl.abs(step), STILL)
+                since = tl.minimum((way - threshold) / pace, visible)
+                period = dead + threshold / pace
+                more = tl.floor(since / period)
+                since -= more * period
+                fires = way >= threshold
+                ahead = tl.maximum(since - dead, 0.0) * pace
+                difference = tl.where(fires, tl.where(rising, ahead, -ahead), difference)
+                blind = tl.where(fires, tl.maximum(dead - since, 0.0), tl.maximum(blind - 1, 0.0))
+                ups = tl.where(fires & rising, more + 1, 0.0)
+                downs = tl.where(fires & (step <= 0), more + 1, 0.0)
+            else:
+                difference += step
+                difference += rise
+                lost = tl.abs(step) * dead
+                up, down = on + lost, off + lost
+                ups = tl.floor(tl.maximum(difference / up, 0.0))
+                downs = tl.floor(-tl.minimum(difference / down, 0.0))
+                difference = difference - ups * up + downs * down
             ons += ups
             offs += downs
         to = counts + (t * N + n).to(tl.int64) * 2 * size + p

@@ -43,6 +43,7 @@ from spikebridge.train.config.simulation_ranges import (
     LEG_LANES,
     MOST_LEGS,
     SIGN_LANE,
+    STILL,
     Profile,
     SimulationRanges,
     step_spans,
@@ -285,7 +286,7 @@ def _simulate_counts(
     pixel_light += s["dark_level"][:, None, None]
     low, high = profile.freedom
     freedom = low + draws.settings[:, FREEDOM_LANE] * (high - low)
-    return _count(pixel_light, draws.pixels, s, time_bins, freedom, before)
+    return _count(pixel_light, draws.pixels, s, time_bins, freedom, before, blind_after=profile.blind_after)
 
 
 def _light(grey: Tensor, s: dict[str, Tensor], profile: Profile) -> Tensor:
@@ -333,12 +334,20 @@ def _sample_light(
 
 
 def _count(
-    light: Tensor, pixels: Tensor, s: dict[str, Tensor], time_bins: int, freedom: Tensor, before: Tensor | None = None
+    light: Tensor,
+    pixels: Tensor,
+    s: dict[str, Tensor],
+    time_bins: int,
+    freedom: Tensor,
+    before: Tensor | None = None,
+    *,
+    blind_after: bool = False,
 ) -> Tensor:
     """Count the events per bin, polarity and pixel, float32 [T,B,2,h,w], of the light [S+1,B,h,w], above 0.
 
     `freedom` [B] is how much of the way to the OFF threshold pixels may have gone at the start; or, where `before` [B]
     is the light of the ground on which the image appeared, 1 less the ON thresholds that they leaked since.
+    `blind_after`: see `Profile`.
     """
     S = light.shape[0] - 1
 
@@ -357,8 +366,11 @@ def _count(
     if before is not None:
         difference = _within(difference + (level[0] - before.log()[:, None, None]), on, off)
         difference = _within(difference + (1 - freedom)[:, None, None] * on, on, off)
-    compare = _compare_compiled if backends.computes_by_numba(light.device) else _compare
-    counts = compare(light, level, speed, on, off, rise, dead, difference, time_bins)
+    pixels_of_samples = light, level, speed, on, off, rise, dead, difference, time_bins
+    if backends.computes_by_numba(light.device):
+        counts = _compare_compiled(*pixels_of_samples, blind_after=blind_after)
+    else:
+        counts = (_compare_blind if blind_after else _compare)(*pixels_of_samples)
     return _add_noise(counts, pixels[3], s["noise"])
 
 
@@ -368,16 +380,17 @@ def _within(difference: Tensor, on: Tensor, off: Tensor) -> Tensor:
     return difference - ups * on + downs * off
 
 
-def _compare_compiled(light: Tensor, level: Tensor, *pixels_of_samples: Any) -> Tensor:
-    """Return what `_compare` returns, to the bit, on a CPU in a third of its time."""
+def _compare_compiled(light: Tensor, level: Tensor, *pixels_of_samples: Any, blind_after: bool) -> Tensor:
+    """Return what `_compare` or `_compare_blind` returns, to the bit, on a CPU in a third of its time."""
     from spikebridge.models.fire_numba import share
-    from spikebridge.train.data.loops.pixels import count_events
+    from spikebridge.train.data.loops.pixels import count_events, count_events_of_blind
 
     *settings, time_bins = pixels_of_samples
     B, h, w = light.shape[1:]
     counts = light.new_zeros(time_bins, B, 2, h, w)
     instants = (x.transpose(0, 1).flatten(2).contiguous().numpy() for x in (light, level))  # [B,S+1,hw]
-    share(count_events, *instants, *(x.flatten(1).contiguous().numpy() for x in settings), counts.flatten(3).numpy())
+    count = count_events_of_blind if blind_after else count_events
+    share(count, *instants, *(x.flatten(1).contiguous().numpy() for x in settings), counts.flatten(3).numpy())
     return counts
 
 
@@ -424,6 +437,49 @@ def _compare(
         bin_ = (k - 1) // instants
         counts[bin_, :, 1] += ups
         counts[bin_, :, 0] += downs
+    return counts
+
+
+def _compare_blind(
+    light: Tensor,
+    level: Tensor,
+    speed: Tensor,
+    on: Tensor,
+    off: Tensor,
+    rise: Tensor,
+    dead: Tensor,
+    difference: Tensor,
+    time_bins: int,
+) -> Tensor:
+    """Count events as `_compare` does, of pixels that are blind after an event and then memorise what they see.
+
+    Within an instant the light changes at one rate, so that all its events follow from the first in closed form.
+    """
+    instants = (len(light) - 1) // time_bins
+    follow = light * speed  # [S+1,B,h,w]
+    follow = follow / (1 + follow)
+    filtered, blind = level[0].clone(), torch.zeros_like(difference)  # the latter in instants that are left of it
+    counts = light.new_zeros(time_bins, light.shape[1], 2, *light.shape[2:])
+    for k in range(1, len(light)):
+        moved = (level[k] - filtered) * follow[k]
+        filtered += moved
+        moved += rise
+        seen, blind = (1 - blind).clamp_(min=0), (blind - 1).clamp_(min=0)
+        difference = difference + moved * seen
+        rising = moved > 0
+        threshold, way = torch.where(rising, on, off), torch.where(rising, difference, -difference)
+        pace = moved.abs().clamp_(min=STILL)
+        since = torch.minimum((way - threshold) / pace, seen)  # the first event
+        period = dead + threshold / pace
+        more = (since / period).floor_()
+        since -= more * period  # the last event
+        fires = way >= threshold
+        ahead = (since - dead).clamp_(min=0) * pace
+        difference = torch.where(fires, torch.where(rising, ahead, -ahead), difference)
+        blind = torch.where(fires, (dead - since).clamp_(min=0), blind)
+        bin_, events = (k - 1) // instants, (more + 1) * fires
+        counts[bin_, :, 1] += events * rising
+        counts[bin_, :, 0] += events * ~rising
     return counts
 
 

@@ -21,6 +21,7 @@ from spikebridge.train.config.simulation_ranges import (
     LANES,
     LEG_LANES,
     SIGN_LANE,
+    STILL,
     Profile,
     step_spans,
 )
@@ -126,6 +127,8 @@ def simulate_counts(
         GROUND=float(-1 if around is None else 1 - around if profile.inverted else around),
         FREEDOM=FREEDOM_LANE,
         APPEARED=profile.appeared,
+        BLIND=profile.blind_after,
+        STILL=STILL,
         BLANK=(1.0 if profile.inverted else 0.0) if around is None else -1.0,
         SIGN=SIGN_LANE if profile.either_sign and around is None else -1,
         BLOCK=TILE,

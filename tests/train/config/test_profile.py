@@ -29,6 +29,7 @@ def test_a_profile_reads_back(tmp_path, name, surround):
         "rest": 0.4,
         "rest_spread": 0.2,
         "appeared": True,
+        "blind_after": True,
         "lateness": 0.0,
         "either_sign": True,
     }
@@ -48,7 +49,17 @@ def test_a_profile_reads_back(tmp_path, name, surround):
     (tmp_path / "profile.toml").write_text(made.dump())
     assert read_profile(tmp_path / "profile.toml") == made
     assert profile_named(made.inline())[0] == made.profile
-    for key in ("surround", "rest", "rest_spread", "appeared", "steps", "lateness", "either_sign", "hot_pixels"):
+    for key in (
+        "surround",
+        "rest",
+        "rest_spread",
+        "appeared",
+        "blind_after",
+        "steps",
+        "lateness",
+        "either_sign",
+        "hot_pixels",
+    ):
         assert (f"\n{key} = " in made.dump()) == (key in own), "profiles and runs of before are as they were"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,8 @@ from spikebridge.pipeline.events.resize import aligned_weights
 from spikebridge.pipeline.formats.bin40 import decode
 from spikebridge.pipeline.images.decode import to_static
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
+from spikebridge.pipeline.simulation.camera import simulate
+from spikebridge.pipeline.simulation.fitted import saccades_of
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.config.profile import CameraProfile
 from spikebridge.train.config.simulation_ranges import (
@@ -40,6 +43,7 @@ from spikebridge.train.data.simulation import (
     simulate_frames,
     simulation_draws,
 )
+from spikebridge.train.data.simulation import _compare_blind as compare_blind
 from spikebridge.train.data.simulation import _count as count
 from spikebridge.train.data.simulation import _light as light_of
 from spikebridge.train.data.simulation import _sample_light as sample_light
@@ -88,17 +92,21 @@ def test_counts_are_whole_and_differ_from_draw_to_draw() -> None:
     assert len({tuple(sample.flatten().tolist()) for sample in x.transpose(0, 1)}) == 6
 
 
+@pytest.mark.parametrize("blind_after", [False, True])
 @pytest.mark.parametrize("name", ["saccades", "smooth"])
-def test_compiled_pixels_count_the_same_to_the_bit(name: str) -> None:
+def test_compiled_pixels_count_the_same_to_the_bit(name: str, blind_after: bool) -> None:
     """Two profiles, one and two threads: the numbers of torch's operations, of which there are many times more."""
+    profile = replace(PROFILES[name], blind_after=blind_after)
+    if blind_after:  # also longer than an instant
+        profile = replace(profile, ranges=replace(profile.ranges, dead_time=(0.0, 0.1)))
     grid, threads = SensorGrid(32, (32, 32), "sum"), torch.get_num_threads()
     images, draws = static_images(8, size=32), draws_of(8, SensorGrid(32, (32, 32), "sum"))
     try:
         for n in (1, 2):
             torch.set_num_threads(n)
-            found = simulate_frames(images, draws, grid, time_bins=8, profile=PROFILES[name])
+            found = simulate_frames(images, draws, grid, time_bins=8, profile=profile)
             with backends.use("torch"):
-                assert torch.equal(found, simulate_frames(images, draws, grid, time_bins=8, profile=PROFILES[name]))
+                assert torch.equal(found, simulate_frames(images, draws, grid, time_bins=8, profile=profile))
         assert found.sum() > 1000
     finally:
         torch.set_num_threads(threads)
@@ -268,6 +276,64 @@ def test_thresholds_dead_time_and_bandwidth_take_events_away() -> None:
     assert events(dead_time=0.05) < events(dead_time=0.01) < events(dead_time=0.0)
     assert events(bandwidth=20.0) < events(bandwidth=2000.0)
     assert events(amplitude=0.5) < events(amplitude=1.5)
+
+
+WAYS = st.floats(-8, 8).filter(lambda way: abs(way) > 0.01)
+
+
+@given(WAYS, st.floats(0.0, 0.4), st.floats(0.1, 0.9), st.integers(0, 9))
+def test_a_pixel_that_is_blind_after_its_events_has_them_when_they_are_due(
+    way: float, dead: float, threshold: float, seed: int
+) -> None:
+    """The level changes at one rate: the first event at the threshold, then one a dead time and a threshold later."""
+    steps = T * INSTANTS
+    level = torch.linspace(0, way, steps + 1).view(-1, 1, 1, 1).repeat(1, 1, 1, 8)
+    begun = torch.from_numpy(np.random.default_rng(seed).uniform(-0.99, 0.99, 8) * threshold).float().view(1, 1, 8)
+    thresholds, none = torch.full((1, 1, 8), threshold), torch.zeros(1, 1, 8)
+    at_once, blind = torch.full((1, 1, 1), 1e12), torch.full((1, 1, 1), dead * steps)
+    found = compare_blind(level.exp(), level, at_once, thresholds, thresholds, none, blind, begun.clone(), T)
+    for pixel, start in enumerate(begun.flatten().tolist()):
+        first = (threshold - math.copysign(start, way * start)) / abs(way)
+        due = np.arange(first, 1.001, dead + threshold / abs(way)) * T
+        near = np.abs(due - np.round(due)) < 5e-3  # of one bin or the next
+        counts = found[:, 0, int(way > 0), 0, pixel].numpy()
+        assert not found[:, 0, int(way < 0), 0, pixel].any()
+        assert np.abs(counts - np.histogram(due[~near], np.arange(T + 1))[0]).sum() <= near.sum()
+
+
+@pytest.mark.parametrize("refractory_us", [500, 6_000])
+def test_both_simulators_have_their_events_at_the_same_time(refractory_us: int) -> None:
+    """Of one camera, blind for a short and for a long time: microseconds, and the coarse clock of training."""
+    legs = ((12.0, 3.0, 0.1, 0.4), (-9.0, -3.0, 0.5, 0.4))
+    images = np.zeros((12, 28, 28), np.uint8)
+    images[:, 4:-4, 4:-4] = np.kron(np.random.default_rng(2).integers(0, 256, (12, 10, 10)), np.ones((2, 2)))
+    still = dict.fromkeys(
+        ("position_jitter_px", "amplitude_jitter", "timing_jitter_us", "duration_jitter_us", "threshold_jitter",
+         "threshold_noise", "threshold_spread", "refractory_spread", "shot_hz", "leak_hz"), 0.0
+    )  # fmt: skip
+    exact = SimulatorSettings(
+        **still, sensor_width_px=28, sensor_height_px=28, shown_fraction=1.0, duration_us=100_000, sample_us=200,
+        threshold_on=0.25, threshold_off=0.25, bandwidth_hz=3000.0, gamma=1.0, dark_level=0.1, inverted=False,
+        refractory_us=refractory_us, saccades=saccades_of(legs, [], 100_000), blur_px=0.5,
+    )  # fmt: skip
+    seen = np.zeros(20)
+    for key, image in enumerate(images):
+        seen += np.histogram(simulate(image, settings=exact, seed=0, key=str(key)).t, np.arange(21) * 5_000)[0]
+    ranges = at_middle(
+        SimulationRanges(), light_gamma=1.0, dark_level=0.1, softness=0.4, threshold_on=0.25, off_ratio=1.0, scale=1.0,
+        bandwidth=300 * 2 * math.pi, dead_time=refractory_us / 100_000, amplitude=1.0, pace=1.0,
+        x_start=exact.x_offset_px, y_start=exact.y_offset_px,
+    )  # fmt: skip
+    profile = Profile(ranges, tuple(Leg(*leg) for leg in legs), surround=0.0, lateness=0.0)
+    grid, light, late = SensorGrid(28, (28, 28), "sum"), torch.from_numpy(images[:, None] / 255).float(), {}
+    for blind_after in (False, True):
+        own = replace(profile, blind_after=blind_after)
+        made = simulate_frames(light, draws_of(12, grid), grid, time_bins=20, profile=own).sum((1, 2, 3, 4)).numpy()
+        late[blind_after] = (made * np.arange(20)).sum() / made.sum() - (seen * np.arange(20)).sum() / seen.sum()
+    assert abs(late[True]) < 0.05, "time bins"
+    assert made.sum() == pytest.approx(seen.sum(), rel=0.1)
+    if refractory_us > 5_000:
+        assert late[False] > 0.5
 
 
 def test_a_bright_bar_that_moves_right_is_on_in_front_and_off_behind() -> None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from spikebridge.train.config.simulation_ranges import STILL
+
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def count_events(light, level, speed, on, off, rise, dead, difference, counts, lo, hi):
@@ -30,21 +32,17 @@ def count_events(light, level, speed, on, off, rise, dead, difference, counts, l
         lo: first sample.
         hi: the one after the last.
     """
-    zero, one = np.float32(0), np.float32(1)
+    zero = np.float32(0)
     steps, n = light.shape[1] - 1, light.shape[2]
     instants = steps // counts.shape[0]
-    moved, lost, events = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+    moved, lost, events = np.empty((3, n), np.float32)
     for b in range(lo, hi):
         filtered = level[b, 0].copy()
         between, up, down, leaked = difference[b], on[b], off[b], rise[b]
         for k in range(1, steps + 1):
             ons, offs = counts[(k - 1) // instants, b, 1], counts[(k - 1) // instants, b, 0]
-            now, bright = level[b, k], light[b, k]
+            _follow(light[b, k], level[b, k], speed[b, 0], filtered, moved)
             for p in range(n):
-                follow = bright[p] * speed[b, 0]
-                moved[p] = (now[p] - filtered[p]) * (follow / (one + follow))
-            for p in range(n):
-                filtered[p] += moved[p]
                 lost[p] = abs(moved[p]) * dead[b, 0]
             for p in range(n):
                 between[p] = (between[p] + moved[p]) + leaked[p]
@@ -60,3 +58,82 @@ def count_events(light, level, speed, on, off, rise, dead, difference, counts, l
             for p in range(n):
                 between[p] = between[p] + moved[p] * (down[p] + lost[p])
                 offs[p] += moved[p]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def count_events_of_blind(light, level, speed, on, off, rise, dead, difference, counts, lo, hi):
+    """Add the events as `count_events` does, of pixels that are blind after an event."""
+    zero = np.float32(0)
+    steps, n = light.shape[1] - 1, light.shape[2]
+    instants = steps // counts.shape[0]
+    moved, way, seen, events, blind = np.empty((5, n), np.float32)
+    for b in range(lo, hi):
+        filtered = level[b, 0].copy()
+        blind[:] = zero
+        for k in range(1, steps + 1):
+            ons, offs = counts[(k - 1) // instants, b, 1], counts[(k - 1) // instants, b, 0]
+            _follow(light[b, k], level[b, k], speed[b, 0], filtered, moved)
+            for p in range(n):
+                moved[p] = moved[p] + rise[b, p]
+            _see(moved, difference[b], blind, seen)
+            _fire(moved, on[b], off[b], dead[b, 0], seen, difference[b], blind, way, events)
+            for p in range(n):
+                ons[p] += events[p] if moved[p] > zero else zero
+            for p in range(n):
+                offs[p] += zero if moved[p] > zero else events[p]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _follow(bright, now, speed, filtered, moved):
+    """Take filtered levels [n] towards those `now`, and say how far each `moved`."""
+    one = np.float32(1)
+    for p in range(len(moved)):
+        follow = bright[p] * speed
+        moved[p] = (now[p] - filtered[p]) * (follow / (one + follow))
+    for p in range(len(moved)):
+        filtered[p] += moved[p]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _see(moved, between, blind, seen):
+    """Say for how much of an instant each pixel [n] sees, and move its difference by as much."""
+    zero, one = np.float32(0), np.float32(1)
+    for p in range(len(moved)):
+        seeing, waits = one - blind[p], blind[p] - one
+        seen[p] = seeing if seeing > zero else zero
+        blind[p] = waits if waits > zero else zero
+    for p in range(len(moved)):
+        between[p] = between[p] + moved[p] * seen[p]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _fire(moved, up, down, dead, seen, between, blind, way, events):
+    """Say how many `events` each pixel [n] has in an instant; see `_compare_blind` of `train.data.simulation`."""
+    zero, one, least, n = np.float32(0), np.float32(1), np.float32(STILL), len(moved)
+    threshold, pace, since, period = np.empty((4, n), np.float32)
+    for p in range(n):
+        threshold[p] = up[p] if moved[p] > zero else down[p]
+        way[p] = between[p] if moved[p] > zero else -between[p]
+    for p in range(n):
+        fast = abs(moved[p])
+        pace[p] = fast if fast > least else least
+    for p in range(n):
+        since[p] = (way[p] - threshold[p]) / pace[p]
+        period[p] = dead + threshold[p] / pace[p]
+    for p in range(n):
+        since[p] = since[p] if since[p] < seen[p] else seen[p]
+    for p in range(n):
+        events[p] = np.floor(since[p] / period[p])
+    for p in range(n):
+        since[p] = since[p] - events[p] * period[p]
+    for p in range(n):
+        events[p] = events[p] + one if way[p] >= threshold[p] else zero
+    for p in range(n):
+        seeing = since[p] - dead
+        ahead = (seeing if seeing > zero else zero) * pace[p]
+        ahead = ahead if moved[p] > zero else -ahead
+        between[p] = ahead if way[p] >= threshold[p] else between[p]
+    for p in range(n):
+        waits = dead - since[p]
+        waits = waits if waits > zero else zero
+        blind[p] = waits if way[p] >= threshold[p] else blind[p]
