@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,8 @@ class Calibrated:
     fit: Fit
     fidelity: Fidelity | None
     """None where no recording was held out."""
+    reverse: CameraProfile | None
+    """With the other sign of the light, where neither is clearly nearer."""
     compared: tuple[torch.Tensor, torch.Tensor] | None
     """Frames of the recordings that were held out, and simulated ones, [T,n,2,S,S] each."""
 
@@ -297,6 +300,7 @@ def calibrate_frames(
             found,
             None,
             None,
+            None,
         )
     runs = effort.runs(EXPECTED_UNKNOWNS, len(to_begin(images)))
     bar = progress(total=runs, desc="fit", unit="run") if progress else None
@@ -317,13 +321,14 @@ def calibrate_frames(
         )
         if bar is not None:
             bar.close()
-        profile = profile_of(found, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels)
+        made_of = partial(profile_of, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels)
+        profile, reverse = made_of(found), made_of(found.reverse) if found.reverse else None
         if unseen is None:
-            return Calibrated(profile, found, None, None)
+            return Calibrated(profile, found, None, reverse, None)
         others = renderings(grid, profile.profile, duration_us=duration_us, seed=seed) if beside else {}
         fidelity, made = compare(whole[:, learnt], unseen, images, grid, profile.profile, seed=seed, others=others)
     profile = replace(profile, informing={**profile.informing, "fidelity": fidelity.as_table()})
-    return Calibrated(profile, found, fidelity, (unseen, made))
+    return Calibrated(profile, found, fidelity, reverse, (unseen, made))
 
 
 def _check_output(out: Path, html: Path | None, static: Path | None, *, overwrite: bool) -> None:

@@ -132,6 +132,8 @@ class Fit:
     relative to that of this one; 1 where nothing tells them apart. Not in it is what nothing was tried beside."""
     remainders: dict[str, float]
     """Root mean square of the differences of each kind of moments, relative to that of the moments themselves."""
+    reverse: Fit | None = None
+    """That of the other sign of the light, where neither is clearly nearer."""
 
     def decides(self, name: str) -> bool:
         """Return whether the recordings speak clearly for what was found of one of `others`."""
@@ -227,10 +229,12 @@ def fit(
         others = {SURROUND: other_surround, BEGIN: float(end[2])}
         ends.append((float(end[0]), found, np.r_[errors, around[known:]], unknowns, sets, others))
     ends.sort(key=lambda end: end[0])
-    distance, place, errors, unknowns, sets, others = ends[0]
-    ratio = ends[1][0] / max(distance, 1e-9) if len(ends) > 1 else float(begun[0, 2])
-    others = {name: other for name, other in ({SIGN: ratio} | others).items() if not math.isnan(other)}
-    return Fit(unknowns, start, place, errors, others, sets.remainders(unknowns.profile(place)))
+    other_sign = ends[1][0] / max(ends[0][0], 1e-9) if len(ends) > 1 else float(begun[0, 2])
+    fits = []
+    for ratio, (_, place, errors, unknowns, sets, own) in zip((other_sign, 1 / other_sign), ends, strict=False):
+        others = {name: other for name, other in ({SIGN: ratio} | own).items() if not math.isnan(other)}
+        fits.append(Fit(unknowns, start, place, errors, others, sets.remainders(unknowns.profile(place))))
+    return replace(fits[0], reverse=fits[1]) if len(fits) > 1 else fits[0]
 
 
 def _drawn(images: Tensor, seed: int, effort: Effort) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ import hashlib
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -127,12 +127,13 @@ def match(
             f"{width}x{height}; calibrate on recordings of this camera, or say with --sensor what theirs is"
         )
     with sole(state / "lock", f"{out}: another match is writing this table"):
-        profile = given or _calibrated(sources, seen, images, seed, effort, state, progress)
+        cameras = [given] if given else _calibrated(sources, seen, images, seed, effort, state, progress)
+        profile = cameras[0]
         shown = _bars(progress)
         with same_threads(1):  # sums depend on their number
             grid = SensorGrid(images.size, seen.sensor, "sum")
             hot = [(pixel.x, pixel.y) for pixel in profile.profile.hot_pixels]  # they say nothing of an image
-            gallery = _registered(profile, seen.without(hot), images, grid, seed, state, shown)
+            gallery = _registered(cameras, seen.without(hot), images, grid, seed, state, shown)
             places, readable, unreadable = _place(sources, seen.sensor, hot, gallery, images.size, shown)
             gallery.learn(places[draw_rows(len(places), MOST_LEARNT, seed)])
             found = gallery.answer(places, least, shown(-(-len(places) // BATCH), "compare"))
@@ -215,9 +216,10 @@ def _calibrated(
     effort: Effort,
     state: Path,
     progress: Progress | None,
-) -> CameraProfile:
+) -> list[CameraProfile]:
+    """Return the camera; and, where the sign of the light is open, that with the other."""
     drawn = images.batch(draw_rows(len(images.rows), CALIBRATED_IMAGES, seed)).float() / 255
-    return calibrate_to(
+    made = calibrate_to(
         seen,
         drawn,
         shown_fraction=sources.shown_fraction,
@@ -225,18 +227,19 @@ def _calibrated(
         effort=effort,
         state_file=state / "camera",
         progress=progress,
-    ).profile
+    )
+    return [made.profile] + ([made.reverse] if made.reverse else [])
 
 
 def _registered(
-    calibrated: CameraProfile, seen: RecordingSet, images: _Images, grid: SensorGrid, seed: int, state: Path,
+    cameras: Sequence[CameraProfile], seen: RecordingSet, images: _Images, grid: SensorGrid, seed: int, state: Path,
     shown: Shown,
 ) -> Gallery:  # fmt: skip
     """Return the static images, rendered by a camera that was brought to the recordings that clearly show one.
 
     Where the calibration could not tell the sign of the light, it is the one with which more recordings clearly do.
     """
-    profile = replace(calibrated.profile, either_sign=False)
+    profile, *others = [replace(each.profile, either_sign=False) for each in cameras]
     frames = torch.from_numpy(seen.frames(time_bins=TIME_BINS, size=images.size))
     found, content = features(frames, free=profile.free), hashlib.sha256(images.placed.tobytes()).hexdigest()
 
@@ -245,8 +248,8 @@ def _registered(
         return Gallery(len(images.rows), images.batch, grid, camera, seed=seed, shown=shown, keep=state / key)
 
     rendered = whole(profile)
-    if SIGN in calibrated.undecided:
-        negative = _negative(profile)
+    if SIGN in cameras[0].undecided:
+        (negative,) = others or [_negative(profile)]
         both = [(rendered, profile), (whole(negative), negative)]
         rendered, profile = max(both, key=lambda one: _clear(one[0], frames))
     brought, gallery, rows = profile, rendered, np.arange(len(images.rows))

@@ -119,6 +119,7 @@ def test_a_known_camera_is_found_within_the_stated_uncertainty(small):
     camera, found, _, _ = small
     assert found.unknowns.inverted == camera.inverted
     assert found.decides("inverted")
+    assert found.reverse is None
     assert set(found.others) == {"inverted", "appeared"}, "around black margins is nothing to find"
     assert (found.unknowns.legs, found.unknowns.steps) == (len(camera.legs), 10)
     off = np.array(list(errors(camera, found).values()))
@@ -313,9 +314,12 @@ def test_where_no_sign_is_clear_both_are_followed_to_the_end(tmp_path, monkeypat
     ends = {sign: float(state.get(f"inverted {sign}: end")[0]) for sign in (False, True)}
     assert found.unknowns.inverted == min(ends, key=ends.get) == camera.inverted
     assert found.others["inverted"] == pytest.approx(max(ends.values()) / min(ends.values()))
-    made = profile_of(found, sensor=(SIDE, SIDE), duration_us=300_000, source={"shown_fraction": 1.0})
-    assert "inverted" in made.undecided
-    assert made.profile.either_sign
+    for fitted_, sign in ((found, camera.inverted), (found.reverse, not camera.inverted)):
+        made = profile_of(fitted_, sensor=(SIDE, SIDE), duration_us=300_000, source={"shown_fraction": 1.0})
+        assert made.profile.inverted == sign
+        assert "inverted" in made.undecided
+        assert made.profile.either_sign
+    assert not np.array_equal(found.place, found.reverse.place), "each has values of its own"
 
 
 def test_a_search_that_lost_its_way_tells_nothing_of_the_sign(monkeypatch):
