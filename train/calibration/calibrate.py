@@ -207,6 +207,7 @@ def calibrate_to(
     held_out: int | None = None,
     beside: bool = False,
     shown: torch.Tensor | None = None,
+    blind_after: bool = True,
 ) -> Calibrated:
     """Fit the simulator to recordings that were read, whose figures may be known; see `calibrate_frames`."""
     size = min(max(seen.sensor), LARGEST_SIDE)
@@ -233,6 +234,7 @@ def calibrate_to(
         held_out=held_out,
         beside=beside,
         shown=shown,
+        blind_after=blind_after,
         whole=torch.from_numpy(whole),
         hot_pixels=hot_pixels,
     )
@@ -255,6 +257,7 @@ def calibrate_frames(
     held_out: int | None = None,
     beside: bool = False,
     shown: torch.Tensor | None = None,
+    blind_after: bool = True,
     whole: torch.Tensor | None = None,
     hot_pixels: tuple[HotPixel, ...] = (),
 ) -> Calibrated:
@@ -276,6 +279,7 @@ def calibrate_frames(
         held_out: recordings that the fit does not see, see `calibrate`.
         beside: whether the fidelity report has other ways to make recordings beside the fitted one.
         shown: the image that each recording shows [n,1,S,S]; None where that is not known.
+        blind_after: see `Profile`.
         whole: `frames` with hot pixels, if there are some.
         hot_pixels: of the sensor.
     """
@@ -314,6 +318,7 @@ def calibrate_frames(
             seed=seed,
             effort=effort,
             shown=shown,
+            blind_after=blind_after,
             state=State(
                 state_file, _key((frames, images) if shown is None else (frames, images, shown), source, effort)
             ),

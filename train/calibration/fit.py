@@ -171,6 +171,7 @@ def fit(
     seed: int = 0,
     effort: Effort = Effort(),
     shown: Tensor | None = None,
+    blind_after: bool = True,
     state: State | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Fit:
@@ -185,6 +186,7 @@ def fit(
         seed: of all draws.
         effort: how much is computed.
         shown: float32 [n,1,S,S], the image that each recording shows; None where that is not known.
+        blind_after: see `Profile`.
         state: what an interrupted fit with the same arguments left, and what this one leaves.
         advance: called after each run of the simulator.
     """
@@ -192,13 +194,16 @@ def fit(
     start, fills = guess(frames, sensor), _fill(images)
     begun = state.get("search")
     if begun is None:
-        begun = _search(_coarsen(frames), images, grid, sensor, start, floor, seed, effort, shown, state, advance)
+        begun = _search(
+            _coarsen(frames), images, grid, sensor, start, floor, seed, effort, shown, blind_after, state, advance
+        )
         state.put("search", begun)
     ends, target = [], None
     for inverted, surround, _, other_surround, *nearest in begun:
         unknowns = Unknowns.from_start(
-            start, sensor=sensor, inverted=bool(inverted), floor=floor, fills=fills, surround=_around(surround)
-        )
+            start, sensor=sensor, inverted=bool(inverted), floor=floor, fills=fills, surround=_around(surround),
+            blind_after=blind_after,
+        )  # fmt: skip
         name, searched = f"inverted {unknowns.inverted}", np.array(nearest)
         place, spread = searched, np.full(len(searched), FIRST_SPREAD)
         for number, seen in enumerate((_coarsen(frames), frames)):
@@ -254,7 +259,7 @@ def _target(
 
 def _search(
     frames: Tensor, images: Tensor, grid: SensorGrid, sensor: tuple[int, int], start: Start, floor: float | None,
-    seed: int, effort: Effort, shown: Tensor | None, state: State, advance: Callable[[], None],
+    seed: int, effort: Effort, shown: Tensor | None, blind_after: bool, state: State, advance: Callable[[], None],
 ) -> NDArray[np.float64]:  # fmt: skip
     """Return a row for each sign of the light that may be right, the nearer one first, [1 or 2, 4 + K].
 
@@ -264,8 +269,9 @@ def _search(
     searches, target, fills = list[_Search](), None, _fill(images)
     for inverted, surround in to_begin(images):
         unknowns = Unknowns.from_start(
-            start, sensor=sensor, inverted=inverted, floor=floor, fills=fills, surround=surround
-        )
+            start, sensor=sensor, inverted=inverted, floor=floor, fills=fills, surround=surround,
+            blind_after=blind_after,
+        )  # fmt: skip
         expected = unknowns.profile(np.zeros(len(unknowns.parameters)))
         target = target or _target(frames, images, grid, seed, effort, shown, expected)
         search = _Search(target, unknowns, advance)

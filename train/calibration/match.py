@@ -225,6 +225,7 @@ def _calibrated(
         shown_fraction=sources.shown_fraction,
         seed=seed,
         effort=effort,
+        blind_after=False,  # more recordings are told, see docs/tutorials/matching.md
         state_file=state / "camera",
         progress=progress,
     )

@@ -65,7 +65,7 @@ def profile_of(
         appeared=unknowns.appeared,
         rest_spread=_short(deviations[START]) if START in undecided else 0.0,
         steps=tuple((_short(x), _short(y)) for x, y in unknowns.beside(values)),
-        blind_after=True,
+        blind_after=unknowns.blind_after,
         lateness=STEADY if legs else LATENESS,
         either_sign=not found.decides(SIGN),
         hot_pixels=tuple(HotPixel(pixel.x, pixel.y, _short(pixel.off), _short(pixel.on)) for pixel in hot_pixels),

@@ -141,7 +141,18 @@ def test_photographs_that_fill_the_frame_are_found_smaller_and_on_black(monkeypa
     monkeypatch.setattr(fitting, "SURROUNDS", (0.0, None))
     with same_threads(1):
         (inverted, surround, _, other_surround, *place), *_ = fitting._search(
-            frames, photos[20:], grid, sensor, start, None, 0, Effort(batch=16), None, State(None, ""), lambda: None
+            frames,
+            photos[20:],
+            grid,
+            sensor,
+            start,
+            None,
+            0,
+            Effort(batch=16),
+            None,
+            True,
+            State(None, ""),
+            lambda: None,
         )
     assert (inverted, surround) == (camera.inverted, 0)
     assert other_surround > 1
@@ -344,7 +355,7 @@ def test_a_search_that_lost_its_way_tells_nothing_of_the_sign(monkeypatch):
         with same_threads(1):
             (_, _, ratio, *_), *_ = fitting._search(
                 frames, photos[20:], SensorGrid(SIDE, sensor, "sum"), sensor, guess(frames, sensor), None, 0,
-                Effort(batch=16), None, State(None, ""), lambda: None,
+                Effort(batch=16), None, True, State(None, ""), lambda: None,
             )  # fmt: skip
         ratios.append(ratio)
     one, other, *_, again = reached
