@@ -138,7 +138,7 @@ class StoredResult(TypedDict):
     name: str
     files: list[WrittenFile]
     rejects: list[Reject]
-    samples: list[tuple[str, str, str]]
+    samples: list[tuple[str, str, Sha256]]
     totals: dict[str, Count]
     lost: dict[str, Count]
     shapes: list[tuple[Count, Annotated[int, Range(0, 2)], Count, Count]]
