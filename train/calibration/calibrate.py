@@ -32,7 +32,7 @@ from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.checkpoints import write_atomic
 
-VERSION = 9
+VERSION = 10
 """Goes up with every change that alters profiles."""
 LARGEST_SIDE = 48
 """Side of a frame, at most: larger sensors are compared cell by cell."""
@@ -47,7 +47,7 @@ FEWEST_TO_SPLIT = 40
 """Recordings; of fewer none is held out unless it is asked for."""
 FEWEST_TO_TELL = 5
 """Held-out recordings, at least: fewer say nothing."""
-ALONE = ("inverted", "either_sign", "surround", "rest", "rest_spread", "appeared", "lateness")
+ALONE = ("inverted", "either_sign", "surround", "rest", "rest_spread", "appeared", "either_begin", "lateness")
 """What a profile holds beside ranges and the path."""
 
 Progress = Callable[..., Any]
@@ -188,8 +188,8 @@ class Calibrated:
     fit: Fit
     fidelity: Fidelity | None
     """None where no recording was held out."""
-    reverse: CameraProfile | None
-    """With the other sign of the light, where neither is clearly nearer."""
+    rivals: tuple[CameraProfile, ...]
+    """See `Fit.rivals`."""
     compared: tuple[torch.Tensor, torch.Tensor] | None
     """Frames of the recordings that were held out, and simulated ones, [T,n,2,S,S] each."""
 
@@ -207,7 +207,6 @@ def calibrate_to(
     held_out: int | None = None,
     beside: bool = False,
     shown: torch.Tensor | None = None,
-    blind_after: bool = True,
 ) -> Calibrated:
     """Fit the simulator to recordings that were read, whose figures may be known; see `calibrate_frames`."""
     size = min(max(seen.sensor), LARGEST_SIDE)
@@ -234,7 +233,6 @@ def calibrate_to(
         held_out=held_out,
         beside=beside,
         shown=shown,
-        blind_after=blind_after,
         whole=torch.from_numpy(whole),
         hot_pixels=hot_pixels,
     )
@@ -257,7 +255,6 @@ def calibrate_frames(
     held_out: int | None = None,
     beside: bool = False,
     shown: torch.Tensor | None = None,
-    blind_after: bool = True,
     whole: torch.Tensor | None = None,
     hot_pixels: tuple[HotPixel, ...] = (),
 ) -> Calibrated:
@@ -279,7 +276,6 @@ def calibrate_frames(
         held_out: recordings that the fit does not see, see `calibrate`.
         beside: whether the fidelity report has other ways to make recordings beside the fitted one.
         shown: the image that each recording shows [n,1,S,S]; None where that is not known.
-        blind_after: see `Profile`.
         whole: `frames` with hot pixels, if there are some.
         hot_pixels: of the sensor.
     """
@@ -303,7 +299,7 @@ def calibrate_frames(
             profile_of(found, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels),
             found,
             None,
-            None,
+            (),
             None,
         )
     runs = effort.runs(EXPECTED_UNKNOWNS, len(to_begin(images)))
@@ -318,7 +314,6 @@ def calibrate_frames(
             seed=seed,
             effort=effort,
             shown=shown,
-            blind_after=blind_after,
             state=State(
                 state_file, _key((frames, images) if shown is None else (frames, images, shown), source, effort)
             ),
@@ -327,13 +322,13 @@ def calibrate_frames(
         if bar is not None:
             bar.close()
         made_of = partial(profile_of, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels)
-        profile, reverse = made_of(found), made_of(found.reverse) if found.reverse else None
+        profile, *rivals = (made_of(one) for one in (found, *found.rivals))
         if unseen is None:
-            return Calibrated(profile, found, None, reverse, None)
+            return Calibrated(profile, found, None, tuple(rivals), None)
         others = renderings(grid, profile.profile, duration_us=duration_us, seed=seed) if beside else {}
         fidelity, made = compare(whole[:, learnt], unseen, images, grid, profile.profile, seed=seed, others=others)
     profile = replace(profile, informing={**profile.informing, "fidelity": fidelity.as_table()})
-    return Calibrated(profile, found, fidelity, reverse, (unseen, made))
+    return Calibrated(profile, found, fidelity, tuple(rivals), (unseen, made))
 
 
 def _check_output(out: Path, html: Path | None, static: Path | None, *, overwrite: bool) -> None:

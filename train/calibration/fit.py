@@ -132,8 +132,10 @@ class Fit:
     relative to that of this one; 1 where nothing tells them apart. Not in it is what nothing was tried beside."""
     remainders: dict[str, float]
     """Root mean square of the differences of each kind of moments, relative to that of the moments themselves."""
-    reverse: Fit | None = None
-    """That of the other sign of the light, where neither is clearly nearer."""
+    distance: float = math.inf
+    """From the recordings, infinite where nothing was compared with them."""
+    rivals: tuple[Fit, ...] = ()
+    """With the other sign of the light or the other beginning, where neither is clearly nearer; the nearest first."""
 
     def decides(self, name: str) -> bool:
         """Return whether the recordings speak clearly for what was found of one of `others`."""
@@ -171,7 +173,6 @@ def fit(
     seed: int = 0,
     effort: Effort = Effort(),
     shown: Tensor | None = None,
-    blind_after: bool = True,
     state: State | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Fit:
@@ -186,7 +187,6 @@ def fit(
         seed: of all draws.
         effort: how much is computed.
         shown: float32 [n,1,S,S], the image that each recording shows; None where that is not known.
-        blind_after: see `Profile`.
         state: what an interrupted fit with the same arguments left, and what this one leaves.
         advance: called after each run of the simulator.
     """
@@ -194,16 +194,13 @@ def fit(
     start, fills = guess(frames, sensor), _fill(images)
     begun = state.get("search")
     if begun is None:
-        begun = _search(
-            _coarsen(frames), images, grid, sensor, start, floor, seed, effort, shown, blind_after, state, advance
-        )
+        begun = _search(_coarsen(frames), images, grid, sensor, start, floor, seed, effort, shown, state, advance)
         state.put("search", begun)
-    ends, target = [], None
+    fits, target = list[Fit](), None
     for inverted, surround, _, other_surround, *nearest in begun:
         unknowns = Unknowns.from_start(
-            start, sensor=sensor, inverted=bool(inverted), floor=floor, fills=fills, surround=_around(surround),
-            blind_after=blind_after,
-        )  # fmt: skip
+            start, sensor=sensor, inverted=bool(inverted), floor=floor, fills=fills, surround=_around(surround)
+        )
         name, searched = f"inverted {unknowns.inverted}", np.array(nearest)
         place, spread = searched, np.full(len(searched), FIRST_SPREAD)
         for number, seen in enumerate((_coarsen(frames), frames)):
@@ -224,22 +221,41 @@ def fit(
             searches = [_Search(target, replace(unknowns, appeared=appeared), advance) for appeared in begins]
             begin = min(place, searched, key=searches[0].distance_of)
             searches = sorted((each.run(begin, LAST_STEPS, NARROW) for each in searches), key=_distance)
-            search, other = searches[0], _to_next(searches)
-            end = np.r_[search.distance, search.unknowns.appeared, other, search.place, search.spread]
+            end = np.stack([np.r_[one.distance, one.unknowns.appeared, one.place, one.spread] for one in searches])
             state.put(f"{name}: end", end)
-        unknowns = replace(unknowns, appeared=bool(end[1]))
-        found, around = np.split(end[3:], 2)
         known = len(errors)  # to the regressions, which have no steps
-        errors = np.minimum(np.maximum(errors, np.abs(found - place)[:known]), 1.0)
-        others = {SURROUND: other_surround, BEGIN: float(end[2])}
-        ends.append((float(end[0]), found, np.r_[errors, around[known:]], unknowns, sets, others))
-    ends.sort(key=lambda end: end[0])
-    other_sign = ends[1][0] / max(ends[0][0], 1e-9) if len(ends) > 1 else float(begun[0, 2])
-    fits = []
-    for ratio, (_, place, errors, unknowns, sets, own) in zip((other_sign, 1 / other_sign), ends, strict=False):
-        others = {name: other for name, other in ({SIGN: ratio} | own).items() if not math.isnan(other)}
-        fits.append(Fit(unknowns, start, place, errors, others, sets.remainders(unknowns.profile(place))))
-    return replace(fits[0], reverse=fits[1]) if len(fits) > 1 else fits[0]
+        for row, other in zip(end, _to_other(end[:, 0]), strict=True):
+            (distance, appeared), (found, around) = row[:2], np.split(row[2:], 2)
+            own = replace(unknowns, appeared=bool(appeared))
+            within = np.minimum(np.maximum(errors, np.abs(found - place)[:known]), 1.0)
+            others = {
+                kind: each for kind, each in {SURROUND: other_surround, BEGIN: other}.items() if not math.isnan(each)
+            }
+            remainders = sets.remainders(own.profile(found))
+            fits.append(Fit(own, start, found, np.r_[within, around[known:]], others, remainders, float(distance)))
+    return _beside_rivals(fits, float(begun[0, 2]))
+
+
+def _beside_rivals(fits: list[Fit], searched: float) -> Fit:
+    """Return the nearest fit, with those that it is not clearly nearer than.
+
+    `searched` is how much farther the search of the other sign ended, where none of the fits is of that.
+    """
+    fits = sorted(fits, key=lambda fit: fit.distance)
+    nearest = {fit.unknowns.inverted: fit.distance for fit in reversed(fits)}
+    signed = list[Fit]()
+    for fit in fits:
+        other = nearest.get(not fit.unknowns.inverted)
+        ratio = searched if other is None else other / max(nearest[fit.unknowns.inverted], 1e-9)
+        signed.append(replace(fit, others={SIGN: ratio} | fit.others))
+    first, *rest = signed
+    open_ = [fit for fit in rest if all(fit.others.get(name, 1.0) * CLEAR[name] >= 1 for name in (SIGN, BEGIN))]
+    return replace(first, rivals=tuple(open_))
+
+
+def _to_other(distances: Vector) -> Vector:
+    """Return, of one distance or two, that of the other relative to each; nan where there is none."""
+    return distances[::-1] / np.maximum(distances, 1e-9) if len(distances) > 1 else np.array([math.nan])
 
 
 def _drawn(images: Tensor, seed: int, effort: Effort) -> NDArray[np.int64]:
@@ -259,7 +275,7 @@ def _target(
 
 def _search(
     frames: Tensor, images: Tensor, grid: SensorGrid, sensor: tuple[int, int], start: Start, floor: float | None,
-    seed: int, effort: Effort, shown: Tensor | None, blind_after: bool, state: State, advance: Callable[[], None],
+    seed: int, effort: Effort, shown: Tensor | None, state: State, advance: Callable[[], None],
 ) -> NDArray[np.float64]:  # fmt: skip
     """Return a row for each sign of the light that may be right, the nearer one first, [1 or 2, 4 + K].
 
@@ -269,9 +285,8 @@ def _search(
     searches, target, fills = list[_Search](), None, _fill(images)
     for inverted, surround in to_begin(images):
         unknowns = Unknowns.from_start(
-            start, sensor=sensor, inverted=inverted, floor=floor, fills=fills, surround=surround,
-            blind_after=blind_after,
-        )  # fmt: skip
+            start, sensor=sensor, inverted=inverted, floor=floor, fills=fills, surround=surround
+        )
         expected = unknowns.profile(np.zeros(len(unknowns.parameters)))
         target = target or _target(frames, images, grid, seed, effort, shown, expected)
         search = _Search(target, unknowns, advance)

@@ -182,6 +182,10 @@ class Gallery:
         rows = found.clearer_than(self._doubtful()).nonzero()[:, 0]
         return rows, found.image[rows]
 
+    def clearness(self, recordings: Tensor) -> float:
+        """Return how many times as far the second image is as the nearest: the mean logarithm, of recordings [n,K]."""
+        return float(self._nearest(recordings).ratio.log().mean())
+
     def around(self, recordings: Tensor, most: int) -> NDArray[np.int64]:
         """Return the images that are nearest to recordings [n,K], so many to each at most, in order."""
         images = self.places @ self._measure

@@ -35,7 +35,7 @@ from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.calibration.gallery import BATCH, MOST_LEARNT, TIME_BINS, Gallery, Shown, features
 from spikebridge.train.calibration.register import register
 from spikebridge.train.calibration.state import sole
-from spikebridge.train.config.profile import SIGN, CameraProfile, read_profile
+from spikebridge.train.config.profile import BEGIN, SIGN, CameraProfile, read_profile
 from spikebridge.train.config.simulation_ranges import Profile
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
@@ -217,7 +217,7 @@ def _calibrated(
     state: Path,
     progress: Progress | None,
 ) -> list[CameraProfile]:
-    """Return the camera; and, where the sign of the light is open, that with the other."""
+    """Return the camera, and what else it may be."""
     drawn = images.batch(draw_rows(len(images.rows), CALIBRATED_IMAGES, seed)).float() / 255
     made = calibrate_to(
         seen,
@@ -225,11 +225,10 @@ def _calibrated(
         shown_fraction=sources.shown_fraction,
         seed=seed,
         effort=effort,
-        blind_after=False,  # more recordings are told, see docs/tutorials/matching.md
         state_file=state / "camera",
         progress=progress,
     )
-    return [made.profile] + ([made.reverse] if made.reverse else [])
+    return [made.profile, *made.rivals]
 
 
 def _registered(
@@ -238,9 +237,11 @@ def _registered(
 ) -> Gallery:  # fmt: skip
     """Return the static images, rendered by a camera that was brought to the recordings that clearly show one.
 
-    Where the calibration could not tell the sign of the light, it is the one with which more recordings clearly do.
+    Where the calibration could not tell the sign of the light or the beginning, it is that with which they do more
+    clearly.
     """
-    profile, *others = [replace(each.profile, either_sign=False) for each in cameras]
+    fitted = [replace(each.profile, either_sign=False, either_begin=False) for each in cameras]
+    profile = fitted[0]
     frames = torch.from_numpy(seen.frames(time_bins=TIME_BINS, size=images.size))
     found, content = features(frames, free=profile.free), hashlib.sha256(images.placed.tobytes()).hexdigest()
 
@@ -248,11 +249,12 @@ def _registered(
         key = hashlib.sha256(repr((VERSION, content, grid.width, grid.height, seed, camera)).encode()).hexdigest()
         return Gallery(len(images.rows), images.batch, grid, camera, seed=seed, shown=shown, keep=state / key)
 
-    rendered = whole(profile)
-    if SIGN in cameras[0].undecided:
-        (negative,) = others or [_negative(profile)]
-        both = [(rendered, profile), (whole(negative), negative)]
-        rendered, profile = max(both, key=lambda one: _clear(one[0], frames))
+    rendered, undecided = whole(profile), {name for each in cameras for name in each.undecided}
+    for name in (SIGN, BEGIN):
+        if name in undecided:
+            other = _other(profile, name, fitted)
+            tried = [(rendered, profile), (whole(other), other)]
+            rendered, profile = max(tried, key=lambda one: _clearness(one[0], frames))
     brought, gallery, rows = profile, rendered, np.arange(len(images.rows))
     for number in range(REGISTERED):
         if number:  # by the camera as it is now, those that the recordings may show
@@ -273,17 +275,22 @@ def _registered(
     return rendered if brought is profile else whole(brought)
 
 
-def _negative(profile: Profile) -> Profile:
-    """Return the camera before negatives of the images; what lies around them looks as before."""
-    surround = None if profile.surround is None else 1 - profile.surround
-    return replace(profile, inverted=not profile.inverted, surround=surround)
+def _other(profile: Profile, name: str, fitted: Sequence[Profile]) -> Profile:
+    """Return the camera with the other sign or beginning: as it was fitted so, or all else as it is."""
+    if name == BEGIN:
+        other = replace(profile, appeared=not profile.appeared)
+        alike = (one for one in fitted if (one.inverted, one.appeared) == (other.inverted, other.appeared))
+        return next(alike, other)
+    surround = None if profile.surround is None else 1 - profile.surround  # before negatives it looks as before
+    other = replace(profile, inverted=not profile.inverted, surround=surround)
+    return next((one for one in fitted if one.inverted == other.inverted), other)
 
 
-def _clear(gallery: Gallery, frames: Tensor) -> int:
-    """Return how many recordings [T,n,2,S,S] clearly show an image."""
+def _clearness(gallery: Gallery, frames: Tensor) -> float:
+    """Return how clearly recordings [T,n,2,S,S] show one image rather than another."""
     places = gallery.place(frames)
     gallery.learn(places)
-    return len(gallery.clear_pairs(places)[0])
+    return gallery.clearness(places)
 
 
 def _place(

@@ -9,7 +9,7 @@ from typing import Any
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.train.calibration.fit import Fit
 from spikebridge.train.calibration.parameters import CHOSEN, FREE, STEADY
-from spikebridge.train.config.profile import PATH, SIGN, START, CameraProfile
+from spikebridge.train.config.profile import BEGIN, PATH, SIGN, START, CameraProfile
 from spikebridge.train.config.simulation_ranges import LANES, LATENESS, WANDER, Leg, Profile, SimulationRanges
 
 UNDECIDED = 0.6
@@ -65,9 +65,10 @@ def profile_of(
         appeared=unknowns.appeared,
         rest_spread=_short(deviations[START]) if START in undecided else 0.0,
         steps=tuple((_short(x), _short(y)) for x, y in unknowns.beside(values)),
-        blind_after=unknowns.blind_after,
+        blind_after=True,
         lateness=STEADY if legs else LATENESS,
         either_sign=not found.decides(SIGN),
+        either_begin=BEGIN in undecided,
         hot_pixels=tuple(HotPixel(pixel.x, pixel.y, _short(pixel.off), _short(pixel.on)) for pixel in hot_pixels),
     )
     return CameraProfile(

@@ -95,8 +95,6 @@ class Unknowns:
     """Steps that are sought."""
     appeared: bool = True
     """See `Profile`; where images fill the frame nobody knows on which ground."""
-    blind_after: bool = True
-    """See `Profile`."""
 
     @classmethod
     def from_start(
@@ -108,7 +106,6 @@ class Unknowns:
         floor: float | None = None,
         fills: bool = False,
         surround: float | None = None,
-        blind_after: bool = True,
     ) -> Unknowns:
         """Return what is unknown once the movement has been guessed.
 
@@ -120,7 +117,6 @@ class Unknowns:
                 time in which it is blind.
             fills: whether static images fill the frame, so that nobody said which share of the sensor shows them.
             surround: see `Profile`.
-            blind_after: see `Profile`.
         """
         px = max(1.0, max(sensor) / WIDTH_PX)
         place = PLACE_PX * px
@@ -139,7 +135,7 @@ class Unknowns:
         ]
         if start.free:
             sought = [p for p in sought if p.name not in ("x_start", "y_start")] + [AMPLITUDE]
-            return cls(tuple(sought), 0, inverted, surround, appeared=not fills, blind_after=blind_after)
+            return cls(tuple(sought), 0, inverted, surround, appeared=not fills)
         turn = TURN_PX * px
         for number, leg in enumerate(start.legs, 1):
             sought += [
@@ -148,7 +144,7 @@ class Unknowns:
                 Parameter(f"leg_{number}_start", leg.start, START_SHARE, -0.5, 1.0),
                 Parameter(f"leg_{number}_duration", leg.duration, DURATION, 0.01, 1.5, True),
             ]
-        return cls(tuple(sought), number, inverted, surround, appeared=not fills, blind_after=blind_after)
+        return cls(tuple(sought), number, inverted, surround, appeared=not fills)
 
     def with_steps(self, count: int, *, sensor: tuple[int, int]) -> Unknowns:
         """Return these, and the steps of a path in so many parts of the recording; of no length in the middle."""
@@ -198,6 +194,6 @@ class Unknowns:
             rest=values["rest"],
             appeared=self.appeared,
             steps=self.beside(values),
-            blind_after=self.blind_after,
+            blind_after=True,
             lateness=STEADY if self.legs else LATENESS,
         )

@@ -5,6 +5,7 @@
     rest, rest_spread, appeared     where pixels begin, see `Profile`; left out where as by default
     blind_after       whether pixels are blind after an event, see `Profile`; left out where they are not
     either_sign       whether training draws both signs of the light, see `Profile`; left out where it does not
+    either_begin      whether it draws both ways in which pixels begin, see `Profile`; left out where it does not
     hot_pixels        pixels of the sensor that fire by themselves, [x, y, OFF events, ON events] in a recording; left
                       out where there are none
     steps, lateness   what the path does beside its legs, pairs [x, y] in sensor pixels, and how much its legs differ in
@@ -88,6 +89,7 @@ class _Head:
     blind_after: bool = setting(False)
     lateness: float = setting(LATENESS, low=0.0, high=1.0)
     either_sign: bool = setting(False)
+    either_begin: bool = setting(False)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ class _LegTable:
 
 
 INFORMING = ("camera", "uncertainty", "alternatives", "microseconds", "source", "fidelity")
-_OPTIONAL = ("undecided", "surround", "rest", "rest_spread", "appeared", "blind_after", "lateness", "either_sign")
+_OPTIONAL = (
+    *("undecided", "surround", "rest", "rest_spread", "appeared", "blind_after", "lateness", "either_sign"),
+    "either_begin",
+)
 _KEYS = (*(field.name for field in fields(_Head)), "hot_pixels", "steps", "legs", "ranges", *INFORMING)
 _GONE = ("late", "longer", "skew")
 """Keys of legs that one version of the calibration wrote."""
@@ -236,6 +241,7 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
         steps=steps,
         lateness=float(head.get("lateness", LATENESS)),
         either_sign=head.get("either_sign", False),
+        either_begin=head.get("either_begin", False),
         hot_pixels=hot_pixels,
     )
     return CameraProfile(made, tuple(head["sensor"]), head["duration_us"], tuple(head.get("undecided", ())), informing)
@@ -245,7 +251,7 @@ def _given(profile: Profile) -> dict[str, Any]:
     """Return the keys that profiles made before have not, where they say more than those."""
     p = profile
     given = {name: [list(row) for row in getattr(p, name)] for name in ("steps", "hot_pixels")}
-    plain = ("surround", "rest", "rest_spread", "appeared", "blind_after", "lateness", "either_sign")
+    plain = ("surround", "rest", "rest_spread", "appeared", "blind_after", "lateness", "either_sign", "either_begin")
     given |= {name: getattr(p, name) for name in plain}
     usual = {field.name: field.default for field in fields(Profile)} | {"steps": [], "hot_pixels": []}
     return {name: value for name, value in given.items() if value != usual[name]}

@@ -131,6 +131,8 @@ class Profile:
     either_sign: bool = False
     """Whether nobody knows if the camera saw the negative: about every other sample then shows that of its image,
     before the same ground."""
+    either_begin: bool = False
+    """Whether nobody knows how recordings begin: for about every other sample `appeared` then is the reverse."""
     hot_pixels: tuple[HotPixel, ...] = ()
     """Pixels of the sensor that fire by themselves, at random times."""
 
@@ -144,10 +146,11 @@ class Profile:
 MOST_LEGS = 4
 MOST_STEPS = 20
 """As many as recordings have time bins where they are calibrated."""
-ALL_LANES = len(LANES) + LEG_LANES * MOST_LEGS + 2
-"""Uniform numbers of a sample: for its settings, for each leg, and two more."""
-FREEDOM_LANE, SIGN_LANE = ALL_LANES - 2, ALL_LANES - 1
-"""Which of them decide the state of pixels at the start, see `Profile.freedom`, and the sign of the light."""
+ALL_LANES = len(LANES) + LEG_LANES * MOST_LEGS + 3
+"""Uniform numbers of a sample: for its settings, for each leg, and three more."""
+FREEDOM_LANE, SIGN_LANE, BEGIN_LANE = ALL_LANES - 3, ALL_LANES - 2, ALL_LANES - 1
+"""Which of them decide the state of pixels at the start, see `Profile.freedom`, the sign of the light, and whether that
+state is where the image left them."""
 
 
 def step_spans(count: int) -> list[tuple[float, float]]:

@@ -192,7 +192,8 @@ def events(
     THRESHOLD_SPREAD: tl.constexpr, BANDWIDTH: tl.constexpr, DEAD_TIME: tl.constexpr, LEAK: tl.constexpr,
     NOISE: tl.constexpr, SCALE: tl.constexpr, STRETCH: tl.constexpr, ROTATION: tl.constexpr, SHEAR: tl.constexpr,
     DARK: tl.constexpr, GAMMA: tl.constexpr, GROUND: tl.constexpr, FREEDOM: tl.constexpr, APPEARED: tl.constexpr,
-    BLIND: tl.constexpr, STILL: tl.constexpr, BLANK: tl.constexpr, SIGN: tl.constexpr, BLOCK: tl.constexpr,
+    BEGIN: tl.constexpr, BLIND: tl.constexpr, STILL: tl.constexpr, BLANK: tl.constexpr, SIGN: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Counts [T,N,2,h,w], OFF before ON, of a tile of grid pixels of one sample, all instants in registers."""
     S: tl.constexpr = T * INSTANTS
@@ -210,10 +211,8 @@ def events(
     level = tl.log(seen(image, own, path, 0, x, y, inside, H, W, S, SCALE, STRETCH, ROTATION, SHEAR, DARK,
                         GAMMA, GROUND))  # fmt: skip
     filtered = level
-    below = off
-    if not APPEARED:
-        below = tl.load(own + FREEDOM) * off
-    difference = field(word, 2 * h * w + p) * (on + below) - below  # filtered - memorised, between the thresholds
+    begun, below = field(word, 2 * h * w + p), tl.load(own + FREEDOM) * off
+    difference = begun * (on + below) - below  # filtered - memorised, between the thresholds
     if APPEARED:  # on a ground, which is light or dark; the events of that are over
         before = 1.0 * BLANK
         if SIGN >= 0:
@@ -222,8 +221,12 @@ def events(
             before = 0.0
             if GROUND > 0:
                 before = tl.exp(tl.load(own + GAMMA) * tl.log(GROUND))
-        difference = within(difference + (level - tl.log(before + tl.load(own + DARK))), on, off)
-        difference = within(difference + (1 - tl.load(own + FREEDOM)) * on, on, off)
+        settled = begun * (on + off) - off
+        settled = within(settled + (level - tl.log(before + tl.load(own + DARK))), on, off)
+        settled = within(settled + (1 - tl.load(own + FREEDOM)) * on, on, off)
+        if BEGIN >= 0:
+            settled = tl.where(tl.load(own + BEGIN) < 0.5, settled, difference)
+        difference = settled
     share = tl.maximum(tl.load(own + NOISE), 1e-9)
     slot = tl.floor(field(word, 3 * h * w + p) / share * (2 * T))  # 2T and more where nothing is added
     rise = tl.load(own + LEAK) * on / S

@@ -36,6 +36,7 @@ from spikebridge.train.config.profile import profile_named
 from spikebridge.train.config.settings import I2E, TrainSettings
 from spikebridge.train.config.simulation_ranges import (
     ALL_LANES,
+    BEGIN_LANE,
     BY_LOGARITHM,
     FREEDOM_LANE,
     INSTANTS,
@@ -274,11 +275,14 @@ def _simulate_counts(
     around, ground, before = profile.surround, None, None
     if around is not None:
         ground = _seen(torch.full_like(light[..., :1, :1], around), s, profile)
-    if profile.appeared:
+    settled = None
+    if profile.appeared or profile.either_begin:
         blank = torch.zeros_like(light[..., :1, :1])
         if profile.either_sign:
             blank = torch.where(negative, 1 - blank, blank)
         before = (_seen(blank, s, profile) if ground is None else ground).flatten() + s["dark_level"]
+    if profile.either_begin:
+        settled = draws.settings[:, BEGIN_LANE] < 0.5
     steps = time_bins * INSTANTS
     times = torch.arange(steps + 1, device=images.device, dtype=torch.float32) / steps  # [S+1]
     places = path(times, s, profile, draws.settings[:, len(LANES) : FREEDOM_LANE])  # [2,B,S+1]
@@ -286,7 +290,8 @@ def _simulate_counts(
     pixel_light += s["dark_level"][:, None, None]
     low, high = profile.freedom
     freedom = low + draws.settings[:, FREEDOM_LANE] * (high - low)
-    return _count(pixel_light, draws.pixels, s, time_bins, freedom, before, blind_after=profile.blind_after)
+    begin = freedom, before, settled
+    return _count(pixel_light, draws.pixels, s, time_bins, *begin, blind_after=profile.blind_after)
 
 
 def _light(grey: Tensor, s: dict[str, Tensor], profile: Profile) -> Tensor:
@@ -340,13 +345,15 @@ def _count(
     time_bins: int,
     freedom: Tensor,
     before: Tensor | None = None,
+    settled: Tensor | None = None,
     *,
     blind_after: bool = False,
 ) -> Tensor:
     """Count the events per bin, polarity and pixel, float32 [T,B,2,h,w], of the light [S+1,B,h,w], above 0.
 
     `freedom` [B] is how much of the way to the OFF threshold pixels may have gone at the start; or, where `before` [B]
-    is the light of the ground on which the image appeared, 1 less the ON thresholds that they leaked since.
+    is the light of the ground on which the image appeared, 1 less the ON thresholds that they leaked since. So begin
+    the samples in `settled` [B] alone, or all where it is None.
     `blind_after`: see `Profile`.
     """
     S = light.shape[0] - 1
@@ -361,11 +368,14 @@ def _count(
     rise = per_sample("leak") * on / S  # per instant: a leaking memory acts as a steady rise
     dead = per_sample("dead_time") * S  # in instants
     level = light.log()
-    below = off if before is not None else freedom[:, None, None] * off
-    difference = pixels[2] * (on + below) - below  # filtered - memorised, between the thresholds
+    below = freedom[:, None, None] * off
+    difference = anywhere = pixels[2] * (on + below) - below  # filtered - memorised, between the thresholds
     if before is not None:
+        difference = pixels[2] * (on + off) - off
         difference = _within(difference + (level[0] - before.log()[:, None, None]), on, off)
         difference = _within(difference + (1 - freedom)[:, None, None] * on, on, off)
+        if settled is not None:
+            difference = torch.where(settled[:, None, None], difference, anywhere)
     pixels_of_samples = light, level, speed, on, off, rise, dead, difference, time_bins
     if backends.computes_by_numba(light.device):
         counts = _compare_compiled(*pixels_of_samples, blind_after=blind_after)

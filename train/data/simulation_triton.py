@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spikebridge.train.config.simulation_ranges import (
     ALL_LANES,
+    BEGIN_LANE,
     BY_LOGARITHM,
     FREEDOM_LANE,
     INSTANTS,
@@ -126,7 +127,8 @@ def simulate_counts(
         LANES=ALL_LANES,
         GROUND=float(-1 if around is None else 1 - around if profile.inverted else around),
         FREEDOM=FREEDOM_LANE,
-        APPEARED=profile.appeared,
+        APPEARED=profile.appeared or profile.either_begin,
+        BEGIN=BEGIN_LANE if profile.either_begin else -1,
         BLIND=profile.blind_after,
         STILL=STILL,
         BLANK=(1.0 if profile.inverted else 0.0) if around is None else -1.0,

@@ -125,6 +125,8 @@ def seen_words(made: dict[str, Any]) -> list[tuple[str, str]]:
     begun = f"{rest} (0: pixels anywhere between their thresholds, 1: on their way to an ON event)"
     if profile["appeared"]:
         begun = f"pixels where the image left them when it appeared, raised since by {rest} ON thresholds of leak"
+    if profile["either_begin"]:
+        begun += ", or the other way"
     begun += beside(BEGIN, "anywhere" if profile["appeared"] else "where the image left them")
     if profile["either_sign"]:
         light += ", or the reverse"

@@ -119,7 +119,7 @@ def test_a_known_camera_is_found_within_the_stated_uncertainty(small):
     camera, found, _, _ = small
     assert found.unknowns.inverted == camera.inverted
     assert found.decides("inverted")
-    assert found.reverse is None
+    assert all(one.unknowns.inverted == found.unknowns.inverted for one in found.rivals)
     assert set(found.others) == {"inverted", "appeared"}, "around black margins is nothing to find"
     assert (found.unknowns.legs, found.unknowns.steps) == (len(camera.legs), 10)
     off = np.array(list(errors(camera, found).values()))
@@ -141,18 +141,7 @@ def test_photographs_that_fill_the_frame_are_found_smaller_and_on_black(monkeypa
     monkeypatch.setattr(fitting, "SURROUNDS", (0.0, None))
     with same_threads(1):
         (inverted, surround, _, other_surround, *place), *_ = fitting._search(
-            frames,
-            photos[20:],
-            grid,
-            sensor,
-            start,
-            None,
-            0,
-            Effort(batch=16),
-            None,
-            True,
-            State(None, ""),
-            lambda: None,
+            frames, photos[20:], grid, sensor, start, None, 0, Effort(batch=16), None, State(None, ""), lambda: None
         )
     assert (inverted, surround) == (camera.inverted, 0)
     assert other_surround > 1
@@ -273,6 +262,7 @@ def test_what_is_not_decided_is_named_and_left_wide(small):
     made = profile_of(without, sensor=(SIDE, SIDE), duration_us=300_000, source={"shown_fraction": 1.0})
     assert {"threshold_on", "dark_level", "bandwidth", "inverted", "rest", "path"} <= set(made.undecided)
     assert made.profile.either_sign
+    assert made.profile.either_begin
     assert made.profile.freedom == (0.0, 1.0)
     assert not {"off_ratio", "dead_time"} & set(made.undecided)
     assert made.informing["camera"]["dead_time"] == pytest.approx(0.007)
@@ -319,18 +309,29 @@ def test_the_length_of_a_path_is_measured_where_photographs_fill_the_frame():
 def test_where_no_sign_is_clear_both_are_followed_to_the_end(tmp_path, monkeypatch):
     """The nearer end is taken, and the sign stays undecided."""
     monkeypatch.setattr(fitting, "PROMISING", 1e9)
-    monkeypatch.setitem(fitting.CLEAR, "inverted", 1e9)  # as of textures without a bright and a dark side
+    for kind in ("inverted", "appeared"):  # as of textures without a bright and a dark side
+        monkeypatch.setitem(fitting.CLEAR, kind, 1e9)
     camera, state = KnownCamera.drawn(6, legs=1, pixels=0.6), State(tmp_path / "state", "key")
     found = fitted(camera, recordings=12, side=SIDE, time_bins=10, effort=Effort(batch=8, sets=12), state=state)
-    ends = {sign: float(state.get(f"inverted {sign}: end")[0]) for sign in (False, True)}
+    ends = {sign: float(state.get(f"inverted {sign}: end")[0, 0]) for sign in (False, True)}
     assert found.unknowns.inverted == min(ends, key=ends.get) == camera.inverted
     assert found.others["inverted"] == pytest.approx(max(ends.values()) / min(ends.values()))
-    for fitted_, sign in ((found, camera.inverted), (found.reverse, not camera.inverted)):
+    reverse = next(one for one in found.rivals if one.unknowns.inverted != camera.inverted)
+    for fitted_, sign in ((found, camera.inverted), (reverse, not camera.inverted)):
         made = profile_of(fitted_, sensor=(SIDE, SIDE), duration_us=300_000, source={"shown_fraction": 1.0})
         assert made.profile.inverted == sign
         assert "inverted" in made.undecided
         assert made.profile.either_sign
-    assert not np.array_equal(found.place, found.reverse.place), "each has values of its own"
+    all_four = [found, *found.rivals]
+    assert len({(one.unknowns.inverted, one.unknowns.appeared) for one in all_four}) == 4
+    assert [one.distance for one in all_four] == sorted(one.distance for one in all_four)
+    assert len({one.place.tobytes() for one in all_four}) == 4, "each has values of its own"
+    for one in all_four:
+        other = next(
+            two for two in all_four
+            if two.unknowns == replace(one.unknowns, appeared=not one.unknowns.appeared)
+        )  # fmt: skip
+        assert one.others["appeared"] == pytest.approx(other.distance / one.distance)
 
 
 def test_a_search_that_lost_its_way_tells_nothing_of_the_sign(monkeypatch):
@@ -355,7 +356,7 @@ def test_a_search_that_lost_its_way_tells_nothing_of_the_sign(monkeypatch):
         with same_threads(1):
             (_, _, ratio, *_), *_ = fitting._search(
                 frames, photos[20:], SensorGrid(SIDE, sensor, "sum"), sensor, guess(frames, sensor), None, 0,
-                Effort(batch=16), None, True, State(None, ""), lambda: None,
+                Effort(batch=16), None, State(None, ""), lambda: None,
             )  # fmt: skip
         ratios.append(ratio)
     one, other, *_, again = reached

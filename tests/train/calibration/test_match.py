@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,10 +22,10 @@ from spikebridge.pipeline.shards.manifest import read
 from spikebridge.pipeline.simulation.camera import simulate
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.calibration import gallery, match, register
-from spikebridge.train.calibration.gallery import features
+from spikebridge.train.calibration.gallery import TIME_BINS, features
 from spikebridge.train.config.profile import CameraProfile
 from spikebridge.train.config.simulation_ranges import ALL_LANES, PROFILES
-from spikebridge.train.data.simulation import SensorGrid, SimulationDraws, simulate_frames
+from spikebridge.train.data.simulation import SensorGrid, SimulationDraws, simulate_frames, simulation_draws
 from spikebridge.train.verbs.match import _text
 
 IMAGES, SHOWN = 30, 14
@@ -128,6 +129,26 @@ def test_where_the_sign_of_the_light_is_not_known_both_are_tried(raw, tmp_path, 
         answers.append([row["image"] for row in csv.DictReader(out.read_text().splitlines())])
     assert answers[0] == answers[1]
     assert sum(map(bool, answers[2])) < sum(map(bool, answers[0])) / 2
+
+
+def test_of_two_beginnings_it_is_that_with_which_recordings_are_clearer(tmp_path, quick):
+    """Where the calibration could not tell; what it could is left alone."""
+    true = replace(PROFILES["saccades"], surround=0.0, appeared=True, rest=0.8, blind_after=True)
+    sensor, images = (34, 34), (digit_images(60, 34) * 255).to(torch.uint8)
+    grid, shown = SensorGrid(34, sensor, "sum"), lambda total, what: lambda: None
+    placed = match._Images(images.numpy(), np.arange(60), {}, 34)
+    drawn = simulation_draws(9, 0, torch.arange(30), grid, device=torch.device("cpu"))
+    draws = replace(drawn, pixels=torch.full_like(drawn.pixels, 0.5))  # as in renderings: those differ from none else
+    frames = simulate_frames(images[:30] / 255, draws, grid, time_bins=TIME_BINS, profile=gallery.middle(true))
+    seen = SimpleNamespace(frames=lambda **_: frames.numpy())
+    wrong, fitted = replace(true, appeared=False, either_begin=True), replace(true, rest=0.81)
+    for undecided, rivals, expected in (
+        ((), (), replace(wrong, either_begin=False)), (("appeared",), (), true), (("appeared",), (fitted,), fitted)
+    ):  # fmt: skip
+        cameras = [CameraProfile(one, sensor, 300_000, undecided, {}) for one in (wrong, *rivals)]
+        state = tmp_path / f"{len(undecided)} {len(rivals)}"
+        state.mkdir()
+        assert match._registered(cameras, seen, placed, grid, 0, state, shown)._profile == expected
 
 
 def test_an_interrupted_rendering_is_continued(tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ def test_a_profile_reads_back(tmp_path, name, surround):
         "blind_after": True,
         "lateness": 0.0,
         "either_sign": True,
+        "either_begin": True,
     }
     own = {} if surround is None else own
     if surround == 0.5:
@@ -58,6 +59,7 @@ def test_a_profile_reads_back(tmp_path, name, surround):
         "steps",
         "lateness",
         "either_sign",
+        "either_begin",
         "hot_pixels",
     ):
         assert (f"\n{key} = " in made.dump()) == (key in own), "profiles and runs of before are as they were"
@@ -99,6 +101,7 @@ def test_all_problems_of_a_file_are_named_at_once():
         ({"steps": [[0.0, 0.1]], "free": True}, "steps: found some beside free = true"),
         ({"lateness": -0.1}, "lateness: "),
         ({"either_sign": 1}, "either_sign: "),
+        ({"either_begin": "yes"}, "either_begin: "),
         ({"hot_pixels": [[1, 2, 3.0]]}, r"hot_pixels: expected rows \[x, y, OFF events, ON events\]"),
         ({"hot_pixels": [[1.5, 2, 3.0, 4.0]]}, "hot_pixels: expected rows"),
         ({"hot_pixels": [[1, 2, -3.0, 4.0]]}, "hot_pixels: expected rows"),

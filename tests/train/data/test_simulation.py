@@ -25,6 +25,7 @@ from spikebridge.pipeline.simulation.fitted import saccades_of
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.config.profile import CameraProfile
 from spikebridge.train.config.simulation_ranges import (
+    BEGIN_LANE,
     FREEDOM_LANE,
     LANES,
     PROFILES,
@@ -144,6 +145,27 @@ def test_where_the_sign_is_open_some_samples_show_negatives_before_the_same_grou
     # 1 - (1 - grey) is not grey to the last bit, which tips a count now and then.
     assert (either[:, reversed_] != negative[:, reversed_]).float().mean() < 2e-3
     assert (plain != negative).float().mean() > 0.05
+
+
+@pytest.mark.parametrize("surround", [None, 0.2])
+@pytest.mark.parametrize("appeared", [False, True])
+def test_where_the_beginning_is_open_some_samples_begin_the_other_way(surround: float | None, appeared: bool) -> None:
+    images, grid = static_images(16), SensorGrid(16, (16, 16), "sum")
+    profile = Profile(SimulationRanges(), TRIANGLE, surround=surround, appeared=appeared, rest=0.6, rest_spread=0.3)
+    draws = draws_of(16, grid)
+    with_ground, without, either = (
+        simulate_frames(images, draws, grid, time_bins=T, profile=one)
+        for one in (
+            replace(profile, appeared=True),
+            replace(profile, appeared=False),
+            replace(profile, either_begin=True),
+        )
+    )
+    settled = draws.settings[:, BEGIN_LANE] < 0.5
+    assert 3 < settled.sum() < 13
+    assert torch.equal(either[:, settled], with_ground[:, settled])
+    assert torch.equal(either[:, ~settled], without[:, ~settled])
+    assert (with_ground != without).float().mean() > 0.01
 
 
 def test_where_the_state_at_the_start_is_open_each_sample_has_its_own() -> None:

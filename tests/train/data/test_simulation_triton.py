@@ -27,16 +27,16 @@ def photographs(n, size, channels):
 
 
 @pytest.mark.parametrize(
-    ("profile", "surround", "sensor", "reduction", "channels", "noise", "appeared", "blind"),
+    ("profile", "surround", "sensor", "reduction", "channels", "noise", "appeared", "either", "blind"),
     [
-        ("saccades", 0.3, (14, 13), "bilinear", 1, None, True, True),
-        ("smooth", None, (40, 30), "sum", 2, SensorNoise(2.0, 0.01), True, False),
-        ("saccades", 0.3, (14, 13), "sum", 1, None, False, False),
-        ("saccades", None, (12, 12), "sum", 1, None, False, True),
+        ("saccades", 0.3, (14, 13), "bilinear", 1, None, True, True, True),
+        ("smooth", None, (40, 30), "sum", 2, SensorNoise(2.0, 0.01), True, False, False),
+        ("saccades", 0.3, (14, 13), "sum", 1, None, False, False, False),
+        ("saccades", None, (12, 12), "sum", 1, None, False, True, True),
     ],
 )
 def test_recordings_are_those_of_torch(
-    monkeypatch, profile, surround, sensor, reduction, channels, noise, appeared, blind
+    monkeypatch, profile, surround, sensor, reduction, channels, noise, appeared, either, blind
 ):
     """Roundings tip a count here and there; random numbers, settings and the path are the same."""
     if DEVICE == "cpu":
@@ -44,6 +44,7 @@ def test_recordings_are_those_of_torch(
     manifest = {"sensor_size": sensor, "settings": {"reduction": reduction}}
     simulator = Simulator(manifest, (2, 2, 12, 12), profile=profile, seed=5, noise=noise)
     own = {"appeared": appeared, "rest": 0.6, "rest_spread": 0.5, "either_sign": True, "blind_after": blind}
+    own["either_begin"] = either
     if blind:
         own["ranges"] = replace(simulator.profile.ranges, dead_time=(0.01, 0.3))
     if surround:
