@@ -64,7 +64,7 @@ ABSENT, KNOWN_BEFORE, LEAST_ABSENT = 0.2, 5, 0.01
 that is believed."""
 NEARLY_ALL, FEWEST_CLEAR = 0.95, 5
 """Share of the recordings of no image that are no clearer than those that are learnt from; these, at least."""
-COVERED, HELD, MOST_CANDIDATES = 0.95, 0.5, 500
+COVERED, HELD, MOST_CANDIDATES = 0.95, 0.2, 500
 """Share of recordings without an answer whose candidates hold the right image; confidence of that from which on
 candidates are named; how many are, at most."""
 STEPS = 50
