@@ -215,14 +215,17 @@ def fit(
             more = np.zeros(2 * unknowns.steps)
             place, searched = np.r_[place, more], np.r_[searched, more]
         target = target or _target(frames, images, grid, seed, effort, shown, unknowns.profile(place))
-        end = state.get(f"{name}: end")
-        if end is None:
-            begins = (True, False) if unknowns.appeared else (False,)
-            searches = [_Search(target, replace(unknowns, appeared=appeared), advance) for appeared in begins]
-            begin = min(place, searched, key=searches[0].distance_of)
-            searches = sorted((each.run(begin, LAST_STEPS, NARROW) for each in searches), key=_distance)
-            end = np.stack([np.r_[one.distance, one.unknowns.appeared, one.place, one.spread] for one in searches])
-            state.put(f"{name}: end", end)
+        begins, rows = (True, False) if unknowns.appeared else (False,), list[Vector]()
+        searches = [_Search(target, replace(unknowns, appeared=appeared), advance) for appeared in begins]
+        for search in searches:
+            key = f"{name}, appeared {search.unknowns.appeared}: end"
+            if (row := state.get(key)) is None:
+                search.run(min(place, searched, key=searches[0].distance_of), LAST_STEPS, NARROW)
+                row = np.r_[search.distance, search.unknowns.appeared, search.place, search.spread]
+                state.put(key, row)
+            rows.append(row)
+        end = np.stack(rows)
+        end = end[np.argsort(end[:, 0], kind="stable")]
         known = len(errors)  # to the regressions, which have no steps
         for row, other in zip(end, _to_other(end[:, 0]), strict=True):
             (distance, appeared), (found, around) = row[:2], np.split(row[2:], 2)

@@ -313,7 +313,10 @@ def test_where_no_sign_is_clear_both_are_followed_to_the_end(tmp_path, monkeypat
         monkeypatch.setitem(fitting.CLEAR, kind, 1e9)
     camera, state = KnownCamera.drawn(6, legs=1, pixels=0.6), State(tmp_path / "state", "key")
     found = fitted(camera, recordings=12, side=SIDE, time_bins=10, effort=Effort(batch=8, sets=12), state=state)
-    ends = {sign: float(state.get(f"inverted {sign}: end")[0, 0]) for sign in (False, True)}
+    ends = {}
+    for sign in (False, True):
+        both = (state.get(f"inverted {sign}, appeared {appeared}: end") for appeared in (False, True))
+        ends[sign] = min(float(end[0]) for end in both)
     assert found.unknowns.inverted == min(ends, key=ends.get) == camera.inverted
     assert found.others["inverted"] == pytest.approx(max(ends.values()) / min(ends.values()))
     reverse = next(one for one in found.rivals if one.unknowns.inverted != camera.inverted)
