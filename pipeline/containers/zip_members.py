@@ -40,6 +40,8 @@ def list_members(path: Path) -> Iterator[tuple[str, Member]]:
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
+                if not info.filename:  # of which Python 3.11 cannot say whether it is a folder
+                    raise zipfile.BadZipFile("a member has no name")
                 if not info.is_dir():
                     place = (info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
                     yield info.filename, Member(*place)
