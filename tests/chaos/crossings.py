@@ -48,6 +48,8 @@ from faulty_sftp import SFTP  # noqa: E402
 from program import Ended, Forked, Program, Running, wait_until  # noqa: E402
 from rounds import machine  # noqa: E402
 
+from spikebridge.train.config.profile import CameraProfile  # noqa: E402
+from spikebridge.train.config.simulation_ranges import PROFILES  # noqa: E402
 from spikebridge.train.runs.checkpoints import tensors_sum  # noqa: E402
 
 RECIPE = """
@@ -188,6 +190,50 @@ VERBS = {
     "export": Verb(
         ("export", "run", "--format", "nir", "--out", "made.nir", "--overwrite"), ("run",), tree("made.nir")
     ),
+    "calibrate": Verb(
+        (
+            "calibrate",
+            "raw",
+            "--static",
+            "raw",
+            "--sensor",
+            "34x34",
+            "--shown",
+            "0.8235",
+            "--recordings",
+            "12",
+            "--sets",
+            "20",
+            "--out",
+            "made.toml",
+            "--overwrite",
+            "--quiet",
+        ),
+        ("raw",),
+        tree("made.toml"),
+        checked=False,
+        makes="made.toml",
+    ),
+    "match": Verb(
+        (
+            "match",
+            "raw",
+            "--dataset",
+            "digits",
+            "--static",
+            "raw",
+            "--camera",
+            "camera.toml",
+            "--out",
+            "made.csv",
+            "--overwrite",
+            "--quiet",
+        ),
+        ("raw",),
+        tree("made.csv"),
+        checked=False,
+        makes="made.csv",
+    ),
     "report": Verb(("report", "run", "--out", "made.html", "--overwrite"), ("run",), tree("made.html")),
     "ablate": Verb(
         ("ablate", "--grid", "grid.toml", "--shards", "shards", "--out", "made", "--workers", "1"),
@@ -204,7 +250,7 @@ VERBS = {
 }
 WARM = ("preprocess", "convert", "verify", "inspect", "diff", "pull", "evaluate", "export", "report")
 """Verbs without a backward pass, which the server of forks may run itself."""
-RARE = {"ablate": 0.1, "ablate-dask": 0.3, "preprocess-workers": 0.3, "report": 0.25}
+RARE = {"ablate": 0.1, "calibrate": 0.1, "match": 0.3, "ablate-dask": 0.3, "preprocess-workers": 0.3, "report": 0.25}
 """Share of the slow verbs, of an equal one."""
 ALWAYS = ("killed", "paused", "interrupted", "terminated", "full disk", "little memory", "twice", "homeless")
 TOUCHING = ("flipped", "deleted", "replaced")
@@ -254,6 +300,8 @@ class Ground:
         self._open_servers(work, {VERBS[name].by for name in names if VERBS[name].serves})
         (self.folder / "recipe.toml").write_text(RECIPE)
         (self.folder / "grid.toml").write_text(GRID)
+        camera = CameraProfile(PROFILES["saccades"], (34, 34), 300_000, (), {})
+        (self.folder / "camera.toml").write_text(camera.dump())
         write_digits_raw(self.folder / "raw", train=6, test=2)
         write_digits_raw(self.folder / "other-raw", train=7, test=2)
         raw = ["preprocess", "--recipe", "recipe.toml", "--workers", "1", "--samples-per-shard", "4"]
