@@ -5,8 +5,8 @@ A field declared with `setting` carries its limits; `field_problems` holds value
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any
@@ -60,6 +60,11 @@ def describe(value: Any) -> str:
     return f"the {type(value).__name__} {value}"
 
 
+def is_finite(value: Any) -> bool:
+    """Return whether a value is a number that a float holds; text and booleans are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
 def _type_problem(kind: str, value: Any) -> str | None:
     """Return why a value is not of a type, or None; an integer passes for a float, a boolean for no number."""
     single = kind.removeprefix("tuple[").removesuffix(", ...]")
@@ -71,9 +76,9 @@ def _type_problem(kind: str, value: Any) -> str | None:
 def _fits(kind: str, value: Any) -> bool:
     if kind in ("str", "bool"):
         return isinstance(value, str if kind == "str" else bool)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool):
         return False
-    return isinstance(value, int) or (kind == "float" and math.isfinite(value))
+    return is_finite(value) if kind == "float" else isinstance(value, int)
 
 
 def _limit_problem(declared: Field[Any], value: Any) -> str | None:
@@ -83,8 +88,8 @@ def _limit_problem(declared: Field[Any], value: Any) -> str | None:
         if "otherwise" in limits and re.fullmatch(limits["otherwise"], part, re.DOTALL):
             continue
         if "choices" in limits and part not in limits["choices"]:
-            hint = suggest(part, limits["choices"])
-            return f'"{part}" is not known; expected one of {", ".join(limits["choices"])}{hint}'
+            known = [str(choice) for choice in limits["choices"]]
+            return f'"{part}" is not known; expected one of {", ".join(known)}{suggest(str(part), known)}'
     if "distinct" in limits and (not values or len(set(values)) < len(values)):
         return "a value is given twice" if values else "found an empty list, expected at least one value"
     for one in values:

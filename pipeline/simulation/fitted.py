@@ -11,7 +11,6 @@ What a profile does not hold is as in N-MNIST: blur, and how recordings differ.
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from spikebridge.pipeline.base.errors import SettingsError
-from spikebridge.pipeline.base.settings import field_problems, setting
+from spikebridge.pipeline.base.settings import field_problems, is_finite, setting
+from spikebridge.pipeline.formats.bin40 import MAX_TIME_US
 from spikebridge.pipeline.simulation.settings import Saccade, SimulatorSettings
 
 MOST_BYTES = 2**20
@@ -33,6 +33,8 @@ LEG = ("x", "y", "start", "duration")
 """Keys of `[[legs]]`."""
 TIMED = ("timing_jitter_us", "duration_jitter_us")
 """Settings that go with the length of a recording."""
+FARTHEST = 2**14
+"""Of a leg or a step, pixels or lengths of the recording: more is no path."""
 MOST_DEAD = 0.95
 """Share of the time in which a hot pixel is dead, at most: the dead time is known roughly."""
 MOST_SAMPLES = 310
@@ -44,7 +46,7 @@ class _Head:
     """What is read above the tables."""
 
     sensor: tuple[int, ...] = setting(low=1)
-    duration_us: int = setting(low=1)
+    duration_us: int = setting(low=1, high=MAX_TIME_US)
     inverted: bool = setting()
     free: bool = setting()
     undecided: tuple[str, ...] = setting(())
@@ -95,7 +97,7 @@ def read_camera(path: Path) -> FittedCamera:
     length: Any = 1.0
     if tables["free"]:
         length = fitted.get("amplitude") if isinstance(fitted := tables.get("camera"), dict) else None
-    if not _is_number(length) or length <= 0:
+    if not is_finite(length) or length <= 0:
         problems.append("[camera] amplitude: expected a number above 0; calibrate again")
     if problems:
         raise SettingsError(_problem(path, problems))
@@ -157,16 +159,20 @@ def _read(path: Path) -> Mapping[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits, too
         raise SettingsError(f"{path}: not valid TOML ({error}); {remedy}") from error
 
 
 def _is_leg(leg: Any) -> bool:
-    return isinstance(leg, dict) and set(leg) == set(LEG) and all(map(_is_number, leg.values()))
+    return isinstance(leg, dict) and set(leg) == set(LEG) and all(map(_is_place, leg.values()))
 
 
 def _is_step(step: Any) -> bool:
-    return isinstance(step, list) and len(step) == 2 and all(map(_is_number, step))
+    return isinstance(step, list) and len(step) == 2 and all(map(_is_place, step))
+
+
+def _is_place(value: Any) -> bool:
+    return is_finite(value) and abs(value) <= FARTHEST
 
 
 def _is_hot_pixel(row: Any) -> bool:
@@ -174,12 +180,8 @@ def _is_hot_pixel(row: Any) -> bool:
         isinstance(row, list)
         and len(row) == 4
         and all(isinstance(place, int) for place in row[:2])
-        and all(map(_is_number, row))
+        and all(map(is_finite, row))
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _problem(path: Path, problems: list[str]) -> str:

@@ -24,10 +24,10 @@ MOST_PIXELS = 2048
 class Saccade:
     """One saccade; the two motors start and stop on their own, each with a smooth (raised cosine) speed."""
 
-    x_px: float = setting(low=-64, high=64)
-    """Displacement of the image on the sensor to the right, in sensor pixels; -64 to 64."""
-    y_px: float = setting(low=-64, high=64)
-    """Displacement downwards, in sensor pixels; -64 to 64."""
+    x_px: float = setting(low=-MOST_PIXELS, high=MOST_PIXELS)
+    """Displacement of the image on the sensor to the right, in sensor pixels; -2048 to 2048."""
+    y_px: float = setting(low=-MOST_PIXELS, high=MOST_PIXELS)
+    """Displacement downwards, in sensor pixels; -2048 to 2048."""
     x_start_us: int = setting(low=-MAX_TIME_US, high=MAX_TIME_US)
     """Start of the horizontal movement; below 0 before the recording."""
     x_duration_us: int = setting(low=1, high=MAX_TIME_US)
@@ -66,10 +66,10 @@ class SimulatorSettings:
     """Height of the sensor; 1 to 2048."""
     shown_fraction: float = setting(0.825, low=1e-3, high=4)
     """Part of the sensor that the image fills, its aspect kept; above 0, at most 4."""
-    x_offset_px: float = setting(-2.70, low=-256, high=256)
-    """Start of the image's centre relative to the sensor's, to the right; -256 to 256."""
-    y_offset_px: float = setting(-1.51, low=-256, high=256)
-    """The same, downwards; -256 to 256."""
+    x_offset_px: float = setting(-2.70, low=-MOST_PIXELS, high=MOST_PIXELS)
+    """Start of the image's centre relative to the sensor's, to the right; -2048 to 2048."""
+    y_offset_px: float = setting(-1.51, low=-MOST_PIXELS, high=MOST_PIXELS)
+    """The same, downwards; -2048 to 2048."""
     background: int = setting(0, low=0, high=255)
     """Grey value around the image, before an inversion; 0 to 255."""
     inverted: bool = True

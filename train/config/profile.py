@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from spikebridge.pipeline.base.names import suggest
-from spikebridge.pipeline.base.settings import field_problems, setting
+from spikebridge.pipeline.base.settings import field_problems, is_finite, setting
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.train.config.simulation_ranges import (
     BY_LOGARITHM,
@@ -195,7 +195,7 @@ def read_profile(path: Path) -> CameraProfile:
     except OSError as error:
         problem = f"cannot be read ({error.strerror}); make one with `spikebridge calibrate`"
         raise RecipeError(str(path), [problem], what="profile") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits, too
         raise RecipeError(str(path), [f"not valid TOML: {error}"], what="profile") from error
     return profile_from(tables, name=str(path))
 
@@ -293,7 +293,7 @@ def _checked_hot_pixels(given: Any, sensor: Any, problems: list[str]) -> tuple[H
     if (
         not isinstance(given, list)
         or not all(isinstance(row, list) and len(row) == len(HotPixel._fields) for row in given)
-        or not all(_is_number(value) and 0 <= value <= MOST_EVENTS for row in given for value in row)
+        or not all(is_finite(value) and 0 <= value <= MOST_EVENTS for row in given for value in row)
         or not all(isinstance(place, int) for row in given for place in row[:2])
     ):
         problems.append(
@@ -301,7 +301,7 @@ def _checked_hot_pixels(given: Any, sensor: Any, problems: list[str]) -> tuple[H
             f"0 to {MOST_EVENTS:,}"
         )
         return ()
-    if isinstance(sensor, list) and len(sensor) == 2 and all(map(_is_number, sensor)):
+    if isinstance(sensor, list) and len(sensor) == 2 and all(map(is_finite, sensor)):
         outside = [row[:2] for row in given if row[0] >= sensor[0] or row[1] >= sensor[1]]
         if outside:
             problems.append(f"hot_pixels: {outside[0]} is outside the sensor of {sensor[0]}x{sensor[1]} pixels")
@@ -318,7 +318,7 @@ def _checked_ranges(given: Any, problems: list[str]) -> dict[str, tuple[float, f
         pair = given.get(name)
         if name not in given:
             problems.append(f"[ranges] {name}: missing")
-        elif not isinstance(pair, list) or len(pair) != 2 or not all(_is_number(value) for value in pair):
+        elif not isinstance(pair, list) or len(pair) != 2 or not all(is_finite(value) for value in pair):
             problems.append(f"[ranges] {name}: found {pair}, expected the lowest and the highest value, [low, high]")
         else:
             low, high = LIMITS.get(name, (_LOWEST.get(name, -math.inf), math.inf))
@@ -331,11 +331,7 @@ def _checked_ranges(given: Any, problems: list[str]) -> dict[str, tuple[float, f
 
 
 def _is_place(value: Any) -> bool:
-    return _is_number(value) and abs(value) <= 2**14
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return is_finite(value) and abs(value) <= 2**14
 
 
 def _lines(table: Mapping[str, Any]) -> list[str]:

@@ -251,7 +251,7 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         if len(parsed) > 1:
             raise tomllib.TOMLDecodeError("more than one value")
         return table, short, parsed["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # a number of too many digits, too
         kind = next(setting.type for setting in fields(TABLES[table]) if setting.name == short)
         if kind == "str" and _BARE_WORD.fullmatch(raw):
             return table, short, raw

@@ -68,7 +68,7 @@ class ShippedFiles:
         text = self._text(path)
         try:
             return name, tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # a number of too many digits, too
             raise RecipeError(name, [f"not valid TOML: {_toml_problem(text, error)}"], what=self.kind) from error
 
     def _text(self, path: Path) -> str:
@@ -130,7 +130,7 @@ RECIPES = ShippedFiles(DATA / "recipes", "recipe")
 GRIDS = ShippedFiles(DATA / "grids", "grid")
 
 
-def _toml_problem(text: str, error: tomllib.TOMLDecodeError | RecursionError) -> str:
+def _toml_problem(text: str, error: ValueError | RecursionError) -> str:
     """Return what is wrong with a text that is no TOML: a key given twice by its name, else the parser's words."""
     if isinstance(error, RecursionError):
         return "nested too deeply"

@@ -327,7 +327,7 @@ def test_settings_out_of_range_are_refused(changes, message):
 
 def test_saccade_out_of_range_is_refused():
     with pytest.raises(SettingsError, match="saccade x_px"):
-        Saccade(100.0, 0.0, 0, 1, 0, 1)
+        Saccade(2049.0, 0.0, 0, 1, 0, 1)
 
 
 @pytest.mark.parametrize(

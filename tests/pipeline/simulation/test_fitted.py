@@ -58,6 +58,12 @@ def test_a_profile_becomes_the_settings_that_it_says(tmp_path):
     assert short.saccades[1].y_duration_us == 18_600
 
 
+def test_a_large_sensor_has_long_ways(tmp_path):
+    text = PROFILE.replace("[34, 34]", "[1280, 720]").replace("x = 2.0", "x = 400.0")
+    found = read_camera(written(tmp_path, text.replace("x_offset_px = -2.7", "x_offset_px = -300.0"))).settings
+    assert (found.saccades[0].x_px, found.x_offset_px) == (400.0, -300.0)
+
+
 def test_its_hot_pixels_fire_beside_what_moves(tmp_path):
     rows = "hot_pixels = [[3, 30, 2.0, 6], [33, 0, 0.0, 31]]\n"
     found = read_camera(written(tmp_path, rows + PROFILE)).settings
@@ -144,6 +150,11 @@ def test_recordings_that_move_freely_turn_each_in_its_own_way(tmp_path):
         ),
         (("free = false", "free = true\nsteps = [[0.1, 0]]"), "steps: found some beside free = true"),
         (("[microseconds]", "[microseconds"), "not valid TOML"),
+        (("schema = 1", f"schema = {'1' * 5000}"), "not valid TOML"),
+        (("duration_us = 310000", "duration_us = 12400000"), "duration_us: 12400000 is too large; expected at most"),
+        (("duration_us = 310000", f"duration_us = {10**400}"), "duration_us: 10+ is too large"),
+        (("start = 0.05", "start = 1e308"), "legs: expected"),
+        (("x = -3", f"x = {10**400}"), "legs: expected"),
     ],
 )
 def test_what_is_no_camera_is_refused(tmp_path, change, words):

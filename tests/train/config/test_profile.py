@@ -108,6 +108,9 @@ def test_all_problems_of_a_file_are_named_at_once():
         ({"hot_pixels": {"x": 1}}, "hot_pixels: expected rows"),
         ({"hot_pixels": [[1, 2, 3.0, 4.0], [34, 2, 3.0, 4.0]]}, r"\[34, 2\] is outside the sensor of 34x34"),
         ({"rest_spread": -0.1}, "rest_spread: "),
+        ({"schema": 2}, 'schema: "2" is not known; expected one of 1'),
+        ({"steps": [[0.0, 10**400]]}, "steps: expected up to 20"),
+        ({"sensor": [10**400, 34], "hot_pixels": [[1, 2, 3.0, 4.0]]}, "sensor: 10+ is too large"),
         ({"legs": [{"x": 1.0, "y": 1.0, "start": 0.1, "duration": 0.2, "skew": 0.7, "late": 0.1}]},
          "number 1, skew: legs have none any more, .*; calibrate again\n.*number 1, late: .*; calibrate again"),
     ],
@@ -120,9 +123,10 @@ def test_paths_that_no_calibration_makes(change, words):
 def test_files_that_are_no_profiles(tmp_path):
     with pytest.raises(RecipeError, match="make one with `spikebridge calibrate`"):
         read_profile(tmp_path / "absent.toml")
-    (tmp_path / "half.toml").write_text("schema = ")
-    with pytest.raises(RecipeError, match="not valid TOML"):
-        read_profile(tmp_path / "half.toml")
+    for text in ("schema = ", f"schema = {'1' * 5000}"):
+        (tmp_path / "half.toml").write_text(text)
+        with pytest.raises(RecipeError, match="not valid TOML"):
+            read_profile(tmp_path / "half.toml")
 
 
 def test_a_recipe_takes_a_profile_over(tmp_path, monkeypatch):
