@@ -156,7 +156,7 @@ def read_pairs(path: Path) -> list[Pair]:
             share, a hash that is none, or not one for each candidate; the message names their lines.
     """
     pairs, problems, seen = [], list[str](), set[str]()
-    for line, row in enumerate(read_csv(path, PAIR_COLUMNS[:2]), start=2):
+    for line, row in enumerate(read_csv(path, PAIR_COLUMNS[:2], errors="surrogateescape"), start=2):
         name, image, confidence, digest, several, held, of_several = (
             (row.get(column) or "").strip() for column in PAIR_COLUMNS
         )
@@ -234,16 +234,17 @@ def refuse_lines(path: Path, problems: list[str]) -> None:
         raise SettingsError(f"{path}:\n  " + "\n  ".join(problems[:MOST_PROBLEMS]) + more)
 
 
-def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str | None]]:
+def read_csv(path: Path, columns: tuple[str, ...], *, errors: str = "strict") -> list[dict[str, str | None]]:
     """Read the rows of a CSV file that has a header with these columns, by their names in lower case.
 
-    Cells are parted by what most often stands in the header: a comma, a semicolon or a tab.
+    Cells are parted by what most often stands in the header: a comma, a semicolon or a tab. `errors` is that of `open`:
+    names of files need not be UTF-8.
 
     Raises:
         SettingsError: unreadable, other columns, or no rows.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open(path, newline="", encoding="utf-8-sig", errors=errors) as file:
             first = file.readline()
             names = next(csv.reader([first], delimiter=max(DELIMITERS, key=first.count)), [])
             named = [name.strip().lower() for name in names]

@@ -6,6 +6,7 @@ Axes: n recordings, m static images, T time bins, P polarity, S side of a frame.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.events.framing import to_frames
 from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import recording as recording_files
-from spikebridge.pipeline.images.decode import EXTENSIONS, read_image, to_static
+from spikebridge.pipeline.images.decode import EXTENSIONS, common_bits, read_image, to_static
 
 IDX = ("-idx3-ubyte", "-idx3-ubyte.gz")
 """Endings of MNIST's files of images."""
 NOTE_ABOVE = 3
 """Folders above a recording in which the note of simulated ones is looked for: class, subset, `events`."""
+SILENT = (".bin", ".bs2", ".bin.gz", ".bs2.gz")
+"""Endings of N-MNIST's formats, which state what they could hold, not the sensor."""
 FEWEST_EVENTS = 10
 """A recording of fewer events says nothing of movement."""
 
@@ -109,8 +112,8 @@ def read_recordings(
         RecordingError: one cannot be read, lies outside the sensor, or holds too few events.
     """
     files = sorted({file for path in paths for file in _files(path)})
-    drawn = _draw(files, most, seed)
-    events, stated = [], set()
+    drawn = [files[row] for row in draw_rows(len(files), most, seed)]
+    events = []
     for file in progress(drawn) if progress else drawn:
         read = recording_files.read(file)
         if len(read) < FEWEST_EVENTS or read.duration_us == 0:
@@ -119,20 +122,16 @@ def read_recordings(
                 reason="empty",
             )
         events.append(Events(read.t - read.t[0], read.x, read.y, read.p))
-        if not file.name.lower().endswith((".bin", ".bs2", ".bin.gz", ".bs2.gz")):  # which state what they could hold
-            stated.add(recording_files.sensor_size(file))
     known = "given"
-    if sensor is None and len(stated) == 1 and (only := stated.pop()) is not None:
-        sensor, known = only, "stated by the files"
+    if sensor is None and (stated := stated_sensor(drawn)) is not None:
+        sensor, known = stated, "stated by the files"
     if sensor is None:
         sensor = (max(int(e.x.max()) for e in events) + 1, max(int(e.y.max()) for e in events) + 1)
         known = "smallest that holds all events"
     for file, one in zip(drawn, events, strict=True):
         check_events(one, sensor_size=sensor, source=str(file))
-    simulated = any(find_simulation_note(folder) for path in paths for folder in path.absolute().parents[:NOTE_ABOVE])
-    simulated = simulated or any(find_simulation_note(path) for path in paths)
     names = tuple(str(file) for file in drawn)
-    return RecordingSet(names, tuple(events), sensor, known, simulated, len(files))
+    return RecordingSet(names, tuple(events), sensor, known, are_simulated([*paths, *files]), len(files))
 
 
 def read_static_images(
@@ -147,19 +146,20 @@ def read_static_images(
         LayoutError: no images there.
         RecordingError: one cannot be decoded.
     """
-    sources, arrays = image_files(folder)
-    placed = []
-    for path, number in _draw(sources, most, seed):
-        rgb = read_image(path) if number < 0 else np.repeat(arrays[path][number][..., None], 3, -1)
-        placed.append(to_static(rgb, size=size, encoding="v", canvas=sensor, shown_fraction=shown_fraction))
+    images, read = image_files(folder)
+    placed = [
+        to_static(read(row), size=size, encoding="v", canvas=sensor, shown_fraction=shown_fraction)
+        for row in draw_rows(len(images), most, seed)
+    ]
     return np.stack(placed).astype(np.float32) / np.float32(255)
 
 
-def image_files(folder: Path) -> tuple[list[tuple[Path, int]], dict[Path, NDArray[np.uint8]]]:
+def image_files(folder: Path) -> tuple[list[tuple[Path, int]], Callable[[int], NDArray[np.uint8]]]:
     """List the static images below a folder, files before those of MNIST's idx files.
 
     Returns:
-        Paths and rows, -1 for a file that is one image; the content [n,H,W] of every idx file.
+        Paths and rows, -1 for a file that is one image; what decodes the image at a position, uint8 [H,W,3]. Integers
+        of more than 8 bits are scaled by one depth, the least that holds the largest value of all images.
 
     Raises:
         LayoutError: no images there.
@@ -172,25 +172,59 @@ def image_files(folder: Path) -> tuple[list[tuple[Path, int]], dict[Path, NDArra
     listed += [(p, i) for p, images in arrays.items() for i in range(len(images))]
     if not listed:
         raise LayoutError(f"{folder}: no image below it; expected {', '.join(EXTENSIONS)}, or MNIST's idx files.")
-    return listed, arrays
+    bits = common_bits(p for p, row in listed if row < 0)
+
+    def read(position: int) -> NDArray[np.uint8]:
+        path, row = listed[position]
+        return read_image(path, bits=bits) if row < 0 else np.repeat(arrays[path][row][..., None], 3, -1)
+
+    return listed, read
+
+
+def recording_files_below(folder: Path) -> list[Path]:
+    """List the recordings below a folder, in order.
+
+    Raises:
+        LayoutError: none there.
+    """
+    found = sorted(p for p in folder.rglob("*") if p.is_file() and recording_files.is_recording(p) and not is_litter(p))
+    if not found:
+        raise LayoutError(
+            f"{folder}: no recording below it; expected files ending in {', '.join(recording_files.FORMATS)}."
+        )
+    return found
+
+
+def stated_sensor(files: Iterable[Path]) -> tuple[int, int] | None:
+    """Return the sensor (W, H) in pixels that recordings state; None where they state none, or not one.
+
+    Files whose header cannot be read are passed over: whoever reads them says so.
+    """
+    stated = set()
+    for file in files:
+        if not file.name.lower().endswith(SILENT):
+            with suppress(RecordingError):
+                stated.add(recording_files.sensor_size(file))
+    return stated.pop() if len(stated) == 1 else None
+
+
+def are_simulated(paths: Iterable[Path]) -> bool:
+    """Return whether `spikebridge simulate` made some of recordings or folders of them, by its note above them."""
+    above = {folder for path in paths for folder in (path, *path.absolute().parents[:NOTE_ABOVE])}
+    return any(find_simulation_note(folder) for folder in above)
+
+
+def draw_rows(count: int, most: int, seed: int) -> list[int]:
+    """Draw at most so many positions, in order."""
+    if count <= most:
+        return list(range(count))
+    rows: list[int] = sorted(np.random.default_rng(seed).choice(count, most, replace=False).tolist())
+    return rows
 
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = [p for p in path.rglob("*") if p.is_file() and recording_files.is_recording(p) and not is_litter(p)]
-        if not found:
-            raise LayoutError(
-                f"{path}: no recording below it; expected files ending in {', '.join(recording_files.FORMATS)}."
-            )
-        return found
+        return recording_files_below(path)
     if not path.exists():
         raise LayoutError(f"{path}: no such file; expected a recording, or a folder of recordings.")
     return [path]
-
-
-def _draw(items: Sequence[Any], most: int, seed: int) -> list[Any]:
-    """Draw at most so many, in their order."""
-    if len(items) <= most:
-        return list(items)
-    rows = np.random.default_rng(seed).choice(len(items), most, replace=False)
-    return [items[row] for row in sorted(rows)]

@@ -16,13 +16,21 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.base.files import write_bytes
-from spikebridge.pipeline.datasets.layout import is_litter
 from spikebridge.pipeline.datasets.pairs import UNUSED, find_simulation_note
 from spikebridge.pipeline.datasets.tables import BETWEEN, PAIR_COLUMNS, join_candidates
 from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.formats import recording as recording_files
-from spikebridge.pipeline.images.decode import common_bits, hash_pixels, read_image, to_static
-from spikebridge.pipeline.measurement.recordings import FEWEST_EVENTS, NOTE_ABOVE, Progress, RecordingSet, image_files
+from spikebridge.pipeline.images.decode import common_bits, hash_pixels, to_static
+from spikebridge.pipeline.measurement.recordings import (
+    FEWEST_EVENTS,
+    Progress,
+    RecordingSet,
+    are_simulated,
+    draw_rows,
+    image_files,
+    recording_files_below,
+    stated_sensor,
+)
 from spikebridge.pipeline.readers import get_reader
 
 
@@ -143,13 +151,9 @@ def sources_of_files(events: Path, static: Path, *, shown_fraction: float | None
     """
     if not events.is_dir():
         raise LayoutError(f"{events}: no such folder; expected one of recordings.")
-    files = sorted(p for p in events.rglob("*") if p.is_file() and recording_files.is_recording(p) and not is_litter(p))
-    if not files:
-        raise LayoutError(
-            f"{events}: no recording below it; expected files ending in {', '.join(recording_files.FORMATS)}."
-        )
+    files = recording_files_below(events)
     names = [(p.relative_to(events).parent / recording_files.stem(p)).as_posix() for p in files]
-    images, arrays = image_files(static)
+    images, read_image = image_files(static)
     image_names = [
         str(p.relative_to(static).with_suffix("") if row < 0 else f"{p.relative_to(static)}/{row:05d}")
         for p, row in images
@@ -157,21 +161,14 @@ def sources_of_files(events: Path, static: Path, *, shown_fraction: float | None
     for folder, listed in ((events, names), (static, image_names)):
         if twice := [name for name, count in Counter(listed).items() if count > 1]:
             raise LayoutError(f"{folder}: two files are called {twice[0]}, but for their endings. Rename one.")
-    stated = {_stated_size(path) for path in files}
-    bits = common_bits(path for path, row in images if row < 0)
-
-    def image(position: int) -> NDArray[np.uint8]:
-        path, row = images[position]
-        return read_image(path, bits=bits) if row < 0 else np.repeat(arrays[path][row][..., None], 3, -1)
-
     return Sources(
         tuple(names),
         tuple(image_names),
         lambda row: recording_files.read(files[row]),
-        image,
-        stated.pop() if len(stated) == 1 else None,
+        read_image,
+        stated_sensor(files),
         shown_fraction or 1.0,
-        any(find_simulation_note(folder) for folder in (events, *events.absolute().parents[:NOTE_ABOVE])),
+        are_simulated([events, *files]),
         files=tuple(files),
     )
 
@@ -214,14 +211,6 @@ def sources_of_dataset(dataset: str, events: Path, static: Path, *, shown_fracti
     )
 
 
-def draw_rows(count: int, most: int, seed: int) -> list[int]:
-    """Draw at most so many positions, in order."""
-    if count <= most:
-        return list(range(count))
-    rows: list[int] = sorted(np.random.default_rng(seed).choice(count, most, replace=False).tolist())
-    return rows
-
-
 def write_pairs(path: Path, answers: Iterable[Answer]) -> None:
     """Write a table of pairs, which `pipeline.datasets.tables.read_pairs` reads: whole, or not at all."""
     text = io.StringIO(newline="")
@@ -242,10 +231,3 @@ def write_pairs(path: Path, answers: Iterable[Answer]) -> None:
             )
         )
     write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
-
-
-def _stated_size(path: Path) -> tuple[int, int] | None:
-    """Return the sensor as a file states it; formats of N-MNIST state what they could hold."""
-    if path.name.lower().endswith((".bin", ".bs2", ".bin.gz", ".bs2.gz")):
-        return None
-    return recording_files.sensor_size(path)

@@ -81,9 +81,18 @@ def measure(recordings: RecordingSet) -> Statistics:
         interval_edges_us=edges.tolist(),
         intervals=(classes / max(1, len(gaps))).tolist(),
         same_polarity=float(np.concatenate(same).mean()) if len(gaps) else 0.0,
-        refractory_us=float(np.quantile(gaps, FLOOR)) if len(gaps) >= FEWEST_INTERVALS else None,
+        refractory_us=_shortest(gaps),
         hot_pixels=hot_pixels_of(recordings),
     )
+
+
+def shortest_interval_us(recordings: RecordingSet) -> float | None:
+    """Return `refractory_us` of `Statistics` alone."""
+    return _shortest(np.concatenate([_successions(events, recordings.sensor[0])[0] for events in recordings.events]))
+
+
+def _shortest(gaps: NDArray[np.int64]) -> float | None:
+    return float(np.quantile(gaps, FLOOR)) if len(gaps) >= FEWEST_INTERVALS else None
 
 
 def hot_pixels_of(recordings: RecordingSet) -> list[HotPixel]:

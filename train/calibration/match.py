@@ -21,16 +21,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikebridge.pipeline.base.errors import RecordingError
-from spikebridge.pipeline.measurement.recordings import RecordingSet
+from spikebridge.pipeline.measurement.recordings import RecordingSet, draw_rows
 from spikebridge.pipeline.measurement.sources import (
     Answer,
     Sources,
-    draw_rows,
     sources_of_dataset,
     sources_of_files,
     write_pairs,
 )
-from spikebridge.train.calibration.calibrate import FEWEST, LARGEST_SIDE, Progress, calibrate_to
+from spikebridge.train.calibration.calibrate import (
+    FEWEST,
+    LARGEST_SIDE,
+    MOST_IMAGES,
+    MOST_RECORDINGS,
+    Progress,
+    calibrate_to,
+)
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.calibration.gallery import BATCH, MOST_LEARNT, TIME_BINS, Gallery, Shown, features
 from spikebridge.train.calibration.register import register
@@ -45,8 +51,6 @@ VERSION = 1
 """Goes up with every change that alters rendered images."""
 LEAST = 0.8
 """Confidence from which on an image is named."""
-CALIBRATED_ON, CALIBRATED_IMAGES = 200, 1000
-"""Recordings and static images of which the camera is found, at most."""
 MOST_UNREADABLE = 10
 """Messages that are kept."""
 REGISTERED, FEWEST_PAIRS, MOST_PAIRS, LEAST_GAIN = 3, 5, 60, 0.03
@@ -96,21 +100,27 @@ def match(
         JSON types: numbers of recordings, images, answers; what could not be read; how far classes agree.
 
     Raises:
-        RunError: `out` is there and not `overwrite`, another call writes it, or too few recordings or images.
+        RunError: `out` is there and not `overwrite`, another call writes it, `camera` is of another sensor, or too few
+            recordings or images.
         RecipeError: `camera` is no profile.
         LayoutError: nothing usable in a folder.
         RecordingError: an image cannot be decoded.
     """
-    if out.is_dir() or (out.exists() and not overwrite):
-        what = "is a folder; choose a file" if out.is_dir() else "exists; choose another file, or pass --overwrite"
-        raise RunError(f"{out} {what}")
+    _check_output(out, overwrite=overwrite)
+    given = read_profile(camera) if camera else None
     sources = (
         sources_of_dataset(dataset, recordings, static, shown_fraction=shown_fraction)
         if dataset
         else sources_of_files(recordings, static, shown_fraction=shown_fraction)
     )
     wrapped = None if progress is None else lambda items: progress(items, desc="read", unit="recording")
-    seen = sources.draw(CALIBRATED_ON, seed, sensor=sensor, progress=wrapped)
+    seen = sources.draw(MOST_RECORDINGS, seed, sensor=sensor, progress=wrapped)
+    if given is not None and given.sensor != seen.sensor:
+        width, height = seen.sensor
+        raise RunError(
+            f"{camera} is of a sensor of {given.sensor[0]}x{given.sensor[1]} pixels, the recordings are of "
+            f"{width}x{height}; calibrate on recordings of this camera, or say with --sensor what theirs is"
+        )
     images = _Images.read(sources, seen.sensor, progress)
     if len(images.rows) < FEWEST:
         raise RunError(f"{len(images.rows)} different static images in {static}: expected at least {FEWEST}")
@@ -119,14 +129,9 @@ def match(
             f"{len(seen.events)} recordings: a camera shows itself in {FEWEST} or more; name its profile with --camera"
         )
     state = out.with_name(f".{out.name}.state")
-    given = read_profile(camera) if camera else None
-    if given is not None and given.sensor != seen.sensor:
-        width, height = seen.sensor
-        raise RunError(
-            f"{camera} is of a sensor of {given.sensor[0]}x{given.sensor[1]} pixels, the recordings are of "
-            f"{width}x{height}; calibrate on recordings of this camera, or say with --sensor what theirs is"
-        )
-    with sole(state / "lock", f"{out}: another match is writing this table"):
+    with sole(out, "another match is writing this table"):
+        _check_output(out, overwrite=overwrite)  # another call may have written it meanwhile
+        state.mkdir(exist_ok=True)
         cameras = [given] if given else _calibrated(sources, seen, images, seed, effort, state, progress)
         profile = cameras[0]
         shown = _bars(progress)
@@ -208,6 +213,13 @@ class _Images:
         return self.batch(some[list(rows)].tolist())
 
 
+def _check_output(out: Path, *, overwrite: bool) -> None:
+    """Refuse what is there already."""
+    if out.is_dir() or (out.exists() and not overwrite):
+        what = "is a folder; choose a file" if out.is_dir() else "exists; choose another file, or pass --overwrite"
+        raise RunError(f"{out} {what}")
+
+
 def _calibrated(
     sources: Sources,
     seen: RecordingSet,
@@ -218,7 +230,7 @@ def _calibrated(
     progress: Progress | None,
 ) -> list[CameraProfile]:
     """Return the camera, and what else it may be."""
-    drawn = images.batch(draw_rows(len(images.rows), CALIBRATED_IMAGES, seed)).float() / 255
+    drawn = images.batch(draw_rows(len(images.rows), MOST_IMAGES, seed)).float() / 255
     made = calibrate_to(
         seen,
         drawn,
@@ -246,7 +258,7 @@ def _registered(
     found, content = features(frames, free=profile.free), hashlib.sha256(images.placed.tobytes()).hexdigest()
 
     def whole(camera: Profile) -> Gallery:
-        key = hashlib.sha256(repr((VERSION, content, grid.width, grid.height, seed, camera)).encode()).hexdigest()
+        key = hashlib.sha256(repr((VERSION, content, grid.sensor, seed, camera)).encode()).hexdigest()
         return Gallery(len(images.rows), images.batch, grid, camera, seed=seed, shown=shown, keep=state / key)
 
     rendered, undecided = whole(profile), {name for each in cameras for name in each.undecided}

@@ -82,15 +82,18 @@ def test_candidates_are_read_where_no_image_is_named(tmp_path):
         Answer("c/0", "p/0", 0.9, hashes[0]),
         Answer("c/1", "", 0.3, "", (("a|b%", hashes[0]), ('%7C,"', hashes[1])), 0.75),
         Answer("c/2", "", 0.0, ""),
+        Answer("c/\udcff", "p/\udce9", 0.9, hashes[0]),  # names that are no UTF-8
     ]
     write_pairs(path, answers)
-    head, *_ = path.read_text().splitlines()
+    head, *_ = path.read_text(errors="surrogateescape").splitlines()
     assert head == "recording,image,confidence,pixels_sha256,candidates,candidates_confidence,candidates_sha256"
     assert [(p.image, p.candidates, p.held) for p in read_pairs(path)] == [
         ("p/0", (), 1.0),
         ("", answers[1].candidates, 0.75),
         ("", (), 1.0),
+        ("p/\udce9", (), 1.0),
     ]
+    assert read_pairs(path)[-1].recording == "c/\udcff"
     path.write_text("recording,image,candidates\nc/0,,p/0|p/9\nc/1,p/1,p/3|p/5\n")
     assert [p.candidates for p in read_pairs(path)] == [(("p/0", ""), ("p/9", "")), ()]
     paired = apply_pairs(listing(), path)

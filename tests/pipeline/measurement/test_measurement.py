@@ -16,7 +16,7 @@ from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.formats.prophesee import dat
 from spikebridge.pipeline.measurement.hot_pixels import find_hot_pixels
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
-from spikebridge.pipeline.measurement.statistics import measure
+from spikebridge.pipeline.measurement.statistics import measure, shortest_interval_us
 
 
 def events(*rows: tuple[int, int, int, int]) -> Events:
@@ -47,6 +47,9 @@ def test_hot_pixels_and_refractory_time():
     steady = [(2000 * i, i % 3, 0, 1) for i in range(1200)] + [(2000 * i + 1500, i % 3, 0, 1) for i in range(1200)]
     found = measure(RecordingSet(("a",), (events(*steady),), (3, 1), "given", False, 1))
     assert found["refractory_us"] == 1500
+    some = RecordingSet(("a",), (events(*steady),), (3, 1), "given", False, 1)
+    assert shortest_interval_us(some) == 1500
+    assert shortest_interval_us(some.part([0]).without([(0, 0), (1, 0)])) is None, "too few"
 
 
 def test_hot_pixels_side_by_side_are_found_and_lines_are_none():
@@ -104,6 +107,11 @@ def test_sets_are_drawn_and_their_sensor_is_known(tmp_path):
     (tmp_path / "simulated.json").write_text("{}")
     assert read_recordings([tmp_path / "events" / "Train" / "3" / "1.bin"], most=1, seed=1).simulated
     assert read_recordings([tmp_path / "events"], most=1, seed=1).simulated
+    (tmp_path / "all").mkdir()
+    (tmp_path / "simulated.json").rename(tmp_path / "all" / "simulated.json")
+    (tmp_path / "events").rename(tmp_path / "all" / "events")
+    assert read_recordings([tmp_path], most=1, seed=1).simulated, "some of those below are"
+    (tmp_path / "all").rename(tmp_path.with_name("simulated"))
     assert seen.names == read_recordings(sorted(tmp_path.glob("*.bin")), most=4, seed=1).names
     frames = seen.frames(time_bins=5, size=20)
     assert frames.shape == (5, 4, 2, 20, 20)
@@ -128,6 +136,11 @@ def test_static_images_are_files_or_those_of_mnist(tmp_path):
     placed = read(tmp_path / "files")
     assert placed.shape == (1, 1, 16, 16)
     assert placed.sum() == 64, "half of the sensor's side"
+    (tmp_path / "deep").mkdir()
+    for name, value in (("dark", 0x0100), ("light", 0x0FFF)):
+        Image.fromarray(np.full((10, 10), value, np.uint16)).save(tmp_path / "deep" / f"{name}.png")
+    dark, light = read(tmp_path / "deep").max((1, 2, 3))
+    assert (dark, light) == (pytest.approx(16 / 255), 1), "all of 12 bits, whatever one of them needs"
     (tmp_path / "mnist").mkdir()
     idx.write(tmp_path / "mnist" / "train-images-idx3-ubyte", np.full((7, 4, 4), 255, np.uint8))
     assert read(tmp_path / "mnist").shape == (5, 1, 16, 16)
