@@ -26,6 +26,8 @@ from spikebridge.train.calibration.calibrate import (
     FEWEST,
     FINE_BINS,
     LARGEST_SIDE,
+    MOST_IMAGES,
+    MOST_RECORDINGS,
     VERSION,
     Progress,
     calibrate_frames,
@@ -42,8 +44,6 @@ log = logging.getLogger(__name__)
 EFFORT = Effort(batch=32, sets=200)
 SEED = 0
 """Of all draws: a set has one profile."""
-MOST_RECORDINGS, MOST_IMAGES = 200, 1000
-"""Of the set, at most, drawn by the set's content alone."""
 FEWEST_BINS = 5
 """Time bins of stored frames: in fewer no movement can be told."""
 COUNTING = ("sum", "bilinear")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
 from spikebridge.pipeline.measurement.shown import paired_files, read_shown
-from spikebridge.pipeline.measurement.statistics import Statistics, hot_pixels_of, measure
+from spikebridge.pipeline.measurement.statistics import hot_pixels_of, measure, shortest_interval_us
 from spikebridge.train.calibration.fidelity import Fidelity, compare
 from spikebridge.train.calibration.fit import Effort, Fit, fit, to_begin, without_images
 from spikebridge.train.calibration.outcome import profile_of
@@ -40,6 +40,8 @@ FINE_BINS = 20
 """Time bins of the comparison."""
 FEWEST = 10
 """Recordings, and static images, at least: fewer say little of a set."""
+MOST_RECORDINGS, MOST_IMAGES = 200, 1000
+"""Recordings, unless it is said otherwise, and static images that a fit sees, at most."""
 
 HELD_OUT = 4
 """One of so many recordings is held out of the fit, to tell simulated ones from."""
@@ -64,8 +66,7 @@ def calibrate(
     pairs: Path | None = None,
     shown_fraction: float = 1.0,
     sensor: tuple[int, int] | None = None,
-    recordings: int = 200,
-    images: int = 1000,
+    recordings: int = MOST_RECORDINGS,
     seed: int = 0,
     effort: Effort = Effort(),  # noqa: B008  (immutable)
     held_out: int | None = None,
@@ -88,7 +89,6 @@ def calibrate(
         shown_fraction: share of the sensor that a static image fills, as the conversion of these images has it.
         sensor: (W, H) in pixels; by default what the files state, or the smallest that holds all events.
         recordings: most that are read.
-        images: most static images that are read.
         seed: of every draw.
         effort: how much is computed.
         held_out: recordings that the fit does not see; by default a quarter of `FEWEST_TO_SPLIT` or more, else none.
@@ -119,7 +119,7 @@ def calibrate(
     if static is not None:
         pictures = torch.from_numpy(
             read_static_images(
-                static, most=images, seed=seed, size=size, sensor=seen.sensor, shown_fraction=shown_fraction
+                static, most=MOST_IMAGES, seed=seed, size=size, sensor=seen.sensor, shown_fraction=shown_fraction
             )
         )
         if len(pictures) < FEWEST:
@@ -137,21 +137,16 @@ def calibrate(
         )
     if html is not None and not _held_out(len(seen.events), held_out):
         raise RunError(f"--html needs at least {FEWEST_TO_SPLIT} recordings, of which some are held out, or --held-out")
-    state_file, statistics = out.with_name(f".{out.name}.state"), measure(seen)
-    lock = out.with_name(f".{out.name}.lock")
-    with sole(lock, f"{out}: another calibrate is writing this profile"):
-        try:
-            _check_output(out, html, static, overwrite=overwrite)  # another call may have written it meanwhile
-            fitted = calibrate_to(
-                seen, pictures, shown_fraction=shown_fraction, seed=seed, effort=effort, statistics=statistics,
-                state_file=state_file, progress=progress, held_out=held_out, beside=True,
-                shown=shown,
-            )  # fmt: skip
-            profile, found, source = fitted.profile, fitted.fit, fitted.profile.informing["source"]
-            write_atomic(out, profile.dump().encode())
-            state_file.unlink(missing_ok=True)
-        finally:
-            lock.unlink(missing_ok=True)
+    state_file = out.with_name(f".{out.name}.state")
+    with sole(out, "another calibrate is writing this profile"):
+        _check_output(out, html, static, overwrite=overwrite)  # another call may have written it meanwhile
+        fitted = calibrate_to(
+            seen, pictures, shown_fraction=shown_fraction, seed=seed, effort=effort, state_file=state_file,
+            progress=progress, held_out=held_out, beside=True, shown=shown,
+        )  # fmt: skip
+        profile, found, source = fitted.profile, fitted.fit, fitted.profile.informing["source"]
+        write_atomic(out, profile.dump().encode())
+        state_file.unlink(missing_ok=True)
     result = {
         "out": str(out),
         "recordings": len(seen.events),
@@ -171,7 +166,7 @@ def calibrate(
             "hot_pixels": [list(pixel) for pixel in profile.profile.hot_pixels],
             **{name: getattr(profile.profile, name) for name in ALONE},
         },
-        "statistics": dict(statistics),
+        "statistics": dict(measure(seen)),
         "agreement": found.remainders,
         "fidelity": None if fitted.fidelity is None else fitted.fidelity.as_dict(),
     }
@@ -201,29 +196,28 @@ def calibrate_to(
     shown_fraction: float,
     seed: int,
     effort: Effort = Effort(),  # noqa: B008  (immutable)
-    statistics: Statistics | None = None,
     state_file: Path | None = None,
     progress: Progress | None = None,
     held_out: int | None = None,
     beside: bool = False,
     shown: torch.Tensor | None = None,
 ) -> Calibrated:
-    """Fit the simulator to recordings that were read, whose figures may be known; see `calibrate_frames`."""
+    """Fit the simulator to recordings that were read; see `calibrate_frames`."""
     size = min(max(seen.sensor), LARGEST_SIDE)
     whole = seen.frames(time_bins=FINE_BINS, size=size)
     learnt, _ = split_recordings(len(seen.events), seed, held_out)
     frames, hot_pixels = whole, tuple(hot_pixels_of(seen.part(learnt)))
     if hot_pixels:
-        seen, statistics = seen.without([(pixel.x, pixel.y) for pixel in hot_pixels]), None
+        seen = seen.without([(pixel.x, pixel.y) for pixel in hot_pixels])
         frames = seen.frames(time_bins=FINE_BINS, size=size)
-    shortest = (statistics or measure(seen))["refractory_us"]
+    shortest = shortest_interval_us(seen)
     return calibrate_frames(
         torch.from_numpy(frames),
         images,
         SensorGrid(size, seen.sensor, "sum"),
         sensor=seen.sensor,
         duration_us=seen.duration_us,
-        floor=None if shortest is None else shortest / seen.duration_us,
+        floor=shortest / seen.duration_us if shortest else None,  # events at one time tell of no dead time
         simulated=seen.simulated,
         shown_fraction=shown_fraction,
         seed=seed,
@@ -315,7 +309,8 @@ def calibrate_frames(
             effort=effort,
             shown=shown,
             state=State(
-                state_file, _key((frames, images) if shown is None else (frames, images, shown), source, effort)
+                state_file,
+                _key((frames, images) if shown is None else (frames, images, shown), source, effort, sensor, floor),
             ),
             advance=(lambda: bar.update(1)) if bar is not None else lambda: None,
         )
@@ -361,9 +356,9 @@ EXPECTED_UNKNOWNS = 26
 """For the progress bar: parameters of three movements."""
 
 
-def _key(tensors: Sequence[torch.Tensor], source: dict[str, Any], effort: Effort) -> str:
+def _key(tensors: Sequence[torch.Tensor], source: dict[str, Any], effort: Effort, *others: Any) -> str:
     """Return the hash of all that decides a fit."""
-    digest = hashlib.sha256(json.dumps([source, asdict(effort)], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([source, asdict(effort), *others], sort_keys=True).encode())
     for array in tensors:
         digest.update(str(tuple(array.shape)).encode() + array.numpy().tobytes())
     return digest.hexdigest()

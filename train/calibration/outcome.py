@@ -123,7 +123,7 @@ def in_microseconds(values: Mapping[str, float], duration_us: int, *, shown_frac
         # Uniform over +- the spread here, normal there.
         "threshold_spread": _short(values["threshold_spread"] / math.sqrt(3)),
         "bandwidth_hz": _short(values["bandwidth"] / (2 * math.pi * seconds)),
-        "refractory_us": round(values["dead_time"] * duration_us),
+        "refractory_us": max(1, round(values["dead_time"] * duration_us)),
         "leak_hz": _short(values["leak"] / seconds),
         "shot_hz": _short(values["noise"] / seconds),
         "shown_fraction": _short(values["scale"] * shown_fraction),

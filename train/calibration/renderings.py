@@ -16,12 +16,14 @@ Differs: v2e holds its light between frames of a video and lets shot noise fall 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.measurement.recordings import RecordingSet
 from spikebridge.pipeline.simulation.camera import simulate
 from spikebridge.pipeline.simulation.fitted import saccades_of
@@ -51,7 +53,9 @@ class Rendering:
 
 
 def renderings(grid: SensorGrid, profile: Profile, *, duration_us: int, seed: int) -> Mapping[str, Rendering]:
-    """Return the renderings by name.
+    """Return the renderings by name; without v2e's camera where its simulator cannot follow the profile.
+
+    It knows recordings of 1 ms to 8.4 s.
 
     Args:
         grid: of the frames.
@@ -59,10 +63,11 @@ def renderings(grid: SensorGrid, profile: Profile, *, duration_us: int, seed: in
         duration_us: of a recording.
         seed: of every draw.
     """
-    return {
-        "i2e": Rendering(lambda images, time_bins: _i2e(images, time_bins, seed), _binary),
-        "v2e-like": Rendering(lambda images, time_bins: _v2e_like(images, time_bins, grid, profile, duration_us, seed)),
-    }
+    found = {"i2e": Rendering(lambda images, time_bins: _i2e(images, time_bins, seed), _binary)}
+    with suppress(SettingsError):
+        settings = _moving(profile, grid, duration_us)
+        found["v2e-like"] = Rendering(lambda images, time_bins: _v2e_like(images, time_bins, grid, settings, seed))
+    return found
 
 
 def _binary(frames: Tensor) -> Tensor:
@@ -78,11 +83,9 @@ def _i2e(images: Tensor, time_bins: int, seed: int) -> Tensor:
     return made.frames(images, epoch=0, draws=torch.arange(len(images)))
 
 
-def _v2e_like(
-    images: Tensor, time_bins: int, grid: SensorGrid, profile: Profile, duration_us: int, seed: int
-) -> Tensor:
+def _v2e_like(images: Tensor, time_bins: int, grid: SensorGrid, settings: SimulatorSettings, seed: int) -> Tensor:
     """Return frames of v2e's camera; a sensor that is coarser than its frames' is simulated on the frames' grid."""
-    settings, events = _moving(profile, grid, duration_us), []
+    events = []
     for number, image in enumerate(images[:, 0].numpy()):
         events.append(simulate(np.rint(image * 255).astype(np.uint8), settings=settings, seed=seed, key=str(number)))
     size = images.shape[-1]

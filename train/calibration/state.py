@@ -18,23 +18,27 @@ KEY = "key"
 
 
 @contextmanager
-def sole(lock: Path, busy: str) -> Iterator[None]:
-    """Hold what an interrupted call left, and the file that it writes, so that no other call does.
+def sole(out: Path, writing: str) -> Iterator[None]:
+    """Hold a file that is written, and what an interrupted call left of it, so that no other call does.
 
     Args:
-        lock: file that is locked; its folder is made.
-        busy: what an error says first.
+        out: the file, beside which another one is locked until the end; its folder is made.
+        writing: what an error says of the other call.
 
     Raises:
         RunError: another call holds it.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = out.with_name(f".{out.name}.lock")
     try:
         held = FileLock(lock, wait=False)
     except BlockingIOError:
-        raise RunError(f"{busy}; wait until it is done, or choose another file") from None
+        raise RunError(f"{out}: {writing}; wait until it is done, or choose another file") from None
     with held:
-        yield
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 class State:

@@ -95,7 +95,10 @@ def match(
 
 def _text(made: dict[str, Any]) -> str:
     """Return what was found, and what was not."""
+    from spikebridge.train.calibration.gallery import FEWEST_CLEAR
+
     answered, recordings, classes = made["answered"], made["recordings"], made["classes"]
+    nothing = f"; nothing is told where fewer than {FEWEST_CLEAR} are clearly nearer to one image"
     width, height = made["sensor"]
     rows = {
         "recordings": f"{recordings:,}" + (" (SIMULATED)" if made["simulated"] else "")
@@ -106,7 +109,7 @@ def _text(made: dict[str, Any]) -> str:
         "answered": f"{answered:,} with a confidence of {made['least']:g} or more, {made['images_shown']:,} images",
         "not told": f"{recordings - answered:,}"
         + (f", of which {made['one_of_several']:,} have candidates" if made["one_of_several"] else "")
-        + ("" if answered else "; none is clearly nearer to one image: are --sensor, --shown and --camera right?"),
+        + ("" if answered else f"{nothing}: are --sensor, --shown and --camera right?"),
         "classes": f"{classes['of_one_class']:,} of {classes['answers']:,} answers are of their recording's class"
         if classes else "",
         "table": made["out"],

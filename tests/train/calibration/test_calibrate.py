@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import write_digits_raw
 
@@ -16,7 +17,12 @@ from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.simulation.camera import simulate
 from spikebridge.pipeline.simulation.fitted import read_camera
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
+from spikebridge.train.calibration import calibrate as calibration
+from spikebridge.train.calibration.fit import Effort
+from spikebridge.train.calibration.outcome import in_microseconds
 from spikebridge.train.config.profile import read_profile
+from spikebridge.train.config.simulation_ranges import LANES
+from spikebridge.train.data.simulation import SensorGrid
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +150,42 @@ def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
         (tmp_path / "folder.toml").mkdir(exist_ok=True)
         other = run(recordings, "--out", tmp_path / name, "--overwrite")
         assert (other.exit_code, words in other.output) == (1, True)
+
+
+def test_of_a_short_recording_the_dead_time_is_a_microsecond_at_least():
+    """`simulate` knows none."""
+    assert in_microseconds(dict.fromkeys(LANES, 1.0) | {"dead_time": 1e-4}, 1_000)["refractory_us"] == 1
+
+
+def test_events_at_one_time_tell_of_no_dead_time(recordings, tmp_path):
+    """As of a camera whose clock is coarse."""
+    for file in recordings.iterdir():
+        (events, _) = bin40.decode(file.read_bytes(), source=file.name)
+        coarse = Events(events.t // 10_000 * 10_000, *events.columns[1:])
+        (tmp_path / file.name).write_bytes(bin40.encode(coarse))
+    made = json.loads(run(tmp_path, "--sensor", "34x34", "--out", tmp_path / "p.toml", "--json").stdout)
+    assert made["statistics"]["refractory_us"] == 0
+    assert "dead_time" in made["undecided"]
+
+
+def test_an_interrupted_fit_of_another_sensor_is_not_continued(monkeypatch, tmp_path):
+    """Even where its frames are the same; nor one of another shortest time."""
+    keys = []
+
+    def interrupted(*_, state, **__):
+        keys.append(str(state._arrays["key"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(calibration, "fit", interrupted)
+    frames, images = torch.ones(10, 12, 2, 8, 8), torch.rand(12, 1, 8, 8)
+    for sensor, floor in (((80, 80), None), ((88, 80), None), ((80, 80), 0.01), ((80, 80), None)):
+        with pytest.raises(KeyboardInterrupt):
+            calibration.calibrate_frames(
+                frames, images, SensorGrid(8, sensor, "sum"), sensor=sensor, duration_us=1000, floor=floor,
+                simulated=True, shown_fraction=1.0, seed=0, effort=Effort(), state_file=tmp_path / "state",
+            )  # fmt: skip
+    assert keys[0] == keys[-1]
+    assert len(set(keys)) == 3
 
 
 @pytest.mark.long

@@ -73,6 +73,13 @@ def test_a_rendering_has_the_images_and_the_movement():
     assert torch.equal(i2e.view(frames).unique(), torch.tensor([0.0, 1.0]))
 
 
+def test_what_the_microsecond_simulator_cannot_follow_stands_not_beside():
+    """Recordings longer than its own, and shorter ones."""
+    profile = Profile(SimulationRanges(), (Leg(4.0, 0.0, 0.1, 0.8),))
+    found = {us: list(renderings(GRID, profile, duration_us=us, seed=0)) for us in (999, 1_000, 8_000_000, 12_400_000)}
+    assert found == {999: ["i2e"], 1_000: ["i2e", "v2e-like"], 8_000_000: ["i2e", "v2e-like"], 12_400_000: ["i2e"]}
+
+
 def test_figures_are_those_that_one_counts():
     frames = torch.zeros(4, 2, 2, 3, 3)
     frames[0, 0, 1, 1, 1] = 2  # ON, then OFF two bins later

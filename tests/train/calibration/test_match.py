@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -107,13 +108,44 @@ def test_recordings_find_their_images_and_the_table_pairs_and_audits_a_set(raw, 
     assert all(f"test-{r[0]}-{r[2:]} (test) shows {rows[r]['image']}, which training sees" in report for r in planted)
 
 
+def test_a_few_recordings_and_a_damaged_one_say_nothing(raw, tmp_path, quick):
+    """The header of the latter would state its sensor."""
+    few = tmp_path / "few"
+    few.mkdir()
+    for number in range(3):
+        shutil.copy(next(raw.glob(f"events/*/{number:02}.bin")), few)
+    (few / "damaged.aedat4").write_bytes(b"123")
+    done = run("match", few, "--static", raw / "static", "--camera", raw / "camera.toml", "--sensor", "34x34",
+               "--shown", "0.8235", "--out", tmp_path / "pairs.csv")  # fmt: skip
+    words = " ".join(done.output.split())
+    assert "4; 1 cannot be used:" in words
+    assert "4; nothing is told where fewer than 5 are clearly nearer to one image" in words
+    rows = list(csv.DictReader((tmp_path / "pairs.csv").read_text().splitlines()))
+    assert [(row["recording"], row["image"]) for row in rows] == [("00", ""), ("01", ""), ("02", ""), ("damaged", "")]
+
+
 def test_two_calls_do_not_write_one_table(raw, tmp_path):
-    (tmp_path / ".pairs.csv.state").mkdir()
-    with FileLock(tmp_path / ".pairs.csv.state" / "lock"):
+    lock = tmp_path / ".pairs.csv.lock"
+    with FileLock(lock):
         done = run("match", raw / "events", "--static", raw / "static", "--camera", raw / "camera.toml", "--sensor",
                    "34x34", "--shown", "0.8235", "--out", tmp_path / "pairs.csv", code=1)  # fmt: skip
     assert "pairs.csv: another match is writing this table" in done.output
-    assert (tmp_path / ".pairs.csv.state" / "lock").exists(), "what the other one keeps is left alone"
+    assert lock.exists(), "it is the other one's"
+
+
+def test_a_table_that_another_call_wrote_meanwhile_is_not_replaced(raw, tmp_path, monkeypatch):
+    """It was absent when this call began to read."""
+    out, read = tmp_path / "pairs.csv", match._Images.read
+
+    def slow(*words):
+        out.write_text("theirs")
+        return read(*words)
+
+    monkeypatch.setattr(match._Images, "read", slow)
+    done = run("match", raw / "events", "--static", raw / "static", "--camera", raw / "camera.toml", "--sensor",
+               "34x34", "--shown", "0.8235", "--out", out, code=1)  # fmt: skip
+    assert "pass --overwrite" in done.output
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("pairs.csv", "theirs")]
 
 
 def test_where_the_sign_of_the_light_is_not_known_both_are_tried(raw, tmp_path, quick):
@@ -149,6 +181,23 @@ def test_of_two_beginnings_it_is_that_with_which_recordings_are_clearer(tmp_path
         state = tmp_path / f"{len(undecided)} {len(rivals)}"
         state.mkdir()
         assert match._registered(cameras, seen, placed, grid, 0, state, shown)._profile == expected
+
+
+def test_a_rendering_for_another_sensor_is_not_continued(tmp_path, monkeypatch):
+    """Where images lie on it in the same way."""
+    keys, placed = [], match._Images(np.zeros((20, 1, 8, 8), np.uint8), np.arange(20), {}, 8)
+
+    def interrupted(*_, keep, **__):
+        keys.append(keep.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(match, "Gallery", interrupted)
+    seen = SimpleNamespace(frames=lambda **_: np.ones((TIME_BINS, 5, 2, 8, 8), np.float32))
+    for sensor in ((80, 80), (160, 160), (80, 80)):
+        cameras = [CameraProfile(PROFILES["saccades"], sensor, 300_000, (), {})]
+        with pytest.raises(KeyboardInterrupt):
+            match._registered(cameras, seen, placed, SensorGrid(8, sensor, "sum"), 0, tmp_path, None)
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_an_interrupted_rendering_is_continued(tmp_path, monkeypatch):
