@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.containers.packed import allowed
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import bin40, event_stream
@@ -137,6 +137,22 @@ def is_recording(path: Path) -> bool:
         return True
     with open(path, "rb") as file:
         return text.looks_like_text(file.read(HEAD_BYTES))
+
+
+def list_recordings(path: Path) -> list[Path]:
+    """List the recordings below a folder, in order; a file stands for itself, whatever its ending.
+
+    Raises:
+        LayoutError: no such file, or a folder without recordings.
+    """
+    if not path.is_dir():
+        if path.exists():
+            return [path]
+        raise LayoutError(f"{path}: no such file; expected a recording, or a folder of recordings.")
+    found = sorted(one for one in path.rglob("*") if is_recording(one))
+    if not found:
+        raise LayoutError(f"{path}: no recording below it; expected files ending in {', '.join(FORMATS)}.")
+    return found
 
 
 def read(path: Path, options: TableOptions = DEFAULT) -> Events:

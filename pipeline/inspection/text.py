@@ -76,7 +76,10 @@ def format_set(summary: SetSummary) -> str:
         lines.append(f"    and {len(summary.odd) - SHOWN_ODD:,} more, see --json")
     if summary.unreadable:
         lines.append(f"  cannot be used: {len(summary.unreadable):,}")
-        lines += [f"    {show(message, most=MOST_SHOWN)}" for _, message in summary.unreadable[:SHOWN_ODD]]
+        lines += [
+            f"    {show(message if message.startswith(name) else f'{name}: {message}', most=MOST_SHOWN)}"
+            for name, message in summary.unreadable[:SHOWN_ODD]
+        ]
     if not summary.odd and summary.furthest:
         lines.append(f"  furthest from its class: {show(summary.furthest)}, {summary.how_far}")
     return "\n".join(lines)

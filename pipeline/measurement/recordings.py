@@ -5,8 +5,8 @@ Axes: n recordings, m static images, T time bins, P polarity, S side of a frame.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.containers import idx
 from spikebridge.pipeline.datasets.layout import is_litter
-from spikebridge.pipeline.datasets.pairs import find_simulation_note
+from spikebridge.pipeline.datasets.pairs import SIMULATION_NOTE, find_simulation_note
+from spikebridge.pipeline.datasets.sensor import Size, describe
 from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.events.framing import to_frames
 from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.images.decode import EXTENSIONS, common_bits, read_image, to_static
+from spikebridge.pipeline.readers.folders import SENSOR_FILE, find_sensor, stated_size
 
 IDX = ("-idx3-ubyte", "-idx3-ubyte.gz")
 """Endings of MNIST's files of images."""
 NOTE_ABOVE = 3
 """Folders above a recording in which the note of simulated ones is looked for: class, subset, `events`."""
-SILENT = (".bin", ".bs2", ".bin.gz", ".bs2.gz")
-"""Endings of N-MNIST's formats, which state what they could hold, not the sensor."""
 FEWEST_EVENTS = 10
 """A recording of fewer events says nothing of movement."""
 
@@ -108,14 +108,14 @@ def read_recordings(
         progress: wraps the list of files that are read.
 
     Raises:
-        LayoutError: no recordings there.
+        LayoutError: no recordings there, or such of several sensors.
         RecordingError: one cannot be read, lies outside the sensor, or holds too few events.
     """
-    files = sorted({file for path in paths for file in _files(path)})
+    files = sorted({file for path in paths for file in recording_files.list_recordings(path)})
     drawn = [files[row] for row in draw_rows(len(files), most, seed)]
-    events = []
+    events = list[Events]()
     for file in progress(drawn) if progress else drawn:
-        read = recording_files.read(file)
+        read = read_located(file)
         if len(read) < FEWEST_EVENTS or read.duration_us == 0:
             raise RecordingError(
                 f"{file}: holds {len(read)} events; expected at least {FEWEST_EVENTS} over some time. Leave it out.",
@@ -123,8 +123,8 @@ def read_recordings(
             )
         events.append(Events(read.t - read.t[0], read.x, read.y, read.p))
     known = "given"
-    if sensor is None and (stated := stated_sensor(drawn)) is not None:
-        sensor, known = stated, "stated by the files"
+    if sensor is None:
+        sensor, known = stated_sensor(drawn)
     if sensor is None:
         sensor = (max(int(e.x.max()) for e in events) + 1, max(int(e.y.max()) for e in events) + 1)
         known = "smallest that holds all events"
@@ -181,31 +181,50 @@ def image_files(folder: Path) -> tuple[list[tuple[Path, int]], Callable[[int], N
     return listed, read
 
 
-def recording_files_below(folder: Path) -> list[Path]:
-    """List the recordings below a folder, in order.
+def read_located(file: Path) -> Events:
+    """Read a recording; errors name its path, as the formats know its name alone.
 
     Raises:
-        LayoutError: none there.
+        RecordingError: as `formats.recording.read`.
     """
-    found = sorted(p for p in folder.rglob("*") if p.is_file() and recording_files.is_recording(p) and not is_litter(p))
-    if not found:
+    try:
+        return recording_files.read(file)
+    except RecordingError as error:
+        message = f"{file}: {str(error).removeprefix(f'{file.name}: ')}"
+        raise RecordingError(message, reason=error.reason, counts=error.counts) from error
+
+
+def stated_sensor(files: Sequence[Path]) -> tuple[Size | None, str]:
+    """Return the sensor (W, H) that recordings or folders above them state, None where none does; and how it is known.
+
+    What a folder states, by `sensor.txt` or the simulator's note, holds for all below it, as in a conversion. Files
+    whose header cannot be read state nothing: whoever reads them says so.
+
+    Raises:
+        LayoutError: of several sensors; or what a folder states is damaged.
+    """
+    folders = {folder: _stated_above(folder) for folder in {file.parent for file in files}}
+    sizes = {file: folders[file.parent][0] or stated_size(file) for file in files}
+    counts = Counter(size for size in sizes.values() if size)
+    if len(counts) > 1:
+        examples = {size: file for file, size in reversed(sizes.items())}
         raise LayoutError(
-            f"{folder}: no recording below it; expected files ending in {', '.join(recording_files.FORMATS)}."
+            "recordings of several sensors: "
+            + ", ".join(f"{n:,} of {describe(size)} (such as {examples[size]})" for size, n in counts.most_common())
+            + ". A camera has one: name the recordings of one camera, or its sensor with --sensor WxH."
         )
-    return found
+    if not counts:
+        return None, ""
+    where = {name for _, name in folders.values() if name}
+    return next(iter(counts)), f"stated by {where.pop() if len(where) == 1 else 'the files'}"
 
 
-def stated_sensor(files: Iterable[Path]) -> tuple[int, int] | None:
-    """Return the sensor (W, H) in pixels that recordings state; None where they state none, or not one.
-
-    Files whose header cannot be read are passed over: whoever reads them says so.
-    """
-    stated = set()
-    for file in files:
-        if not file.name.lower().endswith(SILENT):
-            with suppress(RecordingError):
-                stated.add(recording_files.sensor_size(file))
-    return stated.pop() if len(stated) == 1 else None
+def _stated_above(folder: Path) -> tuple[Size | None, str]:
+    """Return what a folder of recordings, or one above it, states of their sensor, and the file that does."""
+    for one in (folder, *folder.absolute().parents[:NOTE_ABOVE]):
+        if (size := find_sensor(one)[0]) is not None:
+            return size, SIMULATION_NOTE if find_simulation_note(one) else SENSOR_FILE
+    return None, ""
 
 
 def are_simulated(paths: Iterable[Path]) -> bool:
@@ -220,11 +239,3 @@ def draw_rows(count: int, most: int, seed: int) -> list[int]:
         return list(range(count))
     rows: list[int] = sorted(np.random.default_rng(seed).choice(count, most, replace=False).tolist())
     return rows
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return recording_files_below(path)
-    if not path.exists():
-        raise LayoutError(f"{path}: no such file; expected a recording, or a folder of recordings.")
-    return [path]

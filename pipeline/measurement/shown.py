@@ -17,7 +17,9 @@ from spikebridge.pipeline.images.decode import to_static
 from spikebridge.pipeline.measurement.sources import Sources, sources_of_files
 
 
-def paired_files(table: Path, recordings: Path, static: Path) -> tuple[Sources, Mapping[Path, int]]:
+def paired_files(
+    table: Path, recordings: Path, static: Path, *, sensor: tuple[int, int] | None = None
+) -> tuple[Sources, Mapping[Path, int]]:
     """Return both folders as they are listed, and the position of the image that each recording shows, by its file.
 
     Recordings without an image in the table are left out. Names are those of `sources_of_files`.
@@ -26,7 +28,7 @@ def paired_files(table: Path, recordings: Path, static: Path) -> tuple[Sources, 
         SettingsError: the table cannot be read, names what is not there, or no image at all.
         LayoutError: nothing usable in a folder.
     """
-    sources = sources_of_files(recordings, static)
+    sources = sources_of_files(recordings, static, sensor=sensor)
     files = dict(zip(sources.recordings, sources.files, strict=True))
     images = {name: position for position, name in enumerate(sources.images)}
     pairs = read_pairs(table)

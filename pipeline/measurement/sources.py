@@ -28,7 +28,7 @@ from spikebridge.pipeline.measurement.recordings import (
     are_simulated,
     draw_rows,
     image_files,
-    recording_files_below,
+    read_located,
     stated_sensor,
 )
 from spikebridge.pipeline.readers import get_reader
@@ -70,6 +70,8 @@ class Sources:
     image_classes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     """Of the recordings, where each is a file of its own."""
+    sensor_known: str = "stated by the files"
+    """How the sensor is known."""
 
     def draw(
         self, most: int, seed: int, *, sensor: tuple[int, int] | None = None, progress: Progress | None = None
@@ -81,7 +83,7 @@ class Sources:
         Raises:
             LayoutError: none can be read.
         """
-        sensor, known = (sensor, "given") if sensor else (self.sensor, "stated by the files")
+        sensor, known = (sensor, "given") if sensor else (self.sensor, self.sensor_known)
         names, events, problem = list[str](), list[Events](), ""
         rows = draw_rows(len(self.recordings), most, seed)
         for row in progress(rows) if progress else rows:
@@ -143,15 +145,19 @@ class Sources:
         return hash_pixels(rgb).hex(), placed
 
 
-def sources_of_files(events: Path, static: Path, *, shown_fraction: float | None = None) -> Sources:
+def sources_of_files(
+    events: Path, static: Path, *, shown_fraction: float | None = None, sensor: tuple[int, int] | None = None
+) -> Sources:
     """List two folders, whatever their data set; names are paths below them without endings, MNIST's with a row.
 
+    `sensor` (W, H) wins over what files and folders state.
+
     Raises:
-        LayoutError: nothing usable there, or two of one name.
+        LayoutError: nothing usable there, two of one name, or recordings of several sensors.
     """
     if not events.is_dir():
         raise LayoutError(f"{events}: no such folder; expected one of recordings.")
-    files = recording_files_below(events)
+    files = recording_files.list_recordings(events)
     names = [(p.relative_to(events).parent / recording_files.stem(p)).as_posix() for p in files]
     images, read_image = image_files(static)
     image_names = [
@@ -161,15 +167,17 @@ def sources_of_files(events: Path, static: Path, *, shown_fraction: float | None
     for folder, listed in ((events, names), (static, image_names)):
         if twice := [name for name, count in Counter(listed).items() if count > 1]:
             raise LayoutError(f"{folder}: two files are called {twice[0]}, but for their endings. Rename one.")
+    sensor, known = (sensor, "given") if sensor else stated_sensor(files)
     return Sources(
         tuple(names),
         tuple(image_names),
-        lambda row: recording_files.read(files[row]),
+        lambda row: read_located(files[row]),
         read_image,
-        stated_sensor(files),
+        sensor,
         shown_fraction or 1.0,
         are_simulated([events, *files]),
         files=tuple(files),
+        sensor_known=known,
     )
 
 

@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
+from spikebridge.pipeline.base.errors import RecordingError, SettingsError
 from spikebridge.pipeline.datasets.cuts import cut_recording
-from spikebridge.pipeline.datasets.layout import is_litter
 from spikebridge.pipeline.datasets.pairs import Recording
 from spikebridge.pipeline.datasets.sensor import describe
-from spikebridge.pipeline.formats.recording import FORMATS, is_recording
+from spikebridge.pipeline.formats.recording import list_recordings
 from spikebridge.pipeline.preprocess.decoded_files import ConvertedRecording
 from spikebridge.pipeline.preprocess.tasks import Job, convert_alone
 from spikebridge.pipeline.readers.folders import Folders, stated_size
@@ -42,19 +41,8 @@ def frame_recordings(
         raise SettingsError(f"sensor_size: found {list(sensor_size)}, expected width and height in pixels.")
     width, height = sensor_size
     job = Job(Path(), known, (width, height) if width else None, None)
-    files = [file for path in paths for file in _files(path)]
+    files = [file for path in paths for file in list_recordings(path)]
     return (item for file in files for item in _frame(job, file))
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file() and is_recording(p) and not is_litter(p))
-        if not found:
-            raise LayoutError(f"{path}: no recording below it; expected files ending in {', '.join(FORMATS)}.")
-        return found
-    if not path.exists():
-        raise LayoutError(f"{path}: no such file; expected a recording, or a folder of recordings.")
-    return [path]
 
 
 def _frame(job: Job, path: Path) -> Iterator[tuple[str, ConvertedRecording | RecordingError]]:

@@ -145,7 +145,7 @@ class Folders(PairReader):
                 recordings[row] = replace(recording, group=group)
         self._refuse_parted_files(recordings)
         listed, pairing = self._join(recordings, images, image_root)
-        sensor_size, shown_fraction = _find_sensor(root)
+        sensor_size, shown_fraction = find_sensor(root)
         if sensor_size is None:
             stated = {file: stated_size(Path(file)) for file in {r.file for r in listed}}
             if len(sizes := set(stated.values())) == 1:
@@ -540,7 +540,7 @@ class _SimulatorsNote(TypedDict):
     settings: _Camera
 
 
-def _find_sensor(root: Path) -> tuple[tuple[int, int] | None, float | None]:
+def find_sensor(root: Path) -> tuple[tuple[int, int] | None, float | None]:
     """Return the sensor size that the folder states, and the shown fraction of simulated recordings.
 
     It comes from the simulator's note, or from `sensor.txt` (width and height in pixels) beside the class folders.

@@ -111,7 +111,7 @@ def match(
     sources = (
         sources_of_dataset(dataset, recordings, static, shown_fraction=shown_fraction)
         if dataset
-        else sources_of_files(recordings, static, shown_fraction=shown_fraction)
+        else sources_of_files(recordings, static, shown_fraction=shown_fraction, sensor=sensor)
     )
     wrapped = None if progress is None else lambda items: progress(items, desc="read", unit="recording")
     seen = sources.draw(MOST_RECORDINGS, seed, sensor=sensor, progress=wrapped)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import make_events
+from event_files import text_lines
 from PIL import Image
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError
@@ -16,6 +20,7 @@ from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.formats.prophesee import dat
 from spikebridge.pipeline.measurement.hot_pixels import find_hot_pixels
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
+from spikebridge.pipeline.measurement.sources import sources_of_files
 from spikebridge.pipeline.measurement.statistics import measure, shortest_interval_us
 
 
@@ -102,29 +107,77 @@ def test_sets_are_drawn_and_their_sensor_is_known(tmp_path):
     assert seen.sensor[0] <= 20
     assert "holds all events" in seen.sensor_known
     assert not seen.simulated
-    (tmp_path / "events" / "Train" / "3").mkdir(parents=True)
-    (tmp_path / "events" / "Train" / "3" / "1.bin").write_bytes(bin40.encode(make_events(1)))
-    (tmp_path / "simulated.json").write_text("{}")
-    assert read_recordings([tmp_path / "events" / "Train" / "3" / "1.bin"], most=1, seed=1).simulated
-    assert read_recordings([tmp_path / "events"], most=1, seed=1).simulated
-    (tmp_path / "all").mkdir()
-    (tmp_path / "simulated.json").rename(tmp_path / "all" / "simulated.json")
-    (tmp_path / "events").rename(tmp_path / "all" / "events")
-    assert read_recordings([tmp_path], most=1, seed=1).simulated, "some of those below are"
-    (tmp_path / "all").rename(tmp_path.with_name("simulated"))
     assert seen.names == read_recordings(sorted(tmp_path.glob("*.bin")), most=4, seed=1).names
     frames = seen.frames(time_bins=5, size=20)
     assert frames.shape == (5, 4, 2, 20, 20)
     assert frames.sum() > 0.9 * sum(map(len, seen.events))
-    (tmp_path / "dat").mkdir()
-    (tmp_path / "dat" / "a.dat").write_bytes(dat.encode(make_events(1, size=(20, 12)), sensor_size=(640, 480)))
-    stated = read_recordings([tmp_path / "dat"], most=4, seed=1)
-    assert (stated.sensor, stated.sensor_known) == ((640, 480), "stated by the files")
     (tmp_path / "short.bin").write_bytes(bin40.encode(make_events(0, count=3)))
     with pytest.raises(RecordingError, match=r"short\.bin: holds 3 events"):
         read_recordings([tmp_path / "short.bin"], most=4, seed=1)
     with pytest.raises(LayoutError, match="no such file"):
         read_recordings([tmp_path / "absent"], most=4, seed=1)
+
+
+def dat_file(path, sensor):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(dat.encode(make_events(1, size=(20, 12)), sensor_size=sensor))
+
+
+def test_a_camera_has_one_sensor_that_files_or_their_folder_state(tmp_path):
+    dat_file(tmp_path / "cat" / "a.dat", (640, 480))
+    (tmp_path / "cat" / "b.bin").write_bytes(bin40.encode(make_events(1, size=(20, 12))))  # states none
+    seen = read_recordings([tmp_path], most=4, seed=1)
+    assert (seen.sensor, seen.sensor_known) == ((640, 480), "stated by the files")
+    dat_file(tmp_path / "dog" / "c.dat", (320, 240))
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    several = r"1 of 640x480 pixels \(such as .*cat/a\.dat\), 1 of 320x240 pixels .*one camera"
+    with pytest.raises(LayoutError, match=several):
+        read_recordings([tmp_path], most=4, seed=1)
+    with pytest.raises(LayoutError, match=several):
+        sources_of_files(tmp_path, tmp_path)
+    assert read_recordings([tmp_path], most=4, seed=1, sensor=(64, 64)).sensor_known == "given"
+    (tmp_path / "sensor.txt").write_text("800 600")
+    for path in (tmp_path, tmp_path / "dog", tmp_path / "cat" / "b.bin"):
+        seen = read_recordings([path], most=4, seed=1)
+        assert (seen.sensor, seen.sensor_known) == ((800, 600), "stated by sensor.txt")
+
+
+def test_simulated_recordings_are_known_by_the_note_above_them(tmp_path):
+    file = tmp_path / "events" / "Train" / "3" / "1.bin"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(bin40.encode(make_events(1, size=(20, 12))))
+    camera = {"sensor_width_px": 40, "sensor_height_px": 30, "shown_fraction": 0.8}
+    (tmp_path / "simulated.json").write_text(json.dumps({"settings": camera}))
+    for path in (tmp_path, tmp_path / "events", file):
+        seen = read_recordings([path], most=1, seed=1)
+        assert seen.simulated
+        assert (seen.sensor, seen.sensor_known) == ((40, 30), "stated by simulated.json")
+    (tmp_path / "all").mkdir()
+    for name in ("simulated.json", "events"):
+        (tmp_path / name).rename(tmp_path / "all" / name)
+    seen = read_recordings([tmp_path], most=1, seed=1)
+    assert seen.simulated, "some of those below are"
+    assert seen.sensor == (40, 30)
+
+
+def test_every_kind_of_recording_below_a_folder_counts(tmp_path):
+    """A `.txt` of numbers is a recording, here as in a conversion; a text is none."""
+    image = tmp_path / "images" / "1.png"
+    image.parent.mkdir()
+    Image.new("RGB", (8, 8)).save(image)
+    folder = tmp_path / "events" / "cat"
+    dat_file(folder / "1.dat", (20, 12))
+    (folder / "2.txt").write_bytes(text_lines(make_events(2, size=(20, 12))))
+    (folder / "notes.txt").write_text("what the camera saw\n")
+    assert [Path(name).name for name in read_recordings([folder], most=9, seed=1).names] == ["1.dat", "2.txt"]
+    assert sources_of_files(folder, image.parent).recordings == ("1", "2")
+
+
+def test_a_damaged_recording_is_named_with_its_folder(tmp_path):
+    dat_file(tmp_path / "cat" / "1.dat", (20, 12))
+    (tmp_path / "cat" / "2.npz").write_bytes(b"PK\3\4")
+    with pytest.raises(RecordingError, match=rf"^{re.escape(str(tmp_path / 'cat' / '2.npz'))}: "):
+        read_recordings([tmp_path], most=9, seed=1)
 
 
 def test_static_images_are_files_or_those_of_mnist(tmp_path):
