@@ -31,8 +31,8 @@ def setting(default: Any = MISSING, **limits: Any) -> Any:
     Args:
         default: value of a field that may be left out.
         limits: `choices`; or `low` and `high` (inclusive), or `above` (exclusive). With `joined`, a text may hold
-            several choices with that sign between them; with `otherwise`, one that this pattern matches passes, too.
-            With `distinct`, a tuple holds at least one value and none twice.
+            several choices with that sign between them; with `otherwise`, one that this pattern matches passes, too,
+            which messages name as `called` does. With `distinct`, a tuple holds at least one value and none twice.
     """
     return field(metadata=limits) if default is MISSING else field(default=default, metadata=limits)
 
@@ -89,7 +89,9 @@ def _limit_problem(declared: Field[Any], value: Any) -> str | None:
             continue
         if "choices" in limits and part not in limits["choices"]:
             known = [str(choice) for choice in limits["choices"]]
-            return f'"{part}" is not known; expected one of {", ".join(known)}{suggest(str(part), known)}'
+            expected = [f"one of {', '.join(known)}"] if any(known) else []
+            expected += [limits["called"]] if "called" in limits else []
+            return f'"{part}" is not known; expected {" or ".join(expected)}{suggest(str(part), known)}'
     if "distinct" in limits and (not values or len(set(values)) < len(values)):
         return "a value is given twice" if values else "found an empty list, expected at least one value"
     for one in values:

@@ -67,6 +67,8 @@ def calibrated_profile(shards: ShardSet, beside: Path, *, progress: Progress | N
     """
     shards = _readable(shards)
     frame = {name: shards.settings.get(name) for name in ("time_bins", "size", "reduction", "fit", "extent")}
+    if (shown := shards.manifest.get("shown_fraction") or 1.0) != 1:
+        frame["shown_fraction"] = shown
     key = hashlib.sha256(json.dumps([shards.id, VERSION, frame, EFFORT.sets, EFFORT.batch]).encode()).hexdigest()
     path = beside / f"camera-{shards.id[:12]}-{key[:8]}.toml"
     lock = path.with_name(f".{path.name}.lock")
@@ -111,7 +113,7 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
         duration_us=max(1, int(np.median(split.durations_us(rows)))),
         floor=None,
         simulated=shards.simulated,
-        shown_fraction=1.0,
+        shown_fraction=shards.manifest.get("shown_fraction") or 1.0,
         seed=SEED,
         effort=EFFORT,
         state_file=state,

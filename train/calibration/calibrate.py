@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -51,6 +52,8 @@ FEWEST_TO_TELL = 5
 """Held-out recordings, at least: fewer say nothing."""
 ALONE = ("inverted", "either_sign", "surround", "rest", "rest_spread", "appeared", "either_begin", "lateness")
 """What a profile holds beside ranges and the path."""
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[..., Any]
 Page = Callable[[dict[str, Any], Fidelity, torch.Tensor, torch.Tensor], str]
@@ -296,8 +299,14 @@ def calibrate_frames(
             (),
             None,
         )
-    runs = effort.runs(EXPECTED_UNKNOWNS, len(to_begin(images)))
-    bar = progress(total=runs, desc="fit", unit="run") if progress else None
+    state = State(
+        state_file,
+        _key((frames, images) if shown is None else (frames, images, shown), source, effort, sensor, floor),
+    )
+    if state.continued:
+        log.info("Continuing the fit that was interrupted")
+    bar = _Bar(progress)
+    bar.begin("search", effort.searching(EXPECTED_UNKNOWNS, len(to_begin(images))))
     with same_threads(1):  # sums depend on their number
         found = fit(
             frames,
@@ -308,14 +317,11 @@ def calibrate_frames(
             seed=seed,
             effort=effort,
             shown=shown,
-            state=State(
-                state_file,
-                _key((frames, images) if shown is None else (frames, images, shown), source, effort, sensor, floor),
-            ),
-            advance=(lambda: bar.update(1)) if bar is not None else lambda: None,
+            state=state,
+            advance=bar.advance,
+            expect=lambda runs: bar.begin("fit", runs),
         )
-        if bar is not None:
-            bar.close()
+        bar.end()
         made_of = partial(profile_of, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels)
         profile, *rivals = (made_of(one) for one in (found, *found.rivals))
         if unseen is None:
@@ -324,6 +330,29 @@ def calibrate_frames(
         fidelity, made = compare(whole[:, learnt], unseen, images, grid, profile.profile, seed=seed, others=others)
     profile = replace(profile, informing={**profile.informing, "fidelity": fidelity.as_table()})
     return Calibrated(profile, found, fidelity, tuple(rivals), (unseen, made))
+
+
+class _Bar:
+    """Progress of one thing after another; silent without `progress`."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self._bar = progress, None
+
+    def begin(self, what: str, total: int) -> None:
+        """Start on something else."""
+        self.end()
+        if self._progress is not None:
+            self._bar = self._progress(total=total, desc=what, unit="run")
+
+    def advance(self) -> None:
+        """Count a run of the simulator."""
+        if self._bar is not None:
+            self._bar.update(1)
+
+    def end(self) -> None:
+        """Finish what was begun."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _check_output(out: Path, html: Path | None, static: Path | None, *, overwrite: bool) -> None:
@@ -353,7 +382,7 @@ def split_recordings(n: int, seed: int, held_out: int | None = None) -> tuple[ND
 
 
 EXPECTED_UNKNOWNS = 26
-"""For the progress bar: parameters of three movements."""
+"""For the progress of the search: parameters of three movements."""
 
 
 def _key(tensors: Sequence[torch.Tensor], source: dict[str, Any], effort: Effort, *others: Any) -> str:

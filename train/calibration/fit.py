@@ -109,12 +109,15 @@ class Effort:
     sets: int = 250
     """Simulated sets of each regression."""
 
-    def runs(self, unknowns: int, begun: int) -> int:
-        """Return about how often the simulator runs, where so many searches are begun and one goes on."""
+    def searching(self, unknowns: int, begun: int) -> int:
+        """Return about how often the simulator runs until the search ends that is begun in so many ways."""
         signs = 1 if begun == len(SIGNS) else len(SIGNS)  # that are followed, as far as can be said
         scanned = (begun - len(SIGNS)) * len(SCALES) * 2 * len(PLACES)
-        searched = ((3 * signs + signs - 1) * STEPS + begun * SIGN_STEPS) * (unknowns + 2)
-        return scanned + searched + signs * 2 * (self.sets + LAST_STEPS * (unknowns + 2 * MOST_STEPS + 2))
+        return scanned + ((3 * signs + signs - 1) * STEPS + begun * SIGN_STEPS) * (unknowns + 2)
+
+    def fitting(self, unknowns: int, begins: int) -> int:
+        """Return the same of what follows for one sign of the light and so many ways in which pixels begin."""
+        return 2 * self.sets + begins * LAST_STEPS * (unknowns + 2 * MOST_STEPS + 2)
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ def fit(
     shown: Tensor | None = None,
     state: State | None = None,
     advance: Callable[[], None] = lambda: None,
+    expect: Callable[[int], None] = lambda runs: None,
 ) -> Fit:
     """Fit camera and movement to recordings, whether or not it is known which static image each shows.
 
@@ -189,6 +193,7 @@ def fit(
         shown: float32 [n,1,S,S], the image that each recording shows; None where that is not known.
         state: what an interrupted fit with the same arguments left, and what this one leaves.
         advance: called after each run of the simulator.
+        expect: called when the search ends, with about how many runs follow.
     """
     state = state or State(None, "")
     start, fills = guess(frames, sensor), _fill(images)
@@ -196,6 +201,7 @@ def fit(
     if begun is None:
         begun = _search(_coarsen(frames), images, grid, sensor, start, floor, seed, effort, shown, state, advance)
         state.put("search", begun)
+    expect(len(begun) * effort.fitting(begun.shape[1] - 4, 1 if fills else 2))
     fits, target = list[Fit](), None
     for inverted, surround, _, other_surround, *nearest in begun:
         unknowns = Unknowns.from_start(

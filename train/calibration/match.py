@@ -88,7 +88,8 @@ def match(
         out: the table, CSV, see `pipeline.datasets.tables.PAIR_COLUMNS`.
         dataset: names recordings and images as `preprocess --dataset` does; by default by their paths.
         camera: profile of the camera; by default it is calibrated to the recordings.
-        shown_fraction: share of the sensor that a static image fills; by default what is known, or 1.
+        shown_fraction: share of the sensor that a static image fills; by default as `camera` was fitted, else as the
+            data set has it, or 1.
         sensor: (W, H) in pixels; by default what is known, or the smallest that holds what the fit saw.
         least: confidence from which on an image is named.
         seed: of every draw.
@@ -108,6 +109,8 @@ def match(
     """
     _check_output(out, overwrite=overwrite)
     given = read_profile(camera) if camera else None
+    if given is not None and shown_fraction is None:
+        shown_fraction = given.shown_fraction
     sources = (
         sources_of_dataset(dataset, recordings, static, shown_fraction=shown_fraction)
         if dataset
@@ -167,6 +170,7 @@ def match(
         "different_images": len(images.rows),
         "sensor": list(seen.sensor),
         "sensor_known": seen.sensor_known,
+        "shown_fraction": sources.shown_fraction,
         "camera": str(camera) if camera else "calibrated",
         "path": "free" if profile.profile.free else "common",
         "least": least,

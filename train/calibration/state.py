@@ -50,7 +50,8 @@ class State:
     """
 
     def __init__(self, path: Path | None, key: str) -> None:
-        self._path, self._arrays = path, {KEY: np.array(key)}
+        self._path, self._arrays, self.continued = path, {KEY: np.array(key)}, False
+        """`continued`: whether some were there."""
         if path is not None and path.is_file():
             try:
                 with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
@@ -58,7 +59,7 @@ class State:
             except Exception:  # numpy's reader lets through whatever zipfile and zlib raise
                 return  # what a damaged file held is computed again
             if str(arrays.get(KEY)) == key:
-                self._arrays = arrays
+                self._arrays, self.continued = arrays, True
 
     def get(self, name: str) -> NDArray[np.float64] | None:
         """Return an array; None where it is not there."""

@@ -19,8 +19,8 @@
     [source]          recordings, static images, seed
     [fidelity]        share of held-out recordings that are told from simulated ones, its interval, others' beside it
 
-Numbers that only inform ([camera] and all below it) decide nothing about training;
-`simulate --camera` takes [microseconds]. A recipe that names the
+Numbers that only inform ([camera] and all below it) decide nothing about training, but for `shown_fraction` under
+[source], to which `scale` is relative; `simulate --camera` takes [microseconds]. A recipe that names the
 file takes all else into itself, as a text that begins with `INLINE`: a run needs no other file, and its settings hold
 what was simulated.
 """
@@ -102,6 +102,8 @@ class _LegTable:
     duration: float = setting(low=0.001, high=2.0)
 
 
+SHOWN = "shown_fraction"
+"""Key under [source]: the share of the sensor that static images filled in the fit, to which `scale` is relative."""
 INFORMING = ("camera", "uncertainty", "alternatives", "microseconds", "source", "fidelity")
 _OPTIONAL = (
     *("undecided", "surround", "rest", "rest_spread", "appeared", "blind_after", "lateness", "either_sign"),
@@ -127,6 +129,12 @@ class CameraProfile:
     informing: dict[str, dict[str, Any]]
     """The tables that decide nothing."""
 
+    @property
+    def shown_fraction(self) -> float | None:
+        """Share of the sensor that static images fill where `scale` is 1; None where nobody wrote it down."""
+        shown: float | None = self.informing.get("source", {}).get(SHOWN)
+        return shown
+
     def inline(self) -> str:
         """Return what decides about recordings as one line of text; see `profile_named`."""
         tables = {
@@ -136,6 +144,7 @@ class CameraProfile:
             "legs": [asdict(leg) for leg in self.profile.legs],
             "ranges": {name: getattr(self.profile.ranges, name) for name in LANES},
             **_given(self.profile),
+            **({} if self.shown_fraction is None else {"source": {SHOWN: self.shown_fraction}}),
         }
         return INLINE + json.dumps(tables, separators=(",", ":"))
 
@@ -155,8 +164,8 @@ class CameraProfile:
         return "\n".join(lines[:-1]) + "\n"
 
 
-def profile_named(text: str) -> tuple[Profile, tuple[int, int] | None]:
-    """Return the profile of a recipe's `simulation`, shipped or inline, and the sensor that an inline one is made for.
+def profile_named(text: str) -> tuple[Profile, CameraProfile | None]:
+    """Return the profile of a recipe's `simulation`, shipped or inline, and all that an inline one says.
 
     Raises:
         RecipeError: an inline one is damaged, with every problem at once; or a file that no recipe took over.
@@ -175,7 +184,7 @@ def profile_named(text: str) -> tuple[Profile, tuple[int, int] | None]:
     if not isinstance(tables, dict):
         raise RecipeError("in the recipe", ["expected tables of settings"], what="profile")
     made = profile_from({"schema": SCHEMA, "duration_us": 1} | tables, name="in the recipe")
-    return made.profile, made.sensor
+    return made.profile, made
 
 
 def read_profile(path: Path) -> CameraProfile:
@@ -226,6 +235,12 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
         for key, table in informing.items()
         if not isinstance(table, dict)
     ]
+    if isinstance(source := informing.get("source"), dict) and SHOWN in source:
+        shown = source[SHOWN]
+        if not _is_number(shown) or not 0 < shown <= 1:
+            problems.append(
+                f"[source] {SHOWN}: found {shown}, expected the share of the sensor that images fill, up to 1"
+            )
     if problems:
         raise RecipeError(name, problems, what="profile")
     made = Profile(

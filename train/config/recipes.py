@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -35,6 +36,8 @@ _LATER = (
     "weight_average", "least_steps", "optimizer",
 )  # fmt: skip
 """Settings of `[train]` that recipes had before they were there: left out at their default, so that hashes stay."""
+SUM_SHOWN = 8
+"""Hexadecimal digits of a sum, in sentences."""
 _BARE_WORD = re.compile(r"[A-Za-z./][A-Za-z0-9_./-]*")  # or a path
 
 
@@ -269,7 +272,17 @@ def changed_settings(first: Recipe, second: Recipe) -> dict[str, tuple[Any, Any]
 def differences(recorded: Recipe, asked: Recipe) -> list[str]:
     """Return the settings that differ, one sentence each: `lr: 0.001 there, 0.002 asked for`."""
     changed = changed_settings(recorded, asked)
-    return [f"{key}: {there!r} there, {here!r} asked for" for key, (there, here) in changed.items()]
+    return [f"{key}: {brief(there)!r} there, {brief(here)!r} asked for" for key, (there, here) in changed.items()]
+
+
+def brief(value: Any) -> Any:
+    """Return a setting's value for people: of a profile that a recipe took over its sum; of sums the beginning."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith(INLINE):
+        return INLINE + hashlib.sha256(value.encode()).hexdigest()[:SUM_SHOWN]
+    name, between, digest = value.partition(TEACHER_SUM)
+    return name + between + digest[:SUM_SHOWN]
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -225,7 +225,10 @@ class TrainSettings:
     """Steps of 64 static images that the teacher is trained for, before the run; method `distill` without `teacher`
     only."""
     teacher: str = setting(
-        "", choices=("",), otherwise=rf".+({'|'.join(map(re.escape, TEACHER_FILES))})({TEACHER_SUM}[0-9a-f]{{64}})?"
+        "",
+        choices=("",),
+        otherwise=rf".+({'|'.join(map(re.escape, TEACHER_FILES))})({TEACHER_SUM}[0-9a-f]{{64}})?",
+        called=f"a file ending in {' or '.join(TEACHER_FILES)}",
     )
     """File of a frozen image network to learn from, instead of one that is trained before the run: a torch.export
     program such as "dino.pt2" (`--trust`), or weights of one of the networks here (safetensors). The recipe takes
@@ -237,7 +240,12 @@ class TrainSettings:
     """Taken from static images in [0, 1] before it sees them, one value or one per channel; with `teacher` only."""
     teacher_std: tuple[float, ...] = setting((1.0,), above=0.0)
     """What the difference is divided by; with `teacher` only."""
-    simulation: str = setting("saccades", choices=SIMULATIONS, otherwise=rf"{INLINE}.*|.*\{FILE}")
+    simulation: str = setting(
+        "saccades",
+        choices=SIMULATIONS,
+        otherwise=rf"{INLINE}.*|.*\{FILE}",
+        called=f"the {FILE} file of a profile that `spikebridge calibrate` made",
+    )
     """Camera and movement of the methods that simulate recordings, see `train.config.simulation_ranges`: `saccades`
     (N-MNIST, N-Caltech101), `smooth` curves in any direction, or, as a control, `mismatched`: saccades, but far from
     both. Or the file that `spikebridge calibrate` wrote, such as "camera.toml", whose content the recipe takes over; or

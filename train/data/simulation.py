@@ -56,6 +56,8 @@ from spikebridge.train.errors import MethodError
 
 FINEST_GRID = 1.6
 """A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid."""
+SAME_SIZE = 0.005
+"""Images of a shard set and of a fit whose sizes on the sensor differ by less than this share are of one size."""
 HOT_EVENTS = 60.0
 """Most events of a hot pixel in a recording: 200 a second for 0.3 s."""
 PIXEL_FIELDS = 4
@@ -570,6 +572,14 @@ def require_countable(manifest: Mapping[str, Any], sample_shape: tuple[int, ...]
         )
 
 
+def _as_shown(profile: Profile, larger: float) -> Profile:
+    """Return a profile for images that fill less of the sensor than those that it was fitted to, by this factor."""
+    if abs(larger - 1) < SAME_SIZE:
+        return profile
+    low, high = profile.ranges.scale
+    return replace(profile, ranges=replace(profile.ranges, scale=(larger * low, larger * high)))
+
+
 class Simulator:
     """Recordings of a simulated camera, for one run.
 
@@ -596,16 +606,18 @@ class Simulator:
         require_countable(manifest, sample_shape)
         self.time_bins, _, height, width = sample_shape
         self.grid = grid_of(manifest, (width, height))
-        self.profile, made_for = profile_named(profile)
+        self.profile, fitted = profile_named(profile)
         if manifest["settings"].get("hot_pixels"):  # they were left out of the recordings
             self.profile = replace(self.profile, hot_pixels=())
         self.seed, self.noise = seed, noise
         known = manifest.get("sensor_size")
-        if made_for is not None and known and tuple(known) != made_for:
+        if fitted is not None and known and tuple(known) != fitted.sensor:
             raise MethodError(
-                f"simulation: the profile is of a sensor of {made_for[0]}x{made_for[1]} pixels, the shard set's has "
-                f"{known[0]}x{known[1]}; calibrate on recordings of this camera"
+                f"simulation: the profile is of a sensor of {fitted.sensor[0]}x{fitted.sensor[1]} pixels, the shard "
+                f"set's has {known[0]}x{known[1]}; calibrate on recordings of this camera"
             )
+        if fitted is not None and fitted.shown_fraction is not None:
+            self.profile = _as_shown(self.profile, fitted.shown_fraction / (manifest.get("shown_fraction") or 1.0))
 
     @classmethod
     def for_run(cls, data: TrainingBatches, settings: TrainSettings) -> Simulator:

@@ -19,6 +19,28 @@ from spikebridge.train.report.plots.drawing import Drawing, house_style
 SHOWN = 8
 """Recordings in a row."""
 
+BOTH = ": undecided, training has both"
+VALUES = ("value", "fitted", "uncertainty", "", "what it is")
+"""Heads of the table of a camera's values."""
+MEANINGS = {
+    "light_gamma": "exponent from grey value to light",
+    "dark_level": "light of black, relative to the span from black to white",
+    "softness": "blur, share of 0.7 px; below 0 sharpened",
+    "threshold_on": "ON contrast threshold, natural logarithm",
+    "off_ratio": "OFF threshold relative to the ON threshold",
+    "threshold_spread": "half-width of the thresholds' relative spread over the pixels",
+    "bandwidth": "cut-off under white, angular frequency per recording",
+    "dead_time": "blind after an event, share of the recording",
+    "leak": "fall of the memorised level in a recording, ON thresholds",
+    "noise": "share of the pixels that fire once at random",
+    "scale": "size relative to that of the images in the frame",
+    "x_start": "place at the start, px to the right of its own",
+    "y_start": "place at the start, px below its own",
+    "amplitude": "factor on the length of the path",
+}
+"""Of the values, in the words of `SimulationRanges`."""
+IN_UNITS = {"bandwidth": "bandwidth_hz", "dead_time": "refractory_us", "leak": "leak_hz", "noise": "shot_hz"}
+"""Those that are relative to a recording's length, and what they are called under [microseconds]."""
 MOVEMENT = ("movement", "right px", "down px", "start", "duration")
 """Heads of the fields of a leg, behind its number."""
 
@@ -32,7 +54,6 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
         real: frames [T,n,2,S,S] of them.
         simulated: of as many simulated ones.
     """
-    profile = made["profile"]
     width, height = made["sensor"]
     marks, theirs = [("SIMULATED recordings", True)] if made["simulated"] else [], source_word(made)
     heading = f"<header>\n<h1>{escape('Calibration of the training simulator')}</h1>\n{tags(marks)}\n</header>\n"
@@ -47,12 +68,8 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
         ],
         wide=("undecided",),
     )
-    rows = [
-        (name, f"{value:.3g}", f"{profile['uncertainty'][name]:.2g}", "undecided" if name in made["undecided"] else "")
-        for name, value in profile["camera"].items()
-    ]
     values = (
-        table(("value", "fitted", "uncertainty", ""), rows)
+        table(VALUES, value_rows(made))
         + table(MOVEMENT, movement_rows(made))
         + paragraph(steps_words(made), note=True)
         + paragraph(hot_pixels_words(made), note=True)
@@ -69,6 +86,33 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
 def source_word(made: dict[str, Any]) -> str:
     """Return what the recordings of a fit are called beside those of the fitted camera: simulated ones are not real."""
     return "Given" if made["simulated"] else "Real"
+
+
+def value_rows(made: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row for each of a camera's values, as `VALUES` names them, of what `calibrate` returns."""
+    profile, absolute = made["profile"], made["profile"]["microseconds"]
+
+    def meaning(name: str) -> str:
+        own = IN_UNITS.get(name)
+        if own is None:
+            return MEANINGS[name]
+        return f"{MEANINGS[name]}: {number_text(absolute[own])} {'µs' if own.endswith('_us') else 'Hz'}"
+
+    return [
+        (
+            name,
+            number_text(value),
+            number_text(profile["uncertainty"][name], 2),
+            "undecided" if name in made["undecided"] else "",
+            meaning(name),
+        )
+        for name, value in profile["camera"].items()
+    ]
+
+
+def number_text(value: float, digits: int = 3) -> str:
+    """Return a number of so many digits, without an exponent where it is large."""
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def movement_rows(made: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -125,16 +169,14 @@ def seen_words(made: dict[str, Any]) -> list[tuple[str, str]]:
     begun = f"{rest} (0: pixels anywhere between their thresholds, 1: on their way to an ON event)"
     if profile["appeared"]:
         begun = f"pixels where the image left them when it appeared, raised since by {rest} ON thresholds of leak"
-    if profile["either_begin"]:
-        begun += ", or the other way"
-    begun += beside(BEGIN, "anywhere" if profile["appeared"] else "where the image left them")
-    if profile["either_sign"]:
-        light += ", or the reverse"
+    begun += beside(BEGIN, "anywhere between their thresholds" if profile["appeared"] else "where the image left them")
+    begun += BOTH if profile["either_begin"] else ""
     return [
         (
             "images seen",
             f"{light}, at {profile['camera']['scale']:.2f} of the size that they have in the frame"
-            + beside(SIGN, "the reverse"),
+            + beside(SIGN, "the reverse")
+            + (BOTH if profile["either_sign"] else ""),
         ),
         ("around them", grey.get(profile["surround"], f"grey {profile['surround']}") + beside(SURROUND, "the next")),
         ("at the start", begun),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from spikebridge.pipeline.base import foreign_json
+from spikebridge.train.config.recipes import brief
 from spikebridge.train.errors import RunError
 from spikebridge.train.report.format import aligned, percent, points
 from spikebridge.train.report.records import load_run
@@ -167,7 +168,7 @@ def difference_text(difference: Mapping[str, Any]) -> str:
 def _text(value: Any) -> str:
     if value is None:
         return "-"
-    return value if isinstance(value, str) else json.dumps(value)
+    return str(brief(value)) if isinstance(value, str) else json.dumps(value)
 
 
 def earlier_text(this: ListedRun, best: ListedRun) -> str:

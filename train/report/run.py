@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spikebridge.pipeline.ui.html import facts, paragraph, preformatted, section, table, tags
-from spikebridge.train.config.recipes import changed_settings, load_recipe, recipe_from
+from spikebridge.train.config.recipes import brief, changed_settings, load_recipe, recipe_from
 from spikebridge.train.config.shipped import RECIPES
 from spikebridge.train.errors import RecipeError
 from spikebridge.train.report.analysis import Analysis
@@ -115,7 +115,7 @@ def changed(record: RunRecord) -> str:
         recipe, own = load_recipe(name), recipe_from(record.result["recipe"])
     except (RecipeError, KeyError):
         return ""  # of a version whose recipes had other settings
-    rows = [(key, str(there), str(here)) for key, (there, here) in changed_settings(recipe, own).items()]
+    rows = [(key, str(brief(there)), str(brief(here))) for key, (there, here) in changed_settings(recipe, own).items()]
     if not rows:
         return paragraph(f"As in recipe {name}:")
     return table(("changed", f"recipe {name}", "this run"), rows) + paragraph("All settings:")

@@ -113,20 +113,17 @@ def _text(made: dict[str, Any]) -> str:
     """Return the values with their uncertainties, and what is not decided."""
     from spikebridge.train.report.calibration import (
         MOVEMENT,
+        VALUES,
         hot_pixels_words,
         movement_rows,
         seen_words,
         source_word,
         steps_words,
+        value_rows,
     )
     from spikebridge.train.report.format import aligned
 
-    profile, undecided = made["profile"], made["undecided"]
-    rows = [("value", "fitted", "uncertainty", "")]
-    rows += [
-        (name, f"{value:.3g}", f"{profile['uncertainty'][name]:.2g}", "undecided" if name in undecided else "")
-        for name, value in profile["camera"].items()
-    ]
+    undecided = made["undecided"]
     images = f"{made['static_images']:,} static images" if made["static_images"] else "no static image"
     images += f", each recording with its own ({made['pairs']:,} pairs)" if made["pairs"] else ""
     simulated = " (SIMULATED)" if made["simulated"] else ""
@@ -134,7 +131,7 @@ def _text(made: dict[str, Any]) -> str:
     lines = [
         f"{made['recordings']:,} of {made['recordings_found']:,} recordings{simulated}, {images}; "
         f"sensor {width}x{height}, {made['sensor_known']}",
-        aligned(rows),
+        aligned([VALUES, *value_rows(made)]),
     ]
     if made["path"] == "common":
         lines += [aligned([MOVEMENT, *movement_rows(made)]), *filter(None, [steps_words(made)])]

@@ -28,7 +28,8 @@ from spikebridge.pipeline.ui.terminal import (
 @click.option(
     "--shown",
     type=click.FloatRange(0.01, 1),
-    help="Share of the sensor that a static image fills  [default: as the data set has it, else 1]",
+    help="Share of the sensor that a static image fills  [default: as --camera was fitted, else as the data set "
+    "has it, or 1]",
 )
 @click.option(
     "--sensor", metavar="WxH", help="Sensor in pixels; else as stated, or the smallest that holds all events."
@@ -104,7 +105,7 @@ def _text(made: dict[str, Any]) -> str:
         "recordings": f"{recordings:,}" + (" (SIMULATED)" if made["simulated"] else "")
         + (f"; {made['unreadable']:,} cannot be used:" if made["unreadable"] else ""),
         "images": f"{made['static_images']:,}, {made['different_images']:,} of them different",
-        "sensor": f"{width}x{height}, {made['sensor_known']}",
+        "sensor": f"{width}x{height}, {made['sensor_known']}; images fill {made['shown_fraction']:g} of it",
         "camera": made["camera"] + ("; recordings move each in its own way" if made["path"] == "free" else ""),
         "answered": f"{answered:,} with a confidence of {made['least']:g} or more, {made['images_shown']:,} images",
         "not told": f"{recordings - answered:,}"

@@ -10,11 +10,13 @@ import torch
 from known_cameras import KnownCamera, digit_images
 
 from spikebridge.pipeline.ui.html import POLICY
+from spikebridge.train.calibration import parameters
 from spikebridge.train.calibration.fidelity import compare, figures
+from spikebridge.train.calibration.outcome import in_microseconds
 from spikebridge.train.calibration.renderings import Rendering, renderings
 from spikebridge.train.config.simulation_ranges import Leg, Profile, SimulationRanges
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
-from spikebridge.train.report.calibration import calibration_page
+from spikebridge.train.report.calibration import MEANINGS, calibration_page, value_rows
 
 SIDE, CAMERA = 14, KnownCamera.drawn(6, legs=2, pixels=0.6)
 GRID = SensorGrid(SIDE, (SIDE, SIDE), "sum")
@@ -101,6 +103,7 @@ def test_the_page_shows_both(seen):
         "simulated": True, "recordings": 160, "static_images": 240, "sensor": [14, 14], "sensor_known": "given",
         "undecided": ["noise"],
         "profile": {
+            "microseconds": {"shot_hz": 0.3333},
             "camera": {"noise": 0.1, "scale": 0.8}, "uncertainty": {
                 "noise": 0.01, "scale": 0.1, "rest": 0.2, "leg_1_x": 0.25, "leg_1_y": 0.3, "leg_1_start": 0.004,
                 "leg_1_duration": 0.03, "steps": [[0.03, 0.04], [0.01, 0.02]],
@@ -119,10 +122,11 @@ def test_the_page_shows_both(seen):
     assert "Given beside simulated" in html
     assert not re.search("real", re.sub('base64,[^"]*', "", html), re.IGNORECASE), "simulated ones are not called real"
     for words in (
-        "the negative, or the reverse, at 0.80 of the size that",
-        "in the frame; the reverse is 1.23 times as far",
+        "the negative, at 0.80 of the size that",
+        "in the frame; the reverse is 1.23 times as far: undecided, training has both",
+        "share of the pixels that fire once at random: 0.333 Hz",
         "white; the next is 2 times as far",
-        "raised since by 0.70 ± 0.20 ON thresholds of leak, or the other way; anywhere is 1.1 times as far",
+        "raised since by 0.70 ± 0.20 ON thresholds of leak; anywhere between their thresholds is 1.1 times as far: und",
         "0.0123 ± 0.004",
         "2 hot pixels, which the fit left out and training has; the busiest, x=3 y=4, fires 3.5 ± 0.5 times",
         "a step of up to 0.50 px in each of 2 equal parts of the recording, known to 0.05 px or better",
@@ -133,3 +137,16 @@ def test_the_page_shows_both(seen):
     assert html.count("<svg") == 2
     assert "160, of which 40 held out" in html
     assert "Real beside simulated" in calibration_page(result | {"simulated": False}, fidelity, held_out, made)
+
+
+def test_every_value_of_a_camera_is_explained():
+    known = {parameter.name for parameter in parameters.CAMERA} | {"x_start", "y_start", "amplitude"}
+    assert set(MEANINGS) == known
+    made = {"undecided": ["leak"], "profile": {
+        "camera": {"bandwidth": 2314.0, "dead_time": 0.004489, "leak": 0.2154}, "uncertainty": {
+            "bandwidth": 2082.0, "dead_time": 0.0022, "leak": 0.075},
+        "microseconds": in_microseconds(dict.fromkeys(known, 0.5), 300_000)}}  # fmt: skip
+    rows = {row[0]: row[1:] for row in value_rows(made)}
+    assert rows["bandwidth"][:3] == ("2,314", "2,082", "")
+    assert rows["dead_time"] == ("0.00449", "0.0022", "", "blind after an event, share of the recording: 150,000 µs")
+    assert rows["leak"][2] == "undecided"

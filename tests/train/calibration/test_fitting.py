@@ -28,7 +28,15 @@ SMALL = Effort(batch=16, sets=48)
 
 
 def fitted(
-    camera: KnownCamera, *, recordings: int, side: int, time_bins: int, effort: Effort, state=None, advance=None
+    camera: KnownCamera,
+    *,
+    recordings: int,
+    side: int,
+    time_bins: int,
+    effort: Effort,
+    state=None,
+    advance=None,
+    expect=None,
 ):
     images = digit_images(2 * recordings + 100, side)
     frames = camera.frames(images[:recordings], time_bins=time_bins)
@@ -41,6 +49,7 @@ def fitted(
             effort=effort,
             state=state,
             advance=advance or (lambda: None),
+            expect=expect or (lambda runs: None),
         )
 
 
@@ -220,7 +229,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_profile(small):
     begun, sign = kept.get("search"), f"inverted {found.unknowns.inverted}"
     assert len(begun) == 1, "the other sign is far: it was not followed"
     kept.put(f"{sign}: sets 1", kept.get(f"{sign}: sets 1")[:20])
-    counted = []
+    counted, expected = [], []
     again = fitted(
         camera,
         recordings=24,
@@ -229,10 +238,12 @@ def test_an_interrupted_fit_goes_on_to_the_same_profile(small):
         effort=SMALL,
         state=State(path, "key"),
         advance=lambda: counted.append(1),
+        expect=expected.append,
     )
     assert np.array_equal(again.place, found.place)
     assert np.array_equal(again.spread, found.spread)
     assert len(counted) == 2 * SMALL.sets, "the search was not repeated"
+    assert expected == [SMALL.fitting(begun.shape[1] - 4, 2)]
     assert runs > len(counted)
     half = State(path, "key")
     for name in ("search", *(name for name in half._arrays if name.startswith("finished"))):
@@ -243,6 +254,8 @@ def test_an_interrupted_fit_goes_on_to_the_same_profile(small):
     )
     assert np.array_equal(again.place, found.place)
     assert 2 * SMALL.sets < len(counted) < runs, "of the search, what was begun was kept"
+    assert State(path, "key").continued
+    assert not State(path, "another").continued
     assert State(path, "another").get("search") is None
     path.write_bytes(b"half")
     assert State(path, "key").get("search") is None

@@ -55,7 +55,8 @@ def raw(tmp_path_factory):
         events = simulate(images[number], settings=SimulatorSettings(), seed=0, key=str(number))
         path.write_bytes(bin40.encode(events))
     (root / "events" / "0" / "99.bin").write_bytes(b"123")
-    (root / "camera.toml").write_text(CameraProfile(PROFILES["saccades"], (34, 34), 300_000, (), {}).dump())
+    fitted = {"source": {"shown_fraction": 0.8235}}
+    (root / "camera.toml").write_text(CameraProfile(PROFILES["saccades"], (34, 34), 300_000, (), fitted).dump())
     return root
 
 
@@ -70,8 +71,9 @@ def quick(monkeypatch):
 def test_recordings_find_their_images_and_the_table_pairs_and_audits_a_set(raw, tmp_path, quick):
     pairs, shards = tmp_path / "pairs.csv", tmp_path / "shards"
     words = ["match", raw / "events", "--static", raw / "static", "--camera", raw / "camera.toml", "--sensor", "34x34",
-             "--shown", "0.8235", "--dataset", "folders", "--out", pairs]  # fmt: skip
+             "--dataset", "folders", "--out", pairs]  # fmt: skip
     made = json.loads(run(*words, "--json").stdout)
+    assert made["shown_fraction"] == 0.8235, "as the camera was fitted"
     rows = {row["recording"]: row for row in csv.DictReader(pairs.read_text().splitlines())}
     right = [name for name, row in rows.items() if row["image"] == f"{name[0]}/photo{name[-2:]}"]
     answered = [row for row in rows.values() if row["image"]]

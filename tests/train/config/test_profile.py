@@ -45,11 +45,14 @@ def test_a_profile_reads_back(tmp_path, name, surround):
         (346, 260),
         100,
         (),
-        {"camera": {"noise": 0.1}},
+        {"camera": {"noise": 0.1}, "source": {"shown_fraction": 0.8}},
     )
     (tmp_path / "profile.toml").write_text(made.dump())
     assert read_profile(tmp_path / "profile.toml") == made
-    assert profile_named(made.inline())[0] == made.profile
+    profile, whole = profile_named(made.inline())
+    assert profile == made.profile
+    assert whole is not None
+    assert (whole.sensor, whole.shown_fraction) == ((346, 260), 0.8)
     for key in (
         "surround",
         "rest",
@@ -137,7 +140,10 @@ def test_a_recipe_takes_a_profile_over(tmp_path, monkeypatch):
     plain = RECIPES.show("best")
     (folder / "recipe.toml").write_text(plain.replace('simulation = "auto"', 'simulation = "camera.toml"'))
     recipe = load_recipe(folder / "recipe.toml")
-    assert profile_named(recipe.train.simulation) == (PROFILES["smooth"], (34, 34))
+    profile, whole = profile_named(recipe.train.simulation)
+    assert profile == PROFILES["smooth"]
+    assert whole is not None
+    assert (whole.sensor, whole.shown_fraction) == ((34, 34), None)
     assert recipe_from(tomllib.loads(dump_recipe(recipe))) == recipe, "a run's recipe needs no other file"
     assert recipe != load_recipe("best")
     assert fits(tomllib.loads((folder / "recipe.toml").read_text()), recipe_schema())
@@ -156,6 +162,14 @@ def test_a_recipe_takes_a_profile_over(tmp_path, monkeypatch):
         load_recipe("best", overrides=["simulation='profile {'"])
     with pytest.raises(RecipeError, match="not valid JSON: maximum recursion"):
         profile_named("profile " + "[" * 100_000)
+
+
+@pytest.mark.parametrize("shown", ['"most"', "0", "1.5", "true"])
+def test_how_much_of_the_sensor_images_fill_is_checked(tmp_path, shown):
+    made = CameraProfile(PROFILES["smooth"], (34, 34), 300_000, (), {"source": {"seed": 0}})
+    (tmp_path / "camera.toml").write_text(made.dump() + f"shown_fraction = {shown}\n")
+    with pytest.raises(RecipeError, match=r"\[source\] shown_fraction: found .*, expected the share of the sensor"):
+        read_profile(tmp_path / "camera.toml")
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.train.config import recipes, settings
+from spikebridge.train.config.recipes import load_recipe
 from spikebridge.train.config.shipped import RECIPES
 from spikebridge.train.errors import RecipeError
 
@@ -381,3 +382,17 @@ def test_a_setting_is_found_by_what_the_field_calls_it():
         said, _ = problems_of(recipes.recipe_from, {**GOOD, "train": {**GOOD["train"], name: 1}})
         assert f"[train] {name}: unknown key; did you mean {meant}?" in said
     assert "; did you mean wd" not in problems_of(recipes.recipe_from, GOOD, overrides=["wwd=1"])[0]
+
+
+def test_what_passes_beside_the_known_values_is_named():
+    with pytest.raises(RecipeError, match=r'teacher: "dino" is not known; expected a file ending in \.pt2 or \.safet'):
+        load_recipe("digits", overrides=["teacher=dino"])
+    with pytest.raises(RecipeError, match=r"expected one of saccades, .* or the \.toml file of a profile"):
+        load_recipe("best", overrides=["simulation=camera"])
+
+
+def test_long_values_are_brief_for_people():
+    profile = "profile " + "{" * 2000
+    assert recipes.brief(profile) == recipes.brief(profile)[:16] != recipes.brief(profile + "}")
+    assert recipes.brief("dino.pt2 sha256:" + "0123456789" * 6) == "dino.pt2 sha256:01234567"
+    assert [recipes.brief(value) for value in ("kt", 3, (0.5,), None)] == ["kt", 3, (0.5,), None]

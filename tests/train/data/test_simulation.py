@@ -552,6 +552,15 @@ def test_a_shard_set_without_hot_pixels_has_none_simulated() -> None:
         assert bool(simulator.profile.hot_pixels) == (not filtered)
 
 
+@pytest.mark.parametrize(("fitted", "of_set", "factor"), [(1.0, 0.8, 1.25), (0.8, None, 0.8), (0.8, 0.8, 1.0)])
+def test_a_profile_is_of_images_as_large_as_they_were_in_its_fit(fitted, of_set, factor) -> None:
+    camera = CameraProfile(PROFILES["smooth"], (34, 34), 1, (), {"source": {"shown_fraction": fitted}})
+    manifest = {"sensor_size": [34, 34], "shown_fraction": of_set, "settings": {"reduction": "sum"}}
+    simulator = Simulator(manifest, (T, 2, 28, 28), profile=camera.inline(), seed=3)
+    asked = [factor * scale for scale in PROFILES["smooth"].ranges.scale]
+    assert simulator.profile.ranges.scale == pytest.approx(asked)
+
+
 def test_agrees_with_real_recordings() -> None:
     """The 20 static images against their own N-MNIST recordings; at the middle of the ranges, and drawn from them."""
     if not REAL.is_dir():

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from event_files import text_lines
 from fake_shards import FakeShardSet
 from run_folders import whole_and_half
 
@@ -97,6 +98,17 @@ def test_table_json_and_csv_say_the_same_and_a_bad_file_is_named(trained, tmp_pa
     (tmp_path / "empty").mkdir()
     assert "no recording below it" in invoke(run, tmp_path / "empty", code=1).stderr
     assert "expected one of them" in invoke(run, good, "--csv", "--json", code=2).stderr
+
+
+def test_lines_of_numbers_in_a_folder_are_predicted(trained, tmp_path):
+    _, shards, raw = trained
+    events = recording.read(sorted((raw / "Test").rglob("*.bin"))[0])
+    (tmp_path / "1.txt").write_bytes(text_lines(events, seconds=False, head="t x y p\n"))
+    (tmp_path / "notes.txt").write_text("what the camera saw\n")
+    settings = {**shards.settings, "dataset": "folders", "time_unit": "us"}
+    ((name, content),) = frame_recordings([tmp_path], settings, [34, 34])
+    assert name == str(tmp_path / "1.txt")
+    assert content.frames.shape == (4, 2, 16, 16)
 
 
 def test_a_user_s_recording_of_another_sensor_is_refused(trained, tmp_path):
