@@ -237,7 +237,7 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
     ]
     if isinstance(source := informing.get("source"), dict) and SHOWN in source:
         shown = source[SHOWN]
-        if not _is_number(shown) or not 0 < shown <= 1:
+        if not is_finite(shown) or not 0 < shown <= 1:
             problems.append(
                 f"[source] {SHOWN}: found {shown}, expected the share of the sensor that images fill, up to 1"
             )
