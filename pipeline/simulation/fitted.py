@@ -6,7 +6,8 @@ does beside the legs in each of so many equal parts of the recording) and `[micr
 `SimulatorSettings`; where recordings move each in its own way (`free`), also `amplitude` of `[camera]`, the length of
 their legs relative to `[[legs]]`; `surround`, the grey value around the image; and `hot_pixels`, rows of x, y, OFF and
 ON events in a recording.
-What a profile does not hold is as in N-MNIST: blur, and how recordings differ.
+What a profile does not hold is as in N-MNIST: blur, and how recordings differ. How they begin (`rest`, `appeared`) is
+left aside: here pixels are on their way to an ON event.
 """
 
 from __future__ import annotations

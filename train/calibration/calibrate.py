@@ -290,15 +290,11 @@ def calibrate_frames(
         "seed": seed,
         "version": VERSION,
     }
+    made_of = partial(profile_of, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels)
     if images is None:
-        found = without_images(frames, sensor=sensor, floor=floor)
-        return Calibrated(
-            profile_of(found, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels),
-            found,
-            None,
-            (),
-            None,
-        )
+        with same_threads(1):  # sums depend on their number
+            found = without_images(frames, sensor=sensor, floor=floor)
+        return Calibrated(made_of(found), found, None, (), None)
     state = State(
         state_file,
         _key((frames, images) if shown is None else (frames, images, shown), source, effort, sensor, floor),
@@ -307,7 +303,7 @@ def calibrate_frames(
         log.info("Continuing the fit that was interrupted")
     bar = _Bar(progress)
     bar.begin("search", effort.searching(EXPECTED_UNKNOWNS, len(to_begin(images))))
-    with same_threads(1):  # sums depend on their number
+    with same_threads(1):
         found = fit(
             frames,
             images,
@@ -322,7 +318,6 @@ def calibrate_frames(
             expect=lambda runs: bar.begin("fit", runs),
         )
         bar.end()
-        made_of = partial(profile_of, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels)
         profile, *rivals = (made_of(one) for one in (found, *found.rivals))
         if unseen is None:
             return Calibrated(profile, found, None, tuple(rivals), None)

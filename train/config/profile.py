@@ -31,7 +31,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,10 @@ class _LegTable:
 SHOWN = "shown_fraction"
 """Key under [source]: the share of the sensor that static images filled in the fit, to which `scale` is relative."""
 INFORMING = ("camera", "uncertainty", "alternatives", "microseconds", "source", "fidelity")
-_OPTIONAL = (
-    *("undecided", "surround", "rest", "rest_spread", "appeared", "blind_after", "lateness", "either_sign"),
-    "either_begin",
-)
+_OPTIONAL = [field.name for field in fields(_Head) if field.default is not MISSING]
+_OWN = {field.name: field.default for field in fields(Profile)}
+_SAID = [field.name for field in fields(_Head) if field.name in _OWN]
+"""Keys that are fields of `Profile`, too."""
 _KEYS = (*(field.name for field in fields(_Head)), "hot_pixels", "steps", "legs", "ranges", *INFORMING)
 _GONE = ("late", "longer", "skew")
 """Keys of legs that one version of the calibration wrote."""
@@ -243,33 +243,23 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
             )
     if problems:
         raise RecipeError(name, problems, what="profile")
+    said: dict[str, Any] = {name: head[name] for name in _SAID if name in head}
+    said = {name: value if isinstance(value, bool) else float(value) for name, value in said.items()}
     made = Profile(
         SimulationRanges(**ranges),
         legs,
-        free=head["free"],
-        inverted=head["inverted"],
-        surround=head.get("surround"),
-        rest=head.get("rest", 0.0),
-        rest_spread=head.get("rest_spread", 0.0),
-        appeared=head.get("appeared", False),
-        blind_after=head.get("blind_after", False),
         steps=steps,
-        lateness=float(head.get("lateness", LATENESS)),
-        either_sign=head.get("either_sign", False),
-        either_begin=head.get("either_begin", False),
         hot_pixels=hot_pixels,
+        **said,
     )
     return CameraProfile(made, tuple(head["sensor"]), head["duration_us"], tuple(head.get("undecided", ())), informing)
 
 
 def _given(profile: Profile) -> dict[str, Any]:
     """Return the keys that profiles made before have not, where they say more than those."""
-    p = profile
-    given = {name: [list(row) for row in getattr(p, name)] for name in ("steps", "hot_pixels")}
-    plain = ("surround", "rest", "rest_spread", "appeared", "blind_after", "lateness", "either_sign", "either_begin")
-    given |= {name: getattr(p, name) for name in plain}
-    usual = {field.name: field.default for field in fields(Profile)} | {"steps": [], "hot_pixels": []}
-    return {name: value for name, value in given.items() if value != usual[name]}
+    names = ("steps", "hot_pixels", *(name for name in _SAID if name in _OPTIONAL))
+    given = {name: value for name in names if (value := getattr(profile, name)) != _OWN[name]}
+    return {name: [list(row) for row in value] if isinstance(value, tuple) else value for name, value in given.items()}
 
 
 def _checked_legs(given: Any, problems: list[str]) -> tuple[Leg, ...]:

@@ -18,6 +18,7 @@ from spikebridge.pipeline.simulation.camera import simulate
 from spikebridge.pipeline.simulation.fitted import read_camera
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.calibration import calibrate as calibration
+from spikebridge.train.calibration import fit as fitting
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.calibration.outcome import in_microseconds
 from spikebridge.train.config.profile import read_profile
@@ -150,6 +151,18 @@ def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
         (tmp_path / "folder.toml").mkdir(exist_ok=True)
         other = run(recordings, "--out", tmp_path / name, "--overwrite")
         assert (other.exit_code, words in other.output) == (1, True)
+
+
+def test_profiles_do_not_depend_on_threads(recordings, tmp_path, monkeypatch):
+    threads, guess = torch.get_num_threads(), fitting.guess
+    seen = []
+    monkeypatch.setattr(fitting, "guess", lambda *words: seen.append(torch.get_num_threads()) or guess(*words))
+    torch.set_num_threads(2)
+    try:
+        assert run(recordings, "--sensor", "34x34", "--out", tmp_path / "p.toml").exit_code == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == [1]
 
 
 def test_of_a_short_recording_the_dead_time_is_a_microsecond_at_least():

@@ -68,6 +68,12 @@ def test_a_profile_reads_back(tmp_path, name, surround):
         assert (f"\n{key} = " in made.dump()) == (key in own), "profiles and runs of before are as they were"
 
 
+def test_whole_numbers_written_by_hand_are_as_others():
+    tables = tomllib.loads(BUILT_IN.dump())
+    one, other = (profile_from(tables | {"rest": 1, "surround": value}, name="x") for value in (0, 0.0))
+    assert one.inline() == other.inline()
+
+
 def test_all_problems_of_a_file_are_named_at_once():
     tables = tomllib.loads(BUILT_IN.dump())
     tables["sensors"] = [1]
