@@ -126,7 +126,8 @@ def audit_matched(
         if own and shows.answered and images[0].pixels_sha256 in keys:
             paired += 1
             other += own.decode("ascii", "backslashreplace") not in keys[images[0].pixels_sha256]
-    audit = Audit([], [], list(_notes(counts, paired, other)))
+    unhashed = sum(any(not image.pixels_sha256 for image in sample.shows.images) for sample in held_out)
+    audit = Audit([], [], list(_notes(counts, paired, other, unhashed)))
     for sample in held_out:
         images = sample.shows.images
         seen = [image for image in images if training.sees(image)]
@@ -138,8 +139,11 @@ def audit_matched(
     return audit
 
 
-def _notes(counts: list[int], paired: int, other: int) -> Iterator[str]:
-    """Yield how many recordings the table knows the image of, and how many of these images are the set's own pairs."""
+def _notes(counts: list[int], paired: int, other: int, unhashed: int) -> Iterator[str]:
+    """Yield how many recordings the table knows the image of, and how many of these images are the set's own pairs.
+
+    And of how many held-out ones the image cannot be looked for in the static pool.
+    """
     several = f", {counts[2]:,} one of the table's candidates" if counts[2] else ""
     yield (
         f"by content, {counts[1]:,} of {sum(counts):,} recordings show a known static image{several}; of the others "
@@ -147,6 +151,11 @@ def _notes(counts: list[int], paired: int, other: int) -> Iterator[str]:
     )
     if paired:
         yield f"{paired - other:,} of {paired:,} recordings show by content the image that the set pairs them with"
+    if unhashed:
+        yield (
+            f"of {unhashed:,} held-out recordings the table says no pixels_sha256 of an image: whether that is in the "
+            "static pool cannot be told"
+        )
 
 
 def _remedies(audit: Audit) -> Iterator[str]:

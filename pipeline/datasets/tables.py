@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spikebridge.pipeline.base.errors import SettingsError, shorten
@@ -137,7 +137,8 @@ class Pair:
     image: str
     """Empty where it is not known."""
     pixels_sha256: str
-    """Of the full-size image as `pipeline.images.decode.hash_pixels` gives it, hexadecimal; empty where not said."""
+    """Of the full-size image as `pipeline.images.decode.hash_pixels` gives it, hexadecimal; empty where no row says
+    it."""
     candidates: tuple[tuple[str, str], ...] = ()
     """Name and pixels_sha256 of the images one of which it shows, where `image` is empty."""
     held: float = 1.0
@@ -149,13 +150,14 @@ def read_pairs(path: Path) -> list[Pair]:
 
     `candidates` are the names of images one of which the recording shows, with | between them (in a name | is written
     %7C and % as %25), `candidates_confidence` that they hold the right one, `candidates_sha256` their hashes in equal
-    order. They count where `image` is empty.
+    order. They count where `image` is empty. What one row says of an image's hash holds for all rows that name it, as
+    where somebody wrote one of the candidates into `image`.
 
     Raises:
         SettingsError: unreadable, columns missing, a row without a recording or a second one, a confidence that is no
             share, a hash that is none, or not one for each candidate; the message names their lines.
     """
-    pairs, problems, seen = [], list[str](), set[str]()
+    pairs, problems, seen, hashes = [], list[str](), set[str](), dict[str, str]()
     for line, row in enumerate(read_csv(path, PAIR_COLUMNS[:2], errors="surrogateescape"), start=2):
         name, image, confidence, digest, several, held, of_several = (
             (row.get(column) or "").strip() for column in PAIR_COLUMNS
@@ -174,11 +176,19 @@ def read_pairs(path: Path) -> list[Pair]:
         elif digests and len(digests) != len(candidates):
             problems.append(f"line {line}: {len(digests)} hashes, {len(candidates)} candidates; expected one for each")
         seen.add(name)
-        named = zip(map(_unescaped, candidates), digests or [""] * len(candidates), strict=False)
-        known = (digest, ()) if image else ("", tuple(named))
+        named = tuple(zip(map(_unescaped, candidates), digests or [""] * len(candidates), strict=False))
+        hashes |= {each: said for each, said in ((image, digest), *named) if said}
+        known = (digest, ()) if image else ("", named)
         pairs.append(Pair(line, name, image, *known, held=float(held) if _is_share(held) else 1.0))
     refuse_lines(path, problems)
-    return pairs
+    return [
+        replace(
+            pair,
+            pixels_sha256=pair.pixels_sha256 or hashes.get(pair.image, ""),
+            candidates=tuple((each, said or hashes.get(each, "")) for each, said in pair.candidates),
+        )
+        for pair in pairs
+    ]
 
 
 def join_candidates(names: Iterable[str]) -> str:

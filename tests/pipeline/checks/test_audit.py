@@ -80,6 +80,22 @@ def test_an_image_of_the_pool_that_a_held_out_recording_shows_is_a_leak(shard_se
     assert any(note.startswith("leak by content") for note in legacy.notes)
 
 
+def test_a_candidate_that_somebody_chose_is_found_in_the_pool(shard_set, sources, tmp_path):
+    """As a possible leak tells to do; an image without a hash in any row cannot be looked for, and that is said."""
+    static, table = read_static(shard_set() / "static.h5"), tmp_path / "pairs.csv"
+    digest, test, other = static.pixels_sha256[static.roles.index("pool")].tobytes().hex(), *sources["test"][:2]
+    for row, alike in ((f"{test},a,a|b,{digest}|{'0' * 64}", ""), (f"{test},a,,", f"{other},,a,{digest}\n")):
+        table.write_text(f"recording,image,candidates,candidates_sha256\n{row}\n{alike}")
+        done = CliRunner().invoke(main, ["verify", str(shard_set()), "--match", str(table)])
+        assert done.exit_code == 4
+        assert f"leak by content: {keyed(test)} (test) shows a, which training sees: in the static pool" in done.output
+        assert "pixels_sha256" not in done.output
+    table.write_text(f"recording,image\n{test},a\n")
+    done = CliRunner().invoke(main, ["verify", str(shard_set()), "--match", str(table)])
+    assert done.exit_code == 0
+    assert "note: of 1 held-out recordings the table says no pixels_sha256 of an image: whether" in done.output
+
+
 def test_a_table_of_another_set_is_refused(shard_set):
     with pytest.raises(
         ShardSetError, match="no recording of the table is in the set, whose recordings are named like T"
