@@ -256,11 +256,15 @@ def read_csv(path: Path, columns: tuple[str, ...], *, errors: str = "strict") ->
     try:
         with open(path, newline="", encoding="utf-8-sig", errors=errors) as file:
             first = file.readline()
+            if "\0" in first:
+                raise SettingsError(f"{path}: no text; expected a CSV file with the columns {' and '.join(columns)}.")
             names = next(csv.reader([first], delimiter=max(DELIMITERS, key=first.count)), [])
             named = [name.strip().lower() for name in names]
             rows = list(csv.DictReader(file, named, delimiter=max(DELIMITERS, key=first.count)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"{path}: cannot be read as a CSV file ({error}).") from error
+    if not rows and not set(columns) - set(named):
+        raise SettingsError(f"{path}: a header and nothing below it; expected at least one row.")
     if not rows or set(columns) - set(rows[0]):
         found = f" found {shorten(named)}," if any(named) else ""
         raise SettingsError(

@@ -111,7 +111,8 @@ def calibrate(
     if held_out and static is None:
         raise RunError("--held-out tells simulated recordings from real ones, and there is none without --static")
     if pairs is not None and (static is None or len(paths) != 1):
-        raise RunError("--pairs names recordings and static images by their paths below one folder each; give --static")
+        wrong = "give --static" if static is None else f"found {len(paths)} of recordings; name the one above them"
+        raise RunError(f"--pairs names recordings and static images by their paths below one folder each; {wrong}")
     sources, by_file = paired_files(pairs, paths[0], static, sensor=sensor) if pairs and static else (None, {})
     wrapped = None if progress is None else lambda items: progress(items, desc="read", unit="recording")
     seen = read_recordings(list(by_file) or paths, most=recordings, seed=seed, sensor=sensor, progress=wrapped)

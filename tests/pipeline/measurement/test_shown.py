@@ -39,6 +39,10 @@ def test_recordings_get_the_images_that_the_table_names(raw, tmp_path):
     table.write_text(f"recording,image\n{files[0]},nothing\nnobody,{images[0]}\n")
     with pytest.raises(SettingsError, match=r"(?s)line 3: no recording 'nobody'.*line 2: no image 'nothing'"):
         paired_files(table, events, static)
+    for content, problem in ((b"recording,image\n", "nothing below it"), (b"\xff\xd8\0\x10", "no text")):
+        table.write_bytes(content)
+        with pytest.raises(SettingsError, match=rf"pairs\.csv: .*{problem}.*expected"):
+            paired_files(table, events, static)
     table.write_text(f"recording,image\n{files[0]},\n")
     with pytest.raises(SettingsError, match="names a static image for no recording"):
         paired_files(table, events, static)

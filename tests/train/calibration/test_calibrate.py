@@ -144,6 +144,17 @@ def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
     table.write_text("recording,image\n00,Train/0/none\n")
     alone = run(recordings, "--pairs", table, "--out", tmp_path / "p.toml")
     assert "give --static" in alone.output
+    two = [
+        recordings,
+        recordings / "00.bin",
+        "--static",
+        raw / "static",
+        "--pairs",
+        table,
+        "--out",
+        tmp_path / "p.toml",
+    ]
+    assert "found 2 of recordings; name the one above them" in " ".join(run(*two).output.split())
     wrong = run(recordings, "--static", raw / "static", "--pairs", table, "--out", tmp_path / "p.toml")
     assert "no image 'Train/0/none'" in wrong.output
     assert not (tmp_path / "p.toml").exists()
