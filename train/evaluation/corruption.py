@@ -63,7 +63,8 @@ class CorruptedFrames:
             show = "counts (sum) in equal bins" if CORRUPTIONS[name].of_frames else "single events"
             raise RunError(
                 f"--corrupt {name}: {shards.path} stores frames of reduction {settings['reduction']}, binning "
-                f"{settings['binning']}; {show} can show it. Use a set that stores events (preprocess --store events)"
+                f"{settings['binning']}; only {show} can show it. Use a set that stores events (preprocess --store "
+                "events)"
             )
         sensor = shards.manifest.get("sensor_size") or (shards.sample_shape[-1], shards.sample_shape[-2])
         self._pixels = int(sensor[0]) * int(sensor[1])

@@ -198,7 +198,7 @@ def _few(frames: Tensor) -> int:
 def _plots(fidelity: Fidelity, theirs: str) -> str:
     real, made = fidelity.real, fidelity.made
     rows = [
-        (name, f"{real[key]:.4g}", f"{made[key]:.4g}")
+        (name, number_text(real[key], 4), number_text(made[key], 4))
         for name, key in (
             ("events of a recording", "events"),
             ("their standard deviation", "events_deviation"),
