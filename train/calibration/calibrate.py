@@ -259,8 +259,8 @@ def calibrate_frames(
     """Fit the simulator to frames, a part of which is held out to tell simulated ones from.
 
     Args:
-        frames: counts float32 [T,n,2,S,S], without hot pixels.
-        images: static images [m,1,S,S] in [0, 1]; None fits what can be told without.
+        frames: counts float32 [T,n,2,H,W], without hot pixels; square where `beside`.
+        images: static images float32 [m,1,H,W] in [0, 1]; None fits what can be told without.
         grid: of the frames.
         sensor: (W, H) in pixels.
         duration_us: of a recording.
@@ -273,7 +273,7 @@ def calibrate_frames(
         progress: as tqdm; silent without.
         held_out: recordings that the fit does not see, see `calibrate`.
         beside: whether the fidelity report has other ways to make recordings beside the fitted one.
-        shown: the image that each recording shows [n,1,S,S]; None where that is not known.
+        shown: the image that each recording shows [n,1,H,W]; None where that is not known.
         whole: `frames` with hot pixels, if there are some.
         hot_pixels: of the sensor.
     """

@@ -1,6 +1,7 @@
 """The search for camera and movement: simulated frames of static images whose moments are those of the recordings.
 
-Axes: T time bins, n recordings, m static images, P polarity, S side of a frame, M moments, K parameters, N sets.
+Axes: T time bins, n recordings, m static images, P polarity, S side of a frame (H, W where it need not be square),
+M moments, K parameters, N sets.
 
 1. A closed-form guess of the movement.
 2. Damped Gauss-Newton steps over coarse frames, for both signs of the light, with differences of the simulator's
@@ -183,14 +184,14 @@ def fit(
     """Fit camera and movement to recordings, whether or not it is known which static image each shows.
 
     Args:
-        frames: float32 [T,n,2,S,S], one recording or more, each with events.
-        images: float32 [m,1,S,S] in [0, 1], of the kind that the recordings show, as the pipeline places them.
+        frames: float32 [T,n,2,H,W], one recording or more, each with events.
+        images: float32 [m,1,H,W] in [0, 1], of the kind that the recordings show, as the pipeline places them.
         grid: of the frames.
         sensor: (W, H) in pixels.
         floor: shortest time between events of one pixel, share of the recording; None where it is not known.
         seed: of all draws.
         effort: how much is computed.
-        shown: float32 [n,1,S,S], the image that each recording shows; None where that is not known.
+        shown: float32 [n,1,H,W], the image that each recording shows; None where that is not known.
         state: what an interrupted fit with the same arguments left, and what this one leaves.
         advance: called after each run of the simulator.
         expect: called when the search ends, with about how many runs follow.
