@@ -24,6 +24,7 @@ al. 2002, "Inductive confidence machines" (conformal sets: the rank of the dista
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -131,8 +132,9 @@ class Gallery:
         profile: of the camera.
         seed: of all draws.
         shown: progress.
-        keep: file that rendered images are appended to, for the next call with equal arguments to go on from; whoever
-            calls names it after these, and deletes it. None keeps nothing.
+        keep: begins the name of the file that rendered images are appended to, for the next call with equal arguments
+            to go on from; whoever calls names it after these, and deletes it. The sum of the components ends it:
+            another processor may find others, in which kept numbers mean nothing. None keeps nothing.
     """
 
     def __init__(
@@ -296,6 +298,9 @@ class Gallery:
         """Return images as numbers [n,K]; those that an interrupted call kept are not rendered again."""
         made, size = list[Tensor](), self._components.shape[1]
         batch = 4 * size * RENDERED  # bytes
+        if keep:
+            content = self._mean.numpy().tobytes() + self._components.numpy().tobytes()
+            keep = keep.with_name(f"{keep.name}-{hashlib.sha256(content).hexdigest()}")
         with keep.open("a+b") if keep else nullcontext() as file:
             if file is not None:
                 whole = min(os.fstat(file.fileno()).st_size // batch, len(rows) // RENDERED)
