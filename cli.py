@@ -108,6 +108,8 @@ class Commands(click.Group):
             raise failure(f"{where}{error.strerror or error}.{notes} {again}") from error
         except (KeyboardInterrupt, click.Abort):
             _over.set()
+            if sys.stderr is not None and sys.stderr.isatty():
+                click.echo(err=True)  # the cursor stands behind a progress bar and the terminal's ^C
             click.echo("Interrupted. What is finished stays; the same command continues.", err=True)
             ctx.exit(INTERRUPTED)
         except (MemoryError, RuntimeError) as error:

@@ -416,6 +416,16 @@ def hears_ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+def test_on_a_terminal_an_interruption_has_a_line_of_its_own(monkeypatch):
+    def interrupted(**_):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main.commands["datasets"], "callback", interrupted)
+    done = CliRunner().invoke(main, ["datasets"])
+    assert (done.exit_code, done.output[:12]) == (cli.INTERRUPTED, "\nInterrupted")
+
+
 @pytest.mark.usefixtures("hears_ctrl_c")
 def test_a_ctrl_c_of_which_a_library_makes_another_error_counts(monkeypatch):
     def swallow(**_):
@@ -428,7 +438,7 @@ def test_a_ctrl_c_of_which_a_library_makes_another_error_counts(monkeypatch):
     monkeypatch.setattr(main.commands["datasets"], "callback", swallow)
     done = CliRunner().invoke(main, ["datasets"])
     assert done.exit_code == cli.INTERRUPTED
-    assert "Interrupted" in done.output
+    assert done.output.startswith("Interrupted"), "no terminal, no bar before it"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -101,11 +101,12 @@ def _text(made: dict[str, Any]) -> str:
     answered, recordings, classes = made["answered"], made["recordings"], made["classes"]
     nothing = f"; nothing is told where fewer than {FEWEST_CLEAR} are clearly nearer to one image"
     width, height = made["sensor"]
+    share = "it" if made["shown_fraction"] == 1 else f"{made['shown_fraction']:g} of it"
     rows = {
         "recordings": f"{recordings:,}" + (" (SIMULATED)" if made["simulated"] else "")
         + (f"; {made['unreadable']:,} cannot be used:" if made["unreadable"] else ""),
         "images": f"{made['static_images']:,}, {made['different_images']:,} of them different",
-        "sensor": f"{width}x{height}, {made['sensor_known']}; images fill {made['shown_fraction']:g} of it",
+        "sensor": f"{width}x{height}, {made['sensor_known']}; images fill {share}",
         "camera": made["camera"] + ("; recordings move each in its own way" if made["path"] == "free" else ""),
         "answered": f"{answered:,} with a confidence of {made['least']:g} or more, {made['images_shown']:,} images",
         "not told": f"{recordings - answered:,}"

@@ -88,6 +88,8 @@ def test_recordings_find_their_images_and_the_table_pairs_and_audits_a_set(raw, 
     text = _text(made)
     assert f"{len(answered):,} with a confidence of 0.8 or more" in text
     assert "1 cannot be used" in text
+    assert "34x34, given; images fill 0.8235 of it" in text
+    assert "34x34, given; images fill it" in _text(made | {"shown_fraction": 1.0})
 
     convert = ["preprocess", "--dataset", "folders", "--events", raw / "events", "--static", raw / "static", "--sensor",
                "34x34", "--time-bins", "2", "--size", "12", "--workers", "1", "--out", shards]  # fmt: skip
