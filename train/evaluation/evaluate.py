@@ -188,8 +188,10 @@ def _prior(settings: TrainSettings | None, adapt: bool | None, prior: float | No
         RunError: a prior without adaptation, or a negative one.
     """
     adapting = adapt if adapt is not None else settings is not None and settings.adapt_normalization
-    if prior is not None and (not adapting or not prior >= 0):
-        raise RunError(f"adaptation prior {prior:g}: expected 0 or more, with adaptation of BatchNorm alone")
+    if prior is not None and not adapting:
+        raise RunError(f"adaptation prior {prior:g}: nothing is adapted; expected --adapt-normalization with it")
+    if prior is not None and not prior >= 0:
+        raise RunError(f"adaptation prior {prior:g}: expected 0 recordings or more")
     if not adapting:
         return None
     return prior if prior is not None else PRIOR if settings is None else settings.adaptation_prior

@@ -100,8 +100,11 @@ def test_corrupted_recordings_are_adapted_to_as_they_are(runs, monkeypatch):
 
 def test_a_prior_belongs_to_adaptation(runs):
     folder, shards = runs
-    for how in ({"adaptation_prior": 3.0}, {"adaptation_prior": -1.0, "adapt_normalization": True}):
-        with pytest.raises(RunError, match="expected 0 or more, with adaptation"):
+    for how, problem in (
+        ({"adaptation_prior": 3.0}, "nothing is adapted; expected --adapt-normalization"),
+        ({"adaptation_prior": -1.0, "adapt_normalization": True}, "-1: expected 0 recordings or more"),
+    ):
+        with pytest.raises(RunError, match=problem):
             evaluate(folder / "plain", shards, device="cpu", **how)
 
 
