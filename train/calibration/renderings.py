@@ -21,6 +21,7 @@ from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from spikebridge.pipeline.base.errors import SettingsError
@@ -85,10 +86,11 @@ def _i2e(images: Tensor, time_bins: int, seed: int) -> Tensor:
 
 def _v2e_like(images: Tensor, time_bins: int, grid: SensorGrid, settings: SimulatorSettings, seed: int) -> Tensor:
     """Return frames of v2e's camera; a sensor that is coarser than its frames' is simulated on the frames' grid."""
-    events = []
+    events, size = [], images.shape[-1]
+    if grid.width != grid.height:  # as the frame is of the sensor, squashed
+        images = F.interpolate(images, (grid.height, grid.width), mode="bilinear")
     for number, image in enumerate(images[:, 0].numpy()):
         events.append(simulate(np.rint(image * 255).astype(np.uint8), settings=settings, seed=seed, key=str(number)))
-    size = images.shape[-1]
     made = torch.zeros(time_bins, len(images), 2, size, size)
     seen = [i for i, one in enumerate(events) if len(one) > 1 and one.t[-1] > one.t[0]]  # the others have no bins
     names = tuple(f"rendering {i}" for i in seen)

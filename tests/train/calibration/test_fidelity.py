@@ -75,6 +75,20 @@ def test_a_rendering_has_the_images_and_the_movement():
     assert torch.equal(i2e.view(frames).unique(), torch.tensor([0.0, 1.0]))
 
 
+def test_a_rendering_fills_a_sensor_that_is_not_square():
+    """An image is squashed into the frame as the sensor is."""
+    images = torch.zeros(1, 1, SIDE, SIDE)
+    images[0, 0, :, 1:3] = 1
+    still = Profile(
+        SimulationRanges(x_start=(0.0, 0.0), y_start=(0.0, 0.0), scale=(1.0, 1.0)), (Leg(2.0, 0.0, 0.1, 0.8),)
+    )
+    made = renderings(SensorGrid(SIDE, (20, 8), "sum"), still, duration_us=100_000, seed=0)["v2e-like"].render(
+        images, 10
+    )
+    across = made.sum((0, 1, 2, 3))
+    assert across[:6].sum() > 0.9 * across.sum() > 0
+
+
 def test_what_the_microsecond_simulator_cannot_follow_stands_not_beside():
     """Recordings longer than its own, and shorter ones."""
     profile = Profile(SimulationRanges(), (Leg(4.0, 0.0, 0.1, 0.8),))
