@@ -5,6 +5,7 @@ Axes: n recordings, m static images, T time bins, P polarity, S side of a frame.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -30,8 +31,14 @@ IDX = ("-idx3-ubyte", "-idx3-ubyte.gz")
 """Endings of MNIST's files of images."""
 NOTE_ABOVE = 3
 """Folders above a recording in which the note of simulated ones is looked for: class, subset, `events`."""
+HALF, NEARLY_ALL = 0.5, 0.95
+"""Share of the sensor's width, and of its height."""
+FEWEST_TO_DOUBT = 3
+"""Recordings of each of two kinds from which on they may be of two cameras."""
 FEWEST_EVENTS = 10
 """A recording of fewer events says nothing of movement."""
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -126,11 +133,11 @@ def read_recordings(
     if sensor is None:
         sensor, known = stated_sensor(drawn)
     if sensor is None:
-        sensor = (max(int(e.x.max()) for e in events) + 1, max(int(e.y.max()) for e in events) + 1)
-        known = "smallest that holds all events"
+        sensor, known = smallest_sensor(events)
     for file, one in zip(drawn, events, strict=True):
         check_events(one, sensor_size=sensor, source=str(file))
     names = tuple(str(file) for file in drawn)
+    doubt_one_camera(names, events, sensor)
     return RecordingSet(names, tuple(events), sensor, known, are_simulated([*paths, *files]), len(files))
 
 
@@ -192,6 +199,31 @@ def read_located(file: Path) -> Events:
     except RecordingError as error:
         message = f"{file}: {str(error).removeprefix(f'{file.name}: ')}"
         raise RecordingError(message, reason=error.reason, counts=error.counts) from error
+
+
+def smallest_sensor(events: Sequence[Events]) -> tuple[Size, str]:
+    """Return the smallest sensor (W, H) that holds all events of some recordings, and how it is known."""
+    width, height = np.max([_reach(one) for one in events], axis=0)
+    return (int(width), int(height)), "smallest that holds all events"
+
+
+def doubt_one_camera(names: Sequence[str], events: Sequence[Events], sensor: Size) -> None:
+    """Warn where some recordings end in the first half of the sensor both ways, and others reach nearly across it."""
+    reached = np.array([_reach(one) for one in events])  # [n,2]
+    share = reached / sensor
+    small, large = np.flatnonzero((share <= HALF).all(1)), np.flatnonzero((share >= NEARLY_ALL).all(1))
+    if min(len(small), len(large)) < FEWEST_TO_DOUBT:
+        return
+    width, height = reached[small].max(0)
+    log.warning(
+        "%d of %d recordings have events within %dx%d of the %dx%d pixels alone, such as %s, others nearly all over: "
+        "are they of one camera? Those of two make a camera that is neither",
+        len(small), len(events), width, height, *sensor, names[small[0]],
+    )  # fmt: skip
+
+
+def _reach(events: Events) -> Size:
+    return int(events.x.max()) + 1, int(events.y.max()) + 1
 
 
 def stated_sensor(files: Sequence[Path]) -> tuple[Size | None, str]:

@@ -26,9 +26,11 @@ from spikebridge.pipeline.measurement.recordings import (
     Progress,
     RecordingSet,
     are_simulated,
+    doubt_one_camera,
     draw_rows,
     image_files,
     read_located,
+    smallest_sensor,
     stated_sensor,
 )
 from spikebridge.pipeline.readers import get_reader
@@ -98,8 +100,8 @@ class Sources:
         if not events:
             raise LayoutError(f"none of {len(rows)} recordings can be read; the first: {problem}")
         if sensor is None:
-            sensor = (max(int(e.x.max()) for e in events) + 1, max(int(e.y.max()) for e in events) + 1)
-            known = "smallest that holds all events"
+            sensor, known = smallest_sensor(events)
+        doubt_one_camera(names, events, sensor)
         return RecordingSet(tuple(names), tuple(events), sensor, known, self.simulated, len(self.recordings))
 
     def events(self, row: int) -> Events:

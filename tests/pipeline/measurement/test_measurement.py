@@ -160,6 +160,20 @@ def test_simulated_recordings_are_known_by_the_note_above_them(tmp_path):
     assert seen.sensor == (40, 30)
 
 
+def test_recordings_that_may_be_of_two_cameras_are_doubted(tmp_path, caplog):
+    """N-MNIST's format states no sensor, so events alone tell."""
+    for number in range(6):
+        size = (16, 12) if number < 3 else (64, 48)
+        (tmp_path / f"{number}.bin").write_bytes(bin40.encode(make_events(number, count=2000, size=size)))
+    read_recordings([tmp_path], most=9, seed=1)
+    assert "3 of 6 recordings have events within 16x12 of the 64x48 pixels alone, such as" in caplog.text
+    assert "0.bin" in caplog.text
+    caplog.clear()
+    (tmp_path / "0.bin").unlink()
+    read_recordings([tmp_path], most=9, seed=1)
+    assert not caplog.text, "two may be unlike the others"
+
+
 def test_every_kind_of_recording_below_a_folder_counts(tmp_path):
     """A `.txt` of numbers is a recording, here as in a conversion; a text is none."""
     image = tmp_path / "images" / "1.png"
