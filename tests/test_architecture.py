@@ -50,7 +50,7 @@ PACKAGES = {
         methods     : config data errors losses networks runs schedules
         evaluation  : config data errors export networks runs statistics
         calibration : config data errors networks runs statistics
-        report      : calibration config data errors evaluation networks runs statistics
+        report      : calibration config data errors evaluation methods networks runs statistics
         trainer     : calibration config data errors evaluation losses methods networks runs schedules signals
         studies     : config data errors evaluation methods networks report runs signals statistics trainer
         verbs      : calibration config errors evaluation export networks report runs signals statistics studies trainer

@@ -34,7 +34,7 @@ from spikebridge.train.calibration.calibrate import (
     split_recordings,
 )
 from spikebridge.train.calibration.fit import Effort
-from spikebridge.train.config.profile import read_profile
+from spikebridge.train.config.profile import read_profile_file
 from spikebridge.train.data.simulation import SensorGrid, grid_of
 from spikebridge.train.errors import MethodError, RunError
 from spikebridge.train.runs.checkpoints import write_atomic
@@ -50,8 +50,8 @@ COUNTING = ("sum", "bilinear")
 """Reductions whose stored frames are counts that the fit compares."""
 
 
-def calibrated_profile(shards: ShardSet, beside: Path, *, progress: Progress | None = None) -> str:
-    """Return the profile of a shard set's camera as a recipe holds it; fit it first where it is not kept.
+def calibrated_profile(shards: ShardSet, beside: Path, *, progress: Progress | None = None) -> tuple[str, str]:
+    """Return the profile of a shard set's camera as a recipe holds it, and its file's text; fit it where none is kept.
 
     An interrupted fit is continued; a second process waits for the first.
 
@@ -82,7 +82,8 @@ def calibrated_profile(shards: ShardSet, beside: Path, *, progress: Progress | N
             lock.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{path}: the camera's profile cannot be kept there ({error.strerror})") from error
-    return read_profile(path).inline()
+    profile, text = read_profile_file(path)
+    return profile.inline(), text
 
 
 def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:

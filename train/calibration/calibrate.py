@@ -163,13 +163,7 @@ def calibrate(
         "path": "free" if found.start.free else "common",
         "coherence": found.start.coherence,
         "undecided": list(profile.undecided),
-        "profile": {
-            **profile.informing,
-            "legs": [asdict(leg) for leg in profile.profile.legs],
-            "steps": [list(step) for step in profile.profile.steps],
-            "hot_pixels": [list(pixel) for pixel in profile.profile.hot_pixels],
-            **{name: getattr(profile.profile, name) for name in ALONE},
-        },
+        "profile": profile_tables(profile),
         "statistics": dict(measure(seen)),
         "agreement": found.remainders,
         "fidelity": None if fitted.fidelity is None else fitted.fidelity.as_dict(),
@@ -177,6 +171,17 @@ def calibrate(
     if html is not None and page is not None and fitted.fidelity is not None and fitted.compared is not None:
         write_atomic(html, page(result, fitted.fidelity, *fitted.compared).encode())
     return result
+
+
+def profile_tables(profile: CameraProfile) -> dict[str, Any]:
+    """Return what a profile says of its camera, as `calibrate` does: JSON types."""
+    return {
+        **profile.informing,
+        "legs": [asdict(leg) for leg in profile.profile.legs],
+        "steps": [list(step) for step in profile.profile.steps],
+        "hot_pixels": [list(pixel) for pixel in profile.profile.hot_pixels],
+        **{name: getattr(profile.profile, name) for name in ALONE},
+    }
 
 
 @dataclass(frozen=True)

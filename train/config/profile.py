@@ -22,7 +22,7 @@
 Numbers that only inform ([camera] and all below it) decide nothing about training, but for `shown_fraction` under
 [source], to which `scale` is relative; `simulate --camera` takes [microseconds]. A recipe that names the
 file takes all else into itself, as a text that begins with `INLINE`: a run needs no other file, and its settings hold
-what was simulated.
+what was simulated. The whole file lies in its folder, too, as `CAMERA_FILE`.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ AUTO = "auto"
 """In place of a profile: it is calibrated to the shard set when a run begins, whose recipe then holds it."""
 FILE = ".toml"
 """Ends the name of a profile's file in a recipe."""
+CAMERA_FILE = "camera.toml"
+"""Name of the profile in the folder of a run."""
 MOST_BYTES = 2**20
 """Longest file that is read."""
 PATH, SIGN, START, SURROUND, BEGIN = "path", "inverted", "rest", "surround", "appeared"
@@ -193,6 +195,11 @@ def read_profile(path: Path) -> CameraProfile:
     Raises:
         RecipeError: no plain file, no TOML, or every problem of its content at once.
     """
+    return read_profile_file(path)[0]
+
+
+def read_profile_file(path: Path) -> tuple[CameraProfile, str]:
+    """Read a profile, and return the text of its file beside it, line ends as they are; errors as `read_profile`."""
     try:
         if path.exists() and not path.is_file():  # reading a pipe waits for whoever writes into it
             raise RecipeError(
@@ -200,13 +207,14 @@ def read_profile(path: Path) -> CameraProfile:
             )
         if path.stat().st_size > MOST_BYTES:
             raise RecipeError(str(path), [f"longer than {MOST_BYTES:,} bytes; expected a profile"], what="profile")
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes().decode()
+        tables = tomllib.loads(text)
     except OSError as error:
         problem = f"cannot be read ({error.strerror}); make one with `spikebridge calibrate`"
         raise RecipeError(str(path), [problem], what="profile") from error
     except (ValueError, RecursionError) as error:  # a number of too many digits, too
         raise RecipeError(str(path), [f"not valid TOML: {error}"], what="profile") from error
-    return profile_from(tables, name=str(path))
+    return profile_from(tables, name=str(path)), text
 
 
 def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:

@@ -6,14 +6,14 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from spikebridge.pipeline.base.files import sha256_once
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.base.settings import field_problems
-from spikebridge.train.config.profile import FILE, INLINE, read_profile
+from spikebridge.train.config.profile import CAMERA_FILE, FILE, INLINE, read_profile_file
 from spikebridge.train.config.settings import (
     SYNONYMS,
     TEACHER_FILES,
@@ -50,6 +50,8 @@ class Recipe:
     train: TrainSettings
     name: str = field(default="recipe", compare=False)
     """Where it came from; two recipes with the same settings are the same recipe."""
+    camera: str = field(default="", compare=False, repr=False)
+    """Text of the profile's file of which `simulation` holds what decides; empty where none is known."""
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """Return both tables as plain dicts, tuples as lists, in the order of the declaration.
@@ -102,7 +104,7 @@ def load_recipe(name_or_path: str | Path, *, overrides: Iterable[str] = (), seed
     """Read a recipe by name or path; overrides win over the file, `seed` over both.
 
     Args:
-        name_or_path: shipped name, or path of a TOML file (a run's config.toml is one).
+        name_or_path: shipped name, or path of a TOML file (a run's config.toml is one, and has its camera beside it).
         overrides: texts `key=value`, the value in TOML; see `parse_override`.
         seed: replaces `train.seed`.
 
@@ -112,7 +114,8 @@ def load_recipe(name_or_path: str | Path, *, overrides: Iterable[str] = (), seed
     name, tables = RECIPES.read(name_or_path)
     folder = RECIPES.find(name_or_path).parent
     own = {} if seed is None else {"seed": seed}
-    return recipe_from(tables, name=name, overrides=overrides, settings=own, folder=folder)
+    recipe = recipe_from(tables, name=name, overrides=overrides, settings=own, folder=folder)
+    return recipe if recipe.camera else replace(recipe, camera=_camera_beside(folder, recipe.train.simulation))
 
 
 def override(recipe: Recipe, overrides: Iterable[str] = (), /, **settings: Any) -> Recipe:
@@ -121,7 +124,9 @@ def override(recipe: Recipe, overrides: Iterable[str] = (), /, **settings: Any) 
     Raises:
         RecipeError: every problem at once.
     """
-    return recipe_from(recipe.tables(), name=recipe.name, overrides=overrides, settings=settings)
+    other = recipe_from(recipe.tables(), name=recipe.name, overrides=overrides, settings=settings)
+    same = other.train.simulation == recipe.train.simulation
+    return replace(other, camera=recipe.camera) if same and not other.camera else other
 
 
 def recipe_from(
@@ -163,7 +168,7 @@ def recipe_from(
         merged[_HOME.get(key, "train")][key] = value
     if "epochs" in asked and "least_steps" not in asked:
         merged["train"].pop("least_steps", None)  # whoever asks for so many epochs wants no more
-    _take_profile(merged["train"], folder, problems)
+    camera = _take_profile(merged["train"], folder, problems)
     _take_teacher(merged["train"], folder, problems)
     values = {}
     for table, kind in TABLES.items():
@@ -178,19 +183,35 @@ def recipe_from(
         problems.append("[train] selection: the test split picks no epoch under protocol strict; use validation")
     if problems:
         raise RecipeError(name, problems)
-    return Recipe(ShardSettings(**_typed(values["shards"])), TrainSettings(**_typed(values["train"])), name=name)
+    shards, train = ShardSettings(**_typed(values["shards"])), TrainSettings(**_typed(values["train"]))
+    return Recipe(shards, train, name=name, camera=camera)
 
 
-def _take_profile(train: dict[str, Any], folder: Path, problems: list[str]) -> None:
-    """Put the content of a profile's file in the place of its name."""
+def _take_profile(train: dict[str, Any], folder: Path, problems: list[str]) -> str:
+    """Put what decides of a profile's file in the place of its name; return the file's text, empty without one."""
     named = train.get("simulation")
     if not isinstance(named, str) or named.startswith(INLINE) or not named.endswith(FILE):
-        return
+        return ""
     path = next((path for path in (Path(named), folder / named) if path.is_file()), Path(named))
     try:
-        train["simulation"] = read_profile(path).inline()
+        profile, text = read_profile_file(path)
     except RecipeError as error:
         problems += [f"[train] simulation: {path}: {problem}" for problem in error.problems]
+        return ""
+    train["simulation"] = profile.inline()
+    return text
+
+
+def _camera_beside(folder: Path, simulation: str) -> str:
+    """Return the profile that lies beside a run's recipe; empty where there is none, or that of another camera."""
+    path = folder / CAMERA_FILE
+    if not simulation.startswith(INLINE) or not path.is_file():
+        return ""
+    try:
+        profile, text = read_profile_file(path)
+    except RecipeError:
+        return ""  # nothing depends on it
+    return text if profile.inline() == simulation else ""
 
 
 def _take_teacher(train: dict[str, Any], folder: Path, problems: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -62,25 +62,29 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
             ("recordings", f"{made['recordings']:,}, of which {real.shape[1]} held out"),
             ("static images", f"{made['static_images']:,}"),
             ("sensor", f"{width}x{height}, {made['sensor_known']}"),
-            ("told apart", _told(fidelity)),
+            ("told apart", told_words(fidelity.accuracy, fidelity.asked, fidelity.interval, fidelity.others)),
             *seen_words(made),
             ("undecided", ", ".join(made["undecided"])),
         ],
         wide=("undecided",),
-    )
-    values = (
-        table(VALUES, value_rows(made))
-        + table(MOVEMENT, movement_rows(made))
-        + paragraph(steps_words(made), note=True)
-        + paragraph(hot_pixels_words(made), note=True)
     )
     pictures = "".join(
         paragraph(f"{title}, ON and OFF over the whole recording.")
         + thumbnails((f"{title} {i + 1}", "", preview_png(frames[:, i].numpy())) for i in range(_few(frames)))
         for title, frames in ((f"{theirs} recordings", real), ("Simulated recordings", simulated))
     )
-    return page("Calibration", heading + section("Result", summary) + section("Camera", values)
+    return page("Calibration", heading + section("Result", summary) + section("Camera", camera_tables(made))
                 + section(f"{theirs} beside simulated", pictures + _plots(fidelity, theirs) + _note()))  # fmt: skip
+
+
+def camera_tables(made: dict[str, Any]) -> str:
+    """Return the values and movements of a camera with their uncertainties, HTML, of what `calibrate` returns."""
+    return (
+        table(VALUES, value_rows(made))
+        + table(MOVEMENT, movement_rows(made))
+        + paragraph(steps_words(made), note=True)
+        + paragraph(hot_pixels_words(made), note=True)
+    )
 
 
 def source_word(made: dict[str, Any]) -> str:
@@ -183,11 +187,11 @@ def seen_words(made: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _told(fidelity: Fidelity) -> str:
-    """Return how many recordings were told apart, and the same of other ways to make recordings."""
-    low, high = fidelity.interval
-    beside = "".join(f"; {name} {100 * one:.0f} %" for name, one in fidelity.others.items())
-    told = f"{100 * fidelity.accuracy:.0f} % of {fidelity.asked} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+def told_words(accuracy: float, asked: int, interval: tuple[float, float], others: Mapping[str, float]) -> str:
+    """Return which share of recordings was told apart, and the same of other ways to make recordings, by name."""
+    low, high = interval
+    beside = "".join(f"; {name} {100 * one:.0f} %" for name, one in others.items())
+    told = f"{100 * accuracy:.0f} % of {asked} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
     return f"{told}, 50 % = alike{beside}"
 
 

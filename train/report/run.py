@@ -15,6 +15,7 @@ from spikebridge.train.report.analysis import Analysis
 from spikebridge.train.report.format import percent
 from spikebridge.train.report.records import RunRecord
 from spikebridge.train.report.robustness import robustness_sections
+from spikebridge.train.report.sections.camera import camera
 from spikebridge.train.report.sections.confusion import confusion, per_class
 from spikebridge.train.report.sections.cost import early_exit, neurobench, spikes_and_energy
 from spikebridge.train.report.sections.curves import curves
@@ -51,6 +52,9 @@ def run_sections(run: ReportedRun) -> str:
     record, shards, analysis, prefix = run.record, run.shards, run.analysis, run.prefix
     because = paragraph(run.missing)
     first_only = paragraph("Shown for the first run of every group only.")
+    simulated = camera(record)
+    if simulated and not run.in_depth:
+        simulated = first_only
     features = domains(record, analysis, prefix=prefix) if analysis and run.in_depth else ""
     return "\n".join(
         (
@@ -81,6 +85,7 @@ def run_sections(run: ReportedRun) -> str:
                 neurobench(record) + (spikes_and_energy(analysis) if analysis else because),
                 name="energy",
             ),
+            section("The simulated camera", simulated, name="camera") if simulated else "",
             section("Data", (data(shards) if run.in_depth else first_only) if shards else because, name="data"),
             section("Settings", changed(record) + preformatted(record.config), name="settings"),
             section("Reproduce", reproduce(record, shards), name="reproduce"),

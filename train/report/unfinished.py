@@ -13,6 +13,7 @@ from spikebridge.pipeline.ui.html import facts, paragraph, preformatted, section
 from spikebridge.train.report.format import percent
 from spikebridge.train.report.records import RunRecord
 from spikebridge.train.report.run import changed, labels
+from spikebridge.train.report.sections.camera import camera
 from spikebridge.train.report.sections.curves import curves
 from spikebridge.train.report.sections.data import data
 
@@ -42,7 +43,7 @@ def unfinished_page_body(run: ListedRun, record: RunRecord, shards: ShardSet | N
         )
     else:
         described = paragraph("The shard set was not given; whether its recordings are simulated stands in its card.")
-    known = record.result
+    known, simulated = record.result, camera(record)
     if shards is not None and same:
         known = {**known, "simulated": shards.simulated}
     return "\n".join(
@@ -50,6 +51,7 @@ def unfinished_page_body(run: ListedRun, record: RunRecord, shards: ShardSet | N
             tags([(WARNINGS[run.state], True)]) + labels(known),
             section("State", _state(run, record), name="state"),
             section("Curves", curves(record, prefix="run"), name="curves"),
+            section("The simulated camera", simulated, name="camera") if simulated else "",
             section("Data", described, name="data"),
             section("Settings", changed(record) + preformatted(record.config), name="settings"),
         )

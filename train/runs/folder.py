@@ -3,6 +3,8 @@
 A run folder holds
 
     config.toml                      the complete recipe; `train --recipe RUN/config.toml` repeats the run
+    camera.toml                      the whole profile of the camera that it simulates, whose deciding part is in
+                                     config.toml; absent in runs with a shipped profile or none
     init.json                        the run whose weights it began from; absent where they were fresh
     metrics.jsonl                    one line per epoch
     prepared.safetensors             what the method made before the first step (a teacher); absent for most methods
@@ -43,7 +45,7 @@ from spikebridge.pipeline.base.installation import command
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.pipeline.shards.settings import FRAMING
 from spikebridge.pipeline.shards.writer import EVENTS
-from spikebridge.train.config.profile import AUTO, INLINE
+from spikebridge.train.config.profile import AUTO, CAMERA_FILE, INLINE
 from spikebridge.train.config.recipes import Recipe, differences, dump_recipe, load_recipe
 from spikebridge.train.config.settings import ShardSettings
 from spikebridge.train.errors import RunError, ShardMismatchError
@@ -97,6 +99,7 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config = self.path / "config.toml"
+        self.camera = self.path / CAMERA_FILE
         self.init = self.path / "init.json"
         self.metrics = self.path / "metrics.jsonl"
         self.prepared = self.path / "prepared.safetensors"
@@ -155,8 +158,9 @@ class RunFolder:
             raise RunError(f"{self.path} is a file; choose a folder for the run")
         entries = [entry.name for entry in self.path.iterdir()] if self.path.is_dir() else []
         if not self.config.exists():
-            # What a kill before the first rename leaves behind is ours.
-            foreign = sorted(name for name in entries if name != LOCK_FILE and not name.endswith(".partial"))
+            # What a kill before the recipe is there leaves behind is ours.
+            own = {LOCK_FILE} | ({CAMERA_FILE} if self._holds_camera(recipe) else set())
+            foreign = sorted(name for name in entries if name not in own and not name.endswith(".partial"))
             if foreign:
                 raise RunError(
                     f"{self.path} is not empty and holds no run (found {', '.join(foreign[:3])}); choose a new folder"
@@ -193,16 +197,17 @@ class RunFolder:
     def claim(self, recipe: Recipe, *, overwrite: bool = False) -> None:
         """Write config.toml into a folder whose status is not `finished`; `overwrite` first removes the run there.
 
-        A run that goes on is no diverged one any more.
+        A run that goes on is no diverged one any more. The camera's profile comes before: nothing of a begun run
+        depends on where it was read from.
 
         Raises:
             RunError: the folder cannot be written.
         """
         if overwrite and self.config.exists():
             self.result.unlink(missing_ok=True)  # first: a half-cleared run must not look finished
-            own = (self.config, self.init, self.metrics, self.prepared, self.table, self.checkpoint, self.best.parent)
-            results = (self.predictions, self.evaluation, self.path / "report.html", self.tensorboard, self.tracking)
-            for entry in (*own, *results):
+            own = (self.config, self.camera, self.init, self.metrics, self.prepared, self.table, self.checkpoint)
+            results = (self.best.parent, self.predictions, self.evaluation, self.path / "report.html")
+            for entry in (*own, *results, self.tensorboard, self.tracking):
                 if entry.is_dir():
                     shutil.rmtree(entry)
                 else:
@@ -221,7 +226,16 @@ class RunFolder:
             begun = {"begun with": origin_words(made), "packages": packages_words(made), "on": machine_words(made)}
             head = "".join(f"# {key}: {show(words, most=300)}\n" for key, words in begun.items())
             head = f"# recipe: {name}\n{head}"
+            if recipe.camera and not self._holds_camera(recipe):
+                write_atomic(self.camera, recipe.camera.encode())
             write_atomic(self.config, f"{head}\n{dump_recipe(recipe)}".encode())
+
+    def _holds_camera(self, recipe: Recipe) -> bool:
+        """Return whether the profile here is that of a recipe, byte for byte."""
+        profile = recipe.camera.encode()
+        if not profile or not self.camera.is_file() or self.camera.stat().st_size != len(profile):
+            return False
+        return read_file(self.camera) == profile
 
     def _newest_state(self) -> StoredState | None:
         """Return the state of the last checkpoint, or of the one before where it cannot be read."""
@@ -279,7 +293,7 @@ class RunFolder:
     @property
     def _lasting(self) -> tuple[Path, ...]:
         """Return the files that a finished run consists of, but for its result."""
-        logs = self.config, self.init, self.metrics, self.prepared, self.table
+        logs = self.config, self.camera, self.init, self.metrics, self.prepared, self.table
         return *logs, self.best, self.last, self.predictions
 
     def require_unchanged(self, result: RunResult) -> None:

@@ -129,7 +129,9 @@ def train(
     start = None if init is None else read_start(init)
     with init_distributed(target) as distributed, backends.use(backend), backends.record() as ran:
         contents, recipe = contents_id(shards), with_least_steps(recipe, shards)
-        if recipe.train.simulation == AUTO and find_method(recipe.train.method).simulates:
+        if not find_method(recipe.train.method).simulates:
+            recipe = replace(recipe, camera="")
+        elif recipe.train.simulation == AUTO:
             recipe = _with_camera(recipe, shards, run, distributed, overwrite=overwrite, progress=progress)
 
         def status() -> str:
@@ -216,13 +218,14 @@ def _with_camera(
     """Return the recipe with the camera of the run that is here, else of the shard set, calibrated where need be."""
     from spikebridge.train.calibration.auto import calibrated_profile
 
-    def camera() -> str:
+    def camera() -> tuple[str, str]:
         known = recipe if overwrite else run.settled(recipe)
         if known.train.simulation != AUTO:
-            return known.train.simulation
+            return known.train.simulation, ""  # the run keeps its profile already
         return calibrated_profile(shards, run.path.absolute().parent, progress=progress)
 
-    return replace(recipe, train=replace(recipe.train, simulation=distributed.on_main(camera)))
+    simulation, text = distributed.on_main(camera)
+    return replace(recipe, train=replace(recipe.train, simulation=simulation), camera=text)
 
 
 def _finish_run(

@@ -70,6 +70,8 @@ def test_a_run_trains_on_the_camera_that_was_calibrated_to_its_set(shard_set, tm
     kept = load_recipe(tmp_path / "one" / "config.toml")
     assert kept.train.simulation == profile.inline()
     train(shards, recipe_for(shards, seed=1), tmp_path / "two", device="cpu", test=False)
+    for name in ("one", "two"):
+        assert (tmp_path / name / "camera.toml").read_bytes() == camera.read_bytes()
     assert len(fits) == 1, "another run of the set takes the profile that is there"
     camera.unlink()
     assert train(shards, recipe, tmp_path / "one", device="cpu", test=False), "a finished run needs it no more"
@@ -105,7 +107,8 @@ def test_hot_pixels_of_frames_are_pixels_of_the_sensor(sensor, fit, cell, pixel)
 @pytest.mark.usefixtures("fits")
 def test_frames_that_are_not_square_are_calibrated(shard_set, tmp_path):
     shards = ShardSet(shard_set(time_bins=5, size=12, width=16))
-    profile = auto.calibrated_profile(shards, tmp_path)
+    profile, text = auto.calibrated_profile(shards, tmp_path)
+    assert text == next(tmp_path.glob("camera-*.toml")).read_text()
     simulator = Simulator(shards.manifest, shards.sample_shape, profile=profile, seed=0)
     assert simulator.grid.frame == (16, 12)
     assert simulator.frames(torch.rand(2, 1, 12, 16), epoch=0, draws=torch.arange(2)).shape == (5, 2, 2, 12, 16)
