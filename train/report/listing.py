@@ -148,8 +148,8 @@ def difference_text(difference: Mapping[str, Any]) -> str:
     for name, (one, other) in difference["results"].items():
         shares = name in FIGURES
         both = isinstance(one, int | float) and isinstance(other, int | float)
-        change = (points(other - one) + " points" if shares else f"{other - one:+,.6g}") if both else ""
-        rows.append((f"  {name}", *((percent if shares else _text)(value) for value in (one, other)), change))
+        change = (points(other - one) + " points" if shares else _figure(other - one, sign="+")) if both else ""
+        rows.append((f"  {name}", *((percent if shares else _figure)(value) for value in (one, other)), change))
     lines.append(aligned([("results", "A", "B", "B minus A"), *rows]))
     if (counts := difference["decisions"]) is not None:
         total = sum(counts.values())
@@ -163,6 +163,14 @@ def difference_text(difference: Mapping[str, Any]) -> str:
     rows = [(f"  {name}", *map(_text, values)) for name, values in difference["origin"].items()]
     lines += [aligned([("origin", "A", "B"), *rows])] if rows else []
     return "\n".join([*lines, ONE_RUN])
+
+
+def _figure(value: Any, *, sign: str = "") -> str:
+    """Format what was counted or measured: whole numbers in full, others in six digits; settings are never rounded."""
+    if not isinstance(value, int | float):
+        return _text(value)
+    whole = isinstance(value, int) or abs(value) >= 1e6
+    return f"{value:{sign},.0f}" if whole else f"{value:{sign},.6g}"
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ from run_folders import change_result, whole_and_half
 
 from spikebridge.cli import main
 from spikebridge.train.errors import RunError
-from spikebridge.train.report.listing import age_text, read_list
+from spikebridge.train.report.listing import age_text, difference_text, read_list
 from spikebridge.train.runs.folder import RunFolder, read_result
 from spikebridge.train.runs.listing import best_earlier, read_run, sort_runs
 
@@ -142,6 +142,25 @@ def test_two_runs_differ_in_settings_data_and_results(folder):
     assert "+25.0 points" in text
     assert "proves nothing" in text
     assert "no run here" in invoke("diff", folder / "first", folder / "other", code=1).stderr
+
+
+def test_figures_of_a_difference_are_as_long_as_anybody_reads():
+    results = {
+        "steps": [1200, 5],
+        "training_seconds": [21646.131637500002, 0.1234567891],
+        "effective_macs": [2782820.625, 1.5e7],
+        "energy_nj": [None, 3.0],
+        "test_accuracy": [0.5, 0.75],
+    }
+    parts = {"runs": ["a", "b"], "states": ["finished"] * 2, "data": {}, "origin": {}, "decisions": None}
+    parts |= {"settings": {"lr": [0.00123456789, 1e-5]}, "same_weights": None}
+    text = difference_text({**parts, "results": results})
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()}
+    assert rows["steps"] == ["1,200", "5", "-1,195"]
+    assert rows["training_seconds"] == ["21,646.1", "0.123457", "-21,646"]
+    assert rows["effective_macs"] == ["2,782,821", "15,000,000", "+12,217,179"]
+    assert rows["energy_nj"] == ["-", "3"]
+    assert rows["lr"] == ["0.00123456789", "1e-05"], "settings are told apart by all their digits"
 
 
 def test_the_best_earlier_run_is_of_the_same_recipe_and_contents(folder, tmp_path):
