@@ -31,7 +31,7 @@ PACKAGES = {
         inspection  : base containers datasets events formats readers shards ui
         cards       : base datasets readers shards
         preprocess  : base cards checks datasets events formats images readers shards ui
-        prediction  : base datasets formats preprocess readers shards
+        prediction  : base datasets events formats preprocess readers shards
         derive      : base cards checks datasets events preprocess shards ui
         verbs       : base checks datasets derive inspection preprocess readers shards sharing simulation ui
     """,

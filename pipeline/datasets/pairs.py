@@ -188,6 +188,9 @@ class PairReader:
         crop: (left, top, right, bottom) in pixels of what frames show, right and bottom exclusive; None for all.
         span_us: see `pipeline.events.framing.to_frames`.
         image_bits: bits of a pixel in static images of more than 8, see `pipeline.images.decode.decode_image`.
+        endings: of the files of its recordings, in lower case; new recordings of other endings are read by their own
+            format. Empty: `read_events` tells formats apart.
+        from_corner: x and y count from the leftmost and the topmost event of each recording.
         many_per_file: a file holds several recordings; a conversion then calls `read_file`, once per file.
         intervals: what the intervals of recordings count: microseconds from the first event of their file
             (`elapsed_us`), microseconds as the file states them (`file_us`), or `events`.
@@ -197,6 +200,8 @@ class PairReader:
     card: ClassVar[DatasetCard]
     crop: ClassVar[tuple[int, int, int, int] | None] = None
     span_us: ClassVar[int | None] = None
+    endings: ClassVar[tuple[str, ...]] = ()
+    from_corner: ClassVar[bool] = False
     many_per_file: ClassVar[bool] = False
     image_bits: int = 0
     intervals: ClassVar[str] = "elapsed_us"

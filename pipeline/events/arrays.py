@@ -6,7 +6,7 @@ the origin top left, p [N] uint8 polarity (0 = OFF, 1 = ON).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,10 @@ class Events:
         return cls(
             np.empty(count, np.int64), np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count, np.uint8)
         )
+
+    def to_corner(self) -> Events:
+        """Return them with x and y counted from the leftmost and the topmost event; none stay none."""
+        return replace(self, x=self.x - self.x.min(), y=self.y - self.y.min()) if len(self) else self
 
     @property
     def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]]:

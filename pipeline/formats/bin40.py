@@ -109,9 +109,7 @@ def decode_packed(data: bytes, *, sensor_size: tuple[int, int], source: str, fro
                 words -= left << X_SHIFT | top << Y_SHIFT
             return PackedEvents(words, start, extent)
     events = decode(data, source=source)[0]  # overflow markers, or something is wrong: the long way says what
-    if from_corner and len(events):
-        events = replace(events, x=events.x - events.x.min(), y=events.y - events.y.min())
-    return packing.pack(events, sensor_size=sensor_size, source=source)
+    return packing.pack(events.to_corner() if from_corner else events, sensor_size=sensor_size, source=source)
 
 
 def encode(events: Events) -> bytes:

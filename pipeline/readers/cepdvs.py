@@ -67,6 +67,7 @@ class CEPDVS(PairReader):
     """
 
     name = "cepdvs"
+    endings = (".mat",)
     card = DatasetCard(
         title="CEP-DVS (events and images of one scene)",
         events_layout="pathFile.csv (class = 5th word of row i) and data/MAT/img/<i>.mat",

@@ -63,6 +63,7 @@ class CIFAR10DVS(PairReader):
     """
 
     name = "cifar10dvs"
+    endings = (".aedat", ".aedat4", ".mat")
     card = DatasetCard(
         title="CIFAR10-DVS (events) and CIFAR-10 (images)",
         events_layout="<class>/cifar10_<class>_<i>.aedat (or .aedat4, or TET's .mat)",

@@ -33,6 +33,7 @@ class NCars(DescribedReader):
     """N-Cars: cars and background, cut out of drives; which cuts come from one drive is not published."""
 
     name = "ncars"
+    endings = (".dat",)
     card = DatasetCard(
         title="N-Cars",
         events_layout="n-cars_train/{cars,background}/obj_<NNNNNN>_td.dat, and n-cars_test the same",
@@ -75,6 +76,7 @@ class ASLDVS(DescribedReader):
     """
 
     name = "asldvs"
+    endings = (".mat",)
     card = DatasetCard(
         title="ASL-DVS",
         events_layout="<letter>/<letter>_<NNNN>.mat with the vectors ts, x, y and pol",
@@ -180,6 +182,7 @@ class DailyDVS200(DescribedReader):
     """
 
     name = "dailydvs200"
+    endings = (".aedat4",)
     card = DatasetCard(
         title="DailyDVS-200",
         events_layout="C<class>P<person>...aedat4 in any folders, and train.txt, val.txt and test.txt (path class)",

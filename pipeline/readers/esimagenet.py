@@ -44,6 +44,7 @@ class ESImageNet(PairReader):
     """
 
     name = "esimagenet"
+    endings = (".npz",)
     card = DatasetCard(
         title="ES-ImageNet (simulated events) and ImageNet (images)",
         events_layout="train/class<k>/*.npz, val/*.npz, trainlabel.txt and vallabel.txt "

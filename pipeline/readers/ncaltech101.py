@@ -40,6 +40,8 @@ class NCaltech101(PairReader):
     """
 
     name = "ncaltech101"
+    endings = (".bin",)
+    from_corner = True
     card = DatasetCard(
         title="N-Caltech101 (events) and Caltech101 (images)",
         events_layout="Caltech101/<class>/image_<NNNN>.bin",
@@ -86,10 +88,7 @@ class NCaltech101(PairReader):
         return Listing(classes, tuple(recordings), tuple(images), SENSOR_SIZE, notes=notes)
 
     def read_events(self, recording: Recording) -> Events:
-        events, _ = bin40.decode(recording.path.read_bytes(), source=f"{recording.name}.bin")
-        if not len(events):
-            return events
-        return replace(events, x=events.x - events.x.min(), y=events.y - events.y.min())
+        return bin40.decode(recording.path.read_bytes(), source=f"{recording.name}.bin")[0].to_corner()
 
     def read_packed(self, recording: Recording, *, sensor_size: tuple[int, int]) -> PackedEvents:
         data = recording.path.read_bytes()

@@ -33,6 +33,8 @@ class NImageNetReader(PairReader):
     The validation set is tested; each of the nine that were recorded again takes its place with `--splits`.
     """
 
+    endings = (".npz",)
+
     def list_pair(self, events_root: Path, static_root: Path) -> Listing:
         root = self.find_root(
             events_root, "events", below=("events", "N_Imagenet"), holds=lambda folder: any(_sources(folder))

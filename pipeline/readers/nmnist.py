@@ -41,6 +41,8 @@ def find_digit_folders(root: Path, subset: str, ending: str) -> list[Path]:
 class DigitReader(PairReader):
     """Base of the readers of recordings in the format and layout of N-MNIST."""
 
+    endings = (".bin",)
+
     def list_recordings(self, events_root: Path) -> tuple[list[Recording], list[str]]:
         """List `{Train,Test}/<digit>/<NNNNN>.bin` below a root; `image` is `<Subset>/<NNNNN>`.
 

@@ -38,6 +38,7 @@ class NOmniglot(PairReader):
     """
 
     name = "nomniglot"
+    endings = (".aedat4",)
     card = DatasetCard(
         title="N-Omniglot (events) and Omniglot (images)",
         events_layout="dvs_background/<Alphabet>/character<NN>/<NNNN>.aedat4 and <NNNN>.csv, and dvs_evaluation/ "

@@ -30,6 +30,7 @@ class VideoReader(DescribedReader):
     """Base of readers of `<class>/<video>.mat` with the vectors ts, x, y and pol; rows count from the bottom."""
 
     sensor_size = (240, 180)
+    endings = (".mat",)
     exact = True
 
     def is_root(self, folder: Path) -> bool:

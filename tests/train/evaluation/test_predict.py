@@ -1,8 +1,10 @@
 """New recordings get the class that the test split got: their frames are made by the same code."""
 
 import csv
+import gzip
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from run_folders import whole_and_half
 
 import spikebridge
 from spikebridge.cli import main
-from spikebridge.pipeline.formats import recording
+from spikebridge.pipeline.formats import bin40, recording
 from spikebridge.pipeline.prediction.frames import frame_recordings
+from spikebridge.pipeline.readers import list_readers
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import ShardSettings
@@ -163,3 +166,54 @@ def test_a_foreign_set_is_scored_only_when_asked_and_marked(made_once, tmp_path)
     own.classes, own.sample_shape = ("a", "b", "c"), (5, 2, 16, 16)
     with pytest.raises(ShardMismatchError, match=r"\[5, 2, 16, 16\]"):
         evaluate(run, own, foreign=True)
+
+
+def test_files_of_other_formats_than_the_data_set_s_are_read_by_their_own(trained, tmp_path):
+    _, shards, raw = trained
+    file = sorted((raw / "Test").rglob("*.bin"))[0]
+    events = recording.read(file)
+    (tmp_path / "1.txt").write_bytes(text_lines(events, seconds=False, head="t x y p\n"))
+    np.save(tmp_path / "2.npy", np.stack([*events.columns], 1))
+    (tmp_path / "3.bin.gz").write_bytes(gzip.compress(file.read_bytes()))
+    (tmp_path / "4.BIN").write_bytes(file.read_bytes())
+    for more in ({}, {"cut_us": 100_000}):
+        settings = {**shards.settings, **more}
+        parts = dict(frame_recordings([file], settings, [34, 34]))
+        found = dict(frame_recordings([tmp_path], settings, [34, 34]))
+        assert len(found) == 4 * len(parts)
+        for name, content in found.items():
+            part = str(file) + name[len(name.partition("@")[0]) :]
+            assert not isinstance(content, Exception), content
+            np.testing.assert_array_equal(content.frames, parts[part].frames)
+
+
+def test_a_file_of_no_format_is_refused_for_what_it_is(trained, tmp_path):
+    _, shards, _ = trained
+    (tmp_path / "1.jpg").write_bytes(b"\xff\xd8\xff\xe0 a picture")
+    (tmp_path / "notes.txt").write_text("what the camera saw\n")
+    (tmp_path / "large.csv").write_text("t,x,y,p\n" + "".join(f"{i * 10},{i},3,1\n" for i in range(300)))
+    (tmp_path / "which.txt").write_text("10 3 4 1\n200 3 5 0\n250 9 9 1\n")
+    files = [tmp_path / name for name in ("1.jpg", "notes.txt", "large.csv", "which.txt")]
+    found = [str(content) for _, content in frame_recordings(files, shards.settings, [34, 34])]
+    assert "1.jpg: no known recording; expected one of .bin, " in found[0]
+    assert "notes.txt" in found[1]
+    assert "truncated" not in found[1]
+    assert "34x34" in found[2]
+    assert "--columns" in found[3]
+    assert "names of its columns (t x y p) in its first line" in found[3], "predict has no such option"
+
+
+def test_a_set_whose_recordings_count_from_their_corner_shows_others_so(trained, tmp_path):
+    _, shards, raw = trained
+    events = recording.read(sorted((raw / "Test").rglob("*.bin"))[0])
+    moved = replace(events, x=events.x + 100, y=events.y + 50)
+    (tmp_path / "1.bin").write_bytes(bin40.encode(moved))
+    np.save(tmp_path / "2.npy", np.stack([*moved.columns], 1))
+    settings = {**shards.settings, "dataset": "ncaltech101", "time_window_us": [0, 200_000]}
+    own, other = (content.frames for _, content in frame_recordings([tmp_path], settings, [240, 180]))
+    np.testing.assert_array_equal(own, other)
+
+
+def test_endings_of_readers_are_those_of_formats():
+    for reader in list_readers():
+        assert set(reader.endings) <= set(recording.FORMATS), reader.name
