@@ -32,6 +32,7 @@ from spikebridge.train.calibration.calibrate import (
     Progress,
     calibrate_frames,
     split_recordings,
+    with_source,
 )
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.config.profile import read_profile_file
@@ -123,7 +124,7 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
         hot_pixels=hot_pixels,
     )
     # Frames may show a part of the sensor; the profile is checked against all of it.
-    profile = replace(made.profile, sensor=(int(known[0]), int(known[1])))
+    profile = with_source(replace(made.profile, sensor=(int(known[0]), int(known[1]))), shard_set=shards.id)
     write_atomic(path, profile.dump().encode())
     state.unlink(missing_ok=True)
     log.info("Camera: kept in %s", path)

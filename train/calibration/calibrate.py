@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
 from spikebridge.pipeline.measurement.shown import paired_files, read_shown
@@ -148,7 +149,10 @@ def calibrate(
             seen, pictures, shown_fraction=shown_fraction, seed=seed, effort=effort, state_file=state_file,
             progress=progress, held_out=held_out, beside=True, shown=shown,
         )  # fmt: skip
-        profile, found, source = fitted.profile, fitted.fit, fitted.profile.informing["source"]
+        found, source = fitted.fit, fitted.profile.informing["source"]
+        profile = with_source(fitted.profile, recordings_from=[_named(path) for path in paths])
+        if static is not None:
+            profile = with_source(profile, static_images_from=_named(static))
         write_atomic(out, profile.dump().encode())
         state_file.unlink(missing_ok=True)
     result = {
@@ -171,6 +175,16 @@ def calibrate(
     if html is not None and page is not None and fitted.fidelity is not None and fitted.compared is not None:
         write_atomic(html, page(result, fitted.fidelity, *fitted.compared).encode())
     return result
+
+
+def with_source(profile: CameraProfile, **more: Any) -> CameraProfile:
+    """Return a profile that says more under [source]; nothing depends on it."""
+    return replace(profile, informing={**profile.informing, "source": {**profile.informing["source"], **more}})
+
+
+def _named(path: Path) -> str:
+    """Return the end of a path, which tells training from test recordings, and not where it lies on a machine."""
+    return show("/".join(path.parts[-2:]).lstrip("/") or ".")
 
 
 def profile_tables(profile: CameraProfile) -> dict[str, Any]:

@@ -16,7 +16,7 @@
     [uncertainty]     standard deviations of these values, and of the path's
     [alternatives]    of what is one thing or another: distance of the nearest fit with another, relative to this one's
     [microseconds]    the same camera in the units of the simulator behind `spikebridge simulate`
-    [source]          recordings, static images, seed
+    [source]          recordings and static images: how many, whether simulated, from which folders or set; seed
     [fidelity]        share of held-out recordings that are told from simulated ones, its interval, others' beside it
 
 Numbers that only inform ([camera] and all below it) decide nothing about training, but for `shown_fraction` under

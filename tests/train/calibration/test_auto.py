@@ -66,6 +66,7 @@ def test_a_run_trains_on_the_camera_that_was_calibrated_to_its_set(shard_set, tm
     assert fits == [{"train"}]
     profile = read_profile(camera)
     assert profile.informing["source"]["simulated"] == shards.simulated
+    assert profile.informing["source"]["shard_set"] == shards.id
     assert profile.sensor == (34, 34)
     kept = load_recipe(tmp_path / "one" / "config.toml")
     assert kept.train.simulation == profile.inline()

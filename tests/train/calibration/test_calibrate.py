@@ -63,6 +63,8 @@ def test_without_static_images_movement_and_polarities_are_told(recordings, tmp_
     assert {"threshold_on", "bandwidth", "inverted", "path"} <= set(made["undecided"])
     assert made["profile"]["camera"]["off_ratio"] == pytest.approx(0.255 / 0.238, rel=0.15)
     read = read_profile(out)
+    assert read.informing["source"]["recordings_from"] == [f"{recordings.parent.name}/{recordings.name}"]
+    assert "static_images_from" not in read.informing["source"]
     assert read.sensor == (34, 34)
     assert read.profile.legs[0].y == pytest.approx(4.95, abs=2), "down, then up"
     assert read.profile.legs[1].y == pytest.approx(-4.9, abs=2)

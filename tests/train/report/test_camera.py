@@ -27,7 +27,15 @@ FITTED = CameraProfile(
         "uncertainty": {"threshold_on": 0.0123, "leak": 0.5, "scale": 0.1, "rest": 0.2},
         "alternatives": {"inverted": 1.234},
         "microseconds": {"leak_hz": 0.718},
-        "source": {"recordings": 60, "held_out": 15, "simulated": True, "static_images": 1000, "pairs": 45},
+        "source": {
+            "recordings": 60,
+            "held_out": 15,
+            "simulated": True,
+            "static_images": 1000,
+            "pairs": 45,
+            "recordings_from": ["events/Train"],
+            "static_images_from": "static/Train",
+        },
         "fidelity": {"told_apart": 0.7, "low": 0.519, "high": 0.833, "I2E": 1.0, "v2e-like": 0.96, "asked": 30},
     },
 )
@@ -55,7 +63,7 @@ def test_what_it_was_fitted_to_and_how_far_to_be_trusted(record, tmp_path):
     for words in (
         "camera fitted to SIMULATED recordings",
         "16x16 pixels, recordings of 300 ms",
-        "60 SIMULATED recordings, of which 15 held out, and 1,000 static images, 45 recordings with their own image",
+        "60 SIMULATED recordings of events/Train, of which 15 held out, and 1,000 static images of static/Train, 45 ",
         "70 % of 30 (95 % interval 52 to 83 %), 50 % = alike; I2E 100 %; v2e-like 96 %",
         "as they are, at 0.80 of the size that they have in the frame; the reverse is 1.23 times as far: undecided",
         "<dd>leak, inverted</dd>",
@@ -69,6 +77,9 @@ def test_what_it_was_fitted_to_and_how_far_to_be_trusted(record, tmp_path):
     real = replace(FITTED, informing={**FITTED.informing, "source": {**FITTED.informing["source"], "simulated": False}})
     keep(tmp_path, real)
     assert "SIMULATED" not in camera(record())
+    source = {"recordings": 60, "held_out": 15, "simulated": False, "static_images": 1000, "shard_set": "f" * 64}
+    keep(tmp_path, replace(FITTED, informing={**FITTED.informing, "source": source}))
+    assert f"and 1,000 static images; training split and pool of shard set {'f' * 64}<" in camera(record())
 
 
 def test_runs_that_keep_none_or_simulate_none(record, tmp_path):

@@ -62,7 +62,7 @@ def _described(profile: CameraProfile) -> str:
     ]
     return (
         mark
-        + facts(pairs, wide=("undecided",))
+        + facts(pairs, wide=("fitted to", "told apart", "undecided"))
         + (tables or paragraph(NO_FIT))
         + paragraph(
             "Told apart: the share of recordings that a linear classifier gets right which has to tell those that the "
@@ -83,9 +83,15 @@ def _if_there(part: Callable[[], Shown], otherwise: Shown) -> Shown:
 def _fitted_words(source: dict[str, Any]) -> str:
     """Return how many recordings and static images a camera was fitted to."""
     kind = "SIMULATED recordings" if source["simulated"] else "recordings"
-    words = f"{source['recordings']:,} {kind}, of which {source['held_out']:,} held out, "
-    words += f"and {source['static_images']:,} static images"
-    return words + (f", {source['pairs']:,} recordings with their own image" if "pairs" in source else "")
+    words = f"{source['recordings']:,} {kind}{_from(source.get('recordings_from', []))}, "
+    words += f"of which {source['held_out']:,} held out, and {source['static_images']:,} static images"
+    words += _from([source["static_images_from"]] if "static_images_from" in source else [])
+    words += f", {source['pairs']:,} recordings with their own image" if "pairs" in source else ""
+    return words + (f"; training split and pool of shard set {source['shard_set']}" if "shard_set" in source else "")
+
+
+def _from(folders: list[str]) -> str:
+    return f" of {', '.join(folders)}" if folders else ""
 
 
 def _told(fidelity: dict[str, float]) -> str:
