@@ -4,10 +4,16 @@ A profile is a TOML file (`train.config.profile`). Read here are `sensor`, `dura
 path `[[legs]]` (x, y in sensor pixels; start, duration in shares of the recording), its `steps` (x and y of what it
 does beside the legs in each of so many equal parts of the recording) and `[microseconds]`, whose keys are fields of
 `SimulatorSettings`; where recordings move each in its own way (`free`), also `amplitude` of `[camera]`, the length of
+<<<<<<< HEAD
 their legs relative to `[[legs]]`; `surround`, the grey value around the image, black without; and `hot_pixels`, rows of
 x, y, OFF and ON events in a recording.
 What a profile does not hold is as in N-MNIST: blur, and how recordings differ. How they begin (`rest`, `appeared`) is
 left aside: here pixels are on their way to an ON event.
+=======
+their legs relative to `[[legs]]`; `surround`, the grey value around the image; and `hot_pixels`, rows of x, y, OFF and
+ON events in a recording.
+What a profile does not hold is as in N-MNIST: how recordings differ, and in older ones blur.
+>>>>>>> 4401597 (Blur of light: profiles hold it, and simulate takes it over)
 """
 
 from __future__ import annotations
@@ -30,6 +36,8 @@ NEEDED = (
     *("leak_hz", "shot_hz", "shown_fraction", "x_offset_px", "y_offset_px"),
 )
 """Keys of `[microseconds]`."""
+BLUR = "blur_px"
+"""Another, which profiles of before version 11 of the calibration have not."""
 LEG = ("x", "y", "start", "duration")
 """Keys of `[[legs]]`."""
 TIMED = ("timing_jitter_us", "duration_jitter_us")
@@ -118,7 +126,7 @@ def read_camera(path: Path) -> FittedCamera:
             hot_pixels=tuple(_firing(row, duration, camera["refractory_us"]) for row in hot_pixels),
             sample_us=max(1, min(usual["sample_us"], round(duration / MOST_SAMPLES))),
             **{name: usual[name] * duration / usual["duration_us"] for name in TIMED},
-            **{name: camera[name] for name in NEEDED},
+            **{name: camera[name] for name in (*NEEDED, BLUR) if name in camera},
         )
     except SettingsError as error:  # what no single value shows
         raise SettingsError(_problem(path, [str(error)])) from error

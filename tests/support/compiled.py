@@ -123,7 +123,13 @@ def trace_case(words: list[str]) -> tuple[list[Launch], list[str]]:
     shipped = simulation_ranges.PROFILES  # with what only fitted profiles have, the simulator's kernels do all they can
     steps = ((0.1, 0.1),) * simulation_ranges.MOST_STEPS
     shipped["saccades"] = replace(
-        shipped["saccades"], steps=steps, appeared=True, either_sign=True, either_begin=True, blind_after=True
+        shipped["saccades"],
+        steps=steps,
+        appeared=True,
+        either_sign=True,
+        either_begin=True,
+        blind_after=True,
+        blurs_light=True,
     )
     settings = TrainSettings(
         method=method, model=network, epochs=10, batch_size=int(B), lr=1e-3, precision=precision, width=float(width)

@@ -56,7 +56,7 @@ class KnownCamera:
         ranges = SimulationRanges(**CHOSEN | known)
         return Profile(
             ranges, self.legs, inverted=self.inverted, surround=surround, rest=self.values["rest"], appeared=True,
-            blind_after=True, lateness=STEADY,
+            blind_after=True, blurs_light=True, lateness=STEADY,
         )  # fmt: skip
 
     def frames(

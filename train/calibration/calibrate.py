@@ -34,7 +34,7 @@ from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.checkpoints import write_atomic
 
-VERSION = 10
+VERSION = 11
 """Goes up with every change that alters profiles."""
 LARGEST_SIDE = 48
 """Side of a frame, at most: larger sensors are compared cell by cell."""
@@ -226,6 +226,8 @@ def calibrate_to(
     shown: torch.Tensor | None = None,
 ) -> Calibrated:
     """Fit the simulator to recordings that were read; see `calibrate_frames`."""
+    if images is None:
+        held_out = 0  # there is nothing to tell them from
     size = min(max(seen.sensor), LARGEST_SIDE)
     whole = seen.frames(time_bins=FINE_BINS, size=size)
     learnt, _ = split_recordings(len(seen.events), seed, held_out)
@@ -233,14 +235,15 @@ def calibrate_to(
     if hot_pixels:
         seen = seen.without([(pixel.x, pixel.y) for pixel in hot_pixels])
         frames = seen.frames(time_bins=FINE_BINS, size=size)
-    shortest = shortest_interval_us(seen)
+    known = seen.part(learnt)
+    shortest = shortest_interval_us(known)
     return calibrate_frames(
         torch.from_numpy(frames),
         images,
         SensorGrid(size, seen.sensor, "sum"),
         sensor=seen.sensor,
-        duration_us=seen.duration_us,
-        floor=shortest / seen.duration_us if shortest else None,  # events at one time tell of no dead time
+        duration_us=known.duration_us,
+        floor=shortest / known.duration_us if shortest else None,  # events at one time tell of no dead time
         simulated=seen.simulated,
         shown_fraction=shown_fraction,
         seed=seed,
@@ -310,7 +313,10 @@ def calibrate_frames(
         "seed": seed,
         "version": VERSION,
     }
-    made_of = partial(profile_of, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels)
+    made_of = partial(
+        profile_of, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels,
+        cell_px=max(sensor) / max(grid.frame),
+    )  # fmt: skip
     if images is None:
         with same_threads(1):  # sums depend on their number
             found = without_images(frames, sensor=sensor, floor=floor)

@@ -14,6 +14,9 @@ from spikebridge.train.config.simulation_ranges import LANES, LATENESS, WANDER, 
 
 UNDECIDED = 0.6
 """Deviation, relative to what was expected beforehand, from which on recordings decide nothing about a value."""
+SOFTNESS_PX2, SAMPLING_PX2 = 0.5, 0.14
+"""Variance of the blur of softness 1, pixels of the image squared; and of what sampling between pixels blurs: with it
+both simulators have the same events where they blur by 0.3 to 0.9 pixels."""
 UNDECIDED_PATH = 0.25
 """Error of the movements' displacements, relative to them, from which on the path is not decided."""
 
@@ -25,8 +28,12 @@ def profile_of(
     duration_us: int,
     source: dict[str, Any],
     hot_pixels: Sequence[HotPixel] = (),
+    cell_px: float = 1.0,
 ) -> CameraProfile:
-    """Make the profile of a fit: ranges one standard deviation to either side, undecided values one of theirs."""
+    """Make the profile of a fit: ranges one standard deviation to either side, undecided values one of theirs.
+
+    `cell_px` is the side of a frame's cell in sensor pixels.
+    """
     unknowns = found.unknowns
     values = unknowns.values(found.place)
     deviations = unknowns.deviations(found.place, found.spread)
@@ -66,6 +73,7 @@ def profile_of(
         rest_spread=_short(deviations[START]) if START in undecided else 0.0,
         steps=tuple((_short(x), _short(y)) for x, y in unknowns.beside(values)),
         blind_after=True,
+        blurs_light=True,
         lateness=STEADY if legs else LATENESS,
         either_sign=not found.decides(SIGN),
         either_begin=BEGIN in undecided,
@@ -80,7 +88,9 @@ def profile_of(
             "camera": {name: _short(value) for name, value in values.items() if name in LANES},
             "uncertainty": unsure,
             "alternatives": {name: _short(other) for name, other in found.others.items()},
-            "microseconds": in_microseconds(values, duration_us, shown_fraction=source["shown_fraction"]),
+            "microseconds": in_microseconds(
+                values, duration_us, shown_fraction=source["shown_fraction"], cell_px=cell_px
+            ),
             "source": source,
         },
     )
@@ -109,15 +119,21 @@ def _around(middle: float, width: float) -> tuple[float, float]:
     return middle - width, middle + width
 
 
-def in_microseconds(values: Mapping[str, float], duration_us: int, *, shown_fraction: float = 1.0) -> dict[str, float]:
+def in_microseconds(
+    values: Mapping[str, float], duration_us: int, *, shown_fraction: float = 1.0, cell_px: float = 1.0
+) -> dict[str, float]:
     """Return the quantities that the simulator of `spikebridge simulate` has too, under its names and in its units.
 
-    `shown_fraction` is the share of the sensor that static images fill.
+    `shown_fraction` is the share of the sensor that static images fill, `cell_px` the side of an image's pixel in
+    sensor pixels.
     """
     seconds = duration_us * 1e-6
     return {
         "gamma": _short(values["light_gamma"]),
         "dark_level": _short(values["dark_level"]),
+        "blur_px": _short(
+            math.sqrt(max(0.0, SOFTNESS_PX2 * values["softness"] + SAMPLING_PX2)) * values["scale"] * cell_px
+        ),
         "threshold_on": _short(values["threshold_on"]),
         "threshold_off": _short(values["threshold_on"] * values["off_ratio"]),
         # Uniform over +- the spread here, normal there.

@@ -45,7 +45,7 @@ class Parameter:
 CAMERA = (
     Parameter("light_gamma", 1.2, 0.3, *LIMITS["light_gamma"], True),
     Parameter("dark_level", 0.06, 0.7, *LIMITS["dark_level"], True),
-    Parameter("softness", -0.2, 0.4, *LIMITS["softness"]),
+    Parameter("softness", 0.3, 0.4, *LIMITS["softness"]),
     Parameter("threshold_on", 0.22, 0.4, *LIMITS["threshold_on"], True),
     Parameter("off_ratio", 1.0, 0.25, *LIMITS["off_ratio"], True),
     Parameter("threshold_spread", 0.1, 0.07, *LIMITS["threshold_spread"]),
@@ -122,7 +122,9 @@ class Unknowns:
         place = PLACE_PX * px
         known = {p.name: p for p in CAMERA}
         if floor:
-            known["dead_time"] = replace(known["dead_time"], middle=BLIND * floor, deviation=0.5)
+            dead = known["dead_time"]
+            middle = min(max(BLIND * floor, dead.low), dead.high)
+            known["dead_time"] = replace(dead, middle=middle, deviation=0.5)
         if fills:
             known["scale"] = replace(known["scale"], deviation=ANY_SCALE)
         sought = [
@@ -195,5 +197,6 @@ class Unknowns:
             appeared=self.appeared,
             steps=self.beside(values),
             blind_after=True,
+            blurs_light=True,
             lateness=STEADY if self.legs else LATENESS,
         )

@@ -4,6 +4,7 @@
     surround          what lies around images, see `Profile`; left out where their border goes on
     rest, rest_spread, appeared     where pixels begin, see `Profile`; left out where as by default
     blind_after       whether pixels are blind after an event, see `Profile`; left out where they are not
+    blurs_light       whether light is blurred, not grey values, see `Profile`; left out where it is not
     either_sign       whether training draws both signs of the light, see `Profile`; left out where it does not
     either_begin      whether it draws both ways in which pixels begin, see `Profile`; left out where it does not
     hot_pixels        pixels of the sensor that fire by themselves, [x, y, OFF events, ON events] in a recording; left
@@ -89,6 +90,7 @@ class _Head:
     rest_spread: float = setting(0.0, low=0.0, high=1.0)
     appeared: bool = setting(False)
     blind_after: bool = setting(False)
+    blurs_light: bool = setting(False)
     lateness: float = setting(LATENESS, low=0.0, high=1.0)
     either_sign: bool = setting(False)
     either_begin: bool = setting(False)

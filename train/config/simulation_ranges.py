@@ -126,6 +126,9 @@ class Profile:
     """Whether a pixel is blind for the dead time after an event, then memorises what it sees. Else an event takes its
     threshold and what the light moves by in a dead time, and comes late by that: so do those of calibrations before
     version 9, and of the profiles here, which were fitted so."""
+    blurs_light: bool = False
+    """Whether `softness` blurs light, as a lens does. Else it blurs grey values: in calibrations before version 11, and
+    in the profiles here, which were fitted so."""
     lateness: float = LATENESS
     """Largest shift of a leg in time on its own, share of the recording."""
     either_sign: bool = False

@@ -43,12 +43,20 @@ def pick(values, places, place):
 
 
 @triton.jit
+def as_light(grey, gamma, INVERTED: tl.constexpr):
+    """The light of grey values, 0 to 1."""
+    if INVERTED:
+        grey = 1 - grey
+    return tl.where(grey > 0, tl.exp(gamma * tl.log(tl.where(grey > 0, grey, 1.0))), 0.0)
+
+
+@triton.jit
 def cameras(
     images, ranges, legs, epoch, draws, seed, settings, places, light, image_stride, channel_stride, C, H, W,
     move_x, move_y,
     S: tl.constexpr, LANES: tl.constexpr, SETTINGS: tl.constexpr, LEG_LANES: tl.constexpr, LEGS: tl.constexpr,
     STEPS: tl.constexpr, FREE: tl.constexpr, INVERTED: tl.constexpr, EITHER_SIGN: tl.constexpr, SIGN: tl.constexpr,
-    SURROUND: tl.constexpr, LATENESS: tl.constexpr,
+    SURROUND: tl.constexpr, BLURS_LIGHT: tl.constexpr, LATENESS: tl.constexpr,
     AMPLITUDE: tl.constexpr, AMPLITUDE_SPREAD: tl.constexpr, TURN: tl.constexpr, PACE: tl.constexpr,
     DELAY: tl.constexpr, X_START: tl.constexpr, Y_START: tl.constexpr, SOFTNESS: tl.constexpr, GAMMA: tl.constexpr,
     BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_N: tl.constexpr,
@@ -114,24 +122,26 @@ def cameras(
         p = start + tl.arange(0, BLOCK_N)
         inside = p < H * W
         i, j = p // W, p % W
-        grey, soft = tl.zeros((BLOCK_N,), tl.float32), tl.zeros((BLOCK_N,), tl.float32)
-        for channel in range(C):
-            for di in tl.static_range(-1, 2):
-                for dj in tl.static_range(-1, 2):
-                    row, column = tl.minimum(tl.maximum(i + di, 0), H - 1), tl.minimum(tl.maximum(j + dj, 0), W - 1)
-                    found = tl.load(image + channel * channel_stride + row * W + column, mask=inside, other=0.0)
-                    if EITHER_SIGN:
-                        found = tl.where(sign < 0.5, 1 - found, found)
-                    if SURROUND >= 0:
-                        found = tl.where((row == i + di) & (column == j + dj), found, SURROUND)
-                    if di == 0 and dj == 0:
-                        grey += found
-                    soft += found * ((0.5 if di == 0 else 0.25) * (0.5 if dj == 0 else 0.25))
-        grey, soft = grey / C, soft / C
-        grey = tl.minimum(tl.maximum(grey + softness * (soft - grey), 0.0), 1.0)
-        if INVERTED:
-            grey = 1 - grey
-        found = tl.where(grey > 0, tl.exp(gamma * tl.log(tl.where(grey > 0, grey, 1.0))), 0.0)
+        own, soft = tl.zeros((BLOCK_N,), tl.float32), tl.zeros((BLOCK_N,), tl.float32)
+        for di in tl.static_range(-1, 2):
+            for dj in tl.static_range(-1, 2):
+                row, column = tl.minimum(tl.maximum(i + di, 0), H - 1), tl.minimum(tl.maximum(j + dj, 0), W - 1)
+                near = tl.zeros((BLOCK_N,), tl.float32)
+                for channel in range(C):
+                    near += tl.load(image + channel * channel_stride + row * W + column, mask=inside, other=0.0)
+                near = near / C
+                if EITHER_SIGN:
+                    near = tl.where(sign < 0.5, 1 - near, near)
+                if SURROUND >= 0:
+                    near = tl.where((row == i + di) & (column == j + dj), near, SURROUND)
+                if BLURS_LIGHT:
+                    near = as_light(near, gamma, INVERTED)
+                if di == 0 and dj == 0:
+                    own += near
+                soft += near * ((0.5 if di == 0 else 0.25) * (0.5 if dj == 0 else 0.25))
+        found = tl.minimum(tl.maximum(own + softness * (soft - own), 0.0), 1.0)
+        if not BLURS_LIGHT:
+            found = as_light(found, gamma, INVERTED)
         tl.store(light + n.to(tl.int64) * H * W + p, found, mask=inside)
 
 

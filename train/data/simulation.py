@@ -273,10 +273,10 @@ def _simulate_counts(
     if profile.either_sign:
         negative = draws.settings[:, SIGN_LANE].view(-1, 1, 1, 1) < 0.5
         grey = torch.where(negative, 1 - grey, grey)
-    light = _light(grey, s, profile)
-    around, ground, before = profile.surround, None, None
-    if around is not None:
-        ground = _seen(torch.full_like(light[..., :1, :1], around), s, profile)
+    ground, before = None, None
+    if profile.surround is not None:
+        ground = _seen(torch.full_like(grey[..., :1, :1], profile.surround), s, profile)
+    light = _light(grey, s, profile, ground)
     settled = None
     if profile.appeared or profile.either_begin:
         blank = torch.zeros_like(light[..., :1, :1])
@@ -296,13 +296,26 @@ def _simulate_counts(
     return _count(pixel_light, draws.pixels, s, time_bins, *begin, blind_after=profile.blind_after)
 
 
-def _light(grey: Tensor, s: dict[str, Tensor], profile: Profile) -> Tensor:
-    """Return the light [B,1,H,W] of grey values [B,1,H,W], black at 0, white at 1, sharpened or blurred."""
-    around = profile.surround
-    edge = F.pad(grey, (1, 1, 1, 1), mode="replicate") if around is None else F.pad(grey, (1, 1, 1, 1), value=around)
+def _light(grey: Tensor, s: dict[str, Tensor], profile: Profile, ground: Tensor | None) -> Tensor:
+    """Return the light [B,1,H,W] of grey values [B,1,H,W], black at 0, white at 1, sharpened or blurred.
+
+    `ground` [B,1,1,1] is the light around the image; None where its border goes on.
+    """
+    if profile.blurs_light:
+        return _softened(_seen(grey, s, profile), s["softness"], ground)
+    around = None if profile.surround is None else torch.full_like(grey[..., :1, :1], profile.surround)
+    return _seen(_softened(grey, s["softness"], around), s, profile)
+
+
+def _softened(values: Tensor, softness: Tensor, around: Tensor | None) -> Tensor:
+    """Return values [B,1,H,W] in 0 to 1, blurred by a share `softness` [B]; beyond their edge are [B,1,1,1] or they."""
+    edge = F.pad(values, (1, 1, 1, 1), mode="replicate")
+    if around is not None:
+        edge[..., (0, -1), :] = around
+        edge[..., (0, -1)] = around
     rows = edge[..., 1:-1, :] / 2 + (edge[..., :-2, :] + edge[..., 2:, :]) / 4
     soft = rows[..., 1:-1] / 2 + (rows[..., :-2] + rows[..., 2:]) / 4
-    return _seen((grey + s["softness"].view(-1, 1, 1, 1) * (soft - grey)).clamp(0, 1), s, profile)
+    return (values + softness.view(-1, 1, 1, 1) * (soft - values)).clamp(0, 1)
 
 
 def _seen(grey: Tensor, s: dict[str, Tensor], profile: Profile) -> Tensor:

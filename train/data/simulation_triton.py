@@ -115,6 +115,7 @@ def simulate_counts(
         SIGN=SIGN_LANE,
         SURROUND=float(-1 if around is None else around),
         LATENESS=profile.lateness,
+        BLURS_LIGHT=profile.blurs_light,
         BLOCK_L=triton.next_power_of_2(ALL_LANES),
         BLOCK_S=triton.next_power_of_2(S + 1),
         BLOCK_N=min(MOST_PIXELS, triton.next_power_of_2(H * W)),

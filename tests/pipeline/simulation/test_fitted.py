@@ -58,6 +58,12 @@ def test_a_profile_becomes_the_settings_that_it_says(tmp_path):
     assert short.saccades[1].y_duration_us == 18_600
 
 
+def test_a_blur_is_that_of_the_profile_or_of_before(tmp_path):
+    assert read_camera(written(tmp_path, PROFILE + "blur_px = 0.8\n")).settings == replace(PLAIN, blur_px=0.8)
+    with pytest.raises(SettingsError, match=r"\[microseconds\] blur_px"):
+        read_camera(written(tmp_path, PROFILE + "blur_px = -1.0\n"))
+
+
 def test_a_large_sensor_has_long_ways(tmp_path):
     text = PROFILE.replace("[34, 34]", "[1280, 720]").replace("x = 2.0", "x = 400.0")
     found = read_camera(written(tmp_path, text.replace("x_offset_px = -2.7", "x_offset_px = -300.0"))).settings

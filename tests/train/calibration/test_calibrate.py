@@ -81,6 +81,17 @@ def test_without_static_images_movement_and_polarities_are_told(recordings, tmp_
     assert "smallest that holds all events" in text.output
 
 
+def test_all_recordings_are_learnt_from_where_none_can_be_told(recordings, tmp_path):
+    """Without static images nothing is simulated that those held out could be told from."""
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(calibration.FEWEST_TO_SPLIT):
+        (many / f"{number}.bin").write_bytes((recordings / f"{number % 12:02}.bin").read_bytes())
+    done = run(many, "--sensor", "34x34", "--out", tmp_path / "profile.toml", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["profile"]["source"]["held_out"] == 0
+
+
 def test_hot_pixels_are_found_and_spoil_nothing(recordings, tmp_path):
     hot = tmp_path / "hot"
     hot.mkdir()

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from spikebridge.models import backends
+from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.events.framing import cell_tables
 from spikebridge.pipeline.events.resize import aligned_weights
 from spikebridge.pipeline.formats.bin40 import decode
@@ -23,6 +25,7 @@ from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.pipeline.simulation.camera import simulate
 from spikebridge.pipeline.simulation.fitted import saccades_of
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
+from spikebridge.train.calibration.outcome import SAMPLING_PX2, SOFTNESS_PX2
 from spikebridge.train.config.profile import CameraProfile
 from spikebridge.train.config.simulation_ranges import (
     BEGIN_LANE,
@@ -282,7 +285,9 @@ def test_events_add_up_to_the_change_of_the_light() -> None:
     s = scale_settings(draws.settings, ranges)
     times = torch.linspace(0, 1, T * INSTANTS + 1)
     places = path_of(times, s, PROFILES["saccades"], draws.settings[:, len(LANES) : FREEDOM_LANE])
-    light = sample_light(light_of(images, s, PROFILES["saccades"]), places, s, grid) + s["dark_level"][:, None, None]
+    light = (
+        sample_light(light_of(images, s, PROFILES["saccades"], None), places, s, grid) + s["dark_level"][:, None, None]
+    )
     counts = count(light, draws.pixels, s, T, torch.ones(4))
     change = torch.cumsum(counts[:, :, 1] * 0.1 - counts[:, :, 0] * 0.13, 0)
     ends = light[INSTANTS::INSTANTS].log() - light[0].log()
@@ -323,39 +328,79 @@ def test_a_pixel_that_is_blind_after_its_events_has_them_when_they_are_due(
         assert np.abs(counts - np.histogram(due[~near], np.arange(T + 1))[0]).sum() <= near.sum()
 
 
-@pytest.mark.parametrize("refractory_us", [500, 6_000])
-def test_both_simulators_have_their_events_at_the_same_time(refractory_us: int) -> None:
-    """Of one camera, blind for a short and for a long time: microseconds, and the coarse clock of training."""
-    legs = ((12.0, 3.0, 0.1, 0.4), (-9.0, -3.0, 0.5, 0.4))
-    images = np.zeros((12, 28, 28), np.uint8)
-    images[:, 4:-4, 4:-4] = np.kron(np.random.default_rng(2).integers(0, 256, (12, 10, 10)), np.ones((2, 2)))
+LEGS = ((12.0, 3.0, 0.1, 0.4), (-9.0, -3.0, 0.5, 0.4))
+"""Of a camera that both simulators have."""
+
+
+def of_both(light: NDArray[np.uint8], **known: float) -> tuple[list[Events], Profile]:
+    """Recordings in microseconds of images [n,28,28] by a camera without noise, and the same camera in training."""
     still = dict.fromkeys(
         ("position_jitter_px", "amplitude_jitter", "timing_jitter_us", "duration_jitter_us", "threshold_jitter",
          "threshold_noise", "threshold_spread", "refractory_spread", "shot_hz", "leak_hz"), 0.0
     )  # fmt: skip
     exact = SimulatorSettings(
         **still, sensor_width_px=28, sensor_height_px=28, shown_fraction=1.0, duration_us=100_000, sample_us=200,
-        threshold_on=0.25, threshold_off=0.25, bandwidth_hz=3000.0, gamma=1.0, dark_level=0.1, inverted=False,
-        refractory_us=refractory_us, saccades=saccades_of(legs, [], 100_000), blur_px=0.5,
+        threshold_on=0.25, threshold_off=0.25, bandwidth_hz=3000.0, dark_level=0.1, inverted=False,
+        saccades=saccades_of(LEGS, [], 100_000), **known,
     )  # fmt: skip
-    seen = np.zeros(20)
-    for key, image in enumerate(images):
-        seen += np.histogram(simulate(image, settings=exact, seed=0, key=str(key)).t, np.arange(21) * 5_000)[0]
     ranges = at_middle(
-        SimulationRanges(), light_gamma=1.0, dark_level=0.1, softness=0.4, threshold_on=0.25, off_ratio=1.0, scale=1.0,
-        bandwidth=300 * 2 * math.pi, dead_time=refractory_us / 100_000, amplitude=1.0, pace=1.0,
-        x_start=exact.x_offset_px, y_start=exact.y_offset_px,
+        SimulationRanges(), light_gamma=exact.gamma, dark_level=0.1, threshold_on=0.25, off_ratio=1.0, scale=1.0,
+        softness=(exact.blur_px**2 - SAMPLING_PX2) / SOFTNESS_PX2, bandwidth=300 * 2 * math.pi, amplitude=1.0, pace=1.0,
+        dead_time=exact.refractory_us / 100_000, x_start=exact.x_offset_px, y_start=exact.y_offset_px,
+        threshold_spread=0.0, noise=0.0,
     )  # fmt: skip
-    profile = Profile(ranges, tuple(Leg(*leg) for leg in legs), surround=0.0, lateness=0.0)
-    grid, light, late = SensorGrid(28, (28, 28), "sum"), torch.from_numpy(images[:, None] / 255).float(), {}
+    events = [simulate(image, settings=exact, seed=0, key=str(key)) for key, image in enumerate(light)]
+    legs = tuple(Leg(*leg) for leg in LEGS)
+    return events, Profile(ranges, legs, surround=0.0, lateness=0.0, blind_after=True, blurs_light=True)
+
+
+def blocks() -> NDArray[np.uint8]:
+    """Images [12,28,28] of grey squares on black."""
+    images = np.zeros((12, 28, 28), np.uint8)
+    images[:, 4:-4, 4:-4] = np.kron(np.random.default_rng(2).integers(0, 256, (12, 10, 10)), np.ones((2, 2)))
+    return images
+
+
+def trained_on(images: NDArray[np.uint8], profile: Profile) -> NDArray[np.float32]:
+    """Their recordings in training, frames [20,n,2,28,28]."""
+    grid = SensorGrid(28, (28, 28), "sum")
+    light = torch.from_numpy(images[:, None] / 255).float()
+    made: NDArray[np.float32] = simulate_frames(
+        light, draws_of(len(images), grid), grid, time_bins=20, profile=profile
+    ).numpy()
+    return made
+
+
+@pytest.mark.parametrize("refractory_us", [500, 6_000])
+def test_both_simulators_have_their_events_at_the_same_time(refractory_us: int) -> None:
+    """Of one camera, blind for a short and for a long time: microseconds, and the coarse clock of training."""
+    events, profile = of_both(blocks(), refractory_us=refractory_us, gamma=1.0, blur_px=0.5)
+    seen = sum(np.histogram(each.t, np.arange(21) * 5_000)[0] for each in events)
+    late = {}
     for blind_after in (False, True):
-        own = replace(profile, blind_after=blind_after)
-        made = simulate_frames(light, draws_of(12, grid), grid, time_bins=20, profile=own).sum((1, 2, 3, 4)).numpy()
+        made = trained_on(blocks(), replace(profile, blind_after=blind_after)).sum((1, 2, 3, 4))
         late[blind_after] = (made * np.arange(20)).sum() / made.sum() - (seen * np.arange(20)).sum() / seen.sum()
     assert abs(late[True]) < 0.05, "time bins"
     assert made.sum() == pytest.approx(seen.sum(), rel=0.1)
     if refractory_us > 5_000:
         assert late[False] > 0.5
+
+
+@pytest.mark.parametrize(("gamma", "blur_px"), [(1.0, 0.4), (2.2, 0.7)])
+def test_both_simulators_blur_light(gamma: float, blur_px: float) -> None:
+    """Of one display and one lens: pixels have their events by either, of which a blur of grey values knows less."""
+    events, profile = of_both(blocks(), refractory_us=500, gamma=gamma, blur_px=blur_px)
+    seen, apart = np.zeros((12, 28, 28)), {}
+    for counts, each in zip(seen, events, strict=True):
+        np.add.at(counts, (each.y, each.x), 1)
+    for blurs_light in (True, False):
+        made = trained_on(blocks(), replace(profile, blurs_light=blurs_light)).sum((0, 2))
+        apart[blurs_light] = float(((made - seen) ** 2).mean() / seen.var())
+        if blurs_light:
+            assert made.sum((1, 2)) == pytest.approx(seen.sum((1, 2)), rel=0.06)
+    print(apart)
+    assert apart[True] < 0.08
+    assert apart[True] == apart[False] if gamma == 1 else apart[True] < apart[False] / 1.25
 
 
 def test_a_bright_bar_that_moves_right_is_on_in_front_and_off_behind() -> None:

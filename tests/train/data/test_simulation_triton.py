@@ -43,7 +43,14 @@ def test_recordings_are_those_of_torch(
         monkeypatch.setenv("TRITON_INTERPRET", "1")
     manifest = {"sensor_size": sensor, "settings": {"reduction": reduction}}
     simulator = Simulator(manifest, (2, 2, 12, 12), profile=profile, seed=5, noise=noise)
-    own = {"appeared": appeared, "rest": 0.6, "rest_spread": 0.5, "either_sign": True, "blind_after": blind}
+    own = {
+        "appeared": appeared,
+        "rest": 0.6,
+        "rest_spread": 0.5,
+        "either_sign": True,
+        "blind_after": blind,
+        "blurs_light": blind,
+    }
     own["either_begin"] = either
     if blind:
         own["ranges"] = replace(simulator.profile.ranges, dead_time=(0.01, 0.3))
