@@ -6,8 +6,9 @@ Axes: n recordings, m static images, T time bins, P polarity, S side of a frame.
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.events.framing import to_frames
 from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import recording as recording_files
+from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.images.decode import EXTENSIONS, common_bits, read_image, to_static
 from spikebridge.pipeline.readers.folders import SENSOR_FILE, find_sensor, stated_size
 
@@ -37,6 +39,10 @@ FEWEST_TO_DOUBT = 3
 """Recordings of each of two kinds from which on they may be of two cameras."""
 FEWEST_EVENTS = 10
 """A recording of fewer events says nothing of movement."""
+SHORT, LONG, UNLIKE = 0.1, 0.9, 1.5
+"""Quantiles of the recordings' lengths, and their ratio above which one movement is doubted."""
+NUMBERS = re.compile(r"[\d.,]+(e[+-]\d+)?")
+"""What may differ between sentences that say the same."""
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +109,7 @@ def read_recordings(
     most: int,
     seed: int,
     sensor: tuple[int, int] | None = None,
+    table: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> RecordingSet:
     """Read recordings of one camera, at most so many, drawn by the seed.
@@ -112,6 +119,7 @@ def read_recordings(
         most: recordings that are read.
         seed: of the draw.
         sensor: (W, H); by default what the files state, or the smallest that holds all events.
+        table: columns, group and time_unit, as `TableOptions` takes them.
         progress: wraps the list of files that are read.
 
     Raises:
@@ -122,13 +130,13 @@ def read_recordings(
     drawn = [files[row] for row in draw_rows(len(files), most, seed)]
     events = list[Events]()
     for file in progress(drawn) if progress else drawn:
-        read = read_located(file)
+        read = read_located(file, table)
         if len(read) < FEWEST_EVENTS or read.duration_us == 0:
             raise RecordingError(
                 f"{file}: holds {len(read)} events; expected at least {FEWEST_EVENTS} over some time. Leave it out.",
                 reason="empty",
             )
-        events.append(Events(read.t - read.t[0], read.x, read.y, read.p))
+        events.append(from_first(read))
     known = "given"
     if sensor is None:
         sensor, known = stated_sensor(drawn)
@@ -137,7 +145,7 @@ def read_recordings(
     for file, one in zip(drawn, events, strict=True):
         check_events(one, sensor_size=sensor, source=str(file))
     names = tuple(str(file) for file in drawn)
-    doubt_one_camera(names, events, sensor)
+    warn_of(names, events, sensor)
     return RecordingSet(names, tuple(events), sensor, known, are_simulated([*paths, *files]), len(files))
 
 
@@ -188,14 +196,14 @@ def image_files(folder: Path) -> tuple[list[tuple[Path, int]], Callable[[int], N
     return listed, read
 
 
-def read_located(file: Path) -> Events:
+def read_located(file: Path, table: Mapping[str, Any] | None = None) -> Events:
     """Read a recording; errors name its path, as the formats know its name alone.
 
     Raises:
         RecordingError: as `formats.recording.read`.
     """
     try:
-        return recording_files.read(file)
+        return recording_files.read(file, TableOptions(**table or {}))
     except RecordingError as error:
         message = f"{file}: {str(error).removeprefix(f'{file.name}: ')}"
         raise RecordingError(message, reason=error.reason, counts=error.counts) from error
@@ -207,7 +215,48 @@ def smallest_sensor(events: Sequence[Events]) -> tuple[Size, str]:
     return (int(width), int(height)), "smallest that holds all events"
 
 
-def doubt_one_camera(names: Sequence[str], events: Sequence[Events], sensor: Size) -> None:
+def from_first(events: Events) -> Events:
+    """Return events with t from the first of them, and what is doubtful about their file."""
+    return Events(events.t - events.t[0], events.x, events.y, events.p, doubts=events.doubts)
+
+
+def warn_of(names: Sequence[str], events: Sequence[Events], sensor: Size) -> None:
+    """Warn of what may be wrong with recordings of one camera and one kind of movement."""
+    _doubt_files(names, events)
+    _doubt_one_camera(names, events, sensor)
+    _doubt_one_movement(names, events)
+    one_sided = [name for name, one in zip(names, events, strict=True) if one.p.min() == one.p.max()]
+    if one_sided:
+        log.warning(
+            "%d of %d recordings have events of one polarity, such as %s: thresholds are judged by both. Look with "
+            "`spikebridge inspect` at what their files hold", len(one_sided), len(names), one_sided[0],
+        )  # fmt: skip
+
+
+def _doubt_files(names: Sequence[str], events: Sequence[Events]) -> None:
+    """Warn of what is doubtful about files, each kind of doubt once."""
+    doubtful: dict[str, list[tuple[str, str]]] = {}
+    for name, one in zip(names, events, strict=True):
+        for doubt in one.doubts:
+            doubtful.setdefault(NUMBERS.sub("#", doubt), []).append((name, doubt))
+    for (name, doubt), *more in doubtful.values():
+        log.warning("%s%s: %s", name, f" and {len(more):,} more" if more else "", doubt)
+
+
+def _doubt_one_movement(names: Sequence[str], events: Sequence[Events]) -> None:
+    """Warn where recordings are of very unequal length: a path has its times in shares of it."""
+    durations = np.array([one.duration_us for one in events])
+    short, long = np.quantile(durations, (SHORT, LONG))
+    if long > UNLIKE * short or durations.max() > UNLIKE**2 * durations.min():
+        least, most = int(durations.argmin()), int(durations.argmax())
+        log.warning(
+            "recordings last from %.3g s (%s) to %.3g s (%s), in the median %.3g s, and each counts as the whole of "
+            "one movement: name those that are of one length, or cut them alike",
+            durations[least] / 1e6, names[least], durations[most] / 1e6, names[most], np.median(durations) / 1e6,
+        )  # fmt: skip
+
+
+def _doubt_one_camera(names: Sequence[str], events: Sequence[Events], sensor: Size) -> None:
     """Warn where some recordings end in the first half of the sensor both ways, and others reach nearly across it."""
     reached = np.array([_reach(one) for one in events])  # [n,2]
     share = reached / sensor

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,13 @@ from spikebridge.pipeline.measurement.recordings import (
     Progress,
     RecordingSet,
     are_simulated,
-    doubt_one_camera,
     draw_rows,
+    from_first,
     image_files,
     read_located,
     smallest_sensor,
     stated_sensor,
+    warn_of,
 )
 from spikebridge.pipeline.readers import get_reader
 
@@ -101,7 +102,7 @@ class Sources:
             raise LayoutError(f"none of {len(rows)} recordings can be read; the first: {problem}")
         if sensor is None:
             sensor, known = smallest_sensor(events)
-        doubt_one_camera(names, events, sensor)
+        warn_of(names, events, sensor)
         return RecordingSet(tuple(names), tuple(events), sensor, known, self.simulated, len(self.recordings))
 
     def events(self, row: int) -> Events:
@@ -117,7 +118,7 @@ class Sources:
                 "Leave it out.",
                 reason="empty",
             )
-        return Events(read.t - read.t[0], read.x, read.y, read.p)
+        return from_first(read)
 
     def frames(
         self,
@@ -148,11 +149,16 @@ class Sources:
 
 
 def sources_of_files(
-    events: Path, static: Path, *, shown_fraction: float | None = None, sensor: tuple[int, int] | None = None
+    events: Path,
+    static: Path,
+    *,
+    shown_fraction: float | None = None,
+    sensor: tuple[int, int] | None = None,
+    table: Mapping[str, Any] | None = None,
 ) -> Sources:
     """List two folders, whatever their data set; names are paths below them without endings, MNIST's with a row.
 
-    `sensor` (W, H) wins over what files and folders state.
+    `sensor` (W, H) wins over what files and folders state; `table` is as `read_recordings` takes it.
 
     Raises:
         LayoutError: nothing usable there, two of one name, or recordings of several sensors.
@@ -173,7 +179,7 @@ def sources_of_files(
     return Sources(
         tuple(names),
         tuple(image_names),
-        lambda row: read_located(files[row]),
+        lambda row: read_located(files[row], table),
         read_image,
         sensor,
         shown_fraction or 1.0,
@@ -183,14 +189,21 @@ def sources_of_files(
     )
 
 
-def sources_of_dataset(dataset: str, events: Path, static: Path, *, shown_fraction: float | None = None) -> Sources:
-    """List a data set as `preprocess --dataset` does, with its names.
+def sources_of_dataset(
+    dataset: str,
+    events: Path,
+    static: Path,
+    *,
+    shown_fraction: float | None = None,
+    table: Mapping[str, Any] | None = None,
+) -> Sources:
+    """List a data set as `preprocess --dataset` does, with its names; `table` goes with the data set folders alone.
 
     Raises:
-        SettingsError: no such data set.
+        SettingsError: no such data set, or `table` with another.
         LayoutError: a folder does not hold what it should.
     """
-    reader = get_reader(dataset)
+    reader = get_reader(dataset, **table or {})
     listing = reader.list_pair(events.absolute(), static.absolute())
     if common_bits(image.path for image in listing.images[:1]):  # a data set has images of one kind
         reader.image_bits = common_bits(image.path for image in listing.images)

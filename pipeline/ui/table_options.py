@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import click
 
@@ -20,3 +20,9 @@ def table_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def given_options(flags: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return what `table_options` read, as `TableOptions` takes it."""
+    columns, group, unit = (flags[name] or "" for name in ("columns", "group", "time_unit"))
+    return {"columns": tuple(columns.split(",")) if columns else (), "group": group, "time_unit": unit}

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from spikebridge.pipeline.ui.table_options import table_options
+from spikebridge.pipeline.ui.table_options import given_options, table_options
 from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print_result, progress_bar, quiet_option
 
 
@@ -40,8 +40,7 @@ def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, a
     """
     from spikebridge.pipeline.inspection.inspect import inspect_path
 
-    options["time_unit"] = options["time_unit"] or ""
-    options["columns"] = tuple(options["columns"].split(",")) if options["columns"] else ()
+    options |= given_options(options)
     inspection = inspect_path(path, progress=progress_bar, **options)
     print_result(inspection.values, inspection.text, as_json=as_json)
     for kind, target in (("png", png), ("gif", gif), ("html", html)):

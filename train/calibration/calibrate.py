@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -70,6 +70,7 @@ def calibrate(
     pairs: Path | None = None,
     shown_fraction: float = 1.0,
     sensor: tuple[int, int] | None = None,
+    table: Mapping[str, Any] | None = None,
     recordings: int = MOST_RECORDINGS,
     seed: int = 0,
     effort: Effort = Effort(),  # noqa: B008  (immutable)
@@ -92,6 +93,7 @@ def calibrate(
             and recordings that it names no image for are left out.
         shown_fraction: share of the sensor that a static image fills, as the conversion of these images has it.
         sensor: (W, H) in pixels; by default what the files state, or the smallest that holds all events.
+        table: columns, group and time_unit, as `TableOptions` takes them.
         recordings: most that are read.
         seed: of every draw.
         effort: how much is computed.
@@ -116,7 +118,9 @@ def calibrate(
         raise RunError(f"--pairs names recordings and static images by their paths below one folder each; {wrong}")
     sources, by_file = paired_files(pairs, paths[0], static, sensor=sensor) if pairs and static else (None, {})
     wrapped = None if progress is None else lambda items: progress(items, desc="read", unit="recording")
-    seen = read_recordings(list(by_file) or paths, most=recordings, seed=seed, sensor=sensor, progress=wrapped)
+    seen = read_recordings(
+        list(by_file) or paths, most=recordings, seed=seed, sensor=sensor, table=table, progress=wrapped
+    )
     if len(seen.events) < FEWEST:
         raise RunError(f"{len(seen.events)} recordings: expected at least {FEWEST}; a camera shows itself in many")
     pictures = None
@@ -175,6 +179,16 @@ def calibrate(
     if html is not None and page is not None and fitted.fidelity is not None and fitted.compared is not None:
         write_atomic(html, page(result, fitted.fidelity, *fitted.compared).encode())
     return result
+
+
+def _require_polarities(frames: torch.Tensor) -> None:
+    """Refuse frames [T,n,2,H,W] that tell nothing of one of the two thresholds."""
+    off, on = frames.sum((0, 1, 3, 4)).tolist()
+    if not off or not on:
+        raise RunError(
+            f"{frames.shape[1]} recordings: all events are {'ON' if on else 'OFF'}; expected both polarities, which "
+            "the simulator has. Was the polarity lost on the way? `spikebridge inspect` shows what a file holds"
+        )
 
 
 def with_source(profile: CameraProfile, **more: Any) -> CameraProfile:
@@ -298,7 +312,11 @@ def calibrate_frames(
         shown: the image that each recording shows [n,1,H,W]; None where that is not known.
         whole: `frames` with hot pixels, if there are some.
         hot_pixels: of the sensor.
+
+    Raises:
+        RunError: all events are of one polarity.
     """
+    _require_polarities(frames)
     whole = frames if whole is None else whole
     learnt, told = split_recordings(frames.shape[1], seed, held_out)
     frames, unseen = frames[:, learnt], whole[:, told] if len(told) else None

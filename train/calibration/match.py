@@ -9,7 +9,7 @@ import hashlib
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -71,6 +71,7 @@ def match(
     camera: Path | None = None,
     shown_fraction: float | None = None,
     sensor: tuple[int, int] | None = None,
+    table: Mapping[str, Any] | None = None,
     least: float = LEAST,
     seed: int = 0,
     effort: Effort = Effort(),  # noqa: B008  (immutable)
@@ -91,6 +92,7 @@ def match(
         shown_fraction: share of the sensor that a static image fills; by default as `camera` was fitted, else as the
             data set has it, or 1.
         sensor: (W, H) in pixels; by default what is known, or the smallest that holds what the fit saw.
+        table: columns, group and time_unit, as `TableOptions` takes them; not with other data sets than folders.
         least: confidence from which on an image is named.
         seed: of every draw.
         effort: of the calibration.
@@ -112,9 +114,9 @@ def match(
     if given is not None and shown_fraction is None:
         shown_fraction = given.shown_fraction
     sources = (
-        sources_of_dataset(dataset, recordings, static, shown_fraction=shown_fraction)
+        sources_of_dataset(dataset, recordings, static, shown_fraction=shown_fraction, table=table)
         if dataset
-        else sources_of_files(recordings, static, shown_fraction=shown_fraction, sensor=sensor)
+        else sources_of_files(recordings, static, shown_fraction=shown_fraction, sensor=sensor, table=table)
     )
     wrapped = None if progress is None else lambda items: progress(items, desc="read", unit="recording")
     seen = sources.draw(MOST_RECORDINGS, seed, sensor=sensor, progress=wrapped)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from spikebridge.pipeline.ui.table_options import given_options, table_options
 from spikebridge.pipeline.ui.terminal import (
     json_option,
     overwrite_option,
@@ -50,6 +51,7 @@ from spikebridge.pipeline.ui.terminal import (
     help="Recordings that the fit does not see, to tell simulated ones from  [default: a quarter of 40 or more]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every draw.")
+@table_options
 @overwrite_option
 @quiet_option
 @json_option
@@ -67,6 +69,7 @@ def calibrate(
     seed: int,
     overwrite: bool,
     as_json: bool,
+    **table: str | None,
 ) -> None:
     """Fit the simulator that trains to the camera behind recordings.
 
@@ -99,6 +102,7 @@ def calibrate(
         pairs=pairs,
         shown_fraction=shown,
         sensor=size,
+        table=given_options(table),
         recordings=recordings,
         seed=seed,
         effort=Effort(sets=sets),

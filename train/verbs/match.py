@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from spikebridge.pipeline.ui.table_options import given_options, table_options
 from spikebridge.pipeline.ui.terminal import (
     format_columns,
     json_option,
@@ -43,6 +44,7 @@ from spikebridge.pipeline.ui.terminal import (
 )
 @click.option("--sets", type=click.IntRange(20), default=250, show_default=True, help="As calibrate --sets.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every draw.")
+@table_options
 @overwrite_option
 @quiet_option
 @json_option
@@ -59,6 +61,7 @@ def match(
     seed: int,
     overwrite: bool,
     as_json: bool,
+    **table: str | None,
 ) -> None:
     """Find the static image that each recording shows, by content.
 
@@ -84,6 +87,7 @@ def match(
         dataset=dataset,
         camera=camera,
         shown_fraction=shown,
+        table=given_options(table),
         sensor=parse_pair(sensor, "x", refusal=refusal, option="--sensor") if sensor else None,
         least=least,
         seed=seed,

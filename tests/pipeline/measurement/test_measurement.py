@@ -13,14 +13,14 @@ from conftest import make_events
 from event_files import text_lines
 from PIL import Image
 
-from spikebridge.pipeline.base.errors import LayoutError, RecordingError
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
 from spikebridge.pipeline.containers import idx
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.formats.prophesee import dat
 from spikebridge.pipeline.measurement.hot_pixels import find_hot_pixels
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
-from spikebridge.pipeline.measurement.sources import sources_of_files
+from spikebridge.pipeline.measurement.sources import sources_of_dataset, sources_of_files
 from spikebridge.pipeline.measurement.statistics import measure, shortest_interval_us
 
 
@@ -172,6 +172,56 @@ def test_recordings_that_may_be_of_two_cameras_are_doubted(tmp_path, caplog):
     (tmp_path / "0.bin").unlink()
     read_recordings([tmp_path], most=9, seed=1)
     assert not caplog.text, "two may be unlike the others"
+
+
+def save_columns(path, duration_us, *, columns="txyp", **others):
+    """Write 300 events of both polarities, or as `others` has them."""
+    random = np.random.default_rng(0)
+    found = {"t": np.linspace(0, duration_us, 300).astype(int)}
+    found |= {"x": random.integers(0, 20, 300), "y": random.integers(0, 12, 300), "p": random.integers(0, 2, 300)}
+    found |= others
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = np.stack([found[name] for name in columns], 1)
+    path.write_text("".join(",".join(map(str, row)) + "\n" for row in rows.tolist()))
+
+
+def test_recordings_of_unequal_lengths_one_polarity_or_another_unit_are_doubted(tmp_path, caplog):
+    """What `preprocess` warns of, a fit says, too: its profile has times in shares of a recording."""
+    for number in range(8):
+        save_columns(tmp_path / "alike" / f"{number}.csv", 200_000 + 5000 * number)
+    read_recordings([tmp_path / "alike"], most=9, seed=1)
+    assert not caplog.text
+    save_columns(tmp_path / "alike" / "long.csv", 2_000_000)
+    read_recordings([tmp_path / "alike"], most=9, seed=1)
+    assert re.search(r"last from 0\.2 s \(.*0\.csv\) to 2 s \(.*long\.csv\), in the median 0\.22 s", caplog.text)
+    caplog.clear()
+    for number in range(8):
+        save_columns(
+            tmp_path / "on" / f"{number}.csv", 200_000, p=np.full(300, 1) if number < 2 else np.arange(300) % 2
+        )
+        save_columns(tmp_path / "ms" / f"{number}.csv", 200)
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    sources_of_files(tmp_path / "on", tmp_path).draw(9, 1)
+    assert "2 of 8 recordings have events of one polarity, such as 0: " in caplog.text
+    caplog.clear()
+    read_recordings([tmp_path / "ms"], most=9, seed=1)
+    assert re.search(r"0\.csv and 7 more: 300 events in 200 us .* say it with --time-unit", caplog.text)
+    caplog.clear()
+    assert read_recordings([tmp_path / "ms"], most=9, seed=1, table={"time_unit": "ms"}).duration_us == 200_000
+    assert not caplog.text
+
+
+def test_what_columns_are_can_be_said(tmp_path):
+    save_columns(tmp_path / "1.csv", 200_000, columns="pyxt")
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    with pytest.raises(RecordingError, match="--columns"):
+        read_recordings([tmp_path], most=9, seed=1)
+    columns = {"columns": ("p", "y", "x", "t")}
+    (read,) = read_recordings([tmp_path], most=9, seed=1, table=columns).events
+    assert (read.duration_us, int(read.x.max()), int(read.y.max())) == (200_000, 19, 11)
+    assert sources_of_files(tmp_path, tmp_path, table=columns).events(0).duration_us == 200_000
+    with pytest.raises(SettingsError, match="nmnist knows its own"):
+        sources_of_dataset("nmnist", tmp_path, tmp_path, table=columns)
 
 
 def test_every_kind_of_recording_below_a_folder_counts(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,6 +93,24 @@ def test_all_recordings_are_learnt_from_where_none_can_be_told(recordings, tmp_p
     assert json.loads(done.stdout)["profile"]["source"]["held_out"] == 0
 
 
+def test_what_columns_are_and_the_unit_of_time_can_be_said(recordings, tmp_path):
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for file in recordings.iterdir():
+        (t, x, y, p) = bin40.decode(file.read_bytes(), source=file.name)[0].columns
+        rows = np.stack([p, y, x, t * 1000], 1).tolist()
+        (tables / f"{file.stem}.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+    left_open = run(tables, "--sensor", "34x34", "--out", tmp_path / "p.toml")
+    assert left_open.exit_code == 1
+    assert "Say what each column is with --columns" in " ".join(left_open.output.split())
+    options = "--columns", "p,y,x,t", "--time-unit", "ns"
+    for folder, more in ((recordings, ()), (tables, options)):
+        assert run(folder, "--sensor", "34x34", "--out", tmp_path / f"{folder.name}.toml", *more).exit_code == 0
+    plain, said = (read_profile(tmp_path / f"{folder.name}.toml") for folder in (recordings, tables))
+    assert said.informing["camera"] == plain.informing["camera"]
+    assert said.duration_us == plain.duration_us
+
+
 def test_hot_pixels_are_found_and_spoil_nothing(recordings, tmp_path):
     hot = tmp_path / "hot"
     hot.mkdir()
@@ -129,6 +148,14 @@ def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
     few = run(recordings / "00.bin", "--out", tmp_path / "p.toml")
     assert few.exit_code == 1
     assert "1 recordings: expected at least 10" in few.output
+    on = tmp_path / "on"
+    on.mkdir()
+    for file in recordings.iterdir():
+        events, _ = bin40.decode(file.read_bytes(), source=file.name)
+        (on / file.name).write_bytes(bin40.encode(replace(events, p=np.ones_like(events.p))))
+    one_polarity = run(on, "--sensor", "34x34", "--out", tmp_path / "p.toml")
+    assert one_polarity.exit_code == 1
+    assert "12 recordings: all events are ON; expected both polarities" in one_polarity.output
     no_images = run(recordings, "--static", recordings, "--out", tmp_path / "p.toml")
     assert no_images.exit_code == 1
     assert "no image below it" in no_images.output
