@@ -1,6 +1,7 @@
 """Who may import whom, what training needs, and how fast help answers."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -243,3 +244,10 @@ def test_training_imports_nothing_but_what_a_gpu_machine_has_and_no_compiler():
     code += "assert 'torch._dynamo' not in sys.modules"
     missing = {"tonic", "webdataset", "numba", "PIL", "matplotlib", "sklearn", "scipy", "pandas", "aedat"}
     assert not loaded_by(code) & (missing | {"distributed", "triton", "sympy", "networkx"})
+
+
+def test_no_file_holds_the_marks_of_a_merge():
+    """In a docstring they are no error of Python's."""
+    texts = (path for kind in ("*.py", "*.md", "*.toml") for path in ROOT.rglob(kind) if ".venv" not in path.parts)
+    marks = re.compile(r"^(<{7} |>{7} )", re.M)
+    assert not [str(path) for path in texts if path.is_file() and marks.search(path.read_text(errors="replace"))]

@@ -201,8 +201,8 @@ def to_static(
     """Bring an image to the size of a frame and encode it.
 
     Without a canvas the whole image is fitted to the frame: stretched, as published, by default. With one, it is first
-    put where the camera saw it: scaled (aspect kept) to a fraction of the canvas, centred, on black. Frames that are
-    cut from the sensor's canvas then show the same thing at the same place.
+    put where the camera saw it: scaled (aspect kept) to a fraction of the canvas, centred, on black; what lies beyond
+    the canvas is cut off. Frames that are cut from the sensor's canvas then show the same thing at the same place.
 
     Args:
         rgb: [H,W,3] uint8.
@@ -211,19 +211,32 @@ def to_static(
         fit: what becomes of an image or canvas of another aspect, see `pipeline.base.fitting`.
         encoding: see `pipeline.images.colour.encode`.
         canvas: (W, H) of the sensor, or None to stretch the image itself.
-        shown_fraction: share of the canvas that the image fills, above 0 to 1; ignored without a canvas.
+        shown_fraction: share of the canvas that the image fills, above 0; above 1 it is larger than the canvas. Ignored
+            without one.
 
     Returns:
         [C,S,W] uint8.
     """
     if canvas is not None:
-        scale = shown_fraction * min(canvas[0] / rgb.shape[1], canvas[1] / rgb.shape[0])
-        across, down = (max(1, round(scale * length)) for length in (rgb.shape[1], rgb.shape[0]))
-        left, top = (canvas[0] - across) // 2, (canvas[1] - down) // 2
-        ground = np.zeros((canvas[1], canvas[0], 3), np.uint8)
-        ground[top : top + down, left : left + across] = _resize(rgb, across, down)
-        rgb = ground
+        rgb = _on_canvas(rgb, canvas, shown_fraction)
     return colour.encode(_fit(rgb, (width or size, size), fit), encoding)
+
+
+def _on_canvas(rgb: NDArray[np.uint8], canvas: tuple[int, int], shown_fraction: float) -> NDArray[np.uint8]:
+    """Put an image [H,W,3] into the middle of a black canvas of (W, H) pixels, as much of it as lies there."""
+    lengths = rgb.shape[1::-1]  # W, H
+    scale = shown_fraction * min(side / length for side, length in zip(canvas, lengths, strict=True))
+    boxes = []
+    for side, length in zip(canvas, lengths, strict=True):
+        shown = max(1, round(scale * length))
+        first = (side - shown) // 2
+        begin, end = max(0, first), min(side, first + shown)
+        boxes.append((begin, end, (begin - first) * length / shown, (end - first) * length / shown))
+    (left, right, *across), (top, bottom, *down) = boxes
+    ground = np.zeros((canvas[1], canvas[0], 3), np.uint8)
+    part = across[0], down[0], across[1], down[1]
+    ground[top:bottom, left:right] = _resize(rgb, right - left, bottom - top, part)
+    return ground
 
 
 def _fit(rgb: NDArray[np.uint8], frame: tuple[int, int], fit: str) -> NDArray[np.uint8]:
@@ -239,9 +252,14 @@ def _fit(rgb: NDArray[np.uint8], frame: tuple[int, int], fit: str) -> NDArray[np
     return ground
 
 
-def _resize(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+def _resize(
+    rgb: NDArray[np.uint8], width: int, height: int, part: tuple[float, float, float, float] | None = None
+) -> NDArray[np.uint8]:
+    """Resize an image [H,W,3], or a part of it from left and top to right and bottom."""
     from PIL import Image
 
-    if rgb.shape[:2] == (height, width):
+    whole = (0.0, 0.0, float(rgb.shape[1]), float(rgb.shape[0]))
+    part = part or whole
+    if rgb.shape[:2] == (height, width) and part == whole:
         return rgb
-    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR, box=part))

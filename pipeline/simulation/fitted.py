@@ -4,16 +4,10 @@ A profile is a TOML file (`train.config.profile`). Read here are `sensor`, `dura
 path `[[legs]]` (x, y in sensor pixels; start, duration in shares of the recording), its `steps` (x and y of what it
 does beside the legs in each of so many equal parts of the recording) and `[microseconds]`, whose keys are fields of
 `SimulatorSettings`; where recordings move each in its own way (`free`), also `amplitude` of `[camera]`, the length of
-<<<<<<< HEAD
 their legs relative to `[[legs]]`; `surround`, the grey value around the image, black without; and `hot_pixels`, rows of
 x, y, OFF and ON events in a recording.
-What a profile does not hold is as in N-MNIST: blur, and how recordings differ. How they begin (`rest`, `appeared`) is
-left aside: here pixels are on their way to an ON event.
-=======
-their legs relative to `[[legs]]`; `surround`, the grey value around the image; and `hot_pixels`, rows of x, y, OFF and
-ON events in a recording.
-What a profile does not hold is as in N-MNIST: how recordings differ, and in older ones blur.
->>>>>>> 4401597 (Blur of light: profiles hold it, and simulate takes it over)
+What a profile does not hold is as in N-MNIST: how recordings differ, and in older ones blur. How they begin (`rest`,
+`appeared`) is left aside: here pixels are on their way to an ON event.
 """
 
 from __future__ import annotations

@@ -67,6 +67,8 @@ MOST_BYTES = 2**20
 """Longest file that is read."""
 PATH, SIGN, START, SURROUND, BEGIN = "path", "inverted", "rest", "surround", "appeared"
 """What may be undecided besides the values that have ranges."""
+MOST_SHOWN = 1000.0
+"""Largest share of the sensor that an image fills: above 1 the camera saw a part of it."""
 MOST_EVENTS = 10**6
 """Of a hot pixel in a recording."""
 _LOWEST = {"pace": 0.05, "amplitude_spread": 0.0}
@@ -247,9 +249,10 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
     ]
     if isinstance(source := informing.get("source"), dict) and SHOWN in source:
         shown = source[SHOWN]
-        if not is_finite(shown) or not 0 < shown <= 1:
+        if not is_finite(shown) or not 0 < shown <= MOST_SHOWN:
             problems.append(
-                f"[source] {SHOWN}: found {shown}, expected the share of the sensor that images fill, up to 1"
+                f"[source] {SHOWN}: found {shown}, expected the share of the sensor that images fill, up to "
+                f"{MOST_SHOWN:g}"
             )
     if problems:
         raise RecipeError(name, problems, what="profile")

@@ -29,10 +29,11 @@ from spikebridge.pipeline.ui.terminal import (
 @click.option("--html", type=path_type(), help="Page with real beside simulated recordings; with --static.")
 @click.option(
     "--shown",
-    type=click.FloatRange(0.01, 1),
+    type=click.FloatRange(0.01, 4),
     default=1.0,
     show_default=True,
-    help="Share of the sensor that a static image fills, as in the shard set: 0.8235 for N-MNIST.",
+    help="Share of the sensor that a static image fills, as in the shard set: 0.8235 for N-MNIST; above 1 where the "
+    "camera saw a part of it.",
 )
 @click.option(
     "--sensor", metavar="WxH", help="Sensor in pixels; else as stated, or the smallest that holds all events."

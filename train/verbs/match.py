@@ -28,7 +28,7 @@ from spikebridge.pipeline.ui.terminal import (
 @click.option("--camera", type=path_type(), help="Profile made by calibrate  [default: calibrated to the recordings]")
 @click.option(
     "--shown",
-    type=click.FloatRange(0.01, 1),
+    type=click.FloatRange(0.01, 4),
     help="Share of the sensor that a static image fills  [default: as --camera was fitted, else as the data set "
     "has it, or 1]",
 )

@@ -164,6 +164,22 @@ def test_a_picture_that_claims_more_than_any_memory_is_refused_unread():
     assert caught.value.reason == "unreadable_image"
 
 
+def test_an_image_larger_than_the_sensor_shows_what_the_camera_saw_of_it():
+    """Recordings of a fitted camera may be of a part of the image."""
+    rgb = np.zeros((40, 80, 3), np.uint8)
+    rgb[10:30, 20:60] = 255
+    assert (to_static(rgb, size=20, width=40, encoding="v", canvas=(40, 20), shown_fraction=2) == 255).all()
+    half = to_static(rgb, size=20, width=40, encoding="v", canvas=(40, 20), shown_fraction=1)[0]
+    assert (half[6:14, 11:29] == 255).all()
+    assert not half[:4].any()
+    tall = to_static(rgb, size=40, encoding="v", canvas=(40, 40), shown_fraction=2)[0]
+    assert (tall[10:30] == 255).all(), "as wide as the sensor"
+    assert tall.sum() == 800 * 255
+    whole = rgb[:, 20:60].copy()
+    far = to_static(whole, size=8, encoding="v", canvas=(40, 40), shown_fraction=1000.0)
+    assert (far == 255).all(), "no more is resized than the sensor sees"
+
+
 def test_to_static_stretches_to_a_square():
     rgb = np.repeat(GREY[..., None], 3, -1)
     assert to_static(rgb, size=5, encoding="v").shape == (1, 5, 5)

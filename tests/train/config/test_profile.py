@@ -172,12 +172,18 @@ def test_a_recipe_takes_a_profile_over(tmp_path, monkeypatch):
         profile_named("profile " + "[" * 100_000)
 
 
-@pytest.mark.parametrize("shown", ['"most"', "0", "1.5", "true"])
+@pytest.mark.parametrize("shown", ['"most"', "0", "1001", "true"])
 def test_how_much_of_the_sensor_images_fill_is_checked(tmp_path, shown):
     made = CameraProfile(PROFILES["smooth"], (34, 34), 300_000, (), {"source": {"seed": 0}})
     (tmp_path / "camera.toml").write_text(made.dump() + f"shown_fraction = {shown}\n")
     with pytest.raises(RecipeError, match=r"\[source\] shown_fraction: found .*, expected the share of the sensor"):
         read_profile(tmp_path / "camera.toml")
+
+
+def test_images_may_be_larger_than_the_sensor(tmp_path):
+    made = CameraProfile(PROFILES["smooth"], (34, 34), 300_000, (), {"source": {"shown_fraction": 1.5}})
+    (tmp_path / "camera.toml").write_text(made.dump())
+    assert read_profile(tmp_path / "camera.toml").shown_fraction == 1.5
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
