@@ -63,6 +63,8 @@ class FittedCamera:
     settings: SimulatorSettings
     undecided: tuple[str, ...]
     """Names of values that are guesses: what one expects of any camera; of the sign of the light, the nearer one."""
+    cells: tuple[int, int] | None = None
+    """Columns and rows of cells of which the fit simulated each as one pixel; None where it simulated pixels."""
 
 
 def read_camera(path: Path) -> FittedCamera:
@@ -124,7 +126,15 @@ def read_camera(path: Path) -> FittedCamera:
         )
     except SettingsError as error:  # what no single value shows
         raise SettingsError(_problem(path, [str(error)])) from error
-    return FittedCamera(made, tuple(tables.get("undecided", ())))
+    return FittedCamera(made, tuple(tables.get("undecided", ())), _cells(tables.get("source")))
+
+
+def _cells(source: Any) -> tuple[int, int] | None:
+    """Return what the table [source] says of cells; what somebody else made of it decides nothing."""
+    cells = source.get("cells") if isinstance(source, dict) else None
+    if isinstance(cells, list) and len(cells) == 2 and all(isinstance(side, int) for side in cells):
+        return cells[0], cells[1]
+    return None
 
 
 def saccades_of(

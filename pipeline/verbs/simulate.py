@@ -77,6 +77,11 @@ def simulate(
     text = f"{made['recordings']:,} simulated recordings in {out}" + (" (up to date)" if made["up_to_date"] else "")
     if fitted and fitted.undecided:
         text += f"\n  the profile does not decide {', '.join(fitted.undecided)}: its guess is taken"
+    if fitted and fitted.cells:
+        text += (
+            f"\n  the profile was fitted to {fitted.cells[0]}x{fitted.cells[1]} cells of the sensor, each as one "
+            "pixel: expect another number of events than the camera's"
+        )
     kind = "folders" if images else name
     step: list[str | Path] = ["preprocess", "--dataset", kind, "--events", out, "--static", out, "--out", "SHARDS"]
     print_result({**made, "out": str(out)}, text, as_json=as_json, then=step)

@@ -28,7 +28,7 @@ from spikebridge.train.calibration.fit import Effort, Fit, fit, to_begin, withou
 from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.renderings import renderings
 from spikebridge.train.calibration.state import State, sole
-from spikebridge.train.config.profile import FILE, CameraProfile
+from spikebridge.train.config.profile import CELLS, FILE, CameraProfile
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
@@ -330,10 +330,11 @@ def calibrate_frames(
         "shown_fraction": shown_fraction,
         "seed": seed,
         "version": VERSION,
+        **({} if (grid.width, grid.height) == grid.sensor else {CELLS: [grid.width, grid.height]}),
     }
     made_of = partial(
         profile_of, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels,
-        cell_px=max(sensor) / max(grid.frame),
+        cell_px=max(sensor) / max(grid.frame), shortest_us=None if floor is None else floor * duration_us,
     )  # fmt: skip
     if images is None:
         with same_threads(1):  # sums depend on their number

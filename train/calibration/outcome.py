@@ -8,8 +8,8 @@ from typing import Any
 
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.train.calibration.fit import Fit
-from spikebridge.train.calibration.parameters import CHOSEN, FREE, STEADY
-from spikebridge.train.config.profile import BEGIN, PATH, SIGN, START, CameraProfile
+from spikebridge.train.calibration.parameters import BLIND, CHOSEN, FREE, STEADY
+from spikebridge.train.config.profile import BEGIN, CELLS, PATH, SIGN, START, CameraProfile
 from spikebridge.train.config.simulation_ranges import LANES, LATENESS, WANDER, Leg, Profile, SimulationRanges
 
 UNDECIDED = 0.6
@@ -29,10 +29,12 @@ def profile_of(
     source: dict[str, Any],
     hot_pixels: Sequence[HotPixel] = (),
     cell_px: float = 1.0,
+    shortest_us: float | None = None,
 ) -> CameraProfile:
     """Make the profile of a fit: ranges one standard deviation to either side, undecided values one of theirs.
 
-    `cell_px` is the side of a frame's cell in sensor pixels.
+    `cell_px` is the side of a frame's cell in sensor pixels. Where `source` has `CELLS`, of which each was simulated as
+    one pixel, no blur of the camera is known, and its dead time is that of `shortest_us` between events of a pixel.
     """
     unknowns = found.unknowns
     values = unknowns.values(found.place)
@@ -88,12 +90,23 @@ def profile_of(
             "camera": {name: _short(value) for name, value in values.items() if name in LANES},
             "uncertainty": unsure,
             "alternatives": {name: _short(other) for name, other in found.others.items()},
-            "microseconds": in_microseconds(
-                values, duration_us, shown_fraction=source["shown_fraction"], cell_px=cell_px
+            "microseconds": _of_pixels(
+                in_microseconds(values, duration_us, shown_fraction=source["shown_fraction"], cell_px=cell_px),
+                source,
+                shortest_us,
             ),
             "source": source,
         },
     )
+
+
+def _of_pixels(camera: dict[str, float], source: Mapping[str, Any], shortest_us: float | None) -> dict[str, float]:
+    """Return what is known of pixels, where cells of many were fitted; see `profile_of`."""
+    if CELLS not in source:
+        return camera
+    if shortest_us is not None:
+        camera["refractory_us"] = max(1, round(BLIND * shortest_us))
+    return {name: value for name, value in camera.items() if name != "blur_px"}
 
 
 def _path_errors(legs: tuple[Leg, ...], deviations: Mapping[str, float]) -> tuple[float, float, float]:

@@ -110,6 +110,8 @@ class _LegTable:
 
 SHOWN = "shown_fraction"
 """Key under [source]: the share of the sensor that static images filled in the fit, to which `scale` is relative."""
+CELLS = "cells"
+"""Another: columns and rows of cells, each simulated as one pixel, where the sensor has many more pixels."""
 INFORMING = ("camera", "uncertainty", "alternatives", "microseconds", "source", "fidelity")
 _OPTIONAL = [field.name for field in fields(_Head) if field.default is not MISSING]
 _OWN = {field.name: field.default for field in fields(Profile)}

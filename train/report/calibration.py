@@ -13,7 +13,7 @@ from torch import Tensor
 from spikebridge.pipeline.ui.html import facts, figure, figures, page, paragraph, section, table, tags, thumbnails
 from spikebridge.pipeline.ui.paint import preview_png
 from spikebridge.train.calibration.fidelity import Fidelity
-from spikebridge.train.config.profile import BEGIN, SIGN, SURROUND
+from spikebridge.train.config.profile import BEGIN, CELLS, SIGN, SURROUND
 from spikebridge.train.report.plots.drawing import Drawing, house_style
 
 SHOWN = 8
@@ -81,6 +81,7 @@ def camera_tables(made: dict[str, Any]) -> str:
     """Return the values and movements of a camera with their uncertainties, HTML, of what `calibrate` returns."""
     return (
         table(VALUES, value_rows(made))
+        + paragraph(cells_words(made), note=True)
         + table(MOVEMENT, movement_rows(made))
         + paragraph(steps_words(made), note=True)
         + paragraph(hot_pixels_words(made), note=True)
@@ -96,8 +97,14 @@ def value_rows(made: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return a row for each of a camera's values, as `VALUES` names them, of what `calibrate` returns."""
     profile, absolute = made["profile"], made["profile"]["microseconds"]
 
+    cells = CELLS in profile.get("source", {})
+
     def meaning(name: str) -> str:
         own = IN_UNITS.get(name)
+        if cells and name == "softness":
+            return MEANINGS[name].replace("px", "cells")
+        if cells and name == "dead_time":  # [microseconds] has that of a pixel
+            return MEANINGS[name]
         if own is None:
             return MEANINGS[name]
         return f"{MEANINGS[name]}: {number_text(absolute[own])} {'µs' if own.endswith('_us') else 'Hz'}"
@@ -112,6 +119,18 @@ def value_rows(made: dict[str, Any]) -> list[tuple[str, ...]]:
         )
         for name, value in profile["camera"].items()
     ]
+
+
+def cells_words(made: dict[str, Any]) -> str:
+    """Return what values are of cells, not of pixels, in words, of what `calibrate` returns; nothing if none are."""
+    cells = made["profile"].get("source", {}).get(CELLS)
+    if not cells:
+        return ""
+    return (
+        f"The sensor was compared in {cells[0]}x{cells[1]} cells, each simulated as one pixel. Blur, bandwidth, dead "
+        "time and thresholds are those with which a cell does what its pixels did, as training has it; those of the "
+        "camera's pixels are others."
+    )
 
 
 def number_text(value: float, digits: int = 3) -> str:

@@ -119,6 +119,7 @@ def _text(made: dict[str, Any]) -> str:
     from spikebridge.train.report.calibration import (
         MOVEMENT,
         VALUES,
+        cells_words,
         hot_pixels_words,
         movement_rows,
         seen_words,
@@ -137,6 +138,7 @@ def _text(made: dict[str, Any]) -> str:
         f"{made['recordings']:,} of {made['recordings_found']:,} recordings{simulated}, {images}; "
         f"sensor {width}x{height}, {made['sensor_known']}",
         aligned([VALUES, *value_rows(made)]),
+        *filter(None, [cells_words(made)]),
     ]
     if made["path"] == "common":
         lines += [aligned([MOVEMENT, *movement_rows(made)]), *filter(None, [steps_words(made)])]

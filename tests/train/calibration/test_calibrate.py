@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import write_digits_raw
+from PIL import Image
 
 from spikebridge.cli import main
 from spikebridge.pipeline.base.files import FileLock
@@ -109,6 +110,40 @@ def test_what_columns_are_and_the_unit_of_time_can_be_said(recordings, tmp_path)
     plain, said = (read_profile(tmp_path / f"{folder.name}.toml") for folder in (recordings, tables))
     assert said.informing["camera"] == plain.informing["camera"]
     assert said.duration_us == plain.duration_us
+
+
+def test_what_is_of_cells_is_not_said_of_pixels(recordings, tmp_path):
+    """A sensor of many pixels is compared and simulated cell by cell; the shortest times are those of pixels."""
+    made = {}
+    for sensor in ("34x34", "102x68"):
+        done = run(recordings, "--sensor", sensor, "--out", tmp_path / f"{sensor}.toml")
+        assert done.exit_code == 0, done.output
+        made[sensor] = " ".join(done.output.split()), read_profile(tmp_path / f"{sensor}.toml").informing
+    for sensor, (words, tables) in made.items():
+        cells = sensor == "102x68"
+        assert ("each simulated as one pixel" in words) == cells
+        assert ("share of 0.7 cells" in words) == cells
+        assert ("share of 0.7 px" in words) == (not cells)
+        assert tables["source"].get("cells") == ([48, 48] if cells else None)
+        assert ("blur_px" in tables["microseconds"]) == (not cells)
+    dead = [tables["microseconds"]["refractory_us"] for _, tables in made.values()]
+    assert dead[0] == pytest.approx(dead[1], rel=0.01)
+    assert read_camera(tmp_path / "34x34.toml").cells is None
+    assert read_camera(tmp_path / "102x68.toml").cells == (48, 48)
+    assert read_camera(tmp_path / "102x68.toml").settings.blur_px == SimulatorSettings().blur_px
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(tmp_path / "photos" / "cat" / "1.png")
+    words = [
+        "simulate",
+        "--images",
+        tmp_path / "photos",
+        "--camera",
+        tmp_path / "102x68.toml",
+        "--out",
+        tmp_path / "raw",
+    ]
+    done = CliRunner().invoke(main, list(map(str, words)))
+    assert "fitted to 48x48 cells of the sensor, each as one pixel" in done.output
 
 
 def test_hot_pixels_are_found_and_spoil_nothing(recordings, tmp_path):
@@ -254,7 +289,6 @@ def test_an_interrupted_fit_of_another_sensor_is_not_continued(monkeypatch, tmp_
 
 @pytest.mark.long
 def test_pairs_of_a_table_are_fitted(recordings, tmp_path):
-    from PIL import Image
     from sklearn.datasets import load_digits
 
     (tmp_path / "images").mkdir()
