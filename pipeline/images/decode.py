@@ -92,6 +92,16 @@ def holds_several(path: Path) -> bool:
         return False
 
 
+def aspect_of(path: Path) -> float | None:
+    """Return the width of an image file relative to its height, upright, from its header; None: no header."""
+    try:
+        with _reading(path.read_bytes(), path.name) as image:
+            sideways = image.getexif().get(ORIENTATION, 1) >= 5
+            return image.height / image.width if sideways else image.width / image.height
+    except (RecordingError, OSError):
+        return None
+
+
 def bits_in_use(data: bytes, *, source: str) -> int:
     """Return the least of `DEPTHS` that holds the pixels of an image, where its file has room for more than 8 bits.
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ HALF, NEARLY_ALL = 0.5, 0.95
 """Share of the sensor's width, and of its height."""
 FEWEST_TO_DOUBT = 3
 """Recordings of each of two kinds from which on they may be of two cameras."""
+ASPECTS = (0.05, 0.5, 0.95)
+"""Quantiles of the images' aspects."""
 FEWEST_EVENTS = 10
 """A recording of fewer events says nothing of movement."""
 SHORT, LONG, UNLIKE = 0.1, 0.9, 1.5
@@ -149,24 +151,35 @@ def read_recordings(
     return RecordingSet(names, tuple(events), sensor, known, are_simulated([*paths, *files]), len(files))
 
 
+class StaticImages(NamedTuple):
+    """Some static images as they lie on a sensor."""
+
+    placed: NDArray[np.float32]
+    """[m,1,S,S] in [0, 1], the largest of each pixel's colours."""
+    aspect: tuple[float, ...]
+    """Widths of images relative to their heights: the `ASPECTS`."""
+
+
 def read_static_images(
     folder: Path, *, most: int, seed: int, size: int, sensor: tuple[int, int], shown_fraction: float
-) -> NDArray[np.float32]:
+) -> StaticImages:
     """Read static images below a folder, also MNIST's idx files, at most so many, drawn by the seed.
 
-    Returns:
-        [m,1,S,S] in [0, 1], the largest of each pixel's colours, placed on the sensor as a conversion does it.
+    They are placed on the sensor with their aspect kept, as a conversion does it that knows how the camera saw them.
 
     Raises:
         LayoutError: no images there.
         RecordingError: one cannot be decoded.
     """
     images, read = image_files(folder)
-    placed = [
-        to_static(read(row), size=size, encoding="v", canvas=sensor, shown_fraction=shown_fraction)
-        for row in draw_rows(len(images), most, seed)
-    ]
-    return np.stack(placed).astype(np.float32) / np.float32(255)
+    placed, aspects = list[NDArray[np.uint8]](), list[float]()
+    for row in draw_rows(len(images), most, seed):
+        image = read(row)
+        aspects.append(image.shape[1] / image.shape[0])
+        placed.append(to_static(image, size=size, encoding="v", canvas=sensor, shown_fraction=shown_fraction))
+    return StaticImages(
+        np.stack(placed).astype(np.float32) / np.float32(255), tuple(np.quantile(aspects, ASPECTS).tolist())
+    )
 
 
 def image_files(folder: Path) -> tuple[list[tuple[Path, int]], Callable[[int], NDArray[np.uint8]]]:

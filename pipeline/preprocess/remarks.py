@@ -20,6 +20,7 @@ from spikebridge.pipeline.base.errors import shorten
 from spikebridge.pipeline.datasets.endings import describe_passed_over
 from spikebridge.pipeline.datasets.sensor import describe
 from spikebridge.pipeline.events.arrays import OUTSIDE
+from spikebridge.pipeline.images.decode import aspect_of
 from spikebridge.pipeline.preprocess.prepare import Conversion
 from spikebridge.pipeline.preprocess.tasks import BEYOND_UINT8, FILTERED, PASSED_OVER, Reject, TaskResult
 from spikebridge.pipeline.shards import manifest as manifests
@@ -34,6 +35,12 @@ UNEQUAL = 5.0
 """Ratio of the longest recording to the shortest above which equal numbers of bins are a warning."""
 NUMBERS = r"[\d.,]+(e[+-]\d+)?"
 """Pattern of what may differ between sentences that say the same."""
+OWN = "folders"
+"""Data set whose frames nobody published."""
+MOST_SHAPES = 100
+"""Static images whose shape is looked at, at most."""
+ALIKE = 1.05
+"""Ratio of two aspects up to which they are one."""
 MOST_DECIDED = 12
 """Choices that are named."""
 LACKING = (
@@ -166,12 +173,30 @@ class Remarks:
         if self.durations:
             least, middle, most = self.durations[0], statistics.median(self.durations), self.durations[-1]
             found["durations"] = f"{_seconds(least)} least, {_seconds(middle)} median, {_seconds(most)} most"
+        if shapes := self._shapes():
+            found["shapes"] = shapes
         listed, used = len(conversion.listing.recordings), len(conversion.used)
         if used < listed:
             found["recordings"] = f"{used:,} of {listed:,} used; the others are in no split"
         if self.choices:
             found["decided"] = _count_alike(self.choices)
         return found
+
+    def _shapes(self) -> str:
+        """Return by how much frames stretch static images otherwise than the sensor; empty where they do not."""
+        conversion, sensor = self.conversion, self.conversion.sensor_size
+        images = conversion.listing.images[:: len(conversion.listing.images) // MOST_SHAPES + 1]
+        known = conversion.listing.shown_fraction or conversion.settings.dataset != OWN
+        if known or conversion.settings.fit or not sensor:
+            return ""
+        aspects = [found for image in images if (found := aspect_of(image.path))]
+        image = statistics.median(aspects) if aspects else 0.0
+        if not aspects or abs(math.log(image * sensor[1] / sensor[0])) < math.log(ALIKE):
+            return ""
+        return (
+            f"static images are {image:.3g} times as wide as high, the sensor {sensor[0] / sensor[1]:.3g}; frames "
+            "squash each on its own: --fit pad keeps both"
+        )
 
     def _filters(self) -> list[str]:
         return sorted(name.removeprefix(FILTERED) for name in self.totals if name.startswith(FILTERED))

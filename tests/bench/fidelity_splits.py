@@ -80,7 +80,7 @@ def main() -> None:
     torch.set_num_threads(1)
     seen = read_recordings([given.recordings], most=200, seed=0, sensor=SENSOR)
     images = torch.from_numpy(
-        read_static_images(given.static, most=1000, seed=0, size=SENSOR[0], sensor=SENSOR, shown_fraction=SHOWN)
+        read_static_images(given.static, most=1000, seed=0, size=SENSOR[0], sensor=SENSOR, shown_fraction=SHOWN).placed
     )
     real = torch.from_numpy(seen.frames(time_bins=FINE_BINS, size=SENSOR[0]))
     print(

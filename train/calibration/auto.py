@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,7 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
                 f"simulation auto: {count} {what}; a camera is calibrated on {FEWEST} or more. Name a profile instead."
             )
     size = frames.shape[-1], frames.shape[-2]
+    _doubt_shapes(shards.manifest)
     log.info("Camera: calibrating to %d training recordings, labels unused", frames.shape[1])
     grid = grid_of(shards.manifest, size)
     known = shards.manifest.get("sensor_size") or grid.sensor
@@ -132,6 +133,17 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
         log.info(
             "Camera: %.0f %% of recordings are told from simulated ones, 50 %% = alike", 100 * made.fidelity.accuracy
         )
+
+
+def _doubt_shapes(manifest: Mapping[str, Any]) -> None:
+    """Warn where images may have been stretched otherwise than the sensor: the fit keeps the shape that they have."""
+    width, height = manifest.get("sensor_size") or (1, 1)
+    if width != height and not manifest["settings"].get("fit") and not manifest.get("shown_fraction"):
+        log.warning(
+            "Camera: static images and the sensor of %dx%d pixels were squashed into the frames, each on its own; "
+            "unless the images have its shape the camera saw others than the fit does: preprocess --fit pad keeps both",
+            width, height,
+        )  # fmt: skip
 
 
 def _without_hot_pixels(

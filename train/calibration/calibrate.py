@@ -28,7 +28,7 @@ from spikebridge.train.calibration.fit import Effort, Fit, fit, to_begin, withou
 from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.renderings import renderings
 from spikebridge.train.calibration.state import State, sole
-from spikebridge.train.config.profile import CELLS, FILE, CameraProfile
+from spikebridge.train.config.profile import ASPECT, CELLS, FILE, CameraProfile
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
@@ -123,14 +123,13 @@ def calibrate(
     )
     if len(seen.events) < FEWEST:
         raise RunError(f"{len(seen.events)} recordings: expected at least {FEWEST}; a camera shows itself in many")
-    pictures = None
+    pictures, aspect = None, None
     size = min(max(seen.sensor), LARGEST_SIDE)
     if static is not None:
-        pictures = torch.from_numpy(
-            read_static_images(
-                static, most=MOST_IMAGES, seed=seed, size=size, sensor=seen.sensor, shown_fraction=shown_fraction
-            )
+        placed, aspect = read_static_images(
+            static, most=MOST_IMAGES, seed=seed, size=size, sensor=seen.sensor, shown_fraction=shown_fraction
         )
+        pictures = torch.from_numpy(placed)
         if len(pictures) < FEWEST:
             raise RunError(f"{len(pictures)} static images in {static}: expected at least {FEWEST}")
     shown = None
@@ -155,8 +154,10 @@ def calibrate(
         )  # fmt: skip
         found, source = fitted.fit, fitted.profile.informing["source"]
         profile = with_source(fitted.profile, recordings_from=[_named(path) for path in paths])
-        if static is not None:
-            profile = with_source(profile, static_images_from=_named(static))
+        if static is not None and aspect is not None:
+            profile = with_source(
+                profile, **{ASPECT: [float(f"{side:.4g}") for side in aspect]}, static_images_from=_named(static)
+            )
         write_atomic(out, profile.dump().encode())
         state_file.unlink(missing_ok=True)
     result = {

@@ -20,10 +20,10 @@
     [source]          recordings and static images: how many, whether simulated, from which folders or set; seed
     [fidelity]        share of held-out recordings that are told from simulated ones, its interval, others' beside it
 
-Numbers that only inform ([camera] and all below it) decide nothing about training, but for `shown_fraction` under
-[source], to which `scale` is relative; `simulate --camera` takes [microseconds]. A recipe that names the
-file takes all else into itself, as a text that begins with `INLINE`: a run needs no other file, and its settings hold
-what was simulated. The whole file lies in its folder, too, as `CAMERA_FILE`.
+Numbers that only inform ([camera] and all below it) decide nothing about training, but for `shown_fraction`
+and `image_aspect` under [source], to which `scale` is relative; `simulate --camera` takes [microseconds]. A recipe that
+names the file takes all else into itself, as a text that begins with `INLINE`: a run needs no other file, and its
+settings hold what was simulated. The whole file lies in its folder, too, as `CAMERA_FILE`.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ PATH, SIGN, START, SURROUND, BEGIN = "path", "inverted", "rest", "surround", "ap
 """What may be undecided besides the values that have ranges."""
 MOST_SHOWN = 1000.0
 """Largest share of the sensor that an image fills: above 1 the camera saw a part of it."""
+MOST_ASPECT = 1e4
+"""Of an image, the one way or the other."""
 MOST_EVENTS = 10**6
 """Of a hot pixel in a recording."""
 _LOWEST = {"pace": 0.05, "amplitude_spread": 0.0}
@@ -110,6 +112,8 @@ class _LegTable:
 
 SHOWN = "shown_fraction"
 """Key under [source]: the share of the sensor that static images filled in the fit, to which `scale` is relative."""
+ASPECT = "image_aspect"
+"""Another: widths of images relative to their heights, where the fit kept them: least of most, middle, greatest."""
 CELLS = "cells"
 """Another: columns and rows of cells, each simulated as one pixel, where the sensor has many more pixels."""
 INFORMING = ("camera", "uncertainty", "alternatives", "microseconds", "source", "fidelity")
@@ -143,6 +147,12 @@ class CameraProfile:
         shown: float | None = self.informing.get("source", {}).get(SHOWN)
         return shown
 
+    @property
+    def image_aspect(self) -> tuple[float, ...] | None:
+        """Widths of the fit's images relative to their heights, least, middle, greatest; None where nobody wrote it."""
+        found = self.informing.get("source", {}).get(ASPECT)
+        return None if found is None else tuple(map(float, found))
+
     def inline(self) -> str:
         """Return what decides about recordings as one line of text; see `profile_named`."""
         tables = {
@@ -152,9 +162,14 @@ class CameraProfile:
             "legs": [asdict(leg) for leg in self.profile.legs],
             "ranges": {name: getattr(self.profile.ranges, name) for name in LANES},
             **_given(self.profile),
-            **({} if self.shown_fraction is None else {"source": {SHOWN: self.shown_fraction}}),
+            **({"source": placed} if (placed := self._placed()) else {}),
         }
         return INLINE + json.dumps(tables, separators=(",", ":"))
+
+    def _placed(self) -> dict[str, Any]:
+        """Return what decides how large the images of a shard set are, relative to those of the fit."""
+        source = self.informing.get("source", {})
+        return {name: source[name] for name in (SHOWN, ASPECT) if name in source}
 
     def dump(self) -> str:
         """Return the profile as TOML; reading it back gives an equal profile."""
@@ -256,6 +271,8 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
                 f"[source] {SHOWN}: found {shown}, expected the share of the sensor that images fill, up to "
                 f"{MOST_SHOWN:g}"
             )
+    if isinstance(source, dict) and ASPECT in source and not _is_aspect(source[ASPECT]):
+        problems.append(f"[source] {ASPECT}: found {source[ASPECT]}, expected three numbers above 0 that do not fall")
     if problems:
         raise RecipeError(name, problems, what="profile")
     said: dict[str, Any] = {name: head[name] for name in _SAID if name in head}
@@ -268,6 +285,15 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
         **said,
     )
     return CameraProfile(made, tuple(head["sensor"]), head["duration_us"], tuple(head.get("undecided", ())), informing)
+
+
+def _is_aspect(found: Any) -> bool:
+    return (
+        isinstance(found, list)
+        and len(found) == 3
+        and all(map(is_finite, found))
+        and 1 / MOST_ASPECT <= found[0] <= found[1] <= found[2] <= MOST_ASPECT
+    )
 
 
 def _given(profile: Profile) -> dict[str, Any]:

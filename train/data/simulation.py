@@ -19,20 +19,22 @@ leak, mismatch); Tobin et al., "Domain randomization", IROS 2017 (settings drawn
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spikebridge.models import backends
-from spikebridge.pipeline.base.fitting import FITS, fit_box
+from spikebridge.pipeline.base.fitting import FITS, fit_box, fitted_px, shown_px
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
-from spikebridge.train.config.profile import profile_named
+from spikebridge.train.config.profile import CameraProfile, profile_named
 from spikebridge.train.config.settings import I2E, TrainSettings
 from spikebridge.train.config.simulation_ranges import (
     ALL_LANES,
@@ -54,8 +56,12 @@ from spikebridge.train.data.draws import Epoch, many_uniforms, uniforms
 from spikebridge.train.data.i2e import I2ESimulator
 from spikebridge.train.errors import MethodError
 
+log = logging.getLogger(__name__)
+
 FINEST_GRID = 1.6
 """A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid."""
+SAME_SHAPE = 0.05
+"""Difference of logarithms up to which images are of one aspect."""
 SAME_SIZE = 0.005
 """Images of a shard set and of a fit whose sizes on the sensor differ by less than this share are of one size."""
 HOT_EVENTS = 60.0
@@ -585,12 +591,44 @@ def require_countable(manifest: Mapping[str, Any], sample_shape: tuple[int, ...]
         )
 
 
-def _as_shown(profile: Profile, larger: float) -> Profile:
-    """Return a profile for images that fill less of the sensor than those that it was fitted to, by this factor."""
-    if abs(larger - 1) < SAME_SIZE:
+def _as_placed(fitted: CameraProfile, manifest: Mapping[str, Any], frame: tuple[int, int]) -> tuple[float, float]:
+    """Return how large images were in a fit, relative to those of a shard set with frames of (W, H): width, height.
+
+    The fit keeps their aspect, and a set may have stretched them, cut them, or fitted them to another side.
+    """
+    own, shown = manifest.get("shown_fraction"), fitted.shown_fraction
+    if shown is None:
+        return 1.0, 1.0
+    if own or fitted.image_aspect is None:
+        return (shown / (own or 1.0),) * 2
+    sensor, fit = manifest.get("sensor_size") or frame, manifest["settings"].get("fit") or FITS[0]
+    factors = []
+    for aspect in fitted.image_aspect:
+        there, here = shown_px(aspect, sensor, shown), fitted_px(aspect, sensor, frame, fit)
+        factors.append((there[0] / here[0], there[1] / here[1]))
+    least, middle, greatest = np.log(factors)
+    if np.abs(np.stack([least, greatest]) - middle).max() > SAME_SHAPE:
+        log.warning(
+            "static images of the camera's fit are %.3g to %.3g times as wide as high, and fit %s makes each of "
+            "another size than the camera saw: all are simulated as if they were %.3g times as wide",
+            fitted.image_aspect[0], fitted.image_aspect[2], fit, fitted.image_aspect[1],
+        )  # fmt: skip
+    wide, high = np.exp(middle).tolist()
+    return wide, high
+
+
+def _resized(profile: Profile, wide: float, high: float) -> Profile:
+    """Return a profile for images that were so much wider and higher in its fit."""
+    if max(abs(wide - 1), abs(high - 1)) < SAME_SIZE:
         return profile
-    low, high = profile.ranges.scale
-    return replace(profile, ranges=replace(profile.ranges, scale=(larger * low, larger * high)))
+    larger, stretched = (wide + high) / 2, (wide - high) / (wide + high)
+    scale, stretch = profile.ranges.scale, profile.ranges.stretch
+    ranges = replace(
+        profile.ranges,
+        scale=(larger * scale[0], larger * scale[1]),
+        stretch=(stretched + stretch[0], stretched + stretch[1]),
+    )
+    return replace(profile, ranges=ranges)
 
 
 class Simulator:
@@ -629,8 +667,8 @@ class Simulator:
                 f"simulation: the profile is of a sensor of {fitted.sensor[0]}x{fitted.sensor[1]} pixels, the shard "
                 f"set's has {known[0]}x{known[1]}; calibrate on recordings of this camera"
             )
-        if fitted is not None and fitted.shown_fraction is not None:
-            self.profile = _as_shown(self.profile, fitted.shown_fraction / (manifest.get("shown_fraction") or 1.0))
+        if fitted is not None:
+            self.profile = _resized(self.profile, *_as_placed(fitted, manifest, (width, height)))
 
     @classmethod
     def for_run(cls, data: TrainingBatches, settings: TrainSettings) -> Simulator:

@@ -246,13 +246,16 @@ def test_a_damaged_recording_is_named_with_its_folder(tmp_path):
 
 def test_static_images_are_files_or_those_of_mnist(tmp_path):
     def read(folder):
-        return read_static_images(folder, most=5, seed=0, size=16, sensor=(16, 16), shown_fraction=0.5)
+        return read_static_images(folder, most=5, seed=0, size=16, sensor=(16, 16), shown_fraction=0.5).placed
 
     (tmp_path / "files").mkdir()
     Image.fromarray(np.full((10, 10), 255, np.uint8)).save(tmp_path / "files" / "white.png")
     placed = read(tmp_path / "files")
     assert placed.shape == (1, 1, 16, 16)
     assert placed.sum() == 64, "half of the sensor's side"
+    Image.new("L", (20, 10), 255).save(tmp_path / "files" / "wide.png")
+    wide = read_static_images(tmp_path / "files", most=5, seed=0, size=16, sensor=(16, 16), shown_fraction=1.0)
+    assert wide.aspect == pytest.approx((1.05, 1.5, 1.95))
     (tmp_path / "deep").mkdir()
     for name, value in (("dark", 0x0100), ("light", 0x0FFF)):
         Image.fromarray(np.full((10, 10), value, np.uint16)).save(tmp_path / "deep" / f"{name}.png")

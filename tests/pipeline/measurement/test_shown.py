@@ -32,7 +32,7 @@ def test_recordings_get_the_images_that_the_table_names(raw, tmp_path):
     options = {"size": 12, "sensor": (12, 12), "shown_fraction": 0.8}
     shown = read_shown(sources, [found[events / f"{files[5]}.bin"]], **options)
     assert shown.shape == (1, 1, 12, 12)
-    everything = read_static_images(static, most=10, seed=0, **options)
+    everything = read_static_images(static, most=10, seed=0, **options).placed
     assert np.array_equal(shown[0], everything[0]), "as a calibration takes all"
     assert read_image(static / f"{images[0]}.png").any()
 

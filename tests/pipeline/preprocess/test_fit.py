@@ -19,9 +19,12 @@ def test_a_set_of_wide_padded_frames(tmp_path):
     (raw / "events" / "sensor.txt").write_text("30 20\n")
     options = ["preprocess", "--dataset", "folders", "--events", raw, "--static", raw, "--workers", 1, "--time-bins", 3]
 
+    lines = {}
+
     def manifest(name, *more, code=0):
         done = CliRunner().invoke(main, [str(a) for a in [*options, "--out", tmp_path / name, *more]])
         assert done.exit_code == code, done.output
+        lines[name] = " ".join(done.stdout.split())
         if code:
             return done.output
         assert "Next: spikebridge recipes new --shards " in done.stderr  # no shipped recipe fits
@@ -29,11 +32,13 @@ def test_a_set_of_wide_padded_frames(tmp_path):
 
     plain = manifest("plain", "--size", 16, "--fit", "squash")
     assert not {"fit", "width"} & set(plain["settings"])
+    assert "static images are 1 times as wide as high, the sensor 1.5; frames squash each on its own" in lines["plain"]
     wide = manifest("wide", "--size", "24x16", "--fit", "pad")
     assert (wide["settings"]["size"], wide["settings"]["width"], wide["settings"]["fit"]) == (16, 24, "pad")
     assert wide["sample"]["shape"] == [3, 2, 16, 24]
     assert wide["static"]["shape"] == [1, 16, 24]
     assert verify(tmp_path / "wide").ok
+    assert "squash" not in lines["wide"]
     images = ShardSet(tmp_path / "wide").static_images().images  # square ones: stripes of 4 columns on each side
     assert not images[..., :4].any()
     assert not images[..., -4:].any()

@@ -56,6 +56,16 @@ def fits(monkeypatch):
     return found
 
 
+def test_images_that_were_squashed_otherwise_than_the_sensor_are_doubted(caplog):
+    manifest = {"sensor_size": [346, 260], "settings": {}}
+    auto._doubt_shapes(manifest)
+    assert "sensor of 346x260 pixels were squashed into the frames, each on its own" in caplog.text
+    caplog.clear()
+    for known in ({"shown_fraction": 0.8}, {"settings": {"fit": "pad"}}, {"sensor_size": [34, 34]}):
+        auto._doubt_shapes(manifest | known)
+    assert not caplog.text
+
+
 @pytest.mark.usefixtures("without_matplotlib")
 def test_a_run_trains_on_the_camera_that_was_calibrated_to_its_set(shard_set, tmp_path, fits):
     shards = ShardSet(shard_set(store="events", size=16))

@@ -180,6 +180,14 @@ def test_how_much_of_the_sensor_images_fill_is_checked(tmp_path, shown):
         read_profile(tmp_path / "camera.toml")
 
 
+@pytest.mark.parametrize("aspect", ["1.5", "[1.0, 1.5]", "[1.5, 1.0, 1.0]", "[0, 1, 1]", '["a", 1, 1]'])
+def test_the_shape_of_images_is_checked(tmp_path, aspect):
+    made = CameraProfile(PROFILES["smooth"], (34, 34), 300_000, (), {"source": {"seed": 0}})
+    (tmp_path / "camera.toml").write_text(made.dump() + f"image_aspect = {aspect}\n")
+    with pytest.raises(RecipeError, match=r"\[source\] image_aspect: found .*, expected three numbers"):
+        read_profile(tmp_path / "camera.toml")
+
+
 def test_images_may_be_larger_than_the_sensor(tmp_path):
     made = CameraProfile(PROFILES["smooth"], (34, 34), 300_000, (), {"source": {"shown_fraction": 1.5}})
     (tmp_path / "camera.toml").write_text(made.dump())

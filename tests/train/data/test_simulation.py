@@ -606,6 +606,40 @@ def test_a_profile_is_of_images_as_large_as_they_were_in_its_fit(fitted, of_set,
     assert simulator.profile.ranges.scale == pytest.approx(asked)
 
 
+@pytest.mark.parametrize("aspect", [0.5, 1.0, 1.5, 3.0])
+@pytest.mark.parametrize("sensor", [(34, 34), (60, 40), (30, 48)])
+@pytest.mark.parametrize("fit", ["", "pad", "crop"])
+def test_images_are_as_large_on_the_sensor_as_in_the_fit_whatever_a_set_made_of_them(fit, sensor, aspect) -> None:
+    """A set stretches them with the sensor, or fits them to another side of it; the fit keeps their aspect."""
+    source = {"shown_fraction": 0.6, "image_aspect": [aspect, aspect, aspect]}
+    camera = CameraProfile(replace(PROFILES["smooth"], surround=0.0), sensor, 1, (), {"source": source})
+    manifest = {"sensor_size": list(sensor), "settings": {"reduction": "sum", "fit": fit}}
+    simulator = Simulator(manifest, (T, 2, 40, 40), profile=camera.inline(), seed=3)
+    white = np.full((100, round(100 * aspect), 3), 255, np.uint8)
+    shown = torch.from_numpy(to_static(white, size=40, fit=fit or "squash", encoding="v")[None] / np.float32(255))
+    middles = {name: torch.tensor([sum(getattr(simulator.profile.ranges, name)) / 2]) for name in LANES}
+    middles |= {name: torch.zeros(1) for name in ("rotation", "shear")}
+    middles["scale"] /= sum(PROFILES["smooth"].ranges.scale) / 2
+    grid = simulator.grid
+    lit = sample_light(shown, torch.zeros(2, 1, 1), middles, grid, torch.zeros(1, 1, 1, 1))[0, 0]
+    width, height = (float(lit.sum(axis).max()) / scale for axis, scale in ((1, grid.scale_x), (0, grid.scale_y)))
+    asked = 0.6 * min(sensor[0] / aspect, sensor[1])
+    across, down = (min(1, 1 / aspect), min(1, aspect)) if fit == "crop" else (1, 1)  # what is left of them
+    assert width == pytest.approx(min(across * asked * aspect, grid.sensor[0]), abs=2.5)
+    assert height == pytest.approx(min(down * asked, grid.sensor[1]), abs=2.5)
+
+
+def test_images_of_several_shapes_are_taken_for_the_middle_aloud(caplog) -> None:
+    for aspects, fit, loud in (([1.0, 1.0, 1.5], "", True), ([1.0, 1.0, 1.5], "pad", False), ([1, 1.01, 1.02], "", 0)):
+        source = {"shown_fraction": 1.0, "image_aspect": aspects}
+        camera = CameraProfile(PROFILES["smooth"], (34, 34), 1, (), {"source": source})
+        manifest = {"sensor_size": [34, 34], "settings": {"reduction": "sum", "fit": fit}}
+        caplog.clear()
+        simulator = Simulator(manifest, (T, 2, 28, 28), profile=camera.inline(), seed=3)
+        assert ("1 to 1.5 times as wide as high" in caplog.text) == bool(loud)
+        assert simulator.profile.ranges.scale == pytest.approx(PROFILES["smooth"].ranges.scale, rel=0.01)
+
+
 def test_agrees_with_real_recordings() -> None:
     """The 20 static images against their own N-MNIST recordings; at the middle of the ranges, and drawn from them."""
     if not REAL.is_dir():
