@@ -33,11 +33,20 @@ def event_pixels(frames: NDArray[Any]) -> NDArray[np.uint8]:
     return np.rint(255 * papers).astype(np.uint8)
 
 
-def preview_png(frames: NDArray[Any]) -> bytes:
-    """Return a PNG file of frames [T,P,H,W] in one picture, cells enlarged to squares up to 112 pixels or more."""
+def preview_png(frames: NDArray[Any], *, sensor: tuple[int, int] | None = None) -> bytes:
+    """Return a PNG file of frames [T,P,H,W] in one picture, cells enlarged to squares up to 112 pixels or more.
+
+    With a sensor of (W, H) pixels, which was squashed into the frames, the picture has its shape, and cells what they
+    show.
+    """
     pixels = event_pixels(np.asarray(frames, np.float64).sum(0, keepdims=True))[0]  # [H,W,3]
-    times = max(1, -(-PREVIEW_PIXELS // max(pixels.shape[:2])))
-    return png(pixels.repeat(times, axis=0).repeat(times, axis=1))
+    height, width = pixels.shape[:2]
+    times = max(1, -(-PREVIEW_PIXELS // max(height, width)))
+    rows, columns = times * height, times * width
+    if sensor:
+        longer = max(rows, columns)
+        columns, rows = (max(1, round(longer * side / max(sensor))) for side in sensor)
+    return png(pixels[np.arange(rows) * height // rows][:, np.arange(columns) * width // columns])
 
 
 def heat_pixels(frames: NDArray[Any], heat: NDArray[Any]) -> NDArray[np.uint8]:

@@ -68,9 +68,13 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
         ],
         wide=("undecided",),
     )
+
+    def picture(frames: Tensor) -> bytes:
+        return preview_png(frames.numpy(), sensor=(width, height))
+
     pictures = "".join(
         paragraph(f"{title}, ON and OFF over the whole recording.")
-        + thumbnails((f"{title} {i + 1}", "", preview_png(frames[:, i].numpy())) for i in range(_few(frames)))
+        + thumbnails((f"{title} {i + 1}", "", picture(frames[:, i])) for i in range(_few(frames)))
         for title, frames in ((f"{theirs} recordings", real), ("Simulated recordings", simulated))
     )
     return page("Calibration", heading + section("Result", summary) + section("Camera", camera_tables(made))

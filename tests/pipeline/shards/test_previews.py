@@ -23,6 +23,19 @@ from spikebridge.train.config.recipes import load_recipe
 from spikebridge.train.runs.folder import contents_id, require_shards
 
 
+def test_a_picture_has_the_shape_of_a_sensor_that_was_squashed():
+    frames = np.zeros((2, 2, 40, 40), np.uint8)
+    frames[:, 1, :20, :10] = 1
+    plain, wide, high = (
+        np.asarray(Image.open(io.BytesIO(preview_png(frames, sensor=sensor))))
+        for sensor in (None, (346, 260), (100, 200))
+    )
+    assert [picture.shape[:2] for picture in (plain, wide, high)] == [(120, 120), (90, 120), (120, 60)]
+    assert np.array_equal(plain, np.asarray(Image.open(io.BytesIO(preview_png(frames, sensor=(34, 34))))))
+    assert (wide[:45, :30] == plain[0, 0]).all()
+    assert (high[60:, 15:] == plain[-1, -1]).all()
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
