@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +39,9 @@ FEWEST_TO_DOUBT = 3
 """Recordings of each of two kinds from which on they may be of two cameras."""
 ASPECTS = (0.05, 0.5, 0.95)
 """Quantiles of the images' aspects."""
+MOST_EVENTS, FEWEST_KEPT = 10**8, 20
+"""Events of all recordings together from which on no more are read, for the memory's sake (about 40 bytes each); but so
+many recordings are."""
 FEWEST_EVENTS = 10
 """A recording of fewer events says nothing of movement."""
 SHORT, LONG, UNLIKE = 0.1, 0.9, 1.5
@@ -130,15 +133,17 @@ def read_recordings(
     """
     files = sorted({file for path in paths for file in recording_files.list_recordings(path)})
     drawn = [files[row] for row in draw_rows(len(files), most, seed)]
-    events = list[Events]()
-    for file in progress(drawn) if progress else drawn:
+    kept = Kept()
+    for row in kept.until_full(len(drawn), seed, progress):
+        file = drawn[row]
         read = read_located(file, table)
         if len(read) < FEWEST_EVENTS or read.duration_us == 0:
             raise RecordingError(
                 f"{file}: holds {len(read)} events; expected at least {FEWEST_EVENTS} over some time. Leave it out.",
                 reason="empty",
             )
-        events.append(from_first(read))
+        kept.add(row, from_first(read))
+    drawn, events = [drawn[row] for row in kept.rows], kept.in_order()
     known = "given"
     if sensor is None:
         sensor, known = stated_sensor(drawn)
@@ -149,6 +154,39 @@ def read_recordings(
     names = tuple(str(file) for file in drawn)
     warn_of(names, events, sensor)
     return RecordingSet(names, tuple(events), sensor, known, are_simulated([*paths, *files]), len(files))
+
+
+class Kept:
+    """Recordings that are read, in any order, until they hold too many events."""
+
+    def __init__(self) -> None:
+        self._events = dict[int, Events]()
+
+    def add(self, row: int, events: Events) -> None:
+        """Keep the recording at a position."""
+        self._events[row] = events
+
+    @property
+    def rows(self) -> list[int]:
+        """Return the positions of those that were kept, in order."""
+        return sorted(self._events)
+
+    def in_order(self) -> list[Events]:
+        """Return their events by position."""
+        return [self._events[row] for row in self.rows]
+
+    def until_full(self, count: int, seed: int, progress: Progress | None = None) -> Iterator[int]:
+        """Draw positions of so many recordings, all of them unless those that are kept hold `MOST_EVENTS` before."""
+        order = np.random.default_rng(seed).permutation(count).tolist()
+        for number, row in enumerate(progress(order) if progress else order):
+            total = sum(map(len, self._events.values()))
+            if total > MOST_EVENTS and len(self._events) >= FEWEST_KEPT:
+                log.warning(
+                    "%d of %d recordings hold %s events, and no more are read: of shorter ones more are",
+                    number, count, f"{total:,}",
+                )  # fmt: skip
+                return
+            yield row
 
 
 class StaticImages(NamedTuple):

@@ -23,6 +23,7 @@ from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.images.decode import common_bits, hash_pixels, to_static
 from spikebridge.pipeline.measurement.recordings import (
     FEWEST_EVENTS,
+    Kept,
     Progress,
     RecordingSet,
     are_simulated,
@@ -87,17 +88,18 @@ class Sources:
             LayoutError: none can be read.
         """
         sensor, known = (sensor, "given") if sensor else (self.sensor, self.sensor_known)
-        names, events, problem = list[str](), list[Events](), ""
+        kept, problem = Kept(), ""
         rows = draw_rows(len(self.recordings), most, seed)
-        for row in progress(rows) if progress else rows:
+        for number in kept.until_full(len(rows), seed, progress):
+            row = rows[number]
             try:
                 read = self.events(row)
                 if sensor is not None:
                     check_events(read, sensor_size=sensor, source=self.recordings[row])
-                events.append(read)
-                names.append(self.recordings[row])
+                kept.add(row, read)
             except RecordingError as error:
                 problem = problem or str(error)
+        names, events = [self.recordings[row] for row in kept.rows], kept.in_order()
         if not events:
             raise LayoutError(f"none of {len(rows)} recordings can be read; the first: {problem}")
         if sensor is None:

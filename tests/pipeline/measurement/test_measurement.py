@@ -18,6 +18,7 @@ from spikebridge.pipeline.containers import idx
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.formats.prophesee import dat
+from spikebridge.pipeline.measurement import recordings
 from spikebridge.pipeline.measurement.hot_pixels import find_hot_pixels
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
 from spikebridge.pipeline.measurement.sources import sources_of_dataset, sources_of_files
@@ -209,6 +210,27 @@ def test_recordings_of_unequal_lengths_one_polarity_or_another_unit_are_doubted(
     caplog.clear()
     assert read_recordings([tmp_path / "ms"], most=9, seed=1, table={"time_unit": "ms"}).duration_us == 200_000
     assert not caplog.text
+
+
+def test_no_more_recordings_are_read_than_there_is_memory_for(tmp_path, caplog, monkeypatch):
+    """Thousands of events in each of many; those that are read are of all of the list, not of its beginning."""
+    for number in range(12):
+        save_columns(tmp_path / f"{number:02}.csv", 200_000)
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    whole = read_recordings([tmp_path], most=12, seed=1)
+    assert [Path(name).stem for name in whole.names] == [f"{number:02}" for number in range(12)]
+    monkeypatch.setattr(recordings, "MOST_EVENTS", 1000)
+    monkeypatch.setattr(recordings, "FEWEST_KEPT", 2)
+    assert not caplog.text
+    some = read_recordings([tmp_path], most=12, seed=1)
+    assert (len(some.events), some.found) == (4, 12)
+    assert "4 of 12 recordings hold 1,200 events, and no more are read" in caplog.text
+    assert sorted(some.names) == list(some.names)
+    assert max(some.names) > str(tmp_path / "06")
+    drawn = sources_of_files(tmp_path, tmp_path).draw(12, 1)
+    assert list(drawn.names) == [Path(name).stem for name in some.names]
+    monkeypatch.setattr(recordings, "FEWEST_KEPT", 20)
+    assert len(read_recordings([tmp_path], most=12, seed=1).events) == 12
 
 
 def test_what_columns_are_can_be_said(tmp_path):
