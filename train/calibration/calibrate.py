@@ -23,6 +23,7 @@ from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
 from spikebridge.pipeline.measurement.shown import paired_files, read_shown
 from spikebridge.pipeline.measurement.statistics import hot_pixels_of, measure, shortest_interval_us
+from spikebridge.pipeline.shards.manifest import MANIFEST
 from spikebridge.train.calibration.fidelity import Fidelity, compare
 from spikebridge.train.calibration.fit import Effort, Fit, fit, to_begin, without_images
 from spikebridge.train.calibration.outcome import profile_of
@@ -106,7 +107,8 @@ def calibrate(
         `fidelity` (how far simulated recordings can be told from those held out; None where none was).
 
     Raises:
-        RunError: `out` or `html` is there and not `overwrite`, another call writes it, or too few recordings or images.
+        RunError: `out` or `html` is there and not `overwrite`, another call writes it, too few recordings or images, or
+            a shard set in their place.
         LayoutError: no recordings or no images there.
         RecordingError: a recording or an image cannot be read.
     """
@@ -116,6 +118,7 @@ def calibrate(
     if pairs is not None and (static is None or len(paths) != 1):
         wrong = "give --static" if static is None else f"found {len(paths)} of recordings; name the one above them"
         raise RunError(f"--pairs names recordings and static images by their paths below one folder each; {wrong}")
+    require_recordings(paths)
     sources, by_file = paired_files(pairs, paths[0], static, sensor=sensor) if pairs and static else (None, {})
     wrapped = None if progress is None else lambda items: progress(items, desc="read", unit="recording")
     seen = read_recordings(
@@ -180,6 +183,20 @@ def calibrate(
     if html is not None and page is not None and fitted.fidelity is not None and fitted.compared is not None:
         write_atomic(html, page(result, fitted.fidelity, *fitted.compared).encode())
     return result
+
+
+def require_recordings(paths: Sequence[Path]) -> None:
+    """Refuse shard sets in place of recordings: their files would be read as tables.
+
+    Raises:
+        RunError: one is a shard set.
+    """
+    for path in paths:
+        if (path / MANIFEST).is_file():
+            raise RunError(
+                f"{path} is a shard set; expected the recordings that it was made of. Training calibrates to the "
+                "set itself with --set simulation=auto"
+            )
 
 
 def _require_polarities(frames: torch.Tensor) -> None:

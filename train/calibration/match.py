@@ -36,6 +36,7 @@ from spikebridge.train.calibration.calibrate import (
     MOST_RECORDINGS,
     Progress,
     calibrate_to,
+    require_recordings,
 )
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.calibration.gallery import BATCH, MOST_LEARNT, TIME_BINS, Gallery, Shown, features
@@ -110,6 +111,7 @@ def match(
         RecordingError: an image cannot be decoded.
     """
     _check_output(out, overwrite=overwrite)
+    require_recordings([recordings])
     given = read_profile(camera) if camera else None
     if given is not None and shown_fraction is None:
         shown_fraction = given.shown_fraction

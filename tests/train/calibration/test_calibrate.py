@@ -191,6 +191,13 @@ def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
     one_polarity = run(on, "--sensor", "34x34", "--out", tmp_path / "p.toml")
     assert one_polarity.exit_code == 1
     assert "12 recordings: all events are ON; expected both polarities" in one_polarity.output
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "manifest.json").write_text("{}")
+    for verb, more in (("calibrate", ()), ("match", ("--static", recordings))):
+        words = [verb, tmp_path / "shards", *more, "--out", tmp_path / "p.toml"]
+        a_set = CliRunner().invoke(main, list(map(str, words)))
+        assert a_set.exit_code == 1
+        assert "shards is a shard set; expected the recordings that it was made of" in " ".join(a_set.output.split())
     no_images = run(recordings, "--static", recordings, "--out", tmp_path / "p.toml")
     assert no_images.exit_code == 1
     assert "no image below it" in no_images.output
