@@ -661,6 +661,11 @@ class Simulator:
         if manifest["settings"].get("hot_pixels"):  # they were left out of the recordings
             self.profile = replace(self.profile, hot_pixels=())
         self.seed, self.noise = seed, noise
+        if manifest["settings"].get("extent") == "recording":
+            log.warning(
+                "frames of the shard set stretch what each recording reaches (extent recording), simulated ones show "
+                "the whole sensor: preprocess --extent canvas makes both alike"
+            )
         known = manifest.get("sensor_size")
         if fitted is not None and known and tuple(known) != fitted.sensor:
             raise MethodError(

@@ -629,6 +629,13 @@ def test_images_are_as_large_on_the_sensor_as_in_the_fit_whatever_a_set_made_of_
     assert height == pytest.approx(min(down * asked, grid.sensor[1]), abs=2.5)
 
 
+def test_frames_that_stretch_what_a_recording_reaches_are_no_sensors(caplog) -> None:
+    for extent in ("canvas", "recording"):
+        manifest = {"sensor_size": [34, 34], "settings": {"reduction": "sum", "extent": extent}}
+        Simulator(manifest, (T, 2, 28, 28), profile="saccades", seed=3)
+        assert ("(extent recording), simulated ones show the whole sensor" in caplog.text) == (extent == "recording")
+
+
 def test_images_of_several_shapes_are_taken_for_the_middle_aloud(caplog) -> None:
     for aspects, fit, loud in (([1.0, 1.0, 1.5], "", True), ([1.0, 1.0, 1.5], "pad", False), ([1, 1.01, 1.02], "", 0)):
         source = {"shown_fraction": 1.0, "image_aspect": aspects}
