@@ -21,7 +21,7 @@ from torch import Tensor
 
 from spikebridge.pipeline.base.files import FileLock
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel, find_hot_pixels
-from spikebridge.pipeline.shards.reader import ShardSet
+from spikebridge.pipeline.shards.reader import ShardSet, Split
 from spikebridge.train.calibration.calibrate import (
     FEWEST,
     FINE_BINS,
@@ -35,6 +35,7 @@ from spikebridge.train.calibration.calibrate import (
     with_source,
 )
 from spikebridge.train.calibration.fit import Effort
+from spikebridge.train.calibration.parameters import longer_than_usual
 from spikebridge.train.config.profile import read_profile_file
 from spikebridge.train.data.simulation import SensorGrid, grid_of
 from spikebridge.train.errors import MethodError, RunError
@@ -70,6 +71,9 @@ def calibrated_profile(shards: ShardSet, beside: Path, *, progress: Progress | N
     frame = {name: shards.settings.get(name) for name in ("time_bins", "size", "reduction", "fit", "extent")}
     if (shown := shards.manifest.get("shown_fraction") or 1.0) != 1:
         frame["shown_fraction"] = shown
+    split = shards.split("train")
+    if (longer := longer_than_usual(_duration_us(split, _drawn(len(split)))) if len(split) else 1.0) != 1:
+        frame["longer"] = longer
     key = hashlib.sha256(json.dumps([shards.id, VERSION, frame, EFFORT.sets, EFFORT.batch]).encode()).hexdigest()
     path = beside / f"camera-{shards.id[:12]}-{key[:8]}.toml"
     lock = path.with_name(f".{path.name}.lock")
@@ -89,10 +93,11 @@ def calibrated_profile(shards: ShardSet, beside: Path, *, progress: Progress | N
 
 def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
     split, pool = shards.split("train"), shards.static_pool()
-    random = np.random.default_rng(SEED)
-    rows = np.sort(random.permutation(len(split))[:MOST_RECORDINGS])
+    rows = _drawn(len(split))
     frames = torch.from_numpy(split.read(rows).astype(np.float32)).transpose(0, 1).contiguous()  # [T,n,2,S,S]
     frames = frames[:, frames.sum((0, 2, 3, 4)) > 0]
+    random = np.random.default_rng(SEED)
+    random.permutation(len(split))  # the recordings'
     drawn = np.sort(random.permutation(len(pool))[:MOST_IMAGES])
     images = _grey(np.stack([pool.images[int(row)] for row in drawn])) if len(drawn) else torch.empty(0)
     for count, what in ((frames.shape[1], "training recordings"), (len(images), "static images in the pool")):
@@ -113,7 +118,7 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
         images,
         grid,
         sensor=grid.sensor,
-        duration_us=max(1, int(np.median(split.durations_us(rows)))),
+        duration_us=_duration_us(split, rows),
         floor=None,
         simulated=shards.simulated,
         shown_fraction=shards.manifest.get("shown_fraction") or 1.0,
@@ -133,6 +138,16 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
         log.info(
             "Camera: %.0f %% of recordings are told from simulated ones, 50 %% = alike", 100 * made.fidelity.accuracy
         )
+
+
+def _drawn(recordings: int) -> NDArray[np.int64]:
+    """Return which of so many recordings a fit sees, in order."""
+    return np.sort(np.random.default_rng(SEED).permutation(recordings)[:MOST_RECORDINGS])
+
+
+def _duration_us(split: Split, rows: NDArray[np.int64]) -> int:
+    """Return the median length of some recordings of a split."""
+    return max(1, int(np.median(split.durations_us(rows))))
 
 
 def _doubt_shapes(manifest: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ from spikebridge.pipeline.shards.manifest import MANIFEST
 from spikebridge.train.calibration.fidelity import Fidelity, compare
 from spikebridge.train.calibration.fit import Effort, Fit, fit, to_begin, without_images
 from spikebridge.train.calibration.outcome import profile_of
+from spikebridge.train.calibration.parameters import longer_than_usual
 from spikebridge.train.calibration.renderings import renderings
 from spikebridge.train.calibration.state import State, sole
 from spikebridge.train.config.profile import ASPECT, CELLS, FILE, CameraProfile
@@ -354,13 +355,14 @@ def calibrate_frames(
         profile_of, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels,
         cell_px=max(sensor) / max(grid.frame), shortest_us=None if floor is None else floor * duration_us,
     )  # fmt: skip
+    longer = longer_than_usual(duration_us)
     if images is None:
         with same_threads(1):  # sums depend on their number
-            found = without_images(frames, sensor=sensor, floor=floor)
+            found = without_images(frames, sensor=sensor, floor=floor, longer=longer)
         return Calibrated(made_of(found), found, None, (), None)
     state = State(
         state_file,
-        _key((frames, images) if shown is None else (frames, images, shown), source, effort, sensor, floor),
+        _key((frames, images) if shown is None else (frames, images, shown), source, effort, sensor, floor, longer),
     )
     if state.continued:
         log.info("Continuing the fit that was interrupted")
@@ -373,6 +375,7 @@ def calibrate_frames(
             grid,
             sensor=sensor,
             floor=floor,
+            longer=longer,
             seed=seed,
             effort=effort,
             shown=shown,

@@ -146,14 +146,14 @@ class Fit:
         return self.others.get(name, 0.0) > CLEAR[name]
 
 
-def without_images(frames: Tensor, *, sensor: tuple[int, int], floor: float | None = None) -> Fit:
+def without_images(frames: Tensor, *, sensor: tuple[int, int], floor: float | None = None, longer: float = 1.0) -> Fit:
     """Return what recordings say without a static image: movement, polarities and dead time, in closed form.
 
     Light and contrast of what was seen are not known, and so no threshold, nor the sign of the light. Around closed
     shapes the light rises as much as it falls, so that the polarities' thresholds are as their events, the other way
     round.
     """
-    start = guess(frames, sensor)
+    start = replace(guess(frames, sensor), longer=longer)
     unknowns = Unknowns.from_start(start, sensor=sensor, inverted=False, floor=floor)
     names = [p.name for p in unknowns.parameters]
     place, spread = np.zeros(len(names)), np.ones(len(names))
@@ -174,6 +174,7 @@ def fit(
     *,
     sensor: tuple[int, int],
     floor: float | None = None,
+    longer: float = 1.0,
     seed: int = 0,
     effort: Effort = Effort(),
     shown: Tensor | None = None,
@@ -189,6 +190,7 @@ def fit(
         grid: of the frames.
         sensor: (W, H) in pixels.
         floor: shortest time between events of one pixel, share of the recording; None where it is not known.
+        longer: how many times as long as usual recordings are, see `parameters.longer_than_usual`.
         seed: of all draws.
         effort: how much is computed.
         shown: float32 [n,1,H,W], the image that each recording shows; None where that is not known.
@@ -197,7 +199,7 @@ def fit(
         expect: called when the search ends, with about how many runs follow.
     """
     state = state or State(None, "")
-    start, fills = guess(frames, sensor), _fill(images)
+    start, fills = replace(guess(frames, sensor), longer=longer), _fill(images)
     begun = state.get("search")
     if begun is None:
         begun = _search(_coarsen(frames), images, grid, sensor, start, floor, seed, effort, shown, state, advance)

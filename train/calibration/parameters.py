@@ -55,6 +55,12 @@ CAMERA = (
     Parameter("noise", 0.015, 0.03, *LIMITS["noise"]),
     Parameter("scale", 1.0, 0.1, *LIMITS["scale"], True),
 )
+IN_TIME = {"bandwidth": 1, "leak": 1, "noise": 1, "dead_time": -1}
+"""Which of these a camera has more of in a longer recording, in proportion, and which less."""
+MOST_NOISE = 5.0
+"""Factor on the noise that is expected, at most."""
+USUAL_S, MIDDLE_S = (0.1, 0.75), 0.3
+"""Lengths of recordings, seconds, for which these hold as they are; and the one for which they were chosen."""
 ANY_SCALE = 0.25
 """Deviation of `scale` where nobody said which share of the sensor shows the images."""
 CHOSEN = {
@@ -79,6 +85,30 @@ measured with their static images, have a standard deviation of 0.0048."""
 WIDTH_PX = 34
 BLIND = 0.7
 """Dead time in shares of the shortest inter-event times: that much in simulated recordings of known cameras."""
+
+
+def longer_than_usual(duration_us: int) -> float:
+    """Return how many times as long as those of which a camera's values are expected recordings are; near 0.3 s 1.
+
+    Values are in shares of a recording: what a camera does in a second it does three times as often in three.
+    """
+    seconds, (short, long) = duration_us / 1e6, USUAL_S
+    if seconds < short:
+        return max((seconds / short) ** 2, seconds / MIDDLE_S)
+    return min(max(seconds / long, 1.0) ** 2, max(seconds / MIDDLE_S, 1.0))
+
+
+def _in_time(parameter: Parameter, longer: float) -> Parameter:
+    """Return what is expected in recordings that are so many times as long as usual."""
+    factor, high = longer ** IN_TIME.get(parameter.name, 0), parameter.high
+    if parameter.name == "noise":  # in the model no pixel fires more than once
+        factor = min(factor, MOST_NOISE)
+    else:
+        high *= factor
+    deviation = parameter.deviation if parameter.logarithmic else parameter.deviation * factor
+    return replace(
+        parameter, middle=parameter.middle * factor, deviation=deviation, low=parameter.low * factor, high=high
+    )
 
 
 @dataclass(frozen=True)
@@ -120,7 +150,7 @@ class Unknowns:
         """
         px = max(1.0, max(sensor) / WIDTH_PX)
         place = PLACE_PX * px
-        known = {p.name: p for p in CAMERA}
+        known = {p.name: _in_time(p, start.longer) for p in CAMERA}
         if floor:
             dead = known["dead_time"]
             middle = min(max(BLIND * floor, dead.low), dead.high)

@@ -99,6 +99,8 @@ def _moved(profile: Profile, place: Vector) -> Profile:
         else:
             low, high = low + by[name] * SHIFTS[name], high + by[name] * SHIFTS[name]
         least, most = LIMITS.get(name, (-math.inf, math.inf))
+        own = getattr(profile.ranges, name)  # of long and short recordings they may lie beyond
+        least, most = min(least, own[0]), max(most, own[1])
         ranges[name] = (min(max(low, least), most), min(max(high, least), most))
     legs = profile.legs
     if not profile.free:

@@ -66,6 +66,8 @@ class Start:
     x_start: float
     y_start: float
     """Place of the first events relative to the middle of the frame, sensor pixels."""
+    longer: float = 1.0
+    """How many times as long as usual the recordings are; see `parameters.longer_than_usual`."""
 
     @property
     def free(self) -> bool:

@@ -44,6 +44,7 @@ from spikebridge.train.config.simulation_ranges import (
     LANES,
     LATENESS,
     LIMITS,
+    LIMITS_IN_TIME,
     MOST_LEGS,
     MOST_STEPS,
     PROFILES,
@@ -367,7 +368,7 @@ def _checked_ranges(given: Any, problems: list[str]) -> dict[str, tuple[float, f
         elif not isinstance(pair, list) or len(pair) != 2 or not all(is_finite(value) for value in pair):
             problems.append(f"[ranges] {name}: found {pair}, expected the lowest and the highest value, [low, high]")
         else:
-            low, high = LIMITS.get(name, (_LOWEST.get(name, -math.inf), math.inf))
+            low, high = (LIMITS | LIMITS_IN_TIME).get(name, (_LOWEST.get(name, -math.inf), math.inf))
             if pair[0] > pair[1]:
                 problems.append(f"[ranges] {name}: the lowest value {pair[0]} is above the highest, {pair[1]}")
             elif pair[0] < low or pair[1] > high or (name in BY_LOGARITHM and pair[0] <= 0):

@@ -80,7 +80,9 @@ LIMITS = {
     "off_ratio": (0.4, 2.5), "threshold_spread": (0.0, 0.5), "bandwidth": (20.0, 20_000.0), "dead_time": (1e-4, 0.05),
     "leak": (0.0, 3.0), "noise": (0.0, 0.5), "scale": (0.5, 2.0), "amplitude": (0.1, 6.0),
 }  # fmt: skip
-"""Within which profiles from files must lie; other settings may have any finite value."""
+"""Within which values of recordings of about 0.3 s lie; other settings may have any finite value."""
+LIMITS_IN_TIME = {"bandwidth": (0.02, 2e7), "dead_time": (1e-7, 1.0), "leak": (0.0, 3000.0)}
+"""Those of recordings of any length."""
 
 
 @dataclass(frozen=True)

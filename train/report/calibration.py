@@ -14,6 +14,7 @@ from spikebridge.pipeline.ui.html import facts, figure, figures, page, paragraph
 from spikebridge.pipeline.ui.paint import preview_png
 from spikebridge.train.calibration.fidelity import Fidelity
 from spikebridge.train.config.profile import BEGIN, CELLS, SIGN, SURROUND
+from spikebridge.train.config.simulation_ranges import LIMITS, LIMITS_IN_TIME
 from spikebridge.train.report.plots.drawing import Drawing, house_style
 
 SHOWN = 8
@@ -118,11 +119,16 @@ def value_rows(made: dict[str, Any]) -> list[tuple[str, ...]]:
             name,
             number_text(value),
             number_text(profile["uncertainty"][name], 2),
-            "undecided" if name in made["undecided"] else "",
+            "undecided" if name in made["undecided"] else "at its limit" if _at_limit(name, value) else "",
             meaning(name),
         )
         for name, value in profile["camera"].items()
     ]
+
+
+def _at_limit(name: str, value: float) -> bool:
+    """Return whether a value is the least or the most that there is: the true one may lie beyond. None is none."""
+    return value != 0 and name not in LIMITS_IN_TIME and value in LIMITS.get(name, ())
 
 
 def cells_words(made: dict[str, Any]) -> str:

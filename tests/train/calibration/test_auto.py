@@ -56,6 +56,15 @@ def fits(monkeypatch):
     return found
 
 
+def test_a_set_of_long_recordings_is_fitted_anew(shard_set, tmp_path, fits, monkeypatch):
+    """What is expected of a camera depends on their length; profiles that were kept before did not know."""
+    shards = ShardSet(shard_set(store="events", size=16))
+    train(shards, recipe_for(shards), tmp_path / "one", device="cpu", test=False)
+    monkeypatch.setattr(auto, "longer_than_usual", lambda duration_us: 4.0 if duration_us > 200_000 else 1.0)
+    train(shards, recipe_for(shards, seed=1), tmp_path / "two", device="cpu", test=False)
+    assert (len(fits), len(list(tmp_path.glob("camera-*.toml")))) == (2, 2)
+
+
 def test_images_that_were_squashed_otherwise_than_the_sensor_are_doubted(caplog):
     manifest = {"sensor_size": [346, 260], "settings": {}}
     auto._doubt_shapes(manifest)

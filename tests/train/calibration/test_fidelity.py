@@ -164,3 +164,9 @@ def test_every_value_of_a_camera_is_explained():
     assert rows["bandwidth"][:3] == ("2,314", "2,082", "")
     assert rows["dead_time"] == ("0.00449", "0.0022", "", "blind after an event, share of the recording: 150,000 µs")
     assert rows["leak"][2] == "undecided"
+    made["profile"] |= {
+        "camera": {"softness": -1.0, "leak": 0.0, "scale": 1.0},
+        "uncertainty": dict.fromkeys(known, 0.1),
+    }
+    rows = {row[0]: row[1:] for row in value_rows(made | {"undecided": []})}
+    assert [rows[name][2] for name in ("softness", "leak", "scale")] == ["at its limit", "", ""]

@@ -15,9 +15,10 @@ from spikebridge.train.calibration.fit import Effort, Fit, _Sets, fit, without_i
 from spikebridge.train.calibration.moments import Unit, moments
 from spikebridge.train.calibration.outcome import _path_errors as path_errors
 from spikebridge.train.calibration.outcome import profile_of
-from spikebridge.train.calibration.parameters import LEG, STEP_PX, Unknowns
+from spikebridge.train.calibration.parameters import LEG, STEP_PX, Unknowns, longer_than_usual
 from spikebridge.train.calibration.start import guess
 from spikebridge.train.calibration.state import State
+from spikebridge.train.config.profile import read_profile
 from spikebridge.train.config.simulation_ranges import LANES, Leg, Profile
 from spikebridge.train.data.simulation import SensorGrid, scale_settings, simulate_frames, simulation_draws
 from spikebridge.train.data.simulation import path as path_of
@@ -281,11 +282,42 @@ def test_what_is_not_decided_is_named_and_left_wide(small):
     assert made.informing["camera"]["dead_time"] == pytest.approx(0.007)
 
 
+def test_a_camera_is_expected_to_be_the_same_in_long_and_short_recordings(tmp_path):
+    """Its values are shares of a recording; what is expected of them is chosen for recordings of about 0.3 s."""
+    durations = [5_000, 20_000, 60_000, 99_000, 100_000, 300_000, 750_000, 755_000, 3_000_000, 30_000_000]
+    factors = [longer_than_usual(each) for each in durations]
+    assert factors[4:7] == [1.0, 1.0, 1.0]
+    assert factors == sorted(factors)
+    assert factors[3] == pytest.approx(1, abs=0.02)
+    assert factors[7] == pytest.approx(1, abs=0.02)
+    assert (factors[0], factors[-2], factors[-1]) == (pytest.approx(1 / 60), pytest.approx(10), pytest.approx(100))
+    frames = KnownCamera.drawn(9, legs=2).frames(digit_images(16, 24), time_bins=20)
+    source, made = {"shown_fraction": 1.0}, {}
+    for duration in (20_000, 300_000, 30_000_000):
+        found = without_images(frames, sensor=(24, 24), longer=longer_than_usual(duration))
+        made[duration] = profile_of(found, sensor=(24, 24), duration_us=duration, source=source)
+        (tmp_path / "camera.toml").write_text(made[duration].dump())
+        assert read_profile(tmp_path / "camera.toml").profile == made[duration].profile
+    usual = made[300_000]
+    assert (
+        usual.informing
+        == profile_of(
+            without_images(frames, sensor=(24, 24)), sensor=(24, 24), duration_us=300_000, source=source
+        ).informing
+    )
+    for other in made.values():
+        for name in ("bandwidth_hz", "refractory_us", "leak_hz", "shot_hz", "threshold_on"):
+            asked = usual.informing["microseconds"][name]
+            assert name == "shot_hz" or other.informing["microseconds"][name] == pytest.approx(asked, rel=0.01)
+        assert other.undecided == usual.undecided
+
+
+@pytest.mark.parametrize("longer", [1 / 60, 1.0, 100.0])
 @pytest.mark.parametrize("floor", [1e-7, 0.5])
-def test_a_search_begins_within_its_bounds(floor):
+def test_a_search_begins_within_its_bounds(floor, longer):
     """Two events at about one time, or recordings of few events: no dead time is expected that none may have."""
     camera = KnownCamera.drawn(9, legs=1)
-    start = guess(camera.frames(digit_images(4, SIDE), time_bins=10), (SIDE, SIDE))
+    start = replace(guess(camera.frames(digit_images(4, SIDE), time_bins=10), (SIDE, SIDE)), longer=longer)
     unknowns = Unknowns.from_start(start, sensor=(SIDE, SIDE), inverted=False, floor=floor)
     low, high = unknowns.bounds()
     assert (low <= 0).all()
