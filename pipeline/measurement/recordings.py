@@ -275,7 +275,7 @@ def warn_of(names: Sequence[str], events: Sequence[Events], sensor: Size) -> Non
     """Warn of what may be wrong with recordings of one camera and one kind of movement."""
     _doubt_files(names, events)
     _doubt_one_camera(names, events, sensor)
-    _doubt_one_movement(names, events)
+    doubt_one_movement(names, np.array([one.duration_us for one in events]))
     one_sided = [name for name, one in zip(names, events, strict=True) if one.p.min() == one.p.max()]
     if one_sided:
         log.warning(
@@ -294,9 +294,8 @@ def _doubt_files(names: Sequence[str], events: Sequence[Events]) -> None:
         log.warning("%s%s: %s", name, f" and {len(more):,} more" if more else "", doubt)
 
 
-def _doubt_one_movement(names: Sequence[str], events: Sequence[Events]) -> None:
-    """Warn where recordings are of very unequal length: a path has its times in shares of it."""
-    durations = np.array([one.duration_us for one in events])
+def doubt_one_movement(names: Sequence[str], durations: NDArray[np.int64]) -> None:
+    """Warn where recordings are of very unequal length [n] in us: a path has its times in shares of it."""
     short, long = np.quantile(durations, (SHORT, LONG))
     if long > UNLIKE * short or durations.max() > UNLIKE**2 * durations.min():
         least, most = int(durations.argmin()), int(durations.argmax())

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from spikebridge.pipeline.base.files import FileLock
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel, find_hot_pixels
+from spikebridge.pipeline.measurement.recordings import doubt_one_movement
 from spikebridge.pipeline.shards.reader import ShardSet, Split
 from spikebridge.train.calibration.calibrate import (
     FEWEST,
@@ -107,6 +108,7 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
             )
     size = frames.shape[-1], frames.shape[-2]
     _doubt_shapes(shards.manifest)
+    doubt_one_movement([split.keys[int(row)] for row in rows], split.durations_us(rows))
     log.info("Camera: calibrating to %d training recordings, labels unused", frames.shape[1])
     grid = grid_of(shards.manifest, size)
     known = shards.manifest.get("sensor_size") or grid.sensor

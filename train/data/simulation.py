@@ -631,6 +631,34 @@ def _resized(profile: Profile, wide: float, high: float) -> Profile:
     return replace(profile, ranges=ranges)
 
 
+def _unlike(settings: Mapping[str, Any], fitted: CameraProfile | None) -> list[str]:
+    """Return what frames of a shard set have that simulated ones have not, one sentence each."""
+    found = []
+    if settings.get("extent") == "recording":
+        found.append(
+            "frames of the shard set stretch what each recording reaches (extent recording), simulated ones show the "
+            "whole sensor: preprocess --extent canvas makes both alike"
+        )
+    if (binning := settings.get("binning", "bins")) != "bins":
+        found.append(
+            f"time bins of the shard set are no equal parts of a recording (binning {binning}), those of simulated "
+            "ones are: preprocess --binning bins makes both alike"
+        )
+    parts = [name for name in ("cut_us", "pauses_us", "time_window_us") if settings.get(name)]
+    if parts and fitted is not None and fitted.image_aspect is not None:  # fitted to recordings, not to a set
+        found.append(
+            f"samples of the shard set are parts of recordings ({', '.join(parts)}), the profile's are whole ones, "
+            "with all of their movement: simulation auto calibrates to the samples"
+        )
+    filters = [name for name in ("refractory_us", "background_us") if settings.get(name)]
+    if filters:
+        found.append(
+            f"events of the shard set were filtered ({', '.join(filters)}), simulated ones are not: a set without "
+            "filters has both alike"
+        )
+    return found
+
+
 class Simulator:
     """Recordings of a simulated camera, for one run.
 
@@ -661,11 +689,8 @@ class Simulator:
         if manifest["settings"].get("hot_pixels"):  # they were left out of the recordings
             self.profile = replace(self.profile, hot_pixels=())
         self.seed, self.noise = seed, noise
-        if manifest["settings"].get("extent") == "recording":
-            log.warning(
-                "frames of the shard set stretch what each recording reaches (extent recording), simulated ones show "
-                "the whole sensor: preprocess --extent canvas makes both alike"
-            )
+        for unlike in _unlike(manifest["settings"], fitted):
+            log.warning("%s", unlike)
         known = manifest.get("sensor_size")
         if fitted is not None and known and tuple(known) != fitted.sensor:
             raise MethodError(

@@ -629,11 +629,28 @@ def test_images_are_as_large_on_the_sensor_as_in_the_fit_whatever_a_set_made_of_
     assert height == pytest.approx(min(down * asked, grid.sensor[1]), abs=2.5)
 
 
-def test_frames_that_stretch_what_a_recording_reaches_are_no_sensors(caplog) -> None:
-    for extent in ("canvas", "recording"):
-        manifest = {"sensor_size": [34, 34], "settings": {"reduction": "sum", "extent": extent}}
-        Simulator(manifest, (T, 2, 28, 28), profile="saccades", seed=3)
-        assert ("(extent recording), simulated ones show the whole sensor" in caplog.text) == (extent == "recording")
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"extent": "recording"}, "(extent recording), simulated ones show the whole sensor"),
+        ({"binning": "count"}, "no equal parts of a recording (binning count)"),
+        ({"time_window_us": [0, 100_000]}, "parts of recordings (time_window_us), the profile's are whole ones"),
+        ({"cut_us": 1000, "refractory_us": 0}, "parts of recordings (cut_us)"),
+        ({"refractory_us": 500, "background_us": 9}, "filtered (refractory_us, background_us), simulated ones are not"),
+    ],
+)
+def test_what_simulated_frames_have_not_is_named(caplog, setting, words) -> None:
+    source = {"shown_fraction": 1.0, "image_aspect": [1.0, 1.0, 1.0]}
+    camera = CameraProfile(PROFILES["smooth"], (34, 34), 1, (), {"source": source})
+    plain = {"reduction": "sum", "extent": "canvas", "binning": "bins", "cut_us": 0, "time_window_us": []}
+    for profile in ("saccades", camera.inline()):
+        for settings in (plain, plain | setting):
+            caplog.clear()
+            manifest = {"sensor_size": [34, 34], "settings": settings}
+            Simulator(manifest, (T, 2, 28, 28), profile=profile, seed=3)
+            said = settings is not plain and (profile != "saccades" or "parts of recordings" not in words)
+            assert (words in caplog.text) == said
+            assert bool(caplog.text) == said
 
 
 def test_images_of_several_shapes_are_taken_for_the_middle_aloud(caplog) -> None:
