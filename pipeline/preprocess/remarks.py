@@ -194,7 +194,7 @@ class Remarks:
         if not aspects or abs(math.log(image * sensor[1] / sensor[0])) < math.log(ALIKE):
             return ""
         return (
-            f"static images are {image:.3g} times as wide as high, the sensor {sensor[0] / sensor[1]:.3g}; frames "
+            f"static images are {image:.4g} times as wide as high, the sensor {sensor[0] / sensor[1]:.4g}; frames "
             "squash each on its own: --fit pad keeps both"
         )
 
