@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from spikebridge.pipeline.measurement.recordings import read_recordings, read_static_images  # noqa: E402
 from spikebridge.train.calibration.calibrate import FINE_BINS, calibrate_to, split_recordings  # noqa: E402
 from spikebridge.train.calibration.fidelity import told_apart  # noqa: E402
-from spikebridge.train.config.simulation_ranges import Profile  # noqa: E402
+from spikebridge.train.config.simulation_ranges import FINE_INSTANTS, Profile  # noqa: E402
 from spikebridge.train.data.simulation import (  # noqa: E402
     SensorGrid,
     hot_pixel_draws,
@@ -46,7 +46,7 @@ def judged(real: torch.Tensor, images: torch.Tensor, profile: Profile, split: in
     draws = simulation_draws(SEED, 0, torch.arange(MADE), grid, device=torch.device("cpu"))
     if profile.hot_pixels:
         draws = replace(draws, hot_pixels=hot_pixel_draws(SEED, 0, torch.arange(MADE), profile, FINE_BINS))
-    made = simulate_frames(images[rows], draws, grid, time_bins=FINE_BINS, profile=profile)
+    made = simulate_frames(images[rows], draws, grid, time_bins=FINE_BINS, profile=profile, instants=FINE_INSTANTS)
     random, told, alike = np.random.default_rng(split), [], []
     for _ in range(DRAWS):
         drawn = random.choice(MADE, real.shape[1], replace=False)

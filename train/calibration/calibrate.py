@@ -36,7 +36,7 @@ from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.checkpoints import write_atomic
 
-VERSION = 11
+VERSION = 12
 """Goes up with every change that alters profiles."""
 LARGEST_SIDE = 48
 """Side of a frame, at most: larger sensors are compared cell by cell."""

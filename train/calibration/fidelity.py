@@ -23,7 +23,7 @@ from torch import Tensor
 
 from spikebridge.train.calibration.moments import SEGMENTS, Unit, moments
 from spikebridge.train.calibration.renderings import Rendering
-from spikebridge.train.config.simulation_ranges import Profile
+from spikebridge.train.config.simulation_ranges import FINE_INSTANTS, Profile
 from spikebridge.train.data.simulation import SensorGrid, hot_pixel_draws, simulate_frames, simulation_draws
 from spikebridge.train.statistics import wilson
 
@@ -107,7 +107,7 @@ def compare(
     draws = simulation_draws(seed, EPOCH, numbers, grid, device=torch.device("cpu"))
     if profile.hot_pixels:
         draws = replace(draws, hot_pixels=hot_pixel_draws(seed, EPOCH, numbers, profile, len(learnt)))
-    made = simulate_frames(images[rows], draws, grid, time_bins=len(learnt), profile=profile)
+    made = simulate_frames(images[rows], draws, grid, time_bins=len(learnt), profile=profile, instants=FINE_INSTANTS)
     accuracy = told_apart(learnt, held_out, made, whole_counts=grid.gain == 1)
     told = {}
     for name, other in others.items():

@@ -47,8 +47,8 @@ from spikebridge.train.calibration.parameters import Unknowns, Vector
 from spikebridge.train.calibration.start import Start, guess
 from spikebridge.train.calibration.state import State
 from spikebridge.train.config.profile import BEGIN, SIGN, SURROUND
-from spikebridge.train.config.simulation_ranges import MOST_STEPS, Profile
-from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
+from spikebridge.train.config.simulation_ranges import FINE_INSTANTS, INSTANTS, MOST_STEPS, Profile
+from spikebridge.train.data.simulation import SensorGrid, SimulationDraws, simulate_frames, simulation_draws
 
 MODEL_ERROR = 0.03
 """Deviation that the simulator is allowed in every moment, relative to its kind: no moment counts without end."""
@@ -58,7 +58,7 @@ COARSE_BINS = 10
 """Time bins of the search's steps."""
 SIGN_STEPS, STEPS, LAST_STEPS = 2, 6, 6
 """Steps after which the sign of the light is decided; more of them, at most, by each kind of differences; those behind
-the regressions."""
+the regressions, each time."""
 NARROW, WIDE = 0.25, 0.7
 """Steps of the differences, in deviations: wide enough to average over the jumps of whole counts; and so wide as to see
 beyond hollows, which leads nearer in some cases, astray in others."""
@@ -66,8 +66,8 @@ CLEARLY = 0.7
 """Distance of what wide differences lead to, relative to the other's, up to which it is taken."""
 LONGEST_STEP = 1.5
 """In deviations, in any parameter."""
-GAIN = 0.01
-"""Part of the distance that a step has to take off for another to follow."""
+GAIN, LAST_GAIN = 0.01, 0.003
+"""Part of the distance that a step has to take off for another to follow; of those behind the regressions."""
 DAMPING = (0.1, 0.2, 6.0)
 """At first; its factor behind a step that comes nearer, and behind one that does not."""
 ATTEMPTS = 4
@@ -107,6 +107,8 @@ class Effort:
 
     batch: int = 48
     """Static images of a simulated set, at most."""
+    batches: int = 10
+    """So many times as many stand for all static images where the last steps begin."""
     sets: int = 250
     """Simulated sets of each regression."""
 
@@ -118,7 +120,7 @@ class Effort:
 
     def fitting(self, unknowns: int, begins: int) -> int:
         """Return the same of what follows for one sign of the light and so many ways in which pixels begin."""
-        return 2 * self.sets + begins * LAST_STEPS * (unknowns + 2 * MOST_STEPS + 2)
+        return 2 * self.sets + begins * 2 * LAST_STEPS * (unknowns + 2 * MOST_STEPS + 2)
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def fit(
         begun = _search(_coarsen(frames), images, grid, sensor, start, floor, seed, effort, shown, state, advance)
         state.put("search", begun)
     expect(len(begun) * effort.fitting(begun.shape[1] - 4, 1 if fills else 2))
-    fits, target = list[Fit](), None
+    fits = list[Fit]()
     for inverted, surround, _, other_surround, *nearest in begun:
         unknowns = Unknowns.from_start(
             start, sensor=sensor, inverted=bool(inverted), floor=floor, fills=fills, surround=_around(surround)
@@ -213,7 +215,7 @@ def fit(
         name, searched = f"inverted {unknowns.inverted}", np.array(nearest)
         place, spread = searched, np.full(len(searched), FIRST_SPREAD)
         for number, seen in enumerate((_coarsen(frames), frames)):
-            sets = _Sets(seen, images, grid, unknowns, effort, seed, shown)
+            sets = _Sets(seen, images, grid, unknowns, effort, seed, shown, (INSTANTS, FINE_INSTANTS)[number])
             spread = np.clip(spread, LEAST_SPREAD, MOST_SPREAD)
             places, made = sets.simulate(place, spread, number, state, name, advance)
             place, errors = _regress(places, made, sets.mean)
@@ -223,14 +225,17 @@ def fit(
             unknowns = unknowns.with_steps(min(len(frames), MOST_STEPS), sensor=sensor)
             more = np.zeros(2 * unknowns.steps)
             place, searched = np.r_[place, more], np.r_[searched, more]
-        target = target or _target(frames, images, grid, seed, effort, shown, unknowns.profile(place))
         begins, rows = (True, False) if unknowns.appeared else (False,), list[Vector]()
-        searches = [_Search(target, replace(unknowns, appeared=appeared), advance) for appeared in begins]
-        for search in searches:
-            key = f"{name}, appeared {search.unknowns.appeared}: end"
+        for own in (replace(unknowns, appeared=appeared) for appeared in begins):
+            key = f"{name}, appeared {own.appeared}: end"
             if (row := state.get(key)) is None:
-                search.run(min(place, searched, key=searches[0].distance_of), LAST_STEPS, NARROW)
-                row = np.r_[search.distance, search.unknowns.appeared, search.place, search.spread]
+                near = place
+                for again in range(2):
+                    target = _target(frames, images, grid, seed, effort, shown, own.profile(near), last=True)
+                    search = _Search(target, own, advance, gain=LAST_GAIN)
+                    begin = near if again else min(place, searched, key=search.distance_of)
+                    near = search.run(begin, LAST_STEPS, NARROW).place
+                row = np.r_[search.distance, own.appeared, search.place, search.spread]
                 state.put(key, row)
             rows.append(row)
         end = np.stack(rows)
@@ -270,19 +275,26 @@ def _to_other(distances: Vector) -> Vector:
     return distances[::-1] / np.maximum(distances, 1e-9) if len(distances) > 1 else np.array([math.nan])
 
 
-def _drawn(images: Tensor, seed: int, effort: Effort) -> NDArray[np.int64]:
-    """Return which static images the steps see."""
-    return np.random.default_rng([seed, 0]).permutation(len(images))[: effort.batch]
+def _drawn(images: Tensor, seed: int, effort: Effort, *, batches: int = 1) -> NDArray[np.int64]:
+    """Return which static images the steps see, or these and further ones."""
+    return np.random.default_rng([seed, 0]).permutation(len(images))[: batches * effort.batch]
 
 
 def _target(
-    frames: Tensor, images: Tensor, grid: SensorGrid, seed: int, effort: Effort, shown: Tensor | None, near: Profile
-) -> _Target:
-    """Return what the steps are to meet; with the images of all recordings, of as many recordings as a set has."""
-    if shown is None:
-        return _Target(frames, images[_drawn(images, seed, effort)], grid, seed)
-    rows = _drawn(shown, seed, effort)
-    return _Target(frames[:, rows], shown[rows], grid, seed, near=near)
+    frames: Tensor, images: Tensor, grid: SensorGrid, seed: int, effort: Effort, shown: Tensor | None, near: Profile,
+    *, last: bool = False,
+) -> _Target:  # fmt: skip
+    """Return what the steps are to meet; with the images of all recordings, of as many recordings as a set has.
+
+    For the `last` steps more static images than they see stand for all, and time is finer.
+    """
+    instants = FINE_INSTANTS if last else INSTANTS
+    if shown is not None:
+        rows = _drawn(shown, seed, effort)
+        return _Target(frames[:, rows], shown[rows], grid, seed, instants=instants, near=near)
+    rows, many = _drawn(images, seed, effort), _drawn(images, seed, effort, batches=effort.batches)
+    all_near = (near, images[many]) if last else None
+    return _Target(frames, images[rows], grid, seed, instants=instants, all_near=all_near)
 
 
 def _search(
@@ -412,10 +424,15 @@ class _Target:
     """Recordings as the steps see them: static images and draws that stay, and the moments that are to be met."""
 
     def __init__(
-        self, frames: Tensor, images: Tensor, grid: SensorGrid, seed: int, *, near: Profile | None = None
-    ) -> None:
-        """`near` is a camera that is not far off, where `images` are those of the recordings, in their order."""
-        self.images, self.grid, self.time_bins = images, grid, len(frames)
+        self, frames: Tensor, images: Tensor, grid: SensorGrid, seed: int, *, instants: int,
+        near: Profile | None = None, all_near: tuple[Profile, Tensor] | None = None,
+    ) -> None:  # fmt: skip
+        """`near` is a camera that is not far off, where `images` are those of the recordings, in their order.
+
+        Where they are not, such a camera and many images [M,1,S,S] may say what `images` are by chance: what moments of
+        theirs differ by there is taken off everywhere.
+        """
+        self.images, self.grid, self.time_bins, self.instants = images, grid, len(frames), instants
         self.draws = simulation_draws(seed, 0, torch.arange(len(images)), grid, device=torch.device("cpu"))
         self.unit = Unit.of(frames, whole_counts=grid.gain == 1)
         seen = _Moments(frames, self.unit)
@@ -431,10 +448,25 @@ class _Target:
         if near is not None:
             made = self.simulate(near)
             each, share = each - _Moments(made, self.unit).deviations(), 1 / len(each)
+        if all_near is not None:
+            camera, many = all_near
+            self.mean = (
+                self.mean + _Moments(self.simulate(camera), self.unit).mean() - self._mean_of(many, camera, seed)
+            )
+            share = 1 / len(each) + 1 / len(many)
         covariance = np.cov(each.T) * share if len(each) > 1 else np.diag(self.mean**2)
         covariance = (1 - SHRINKAGE) * covariance + np.diag(SHRINKAGE * np.diag(covariance) + allowed**2)
         self.whitening = np.linalg.inv(np.linalg.cholesky(covariance))
         """[M,M], makes differences independent, with a standard deviation of 1 where they are chance."""
+
+    def _mean_of(self, images: Tensor, camera: Profile, seed: int) -> Vector:
+        """Return the moments of recordings of many images, with draws of their own."""
+        made, first = [], len(self.images)
+        for part in images.split(first):
+            numbers = torch.arange(first, first := first + len(part))
+            draws = simulation_draws(seed, 0, numbers, self.grid, device=torch.device("cpu"))
+            made.append(self._simulated(part, draws, camera))
+        return _Moments(torch.cat(made, 1), self.unit).mean()
 
     def remainder(self, unknowns: Unknowns, place: Vector) -> Vector:
         """Return the whitened differences of the means, [M]: recordings less simulated ones."""
@@ -444,14 +476,19 @@ class _Target:
 
     def simulate(self, profile: Profile) -> Tensor:
         """Return frames [T,m,2,S,S] of the images with the draws."""
-        return simulate_frames(self.images, self.draws, self.grid, time_bins=self.time_bins, profile=profile)
+        return self._simulated(self.images, self.draws, profile)
+
+    def _simulated(self, images: Tensor, draws: SimulationDraws, profile: Profile) -> Tensor:
+        return simulate_frames(
+            images, draws, self.grid, time_bins=self.time_bins, profile=profile, instants=self.instants
+        )
 
 
 class _Search:
     """Damped Gauss-Newton steps; what is expected beforehand counts as one observation of every parameter."""
 
-    def __init__(self, target: _Target, unknowns: Unknowns, advance: Callable[[], None]) -> None:
-        self.target, self.unknowns, self._advance = target, unknowns, advance
+    def __init__(self, target: _Target, unknowns: Unknowns, advance: Callable[[], None], *, gain: float = GAIN) -> None:
+        self.target, self.unknowns, self._advance, self._gain = target, unknowns, advance, gain
         self.low, self.high = unknowns.bounds()
         self.place = self.begun = np.zeros(len(unknowns.parameters))
         self.distance = np.inf
@@ -480,7 +517,7 @@ class _Search:
                     damping *= DAMPING[1]
                     break
                 damping *= DAMPING[2]
-            if before - self.distance < GAIN * before:
+            if before - self.distance < self._gain * before:
                 break
         return self
 
@@ -558,8 +595,9 @@ class _Sets:
 
     def __init__(
         self, frames: Tensor, images: Tensor, grid: SensorGrid, unknowns: Unknowns, effort: Effort, seed: int,
-        shown: Tensor | None,
+        shown: Tensor | None, instants: int,
     ) -> None:  # fmt: skip
+        self.instants = instants
         self.shown, self.images, self.grid = shown, images, grid
         self.unknowns, self.sets, self.seed = unknowns, effort.sets, seed
         self.time_bins, self.batch = len(frames), min(effort.batch, frames.shape[1])
@@ -590,7 +628,9 @@ class _Sets:
         numbers = torch.arange(first, first + self.batch)
         draws = simulation_draws(self.seed, epoch, numbers, self.grid, device=torch.device("cpu"))
         images = self.images[rows] if self.shown is None else self.shown[rows]
-        frames = simulate_frames(images, draws, self.grid, time_bins=self.time_bins, profile=profile)
+        frames = simulate_frames(
+            images, draws, self.grid, time_bins=self.time_bins, profile=profile, instants=self.instants
+        )
         found = _Moments(frames, self.unit).mean()
         return found if self.shown is None else found - self.seen.mean(rows) + self.mean
 

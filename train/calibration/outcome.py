@@ -10,13 +10,10 @@ from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.train.calibration.fit import Fit
 from spikebridge.train.calibration.parameters import BLIND, CHOSEN, FREE, STEADY
 from spikebridge.train.config.profile import BEGIN, CELLS, PATH, SIGN, START, CameraProfile
-from spikebridge.train.config.simulation_ranges import LANES, LATENESS, WANDER, Leg, Profile, SimulationRanges
+from spikebridge.train.config.simulation_ranges import LANES, LATENESS, WANDER, Leg, Profile, SimulationRanges, blur_px2
 
 UNDECIDED = 0.6
 """Deviation, relative to what was expected beforehand, from which on recordings decide nothing about a value."""
-SOFTNESS_PX2, SAMPLING_PX2 = 0.5, 0.14
-"""Variance of the blur of softness 1, pixels of the image squared; and of what sampling between pixels blurs: with it
-both simulators have the same events where they blur by 0.3 to 0.9 pixels."""
 UNDECIDED_PATH = 0.25
 """Error of the movements' displacements, relative to them, from which on the path is not decided."""
 
@@ -144,9 +141,7 @@ def in_microseconds(
     return {
         "gamma": _short(values["light_gamma"]),
         "dark_level": _short(values["dark_level"]),
-        "blur_px": _short(
-            math.sqrt(max(0.0, SOFTNESS_PX2 * values["softness"] + SAMPLING_PX2)) * values["scale"] * cell_px
-        ),
+        "blur_px": _short(math.sqrt(blur_px2(values["softness"])) * values["scale"] * cell_px),
         "threshold_on": _short(values["threshold_on"]),
         "threshold_off": _short(values["threshold_on"] * values["off_ratio"]),
         # Uniform over +- the spread here, normal there.

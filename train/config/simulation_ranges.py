@@ -24,7 +24,8 @@ class SimulationRanges:
     dark_level: tuple[float, float] = (0.02, 0.12)
     """Light of black, relative to the span from black to white, drawn by its logarithm."""
     softness: tuple[float, float] = (-0.8, 0.4)
-    """Share of a blur of 0.7 grid pixels; below 0 the image is sharpened, which undoes the resizes before."""
+    """Share of a blur of 0.7 grid pixels; below 0 the image is sharpened, which undoes the resizes before. Of a profile
+    that blurs light see `blur_px2`."""
     threshold_on: tuple[float, float] = (0.14, 0.35)
     """ON contrast threshold, natural logarithm."""
     off_ratio: tuple[float, float] = (0.73, 1.17)
@@ -64,8 +65,12 @@ class SimulationRanges:
     """Horizontal shear of the image."""
 
 
-INSTANTS = 3
-"""Instants per time bin: fine enough for steps below a pixel at the usual ten bins."""
+INSTANTS, FINE_INSTANTS = 3, 6
+"""Instants per time bin: fine enough for steps below a pixel at the usual ten bins; and where a camera is fitted."""
+SUPERSAMPLE = 3
+"""Cells of a map of light per pixel of the image and axis, where light is blurred."""
+LEAST_BLUR_PX2, SOFTNESS_PX2 = 0.14, 0.5
+"""Variance of the blur of light, pixels of the image squared: of softness 0, and by how much it grows with softness."""
 STILL = 1e-12
 """Least change of a pixel in an instant, thresholds are compared with: what is below changes nothing."""
 LATENESS = 0.02
@@ -129,8 +134,9 @@ class Profile:
     threshold and what the light moves by in a dead time, and comes late by that: so do those of calibrations before
     version 9, and of the profiles here, which were fitted so."""
     blurs_light: bool = False
-    """Whether `softness` blurs light, as a lens does. Else it blurs grey values: in calibrations before version 11, and
-    in the profiles here, which were fitted so."""
+    """Whether light is blurred, as a lens does it: on a map finer than the image, by a Gaussian, see `blur_px2`. Else
+    grey values are, pixel by pixel: in calibrations before version 11, and in the profiles here, which were fitted
+    so."""
     lateness: float = LATENESS
     """Largest shift of a leg in time on its own, share of the recording."""
     either_sign: bool = False
@@ -146,6 +152,11 @@ class Profile:
         """Return the least and the most of the way to the OFF threshold that pixels may have gone at the start."""
         low, high = (min(max(self.rest + way * self.rest_spread, 0.0), 1.0) for way in (-1, 1))
         return 1 - high, 1 - low
+
+
+def blur_px2(softness: float) -> float:
+    """Return the variance of the blur of light, pixels of the image squared."""
+    return max(0.0, LEAST_BLUR_PX2 + SOFTNESS_PX2 * softness)
 
 
 MOST_LEGS = 4

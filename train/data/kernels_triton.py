@@ -1,4 +1,4 @@
-"""Triton kernels of the training simulator: camera and light of a sample, then the events of a tile of its pixels.
+"""Triton kernels of the training simulator: camera and path of a sample, then the events of a tile of its pixels.
 
 And one that counts the stored events of recordings in the cells of frames, see `binning_triton`.
 
@@ -43,29 +43,17 @@ def pick(values, places, place):
 
 
 @triton.jit
-def as_light(grey, gamma, INVERTED: tl.constexpr):
-    """The light of grey values, 0 to 1."""
-    if INVERTED:
-        grey = 1 - grey
-    return tl.where(grey > 0, tl.exp(gamma * tl.log(tl.where(grey > 0, grey, 1.0))), 0.0)
-
-
-@triton.jit
 def cameras(
-    images, ranges, legs, epoch, draws, seed, settings, places, light, image_stride, channel_stride, C, H, W,
-    move_x, move_y,
+    ranges, legs, epoch, draws, seed, settings, places, move_x, move_y,
     S: tl.constexpr, LANES: tl.constexpr, SETTINGS: tl.constexpr, LEG_LANES: tl.constexpr, LEGS: tl.constexpr,
-    STEPS: tl.constexpr, FREE: tl.constexpr, INVERTED: tl.constexpr, EITHER_SIGN: tl.constexpr, SIGN: tl.constexpr,
-    SURROUND: tl.constexpr, BLURS_LIGHT: tl.constexpr, LATENESS: tl.constexpr,
-    AMPLITUDE: tl.constexpr, AMPLITUDE_SPREAD: tl.constexpr, TURN: tl.constexpr, PACE: tl.constexpr,
-    DELAY: tl.constexpr, X_START: tl.constexpr, Y_START: tl.constexpr, SOFTNESS: tl.constexpr, GAMMA: tl.constexpr,
-    BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_N: tl.constexpr,
+    STEPS: tl.constexpr, FREE: tl.constexpr, LATENESS: tl.constexpr, AMPLITUDE: tl.constexpr,
+    AMPLITUDE_SPREAD: tl.constexpr, TURN: tl.constexpr, PACE: tl.constexpr, DELAY: tl.constexpr, X_START: tl.constexpr,
+    Y_START: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    """Settings [N,LANES], places of the image [N,2,S+1] in half widths of the grid, and light [N,H,W] of a sample each.
+    """Settings [N,LANES] and places of the image [N,2,S+1] in half widths of the grid, of a sample each.
 
     ranges [3,LANES]: lowest and highest value, and 1 where they are logarithms. legs [LEGS + STEPS,4]: displacement to
-    the right and down, start, duration. Names in capitals are lanes, but for the sizes and LATENESS; SURROUND is the
-    grey value around the image, below 0 where its border goes on.
+    the right and down, start, duration. Names in capitals are lanes, but for the sizes and LATENESS.
     """
     n = tl.program_id(0)
     lanes = tl.arange(0, BLOCK_L)
@@ -115,35 +103,6 @@ def cameras(
     tl.store(to, (x + pick(value, lanes, X_START)) * move_x, mask=k <= S)
     tl.store(to + S + 1, (y + pick(value, lanes, Y_START)) * move_y, mask=k <= S)
 
-    softness, gamma = pick(value, lanes, SOFTNESS), pick(value, lanes, GAMMA)
-    sign = pick(value, lanes, SIGN)
-    image = images + n.to(tl.int64) * image_stride
-    for start in range(0, H * W, BLOCK_N):
-        p = start + tl.arange(0, BLOCK_N)
-        inside = p < H * W
-        i, j = p // W, p % W
-        own, soft = tl.zeros((BLOCK_N,), tl.float32), tl.zeros((BLOCK_N,), tl.float32)
-        for di in tl.static_range(-1, 2):
-            for dj in tl.static_range(-1, 2):
-                row, column = tl.minimum(tl.maximum(i + di, 0), H - 1), tl.minimum(tl.maximum(j + dj, 0), W - 1)
-                near = tl.zeros((BLOCK_N,), tl.float32)
-                for channel in range(C):
-                    near += tl.load(image + channel * channel_stride + row * W + column, mask=inside, other=0.0)
-                near = near / C
-                if EITHER_SIGN:
-                    near = tl.where(sign < 0.5, 1 - near, near)
-                if SURROUND >= 0:
-                    near = tl.where((row == i + di) & (column == j + dj), near, SURROUND)
-                if BLURS_LIGHT:
-                    near = as_light(near, gamma, INVERTED)
-                if di == 0 and dj == 0:
-                    own += near
-                soft += near * ((0.5 if di == 0 else 0.25) * (0.5 if dj == 0 else 0.25))
-        found = tl.minimum(tl.maximum(own + softness * (soft - own), 0.0), 1.0)
-        if not BLURS_LIGHT:
-            found = as_light(found, gamma, INVERTED)
-        tl.store(light + n.to(tl.int64) * H * W + p, found, mask=inside)
-
 
 @triton.jit
 def tap(image, row, column, weight, inside, H, W, ground):
@@ -155,7 +114,7 @@ def tap(image, row, column, weight, inside, H, W, ground):
 @triton.jit
 def seen(image, settings, places, k, x, y, inside, H, W, S, SCALE: tl.constexpr, STRETCH: tl.constexpr,
          ROTATION: tl.constexpr, SHEAR: tl.constexpr, DARK: tl.constexpr, GAMMA: tl.constexpr,
-         GROUND: tl.constexpr):  # fmt: skip
+         GROUND: tl.constexpr, WIDER: tl.constexpr, HIGHER: tl.constexpr):  # fmt: skip
     """Light of grid pixels at instant k, the dark level included."""
     rotation, scale, stretch = tl.load(settings + ROTATION), tl.load(settings + SCALE), tl.load(settings + STRETCH)
     cos, sin = tl.cos(rotation), tl.sin(rotation)
@@ -168,8 +127,8 @@ def seen(image, settings, places, k, x, y, inside, H, W, S, SCALE: tl.constexpr,
         far = 1.0  # pixels outside of the image
         if GROUND > 0:
             ground = tl.exp(tl.load(settings + GAMMA) * tl.log(GROUND))
-    column = tl.minimum(tl.maximum(((at_x + 1) * W - 1) / 2, -far), W - 1.0 + far)
-    row = tl.minimum(tl.maximum(((at_y + 1) * H - 1) / 2, -far), H - 1.0 + far)
+    column = tl.minimum(tl.maximum(((at_x / WIDER + 1) * W - 1) / 2, -far), W - 1.0 + far)
+    row = tl.minimum(tl.maximum(((at_y / HIGHER + 1) * H - 1) / 2, -far), H - 1.0 + far)
     left, top = tl.floor(column), tl.floor(row)
     right_share, low_share = column - left, row - top
     j, i = left.to(tl.int32), top.to(tl.int32)
@@ -203,7 +162,7 @@ def events(
     NOISE: tl.constexpr, SCALE: tl.constexpr, STRETCH: tl.constexpr, ROTATION: tl.constexpr, SHEAR: tl.constexpr,
     DARK: tl.constexpr, GAMMA: tl.constexpr, GROUND: tl.constexpr, FREEDOM: tl.constexpr, APPEARED: tl.constexpr,
     BEGIN: tl.constexpr, BLIND: tl.constexpr, STILL: tl.constexpr, BLANK: tl.constexpr, SIGN: tl.constexpr,
-    BLOCK: tl.constexpr,
+    WIDER: tl.constexpr, HIGHER: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Counts [T,N,2,h,w], OFF before ON, of a tile of grid pixels of one sample, all instants in registers."""
     S: tl.constexpr = T * INSTANTS
@@ -219,7 +178,7 @@ def events(
     on = tl.load(own + THRESHOLD_ON) * (1 + spread * (2 * field(word, p) - 1))
     off = tl.load(own + THRESHOLD_ON) * tl.load(own + OFF_RATIO) * (1 + spread * (2 * field(word, h * w + p) - 1))
     level = tl.log(seen(image, own, path, 0, x, y, inside, H, W, S, SCALE, STRETCH, ROTATION, SHEAR, DARK,
-                        GAMMA, GROUND))  # fmt: skip
+                        GAMMA, GROUND, WIDER, HIGHER))  # fmt: skip
     filtered = level
     begun, below = field(word, 2 * h * w + p), tl.load(own + FREEDOM) * off
     difference = begun * (on + below) - below  # filtered - memorised, between the thresholds
@@ -248,7 +207,7 @@ def events(
         offs, ons = tl.where(slot == 2 * t, 1.0, 0.0), tl.where(slot == 2 * t + 1, 1.0, 0.0)
         for instant in range(INSTANTS):
             now = seen(image, own, path, t * INSTANTS + instant + 1, x, y, inside, H, W, S,
-                       SCALE, STRETCH, ROTATION, SHEAR, DARK, GAMMA, GROUND)  # fmt: skip
+                       SCALE, STRETCH, ROTATION, SHEAR, DARK, GAMMA, GROUND, WIDER, HIGHER)  # fmt: skip
             follow = now * speed
             follow = follow / (1 + follow)
             step = (tl.log(now) - filtered) * follow

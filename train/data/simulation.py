@@ -24,7 +24,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -43,12 +43,16 @@ from spikebridge.train.config.simulation_ranges import (
     FREEDOM_LANE,
     INSTANTS,
     LANES,
+    LEAST_BLUR_PX2,
     LEG_LANES,
     MOST_LEGS,
     SIGN_LANE,
+    SOFTNESS_PX2,
     STILL,
+    SUPERSAMPLE,
     Profile,
     SimulationRanges,
+    blur_px2,
     step_spans,
 )
 from spikebridge.train.data.batches import TrainingBatches
@@ -62,6 +66,8 @@ FINEST_GRID = 1.6
 """A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid."""
 SAME_SHAPE = 0.05
 """Difference of logarithms up to which images are of one aspect."""
+BLUR_REACH = 3
+"""Standard deviations of a blur that are summed over."""
 SAME_SIZE = 0.005
 """Images of a shard set and of a fit whose sizes on the sensor differ by less than this share are of one size."""
 HOT_EVENTS = 60.0
@@ -258,43 +264,51 @@ def _stepped(times: Tensor, s: dict[str, Tensor], steps: tuple[tuple[float, floa
 
 @torch.no_grad()
 def simulate_frames(
-    images: Tensor, draws: SimulationDraws, grid: SensorGrid, *, time_bins: int, profile: Profile
+    images: Tensor,
+    draws: SimulationDraws,
+    grid: SensorGrid,
+    *,
+    time_bins: int,
+    profile: Profile,
+    instants: int = INSTANTS,
 ) -> Tensor:
     """Simulate event frames of static images, float32 [T,B,2,H,W] in the unit of the shard set, OFF before ON.
 
-    The images [B,C,H,W] in [0, 1], of any C (averaged) and size, show what the frame shows.
+    The images [B,C,H,W] in [0, 1], of any C (averaged) and size, show what the frame shows. `instants` of each time bin
+    are simulated.
     """
-    counts = _simulate_counts(images, draws, grid, time_bins=time_bins, profile=profile)
+    counts = _simulate_counts(images, draws, grid, time_bins=time_bins, profile=profile, instants=instants)
     if draws.hot_pixels is not None and profile.hot_pixels:
         counts = grid.add_hot_pixels(counts, profile.hot_pixels, draws.hot_pixels)
     return grid.to_frames(counts)
 
 
 def _simulate_counts(
-    images: Tensor, draws: SimulationDraws, grid: SensorGrid, *, time_bins: int, profile: Profile
+    images: Tensor,
+    draws: SimulationDraws,
+    grid: SensorGrid,
+    *,
+    time_bins: int,
+    profile: Profile,
+    instants: int = INSTANTS,
 ) -> Tensor:
     """Count the events of static images on the sensor grid, float32 [T,B,2,h,w]; see `simulate_frames`."""
     s = scale_settings(draws.settings, profile.ranges)
-    grey = images.float().mean(1, keepdim=True)  # [B,1,H,W]
-    if profile.either_sign:
-        negative = draws.settings[:, SIGN_LANE].view(-1, 1, 1, 1) < 0.5
-        grey = torch.where(negative, 1 - grey, grey)
-    ground, before = None, None
-    if profile.surround is not None:
-        ground = _seen(torch.full_like(grey[..., :1, :1], profile.surround), s, profile)
-    light = _light(grey, s, profile, ground)
+    sign = draws.settings[:, SIGN_LANE]
+    light = light_of(images, s, sign, profile)
+    before = None
     settled = None
     if profile.appeared or profile.either_begin:
-        blank = torch.zeros_like(light[..., :1, :1])
+        blank = torch.zeros_like(light.cells[..., :1, :1])
         if profile.either_sign:
-            blank = torch.where(negative, 1 - blank, blank)
-        before = (_seen(blank, s, profile) if ground is None else ground).flatten() + s["dark_level"]
+            blank = torch.where(_negative(sign), 1 - blank, blank)
+        before = (_seen(blank, s, profile) if light.ground is None else light.ground).flatten() + s["dark_level"]
     if profile.either_begin:
         settled = draws.settings[:, BEGIN_LANE] < 0.5
-    steps = time_bins * INSTANTS
+    steps = time_bins * instants
     times = torch.arange(steps + 1, device=images.device, dtype=torch.float32) / steps  # [S+1]
     places = path(times, s, profile, draws.settings[:, len(LANES) : FREEDOM_LANE])  # [2,B,S+1]
-    pixel_light = _sample_light(light, places, s, grid, ground).clamp_(min=0)  # [S+1,B,h,w]
+    pixel_light = _sample_light(light, places, s, grid).clamp_(min=0)  # [S+1,B,h,w]
     pixel_light += s["dark_level"][:, None, None]
     low, high = profile.freedom
     freedom = low + draws.settings[:, FREEDOM_LANE] * (high - low)
@@ -302,15 +316,68 @@ def _simulate_counts(
     return _count(pixel_light, draws.pixels, s, time_bins, *begin, blind_after=profile.blind_after)
 
 
-def _light(grey: Tensor, s: dict[str, Tensor], profile: Profile, ground: Tensor | None) -> Tensor:
-    """Return the light [B,1,H,W] of grey values [B,1,H,W], black at 0, white at 1, sharpened or blurred.
+class Light(NamedTuple):
+    """What a sensor sees of images, before it moves."""
 
-    `ground` [B,1,1,1] is the light around the image; None where its border goes on.
+    cells: Tensor
+    """[B,1,h,w], black at 0, white at 1."""
+    ground: Tensor | None
+    """[B,1,1,1], the light around them; None where the images' border goes on."""
+    wider: float = 1.0
+    """Width of `cells` relative to the image's: some of the ground may be among them."""
+    higher: float = 1.0
+    """The same of the height."""
+
+
+def light_of(images: Tensor, s: Mapping[str, Tensor], sign: Tensor, profile: Profile) -> Light:
+    """Return the light of images [B,C,H,W] in [0, 1], sharpened or blurred.
+
+    Where the profile blurs light, there are `SUPERSAMPLE` cells per pixel and axis, and a margin of what lies around.
+
+    Args:
+        images: of any C, which are averaged.
+        s: see `scale_settings`.
+        sign: [B] in [0, 1), by which samples show the negative where nobody knows the sign.
+        profile: camera.
     """
-    if profile.blurs_light:
-        return _softened(_seen(grey, s, profile), s["softness"], ground)
+    grey = images.float().mean(1, keepdim=True)  # [B,1,H,W]
+    if profile.either_sign:
+        grey = torch.where(_negative(sign), 1 - grey, grey)
     around = None if profile.surround is None else torch.full_like(grey[..., :1, :1], profile.surround)
-    return _seen(_softened(grey, s["softness"], around), s, profile)
+    ground = None if around is None else _seen(around, s, profile)
+    if not profile.blurs_light:
+        return Light(_seen(_softened(grey, s["softness"], around), s, profile), ground)
+    H, W = grey.shape[2:]
+    reach = BLUR_REACH * math.sqrt(blur_px2(profile.ranges.softness[1]))
+    margin = 0 if ground is None else math.ceil(reach)
+    if margin:
+        grey = F.pad(grey, (margin,) * 4, value=profile.surround)
+    fine = F.interpolate(grey, scale_factor=SUPERSAMPLE, mode="bicubic", align_corners=False).clamp_(0, 1)
+    blurred = _blurred(_seen(fine, s, profile), s["softness"], math.ceil(reach * SUPERSAMPLE), ground)
+    return Light(blurred, ground, 1 + 2 * margin / W, 1 + 2 * margin / H)
+
+
+def _negative(sign: Tensor) -> Tensor:
+    """Return which samples show the negative, [B,1,1,1]."""
+    return sign.view(-1, 1, 1, 1) < 0.5
+
+
+def _blurred(light: Tensor, softness: Tensor, reach: int, ground: Tensor | None) -> Tensor:
+    """Return light [B,1,H,W] as a softness [B] blurs it, over so many cells; `ground` or its border lies around it."""
+    variance = (LEAST_BLUR_PX2 + SOFTNESS_PX2 * softness).clamp(min=1e-6) * SUPERSAMPLE**2  # [B], cells squared
+    away = torch.arange(reach + 1, device=light.device)
+    weights = torch.exp(-0.5 * away**2 / variance[:, None])  # [B,reach + 1]
+    weights = weights / (2 * weights.sum(1, keepdim=True) - weights[:, :1])
+    H, W = light.shape[2:]
+    edges = (reach, reach, reach, reach)
+    light = F.pad(light, edges, mode="replicate") if ground is None else F.pad(light - ground, edges)
+    for axis, size in ((2, H), (3, W)):
+        near = [light.narrow(axis, reach + way, size) for way in range(-reach, reach + 1)]
+        blurred = near[reach] * weights[:, 0, None, None, None]
+        for i in range(1, reach + 1):
+            blurred.addcmul_(near[reach - i] + near[reach + i], weights[:, i, None, None, None])
+        light = blurred
+    return light if ground is None else light + ground
 
 
 def _softened(values: Tensor, softness: Tensor, around: Tensor | None) -> Tensor:
@@ -324,38 +391,34 @@ def _softened(values: Tensor, softness: Tensor, around: Tensor | None) -> Tensor
     return (values + softness.view(-1, 1, 1, 1) * (soft - values)).clamp(0, 1)
 
 
-def _seen(grey: Tensor, s: dict[str, Tensor], profile: Profile) -> Tensor:
+def _seen(grey: Tensor, s: Mapping[str, Tensor], profile: Profile) -> Tensor:
     """Return the light [B,1,H,W] of grey values as the camera saw them."""
     return (1 - grey if profile.inverted else grey).pow(s["light_gamma"].view(-1, 1, 1, 1))
 
 
-def _sample_light(
-    light: Tensor, places: Tensor, s: dict[str, Tensor], grid: SensorGrid, ground: Tensor | None = None
-) -> Tensor:
-    """Return the light of each pixel and instant, [S,B,h,w]: the image rotated, scaled, sheared, then moved.
-
-    Around the image [B,1,H,W] is `ground` [B,1,1,1], or where that is None its border.
-    """
+def _sample_light(light: Light, places: Tensor, s: Mapping[str, Tensor], grid: SensorGrid) -> Tensor:
+    """Return the light of each pixel and instant, [S,B,h,w]: the image rotated, scaled, sheared, then moved."""
+    cells, ground = light.cells, light.ground
     B, S = places.shape[1:]
-    x = (torch.arange(grid.width, device=light.device) * 2 + 1) / grid.width - 1  # [w] in -1..1
-    y = (torch.arange(grid.height, device=light.device) * 2 + 1) / grid.height - 1  # [h]
+    x = (torch.arange(grid.width, device=cells.device) * 2 + 1) / grid.width - 1  # [w] in -1..1
+    y = (torch.arange(grid.height, device=cells.device) * 2 + 1) / grid.height - 1  # [h]
     cos, sin = torch.cos(s["rotation"]), torch.sin(s["rotation"])
     wide, high = s["scale"] * (1 + s["stretch"]), s["scale"] * (1 - s["stretch"])
-    a, b = cos / wide, sin / wide + s["shear"] * cos / high
-    c, d = -sin / high, cos / high
+    a, b = cos / wide / light.wider, (sin / wide + s["shear"] * cos / high) / light.wider
+    c, d = -sin / high / light.higher, cos / high / light.higher
     # Where the image moves to the right, a pixel samples it further to the left.
     moved_x = places[0] * (2 * grid.scale_x / grid.width)  # [B,S]
     moved_y = places[1] * (2 * grid.scale_y / grid.height)
     u = x - moved_x[..., None]  # [B,S,w]
     v = y - moved_y[..., None]  # [B,S,h]
-    points = light.new_empty(B, S, grid.height, grid.width, 2)
+    points = cells.new_empty(B, S, grid.height, grid.width, 2)
     torch.add((a[:, None, None] * u)[:, :, None], (b[:, None, None] * v)[..., None], out=points[..., 0])
     torch.add((c[:, None, None] * u)[:, :, None], (d[:, None, None] * v)[..., None], out=points[..., 1])
     points = points.view(B, S * grid.height, grid.width, 2)
     if ground is None:
-        sampled = F.grid_sample(light, points, padding_mode="border", align_corners=False)
+        sampled = F.grid_sample(cells, points, padding_mode="border", align_corners=False)
     else:
-        sampled = F.grid_sample(light - ground, points, padding_mode="zeros", align_corners=False) + ground
+        sampled = F.grid_sample(cells - ground, points, padding_mode="zeros", align_corners=False) + ground
     return sampled.view(B, S, grid.height, grid.width).transpose(0, 1)  # [S,B,h,w]
 
 

@@ -1,4 +1,4 @@
-"""The training simulator on a GPU: two launches for a batch, and not a number from the host.
+"""The training simulator on a GPU: two kernels for a batch, the light between them, and not a number from the host.
 
 Axes: N samples, C channels, H, W of an image, h, w of the sensor grid, T time bins, S = T * INSTANTS instants. The
 figures are those of `train.data.simulation` but for roundings, which tip a count here and there.
@@ -28,10 +28,9 @@ from spikebridge.train.config.simulation_ranges import (
 )
 from spikebridge.train.data import kernels_triton as kernels
 from spikebridge.train.data.order import derived_seed
+from spikebridge.train.data.simulation import light_of
 
 SETTINGS = len(LANES)
-MOST_PIXELS = 256
-"""Pixels of an image that a program takes at once, at most."""
 TILE = 128
 """Grid pixels of a program."""
 
@@ -43,13 +42,15 @@ def _lanes(**names: str) -> dict[str, int]:
 
 PATH = _lanes(
     AMPLITUDE="amplitude", AMPLITUDE_SPREAD="amplitude_spread", TURN="turn", PACE="pace", DELAY="delay",
-    X_START="x_start", Y_START="y_start", SOFTNESS="softness", GAMMA="light_gamma",
+    X_START="x_start", Y_START="y_start",
 )  # fmt: skip
 PIXEL = _lanes(
     THRESHOLD_ON="threshold_on", OFF_RATIO="off_ratio", THRESHOLD_SPREAD="threshold_spread", BANDWIDTH="bandwidth",
     DEAD_TIME="dead_time", LEAK="leak", NOISE="noise", SCALE="scale", STRETCH="stretch", ROTATION="rotation",
     SHEAR="shear", DARK="dark_level", GAMMA="light_gamma",
 )  # fmt: skip
+SEEN = ("light_gamma", "softness")
+"""Settings that decide the light of an image."""
 
 
 @cache
@@ -82,7 +83,7 @@ def simulate_counts(
     """Count the events of static images on the sensor grid: float32 [T,N,2,h,w], OFF before ON.
 
     Args:
-        images: float32 [N,C,H,W] in [0, 1], each channel's pixels in a row.
+        images: float32 [N,C,H,W] in [0, 1].
         seed: root seed of the run.
         epoch: 0-d int64.
         draws: int64 [N].
@@ -91,18 +92,14 @@ def simulate_counts(
         time_bins: T.
         profile: camera and movement.
     """
-    N, C, H, W = images.shape
-    around = profile.surround
+    N, around = len(images), profile.surround
     (h, w), S = grid, time_bins * INSTANTS
-    if images.stride()[2:] != (W, 1):
-        images = images.contiguous()
     ranges, legs = _tables(profile, images.device)
     settings, places = images.new_empty(N, ALL_LANES), images.new_empty(N, 2, S + 1)
-    light, counts = images.new_empty(N, H, W), images.new_empty(time_bins, N, 2, h, w)
+    counts = images.new_empty(time_bins, N, 2, h, w)
     draws = draws.contiguous()
     kernels.cameras[(N,)](
-        *(images, ranges, legs, epoch, draws, derived_seed(seed, "simulation"), settings, places, light),
-        *(images.stride(0), images.stride(1), C, H, W, *moves),
+        *(ranges, legs, epoch, draws, derived_seed(seed, "simulation"), settings, places, *moves),
         S=S,
         LANES=ALL_LANES,
         SETTINGS=SETTINGS,
@@ -110,19 +107,15 @@ def simulate_counts(
         LEGS=len(profile.legs),
         STEPS=len(profile.steps),
         FREE=profile.free,
-        INVERTED=profile.inverted,
-        EITHER_SIGN=profile.either_sign,
-        SIGN=SIGN_LANE,
-        SURROUND=float(-1 if around is None else around),
         LATENESS=profile.lateness,
-        BLURS_LIGHT=profile.blurs_light,
         BLOCK_L=triton.next_power_of_2(ALL_LANES),
         BLOCK_S=triton.next_power_of_2(S + 1),
-        BLOCK_N=min(MOST_PIXELS, triton.next_power_of_2(H * W)),
         **PATH,
     )
+    light = light_of(images, {name: settings[:, LANES[name]] for name in SEEN}, settings[:, SIGN_LANE], profile)
+    sizes = *light.cells.shape[2:], h, w
     kernels.events[(N, triton.cdiv(h * w, TILE))](
-        *(light, settings, places, epoch, draws, derived_seed(seed, "simulation pixels"), counts, N, H, W, h, w),
+        *(light.cells, settings, places, epoch, draws, derived_seed(seed, "simulation pixels"), counts, N, *sizes),
         T=time_bins,
         INSTANTS=INSTANTS,
         LANES=ALL_LANES,
@@ -131,6 +124,8 @@ def simulate_counts(
         APPEARED=profile.appeared or profile.either_begin,
         BEGIN=BEGIN_LANE if profile.either_begin else -1,
         BLIND=profile.blind_after,
+        WIDER=light.wider,
+        HIGHER=light.higher,
         STILL=STILL,
         BLANK=(1.0 if profile.inverted else 0.0) if around is None else -1.0,
         SIGN=SIGN_LANE if profile.either_sign and around is None else -1,
