@@ -13,10 +13,11 @@ M moments, K parameters, N sets.
 3. Twice: N sets of recordings are simulated at parameters around the last estimate, each of other static images and
    draws; a ridge regression from moments to parameters, its penalty chosen by the errors of sets left out, is applied
    to the recordings' moments.
-4. More steps over fine frames, from that of the two places so far that is nearer: a regression is right on average, but
-   its place need not be the nearest one. Only now may the path do something beside its legs: a small step in each part
-   of the recording; and pixels begin anywhere between their thresholds, if that is nearer than where the image left
-   them when it appeared.
+4. More steps over fine frames and finer time, from that of the two places so far that is nearer: a regression is right
+   on average, but its place need not be the nearest one. Only now may the path do something beside its legs: a small
+   step in each part of the recording; and pixels begin anywhere between their thresholds, if that is nearer than where
+   the image left them when it appeared. What the static images of the steps are by chance is measured where these
+   begin, beside ten times as many, and taken off everywhere; and once more where they end, for as many steps again.
 
 Where the static image of every recording is known, the steps render these images and compare recording by recording, so
 that the chance of a sample of images is no part of a difference; simulated sets show them, too, and what the recordings
@@ -27,7 +28,8 @@ and what the moments do not tell. Moments that no simulated set has count as err
 lead farther away, the way is the uncertainty. Those of the path's small steps follow from the slopes of the last steps.
 
 Source: McFadden 1989, "A method of simulated moments"; Marquardt 1963 (damped steps); Beaumont, Zhang, Balding 2002,
-"Approximate Bayesian computation in population genetics" (regression of parameters on statistics).
+"Approximate Bayesian computation in population genetics" (regression of parameters on statistics); Lavenberg, Welch
+1981 (a control variate takes off what is known of the chance of a sample).
 """
 
 from __future__ import annotations

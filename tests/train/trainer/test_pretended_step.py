@@ -142,7 +142,7 @@ def test_operations_and_memory_of_a_whole_step(model, most, megabytes):
 
 TARGETS = ("sm_75", "sm_90", "sm_120", "gfx942")
 RESOURCES = {
-    "cameras": ((64, 32), (71, 0), (64, 0), (45, 0)),
+    "cameras": ((42, 32), (40, 0), (40, 0), (43, 0)),
     "events": ((61, 0), (46, 0), (47, 0), (54, 0)),
     "moments": ((60, 0), (56, 0), (56, 0), (45, 0)),
     "finish": ((64, 0), (64, 0), (72, 0), (60, 0)),
