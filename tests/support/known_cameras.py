@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from spikebridge.pipeline.images.decode import to_static
 from spikebridge.train.calibration.parameters import CAMERA, CHOSEN, LEG, STEADY
-from spikebridge.train.config.simulation_ranges import LANES, Leg, Profile, SimulationRanges
+from spikebridge.train.config.simulation_ranges import FINE_INSTANTS, LANES, Leg, Profile, SimulationRanges
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
 
 SHOWN = 0.8
@@ -67,4 +67,4 @@ class KnownCamera:
         grid = SensorGrid(size, (size, size), "sum")
         draws = simulation_draws(seed, 0, torch.arange(len(images)), grid, device=torch.device("cpu"))
         profile = self.profile(surround=surround)
-        return simulate_frames(images, draws, grid, time_bins=time_bins, profile=profile)
+        return simulate_frames(images, draws, grid, time_bins=time_bins, profile=profile, instants=FINE_INSTANTS)

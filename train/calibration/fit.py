@@ -97,7 +97,7 @@ steps."""
 REVERSED = 10.0
 """The same up to which the other sign is sought once more, from where the nearer one was found: a search that lost its
 way tells nothing of a sign."""
-CLEAR = {SIGN: 1.5, SURROUND: 1.5, BEGIN: 1.2}
+CLEAR = 1.5
 """The same of what is one thing or another, from which on it is known."""
 RATIO_ERROR, FLOOR_ERROR = 0.15, 0.5
 """Deviations in closed form: of the logarithm of the polarities' ratio; of the dead time, relative to the expected."""
@@ -147,7 +147,7 @@ class Fit:
 
     def decides(self, name: str) -> bool:
         """Return whether the recordings speak clearly for what was found of one of `others`."""
-        return self.others.get(name, 0.0) > CLEAR[name]
+        return self.others.get(name, 0.0) > CLEAR
 
 
 def without_images(frames: Tensor, *, sensor: tuple[int, int], floor: float | None = None, longer: float = 1.0) -> Fit:
@@ -268,7 +268,7 @@ def _beside_rivals(fits: list[Fit], searched: float) -> Fit:
         ratio = searched if other is None else other / max(nearest[fit.unknowns.inverted], 1e-9)
         signed.append(replace(fit, others={SIGN: ratio} | fit.others))
     first, *rest = signed
-    open_ = [fit for fit in rest if all(fit.others.get(name, 1.0) * CLEAR[name] >= 1 for name in (SIGN, BEGIN))]
+    open_ = [fit for fit in rest if all(fit.others.get(name, 1.0) * CLEAR >= 1 for name in (SIGN, BEGIN))]
     return replace(first, rivals=tuple(open_))
 
 
@@ -346,7 +346,7 @@ def _search(
     return np.array(
         [
             np.r_[u.inverted, _number(u.surround), ratio, other_surround[u.inverted], search.place]
-            for search in (best if ratio < CLEAR[SIGN] else best[:1])
+            for search in (best if ratio < CLEAR else best[:1])
             for u in (search.unknowns,)
         ]
     )
@@ -426,7 +426,7 @@ class _Target:
     """Recordings as the steps see them: static images and draws that stay, and the moments that are to be met."""
 
     def __init__(
-        self, frames: Tensor, images: Tensor, grid: SensorGrid, seed: int, *, instants: int,
+        self, frames: Tensor, images: Tensor, grid: SensorGrid, seed: int, *, instants: int = FINE_INSTANTS,
         near: Profile | None = None, all_near: tuple[Profile, Tensor] | None = None,
     ) -> None:  # fmt: skip
         """`near` is a camera that is not far off, where `images` are those of the recordings, in their order.
@@ -597,7 +597,7 @@ class _Sets:
 
     def __init__(
         self, frames: Tensor, images: Tensor, grid: SensorGrid, unknowns: Unknowns, effort: Effort, seed: int,
-        shown: Tensor | None, instants: int,
+        shown: Tensor | None, instants: int = FINE_INSTANTS,
     ) -> None:  # fmt: skip
         self.instants = instants
         self.shown, self.images, self.grid = shown, images, grid
