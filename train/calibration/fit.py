@@ -58,9 +58,11 @@ SHRINKAGE = 0.3
 """Share of the covariance of moments that is taken as independent: there are more moments than recordings."""
 COARSE_BINS = 10
 """Time bins of the search's steps."""
-SIGN_STEPS, STEPS, LAST_STEPS = 2, 6, 6
+SIGN_STEPS, STEPS, LAST_STEPS = 2, 6, 3
 """Steps after which the sign of the light is decided; more of them, at most, by each kind of differences; those behind
 the regressions, each time."""
+BY_SLOPES = 3
+"""Times that the last steps go by the same slopes, which cost more than all else."""
 NARROW, WIDE = 0.25, 0.7
 """Steps of the differences, in deviations: wide enough to average over the jumps of whole counts; and so wide as to see
 beyond hollows, which leads nearer in some cases, astray in others."""
@@ -234,7 +236,7 @@ def fit(
                 near = place
                 for again in range(2):
                     target = _target(frames, images, grid, seed, effort, shown, own.profile(near), last=True)
-                    search = _Search(target, own, advance, gain=LAST_GAIN)
+                    search = _Search(target, own, advance, last=True)
                     begin = near if again else min(place, searched, key=search.distance_of)
                     near = search.run(begin, LAST_STEPS, NARROW).place
                 row = np.r_[search.distance, own.appeared, search.place, search.spread]
@@ -489,8 +491,9 @@ class _Target:
 class _Search:
     """Damped Gauss-Newton steps; what is expected beforehand counts as one observation of every parameter."""
 
-    def __init__(self, target: _Target, unknowns: Unknowns, advance: Callable[[], None], *, gain: float = GAIN) -> None:
-        self.target, self.unknowns, self._advance, self._gain = target, unknowns, advance, gain
+    def __init__(self, target: _Target, unknowns: Unknowns, advance: Callable[[], None], *, last: bool = False) -> None:
+        self.target, self.unknowns, self._advance = target, unknowns, advance
+        self._gain, self._by_slopes = (LAST_GAIN, BY_SLOPES) if last else (GAIN, 1)
         self.low, self.high = unknowns.bounds()
         self.place = self.begun = np.zeros(len(unknowns.parameters))
         self.distance = np.inf
@@ -505,20 +508,24 @@ class _Search:
         damping = DAMPING[0]
         for _ in range(steps):
             slopes = self._slopes(remainder, difference)
-            normal, gradient = slopes.T @ slopes, slopes.T @ remainder + self.place
+            normal = slopes.T @ slopes
             beyond = max(1.0, float((remainder**2).mean()))
             self.spread = np.sqrt(np.diag(np.linalg.inv(normal / beyond + np.eye(len(normal)))))
             before = self.distance
-            for _ in range(ATTEMPTS):
-                matrix = normal + np.eye(len(normal)) + damping * np.diag(np.diag(normal))
-                step = np.clip(-np.linalg.solve(matrix, gradient), -LONGEST_STEP, LONGEST_STEP)
-                tried = np.clip(self.place + step, self.low, self.high)
-                found = self._at(tried)
-                if (distance := self._distance(tried, found)) < before:
-                    self.place, self.distance, remainder = tried, distance, found
-                    damping *= DAMPING[1]
+            for _ in range(self._by_slopes):
+                gradient, reached = slopes.T @ remainder + self.place, self.distance
+                for _ in range(ATTEMPTS):
+                    matrix = normal + np.eye(len(normal)) + damping * np.diag(np.diag(normal))
+                    step = np.clip(-np.linalg.solve(matrix, gradient), -LONGEST_STEP, LONGEST_STEP)
+                    tried = np.clip(self.place + step, self.low, self.high)
+                    found = self._at(tried)
+                    if (distance := self._distance(tried, found)) < reached:
+                        self.place, self.distance, remainder = tried, distance, found
+                        damping *= DAMPING[1]
+                        break
+                    damping *= DAMPING[2]
+                else:
                     break
-                damping *= DAMPING[2]
             if before - self.distance < self._gain * before:
                 break
         return self

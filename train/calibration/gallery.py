@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikebridge.train.config.simulation_ranges import BY_LOGARITHM, LANES, Profile, SimulationRanges
+from spikebridge.train.config.simulation_ranges import BY_LOGARITHM, FINE_INSTANTS, LANES, Profile, SimulationRanges
 from spikebridge.train.data.simulation import SensorGrid, SimulationDraws, simulate_frames, simulation_draws
 
 TIME_BINS, PARTS = 10, 5
@@ -325,7 +325,9 @@ class Gallery:
 
     def _simulate(self, rows: list[int], draws: SimulationDraws, profile: Profile) -> Tensor:
         images = self._read(rows).float() / 255
-        frames = simulate_frames(images, draws, self._grid, time_bins=TIME_BINS, profile=profile)
+        frames = simulate_frames(
+            images, draws, self._grid, time_bins=TIME_BINS, profile=profile, instants=FINE_INSTANTS
+        )
         return features(frames, free=profile.free)
 
     def _project(self, found: Tensor) -> Tensor:

@@ -190,7 +190,9 @@ def test_what_a_path_does_beside_its_legs_is_found():
             if p.name in (*LANES, "rest"):
                 place[k] = p.place(values[p.name])
         assert {step for step in unknowns.profile(place).steps} <= {(0.0, 0.0)}, "until they are fitted"
-        search = fitting._Search(target, unknowns, lambda: None).run(place, fitting.LAST_STEPS, fitting.NARROW)
+        search = fitting._Search(target, unknowns, lambda: None, last=True).run(
+            place, fitting.LAST_STEPS, fitting.NARROW
+        )
         found = unknowns.profile(search.place)
         off.append(float((way(found) - way(true)).square().mean().sqrt()))
     assert found.steps[6] == pytest.approx((0.5, 0.0), abs=0.15)

@@ -25,7 +25,7 @@ from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.calibration import gallery, match, register
 from spikebridge.train.calibration.gallery import TIME_BINS, features
 from spikebridge.train.config.profile import CameraProfile
-from spikebridge.train.config.simulation_ranges import ALL_LANES, PROFILES
+from spikebridge.train.config.simulation_ranges import ALL_LANES, FINE_INSTANTS, PROFILES
 from spikebridge.train.data.simulation import SensorGrid, SimulationDraws, simulate_frames, simulation_draws
 from spikebridge.train.verbs.match import _text
 
@@ -175,7 +175,9 @@ def test_of_two_beginnings_it_is_that_with_which_recordings_are_clearer(tmp_path
     placed = match._Images(images.numpy(), np.arange(60), {}, 34)
     drawn = simulation_draws(9, 0, torch.arange(30), grid, device=torch.device("cpu"))
     draws = replace(drawn, pixels=torch.full_like(drawn.pixels, 0.5))  # as in renderings: those differ from none else
-    frames = simulate_frames(images[:30] / 255, draws, grid, time_bins=TIME_BINS, profile=gallery.middle(true))
+    frames = simulate_frames(
+        images[:30] / 255, draws, grid, time_bins=TIME_BINS, profile=gallery.middle(true), instants=FINE_INSTANTS
+    )
     seen = SimpleNamespace(frames=lambda **_: frames.numpy())
     wrong, fitted = replace(true, appeared=False, either_begin=True), replace(true, rest=0.81)
     for undecided, rivals, expected in (
@@ -251,7 +253,9 @@ def test_a_camera_is_brought_to_recordings_of_known_images():
 
     def render(camera):
         draws = SimulationDraws(torch.full((12, ALL_LANES), 0.5), torch.full((4, 12, 16, 16), 0.5))
-        made = simulate_frames(images, draws, grid, time_bins=10, profile=gallery.middle(camera))
+        made = simulate_frames(
+            images, draws, grid, time_bins=10, profile=gallery.middle(camera), instants=FINE_INSTANTS
+        )
         return features(made, free=False)
 
     steps = ((0.1, 0.0), (-0.1, 0.0)) * 5
