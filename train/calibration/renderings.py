@@ -30,7 +30,7 @@ from spikebridge.pipeline.simulation.camera import simulate
 from spikebridge.pipeline.simulation.fitted import saccades_of
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.config.simulation_ranges import Profile
-from spikebridge.train.data.i2e import I2ESimulator
+from spikebridge.train.data.images.i2e import I2ESimulator
 from spikebridge.train.data.simulation import SensorGrid
 
 I2E_RATIO = 0.10

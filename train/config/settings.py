@@ -250,7 +250,7 @@ class TrainSettings:
     (N-MNIST, N-Caltech101), `smooth` curves in any direction, or, as a control, `mismatched`: saccades, but far from
     both. Or the file that `spikebridge calibrate` wrote, such as "camera.toml", whose content the recipe takes over; or
     `auto`: calibrated to the training recordings of the shard set, labels unused, before the run begins. Or no camera
-    at all: `i2e`, differences of neighbouring pixels, see `train.data.i2e`."""
+    at all: `i2e`, differences of neighbouring pixels, see `train.data.images.i2e`."""
     i2e_ratio: float = setting(0.12, above=0.0, high=1.0)
     """Least difference of an event, relative to the image's range; its authors take 0.07 for CIFAR, 0.10 for MNIST,
     0.12 for ImageNet and Caltech, 0.15 for Fashion-MNIST. Simulation `i2e` only."""

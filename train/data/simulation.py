@@ -24,7 +24,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -43,21 +43,18 @@ from spikebridge.train.config.simulation_ranges import (
     FREEDOM_LANE,
     INSTANTS,
     LANES,
-    LEAST_BLUR_PX2,
     LEG_LANES,
     MOST_LEGS,
     SIGN_LANE,
-    SOFTNESS_PX2,
     STILL,
-    SUPERSAMPLE,
     Profile,
     SimulationRanges,
-    blur_px2,
     step_spans,
 )
 from spikebridge.train.data.batches import TrainingBatches
 from spikebridge.train.data.draws import Epoch, many_uniforms, uniforms
-from spikebridge.train.data.i2e import I2ESimulator
+from spikebridge.train.data.images.i2e import I2ESimulator
+from spikebridge.train.data.images.light import Light, light_of, negative, seen
 from spikebridge.train.errors import MethodError
 
 log = logging.getLogger(__name__)
@@ -66,8 +63,6 @@ FINEST_GRID = 1.6
 """A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid."""
 SAME_SHAPE = 0.05
 """Difference of logarithms up to which images are of one aspect."""
-BLUR_REACH = 3
-"""Standard deviations of a blur that are summed over."""
 SAME_SIZE = 0.005
 """Images of a shard set and of a fit whose sizes on the sensor differ by less than this share are of one size."""
 HOT_EVENTS = 60.0
@@ -301,8 +296,8 @@ def _simulate_counts(
     if profile.appeared or profile.either_begin:
         blank = torch.zeros_like(light.cells[..., :1, :1])
         if profile.either_sign:
-            blank = torch.where(_negative(sign), 1 - blank, blank)
-        before = (_seen(blank, s, profile) if light.ground is None else light.ground).flatten() + s["dark_level"]
+            blank = torch.where(negative(sign), 1 - blank, blank)
+        before = (seen(blank, s, profile) if light.ground is None else light.ground).flatten() + s["dark_level"]
     if profile.either_begin:
         settled = draws.settings[:, BEGIN_LANE] < 0.5
     steps = time_bins * instants
@@ -314,86 +309,6 @@ def _simulate_counts(
     freedom = low + draws.settings[:, FREEDOM_LANE] * (high - low)
     begin = freedom, before, settled
     return _count(pixel_light, draws.pixels, s, time_bins, *begin, blind_after=profile.blind_after)
-
-
-class Light(NamedTuple):
-    """What a sensor sees of images, before it moves."""
-
-    cells: Tensor
-    """[B,1,h,w], black at 0, white at 1."""
-    ground: Tensor | None
-    """[B,1,1,1], the light around them; None where the images' border goes on."""
-    wider: float = 1.0
-    """Width of `cells` relative to the image's: some of the ground may be among them."""
-    higher: float = 1.0
-    """The same of the height."""
-
-
-def light_of(images: Tensor, s: Mapping[str, Tensor], sign: Tensor, profile: Profile) -> Light:
-    """Return the light of images [B,C,H,W] in [0, 1], sharpened or blurred.
-
-    Where the profile blurs light, there are `SUPERSAMPLE` cells per pixel and axis, and a margin of what lies around.
-
-    Args:
-        images: of any C, which are averaged.
-        s: see `scale_settings`.
-        sign: [B] in [0, 1), by which samples show the negative where nobody knows the sign.
-        profile: camera.
-    """
-    grey = images.float().mean(1, keepdim=True)  # [B,1,H,W]
-    if profile.either_sign:
-        grey = torch.where(_negative(sign), 1 - grey, grey)
-    around = None if profile.surround is None else torch.full_like(grey[..., :1, :1], profile.surround)
-    ground = None if around is None else _seen(around, s, profile)
-    if not profile.blurs_light:
-        return Light(_seen(_softened(grey, s["softness"], around), s, profile), ground)
-    H, W = grey.shape[2:]
-    reach = BLUR_REACH * math.sqrt(blur_px2(profile.ranges.softness[1]))
-    margin = 0 if ground is None else math.ceil(reach)
-    if margin:
-        grey = F.pad(grey, (margin,) * 4, value=profile.surround)
-    fine = F.interpolate(grey, scale_factor=SUPERSAMPLE, mode="bicubic", align_corners=False).clamp_(0, 1)
-    blurred = _blurred(_seen(fine, s, profile), s["softness"], math.ceil(reach * SUPERSAMPLE), ground)
-    return Light(blurred, ground, 1 + 2 * margin / W, 1 + 2 * margin / H)
-
-
-def _negative(sign: Tensor) -> Tensor:
-    """Return which samples show the negative, [B,1,1,1]."""
-    return sign.view(-1, 1, 1, 1) < 0.5
-
-
-def _blurred(light: Tensor, softness: Tensor, reach: int, ground: Tensor | None) -> Tensor:
-    """Return light [B,1,H,W] as a softness [B] blurs it, over so many cells; `ground` or its border lies around it."""
-    variance = (LEAST_BLUR_PX2 + SOFTNESS_PX2 * softness).clamp(min=1e-6) * SUPERSAMPLE**2  # [B], cells squared
-    away = torch.arange(reach + 1, device=light.device)
-    weights = torch.exp(-0.5 * away**2 / variance[:, None])  # [B,reach + 1]
-    weights = weights / (2 * weights.sum(1, keepdim=True) - weights[:, :1])
-    H, W = light.shape[2:]
-    edges = (reach, reach, reach, reach)
-    light = F.pad(light, edges, mode="replicate") if ground is None else F.pad(light - ground, edges)
-    for axis, size in ((2, H), (3, W)):
-        near = [light.narrow(axis, reach + way, size) for way in range(-reach, reach + 1)]
-        blurred = near[reach] * weights[:, 0, None, None, None]
-        for i in range(1, reach + 1):
-            blurred.addcmul_(near[reach - i] + near[reach + i], weights[:, i, None, None, None])
-        light = blurred
-    return light if ground is None else light + ground
-
-
-def _softened(values: Tensor, softness: Tensor, around: Tensor | None) -> Tensor:
-    """Return values [B,1,H,W] in 0 to 1, blurred by a share `softness` [B]; beyond their edge are [B,1,1,1] or they."""
-    edge = F.pad(values, (1, 1, 1, 1), mode="replicate")
-    if around is not None:
-        edge[..., (0, -1), :] = around
-        edge[..., (0, -1)] = around
-    rows = edge[..., 1:-1, :] / 2 + (edge[..., :-2, :] + edge[..., 2:, :]) / 4
-    soft = rows[..., 1:-1] / 2 + (rows[..., :-2] + rows[..., 2:]) / 4
-    return (values + softness.view(-1, 1, 1, 1) * (soft - values)).clamp(0, 1)
-
-
-def _seen(grey: Tensor, s: Mapping[str, Tensor], profile: Profile) -> Tensor:
-    """Return the light [B,1,H,W] of grey values as the camera saw them."""
-    return (1 - grey if profile.inverted else grey).pow(s["light_gamma"].view(-1, 1, 1, 1))
 
 
 def _sample_light(light: Light, places: Tensor, s: Mapping[str, Tensor], grid: SensorGrid) -> Tensor:

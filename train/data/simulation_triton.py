@@ -27,8 +27,8 @@ from spikebridge.train.config.simulation_ranges import (
     step_spans,
 )
 from spikebridge.train.data import kernels_triton as kernels
+from spikebridge.train.data.images.light import light_of
 from spikebridge.train.data.order import derived_seed
-from spikebridge.train.data.simulation import light_of
 
 SETTINGS = len(LANES)
 TILE = 128

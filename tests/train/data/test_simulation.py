@@ -40,13 +40,12 @@ from spikebridge.train.config.simulation_ranges import (
     Profile,
     SimulationRanges,
 )
+from spikebridge.train.data.images.light import Light, light_of
 from spikebridge.train.data.simulation import (
     INSTANTS,
-    Light,
     SensorGrid,
     SimulationDraws,
     Simulator,
-    light_of,
     scale_settings,
     simulate_frames,
     simulation_draws,

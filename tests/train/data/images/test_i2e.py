@@ -6,7 +6,7 @@ import torch
 from fake_shards import FakeShardSet, tiny_recipe
 
 from spikebridge.train.data.batches import TrainingBatches
-from spikebridge.train.data.i2e import DISPLACEMENTS, I2ESimulator, difference_frames, pairs_of
+from spikebridge.train.data.images.i2e import DISPLACEMENTS, I2ESimulator, difference_frames, pairs_of
 from spikebridge.train.data.simulation import make_simulator
 from spikebridge.train.errors import MethodError
 

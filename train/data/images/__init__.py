@@ -1,0 +1,1 @@
+"""What simulators make of static images: light in front of a camera, or events by no camera at all."""
