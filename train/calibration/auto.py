@@ -80,14 +80,15 @@ def calibrated_profile(shards: ShardSet, beside: Path, *, progress: Progress | N
     lock = path.with_name(f".{path.name}.lock")
     try:
         beside.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
-            if path.exists():
-                log.info("Camera: %s, calibrated for this shard set before", path)
-            else:
-                _calibrate(shards, path, progress)
-            lock.unlink(missing_ok=True)
+        held = FileLock(lock)
     except OSError as error:
-        raise RunError(f"{path}: the camera's profile cannot be kept there ({error.strerror})") from error
+        raise RunError(f"{path}: the camera's profile cannot be kept there ({error.strerror or error})") from error
+    with held:
+        if path.exists():
+            log.info("Camera: %s, calibrated for this shard set before", path)
+        else:
+            _calibrate(shards, path, progress)
+        lock.unlink(missing_ok=True)
     profile, text = read_profile_file(path)
     return profile.inline(), text
 
