@@ -314,6 +314,19 @@ def test_a_camera_is_expected_to_be_the_same_in_long_and_short_recordings(tmp_pa
         assert other.undecided == usual.undecided
 
 
+@pytest.mark.parametrize("duration_us", [100, 1_000, 3_600_000_000, 10**12])
+def test_profiles_of_recordings_of_any_length_can_be_read(duration_us, tmp_path):
+    """A dead time is no longer than the recording, however short that is; a leak has an end, however long."""
+    frames, longer = (
+        KnownCamera.drawn(9, legs=1).frames(digit_images(4, SIDE), time_bins=10),
+        longer_than_usual(duration_us),
+    )
+    found = without_images(frames, sensor=(SIDE, SIDE), longer=longer)
+    made = profile_of(found, sensor=(SIDE, SIDE), duration_us=duration_us, source={"shown_fraction": 1.0})
+    (tmp_path / "camera.toml").write_text(made.dump())
+    assert read_profile(tmp_path / "camera.toml").profile == made.profile
+
+
 @pytest.mark.parametrize("longer", [1 / 60, 1.0, 100.0])
 @pytest.mark.parametrize("floor", [1e-7, 0.5])
 def test_a_search_begins_within_its_bounds(floor, longer):
