@@ -122,6 +122,13 @@ def _in_time(parameter: Parameter, longer: float) -> Parameter:
     return replace(parameter, middle=middle, deviation=deviation, low=low, high=high)
 
 
+def limits_of(name: str, duration_us: int) -> tuple[float, float]:
+    """Return the least and the most of a camera's value that a fit to recordings of a length tries."""
+    longer = longer_than_usual(duration_us)
+    limited = {parameter.name: _in_time(parameter, longer) for parameter in (*CAMERA, AMPLITUDE)}
+    return (limited[name].low, limited[name].high) if name in limited else (-math.inf, math.inf)
+
+
 @dataclass(frozen=True)
 class Unknowns:
     """The parameters of one search, and how their values make a profile."""
