@@ -75,6 +75,9 @@ def calibrated_profile(shards: ShardSet, beside: Path, *, progress: Progress | N
     split = shards.split("train")
     if (longer := longer_than_usual(_duration_us(split, _drawn(len(split)))) if len(split) else 1.0) != 1:
         frame["longer"] = longer
+    grid = grid_of(shards.manifest, (shards.sample_shape[-1], shards.sample_shape[-2]))
+    if grid.reduction == "bilinear" or (grid.width, grid.height) not in (grid.sensor, grid.frame):
+        frame["grid"] = grid.width, grid.height, grid.counts_whole
     key = hashlib.sha256(json.dumps([shards.id, VERSION, frame, EFFORT.sets, EFFORT.batch]).encode()).hexdigest()
     path = beside / f"camera-{shards.id[:12]}-{key[:8]}.toml"
     lock = path.with_name(f".{path.name}.lock")

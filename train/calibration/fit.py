@@ -438,7 +438,7 @@ class _Target:
         """
         self.images, self.grid, self.time_bins, self.instants = images, grid, len(frames), instants
         self.draws = simulation_draws(seed, 0, torch.arange(len(images)), grid, device=torch.device("cpu"))
-        self.unit = Unit.of(frames, whole_counts=grid.gain == 1)
+        self.unit = Unit.of(frames, whole_counts=grid.counts_whole)
         seen = _Moments(frames, self.unit)
         self.mean, each = seen.mean(), seen.deviations()
         sizes = [size for _, size in seen.sizes]
@@ -610,7 +610,7 @@ class _Sets:
         self.shown, self.images, self.grid = shown, images, grid
         self.unknowns, self.sets, self.seed = unknowns, effort.sets, seed
         self.time_bins, self.batch = len(frames), min(effort.batch, frames.shape[1])
-        self.unit = Unit.of(frames, whole_counts=grid.gain == 1)
+        self.unit = Unit.of(frames, whole_counts=grid.counts_whole)
         self.seen = _Moments(frames, self.unit)
         self.mean = self.seen.mean()
 

@@ -88,11 +88,18 @@ class SensorGrid:
         self.sensor, self.corner = sensor, corner
         self.frame, self.reduction = (size, size) if isinstance(size, int) else size, reduction
         fine = all(pixels <= FINEST_GRID * side for pixels, side in zip(sensor, self.frame, strict=True))
-        self.width, self.height = sensor if fine else self.frame
+        # A frame that is finer than the sensor along one side has rows or columns in which nothing ever is.
+        self.width, self.height = sensor if fine else (min(width, self.frame[0]), min(height, self.frame[1]))
         self.scale_x, self.scale_y = self.width / width, self.height / height  # grid pixels per sensor pixel
-        self.gain = 1.0 if fine or reduction != "sum" else width * height / (self.frame[0] * self.frame[1])
+        self.gain = 1.0 if reduction != "sum" else width * height / (self.width * self.height)
         sides = zip((self.width, self.height), self.frame, strict=True)
         self.columns, self.rows = (_weights(pixels, side, reduction) for pixels, side in sides)  # [W,w], [H,h]
+
+    @property
+    def counts_whole(self) -> bool:
+        """Whether frames hold whole events, real ones as simulated ones: of a pixel, or of the few of a cell."""
+        whole = self.reduction == "sum" or self.frame == self.sensor  # else they are shared between cells
+        return whole and (self.width, self.height) == self.sensor
 
     def to_frames(self, counts: Tensor) -> Tensor:
         """Convert counts [..., h, w] to frames [..., H, W] in the unit of the shard set."""
