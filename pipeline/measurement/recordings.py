@@ -6,7 +6,6 @@ Axes: n recordings, m static images, T time bins, P polarity, S side of a frame.
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import LayoutError, RecordingError
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError, group_alike
 from spikebridge.pipeline.containers import idx
 from spikebridge.pipeline.datasets.layout import is_litter
 from spikebridge.pipeline.datasets.pairs import SIMULATION_NOTE, find_simulation_note
@@ -46,8 +45,6 @@ FEWEST_EVENTS = 10
 """A recording of fewer events says nothing of movement."""
 SHORT, LONG, UNLIKE = 0.1, 0.9, 1.5
 """Quantiles of the recordings' lengths, and their ratio above which one movement is doubted."""
-NUMBERS = re.compile(r"[\d.,]+(e[+-]\d+)?")
-"""What may differ between sentences that say the same."""
 
 log = logging.getLogger(__name__)
 
@@ -286,11 +283,8 @@ def warn_of(names: Sequence[str], events: Sequence[Events], sensor: Size) -> Non
 
 def _doubt_files(names: Sequence[str], events: Sequence[Events]) -> None:
     """Warn of what is doubtful about files, each kind of doubt once."""
-    doubtful: dict[str, list[tuple[str, str]]] = {}
-    for name, one in zip(names, events, strict=True):
-        for doubt in one.doubts:
-            doubtful.setdefault(NUMBERS.sub("#", doubt), []).append((name, doubt))
-    for (name, doubt), *more in doubtful.values():
+    cases = ((name, doubt) for name, one in zip(names, events, strict=True) for doubt in one.doubts)
+    for (name, doubt), *more in group_alike(cases):
         log.warning("%s%s: %s", name, f" and {len(more):,} more" if more else "", doubt)
 
 
