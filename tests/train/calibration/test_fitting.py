@@ -377,6 +377,28 @@ def test_the_length_of_a_path_is_measured_where_photographs_fill_the_frame():
         assert (leg.x, leg.y) == pytest.approx((true.x, true.y), abs=0.8)
 
 
+def test_with_known_images_all_ends_are_measured_alike(monkeypatch):
+    """The chance by which one is judged is what recordings have beside their images; a wrong camera leaves more."""
+    for name, value in {"CLEAR": 1e9, "PROMISING": 1e9, "STEPS": 1, "SIGN_STEPS": 1, "LAST_STEPS": 1}.items():
+        monkeypatch.setattr(fitting, name, value)
+    camera, images, effort = KnownCamera.drawn(1, legs=1, pixels=0.6), digit_images(60, SIDE), Effort(batch=12, sets=12)
+    shown, grid = images[:12], SensorGrid(SIDE, (SIDE, SIDE), "sum")
+    frames = camera.frames(shown, time_bins=10)
+    with same_threads(1):
+        found = fit(frames, images[12:], grid, sensor=(SIDE, SIDE), effort=effort, shown=shown)
+        near = found.unknowns.profile(found.place)
+        target = fitting._target(frames, images[12:], grid, 0, effort, shown, near, last=True)
+        ends = [found, *found.rivals]
+        alike = [fitting._Search(target, one.unknowns, lambda: None).distance_of(one.place) for one in ends]
+    assert len(ends) == 4
+    assert [one.distance for one in ends] == pytest.approx(alike)
+    assert found.others["inverted"] > 3
+    for one in ends:
+        other = min(each.distance for each in ends if each.unknowns.inverted != one.unknowns.inverted)
+        own = min(each.distance for each in ends if each.unknowns.inverted == one.unknowns.inverted)
+        assert one.others["inverted"] == pytest.approx(other / own)
+
+
 def test_where_no_sign_is_clear_both_are_followed_to_the_end(tmp_path, monkeypatch):
     """The nearer end is taken, and the sign stays undecided."""
     monkeypatch.setattr(fitting, "PROMISING", 1e9)
