@@ -25,6 +25,7 @@ from spikebridge.pipeline.events.framing import to_frames
 from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.formats.tables.columns import TableOptions
+from spikebridge.pipeline.images.colour import POOLED
 from spikebridge.pipeline.images.decode import EXTENSIONS, common_bits, read_image, to_static
 from spikebridge.pipeline.readers.folders import SENSOR_FILE, find_sensor, stated_size
 
@@ -190,7 +191,7 @@ class StaticImages(NamedTuple):
     """Some static images as they lie on a sensor."""
 
     placed: NDArray[np.float32]
-    """[m,1,S,S] in [0, 1], the largest of each pixel's colours."""
+    """[m,1,S,S] in [0, 1], colours as static pools hold them, see `colour.POOLED`."""
     aspect: tuple[float, ...]
     """Widths of images relative to their heights: the `ASPECTS`."""
 
@@ -211,7 +212,7 @@ def read_static_images(
     for row in draw_rows(len(images), most, seed):
         image = read(row)
         aspects.append(image.shape[1] / image.shape[0])
-        placed.append(to_static(image, size=size, encoding="v", canvas=sensor, shown_fraction=shown_fraction))
+        placed.append(to_static(image, size=size, encoding=POOLED, canvas=sensor, shown_fraction=shown_fraction))
     return StaticImages(
         np.stack(placed).astype(np.float32) / np.float32(255), tuple(np.quantile(aspects, ASPECTS).tolist())
     )

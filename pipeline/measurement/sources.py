@@ -20,6 +20,7 @@ from spikebridge.pipeline.datasets.pairs import UNUSED, find_simulation_note
 from spikebridge.pipeline.datasets.tables import BETWEEN, PAIR_COLUMNS, join_candidates
 from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.formats import recording as recording_files
+from spikebridge.pipeline.images.colour import SEEN
 from spikebridge.pipeline.images.decode import common_bits, hash_pixels, to_static
 from spikebridge.pipeline.measurement.recordings import (
     FEWEST_EVENTS,
@@ -146,7 +147,7 @@ class Sources:
             RecordingError: it cannot be decoded.
         """
         rgb = self.read_image(row)
-        placed = to_static(rgb, size=size, encoding="luma", canvas=sensor, shown_fraction=self.shown_fraction)
+        placed = to_static(rgb, size=size, encoding=SEEN, canvas=sensor, shown_fraction=self.shown_fraction)
         return hash_pixels(rgb).hex(), placed
 
 

@@ -98,6 +98,11 @@ def calibrated_profile(shards: ShardSet, beside: Path, *, progress: Progress | N
 
 def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
     split, pool = shards.split("train"), shards.static_pool()
+    if len(pool) and (channels := pool.images.shape[1]) != 1:
+        raise MethodError(
+            f"simulation auto: static images of {channels} channels (encoding {shards.settings.get('encoding')}); a "
+            "camera sees one: preprocess with --encoding v or luma"
+        )
     rows = _drawn(len(split))
     frames = torch.from_numpy(split.read(rows).astype(np.float32)).transpose(0, 1).contiguous()  # [T,n,2,S,S]
     frames = frames[:, frames.sum((0, 2, 3, 4)) > 0]
@@ -220,5 +225,5 @@ def _readable(shards: ShardSet) -> ShardSet:
 
 
 def _grey(images: Any) -> Tensor:
-    """Return images uint8 [m,C,H,W] as float32 [m,1,H,W] in [0, 1]."""
-    return torch.from_numpy(images).float().mean(1, keepdim=True) / 255
+    """Return images uint8 [m,1,H,W] as float32 in [0, 1]."""
+    return torch.from_numpy(images).float() / 255

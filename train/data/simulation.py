@@ -34,6 +34,7 @@ from torch import Tensor
 from spikebridge.models import backends
 from spikebridge.pipeline.base.fitting import FITS, fit_box, fitted_px, shown_px
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
+from spikebridge.pipeline.shards.settings import CHOICES
 from spikebridge.train.config.profile import CameraProfile, profile_named
 from spikebridge.train.config.settings import I2E, TrainSettings
 from spikebridge.train.config.simulation_ranges import (
@@ -59,6 +60,8 @@ from spikebridge.train.errors import MethodError
 
 log = logging.getLogger(__name__)
 
+POOLED = CHOICES["encoding"][0]
+"""Encoding of static images unless another is asked for, and that of the images of `calibrate`."""
 FINEST_GRID = 1.6
 """A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid."""
 SAME_SHAPE = 0.05
@@ -634,6 +637,13 @@ def _unlike(settings: Mapping[str, Any], fitted: CameraProfile | None) -> list[s
         found.append(
             f"samples of the shard set are parts of recordings ({', '.join(parts)}), the profile's are whole ones, "
             "with all of their movement: simulation auto calibrates to the samples"
+        )
+    encoding = settings.get("encoding", POOLED)
+    if encoding != POOLED and fitted is not None and fitted.image_aspect is not None:
+        found.append(
+            f"static images of the shard set are {encoding}, those of the profile's fit the largest of R, G and B: of "
+            f"colour images simulation auto calibrates to the set's own, and preprocess --encoding {POOLED} makes both "
+            "alike"
         )
     filters = [name for name in ("refractory_us", "background_us") if settings.get(name)]
     if filters:

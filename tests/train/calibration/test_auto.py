@@ -164,6 +164,8 @@ def test_what_cannot_be_calibrated_is_said(shard_set, tmp_path, monkeypatch):
     monkeypatch.setattr(auto, "FEWEST", 1000)
     with pytest.raises(MethodError, match="training recordings; a camera is calibrated on 1000 or more"):
         train(ShardSet(shard_set(store="events", size=16)), recipe_for(shards), tmp_path / "one", device="cpu")
+    with pytest.raises(MethodError, match=r"static images of 3 channels \(encoding rgb\).*--encoding v or luma"):
+        auto.calibrated_profile(ShardSet(shard_set(store="events", size=16, encoding="rgb")), tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="the camera's profile cannot be kept there"):
         auto.calibrated_profile(ShardSet(shard_set(store="events", size=16)), tmp_path / "file" / "beside")

@@ -686,6 +686,7 @@ def test_images_are_as_large_on_the_sensor_as_in_the_fit_whatever_a_set_made_of_
         ({"binning": "count"}, "no equal parts of a recording (binning count)"),
         ({"time_window_us": [0, 100_000]}, "parts of recordings (time_window_us), the profile's are whole ones"),
         ({"cut_us": 1000, "refractory_us": 0}, "parts of recordings (cut_us)"),
+        ({"encoding": "luma"}, "static images of the shard set are luma, those of the profile's fit the largest of R"),
         ({"refractory_us": 500, "background_us": 9}, "filtered (refractory_us, background_us), simulated ones are not"),
     ],
 )
@@ -693,12 +694,14 @@ def test_what_simulated_frames_have_not_is_named(caplog, setting, words) -> None
     source = {"shown_fraction": 1.0, "image_aspect": [1.0, 1.0, 1.0]}
     camera = CameraProfile(PROFILES["smooth"], (34, 34), 1, (), {"source": source})
     plain = {"reduction": "sum", "extent": "canvas", "binning": "bins", "cut_us": 0, "time_window_us": []}
+    plain |= {"encoding": "v"}
+    of_fit = "parts of recordings" in words or "static images" in words
     for profile in ("saccades", camera.inline()):
         for settings in (plain, plain | setting):
             caplog.clear()
             manifest = {"sensor_size": [34, 34], "settings": settings}
             Simulator(manifest, (T, 2, 28, 28), profile=profile, seed=3)
-            said = settings is not plain and (profile != "saccades" or "parts of recordings" not in words)
+            said = settings is not plain and (profile != "saccades" or not of_fit)
             assert (words in caplog.text) == said
             assert bool(caplog.text) == said
 
