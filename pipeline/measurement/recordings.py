@@ -40,7 +40,7 @@ FEWEST_TO_DOUBT = 3
 ASPECTS = (0.05, 0.5, 0.95)
 """Quantiles of the images' aspects."""
 MOST_EVENTS, FEWEST_KEPT = 10**8, 20
-"""Events of all recordings together from which on no more are read, for the memory's sake (about 40 bytes each); but so
+"""Events of all recordings together from which on no more are read, for the memory's sake (about 35 bytes each); but so
 many recordings are."""
 FEWEST_EVENTS = 10
 """A recording of fewer events says nothing of movement."""
@@ -158,11 +158,12 @@ class Kept:
     """Recordings that are read, in any order, until they hold too many events."""
 
     def __init__(self) -> None:
-        self._events = dict[int, Events]()
+        self._events, self._total = dict[int, Events](), 0
 
     def add(self, row: int, events: Events) -> None:
         """Keep the recording at a position."""
         self._events[row] = events
+        self._total += len(events)
 
     @property
     def rows(self) -> list[int]:
@@ -176,12 +177,11 @@ class Kept:
     def until_full(self, count: int, seed: int, progress: Progress | None = None) -> Iterator[int]:
         """Draw positions of so many recordings, all of them unless those that are kept hold `MOST_EVENTS` before."""
         order = np.random.default_rng(seed).permutation(count).tolist()
-        for number, row in enumerate(progress(order) if progress else order):
-            total = sum(map(len, self._events.values()))
-            if total > MOST_EVENTS and len(self._events) >= FEWEST_KEPT:
+        for row in progress(order) if progress else order:
+            if self._total > MOST_EVENTS and len(self._events) >= FEWEST_KEPT:
                 log.warning(
                     "%d of %d recordings hold %s events, and no more are read: of shorter ones more are",
-                    number, count, f"{total:,}",
+                    len(self._events), count, f"{self._total:,}",
                 )  # fmt: skip
                 return
             yield row

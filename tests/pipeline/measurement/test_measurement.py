@@ -232,8 +232,13 @@ def test_no_more_recordings_are_read_than_there_is_memory_for(tmp_path, caplog, 
     assert max(some.names) > str(tmp_path / "06")
     drawn = sources_of_files(tmp_path, tmp_path).draw(12, 1)
     assert list(drawn.names) == [Path(name).stem for name in some.names]
+    first = np.random.default_rng(1).permutation(12)[0]
+    (tmp_path / f"{first:02}.csv").write_text("t,x,y,p\n1,1,1,1\n")
+    caplog.clear()
+    assert len(sources_of_files(tmp_path, tmp_path).draw(12, 1).events) == 4
+    assert "4 of 12 recordings hold 1,200 events" in caplog.text, "one that cannot be read holds none"
     monkeypatch.setattr(recordings, "FEWEST_KEPT", 20)
-    assert len(read_recordings([tmp_path], most=12, seed=1).events) == 12
+    assert len(sources_of_files(tmp_path, tmp_path).draw(12, 1).events) == 11
 
 
 def test_what_columns_are_can_be_said(tmp_path):
