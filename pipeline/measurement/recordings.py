@@ -115,7 +115,7 @@ def read_recordings(
     table: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> RecordingSet:
-    """Read recordings of one camera, at most so many, drawn by the seed.
+    """Read recordings of one camera, at most so many, drawn by the seed; fewer where they hold `MOST_EVENTS` before.
 
     Args:
         paths: files, and folders of which every recording counts.
@@ -123,7 +123,7 @@ def read_recordings(
         seed: of the draw.
         sensor: (W, H); by default what the files state, or the smallest that holds all events.
         table: columns, group and time_unit, as `TableOptions` takes them.
-        progress: wraps the list of files that are read.
+        progress: wraps the list of what is read.
 
     Raises:
         LayoutError: no recordings there, or such of several sensors.

@@ -83,7 +83,8 @@ class Sources:
     ) -> RecordingSet:
         """Read at most so many recordings, drawn by the seed; `sensor` wins over what is known.
 
-        Those that cannot be read, or reach outside a known sensor, are passed over: whoever reads all meets them again.
+        Fewer where they hold `recordings.MOST_EVENTS` before, which a warning says. Those that cannot be read, or reach
+        outside a known sensor, are passed over: whoever reads all meets them again.
 
         Raises:
             LayoutError: none can be read.

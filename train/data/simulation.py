@@ -63,7 +63,8 @@ log = logging.getLogger(__name__)
 POOLED = CHOICES["encoding"][0]
 """Encoding of static images unless another is asked for, and that of the images of `calibrate`."""
 FINEST_GRID = 1.6
-"""A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid."""
+"""A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid, but
+for a side along which the frame is finer than the sensor."""
 SAME_SHAPE = 0.05
 """Difference of logarithms up to which images are of one aspect."""
 SAME_SIZE = 0.005
@@ -91,7 +92,7 @@ class SensorGrid:
         self.sensor, self.corner = sensor, corner
         self.frame, self.reduction = (size, size) if isinstance(size, int) else size, reduction
         fine = all(pixels <= FINEST_GRID * side for pixels, side in zip(sensor, self.frame, strict=True))
-        # A frame that is finer than the sensor along one side has rows or columns in which nothing ever is.
+        # Where the frame is finer it has rows or columns that no pixel falls into.
         self.width, self.height = sensor if fine else (min(width, self.frame[0]), min(height, self.frame[1]))
         self.scale_x, self.scale_y = self.width / width, self.height / height  # grid pixels per sensor pixel
         self.gain = 1.0 if reduction != "sum" else width * height / (self.width * self.height)
