@@ -1,8 +1,9 @@
 """The errors of the pipeline: each names the file, what was found, what was expected, and what to do."""
 
 import errno
+import re
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from spikebridge.pipeline.base.display import show
 
@@ -41,6 +42,20 @@ def shorten(names: Sequence[str], *, most: int = 10) -> str:
     return ", ".join(map(show, names[:most])) + more
 
 
+def without_numbers(sentence: str) -> str:
+    """Return what a sentence says but for its numbers: those that differ in nothing else say the same."""
+    return NUMBERS.sub("#", sentence)
+
+
+def group_alike(cases: Iterable[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Return names and what is said of them, those of which the same is said together, by name."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, sentence in cases:
+        groups.setdefault(without_numbers(sentence), []).append((name, sentence))
+    return [sorted(group) for group in groups.values()]
+
+
+NUMBERS = re.compile(r"[\d.,]+(e[+-]\d+)?")
 COMPILER = ("llvmlite", "numba")
 """Packages that cannot load compiled loops where memory is short."""
 

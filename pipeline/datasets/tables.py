@@ -151,7 +151,8 @@ def read_pairs(path: Path) -> list[Pair]:
     `candidates` are the names of images one of which the recording shows, with | between them (in a name | is written
     %7C and % as %25), `candidates_confidence` that they hold the right one, `candidates_sha256` their hashes in equal
     order. They count where `image` is empty. What one row says of an image's hash holds for all rows that name it, as
-    where somebody wrote one of the candidates into `image`.
+    where somebody wrote one of the candidates into `image`. Names are taken as they stand: files may begin or end with
+    a space.
 
     Raises:
         SettingsError: unreadable, columns missing, a row without a recording or a second one, a confidence that is no
@@ -159,8 +160,9 @@ def read_pairs(path: Path) -> list[Pair]:
     """
     pairs, problems, seen, hashes = [], list[str](), set[str](), dict[str, str]()
     for line, row in enumerate(read_csv(path, PAIR_COLUMNS[:2], errors="surrogateescape"), start=2):
-        name, image, confidence, digest, several, held, of_several = (
-            (row.get(column) or "").strip() for column in PAIR_COLUMNS
+        name, image, several = (_name(row.get(column)) for column in ("recording", "image", "candidates"))
+        confidence, digest, held, of_several = (
+            (row.get(column) or "").strip() for column in ("confidence", "pixels_sha256", *CANDIDATE_COLUMNS[1:])
         )
         candidates, digests = (cell.split(BETWEEN) if cell else [] for cell in (several, of_several))
         if not name or name in seen:
@@ -200,6 +202,11 @@ def _unescaped(name: str) -> str:
     for sign, written in reversed(ESCAPED.items()):  # the escape itself last
         name = name.replace(written, sign)
     return name
+
+
+def _name(cell: str | None) -> str:
+    """Return the name in a cell as it stands, spaces around it, too; nothing but spaces is no name."""
+    return cell if cell and cell.strip() else ""
 
 
 def _is_share(text: str) -> bool:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 ENCODING_CHANNELS = {"v": 1, "luma": 1, "rgb": 3, "hsv": 3}
 """Channels C that each encoding stores."""
+POOLED, SEEN = "v", "luma"
+"""What a static pool holds unless another is asked for, and so what a camera that trains is fitted to; and what a
+camera sees, in which light is a sum over colours. Of grey images all encodings of one channel are the same."""
 
 
 def rgb_to_hsv(rgb: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ DEPTHS = (8, 10, 12, 14, 16)
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 CLEAR_MODES = ("LA", "PA", "RGBA", "La", "RGBa")
 """Pillow's modes of pixels of more than 8 bits, and of transparent ones."""
-ORIENTATION = 0x0112
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 """Tag of EXIF."""
 BITS_PER_SAMPLE, LARGEST_SAMPLE = 258, 281
 """Tags of TIFF."""
@@ -96,8 +96,8 @@ def aspect_of(path: Path) -> float | None:
     """Return the width of an image file relative to its height, upright, from its header; None: no header."""
     try:
         with _reading(path.read_bytes(), path.name) as image:
-            sideways = image.getexif().get(ORIENTATION, 1) >= 5
-            return image.height / image.width if sideways else image.width / image.height
+            aspect = image.width / image.height
+            return 1 / aspect if _orientation(image) in SIDEWAYS else aspect
     except (RecordingError, OSError):
         return None
 
@@ -178,18 +178,23 @@ def _needed_bits(values: NDArray[np.float64]) -> int:
 
 
 def _upright(pixels: NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
-    """Turn and mirror pixels [H,W] or [H,W,3] as EXIF says that viewers show them; damaged EXIF says nothing."""
-    try:
-        orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # Pillow's parser lets through whatever Python raises on damaged bytes
-        return pixels
-    if orientation in (5, 6, 7, 8):
+    """Turn and mirror pixels [H,W] or [H,W,3] as EXIF says that viewers show them."""
+    orientation = _orientation(image)
+    if orientation in SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
+
+
+def _orientation(image: Image) -> Any:
+    """Return what EXIF says of how viewers show an image, 1 to 8 where it can be understood; 1 where it is damaged."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow's parser lets through whatever Python raises on damaged bytes
+        return 1
 
 
 def hash_pixels(rgb: NDArray[np.uint8]) -> bytes:

@@ -6,7 +6,6 @@ Axes: n recordings, m static images, T time bins, P polarity, S side of a frame.
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spikebridge.pipeline.base.errors import LayoutError, RecordingError
+from spikebridge.pipeline.base.errors import LayoutError, RecordingError, group_alike
 from spikebridge.pipeline.containers import idx
 from spikebridge.pipeline.datasets.layout import is_litter
 from spikebridge.pipeline.datasets.pairs import SIMULATION_NOTE, find_simulation_note
@@ -26,6 +25,7 @@ from spikebridge.pipeline.events.framing import to_frames
 from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.formats.tables.columns import TableOptions
+from spikebridge.pipeline.images.colour import POOLED
 from spikebridge.pipeline.images.decode import EXTENSIONS, common_bits, read_image, to_static
 from spikebridge.pipeline.readers.folders import SENSOR_FILE, find_sensor, stated_size
 
@@ -40,14 +40,12 @@ FEWEST_TO_DOUBT = 3
 ASPECTS = (0.05, 0.5, 0.95)
 """Quantiles of the images' aspects."""
 MOST_EVENTS, FEWEST_KEPT = 10**8, 20
-"""Events of all recordings together from which on no more are read, for the memory's sake (about 40 bytes each); but so
+"""Events of all recordings together from which on no more are read, for the memory's sake (about 35 bytes each); but so
 many recordings are."""
 FEWEST_EVENTS = 10
 """A recording of fewer events says nothing of movement."""
 SHORT, LONG, UNLIKE = 0.1, 0.9, 1.5
 """Quantiles of the recordings' lengths, and their ratio above which one movement is doubted."""
-NUMBERS = re.compile(r"[\d.,]+(e[+-]\d+)?")
-"""What may differ between sentences that say the same."""
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +115,7 @@ def read_recordings(
     table: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> RecordingSet:
-    """Read recordings of one camera, at most so many, drawn by the seed.
+    """Read recordings of one camera, at most so many, drawn by the seed; fewer where they hold `MOST_EVENTS` before.
 
     Args:
         paths: files, and folders of which every recording counts.
@@ -125,7 +123,7 @@ def read_recordings(
         seed: of the draw.
         sensor: (W, H); by default what the files state, or the smallest that holds all events.
         table: columns, group and time_unit, as `TableOptions` takes them.
-        progress: wraps the list of files that are read.
+        progress: wraps the list of what is read.
 
     Raises:
         LayoutError: no recordings there, or such of several sensors.
@@ -160,11 +158,12 @@ class Kept:
     """Recordings that are read, in any order, until they hold too many events."""
 
     def __init__(self) -> None:
-        self._events = dict[int, Events]()
+        self._events, self._total = dict[int, Events](), 0
 
     def add(self, row: int, events: Events) -> None:
         """Keep the recording at a position."""
         self._events[row] = events
+        self._total += len(events)
 
     @property
     def rows(self) -> list[int]:
@@ -178,12 +177,11 @@ class Kept:
     def until_full(self, count: int, seed: int, progress: Progress | None = None) -> Iterator[int]:
         """Draw positions of so many recordings, all of them unless those that are kept hold `MOST_EVENTS` before."""
         order = np.random.default_rng(seed).permutation(count).tolist()
-        for number, row in enumerate(progress(order) if progress else order):
-            total = sum(map(len, self._events.values()))
-            if total > MOST_EVENTS and len(self._events) >= FEWEST_KEPT:
+        for row in progress(order) if progress else order:
+            if self._total > MOST_EVENTS and len(self._events) >= FEWEST_KEPT:
                 log.warning(
                     "%d of %d recordings hold %s events, and no more are read: of shorter ones more are",
-                    number, count, f"{total:,}",
+                    len(self._events), count, f"{self._total:,}",
                 )  # fmt: skip
                 return
             yield row
@@ -193,7 +191,7 @@ class StaticImages(NamedTuple):
     """Some static images as they lie on a sensor."""
 
     placed: NDArray[np.float32]
-    """[m,1,S,S] in [0, 1], the largest of each pixel's colours."""
+    """[m,1,S,S] in [0, 1], colours as static pools hold them, see `colour.POOLED`."""
     aspect: tuple[float, ...]
     """Widths of images relative to their heights: the `ASPECTS`."""
 
@@ -214,7 +212,7 @@ def read_static_images(
     for row in draw_rows(len(images), most, seed):
         image = read(row)
         aspects.append(image.shape[1] / image.shape[0])
-        placed.append(to_static(image, size=size, encoding="v", canvas=sensor, shown_fraction=shown_fraction))
+        placed.append(to_static(image, size=size, encoding=POOLED, canvas=sensor, shown_fraction=shown_fraction))
     return StaticImages(
         np.stack(placed).astype(np.float32) / np.float32(255), tuple(np.quantile(aspects, ASPECTS).tolist())
     )
@@ -286,11 +284,8 @@ def warn_of(names: Sequence[str], events: Sequence[Events], sensor: Size) -> Non
 
 def _doubt_files(names: Sequence[str], events: Sequence[Events]) -> None:
     """Warn of what is doubtful about files, each kind of doubt once."""
-    doubtful: dict[str, list[tuple[str, str]]] = {}
-    for name, one in zip(names, events, strict=True):
-        for doubt in one.doubts:
-            doubtful.setdefault(NUMBERS.sub("#", doubt), []).append((name, doubt))
-    for (name, doubt), *more in doubtful.values():
+    cases = ((name, doubt) for name, one in zip(names, events, strict=True) for doubt in one.doubts)
+    for (name, doubt), *more in group_alike(cases):
         log.warning("%s%s: %s", name, f" and {len(more):,} more" if more else "", doubt)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.datasets.tables import read_pairs, refuse_lines
+from spikebridge.pipeline.images.colour import POOLED
 from spikebridge.pipeline.images.decode import to_static
 from spikebridge.pipeline.measurement.sources import Sources, sources_of_files
 
@@ -50,7 +51,7 @@ def read_shown(
         RecordingError: one cannot be decoded.
     """
     placed = [
-        to_static(sources.read_image(one), size=size, encoding="v", canvas=sensor, shown_fraction=shown_fraction)
+        to_static(sources.read_image(one), size=size, encoding=POOLED, canvas=sensor, shown_fraction=shown_fraction)
         for one in positions
     ]
     return np.stack(placed).astype(np.float32) / np.float32(255)

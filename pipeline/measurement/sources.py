@@ -20,6 +20,7 @@ from spikebridge.pipeline.datasets.pairs import UNUSED, find_simulation_note
 from spikebridge.pipeline.datasets.tables import BETWEEN, PAIR_COLUMNS, join_candidates
 from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.formats import recording as recording_files
+from spikebridge.pipeline.images.colour import SEEN
 from spikebridge.pipeline.images.decode import common_bits, hash_pixels, to_static
 from spikebridge.pipeline.measurement.recordings import (
     FEWEST_EVENTS,
@@ -82,7 +83,8 @@ class Sources:
     ) -> RecordingSet:
         """Read at most so many recordings, drawn by the seed; `sensor` wins over what is known.
 
-        Those that cannot be read, or reach outside a known sensor, are passed over: whoever reads all meets them again.
+        Fewer where they hold `recordings.MOST_EVENTS` before, which a warning says. Those that cannot be read, or reach
+        outside a known sensor, are passed over: whoever reads all meets them again.
 
         Raises:
             LayoutError: none can be read.
@@ -146,7 +148,7 @@ class Sources:
             RecordingError: it cannot be decoded.
         """
         rgb = self.read_image(row)
-        placed = to_static(rgb, size=size, encoding="luma", canvas=sensor, shown_fraction=self.shown_fraction)
+        placed = to_static(rgb, size=size, encoding=SEEN, canvas=sensor, shown_fraction=self.shown_fraction)
         return hash_pixels(rgb).hex(), placed
 
 

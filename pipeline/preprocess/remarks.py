@@ -7,7 +7,6 @@ a set without has the ID that it had before these remarks were made. Each names 
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from spikebridge.pipeline.base.errors import shorten
+from spikebridge.pipeline.base.errors import group_alike, shorten, without_numbers
 from spikebridge.pipeline.datasets.endings import describe_passed_over
 from spikebridge.pipeline.datasets.sensor import describe
 from spikebridge.pipeline.events.arrays import OUTSIDE
@@ -33,14 +32,12 @@ FEW_CELLS = 0.02
 """Share of a frame's cells, or of as many cells as there are events; a recording that uses less is suspicious."""
 UNEQUAL = 5.0
 """Ratio of the longest recording to the shortest above which equal numbers of bins are a warning."""
-NUMBERS = r"[\d.,]+(e[+-]\d+)?"
-"""Pattern of what may differ between sentences that say the same."""
 OWN = "folders"
 """Data set whose frames nobody published."""
 MOST_SHAPES = 100
 """Static images whose shape is looked at, at most."""
-ALIKE = 1.05
-"""Ratio of two aspects up to which they are one."""
+ALIKE, MOST_UNLIKE = 1.05, 0.05
+"""Ratio of two aspects up to which they are one; share of the images that may have another than the sensor."""
 MOST_DECIDED = 12
 """Choices that are named."""
 LACKING = (
@@ -189,13 +186,16 @@ class Remarks:
         known = conversion.listing.shown_fraction or conversion.settings.dataset != OWN
         if known or conversion.settings.fit or not sensor:
             return ""
-        aspects = [found for image in images if (found := aspect_of(image.path))]
-        image = statistics.median(aspects) if aspects else 0.0
-        if not aspects or abs(math.log(image * sensor[1] / sensor[0])) < math.log(ALIKE):
+        aspects = sorted(found for image in images if (found := aspect_of(image.path)))
+        own = sensor[0] / sensor[1]
+        unlike = sum(max(each / own, own / each) >= ALIKE for each in aspects)
+        if unlike <= MOST_UNLIKE * len(aspects):
             return ""
+        least, most = aspects[0], aspects[-1]
+        wide = f"{least:.4g} to {most:.4g}" if most >= ALIKE * least else f"{least:.4g}"
         return (
-            f"static images are {image:.4g} times as wide as high, the sensor {sensor[0] / sensor[1]:.4g}; frames "
-            "squash each on its own: --fit pad keeps both"
+            f"static images are {wide} times as wide as high, the sensor {own:.4g}; frames squash each on its own: "
+            "--fit pad keeps both"
         )
 
     def _filters(self) -> list[str]:
@@ -211,7 +211,7 @@ def _count_alike(choices: Counter[str]) -> str:
     """Return what was decided and in how many recordings, the most frequent first; what differs in numbers is one."""
     alike: dict[str, Counter[str]] = {}
     for choice, count in choices.items():
-        alike.setdefault(re.sub(NUMBERS, "#", choice), Counter())[choice] += count
+        alike.setdefault(without_numbers(choice), Counter())[choice] += count
     groups = sorted(alike.values(), key=lambda group: (-group.total(), min(group)))
     named = [
         f"{min(group)}{' and the like' if len(group) > 1 else ''} ({group.total():,})"
@@ -236,20 +236,17 @@ def warn_of_losses(settings: ConversionSettings, *, clipped: float, late: float)
 def notes_of_recordings(results: Sequence[TaskResult]) -> list[str]:
     """Return what was passed over in all recordings together, and what is doubtful about how many of them."""
     totals: Counter[str] = Counter()
-    doubtful: dict[str, list[tuple[str, str]]] = {}
     for result in results:
         for name, count in result.totals.items():
             if name.startswith(PASSED_OVER):
                 totals[name.removeprefix(PASSED_OVER)] += count
-        for name, doubt in result.doubts:
-            doubtful.setdefault(re.sub(NUMBERS, "#", doubt), []).append((name, doubt))
     notes = []
     if totals:
         notes.append(
             f"{manifests.PASSED_OVER} {', '.join(f'{count:,} {what}' for what, count in sorted(totals.items()))}"
         )
-    for cases in doubtful.values():
-        name, doubt = min(cases)
+    for cases in group_alike(case for result in results for case in result.doubts):
+        name, doubt = cases[0]
         more = f" and {len(cases) - 1:,} more recordings" if len(cases) > 1 else ""
         notes.append(f"{manifests.DOUBTFUL} {name}{more}: {doubt}")
     return sorted(notes)

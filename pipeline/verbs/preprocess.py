@@ -11,7 +11,7 @@ import click
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.shards.manifest import CARD
 from spikebridge.pipeline.shards.settings import CHOICES, ConversionSettings
-from spikebridge.pipeline.ui.table_options import table_options
+from spikebridge.pipeline.ui.table_options import given_options, table_options
 from spikebridge.pipeline.ui.terminal import (
     failure,
     format_columns,
@@ -145,8 +145,7 @@ def preprocess(
     """
     flags = framing_flags(flags)
     flags["classes"] = tuple(classes.split(",")) if classes else None
-    flags |= {name: flags[name] or None for name in ("columns", "group", "time_unit")}
-    flags["columns"] = tuple(flags["columns"].split(",")) if flags["columns"] else None
+    flags |= {name: value or None for name, value in given_options(flags).items()}
     refusal = "is no size; expected WIDTHxHEIGHT in pixels, for example 346x260"
     flags["sensor"] = parse_pair(sensor, "x", refusal=refusal, option="--sensor") if sensor else None
     pauses = cut is not None and cut.startswith(PAUSES)

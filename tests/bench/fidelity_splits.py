@@ -84,7 +84,9 @@ def simulated(images: Path, camera: int, count: int, recordings: Path, static: P
     """Write recordings of so many drawn images, by a camera of `nmnist_stand_in.py`, and copies of the other images."""
     recordings.mkdir()
     static.mkdir()
-    settings, files = draw_camera(camera), sorted(path for path in images.rglob("*.png"))
+    settings, files = draw_camera(camera), sorted(images.rglob("*.png"))
+    if len(files) <= count:
+        sys.exit(f"{images}: {len(files)} images (.png); expected more than the {count} that are shown (--count)")
     order = np.random.default_rng(camera).permutation(len(files))
     for number, row in enumerate(order):
         if number >= count:
@@ -99,9 +101,10 @@ def simulated(images: Path, camera: int, count: int, recordings: Path, static: P
 def main() -> None:
     """Calibrate and judge, split by split, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recordings", type=Path)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--recordings", type=Path)
+    source.add_argument("--camera", type=int)
     parser.add_argument("--static", type=Path, required=True)
-    parser.add_argument("--camera", type=int)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--held-out", type=int, default=10)
     parser.add_argument("--splits", type=int, nargs="+", default=[0, 1, 2, 3, 4])

@@ -75,25 +75,34 @@ def calibrated_profile(shards: ShardSet, beside: Path, *, progress: Progress | N
     split = shards.split("train")
     if (longer := longer_than_usual(_duration_us(split, _drawn(len(split)))) if len(split) else 1.0) != 1:
         frame["longer"] = longer
+    grid = grid_of(shards.manifest, (shards.sample_shape[-1], shards.sample_shape[-2]))
+    if grid.reduction == "bilinear" or (grid.width, grid.height) not in (grid.sensor, grid.frame):
+        frame["grid"] = grid.width, grid.height, grid.counts_whole
     key = hashlib.sha256(json.dumps([shards.id, VERSION, frame, EFFORT.sets, EFFORT.batch]).encode()).hexdigest()
     path = beside / f"camera-{shards.id[:12]}-{key[:8]}.toml"
     lock = path.with_name(f".{path.name}.lock")
     try:
         beside.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
-            if path.exists():
-                log.info("Camera: %s, calibrated for this shard set before", path)
-            else:
-                _calibrate(shards, path, progress)
-            lock.unlink(missing_ok=True)
+        held = FileLock(lock)
     except OSError as error:
-        raise RunError(f"{path}: the camera's profile cannot be kept there ({error.strerror})") from error
+        raise RunError(f"{path}: the camera's profile cannot be kept there ({error.strerror or error})") from error
+    with held:
+        if path.exists():
+            log.info("Camera: %s, calibrated for this shard set before", path)
+        else:
+            _calibrate(shards, path, progress)
+        lock.unlink(missing_ok=True)
     profile, text = read_profile_file(path)
     return profile.inline(), text
 
 
 def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
     split, pool = shards.split("train"), shards.static_pool()
+    if len(pool) and (channels := pool.images.shape[1]) != 1:
+        raise MethodError(
+            f"simulation auto: static images of {channels} channels (encoding {shards.settings.get('encoding')}); a "
+            "camera sees one: preprocess with --encoding v or luma"
+        )
     rows = _drawn(len(split))
     frames = torch.from_numpy(split.read(rows).astype(np.float32)).transpose(0, 1).contiguous()  # [T,n,2,S,S]
     frames = frames[:, frames.sum((0, 2, 3, 4)) > 0]
@@ -216,5 +225,5 @@ def _readable(shards: ShardSet) -> ShardSet:
 
 
 def _grey(images: Any) -> Tensor:
-    """Return images uint8 [m,C,H,W] as float32 [m,1,H,W] in [0, 1]."""
-    return torch.from_numpy(images).float().mean(1, keepdim=True) / 255
+    """Return images uint8 [m,1,H,W] as float32 in [0, 1]."""
+    return torch.from_numpy(images).float() / 255

@@ -224,6 +224,7 @@ def profile_tables(profile: CameraProfile) -> dict[str, Any]:
     """Return what a profile says of its camera, as `calibrate` does: JSON types."""
     return {
         **profile.informing,
+        "duration_us": profile.duration_us,
         "legs": [asdict(leg) for leg in profile.profile.legs],
         "steps": [list(step) for step in profile.profile.steps],
         "hot_pixels": [list(pixel) for pixel in profile.profile.hot_pixels],

@@ -108,11 +108,11 @@ def compare(
     if profile.hot_pixels:
         draws = replace(draws, hot_pixels=hot_pixel_draws(seed, EPOCH, numbers, profile, len(learnt)))
     made = simulate_frames(images[rows], draws, grid, time_bins=len(learnt), profile=profile, instants=FINE_INSTANTS)
-    accuracy = told_apart(learnt, held_out, made, whole_counts=grid.gain == 1)
+    accuracy = told_apart(learnt, held_out, made, whole_counts=grid.counts_whole)
     told = {}
     for name, other in others.items():
         rendered = other.render(images[rows], len(learnt))
-        told[name] = told_apart(other.view(learnt), other.view(held_out), rendered, whole_counts=grid.gain == 1)
+        told[name] = told_apart(other.view(learnt), other.view(held_out), rendered, whole_counts=grid.counts_whole)
     return Fidelity(accuracy, 2 * asked, figures(held_out), figures(made[:, n:]), told), made[:, n:]
 
 

@@ -242,18 +242,18 @@ def fit(
                 row = np.r_[search.distance, own.appeared, search.place, search.spread]
                 state.put(key, row)
             rows.append(row)
-        end = np.stack(rows)
-        end = end[np.argsort(end[:, 0], kind="stable")]
         known = len(errors)  # to the regressions, which have no steps
-        for row, other in zip(end, _to_other(end[:, 0]), strict=True):
-            (distance, appeared), (found, around) = row[:2], np.split(row[2:], 2)
+        for distance, appeared, *both in rows:
+            found, around = np.split(np.array(both), 2)
             own = replace(unknowns, appeared=bool(appeared))
             within = np.minimum(np.maximum(errors, np.abs(found - place)[:known]), 1.0)
-            others = {
-                kind: each for kind, each in {SURROUND: other_surround, BEGIN: other}.items() if not math.isnan(each)
-            }
+            others = {} if math.isnan(other_surround) else {SURROUND: other_surround}
             remainders = sets.remainders(own.profile(found))
             fits.append(Fit(own, start, found, np.r_[within, around[known:]], others, remainders, float(distance)))
+    if shown is not None:  # each was measured by what its own camera leaves of these images, a wrong one the most
+        best = min(fits, key=lambda fit: fit.distance)
+        target = _target(frames, images, grid, seed, effort, shown, best.unknowns.profile(best.place), last=True)
+        fits = [replace(one, distance=_Search(target, one.unknowns, advance).distance_of(one.place)) for one in fits]
     return _beside_rivals(fits, float(begun[0, 2]))
 
 
@@ -263,20 +263,22 @@ def _beside_rivals(fits: list[Fit], searched: float) -> Fit:
     `searched` is how much farther the search of the other sign ended, where none of the fits is of that.
     """
     fits = sorted(fits, key=lambda fit: fit.distance)
-    nearest = {fit.unknowns.inverted: fit.distance for fit in reversed(fits)}
-    signed = list[Fit]()
+    of_sign = {sign: [fit for fit in fits if fit.unknowns.inverted == sign] for sign in SIGNS}
+    beside = list[Fit]()
     for fit in fits:
-        other = nearest.get(not fit.unknowns.inverted)
-        ratio = searched if other is None else other / max(nearest[fit.unknowns.inverted], 1e-9)
-        signed.append(replace(fit, others={SIGN: ratio} | fit.others))
-    first, *rest = signed
+        own, other = of_sign[fit.unknowns.inverted], of_sign[not fit.unknowns.inverted]
+        ratio = _farther(other[0], own[0]) if other else searched
+        begins = [one for one in own if one.unknowns.appeared != fit.unknowns.appeared]
+        begun = {BEGIN: _farther(begins[0], fit)} if begins else {}
+        beside.append(replace(fit, others={SIGN: ratio} | fit.others | begun))
+    first, *rest = beside
     open_ = [fit for fit in rest if all(fit.others.get(name, 1.0) * CLEAR >= 1 for name in (SIGN, BEGIN))]
     return replace(first, rivals=tuple(open_))
 
 
-def _to_other(distances: Vector) -> Vector:
-    """Return, of one distance or two, that of the other relative to each; nan where there is none."""
-    return distances[::-1] / np.maximum(distances, 1e-9) if len(distances) > 1 else np.array([math.nan])
+def _farther(one: Fit, other: Fit) -> float:
+    """Return how many times as far from the recordings one fit is as another."""
+    return one.distance / max(other.distance, 1e-9)
 
 
 def _drawn(images: Tensor, seed: int, effort: Effort, *, batches: int = 1) -> NDArray[np.int64]:
@@ -438,7 +440,7 @@ class _Target:
         """
         self.images, self.grid, self.time_bins, self.instants = images, grid, len(frames), instants
         self.draws = simulation_draws(seed, 0, torch.arange(len(images)), grid, device=torch.device("cpu"))
-        self.unit = Unit.of(frames, whole_counts=grid.gain == 1)
+        self.unit = Unit.of(frames, whole_counts=grid.counts_whole)
         seen = _Moments(frames, self.unit)
         self.mean, each = seen.mean(), seen.deviations()
         sizes = [size for _, size in seen.sizes]
@@ -610,7 +612,7 @@ class _Sets:
         self.shown, self.images, self.grid = shown, images, grid
         self.unknowns, self.sets, self.seed = unknowns, effort.sets, seed
         self.time_bins, self.batch = len(frames), min(effort.batch, frames.shape[1])
-        self.unit = Unit.of(frames, whole_counts=grid.gain == 1)
+        self.unit = Unit.of(frames, whole_counts=grid.counts_whole)
         self.seen = _Moments(frames, self.unit)
         self.mean = self.seen.mean()
 

@@ -54,7 +54,7 @@ class Unit:
     log_events: tuple[float, float]
     """Means of the logarithms of OFF and ON events."""
     whole_counts: bool
-    """Whether a frame holds every sensor pixel for itself, so that its counts are those of pixels."""
+    """Whether cells hold whole events, of a pixel or of the few that make up a cell; see `SensorGrid.counts_whole`."""
 
     @classmethod
     def of(cls, frames: Tensor, *, whole_counts: bool) -> Unit:

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.train.calibration.start import Start
-from spikebridge.train.config.simulation_ranges import LANES, LATENESS, LIMITS, WANDER, Leg, Profile, SimulationRanges
+from spikebridge.train.config.simulation_ranges import (
+    LANES,
+    LATENESS,
+    LIMITS,
+    LIMITS_IN_TIME,
+    WANDER,
+    Leg,
+    Profile,
+    SimulationRanges,
+)
 
 Vector = NDArray[np.float64]
 
@@ -99,16 +108,25 @@ def longer_than_usual(duration_us: int) -> float:
 
 
 def _in_time(parameter: Parameter, longer: float) -> Parameter:
-    """Return what is expected in recordings that are so many times as long as usual."""
+    """Return what is expected in recordings that are so many times as long as usual, within what profiles may hold."""
     factor, high = longer ** IN_TIME.get(parameter.name, 0), parameter.high
     if parameter.name == "noise":  # in the model no pixel fires more than once
         factor = min(factor, MOST_NOISE)
     else:
         high *= factor
     deviation = parameter.deviation if parameter.logarithmic else parameter.deviation * factor
-    return replace(
-        parameter, middle=parameter.middle * factor, deviation=deviation, low=parameter.low * factor, high=high
+    least, most = LIMITS_IN_TIME.get(parameter.name, (-math.inf, math.inf))
+    middle, low, high = (
+        min(max(each, least), most) for each in (parameter.middle * factor, parameter.low * factor, high)
     )
+    return replace(parameter, middle=middle, deviation=deviation, low=low, high=high)
+
+
+def limits_of(name: str, duration_us: int) -> tuple[float, float]:
+    """Return the least and the most of a camera's value that a fit to recordings of a length tries."""
+    longer = longer_than_usual(duration_us)
+    limited = {parameter.name: _in_time(parameter, longer) for parameter in (*CAMERA, AMPLITUDE)}
+    return (limited[name].low, limited[name].high) if name in limited else (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from torch import Tensor
 from spikebridge.models import backends
 from spikebridge.pipeline.base.fitting import FITS, fit_box, fitted_px, shown_px
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
+from spikebridge.pipeline.shards.settings import CHOICES
 from spikebridge.train.config.profile import CameraProfile, profile_named
 from spikebridge.train.config.settings import I2E, TrainSettings
 from spikebridge.train.config.simulation_ranges import (
@@ -59,8 +60,11 @@ from spikebridge.train.errors import MethodError
 
 log = logging.getLogger(__name__)
 
+POOLED = CHOICES["encoding"][0]
+"""Encoding of static images unless another is asked for, and that of the images of `calibrate`."""
 FINEST_GRID = 1.6
-"""A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid."""
+"""A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid, but
+for a side along which the frame is finer than the sensor."""
 SAME_SHAPE = 0.05
 """Difference of logarithms up to which images are of one aspect."""
 SAME_SIZE = 0.005
@@ -88,11 +92,18 @@ class SensorGrid:
         self.sensor, self.corner = sensor, corner
         self.frame, self.reduction = (size, size) if isinstance(size, int) else size, reduction
         fine = all(pixels <= FINEST_GRID * side for pixels, side in zip(sensor, self.frame, strict=True))
-        self.width, self.height = sensor if fine else self.frame
+        # Where the frame is finer it has rows or columns that no pixel falls into.
+        self.width, self.height = sensor if fine else (min(width, self.frame[0]), min(height, self.frame[1]))
         self.scale_x, self.scale_y = self.width / width, self.height / height  # grid pixels per sensor pixel
-        self.gain = 1.0 if fine or reduction != "sum" else width * height / (self.frame[0] * self.frame[1])
+        self.gain = 1.0 if reduction != "sum" else width * height / (self.width * self.height)
         sides = zip((self.width, self.height), self.frame, strict=True)
         self.columns, self.rows = (_weights(pixels, side, reduction) for pixels, side in sides)  # [W,w], [H,h]
+
+    @property
+    def counts_whole(self) -> bool:
+        """Whether frames hold whole events, real ones as simulated ones: of a pixel, or of the few of a cell."""
+        whole = self.reduction == "sum" or self.frame == self.sensor  # else they are shared between cells
+        return whole and (self.width, self.height) == self.sensor
 
     def to_frames(self, counts: Tensor) -> Tensor:
         """Convert counts [..., h, w] to frames [..., H, W] in the unit of the shard set."""
@@ -627,6 +638,13 @@ def _unlike(settings: Mapping[str, Any], fitted: CameraProfile | None) -> list[s
         found.append(
             f"samples of the shard set are parts of recordings ({', '.join(parts)}), the profile's are whole ones, "
             "with all of their movement: simulation auto calibrates to the samples"
+        )
+    encoding = settings.get("encoding", POOLED)
+    if encoding != POOLED and fitted is not None and fitted.image_aspect is not None:
+        found.append(
+            f"static images of the shard set are {encoding}, those of the profile's fit the largest of R, G and B: of "
+            f"colour images simulation auto calibrates to the set's own, and preprocess --encoding {POOLED} makes both "
+            "alike"
         )
     filters = [name for name in ("refractory_us", "background_us") if settings.get(name)]
     if filters:

@@ -13,10 +13,12 @@ from torch import Tensor
 from spikebridge.pipeline.ui.html import facts, figure, figures, page, paragraph, section, table, tags, thumbnails
 from spikebridge.pipeline.ui.paint import preview_png
 from spikebridge.train.calibration.fidelity import Fidelity
+from spikebridge.train.calibration.parameters import limits_of
 from spikebridge.train.config.profile import BEGIN, CELLS, SIGN, SURROUND
-from spikebridge.train.config.simulation_ranges import LIMITS, LIMITS_IN_TIME
 from spikebridge.train.report.plots.drawing import Drawing, house_style
 
+ROUNDED = 1e-3
+"""Part of a value by which what is written of it may differ from it."""
 SHOWN = 8
 """Recordings in a row."""
 
@@ -119,16 +121,20 @@ def value_rows(made: dict[str, Any]) -> list[tuple[str, ...]]:
             name,
             number_text(value),
             number_text(profile["uncertainty"][name], 2),
-            "undecided" if name in made["undecided"] else "at its limit" if _at_limit(name, value) else "",
+            "undecided"
+            if name in made["undecided"]
+            else "at its limit"
+            if _at_limit(name, value, profile["duration_us"])
+            else "",
             meaning(name),
         )
         for name, value in profile["camera"].items()
     ]
 
 
-def _at_limit(name: str, value: float) -> bool:
-    """Return whether a value is the least or the most that there is: the true one may lie beyond. None is none."""
-    return value != 0 and name not in LIMITS_IN_TIME and value in LIMITS.get(name, ())
+def _at_limit(name: str, value: float, duration_us: int) -> bool:
+    """Return whether a value is the least or the most that a fit tries: the true one may lie beyond. None is none."""
+    return value != 0 and any(math.isclose(value, limit, rel_tol=ROUNDED) for limit in limits_of(name, duration_us))
 
 
 def cells_words(made: dict[str, Any]) -> str:

@@ -63,6 +63,8 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
     head = "recording,image,confidence,pixels_sha256"
     for row, problem in (
         (",p/0,1,", "no recording"),
+        (" ,p/0,1,", "no recording"),
+        ("c/0, p/0,1,", "no static image ' p/0'"),
         ("c/0,p/0,often,", "confidence 'often'"),
         ("c/0,p/0,2,", "expected a number from 0 to 1"),
         ("c/0,p/0,nan,", "confidence 'nan'"),
@@ -82,6 +84,8 @@ def test_candidates_are_read_where_no_image_is_named(tmp_path):
         Answer("c/0", "p/0", 0.9, hashes[0]),
         Answer("c/1", "", 0.3, "", (("a|b%", hashes[0]), ('%7C,"', hashes[1])), 0.75),
         Answer("c/2", "", 0.0, ""),
+        Answer(" c/3", " p/3 ", 0.9, hashes[0]),
+        Answer(" c/4 ", "", 0.3, "", ((" p/4", hashes[0]), ("p/4 ", hashes[1])), 0.75),
         Answer("c/\udcff", "p/\udce9", 0.9, hashes[0]),  # names that are no UTF-8
     ]
     write_pairs(path, answers)
@@ -91,9 +95,11 @@ def test_candidates_are_read_where_no_image_is_named(tmp_path):
         ("p/0", (), 1.0),
         ("", answers[1].candidates, 0.75),
         ("", (), 1.0),
+        (" p/3 ", (), 1.0),
+        ("", answers[4].candidates, 0.75),
         ("p/\udce9", (), 1.0),
     ]
-    assert read_pairs(path)[-1].recording == "c/\udcff"
+    assert [p.recording for p in read_pairs(path)] == [answer.recording for answer in answers]
     path.write_text("recording,image,candidates\nc/0,,p/0|p/9\nc/1,p/1,p/3|p/5\n")
     assert [p.candidates for p in read_pairs(path)] == [(("p/0", ""), ("p/9", "")), ()]
     paired = apply_pairs(listing(), path)

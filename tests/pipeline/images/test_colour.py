@@ -1,13 +1,16 @@
 """HSV equal to the standard library's colorsys, and the named encodings."""
 
 import colorsys
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikebridge.pipeline.images.colour import encode, hsv_to_rgb, rgb_to_hsv
+from spikebridge.pipeline.images.colour import POOLED, SEEN, encode, hsv_to_rgb, rgb_to_hsv
+from spikebridge.pipeline.shards import settings
+from spikebridge.train.data import simulation
 
 unit = st.floats(0, 1, allow_subnormal=False)
 
@@ -22,6 +25,14 @@ def test_round_trip_of_all_8_bit_corners():
     levels = np.linspace(0, 1, 18)
     rgb = np.stack(np.meshgrid(levels, levels, levels), -1)
     np.testing.assert_allclose(hsv_to_rgb(rgb_to_hsv(rgb)), rgb, atol=1e-12)
+
+
+def test_grey_images_are_the_same_for_pools_and_cameras():
+    grey = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, -1)
+    for encoding in (POOLED, SEEN):
+        assert encode(grey, encoding).tobytes() == grey[..., 0].tobytes()
+    assert POOLED == settings.CHOICES["encoding"][0] == simulation.POOLED, "cameras are fitted to what training shows"
+    assert {field.name: field.default for field in fields(settings.ConversionSettings)}["encoding"] == POOLED
 
 
 def test_encodings():

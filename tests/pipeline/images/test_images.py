@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, features
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.images.decode import (
     EXTENSIONS,
+    aspect_of,
     bits_in_use,
     decode_image,
     hash_pixels,
@@ -60,7 +61,7 @@ def test_a_declared_depth_counts_whatever_the_largest_value():
 
 
 @pytest.mark.parametrize("orientation", [*range(1, 9), 99])
-def test_images_are_upright_as_viewers_show_them(orientation):
+def test_images_are_upright_as_viewers_show_them(orientation, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = np.random.default_rng(1).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -68,16 +69,22 @@ def test_images_are_upright_as_viewers_show_them(orientation):
     shown = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     upright = decode_image(data, source="x")
     np.testing.assert_array_equal(upright, shown)
+    (tmp_path / "1.png").write_bytes(data)
+    assert aspect_of(tmp_path / "1.png") == pytest.approx(shown.shape[1] / shown.shape[0])
     assert hash_pixels(upright) == hash_pixels(decode_image(encoded(Image.fromarray(shown)), source="y"))
 
 
-def test_damaged_exif_spoils_no_image():
+def test_damaged_exif_spoils_no_image(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(Image.fromarray(GREY), format="JPEG", exif=exif)
     where = data.index(b"Exif") + 6
-    spoilt = data[:where] + b"\xff" * 8 + data[where + 8 :]
-    assert decode_image(spoilt, source="x").shape == (6, 8, 3)
+    text = data.replace(b"\x01\x12\x00\x03", b"\x01\x12\x00\x02")  # where a number should be
+    assert text != data
+    for spoilt in (data[:where] + b"\xff" * 8 + data[where + 8 :], text):
+        (tmp_path / "1.jpg").write_bytes(spoilt)
+        assert decode_image(spoilt, source="x").shape == (6, 8, 3)
+        assert aspect_of(tmp_path / "1.jpg") == pytest.approx(8 / 6)
 
 
 @pytest.mark.parametrize("format_", ["WEBP", "AVIF"])

@@ -18,11 +18,14 @@ from spikebridge.pipeline.containers import idx
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.formats.prophesee import dat
+from spikebridge.pipeline.images.decode import to_static
 from spikebridge.pipeline.measurement import recordings
 from spikebridge.pipeline.measurement.hot_pixels import find_hot_pixels
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
+from spikebridge.pipeline.measurement.shown import read_shown
 from spikebridge.pipeline.measurement.sources import sources_of_dataset, sources_of_files
 from spikebridge.pipeline.measurement.statistics import measure, shortest_interval_us
+from spikebridge.pipeline.shards import settings
 
 
 def events(*rows: tuple[int, int, int, int]) -> Events:
@@ -229,8 +232,13 @@ def test_no_more_recordings_are_read_than_there_is_memory_for(tmp_path, caplog, 
     assert max(some.names) > str(tmp_path / "06")
     drawn = sources_of_files(tmp_path, tmp_path).draw(12, 1)
     assert list(drawn.names) == [Path(name).stem for name in some.names]
+    first = np.random.default_rng(1).permutation(12)[0]
+    (tmp_path / f"{first:02}.csv").write_text("t,x,y,p\n1,1,1,1\n")
+    caplog.clear()
+    assert len(sources_of_files(tmp_path, tmp_path).draw(12, 1).events) == 4
+    assert "4 of 12 recordings hold 1,200 events" in caplog.text, "one that cannot be read holds none"
     monkeypatch.setattr(recordings, "FEWEST_KEPT", 20)
-    assert len(read_recordings([tmp_path], most=12, seed=1).events) == 12
+    assert len(sources_of_files(tmp_path, tmp_path).draw(12, 1).events) == 11
 
 
 def test_what_columns_are_can_be_said(tmp_path):
@@ -244,6 +252,21 @@ def test_what_columns_are_can_be_said(tmp_path):
     assert sources_of_files(tmp_path, tmp_path, table=columns).events(0).duration_us == 200_000
     with pytest.raises(SettingsError, match="nmnist knows its own"):
         sources_of_dataset("nmnist", tmp_path, tmp_path, table=columns)
+
+
+def test_colours_are_those_of_a_pool_for_a_fit_and_those_of_a_camera_for_a_match(tmp_path):
+    """Training shows what static pools hold; light is a sum over colours."""
+    colours = np.zeros((12, 12, 3), np.uint8)
+    colours[:4, :, 0] = colours[4:8, :, 2] = 200
+    Image.fromarray(colours).save(tmp_path / "1.png")
+    (tmp_path / "1.csv").write_text("".join(f"{t},1,1,{t % 2}\n" for t in range(100)))
+    of_fit = read_static_images(tmp_path, most=1, seed=0, size=12, sensor=(12, 12), shown_fraction=1.0).placed[0, 0]
+    sources = sources_of_files(tmp_path, tmp_path, sensor=(12, 12))
+    shown = read_shown(sources, [0], size=12, sensor=(12, 12), shown_fraction=1.0)[0, 0]
+    _, of_match = sources.image(0, sensor=(12, 12), size=12)
+    pool = to_static(colours, size=12, encoding=settings.CHOICES["encoding"][0])
+    assert (255 * of_fit).round().astype(int).tolist() == pool[0].tolist() == (255 * shown).round().astype(int).tolist()
+    assert of_match[0, ::4, 0].tolist() == [60, 23, 0]
 
 
 def test_every_kind_of_recording_below_a_folder_counts(tmp_path):

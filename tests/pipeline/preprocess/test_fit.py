@@ -3,9 +3,11 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from click.testing import CliRunner
 from own_folders import write_own
+from PIL import Image
 
 from spikebridge.cli import main
 from spikebridge.pipeline.checks.verify import verify
@@ -43,6 +45,11 @@ def test_a_set_of_wide_padded_frames(tmp_path):
     assert not images[..., :4].any()
     assert not images[..., -4:].any()
     assert images[..., 4:-4].any()
+    random = np.random.default_rng(0)
+    for path in sorted(raw.rglob("*.png"))[::2]:
+        Image.fromarray(random.integers(0, 256, (24, 48, 3), dtype=np.uint8)).save(path)
+    manifest("mixed", "--size", 16)
+    assert "static images are 1 to 2 times as wide as high, the sensor 1.5" in lines["mixed"], "half of them are wider"
     for bad in ("wide", "0x16", "²", "²x16"):
         assert "is no size; expected one number, or WIDTHxHEIGHT" in manifest("bad", "--size", bad, code=2)
 

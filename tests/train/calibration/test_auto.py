@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +16,7 @@ from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.config.profile import INLINE, read_profile
 from spikebridge.train.config.recipes import load_recipe, recipe_from
 from spikebridge.train.data.simulation import Simulator, grid_of
-from spikebridge.train.errors import MethodError, RecipeError
+from spikebridge.train.errors import MethodError, RecipeError, RunError
 from spikebridge.train.runs.folder import RunFolder
 from spikebridge.train.trainer.run import train
 
@@ -142,6 +144,18 @@ def test_methods_that_do_not_simulate_calibrate_nothing(shard_set, tmp_path, fit
     assert not list(tmp_path.glob("camera-*"))
 
 
+def test_what_fails_while_a_camera_is_fitted_is_said_as_it_is(shard_set, tmp_path, monkeypatch):
+    """A disk that cannot be read, for one, says nothing of the folder in which the profile is to be kept."""
+
+    def unreadable(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "set/train-00000.tar")
+
+    monkeypatch.setattr(auto, "_calibrate", unreadable)
+    with pytest.raises(OSError, match="train-00000") as caught:
+        auto.calibrated_profile(ShardSet(shard_set(store="events", size=16)), tmp_path)
+    assert caught.value.errno == errno.EIO
+
+
 def test_what_cannot_be_calibrated_is_said(shard_set, tmp_path, monkeypatch):
     shards = ShardSet(shard_set(size=16))  # 4 time bins
     with pytest.raises(MethodError, match=r"fit no camera \(time bins 4, expected 5 or more\).*--store events"):
@@ -150,6 +164,11 @@ def test_what_cannot_be_calibrated_is_said(shard_set, tmp_path, monkeypatch):
     monkeypatch.setattr(auto, "FEWEST", 1000)
     with pytest.raises(MethodError, match="training recordings; a camera is calibrated on 1000 or more"):
         train(ShardSet(shard_set(store="events", size=16)), recipe_for(shards), tmp_path / "one", device="cpu")
+    with pytest.raises(MethodError, match=r"static images of 3 channels \(encoding rgb\).*--encoding v or luma"):
+        auto.calibrated_profile(ShardSet(shard_set(store="events", size=16, encoding="rgb")), tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="the camera's profile cannot be kept there"):
+        auto.calibrated_profile(ShardSet(shard_set(store="events", size=16)), tmp_path / "file" / "beside")
     recipe = recipe_for(shards).train
     with pytest.raises(RecipeError, match="auto stands for a profile that a run fits"):
         Simulator(shards.manifest, shards.sample_shape, profile=recipe.simulation, seed=0)

@@ -117,6 +117,7 @@ def test_the_page_shows_both(seen):
         "simulated": True, "recordings": 160, "static_images": 240, "sensor": [14, 14], "sensor_known": "given",
         "undecided": ["noise"],
         "profile": {
+            "duration_us": 300_000,
             "microseconds": {"shot_hz": 0.3333},
             "camera": {"noise": 0.1, "scale": 0.8}, "uncertainty": {
                 "noise": 0.01, "scale": 0.1, "rest": 0.2, "leg_1_x": 0.25, "leg_1_y": 0.3, "leg_1_start": 0.004,
@@ -156,7 +157,7 @@ def test_the_page_shows_both(seen):
 def test_every_value_of_a_camera_is_explained():
     known = {parameter.name for parameter in parameters.CAMERA} | {"x_start", "y_start", "amplitude"}
     assert set(MEANINGS) == known
-    made = {"undecided": ["leak"], "profile": {
+    made = {"undecided": ["leak"], "profile": {"duration_us": 300_000,
         "camera": {"bandwidth": 2314.0, "dead_time": 0.004489, "leak": 0.2154}, "uncertainty": {
             "bandwidth": 2082.0, "dead_time": 0.0022, "leak": 0.075},
         "microseconds": in_microseconds(dict.fromkeys(known, 0.5), 300_000)}}  # fmt: skip
@@ -170,3 +171,14 @@ def test_every_value_of_a_camera_is_explained():
     }
     rows = {row[0]: row[1:] for row in value_rows(made | {"undecided": []})}
     assert [rows[name][2] for name in ("softness", "leak", "scale")] == ["at its limit", "", ""]
+    made["profile"]["camera"] = {"dead_time": 0.05, "bandwidth": 20.0, "leak": 3.0}
+    for duration_us, limited in ((300_000, ["at its limit"] * 3), (20_000, [""] * 3), (3_000_000, [""] * 3)):
+        rows = {
+            row[0]: row[1:]
+            for row in value_rows(
+                made | {"undecided": []} | {"profile": made["profile"] | {"duration_us": duration_us}}
+            )
+        }
+        assert [row[2] for row in rows.values()] == limited, "they are shares of a recording"
+    made["profile"] |= {"camera": {"dead_time": 0.75, "bandwidth": 1.333, "leak": 0.2}, "duration_us": 20_000}
+    assert {row[3] for row in value_rows(made | {"undecided": []})} == {"at its limit"}

@@ -314,6 +314,19 @@ def test_a_camera_is_expected_to_be_the_same_in_long_and_short_recordings(tmp_pa
         assert other.undecided == usual.undecided
 
 
+@pytest.mark.parametrize("duration_us", [100, 1_000, 3_600_000_000, 10**12])
+def test_profiles_of_recordings_of_any_length_can_be_read(duration_us, tmp_path):
+    """A dead time is no longer than the recording, however short that is; a leak has an end, however long."""
+    frames, longer = (
+        KnownCamera.drawn(9, legs=1).frames(digit_images(4, SIDE), time_bins=10),
+        longer_than_usual(duration_us),
+    )
+    found = without_images(frames, sensor=(SIDE, SIDE), longer=longer)
+    made = profile_of(found, sensor=(SIDE, SIDE), duration_us=duration_us, source={"shown_fraction": 1.0})
+    (tmp_path / "camera.toml").write_text(made.dump())
+    assert read_profile(tmp_path / "camera.toml").profile == made.profile
+
+
 @pytest.mark.parametrize("longer", [1 / 60, 1.0, 100.0])
 @pytest.mark.parametrize("floor", [1e-7, 0.5])
 def test_a_search_begins_within_its_bounds(floor, longer):
@@ -362,6 +375,28 @@ def test_the_length_of_a_path_is_measured_where_photographs_fill_the_frame():
     assert len(start.legs) == 2
     for leg, true in zip(start.legs, camera.legs, strict=True):
         assert (leg.x, leg.y) == pytest.approx((true.x, true.y), abs=0.8)
+
+
+def test_with_known_images_all_ends_are_measured_alike(monkeypatch):
+    """The chance by which one is judged is what recordings have beside their images; a wrong camera leaves more."""
+    for name, value in {"CLEAR": 1e9, "PROMISING": 1e9, "STEPS": 1, "SIGN_STEPS": 1, "LAST_STEPS": 1}.items():
+        monkeypatch.setattr(fitting, name, value)
+    camera, images, effort = KnownCamera.drawn(1, legs=1, pixels=0.6), digit_images(60, SIDE), Effort(batch=12, sets=12)
+    shown, grid = images[:12], SensorGrid(SIDE, (SIDE, SIDE), "sum")
+    frames = camera.frames(shown, time_bins=10)
+    with same_threads(1):
+        found = fit(frames, images[12:], grid, sensor=(SIDE, SIDE), effort=effort, shown=shown)
+        near = found.unknowns.profile(found.place)
+        target = fitting._target(frames, images[12:], grid, 0, effort, shown, near, last=True)
+        ends = [found, *found.rivals]
+        alike = [fitting._Search(target, one.unknowns, lambda: None).distance_of(one.place) for one in ends]
+    assert len(ends) == 4
+    assert [one.distance for one in ends] == pytest.approx(alike)
+    assert found.others["inverted"] > 3
+    for one in ends:
+        other = min(each.distance for each in ends if each.unknowns.inverted != one.unknowns.inverted)
+        own = min(each.distance for each in ends if each.unknowns.inverted == one.unknowns.inverted)
+        assert one.others["inverted"] == pytest.approx(other / own)
 
 
 def test_where_no_sign_is_clear_both_are_followed_to_the_end(tmp_path, monkeypatch):

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from spikebridge.models import backends
 from spikebridge.pipeline.events.arrays import Events
-from spikebridge.pipeline.events.framing import cell_tables
+from spikebridge.pipeline.events.framing import cell_tables, to_frames
+from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.events.resize import aligned_weights
 from spikebridge.pipeline.formats.bin40 import decode
 from spikebridge.pipeline.images.decode import to_static
@@ -500,6 +501,47 @@ def test_frames_that_are_not_square() -> None:
     assert frames.sum((0, 2, 3, 4)).min() > 0
 
 
+@pytest.mark.parametrize(
+    ("sensor", "size", "reduction", "whole"),
+    [
+        ((34, 34), 34, "sum", True),
+        ((60, 60), 48, "sum", True),  # one to four pixels a cell, simulated one by one
+        ((76, 50), 48, "sum", True),
+        ((34, 34), 34, "bilinear", True),
+        ((34, 34), 28, "bilinear", False),
+        ((128, 128), 48, "bilinear", False),
+        ((128, 128), 48, "sum", False),
+        ((96, 24), 48, "sum", False),
+        ((100, 40), 48, "sum", False),
+    ],
+)
+def test_frames_of_recordings_and_of_the_grid_count_alike(sensor, size, reduction, whole) -> None:
+    """Events per pixel are compared where both hold whole events; nothing is simulated where no event can be."""
+    random, dtype = np.random.default_rng(0), "uint16" if reduction == "sum" else "float16"
+    x, y = (random.integers(0, side, 200_000).astype(np.uint16) for side in sensor)
+    events = Events(np.arange(200_000), x, y, random.integers(0, 2, 200_000).astype(np.uint8))
+
+    def frames(size: int, width: int, reduction: str, dtype: str) -> torch.Tensor:
+        packed = pack(events, sensor_size=sensor, source="")
+        made = to_frames(
+            packed, time_bins=T, size=size, width=width, reduction=reduction, dtype=dtype, canvas=sensor, source=""
+        )
+        return torch.from_numpy(made.frames.astype(np.float32))
+
+    grid, seen = SensorGrid(size, sensor, reduction), frames(size, size, reduction, dtype)
+    pixel_by_pixel = (grid.width, grid.height) == sensor
+    assert grid.counts_whole == whole
+    assert bool((seen == seen.round()).all()) == whole or not pixel_by_pixel
+    if pixel_by_pixel:
+        of_grid = grid.to_frames(frames(sensor[1], sensor[0], "sum", "uint16"))
+        assert torch.equal(of_grid, seen) if whole else torch.allclose(of_grid, seen, rtol=1e-3)
+    else:
+        flat = grid.to_frames(torch.full((grid.height, grid.width), 1.0))
+        assert torch.equal(flat > 0, seen.sum((0, 1)) > 0)
+        if reduction == "sum":
+            assert float(flat.sum()) == pytest.approx(sensor[0] * sensor[1])
+
+
 def test_other_units_of_frames() -> None:
     counts = torch.tensor([[0.0, 2.0], [4.0, 1.0]])
     assert SensorGrid(2, (2, 2), "event").to_frames(counts).tolist() == [[0, 1], [1, 1]]
@@ -644,6 +686,7 @@ def test_images_are_as_large_on_the_sensor_as_in_the_fit_whatever_a_set_made_of_
         ({"binning": "count"}, "no equal parts of a recording (binning count)"),
         ({"time_window_us": [0, 100_000]}, "parts of recordings (time_window_us), the profile's are whole ones"),
         ({"cut_us": 1000, "refractory_us": 0}, "parts of recordings (cut_us)"),
+        ({"encoding": "luma"}, "static images of the shard set are luma, those of the profile's fit the largest of R"),
         ({"refractory_us": 500, "background_us": 9}, "filtered (refractory_us, background_us), simulated ones are not"),
     ],
 )
@@ -651,12 +694,14 @@ def test_what_simulated_frames_have_not_is_named(caplog, setting, words) -> None
     source = {"shown_fraction": 1.0, "image_aspect": [1.0, 1.0, 1.0]}
     camera = CameraProfile(PROFILES["smooth"], (34, 34), 1, (), {"source": source})
     plain = {"reduction": "sum", "extent": "canvas", "binning": "bins", "cut_us": 0, "time_window_us": []}
+    plain |= {"encoding": "v"}
+    of_fit = "parts of recordings" in words or "static images" in words
     for profile in ("saccades", camera.inline()):
         for settings in (plain, plain | setting):
             caplog.clear()
             manifest = {"sensor_size": [34, 34], "settings": settings}
             Simulator(manifest, (T, 2, 28, 28), profile=profile, seed=3)
-            said = settings is not plain and (profile != "saccades" or "parts of recordings" not in words)
+            said = settings is not plain and (profile != "saccades" or not of_fit)
             assert (words in caplog.text) == said
             assert bool(caplog.text) == said
 
