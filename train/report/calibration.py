@@ -10,8 +10,20 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from spikebridge.pipeline.ui.html import facts, figure, figures, page, paragraph, section, table, tags, thumbnails
+from spikebridge.pipeline.ui.html import (
+    facts,
+    figure,
+    figures,
+    page,
+    paragraph,
+    polarities,
+    section,
+    table,
+    tags,
+    thumbnails,
+)
 from spikebridge.pipeline.ui.paint import preview_png
+from spikebridge.pipeline.ui.style import OFF, ON
 from spikebridge.train.calibration.fidelity import Fidelity
 from spikebridge.train.config.profile import BEGIN, CELLS, SIGN, SURROUND
 from spikebridge.train.config.simulation_ranges import LIMITS, LIMITS_IN_TIME
@@ -73,9 +85,9 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
     def picture(frames: Tensor) -> bytes:
         return preview_png(frames.numpy(), sensor=(width, height))
 
-    pictures = "".join(
+    pictures = polarities(ON, OFF) + "".join(
         paragraph(f"{title}, ON and OFF over the whole recording.")
-        + thumbnails((f"{title} {i + 1}", "", picture(frames[:, i])) for i in range(_few(frames)))
+        + thumbnails((f"{title} {i + 1}", "", picture(frames[:, i])) for i in _few(frames))
         for title, frames in ((f"{theirs} recordings", real), ("Simulated recordings", simulated))
     )
     return page("Calibration", heading + section("Result", summary) + section("Camera", camera_tables(made))
@@ -85,7 +97,7 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
 def camera_tables(made: dict[str, Any]) -> str:
     """Return the values and movements of a camera with their uncertainties, HTML, of what `calibrate` returns."""
     return (
-        table(VALUES, value_rows(made))
+        table(VALUES, value_rows(made), words=(3, 4))
         + paragraph(cells_words(made), note=True)
         + table(MOVEMENT, movement_rows(made))
         + paragraph(steps_words(made), note=True)
@@ -224,8 +236,10 @@ def told_words(accuracy: float, asked: int, interval: tuple[float, float], other
     return f"{told}, 50 % = alike{beside}"
 
 
-def _few(frames: Tensor) -> int:
-    return min(SHOWN, int(frames.shape[1]))
+def _few(frames: Tensor) -> list[int]:
+    """Return positions of recordings, evenly from all: in the order of their names those of one class are together."""
+    found: int = frames.shape[1]
+    return np.linspace(0, found - 1, min(SHOWN, found)).round().astype(int).tolist()
 
 
 def _plots(fidelity: Fidelity, theirs: str) -> str:

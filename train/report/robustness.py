@@ -74,8 +74,8 @@ def early_exit_words(result: dict[str, Any]) -> str:
             half = " (those of a half choose for the other)" if len(made["thresholds"]) > 1 else ""
             return (
                 f"no early exit: {chosen_on:,} validation recordings{half} are too few to promise that it loses "
-                f"{promise}; expected {needed:,} or more. Permit more points, or preprocess with a larger "
-                "--validation-fraction"
+                f"{promise}; expected {needed:,} or more. Permit more points, or preprocess with a table --splits that "
+                "has more recordings for validation"
             )
         promise += f", with {confidence:.0%} confidence"
     sure = ["none" if one is None else f"{100 * one:.2f} %" for one in made["thresholds"]]

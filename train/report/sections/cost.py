@@ -116,7 +116,7 @@ def neurobench(record: RunRecord) -> str:
         "Operations count as accumulates where all inputs of a layer are -1, 0 or 1; behind a 2×2 average they are "
         f"not. {FORMULA}"
     )
-    return table(("", "", "what it is"), rows) + paragraph(text, note=True)
+    return table(("", "", "what it is"), rows, words=(2,)) + paragraph(text, note=True)
 
 
 def figure_text(figures: NeuroBench | dict[str, float | None], name: str) -> str:
