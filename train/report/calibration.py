@@ -70,10 +70,13 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
     width, height = made["sensor"]
     marks, theirs = [("SIMULATED recordings", True)] if made["simulated"] else [], source_word(made)
     heading = f"<header>\n<h1>{escape('Calibration of the training simulator')}</h1>\n{tags(marks)}\n</header>\n"
+    source = made["profile"].get("source", {})
+    images_from = [source["static_images_from"]] if "static_images_from" in source else []
+    known = from_words(source.get("recordings_from", []))
     summary = facts(
         [
-            ("recordings", f"{made['recordings']:,}, of which {real.shape[1]} held out"),
-            ("static images", f"{made['static_images']:,}"),
+            ("recordings", f"{made['recordings']:,}{known}, of which {real.shape[1]} held out"),
+            ("static images", f"{made['static_images']:,}{from_words(images_from)}"),
             ("sensor", f"{width}x{height}, {made['sensor_known']}"),
             ("told apart", told_words(fidelity.accuracy, fidelity.asked, fidelity.interval, fidelity.others)),
             *seen_words(made),
@@ -103,6 +106,11 @@ def camera_tables(made: dict[str, Any]) -> str:
         + paragraph(steps_words(made), note=True)
         + paragraph(hot_pixels_words(made), note=True)
     )
+
+
+def from_words(folders: Sequence[str]) -> str:
+    """Return where recordings or static images were found, in words behind their number; nothing if not known."""
+    return f" of {', '.join(folders)}" if folders else ""
 
 
 def source_word(made: dict[str, Any]) -> str:

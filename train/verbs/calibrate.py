@@ -110,7 +110,8 @@ def calibrate(
         overwrite=overwrite,
         progress=progress_bar,
     )
-    print_result(made, _text(made), as_json=as_json)
+    text = _text(made) + (f"\n  page      {html}" if html else "")
+    print_result(made, text, as_json=as_json)
 
 
 def _text(made: dict[str, Any]) -> str:

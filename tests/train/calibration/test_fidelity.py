@@ -153,6 +153,10 @@ def test_the_page_shows_both(seen):
         assert words in html
     assert html.count("<svg") == 2
     assert "160, of which 40 held out" in html
+    source = {"recordings_from": ["a/train"], "static_images_from": "photos"}
+    named = calibration_page(result | {"profile": result["profile"] | {"source": source}}, fidelity, held_out, made)
+    assert "160 of a/train, of which 40 held out" in named
+    assert "240 of photos" in named
     assert "Real beside simulated" in calibration_page(result | {"simulated": False}, fidelity, held_out, made)
 
 
