@@ -137,10 +137,10 @@ def calibrate(
             static, most=MOST_IMAGES, seed=seed, size=size, sensor=seen.sensor, shown_fraction=shown_fraction
         )
         pictures = torch.from_numpy(placed)
-        if len(pictures) < FEWEST:
+        if (found := different_images(pictures)) < FEWEST:
             raise RunError(
-                f"{static}: found {len(pictures)} static images; expected at least {FEWEST} of the kind that the "
-                "recordings show"
+                f"{static}: found {len(pictures)} static images, {found} of them different and of more than one grey "
+                f"value; expected at least {FEWEST} such ones, of the kind that the recordings show"
             )
     shown = None
     if sources is not None:
@@ -195,6 +195,11 @@ def calibrate(
             raise
         state_file.unlink(missing_ok=True)
     return result
+
+
+def different_images(images: torch.Tensor) -> int:
+    """Return how many of some images [m,1,H,W] differ from one another and have an edge, which alone makes events."""
+    return len({image.numpy().tobytes() for image in images if image.min() < image.max()})
 
 
 def require_recordings(paths: Sequence[Path]) -> None:

@@ -212,7 +212,15 @@ def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
     raw = write_digits_raw(tmp_path / "raw", train=4, test=1, classes=2)
     few = run(recordings, "--static", raw / "static" / "Train" / "0", "--out", tmp_path / "p.toml")
     assert few.exit_code == 1
-    assert "4 static images" in few.output
+    assert "found 4 static images, 4 of them different" in few.output
+    for name, image in (("black", np.zeros((8, 8), np.uint8)), ("alike", np.eye(8, dtype=np.uint8) * 255)):
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            Image.fromarray(image).save(tmp_path / name / f"{number}.png")
+        alike = run(recordings, "--static", tmp_path / name, "--sensor", "34x34", "--out", tmp_path / "p.toml")
+        assert alike.exit_code == 1
+        said = " ".join(alike.output.split())
+        assert f"found 12 static images, {int(name == 'alike')} of them different and of more than one grey" in said
     page = run(recordings, "--html", tmp_path / "p.html", "--out", tmp_path / "p.toml")
     assert page.exit_code == 1
     assert "there is none without --static" in page.output
