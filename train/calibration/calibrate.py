@@ -137,10 +137,10 @@ def calibrate(
             static, most=MOST_IMAGES, seed=seed, size=size, sensor=seen.sensor, shown_fraction=shown_fraction
         )
         pictures = torch.from_numpy(placed)
-        if (found := different_images(pictures)) < FEWEST:
+        if (different := different_images(pictures)) < FEWEST:
             raise RunError(
-                f"{static}: found {len(pictures)} static images, {found} of them different and of more than one grey "
-                f"value; expected at least {FEWEST} such ones, of the kind that the recordings show"
+                f"{static}: found {len(pictures)} static images, {different} of them different and of more than one "
+                f"grey value; expected at least {FEWEST} such ones, of the kind that the recordings show"
             )
     shown = None
     if sources is not None:
