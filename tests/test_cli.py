@@ -1,8 +1,10 @@
 """The command line end to end, on real files, in real processes where exit codes matter."""
 
+import ast
 import inspect
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT, write_digits_raw, write_nmnist_raw
@@ -19,6 +22,7 @@ from forked import run_forked
 
 from spikebridge import cli
 from spikebridge.cli import main
+from spikebridge.pipeline.ui.terminal import FiniteRange
 
 SMALL = ["--time-bins", "4", "--size", "20", "--workers", "1"]
 RECIPE = ["--set", "time_bins=4", "--set", "size=20", "--set", "epochs=2", "--set", "events_per_class=3"]
@@ -334,7 +338,7 @@ def test_recipes(tmp_path):
             "does not exist",
         ),
         (["preprocess", "--events", "x"], 2, "--dataset"),
-        (["simulate", "--sensor", "big", "--out", "RUN"], 2, "34x34"),
+        (["simulate", "--sensor", "big", "--out", "RUN"], 2, "346x260"),
         (["compare", "--shards", "SHARDS", "--recipe", "digits", "--seeds", "a", "--out", "RUN"], 2, "whole numbers"),
     ],
 )
@@ -377,6 +381,48 @@ def test_piped_output_is_quiet_and_results_are_on_stdout(raw, tmp_path):
     assert json.loads(done.stdout)["splits"]["test"] == 30
     assert "%|" not in done.stderr
     assert "\r" not in done.stderr
+
+
+def test_options_that_messages_name_are_there():
+    """Somebody who follows a message gives the option that it names."""
+    known = {
+        "--help",
+        "--porcelain",
+        "--untracked-files",
+        "--nproc-per-node",
+        "--wide",
+        "--narrow",
+    }  # others'
+    verbs = list(main.commands.values())
+    for verb in verbs:
+        verbs += verb.commands.values() if isinstance(verb, click.Group) else ()
+    known |= {
+        word for verb in [main, *verbs] for option in verb.params for word in (*option.opts, *option.secondary_opts)
+    }
+    unknown = {
+        f"{file.relative_to(ROOT)}: {word}"
+        for file in [
+            *(ROOT / "pipeline").rglob("*.py"),
+            *(ROOT / "train").rglob("*.py"),
+            *(ROOT / "models").rglob("*.py"),
+        ]
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", node.value)
+        if word not in known
+    }
+    assert unknown == {"train/verbs/options.py: --epochs"}, "that one says what is given in its place"
+
+
+def test_no_option_lets_nan_through():
+    """Nor infinity, where a range is open; `click.FloatRange` does. Plain floats are settings, which are checked."""
+    plain = {
+        f"{name} --{option.name}"
+        for name, verb in main.commands.items()
+        for option in verb.params
+        if isinstance(option.type, click.FloatRange) and not isinstance(option.type, FiniteRange)
+    }
+    assert not plain
 
 
 def test_verbs_that_show_progress_can_be_quiet(raw, tmp_path):

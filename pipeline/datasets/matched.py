@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spikebridge.pipeline.base.errors import SettingsError, shorten
 from spikebridge.pipeline.datasets.pairs import PAIRS_UNKNOWN, UNUSED, Listing, Recording
-from spikebridge.pipeline.datasets.tables import read_pairs, refuse_lines
+from spikebridge.pipeline.datasets.tables import SAME_FOLDERS, read_pairs, refuse_lines
 
 
 def apply_pairs(listing: Listing, path: Path) -> Listing:
@@ -36,6 +36,7 @@ def apply_pairs(listing: Listing, path: Path) -> Listing:
             for p in pairs
             if p.image and p.image not in images
         ],
+        remedy=SAME_FOLDERS,
     )
     shown = {pair.recording: images[pair.image] for pair in pairs if pair.image}
     recordings, unanswered, other_class, official = list[Recording](), 0, 0, 0

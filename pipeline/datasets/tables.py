@@ -23,6 +23,8 @@ BETWEEN, ESCAPED = "|", {"%": "%25", "|": "%7C"}
 SHA256 = "[0-9a-f]{64}"
 MOST_PROBLEMS = 5
 """Lines that a message shows."""
+SAME_FOLDERS = "Names are paths below a folder: name the two folders that match was given, or match these."
+"""What to do about a table of pairs with names that are not there."""
 
 
 @dataclass(frozen=True)
@@ -240,15 +242,15 @@ def _folded(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-def refuse_lines(path: Path, problems: list[str]) -> None:
-    """Raise the problems of a table's lines, if there are any.
+def refuse_lines(path: Path, problems: list[str], *, remedy: str = "") -> None:
+    """Raise the problems of a table's lines, if there are any, and what to do about them all.
 
     Raises:
         SettingsError: there are.
     """
     if problems:
         more = f"\n  and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
-        raise SettingsError(f"{path}:\n  " + "\n  ".join(problems[:MOST_PROBLEMS]) + more)
+        raise SettingsError(f"{path}:\n  " + "\n  ".join(problems[:MOST_PROBLEMS]) + more + (remedy and f"\n{remedy}"))
 
 
 def read_csv(path: Path, columns: tuple[str, ...], *, errors: str = "strict") -> list[dict[str, str | None]]:

@@ -121,7 +121,7 @@ def write_set_page(
     name, why = summary.worst
     first = "Worst" if summary.odd else "Nothing looks wrong; furthest from its class"
     anomalies = [[facts.name, "; ".join(facts.anomalies)] for facts in summary.odd[:MOST_ODD]]
-    odd = table(["recording", "what looks wrong"], anomalies) if anomalies else paragraph("Nothing.")
+    odd = table(["recording", "what looks wrong"], anomalies, words=(1,)) if anomalies else paragraph("Nothing.")
     if len(summary.odd) > MOST_ODD:
         odd += paragraph(f"And {len(summary.odd) - MOST_ODD:,} more, see --json.")
     images = [

@@ -348,8 +348,9 @@ def stated_sensor(files: Sequence[Path]) -> tuple[Size | None, str]:
 def _stated_above(folder: Path) -> tuple[Size | None, str]:
     """Return what a folder of recordings, or one above it, states of their sensor, and the file that does."""
     for one in (folder, *folder.absolute().parents[:NOTE_ABOVE]):
-        if (size := find_sensor(one)[0]) is not None:
-            return size, SIMULATION_NOTE if find_simulation_note(one) else SENSOR_FILE
+        size, shown_fraction = find_sensor(one)
+        if size is not None:
+            return size, SENSOR_FILE if shown_fraction is None else SIMULATION_NOTE  # which states both
     return None, ""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import SettingsError
-from spikebridge.pipeline.datasets.tables import read_pairs, refuse_lines
+from spikebridge.pipeline.datasets.tables import SAME_FOLDERS, read_pairs, refuse_lines
 from spikebridge.pipeline.images.colour import POOLED
 from spikebridge.pipeline.images.decode import to_static
 from spikebridge.pipeline.measurement.sources import Sources, sources_of_files
@@ -35,7 +35,7 @@ def paired_files(
     pairs = read_pairs(table)
     wrong = [f"line {p.line}: no recording {p.recording!r} in {recordings}" for p in pairs if p.recording not in files]
     wrong += [f"line {p.line}: no image {p.image!r} in {static}" for p in pairs if p.image and p.image not in images]
-    refuse_lines(table, wrong)
+    refuse_lines(table, wrong, remedy=SAME_FOLDERS)
     found = {files[pair.recording]: images[pair.image] for pair in pairs if pair.image}
     if not found:
         raise SettingsError(f"{table}: names a static image for no recording; leave the table out")

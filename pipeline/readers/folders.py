@@ -537,13 +537,15 @@ class _Camera(TypedDict):
 class _SimulatorsNote(TypedDict):
     """What is read of the note beside simulated recordings."""
 
-    settings: _Camera
+    settings: _Camera | None
+    """None of another simulator's recordings, whose camera is not known."""
 
 
 def find_sensor(root: Path) -> tuple[tuple[int, int] | None, float | None]:
     """Return the sensor size that the folder states, and the shown fraction of simulated recordings.
 
     It comes from the simulator's note, or from `sensor.txt` (width and height in pixels) beside the class folders.
+    A note whose settings are null says that recordings are simulated, and nothing of their camera.
 
     Raises:
         LayoutError: the note is damaged, or `sensor.txt` does not hold two numbers.
@@ -552,7 +554,8 @@ def find_sensor(root: Path) -> tuple[tuple[int, int] | None, float | None]:
     if note is not None:
         remedy = "It is not what `spikebridge simulate` wrote. Simulate again."
         camera = read_json(note, _SimulatorsNote, error=LayoutError, remedy=remedy)["settings"]
-        return (camera["sensor_width_px"], camera["sensor_height_px"]), camera["shown_fraction"]
+        if camera is not None:
+            return (camera["sensor_width_px"], camera["sensor_height_px"]), camera["shown_fraction"]
     sensor_file = root / SENSOR_FILE
     if sensor_file.is_file():
         try:

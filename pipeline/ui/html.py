@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
 from spikebridge.pipeline.base.display import printable
@@ -52,10 +52,17 @@ def facts(pairs: Iterable[tuple[str, str]], *, wide: Sequence[str] = ()) -> str:
     return f'<dl class="facts">{"".join(items)}</dl>'
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of texts, first column left, the others right; it scrolls where it is too wide."""
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: Collection[int] = ()) -> str:
+    """Return a table of texts, the first column and those at the positions `words` left, others right, as numbers are.
+
+    It scrolls where it is too wide.
+    """
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        kinds = (' class="words"' if column in words else "" for column in range(len(cells)))
+        return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+
+    top, body = line(head, "th"), "\n".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
     return f'<div class="scroll"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
 
 

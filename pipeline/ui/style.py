@@ -103,7 +103,7 @@ table.per-class td:first-child {{ white-space: normal; }}
 table.per-class td:last-child {{ width: 30%; min-width: 32px; }}
 .bar {{ display: block; height: 9px; margin-top: 7px; background: {SHADE}; }}
 .bar i {{ display: block; height: 100%; background: {OFF}; }}
-table.files td.hash, table.files th.hash {{ text-align: left; }}
+table.files td.hash, table.files th.hash, td.words, th.words {{ text-align: left; }}
 table.confusion {{ table-layout: fixed; width: 100%; max-width: 620px; margin: 4px 0 8px; }}
 table.confusion th, table.confusion td {{ padding: 2px 0; text-align: center; font-size: 13px;
   line-height: 1.15; vertical-align: middle; }}

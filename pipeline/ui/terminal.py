@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -22,6 +23,8 @@ from spikebridge.pipeline.ui.lines import LineProgress
 
 COLUMNS = re.compile(r" *\S+(?: \S+)*  +(?=\S)")
 """A line's first column, with the gap of two or more spaces behind it."""
+MOST_SIDE = 2**14
+"""Pixels of a sensor's side, at most: as much as a shard set or a profile takes."""
 QUIET = "spikebridge.quiet"
 """Key in the context's `meta`."""
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -200,6 +203,32 @@ def parse_pair(text: str, sign: str, *, refusal: str, option: str) -> tuple[int,
     if not (first.isdecimal() and second.isdecimal()):
         raise click.BadParameter(f"{text!r} {refusal}", param_hint=option)
     return int(first), int(second)
+
+
+def parse_sensor(text: str | None) -> tuple[int, int] | None:
+    """Parse `--sensor` into width and height in pixels; None where it was not given.
+
+    Raises:
+        click.BadParameter: the text is something else, or no sensor has so many pixels.
+    """
+    if text is None:
+        return None
+    refusal = f"is no size; expected WIDTHxHEIGHT in pixels, each from 1 to {MOST_SIDE}, for example 346x260"
+    sides = parse_pair(text, "x", refusal=refusal, option="--sensor")
+    if not all(1 <= side <= MOST_SIDE for side in sides):
+        raise click.BadParameter(f"{text!r} {refusal}", param_hint="--sensor")
+    return sides
+
+
+class FiniteRange(click.FloatRange):
+    """A number between two others, as `click.FloatRange`, which lets nan through and, where it is open, infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number of a text; `click.BadParameter` where it is none, or none of these."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number; expected one in the range {self._describe_range()}.", param, ctx)
+        return number
 
 
 def failure(message: str) -> click.ClickException:

@@ -19,6 +19,7 @@ from spikebridge.pipeline.ui.terminal import (
     note,
     overwrite_option,
     parse_pair,
+    parse_sensor,
     path_type,
     print_result,
     progress_bar,
@@ -146,8 +147,7 @@ def preprocess(
     flags = framing_flags(flags)
     flags["classes"] = tuple(classes.split(",")) if classes else None
     flags |= {name: value or None for name, value in given_options(flags).items()}
-    refusal = "is no size; expected WIDTHxHEIGHT in pixels, for example 346x260"
-    flags["sensor"] = parse_pair(sensor, "x", refusal=refusal, option="--sensor") if sensor else None
+    flags["sensor"] = parse_sensor(sensor)
     pauses = cut is not None and cut.startswith(PAUSES)
     flags["pauses_us" if pauses else "cut_us"] = (
         parse_time((cut or "").removeprefix(PAUSES), option="--cut") if cut else None

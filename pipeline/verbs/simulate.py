@@ -9,7 +9,7 @@ import click
 from spikebridge.pipeline.ui.terminal import (
     json_option,
     overwrite_option,
-    parse_pair,
+    parse_sensor,
     path_type,
     print_result,
     progress_bar,
@@ -50,7 +50,6 @@ def simulate(
     """
     from spikebridge.pipeline.simulation.write import write_digits, write_images
 
-    refusal = "is no size; expected WIDTHxHEIGHT, for example 34x34"
     if sensor and camera:
         raise click.UsageError("--sensor and --camera: the profile has the sensor; leave --sensor out.")
     fitted = None
@@ -59,7 +58,7 @@ def simulate(
 
         fitted = read_camera(camera)
     settings = fitted.settings if fitted else None
-    size = parse_pair(sensor or "34x34", "x", refusal=refusal, option="--sensor")
+    size = parse_sensor(sensor) or (34, 34)
     if settings:
         size = (settings.sensor_width_px, settings.sensor_height_px)
     progress = lambda items: progress_bar(items, desc="simulate")  # noqa: E731

@@ -6,7 +6,7 @@ Data:      idx files of images and classes. The tutorial has figures of Fashion-
            packages them (dataset-fashion-mnist 0.0~git20200523.55506a9-1).
 
 The recordings are SIMULATED by the microsecond simulator of `spikebridge simulate`, with a camera that `ten_cameras.py`
-draws.
+draws, and marked as such: everything that is made of them says so.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from ten_cameras import draw_camera  # noqa: E402
 
 from spikebridge.pipeline.containers.idx import read  # noqa: E402
+from spikebridge.pipeline.datasets.pairs import SIMULATION_NOTE  # noqa: E402
 from spikebridge.pipeline.formats.bin40 import encode  # noqa: E402
 from spikebridge.pipeline.simulation.camera import simulate  # noqa: E402
 
@@ -33,6 +34,8 @@ PARTS = {"recordings/train": 20, "recordings/test": 40, "photos": 200}
 
 def make(images: Path, labels: Path, out: Path, *, camera: int, seed: int) -> str:
     """Write DIR/recordings/{train,test} and DIR/photos, by class; returns what kind of movement it is."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / SIMULATION_NOTE).write_text('{"settings": null}\n')  # simulated, and of a camera that nobody knows
     pixels, classes = read(images), read(labels)
     kind, settings = draw_camera(camera)
     order = np.random.default_rng(seed).permutation(len(pixels))

@@ -32,6 +32,7 @@ from spikebridge.train.calibration.calibrate import (
     VERSION,
     Progress,
     calibrate_frames,
+    different_images,
     split_recordings,
     with_source,
 )
@@ -110,7 +111,10 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
     random.permutation(len(split))  # the recordings'
     drawn = np.sort(random.permutation(len(pool))[:MOST_IMAGES])
     images = _grey(np.stack([pool.images[int(row)] for row in drawn])) if len(drawn) else torch.empty(0)
-    for count, what in ((frames.shape[1], "training recordings"), (len(images), "static images in the pool")):
+    for count, what in (
+        (frames.shape[1], "training recordings"),
+        (different_images(images), "different static images in the pool"),
+    ):
         if count < FEWEST:
             raise MethodError(
                 f"simulation auto: {count} {what}; a camera is calibrated on {FEWEST} or more. Name a profile instead."

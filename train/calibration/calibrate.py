@@ -29,7 +29,7 @@ from spikebridge.train.calibration.fit import Effort, Fit, fit, to_begin, withou
 from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.parameters import longer_than_usual
 from spikebridge.train.calibration.renderings import renderings
-from spikebridge.train.calibration.state import State, sole
+from spikebridge.train.calibration.state import State, require_folder, sole
 from spikebridge.train.config.profile import ASPECT, CELLS, FILE, CameraProfile
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
@@ -126,7 +126,10 @@ def calibrate(
         list(by_file) or paths, most=recordings, seed=seed, sensor=sensor, table=table, progress=wrapped
     )
     if len(seen.events) < FEWEST:
-        raise RunError(f"{len(seen.events)} recordings: expected at least {FEWEST}; a camera shows itself in many")
+        raise RunError(
+            f"{', '.join(map(str, paths))}: found {len(seen.events)} recordings; expected at least {FEWEST}, since a "
+            "camera shows itself in many. Name more of this camera, or the folder above them"
+        )
     pictures, aspect = None, None
     size = min(max(seen.sensor), LARGEST_SIDE)
     if static is not None:
@@ -134,8 +137,11 @@ def calibrate(
             static, most=MOST_IMAGES, seed=seed, size=size, sensor=seen.sensor, shown_fraction=shown_fraction
         )
         pictures = torch.from_numpy(placed)
-        if len(pictures) < FEWEST:
-            raise RunError(f"{len(pictures)} static images in {static}: expected at least {FEWEST}")
+        if (different := different_images(pictures)) < FEWEST:
+            raise RunError(
+                f"{static}: found {len(pictures)} static images, {different} of them different and of more than one "
+                f"grey value; expected at least {FEWEST} such ones, of the kind that the recordings show"
+            )
     shown = None
     if sources is not None:
         positions = [by_file[Path(name)] for name in seen.names]
@@ -162,28 +168,38 @@ def calibrate(
             profile = with_source(
                 profile, **{ASPECT: [float(f"{side:.4g}") for side in aspect]}, static_images_from=_named(static)
             )
-        write_atomic(out, profile.dump().encode())
+        result = {
+            "out": str(out),
+            "recordings": len(seen.events),
+            "recordings_found": seen.found,
+            "simulated": seen.simulated,
+            "static_images": source["static_images"],
+            "pairs": 0 if shown is None else len(shown),
+            "sensor": list(seen.sensor),
+            "sensor_known": seen.sensor_known,
+            "path": "free" if found.start.free else "common",
+            "coherence": found.start.coherence,
+            "undecided": list(profile.undecided),
+            "profile": profile_tables(profile),
+            "statistics": dict(measure(seen)),
+            "agreement": found.remainders,
+            "fidelity": None if fitted.fidelity is None else fitted.fidelity.as_dict(),
+        }
+        if html is not None and page is not None and fitted.fidelity is not None and fitted.compared is not None:
+            write_atomic(html, page(result, fitted.fidelity, *fitted.compared).encode())
+        try:
+            write_atomic(out, profile.dump().encode())
+        except RunError:
+            if html is not None:
+                html.unlink(missing_ok=True)  # the same command, given again, would be refused for it
+            raise
         state_file.unlink(missing_ok=True)
-    result = {
-        "out": str(out),
-        "recordings": len(seen.events),
-        "recordings_found": seen.found,
-        "simulated": seen.simulated,
-        "static_images": source["static_images"],
-        "pairs": 0 if shown is None else len(shown),
-        "sensor": list(seen.sensor),
-        "sensor_known": seen.sensor_known,
-        "path": "free" if found.start.free else "common",
-        "coherence": found.start.coherence,
-        "undecided": list(profile.undecided),
-        "profile": profile_tables(profile),
-        "statistics": dict(measure(seen)),
-        "agreement": found.remainders,
-        "fidelity": None if fitted.fidelity is None else fitted.fidelity.as_dict(),
-    }
-    if html is not None and page is not None and fitted.fidelity is not None and fitted.compared is not None:
-        write_atomic(html, page(result, fitted.fidelity, *fitted.compared).encode())
     return result
+
+
+def different_images(images: torch.Tensor) -> int:
+    """Return how many of some images [m,1,H,W] differ from one another and have an edge, which alone makes events."""
+    return len({image.numpy().tobytes() for image in images if image.min() < image.max()})
 
 
 def require_recordings(paths: Sequence[Path]) -> None:
@@ -426,6 +442,10 @@ def _check_output(out: Path, html: Path | None, static: Path | None, *, overwrit
             raise RunError(f"{path} is a folder; choose a file, which the folder may hold")
         if path is not None and path.exists() and not overwrite:
             raise RunError(f"{path} exists; choose another file, or pass --overwrite to calibrate anew")
+        if path is not None:
+            require_folder(path)
+    if html is not None and html.absolute() == out.absolute():
+        raise RunError(f"--html {html}: is the file of the profile, --out; choose another for the page")
     if html is not None and static is None:
         raise RunError("--html shows simulated recordings beside real ones, and there is none without --static")
 

@@ -41,7 +41,7 @@ from spikebridge.train.calibration.calibrate import (
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.calibration.gallery import BATCH, MOST_LEARNT, TIME_BINS, Gallery, Shown, features
 from spikebridge.train.calibration.register import register
-from spikebridge.train.calibration.state import sole
+from spikebridge.train.calibration.state import require_folder, sole
 from spikebridge.train.config.profile import BEGIN, SIGN, CameraProfile, read_profile
 from spikebridge.train.config.simulation_ranges import Profile
 from spikebridge.train.data.simulation import SensorGrid
@@ -130,10 +130,11 @@ def match(
         )
     images = _Images.read(sources, seen.sensor, progress)
     if len(images.rows) < FEWEST:
-        raise RunError(f"{len(images.rows)} different static images in {static}: expected at least {FEWEST}")
+        raise RunError(f"{static}: found {len(images.rows)} different static images; expected at least {FEWEST}")
     if camera is None and len(seen.events) < FEWEST:
         raise RunError(
-            f"{len(seen.events)} recordings: a camera shows itself in {FEWEST} or more; name its profile with --camera"
+            f"{recordings}: found {len(seen.events)} recordings; expected at least {FEWEST}, since a camera shows "
+            "itself in many. Name a profile of it with --camera"
         )
     state = out.with_name(f".{out.name}.state")
     with sole(out, "another match is writing this table"):
@@ -226,6 +227,7 @@ def _check_output(out: Path, *, overwrite: bool) -> None:
     if out.is_dir() or (out.exists() and not overwrite):
         what = "is a folder; choose a file" if out.is_dir() else "exists; choose another file, or pass --overwrite"
         raise RunError(f"{out} {what}")
+    require_folder(out)
 
 
 def _calibrated(

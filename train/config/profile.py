@@ -72,10 +72,16 @@ MOST_SHOWN = 1000.0
 """Largest share of the sensor that an image fills: above 1 the camera saw a part of it."""
 MOST_ASPECT = 1e4
 """Of an image, the one way or the other."""
+FARTHEST = 2**14
+"""Of a place or a displacement, sensor pixels."""
 MOST_EVENTS = 10**6
 """Of a hot pixel in a recording."""
-_LOWEST = {"pace": 0.05, "amplitude_spread": 0.0}
-"""Limits of other ranges."""
+WIDEST: dict[str, tuple[float, float]] = {
+    "x_start": (-FARTHEST, FARTHEST), "y_start": (-FARTHEST, FARTHEST), "amplitude_spread": (0.0, FARTHEST),
+    "turn": (-2 * math.pi, 2 * math.pi), "delay": (-10.0, 10.0), "pace": (0.05, 100.0), "stretch": (-0.9, 9.0),
+    "rotation": (-2 * math.pi, 2 * math.pi), "shear": (-10.0, 10.0),
+}  # fmt: skip
+"""Limits of other ranges: far from any camera, near enough for numbers of 32 bits, which make no recording of more."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,8 @@ class _Head:
 class _LegTable:
     """A table of `[[legs]]`."""
 
-    x: float = setting(low=-(2**14), high=2**14)
-    y: float = setting(low=-(2**14), high=2**14)
+    x: float = setting(low=-FARTHEST, high=FARTHEST)
+    y: float = setting(low=-FARTHEST, high=FARTHEST)
     start: float = setting(low=-1.0, high=1.0)
     duration: float = setting(low=0.001, high=2.0)
 
@@ -368,17 +374,17 @@ def _checked_ranges(given: Any, problems: list[str]) -> dict[str, tuple[float, f
         elif not isinstance(pair, list) or len(pair) != 2 or not all(is_finite(value) for value in pair):
             problems.append(f"[ranges] {name}: found {pair}, expected the lowest and the highest value, [low, high]")
         else:
-            low, high = (LIMITS | LIMITS_IN_TIME).get(name, (_LOWEST.get(name, -math.inf), math.inf))
+            low, high = (WIDEST | LIMITS | LIMITS_IN_TIME)[name]
             if pair[0] > pair[1]:
                 problems.append(f"[ranges] {name}: the lowest value {pair[0]} is above the highest, {pair[1]}")
             elif pair[0] < low or pair[1] > high or (name in BY_LOGARITHM and pair[0] <= 0):
-                problems.append(f"[ranges] {name}: {pair} is not within {low} to {high}")
+                problems.append(f"[ranges] {name}: {pair} is not within {low:g} to {high:g}")
             ranges[name] = (float(pair[0]), float(pair[1]))
     return ranges
 
 
 def _is_place(value: Any) -> bool:
-    return is_finite(value) and abs(value) <= 2**14
+    return is_finite(value) and abs(value) <= FARTHEST
 
 
 def _lines(table: Mapping[str, Any]) -> list[str]:

@@ -297,7 +297,8 @@ class _Scoring:
         if (n := len(self.shards.split(VALIDATION))) < 2:
             raise RunError(
                 f"{self.shards.path}: an early exit chooses its threshold on the validation split, which holds {n} "
-                "recordings; expected at least 2. Preprocess with --validation-fraction, or leave --early-exit out"
+                "recordings; expected at least 2. Preprocess with a table --splits that has some for validation, or "
+                "leave --early-exit out"
             )
         if self.split == VALIDATION:
             return choose_exit(_seen(self.scores), points, halves=True)

@@ -10,8 +10,20 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from spikebridge.pipeline.ui.html import facts, figure, figures, page, paragraph, section, table, tags, thumbnails
+from spikebridge.pipeline.ui.html import (
+    facts,
+    figure,
+    figures,
+    page,
+    paragraph,
+    polarities,
+    section,
+    table,
+    tags,
+    thumbnails,
+)
 from spikebridge.pipeline.ui.paint import preview_png
+from spikebridge.pipeline.ui.style import OFF, ON
 from spikebridge.train.calibration.fidelity import Fidelity
 from spikebridge.train.calibration.parameters import limits_of
 from spikebridge.train.config.profile import BEGIN, CELLS, SIGN, SURROUND
@@ -60,10 +72,13 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
     width, height = made["sensor"]
     marks, theirs = [("SIMULATED recordings", True)] if made["simulated"] else [], source_word(made)
     heading = f"<header>\n<h1>{escape('Calibration of the training simulator')}</h1>\n{tags(marks)}\n</header>\n"
+    source = made["profile"].get("source", {})
+    images_from = [source["static_images_from"]] if "static_images_from" in source else []
+    known = from_words(source.get("recordings_from", []))
     summary = facts(
         [
-            ("recordings", f"{made['recordings']:,}, of which {real.shape[1]} held out"),
-            ("static images", f"{made['static_images']:,}"),
+            ("recordings", f"{made['recordings']:,}{known}, of which {real.shape[1]} held out"),
+            ("static images", f"{made['static_images']:,}{from_words(images_from)}"),
             ("sensor", f"{width}x{height}, {made['sensor_known']}"),
             ("told apart", told_words(fidelity.accuracy, fidelity.asked, fidelity.interval, fidelity.others)),
             *seen_words(made),
@@ -75,9 +90,9 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
     def picture(frames: Tensor) -> bytes:
         return preview_png(frames.numpy(), sensor=(width, height))
 
-    pictures = "".join(
+    pictures = polarities(ON, OFF) + "".join(
         paragraph(f"{title}, ON and OFF over the whole recording.")
-        + thumbnails((f"{title} {i + 1}", "", picture(frames[:, i])) for i in range(_few(frames)))
+        + thumbnails((f"{title} {i + 1}", "", picture(frames[:, i])) for i in _few(frames))
         for title, frames in ((f"{theirs} recordings", real), ("Simulated recordings", simulated))
     )
     return page("Calibration", heading + section("Result", summary) + section("Camera", camera_tables(made))
@@ -87,12 +102,17 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
 def camera_tables(made: dict[str, Any]) -> str:
     """Return the values and movements of a camera with their uncertainties, HTML, of what `calibrate` returns."""
     return (
-        table(VALUES, value_rows(made))
+        table(VALUES, value_rows(made), words=(3, 4))
         + paragraph(cells_words(made), note=True)
         + table(MOVEMENT, movement_rows(made))
         + paragraph(steps_words(made), note=True)
         + paragraph(hot_pixels_words(made), note=True)
     )
+
+
+def from_words(folders: Sequence[str]) -> str:
+    """Return where recordings or static images were found, in words behind their number; nothing if not known."""
+    return f" of {', '.join(folders)}" if folders else ""
 
 
 def source_word(made: dict[str, Any]) -> str:
@@ -230,8 +250,10 @@ def told_words(accuracy: float, asked: int, interval: tuple[float, float], other
     return f"{told}, 50 % = alike{beside}"
 
 
-def _few(frames: Tensor) -> int:
-    return min(SHOWN, int(frames.shape[1]))
+def _few(frames: Tensor) -> list[int]:
+    """Return positions of recordings, evenly from all: in the order of their names those of one class are together."""
+    found: int = frames.shape[1]
+    return np.linspace(0, found - 1, min(SHOWN, found)).round().astype(int).tolist()
 
 
 def _plots(fidelity: Fidelity, theirs: str) -> str:

@@ -74,8 +74,8 @@ def early_exit_words(result: dict[str, Any]) -> str:
             half = " (those of a half choose for the other)" if len(made["thresholds"]) > 1 else ""
             return (
                 f"no early exit: {chosen_on:,} validation recordings{half} are too few to promise that it loses "
-                f"{promise}; expected {needed:,} or more. Permit more points, or preprocess with a larger "
-                "--validation-fraction"
+                f"{promise}; expected {needed:,} or more. Permit more points, or preprocess with a table --splits that "
+                "has more recordings for validation"
             )
         promise += f", with {confidence:.0%} confidence"
     sure = ["none" if one is None else f"{100 * one:.2f} %" for one in made["thresholds"]]
@@ -95,14 +95,14 @@ def early_exit_words(result: dict[str, Any]) -> str:
 
 def corrupted_rows(result: dict[str, Any], *, meanings: bool = False) -> list[Row]:
     """Return head and rows: accuracy under each failure, with what an early exit does where there is one."""
-    exits = "early_exit" in result
+    exits = any(threshold is not None for threshold in result.get("early_exit", {}).get("thresholds", ()))
     rows: list[Row] = [
         ("failure", "level", "accuracy", "loss", *(["answered", "of answers", "steps"] if exits else []))
         + (("level is",) if meanings else ())
     ]
     for row in result["corrupted"]:
         ended = row.get("early_exit")
-        extra = [] if ended is None else [
+        extra = [] if ended is None or not exits else [
             percent(ended["answered"]), percent(ended["accuracy"]), f"{ended['mean_step']:.2f}"
         ]  # fmt: skip
         cells = (row["name"], f"{row['level']:g}", percent(row["accuracy"]), f"{row['loss']:.3f}", *extra)

@@ -14,6 +14,7 @@ from spikebridge.train.errors import RecipeError
 from spikebridge.train.report.analysis import Analysis
 from spikebridge.train.report.format import percent
 from spikebridge.train.report.records import RunRecord
+from spikebridge.train.report.reproduce import reproduce
 from spikebridge.train.report.robustness import robustness_sections
 from spikebridge.train.report.sections.camera import camera
 from spikebridge.train.report.sections.confusion import confusion, per_class
@@ -82,7 +83,7 @@ def run_sections(run: ReportedRun) -> str:
             ),
             section(
                 "Spikes and energy",
-                neurobench(record) + (spikes_and_energy(analysis) if analysis else because),
+                neurobench(record, formula=not analysis) + (spikes_and_energy(analysis) if analysis else because),
                 name="energy",
             ),
             section("The simulated camera", simulated, name="camera") if simulated else "",
@@ -200,30 +201,6 @@ def _worst(record: RunRecord) -> str:
     confidence = percent(float(predictions.confidence[worst]))
     command = f"spikebridge inspect SHARDS --sample {key} --html worst.html"
     return f"{key}: {label} taken for {predicted} with confidence {confidence}. Look at it: {command}"
-
-
-def reproduce(record: RunRecord, shards: ShardSet | None) -> str:
-    """Return the commands that make this run again, and what proves that the data is the same."""
-    result = record.result
-    recipe = result.get("recipe", {}).get("shards", {})
-    options = {**recipe, **({"seed": shards.settings["seed"]} if shards else {})}
-    flags = " ".join(
-        f"--{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
-        for name, value in options.items()
-    )
-    events, static = ("RAW/events", "RAW/static") if result.get("simulated") else ("EVENTS", "STATIC")
-    commands = ["spikebridge simulate digits --out RAW"] if result.get("simulated") else []
-    commands += [
-        f"spikebridge preprocess {flags} --events {events} --static {static} --out SHARDS",
-        f"spikebridge train --shards SHARDS --recipe config.toml --run RUN --expect {result.get('shard_set', 'ID')}",
-        "spikebridge evaluate RUN --shards SHARDS --json",
-    ]
-    text = (
-        "Save the settings above as config.toml. --expect refuses any other shard set. Equal bits need the same "
-        f"torch build ({result.get('torch', 'unknown')}), device ({result.get('device', 'unknown')}) and number of "
-        f"threads ({result.get('threads', 'unknown')})."
-    )
-    return preformatted("\n".join(commands)) + paragraph(text)
 
 
 def duration(seconds: float) -> str:

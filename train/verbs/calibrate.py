@@ -9,9 +9,10 @@ import click
 
 from spikebridge.pipeline.ui.table_options import given_options, table_options
 from spikebridge.pipeline.ui.terminal import (
+    FiniteRange,
     json_option,
     overwrite_option,
-    parse_pair,
+    parse_sensor,
     path_type,
     print_result,
     progress_bar,
@@ -29,7 +30,7 @@ from spikebridge.pipeline.ui.terminal import (
 @click.option("--html", type=path_type(), help="Page with real beside simulated recordings; with --static.")
 @click.option(
     "--shown",
-    type=click.FloatRange(0.01, 4),
+    type=FiniteRange(0.01, 4),
     default=1.0,
     show_default=True,
     help="Share of the sensor that a static image fills, as in the shard set: 0.8235 for N-MNIST; above 1 where the "
@@ -90,8 +91,6 @@ def calibrate(
     from spikebridge.train.report.calibration import calibration_page
     from spikebridge.train.report.write import require_matplotlib
 
-    refusal = "is no size; expected WIDTHxHEIGHT, for example 346x260"
-    size = parse_pair(sensor, "x", refusal=refusal, option="--sensor") if sensor else None
     if html is not None:
         require_matplotlib("the page of a calibration needs")
     made = run_calibration(
@@ -102,7 +101,7 @@ def calibrate(
         static=static,
         pairs=pairs,
         shown_fraction=shown,
-        sensor=size,
+        sensor=parse_sensor(sensor),
         table=given_options(table),
         recordings=recordings,
         seed=seed,
@@ -111,7 +110,8 @@ def calibrate(
         overwrite=overwrite,
         progress=progress_bar,
     )
-    print_result(made, _text(made), as_json=as_json)
+    text = _text(made) + (f"\n  page      {html}" if html else "")
+    print_result(made, text, as_json=as_json)
 
 
 def _text(made: dict[str, Any]) -> str:

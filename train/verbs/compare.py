@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from spikebridge.pipeline.ui.terminal import (
+    FiniteRange,
     json_option,
     overwrite_option,
     path_type,
@@ -40,7 +41,7 @@ from spikebridge.train.verbs.report import write_run_report
 @corrupt_option
 @click.option(
     "--after-ms",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     multiple=True,
     metavar="MS",
     help="Accuracy when a recording ends after so many milliseconds; may be repeated.",

@@ -9,10 +9,11 @@ import click
 
 from spikebridge.pipeline.ui.table_options import given_options, table_options
 from spikebridge.pipeline.ui.terminal import (
+    FiniteRange,
     format_columns,
     json_option,
     overwrite_option,
-    parse_pair,
+    parse_sensor,
     path_type,
     print_result,
     progress_bar,
@@ -28,7 +29,7 @@ from spikebridge.pipeline.ui.terminal import (
 @click.option("--camera", type=path_type(), help="Profile made by calibrate  [default: calibrated to the recordings]")
 @click.option(
     "--shown",
-    type=click.FloatRange(0.01, 4),
+    type=FiniteRange(0.01, 4),
     help="Share of the sensor that a static image fills  [default: as --camera was fitted, else as the data set "
     "has it, or 1]",
 )
@@ -37,7 +38,7 @@ from spikebridge.pipeline.ui.terminal import (
 )
 @click.option(
     "--least",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.8,
     show_default=True,
     help="Confidence from which on an image is named.",
@@ -79,7 +80,6 @@ def match(
     from spikebridge.train.calibration.fit import Effort
     from spikebridge.train.calibration.match import match as run_match
 
-    refusal = "is no size; expected WIDTHxHEIGHT, for example 346x260"
     made = run_match(
         recordings,
         static,
@@ -88,7 +88,7 @@ def match(
         camera=camera,
         shown_fraction=shown,
         table=given_options(table),
-        sensor=parse_pair(sensor, "x", refusal=refusal, option="--sensor") if sensor else None,
+        sensor=parse_sensor(sensor),
         least=least,
         seed=seed,
         effort=Effort(sets=sets),

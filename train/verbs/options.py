@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from spikebridge.pipeline.ui.terminal import FiniteRange
 from spikebridge.train.config.recipes import setting_called
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ corrupt_option = click.option(
 )
 early_exit_option = click.option(
     "--early-exit",
-    type=click.FloatRange(0, 100),
+    type=FiniteRange(0, 100),
     metavar="POINTS",
     help="Score also with an exit at the first time step that is sure enough, and no answer where none is. The "
     "validation split chooses how sure, so that at most so many points of accuracy are lost, with 90 % confidence; "

@@ -50,7 +50,10 @@ def test_pairs_are_exact_and_the_rest_is_told(tmp_path):
 
 
 def test_what_cannot_be_paired_is_refused(tmp_path):
-    with pytest.raises(SettingsError, match=r"line 2: no recording 'x/0'; they are named like 'c/0'"):
+    with pytest.raises(
+        SettingsError,
+        match=r"(?s)line 2: no recording 'x/0'; they are named like 'c/0'.*the two folders",
+    ):
         paired(tmp_path, "x/0,p/0")
     with pytest.raises(SettingsError, match=r"line 3: no static image 'p/9'"):
         paired(tmp_path, "c/0,p/0", "c/1,p/9")

@@ -13,9 +13,11 @@ from spikebridge.pipeline.base.errors import LayoutError
 from spikebridge.pipeline.checks.verify import verify
 from spikebridge.pipeline.datasets.layout import find_child, find_root, is_litter, list_entries
 from spikebridge.pipeline.images.decode import EXTENSIONS
+from spikebridge.pipeline.measurement.recordings import are_simulated, stated_sensor
 from spikebridge.pipeline.preprocess.prepare import prepare
 from spikebridge.pipeline.preprocess.run import convert
 from spikebridge.pipeline.readers import get_reader
+from spikebridge.pipeline.readers.folders import find_sensor
 from spikebridge.pipeline.shards.settings import ConversionSettings
 
 RENAMED = {*EXTENSIONS, ".bin", ".aedat", ".aedat4", ".mat", ".csv", ".raw", ".h5", ".npy"}
@@ -288,6 +290,20 @@ def test_simulated_recordings_stay_simulated_from_any_folder_above(tmp_path):
     (raw / "simulated.json").write_text(json.dumps({"settings": settings}))
     for folder in (raw / "events", raw, raw.parent, raw.parent.parent):
         assert prepare(wanted, events_root=folder, static_root=raw).simulated
+
+
+def test_recordings_of_another_simulator_can_be_marked(tmp_path):
+    """Then they are called simulated, and nothing is known of their camera but what `sensor.txt` says."""
+    raw = recordings.write_folders(tmp_path / "raw")
+    (raw / "events" / "simulated.json").write_text('{"settings": null}')
+    wanted = ConversionSettings(dataset="folders", time_bins=3, size=10, mixed_sensors="scale")
+    assert prepare(wanted, events_root=raw / "events", static_root=raw).simulated
+    assert find_sensor(raw / "events") == (None, None)
+    (raw / "events" / "sensor.txt").write_text("64 48\n")
+    assert find_sensor(raw / "events") == ((64, 48), None)
+    assert are_simulated([raw / "events"])
+    file = next((raw / "events").rglob("*.npz"))
+    assert stated_sensor([file]) == ((64, 48), "stated by sensor.txt")
 
 
 @pytest.mark.parametrize("note", ["{}", "[", "[]", '{"settings": {"sensor_width_px": "9"}}', "[" * 10**5])

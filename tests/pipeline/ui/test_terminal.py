@@ -112,3 +112,18 @@ def test_digits_that_are_no_numbers_are_refused_by_their_option():
         parse_counts(("train=²",))
     with pytest.raises(click.BadParameter, match="whole numbers"):
         whole_numbers("0,²", "--seeds")
+
+
+@pytest.mark.parametrize("text", ["", "34", "34x", "0x34", "34x0", "-3x4", "16385x4", "3.5x4", "34x34x2", "axb"])
+def test_a_sensor_has_two_sides_of_some_pixels(text):
+    with pytest.raises(click.BadParameter, match="expected WIDTHxHEIGHT in pixels, each from 1 to 16384"):
+        terminal.parse_sensor(text)
+    assert terminal.parse_sensor("346x260") == (346, 260)
+    assert terminal.parse_sensor(None) is None
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "-0.1", "much"])
+def test_numbers_are_finite_and_in_their_range(text):
+    with pytest.raises(click.BadParameter, match=r"in the range x>=0|not a valid float"):
+        terminal.FiniteRange(0).convert(text, None, None)
+    assert terminal.FiniteRange(0).convert("0.5", None, None) == 0.5

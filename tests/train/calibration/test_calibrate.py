@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from spikebridge.train.calibration.outcome import in_microseconds
 from spikebridge.train.config.profile import read_profile
 from spikebridge.train.config.simulation_ranges import LANES
 from spikebridge.train.data.simulation import SensorGrid
+from spikebridge.train.errors import RunError
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +184,7 @@ def test_hot_pixels_are_found_and_spoil_nothing(recordings, tmp_path):
 def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
     few = run(recordings / "00.bin", "--out", tmp_path / "p.toml")
     assert few.exit_code == 1
-    assert "1 recordings: expected at least 10" in few.output
+    assert "found 1 recordings; expected at least 10" in few.output
     on = tmp_path / "on"
     on.mkdir()
     for file in recordings.iterdir():
@@ -210,7 +212,15 @@ def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
     raw = write_digits_raw(tmp_path / "raw", train=4, test=1, classes=2)
     few = run(recordings, "--static", raw / "static" / "Train" / "0", "--out", tmp_path / "p.toml")
     assert few.exit_code == 1
-    assert "4 static images" in few.output
+    assert "found 4 static images, 4 of them different" in few.output
+    for name, image in (("black", np.zeros((8, 8), np.uint8)), ("alike", np.eye(8, dtype=np.uint8) * 255)):
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            Image.fromarray(image).save(tmp_path / name / f"{number}.png")
+        alike = run(recordings, "--static", tmp_path / name, "--sensor", "34x34", "--out", tmp_path / "p.toml")
+        assert alike.exit_code == 1
+        said = " ".join(alike.output.split())
+        assert f"found 12 static images, {int(name == 'alike')} of them different and of more than one grey" in said
     page = run(recordings, "--html", tmp_path / "p.html", "--out", tmp_path / "p.toml")
     assert page.exit_code == 1
     assert "there is none without --static" in page.output
@@ -244,6 +254,51 @@ def test_too_little_and_the_wrong_thing_are_refused(recordings, tmp_path):
         (tmp_path / "folder.toml").mkdir(exist_ok=True)
         other = run(recordings, "--out", tmp_path / name, "--overwrite")
         assert (other.exit_code, words in other.output) == (1, True)
+
+
+def test_a_page_or_a_profile_that_cannot_be_written_loses_no_fit(recordings, tmp_path, monkeypatch):
+    """What failed is said before the fit where that can be known; else the same command goes on with what it left."""
+    raw = write_digits_raw(tmp_path / "raw", train=6, test=1, classes=2)
+    (tmp_path / "file").write_text("no folder")
+    words = [recordings, "--static", raw / "static", "--sensor", "34x34", "--held-out", "5"]
+    for out, html in (("file/p.toml", "p.html"), ("p.toml", "file/p.html")):
+        done = run(*words, "--out", tmp_path / out, "--html", tmp_path / html)
+        assert done.exit_code == 1
+        assert "file is no folder that can be written; choose another one" in " ".join(done.output.split())
+    done = run(*words, "--out", tmp_path / "p.toml", "--html", tmp_path / "p.toml")
+    assert "is the file of the profile, --out; choose another for the page" in " ".join(done.output.split())
+
+    whole, write, full = calibration.calibrate_to, calibration.write_atomic, set()
+
+    def fitted(seen, images, *, state_file, **more):
+        state_file.write_bytes(b"what the fit left")
+        told = SimpleNamespace(as_dict=dict)
+        return replace(whole(seen, None, state_file=state_file, **more), fidelity=told, compared=(None, None))
+
+    def write_where_room_is(path, data):
+        if path.name in full:
+            raise RunError(f"cannot write {path}: No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(calibration, "FEWEST", 5)
+    monkeypatch.setattr(calibration, "calibrate_to", fitted)
+    monkeypatch.setattr(calibration, "write_atomic", write_where_room_is)
+    out, html, state = tmp_path / "o" / "p.toml", tmp_path / "o" / "p.html", tmp_path / "o" / ".p.toml.state"
+
+    def once(**more):
+        calibration.calibrate(
+            [recordings], out, html=html, page=lambda *_: "page", static=raw / "static", sensor=(34, 34), held_out=5,
+            **more,
+        )  # fmt: skip
+
+    for name in ("p.html", "p.toml"):
+        full = {name}
+        with pytest.raises(RunError, match=f"{name}: No space left"):
+            once()
+        assert list(out.parent.iterdir()) == [state], "the same command finds nothing in its way, and what is done"
+    full = set()
+    once()
+    assert sorted(out.parent.iterdir()) == [html, out]
 
 
 def test_profiles_do_not_depend_on_threads(recordings, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from spikebridge.train.calibration.outcome import in_microseconds
 from spikebridge.train.calibration.renderings import Rendering, renderings
 from spikebridge.train.config.simulation_ranges import Leg, Profile, SimulationRanges
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
+from spikebridge.train.report import calibration as calibration_report
 from spikebridge.train.report.calibration import MEANINGS, calibration_page, value_rows
 
 SIDE, CAMERA = 14, KnownCamera.drawn(6, legs=2, pixels=0.6)
@@ -149,9 +150,21 @@ def test_the_page_shows_both(seen):
         assert words in html
     assert POLICY.split(";")[0].split(" ")[0] in html
     assert html.count("data:image/png") == 16
+    for words in ("</i>ON</span>", "</i>OFF</span>", '<td class="words">share of the pixels that fire once at random'):
+        assert words in html
     assert html.count("<svg") == 2
     assert "160, of which 40 held out" in html
+    source = {"recordings_from": ["a/train"], "static_images_from": "photos"}
+    named = calibration_page(result | {"profile": result["profile"] | {"source": source}}, fidelity, held_out, made)
+    assert "160 of a/train, of which 40 held out" in named
+    assert "240 of photos" in named
     assert "Real beside simulated" in calibration_page(result | {"simulated": False}, fidelity, held_out, made)
+
+
+def test_the_page_shows_recordings_of_all_classes():
+    """Those of one class are together, by their names."""
+    assert calibration_report._few(torch.zeros(1, 50, 2, 4, 4)) == [0, 7, 14, 21, 28, 35, 42, 49]
+    assert calibration_report._few(torch.zeros(1, 5, 2, 4, 4)) == [0, 1, 2, 3, 4]
 
 
 def test_every_value_of_a_camera_is_explained():

@@ -321,7 +321,7 @@ def test_what_cannot_be_matched_is_refused(raw, tmp_path, quick):
     few = tmp_path / "few"
     few.mkdir()
     idx.write(few / "train-images-idx3-ubyte", np.zeros((20, 28, 28), np.uint8))
-    assert "1 different static images" in refused(raw / "events", "--static", few, "--sensor", "34x34")
+    assert "found 1 different static images" in refused(raw / "events", "--static", few, "--sensor", "34x34")
     (tmp_path / "other.toml").write_text((raw / "camera.toml").read_text().replace("[34, 34]", "[64, 48]"))
     wrong = refused(
         raw / "events", "--static", raw / "static", "--camera", tmp_path / "other.toml", "--sensor", "34x34"

@@ -15,7 +15,7 @@ from spikebridge.train.config.profile import CameraProfile, profile_from, profil
 from spikebridge.train.config.recipes import dump_recipe, load_recipe, recipe_from
 from spikebridge.train.config.schema import recipe_schema
 from spikebridge.train.config.shipped import RECIPES
-from spikebridge.train.config.simulation_ranges import PROFILES
+from spikebridge.train.config.simulation_ranges import LANES, PROFILES
 from spikebridge.train.data.simulation import Simulator
 from spikebridge.train.errors import MethodError, RecipeError
 
@@ -97,7 +97,7 @@ def test_all_problems_of_a_file_are_named_at_once():
         "sensors: unknown key; did you mean sensor?", "duration_us: found the text", "sensor: found 1 numbers",
         "free: missing", 'undecided: "softnes" is not known', "number 1, z: unknown key", "number 2, duration",
         "bandwith: unknown key; did you mean bandwidth?", "bandwidth: missing", "above the highest, 0.1",
-        "[0.0, 0.1] is not within 0.004 to 1.0", "leak: found 0.1, expected the lowest and the highest",
+        "[0.0, 0.1] is not within 0.004 to 1", "leak: found 0.1, expected the lowest and the highest",
     ):  # fmt: skip
         assert words in text
 
@@ -215,3 +215,13 @@ def test_the_simulator_of_a_run_is_that_of_the_profile():
     assert not torch.equal(made[0], made[2])
     with pytest.raises(MethodError, match="of a sensor of 34x34 pixels, the shard set's has 64x48"):
         Simulator({**manifest, "sensor_size": [64, 48]}, (5, 2, 28, 28), profile=own, seed=1)
+
+
+@pytest.mark.parametrize("name", LANES)
+def test_a_range_far_from_any_camera_is_refused(name):
+    """Numbers of 32 bits would be infinite or none, and recordings simulated from them without events."""
+    tables = tomllib.loads(BUILT_IN.dump())
+    for pair in ([0.5, 1e300], [-1e300, 0.5], [10**30, 10**30]):
+        tables["ranges"][name] = pair
+        with pytest.raises(RecipeError, match=rf"\[ranges\] {name}: \[.*\] is not within "):
+            profile_from(tables, name="camera.toml")

@@ -19,7 +19,7 @@ from spikebridge.train.evaluation.early_exit import (
 from spikebridge.train.evaluation.energy import Cost, counting
 from spikebridge.train.evaluation.score import score, split_frames
 from spikebridge.train.networks.build import make_network, network_arguments
-from spikebridge.train.report.robustness import early_exit_words, over_time_rows
+from spikebridge.train.report.robustness import corrupted_rows, early_exit_words, over_time_rows
 from spikebridge.train.statistics import most_failures
 
 
@@ -148,3 +148,8 @@ def test_steps_have_a_duration_where_bins_have_one():
     }  # fmt: skip
     assert over_time_rows(found) == [("time steps", "accuracy"), ("1", "50.0 %"), ("2", "75.0 %")]
     assert "a probability of none, chosen on the validation split. 0.0 %" in early_exit_words(found)
+    exited = {"answered": 0.0, "accuracy": None, "mean_step": 2.0}
+    found["corrupted"] = [{"name": "flicker", "level": 0.5, "accuracy": 0.5, "loss": 1.0, "early_exit": exited}]
+    assert corrupted_rows(found)[1] == ("flicker", "0.5", "50.0 %", "1.000"), "without an exit it answers nothing"
+    found["early_exit"]["thresholds"] = [0.9]
+    assert corrupted_rows(found)[1][-3:] == ("0.0 %", "–", "2.00")

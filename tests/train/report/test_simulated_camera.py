@@ -67,8 +67,8 @@ def test_what_it_was_fitted_to_and_how_far_to_be_trusted(record, tmp_path):
         "70 % of 30 (95 % interval 52 to 83 %), 50 % = alike; I2E 100 %; v2e-like 96 %",
         "as they are, at 0.80 of the size that they have in the frame; the reverse is 1.23 times as far: undecided",
         "<dd>leak, inverted</dd>",
-        "<tr><td>threshold_on</td><td>0.234</td><td>0.012</td><td></td>",
-        "<tr><td>leak</td><td>0.215</td><td>0.5</td><td>undecided</td>",
+        '<tr><td>threshold_on</td><td>0.234</td><td>0.012</td><td class="words"></td>',
+        '<tr><td>leak</td><td>0.215</td><td>0.5</td><td class="words">undecided</td>',
         ": 0.718 Hz",
     ):
         assert words in html, words

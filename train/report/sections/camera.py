@@ -10,7 +10,7 @@ from spikebridge.train.calibration.calibrate import profile_tables
 from spikebridge.train.config.profile import INFORMING, INLINE, CameraProfile, profile_named, read_profile
 from spikebridge.train.errors import MethodError, RecipeError
 from spikebridge.train.methods import find_method
-from spikebridge.train.report.calibration import camera_tables, number_text, seen_words, told_words
+from spikebridge.train.report.calibration import camera_tables, from_words, number_text, seen_words, told_words
 from spikebridge.train.report.records import RunRecord
 from spikebridge.train.runs.folder import RunFolder
 
@@ -83,15 +83,11 @@ def _if_there(part: Callable[[], Shown], otherwise: Shown) -> Shown:
 def _fitted_words(source: dict[str, Any]) -> str:
     """Return how many recordings and static images a camera was fitted to."""
     kind = "SIMULATED recordings" if source["simulated"] else "recordings"
-    words = f"{source['recordings']:,} {kind}{_from(source.get('recordings_from', []))}, "
+    words = f"{source['recordings']:,} {kind}{from_words(source.get('recordings_from', []))}, "
     words += f"of which {source['held_out']:,} held out, and {source['static_images']:,} static images"
-    words += _from([source["static_images_from"]] if "static_images_from" in source else [])
+    words += from_words([source["static_images_from"]] if "static_images_from" in source else [])
     words += f", {source['pairs']:,} recordings with their own image" if "pairs" in source else ""
     return words + (f"; training split and pool of shard set {source['shard_set']}" if "shard_set" in source else "")
-
-
-def _from(folders: list[str]) -> str:
-    return f" of {', '.join(folders)}" if folders else ""
 
 
 def _told(fidelity: dict[str, float]) -> str:

@@ -103,8 +103,11 @@ def spikes_and_energy(analysis: Analysis) -> str:
     )
 
 
-def neurobench(record: RunRecord) -> str:
-    """Return the figures of NeuroBench in result.json, and the energy estimate; empty for a run without."""
+def neurobench(record: RunRecord, *, formula: bool = True) -> str:
+    """Return the figures of NeuroBench in result.json, and the energy estimate; empty for a run without.
+
+    `formula` says how the estimate is made, where nothing below does.
+    """
     figures, energy = record.result.get("neurobench"), record.result.get("energy_nj")
     if figures is None:
         return ""
@@ -113,10 +116,10 @@ def neurobench(record: RunRecord) -> str:
         rows.append(("energy, derived", f"{micro(energy)} µJ", "estimate per recording, by the formula below"))
     text = (
         f"Names and definitions of NeuroBench {figures['version']}, counted over {figures['recordings']:,} recordings. "
-        "Operations count as accumulates where all inputs of a layer are -1, 0 or 1; behind a 2×2 average they are "
-        f"not. {FORMULA}"
+        "Operations count as accumulates where all inputs of a layer are -1, 0 or 1; behind a 2×2 average they are not."
     )
-    return table(("", "", "what it is"), rows) + paragraph(text, note=True)
+    text += f" {FORMULA}" if formula else ""
+    return table(("", "", "what it is"), rows, words=(2,)) + paragraph(text, note=True)
 
 
 def figure_text(figures: NeuroBench | dict[str, float | None], name: str) -> str:

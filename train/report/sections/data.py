@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def data(shards: ShardSet) -> str:
     wide = ("Pairing", "Shard set ID", "Settings, SHA-256", "List of raw files, SHA-256")
     splits = manifest["splits"]
     rows = [
-        (name, f"{split['samples']:,}", f"{min(split['per_class'])} to {max(split['per_class'])}")
+        (name, f"{split['samples']:,}", _between(split["per_class"]))
         for name in SPLITS
         if (split := splits[name])["per_class"]
     ]
@@ -67,3 +68,9 @@ def _files(files: list[FileEntry]) -> str:
 
 def _without_front_matter(text: str) -> str:
     return text.split("\n---\n", 1)[1].strip() if text.startswith("---\n") and "\n---\n" in text else text.strip()
+
+
+def _between(counts: Sequence[int]) -> str:
+    """Return the least and the greatest of some numbers, once where they are one."""
+    least, most = min(counts), max(counts)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
