@@ -1,6 +1,7 @@
 """Ten or so photographs as a set of many: crops of each are a class, every tenth is shown to the simulated camera.
 
 Command:   python tests/bench/photo_crops.py make --photos FOLDER --out DIR [--seed N]
+               [--sensor 240x180 --sides 150,400 --shown 1.5]
            spikebridge simulate --images DIR/shown --out DIR/raw [--camera DIR/camera.toml]
            spikebridge match DIR/raw --dataset folders --static DIR/crops --out DIR/pairs.csv
            python tests/bench/photo_crops.py score DIR/pairs.csv
@@ -9,6 +10,7 @@ Data:      docs/tutorials/matching.md has figures of ten: astronaut, chelsea, co
 
 Crops are squares of 48 to 127 pixels, anywhere, resized to 32x32; many overlap. Those of little contrast are left out.
 DIR/camera.toml is a camera unlike N-MNIST's: sign of the light, thresholds, speed, path and place differ.
+With --sensor it has so many pixels, the path and the place are as much longer, and crops keep their own size.
 """
 
 from __future__ import annotations
@@ -24,15 +26,17 @@ SIDES, SIZE, CONTRAST = (48, 128), 32, 20
 """Pixels of a crop's side; of a stored one; least standard deviation of its values."""
 SHOWN = 10
 """One of so many is shown to the camera."""
+SENSOR, FILLS = (34, 34), 0.9
+"""Of the camera, unless it is said otherwise: width and height in pixels, share that a crop fills."""
 CAMERA = """
-sensor = [34, 34]
+sensor = [{width}, {height}]
 duration_us = 250000
 inverted = false
 free = false
 legs = [
-    {x = 4.4, y = 1.6, start = 0.05, duration = 0.3},
-    {x = -1.2, y = 3.8, start = 0.4, duration = 0.2},
-    {x = -3.0, y = -5.2, start = 0.62, duration = 0.33},
+    {{x = {x[0]}, y = {y[0]}, start = 0.05, duration = 0.3}},
+    {{x = {x[1]}, y = {y[1]}, start = 0.4, duration = 0.2}},
+    {{x = {x[2]}, y = {y[2]}, start = 0.62, duration = 0.33}},
 ]
 [microseconds]
 gamma = 0.9
@@ -44,31 +48,39 @@ bandwidth_hz = 420.0
 refractory_us = 800
 leak_hz = 0.15
 shot_hz = 0.06
-shown_fraction = 0.9
-x_offset_px = 0.8
-y_offset_px = -1.9
+shown_fraction = {shown}
+x_offset_px = {x[3]}
+y_offset_px = {y[3]}
 """
+X, Y = (4.4, -1.2, -3.0, 0.8), (1.6, 3.8, -5.2, -1.9)
+"""Legs and beginning of the path, pixels of `SENSOR`."""
 
 
-def make(photos: Path, out: Path, *, crops: int, seed: int) -> None:
+def make(
+    photos: Path, out: Path, *, crops: int, seed: int, sensor: tuple[int, int], sides: tuple[int, int], shown: float
+) -> None:  # fmt: skip
     """Write DIR/crops and DIR/shown, a folder for each photograph, and DIR/camera.toml."""
-    random = np.random.default_rng(seed)
+    random, (width, height) = np.random.default_rng(seed), sensor
     for path in sorted(photos.iterdir()):
         pixels = np.asarray(Image.open(path).convert("RGB"))
         for folder in ("crops", "shown"):
             (out / folder / path.stem).mkdir(parents=True)
         made = 0
         while made < crops:
-            side = int(random.integers(*SIDES))
+            side = int(random.integers(*sides))
             top, left = (int(random.integers(0, length - side)) for length in pixels.shape[:2])
             crop = pixels[top : top + side, left : left + side]
             if crop.std() <= CONTRAST:
                 continue
-            image = Image.fromarray(crop).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+            image = Image.fromarray(crop)
+            if sensor == SENSOR:
+                image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
             for folder in ("crops", "shown") if made % SHOWN == 0 else ("crops",):
                 image.save(out / folder / path.stem / f"{made:04}.png")
             made += 1
-    (out / "camera.toml").write_text(CAMERA)
+    longer = max(sensor) / max(SENSOR)
+    path = {axis: [round(longer * value, 2) for value in values] for axis, values in (("x", X), ("y", Y))}
+    (out / "camera.toml").write_text(CAMERA.format(width=width, height=height, shown=shown, **path))
 
 
 def score(table: Path) -> None:
@@ -89,10 +101,17 @@ def main() -> None:
     making.add_argument("--out", type=Path, required=True)
     making.add_argument("--crops", type=int, default=500, help="of a photograph")
     making.add_argument("--seed", type=int, default=0, help="of the crops")
+    making.add_argument("--sensor", default="x".join(map(str, SENSOR)), help="WxH")
+    making.add_argument("--sides", default=",".join(map(str, SIDES)), help="of crops, pixels: least,most")
+    making.add_argument("--shown", type=float, default=FILLS, help="share of the sensor that a crop fills")
     verbs.add_parser("score").add_argument("table", type=Path)
     given = parser.parse_args()
     if given.verb == "make":
-        make(given.photos, given.out, crops=given.crops, seed=given.seed)
+        (width, height), (least, most) = map(int, given.sensor.split("x")), map(int, given.sides.split(","))
+        make(
+            given.photos, given.out, crops=given.crops, seed=given.seed, sensor=(width, height), sides=(least, most),
+            shown=given.shown,
+        )  # fmt: skip
     else:
         score(given.table)
 
