@@ -26,7 +26,8 @@ from spikebridge.pipeline.events.packing import pack
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.formats.tables.columns import TableOptions
 from spikebridge.pipeline.images.colour import POOLED
-from spikebridge.pipeline.images.decode import EXTENSIONS, common_bits, read_image, to_static
+from spikebridge.pipeline.images.decode import EXTENSIONS, common_bits, read_image
+from spikebridge.pipeline.measurement.placing import SAMPLE, Placing
 from spikebridge.pipeline.readers.folders import SENSOR_FILE, find_sensor, stated_size
 
 IDX = ("-idx3-ubyte", "-idx3-ubyte.gz")
@@ -191,31 +192,39 @@ class StaticImages(NamedTuple):
     """Some static images as they lie on a sensor."""
 
     placed: NDArray[np.float32]
-    """[m,1,S,S] in [0, 1], colours as static pools hold them, see `colour.POOLED`."""
+    """[m,1,FS,FS] in [0, 1], colours as static pools hold them, see `colour.POOLED`."""
     aspect: tuple[float, ...]
     """Widths of images relative to their heights: the `ASPECTS`."""
+    placing: Placing
+    """How they lie there; as fine as they are."""
 
 
-def read_static_images(
-    folder: Path, *, most: int, seed: int, size: int, sensor: tuple[int, int], shown_fraction: float
-) -> StaticImages:
+def read_static_images(folder: Path, placing: Placing, *, most: int, seed: int, finest: int = 1) -> StaticImages:
     """Read static images below a folder, also MNIST's idx files, at most so many, drawn by the seed.
 
-    They are placed on the sensor with their aspect kept, as a conversion does it that knows how the camera saw them.
+    They are placed on the sensor with their aspect kept, as a conversion does it that knows how the camera saw them;
+    `finest` times as fine as its frames are, where most of them have that many details.
 
     Raises:
         LayoutError: no images there.
         RecordingError: one cannot be decoded.
     """
     images, read = image_files(folder)
-    placed, aspects = list[NDArray[np.uint8]](), list[float]()
-    for row in draw_rows(len(images), most, seed):
+    drawn = draw_rows(len(images), most, seed)
+    some = [drawn[row] for row in draw_rows(len(drawn), SAMPLE, seed)]
+    placing = placing.for_images((read(row).shape for row in some), finest)
+    placed, aspects = np.empty((len(drawn), 1, placing.side, placing.side), np.float32), list[float]()
+    for number, row in enumerate(drawn):
         image = read(row)
         aspects.append(image.shape[1] / image.shape[0])
-        placed.append(to_static(image, size=size, encoding=POOLED, canvas=sensor, shown_fraction=shown_fraction))
-    return StaticImages(
-        np.stack(placed).astype(np.float32) / np.float32(255), tuple(np.quantile(aspects, ASPECTS).tolist())
-    )
+        placed[number] = as_grey(placing.place(image, POOLED))
+    return StaticImages(placed, tuple(np.quantile(aspects, ASPECTS).tolist()), placing)
+
+
+def as_grey(placed: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return bytes as numbers in [0, 1]."""
+    grey: NDArray[np.float32] = placed.astype(np.float32) / np.float32(255)
+    return grey
 
 
 def image_files(folder: Path) -> tuple[list[tuple[Path, int]], Callable[[int], NDArray[np.uint8]]]:

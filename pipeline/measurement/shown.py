@@ -1,6 +1,6 @@
 """Which static image each recording shows, by a table that `match` writes, or anybody.
 
-Axes: n recordings, S side of a frame.
+Axes: n recordings, S side of a frame, F pixels per cell of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.datasets.tables import SAME_FOLDERS, read_pairs, refuse_lines
 from spikebridge.pipeline.images.colour import POOLED
-from spikebridge.pipeline.images.decode import to_static
+from spikebridge.pipeline.measurement.placing import Placing
+from spikebridge.pipeline.measurement.recordings import as_grey
 from spikebridge.pipeline.measurement.sources import Sources, sources_of_files
 
 
@@ -42,16 +43,10 @@ def paired_files(
     return sources, found
 
 
-def read_shown(
-    sources: Sources, positions: Sequence[int], *, size: int, sensor: tuple[int, int], shown_fraction: float
-) -> NDArray[np.float32]:
-    """Read images at positions, [n,1,S,S] in [0, 1], as `recordings.read_static_images` does.
+def read_shown(sources: Sources, positions: Sequence[int], placing: Placing) -> NDArray[np.float32]:
+    """Read images at positions, [n,1,FS,FS] in [0, 1], as `recordings.read_static_images` does.
 
     Raises:
         RecordingError: one cannot be decoded.
     """
-    placed = [
-        to_static(sources.read_image(one), size=size, encoding=POOLED, canvas=sensor, shown_fraction=shown_fraction)
-        for one in positions
-    ]
-    return np.stack(placed).astype(np.float32) / np.float32(255)
+    return as_grey(np.stack([placing.place(sources.read_image(one), POOLED) for one in positions]))

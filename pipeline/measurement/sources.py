@@ -21,7 +21,8 @@ from spikebridge.pipeline.datasets.tables import BETWEEN, PAIR_COLUMNS, join_can
 from spikebridge.pipeline.events.arrays import Events, check_events
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.images.colour import SEEN
-from spikebridge.pipeline.images.decode import common_bits, hash_pixels, to_static
+from spikebridge.pipeline.images.decode import common_bits, hash_pixels
+from spikebridge.pipeline.measurement.placing import SAMPLE, Placing
 from spikebridge.pipeline.measurement.recordings import (
     FEWEST_EVENTS,
     Kept,
@@ -141,15 +142,24 @@ class Sources:
         one = RecordingSet((self.recordings[row],), (self.events(row),), sensor, "", self.simulated, 1)
         return (one.without(without) if without else one).frames(time_bins=time_bins, size=size)
 
-    def image(self, row: int, *, sensor: tuple[int, int], size: int) -> tuple[str, NDArray[np.uint8]]:
-        """Read an image and return the hash of its full-size pixels and its luma as it lies on the sensor, [1,S,S].
+    def placing(self, *, sensor: tuple[int, int], size: int, finest: int, seed: int) -> Placing:
+        """Return how the images lie on a sensor and its frames: `finest` times as fine where most have such details.
+
+        Raises:
+            RecordingError: one of those that are drawn to tell cannot be decoded.
+        """
+        some = draw_rows(len(self.images), SAMPLE, seed)
+        shapes = (self.read_image(row).shape for row in some)
+        return Placing(size, sensor, self.shown_fraction).for_images(shapes, finest)
+
+    def image(self, row: int, placing: Placing) -> tuple[str, NDArray[np.uint8]]:
+        """Read an image and return the hash of its full-size pixels and its luma as it is placed, [1,FS,FS].
 
         Raises:
             RecordingError: it cannot be decoded.
         """
         rgb = self.read_image(row)
-        placed = to_static(rgb, size=size, encoding=SEEN, canvas=sensor, shown_fraction=self.shown_fraction)
-        return hash_pixels(rgb).hex(), placed
+        return hash_pixels(rgb).hex(), placing.place(rgb, SEEN)
 
 
 def sources_of_files(

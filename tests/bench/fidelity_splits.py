@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "src"))
 
 from spikebridge.pipeline.formats.bin40 import encode  # noqa: E402
+from spikebridge.pipeline.measurement.placing import Placing  # noqa: E402
 from spikebridge.pipeline.measurement.recordings import read_recordings, read_static_images  # noqa: E402
 from spikebridge.pipeline.simulation.camera import simulate  # noqa: E402
 from spikebridge.train.calibration.calibrate import FINE_BINS, calibrate_to, split_recordings  # noqa: E402
@@ -116,7 +117,7 @@ def main() -> None:
             recordings, static = Path(folder) / "recordings", Path(folder) / "static"
             simulated(given.static, given.camera, given.count, recordings, static)
         seen = read_recordings([recordings], most=max(200, given.count), seed=0, sensor=SENSOR)
-        placed = read_static_images(static, most=1000, seed=0, size=SENSOR[0], sensor=SENSOR, shown_fraction=SHOWN)
+        placed = read_static_images(static, Placing(SENSOR[0], SENSOR, SHOWN), most=1000, seed=0)
     images = torch.from_numpy(placed.placed)
     real = torch.from_numpy(seen.frames(time_bins=FINE_BINS, size=SENSOR[0]))
     print(

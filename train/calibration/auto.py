@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from spikebridge.pipeline.measurement.hot_pixels import HotPixel, find_hot_pixel
 from spikebridge.pipeline.measurement.recordings import doubt_one_movement
 from spikebridge.pipeline.shards.reader import ShardSet, Split
 from spikebridge.train.calibration.calibrate import (
+    CELLS_SIDE,
     FEWEST,
     FINE_BINS,
     LARGEST_SIDE,
@@ -32,12 +34,14 @@ from spikebridge.train.calibration.calibrate import (
     VERSION,
     Progress,
     calibrate_frames,
+    compared_side,
     different_images,
     split_recordings,
     with_source,
 )
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.calibration.parameters import longer_than_usual
+from spikebridge.train.calibration.start import guess
 from spikebridge.train.config.profile import read_profile_file
 from spikebridge.train.data.simulation import SensorGrid, grid_of
 from spikebridge.train.errors import MethodError, RunError
@@ -127,6 +131,9 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
     known = shards.manifest.get("sensor_size") or grid.sensor
     whole, (learnt, _) = frames, split_recordings(frames.shape[1], SEED)
     frames, hot_pixels = _without_hot_pixels(whole, learnt, grid, known)
+    start = guess(frames[:, learnt], grid.sensor)
+    while max(grid.sensor) > LARGEST_SIDE and max(grid.frame) > CELLS_SIDE and (coarser := _coarser(grid)) is not None:
+        grid, whole, frames = coarser, _by_twos(whole), _by_twos(frames)
     state = path.with_name(f".{path.name}.state")
     made = calibrate_frames(
         frames,
@@ -143,6 +150,7 @@ def _calibrate(shards: ShardSet, path: Path, progress: Progress | None) -> None:
         progress=progress,
         whole=whole,
         hot_pixels=hot_pixels,
+        start=start,
     )
     # Frames may show a part of the sensor; the profile is checked against all of it.
     profile = with_source(replace(made.profile, sensor=(int(known[0]), int(known[1]))), shard_set=shards.id)
@@ -205,7 +213,7 @@ def _readable(shards: ShardSet) -> ShardSet:
     """
     if shards.store != "frames":
         width, height = shards.manifest.get("sensor_size") or (shards.sample_shape[-1],) * 2
-        size = min(max(width, height), LARGEST_SIDE)
+        size = compared_side((width, height))
         return shards.with_frames(
             time_bins=FINE_BINS, size=size, width=0, binning="bins", reduction="sum", dtype="uint16"
         )
@@ -226,6 +234,18 @@ def _readable(shards: ShardSet) -> ShardSet:
             "A set that stores events (preprocess --store events) always can; or name a profile made by calibrate."
         )
     return shards
+
+
+def _coarser(grid: SensorGrid) -> SensorGrid | None:
+    """Return the grid of frames in whose cells two by two were summed; None where that cannot be done."""
+    if grid.reduction != "sum" or any(side % 2 for side in grid.frame):
+        return None
+    return SensorGrid((grid.frame[0] // 2, grid.frame[1] // 2), grid.sensor, "sum", corner=grid.corner)
+
+
+def _by_twos(frames: Tensor) -> Tensor:
+    """Return frames [T,n,2,H,W] in whose cells two by two are summed."""
+    return 4 * F.avg_pool2d(frames.flatten(0, 1), 2).unflatten(0, frames.shape[:2])
 
 
 def _grey(images: Any) -> Tensor:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
+from spikebridge.pipeline.measurement.placing import Placing
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
 from spikebridge.pipeline.measurement.shown import paired_files, read_shown
 from spikebridge.pipeline.measurement.statistics import hot_pixels_of, measure, shortest_interval_us
@@ -29,17 +30,20 @@ from spikebridge.train.calibration.fit import Effort, Fit, fit, to_begin, withou
 from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.parameters import longer_than_usual
 from spikebridge.train.calibration.renderings import renderings
+from spikebridge.train.calibration.start import Start, guess
 from spikebridge.train.calibration.state import State, require_folder, sole
 from spikebridge.train.config.profile import ASPECT, CELLS, FILE, CameraProfile
+from spikebridge.train.config.simulation_ranges import SUPERSAMPLE
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
 from spikebridge.train.runs.checkpoints import write_atomic
 
-VERSION = 12
+VERSION = 13
 """Goes up with every change that alters profiles."""
-LARGEST_SIDE = 48
-"""Side of a frame, at most: larger sensors are compared cell by cell."""
+LARGEST_SIDE, CELLS_SIDE = 48, 32
+"""Longer side of a sensor, pixels, up to which it is compared pixel by pixel; cells along a side of larger ones, each
+of which is simulated as `PER_CELL` x `PER_CELL` pixels, or as many as it has."""
 FINE_BINS = 20
 """Time bins of the comparison."""
 FEWEST = 10
@@ -131,11 +135,9 @@ def calibrate(
             "camera shows itself in many. Name more of this camera, or the folder above them"
         )
     pictures, aspect = None, None
-    size = min(max(seen.sensor), LARGEST_SIDE)
+    placing = Placing(simulated_side(seen.sensor), seen.sensor, shown_fraction)
     if static is not None:
-        placed, aspect = read_static_images(
-            static, most=MOST_IMAGES, seed=seed, size=size, sensor=seen.sensor, shown_fraction=shown_fraction
-        )
+        placed, aspect, placing = read_static_images(static, placing, most=MOST_IMAGES, seed=seed, finest=SUPERSAMPLE)
         pictures = torch.from_numpy(placed)
         if (different := different_images(pictures)) < FEWEST:
             raise RunError(
@@ -144,10 +146,7 @@ def calibrate(
             )
     shown = None
     if sources is not None:
-        positions = [by_file[Path(name)] for name in seen.names]
-        shown = torch.from_numpy(
-            read_shown(sources, positions, size=size, sensor=seen.sensor, shown_fraction=shown_fraction)
-        )
+        shown = torch.from_numpy(read_shown(sources, [by_file[Path(name)] for name in seen.names], placing))
     if held_out is not None and not (held_out == 0 or FEWEST_TO_TELL <= held_out <= len(seen.events) - FEWEST):
         raise RunError(
             f"--held-out {held_out}: found {len(seen.events)} recordings; expected 0, or {FEWEST_TO_TELL} and more, so "
@@ -200,6 +199,17 @@ def calibrate(
 def different_images(images: torch.Tensor) -> int:
     """Return how many of some images [m,1,H,W] differ from one another and have an edge, which alone makes events."""
     return len({image.numpy().tobytes() for image in images if image.min() < image.max()})
+
+
+def compared_side(sensor: tuple[int, int]) -> int:
+    """Return the side of the frames in which recordings of a sensor of (W, H) pixels are compared."""
+    return side if (side := max(sensor)) <= LARGEST_SIDE else min(CELLS_SIDE, LARGEST_SIDE)
+
+
+def simulated_side(sensor: tuple[int, int]) -> int:
+    """Return how many pixels are simulated along the longer side of these frames."""
+    grid = SensorGrid(compared_side(sensor), sensor, "sum")
+    return max(grid.width, grid.height)
 
 
 def require_recordings(paths: Sequence[Path]) -> None:
@@ -278,7 +288,7 @@ def calibrate_to(
     """Fit the simulator to recordings that were read; see `calibrate_frames`."""
     if images is None:
         held_out = 0  # there is nothing to tell them from
-    size = min(max(seen.sensor), LARGEST_SIDE)
+    size = compared_side(seen.sensor)
     whole = seen.frames(time_bins=FINE_BINS, size=size)
     learnt, _ = split_recordings(len(seen.events), seed, held_out)
     frames, hot_pixels = whole, tuple(hot_pixels_of(seen.part(learnt)))
@@ -286,6 +296,9 @@ def calibrate_to(
         seen = seen.without([(pixel.x, pixel.y) for pixel in hot_pixels])
         frames = seen.frames(time_bins=FINE_BINS, size=size)
     known = seen.part(learnt)
+    # A movement of few pixels is less than a cell: it is guessed from finer frames.
+    fine = known.frames(time_bins=FINE_BINS, size=min(max(seen.sensor), LARGEST_SIDE))
+    start = guess(torch.from_numpy(fine), seen.sensor)
     shortest = shortest_interval_us(known)
     return calibrate_frames(
         torch.from_numpy(frames),
@@ -305,6 +318,7 @@ def calibrate_to(
         shown=shown,
         whole=torch.from_numpy(whole),
         hot_pixels=hot_pixels,
+        start=start,
     )
 
 
@@ -327,6 +341,7 @@ def calibrate_frames(
     shown: torch.Tensor | None = None,
     whole: torch.Tensor | None = None,
     hot_pixels: tuple[HotPixel, ...] = (),
+    start: Start | None = None,
 ) -> Calibrated:
     """Fit the simulator to frames, a part of which is held out to tell simulated ones from.
 
@@ -348,6 +363,7 @@ def calibrate_frames(
         shown: the image that each recording shows [n,1,H,W]; None where that is not known.
         whole: `frames` with hot pixels, if there are some.
         hot_pixels: of the sensor.
+        start: the movement as it was guessed; by default from the frames that are not held out.
 
     Raises:
         RunError: all events are of one polarity.
@@ -357,6 +373,7 @@ def calibrate_frames(
     learnt, told = split_recordings(frames.shape[1], seed, held_out)
     frames, unseen = frames[:, learnt], whole[:, told] if len(told) else None
     shown = None if shown is None else shown[learnt]
+    start = start or guess(frames, sensor)
     source = {
         "recordings": frames.shape[1] + (0 if unseen is None else unseen.shape[1]),
         "held_out": 0 if unseen is None else unseen.shape[1],
@@ -370,12 +387,12 @@ def calibrate_frames(
     }
     made_of = partial(
         profile_of, sensor=sensor, duration_us=duration_us, source=source, hot_pixels=hot_pixels,
-        cell_px=max(sensor) / max(grid.frame), shortest_us=None if floor is None else floor * duration_us,
+        cell_px=max(sensor) / max(grid.width, grid.height), shortest_us=None if floor is None else floor * duration_us,
     )  # fmt: skip
     longer = longer_than_usual(duration_us)
     if images is None:
         with same_threads(1):  # sums depend on their number
-            found = without_images(frames, sensor=sensor, floor=floor, longer=longer)
+            found = without_images(frames, start, sensor=sensor, floor=floor, longer=longer)
         return Calibrated(made_of(found), found, None, (), None)
     state = State(
         state_file,
@@ -390,6 +407,7 @@ def calibrate_frames(
             frames,
             images,
             grid,
+            start,
             sensor=sensor,
             floor=floor,
             longer=longer,

@@ -92,7 +92,7 @@ def compare(
     Args:
         learnt: frames [T,n,2,S,S] that the fit saw.
         held_out: frames that it did not see.
-        images: static images [m,1,S,S].
+        images: static images [m,1,H,W].
         grid: of the frames.
         profile: of which recordings are simulated.
         seed: of static images and draws.

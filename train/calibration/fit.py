@@ -46,7 +46,7 @@ from torch import Tensor
 
 from spikebridge.train.calibration.moments import LOGARITHMS, Unit, moments
 from spikebridge.train.calibration.parameters import Unknowns, Vector
-from spikebridge.train.calibration.start import Start, guess
+from spikebridge.train.calibration.start import Start
 from spikebridge.train.calibration.state import State
 from spikebridge.train.config.profile import BEGIN, SIGN, SURROUND
 from spikebridge.train.config.simulation_ranges import FINE_INSTANTS, INSTANTS, MOST_STEPS, Profile
@@ -152,14 +152,16 @@ class Fit:
         return self.others.get(name, 0.0) > CLEAR
 
 
-def without_images(frames: Tensor, *, sensor: tuple[int, int], floor: float | None = None, longer: float = 1.0) -> Fit:
+def without_images(
+    frames: Tensor, start: Start, *, sensor: tuple[int, int], floor: float | None = None, longer: float = 1.0
+) -> Fit:
     """Return what recordings say without a static image: movement, polarities and dead time, in closed form.
 
     Light and contrast of what was seen are not known, and so no threshold, nor the sign of the light. Around closed
     shapes the light rises as much as it falls, so that the polarities' thresholds are as their events, the other way
     round.
     """
-    start = replace(guess(frames, sensor), longer=longer)
+    start = replace(start, longer=longer)
     unknowns = Unknowns.from_start(start, sensor=sensor, inverted=False, floor=floor)
     names = [p.name for p in unknowns.parameters]
     place, spread = np.zeros(len(names)), np.ones(len(names))
@@ -177,6 +179,7 @@ def fit(
     frames: Tensor,
     images: Tensor,
     grid: SensorGrid,
+    start: Start,
     *,
     sensor: tuple[int, int],
     floor: float | None = None,
@@ -194,6 +197,7 @@ def fit(
         frames: float32 [T,n,2,H,W], one recording or more, each with events.
         images: float32 [m,1,H,W] in [0, 1], of the kind that the recordings show, as the pipeline places them.
         grid: of the frames.
+        start: the movement as it is guessed.
         sensor: (W, H) in pixels.
         floor: shortest time between events of one pixel, share of the recording; None where it is not known.
         longer: how many times as long as usual recordings are, see `parameters.longer_than_usual`.
@@ -205,7 +209,7 @@ def fit(
         expect: called when the search ends, with about how many runs follow.
     """
     state = state or State(None, "")
-    start, fills = replace(guess(frames, sensor), longer=longer), _fill(images)
+    start, fills = replace(start, longer=longer), _fill(images)
     begun = state.get("search")
     if begun is None:
         begun = _search(_coarsen(frames), images, grid, sensor, start, floor, seed, effort, shown, state, advance)

@@ -1,6 +1,6 @@
 """From two folders to a table of pairs: reads, renders, compares, writes.
 
-Axes: T time bins, n recordings, N static images, K components, S side of a frame.
+Axes: T time bins, n recordings, N static images, K components, S side of a frame, F pixels per cell of it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,19 +32,21 @@ from spikebridge.pipeline.measurement.sources import (
 )
 from spikebridge.train.calibration.calibrate import (
     FEWEST,
-    LARGEST_SIDE,
     MOST_IMAGES,
     MOST_RECORDINGS,
     Progress,
     calibrate_to,
+    compared_side,
     require_recordings,
+    simulated_side,
 )
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.calibration.gallery import BATCH, MOST_LEARNT, TIME_BINS, Gallery, Shown, features
+from spikebridge.train.calibration.parameters import WIDTH_PX
 from spikebridge.train.calibration.register import register
 from spikebridge.train.calibration.state import require_folder, sole
 from spikebridge.train.config.profile import BEGIN, SIGN, CameraProfile, read_profile
-from spikebridge.train.config.simulation_ranges import Profile
+from spikebridge.train.config.simulation_ranges import SUPERSAMPLE, Profile
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
 from spikebridge.train.networks.threads import same_threads
@@ -59,6 +62,12 @@ REGISTERED, FEWEST_PAIRS, MOST_PAIRS, LEAST_GAIN = 3, 5, 60, 0.03
 difference that must go, for the images to be rendered anew."""
 AROUND, DRAWN = 30, 2000
 """Images nearest to a recording, and others: only these are rendered when the camera is brought to them again."""
+FARTHEST_WAY = 5
+"""Cells by which the place of images may be wrong where the fit could not tell it: photographs that are larger than the
+sensor show no border."""
+MOST_BYTES = 4 * 2**30
+"""Of static images in memory from which on they are no finer than the frames are: 116,000 on a sensor of 64
+pixels or more."""
 OTHER_CLASSES = 3
 """Classes that there must be for a wrong answer to show by its class."""
 
@@ -128,7 +137,7 @@ def match(
             f"{camera} is of a sensor of {given.sensor[0]}x{given.sensor[1]} pixels, the recordings are of "
             f"{width}x{height}; calibrate on recordings of this camera, or say with --sensor what theirs is"
         )
-    images = _Images.read(sources, seen.sensor, progress)
+    images = _Images.read(sources, seen.sensor, seed, progress)
     if len(images.rows) < FEWEST:
         raise RunError(f"{static}: found {len(images.rows)} different static images; expected at least {FEWEST}")
     if camera is None and len(seen.events) < FEWEST:
@@ -193,32 +202,35 @@ class _Images:
     """Static images as they lie on the sensor, each content once."""
 
     placed: NDArray[np.uint8]
-    """[N,1,S,S]."""
+    """[N,1,FS,FS]."""
     rows: NDArray[np.int64]
     """[N], their positions in the listing."""
     hashes: dict[int, str]
     """By position in the listing."""
     size: int
+    """S, of the frames that they are compared in."""
 
     @classmethod
-    def read(cls, sources: Sources, sensor: tuple[int, int], progress: Progress | None) -> _Images:
-        """Decode, hash and place every image."""
-        size, seen = min(max(sensor), LARGEST_SIDE), dict[str, int]()
-        placed = np.empty((len(sources.images) + 1, 1, size, size), np.uint8)  # one that a copy is written to
-        rows: Iterable[int] = range(len(sources.images))
+    def read(cls, sources: Sources, sensor: tuple[int, int], seed: int, progress: Progress | None) -> _Images:
+        """Decode, hash and place every image; as finely as a fit does it, where so many can be kept."""
+        seen, count, side = dict[str, int](), len(sources.images), simulated_side(sensor)
+        finest = SUPERSAMPLE if count * (SUPERSAMPLE * side) ** 2 <= MOST_BYTES else 1
+        placing = sources.placing(sensor=sensor, size=side, finest=finest, seed=seed)
+        placed = np.empty((count + 1, 1, placing.side, placing.side), np.uint8)  # one that a copy is written to
+        rows: Iterable[int] = range(count)
         for row in progress(rows, desc="images", unit="image") if progress else rows:
-            digest, image = sources.image(row, size=size, sensor=sensor)
+            digest, image = sources.image(row, placing)
             placed[len(seen)] = image
             seen.setdefault(digest, row)
         hashes = {row: digest for digest, row in seen.items()}
-        return cls(placed[: len(seen)], np.fromiter(seen.values(), np.int64, len(seen)), hashes, size)
+        return cls(placed[: len(seen)], np.fromiter(seen.values(), np.int64, len(seen)), hashes, compared_side(sensor))
 
     def batch(self, rows: Iterable[int]) -> Tensor:
-        """Return images at positions in `rows`, uint8 [B,1,S,S]."""
+        """Return images at positions in `rows`, uint8 [B,1,FS,FS]."""
         return torch.from_numpy(self.placed[list(rows)])
 
     def batch_of(self, some: NDArray[np.int64], rows: Iterable[int]) -> Tensor:
-        """Return images at positions in a part of `rows`, uint8 [B,1,S,S]."""
+        """Return images at positions in a part of `rows`, uint8 [B,1,FS,FS]."""
         return self.batch(some[list(rows)].tolist())
 
 
@@ -277,6 +289,13 @@ def _registered(
             other = _other(profile, name, fitted)
             tried = [(rendered, profile), (whole(other), other)]
             rendered, profile = max(tried, key=lambda one: _clearness(one[0], frames))
+    if undecided & {"x_start", "y_start"}:
+        across, down = _clearest_way(rendered, frames)
+        if (across, down) != (0, 0):
+            profile = _begun_elsewhere(
+                profile, across * grid.sensor[0] / images.size, down * grid.sensor[1] / images.size
+            )
+            rendered = whole(profile)
     brought, gallery, rows = profile, rendered, np.arange(len(images.rows))
     for number in range(REGISTERED):
         if number:  # by the camera as it is now, those that the recordings may show
@@ -290,7 +309,7 @@ def _registered(
             rows = np.union1d(gallery.around(places, AROUND), draw_rows(len(rows), DRAWN, seed))
         pairs = slice(None, None, math.ceil(len(recordings) / MOST_PAIRS))
         render = partial(gallery.render, shows[pairs].tolist())
-        nearer, left = register(brought, found[recordings[pairs]], render)
+        nearer, left = register(brought, found[recordings[pairs]], render, px=max(1.0, max(grid.sensor) / WIDTH_PX))
         if left > 1 - LEAST_GAIN:
             break
         brought = nearer
@@ -306,6 +325,31 @@ def _other(profile: Profile, name: str, fitted: Sequence[Profile]) -> Profile:
     surround = None if profile.surround is None else 1 - profile.surround  # before negatives it looks as before
     other = replace(profile, inverted=not profile.inverted, surround=surround)
     return next((one for one in fitted if one.inverted == other.inverted), other)
+
+
+def _clearest_way(gallery: Gallery, frames: Tensor) -> tuple[int, int]:
+    """Return how many cells right and down of renderings recordings [T,n,2,S,S] show one of them most clearly.
+
+    An image that begins elsewhere on the sensor has the same events elsewhere, but for those at the border.
+    """
+    size, ways = frames.shape[-1], range(-FARTHEST_WAY, FARTHEST_WAY + 1)
+    padded = F.pad(frames, (FARTHEST_WAY,) * 4)
+
+    def clearness(way: tuple[int, int]) -> float:
+        across, down = (FARTHEST_WAY + cells for cells in way)
+        return gallery.clearness(gallery.place(padded[..., down : down + size, across : across + size]))
+
+    near_first = sorted(((across, down) for across in ways for down in ways), key=lambda way: math.hypot(*way))
+    return max(near_first, key=clearness)
+
+
+def _begun_elsewhere(profile: Profile, right: float, down: float) -> Profile:
+    """Return a camera that sees images begin so many pixels of the sensor further right and down."""
+    starts = {
+        name: tuple(value + by for value in getattr(profile.ranges, name))
+        for name, by in (("x_start", right), ("y_start", down))
+    }
+    return replace(profile, ranges=replace(profile.ranges, **starts))
 
 
 def _clearness(gallery: Gallery, frames: Tensor) -> float:

@@ -32,6 +32,8 @@ FACTORS = {
 """Settings that are multiplied, and the natural logarithm of a unit's factor."""
 SHIFTS = {"softness": 0.1, "threshold_spread": 0.03, "leak": 0.05, "x_start": 0.3, "y_start": 0.3}
 """Settings that are added to, and a unit; positions in sensor pixels."""
+PLACES = ("x_start", "y_start")
+"""Those of these in pixels."""
 LEG_UNITS = {"x": 0.3, "y": 0.3, "start": 0.01, "duration": 0.02}
 """Parts of a leg that are added to, and a unit: pixels, and shares of the recording."""
 PULL = 1e-3
@@ -42,13 +44,14 @@ STEPS, ATTEMPTS, GAIN, LONGEST = 6, 4, 0.005, 4.0
 """Steps and attempts at each, at most; part of the distance that a step has to gain; longest step in units."""
 
 
-def register(profile: Profile, recordings: Tensor, render: Render) -> tuple[Profile, float]:
+def register(profile: Profile, recordings: Tensor, render: Render, *, px: float = 1.0) -> tuple[Profile, float]:
     """Bring a camera nearer to recordings.
 
     Args:
         profile: the camera as it is known; a free path and steps stay as they are.
         recordings: features [n,F].
         render: of the images that they show, in their order.
+        px: factor on units of pixels: how many a sensor has for one of N-MNIST's, or 1.
 
     Returns:
         The camera, and the part of the mean square difference that is left.
@@ -56,7 +59,7 @@ def register(profile: Profile, recordings: Tensor, render: Render) -> tuple[Prof
     count = len(_units(profile))
 
     def difference(place: Vector) -> Vector:
-        made: Vector = (recordings - render(_moved(profile, place))).flatten().double().numpy()
+        made: Vector = (recordings - render(_moved(profile, place, px))).flatten().double().numpy()
         return made
 
     place, left = np.zeros(count), difference(np.zeros(count))
@@ -78,7 +81,7 @@ def register(profile: Profile, recordings: Tensor, render: Render) -> tuple[Prof
             damping *= DAMPING[2]
         if start - distance < GAIN * start:
             break
-    return _moved(profile, place), distance / max(before, 1e-12)
+    return _moved(profile, place, px), distance / max(before, 1e-12)
 
 
 def _units(profile: Profile) -> list[str]:
@@ -87,7 +90,7 @@ def _units(profile: Profile) -> list[str]:
     return [*FACTORS, *SHIFTS, *legs]
 
 
-def _moved(profile: Profile, place: Vector) -> Profile:
+def _moved(profile: Profile, place: Vector, px: float) -> Profile:
     """Return the camera with all ranges moved by so many units, within the limits."""
     by = dict(zip(_units(profile), place.tolist(), strict=True))
     ranges = {}
@@ -97,7 +100,8 @@ def _moved(profile: Profile, place: Vector) -> Profile:
             factor = math.exp(by[name] * FACTORS[name])
             low, high = low * factor, high * factor
         else:
-            low, high = low + by[name] * SHIFTS[name], high + by[name] * SHIFTS[name]
+            shift = by[name] * SHIFTS[name] * (px if name in PLACES else 1.0)
+            low, high = low + shift, high + shift
         least, most = LIMITS.get(name, (-math.inf, math.inf))
         own = getattr(profile.ranges, name)  # of long and short recordings they may lie beyond
         least, most = min(least, own[0]), max(most, own[1])
@@ -105,12 +109,12 @@ def _moved(profile: Profile, place: Vector) -> Profile:
     legs = profile.legs
     if not profile.free:
         legs = tuple(
-            replace(leg, **{part: _leg_value(part, getattr(leg, part), by[f"{i} {part}"]) for part in LEG_UNITS})
+            replace(leg, **{part: _leg_value(part, getattr(leg, part), by[f"{i} {part}"], px) for part in LEG_UNITS})
             for i, leg in enumerate(profile.legs)
         )
     return replace(profile, ranges=replace(profile.ranges, **ranges), legs=legs)
 
 
-def _leg_value(part: str, value: float, units: float) -> float:
-    moved = value + units * LEG_UNITS[part]
+def _leg_value(part: str, value: float, units: float, px: float) -> float:
+    moved = value + units * LEG_UNITS[part] * (px if part in ("x", "y") else 1.0)
     return max(moved, LEG_UNITS["duration"]) if part == "duration" else moved

@@ -1,6 +1,6 @@
 """Other ways to make recordings of static images, which the fidelity report has beside the fitted camera.
 
-Axes: T time bins, n recordings, P polarity, S side of a frame.
+Axes: T time bins, n recordings, P polarity, S side of a frame, F pixels of an image per cell of it.
 
 `i2e` has no camera at all. `v2e-like` is the simulator of `spikebridge simulate` with the published defaults of v2e in
 place of a fitted camera: thresholds 0.2 with a deviation of 0.03, photoreceptor 300 Hz, leak 0.01 Hz, shot noise
@@ -48,7 +48,7 @@ class Rendering:
     """A way to make recordings of static images."""
 
     render: Callable[[Tensor, int], Tensor]
-    """Frames [T,n,2,S,S] of images [n,1,S,S], of so many time bins."""
+    """Frames [T,n,2,S,S] of images [n,1,FS,FS], of so many time bins."""
     view: Callable[[Tensor], Tensor] = lambda frames: frames
     """Real frames in the form in which the rendering has its own."""
 
@@ -64,7 +64,7 @@ def renderings(grid: SensorGrid, profile: Profile, *, duration_us: int, seed: in
         duration_us: of a recording.
         seed: of every draw.
     """
-    found = {"i2e": Rendering(lambda images, time_bins: _i2e(images, time_bins, seed), _binary)}
+    found = {"i2e": Rendering(lambda images, time_bins: _i2e(images, time_bins, grid, seed), _binary)}
     with suppress(SettingsError):
         settings = _moving(profile, grid, duration_us)
         found["v2e-like"] = Rendering(lambda images, time_bins: _v2e_like(images, time_bins, grid, settings, seed))
@@ -77,18 +77,20 @@ def _binary(frames: Tensor) -> Tensor:
     return frames.view(len(frames) // together, together, *frames.shape[1:]).sum(1).clamp(max=1)
 
 
-def _i2e(images: Tensor, time_bins: int, seed: int) -> Tensor:
+def _i2e(images: Tensor, time_bins: int, grid: SensorGrid, seed: int) -> Tensor:
     """Return frames of I2E; of `_binary`'s bins, so that none of its eight directions has half a bin."""
     steps = time_bins // 2 if time_bins % 2 == 0 else time_bins
     made = I2ESimulator(steps, ratio=I2E_RATIO, seed=seed)
+    images = F.adaptive_avg_pool2d(images, grid.frame[::-1])  # I2E compares pixels of its frames
     return made.frames(images, epoch=0, draws=torch.arange(len(images)))
 
 
 def _v2e_like(images: Tensor, time_bins: int, grid: SensorGrid, settings: SimulatorSettings, seed: int) -> Tensor:
     """Return frames of v2e's camera; a sensor that is coarser than its frames' is simulated on the frames' grid."""
-    events, size = [], images.shape[-1]
+    events, size = [], grid.frame[0]
     if grid.width != grid.height:  # as the frame is of the sensor, squashed
-        images = F.interpolate(images, (grid.height, grid.width), mode="bilinear")
+        finer = images.shape[-1] // size
+        images = F.interpolate(images, (finer * grid.height, finer * grid.width), mode="bilinear")
     for number, image in enumerate(images[:, 0].numpy()):
         events.append(simulate(np.rint(image * 255).astype(np.uint8), settings=settings, seed=seed, key=str(number)))
     made = torch.zeros(time_bins, len(images), 2, size, size)

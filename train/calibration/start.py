@@ -21,6 +21,7 @@ from torch import Tensor
 
 from spikebridge.train.calibration.moments import movement
 from spikebridge.train.config.simulation_ranges import MOST_LEGS, Leg
+from spikebridge.train.networks.threads import same_threads
 
 FARTHEST, MOST_BINS = 8, 6
 """Ways that are looked for along each axis, in frame pixels, and bins that they are measured over, at most."""
@@ -75,6 +76,7 @@ class Start:
         return self.coherence < COHERENT
 
 
+@same_threads(1)  # sums depend on their number
 def guess(frames: Tensor, sensor: tuple[int, int]) -> Start:
     """Guess the movement behind frames [T,B,2,S,S] of a sensor of (W, H) pixels."""
     rate = frames.sum((1, 2, 3, 4)).double().numpy()  # [T]

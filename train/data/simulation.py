@@ -62,9 +62,11 @@ log = logging.getLogger(__name__)
 
 POOLED = CHOICES["encoding"][0]
 """Encoding of static images unless another is asked for, and that of the images of `calibrate`."""
+PER_CELL, FINEST_SIDE = 2, 96
+"""Pixels along a cell that stand for those of a larger sensor, whose events one pixel would have all at once; where so
+many pixels make up a side at most. Smaller sensors are simulated pixel by pixel."""
 FINEST_GRID = 1.6
-"""A sensor of up to this many times the frame's side is simulated pixel by pixel, a larger one on the frame's grid, but
-for a side along which the frame is finer than the sensor."""
+"""Pixel by pixel is a sensor simulated of up to this many times the frame's side, where there are more pixels, too."""
 SAME_SHAPE = 0.05
 """Difference of logarithms up to which images are of one aspect."""
 SAME_SIZE = 0.005
@@ -91,11 +93,15 @@ class SensorGrid:
         width, height = sensor
         self.sensor, self.corner = sensor, corner
         self.frame, self.reduction = (size, size) if isinstance(size, int) else size, reduction
-        fine = all(pixels <= FINEST_GRID * side for pixels, side in zip(sensor, self.frame, strict=True))
-        # Where the frame is finer it has rows or columns that no pixel falls into.
-        self.width, self.height = sensor if fine else (min(width, self.frame[0]), min(height, self.frame[1]))
+        per_cell = PER_CELL if PER_CELL * max(self.frame) <= FINEST_SIDE else 1
+        lengths = tuple(zip(sensor, self.frame, strict=True))
+        if all(pixels <= max(FINEST_GRID, per_cell) * side for pixels, side in lengths):
+            self.width, self.height = sensor
+        else:
+            # Where the frame is finer it has rows or columns that no pixel falls into.
+            self.width, self.height = (min(pixels, per_cell * side) for pixels, side in lengths)
         self.scale_x, self.scale_y = self.width / width, self.height / height  # grid pixels per sensor pixel
-        self.gain = 1.0 if reduction != "sum" else width * height / (self.width * self.height)
+        self.gain = width * height / (self.width * self.height) if reduction == "sum" else 1.0
         sides = zip((self.width, self.height), self.frame, strict=True)
         self.columns, self.rows = (_weights(pixels, side, reduction) for pixels, side in sides)  # [W,w], [H,h]
 
@@ -301,7 +307,7 @@ def _simulate_counts(
     """Count the events of static images on the sensor grid, float32 [T,B,2,h,w]; see `simulate_frames`."""
     s = scale_settings(draws.settings, profile.ranges)
     sign = draws.settings[:, SIGN_LANE]
-    light = light_of(images, s, sign, profile)
+    light = light_of(images, s, sign, profile, (grid.height, grid.width))
     before = None
     settled = None
     if profile.appeared or profile.either_begin:

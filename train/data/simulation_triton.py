@@ -112,7 +112,8 @@ def simulate_counts(
         BLOCK_S=triton.next_power_of_2(S + 1),
         **PATH,
     )
-    light = light_of(images, {name: settings[:, LANES[name]] for name in SEEN}, settings[:, SIGN_LANE], profile)
+    s = {name: settings[:, LANES[name]] for name in SEEN}
+    light = light_of(images, s, settings[:, SIGN_LANE], profile, grid)
     sizes = *light.cells.shape[2:], h, w
     kernels.events[(N, triton.cdiv(h * w, TILE))](
         *(light.cells, settings, places, epoch, draws, derived_seed(seed, "simulation pixels"), counts, N, *sizes),

@@ -163,7 +163,7 @@ def cells_words(made: dict[str, Any]) -> str:
     if not cells:
         return ""
     return (
-        f"The sensor was compared in {cells[0]}x{cells[1]} cells, each simulated as one pixel. Blur, bandwidth, dead "
+        f"The sensor was simulated in {cells[0]}x{cells[1]} cells, each as one pixel. Blur, bandwidth, dead "
         "time and thresholds are those with which a cell does what its pixels did, as training has it; those of the "
         "camera's pixels are others."
     )

@@ -21,6 +21,7 @@ from spikebridge.pipeline.formats.prophesee import dat
 from spikebridge.pipeline.images.decode import to_static
 from spikebridge.pipeline.measurement import recordings
 from spikebridge.pipeline.measurement.hot_pixels import find_hot_pixels
+from spikebridge.pipeline.measurement.placing import Placing
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
 from spikebridge.pipeline.measurement.shown import read_shown
 from spikebridge.pipeline.measurement.sources import sources_of_dataset, sources_of_files
@@ -260,10 +261,11 @@ def test_colours_are_those_of_a_pool_for_a_fit_and_those_of_a_camera_for_a_match
     colours[:4, :, 0] = colours[4:8, :, 2] = 200
     Image.fromarray(colours).save(tmp_path / "1.png")
     (tmp_path / "1.csv").write_text("".join(f"{t},1,1,{t % 2}\n" for t in range(100)))
-    of_fit = read_static_images(tmp_path, most=1, seed=0, size=12, sensor=(12, 12), shown_fraction=1.0).placed[0, 0]
+    placing = Placing(12, (12, 12))
+    of_fit = read_static_images(tmp_path, placing, most=1, seed=0).placed[0, 0]
     sources = sources_of_files(tmp_path, tmp_path, sensor=(12, 12))
-    shown = read_shown(sources, [0], size=12, sensor=(12, 12), shown_fraction=1.0)[0, 0]
-    _, of_match = sources.image(0, sensor=(12, 12), size=12)
+    shown = read_shown(sources, [0], placing)[0, 0]
+    _, of_match = sources.image(0, placing)
     pool = to_static(colours, size=12, encoding=settings.CHOICES["encoding"][0])
     assert (255 * of_fit).round().astype(int).tolist() == pool[0].tolist() == (255 * shown).round().astype(int).tolist()
     assert of_match[0, ::4, 0].tolist() == [60, 23, 0]
@@ -291,7 +293,7 @@ def test_a_damaged_recording_is_named_with_its_folder(tmp_path):
 
 def test_static_images_are_files_or_those_of_mnist(tmp_path):
     def read(folder):
-        return read_static_images(folder, most=5, seed=0, size=16, sensor=(16, 16), shown_fraction=0.5).placed
+        return read_static_images(folder, Placing(16, (16, 16), 0.5), most=5, seed=0).placed
 
     (tmp_path / "files").mkdir()
     Image.fromarray(np.full((10, 10), 255, np.uint8)).save(tmp_path / "files" / "white.png")
@@ -299,7 +301,7 @@ def test_static_images_are_files_or_those_of_mnist(tmp_path):
     assert placed.shape == (1, 1, 16, 16)
     assert placed.sum() == 64, "half of the sensor's side"
     Image.new("L", (20, 10), 255).save(tmp_path / "files" / "wide.png")
-    wide = read_static_images(tmp_path / "files", most=5, seed=0, size=16, sensor=(16, 16), shown_fraction=1.0)
+    wide = read_static_images(tmp_path / "files", Placing(16, (16, 16)), most=5, seed=0)
     assert wide.aspect == pytest.approx((1.05, 1.5, 1.95))
     (tmp_path / "deep").mkdir()
     for name, value in (("dark", 0x0100), ("light", 0x0FFF)):

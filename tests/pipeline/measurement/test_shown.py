@@ -8,6 +8,7 @@ from conftest import write_digits_raw
 
 from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.images.decode import read_image
+from spikebridge.pipeline.measurement.placing import Placing
 from spikebridge.pipeline.measurement.recordings import read_static_images
 from spikebridge.pipeline.measurement.shown import paired_files, read_shown
 
@@ -29,10 +30,10 @@ def test_recordings_get_the_images_that_the_table_names(raw, tmp_path):
         files[0]: str(images[4]),
         files[5]: str(images[0]),
     }
-    options = {"size": 12, "sensor": (12, 12), "shown_fraction": 0.8}
-    shown = read_shown(sources, [found[events / f"{files[5]}.bin"]], **options)
+    placing = Placing(12, (12, 12), 0.8)
+    shown = read_shown(sources, [found[events / f"{files[5]}.bin"]], placing)
     assert shown.shape == (1, 1, 12, 12)
-    everything = read_static_images(static, most=10, seed=0, **options).placed
+    everything = read_static_images(static, placing, most=10, seed=0).placed
     assert np.array_equal(shown[0], everything[0]), "as a calibration takes all"
     assert read_image(static / f"{images[0]}.png").any()
 

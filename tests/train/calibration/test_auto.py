@@ -12,6 +12,7 @@ import torch
 
 from spikebridge.pipeline.shards.reader import ShardSet
 from spikebridge.train.calibration import auto, fit
+from spikebridge.train.calibration.calibrate import compared_side
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.config.profile import INLINE, read_profile
 from spikebridge.train.config.recipes import load_recipe, recipe_from
@@ -102,6 +103,21 @@ def test_a_run_trains_on_the_camera_that_was_calibrated_to_its_set(shard_set, tm
     with pytest.raises(Exception, match="another recipe"):
         RunFolder(tmp_path / "one").status(replace(recipe, train=replace(recipe.train, seed=2)), shards.id)
     assert not list(tmp_path.glob(".camera*")), "neither lock nor state is left"
+
+
+def test_frames_of_a_large_sensor_are_fitted_in_fewer_cells():
+    """As `calibrate` fits them, in a like time."""
+    grid = grid_of({"sensor_size": (128, 100), "settings": {"reduction": "sum"}}, (48, 40))
+    coarse = auto._coarser(grid)
+    assert (coarse.frame, coarse.width, coarse.height, coarse.sensor) == ((24, 20), 48, 40, (128, 100))
+    frames = torch.rand(3, 2, 2, 40, 48)
+    summed = auto._by_twos(frames)
+    assert summed.shape == (3, 2, 2, 20, 24)
+    assert torch.allclose(summed[..., 7, 3], frames[..., 14:16, 6:8].sum((-2, -1)))
+    for reduction, size in (("bilinear", (48, 40)), ("sum", (45, 40))):
+        other = grid_of({"sensor_size": (128, 100), "settings": {"reduction": reduction}}, size)
+        assert auto._coarser(other) is None
+    assert [compared_side((side, 20)) for side in (34, 48, 49, 640)] == [34, 48, 32, 32]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from spikebridge.pipeline.simulation.camera import simulate
 from spikebridge.pipeline.simulation.fitted import read_camera
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.calibration import calibrate as calibration
-from spikebridge.train.calibration import fit as fitting
+from spikebridge.train.calibration import start
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.calibration.outcome import in_microseconds
 from spikebridge.train.config.profile import read_profile
@@ -123,15 +123,15 @@ def test_what_is_of_cells_is_not_said_of_pixels(recordings, tmp_path):
         made[sensor] = " ".join(done.output.split()), read_profile(tmp_path / f"{sensor}.toml").informing
     for sensor, (words, tables) in made.items():
         cells = sensor == "102x68"
-        assert ("each simulated as one pixel" in words) == cells
+        assert ("cells, each as one pixel" in words) == cells
         assert ("share of 0.7 cells" in words) == cells
         assert ("share of 0.7 px" in words) == (not cells)
-        assert tables["source"].get("cells") == ([48, 48] if cells else None)
+        assert tables["source"].get("cells") == ([64, 64] if cells else None)
         assert ("blur_px" in tables["microseconds"]) == (not cells)
     dead = [tables["microseconds"]["refractory_us"] for _, tables in made.values()]
     assert dead[0] == pytest.approx(dead[1], rel=0.01)
     assert read_camera(tmp_path / "34x34.toml").cells is None
-    assert read_camera(tmp_path / "102x68.toml").cells == (48, 48)
+    assert read_camera(tmp_path / "102x68.toml").cells == (64, 64)
     assert read_camera(tmp_path / "102x68.toml").settings.blur_px == SimulatorSettings().blur_px
     (tmp_path / "photos" / "cat").mkdir(parents=True)
     Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(tmp_path / "photos" / "cat" / "1.png")
@@ -145,7 +145,7 @@ def test_what_is_of_cells_is_not_said_of_pixels(recordings, tmp_path):
         tmp_path / "raw",
     ]
     done = CliRunner().invoke(main, list(map(str, words)))
-    assert "fitted to 48x48 cells of the sensor, each as one pixel" in done.output
+    assert "fitted to 64x64 cells of the sensor, each as one pixel" in done.output
 
 
 def test_hot_pixels_are_found_and_spoil_nothing(recordings, tmp_path):
@@ -302,9 +302,9 @@ def test_a_page_or_a_profile_that_cannot_be_written_loses_no_fit(recordings, tmp
 
 
 def test_profiles_do_not_depend_on_threads(recordings, tmp_path, monkeypatch):
-    threads, guess = torch.get_num_threads(), fitting.guess
+    threads, begin = torch.get_num_threads(), start._begin
     seen = []
-    monkeypatch.setattr(fitting, "guess", lambda *words: seen.append(torch.get_num_threads()) or guess(*words))
+    monkeypatch.setattr(start, "_begin", lambda *words: seen.append(torch.get_num_threads()) or begin(*words))
     torch.set_num_threads(2)
     try:
         assert run(recordings, "--sensor", "34x34", "--out", tmp_path / "p.toml").exit_code == 0

@@ -46,6 +46,7 @@ def fitted(
             frames,
             images[recordings:],
             SensorGrid(side, (side, side), "sum"),
+            guess(frames, (side, side)),
             sensor=(side, side),
             effort=effort,
             state=state,
@@ -95,7 +96,8 @@ def test_pairs_find_planted_cameras_about_as_well():
         frames, grid = camera.frames(images[:12], time_bins=10), SensorGrid(SIDE, (SIDE, SIDE), "sum")
         for shown in (None, images[:12]):
             with same_threads(1):
-                found = fit(frames, images[12:], grid, sensor=(SIDE, SIDE), effort=Effort(12, 32), shown=shown)
+                start = guess(frames, (SIDE, SIDE))
+                found = fit(frames, images[12:], grid, start, sensor=(SIDE, SIDE), effort=Effort(12, 32), shown=shown)
             assert found.unknowns.inverted == camera.inverted
             off[shown is None].append(float(np.mean([miss**2 for miss in misses(camera, found).values()])))
     assert np.mean(off[False]) <= 1.2 * np.mean(off[True])
@@ -274,7 +276,7 @@ def test_what_is_not_decided_is_named_and_left_wide(small):
         low, high = getattr(made.profile.ranges, name)
         assert low <= made.informing["camera"][name] <= high
     frames = camera.frames(digit_images(24, SIDE), time_bins=10)
-    without = without_images(frames, sensor=(SIDE, SIDE), floor=0.01)
+    without = without_images(frames, guess(frames, (SIDE, SIDE)), sensor=(SIDE, SIDE), floor=0.01)
     made = profile_of(without, sensor=(SIDE, SIDE), duration_us=300_000, source={"shown_fraction": 1.0})
     assert {"threshold_on", "dark_level", "bandwidth", "inverted", "rest", "path"} <= set(made.undecided)
     assert made.profile.either_sign
@@ -296,7 +298,7 @@ def test_a_camera_is_expected_to_be_the_same_in_long_and_short_recordings(tmp_pa
     frames = KnownCamera.drawn(9, legs=2).frames(digit_images(16, 24), time_bins=20)
     source, made = {"shown_fraction": 1.0}, {}
     for duration in (20_000, 300_000, 30_000_000):
-        found = without_images(frames, sensor=(24, 24), longer=longer_than_usual(duration))
+        found = without_images(frames, guess(frames, (24, 24)), sensor=(24, 24), longer=longer_than_usual(duration))
         made[duration] = profile_of(found, sensor=(24, 24), duration_us=duration, source=source)
         (tmp_path / "camera.toml").write_text(made[duration].dump())
         assert read_profile(tmp_path / "camera.toml").profile == made[duration].profile
@@ -304,7 +306,10 @@ def test_a_camera_is_expected_to_be_the_same_in_long_and_short_recordings(tmp_pa
     assert (
         usual.informing
         == profile_of(
-            without_images(frames, sensor=(24, 24)), sensor=(24, 24), duration_us=300_000, source=source
+            without_images(frames, guess(frames, (24, 24)), sensor=(24, 24)),
+            sensor=(24, 24),
+            duration_us=300_000,
+            source=source,
         ).informing
     )
     for other in made.values():
@@ -321,7 +326,7 @@ def test_profiles_of_recordings_of_any_length_can_be_read(duration_us, tmp_path)
         KnownCamera.drawn(9, legs=1).frames(digit_images(4, SIDE), time_bins=10),
         longer_than_usual(duration_us),
     )
-    found = without_images(frames, sensor=(SIDE, SIDE), longer=longer)
+    found = without_images(frames, guess(frames, (SIDE, SIDE)), sensor=(SIDE, SIDE), longer=longer)
     made = profile_of(found, sensor=(SIDE, SIDE), duration_us=duration_us, source={"shown_fraction": 1.0})
     (tmp_path / "camera.toml").write_text(made.dump())
     assert read_profile(tmp_path / "camera.toml").profile == made.profile
@@ -385,7 +390,9 @@ def test_with_known_images_all_ends_are_measured_alike(monkeypatch):
     shown, grid = images[:12], SensorGrid(SIDE, (SIDE, SIDE), "sum")
     frames = camera.frames(shown, time_bins=10)
     with same_threads(1):
-        found = fit(frames, images[12:], grid, sensor=(SIDE, SIDE), effort=effort, shown=shown)
+        found = fit(
+            frames, images[12:], grid, guess(frames, (SIDE, SIDE)), sensor=(SIDE, SIDE), effort=effort, shown=shown
+        )
         near = found.unknowns.profile(found.place)
         target = fitting._target(frames, images[12:], grid, 0, effort, shown, near, last=True)
         ends = [found, *found.rivals]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -187,6 +188,30 @@ def test_of_two_beginnings_it_is_that_with_which_recordings_are_clearer(tmp_path
         state = tmp_path / f"{len(undecided)} {len(rivals)}"
         state.mkdir()
         assert match._registered(cameras, seen, placed, grid, 0, state, shown)._profile == expected
+
+
+def test_where_images_begin_is_found_by_the_recordings_that_show_them(tmp_path, quick):
+    """Where the calibration could not tell; what it could is left alone."""
+    true = replace(PROFILES["saccades"], surround=0.0)
+    sensor, images = (34, 34), (digit_images(60, 34) * 255).to(torch.uint8)
+    grid, shown = SensorGrid(34, sensor, "sum"), lambda total, what: lambda: None
+    placed = match._Images(images.numpy(), np.arange(60), {}, 34)
+    draws = simulation_draws(9, 0, torch.arange(30), grid, device=torch.device("cpu"))
+    frames = simulate_frames(
+        images[:30] / 255, draws, grid, time_bins=TIME_BINS, profile=gallery.middle(true), instants=FINE_INSTANTS
+    )
+    seen = SimpleNamespace(frames=lambda **_: frames.numpy())
+    elsewhere = match._begun_elsewhere(true, -4.0, 3.0)
+    starts = []
+    for undecided in ((), ("y_start",)):
+        state = tmp_path / str(len(undecided))
+        state.mkdir()
+        cameras = [CameraProfile(elsewhere, sensor, 300_000, undecided, {})]
+        found = match._registered(cameras, seen, placed, grid, 0, state, shown)._profile.ranges
+        starts.append((np.mean(found.x_start), np.mean(found.y_start)))
+    expected = [(np.mean(one.ranges.x_start), np.mean(one.ranges.y_start)) for one in (elsewhere, true)]
+    assert starts[1] == pytest.approx(expected[1], abs=1.0)
+    assert math.dist(starts[0], expected[1]) > 3
 
 
 def test_a_rendering_for_another_sensor_is_not_continued(tmp_path, monkeypatch):

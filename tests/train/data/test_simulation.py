@@ -288,7 +288,7 @@ def test_events_add_up_to_the_change_of_the_light() -> None:
     s = scale_settings(draws.settings, ranges)
     times = torch.linspace(0, 1, T * INSTANTS + 1)
     places = path_of(times, s, PROFILES["saccades"], draws.settings[:, len(LANES) : FREEDOM_LANE])
-    seen = light_of(images, s, draws.settings[:, SIGN_LANE], PROFILES["saccades"])
+    seen = light_of(images, s, draws.settings[:, SIGN_LANE], PROFILES["saccades"], (grid.height, grid.width))
     light = sample_light(seen, places, s, grid) + s["dark_level"][:, None, None]
     counts = count(light, draws.pixels, s, T, torch.ones(4))
     change = torch.cumsum(counts[:, :, 1] * 0.1 - counts[:, :, 0] * 0.13, 0)
@@ -489,8 +489,10 @@ def test_frames_that_are_not_square() -> None:
         one[y, x] = 1
         assert summed.to_frames(one).nonzero().tolist() == [[rows[2 * y] // 28, columns[x]]]
         assert stretched.to_frames(one).shape == (14, 28)
-    coarse = SensorGrid((28, 14), (34, 24), "sum")
-    assert (coarse.width, coarse.height, coarse.gain) == (28, 14, 34 * 24 / (28 * 14))
+    every = SensorGrid((28, 14), (34, 24), "sum")
+    assert (every.width, every.height, every.gain) == (34, 24, 1)
+    coarse = SensorGrid((28, 14), (34, 60), "sum")
+    assert (coarse.width, coarse.height, coarse.gain) == (34, 28, 60 / 28)
     manifest = {"sensor_size": [34, 20], "settings": {"reduction": "sum"}}
     images = static_images(3, 28)[:, :, :14]
     frames = Simulator(manifest, (T, 2, 14, 28), profile="smooth", seed=3).frames(
@@ -499,6 +501,33 @@ def test_frames_that_are_not_square() -> None:
     assert frames.shape == (T, 3, 2, 14, 28)
     assert torch.equal(frames, frames.round())
     assert frames.sum((0, 2, 3, 4)).min() > 0
+
+
+def test_images_finer_than_pixels_are_seen_as_they_are() -> None:
+    """Strokes narrower than a pixel have events; those wider have those of an image as coarse as the pixels."""
+    camera = Profile(at_middle(SimulationRanges(), softness=-0.2), TRIANGLE, blurs_light=True, blind_after=True)
+    grid = SensorGrid(16, (16, 16), "sum")
+    rows = torch.arange(48)
+    wide = ((rows // 12) % 2).float().expand(2, 1, 48, 48)
+    narrow = ((rows // 2) % 2).float().expand(2, 1, 48, 48)
+
+    def events(images: torch.Tensor) -> torch.Tensor:
+        return simulate_frames(images, draws_of(2, grid), grid, time_bins=T, profile=camera, instants=12)
+
+    coarse, fine = events(F.avg_pool2d(wide, 3)), events(wide)
+    assert float(fine.sum()) == pytest.approx(float(coarse.sum()), rel=0.15)
+    assert float((fine - coarse).abs().sum()) < 0.5 * float(coarse.sum())
+    assert float(events(narrow).sum()) > 2 * float(events(F.avg_pool2d(narrow, 4)).sum())
+
+
+def test_of_a_large_sensor_several_pixels_stand_for_a_cell() -> None:
+    """So that their events do not all come at once."""
+    profile = Profile(at_middle(SimulationRanges()), TRIANGLE)
+    grid = SensorGrid(24, (240, 240), "sum")
+    frames = simulate_frames(static_images(2, 24), draws_of(2, grid), grid, time_bins=T, profile=profile)
+    assert (grid.width, grid.gain) == (48, 25)
+    assert set((frames / 25).unique().tolist()) > {0, 1, 2, 3}
+    assert torch.equal(frames / 25, (frames / 25).round())
 
 
 @pytest.mark.parametrize(
@@ -511,7 +540,7 @@ def test_frames_that_are_not_square() -> None:
         ((34, 34), 28, "bilinear", False),
         ((128, 128), 48, "bilinear", False),
         ((128, 128), 48, "sum", False),
-        ((96, 24), 48, "sum", False),
+        ((96, 24), 48, "sum", True),
         ((100, 40), 48, "sum", False),
     ],
 )
@@ -548,8 +577,10 @@ def test_other_units_of_frames() -> None:
     assert SensorGrid(2, (2, 2), "frequency").to_frames(counts).tolist() == [[0, 0.5], [1, 0.25]]
     assert SensorGrid(2, (2, 2), "frequency").to_frames(counts * 0).tolist() == [[0, 0], [0, 0]]
     large = SensorGrid(48, (240, 180), "sum")  # too large to be simulated pixel by pixel
-    assert (large.width, large.height) == (48, 48)
-    assert large.gain == pytest.approx(240 * 180 / 48**2)
+    assert (large.width, large.height) == (96, 96)
+    assert large.gain == pytest.approx(240 * 180 / 96**2)
+    finer = SensorGrid(64, (240, 180), "sum")
+    assert (finer.width, finer.height) == (64, 64), "more would take too long"
     assert SensorGrid(48, (240, 180), "bilinear").gain == 1
     small = at_middle(SimulationRanges())
     frames = simulate_frames(

@@ -38,16 +38,18 @@ class Light(NamedTuple):
     """The same of the height."""
 
 
-def light_of(images: Tensor, s: Mapping[str, Tensor], sign: Tensor, profile: Profile) -> Light:
+def light_of(images: Tensor, s: Mapping[str, Tensor], sign: Tensor, profile: Profile, grid: tuple[int, int]) -> Light:
     """Return the light of images [B,C,H,W] in [0, 1], sharpened or blurred.
 
-    Where the profile blurs light, there are `SUPERSAMPLE` cells per pixel and axis, and a margin of what lies around.
+    Where the profile blurs light, there are `SUPERSAMPLE` cells or more per pixel that sees it and axis, as many per
+    pixel of the image, and a margin of what lies around.
 
     Args:
         images: of any C, which are averaged.
         s: see `scale_settings`.
         sign: [B] in [0, 1), by which samples show the negative where nobody knows the sign.
         profile: camera.
+        grid: (h, w) pixels that see the images.
     """
     grey = images.float().mean(1, keepdim=True)  # [B,1,H,W]
     if profile.either_sign:
@@ -56,14 +58,18 @@ def light_of(images: Tensor, s: Mapping[str, Tensor], sign: Tensor, profile: Pro
     ground = None if around is None else seen(around, s, profile)
     if not profile.blurs_light:
         return Light(seen(_softened(grey, s["softness"], around), s, profile), ground)
-    H, W = grey.shape[2:]
+    sides = grey.shape[2:]
+    per_pixel = [side / pixels for side, pixels in zip(sides, grid, strict=True)]  # pixels of the image
+    finer = max(1, *(math.ceil(SUPERSAMPLE / each - 1e-6) for each in per_pixel))
     reach = BLUR_REACH * math.sqrt(blur_px2(profile.ranges.softness[1]))
-    margin = 0 if ground is None else math.ceil(reach)
-    if margin:
-        grey = F.pad(grey, (margin,) * 4, value=profile.surround)
-    fine = F.interpolate(grey, scale_factor=SUPERSAMPLE, mode="bicubic", align_corners=False).clamp_(0, 1)
-    blurred = _blurred(seen(fine, s, profile), s["softness"], math.ceil(reach * SUPERSAMPLE), ground)
-    return Light(blurred, ground, 1 + 2 * margin / W, 1 + 2 * margin / H)
+    down, across = (0 if ground is None else math.ceil(reach * each) for each in per_pixel)
+    if ground is not None:
+        grey = F.pad(grey, (across, across, down, down), value=profile.surround)
+    if finer > 1:
+        grey = F.interpolate(grey, scale_factor=finer, mode="bicubic", align_corners=False).clamp_(0, 1)
+    cells = per_pixel[0] * finer, per_pixel[1] * finer
+    blurred = _blurred(seen(grey, s, profile), s["softness"], reach, cells, ground)
+    return Light(blurred, ground, 1 + 2 * across / sides[1], 1 + 2 * down / sides[0])
 
 
 def negative(sign: Tensor) -> Tensor:
@@ -71,20 +77,27 @@ def negative(sign: Tensor) -> Tensor:
     return sign.view(-1, 1, 1, 1) < 0.5
 
 
-def _blurred(light: Tensor, softness: Tensor, reach: int, ground: Tensor | None) -> Tensor:
-    """Return light [B,1,H,W] as a softness [B] blurs it, over so many cells; `ground` or its border lies around it."""
-    variance = (LEAST_BLUR_PX2 + SOFTNESS_PX2 * softness).clamp(min=1e-6) * SUPERSAMPLE**2  # [B], cells squared
-    away = torch.arange(reach + 1, device=light.device)
-    weights = torch.exp(-0.5 * away**2 / variance[:, None])  # [B,reach + 1]
-    weights = weights / (2 * weights.sum(1, keepdim=True) - weights[:, :1])
-    H, W = light.shape[2:]
-    edges = (reach, reach, reach, reach)
+def _blurred(
+    light: Tensor, softness: Tensor, reach: float, cells: tuple[float, float], ground: Tensor | None
+) -> Tensor:
+    """Return light [B,1,H,W] as a softness [B] blurs it; `ground` or its border lies around it.
+
+    The blur reaches over `reach` pixels, of which each has so many cells down and across.
+    """
+    pixels_squared = (LEAST_BLUR_PX2 + SOFTNESS_PX2 * softness).clamp(min=1e-6)  # [B]
+    down, across = (math.ceil(reach * each) for each in cells)
+    edges = (across, across, down, down)
+    sides = light.shape[2:]
     light = F.pad(light, edges, mode="replicate") if ground is None else F.pad(light - ground, edges)
-    for axis, size in ((2, H), (3, W)):
-        near = [light.narrow(axis, reach + way, size) for way in range(-reach, reach + 1)]
-        blurred = near[reach] * weights[:, 0, None, None, None]
-        for i in range(1, reach + 1):
-            blurred.addcmul_(near[reach - i] + near[reach + i], weights[:, i, None, None, None])
+    for axis, size, far, per_pixel in zip((2, 3), sides, (down, across), cells, strict=True):
+        variance = pixels_squared * per_pixel**2  # [B], cells squared
+        away = torch.arange(far + 1, device=light.device)
+        weights = torch.exp(-0.5 * away**2 / variance[:, None])  # [B,far + 1]
+        weights = weights / (2 * weights.sum(1, keepdim=True) - weights[:, :1])
+        near = [light.narrow(axis, far + way, size) for way in range(-far, far + 1)]
+        blurred = near[far] * weights[:, 0, None, None, None]
+        for i in range(1, far + 1):
+            blurred.addcmul_(near[far - i] + near[far + i], weights[:, i, None, None, None])
         light = blurred
     return light if ground is None else light + ground
 
