@@ -51,11 +51,12 @@ PACKAGES = {
         methods     : config data errors losses networks runs schedules
         evaluation  : config data errors export networks runs statistics
         calibration : config data errors networks runs statistics
+        matching    : calibration config data errors networks
         report      : calibration config data errors evaluation methods networks runs statistics
         trainer     : calibration config data errors evaluation losses methods networks runs schedules signals
         studies     : config data errors evaluation methods networks report runs signals statistics trainer
-        verbs      : calibration config errors evaluation export networks report runs signals statistics studies trainer
-    """,
+        verbs       : calibration config errors evaluation export matching networks report runs signals statistics studies trainer
+    """,  # noqa: E501
 }
 """From the ground up: a package, and those of its room that it imports."""
 INSTALLED = {
@@ -89,6 +90,7 @@ INSTALLED = {
         methods     : torch
         evaluation  : numpy torch
         calibration : numpy torch
+        matching    : numpy torch
         report      : captum matplotlib numpy sklearn threadpoolctl torch
         trainer     : numpy torch
         studies     : matplotlib numpy torch

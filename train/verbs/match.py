@@ -78,7 +78,7 @@ def match(
       spikebridge preprocess --dataset cifar10dvs --events dvs --static cifar --pairs pairs.csv --out shards
     """
     from spikebridge.train.calibration.fit import Effort
-    from spikebridge.train.calibration.match import match as run_match
+    from spikebridge.train.matching.match import match as run_match
 
     made = run_match(
         recordings,
@@ -100,7 +100,7 @@ def match(
 
 def _text(made: dict[str, Any]) -> str:
     """Return what was found, and what was not."""
-    from spikebridge.train.calibration.gallery import FEWEST_CLEAR
+    from spikebridge.train.matching.gallery import FEWEST_CLEAR
 
     answered, recordings, classes = made["answered"], made["recordings"], made["classes"]
     nothing = f"; nothing is told where fewer than {FEWEST_CLEAR} are clearly nearer to one image"

@@ -23,11 +23,11 @@ from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.shards.manifest import read
 from spikebridge.pipeline.simulation.camera import simulate
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
-from spikebridge.train.calibration import gallery, match, register
-from spikebridge.train.calibration.gallery import TIME_BINS, features
 from spikebridge.train.config.profile import CameraProfile
 from spikebridge.train.config.simulation_ranges import ALL_LANES, FINE_INSTANTS, PROFILES
 from spikebridge.train.data.simulation import SensorGrid, SimulationDraws, simulate_frames, simulation_draws
+from spikebridge.train.matching import gallery, match, register
+from spikebridge.train.matching.gallery import TIME_BINS, features
 from spikebridge.train.verbs.match import _text
 
 IMAGES, SHOWN = 30, 14
@@ -302,38 +302,6 @@ def test_a_free_camera_is_compared_without_time_and_polarity():
     assert torch.allclose(features(turned, free=True), features(frames, free=True), atol=1e-5)
 
 
-def test_confidence_rises_with_clearness_and_is_never_certain():
-    random = np.random.default_rng(0)
-    seen, once = random.uniform(0, 1, 2000), np.ones(2000)
-    right = random.uniform(0, 1, 2000) < seen
-    found = gallery._rising(seen, right, once, np.array([-1.0, 0.1, 0.5, 0.9, 2.0]))
-    assert np.all(np.diff(found) >= 0)
-    assert found[1:4] == pytest.approx([0.1, 0.5, 0.9], abs=0.1)
-    assert 0 < found[0] < found[-1] < 1
-    assert 0.9 < gallery._rising(seen, np.ones(2000, bool), once, seen).min() < 1
-    counted = gallery._rising(seen, right, np.where(right, 1.0, 0.25), np.array([0.5]))
-    assert counted == pytest.approx([0.8], abs=0.1), "of four wrong answers one counts"
-
-
-@pytest.mark.parametrize("absent", [0, 0.3, 0.9])
-def test_how_many_recordings_show_no_image_is_estimated(absent):
-    random = np.random.default_rng(1)
-
-    def signs(count, share):
-        without = np.arange(count) < share * count
-        first, farther = (
-            random.normal(np.where(without, 2.0, 0.5), 0.4),
-            random.exponential(np.where(without, 0.05, 0.7)),
-        )
-        return np.stack([farther, first, np.ones(count)], 1)
-
-    there_and_not = np.concatenate([signs(500, 0), signs(500, 1)])
-    found = gallery._absent(there_and_not, np.repeat([False, True], 500), signs(300, absent))
-    assert found == pytest.approx(max(absent, 0.01), abs=0.04)
-    few = gallery._absent(there_and_not, np.repeat([False, True], 500), signs(2, 0))
-    assert 0.1 < few < 0.2, "two recordings say little"
-
-
 def test_what_cannot_be_matched_is_refused(raw, tmp_path, quick):
     def refused(*words):
         return run("match", *words, "--out", tmp_path / "p.csv", code=1).output
@@ -363,7 +331,7 @@ def test_a_recording_of_one_of_two_near_copies_has_both_as_candidates(monkeypatc
     made = object.__new__(gallery.Gallery)
     places = torch.from_numpy(random.normal(0, 30, (60, 16))).float()
     made.places = torch.cat([places, places[:20] + 0.05 * torch.from_numpy(random.normal(0, 1, (20, 16))).float()])
-    made._offset, made._measure = torch.zeros(16), torch.eye(16)
+    made._variation, made._seed = torch.eye(16), 0
     drawn, departure = random.integers(80, size=600), torch.from_numpy(random.normal(0, 1, (600, 16))).float()
     made._truth, made._departure = torch.from_numpy(drawn), departure
     asked = made.places + torch.from_numpy(random.normal(0, 1, (80, 16))).float()
@@ -380,10 +348,39 @@ def test_a_recording_of_one_of_two_near_copies_has_both_as_candidates(monkeypatc
     assert not any(map(len, strangers.candidates)), "nothing is known of recordings of other images"
     assert not any(map(len, made.answer(asked, 0.0).candidates)), "every recording is answered"
     monkeypatch.setattr(gallery, "MOST_CANDIDATES", 1)
-    assert {len(each) for each in made.answer(asked, 0.8).candidates} == {0, 1}, "of too many none is named"
+    assert max(len(each) for each in made.answer(asked, 0.8).candidates) <= 1, "of too many none is named"
 
 
-def test_so_many_times_as_far_covers_19_of_20():
-    assert gallery._covering(np.linspace(1, 2, 1000, dtype=np.float32)) == pytest.approx(1.95, abs=0.01)
-    assert gallery._covering(np.array([1.0, 1.3, 1.1], np.float32)) == pytest.approx(1.3), "of few, all"
-    assert gallery._covering(np.empty(0, np.float32)) == 1
+@pytest.mark.parametrize("shown", [0, 20, 200])
+def test_recordings_that_show_no_image_are_not_answered_however_many_they_are(shown):
+    """Of 600. Learnt from together with images that they do not show, they would seem to show them."""
+    random = np.random.default_rng(5)
+    made = object.__new__(gallery.Gallery)
+    images = torch.from_numpy(random.normal(0, 2.0, (800 + 600, 80))).float()
+    made.places = images[:800]
+    made._variation, made._seed = torch.eye(80), 0
+    made._truth = torch.from_numpy(random.integers(800, size=2000))
+    made._departure = torch.from_numpy(random.normal(0, 1, (2000, 80))).float()
+    truth = np.concatenate([np.arange(shown), np.full(600 - shown, -1)])
+    recorded = torch.cat([images[:shown], images[800 : 1400 - shown]])
+    found = made.answer(recorded + torch.from_numpy(random.normal(0, 1, (600, 80))).float(), 0.8)
+    answered = found.confidence >= 0.8
+    wrong = np.sum(found.image[answered] != truth[answered])
+    assert wrong <= 2 + 2 * np.sum(1 - found.confidence[answered])
+    assert np.sum(answered) >= 0.8 * shown
+
+
+def test_what_measures_a_recording_is_learnt_from_others():
+    random = np.random.default_rng(6)
+    made = object.__new__(gallery.Gallery)
+    made.places = torch.from_numpy(random.normal(0, 5, (200, 40))).float()
+    made._variation, made._seed = torch.eye(40), 0
+    made._truth = torch.from_numpy(random.integers(200, size=500))
+    made._departure = torch.from_numpy(random.normal(0, 1, (500, 40))).float()
+    recordings = made.places[:103] + torch.from_numpy(random.normal(0, 1, (103, 40))).float()
+    changed = recordings.clone()
+    changed[1 :: gallery.FOLDS] = made.places[150] + 1
+    before, after = made._crossed(recordings).measures, made._crossed(changed).measures
+    assert [torch.equal(one.unit, other.unit) for one, other in zip(before, after, strict=True)] == [
+        number == 1 for number in range(gallery.FOLDS)
+    ]

@@ -41,14 +41,14 @@ from spikebridge.train.calibration.calibrate import (
     simulated_side,
 )
 from spikebridge.train.calibration.fit import Effort
-from spikebridge.train.calibration.gallery import BATCH, MOST_LEARNT, TIME_BINS, Gallery, Shown, features
 from spikebridge.train.calibration.parameters import WIDTH_PX
-from spikebridge.train.calibration.register import register
 from spikebridge.train.calibration.state import require_folder, sole
 from spikebridge.train.config.profile import BEGIN, SIGN, CameraProfile, read_profile
 from spikebridge.train.config.simulation_ranges import SUPERSAMPLE, Profile
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
+from spikebridge.train.matching.gallery import BATCH, FOLDS, TIME_BINS, Gallery, Shown, features
+from spikebridge.train.matching.register import register
 from spikebridge.train.networks.threads import same_threads
 
 VERSION = 1
@@ -157,8 +157,7 @@ def match(
             hot = [(pixel.x, pixel.y) for pixel in profile.profile.hot_pixels]  # they say nothing of an image
             gallery = _registered(cameras, seen.without(hot), images, grid, seed, state, shown)
             places, readable, unreadable = _place(sources, seen.sensor, hot, gallery, images.size, shown)
-            gallery.learn(places[draw_rows(len(places), MOST_LEARNT, seed)])
-            found = gallery.answer(places, least, shown(-(-len(places) // BATCH), "compare"))
+            found = gallery.answer(places, least, shown(min(FOLDS, len(places)), "compare"))
         answers = [Answer(name, "", 0.0, "") for name in sources.recordings]
         for number, row in enumerate(readable):
             confidence, candidates = float(found.confidence[number]), images.rows[found.candidates[number]].tolist()

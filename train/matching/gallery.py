@@ -8,18 +8,16 @@ Axes: T time bins, B recordings, n queries, N static images, P polarity, S side 
 3. What two recordings of one image differ by is a covariance in these K numbers: first of renderings that are drawn
    from the camera's ranges, then also of the recordings themselves and the images that they clearly show. Distances
    are measured in units of it; its mean, what the simulator gets wrong about all recordings alike, is taken off.
-4. The confidence rises with how much farther the second image is than the first, and how near the first is. How, is
-   learnt on simulated recordings of these images that lie as far from them as the recordings do: once with, once
-   without their own image among these. How many recordings show none of the images is estimated, and so many of the
-   simulated ones count as such.
+   A recording is measured by what was learnt from others, since it lies near whatever image it was learnt with.
+4. The confidence (`confidence.py`) is learnt on simulated recordings of these images that lie as far from them as the
+   recordings do: once with, once without their own image among these.
 5. A recording without an answer has candidates: all images at most so many times as far as the nearest that, of the
    simulated recordings without an answer, 95 % have their own image among them. How sure it is that they hold the
    right one, is learnt as the confidence is.
 
 Source: Fisher 1936 and Prince, Elder 2007, "Probabilistic linear discriminant analysis for inferences about identity"
-(variation within and between); Lowe 2004 (ratio of the two nearest distances); Saerens, Latinne, Decaestecker 2002,
-"Adjusting the outputs of a classifier to new a priori probabilities" (share of recordings of no image); Papadopoulos et
-al. 2002, "Inductive confidence machines" (conformal sets: the rank of the distance that covers).
+(variation within and between); Lowe 2004 (ratio of the two nearest distances); Stone 1974, "Cross-validatory choice and
+assessment of statistical predictions" (parts that are measured by what was learnt from the others).
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,8 +36,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spikebridge.pipeline.measurement.recordings import draw_rows
 from spikebridge.train.config.simulation_ranges import BY_LOGARITHM, FINE_INSTANTS, LANES, Profile, SimulationRanges
 from spikebridge.train.data.simulation import SensorGrid, SimulationDraws, simulate_frames, simulation_draws
+from spikebridge.train.matching.confidence import absent_share, clear_from, confidence, covering
 
 TIME_BINS, PARTS = 10, 5
 """Time bins of a rendering; parts of the recording that features tell apart."""
@@ -58,18 +58,15 @@ RIDGE = 0.05
 """Of the mean variance, added to every variance: directions without any decide nothing."""
 ROUNDS, MOST_LEARNT = 3, 2000
 """Rounds, and recordings, of which variation and mean difference are learnt."""
-ASKED, HIDDEN = 2000, 5
+FOLDS = 5
+"""Parts of the recordings, each measured by what was learnt from the others."""
+ASKED, HIDDEN = 2000, 2
 """Simulated recordings of which the confidence is learnt; one of so many tells what is clear at all."""
-ABSENT, KNOWN_BEFORE, LEAST_ABSENT = 0.2, 5, 0.01
-"""Share of recordings of no image that is expected before any is seen; how many recordings that counts as; the least
-that is believed."""
-NEARLY_ALL, FEWEST_CLEAR = 0.95, 5
-"""Share of the recordings of no image that are no clearer than those that are learnt from; these, at least."""
-COVERED, HELD, MOST_CANDIDATES = 0.95, 0.2, 500
-"""Share of recordings without an answer whose candidates hold the right image; confidence of that from which on
-candidates are named; how many are, at most."""
-STEPS = 50
-"""Of the logistic regression, and of the estimate of the share."""
+FEWEST_CLEAR, COPY = 5, 1.1
+"""Recordings that clearly show an image, for anything to be learnt from them; how many times as far as their own image
+a near copy of it is, at most."""
+HELD, MOST_CANDIDATES = 0.2, 500
+"""Confidence that they hold the right image from which on candidates are named; how many are, at most."""
 BATCH, RENDERED = 200, 100
 """Recordings compared, and images rendered, at once: more of these do not fit the processor's cache."""
 FREE_DRAWS = 4
@@ -96,6 +93,16 @@ class Nearest:
 
 
 @dataclass(frozen=True)
+class _Measure:
+    """What recordings of one image differ by."""
+
+    offset: Tensor
+    """[K], of the recordings from renderings of what they show."""
+    unit: Tensor
+    """[K,K], by which numbers are multiplied for this variation to be 1 in every direction."""
+
+
+@dataclass(frozen=True)
 class _Found:
     image: Tensor
     """int64 [n], the nearest."""
@@ -107,19 +114,28 @@ class _Found:
         """Return how many times as far the second image is, [n]."""
         return self.distances[:, 1] / self.distances[:, 0]
 
-    def clearer_than(self, doubtful: float) -> Tensor:
-        """Return whether the second image is more than so many times as far, [n]."""
-        return self.ratio > doubtful
-
-    def typical(self, doubtful: float) -> Tensor:
-        """Return the median distance of those that are clearer; of all where none is."""
-        clear = self.clearer_than(doubtful)
-        return self.distances[clear if clear.any() else slice(None), 0].median()
+    def typical(self, clear: float) -> Tensor:
+        """Return the median distance of those whose second image is so many times as far; of all where none is."""
+        some = self.ratio >= clear
+        return self.distances[some if some.any() else slice(None), 0].median()
 
     def signs(self) -> NDArray[np.float64]:
         """Return what tells right answers from wrong ones, [n,3]: how much farther the second is, how far the first."""
         first, second = self.distances.double().log().T.numpy()
         return np.stack([second - first, first, np.ones(len(first))], 1)
+
+
+@dataclass(frozen=True)
+class _Crossed:
+    """Recordings, each measured by what was learnt from others."""
+
+    measures: list[_Measure]
+    """Of parts of the recordings, which take turns."""
+    asked: Tensor
+    """[n,K], the recordings less the offset."""
+    found: _Found
+    clear: float
+    """How many times as far the second image is, at least, of those that clearly show one."""
 
 
 class Gallery:
@@ -155,8 +171,7 @@ class Gallery:
         rows = random.integers(images, size=VARIED)
         differences = self._varied(rows, TAUGHT) - self.places[rows]
         self._variation = differences.T @ differences / len(rows)  # [K,K]
-        self._offset = torch.zeros(len(self._variation))
-        self._measure = _unit(self._variation)
+        self._measure = _Measure(torch.zeros(len(self._variation)), _unit(self._variation))
         rows = np.random.default_rng([seed, TESTED]).integers(images, size=ASKED)
         self._truth, self._departure = torch.from_numpy(rows), self._varied(rows, TESTED) - self.places[rows]
 
@@ -166,32 +181,22 @@ class Gallery:
 
     def learn(self, recordings: Tensor) -> None:
         """Learn from recordings [n,K] how they differ from renderings of what they clearly show."""
-        for _ in range(ROUNDS):
-            found = self._nearest(recordings)
-            clear = found.clearer_than(self._doubtful())
-            if clear.sum() < FEWEST_CLEAR:
-                return
-            differences = recordings[clear] - self.places[found.image[clear]]
-            self._offset = differences.mean(0)
-            spread = differences - self._offset
-            self._measure = _unit(
-                (SIMULATED_WEIGHT * self._variation + spread.T @ spread) / (SIMULATED_WEIGHT + len(spread))
-            )
+        self._measure = self._learnt(recordings)
 
     def clear_pairs(self, recordings: Tensor) -> tuple[Tensor, Tensor]:
         """Return which recordings [m] of [n,K] clearly show an image, and which image [m]."""
-        found = self._nearest(recordings)
-        rows = found.clearer_than(self._doubtful()).nonzero()[:, 0]
-        return rows, found.image[rows]
+        crossed = self._crossed(recordings)
+        rows = (crossed.found.ratio >= crossed.clear).nonzero()[:, 0]
+        return rows, crossed.found.image[rows]
 
     def clearness(self, recordings: Tensor) -> float:
         """Return how many times as far the second image is as the nearest: the mean logarithm, of recordings [n,K]."""
-        return float(self._nearest(recordings).ratio.log().mean())
+        return float(self._nearest(recordings - self._measure.offset, [self._measure]).ratio.log().mean())
 
     def around(self, recordings: Tensor, most: int) -> NDArray[np.int64]:
         """Return the images that are nearest to recordings [n,K], so many to each at most, in order."""
-        images = self.places @ self._measure
-        asked = (recordings - self._offset) @ self._measure
+        images = self.places @ self._measure.unit
+        asked = (recordings - self._measure.offset) @ self._measure.unit
         nearest = torch.cdist(asked, images).topk(min(most, len(images)), largest=False).indices
         found: NDArray[np.int64] = np.unique(nearest.numpy())
         return found
@@ -210,80 +215,135 @@ class Gallery:
     def answer(self, recordings: Tensor, least: float, advance: Callable[[], None] = lambda: None) -> Nearest:
         """Return the nearest image of each recording [n,K], how sure that is, and candidates where less than `least`.
 
-        Not at all where less than `FEWEST_CLEAR` are nearer to one image than recordings of none would be.
+        Not at all where less than `FEWEST_CLEAR` are nearer to one image than recordings of none would be. `advance` is
+        called once for each of `FOLDS` parts of the recordings.
         """
-        found, departure, doubtful = self._nearest(recordings, advance=advance), self._departure, self._doubtful()
+        crossed = self._crossed(recordings, advance)
+        found = crossed.found
         unknown, none = np.zeros(len(recordings)), [np.empty(0, np.int64)] * len(recordings)
-        if found.clearer_than(doubtful).sum() < FEWEST_CLEAR:  # no simulated recording says anything of these
+        if (found.ratio >= crossed.clear).sum() < FEWEST_CLEAR:  # no simulated recording says anything of these
             return Nearest(found.image.numpy(), unknown, none, unknown)
-        for _ in range(ROUNDS):  # simulated recordings lie as far from their images as the recordings from theirs
-            asked = self._nearest(self.places[self._truth] + departure + self._offset)
-            departure = departure * (found.typical(doubtful) / asked.typical(doubtful))
-        simulated = self.places[self._truth] + departure + self._offset
-        there, absent = self._nearest(simulated), self._nearest(simulated, self._truth)
+        of_own, there, absent = self._simulated(crossed)
         signs = np.concatenate([there.signs(), absent.signs()])
-        right = np.concatenate([(there.image == self._truth).numpy(), np.zeros(len(simulated), bool)])
-        is_absent = np.repeat([False, True], len(simulated))
-        share = _absent(signs, is_absent, found.signs())
+        right = np.concatenate([(there.image == self._truth).numpy(), np.zeros(len(absent.image), bool)])
+        is_absent = np.repeat([False, True], len(absent.image))
+        share = absent_share(signs, is_absent, found.signs())
         counts = np.where(is_absent, share / (1 - share), 1.0)
-        confidence, of_simulated = _confidence(signs, right, counts, found.signs(), signs)
+        sure, of_simulated = confidence(signs, right, counts, found.signs(), signs)
         unsure = of_simulated < least
-        farther = (departure @ self._measure).norm(dim=1) / there.distances[:, 0]  # own image than nearest
-        factor = _covering(farther.numpy()[unsure[: len(farther)]])
-        holds = np.concatenate([farther.numpy() <= factor, np.zeros(len(simulated), bool)])
+        farther = (of_own / there.distances[:, 0]).numpy()  # own image than nearest
+        factor = covering(farther[unsure[: len(farther)]])
+        holds = np.concatenate([farther <= factor, np.zeros(len(absent.image), bool)])
         if not holds[unsure].any():
-            return Nearest(found.image.numpy(), confidence, none, unknown)
-        (held,) = _confidence(signs[unsure], holds[unsure], counts[unsure], found.signs())
-        rows = np.flatnonzero((confidence < least) & (held >= HELD))
-        candidates = none.copy()
-        for row, images in zip(rows.tolist(), self._within(recordings[rows], factor), strict=True):
-            candidates[row] = images
-        return Nearest(found.image.numpy(), confidence, candidates, held)
+            return Nearest(found.image.numpy(), sure, none, unknown)
+        (held,) = confidence(signs[unsure], holds[unsure], counts[unsure], found.signs())
+        candidates, parts = none.copy(), np.arange(len(recordings)) % len(crossed.measures)
+        for number, measure in enumerate(crossed.measures):
+            rows = np.flatnonzero((sure < least) & (held >= HELD) & (parts == number))
+            for row, images in zip(rows.tolist(), self._within(crossed.asked[rows], measure, factor), strict=True):
+                candidates[row] = images
+        return Nearest(found.image.numpy(), sure, candidates, held)
 
-    def _doubtful(self) -> float:
-        """Return how much farther the second image is, at most, for nearly all recordings of no image that is here."""
-        rows = torch.arange(0, len(self._truth), HIDDEN)
-        asked = self.places[self._truth[rows]] + self._departure[rows] + self._offset
-        return float(self._nearest(asked, self._truth[rows]).ratio.quantile(NEARLY_ALL))
+    def _simulated(self, crossed: _Crossed) -> tuple[Tensor, _Found, _Found]:
+        """Return how far simulated recordings are from their own image [n], what is nearest, and what is without it.
 
-    def _nearest(
-        self, recordings: Tensor, hidden: Tensor | None = None, advance: Callable[[], None] = lambda: None
-    ) -> _Found:
-        """Return the nearest images of recordings [n,K]; `hidden` [n] is left out of the images, -1 for none."""
-        found, distances = [], []
-        for first, squares, common in self._squares(recordings):
-            if hidden is not None:
-                of_batch = hidden[first : first + BATCH]
-                there = of_batch >= 0
-                squares[there.nonzero()[:, 0], of_batch[there]] = torch.inf
-            two, places = squares.topk(2, largest=False)
-            distances.append((two + common).clamp(min=1e-6).sqrt())
-            found.append(places[:, 0])
+        They lie as far from their images as the recordings from theirs.
+        """
+        measures, departure = crossed.measures, self._departure
+        for _ in range(ROUNDS):
+            asked = self._nearest(self.places[self._truth] + departure, measures)
+            departure = departure * (crossed.found.typical(crossed.clear) / asked.typical(crossed.clear))
+        of_own = torch.empty(len(departure))
+        for number, measure in enumerate(measures):
+            mine = slice(number, None, len(measures))
+            of_own[mine] = (departure[mine] @ measure.unit).norm(dim=1)
+        return of_own, *self._with_and_without(self.places[self._truth] + departure, self._truth, measures)
+
+    def _crossed(self, recordings: Tensor, advance: Callable[[], None] = lambda: None) -> _Crossed:
+        """Return recordings [n,K], each measured by what was learnt from the other parts."""
+        count, asked, measures = min(FOLDS, len(recordings)), recordings.clone(), list[_Measure]()
+        for number in range(count):
+            others = recordings[torch.arange(len(recordings)) % count != number]
+            measures.append(self._learnt(others[draw_rows(len(others), MOST_LEARNT, self._seed)]))
+            asked[number::count] -= measures[-1].offset
             advance()
-        return _Found(torch.cat(found), torch.cat(distances))
+        found = self._nearest(asked, measures)
+        return _Crossed(measures, asked, found, self._clear(found, measures))
 
-    def _within(self, recordings: Tensor, factor: float) -> Iterator[NDArray[np.int64]]:
-        """Yield the images at most so many times as far from recordings [n,K] as the nearest, nearest first.
+    def _learnt(self, recordings: Tensor) -> _Measure:
+        """Return how recordings [n,K] differ from renderings of what they clearly show."""
+        measure = _Measure(torch.zeros(len(self._variation)), _unit(self._variation))
+        if len(recordings) < FEWEST_CLEAR:
+            return measure
+        for _ in range(ROUNDS):
+            found = self._nearest(recordings - measure.offset, [measure])
+            clear = found.ratio >= self._clear(found, [measure])
+            if clear.sum() < FEWEST_CLEAR:
+                return measure
+            differences = recordings[clear] - self.places[found.image[clear]]
+            offset = differences.mean(0)
+            spread = differences - offset
+            weight = SIMULATED_WEIGHT + len(spread)
+            measure = _Measure(offset, _unit((SIMULATED_WEIGHT * self._variation + spread.T @ spread) / weight))
+        return measure
+
+    def _clear(self, found: _Found, measures: Sequence[_Measure]) -> float:
+        """Return how many times as far the second image is, at least, of recordings that clearly show one, or its copy.
+
+        Of a near copy as much is learnt as of the image itself.
+        """
+        rows = torch.arange(0, len(self._truth), HIDDEN)
+        own = self._truth[rows]
+        there, absent = self._with_and_without(self.places[own] + self._departure[rows], own, measures)
+        copied = absent.distances[:, 0] <= COPY * there.distances[:, 0]
+        of_others = torch.where(copied, 1.0, absent.ratio)
+        return clear_from(found.ratio.double().numpy(), there.ratio.double().numpy(), of_others.double().numpy())
+
+    def _nearest(self, asked: Tensor, measures: Sequence[_Measure]) -> _Found:
+        """Return the two nearest images of recordings [n,K], less the offset; measures take turns."""
+        images, distances = self._few(asked, measures, 2)
+        return _Found(images[:, 0], distances)
+
+    def _with_and_without(self, asked: Tensor, own: Tensor, measures: Sequence[_Measure]) -> tuple[_Found, _Found]:
+        """Return the two nearest images as `_nearest` does, and those that are without the own image [n] of each."""
+        images, distances = self._few(asked, measures, 3)
+        others_first = (images == own[:, None]).byte().sort(dim=1, stable=True).indices
+        without = distances.gather(1, others_first)[:, :2]
+        return _Found(images[:, 0], distances[:, :2]), _Found(images.gather(1, others_first)[:, 0], without)
+
+    def _few(self, asked: Tensor, measures: Sequence[_Measure], count: int) -> tuple[Tensor, Tensor]:
+        """Return so many of the nearest images [n,C], nearest first, and how far they are [n,C]."""
+        images, distances = torch.empty(len(asked), count, dtype=torch.int64), torch.empty(len(asked), count)
+        for number, measure in enumerate(measures):
+            rows = torch.arange(number, len(asked), len(measures))
+            for first, squares, common in self._squares(asked[rows], measure):
+                batch = rows[first : first + BATCH]
+                nearest, images[batch] = squares.topk(count, largest=False)
+                distances[batch] = (nearest + common).clamp(min=1e-6).sqrt()
+        return images, distances
+
+    def _within(self, asked: Tensor, measure: _Measure, factor: float) -> Iterator[NDArray[np.int64]]:
+        """Yield the images at most so many times as far from what is asked [n,K] as the nearest, nearest first.
 
         None where they are more than `MOST_CANDIDATES`.
         """
-        for _, squares, common in self._squares(recordings):
+        for _, squares, common in self._squares(asked, measure):
             nearest, places = squares.topk(min(MOST_CANDIDATES + 1, squares.shape[1]), largest=False)
             distances = (nearest + common).clamp(min=1e-6).sqrt()
             near = distances <= factor * distances[:, :1]
             for count, images in zip(near.sum(1).tolist(), places.numpy(), strict=True):
                 yield images[: count if count <= MOST_CANDIDATES else 0]
 
-    def _squares(self, recordings: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield squared distances of recordings [n,K] to all images, a batch at a time.
+    def _squares(self, asked: Tensor, measure: _Measure) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield squared distances of recordings [n,K], less the offset, to all images, a batch at a time.
 
         Each as where it begins, squares [B,N] less what all images have in common, and that [B,1].
         """
-        images = self.places @ self._measure  # [N,K]
+        images = self.places @ measure.unit  # [N,K]
         lengths = (images * images).sum(1)
-        for first in range(0, len(recordings), BATCH):
-            asked = (recordings[first : first + BATCH] - self._offset) @ self._measure
-            yield first, torch.addmm(lengths, asked, images.T, alpha=-2), (asked * asked).sum(1, keepdim=True)
+        for first in range(0, len(asked), BATCH):
+            batch = asked[first : first + BATCH] @ measure.unit
+            yield first, torch.addmm(lengths, batch, images.T, alpha=-2), (batch * batch).sum(1, keepdim=True)
 
     def _varied(self, rows: NDArray[np.int64], epoch: int) -> Tensor:
         """Return simulated recordings of images as numbers [n,K], drawn from the camera's ranges."""
@@ -369,77 +429,3 @@ def _unit(variation: Tensor) -> Tensor:
     """Return the matrix [K,K] by which numbers are multiplied so that their variation is 1 in every direction."""
     ridge = RIDGE * variation.diag().mean().clamp(min=1e-9) * torch.eye(len(variation))
     return torch.linalg.inv(torch.linalg.cholesky(variation + ridge)).T.contiguous()
-
-
-def _absent(signs: NDArray[np.float64], is_absent: NDArray[np.bool_], found: NDArray[np.float64]) -> float:
-    """Return the share of recordings whose image is not there.
-
-    Args:
-        signs: of simulated recordings, [n,3].
-        is_absent: whether their own image was left out, [n]; of as many as it was not.
-        found: signs of the recordings [m,3].
-    """
-    even = _logistic(signs, is_absent, np.ones(len(signs)))
-    odds = np.exp(np.clip(found @ even, -30, 30))
-    share = ABSENT
-    for _ in range(STEPS):
-        absent = share * odds / (share * odds + 1 - share)
-        share = (float(absent.sum()) + ABSENT * KNOWN_BEFORE) / (len(odds) + KNOWN_BEFORE)
-    return max(share, LEAST_ABSENT)
-
-
-def _logistic(signs: NDArray[np.float64], right: NDArray[np.bool_], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the weights [3] of the logistic regression of right answers [n] on signs [n,3], each counted so often.
-
-    A weak pull to 0 keeps them finite where all answers can be told.
-    """
-    weights, pull = np.zeros(signs.shape[1]), 1e-2 * np.eye(signs.shape[1])
-    for _ in range(STEPS):
-        share = 1 / (1 + np.exp(-np.clip(signs @ weights, -30, 30)))
-        slope = signs.T @ (counts * (share - right)) + pull @ weights
-        step = np.linalg.solve(signs.T @ (signs * (counts * share * (1 - share))[:, None]) + pull, slope)
-        weights = weights - np.clip(step, -5, 5)
-    return weights
-
-
-def _confidence(
-    signs: NDArray[np.float64], right: NDArray[np.bool_], counts: NDArray[np.float64], *asked: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], ...]:
-    """Return the share of right answers at the signs [m,3] that are asked, as simulated recordings [n] have it."""
-    weights = _logistic(signs, right, counts)
-    return tuple(_rising(signs @ weights, right, counts, each @ weights) for each in asked)
-
-
-def _covering(farther: NDArray[np.float32]) -> float:
-    """Return how many times as far as the nearest the right image is for `COVERED` of recordings [n], and one more.
-
-    With fewer than 19, that of all of them: a further recording is covered less often. 1 without any.
-    """
-    rank = min(math.ceil((len(farther) + 1) * COVERED), len(farther))
-    return max(1.0, float(np.sort(farther)[rank - 1])) if rank else 1.0
-
-
-def _rising(
-    seen: NDArray[np.float64], right: NDArray[np.bool_], counts: NDArray[np.float64], asked: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the share of right answers [m] at what is asked [m], which rises with what was seen [n] of answers [n].
-
-    Each answer counts so often [n].
-
-    Source: Barlow et al. 1972 (isotonic regression). Differs: half an answer of either kind is added to every level,
-    so that none is certain, and between the middles of two levels the share rises evenly, so that it is half where
-    right and wrong answers leave a gap.
-    """
-    order = np.argsort(seen, kind="stable")
-    levels = list[tuple[float, float, int]]()  # counts of right answers, of all, and how many these are
-    for row in order.tolist():
-        levels.append((counts[row] * right[row], counts[row], 1))
-        while len(levels) > 1 and levels[-2][0] * levels[-1][1] >= levels[-1][0] * levels[-2][1]:
-            above, below = levels.pop(), levels.pop()
-            levels.append((below[0] + above[0], below[1] + above[1], below[2] + above[2]))
-    rights, sums, lengths = (np.array(column) for column in zip(*levels, strict=True))
-    ends = np.cumsum(lengths)
-    middles = seen[order][(ends - lengths + ends - 1) // 2]
-    shares = np.maximum.accumulate((rights + 0.5) / (sums + 1))
-    found: NDArray[np.float64] = np.interp(asked, middles, shares)
-    return found
