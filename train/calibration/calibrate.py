@@ -32,7 +32,8 @@ from spikebridge.train.calibration.parameters import longer_than_usual
 from spikebridge.train.calibration.renderings import renderings
 from spikebridge.train.calibration.start import Start, guess
 from spikebridge.train.calibration.state import State, require_folder, sole
-from spikebridge.train.config.profile import ASPECT, CELLS, FILE, CameraProfile
+from spikebridge.train.config.informing import ASPECT, CELLS
+from spikebridge.train.config.profile import FILE, CameraProfile
 from spikebridge.train.config.simulation_ranges import SUPERSAMPLE
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
