@@ -17,6 +17,8 @@ SHOWN = "shown_fraction"
 """Key under [source]: the share of the sensor that static images filled in the fit, to which `scale` is relative."""
 ASPECT = "image_aspect"
 """Another: widths of images relative to their heights, where the fit kept them: least of most, middle, greatest."""
+IMAGES = "static_images"
+"""Another: how many of them the fit saw; none without --static."""
 CELLS = "cells"
 """Another: columns and rows of cells, each simulated as one pixel, where the sensor has many more pixels."""
 MOST_ASPECT = 1e4

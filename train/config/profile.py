@@ -40,7 +40,7 @@ from typing import Any
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.base.settings import field_problems, is_finite, setting
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
-from spikebridge.train.config.informing import ASPECT, INFORMING, SHOWN, informing_problems
+from spikebridge.train.config.informing import ASPECT, IMAGES, INFORMING, SHOWN, informing_problems
 from spikebridge.train.config.simulation_ranges import (
     BY_LOGARITHM,
     LANES,
@@ -155,6 +155,19 @@ class CameraProfile:
         found = self.informing.get("source", {}).get(ASPECT)
         return None if found is None else tuple(map(float, found))
 
+    @property
+    def fitted_to_recordings(self) -> bool:
+        """Whether it is of recordings, which a shard set may be parts of, and not of a shard set's frames.
+
+        Of those that were made before images' shapes were written down, nobody knows.
+        """
+        return self.image_aspect is not None or self.fitted_without_images
+
+    @property
+    def fitted_without_images(self) -> bool:
+        """Whether the fit saw no static image, so that nothing is known of their shape."""
+        return self.informing.get("source", {}).get(IMAGES) == 0
+
     def inline(self) -> str:
         """Return what decides about recordings as one line of text; see `profile_named`."""
         tables = {
@@ -169,9 +182,10 @@ class CameraProfile:
         return INLINE + json.dumps(tables, separators=(",", ":"))
 
     def _placed(self) -> dict[str, Any]:
-        """Return what decides how large the images of a shard set are, relative to those of the fit."""
+        """Return what decides how large the images of a shard set are, relative to those of the fit, if there were."""
         source = self.informing.get("source", {})
-        return {name: source[name] for name in (SHOWN, ASPECT) if name in source}
+        names = (SHOWN, ASPECT, *([IMAGES] if self.fitted_without_images else ()))
+        return {name: source[name] for name in names if name in source}
 
     def dump(self) -> str:
         """Return the profile as TOML; reading it back gives an equal profile."""

@@ -737,6 +737,28 @@ def test_what_simulated_frames_have_not_is_named(caplog, setting, words) -> None
             assert bool(caplog.text) == said
 
 
+def test_of_a_profile_without_static_images_no_shape_is_known_and_that_is_said(caplog) -> None:
+    """Nor were whole recordings the samples of a set, whether the fit saw images or not."""
+
+    def said(source, *, sensor=(60, 40), shown=None, **settings):
+        camera = CameraProfile(PROFILES["smooth"], sensor, 1, (), {"source": {"shown_fraction": 1.0, **source}})
+        manifest = {"sensor_size": list(sensor), "settings": {"reduction": "sum", **settings}, "shown_fraction": shown}
+        caplog.clear()
+        simulator = Simulator(manifest, (T, 2, 28, 28), profile=camera.inline(), seed=3)
+        assert simulator.profile.ranges.scale == pytest.approx(PROFILES["smooth"].ranges.scale)
+        return caplog.text
+
+    without, of_a_set = {"static_images": 0}, {"static_images": 60}
+    for fit in ("", "pad"):
+        assert "knows nothing of their shape: on the sensor of 60x40 pixels" in said(without, fit=fit)
+    assert not said(without, sensor=(34, 34))
+    assert not said(without, shown=1.0), "the set says how large images are, whatever their shape"
+    assert not said(of_a_set)
+    assert "parts of recordings (cut_us)" in said(without, sensor=(34, 34), cut_us=1000)
+    assert not said(of_a_set, cut_us=1000)
+    assert not said(without, sensor=(34, 34), encoding="luma"), "no images were seen as anything"
+
+
 def test_images_of_several_shapes_are_taken_for_the_middle_aloud(caplog) -> None:
     for aspects, fit, loud in (([1.0, 1.0, 1.5], "", True), ([1.0, 1.0, 1.5], "pad", False), ([1, 1.01, 1.02], "", 0)):
         source = {"shown_fraction": 1.0, "image_aspect": aspects}
