@@ -138,6 +138,10 @@ class Profile:
     """Whether light is blurred, as a lens does it: on a map finer than the image, by a Gaussian, see `blur_px2`. Else
     grey values are, pixel by pixel: in calibrations before version 11, and in the profiles here, which were fitted
     so."""
+    fitted_size: tuple[float, float] = (1.0, 1.0)
+    """Width and height of the images in the fit, relative to those that are simulated, which `scale` and `stretch` then
+    make as large: these are blurred by as much less before, where light is blurred, since a lens is the same for all.
+    """
     lateness: float = LATENESS
     """Largest shift of a leg in time on its own, share of the recording."""
     either_sign: bool = False

@@ -630,7 +630,7 @@ def _resized(profile: Profile, wide: float, high: float) -> Profile:
         scale=(larger * scale[0], larger * scale[1]),
         stretch=(stretched + stretch[0], stretched + stretch[1]),
     )
-    return replace(profile, ranges=ranges)
+    return replace(profile, ranges=ranges, fitted_size=(wide, high))
 
 
 def _unlike(settings: Mapping[str, Any], fitted: CameraProfile | None) -> list[str]:
