@@ -89,6 +89,58 @@ def test_help_of_every_verb_has_an_example(verb):
     assert verb in invoke("--help").output
 
 
+WRITING = {"out", "html", "png", "gif", "figures", "destination", "run_path"}
+"""Parameters that name what a verb writes."""
+KEEPING = {
+    "ablate": "a folder of runs, which are kept, and tables made of them",
+    "predict": "run_path is read",
+    "pull": "a folder of another set is refused, one of this set completed",
+}
+
+
+def leaves(group, name=""):
+    for verb, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, f"{verb} ")
+        else:
+            yield name + verb, command
+
+
+def test_every_verb_that_writes_a_place_of_ones_own_asks_before_it_replaces_it():
+    writing = {}
+    for verb, command in leaves(main):
+        names = {parameter.name for parameter in command.params}
+        if names & WRITING:
+            writing[verb] = "overwrite" in names
+    assert {"calibrate", "match", "inspect", "report", "landscape", "recipes new", "grids copy"} < set(writing)
+    assert {verb for verb, asks in writing.items() if not asks} == set(KEEPING)
+
+
+def test_nothing_is_read_for_a_file_that_is_there(shards, trained, tmp_path):
+    """Refused before the minutes, with what to do."""
+    there, folder = tmp_path / "there", tmp_path / "folder"
+    there.write_text("of before")
+    folder.mkdir()
+    for words in (
+        ["inspect", shards, "--png"],
+        ["inspect", shards, "--gif"],
+        ["inspect", shards, "--html"],
+        ["evaluate", trained, "--shards", shards, "--html"],
+        ["report", trained, "--out"],
+    ):
+        exists = " ".join(invoke(*words, there, code=2).stderr.split())
+        assert f"{there} exists; choose another file, or pass --overwrite." in exists.replace("- ", "-")
+        assert "is a folder; choose a file" in " ".join(invoke(*words, folder, "--overwrite", code=2).stderr.split())
+        below = " ".join(invoke(*words, there / "page", code=2).stderr.split())
+        assert "is no folder that can be written" in below
+    assert there.read_text() == "of before"
+    new = folder / "new" / "a.png"
+    invoke("inspect", shards, "--png", new)
+    first = new.stat().st_ino
+    invoke("inspect", shards, "--png", new, "--overwrite")
+    assert new.stat().st_ino != first
+
+
 def test_help_answers_without_torch():
     done = subprocess.run(
         [sys.executable, "-X", "importtime", str(ROOT / "cli.py"), "train", "--help"],

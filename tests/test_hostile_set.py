@@ -79,8 +79,8 @@ def of_the_set(hostile, other, out):
     sample = ShardSet(hostile).split("test").keys[0]
     return {
         "verify": ["verify", hostile],
-        "inspect": ["inspect", hostile, "--png", out / "a.png", "--html", out / "a.html"],
-        "inspect one": ["inspect", hostile, "--sample", sample, "--html", out / "b.html"],
+        "inspect": ["inspect", hostile, "--png", out / "a.png", "--html", out / "a.html", "--overwrite"],
+        "inspect one": ["inspect", hostile, "--sample", sample, "--html", out / "b.html", "--overwrite"],
         "inspect none": ["inspect", hostile, "--sample", HARMFUL[1]],
         "inspect class": ["inspect", hostile, "--class", "none", "--png", out / "c.png"],
         "convert": ["convert", hostile, "--out", out / "hdf5", "--format", "hdf5"],

@@ -8,6 +8,15 @@ FITS = ("squash", "pad", "crop")
 """`squash` stretches each axis on its own; `pad` keeps the aspect and adds empty stripes, `crop` cuts stripes off."""
 
 
+STATED_SHOWN = (0.001, 1000.0)
+"""Least and most share of a sensor that an image fills in the notes of recordings and in profiles; above 1 the camera
+saw a part of it."""
+ASKED_SHOWN = (0.01, 4.0)
+"""The same that `calibrate` and `match` take from whoever gives it."""
+FITTED_SIZES = (0.5, 2.0)
+"""Least and most size of images, relative to the share that was said, at which a fit finds them."""
+
+
 def fit_box(box: Box, frame: tuple[int, int], fit: str) -> Box:
     """Return the box that a frame of (W, H) pixels shows when `box` is to be fitted, centred; at least a pixel."""
     if fit == "squash":

@@ -48,6 +48,21 @@ def can_be_written(path: Path) -> bool:
     return here.is_dir() and os.access(here, os.W_OK | os.X_OK)
 
 
+def in_the_way(path: Path, *, overwrite: bool) -> str | None:
+    """Return why a file must not be written, in words that follow its name; None where it may be.
+
+    Asked before anything is read or computed: what an earlier command made is replaced on request alone, and what is
+    made of minutes of work must find its place.
+    """
+    if path.is_dir():
+        return "is a folder; choose a file, which the folder may hold"
+    if path.exists() and not overwrite:
+        return "exists; choose another file, or pass --overwrite"
+    if not can_be_written(path.parent):
+        return f"cannot be written: {path.parent} is no folder that can be written; choose another one"
+    return None
+
+
 def temporary_folder() -> Path:
     """Make this user's folder for temporary files, or another where somebody else made that.
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError, shorten
+from spikebridge.pipeline.base.fitting import STATED_SHOWN
 from spikebridge.pipeline.base.foreign_json import Range, read_json
 from spikebridge.pipeline.datasets.layout import (
     is_litter,
@@ -530,7 +531,7 @@ class _Camera(TypedDict):
 
     sensor_width_px: Annotated[int, Range(1, 2**14)]
     sensor_height_px: Annotated[int, Range(1, 2**14)]
-    shown_fraction: Annotated[float, Range(0.001, 1000)]
+    shown_fraction: Annotated[float, Range(*STATED_SHOWN)]
     """Of the sensor, that shows the image."""
 
 

@@ -57,6 +57,13 @@ class _Head:
 
 
 @dataclass(frozen=True)
+class _Source:
+    """What is read of [source]."""
+
+    cells: tuple[int, ...] = setting((), low=1)
+
+
+@dataclass(frozen=True)
 class FittedCamera:
     """A camera, and what the recordings behind it did not tell."""
 
@@ -104,6 +111,7 @@ def read_camera(path: Path) -> FittedCamera:
         length = fitted.get("amplitude") if isinstance(fitted := tables.get("camera"), dict) else None
     if not is_finite(length) or length <= 0:
         problems.append("[camera] amplitude: expected a number above 0; calibrate again")
+    cells = _checked_cells(tables.get("source"), problems)
     if problems:
         raise SettingsError(_problem(path, problems))
     duration = tables["duration_us"]
@@ -126,15 +134,18 @@ def read_camera(path: Path) -> FittedCamera:
         )
     except SettingsError as error:  # what no single value shows
         raise SettingsError(_problem(path, [str(error)])) from error
-    return FittedCamera(made, tuple(tables.get("undecided", ())), _cells(tables.get("source")))
+    return FittedCamera(made, tuple(tables.get("undecided", ())), cells)
 
 
-def _cells(source: Any) -> tuple[int, int] | None:
-    """Return what the table [source] says of cells; what somebody else made of it decides nothing."""
+def _checked_cells(source: Any, problems: list[str]) -> tuple[int, int] | None:
+    """Return what the table [source] says of cells, which is shown."""
     cells = source.get("cells") if isinstance(source, dict) else None
-    if isinstance(cells, list) and len(cells) == 2 and all(isinstance(side, int) for side in cells):
-        return cells[0], cells[1]
-    return None
+    if cells is None:
+        return None
+    if (found := field_problems(_Source, {"cells": cells})) or len(cells) != 2:
+        problems += [f"[source] {problem}" for problem in found or ["cells: expected columns and rows, two numbers"]]
+        return None
+    return cells[0], cells[1]
 
 
 def saccades_of(

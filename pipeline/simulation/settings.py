@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from spikebridge.pipeline.base.errors import SettingsError
+from spikebridge.pipeline.base.fitting import ASKED_SHOWN, FITTED_SIZES
 from spikebridge.pipeline.base.settings import field_problems, setting
 from spikebridge.pipeline.formats.bin40 import MAX_TIME_US
 
@@ -30,11 +31,11 @@ class Saccade:
     """Displacement downwards, in sensor pixels; -2048 to 2048."""
     x_start_us: int = setting(low=-MAX_TIME_US, high=MAX_TIME_US)
     """Start of the horizontal movement; below 0 before the recording."""
-    x_duration_us: int = setting(low=1, high=MAX_TIME_US)
-    """Duration of the horizontal movement; 1 or more."""
+    x_duration_us: int = setting(low=1, high=2 * MAX_TIME_US)
+    """Duration of the horizontal movement, which may begin before the recording and end after it; 1 or more."""
     y_start_us: int = setting(low=-MAX_TIME_US, high=MAX_TIME_US)
     """Start of the vertical movement; below 0 before the recording."""
-    y_duration_us: int = setting(low=1, high=MAX_TIME_US)
+    y_duration_us: int = setting(low=1, high=2 * MAX_TIME_US)
     """Duration of the vertical movement; 1 or more."""
 
     def __post_init__(self) -> None:
@@ -64,8 +65,8 @@ class SimulatorSettings:
     """Width of the sensor; 1 to 2048. Recordings of more than 256x240 pixels are .dat files, others .bin."""
     sensor_height_px: int = setting(34, low=1, high=MOST_PIXELS)
     """Height of the sensor; 1 to 2048."""
-    shown_fraction: float = setting(0.825, low=1e-3, high=4)
-    """Part of the sensor that the image fills, its aspect kept; above 0, at most 4."""
+    shown_fraction: float = setting(0.825, low=1e-3, high=ASKED_SHOWN[1] * FITTED_SIZES[1])
+    """Part of the sensor that the image fills, its aspect kept; above 0, at most 8, as `calibrate` finds it."""
     x_offset_px: float = setting(-2.70, low=-MOST_PIXELS, high=MOST_PIXELS)
     """Start of the image's centre relative to the sensor's, to the right; -2048 to 2048."""
     y_offset_px: float = setting(-1.51, low=-MOST_PIXELS, high=MOST_PIXELS)
@@ -92,8 +93,8 @@ class SimulatorSettings:
     """Standard deviation of the thresholds from event to event, relative; 0 to 0.5."""
     bandwidth_hz: float = setting(160.0, low=0, high=1e6)
     """Cut-off of the photoreceptor under white, proportional to the light elsewhere; 0 (no limit) or 1 to 1e6."""
-    refractory_us: int = setting(1_430, low=1, high=1_000_000)
-    """Time after an event in which the pixel is dead; 1 to 1,000,000."""
+    refractory_us: int = setting(1_430, low=1, high=MAX_TIME_US)
+    """Time after an event in which the pixel is dead, at most that of the longest recording; 1 to 8,388,607."""
     refractory_spread: float = setting(0.13, low=0, high=0.5)
     """Standard deviation of the refractory period from pixel to pixel, relative; never below the half; 0 to 0.5."""
     leak_hz: float = setting(0.35, low=0, high=100)

@@ -19,6 +19,7 @@ import click
 
 from spikebridge.pipeline.base.display import printable
 from spikebridge.pipeline.base.installation import command
+from spikebridge.pipeline.base.places import in_the_way
 from spikebridge.pipeline.ui.lines import LineProgress
 
 COLUMNS = re.compile(r" *\S+(?: \S+)*  +(?=\S)")
@@ -229,6 +230,17 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is no finite number; expected one in the range {self._describe_range()}.", param, ctx)
         return number
+
+
+def require_free(*paths: Path | None, overwrite: bool) -> None:
+    """Refuse files to write that are there already, or could not be written in the end; see `in_the_way`.
+
+    Raises:
+        click.UsageError: one of them.
+    """
+    for path in filter(None, paths):
+        if reason := in_the_way(path, overwrite=overwrite):
+            raise click.UsageError(f"{path} {reason}.")
 
 
 def failure(message: str) -> click.ClickException:

@@ -8,7 +8,16 @@ from typing import Any
 import click
 
 from spikebridge.pipeline.ui.table_options import given_options, table_options
-from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print_result, progress_bar, quiet_option
+from spikebridge.pipeline.ui.terminal import (
+    json_option,
+    note,
+    overwrite_option,
+    path_type,
+    print_result,
+    progress_bar,
+    quiet_option,
+    require_free,
+)
 
 
 @click.command()
@@ -23,9 +32,12 @@ from spikebridge.pipeline.ui.terminal import json_option, note, path_type, print
 @click.option("--gif", type=path_type(), help="Write the recording in motion.")
 @click.option("--html", type=path_type(), help="Write one page with all of it.")
 @table_options
+@overwrite_option
 @quiet_option
 @json_option
-def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, as_json: bool, **options: Any) -> None:
+def inspect(
+    path: Path, png: Path | None, gif: Path | None, html: Path | None, overwrite: bool, as_json: bool, **options: Any
+) -> None:
     """Inspect recordings or a set and name anomalies.
 
     PATH is a recording, a raw data set or a shard set; --sample shows one of a set.
@@ -38,6 +50,8 @@ def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, a
       spikebridge inspect data/shards/digits --png sheet.png
       spikebridge inspect data/shards/digits --sample train-3-00320 --html sample.html
     """
+    require_free(png, gif, html, overwrite=overwrite)
+
     from spikebridge.pipeline.inspection.inspect import inspect_path
 
     options |= given_options(options)
@@ -45,5 +59,6 @@ def inspect(path: Path, png: Path | None, gif: Path | None, html: Path | None, a
     print_result(inspection.values, inspection.text, as_json=as_json)
     for kind, target in (("png", png), ("gif", gif), ("html", html)):
         if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
             omission = inspection.write(kind, target)
             note(f"wrote {target}" + (f" ({omission})" if omission else ""))

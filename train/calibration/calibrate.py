@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.display import show
+from spikebridge.pipeline.base.places import in_the_way
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.pipeline.measurement.placing import Placing
 from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
@@ -31,8 +32,9 @@ from spikebridge.train.calibration.outcome import profile_of
 from spikebridge.train.calibration.parameters import longer_than_usual
 from spikebridge.train.calibration.renderings import renderings
 from spikebridge.train.calibration.start import Start, guess
-from spikebridge.train.calibration.state import State, require_folder, sole
-from spikebridge.train.config.profile import ASPECT, CELLS, FILE, CameraProfile
+from spikebridge.train.calibration.state import State, sole
+from spikebridge.train.config.informing import ASPECT, CELLS
+from spikebridge.train.config.profile import FILE, CameraProfile
 from spikebridge.train.config.simulation_ranges import SUPERSAMPLE
 from spikebridge.train.data.simulation import SensorGrid
 from spikebridge.train.errors import RunError
@@ -456,12 +458,8 @@ def _check_output(out: Path, html: Path | None, static: Path | None, *, overwrit
     if not out.name.endswith(FILE):
         raise RunError(f"--out {out}: recipes know a profile by its ending; expected a file whose name ends in {FILE}")
     for path in (out, html):
-        if path is not None and path.is_dir():
-            raise RunError(f"{path} is a folder; choose a file, which the folder may hold")
-        if path is not None and path.exists() and not overwrite:
-            raise RunError(f"{path} exists; choose another file, or pass --overwrite to calibrate anew")
-        if path is not None:
-            require_folder(path)
+        if path is not None and (reason := in_the_way(path, overwrite=overwrite)):
+            raise RunError(f"{path} {reason}")
     if html is not None and html.absolute() == out.absolute():
         raise RunError(f"--html {html}: is the file of the profile, --out; choose another for the page")
     if html is not None and static is None:

@@ -9,7 +9,8 @@ from typing import Any
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.train.calibration.fit import Fit
 from spikebridge.train.calibration.parameters import BLIND, CHOSEN, FREE, STEADY
-from spikebridge.train.config.profile import BEGIN, CELLS, PATH, SIGN, START, CameraProfile
+from spikebridge.train.config.informing import CELLS
+from spikebridge.train.config.profile import BEGIN, PATH, SIGN, START, VALUES_WITHIN, CameraProfile
 from spikebridge.train.config.simulation_ranges import LANES, LATENESS, WANDER, Leg, Profile, SimulationRanges, blur_px2
 
 UNDECIDED = 0.6
@@ -49,7 +50,9 @@ def profile_of(
         length, late, long = _path_errors(legs, deviations)
         if length > UNDECIDED_PATH:
             undecided.append(PATH)
-        ranges["amplitude_spread"] = (0.0, max(CHOSEN["amplitude_spread"][1], length))
+        # Of a path of no length any error is without end.
+        most = VALUES_WITHIN["amplitude_spread"][1]
+        ranges["amplitude_spread"] = (0.0, min(max(CHOSEN["amplitude_spread"][1], length), most))
         ranges["delay"] = _around(0.0, max(CHOSEN["delay"][1], late))
         ranges["pace"] = _around(1.0, max(CHOSEN["pace"][1] - 1, long))
     unsure: dict[str, Any] = {name: _short(value) for name, value in deviations.items() if not name.startswith("step_")}

@@ -21,7 +21,8 @@
     [fidelity]        share of held-out recordings that are told from simulated ones, its interval, others' beside it
 
 Numbers that only inform ([camera] and all below it) decide nothing about training, but for `shown_fraction`
-and `image_aspect` under [source], to which `scale` is relative; `simulate --camera` takes [microseconds]. A recipe that
+and `image_aspect` under [source], to which `scale` is relative; they are checked, since reports show them
+(`train.config.informing`). `simulate --camera` takes [microseconds]. A recipe that
 names the file takes all else into itself, as a text that begins with `INLINE`: a run needs no other file, and its
 settings hold what was simulated. The whole file lies in its folder, too, as `CAMERA_FILE`.
 """
@@ -39,6 +40,7 @@ from typing import Any
 from spikebridge.pipeline.base.names import suggest
 from spikebridge.pipeline.base.settings import field_problems, is_finite, setting
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
+from spikebridge.train.config.informing import ASPECT, IMAGES, INFORMING, SHOWN, informing_problems
 from spikebridge.train.config.simulation_ranges import (
     BY_LOGARITHM,
     LANES,
@@ -68,10 +70,8 @@ MOST_BYTES = 2**20
 """Longest file that is read."""
 PATH, SIGN, START, SURROUND, BEGIN = "path", "inverted", "rest", "surround", "appeared"
 """What may be undecided besides the values that have ranges."""
-MOST_SHOWN = 1000.0
-"""Largest share of the sensor that an image fills: above 1 the camera saw a part of it."""
-MOST_ASPECT = 1e4
-"""Of an image, the one way or the other."""
+LONGEST_US = 2**39 - 1
+"""Of a recording: longer ones are not read, see `pipeline.events.packing`, which needs numpy."""
 FARTHEST = 2**14
 """Of a place or a displacement, sensor pixels."""
 MOST_EVENTS = 10**6
@@ -82,6 +82,8 @@ WIDEST: dict[str, tuple[float, float]] = {
     "rotation": (-2 * math.pi, 2 * math.pi), "shear": (-10.0, 10.0),
 }  # fmt: skip
 """Limits of other ranges: far from any camera, near enough for numbers of 32 bits, which make no recording of more."""
+VALUES_WITHIN = WIDEST | LIMITS | LIMITS_IN_TIME
+"""Limits of all ranges, and of the values that were fitted."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class _Head:
 
     schema: int = setting(choices=(SCHEMA,))
     sensor: tuple[int, ...] = setting(low=1, high=2**14)
-    duration_us: int = setting(low=1)
+    duration_us: int = setting(low=1, high=LONGEST_US)
     inverted: bool = setting()
     free: bool = setting()
     undecided: tuple[str, ...] = setting(
@@ -117,13 +119,6 @@ class _LegTable:
     duration: float = setting(low=0.001, high=2.0)
 
 
-SHOWN = "shown_fraction"
-"""Key under [source]: the share of the sensor that static images filled in the fit, to which `scale` is relative."""
-ASPECT = "image_aspect"
-"""Another: widths of images relative to their heights, where the fit kept them: least of most, middle, greatest."""
-CELLS = "cells"
-"""Another: columns and rows of cells, each simulated as one pixel, where the sensor has many more pixels."""
-INFORMING = ("camera", "uncertainty", "alternatives", "microseconds", "source", "fidelity")
 _OPTIONAL = [field.name for field in fields(_Head) if field.default is not MISSING]
 _OWN = {field.name: field.default for field in fields(Profile)}
 _SAID = [field.name for field in fields(_Head) if field.name in _OWN]
@@ -142,7 +137,7 @@ class CameraProfile:
     sensor: tuple[int, int]
     """(W, H) in pixels of the recordings."""
     duration_us: int
-    """Median length of a recording."""
+    """Median length of a recording, at most the longest that can be read, `LONGEST_US`."""
     undecided: tuple[str, ...]
     """Values about which the recordings decide nothing; their ranges are wide."""
     informing: dict[str, dict[str, Any]]
@@ -160,6 +155,19 @@ class CameraProfile:
         found = self.informing.get("source", {}).get(ASPECT)
         return None if found is None else tuple(map(float, found))
 
+    @property
+    def fitted_to_recordings(self) -> bool:
+        """Whether it is of recordings, which a shard set may be parts of, and not of a shard set's frames.
+
+        Of those that were made before images' shapes were written down, nobody knows.
+        """
+        return self.image_aspect is not None or self.fitted_without_images
+
+    @property
+    def fitted_without_images(self) -> bool:
+        """Whether the fit saw no static image, so that nothing is known of their shape."""
+        return self.informing.get("source", {}).get(IMAGES) == 0
+
     def inline(self) -> str:
         """Return what decides about recordings as one line of text; see `profile_named`."""
         tables = {
@@ -174,9 +182,10 @@ class CameraProfile:
         return INLINE + json.dumps(tables, separators=(",", ":"))
 
     def _placed(self) -> dict[str, Any]:
-        """Return what decides how large the images of a shard set are, relative to those of the fit."""
+        """Return what decides how large the images of a shard set are, relative to those of the fit, if there were."""
         source = self.informing.get("source", {})
-        return {name: source[name] for name in (SHOWN, ASPECT) if name in source}
+        names = (SHOWN, ASPECT, *([IMAGES] if self.fitted_without_images else ()))
+        return {name: source[name] for name in names if name in source}
 
     def dump(self) -> str:
         """Return the profile as TOML; reading it back gives an equal profile."""
@@ -266,20 +275,7 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
     hot_pixels = _checked_hot_pixels(tables.get("hot_pixels", []), sensor, problems)
     ranges = _checked_ranges(tables.get("ranges"), problems)
     informing = {key: tables[key] for key in INFORMING if key in tables}
-    problems += [
-        f"{key}: found a value, expected a table [{key}]"
-        for key, table in informing.items()
-        if not isinstance(table, dict)
-    ]
-    if isinstance(source := informing.get("source"), dict) and SHOWN in source:
-        shown = source[SHOWN]
-        if not is_finite(shown) or not 0 < shown <= MOST_SHOWN:
-            problems.append(
-                f"[source] {SHOWN}: found {shown}, expected the share of the sensor that images fill, up to "
-                f"{MOST_SHOWN:g}"
-            )
-    if isinstance(source, dict) and ASPECT in source and not _is_aspect(source[ASPECT]):
-        problems.append(f"[source] {ASPECT}: found {source[ASPECT]}, expected three numbers above 0 that do not fall")
+    problems += informing_problems(informing, VALUES_WITHIN)
     if problems:
         raise RecipeError(name, problems, what="profile")
     said: dict[str, Any] = {name: head[name] for name in _SAID if name in head}
@@ -292,15 +288,6 @@ def profile_from(tables: Mapping[str, Any], *, name: str) -> CameraProfile:
         **said,
     )
     return CameraProfile(made, tuple(head["sensor"]), head["duration_us"], tuple(head.get("undecided", ())), informing)
-
-
-def _is_aspect(found: Any) -> bool:
-    return (
-        isinstance(found, list)
-        and len(found) == 3
-        and all(map(is_finite, found))
-        and 1 / MOST_ASPECT <= found[0] <= found[1] <= found[2] <= MOST_ASPECT
-    )
 
 
 def _given(profile: Profile) -> dict[str, Any]:
@@ -374,7 +361,7 @@ def _checked_ranges(given: Any, problems: list[str]) -> dict[str, tuple[float, f
         elif not isinstance(pair, list) or len(pair) != 2 or not all(is_finite(value) for value in pair):
             problems.append(f"[ranges] {name}: found {pair}, expected the lowest and the highest value, [low, high]")
         else:
-            low, high = (WIDEST | LIMITS | LIMITS_IN_TIME)[name]
+            low, high = VALUES_WITHIN[name]
             if pair[0] > pair[1]:
                 problems.append(f"[ranges] {name}: the lowest value {pair[0]} is above the highest, {pair[1]}")
             elif pair[0] < low or pair[1] > high or (name in BY_LOGARITHM and pair[0] <= 0):

@@ -10,6 +10,7 @@ from typing import Any
 
 from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.names import suggest
+from spikebridge.pipeline.base.places import in_the_way
 from spikebridge.train.errors import RecipeError
 
 MOST_BYTES = 2**20
@@ -119,8 +120,8 @@ class ShippedFiles:
         source, target = self.find(name), Path(destination)
         if target.is_dir():
             target = target / source.name
-        if target.exists() and not overwrite:
-            raise RecipeError(name, [f"{target} exists; choose another name or pass --overwrite"], what=self.kind)
+        if reason := in_the_way(target, overwrite=overwrite):
+            raise RecipeError(name, [f"{target} {reason}"], what=self.kind)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(self._text(source), encoding="utf-8")
         return target

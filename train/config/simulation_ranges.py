@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from spikebridge.pipeline.base.fitting import FITTED_SIZES
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 
 
@@ -83,7 +84,7 @@ BY_LOGARITHM = ("dark_level", "bandwidth")
 LIMITS = {
     "light_gamma": (0.4, 3.0), "dark_level": (0.004, 1.0), "softness": (-1.0, 1.0), "threshold_on": (0.04, 1.2),
     "off_ratio": (0.4, 2.5), "threshold_spread": (0.0, 0.5), "bandwidth": (20.0, 20_000.0), "dead_time": (1e-4, 0.05),
-    "leak": (0.0, 3.0), "noise": (0.0, 0.5), "scale": (0.5, 2.0), "amplitude": (0.1, 6.0),
+    "leak": (0.0, 3.0), "noise": (0.0, 0.5), "scale": FITTED_SIZES, "amplitude": (0.1, 6.0),
 }  # fmt: skip
 """Within which values of recordings of about 0.3 s lie; other settings may have any finite value."""
 LIMITS_IN_TIME = {"bandwidth": (0.02, 2e7), "dead_time": (1e-7, 1.0), "leak": (0.0, 3000.0)}
@@ -137,6 +138,10 @@ class Profile:
     """Whether light is blurred, as a lens does it: on a map finer than the image, by a Gaussian, see `blur_px2`. Else
     grey values are, pixel by pixel: in calibrations before version 11, and in the profiles here, which were fitted
     so."""
+    fitted_size: tuple[float, float] = (1.0, 1.0)
+    """Width and height of the images in the fit, relative to those that are simulated, which `scale` and `stretch` then
+    make as large: these are blurred by as much less before, where light is blurred, since a lens is the same for all.
+    """
     lateness: float = LATENESS
     """Largest shift of a leg in time on its own, share of the recording."""
     either_sign: bool = False

@@ -594,9 +594,16 @@ def _as_placed(fitted: CameraProfile, manifest: Mapping[str, Any], frame: tuple[
     own, shown = manifest.get("shown_fraction"), fitted.shown_fraction
     if shown is None:
         return 1.0, 1.0
-    if own or fitted.image_aspect is None:
-        return (shown / (own or 1.0),) * 2
     sensor, fit = manifest.get("sensor_size") or frame, manifest["settings"].get("fit") or FITS[0]
+    if own or fitted.image_aspect is None:
+        if not own and fitted.fitted_without_images and sensor[0] != sensor[1]:
+            log.warning(
+                "the profile was fitted without static images, and knows nothing of their shape: on the sensor of "
+                "%dx%d pixels they are simulated as wide and high as fit %s made them with it, the camera may have "
+                "seen others; calibrate with --static",
+                *sensor, fit,
+            )  # fmt: skip
+        return (shown / (own or 1.0),) * 2
     factors = []
     for aspect in fitted.image_aspect:
         there, here = shown_px(aspect, sensor, shown), fitted_px(aspect, sensor, frame, fit)
@@ -623,7 +630,7 @@ def _resized(profile: Profile, wide: float, high: float) -> Profile:
         scale=(larger * scale[0], larger * scale[1]),
         stretch=(stretched + stretch[0], stretched + stretch[1]),
     )
-    return replace(profile, ranges=ranges)
+    return replace(profile, ranges=ranges, fitted_size=(wide, high))
 
 
 def _unlike(settings: Mapping[str, Any], fitted: CameraProfile | None) -> list[str]:
@@ -640,7 +647,7 @@ def _unlike(settings: Mapping[str, Any], fitted: CameraProfile | None) -> list[s
             "ones are: preprocess --binning bins makes both alike"
         )
     parts = [name for name in ("cut_us", "pauses_us", "time_window_us") if settings.get(name)]
-    if parts and fitted is not None and fitted.image_aspect is not None:  # fitted to recordings, not to a set
+    if parts and fitted is not None and fitted.fitted_to_recordings:
         found.append(
             f"samples of the shard set are parts of recordings ({', '.join(parts)}), the profile's are whole ones, "
             "with all of their movement: simulation auto calibrates to the samples"

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from spikebridge.models import ModelError, TransferNetwork
 from spikebridge.models.backends import use
 from spikebridge.pipeline.base.installation import install_command
+from spikebridge.pipeline.base.places import in_the_way
 from spikebridge.train.config.recipes import recipe_from
 from spikebridge.train.config.settings import evaluation_batch
 from spikebridge.train.errors import ExportError
@@ -108,8 +109,7 @@ def export(
             or convention cannot say what the network computes, or a layer does not fit the chip; names what.
         RunError: no finished run, or the file cannot be written.
     """
-    as_folder = str(out).endswith("/") or Path(out).is_dir()
-    out, (run, result) = Path(out), open_run(run_dir)
+    run, result = open_run(run_dir)
     if format not in WRITERS:
         raise ExportError(f"format {format!r} is not known; expected {', '.join(WRITERS)}")
     if weights not in ("best", "last"):
@@ -120,11 +120,7 @@ def export(
         raise ExportError(f"target {target!r} in format {format}; expected one of {TARGETS}")
     if target is not None and (convention is not None or threshold_nudge):
         raise ExportError(f"convention and threshold nudge are for other readers; leave them out for target {target!r}")
-    out = out / f"model.{ENDINGS[format]}" if as_folder else out
-    card = out.with_name("README.md" if as_folder else f"{out.name}.md")
-    vectors = out.with_name(f"{out.stem}.vectors.nir") if format == "nir" else None
-    if not overwrite and (there := [path for path in (out, card, vectors) if path and path.exists()]):
-        raise ExportError(f"{there[0]} exists; choose another name, or pass --overwrite")
+    out, card, vectors = files_of(out, format=format, overwrite=overwrite)
     if format == "torch" and out.suffix != ".pt2":
         raise ExportError(f"{out}: torch opens programs in files named .pt2 alone; choose {out.with_suffix('.pt2')}")
     network, _ = load_network(run.best if weights == "best" else run.last, device=torch.device("cpu"))
@@ -146,6 +142,22 @@ def export(
     write_atomic(out, content)
     write_atomic(card, model_card(described, out.name, format=format, notes=notes, licence=licence).encode())
     return Exported(out, card, vectors, notes, described)
+
+
+def files_of(out: str | Path, *, format: str, overwrite: bool) -> tuple[Path, Path, Path | None]:
+    """Return the files that an export writes: the network, its card, and test vectors of NIR.
+
+    Raises:
+        ExportError: one is there and not `overwrite`, or could not be written.
+    """
+    as_folder, out = str(out).endswith("/") or Path(out).is_dir(), Path(out)
+    out = out / f"model.{ENDINGS[format]}" if as_folder else out
+    card = out.with_name("README.md" if as_folder else f"{out.name}.md")
+    vectors = out.with_name(f"{out.stem}.vectors.nir") if format == "nir" else None
+    for path in filter(None, (out, card, vectors)):
+        if reason := in_the_way(path, overwrite=overwrite):
+            raise ExportError(f"{path} {reason}")
+    return out, card, vectors
 
 
 def describe(network: TransferNetwork, result: RunResult, *, weights: str) -> dict[str, Any]:

@@ -66,8 +66,8 @@ FARTHEST_WAY = 5
 """Cells by which the place of images may be wrong where the fit could not tell it: photographs that are larger than the
 sensor show no border."""
 MOST_BYTES = 4 * 2**30
-"""Of static images in memory from which on they are no finer than the frames are: 116,000 on a sensor of 64
-pixels or more."""
+"""Of static images in memory, at most, for them to be finer than the simulated pixels are: 116,000 images on a sensor
+of 64 pixels or more."""
 OTHER_CLASSES = 3
 """Classes that there must be for a wrong answer to show by its class."""
 

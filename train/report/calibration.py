@@ -26,7 +26,8 @@ from spikebridge.pipeline.ui.paint import preview_png
 from spikebridge.pipeline.ui.style import OFF, ON
 from spikebridge.train.calibration.fidelity import Fidelity
 from spikebridge.train.calibration.parameters import limits_of
-from spikebridge.train.config.profile import BEGIN, CELLS, SIGN, SURROUND
+from spikebridge.train.config.informing import CELLS
+from spikebridge.train.config.profile import BEGIN, SIGN, SURROUND
 from spikebridge.train.report.plots.drawing import Drawing, house_style
 
 ROUNDED = 1e-3

@@ -13,7 +13,7 @@ from spikebridge.train.runs.result import Accuracy, NotNegative
 from spikebridge.train.runs.sums import SEAL, require_seal, seal
 
 EVALUATION_SCHEMA = 1
-AGAIN = "Make it again with evaluate --keep."
+AGAIN = "Make it again with evaluate --keep --overwrite."
 Level = Annotated[float, Range(0)]
 
 
@@ -85,14 +85,25 @@ class Evaluation(TypedDict):
     early_exit: NotRequired[ExitFigures]
 
 
+def require_place(run_dir: Path, *, overwrite: bool) -> None:
+    """Refuse to keep an evaluation where that could not be done in the end, or would replace another.
+
+    Raises:
+        RunError: an exported file, which has no folder; or an evaluation is there and not `overwrite`.
+    """
+    if not run_dir.is_dir():
+        raise RunError(f"{run_dir}: an evaluation is kept in the folder of a run; expected one, or leave --keep out")
+    path = RunFolder(run_dir).evaluation
+    if path.exists() and not overwrite:
+        raise RunError(f"{path} exists, which an earlier evaluate --keep made; leave --keep out, or pass --overwrite")
+
+
 def keep_evaluation(run_dir: Path, found: dict[str, Any]) -> None:
     """Write what `evaluate` found of a run into its folder.
 
     Raises:
-        RunError: an exported file, which has no folder; no finished run; or it cannot be written.
+        RunError: no finished run, or it cannot be written.
     """
-    if not run_dir.is_dir():
-        raise RunError(f"{run_dir}: an evaluation is kept in the folder of a run; expected one, or leave --keep out")
     of_result = read_result(run_dir).get(SEAL, "")
     content = seal({"schema": EVALUATION_SCHEMA, "of_result": of_result, **found})
     write_json(RunFolder(run_dir).evaluation, content)

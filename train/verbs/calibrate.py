@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from spikebridge.pipeline.base.fitting import ASKED_SHOWN
 from spikebridge.pipeline.ui.table_options import given_options, table_options
 from spikebridge.pipeline.ui.terminal import (
     FiniteRange,
@@ -30,7 +31,7 @@ from spikebridge.pipeline.ui.terminal import (
 @click.option("--html", type=path_type(), help="Page with real beside simulated recordings; with --static.")
 @click.option(
     "--shown",
-    type=FiniteRange(0.01, 4),
+    type=FiniteRange(*ASKED_SHOWN),
     default=1.0,
     show_default=True,
     help="Share of the sensor that a static image fills, as in the shard set: 0.8235 for N-MNIST; above 1 where the "

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from spikebridge.pipeline.ui.terminal import json_option, path_type, print_result
+from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result, require_free
 from spikebridge.train.verbs.options import (
     backend_option,
     corrupt_option,
@@ -43,6 +43,7 @@ from spikebridge.train.verbs.options import (
 @click.option("--trust", is_flag=True, help="Open a torch.export program, which can run any code.")
 @device_option
 @backend_option
+@overwrite_option
 @json_option
 def evaluate(
     run_path: Path,
@@ -60,6 +61,7 @@ def evaluate(
     trust: bool,
     device: str,
     backend: str,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Score a finished run or an exported file again.
@@ -84,6 +86,11 @@ def evaluate(
         raise click.UsageError("--keep is for a run as its recipe scores it; set adapt_normalization in the recipe.")
     if keep and foreign:
         raise click.UsageError("--keep is for a run's own shard set; its report would show figures of another.")
+    require_free(html, overwrite=overwrite)
+    if keep:
+        from spikebridge.train.runs.evaluation import require_place
+
+        require_place(run_path, overwrite=overwrite)
     if html is not None:
         from spikebridge.train.report.write import require_matplotlib
 

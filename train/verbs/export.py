@@ -68,7 +68,7 @@ def export(
       spikebridge evaluate digits.nir --shards data/shards/digits
       spikebridge export data/runs/speck --target speck --shards data/shards/digits --out speck.nir
     """
-    from spikebridge.train.export.write import TARGETS
+    from spikebridge.train.export.write import TARGETS, files_of
     from spikebridge.train.export.write import export as write
 
     form = form or TARGETS.get(target or "")
@@ -80,6 +80,8 @@ def export(
         raise click.UsageError("--shards scores what --target costs; for other files there is `evaluate`.")
     scored = None
     if shards:
+        files_of(out, format=form, overwrite=overwrite)  # before what takes minutes
+
         from spikebridge.train.evaluation.chip import score_on_speck
 
         scored = score_on_speck(run_path, shards, weights=weights)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from spikebridge.pipeline.base.fitting import ASKED_SHOWN
 from spikebridge.pipeline.ui.table_options import given_options, table_options
 from spikebridge.pipeline.ui.terminal import (
     FiniteRange,
@@ -29,7 +30,7 @@ from spikebridge.pipeline.ui.terminal import (
 @click.option("--camera", type=path_type(), help="Profile made by calibrate  [default: calibrated to the recordings]")
 @click.option(
     "--shown",
-    type=FiniteRange(0.01, 4),
+    type=FiniteRange(*ASKED_SHOWN),
     help="Share of the sensor that a static image fills  [default: as --camera was fitted, else as the data set "
     "has it, or 1]",
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from spikebridge.pipeline.base.places import in_the_way
 from spikebridge.pipeline.ui.terminal import json_option, overwrite_option, path_type, print_result
 from spikebridge.train.config.new_recipe import new_recipe
 from spikebridge.train.config.recipes import load_recipe
@@ -48,9 +49,9 @@ def new(shards: str, like: str | None, destination: Path, overwrite: bool, as_js
     """
     from spikebridge.pipeline.sharing.open import open_set
 
+    if reason := in_the_way(destination, overwrite=overwrite):
+        raise RecipeError(str(destination), [reason])
     text = new_recipe(open_set(shards).manifest, name=shards, like=like)
-    if destination.exists() and not overwrite:
-        raise RecipeError(str(destination), ["exists; choose another name or pass --overwrite"])
     destination.parent.mkdir(parents=True, exist_ok=True)
     destination.write_text(text, encoding="utf-8")
     step: list[str | Path] = ["train", "--shards", shards, "--recipe", destination, "--run", "RUN"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spikebridge.pipeline.ui.terminal import json_option, note, overwrite_option, path_type, print_result
+from spikebridge.pipeline.ui.terminal import json_option, note, overwrite_option, path_type, print_result, require_free
 from spikebridge.train.errors import TrainError
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ def report(
     runs = tuple(path for word in runs for path in _runs_of(word))
     if out is None and len(runs) != 1:
         raise click.UsageError("Missing option --out: several runs need a place for their report.")
-    if out is not None and out.exists() and not overwrite:
-        raise click.UsageError(f"{out} exists; choose another file, or replace it with --overwrite.")
+    require_free(out, overwrite=overwrite)
     if figures is not None and figures.exists() and not overwrite and (figures.is_file() or any(figures.iterdir())):
         raise click.UsageError(
             f"{figures} is not empty; choose another folder, or replace its figures with --overwrite."

@@ -141,6 +141,9 @@ def test_recordings_that_move_freely_turn_each_in_its_own_way(tmp_path):
     ("change", "words"),
     [
         (("free = false", "free = true"), r"\[camera\] amplitude: expected a number above 0; calibrate again"),
+        (("[microseconds]", "[source]\ncells = [32]\n[microseconds]"), r"\[source\] cells: expected columns and rows"),
+        (("[microseconds]", "[source]\ncells = [32, 0]\n[microseconds]"), r"\[source\] cells: 0 is too small"),
+        (("[microseconds]", "[source]\ncells = 'many'\n[microseconds]"), r"\[source\] cells: found the text"),
         (("sensor = [34, 34]\n", ""), "sensor: missing"),
         (("[34, 34]", "[34]"), "expected width and height"),
         (("threshold_on = 0.238\n", ""), "threshold_on: missing; calibrate again"),

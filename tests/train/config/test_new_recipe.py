@@ -79,7 +79,7 @@ def test_the_verb(tmp_path, monkeypatch):
         return done
 
     assert f"train --shards SET --recipe {path} --run RUN" in run().stderr
-    assert "exists; choose another name or pass --overwrite" in run(code=1).stderr
+    assert "exists; choose another file, or pass --overwrite" in run(code=1).stderr
     assert json.loads(run("--overwrite", "--json").stdout) == {"recipe": str(path)}
     assert load_recipe(path).shards.dataset == "folders"
     run("--overwrite", "--like", "best")

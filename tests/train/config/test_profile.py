@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from dataclasses import replace
@@ -10,8 +11,9 @@ import pytest
 import torch
 from json_schema import fits
 
+from spikebridge.pipeline.events import packing
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
-from spikebridge.train.config.profile import CameraProfile, profile_from, profile_named, read_profile
+from spikebridge.train.config.profile import LONGEST_US, CameraProfile, profile_from, profile_named, read_profile
 from spikebridge.train.config.recipes import dump_recipe, load_recipe, recipe_from
 from spikebridge.train.config.schema import recipe_schema
 from spikebridge.train.config.shipped import RECIPES
@@ -170,6 +172,53 @@ def test_a_recipe_takes_a_profile_over(tmp_path, monkeypatch):
         load_recipe("best", overrides=["simulation='profile {'"])
     with pytest.raises(RecipeError, match="not valid JSON: maximum recursion"):
         profile_named("profile " + "[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value", "expected"),
+    [
+        ("camera", "leak", math.nan, "a number within 0 to 3000"),
+        ("camera", "threshold_on", 2.0, "a number within 0.04 to 1.2"),
+        ("camera", "of_tomorrow", math.inf, "a number within"),
+        ("camera", "scale", "large", "a number within 0.5 to 2"),
+        ("uncertainty", "leak", -0.1, "a number within 0 to "),
+        ("uncertainty", "leak", [0.1, 0.1], "a number within 0 to "),
+        ("uncertainty", "steps", 0.1, "pairs of standard deviations"),
+        ("uncertainty", "hot_pixels", [[0.1, math.inf]], "pairs of standard deviations"),
+        ("alternatives", "inverted", True, "a number within 0 to "),
+        ("microseconds", "leak_hz", math.inf, "a number within "),
+        ("source", "recordings", 1.5, "a whole number"),
+        ("source", "simulated", "no", "true or false"),
+        ("source", "recordings_from", "events/Train", "a list of texts"),
+        ("source", "static_images_from", 3, "text in quotation marks"),
+        ("source", "shard_set", [1], "text in quotation marks"),
+        ("source", "version", math.nan, "a whole number"),
+        ("source", "cells", [32, 0], "columns and rows"),
+        ("source", "cells", [32.0, 24], "columns and rows"),
+        ("fidelity", "told_apart", 1.5, "a number within 0 to 1"),
+        ("fidelity", "low", math.nan, "a number within 0 to 1"),
+        ("fidelity", "v2e-like", "all", "a number within 0 to 1"),
+        ("fidelity", "asked", 0.5, "a whole number of recordings"),
+    ],
+)
+def test_what_reports_show_of_a_camera_is_checked(tmp_path, table, key, value, expected):
+    """By hand anything can be written there."""
+    made = replace(BUILT_IN, informing={table: {key: value}})
+    (tmp_path / "camera.toml").write_text(made.dump())
+    with pytest.raises(RecipeError) as caught:
+        read_profile(tmp_path / "camera.toml")
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"[{table}] {key}: found the ")
+    assert expected in problem
+    assert problem.endswith("leave the key out, or calibrate again")
+
+
+def test_no_recording_is_longer_than_one_that_can_be_read():
+    assert LONGEST_US == packing.LONGEST_US
+    tables = tomllib.loads(BUILT_IN.dump())
+    assert profile_from(tables | {"duration_us": LONGEST_US}, name="x").duration_us == LONGEST_US
+    with pytest.raises(RecipeError, match=f"duration_us: {LONGEST_US + 1} is too large; expected at most {LONGEST_US}"):
+        profile_from(tables | {"duration_us": LONGEST_US + 1}, name="x")
 
 
 @pytest.mark.parametrize("shown", ['"most"', "0", "1001", "true"])

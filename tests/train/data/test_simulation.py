@@ -710,6 +710,34 @@ def test_images_are_as_large_on_the_sensor_as_in_the_fit_whatever_a_set_made_of_
     assert height == pytest.approx(min(down * asked, grid.sensor[1]), abs=2.5)
 
 
+@pytest.mark.parametrize("aspect", [0.7, 1.0, 1.5])
+@pytest.mark.parametrize(("sensor", "shown"), [((34, 34), None), ((34, 34), 0.7), ((60, 40), None), ((346, 260), None)])
+def test_light_is_as_blurred_as_in_the_fit_whatever_a_set_made_of_the_images(sensor, shown, aspect) -> None:
+    """A lens blurs the sensor's pixels, across and down alike; images that a set squashed are made as wide after it."""
+    random, source = np.random.default_rng(5), {"shown_fraction": 1.0, "image_aspect": [aspect] * 3}
+    ranges = at_middle(SimulationRanges(), softness=0.9, light_gamma=1.0, scale=1.0)
+    ranges = replace(ranges, **dict.fromkeys(("stretch", "rotation", "shear"), (0.0, 0.0)))
+    plain = Profile(ranges, TRIANGLE, surround=0.0, blurs_light=True)
+    camera = CameraProfile(plain, sensor, 1, (), {"source": source})
+    manifest = {"sensor_size": list(sensor), "settings": {"reduction": "sum"}, "shown_fraction": shown}
+    simulator, side = Simulator(manifest, (T, 2, 32, 32), profile=camera.inline(), seed=3), 12 * 32
+    texture = np.kron(random.integers(0, 256, (20, round(20 * aspect)), np.uint8), np.ones((20, 20), np.uint8))
+    rgb, canvas = np.repeat(texture[..., None], 3, -1), (12 * sensor[0], 12 * sensor[1])
+    of_fit = to_static(rgb, size=side, encoding="v", canvas=canvas)
+    of_set = to_static(rgb, size=side, encoding="v", canvas=canvas if shown else None, shown_fraction=shown or 1.0)
+    s = {name: torch.tensor([getattr(ranges, name)[0]]) for name in ("softness", "light_gamma")}
+    grid, lit = simulator.grid, []
+    for image, profile in ((of_fit, plain), (of_set, simulator.profile)):
+        light = light_of(
+            torch.from_numpy(image[None] / np.float32(255)), s, torch.zeros(1), profile, (grid.height, grid.width)
+        )
+        middles = {name: torch.tensor([sum(getattr(profile.ranges, name)) / 2]) for name in LANES}
+        lit.append(sample_light(light, torch.zeros(2, 1, 1), middles, grid)[0, 0])
+    assert float((lit[1] - lit[0]).square().mean().sqrt() / lit[0].std()) < 0.02
+    if simulator.profile.fitted_size == (1.0, 1.0):
+        assert simulator.profile == camera.profile, "nothing was resized"
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
@@ -735,6 +763,28 @@ def test_what_simulated_frames_have_not_is_named(caplog, setting, words) -> None
             said = settings is not plain and (profile != "saccades" or not of_fit)
             assert (words in caplog.text) == said
             assert bool(caplog.text) == said
+
+
+def test_of_a_profile_without_static_images_no_shape_is_known_and_that_is_said(caplog) -> None:
+    """Nor were whole recordings the samples of a set, whether the fit saw images or not."""
+
+    def said(source, *, sensor=(60, 40), shown=None, **settings):
+        camera = CameraProfile(PROFILES["smooth"], sensor, 1, (), {"source": {"shown_fraction": 1.0, **source}})
+        manifest = {"sensor_size": list(sensor), "settings": {"reduction": "sum", **settings}, "shown_fraction": shown}
+        caplog.clear()
+        simulator = Simulator(manifest, (T, 2, 28, 28), profile=camera.inline(), seed=3)
+        assert simulator.profile.ranges.scale == pytest.approx(PROFILES["smooth"].ranges.scale)
+        return caplog.text
+
+    without, of_a_set = {"static_images": 0}, {"static_images": 60}
+    for fit in ("", "pad"):
+        assert "knows nothing of their shape: on the sensor of 60x40 pixels" in said(without, fit=fit)
+    assert not said(without, sensor=(34, 34))
+    assert not said(without, shown=1.0), "the set says how large images are, whatever their shape"
+    assert not said(of_a_set)
+    assert "parts of recordings (cut_us)" in said(without, sensor=(34, 34), cut_us=1000)
+    assert not said(of_a_set, cut_us=1000)
+    assert not said(without, sensor=(34, 34), encoding="luma"), "no images were seen as anything"
 
 
 def test_images_of_several_shapes_are_taken_for_the_middle_aloud(caplog) -> None:

@@ -54,6 +54,7 @@ def test_recordings_are_those_of_torch(
     own["either_begin"] = either
     if blind:
         own["ranges"] = replace(simulator.profile.ranges, dead_time=(0.01, 0.3))
+        own["fitted_size"] = (0.7, 1.2)
     if surround:
         steps = ((0.5, -1.0), (2.0, 0.3), (-0.4, 0.0))
         own |= {"steps": steps, "lateness": 0.1, "hot_pixels": (HotPixel(13, 0, 8.0, 1.5),)}

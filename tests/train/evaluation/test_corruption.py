@@ -182,6 +182,11 @@ def test_evaluate_scores_a_curve_and_draws_it(shard_set, tmp_path):
     assert "for a run's own shard set" in run("--keep", "--foreign", code=2).output
     run("--corrupt", "flicker", "--split", "validation", "--keep")
     kept = tmp_path / "run" / "evaluation.json"
+    first = kept.read_bytes()
+    assert "leave --keep out, or pass --overwrite" in " ".join(run("--keep", code=1).stderr.split())
+    assert kept.read_bytes() == first
+    run("--corrupt", "flicker", "--split", "validation", "--keep", "--overwrite")
+    assert kept.read_bytes() == first
     record = load_run(tmp_path / "run")
     shown = kept_evaluation(record, prefix="run")
     assert "split validation, best weights" in shown

@@ -83,6 +83,10 @@ def test_the_verb_says_cores_and_costs(run, shards, tmp_path, monkeypatch):
     lines = said.stdout.splitlines()
     assert any(line.split()[:4] == ["fc", "2", "192", "16,384"] for line in lines), said.stdout
     assert any("test accuracy" in line and "with 8 bits too" in line for line in lines)
+    with pytest.MonkeyPatch.context() as patch:  # refused before anything is scored
+        patch.setattr("spikebridge.train.evaluation.chip.score_on_speck", None)
+        again = invoke("export", run, "--target", "speck", "--shards", "SET", "--out", tmp_path / "a.nir")
+    assert "exists; choose another file, or pass --overwrite" in " ".join(again.output.split())
     said = invoke("export", run, "--format", "nir", "--target", "speck", "--out", tmp_path / "b.nir")
     assert "not scored; pass --shards" in said.stdout
     assert "Not scored with 8 bits" in (tmp_path / "b.nir.md").read_text()

@@ -101,17 +101,24 @@ def test_runs_that_keep_none_or_simulate_none(record, tmp_path):
     [
         {},
         {name: {} for name in FITTED.informing},
-        {"camera": {"leak": "fast"}, "fidelity": {"told_apart": "all"}, "source": {"recordings": []}},
+        {"fidelity": {"asked": 30}, "source": {"recordings": 60}},
         {**FITTED.informing, "uncertainty": {"of_tomorrow": 1.0}, "camera": {"of_tomorrow": 1.0}},
         {name: table for name, table in FITTED.informing.items() if name != "uncertainty"},
     ],
 )
-def test_tables_that_only_inform_may_hold_anything(record, tmp_path, informing):
+def test_tables_that_only_inform_may_lack_anything(record, tmp_path, informing):
     keep(tmp_path, replace(FITTED, informing=informing))
     html = camera(record())
     assert NO_FIT in html
     assert "<dd>leak, inverted</dd>" in html
     assert ("70 % of 30" in html) == (informing.get("fidelity") == FITTED.informing["fidelity"])
+
+
+def test_values_that_are_none_are_named_and_not_shown(record, tmp_path):
+    keep(tmp_path, replace(FITTED, informing={"camera": {"leak": "fast"}, "fidelity": {"told_apart": float("nan")}}))
+    html = camera(record())
+    assert "cannot be read by this version: [camera] leak: found the text &quot;fast&quot;, expected a number" in html
+    assert "[fidelity] told_apart: found the number nan, expected a number within 0 to 1" in html
 
 
 def test_a_report_has_the_section_and_of_several_runs_once(tmp_path):

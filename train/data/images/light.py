@@ -59,7 +59,9 @@ def light_of(images: Tensor, s: Mapping[str, Tensor], sign: Tensor, profile: Pro
     if not profile.blurs_light:
         return Light(seen(_softened(grey, s["softness"], around), s, profile), ground)
     sides = grey.shape[2:]
-    per_pixel = [side / pixels for side, pixels in zip(sides, grid, strict=True)]  # pixels of the image
+    # Pixels of the image for one that sees it, once it is as large as in the fit: its blur is made larger with it.
+    sizes = zip(sides, grid, reversed(profile.fitted_size), strict=True)
+    per_pixel = [side / pixels / larger for side, pixels, larger in sizes]
     finer = max(1, *(math.ceil(SUPERSAMPLE / each - 1e-6) for each in per_pixel))
     reach = BLUR_REACH * math.sqrt(blur_px2(profile.ranges.softness[1]))
     down, across = (0 if ground is None else math.ceil(reach * each) for each in per_pixel)

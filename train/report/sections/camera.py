@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from spikebridge.pipeline.ui.html import facts, paragraph, tags
 from spikebridge.train.calibration.calibrate import profile_tables
-from spikebridge.train.config.profile import INFORMING, INLINE, CameraProfile, profile_named, read_profile
+from spikebridge.train.config.informing import INFORMING
+from spikebridge.train.config.profile import INLINE, CameraProfile, profile_named, read_profile
 from spikebridge.train.errors import MethodError, RecipeError
 from spikebridge.train.methods import find_method
 from spikebridge.train.report.calibration import camera_tables, from_words, number_text, seen_words, told_words
@@ -45,7 +46,7 @@ def _simulates(method: str) -> bool:
 
 
 def _described(profile: CameraProfile) -> str:
-    """Return what a profile says of its camera; tables that nobody checked, some by hand or of earlier versions."""
+    """Return what a profile says of its camera; values may be missing, left out by hand or by earlier versions."""
     informing: dict[str, Any] = {name: profile.informing.get(name, {}) for name in INFORMING}
     width, height = profile.sensor
     made = {"undecided": profile.undecided, "profile": informing | profile_tables(profile)}
@@ -73,10 +74,10 @@ def _described(profile: CameraProfile) -> str:
 
 
 def _if_there(part: Callable[[], Shown], otherwise: Shown) -> Shown:
-    """Return a part of the section, or something else where the tables that it shows are not those of `calibrate`."""
+    """Return a part of the section, or something else where a value that it shows is missing."""
     try:
         return part()
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+    except (KeyError, IndexError, ValueError):  # of lists that hold none, too
         return otherwise
 
 
