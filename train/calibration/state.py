@@ -11,21 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.files import FileLock
-from spikebridge.pipeline.base.places import can_be_written
 from spikebridge.train.errors import RunError
 from spikebridge.train.runs.checkpoints import write_atomic
 
 KEY = "key"
-
-
-def require_folder(out: Path) -> None:
-    """Refuse a file that could not be written in the end, before anything is read or computed.
-
-    Raises:
-        RunError: nothing can be written into its folder, or that is none and cannot be made.
-    """
-    if not can_be_written(out.parent):
-        raise RunError(f"cannot write {out}: {out.parent} is no folder that can be written; choose another one")
 
 
 @contextmanager

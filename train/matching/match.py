@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikebridge.pipeline.base.errors import RecordingError
+from spikebridge.pipeline.base.places import in_the_way
 from spikebridge.pipeline.measurement.recordings import RecordingSet, draw_rows
 from spikebridge.pipeline.measurement.sources import (
     Answer,
@@ -42,7 +43,7 @@ from spikebridge.train.calibration.calibrate import (
 )
 from spikebridge.train.calibration.fit import Effort
 from spikebridge.train.calibration.parameters import WIDTH_PX
-from spikebridge.train.calibration.state import require_folder, sole
+from spikebridge.train.calibration.state import sole
 from spikebridge.train.config.profile import BEGIN, SIGN, CameraProfile, read_profile
 from spikebridge.train.config.simulation_ranges import SUPERSAMPLE, Profile
 from spikebridge.train.data.simulation import SensorGrid
@@ -235,10 +236,8 @@ class _Images:
 
 def _check_output(out: Path, *, overwrite: bool) -> None:
     """Refuse what is there already."""
-    if out.is_dir() or (out.exists() and not overwrite):
-        what = "is a folder; choose a file" if out.is_dir() else "exists; choose another file, or pass --overwrite"
-        raise RunError(f"{out} {what}")
-    require_folder(out)
+    if reason := in_the_way(out, overwrite=overwrite):
+        raise RunError(f"{out} {reason}")
 
 
 def _calibrated(
