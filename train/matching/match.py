@@ -281,12 +281,23 @@ def _registered(
         key = hashlib.sha256(repr((VERSION, content, grid.sensor, seed, camera)).encode()).hexdigest()
         return Gallery(len(images.rows), images.batch, grid, camera, seed=seed, shown=shown, keep=state / key)
 
+    def some(camera: Profile, rows: NDArray[np.int64]) -> Gallery:
+        return Gallery(len(rows), partial(images.batch_of, rows), grid, camera, seed=seed, shown=shown)
+
+    def near() -> NDArray[np.int64]:
+        around = rendered.around(rendered.place(frames), AROUND)
+        return np.union1d(around, draw_rows(len(images.rows), DRAWN, seed))
+
     rendered, undecided = whole(profile), {name for each in cameras for name in each.undecided}
+    every = np.arange(len(images.rows))
     for name in (SIGN, BEGIN):
         if name in undecided:
             other = _other(profile, name, fitted)
-            tried = [(rendered, profile), (whole(other), other)]
-            rendered, profile = max(tried, key=lambda one: _clearness(one[0], frames))
+            rows = near() if name == BEGIN else every  # with either beginning much the same images are near
+            few = 2 * len(rows) < len(every)
+            two = [some(each, rows) for each in (profile, other)] if few else [rendered, whole(other)]
+            if _clearness(two[1], frames) > _clearness(two[0], frames):
+                rendered, profile = whole(other) if few else two[1], other
     if undecided & {"x_start", "y_start"}:
         across, down = _clearest_way(rendered, frames)
         if (across, down) != (0, 0):
@@ -294,17 +305,17 @@ def _registered(
                 profile, across * grid.sensor[0] / images.size, down * grid.sensor[1] / images.size
             )
             rendered = whole(profile)
-    brought, gallery, rows = profile, rendered, np.arange(len(images.rows))
+    brought, gallery, rows = profile, rendered, every
     for number in range(REGISTERED):
-        if number:  # by the camera as it is now, those that the recordings may show
-            gallery = Gallery(len(rows), partial(images.batch_of, rows), grid, brought, seed=seed, shown=shown)
+        if number:  # by the camera as it is now
+            gallery = some(brought, rows)
         places = gallery.place(frames)
         gallery.learn(places)
         recordings, shows = gallery.clear_pairs(places)
         if len(recordings) < FEWEST_PAIRS:
             break
         if not number:
-            rows = np.union1d(gallery.around(places, AROUND), draw_rows(len(rows), DRAWN, seed))
+            rows = near()
         pairs = slice(None, None, math.ceil(len(recordings) / MOST_PAIRS))
         render = partial(gallery.render, shows[pairs].tolist())
         nearer, left = register(brought, found[recordings[pairs]], render, px=max(1.0, max(grid.sensor) / WIDTH_PX))

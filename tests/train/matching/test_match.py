@@ -168,12 +168,16 @@ def test_where_the_sign_of_the_light_is_not_known_both_are_tried(raw, tmp_path, 
     assert sum(map(bool, answers[2])) < sum(map(bool, answers[0])) / 2
 
 
-def test_of_two_beginnings_it_is_that_with_which_recordings_are_clearer(tmp_path, quick):
-    """Where the calibration could not tell; what it could is left alone."""
+@pytest.mark.parametrize("many", [False, True])
+def test_of_two_beginnings_it_is_that_with_which_recordings_are_clearer(tmp_path, quick, monkeypatch, many):
+    """Where the calibration could not tell; what it could is left alone. Of many images those that are near count."""
+    if many:
+        monkeypatch.setattr(match, "AROUND", 1)
+        monkeypatch.setattr(match, "DRAWN", 10)
     true = replace(PROFILES["saccades"], surround=0.0, appeared=True, rest=0.8, blind_after=True)
-    sensor, images = (34, 34), (digit_images(60, 34) * 255).to(torch.uint8)
+    sensor, images = (34, 34), (digit_images(120, 34) * 255).to(torch.uint8)
     grid, shown = SensorGrid(34, sensor, "sum"), lambda total, what: lambda: None
-    placed = match._Images(images.numpy(), np.arange(60), {}, 34)
+    placed = match._Images(images.numpy(), np.arange(120), {}, 34)
     drawn = simulation_draws(9, 0, torch.arange(30), grid, device=torch.device("cpu"))
     draws = replace(drawn, pixels=torch.full_like(drawn.pixels, 0.5))  # as in renderings: those differ from none else
     frames = simulate_frames(
