@@ -40,7 +40,12 @@ ON_SENSOR = ("--sensor", "34x34", "--shown", "0.8235")
 def run(*words: object) -> None:
     """Run a command of spikebridge."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", "spikebridge", *map(str, words), "--quiet"], env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "spikebridge", *map(str, words), "--quiet"],
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def make(images: Path, out: Path, camera: int) -> list[str]:

@@ -54,7 +54,7 @@ from spikebridge.train.networks.threads import same_threads
 
 VERSION = 1
 """Goes up with every change that alters rendered images."""
-LEAST = 0.8
+LEAST = 0.9
 """Confidence from which on an image is named."""
 MOST_UNREADABLE = 10
 """Messages that are kept."""

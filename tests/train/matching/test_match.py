@@ -87,7 +87,7 @@ def test_recordings_find_their_images_and_the_table_pairs_and_audits_a_set(raw, 
     assert made["classes"] == {"answers": len(answered), "of_one_class": len(answered)}
     assert "pass --overwrite" in run(*words, code=1).output
     text = _text(made)
-    assert f"{len(answered):,} with a confidence of 0.8 or more" in text
+    assert f"{len(answered):,} with a confidence of 0.9 or more" in text
     assert "1 cannot be used" in text
     assert "34x34, given; images fill 0.8235 of it" in text
     assert "34x34, given; images fill it" in _text(made | {"shown_fraction": 1.0})
