@@ -34,7 +34,7 @@ ROUNDED = 1e-3
 SHOWN = 8
 """Recordings in a row."""
 
-BOTH = ": undecided, training has both"
+BOTH, NEAREST = ": undecided, training has both", ": undecided, training has the nearest"
 VALUES = ("value", "fitted", "uncertainty", "", "what it is")
 """Heads of the table of a camera's values."""
 MEANINGS = {
@@ -193,10 +193,8 @@ def steps_words(made: dict[str, Any]) -> str:
         return ""
     most = max(math.hypot(x, y) for x, y in steps)
     about = max(math.hypot(x, y) for x, y in made["profile"]["uncertainty"]["steps"])
-    return (
-        f"Beside these, a step of up to {most:.2f} px in each of {len(steps)} equal parts of the recording, known to "
-        f"{about:.2f} px or better."
-    )
+    known = f"in each of {len(steps)} equal parts of the recording, known to {about:.2f} px or better."
+    return f"Beside these, {f'a step of up to {most:.2f} px' if most else 'no step'} {known}"
 
 
 def hot_pixels_words(made: dict[str, Any]) -> str:
@@ -237,7 +235,12 @@ def seen_words(made: dict[str, Any]) -> list[tuple[str, str]]:
             + beside(SIGN, "the reverse")
             + (BOTH if profile["either_sign"] else ""),
         ),
-        ("around them", grey.get(profile["surround"], f"grey {profile['surround']}") + beside(SURROUND, "the next")),
+        (
+            "around them",
+            grey.get(profile["surround"], f"grey {profile['surround']}")
+            + beside(SURROUND, "the next")
+            + (NEAREST if SURROUND in made["undecided"] else ""),
+        ),
         ("at the start", begun),
     ]
 
