@@ -56,6 +56,7 @@ MEANINGS = {
 """Of the values, in the words of `SimulationRanges`."""
 IN_UNITS = {"bandwidth": "bandwidth_hz", "dead_time": "refractory_us", "leak": "leak_hz", "noise": "shot_hz"}
 """Those that are relative to a recording's length, and what they are called under [microseconds]."""
+FREE = "Recordings move each in its own way."
 MOVEMENT = ("movement", "right px", "down px", "start", "duration")
 """Heads of the fields of a leg, behind its number."""
 
@@ -104,7 +105,7 @@ def camera_tables(made: dict[str, Any]) -> str:
     return (
         table(VALUES, value_rows(made), words=(3, 4))
         + paragraph(cells_words(made), note=True)
-        + table(MOVEMENT, movement_rows(made))
+        + (paragraph(FREE, note=True) if made["profile"]["free"] else table(MOVEMENT, movement_rows(made)))
         + paragraph(steps_words(made), note=True)
         + paragraph(hot_pixels_words(made), note=True)
     )

@@ -11,7 +11,7 @@ from fake_shards import FakeShardSet, tiny_recipe
 from spikebridge.train.calibration.calibrate import profile_tables
 from spikebridge.train.config.profile import CameraProfile
 from spikebridge.train.config.simulation_ranges import PROFILES
-from spikebridge.train.report.calibration import camera_tables, seen_words, steps_words
+from spikebridge.train.report.calibration import FREE, camera_tables, seen_words, steps_words
 from spikebridge.train.report.records import RunRecord
 from spikebridge.train.report.sections.camera import NO_FIT, camera
 from spikebridge.train.report.write import write_report
@@ -128,6 +128,16 @@ def test_a_report_has_the_section_and_of_several_runs_once(tmp_path):
     assert several.count("70 % of 30") == 1
     (runs[0] / "result.json").unlink()
     assert "70 % of 30" in write_report(runs[:1], tmp_path / "unfinished.html").read_text()
+
+
+def test_of_recordings_that_move_each_in_its_own_way_no_movement_is_shown():
+    """The path that training turns for each was not fitted, but for its length, which stands among the values."""
+    shown = {
+        free: camera_tables({"undecided": (), "profile": profile_tables(FITTED) | {"free": free}})
+        for free in (False, True)
+    }
+    assert ("<th>movement" in shown[False], FREE in shown[False]) == (True, False)
+    assert ("<th>movement" in shown[True], FREE in shown[True]) == (False, True)
 
 
 def test_what_is_drawn_and_what_is_taken_is_said_of_what_is_undecided():
