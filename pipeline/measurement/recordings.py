@@ -311,9 +311,18 @@ def doubt_one_movement(names: Sequence[str], durations: NDArray[np.int64]) -> No
 
 
 def _doubt_one_camera(names: Sequence[str], events: Sequence[Events], sensor: Size) -> None:
-    """Warn where some recordings end in the first half of the sensor both ways, and others reach nearly across it."""
+    """Warn where some recordings end in the first half of the sensor both ways, and others reach nearly across it.
+
+    And where all of them end there, as those of a smaller sensor do.
+    """
     reached = np.array([_reach(one) for one in events])  # [n,2]
     share = reached / sensor
+    if (share <= HALF).all():
+        log.warning(
+            "all %d recordings have events within %dx%d of the %dx%d pixels alone. If the sensor is another, give it "
+            "with --sensor; if not, they are compared in few of its cells",
+            len(events), *reached.max(0), *sensor,
+        )  # fmt: skip
     small, large = np.flatnonzero((share <= HALF).all(1)), np.flatnonzero((share >= NEARLY_ALL).all(1))
     if min(len(small), len(large)) < FEWEST_TO_DOUBT:
         return

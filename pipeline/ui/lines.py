@@ -78,7 +78,7 @@ class LineProgress:
         gone, made = now - self._started, self.n - self._first
         done = f"{self.n / self._scale:,.0f}"
         unit = f"M{self._unit}" if self._scale > 1 else f"{self._unit}s" if len(self._unit) > 2 else ""
-        if self._total:
+        if self._total and self.n <= self._total:  # an estimate that is passed says nothing, as with tqdm
             left = gone / made * (self._total - self.n) if made else float("nan")
             share = f" ({100 * self.n / self._total:.0f} %)"
             text = f"{done} of {self._total / self._scale:,.0f} {unit}".rstrip() + f"{share}, {_clock_text(gone)} gone"

@@ -253,6 +253,7 @@ def profile_tables(profile: CameraProfile) -> dict[str, Any]:
     return {
         **profile.informing,
         "duration_us": profile.duration_us,
+        "free": profile.profile.free,
         "legs": [asdict(leg) for leg in profile.profile.legs],
         "steps": [list(step) for step in profile.profile.steps],
         "hot_pixels": [list(pixel) for pixel in profile.profile.hot_pixels],

@@ -93,7 +93,8 @@ def _like(manifest: Manifest, like: str) -> tuple[dict[str, Any], str, str]:
     batch = max(1, min(recipe.batch_size, count))
     epochs = max(round(steps / max(1, math.ceil(count / batch))), FEWEST_EPOCHS)
     train = {key: settings[key] for key in named} | {"epochs": epochs, "batch_size": batch, "events_per_class": 0}
-    return train, f"{recipe.method}, as in recipe {like}", f"none for this set; that of recipe {like} is in its header"
+    tuning = f"none for this set, try more epochs first; that of recipe {like} is in its header"
+    return train, f"{recipe.method}, as in recipe {like}", tuning
 
 
 def _is_paired(manifest: Manifest) -> bool:

@@ -35,7 +35,7 @@ ROUNDED = 1e-3
 SHOWN = 8
 """Recordings in a row."""
 
-BOTH = ": undecided, training has both"
+BOTH, NEAREST = ": undecided, training has both", ": undecided, training has the nearest"
 VALUES = ("value", "fitted", "uncertainty", "", "what it is")
 """Heads of the table of a camera's values."""
 MEANINGS = {
@@ -57,6 +57,7 @@ MEANINGS = {
 """Of the values, in the words of `SimulationRanges`."""
 IN_UNITS = {"bandwidth": "bandwidth_hz", "dead_time": "refractory_us", "leak": "leak_hz", "noise": "shot_hz"}
 """Those that are relative to a recording's length, and what they are called under [microseconds]."""
+FREE = "Recordings move each in its own way."
 MOVEMENT = ("movement", "right px", "down px", "start", "duration")
 """Heads of the fields of a leg, behind its number."""
 
@@ -105,7 +106,7 @@ def camera_tables(made: dict[str, Any]) -> str:
     return (
         table(VALUES, value_rows(made), words=(3, 4))
         + paragraph(cells_words(made), note=True)
-        + table(MOVEMENT, movement_rows(made))
+        + (paragraph(FREE, note=True) if made["profile"]["free"] else table(MOVEMENT, movement_rows(made)))
         + paragraph(steps_words(made), note=True)
         + paragraph(hot_pixels_words(made), note=True)
     )
@@ -194,10 +195,8 @@ def steps_words(made: dict[str, Any]) -> str:
         return ""
     most = max(math.hypot(x, y) for x, y in steps)
     about = max(math.hypot(x, y) for x, y in made["profile"]["uncertainty"]["steps"])
-    return (
-        f"Beside these, a step of up to {most:.2f} px in each of {len(steps)} equal parts of the recording, known to "
-        f"{about:.2f} px or better."
-    )
+    known = f"in each of {len(steps)} equal parts of the recording, known to {about:.2f} px or better."
+    return f"Beside these, {f'a step of up to {most:.2f} px' if most else 'no step'} {known}"
 
 
 def hot_pixels_words(made: dict[str, Any]) -> str:
@@ -238,7 +237,12 @@ def seen_words(made: dict[str, Any]) -> list[tuple[str, str]]:
             + beside(SIGN, "the reverse")
             + (BOTH if profile["either_sign"] else ""),
         ),
-        ("around them", grey.get(profile["surround"], f"grey {profile['surround']}") + beside(SURROUND, "the next")),
+        (
+            "around them",
+            grey.get(profile["surround"], f"grey {profile['surround']}")
+            + beside(SURROUND, "the next")
+            + (NEAREST if SURROUND in made["undecided"] else ""),
+        ),
         ("at the start", begun),
     ]
 

@@ -118,6 +118,7 @@ def calibrate(
 def _text(made: dict[str, Any]) -> str:
     """Return the values with their uncertainties, and what is not decided."""
     from spikebridge.train.report.calibration import (
+        FREE,
         MOVEMENT,
         VALUES,
         cells_words,
@@ -141,10 +142,8 @@ def _text(made: dict[str, Any]) -> str:
         aligned([VALUES, *value_rows(made)]),
         *filter(None, [cells_words(made)]),
     ]
-    if made["path"] == "common":
-        lines += [aligned([MOVEMENT, *movement_rows(made)]), *filter(None, [steps_words(made)])]
-    else:
-        lines.append("Recordings move each in its own way.")
+    lines.append(FREE if made["profile"]["free"] else aligned([MOVEMENT, *movement_rows(made)]))
+    lines += filter(None, [steps_words(made)])
     if made["static_images"]:
         lines.append(aligned(seen_words(made)))
     lines += filter(None, [hot_pixels_words(made)])

@@ -179,6 +179,17 @@ def test_recordings_that_may_be_of_two_cameras_are_doubted(tmp_path, caplog):
     assert not caplog.text, "two may be unlike the others"
 
 
+def test_a_sensor_much_larger_than_what_recordings_reach_is_doubted(tmp_path, caplog):
+    """As one that was said wrongly; half of it the one way alone is what a wide sensor may see."""
+    for number in range(4):
+        (tmp_path / f"{number}.bin").write_bytes(bin40.encode(make_events(number, count=2000, size=(64, 48))))
+    for sensor in ((64, 48), (127, 96), (128, 95)):
+        read_recordings([tmp_path], most=9, seed=1, sensor=sensor)
+    assert not caplog.text
+    read_recordings([tmp_path], most=9, seed=1, sensor=(128, 96))
+    assert "all 4 recordings have events within 64x48 of the 128x96 pixels alone" in caplog.text
+
+
 def save_columns(path, duration_us, *, columns="txyp", **others):
     """Write 300 events of both polarities, or as `others` has them."""
     random = np.random.default_rng(0)

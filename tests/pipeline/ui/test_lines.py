@@ -54,6 +54,11 @@ def test_it_counts_items_and_bytes_and_what_has_no_end():
     clock.seconds += 31
     endless.update(0)
     assert written[-1] == "samples: 0, 0:31 gone"
+    estimated = LineProgress(total=300, desc="fit", write=written.append, unit="run", clock=clock)
+    for _ in range(2):
+        clock.seconds += 30
+        estimated.update(155)
+    assert written[-2:] == ["fit: 155 of 300 runs (52 %), 0:30 gone, 0:28 left", "fit: 310 runs, 1:00 gone"]
 
 
 @pytest.mark.parametrize(("terminal_there", "quiet", "kind"), [(0, 0, "LineProgress"), (1, 0, "tqdm"), (0, 1, "tqdm")])

@@ -128,6 +128,7 @@ def test_the_page_shows_both(seen):
             "alternatives": {"inverted": 1.234, "surround": 2.0, "appeared": 1.1},
             "inverted": True, "surround": 1.0, "rest": 0.7, "appeared": True, "either_sign": True,
             "either_begin": True,
+            "free": False,
             "legs": [asdict(Leg(1.0, 2.0, 0.0123, 0.5))],
             "steps": [[0.3, -0.4], [0.0, 0.1]],
             "hot_pixels": [[3, 4, 2.0, 1.5], [9, 4, 0.0, 1.5]],

@@ -11,7 +11,7 @@ from fake_shards import FakeShardSet, tiny_recipe
 from spikebridge.train.calibration.calibrate import profile_tables
 from spikebridge.train.config.profile import CameraProfile
 from spikebridge.train.config.simulation_ranges import PROFILES
-from spikebridge.train.report.calibration import camera_tables
+from spikebridge.train.report.calibration import FREE, camera_tables, seen_words, steps_words
 from spikebridge.train.report.records import RunRecord
 from spikebridge.train.report.sections.camera import NO_FIT, camera
 from spikebridge.train.report.write import write_report
@@ -135,3 +135,27 @@ def test_a_report_has_the_section_and_of_several_runs_once(tmp_path):
     assert several.count("70 % of 30") == 1
     (runs[0] / "result.json").unlink()
     assert "70 % of 30" in write_report(runs[:1], tmp_path / "unfinished.html").read_text()
+
+
+def test_of_recordings_that_move_each_in_its_own_way_no_movement_is_shown():
+    """The path that training turns for each was not fitted, but for its length, which stands among the values."""
+    shown = {
+        free: camera_tables({"undecided": (), "profile": profile_tables(FITTED) | {"free": free}})
+        for free in (False, True)
+    }
+    assert ("<th>movement" in shown[False], FREE in shown[False]) == (True, False)
+    assert ("<th>movement" in shown[True], FREE in shown[True]) == (False, True)
+
+
+def test_what_is_drawn_and_what_is_taken_is_said_of_what_is_undecided():
+    """Of what lies around the images training has one thing alone; a path that does nothing beside its legs says so."""
+    tables = profile_tables(FITTED)
+    tables |= {"alternatives": {"inverted": 1.234, "surround": 1.326}, "steps": [[0.0, 0.0]] * 20}
+    tables["uncertainty"] = {**tables["uncertainty"], "steps": [[0.3, 0.4]] * 20}
+    seen = [dict(seen_words({"undecided": undecided, "profile": tables})) for undecided in ((), ("surround",))]
+    farther = "black; the next is 1.33 times as far"
+    assert [each["around them"] for each in seen] == [farther, f"{farther}: undecided, training has the nearest"]
+    still = "Beside these, no step in each of 20 equal parts of the recording, known to 0.50 px or better."
+    assert steps_words({"profile": tables}) == still
+    moved = steps_words({"profile": {**tables, "steps": [[0.0, 0.0]] * 19 + [[0.3, 0.4]]}})
+    assert moved == still.replace("no step", "a step of up to 0.50 px")
