@@ -40,7 +40,7 @@ from spikebridge.pipeline.ui.terminal import (
 @click.option(
     "--least",
     type=FiniteRange(0, 1),
-    default=0.8,
+    default=0.9,
     show_default=True,
     help="Confidence from which on an image is named.",
 )

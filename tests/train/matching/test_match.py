@@ -75,6 +75,7 @@ def test_recordings_find_their_images_and_the_table_pairs_and_audits_a_set(raw, 
              "--dataset", "folders", "--out", pairs]  # fmt: skip
     made = json.loads(run(*words, "--json").stdout)
     assert made["shown_fraction"] == 0.8235, "as the camera was fitted"
+    assert made["least"] == match.LEAST
     rows = {row["recording"]: row for row in csv.DictReader(pairs.read_text().splitlines())}
     right = [name for name, row in rows.items() if row["image"] == f"{name[0]}/photo{name[-2:]}"]
     answered = [row for row in rows.values() if row["image"]]
