@@ -53,7 +53,7 @@ def test_it_fits_the_set(tmp_path, found, method, model):
 
 @pytest.mark.parametrize(
     ("recordings", "epochs", "batch"),
-    [(20, 150, 10), (180, 20, 10), (7, 300, 7)],  # 300 steps at least, and 20 epochs
+    [(20, 500, 10), (180, 56, 10), (7, 1000, 7), (4000, 20, 10)],  # 1,000 steps at least, and 20 epochs
 )
 def test_it_trains_as_another_recipe_on_every_recording(tmp_path, recordings, epochs, batch):
     path = tmp_path / "mine.toml"
