@@ -17,7 +17,7 @@ from spikebridge.train.config.shipped import RECIPES
 STEPS = 2000
 """Optimiser steps that the number of epochs aims at."""
 LEAST_STEPS = 1000
-"""The same with the settings of another recipe, which may have made fewer: digits are learnt in 300, photographs not."""
+"""The same with the settings of another recipe, at least: digits are learnt in fewer, photographs are not."""
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 200
 SMALLEST_BATCH, LARGEST_BATCH = 8, 64
 BATCHES = 10

@@ -39,6 +39,7 @@ from torch import Tensor
 from spikebridge.pipeline.measurement.recordings import draw_rows
 from spikebridge.train.config.simulation_ranges import BY_LOGARITHM, FINE_INSTANTS, LANES, Profile, SimulationRanges
 from spikebridge.train.data.simulation import SensorGrid, SimulationDraws, simulate_frames, simulation_draws
+from spikebridge.train.errors import RunError
 from spikebridge.train.matching.confidence import absent_share, clear_from, confidence, covering
 
 TIME_BINS, PARTS = 10, 5
@@ -355,26 +356,34 @@ class Gallery:
         return torch.cat(made)
 
     def _other_places(self, rows: list[int], advance: Callable[[], None], keep: Path | None) -> Tensor:
-        """Return images as numbers [n,K]; those that an interrupted call kept are not rendered again."""
+        """Return images as numbers [n,K]; those that an interrupted call kept are not rendered again.
+
+        Raises:
+            RunError: what is to be kept cannot be written.
+        """
         made, size = list[Tensor](), self._components.shape[1]
         batch = 4 * size * RENDERED  # bytes
         if keep:
             content = self._mean.numpy().tobytes() + self._components.numpy().tobytes()
             keep = keep.with_name(f"{keep.name}-{hashlib.sha256(content).hexdigest()}")
-        with keep.open("a+b") if keep else nullcontext() as file:
-            if file is not None:
-                whole = min(os.fstat(file.fileno()).st_size // batch, len(rows) // RENDERED)
-                file.truncate(whole * batch)
-                file.seek(0)
-                kept = np.frombuffer(file.read(), np.float32).reshape(-1, size)
-                made += torch.from_numpy(kept.copy()).split(RENDERED) if whole else ()
-            for _ in made:
-                advance()
-            for rendered in self._rendered(rows[len(made) * RENDERED :], advance):
-                made.append(self._project(rendered))
+        try:
+            with keep.open("a+b") if keep else nullcontext() as file:
                 if file is not None:
-                    file.write(made[-1].numpy().tobytes())
-                    file.flush()
+                    whole = min(os.fstat(file.fileno()).st_size // batch, len(rows) // RENDERED)
+                    file.truncate(whole * batch)
+                    file.seek(0)
+                    kept = np.frombuffer(file.read(), np.float32).reshape(-1, size)
+                    made += torch.from_numpy(kept.copy()).split(RENDERED) if whole else ()
+                for _ in made:
+                    advance()
+                for rendered in self._rendered(rows[len(made) * RENDERED :], advance):
+                    made.append(self._project(rendered))
+                    if file is not None:
+                        file.write(made[-1].numpy().tobytes())
+                        file.flush()
+        except OSError as error:  # also where the file is closed
+            what = "free some space, and give the same command again: it goes on from here"
+            raise RunError(f"cannot write {keep}: {error.strerror}; {what}") from None
         return torch.cat(made) if made else torch.empty(0, size)
 
     def _rendered(self, rows: list[int], advance: Callable[[], None]) -> Iterator[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import resource
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.config.profile import CameraProfile
 from spikebridge.train.config.simulation_ranges import ALL_LANES, FINE_INSTANTS, PROFILES
 from spikebridge.train.data.simulation import SensorGrid, SimulationDraws, simulate_frames, simulation_draws
+from spikebridge.train.errors import RunError
 from spikebridge.train.matching import gallery, match, register
 from spikebridge.train.matching.gallery import TIME_BINS, features
 from spikebridge.train.verbs.match import _text
@@ -269,6 +271,15 @@ def test_an_interrupted_rendering_is_continued(tmp_path, monkeypatch):
         file.write(b"torn")
     assert torch.equal(rendered(keep), whole)
     assert len(read) < all_read
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kept.stat().st_size // 2, limits[1]))  # as a full disk has one
+    kept.unlink()
+    try:
+        with pytest.raises(RunError, match=f"cannot write .*{kept.name}: File too large; free some space"):
+            rendered(keep)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert torch.equal(rendered(keep), whole)
     assert torch.equal(rendered(keep), whole), "of a file that is whole"
     found = gallery._components
     monkeypatch.setattr(gallery, "_components", lambda centred: -found(centred))  # as another processor may find them
