@@ -318,7 +318,8 @@ def _registered(
             rows = near()
         pairs = slice(None, None, math.ceil(len(recordings) / MOST_PAIRS))
         render = partial(gallery.render, shows[pairs].tolist())
-        nearer, left = register(brought, found[recordings[pairs]], render, px=max(1.0, max(grid.sensor) / WIDTH_PX))
+        px = max(1.0, max(grid.sensor) / WIDTH_PX)
+        nearer, left = register(brought, found[recordings[pairs]], render, px=px, shown=shown)
         if left > 1 - LEAST_GAIN:
             break
         brought = nearer

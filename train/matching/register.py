@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikebridge.train.config.simulation_ranges import LIMITS, Profile
+from spikebridge.train.matching.gallery import Shown
 
 Vector = NDArray[np.float64]
 Render = Callable[[Profile], Tensor]
@@ -44,7 +45,9 @@ STEPS, ATTEMPTS, GAIN, LONGEST = 6, 4, 0.005, 4.0
 """Steps and attempts at each, at most; part of the distance that a step has to gain; longest step in units."""
 
 
-def register(profile: Profile, recordings: Tensor, render: Render, *, px: float = 1.0) -> tuple[Profile, float]:
+def register(
+    profile: Profile, recordings: Tensor, render: Render, *, px: float = 1.0, shown: Shown = lambda *_: lambda: None
+) -> tuple[Profile, float]:
     """Bring a camera nearer to recordings.
 
     Args:
@@ -52,6 +55,7 @@ def register(profile: Profile, recordings: Tensor, render: Render, *, px: float 
         recordings: features [n,F].
         render: of the images that they show, in their order.
         px: factor on units of pixels: how many a sensor has for one of N-MNIST's, or 1.
+        shown: progress.
 
     Returns:
         The camera, and the part of the mean square difference that is left.
@@ -64,8 +68,8 @@ def register(profile: Profile, recordings: Tensor, render: Render, *, px: float 
 
     place, left = np.zeros(count), difference(np.zeros(count))
     before = distance = float(left @ left)
-    damping = DAMPING[0]
-    for _ in range(STEPS):
+    damping, advance, done = DAMPING[0], shown(STEPS, "camera"), 0
+    while done < STEPS:
         slopes = np.stack([left - difference(place + unit) for unit in np.eye(count)])  # [K,nF]
         normal = slopes @ slopes.T
         normal += PULL * np.trace(normal) / count * np.eye(count)
@@ -79,8 +83,9 @@ def register(profile: Profile, recordings: Tensor, render: Render, *, px: float 
                 damping *= DAMPING[1]
                 break
             damping *= DAMPING[2]
-        if start - distance < GAIN * start:
-            break
+        for _ in range(1 if start - distance >= GAIN * start else STEPS - done):  # nothing is gained by more
+            advance()
+            done += 1
     return _moved(profile, place, px), distance / max(before, 1e-12)
 
 

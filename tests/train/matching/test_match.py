@@ -306,8 +306,10 @@ def test_a_camera_is_brought_to_recordings_of_known_images():
     assert np.mean(found.ranges.x_start) == pytest.approx(np.mean(true.ranges.x_start), abs=0.5)
     assert np.ptp(found.ranges.x_start) == pytest.approx(3.0), "ranges keep their width"
     assert found.steps == steps, "small ones, which a fit to all recordings knows better"
-    again, left = register.register(true, render(true), render)
+    told = []
+    again, left = register.register(true, render(true), render, shown=lambda total, _: lambda: told.append(total))
     assert (again.legs, left) == (true.legs, 0)
+    assert told == [register.STEPS] * register.STEPS, "a bar is full at the end, also where nothing is gained"
 
 
 def test_a_free_camera_is_compared_without_time_and_polarity():
