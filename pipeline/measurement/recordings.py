@@ -45,6 +45,8 @@ MOST_EVENTS, FEWEST_KEPT = 10**8, 20
 many recordings are."""
 FEWEST_EVENTS = 10
 """A recording of fewer events says nothing of movement."""
+MOST_UNREADABLE = 10
+"""Recordings that cannot be used of which it is said what is wrong with them."""
 SHORT, LONG, UNLIKE = 0.1, 0.9, 1.5
 """Quantiles of the recordings' lengths, and their ratio above which one movement is doubted."""
 
@@ -67,6 +69,14 @@ class RecordingSet:
     simulated: bool
     found: int
     """Recordings that there are, of which these were drawn."""
+    unreadable: tuple[str, ...] = ()
+    """What is wrong with others that were drawn and cannot be used."""
+
+    @property
+    def counted(self) -> str:
+        """Return how many there are in words, and what is wrong with the first of others."""
+        others = f" (and {len(self.unreadable)} that cannot be used, {self.unreadable[0]})" if self.unreadable else ""
+        return f"{len(self.events)} recordings{others}"
 
     @property
     def duration_us(self) -> int:
@@ -118,6 +128,8 @@ def read_recordings(
 ) -> RecordingSet:
     """Read recordings of one camera, at most so many, drawn by the seed; fewer where they hold `MOST_EVENTS` before.
 
+    Those that cannot be used are passed over, and named in `RecordingSet.unreadable`.
+
     Args:
         paths: files, and folders of which every recording counts.
         most: recordings that are read.
@@ -128,31 +140,69 @@ def read_recordings(
 
     Raises:
         LayoutError: no recordings there, or such of several sensors.
-        RecordingError: one cannot be read, lies outside the sensor, or holds too few events.
+        RecordingError: none can be read, lies within the sensor and holds enough events.
     """
     files = sorted({file for path in paths for file in recording_files.list_recordings(path)})
     drawn = [files[row] for row in draw_rows(len(files), most, seed)]
-    kept = Kept()
-    for row in kept.until_full(len(drawn), seed, progress):
-        file = drawn[row]
-        read = read_located(file, table)
-        if len(read) < FEWEST_EVENTS or read.duration_us == 0:
-            raise RecordingError(
-                f"{file}: holds {len(read)} events; expected at least {FEWEST_EVENTS} over some time. Leave it out.",
-                reason="empty",
-            )
-        kept.add(row, from_first(read))
-    drawn, events = [drawn[row] for row in kept.rows], kept.in_order()
-    known = "given"
-    if sensor is None:
-        sensor, known = stated_sensor(drawn)
+    sensor, known = (sensor, "given") if sensor else stated_sensor(drawn)
+    names, simulated = [str(file) for file in drawn], are_simulated([*paths, *files])
+    rows, events, unreadable = read_rows(
+        names, lambda row: read_located(drawn[row], table), sensor=sensor, seed=seed, progress=progress
+    )
     if sensor is None:
         sensor, known = smallest_sensor(events)
-    for file, one in zip(drawn, events, strict=True):
-        check_events(one, sensor_size=sensor, source=str(file))
-    names = tuple(str(file) for file in drawn)
+    names = [names[row] for row in rows]
     warn_of(names, events, sensor)
-    return RecordingSet(names, tuple(events), sensor, known, are_simulated([*paths, *files]), len(files))
+    return RecordingSet(tuple(names), tuple(events), sensor, known, simulated, len(files), tuple(unreadable))
+
+
+def read_rows(
+    names: Sequence[str],
+    read: Callable[[int], Events],
+    *,
+    sensor: Size | None,
+    seed: int,
+    progress: Progress | None = None,
+) -> tuple[list[int], list[Events], list[str]]:
+    """Read the recordings of some names by their positions, fewer where they hold `MOST_EVENTS` before.
+
+    Those that cannot be read, are empty or reach outside a known sensor (W, H) are passed over.
+
+    Returns:
+        Positions of those that were read, in order; their events, t from the first; what is wrong with others.
+
+    Raises:
+        RecordingError: none can be used.
+    """
+    kept, wrong = Kept(), dict[int, RecordingError]()
+    for row in kept.until_full(len(names), seed, progress):
+        try:
+            kept.add(row, usable(read(row), names[row], sensor))
+        except RecordingError as error:
+            wrong[row] = error
+    problems = [wrong[row] for row in sorted(wrong)]
+    if not kept.rows:
+        first = problems[0]
+        if len(problems) == 1:
+            raise first
+        raise RecordingError(f"none of {len(names)} recordings can be used; the first: {first}", reason=first.reason)
+    return kept.rows, kept.in_order(), [str(problem) for problem in problems]
+
+
+def usable(events: Events, name: str, sensor: Size | None = None) -> Events:
+    """Return the events of a recording, t from its first.
+
+    Raises:
+        RecordingError: too few, or some outside the sensor (W, H) where that is known.
+    """
+    if len(events) < FEWEST_EVENTS or events.duration_us == 0:
+        raise RecordingError(
+            f"{name}: holds {len(events)} events; expected at least {FEWEST_EVENTS} over some time. Leave it out.",
+            reason="empty",
+        )
+    if sensor is not None:
+        check_events(events, sensor_size=sensor, source=name)
+    return from_first(events)
 
 
 class Kept:

@@ -18,23 +18,22 @@ from spikebridge.pipeline.base.errors import LayoutError, RecordingError
 from spikebridge.pipeline.base.files import write_bytes
 from spikebridge.pipeline.datasets.pairs import UNUSED, find_simulation_note
 from spikebridge.pipeline.datasets.tables import BETWEEN, PAIR_COLUMNS, join_candidates
-from spikebridge.pipeline.events.arrays import Events, check_events
+from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import recording as recording_files
 from spikebridge.pipeline.images.colour import SEEN
 from spikebridge.pipeline.images.decode import common_bits, hash_pixels
 from spikebridge.pipeline.measurement.placing import SAMPLE, Placing
 from spikebridge.pipeline.measurement.recordings import (
-    FEWEST_EVENTS,
-    Kept,
     Progress,
     RecordingSet,
     are_simulated,
     draw_rows,
-    from_first,
     image_files,
     read_located,
+    read_rows,
     smallest_sensor,
     stated_sensor,
+    usable,
     warn_of,
 )
 from spikebridge.pipeline.readers import get_reader
@@ -82,33 +81,24 @@ class Sources:
     def draw(
         self, most: int, seed: int, *, sensor: tuple[int, int] | None = None, progress: Progress | None = None
     ) -> RecordingSet:
-        """Read at most so many recordings, drawn by the seed; `sensor` wins over what is known.
-
-        Fewer where they hold `recordings.MOST_EVENTS` before, which a warning says. Those that cannot be read, or reach
-        outside a known sensor, are passed over: whoever reads all meets them again.
+        """Read at most so many recordings, drawn by the seed; `sensor` wins over what is known. See `read_rows`.
 
         Raises:
-            LayoutError: none can be read.
+            RecordingError: none can be used.
         """
         sensor, known = (sensor, "given") if sensor else (self.sensor, self.sensor_known)
-        kept, problem = Kept(), ""
-        rows = draw_rows(len(self.recordings), most, seed)
-        for number in kept.until_full(len(rows), seed, progress):
-            row = rows[number]
-            try:
-                read = self.events(row)
-                if sensor is not None:
-                    check_events(read, sensor_size=sensor, source=self.recordings[row])
-                kept.add(row, read)
-            except RecordingError as error:
-                problem = problem or str(error)
-        names, events = [self.recordings[row] for row in kept.rows], kept.in_order()
-        if not events:
-            raise LayoutError(f"none of {len(rows)} recordings can be read; the first: {problem}")
+        drawn = draw_rows(len(self.recordings), most, seed)
+        names = [self.recordings[row] for row in drawn]
+        rows, events, unreadable = read_rows(
+            names, lambda row: self.read_events(drawn[row]), sensor=sensor, seed=seed, progress=progress
+        )
         if sensor is None:
             sensor, known = smallest_sensor(events)
+        names = [names[row] for row in rows]
         warn_of(names, events, sensor)
-        return RecordingSet(tuple(names), tuple(events), sensor, known, self.simulated, len(self.recordings))
+        return RecordingSet(
+            tuple(names), tuple(events), sensor, known, self.simulated, len(self.recordings), tuple(unreadable)
+        )
 
     def events(self, row: int) -> Events:
         """Read a recording, t from its first event.
@@ -116,14 +106,7 @@ class Sources:
         Raises:
             RecordingError: it cannot be read, or holds too few events.
         """
-        read = self.read_events(row)
-        if len(read) < FEWEST_EVENTS or read.duration_us == 0:
-            raise RecordingError(
-                f"{self.recordings[row]}: holds {len(read)} events; expected at least {FEWEST_EVENTS} over some time. "
-                "Leave it out.",
-                reason="empty",
-            )
-        return from_first(read)
+        return usable(self.read_events(row), self.recordings[row])
 
     def frames(
         self,

@@ -22,7 +22,12 @@ from spikebridge.pipeline.base.display import show
 from spikebridge.pipeline.base.places import in_the_way
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.pipeline.measurement.placing import Placing
-from spikebridge.pipeline.measurement.recordings import RecordingSet, read_recordings, read_static_images
+from spikebridge.pipeline.measurement.recordings import (
+    MOST_UNREADABLE,
+    RecordingSet,
+    read_recordings,
+    read_static_images,
+)
 from spikebridge.pipeline.measurement.shown import paired_files, read_shown
 from spikebridge.pipeline.measurement.statistics import hot_pixels_of, measure, shortest_interval_us
 from spikebridge.pipeline.shards.manifest import MANIFEST
@@ -110,14 +115,16 @@ def calibrate(
         progress: as tqdm; silent without.
 
     Returns:
-        JSON types: `profile` (its tables), `statistics` of the recordings, `agreement` (what the fit leaves),
+        JSON types: `profile` (its tables), `unreadable` (recordings that cannot be used) and what is wrong with the
+            first of them, `statistics` of the recordings, `agreement` (what the fit leaves),
         `fidelity` (how far simulated recordings can be told from those held out; None where none was).
 
     Raises:
         RunError: `out` or `html` is there and not `overwrite`, another call writes it, too few recordings or images, or
             a shard set in their place.
         LayoutError: no recordings or no images there.
-        RecordingError: a recording or an image cannot be read.
+        RecordingError: no recording can be used, or an image cannot be read. Recordings that cannot be used beside
+            others are passed over, and named in `unreadable_messages`.
     """
     _check_output(out, html, static, overwrite=overwrite)
     if held_out and static is None:
@@ -133,8 +140,8 @@ def calibrate(
     )
     if len(seen.events) < FEWEST:
         raise RunError(
-            f"{', '.join(map(str, paths))}: found {len(seen.events)} recordings; expected at least {FEWEST}, since a "
-            "camera shows itself in many. Name more of this camera, or the folder above them"
+            f"{', '.join(map(str, paths))}: found {seen.counted}; expected at least {FEWEST}, since a camera "
+            "shows itself in many. Name more of this camera, or the folder above them"
         )
     pictures, aspect = None, None
     placing = Placing(simulated_side(seen.sensor), seen.sensor, shown_fraction)
@@ -173,6 +180,8 @@ def calibrate(
             "out": str(out),
             "recordings": len(seen.events),
             "recordings_found": seen.found,
+            "unreadable": len(seen.unreadable),
+            "unreadable_messages": list(seen.unreadable[:MOST_UNREADABLE]),
             "simulated": seen.simulated,
             "static_images": source["static_images"],
             "pairs": 0 if shown is None else len(shown),

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from spikebridge.pipeline.base.errors import RecordingError
 from spikebridge.pipeline.base.places import in_the_way
-from spikebridge.pipeline.measurement.recordings import RecordingSet, draw_rows
+from spikebridge.pipeline.measurement.recordings import MOST_UNREADABLE, RecordingSet, draw_rows
 from spikebridge.pipeline.measurement.sources import (
     Answer,
     Sources,
@@ -56,8 +56,6 @@ VERSION = 1
 """Goes up with every change that alters rendered images."""
 LEAST = 0.9
 """Confidence from which on an image is named."""
-MOST_UNREADABLE = 10
-"""Messages that are kept."""
 REGISTERED, FEWEST_PAIRS, MOST_PAIRS, LEAST_GAIN = 3, 5, 60, 0.03
 """How often the camera is brought to the recordings, at most; of how many that clearly show an image; the part of the
 difference that must go, for the images to be rendered anew."""
@@ -143,8 +141,8 @@ def match(
         raise RunError(f"{static}: found {len(images.rows)} different static images; expected at least {FEWEST}")
     if camera is None and len(seen.events) < FEWEST:
         raise RunError(
-            f"{recordings}: found {len(seen.events)} recordings; expected at least {FEWEST}, since a camera shows "
-            "itself in many. Name a profile of it with --camera"
+            f"{recordings}: found {seen.counted}; expected at least {FEWEST}, since a camera shows itself in "
+            "many. Name a profile of it with --camera"
         )
     state = out.with_name(f".{out.name}.state")
     with sole(out, "another match is writing this table"):
@@ -395,7 +393,7 @@ def _place(
     if batch:
         places.append(gallery.place(torch.from_numpy(np.concatenate(batch, 1))))
     if not places:
-        raise RunError(f"none of {len(sources.recordings)} recordings can be read; the first: {unreadable[0]}")
+        raise RunError(f"none of {len(sources.recordings)} recordings can be used; the first: {unreadable[0]}")
     return torch.cat(places), readable, unreadable[:MOST_UNREADABLE]
 
 

@@ -77,9 +77,10 @@ def calibration_page(made: dict[str, Any], fidelity: Fidelity, real: Tensor, sim
     source = made["profile"].get("source", {})
     images_from = [source["static_images_from"]] if "static_images_from" in source else []
     known = from_words(source.get("recordings_from", []))
+    others = f"; {made['unreadable']:,} others cannot be used" if made["unreadable"] else ""
     summary = facts(
         [
-            ("recordings", f"{made['recordings']:,}{known}, of which {real.shape[1]} held out"),
+            ("recordings", f"{made['recordings']:,}{known}, of which {real.shape[1]} held out{others}"),
             ("static images", f"{made['static_images']:,}{from_words(images_from)}"),
             ("sensor", f"{width}x{height}, {made['sensor_known']}"),
             ("told apart", told_words(fidelity.accuracy, fidelity.asked, fidelity.interval, fidelity.others)),

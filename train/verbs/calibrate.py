@@ -135,9 +135,10 @@ def _text(made: dict[str, Any]) -> str:
     images = f"{made['static_images']:,} static images" if made["static_images"] else "no static image"
     images += f", each recording with its own ({made['pairs']:,} pairs)" if made["pairs"] else ""
     simulated = " (SIMULATED)" if made["simulated"] else ""
+    others = f" ({made['unreadable']:,} cannot be used, see below)" if made["unreadable"] else ""
     width, height = made["sensor"]
     lines = [
-        f"{made['recordings']:,} of {made['recordings_found']:,} recordings{simulated}, {images}; "
+        f"{made['recordings']:,} of {made['recordings_found']:,} recordings{simulated}{others}, {images}; "
         f"sensor {width}x{height}, {made['sensor_known']}",
         aligned([VALUES, *value_rows(made)]),
         *filter(None, [cells_words(made)]),
@@ -158,4 +159,5 @@ def _text(made: dict[str, Any]) -> str:
             f"images by {beside}"
         )
     lines.append(f"  profile   {made['out']}")
+    lines += [f"  cannot be used: {message}" for message in made["unreadable_messages"]]
     return "\n".join(lines)

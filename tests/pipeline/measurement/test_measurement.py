@@ -295,11 +295,26 @@ def test_every_kind_of_recording_below_a_folder_counts(tmp_path):
     assert sources_of_files(folder, image.parent).recordings == ("1", "2")
 
 
-def test_a_damaged_recording_is_named_with_its_folder(tmp_path):
-    dat_file(tmp_path / "cat" / "1.dat", (20, 12))
-    (tmp_path / "cat" / "2.npz").write_bytes(b"PK\3\4")
-    with pytest.raises(RecordingError, match=rf"^{re.escape(str(tmp_path / 'cat' / '2.npz'))}: "):
-        read_recordings([tmp_path], most=9, seed=1)
+def test_recordings_that_cannot_be_used_are_passed_over_and_named(tmp_path):
+    """Damaged, empty, no recording at all, or of a larger sensor."""
+    folder = tmp_path / "cat"
+    dat_file(folder / "1.dat", (20, 12))
+    (folder / "2.npz").write_bytes(b"PK\3\4")
+    (folder / "labels.csv").write_text("file,label\n1.dat,cat\n")
+    (folder / "short.bin").write_bytes(bin40.encode(make_events(0, count=3)))
+    (folder / "wide.bin").write_bytes(bin40.encode(make_events(2, size=(34, 34))))
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    seen = read_recordings([tmp_path], most=9, seed=1)
+    assert [Path(name).name for name in seen.names] == ["1.dat"]
+    wrong = ("2.npz", "labels.csv", "short.bin", "wide.bin")
+    assert [Path(message.split(": ")[0]).name for message in seen.unreadable] == list(wrong)
+    assert all(message.startswith(str(folder)) for message in seen.unreadable)
+    assert seen.counted == f"1 recordings (and 4 that cannot be used, {seen.unreadable[0]})"
+    drawn = sources_of_files(tmp_path, tmp_path).draw(9, 1)
+    assert (drawn.names, len(drawn.unreadable)) == (("cat/1",), 4)
+    (folder / "1.dat").unlink()
+    with pytest.raises(RecordingError, match=r"^none of 4 recordings can be used; the first: .*2\.npz: "):
+        read_recordings([tmp_path], most=9, seed=1, sensor=(20, 12))
 
 
 def test_static_images_are_files_or_those_of_mnist(tmp_path):

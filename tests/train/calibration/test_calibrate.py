@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,6 +46,27 @@ def recordings(tmp_path_factory):
 
 def run(*words):
     return CliRunner().invoke(main, ["calibrate", *map(str, words)])
+
+
+def test_what_lies_beside_recordings_is_passed_over_and_named(recordings, tmp_path):
+    folder = tmp_path / "more"
+    shutil.copytree(recordings, folder)
+    (folder / "labels.csv").write_text("file,label\n00.bin,0\n")
+    (folder / "cut.npz").write_bytes(b"PK\3\4")
+    options = "--sensor", "34x34", "--out"
+    plain = run(recordings, *options, tmp_path / "plain.toml", "--json")
+    made = json.loads(run(folder, *options, tmp_path / "p.toml", "--json").stdout)
+    assert (made["recordings"], made["recordings_found"], made["unreadable"]) == (12, 14, 2)
+    assert [Path(message.split(": ")[0]).name for message in made["unreadable_messages"]] == ["cut.npz", "labels.csv"]
+    assert made["profile"]["camera"] == json.loads(plain.stdout)["profile"]["camera"]
+    text = run(folder, *options, tmp_path / "p.toml", "--overwrite").output
+    assert "12 of 14 recordings (2 cannot be used, see below)" in text
+    assert f"\n  cannot be used: {folder / 'labels.csv'}: " in text
+    for number in range(3):
+        (folder / f"{number:02}.bin").write_bytes(b"")
+    few = run(folder, *options, tmp_path / "few.toml")
+    assert few.exit_code == 1
+    assert "found 9 recordings (and 5 that cannot be used, " in " ".join(few.output.split())
 
 
 def test_two_calls_do_not_write_one_profile(recordings, tmp_path):

@@ -326,7 +326,7 @@ def test_what_cannot_be_matched_is_refused(raw, tmp_path, quick):
 
     assert "no such folder" in refused(tmp_path / "absent", "--static", raw / "static")
     assert "no image below it" in refused(raw / "events", "--static", raw / "events")
-    assert "none of 18 recordings can be read" in refused(
+    assert "none of 18 recordings can be used" in refused(
         raw / "events", "--static", raw / "static", "--sensor", "20x20"
     )
     few = tmp_path / "few"
@@ -339,7 +339,7 @@ def test_what_cannot_be_matched_is_refused(raw, tmp_path, quick):
     )
     assert "of a sensor of 64x48 pixels, the recordings are of 34x34" in wrong
     (few / "a.bin").write_bytes(b"123")
-    assert "none of 1 recordings can be read" in refused(few, "--static", raw / "static")
+    assert "a.bin: 3 bytes is no multiple of 5" in refused(few, "--static", raw / "static")
     assert not (tmp_path / "p.csv").exists()
 
 
