@@ -75,6 +75,7 @@ def simulate(image: NDArray[np.uint8], *, settings: SimulatorSettings, seed: int
     rng = make_generator(seed, f"recording/{key}")
     duration = _draw_duration_us(s, rng)
     level, response = _map_light(image, s)
+    blank = float(level[0, 0]) if s.appeared else math.nan
     times = np.arange(math.ceil(duration / s.sample_us) + 1, dtype=np.float64) * s.sample_us  # [S]
     x, y = _draw_path(times, s, rng)
     row0, level_rows = _find_cells(y, level.shape[0], shape[0])
@@ -91,8 +92,8 @@ def simulate(image: NDArray[np.uint8], *, settings: SimulatorSettings, seed: int
     while True:
         packed = np.empty(capacity, np.int64)
         count = pixel_events(
-            level, response, row0, col0, shape[1], float(s.sample_us), theta_on, theta_off, phase, refractory,
-            theta_on * (s.leak_hz * 1e-6), noise, shot_start, shot_us, shot_on, packed,
+            level, response, row0, col0, shape[1], float(s.sample_us), theta_on, theta_off, phase, s.rest,
+            blank, refractory, theta_on * (s.leak_hz * 1e-6), noise, shot_start, shot_us, shot_on, packed,
         )  # fmt: skip
         if count <= capacity:
             break

@@ -4,10 +4,9 @@ A profile is a TOML file (`train.config.profile`). Read here are `sensor`, `dura
 path `[[legs]]` (x, y in sensor pixels; start, duration in shares of the recording), its `steps` (x and y of what it
 does beside the legs in each of so many equal parts of the recording) and `[microseconds]`, whose keys are fields of
 `SimulatorSettings`; where recordings move each in its own way (`free`), also `amplitude` of `[camera]`, the length of
-their legs relative to `[[legs]]`; `surround`, the grey value around the image, black without; and `hot_pixels`, rows of
-x, y, OFF and ON events in a recording.
-What a profile does not hold is as in N-MNIST: how recordings differ, and in older ones blur. How they begin (`rest`,
-`appeared`) is left aside: here pixels are on their way to an ON event.
+their legs relative to `[[legs]]`; `surround`, the grey value around the image, black without; `rest` and `appeared`,
+where pixels begin; and `hot_pixels`, rows of x, y, OFF and ON events in a recording.
+What a profile does not hold is as in N-MNIST: how recordings differ, and in older ones blur and where pixels begin.
 """
 
 from __future__ import annotations
@@ -32,6 +31,8 @@ NEEDED = (
 """Keys of `[microseconds]`."""
 BLUR = "blur_px"
 """Another, which profiles of before version 11 of the calibration have not."""
+BEGIN = ("rest", "appeared")
+"""Keys above the tables, which older profiles have not."""
 LEG = ("x", "y", "start", "duration")
 """Keys of `[[legs]]`."""
 TIMED = ("timing_jitter_us", "duration_jitter_us")
@@ -54,6 +55,8 @@ class _Head:
     free: bool = setting()
     undecided: tuple[str, ...] = setting(())
     surround: float = setting(0.0, low=0.0, high=1.0)
+    rest: float = setting(1.0, low=0.0, high=1.0)
+    appeared: bool = setting(False)
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,16 @@ class FittedCamera:
 
 
 def read_camera(path: Path) -> FittedCamera:
-    """Read the camera of a profile.
+    """Read the camera of a profile; see `camera_of`."""
+    return camera_of(_read(path), path)
+
+
+def camera_of(tables: Mapping[str, Any], path: Path) -> FittedCamera:
+    """Return the camera of a profile's tables, which are those of a file, to be named in errors.
 
     Raises:
         SettingsError: no profile, or every problem of it at once.
     """
-    tables = _read(path)
     problems = field_problems(_Head, tables)
     names = ("sensor", "duration_us", "inverted", "free", "legs", "microseconds")
     problems += [f"{name}: missing" for name in names if name not in tables]
@@ -124,6 +131,7 @@ def read_camera(path: Path) -> FittedCamera:
             duration_us=duration,
             background=round(255 * tables.get("surround", 0.0)),
             free=tables["free"],
+            **{name: tables[name] for name in BEGIN if name in tables},
             saccades=saccades_of(
                 [(length * leg["x"], length * leg["y"], leg["start"], leg["duration"]) for leg in legs], steps, duration
             ),

@@ -50,6 +50,8 @@ def pixel_events(
     theta_on: Any,
     theta_off: Any,
     phase: Any,
+    rest: float,
+    blank: float,
     refractory: Any,
     leak_per_us: Any,
     noise: Any,
@@ -74,7 +76,9 @@ def pixel_events(
         step_us: time between samples.
         theta_on: [H*W] float64, ON thresholds in log units.
         theta_off: [H*W] float64, OFF thresholds in log units.
-        phase: [H*W] float64, how far the pixel already is on its way to an ON event, 0 to 1.
+        phase: [H*W] float64, how far between two thresholds the pixel begins, 0 to 1.
+        rest: of the settings.
+        blank: natural logarithm of the light before the image appeared; nan where it did not.
         refractory: [H*W] float64 microseconds, whole numbers.
         leak_per_us: [H*W] float64, log units per microsecond.
         noise: [M] float64, relative deviations of the threshold from event to event, used in turn.
@@ -94,7 +98,14 @@ def pixel_events(
     filtered, before = light.copy(), light.copy()
     first = 1.0 + noise[np.arange(pixels) % draws]
     on, off = theta_on * first, theta_off * first
-    reference = filtered - phase * on
+    if np.isnan(blank):
+        below = (1.0 - rest) * off
+        reference = filtered - (phase * (on + below) - below)
+    else:
+        reference = np.empty(pixels)
+        for q in range(pixels):
+            left = _within(phase[q] * (on[q] + off[q]) - off[q] + filtered[q] - blank, on[q], off[q])
+            reference[q] = filtered[q] - _within(left + rest * on[q], on[q], off[q])
     upper, lower = reference + on, reference - off
     release = np.full(pixels, -1.0)  # end of the hold; -1 = not held
     next_shot = shot_start[:-1].copy()
@@ -153,6 +164,16 @@ def pixel_events(
                     release[q] = when + refractory[q]
             before[q] = after
     return count
+
+
+@njit(cache=True)
+def _within(difference: float, on: float, off: float) -> float:
+    """Return what is left of a difference from the memorised level once its events are over."""
+    return (
+        difference - np.floor(difference / on) * on
+        if difference > 0.0
+        else difference + np.floor(-difference / off) * off
+    )
 
 
 @njit(cache=True)

@@ -44,6 +44,9 @@ class Saccade:
             raise SettingsError(f"saccade {'; '.join(problems)}.")
 
 
+LATER: dict[str, Any] = {"free": False, "hot_pixels": [], "rest": 1.0, "appeared": False}
+"""Settings, and their defaults, that older recordings do not state."""
+
 NMNIST_SACCADES = (
     Saccade(2.00, 4.95, 32_000, 54_000, 4_500, 77_500),
     Saccade(3.25, -4.90, 98_500, 88_000, 110_500, 76_500),
@@ -111,6 +114,12 @@ class SimulatorSettings:
     """The camera's movement; displacements add up."""
     free: bool = False
     """Whether each recording turns each saccade as it likes; the image is then on average at its own place."""
+    rest: float = setting(1.0, low=0, high=1)
+    """Where pixels begin: 1, on their way to an ON event, to which the leak drives them; 0, anywhere between their
+    thresholds; in between, less of the way to the OFF threshold. Where the image appeared, by how many ON thresholds
+    the leak has raised them since; 0 to 1."""
+    appeared: bool = False
+    """Whether the image appeared on its background before the recording: pixels begin where that left them."""
     position_jitter_px: float = setting(0.08, low=0, high=64)
     """Standard deviation of the start position from recording to recording, per axis; 0 to 64."""
     amplitude_jitter: float = setting(0.02, low=0, high=1)
@@ -153,10 +162,10 @@ class SimulatorSettings:
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON types, saccades as a list of dicts.
 
-        `free` and `hot_pixels` are there only where they are not as by default.
+        Those of `LATER` are there only where they are not as by default.
         """
         made = asdict(self) | {
             "saccades": [asdict(saccade) for saccade in self.saccades],
             "hot_pixels": [list(pixel) for pixel in self.hot_pixels],
         }
-        return {name: value for name, value in made.items() if value or name not in ("free", "hot_pixels")}
+        return {name: value for name, value in made.items() if name not in LATER or value != LATER[name]}

@@ -8,8 +8,9 @@ Data:      --recordings: real N-MNIST recordings. --static: images of MNIST that
            then left out, by a camera of `nmnist_stand_in.py`.
 
 A split is the seed of a calibration, which holds recordings out (`spikebridge calibrate --seed --held-out`). One draw
-of simulated recordings judges roughly, so the figure of the report stands beside the mean of `DRAWS` draws. Controls
-are what the classifier says where there is nothing to tell: simulated recordings on both sides, and real ones on both.
+of simulated recordings judges roughly, so the figure of the report stands beside the mean of `DRAWS` draws, and of as
+many of recordings of `simulate --camera`, in microseconds. Controls are what the classifier says where there is nothing
+to tell: simulated recordings on both sides, and real ones on both.
 """
 
 from __future__ import annotations
@@ -34,9 +35,16 @@ from spikebridge.pipeline.formats.bin40 import encode  # noqa: E402
 from spikebridge.pipeline.measurement.placing import Placing  # noqa: E402
 from spikebridge.pipeline.measurement.recordings import read_recordings, read_static_images  # noqa: E402
 from spikebridge.pipeline.simulation.camera import simulate  # noqa: E402
-from spikebridge.train.calibration.calibrate import FINE_BINS, calibrate_to, split_recordings  # noqa: E402
+from spikebridge.train.calibration.calibrate import (  # noqa: E402
+    FINE_BINS,
+    calibrate_to,
+    camera_in_microseconds,
+    split_recordings,
+)
 from spikebridge.train.calibration.fidelity import told_apart  # noqa: E402
-from spikebridge.train.config.simulation_ranges import FINE_INSTANTS, Profile  # noqa: E402
+from spikebridge.train.calibration.renderings import renderings  # noqa: E402
+from spikebridge.train.config.profile import CameraProfile  # noqa: E402
+from spikebridge.train.config.simulation_ranges import FINE_INSTANTS  # noqa: E402
 from spikebridge.train.data.simulation import (  # noqa: E402
     SensorGrid,
     hot_pixel_draws,
@@ -50,8 +58,11 @@ MADE, DRAWS, SEED = 200, 20, 77
 and the seed of their images and draws."""
 
 
-def judged(real: torch.Tensor, images: torch.Tensor, profile: Profile, split: int, held_out: int) -> dict[str, float]:
+def judged(
+    real: torch.Tensor, images: torch.Tensor, fitted: CameraProfile, split: int, held_out: int
+) -> dict[str, float]:
     """Return shares told apart: of the recordings held out from simulated ones, and of simulated ones from others."""
+    profile = fitted.profile
     grid, (learnt, unseen) = SensorGrid(SENSOR[0], SENSOR, "sum"), split_recordings(real.shape[1], split, held_out)
     count = max(MADE, 3 * real.shape[1])
     rows = np.random.default_rng(SEED).integers(len(images), size=count)
@@ -59,16 +70,21 @@ def judged(real: torch.Tensor, images: torch.Tensor, profile: Profile, split: in
     if profile.hot_pixels:
         draws = replace(draws, hot_pixels=hot_pixel_draws(SEED, 0, torch.arange(count), profile, FINE_BINS))
     made = simulate_frames(images[rows], draws, grid, time_bins=FINE_BINS, profile=profile, instants=FINE_INSTANTS)
-    random, told, alike = np.random.default_rng(split), [], []
+    exact = camera_in_microseconds(fitted)
+    others = renderings(grid, profile, duration_us=fitted.duration_us, seed=SEED, fitted=exact)
+    timed = others["microseconds"].render(images[rows], FINE_BINS)
+    random, told, alike, exactly = np.random.default_rng(split), [], [], []
     for _ in range(DRAWS):
         drawn = random.choice(count, real.shape[1], replace=False)
-        told.append(told_apart(real[:, learnt], real[:, unseen], made[:, drawn], whole_counts=True))
+        for found, simulated in ((told, made), (exactly, timed)):
+            found.append(told_apart(real[:, learnt], real[:, unseen], simulated[:, drawn], whole_counts=True))
     for _ in range(DRAWS):
         both = made[:, random.choice(count, 2 * real.shape[1], replace=False)].split(real.shape[1], 1)
         first, second = both[0].split([len(learnt), len(unseen)], 1)
         alike.append(told_apart(first, second, both[1], whole_counts=True))
     events = float(made.sum() / count / (real.sum() / real.shape[1]))
-    return {"told": float(np.mean(told)), "alike": float(np.mean(alike)), "events": events}
+    means = {"told": told, "microseconds": exactly, "alike": alike}
+    return {name: float(np.mean(shares)) for name, shares in means.items()} | {"events": events}
 
 
 def dealt(real: torch.Tensor) -> float:
@@ -121,14 +137,16 @@ def main() -> None:
     images = torch.from_numpy(placed.placed)
     real = torch.from_numpy(seen.frames(time_bins=FINE_BINS, size=SENSOR[0]))
     print(
-        "| split | told apart | mean of draws | simulated from simulated | events | processor s |\n" + "|---" * 6 + "|"
+        "| split | told apart | mean of draws | in microseconds | simulated from simulated | events | processor s |\n"
+        + "|---" * 7
+        + "|"
     )
     for split in given.splits:
         begun = time.process_time()
         made = calibrate_to(seen, images, shown_fraction=SHOWN, seed=split, held_out=given.held_out)
-        seconds, found = time.process_time() - begun, judged(real, images, made.profile.profile, split, given.held_out)
+        seconds, found = time.process_time() - begun, judged(real, images, made.profile, split, given.held_out)
         assert made.fidelity is not None
-        shares = (made.fidelity.accuracy, found["told"], found["alike"], found["events"])
+        shares = (made.fidelity.accuracy, *found.values())
         print(f"| {split} |", " | ".join(f"{100 * share:.0f} %" for share in shares), f"| {seconds:.0f} |", flush=True)
     print(f"\nRecordings dealt to both sides: {100 * dealt(real):.0f} % told apart.")
 

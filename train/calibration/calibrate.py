@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from spikebridge.pipeline.base.display import show
+from spikebridge.pipeline.base.errors import SettingsError
 from spikebridge.pipeline.base.places import in_the_way
 from spikebridge.pipeline.measurement.hot_pixels import HotPixel
 from spikebridge.pipeline.measurement.placing import Placing
@@ -31,6 +33,8 @@ from spikebridge.pipeline.measurement.recordings import (
 from spikebridge.pipeline.measurement.shown import paired_files, read_shown
 from spikebridge.pipeline.measurement.statistics import hot_pixels_of, measure, shortest_interval_us
 from spikebridge.pipeline.shards.manifest import MANIFEST
+from spikebridge.pipeline.simulation.fitted import camera_of
+from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.train.calibration.fidelity import Fidelity, compare
 from spikebridge.train.calibration.fit import Effort, Fit, fit, to_begin, without_images
 from spikebridge.train.calibration.outcome import profile_of
@@ -434,10 +438,25 @@ def calibrate_frames(
         profile, *rivals = (made_of(one) for one in (found, *found.rivals))
         if unseen is None:
             return Calibrated(profile, found, None, tuple(rivals), None)
-        others = renderings(grid, profile.profile, duration_us=duration_us, seed=seed) if beside else {}
+        others = (
+            renderings(
+                grid, profile.profile, duration_us=duration_us, seed=seed, fitted=camera_in_microseconds(profile)
+            )
+            if beside
+            else {}
+        )
         fidelity, made = compare(whole[:, learnt], unseen, images, grid, profile.profile, seed=seed, others=others)
     profile = replace(profile, informing={**profile.informing, "fidelity": fidelity.as_table()})
     return Calibrated(profile, found, fidelity, tuple(rivals), (unseen, made))
+
+
+def camera_in_microseconds(profile: CameraProfile) -> SimulatorSettings | None:
+    """Return the camera as `simulate --camera` takes it; None where it does not, or its values are those of cells."""
+    try:
+        camera = camera_of(tomllib.loads(profile.dump()), Path("profile"))
+    except SettingsError:
+        return None
+    return camera.settings if camera.cells is None else None
 
 
 class _Bar:

@@ -2,7 +2,8 @@
 
 Axes: T time bins, n recordings, P polarity, S side of a frame, F pixels of an image per cell of it.
 
-`i2e` has no camera at all. `v2e-like` is the simulator of `spikebridge simulate` with the published defaults of v2e in
+`microseconds` is the fitted camera in the simulator of `spikebridge simulate`, as `simulate --camera` has it. `i2e` has
+no camera at all. `v2e-like` is the simulator of `spikebridge simulate` with the published defaults of v2e in
 place of a fitted camera: thresholds 0.2 with a deviation of 0.03, photoreceptor 300 Hz, leak 0.01 Hz, shot noise
 0.001 Hz, refractory period 0.5 ms, and a floor of light at 20 of 255 for v2e's logarithm that is linear below. Its
 movement is the fitted one, and so is the sign of the light: v2e itself has none, and renders videos.
@@ -53,7 +54,9 @@ class Rendering:
     """Real frames in the form in which the rendering has its own."""
 
 
-def renderings(grid: SensorGrid, profile: Profile, *, duration_us: int, seed: int) -> Mapping[str, Rendering]:
+def renderings(
+    grid: SensorGrid, profile: Profile, *, duration_us: int, seed: int, fitted: SimulatorSettings | None = None
+) -> Mapping[str, Rendering]:
     """Return the renderings by name; without v2e's camera where its simulator cannot follow the profile.
 
     It knows recordings of 1 ms to 8.4 s.
@@ -63,11 +66,18 @@ def renderings(grid: SensorGrid, profile: Profile, *, duration_us: int, seed: in
         profile: fitted: path and sign of the light.
         duration_us: of a recording.
         seed: of every draw.
+        fitted: the camera as `simulate` takes it; None where it does not, or its values are not those of pixels.
     """
-    found = {"i2e": Rendering(lambda images, time_bins: _i2e(images, time_bins, grid, seed), _binary)}
+
+    def simulated(settings: SimulatorSettings) -> Rendering:
+        return Rendering(lambda images, time_bins: _simulated(images, time_bins, grid, settings, seed))
+
+    found = {}
+    if fitted is not None:  # images lie in the frame as they are shown
+        found["microseconds"] = simulated(replace(fitted, shown_fraction=_middle(profile, "scale")))
+    found["i2e"] = Rendering(lambda images, time_bins: _i2e(images, time_bins, grid, seed), _binary)
     with suppress(SettingsError):
-        settings = _moving(profile, grid, duration_us)
-        found["v2e-like"] = Rendering(lambda images, time_bins: _v2e_like(images, time_bins, grid, settings, seed))
+        found["v2e-like"] = simulated(_moving(profile, grid, duration_us))
     return found
 
 
@@ -85,8 +95,8 @@ def _i2e(images: Tensor, time_bins: int, grid: SensorGrid, seed: int) -> Tensor:
     return made.frames(images, epoch=0, draws=torch.arange(len(images)))
 
 
-def _v2e_like(images: Tensor, time_bins: int, grid: SensorGrid, settings: SimulatorSettings, seed: int) -> Tensor:
-    """Return frames of v2e's camera; a sensor that is coarser than its frames' is simulated on the frames' grid."""
+def _simulated(images: Tensor, time_bins: int, grid: SensorGrid, settings: SimulatorSettings, seed: int) -> Tensor:
+    """Return frames of a camera in microseconds; of a sensor coarser than its frames the frames' grid is simulated."""
     events, size = [], grid.frame[0]
     if grid.width != grid.height:  # as the frame is of the sensor, squashed
         finer = images.shape[-1] // size
@@ -102,10 +112,14 @@ def _v2e_like(images: Tensor, time_bins: int, grid: SensorGrid, settings: Simula
     return made * grid.gain
 
 
+def _middle(profile: Profile, name: str) -> float:
+    low, high = getattr(profile.ranges, name)
+    return (low + high) / 2
+
+
 def _moving(profile: Profile, grid: SensorGrid, duration_us: int) -> SimulatorSettings:
     """Return v2e's camera along the path of a profile, in grid pixels, before images of the fitted size."""
-    names = ("x_start", "y_start", "scale", "amplitude")
-    x, y, scale, length = (sum(getattr(profile.ranges, name)) / 2 for name in names)
+    x, y, scale, length = (_middle(profile, name) for name in ("x_start", "y_start", "scale", "amplitude"))
     across, down = grid.scale_x * length, grid.scale_y * length
     legs = [astuple(replace(leg, x=leg.x * across, y=leg.y * down)) for leg in profile.legs]
     steps = [(x * across, y * down) for x, y in profile.steps]

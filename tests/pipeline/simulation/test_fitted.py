@@ -64,6 +64,24 @@ def test_a_blur_is_that_of_the_profile_or_of_before(tmp_path):
         read_camera(written(tmp_path, PROFILE + "blur_px = -1.0\n"))
 
 
+def test_pixels_begin_as_in_the_profile(tmp_path):
+    found = read_camera(written(tmp_path, PROFILE.replace("free", "rest = 0.3\nappeared = true\nfree"))).settings
+    assert found == replace(PLAIN, rest=0.3, appeared=True)
+    assert (found.as_dict()["rest"], found.as_dict()["appeared"]) == (0.3, True)
+    assert not {"rest", "appeared"} & set(PLAIN.as_dict()), "folders of before are as they were"
+    square = np.zeros((28, 28), np.uint8)
+    square[8:20, 8:20] = 255
+    first = {}
+    for settings in (PLAIN, found, replace(found, background=255)):
+        still = replace(settings, shot_hz=0.0, leak_hz=0.0, timing_jitter_us=0.0)
+        events = [simulate(square, settings=still, seed=0, key=str(key)) for key in range(8)]
+        counts = sum(np.bincount(one.p[one.t < 35_000], minlength=2) for one in events)
+        first[settings] = counts[0] / counts.sum()
+    on_black, on_white = first[found], first[replace(found, background=255)]
+    assert on_black > first[PLAIN] + 0.1, "dark strokes that appear on a light ground have OFF events first"
+    assert on_white < on_black - 0.1
+
+
 def test_a_large_sensor_has_long_ways(tmp_path):
     text = PROFILE.replace("[34, 34]", "[1280, 720]").replace("x = 2.0", "x = 400.0")
     found = read_camera(written(tmp_path, text.replace("x_offset_px = -2.7", "x_offset_px = -300.0"))).settings
@@ -140,6 +158,8 @@ def test_recordings_that_move_freely_turn_each_in_its_own_way(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (("free = false", "free = false\nrest = 2.0"), "rest: 2.0 is too large"),
+        (("free = false", "free = false\nappeared = 1"), "appeared: "),
         (("free = false", "free = true"), r"\[camera\] amplitude: expected a number above 0; calibrate again"),
         (("[microseconds]", "[source]\ncells = [32]\n[microseconds]"), r"\[source\] cells: expected columns and rows"),
         (("[microseconds]", "[source]\ncells = [32, 0]\n[microseconds]"), r"\[source\] cells: 0 is too small"),

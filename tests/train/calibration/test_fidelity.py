@@ -13,7 +13,7 @@ from spikebridge.pipeline.ui.html import POLICY
 from spikebridge.train.calibration import parameters
 from spikebridge.train.calibration.fidelity import compare, figures
 from spikebridge.train.calibration.outcome import in_microseconds
-from spikebridge.train.calibration.renderings import Rendering, renderings
+from spikebridge.train.calibration.renderings import V2E, Rendering, renderings
 from spikebridge.train.config.simulation_ranges import Leg, Profile, SimulationRanges
 from spikebridge.train.data.simulation import SensorGrid, simulate_frames, simulation_draws
 from spikebridge.train.report import calibration as calibration_report
@@ -76,6 +76,21 @@ def test_a_rendering_has_the_images_and_the_movement():
     assert torch.equal(i2e.view(frames).unique(), torch.tensor([0.0, 1.0]))
 
 
+def test_the_fitted_camera_is_rendered_by_the_other_simulator():
+    """As `simulate --camera` has it: its size, which the images lie in the frame with already, is not taken twice."""
+    images = torch.zeros(2, 1, SIDE, SIDE)
+    images[:, 0, 5:9, 5:9] = 1
+    along = Profile(SimulationRanges(scale=(1.0, 1.0)), (Leg(4.0, 0.0, 0.1, 0.8),))
+    shown = {}
+    for share in (1.0, 0.25):
+        camera = replace(V2E, sensor_width_px=SIDE, sensor_height_px=SIDE, shown_fraction=share, duration_us=100_000)
+        made = renderings(GRID, along, duration_us=100_000, seed=0, fitted=camera)
+        assert list(made) == ["microseconds", "i2e", "v2e-like"]
+        shown[share] = made["microseconds"].render(images, 10)
+    assert torch.equal(*shown.values())
+    assert shown[1.0].sum() > 20
+
+
 def test_a_rendering_fills_a_sensor_that_is_not_square():
     """An image is squashed into the frame as the sensor is."""
     images = torch.zeros(1, 1, SIDE, SIDE)
@@ -115,7 +130,8 @@ def test_the_page_shows_both(seen):
     learnt, held_out, images, profile = seen
     fidelity, made = compare(learnt, held_out, images, GRID, profile, seed=0)
     result = {
-        "simulated": True, "recordings": 160, "static_images": 240, "sensor": [14, 14], "sensor_known": "given",
+        "simulated": True, "recordings": 160, "unreadable": 2, "static_images": 240, "sensor": [14, 14],
+        "sensor_known": "given",
         "undecided": ["noise"],
         "profile": {
             "duration_us": 300_000,
@@ -154,7 +170,7 @@ def test_the_page_shows_both(seen):
     for words in ("</i>ON</span>", "</i>OFF</span>", '<td class="words">share of the pixels that fire once at random'):
         assert words in html
     assert html.count("<svg") == 2
-    assert "160, of which 40 held out" in html
+    assert "160, of which 40 held out; 2 others cannot be used" in html
     source = {"recordings_from": ["a/train"], "static_images_from": "photos"}
     named = calibration_page(result | {"profile": result["profile"] | {"source": source}}, fidelity, held_out, made)
     assert "160 of a/train, of which 40 held out" in named

@@ -390,6 +390,21 @@ def test_both_simulators_have_their_events_at_the_same_time(refractory_us: int) 
         assert late[False] > 0.5
 
 
+@pytest.mark.parametrize(("rest", "appeared"), [(0.0, False), (0.5, False), (1.0, False), (0.4, True), (1.0, True)])
+def test_both_simulators_begin_alike(rest: float, appeared: bool) -> None:
+    """Anywhere between the thresholds, on the way to an ON event, or where the appearance of the image left pixels."""
+    images = np.concatenate([blocks()] * 2)
+    events, profile = of_both(images, refractory_us=200, gamma=1.0, blur_px=0.5, rest=rest, appeared=appeared)
+    made = trained_on(images, replace(profile, rest=rest, appeared=appeared)).sum((1, 3, 4))[2:5]  # [3,2]
+    bins = np.arange(2, 6) * 5_000
+    for polarity in (0, 1):
+        seen = sum(np.histogram(each.t[each.p == polarity], bins)[0] for each in events)
+        assert made[:, polarity].cumsum() == pytest.approx(seen.cumsum(), rel=0.12, abs=20)
+        assert made[:, polarity].sum() == pytest.approx(seen.sum(), rel=0.05)
+    first = made[0].tolist()
+    assert (first[0] == 0, first[0] > 0.9 * first[1]) == (appeared or rest == 1, rest == 0)
+
+
 @pytest.mark.parametrize(
     ("gamma", "blur_px", "shown_fraction", "margin"), [(1.0, 0.4, 1.0, 4), (2.2, 0.7, 1.0, 4), (1.0, 0.6, 0.7, 0)]
 )
