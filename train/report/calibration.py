@@ -57,6 +57,8 @@ MEANINGS = {
 """Of the values, in the words of `SimulationRanges`."""
 IN_UNITS = {"bandwidth": "bandwidth_hz", "dead_time": "refractory_us", "leak": "leak_hz", "noise": "shot_hz"}
 """Those that are relative to a recording's length, and what they are called under [microseconds]."""
+RENDERED = {"microseconds": "simulate --camera"}
+"""What other ways to make recordings are called, where not by their names."""
 FREE = "Recordings move each in its own way."
 MOVEMENT = ("movement", "right px", "down px", "start", "duration")
 """Heads of the fields of a leg, behind its number."""
@@ -251,9 +253,14 @@ def seen_words(made: dict[str, Any]) -> list[tuple[str, str]]:
 def told_words(accuracy: float, asked: int, interval: tuple[float, float], others: Mapping[str, float]) -> str:
     """Return which share of recordings was told apart, and the same of other ways to make recordings, by name."""
     low, high = interval
-    beside = "".join(f"; {name} {100 * one:.0f} %" for name, one in others.items())
+    beside = "".join(f"; {each}" for each in others_words(others))
     told = f"{100 * accuracy:.0f} % of {asked} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
     return f"{told}, 50 % = alike{beside}"
+
+
+def others_words(others: Mapping[str, float]) -> list[str]:
+    """Return the share of each other way to make recordings of the same images, by its name."""
+    return [f"{RENDERED.get(name, name)} {100 * share:.0f} %" for name, share in others.items()]
 
 
 def _few(frames: Tensor) -> list[int]:

@@ -124,6 +124,7 @@ def _text(made: dict[str, Any]) -> str:
         cells_words,
         hot_pixels_words,
         movement_rows,
+        others_words,
         seen_words,
         source_word,
         steps_words,
@@ -152,7 +153,7 @@ def _text(made: dict[str, Any]) -> str:
         lines.append(f"Not decided by these recordings: {', '.join(undecided)}")
     if made["fidelity"] is not None:
         told, asked, (low, high) = (made["fidelity"][name] for name in ("accuracy", "asked", "interval"))
-        beside = ", ".join(f"{name} {100 * one:.0f} %" for name, one in made["fidelity"]["others"].items())
+        beside = ", ".join(others_words(made["fidelity"]["others"]))
         lines.append(
             f"A linear classifier tells simulated recordings from {source_word(made).lower()} ones that were held out: "
             f"{100 * told:.0f} % of {asked} right ({100 * low:.0f} to {100 * high:.0f} %), 50 % = alike; of the same "

@@ -36,7 +36,15 @@ FITTED = CameraProfile(
             "recordings_from": ["events/Train"],
             "static_images_from": "static/Train",
         },
-        "fidelity": {"told_apart": 0.7, "low": 0.519, "high": 0.833, "I2E": 1.0, "v2e-like": 0.96, "asked": 30},
+        "fidelity": {
+            "told_apart": 0.7,
+            "low": 0.519,
+            "high": 0.833,
+            "microseconds": 0.65,
+            "I2E": 1.0,
+            "v2e-like": 0.96,
+            "asked": 30,
+        },
     },
 )
 RECIPE_TEXT = FITTED.inline()
@@ -64,7 +72,7 @@ def test_what_it_was_fitted_to_and_how_far_to_be_trusted(record, tmp_path):
         "camera fitted to SIMULATED recordings",
         "16x16 pixels, recordings of 300 ms",
         "60 SIMULATED recordings of events/Train, of which 15 held out, and 1,000 static images of static/Train, 45 ",
-        "70 % of 30 (95 % interval 52 to 83 %), 50 % = alike; I2E 100 %; v2e-like 96 %",
+        "70 % of 30 (95 % interval 52 to 83 %), 50 % = alike; simulate --camera 65 %; I2E 100 %; v2e-like 96 %",
         "as they are, at 0.80 of the size that they have in the frame; the reverse is 1.23 times as far: undecided",
         "<dd>leak, inverted</dd>",
         '<tr><td>threshold_on</td><td>0.234</td><td>0.012</td><td class="words"></td>',
