@@ -174,6 +174,8 @@ def read_rows(
     Raises:
         RecordingError: none can be used.
     """
+    if not names:
+        raise RecordingError("no recordings; expected some to draw from", reason="empty")
     kept, wrong = Kept(), dict[int, RecordingError]()
     for row in kept.until_full(len(names), seed, progress):
         try:
