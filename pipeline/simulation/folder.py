@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
 from spikebridge.pipeline.base.errors import SettingsError
-from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, write_bytes
+from spikebridge.pipeline.base.files import PARTIAL_SUFFIX, FileLock, write_bytes
 from spikebridge.pipeline.base.foreign_json import Count, read_json
 from spikebridge.pipeline.shards.settings import describe_difference
 
 COMPLETE = "simulated.json"
 PARTIAL = "simulated.partial.json"
+LOCK = "simulated.lock"
+"""File that is there, and held, while a call writes; a killed one leaves it."""
 
 
 class _BegunHeader(TypedDict):
@@ -40,19 +44,40 @@ class _CompleteHeader(TypedDict):
     counts: _Counts
 
 
-def prepare(out: Path, header: dict[str, Any], *, overwrite: bool) -> None:
-    """Prepare the folder: write the header of this run into `PARTIAL`, and keep files of an interrupted equal run.
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold the folder, which is made where it is missing, so that no other call writes it.
 
     Raises:
-        SettingsError: the folder holds something else, or data with other settings.
+        SettingsError: another call holds it, or it is a file.
     """
     if out.exists() and not out.is_dir():
         raise SettingsError(f"{out}: is a file; expected a folder to write into.")
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(out / LOCK, wait=False)
+    except BlockingIOError:
+        raise SettingsError(
+            f"{out}: another simulate is writing this folder; wait until it is done, or choose another one."
+        ) from None
+    with held:
+        try:
+            yield
+        finally:
+            (out / LOCK).unlink(missing_ok=True)
+
+
+def prepare(out: Path, header: dict[str, Any], *, overwrite: bool) -> None:
+    """Prepare the folder: write the header of this run into `PARTIAL`, and keep files of an interrupted equal run.
+
+    Raises:
+        SettingsError: the folder, which is there, holds something else, or data with other settings.
+    """
     partial = read_header(out / PARTIAL)
     complete = (out / COMPLETE).exists()
     # A run killed at its very first file leaves that file's temporary form.
-    others = [p.name for p in out.iterdir() if not (p.name.startswith(PARTIAL) and p.name.endswith(PARTIAL_SUFFIX))]
+    begun = (p.name for p in out.iterdir() if not (p.name.startswith(PARTIAL) and p.name.endswith(PARTIAL_SUFFIX)))
+    others = [name for name in begun if name != LOCK]
     if others and partial is None and not complete:
         raise SettingsError(
             f"{out}: not empty ({', '.join(sorted(others)[:3])}) and without {COMPLETE}, so not written by this "

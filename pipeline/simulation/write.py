@@ -34,6 +34,7 @@ from spikebridge.pipeline.simulation.camera import MODEL_VERSION, make_generator
 from spikebridge.pipeline.simulation.folder import (
     COMPLETE,
     PARTIAL,
+    alone,
     complete_folder,
     is_filled,
     prepare,
@@ -300,18 +301,19 @@ def _write(
         (out / PARTIAL).unlink(missing_ok=True)
         counts = complete["counts"]
         return RawSummary(recordings=counts["recordings"], events=counts["events"], written=0, up_to_date=True)
-    prepare(out, header, overwrite=overwrite)
-    written, events = 0, 0
-    per_folder: dict[str, int] = {}
-    with ThreadPoolExecutor(usable_processors()) as threads:
-        made = threads.map(lambda job: _write_recording(out, job, settings=settings, seed=seed), jobs)
-        for job, new in zip(progress(jobs) if progress else jobs, made, strict=True):
-            written += new
-            events += _count_events(out / job.events_path, settings)
-            folder = job.events_path.removeprefix("events/").rpartition("/")[0]
-            per_folder[folder] = per_folder.get(folder, 0) + 1
-    counts = {"recordings": len(jobs), "events": events, "per_folder": dict(sorted(per_folder.items()))}
-    complete_folder(out, header, counts)
+    with alone(out):
+        prepare(out, header, overwrite=overwrite)
+        written, events = 0, 0
+        per_folder: dict[str, int] = {}
+        with ThreadPoolExecutor(usable_processors()) as threads:
+            made = threads.map(lambda job: _write_recording(out, job, settings=settings, seed=seed), jobs)
+            for job, new in zip(progress(jobs) if progress else jobs, made, strict=True):
+                written += new
+                events += _count_events(out / job.events_path, settings)
+                folder = job.events_path.removeprefix("events/").rpartition("/")[0]
+                per_folder[folder] = per_folder.get(folder, 0) + 1
+        counts = {"recordings": len(jobs), "events": events, "per_folder": dict(sorted(per_folder.items()))}
+        complete_folder(out, header, counts)
     return RawSummary(recordings=len(jobs), events=events, written=written, up_to_date=False)
 
 

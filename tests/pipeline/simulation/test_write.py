@@ -17,6 +17,7 @@ from conftest import ROOT
 from PIL import Image
 
 from spikebridge.pipeline.base.errors import LayoutError, RecordingError, SettingsError
+from spikebridge.pipeline.base.files import FileLock
 from spikebridge.pipeline.events.arrays import Events
 from spikebridge.pipeline.formats import bin40
 from spikebridge.pipeline.formats import recording as recording_files
@@ -26,7 +27,7 @@ from spikebridge.pipeline.shards.settings import ConversionSettings
 from spikebridge.pipeline.simulation import folder as rawdata_folder
 from spikebridge.pipeline.simulation import write as rawdata
 from spikebridge.pipeline.simulation.camera import simulate
-from spikebridge.pipeline.simulation.folder import COMPLETE, PARTIAL
+from spikebridge.pipeline.simulation.folder import COMPLETE, LOCK, PARTIAL
 from spikebridge.pipeline.simulation.settings import SimulatorSettings
 from spikebridge.pipeline.simulation.write import luminance, write_digits, write_images
 
@@ -228,6 +229,17 @@ def test_killed_overwrite_never_mixes_old_and_new(few_digits, tmp_path, monkeypa
             write_digits(out, seed=7)
     write_digits(out, seed=8, overwrite=moment == "clearing")
     assert _tree(out) == _tree(new)
+
+
+def test_two_calls_do_not_write_one_folder(few_digits, tmp_path):
+    """A killed one, whose lock is left without its owner, is in nobody's way."""
+    out = tmp_path / "raw"
+    out.mkdir()
+    with FileLock(out / LOCK), pytest.raises(SettingsError, match="another simulate is writing this folder"):
+        write_digits(out, seed=0)
+    assert [path.name for path in out.iterdir()] == [LOCK]
+    assert write_digits(out, seed=0)["written"] > 0
+    assert not (out / LOCK).exists()
 
 
 def test_foreign_folders_are_refused(tmp_path):
